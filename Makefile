@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+#
+# Everything from a bare machine with Python 3.10 or newer, its venv module and make:
+#   make demo     the product at work, on a synthetic drive; writes out/demo/report.html
+#   make test     all tests
+# Each of them does the set-up first when it is missing. PYTHON=python3.12 chooses another Python.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# A sourced ROS distribution wins over the wheels; the environment then sees the system's packages.
+# It sets ROS_DISTRO; rclpy alone could be the wheels of an activated environment.
+ROS := $(shell test -n "$$ROS_DISTRO" && $(PYTHON) -c 'import rclpy' 2>/dev/null \
+    && echo distribution || echo wheels)
+STAMP := $(VENV)/.ready-$(ROS)
+REQUIREMENTS := requirements.txt requirements-dev.txt
+ifeq ($(ROS),wheels)
+REQUIREMENTS += requirements-ros.txt
+else
+VENV_OPTIONS := --system-site-packages
+# The distribution's own pytest plugins are made for its older pytest.
+PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p pytest_timeout
+endif
+PYTEST ?= $(BIN)/python -m pytest
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo 'make setup | demo | test | lint | format | clean'
+
+setup: $(STAMP)
+
+# The stamp is newer than the requirements as long as they are the installed ones. An environment of
+# the other kind (wheels or distribution) is made anew.
+$(STAMP): $(REQUIREMENTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	    echo 'marigold_ros needs Python 3.10 or newer, and $(PYTHON) is not: choose one,' \
+	        'as in `make setup PYTHON=python3.12`' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo '$(PYTHON) cannot make virtual environments: install its venv module' \
+	        '(`sudo apt install python3-venv` on Debian and Ubuntu)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV_OPTIONS) \
+	    $(if $(filter-out $@,$(wildcard $(VENV)/.ready-*)),--clear) $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m marigold_ros demo --out out/demo
+
+test: setup
+	$(PYTEST)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy marigold_ros
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Keeps the environment and what you made under out/ and runs/; `rm -r .venv` forces a new set-up.
+clean:
+	rm -rf build install log dist out/demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,429 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+THE parameter list: every setting with its default, its meaning and its range.
+
+Frozen dataclasses; each field is made by :func:`setting`. ROS parameters with their descriptors,
+the YAML file, command-line options and the README's table all derive from these fields, because
+lists kept in several places drift apart. A nested group becomes a prefix
+(``alignment.min_points``) unless it is marked flat. Nothing here imports ROS or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from typing import Any, get_type_hints
+
+from marigold_ros.errors import ConfigurationError
+
+
+def setting(
+    default: Any,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    """Make a dataclass field that carries its meaning and its range (both ends included)."""
+    metadata = {'text': text, 'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
+    return field(default=default, metadata=metadata)
+
+
+def group(kind: type, flat: bool = False) -> Any:
+    """Make a dataclass field that holds another settings class; flat means without a prefix."""
+    return field(default_factory=kind, metadata={'group': kind, 'flat': flat})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One leaf of a settings class under its full name."""
+
+    name: str
+    kind: type
+    default: Any
+    text: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    read_only: bool
+
+
+class Settings:
+    """Base of all settings classes: checks each value against its field on construction."""
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if 'group' in item.metadata:
+                if not isinstance(value, item.metadata['group']):
+                    raise ConfigurationError(
+                        f'{type(self).__name__}.{item.name} is {value!r}; '
+                        f'give a {item.metadata["group"].__name__}'
+                    )
+                continue
+            value = _checked(
+                f'{type(self).__name__}.{item.name}', value, kinds[item.name], item.metadata
+            )
+            object.__setattr__(self, item.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Check rules that tie several fields together; raises ConfigurationError."""
+
+
+def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
+    """Return the value in its declared type, or raise ConfigurationError."""
+    text = metadata['text']
+    if kind is tuple:
+        iterable = isinstance(value, Iterable) and not isinstance(value, str)
+        if not (iterable and all(_is_number(x) and math.isfinite(x) for x in value)):
+            raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
+        return tuple(float(x) for x in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigurationError(
+            f'{name} is {value!r}; give a value of type {kind.__name__} ({text})'
+        )
+    if metadata['choices'] and value not in metadata['choices']:
+        raise ConfigurationError(
+            f"{name} is '{value}'; choose one of {', '.join(metadata['choices'])} ({text})"
+        )
+    if kind not in (int, float):
+        return value
+    low = -math.inf if metadata['low'] is None else metadata['low']
+    high = math.inf if metadata['high'] is None else metadata['high']
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigurationError(
+            f'{name} is {value}; choose a value in [{low:g}, {high:g}] ({text})'
+        )
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
+    """Which checkpoint runs, and where."""
+
+    model: str = setting(
+        'tiny',
+        'checkpoint: the name of an embedded one, a folder in diffusers layout, or a hub id; '
+        'the service ~/reload loads a changed value',
+    )
+    device: str = setting(
+        'auto',
+        'auto (a GPU if there is one), cpu, cuda, cuda:1, …; '
+        'a named device that is missing is an error',
+        read_only=True,
+    )
+    dtype: str = setting(
+        'auto',
+        'arithmetic of the networks; auto is what the device does best',
+        choices=('auto', 'float32', 'bfloat16', 'float16'),
+        read_only=True,
+    )
+    torch_threads: int = setting(
+        0, 'threads of the model on a CPU; 0 is all cores but one', low=0, high=256, read_only=True
+    )
+
+
+@dataclass(frozen=True)
+class AlignmentConfig(Settings):
+    """How sparse depth puts a prediction into metres."""
+
+    method: str = setting(
+        'local',
+        'none publishes no metres, fixed uses scale and shift below, '
+        'global fits two numbers a frame, '
+        'local adds a smooth bounded correction',
+        choices=('none', 'fixed', 'global', 'local'),
+    )
+    scale: float = setting(1.0, 'scale of method fixed, in the space of the model', low=0.0)
+    shift: float = setting(0.0, 'shift of method fixed, in the space of the model')
+    min_depth: float = setting(
+        0.1, 'metres; nearer points are ignored, nearer results are invalid', low=0.001, high=100.0
+    )
+    max_depth: float = setting(100.0, 'metres; farther points are ignored', low=0.01, high=10000.0)
+    min_points: int = setting(20, 'points in view that a fit needs', low=3, high=100000)
+    min_inlier_ratio: float = setting(
+        0.4, 'share of the points that must agree with the fit', low=0.0, high=1.0
+    )
+    min_depth_ratio: float = setting(
+        1.1,
+        "ratio of the 95th to the 5th percentile of the points' depth that a fit needs",
+        low=1.0,
+        high=100.0,
+    )
+    noise_floor: float = setting(
+        0.03, 'metres; range noise of the sensor at zero distance', low=0.0, high=10.0
+    )
+    noise_slope: float = setting(
+        0.02, 'growth of the expected residual with depth, metres per metre', low=0.001, high=1.0
+    )
+    robust_rounds: int = setting(5, 'rounds of Tukey re-weighting', low=0, high=50)
+    occlusion_window: int = setting(
+        7, 'pixels; side of the window of the occlusion test, 1 switches it off', low=1, high=31
+    )
+    occlusion_threshold: float = setting(
+        1.5,
+        'metres; a point this much behind the nearest one in its window is hidden',
+        low=0.0,
+        high=100.0,
+    )
+    field_limit: float = setting(
+        1.5, 'the local correction stays between 1/limit and limit', low=1.0, high=10.0
+    )
+    field_reach: float = setting(
+        0.06,
+        "reach of a point in the local correction, as a share of the picture's diagonal",
+        low=0.001,
+        high=1.0,
+    )
+    hold_limit: float = setting(
+        1.0, 'seconds for which the last fit is used when points are missing', low=0.0, high=60.0
+    )
+
+    def check(self) -> None:
+        """Check that the depth range is not empty."""
+        if self.min_depth >= self.max_depth:
+            raise ConfigurationError(
+                f'alignment.min_depth is {self.min_depth:g} and '
+                f'alignment.max_depth {self.max_depth:g}; '
+                'the first must be below the second'
+            )
+
+
+@dataclass(frozen=True)
+class PipelineConfig(Settings):
+    """What happens to one frame."""
+
+    denoising_steps: int = setting(
+        0, "DDIM steps per ensemble member; 0 is the checkpoint's own number", low=0, high=50
+    )
+    ensemble_size: int = setting(
+        0, "independent samples merged per frame; 0 is the checkpoint's own number", low=0, high=20
+    )
+    processing_resolution: int = setting(
+        -1,
+        "longest side at the model in pixels; 0 is the picture's own size, "
+        "-1 the checkpoint's choice",
+        low=-1,
+        high=8192,
+    )
+    seed: int = setting(
+        0, 'seed of the noise; the same seed gives the same depth', low=0, high=2**31 - 1
+    )
+    alignment: AlignmentConfig = group(AlignmentConfig)
+
+
+@dataclass(frozen=True)
+class LidarConfig(Settings):
+    """How scans are paired with pictures."""
+
+    max_dt: float = setting(
+        0.06,
+        'seconds; largest difference between the stamps of a picture and its scan',
+        low=0.0,
+        high=10.0,
+    )
+    wait: float = setting(
+        0.05,
+        'seconds for which a finished frame waits for a scan that may fit better',
+        low=0.0,
+        high=2.0,
+    )
+    time_offset: float = setting(0.0, "seconds added to the scans' stamps", low=-10.0, high=10.0)
+    buffer: float = setting(2.0, 'seconds of scans kept', low=0.1, high=60.0)
+
+
+@dataclass(frozen=True)
+class PointsConfig(Settings):
+    """The published cloud."""
+
+    stride: int = setting(1, 'every n-th row and column', low=1, high=64)
+    max_rate: float = setting(
+        0.0, 'clouds a second at the most; 0 is every frame', low=0.0, high=1000.0
+    )
+    min_depth: float = setting(0.0, 'metres; nearer points are NaN', low=0.0, high=10000.0)
+    max_depth: float = setting(100.0, 'metres; farther points are NaN', low=0.01, high=10000.0)
+    sigma: bool = setting(False, 'add the field sigma, metres')
+
+
+@dataclass(frozen=True)
+class ExtrinsicsConfig(Settings):
+    """The LiDAR's pose in the camera's optical frame; unset means that tf2 is asked."""
+
+    translation: tuple = setting((), 'metres, x y z; unset: tf2 is asked', read_only=True)
+    rotation_xyzw: tuple = setting(
+        (), 'unit quaternion x y z w; unset: tf2 is asked', read_only=True
+    )
+
+    def check(self) -> None:
+        """Check that both are given or neither is, and that the quaternion has unit length."""
+        if (len(self.translation), len(self.rotation_xyzw)) not in ((0, 0), (3, 4)):
+            raise ConfigurationError(
+                f'extrinsics.translation has {len(self.translation)} values and '
+                f'extrinsics.rotation_xyzw {len(self.rotation_xyzw)}; '
+                'give 3 and 4, or leave both unset'
+            )
+        if self.rotation_xyzw:
+            norm = math.sqrt(sum(x * x for x in self.rotation_xyzw))
+            if abs(norm - 1.0) > 1e-3:
+                raise ConfigurationError(
+                    f'extrinsics.rotation_xyzw has length {norm:.4f}; a rotation needs a '
+                    'quaternion of length 1 in the order x y z w'
+                )
+
+
+_RELIABILITIES = ('auto', 'reliable', 'best_effort')
+
+
+@dataclass(frozen=True)
+class NodeConfig(Settings):
+    """All parameters of the ROS node."""
+
+    model: ModelConfig = group(ModelConfig, flat=True)
+    pipeline: PipelineConfig = group(PipelineConfig, flat=True)
+    autostart: bool = setting(
+        True,
+        'configure and activate at start; false leaves that to a lifecycle manager',
+        read_only=True,
+    )
+    image_transport: str = setting(
+        'raw',
+        'raw subscribes to the topic image, '
+        'compressed to the same name with /compressed behind it',
+        choices=('raw', 'compressed'),
+        read_only=True,
+    )
+    image_rectified: str = setting(
+        'auto',
+        "whether the pictures are rectified already; auto goes by «rect» in the topic's name",
+        choices=('auto', 'yes', 'no'),
+        read_only=True,
+    )
+    sparse_source: str = setting(
+        'pointcloud',
+        'what gives sparse depth: the topic lidar (PointCloud2), scan (LaserScan) '
+        'or sparse_depth (Image)',
+        choices=('none', 'pointcloud', 'scan', 'depth_image'),
+        read_only=True,
+    )
+    frame_id: str = setting('', "frame to use in place of the pictures' own; empty keeps theirs")
+    image_reliability: str = setting(
+        'auto',
+        'QoS of the pictures; auto follows the publishers',
+        choices=_RELIABILITIES,
+        read_only=True,
+    )
+    info_reliability: str = setting(
+        'auto',
+        'QoS of camera_info; auto follows the publishers',
+        choices=_RELIABILITIES,
+        read_only=True,
+    )
+    lidar_reliability: str = setting(
+        'auto',
+        'QoS of the sparse depth; auto follows the publishers',
+        choices=_RELIABILITIES,
+        read_only=True,
+    )
+    max_rate: float = setting(
+        0.0, 'frames a second at the most; 0 is as fast as it goes', low=0.0, high=1000.0
+    )
+    max_input_age: float = setting(
+        0.0, 'seconds; older pictures are dropped; 0 keeps all', low=0.0, high=3600.0
+    )
+    compute_without_listeners: bool = setting(False, 'run the model also while nobody listens')
+    depth_encoding: str = setting(
+        '32FC1',
+        'of ~/depth/image_rect: 32FC1 in metres or 16UC1 in millimetres',
+        choices=('32FC1', '16UC1'),
+    )
+    depth_max: float = setting(
+        100.0, 'metres; range of ~/depth/image_rect/compressedDepth', low=1.0, high=10000.0
+    )
+    color_min_depth: float = setting(
+        0.5, 'metres; near end of ~/depth/color', low=0.01, high=10000.0
+    )
+    color_max_depth: float = setting(
+        80.0, 'metres; far end of ~/depth/color', low=0.02, high=10000.0
+    )
+    lidar: LidarConfig = group(LidarConfig)
+    points: PointsConfig = group(PointsConfig)
+    extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+
+    def check(self) -> None:
+        """Check that the colour range is not empty."""
+        if self.color_min_depth >= self.color_max_depth:
+            raise ConfigurationError(
+                f'color_min_depth is {self.color_min_depth:g} and color_max_depth '
+                f'{self.color_max_depth:g}; the first must be below the second'
+            )
+
+
+def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
+    """Walk the leaves of a settings class in the order of their declaration, with full names."""
+    kinds = get_type_hints(kind)
+    for item in fields(kind):
+        if 'group' in item.metadata:
+            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
+            yield from parameters(item.metadata['group'], nested)
+            continue
+        yield Parameter(prefix + item.name, kinds[item.name], item.default, **item.metadata)
+
+
+def build(kind: type, values: Mapping[str, Any]) -> Any:
+    """
+    Make a settings object from full names and values; names not given keep their defaults.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is unknown (the nearest known one is named) or a value breaks its rule.
+
+    """
+    known = [parameter.name for parameter in parameters(kind)]
+    for name in values:
+        if name not in known:
+            raise ConfigurationError(f"unknown setting '{name}'; {nearest_name(name, known)}")
+    return _build(kind, values, '')
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    arguments = {}
+    for item in fields(kind):
+        if 'group' in item.metadata:
+            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
+            arguments[item.name] = _build(item.metadata['group'], values, nested)
+        elif prefix + item.name in values:
+            arguments[item.name] = values[prefix + item.name]
+    return kind(**arguments)
+
+
+def nearest_name(name: str, known: list[str]) -> str:
+    """Say in words which known name is nearest to a misspelt one."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f'known are {", ".join(known)}'
+
+
+def as_values(config: Any, prefix: str = '') -> dict[str, Any]:
+    """Flatten a settings object to full names and values, the inverse of :func:`build`."""
+    values: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
+            values.update(as_values(value, nested))
+        else:
+            values[prefix + item.name] = value
+    return values

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The kinds of known error: each message names the value, the rule and the remedy.
+
+Known errors are what users can mend. Commands print them as one line and exit with 1, the node
+counts and reports them; anything else keeps its traceback. They derive from ``ValueError`` where a
+caller handed over a wrong value, so that library users may catch either.
+"""
+
+from __future__ import annotations
+
+
+class MarigoldError(Exception):
+    """Any known error of this package."""
+
+
+class ConfigurationError(MarigoldError, ValueError):
+    """A setting or parameter outside its range, of a wrong type, or unknown."""
+
+
+class CheckpointError(MarigoldError):
+    """A model folder that is missing, incomplete, damaged or in a refused format."""
+
+
+class CalibrationError(MarigoldError, ValueError):
+    """Intrinsics, extrinsics or a transform that are missing or make no sense."""
+
+
+class AlignmentError(MarigoldError, ValueError):
+    """Arguments of the metric fit that contradict each other; a failed fit is a state instead."""
+
+
+class BagError(MarigoldError):
+    """A bag that cannot be read or written, or lacks what was asked for."""
+
+
+class InputError(MarigoldError, ValueError):
+    """
+    One bad frame, scan or picture.
+
+    Parameters
+    ----------
+    message : str
+        Value, rule and remedy.
+    cause : str
+        Slug under which the input is counted, as in ``frames.rejected.<cause>``.
+
+    """
+
+    def __init__(self, message: str, cause: str = 'unreadable') -> None:
+        super().__init__(message)
+        self.cause = cause

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What travels between the parts: camera, frame, prediction, sparse depth, alignment, result.
+
+Plain frozen records of arrays: no maths, no ROS, no torch. Shapes and units are stated once, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from marigold_ros.errors import CalibrationError, InputError
+import numpy as np
+
+SPACES = ('depth', 'log', 'disparity', 'metric')
+STATES = ('fitted', 'held', 'none')
+
+
+@dataclass(frozen=True)
+class Camera:
+    """
+    A pinhole camera, with the distortion of its raw image.
+
+    Parameters
+    ----------
+    K : (3, 3) float, pixels
+        Intrinsics of the image that this camera describes.
+    width, height : int, pixels
+        Size of that image.
+    distortion : (n,) float
+        Coefficients of ``distortion_model`` for the raw image; empty or zeros means rectified.
+    distortion_model : str
+        ``plumb_bob``, ``rational_polynomial`` or ``equidistant``, as in sensor_msgs/CameraInfo.
+    R : (3, 3) float or None
+        Rectifying rotation; None is the identity.
+    P : (3, 3) float or None, pixels
+        Intrinsics of the rectified image; None means ``K``.
+
+    Raises
+    ------
+    CalibrationError
+        If ``K`` is not a finite pinhole matrix with positive focal lengths, or the size is not
+        positive.
+
+    """
+
+    K: np.ndarray
+    width: int
+    height: int
+    distortion: tuple[float, ...] = ()
+    distortion_model: str = 'plumb_bob'
+    R: np.ndarray | None = None
+    P: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ('K', 'R', 'P'):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _matrix(value, name))
+        object.__setattr__(self, 'distortion', tuple(float(d) for d in self.distortion))
+        if self.width < 1 or self.height < 1:
+            raise CalibrationError(
+                f'camera size is {self.width}x{self.height}; both sides must be positive: '
+                'check width and height in camera_info'
+            )
+        for name in ('K', 'P'):
+            value = getattr(self, name)
+            if value is not None and not (value[0, 0] > 0 and value[1, 1] > 0):
+                raise CalibrationError(
+                    f'focal lengths of {name} are {value[0, 0]:g} and {value[1, 1]:g} px; they '
+                    'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
+                )
+
+
+def _matrix(value: np.ndarray, name: str) -> np.ndarray:
+    """(3, 3) finite float64 or a CalibrationError."""
+    matrix = np.asarray(value, dtype=np.float64)
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        raise CalibrationError(
+            f'{name} has shape {matrix.shape} and finite={bool(np.isfinite(matrix).all())}; '
+            'a camera needs finite (3, 3) matrices: check camera_info'
+        )
+    return matrix
+
+
+@dataclass(frozen=True)
+class SparseDepth:
+    """
+    Depth known at some pixels: LiDAR as the camera sees it.
+
+    Parameters
+    ----------
+    u, v : (M,) int, pixels
+        Column and row.
+    z : (M,) float32, metres
+        Depth along the optical axis.
+    index : (M,) int or None
+        Row of each point in the scan that it came from.
+    counts : mapping of str to int
+        What happened to the scan's points: ``points``, ``not_finite``, ``out_of_range``,
+        ``outside``, ``farther_in_pixel``, ``occluded``, ``kept``.
+
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    z: np.ndarray
+    index: np.ndarray | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (np.ndim(self.u) == 1 and np.shape(self.u) == np.shape(self.v) == np.shape(self.z)):
+            raise InputError(
+                f'sparse depth has u {np.shape(self.u)}, v {np.shape(self.v)}, '
+                f'z {np.shape(self.z)}; '
+                'all three must be one-dimensional and of one length',
+                cause='shape',
+            )
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    One camera frame with what is known beside it.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The picture.
+    camera : Camera or None
+        Describes ``rgb``; without it there is neither a fit nor a cloud.
+    points_lidar : (N, 3) float or None, metres
+        The paired scan in the LiDAR's frame.
+    T_cam_lidar : (4, 4) float or None
+        ``p_cam = T_cam_lidar @ p_lidar``.
+    stamp_ns : int, nanoseconds
+        Acquisition time of the picture.
+    sparse : SparseDepth or None
+        Sparse depth that is already in the image (a registered depth image), in place of a scan.
+
+    """
+
+    rgb: np.ndarray
+    camera: Camera | None = None
+    points_lidar: np.ndarray | None = None
+    T_cam_lidar: np.ndarray | None = None
+    stamp_ns: int = 0
+    sparse: SparseDepth | None = None
+
+    def __post_init__(self) -> None:
+        shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+            raise InputError(
+                f'rgb has shape {shape} and dtype {dtype}; a picture is (H, W, 3) uint8',
+                cause='shape',
+            )
+        if self.camera is not None and (self.camera.height, self.camera.width) != shape[:2]:
+            raise CalibrationError(
+                f'camera_info is for {self.camera.width}x{self.camera.height}, the picture is '
+                f'{shape[1]}x{shape[0]}; they must agree: '
+                'check which camera_info the node listens to'
+            )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    What a depth model says of one picture.
+
+    Parameters
+    ----------
+    relative : (H, W) float32 in [0, 1]
+        Known up to scale and shift in ``space``; for space ``metric`` it is depth in metres.
+    spread : (H, W) float32 or None
+        Deviation between ensemble members, in the unit of ``relative``.
+    space : {'depth', 'log', 'disparity', 'metric'}
+        The quantity that ``relative`` is affine in.
+
+    """
+
+    relative: np.ndarray
+    spread: np.ndarray | None = None
+    space: str = 'depth'
+
+    def __post_init__(self) -> None:
+        if self.space not in SPACES:
+            raise InputError(
+                f"space is '{self.space}'; choose one of {', '.join(SPACES)}", cause='shape'
+            )
+        if np.ndim(self.relative) != 2:
+            raise InputError(
+                f'relative has shape {np.shape(self.relative)}; a prediction is (H, W)',
+                cause='shape',
+            )
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """
+    How a prediction was put into metres, or why it was not.
+
+    Parameters
+    ----------
+    state : {'fitted', 'held', 'none'}
+        Fitted to this frame's points, held from earlier frames, or not metric.
+    reason : str
+        In words, why the state is not ``fitted``; empty otherwise.
+    scale, shift : float
+        ``inverse(scale * relative + shift)`` is depth in metres; NaN while the state is ``none``.
+    space : str
+        The prediction's space.
+    metric : (H, W) float32 or None, metres
+        Depth along the optical axis, NaN invalid; None while the state is ``none``.
+    field : (h, w) float32 or None
+        Local correction, a factor on depth; None where no field was used.
+    inlier : (M,) bool or None
+        Which of the sparse points the fit kept.
+    n_points, n_inliers : int
+        Points offered and kept.
+    rms : float, metres
+        Root mean square of the inliers' residuals of the final map.
+    spread_log : float
+        Robust deviation of log depth at the points (1.4826 MAD): the relative error of the fit.
+    condition : float
+        Condition number of the normal equations.
+    age_ns : int
+        How old the held fit is; 0 when fitted.
+
+    """
+
+    state: str = 'none'
+    reason: str = ''
+    scale: float = float('nan')
+    shift: float = float('nan')
+    space: str = 'depth'
+    metric: np.ndarray | None = None
+    field: np.ndarray | None = None
+    inlier: np.ndarray | None = None
+    n_points: int = 0
+    n_inliers: int = 0
+    rms: float = float('nan')
+    spread_log: float = float('nan')
+    condition: float = float('nan')
+    age_ns: int = 0
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """
+    All that one frame gave.
+
+    Parameters
+    ----------
+    relative : (H, W) float32 in [0, 1]
+        The model's answer at the picture's size.
+    space : str
+        Its space.
+    alignment : Alignment
+        The fit; its ``state`` says whether the result is metric.
+    metric : (H, W) float32 or None, metres
+        Depth, NaN invalid; None unless metric.
+    sigma : (H, W) float32 or None, metres
+        One standard deviation of ``metric``.
+    spread : (H, W) float32 or None
+        Ensemble deviation of ``relative``.
+    camera : Camera or None
+        Describes all these images (rectified, no distortion).
+    rgb : (H, W, 3) uint8
+        The picture they belong to (rectified when the input was not).
+    sparse : SparseDepth or None
+        The points that were offered to the fit.
+    stamp_ns : int
+        The picture's stamp.
+    timings_ms : mapping of str to float
+        Milliseconds per stage, and ``total``.
+    counts : mapping of str to int
+        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``.
+
+    """
+
+    relative: np.ndarray
+    space: str
+    alignment: Alignment
+    metric: np.ndarray | None
+    sigma: np.ndarray | None
+    spread: np.ndarray | None
+    camera: Camera | None
+    rgb: np.ndarray
+    sparse: SparseDepth | None
+    stamp_ns: int
+    timings_ms: Mapping[str, float]
+    counts: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The records that travel refuse what makes no sense, and say why."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SPACES, SparseDepth
+import numpy as np
+import pytest
+
+K = np.array([[500.0, 0, 32], [0, 500, 24], [0, 0, 1]])
+
+
+def picture(height=48, width=64):
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def test_a_camera_takes_lists_and_keeps_float64():
+    camera = Camera(K.tolist(), 64, 48, distortion=[1, 2])
+    assert camera.K.dtype == np.float64
+    assert camera.K.shape == (3, 3)
+    assert camera.distortion == (1.0, 2.0)
+    assert camera.R is None
+    assert camera.P is None
+
+
+@pytest.mark.parametrize('name', ['K', 'R', 'P'])
+@pytest.mark.parametrize('value', [np.eye(4), np.full((3, 3), np.nan), np.zeros(9)])
+def test_matrices_of_a_camera_are_finite_and_3_by_3(name, value):
+    with pytest.raises(CalibrationError, match=f'{name} has shape.*check camera_info'):
+        Camera(**{'K': K, 'width': 64, 'height': 48, name: value})
+
+
+def test_a_k_of_zeros_is_refused_as_uncalibrated():
+    with pytest.raises(CalibrationError, match='uncalibrated'):
+        Camera(np.zeros((3, 3)), 64, 48)
+
+
+def test_a_negative_focal_length_in_p_is_refused():
+    with pytest.raises(CalibrationError, match='focal lengths of P are -500 and 500'):
+        Camera(K, 64, 48, P=K * [[-1], [1], [1]])
+
+
+@pytest.mark.parametrize(('width', 'height'), [(0, 48), (64, 0), (-1, 48)])
+def test_a_camera_without_pixels_is_refused(width, height):
+    with pytest.raises(CalibrationError, match=f'{width}x{height}'):
+        Camera(K, width, height)
+
+
+@pytest.mark.parametrize(
+    'rgb',
+    [
+        np.zeros((48, 64), np.uint8),
+        np.zeros((48, 64, 4), np.uint8),
+        np.zeros((48, 64, 3), np.float32),
+        np.zeros((0, 64, 3), np.uint8),
+        'picture.png',
+    ],
+)
+def test_a_picture_that_is_not_rgb_bytes_is_refused(rgb):
+    with pytest.raises(InputError, match='a picture is') as caught:
+        Frame(rgb)
+    assert caught.value.cause == 'shape'
+
+
+def test_a_camera_of_another_size_than_the_picture_is_refused():
+    with pytest.raises(CalibrationError, match='64x48.*32x24'):
+        Frame(picture(24, 32), camera=Camera(K, 64, 48))
+
+
+def test_a_frame_needs_only_its_picture():
+    frame = Frame(picture())
+    assert (frame.camera, frame.points_lidar, frame.T_cam_lidar, frame.sparse) == (None,) * 4
+    assert Frame(picture(), camera=Camera(K, 64, 48)).stamp_ns == 0
+
+
+@pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])
+def test_sparse_depth_has_columns_of_one_length(lengths):
+    with pytest.raises(InputError, match='one length'):
+        SparseDepth(*(np.zeros(n) for n in lengths))
+
+
+def test_sparse_depth_knows_its_length():
+    assert len(SparseDepth(np.arange(5), np.arange(5), np.ones(5))) == 5
+    assert len(SparseDepth(*(np.empty(0),) * 3)) == 0
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_known_spaces_are_accepted(space):
+    assert Prediction(np.zeros((4, 5), np.float32), space=space).space == space
+
+
+def test_an_unknown_space_is_refused_and_the_known_are_named():
+    with pytest.raises(InputError, match="'inverse'; choose one of depth, log, disparity, metric"):
+        Prediction(np.zeros((4, 5), np.float32), space='inverse')
+
+
+def test_a_prediction_has_two_dimensions():
+    with pytest.raises(InputError, match=r'\(1, 4, 5\)'):
+        Prediction(np.zeros((1, 4, 5), np.float32))
+
+
+def test_an_alignment_is_not_metric_until_something_made_it_so():
+    alignment = Alignment()
+    assert alignment.state == 'none'
+    assert alignment.metric is None
+    assert np.isnan(alignment.scale)
+
+
+def test_records_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Frame(picture()).stamp_ns = 3
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Camera(K, 64, 48).width = 3
