@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+ROS messages to arrays and back, by duck typing: the public door of the codec.
+
+Decision: one codec serves live messages (rclpy), bag messages (rosbags, ROS 1 and 2) and plain
+objects in tests, because it reads attributes and never asks for a class; hence no ROS import.
+cv_bridge was rejected (its released binaries break with NumPy 2), sensor_msgs_py too (it swaps
+the axes of organised clouds), and rosbags-image (it ignores ``step`` and cuts 16-bit PNG).
+Every malformed message raises ``InputError`` with a cause for the counters, never IndexError.
+"""
+
+from marigold_ros.message_codec.cameras import camera_info_fields, to_camera
+from marigold_ros.message_codec.clouds import (
+    CloudFields,
+    encode_cloud,
+    has_field,
+    scan_to_points,
+    to_organised,
+    to_points,
+)
+from marigold_ros.message_codec.encoders import (
+    CompressedFields,
+    encode_compressed_depth,
+    encode_depth,
+    encode_image,
+    encode_jpeg,
+    ImageFields,
+)
+from marigold_ros.message_codec.images import check_image, PICTURE_ENCODINGS, to_depth, to_rgb
+
+__all__ = [
+    'PICTURE_ENCODINGS',
+    'CloudFields',
+    'CompressedFields',
+    'ImageFields',
+    'camera_info_fields',
+    'check_image',
+    'encode_cloud',
+    'encode_compressed_depth',
+    'encode_depth',
+    'encode_image',
+    'encode_jpeg',
+    'has_field',
+    'scan_to_points',
+    'to_camera',
+    'to_depth',
+    'to_organised',
+    'to_points',
+    'to_rgb',
+]

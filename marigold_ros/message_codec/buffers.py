@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The bytes of a message as arrays, without copies: bounds, steps and byte order checked once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marigold_ros.errors import InputError
+import numpy as np
+
+# OpenCV's remap addresses pixels with signed 16-bit integers; no camera comes near it.
+MAX_SIDE_PX = 32767
+
+
+def as_bytes(data: Any, what: str = 'message') -> np.ndarray:
+    """
+    View ``data`` as bytes.
+
+    Parameters
+    ----------
+    data : array.array, bytes, memoryview or uint8 array
+        The ``data`` of a message of rclpy, of rosbags, or of neither.
+    what : str
+        Name for the error text.
+
+    Returns
+    -------
+    (n,) uint8
+        A view, read-only where the source is.
+
+    Raises
+    ------
+    InputError
+        Cause 'unreadable' where the object has no contiguous buffer.
+
+    """
+    try:
+        view = memoryview(data).cast('B')
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f'{what}.data is {type(data).__name__}, which is no contiguous byte buffer; '
+            'give bytes, array.array or a uint8 array',
+            'unreadable',
+        ) from error
+    return np.frombuffer(view, np.uint8) if len(view) else np.empty(0, np.uint8)
+
+
+def check_size(height: int, width: int, what: str = 'image') -> None:
+    """Raise InputError (cause 'size') unless both sides are in [1, ``MAX_SIDE_PX``]."""
+    if 0 < height <= MAX_SIDE_PX and 0 < width <= MAX_SIDE_PX:
+        return
+    raise InputError(
+        f'{what} is {width}x{height} px; sides must be in [1, {MAX_SIDE_PX}]; '
+        'check what the driver writes into width and height',
+        'size',
+    )
+
+
+def check_rows(rows: int, row_bytes: int, step: int, length: int, what: str) -> None:
+    """
+    Check that ``rows`` rows of ``row_bytes`` bytes, ``step`` apart, lie in ``length`` bytes.
+
+    The last row needs no padding: some drivers leave it out.
+
+    Raises
+    ------
+    InputError
+        Cause 'step' where rows would overlap, 'truncated' where bytes are missing.
+
+    """
+    if step < row_bytes:
+        raise InputError(
+            f'{what} has step {step}, but a row needs {row_bytes} bytes; '
+            'check step, width and encoding in the driver',
+            'step',
+        )
+    needed = (rows - 1) * step + row_bytes
+    if length < needed:
+        raise InputError(
+            f'{what} has {length} bytes of data, but {rows} rows with step {step} need {needed}; '
+            'the message is cut short: check the driver or the recording',
+            'truncated',
+        )
+
+
+def byte_order(is_bigendian: Any) -> str:
+    """Return NumPy's letter for the byte order that a message states."""
+    return '>' if is_bigendian else '<'

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Point clouds and planar scans: ``PointCloud2`` and ``LaserScan`` to arrays, and clouds back.
+
+Decision: a cloud is read through a structured NumPy view that follows the message's own
+``fields``, ``point_step`` and ``row_step``; layouts differ between drivers (16, 22, 26, 32 bytes
+a point, rgb at 12 or 16), so none is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from marigold_ros.errors import InputError
+from marigold_ros.message_codec.buffers import as_bytes, byte_order, check_rows
+import numpy as np
+
+# sensor_msgs/PointField: INT8 = 1 ... FLOAT64 = 8.
+_NUMPY_TYPES = {1: 'i1', 2: 'u1', 3: 'i2', 4: 'u2', 5: 'i4', 6: 'u4', 7: 'f4', 8: 'f8'}
+_DATATYPES = {name: number for number, name in _NUMPY_TYPES.items()}
+
+_MAX_POINT_STEP = 1 << 16  # bytes; drivers use 12 to 128, and NumPy's records end at 2**31
+
+
+@dataclass(frozen=True)
+class CloudFields:
+    """The fields of a ``PointCloud2`` but its header; ``fields`` as PointField declares them."""
+
+    height: int
+    width: int
+    fields: list[tuple[str, int, int, int]]
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: np.ndarray
+    is_dense: bool
+
+
+def has_field(message: Any, name: str) -> bool:
+    """Tell whether a PointCloud2 has a field of that name, such as 'ring'."""
+    return any(field.name == name for field in message.fields)
+
+
+def to_organised(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarray:
+    """
+    Read fields of a cloud in its own order, invalid points included.
+
+    Parameters
+    ----------
+    message : PointCloud2
+        Any field order, any numeric type, any padding, either byte order.
+    fields : sequence of str
+        Names to read; of a field with several values the first is taken.
+
+    Returns
+    -------
+    (H, W, len(fields)) float32
+        H is 1 for an unorganised cloud; NaN stays NaN.
+
+    Raises
+    ------
+    InputError
+        Cause 'fields' for a missing field or one outside its point, 'step' or 'truncated' for a
+        layout that does not fit the data.
+
+    """
+    points = _structured(message, fields)
+    columns = np.empty((*points.shape, len(fields)), np.float32)
+    with np.errstate(over='ignore', invalid='ignore'):  # FLOAT64 beyond float32 becomes Inf
+        for index, name in enumerate(fields):
+            columns[..., index] = points[name]
+    return columns
+
+
+def to_points(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarray:
+    """
+    Read the valid points of a cloud.
+
+    Parameters
+    ----------
+    message : PointCloud2
+        As for ``to_organised``.
+    fields : sequence of str
+        Names to read; a row is dropped where any of them is NaN or infinite.
+
+    Returns
+    -------
+    (N, len(fields)) float32
+        In the cloud's order.
+
+    Raises
+    ------
+    InputError
+        As ``to_organised``; cause 'empty' where no point is left.
+
+    """
+    points = to_organised(message, fields).reshape(-1, len(fields))
+    valid = np.isfinite(points).all(axis=1)
+    if not valid.any():
+        raise InputError(
+            f'cloud has {len(points)} points, none with finite {", ".join(fields)}; '
+            'check the sensor and its filters',
+            'empty',
+        )
+    return points if valid.all() else points[valid]
+
+
+def scan_to_points(laser_scan: Any) -> np.ndarray:
+    """
+    Turn a planar scan into points.
+
+    Parameters
+    ----------
+    laser_scan : LaserScan
+        Ranges outside [range_min, range_max], NaN and infinite ones are dropped (REP 117).
+
+    Returns
+    -------
+    (N, 3) float32, metres
+        In the scan's frame, z = 0.
+
+    Raises
+    ------
+    InputError
+        Cause 'shape' for angles that are not finite, 'empty' where no range is left.
+
+    """
+    ranges = np.asarray(laser_scan.ranges, np.float64).reshape(-1)
+    start, increment = float(laser_scan.angle_min), float(laser_scan.angle_increment)
+    if not (np.isfinite(start) and np.isfinite(increment)):
+        raise InputError(
+            f'scan has angle_min {start} and angle_increment {increment}; both must be finite; '
+            'check the driver',
+            'shape',
+        )
+    low, high = float(laser_scan.range_min), float(laser_scan.range_max)
+    valid = np.isfinite(ranges) & (ranges >= low) & (ranges <= high)
+    if not valid.any():
+        raise InputError(
+            f'scan has {len(ranges)} ranges, none within [{low:g}, {high:g}] m; '
+            'check the sensor and its limits',
+            'empty',
+        )
+    angles = start + increment * np.flatnonzero(valid)
+    ranges = ranges[valid]
+    points = [ranges * np.cos(angles), ranges * np.sin(angles), np.zeros_like(ranges)]
+    return np.stack(points, axis=1).astype(np.float32)
+
+
+def encode_cloud(structured: np.ndarray) -> CloudFields:
+    """
+    Lay a structured array out as an organised cloud.
+
+    Parameters
+    ----------
+    structured : (H, W) structured
+        Fields of single numbers, as x y z rgb [sigma] in float32; rgb is a packed 0x00rrggbb
+        viewed as float32. Padding stays. Invalid points are NaN.
+
+    Returns
+    -------
+    CloudFields
+        Little endian; ``data`` is a view of ``structured`` where that is contiguous. ``is_dense``
+        is False: points may be NaN.
+
+    Raises
+    ------
+    InputError
+        Cause 'shape' for another array, 'fields' for a field that PointField cannot describe.
+
+    """
+    names = structured.dtype.names
+    if structured.ndim != 2 or not names:
+        raise InputError(
+            f'cloud got an array {structured.shape} of {structured.dtype}; '
+            'give a structured array (H, W)',
+            'shape',
+        )
+    fields = []
+    described: Mapping[str, Any] = structured.dtype.fields or {}
+    for name in names:
+        dtype, offset = described[name][:2]
+        kind = dtype.str[1:]
+        if kind not in _DATATYPES or dtype.newbyteorder('<') != dtype:
+            raise InputError(
+                f'cloud field {name!r} is {dtype}; give one little-endian number of '
+                f'{", ".join(_DATATYPES)}',
+                'fields',
+            )
+        fields.append((name, offset, _DATATYPES[kind], 1))
+    height, width = structured.shape
+    point_step = structured.dtype.itemsize
+    data = np.ascontiguousarray(structured).reshape(-1).view(np.uint8)
+    return CloudFields(
+        height, width, fields, False, point_step, width * point_step, data, is_dense=False
+    )
+
+
+def _structured(message: Any, names: Sequence[str]) -> np.ndarray:
+    """View the cloud as (H, W) records with the named fields."""
+    point_step = int(message.point_step)
+    if point_step > _MAX_POINT_STEP:
+        raise InputError(
+            f'cloud has points of {point_step} bytes, above {_MAX_POINT_STEP}; '
+            'check point_step in the driver',
+            'step',
+        )
+    dtype = _dtype(message, names, point_step)
+    height, width = int(message.height), int(message.width)
+    if height == 0 or width == 0:
+        return np.empty((0, 0), dtype)
+    data = as_bytes(message.data, 'cloud')
+    row_step = int(message.row_step) if height > 1 else width * point_step
+    check_rows(height, width * point_step, row_step, len(data), f'{width}x{height} cloud')
+    return np.ndarray((height, width), dtype, data, strides=(row_step, point_step))
+
+
+def _dtype(message: Any, names: Sequence[str], point_step: int) -> np.dtype:
+    """Make the record type of one point, reduced to the named fields."""
+    present = {field.name: field for field in reversed(message.fields)}  # the first of a name
+    missing = [name for name in names if name not in present]
+    if missing:
+        raise InputError(
+            f'cloud has no field {", ".join(missing)}; it has '
+            f'{", ".join(present) or "none"}: choose another cloud topic',
+            'fields',
+        )
+    formats, offsets = [], []
+    for name in names:
+        field = present[name]
+        datatype, offset, count = int(field.datatype), int(field.offset), int(field.count)
+        if datatype not in _NUMPY_TYPES:
+            raise InputError(
+                f'cloud field {name!r} has datatype {datatype}; sensor_msgs/PointField knows 1 to '
+                '8: check the driver',
+                'fields',
+            )
+        number = np.dtype(byte_order(message.is_bigendian) + _NUMPY_TYPES[datatype])
+        count = max(count, 1)  # some drivers leave 0 for a single number
+        if offset < 0 or offset + number.itemsize * count > point_step:
+            raise InputError(
+                f'cloud field {name!r} spans bytes {offset} to '
+                f'{offset + number.itemsize * count} of a point of {point_step} bytes; '
+                'check point_step and offsets in the driver',
+                'fields',
+            )
+        formats.append(number)
+        offsets.append(offset)
+    return np.dtype(
+        {'names': list(names), 'formats': formats, 'offsets': offsets, 'itemsize': point_step}
+    )

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Which scan belongs to which picture, by header stamp: one rule for the node and for bags.
+
+Decision: the picture leads, and the nearest scan within ``max_dt`` follows it. The Python
+ApproximateTimeSynchronizer was rejected: after a looped bag it goes silent (it drops the smallest
+stamps, which are then the new ones), it pairs greedily, and it needs every partner. This module
+is pure Python and knows neither messages nor clocks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+import threading
+from typing import Generic, TypeVar
+
+Item = TypeVar('Item')
+
+# A stamp this far behind the newest is no late message but another run of the clock: the start
+# of a looped bag, a reset simulator.
+CLOCK_JUMP_NS = 1_000_000_000
+HORIZON_NS = 2_000_000_000
+
+
+def nearest(stamps: Sequence[int], stamp_ns: int, max_dt_ns: int) -> int | None:
+    """
+    Find the stamp nearest to another one.
+
+    Parameters
+    ----------
+    stamps : sequence of int, nanoseconds
+        In any order.
+    stamp_ns, max_dt_ns : int, nanoseconds
+        A difference of exactly ``max_dt_ns`` still counts.
+
+    Returns
+    -------
+    int or None
+        Index into ``stamps``; of two at the same distance the earlier stamp. None where all are
+        too far or there are none.
+
+    """
+    best = min(
+        range(len(stamps)), key=lambda i: (abs(stamps[i] - stamp_ns), stamps[i]), default=None
+    )
+    if best is None or abs(stamps[best] - stamp_ns) > max_dt_ns:
+        return None
+    return best
+
+
+@dataclass(frozen=True)
+class Choice(Generic[Item]):
+    """
+    The scan for one picture.
+
+    Parameters
+    ----------
+    item : object or None
+        What was added with the stamp; None where no scan is near enough.
+    stamp_ns, dt_ns : int or None, nanoseconds
+        Its stamp, and that minus the picture's.
+    final : bool
+        A scan at or after the picture is known, so waiting can bring nothing better from a
+        sensor whose scans arrive in order.
+
+    """
+
+    item: Item | None
+    stamp_ns: int | None
+    dt_ns: int | None
+    final: bool
+
+
+class ScanBuffer(Generic[Item]):
+    """
+    The newest scans by stamp; safe to fill from one thread and ask from another.
+
+    Parameters
+    ----------
+    max_dt_ns : int, nanoseconds
+        Largest difference between a picture and its scan.
+    horizon_ns : int, nanoseconds
+        Scans this much older than the newest are forgotten.
+
+    """
+
+    def __init__(self, max_dt_ns: int, horizon_ns: int = HORIZON_NS) -> None:
+        self._max_dt_ns = int(max_dt_ns)
+        self._horizon_ns = int(horizon_ns)
+        self._lock = threading.Lock()
+        self._scans: deque[tuple[int, Item]] = deque()
+        self._newest: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def is_jump(self, stamp_ns: int) -> bool:
+        """Tell whether a stamp is so far behind the newest scan that the clock has jumped."""
+        newest = self._newest
+        return newest is not None and newest - stamp_ns > CLOCK_JUMP_NS
+
+    def add(self, stamp_ns: int, item: Item) -> bool:
+        """
+        Keep a scan.
+
+        Parameters
+        ----------
+        stamp_ns : int, nanoseconds
+            Late and disordered stamps are fine.
+        item : object
+            What ``choose`` shall return.
+
+        Returns
+        -------
+        bool
+            True where the clock jumped back, and all earlier scans were forgotten.
+
+        """
+        with self._lock:
+            jumped = self.is_jump(stamp_ns)
+            if jumped:
+                self._forget()
+            self._scans.append((stamp_ns, item))
+            self._newest = stamp_ns if self._newest is None else max(self._newest, stamp_ns)
+            oldest = self._newest - self._horizon_ns
+            if any(stamp < oldest for stamp, _ in self._scans):
+                self._scans = deque(scan for scan in self._scans if scan[0] >= oldest)
+        return jumped
+
+    def clear(self) -> None:
+        """Forget all scans, as after a clock jump."""
+        with self._lock:
+            self._forget()
+
+    def choose(self, stamp_ns: int) -> Choice[Item]:
+        """Choose the scan for a picture with that stamp, by the rule of ``nearest``."""
+        with self._lock:
+            final = self._newest is not None and self._newest >= stamp_ns
+            stamps = [stamp for stamp, _ in self._scans]
+            index = nearest(stamps, stamp_ns, self._max_dt_ns)
+            if index is None:
+                return Choice(None, None, None, final)
+            stamp, item = self._scans[index]
+            return Choice(item, stamp, stamp - stamp_ns, final)
+
+    def _forget(self) -> None:
+        self._scans.clear()
+        self._newest = None

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Raw images: every encoding against hand-written pixels, any padding, both byte orders."""
+
+from array import array
+from types import SimpleNamespace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.errors import InputError
+from marigold_ros.message_codec import (
+    check_image,
+    encode_depth,
+    encode_image,
+    PICTURE_ENCODINGS,
+    to_depth,
+    to_rgb,
+)
+import numpy as np
+import pytest
+
+CHANNELS = {'rgb': [0, 1, 2], 'bgr': [2, 1, 0], 'rgba': [0, 1, 2], 'bgra': [2, 1, 0]}
+
+
+def image_message(rows, encoding, padding=0, is_bigendian=0, height=None):
+    """Lay out rows (R, W) or (R, W, C) with random-looking padding, as a driver would."""
+    rows = np.asarray(rows)
+    dtype = rows.dtype.newbyteorder('>' if is_bigendian else '<')
+    lines = [row.astype(dtype).tobytes() + b'\xa5' * padding for row in rows]
+    return SimpleNamespace(
+        height=len(rows) if height is None else height,
+        width=rows.shape[1],
+        encoding=encoding,
+        is_bigendian=is_bigendian,
+        step=len(lines[0]),
+        data=b''.join(lines),
+    )
+
+
+def random_pixels(seed, shape, dtype):
+    high = np.iinfo(dtype).max
+    return np.random.default_rng(seed).integers(0, high, shape, dtype, endpoint=True)
+
+
+sizes = {'seed': st.integers(0, 99), 'height': st.integers(1, 9), 'width': st.integers(1, 9)}
+paddings = st.sampled_from([0, 2, 6, 64])
+
+
+@given(**sizes, padding=paddings, name=st.sampled_from(sorted(CHANNELS)))
+def test_colour_encodings_give_their_rgb_under_any_padding(seed, height, width, padding, name):
+    pixels = random_pixels(seed, (height, width, len(name)), np.uint8)
+    rgb = to_rgb(image_message(pixels, f'{name}8', padding))
+    assert rgb.dtype == np.uint8
+    assert rgb.flags.c_contiguous
+    assert rgb.flags.writeable
+    np.testing.assert_array_equal(rgb, pixels[..., CHANNELS[name]])
+
+
+@given(**sizes, padding=paddings, bigendian=st.booleans(), name=st.sampled_from(['rgb', 'bgr']))
+def test_16bit_colour_is_divided_by_257_and_rounded(seed, height, width, padding, bigendian, name):
+    pixels = random_pixels(seed, (height, width, 3), np.uint16)
+    rgb = to_rgb(image_message(pixels, f'{name}16', padding, bigendian))
+    np.testing.assert_array_equal(rgb, np.rint(pixels[..., CHANNELS[name]] / 257.0))
+
+
+@given(**sizes, padding=paddings, encoding=st.sampled_from(['mono8', '8UC1']))
+def test_grey_pictures_repeat_their_value(seed, height, width, padding, encoding):
+    pixels = random_pixels(seed, (height, width), np.uint8)
+    rgb = to_rgb(image_message(pixels, encoding, padding))
+    np.testing.assert_array_equal(rgb, np.stack([pixels] * 3, axis=-1))
+
+
+@given(**sizes, padding=paddings, bigendian=st.booleans())
+def test_mono16_maps_the_full_range_in_both_byte_orders(seed, height, width, padding, bigendian):
+    pixels = random_pixels(seed, (height, width), np.uint16)
+    rgb = to_rgb(image_message(pixels, 'mono16', padding, bigendian))
+    np.testing.assert_array_equal(rgb[..., 1], np.rint(pixels / 257.0))
+
+
+def test_8uc3_is_read_as_bgr():
+    pixels = random_pixels(0, (4, 5, 3), np.uint8)
+    np.testing.assert_array_equal(to_rgb(image_message(pixels, '8UC3')), pixels[..., ::-1])
+
+
+@settings(max_examples=30)
+@given(
+    pattern=st.sampled_from(['rggb', 'bggr', 'gbrg', 'grbg']),
+    bits=st.sampled_from([8, 16]),
+    bigendian=st.booleans(),
+    padding=paddings,
+    colour=st.tuples(*[st.integers(0, 255)] * 3),
+)
+def test_a_mosaic_of_one_colour_gives_that_colour(pattern, bits, bigendian, padding, colour):
+    scale = 1 if bits == 8 else 257
+    mosaic = np.empty((8, 10), f'u{bits // 8}')
+    for index, letter in enumerate(pattern):
+        mosaic[index // 2 :: 2, index % 2 :: 2] = colour['rgb'.index(letter)] * scale
+    message = image_message(mosaic, f'bayer_{pattern}{bits}', padding, bigendian)
+    rgb = to_rgb(message).astype(int)
+    # OpenCV leaves a border of one pixel to replication, which is exact for one colour too.
+    np.testing.assert_array_equal(rgb, np.broadcast_to(colour, rgb.shape))
+
+
+def legal_luma(seed, shape):
+    """Luma in its limited range; OpenCV clamps what is below it."""
+    return np.random.default_rng(seed).integers(16, 236, shape, np.uint8)
+
+
+def yuv_to_rgb(y, u, v):
+    """BT.601 limited range by its definition."""
+    y, u, v = 1.164383 * (y - 16.0), u - 128.0, v - 128.0
+    rgb = [y + 1.596027 * v, y - 0.391762 * u - 0.812968 * v, y + 2.017232 * u]
+    return np.clip(np.stack(rgb, axis=-1), 0, 255)
+
+
+@given(
+    seed=st.integers(0, 99),
+    height=st.integers(1, 6),
+    half=st.integers(1, 5),
+    padding=paddings,
+    encoding=st.sampled_from(['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv']),
+)
+def test_yuv422_follows_its_definition(seed, height, half, padding, encoding):
+    y = legal_luma(seed, (height, 2 * half))
+    u, v = random_pixels(seed + 1, (2, height, half), np.uint8)
+    chroma = np.empty_like(y)
+    chroma[:, ::2], chroma[:, 1::2] = u, v
+    order = [chroma, y] if encoding in ('yuv422', 'uyvy') else [y, chroma]
+    rgb = to_rgb(image_message(np.stack(order, axis=-1), encoding, padding))
+    expected = yuv_to_rgb(y, u.repeat(2, axis=1), v.repeat(2, axis=1))
+    assert np.abs(rgb - expected).max() <= 2
+
+
+@given(
+    seed=st.integers(0, 99),
+    half_height=st.integers(1, 4),
+    half=st.integers(1, 5),
+    padding=paddings,
+    encoding=st.sampled_from(['nv12', 'nv21']),
+)
+def test_nv12_and_nv21_follow_their_definition(seed, half_height, half, padding, encoding):
+    y = legal_luma(seed, (2 * half_height, 2 * half))
+    u, v = random_pixels(seed + 1, (2, half_height, half), np.uint8)
+    pair = (u, v) if encoding == 'nv12' else (v, u)
+    chroma = np.stack(pair, axis=-1).reshape(half_height, 2 * half)
+    message = image_message(np.vstack([y, chroma]), encoding, padding, height=2 * half_height)
+    rgb = to_rgb(message)
+    expected = yuv_to_rgb(y, *(c.repeat(2, axis=0).repeat(2, axis=1) for c in (u, v)))
+    assert rgb.shape == (2 * half_height, 2 * half, 3)
+    assert np.abs(rgb - expected).max() <= 2
+
+
+@given(**sizes, padding=st.sampled_from([0, 4, 60]), bigendian=st.booleans())
+def test_32fc1_is_metres_and_what_is_no_depth_is_nan(seed, height, width, padding, bigendian):
+    rng = np.random.default_rng(seed)
+    depth = rng.choice([np.nan, np.inf, -np.inf, 0.0, -1.0, 0.5, 80.25], (height, width))
+    depth = depth.astype(np.float32)
+    read = to_depth(image_message(depth, '32FC1', padding, bigendian))
+    assert read.dtype == np.float32
+    expected = np.where(np.isfinite(depth) & (depth > 0), depth, np.nan)
+    np.testing.assert_array_equal(read, expected)
+
+
+@given(
+    **sizes,
+    padding=paddings,
+    bigendian=st.booleans(),
+    encoding=st.sampled_from(['16UC1', 'mono16']),
+)
+def test_16uc1_is_millimetres_and_zero_is_nan(seed, height, width, padding, bigendian, encoding):
+    pixels = random_pixels(seed, (height, width), np.uint16)
+    pixels[0, 0] = 0
+    read = to_depth(image_message(pixels, encoding, padding, bigendian))
+    expected = np.where(pixels > 0, pixels / 1000.0, np.nan)
+    np.testing.assert_allclose(read, expected, rtol=1e-6)
+
+
+def test_16uc1_is_never_wrapped():
+    invalid = [80.0, np.nan, np.inf, -np.inf, -0.2, 0.0, 65.5356]
+    valid = [65.535, 65.5354, 1.0006, 0.001]
+    written = encode_depth(np.array([invalid + valid]), '16UC1').data.view('<u2')
+    assert written.tolist() == [0] * len(invalid) + [65535, 65535, 1001, 1]
+
+
+@given(
+    **sizes,
+    encoding=st.sampled_from(['rgb8', 'bgr8', 'mono8']),
+    order=st.sampled_from(['C', 'F']),
+)
+def test_written_pictures_are_read_back(seed, height, width, encoding, order):
+    shape = (height, width) if encoding == 'mono8' else (height, width, 3)
+    pixels = np.array(random_pixels(seed, shape, np.uint8), order=order)
+    fields = encode_image(pixels, encoding)
+    assert fields.step * fields.height == len(fields.data)
+    rgb = to_rgb(fields)
+    read_back = {'rgb8': rgb, 'bgr8': rgb[..., ::-1], 'mono8': rgb[..., 0]}[encoding]
+    np.testing.assert_array_equal(read_back, pixels)
+
+
+@given(**sizes)
+def test_written_depth_is_read_back(seed, height, width):
+    depth = np.random.default_rng(seed).uniform(0.1, 65.0, (height, width)).astype(np.float32)
+    depth[0, 0] = np.nan
+    np.testing.assert_array_equal(to_depth(encode_depth(depth)), depth)
+    rounded = to_depth(encode_depth(depth, '16UC1'))
+    np.testing.assert_allclose(rounded, depth, atol=0.000501)
+
+
+def test_writing_a_contiguous_array_copies_nothing():
+    pixels = random_pixels(0, (4, 5, 3), np.uint8)
+    assert np.shares_memory(encode_image(pixels, 'rgb8').data, pixels)
+
+
+@pytest.mark.parametrize(
+    ('array', 'encoding', 'cause'),
+    [
+        (np.zeros((2, 2), np.uint8), 'rgb8', 'shape'),
+        (np.zeros((2, 2, 4), np.uint8), 'bgr8', 'shape'),
+        (np.zeros((2, 2), np.float64), '32FC1', 'shape'),
+        (np.zeros((2, 2), np.int16), '16UC1', 'shape'),
+        (np.zeros((0, 2), np.uint8), 'mono8', 'size'),
+        (np.zeros((2, 2), np.uint8), 'rgba8', 'encoding'),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_not_converted(array, encoding, cause):
+    with pytest.raises(InputError) as caught:
+        encode_image(array, encoding)
+    assert caught.value.cause == cause
+
+
+@pytest.mark.parametrize('wrap', [bytes, lambda d: array('B', d), memoryview, bytearray])
+def test_every_kind_of_buffer_is_read(wrap):
+    pixels = random_pixels(1, (3, 4, 3), np.uint8)
+    message = image_message(pixels, 'bgr8', 2)
+    message.data = wrap(message.data)
+    np.testing.assert_array_equal(to_rgb(message), pixels[..., ::-1])
+
+
+def test_the_result_never_aliases_the_message():
+    data = np.zeros(12, np.uint8)
+    message = image_message(np.zeros((2, 2, 3), np.uint8), 'rgb8')
+    message.data = data
+    assert not np.shares_memory(to_rgb(message), data)
+    message = image_message(np.ones((2, 2), np.float32), '32FC1')
+    message.data = data = np.frombuffer(message.data, np.uint8).copy()
+    assert not np.shares_memory(to_depth(message), data)
+
+
+@pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
+def test_depth_is_refused_as_a_picture_and_pictures_as_depth(encoding):
+    pixels = np.ones((2, 2), np.float32 if encoding == '32FC1' else np.uint16)
+    with pytest.raises(InputError, match='depth and not a picture') as caught:
+        to_rgb(image_message(pixels, encoding))
+    assert caught.value.cause == 'encoding'
+    with pytest.raises(InputError, match='not depth'):
+        to_depth(image_message(np.ones((2, 2), np.uint8), 'mono8'))
+
+
+@pytest.mark.parametrize(
+    ('change', 'cause'),
+    [
+        ({'encoding': 'h264'}, 'encoding'),
+        ({'encoding': ''}, 'encoding'),
+        ({'height': 0}, 'size'),
+        ({'width': 0}, 'size'),
+        ({'height': 2**32 - 1}, 'size'),
+        ({'width': 40000, 'step': 120000}, 'size'),
+        ({'step': 0}, 'step'),
+        ({'step': 11}, 'step'),
+        ({'step': 2**32 - 1}, 'truncated'),
+        ({'height': 5}, 'truncated'),
+        ({'data': b''}, 'truncated'),
+        ({'data': None}, 'unreadable'),
+        ({'encoding': 'mono16', 'step': 13}, 'step'),
+        ({'encoding': 'nv12', 'height': 3}, 'size'),
+        ({'encoding': 'yuyv', 'width': 3}, 'size'),
+    ],
+)
+def test_malformed_images_are_refused_by_cause_from_the_header(change, cause):
+    message = image_message(np.zeros((4, 4, 3), np.uint8), 'rgb8')
+    vars(message).update(change)
+    for function in (check_image, to_rgb):
+        with pytest.raises(InputError) as caught:
+            function(message)
+        assert caught.value.cause == cause
+
+
+@settings(max_examples=200)
+@given(
+    height=st.integers(0, 2**32 - 1) | st.integers(0, 6),
+    width=st.integers(0, 2**32 - 1) | st.integers(0, 6),
+    step=st.integers(0, 2**32 - 1) | st.integers(0, 40),
+    bigendian=st.booleans(),
+    data=st.binary(max_size=200),
+    encoding=st.sampled_from([*sorted(PICTURE_ENCODINGS), '32FC1', '16UC1', 'nonsense']),
+)
+def test_any_header_either_decodes_or_raises_input_error(
+    height, width, step, bigendian, data, encoding
+):
+    message = SimpleNamespace(
+        height=height,
+        width=width,
+        step=step,
+        is_bigendian=bigendian,
+        data=data,
+        encoding=encoding,
+    )
+    for function in (to_rgb, to_depth):
+        try:
+            decoded = function(message)
+        except InputError:
+            continue
+        assert decoded.shape[:2] == (height, width)

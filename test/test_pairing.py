@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Pairing by stamp: nearest scan, finality, horizon, clock jumps."""
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.pairing import nearest, ScanBuffer
+
+MS = 1_000_000
+S = 1000 * MS
+stamps_strategy = st.lists(st.integers(-5000, 5000), max_size=20)
+
+
+@given(stamps=stamps_strategy, stamp=st.integers(-5000, 5000), limit=st.integers(0, 3000))
+def test_nearest_is_within_the_limit_and_none_is_nearer(stamps, stamp, limit):
+    index = nearest(stamps, stamp, limit)
+    distances = [abs(s - stamp) for s in stamps]
+    if index is None:
+        assert all(distance > limit for distance in distances)
+    else:
+        assert distances[index] == min(distances) <= limit
+
+
+@given(stamps=stamps_strategy.filter(bool), stamp=st.integers(-5000, 5000), seed=st.randoms())
+def test_nearest_does_not_depend_on_the_order_of_arrival(stamps, stamp, seed):
+    shuffled = list(stamps)
+    seed.shuffle(shuffled)
+    assert stamps[nearest(stamps, stamp, 10000)] == shuffled[nearest(shuffled, stamp, 10000)]
+
+
+def test_a_difference_of_exactly_the_limit_pairs():
+    assert nearest([60], 0, 60) == 0
+    assert nearest([61], 0, 60) is None
+    assert nearest([5], 5, 0) == 0
+
+
+def test_of_two_scans_equally_far_the_earlier_is_taken():
+    assert nearest([10, -10], 0, 50) == 1
+
+
+def test_a_choice_is_final_once_a_scan_at_or_after_the_picture_is_there():
+    buffer = ScanBuffer(60 * MS)
+    assert not buffer.choose(0).final
+    buffer.add(-40 * MS, 'before')
+    early = buffer.choose(0)
+    assert (early.item, early.dt_ns, early.final) == ('before', -40 * MS, False)
+    buffer.add(3 * MS, 'after')
+    late = buffer.choose(0)
+    assert (late.item, late.stamp_ns, late.dt_ns, late.final) == ('after', 3 * MS, 3 * MS, True)
+
+
+def test_scans_too_far_are_no_choice_but_can_make_it_final():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(500 * MS, 'far')
+    choice = buffer.choose(0)
+    assert choice.item is None
+    assert choice.stamp_ns is None
+    assert choice.final
+
+
+def test_scans_beyond_the_horizon_are_forgotten():
+    buffer = ScanBuffer(60 * MS, horizon_ns=S)
+    for tick in range(50):
+        buffer.add(tick * 100 * MS, tick)
+    assert len(buffer) == 11
+    assert buffer.choose(3 * S).item is None
+    assert buffer.choose(4 * S).item == 40
+
+
+def test_a_late_scan_is_kept_in_its_place():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(200 * MS, 'new')
+    assert not buffer.add(100 * MS, 'late')
+    assert buffer.choose(101 * MS).item == 'late'
+
+
+def test_a_jump_back_of_the_clock_clears_and_pairing_goes_on():
+    buffer = ScanBuffer(60 * MS)
+    for loop in range(3):
+        for tick in range(200):
+            jumped = buffer.add(tick * 100 * MS, (loop, tick))
+            assert jumped == (loop > 0 and tick == 0)
+            assert buffer.choose(tick * 100 * MS - 3 * MS).item == (loop, tick)
+
+
+def test_exactly_one_second_back_is_late_not_a_jump():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(2 * S, 'new')
+    assert not buffer.add(S, 'late')
+    assert buffer.is_jump(S - 1)
+    assert buffer.add(S - 1, 'jump')
+    assert len(buffer) == 1
+
+
+def test_clear_forgets_scans_and_clock():
+    buffer = ScanBuffer(60 * MS)
+    buffer.add(9 * S, 'old')
+    buffer.clear()
+    assert not buffer.choose(0).final
+    assert not buffer.add(0, 'new')
+
+
+def test_adding_and_choosing_from_two_threads_keeps_the_pairs():
+    buffer = ScanBuffer(60 * MS)
+
+    def add():
+        for tick in range(500):
+            buffer.add(tick * MS, tick)
+
+    thread = threading.Thread(target=add)
+    thread.start()
+    while thread.is_alive():
+        choice = buffer.choose(250 * MS)
+        assert choice.item is None or choice.item * MS == choice.stamp_ns
+    assert buffer.choose(250 * MS).item == 250
