@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Reads bags: topics, messages, static transforms; frames are made of them in ``frames.py``.
+
+Decision: the rosbags library, because it needs no ROS, and one reader for ROS 1 and 2. It is
+handed Humble's message definitions, since bags recorded before Iron carry none of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.static_transforms import StaticTransforms
+from marigold_ros.bags.topics import BagTopics, choose_topics, listing, TopicInfo
+from marigold_ros.errors import BagError
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+from rosbags.typesys import get_typestore, Stores
+
+__all__ = ['BagFrame', 'BagReader', 'BagTopics', 'TopicInfo', 'frames']
+
+
+class BagReader:
+    """
+    A bag being read; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path : path
+        A ROS 2 bag's folder, a lone .mcap or .db3 file, or a ROS 1 .bag file.
+
+    Raises
+    ------
+    BagError
+        On entering the block: for a missing path or one that holds no readable bag.
+
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._reader: AnyReader | None = None
+
+    def __enter__(self) -> BagReader:
+        self._check_path()
+        try:
+            reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+            reader.open()
+        except Exception as error:  # a damaged file can fail anywhere in the library
+            raise BagError(
+                f'cannot read {self.path} as a bag ({error}); '
+                'check that recording ended properly, or run `ros2 bag reindex` on it'
+            ) from error
+        self._reader = reader
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    @property
+    def topics(self) -> dict[str, TopicInfo]:
+        """Type and number of messages by topic."""
+        infos: dict[str, TopicInfo] = {}
+        for connection in self._open.connections:
+            before = infos[connection.topic].count if connection.topic in infos else 0
+            infos[connection.topic] = TopicInfo(connection.msgtype, before + connection.msgcount)
+        return infos
+
+    def choose_topics(
+        self,
+        image: str | None = None,
+        camera_info: str | None = None,
+        lidar: str | None = None,
+        truth: str | None = None,
+    ) -> BagTopics:
+        """
+        Choose what to read; topics that are given are taken, the others found by content.
+
+        Pictures that have a camera_info beside them come first, then colour, then uncompressed.
+        True depth is an image topic with 'depth_truth' in its name.
+
+        Raises
+        ------
+        BagError
+            Where there are no pictures, or a given topic is absent or of a wrong type; it names
+            all topics with their types.
+
+        """
+        given = {'image': image, 'camera_info': camera_info, 'lidar': lidar, 'truth': truth}
+        try:
+            return choose_topics(self.topics, self.first, given)
+        except BagError as error:
+            raise BagError(f'{self.path}: {error}') from error
+
+    def first(self, topic: str) -> Any:
+        """Return a topic's first message, or None where there is none or it cannot be read."""
+        for _, msgtype, data, _ in self.raw([topic]):
+            try:
+                return self.decode(data, msgtype)
+            except BagError:
+                return None
+        return None
+
+    def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, str, bytes, int]]:
+        """Yield topic, type, serialised message and log time in ns, in the order of log time."""
+        connections = self._connections(topics)
+        if not connections:  # the library would take an empty list for all topics
+            return
+        try:
+            for connection, log_ns, data in self._open.messages(connections):
+                yield connection.topic, connection.msgtype, data, log_ns
+        except Exception as error:  # a damaged file can fail anywhere in the library
+            raise BagError(
+                f'reading {self.path} failed midway ({type(error).__name__}: {error}); '
+                'the file is damaged: repair it with `mcap recover` or `ros2 bag reindex`'
+            ) from error
+
+    def decode(self, data: bytes, msgtype: str) -> Any:
+        """Deserialise one message; raises BagError where the bytes do not fit the type."""
+        try:
+            return self._open.deserialize(data, msgtype)
+        except Exception as error:  # bytes of a damaged message can fail anywhere in the library
+            raise BagError(
+                f'{self.path}: a message of {len(data)} bytes is no {msgtype} '
+                f'({type(error).__name__}: {error}); check the recording'
+            ) from error
+
+    def messages(self, topics: Sequence[str]) -> Iterator[tuple[str, Any, int]]:
+        """
+        Yield topic, message and log time in ns, in the order of log time.
+
+        Arrays in messages are read-only views.
+
+        Raises
+        ------
+        BagError
+            For an unknown topic, a damaged file or an undecodable message.
+
+        """
+        for topic, msgtype, data, log_ns in self.raw(topics):
+            yield topic, self.decode(data, msgtype), log_ns
+
+    def static_transforms(self) -> StaticTransforms:
+        """Read all of /tf_static, which may be recorded late; empty where there is none."""
+        transforms = StaticTransforms()
+        names = [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
+        for _, message, _ in self.messages(names):
+            transforms.add_message(message)
+        return transforms
+
+    @property
+    def _open(self) -> AnyReader:
+        if self._reader is None:
+            raise BagError(f'bag {self.path} is not open; read inside a with block')
+        return self._reader
+
+    def _connections(self, topics: Sequence[str]) -> list[Connection]:
+        unknown = sorted(set(topics) - set(self.topics))
+        if unknown:
+            raise BagError(
+                f'{self.path} has no topic {", ".join(unknown)}; it has {listing(self.topics)}'
+            )
+        return [c for c in self._open.connections if c.topic in topics]
+
+    def _check_path(self) -> None:
+        if not self.path.exists():
+            raise BagError(f'{self.path} does not exist; give the folder or file of a bag')
+        if self.path.is_dir() and not (self.path / 'metadata.yaml').is_file():
+            raise BagError(
+                f'{self.path} has no metadata.yaml, so it is no bag; give the folder that '
+                'has one, or a .mcap, .db3 or .bag file, or run `ros2 bag reindex`'
+            )

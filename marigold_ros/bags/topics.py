@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Which topics of a bag are the picture, its camera_info, the LiDAR and the true depth.
+
+Decision: by type and content, not by a list of well-known names: the first message of each
+candidate is looked at, because depth images, colourised depth and pictures share one type.
+Names only break ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from marigold_ros.errors import BagError, InputError
+from marigold_ros.message_codec import check_image, has_field
+
+IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
+CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
+SCAN_TYPE = 'sensor_msgs/msg/LaserScan'
+_GREY = ('mono8', 'mono16', '8UC1')
+_LIDAR_WORDS = ('lidar', 'velodyne', 'ouster', 'hesai', 'livox', 'rslidar', 'laser')
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """Type and number of messages of one topic."""
+
+    msgtype: str
+    count: int
+
+
+@dataclass(frozen=True)
+class BagTopics:
+    """The topics to read; all but the image may be None."""
+
+    image: str
+    camera_info: str | None = None
+    lidar: str | None = None
+    truth: str | None = None
+
+    @property
+    def named(self) -> list[str]:
+        """All topics that are not None."""
+        return [t for t in (self.image, self.camera_info, self.lidar, self.truth) if t]
+
+
+def choose_topics(
+    topics: Mapping[str, TopicInfo],
+    first: Callable[[str], Any],
+    given: Mapping[str, str | None],
+) -> BagTopics:
+    """
+    Choose topics; those in ``given`` are only checked.
+
+    Parameters
+    ----------
+    topics : mapping of str to TopicInfo
+        All there are.
+    first : callable
+        Returns a topic's first message, or None where it cannot be read.
+    given : mapping
+        From 'image', 'camera_info', 'lidar', 'truth' to a topic or None.
+
+    Returns
+    -------
+    BagTopics
+
+    Raises
+    ------
+    BagError
+        Where no topic holds pictures, or a given one is absent or of a wrong type.
+
+    """
+    chosen: dict[str, str | None] = {}
+    for role, types in (
+        ('image', IMAGE_TYPES),
+        ('camera_info', INFO_TYPES),
+        ('lidar', (CLOUD_TYPE, SCAN_TYPE)),
+        ('truth', IMAGE_TYPES),
+    ):
+        chosen[role] = given.get(role)
+        if chosen[role]:
+            _check_given(role, str(chosen[role]), types, topics)
+    present = {name: info for name, info in topics.items() if info.count}
+    truth = chosen['truth'] or _truth(present)
+    image = chosen['image'] or _image(present, first, truth)
+    if image is None:
+        raise BagError(
+            f'no topic holds pictures; the bag has {listing(topics)}; '
+            'name the image topic, or record one'
+        )
+    info = chosen['camera_info'] or _camera_info(present, image)
+    return BagTopics(image, info, chosen['lidar'] or _lidar(present, first), truth)
+
+
+def listing(topics: Mapping[str, TopicInfo]) -> str:
+    """Name all topics with type and count, for an error."""
+    parts = [f'{name} ({info.msgtype}, {info.count})' for name, info in sorted(topics.items())]
+    return ', '.join(parts) or 'no topics'
+
+
+def image_stem(topic: str) -> str:
+    """Return the name of the image that a topic transports: without /compressed and its like."""
+    stem, _, last = topic.rpartition('/')
+    return stem if stem and last in ('compressed', 'compressedDepth') else topic
+
+
+def sibling_info(topic: str) -> str:
+    """Return where image_transport looks for an image's camera_info."""
+    return f'{image_stem(topic).rpartition("/")[0]}/camera_info'
+
+
+def is_rectified_name(topic: str) -> bool:
+    """Tell whether a topic is named as image_proc names rectified pictures: image_rect…."""
+    return 'rect' in image_stem(topic).rpartition('/')[2]
+
+
+def _check_given(
+    role: str, topic: str, types: tuple[str, ...], topics: Mapping[str, TopicInfo]
+) -> None:
+    if topic not in topics:
+        raise BagError(
+            f'{role} topic {topic} is not in the bag; it has {listing(topics)}: '
+            'choose one of these'
+        )
+    if topics[topic].msgtype not in types:
+        raise BagError(
+            f'{role} topic {topic} is of type {topics[topic].msgtype}; it must be '
+            f'{" or ".join(types)}: choose another topic'
+        )
+
+
+def _truth(topics: Mapping[str, TopicInfo]) -> str | None:
+    names = [n for n, i in topics.items() if i.msgtype in IMAGE_TYPES and 'depth_truth' in n]
+    return min(names, key=lambda name: (len(name), name), default=None)
+
+
+def _image(
+    topics: Mapping[str, TopicInfo], first: Callable[[str], Any], truth: str | None
+) -> str | None:
+    """Prefer pictures with a camera_info, in colour, uncompressed, and then the most frequent."""
+    ranked = []
+    for name, info in topics.items():
+        if info.msgtype not in IMAGE_TYPES or name == truth:
+            continue
+        message = first(name)
+        grey = _is_grey(message)
+        if grey is None:
+            continue
+        compressed = info.msgtype == IMAGE_TYPES[1]
+        ranked.append((sibling_info(name) not in topics, grey, compressed, -info.count, name))
+    return min(ranked)[-1] if ranked else None
+
+
+def _is_grey(message: Any) -> bool | None:
+    """Tell whether a message is a grey picture; None where it is no picture at all."""
+    if message is None:
+        return None
+    encoding = message.format if hasattr(message, 'format') else message.encoding
+    try:
+        check_image(message)
+    except InputError as error:
+        # A first message that is cut short does not disqualify a whole topic; depth does.
+        if error.cause == 'encoding':
+            return None
+    return encoding.split(';')[0].strip() in _GREY
+
+
+def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
+    sibling = sibling_info(image)
+    if sibling in topics and topics[sibling].msgtype in INFO_TYPES:
+        return sibling
+    names = [name for name, info in topics.items() if info.msgtype in INFO_TYPES]
+    return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
+
+
+def _lidar(topics: Mapping[str, TopicInfo], first: Callable[[str], Any]) -> str | None:
+    """Prefer clouds without colour, named like a LiDAR; a planar scan where there is no cloud."""
+    ranked = []
+    for name, info in topics.items():
+        if info.msgtype != CLOUD_TYPE:
+            continue
+        message = first(name)
+        if message is None or not all(has_field(message, axis) for axis in 'xyz'):
+            continue
+        coloured = has_field(message, 'rgb') or has_field(message, 'rgba')
+        unnamed = not any(word in name.lower() for word in _LIDAR_WORDS)
+        ranked.append((coloured, unnamed, name))
+    if ranked:
+        return min(ranked)[-1]
+    return min((n for n, info in topics.items() if info.msgtype == SCAN_TYPE), default=None)

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Writes ROS 2 bags that Humble and everything after it can play.
+
+Decision: metadata version 8, because Humble refuses the YAML list of QoS profiles that version 9
+writes. A bag appears under its name only when it is complete: it is written in a hidden sibling
+folder and renamed, so that an interrupted run leaves nothing that looks like a bag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+import shutil
+import tempfile
+from types import TracebackType
+from typing import Any
+
+from marigold_ros.errors import BagError
+import numpy as np
+from rosbags.interfaces import (
+    Connection,
+    Nodetype,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+from rosbags.typesys import get_typestore, Stores
+
+_STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
+_UNSET = QosTime(0, 0)
+_NANOSECONDS = 1_000_000_000
+
+
+def _qos(depth: int, reliable: bool, latched: bool = False) -> Qos:
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=depth,
+        reliability=QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=_UNSET,
+        lifespan=_UNSET,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_UNSET,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+_PROFILES = {
+    'sensor': _qos(5, reliable=False),
+    'reliable': _qos(10, reliable=True),
+    'latched': _qos(1, reliable=True, latched=True),
+}
+
+
+class BagWriter:
+    """
+    A bag being written; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path : path
+        Folder to make; it must not exist. It appears when the block ends without an error.
+    storage : {'mcap', 'sqlite3'}
+        Humble plays mcap only where its storage plugin is installed.
+    qos : mapping of topic to {'sensor', 'reliable', 'latched'}, optional
+        What a player shall offer; 'reliable' where not named, and 'latched' for /tf_static.
+
+    Raises
+    ------
+    BagError
+        For an existing path, an unknown storage or profile, or a folder that cannot be written.
+
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        storage: str = 'mcap',
+        qos: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._qos = {'/tf_static': 'latched', **(qos or {})}
+        if storage not in _STORAGES:
+            raise BagError(f"storage is '{storage}'; choose one of {', '.join(_STORAGES)}")
+        for topic, profile in self._qos.items():
+            if profile not in _PROFILES:
+                raise BagError(
+                    f"QoS of {topic} is '{profile}'; choose one of {', '.join(_PROFILES)}"
+                )
+        self._storage = _STORAGES[storage]
+        self._typestore = get_typestore(Stores.ROS2_HUMBLE)
+        self._connections: dict[str, Connection] = {}
+        self._partial: Path | None = None
+        self._writer: Writer | None = None
+
+    def __enter__(self) -> BagWriter:
+        if self.path.exists():
+            raise BagError(f'{self.path} exists already; choose another path or remove it')
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial = Path(
+                tempfile.mkdtemp(prefix=f'.{self.path.name}.', dir=self.path.parent)
+            )
+            self._writer = Writer(
+                self._partial / self.path.name,
+                version=8,  # see above
+                storage_plugin=self._storage,
+            )
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            self._discard()
+            raise BagError(
+                f'cannot write a bag at {self.path} ({error}); choose a folder you may write to'
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._writer is not None
+        assert self._partial is not None
+        try:
+            self._writer.close()
+            if kind is None:
+                (self._partial / self.path.name).rename(self.path)
+        except OSError as failure:
+            raise BagError(
+                f'cannot finish the bag {self.path} ({failure}); check the disk'
+            ) from failure
+        finally:
+            self._discard()
+
+    def write(
+        self, topic: str, msgtype: str, message_fields: Mapping[str, Any], stamp_ns: int
+    ) -> None:
+        """
+        Write one message.
+
+        Parameters
+        ----------
+        topic, msgtype : str
+            As '/camera/image_raw' and 'sensor_msgs/msg/Image'.
+        message_fields : mapping
+            Nested by field; what is not named is zero or empty, as in ROS. A message inside may
+            be a mapping or a tuple in the order of its fields; a time may be int nanoseconds,
+            and a header without ``stamp`` takes ``stamp_ns``.
+        stamp_ns : int, nanoseconds
+            Log time.
+
+        Raises
+        ------
+        BagError
+            For an unknown type or field, or a value that does not fit its field.
+
+        """
+        if msgtype not in self._typestore.fielddefs:
+            raise BagError(
+                f"message type '{msgtype}' is unknown; name it as sensor_msgs/msg/Image"
+            )
+        if isinstance(message_fields.get('header'), Mapping):
+            header = {'stamp': stamp_ns, **message_fields['header']}
+            message_fields = {**message_fields, 'header': header}
+        try:
+            message = self._message(msgtype, message_fields)
+            cdr = self._typestore.serialize_cdr(message, msgtype)
+        except BagError:
+            raise
+        except Exception as error:  # the serialiser lets out whatever a wrong value causes
+            raise BagError(
+                f'cannot write {msgtype} to {topic} ({error}); check the types of its fields'
+            ) from error
+        self.write_raw(topic, msgtype, cdr, stamp_ns)
+
+    def write_raw(self, topic: str, msgtype: str, cdr: bytes | memoryview, stamp_ns: int) -> None:
+        """
+        Write one message that is serialised already.
+
+        Raises
+        ------
+        BagError
+            Where the writer is not open, the type is unknown, or a topic changes its type.
+
+        """
+        if self._writer is None:
+            raise BagError(f'bag {self.path} is not open; write inside a with block')
+        connection = self._connections.get(topic)
+        if connection is None:
+            profile = _PROFILES[self._qos.get(topic, 'reliable')]
+            try:
+                connection = self._writer.add_connection(
+                    topic, msgtype, typestore=self._typestore, offered_qos_profiles=[profile]
+                )
+            except (KeyError, WriterError) as error:
+                raise BagError(
+                    f"cannot add topic {topic} of type '{msgtype}' ({error}); "
+                    'name the type as sensor_msgs/msg/Image'
+                ) from error
+            self._connections[topic] = connection
+        if connection.msgtype != msgtype:
+            raise BagError(
+                f'{topic} holds {connection.msgtype}, not {msgtype}; choose another topic'
+            )
+        self._writer.write(connection, int(stamp_ns), cdr)
+
+    def _message(self, msgtype: str, values: Any) -> Any:
+        """Build a message of the rosbags library from nested values."""
+        _, definitions = self._typestore.fielddefs[msgtype]
+        names = [name for name, _ in definitions]
+        if msgtype == 'builtin_interfaces/msg/Time' and isinstance(values, int):
+            values = divmod(values, _NANOSECONDS)
+        if not isinstance(values, Mapping):
+            values = dict(zip(names, values, strict=True))
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise BagError(
+                f'{msgtype} has no field {", ".join(unknown)}; it has {", ".join(names)}'
+            )
+        arguments = {
+            name: self._value(definition, values.get(name)) for name, definition in definitions
+        }
+        return self._typestore.types[msgtype](**arguments)
+
+    def _value(self, definition: Any, value: Any) -> Any:
+        """Convert one field's value; None is zero, empty, or a message of zeros."""
+        kind, detail = definition
+        if kind == Nodetype.NAME:
+            return self._message(detail, {} if value is None else value)
+        if kind == Nodetype.BASE:
+            return _base_type(detail[0])(0 if value is None else value)
+        (element_kind, element), length = detail
+        if element_kind == Nodetype.NAME:
+            items = [{}] * length if value is None and kind == Nodetype.ARRAY else value or []
+            return [self._message(element, item) for item in items]
+        if element[0] == 'string':
+            return [] if value is None else list(value)
+        dtype = np.dtype(element[0])
+        if value is None:
+            return np.zeros(length if kind == Nodetype.ARRAY else 0, dtype)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return np.frombuffer(value, dtype)
+        return np.ascontiguousarray(value, dtype).reshape(-1)
+
+    def _discard(self) -> None:
+        self._writer = None
+        if self._partial is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial = None
+
+
+def _base_type(name: str) -> Any:
+    if name == 'string':
+        return lambda value: str(value) if value else ''
+    if name == 'bool':
+        return bool
+    return float if name.startswith('float') else int

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Frames of bags: pairing, cameras, extrinsics, truth, and messages that are broken."""
+
+from marigold_ros.bags.reader import BagReader, BagTopics, frames
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import LidarConfig
+from marigold_ros.frame import Camera
+from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
+import numpy as np
+import pytest
+
+MS = 1_000_000
+S = 1000 * MS
+START = 100 * S
+CLOUD = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('ring', '<u2')])
+TOPICS = BagTopics('/camera/image', '/camera/camera_info', '/lidar', '/camera/depth_truth')
+
+
+class Drive:
+    """Writes messages in the order of their log time, whatever order a test states them in."""
+
+    def __init__(self, path):
+        self.path = path
+        self.messages = []
+
+    def add(self, topic, msgtype, fields, stamp_ns, delay_ns=0, frame_id='camera'):
+        fields = {'header': {'stamp': stamp_ns, 'frame_id': frame_id}, **fields}
+        self.messages.append((stamp_ns + delay_ns, topic, f'sensor_msgs/msg/{msgtype}', fields))
+
+    def image(self, stamp_ns, delay_ns=0, value=0, **changes):
+        fields = vars(encode_image(np.full((4, 6, 3), value, np.uint8), 'rgb8')) | changes
+        self.add('/camera/image', 'Image', fields, stamp_ns, delay_ns)
+
+    def info(self, stamp_ns, delay_ns=0, focal=5.0, **changes):
+        camera = Camera(np.diag([focal, focal, 1.0]), 6, 4)
+        fields = camera_info_fields(camera) | changes
+        self.add('/camera/camera_info', 'CameraInfo', fields, stamp_ns, delay_ns)
+
+    def scan(self, stamp_ns, delay_ns=0, x=1.0, frame_id='lidar'):
+        cloud = np.zeros((1, 4), CLOUD)
+        cloud['x'], cloud['ring'] = [x, np.nan, x, x], [7, 8, 9, 10]
+        fields = vars(encode_cloud(cloud))
+        self.add('/lidar', 'PointCloud2', fields, stamp_ns, delay_ns, frame_id)
+
+    def truth(self, stamp_ns, delay_ns=0, metres=3.0):
+        fields = vars(encode_depth(np.full((4, 6), metres)))
+        self.add('/camera/depth_truth', 'Image', fields, stamp_ns, delay_ns)
+
+    def read(self, topics=TOPICS, config=None, T_cam_lidar=None, extrinsics=True):
+        with BagWriter(self.path) as bag:
+            for log_ns, topic, msgtype, fields in sorted(self.messages, key=lambda m: m[:2]):
+                bag.write(topic, msgtype, fields, log_ns)
+            if extrinsics:  # recorded last: it must be found all the same
+                transform = {
+                    'header': {'frame_id': 'camera'},
+                    'child_frame_id': 'lidar',
+                    'transform': {'translation': (1.0, 2.0, 3.0), 'rotation': (0.0, 0, 0, 1)},
+                }
+                fields = {'transforms': [transform]}
+                bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', fields, self.messages[-1][0])
+        with BagReader(self.path) as reader:
+            present = [t if t in reader.topics else None for t in vars(topics).values()]
+            found = BagTopics(*present)
+            return list(frames(reader, found, config or LidarConfig(), T_cam_lidar))
+
+
+@pytest.fixture
+def drive(tmp_path):
+    return Drive(tmp_path / 'drive')
+
+
+@pytest.mark.parametrize('delay_ms', [-50, 0, 3, 200, 1500])
+def test_scans_pair_by_stamp_however_late_they_arrive(drive, delay_ms):
+    for tick in range(20):
+        stamp = START + tick * 100 * MS
+        drive.info(stamp, delay_ns=MS)
+        drive.image(stamp, value=tick)
+        drive.truth(stamp, delay_ns=2 * MS, metres=1.0 + tick)
+        drive.scan(stamp + 3 * MS, delay_ns=delay_ms * MS, x=float(tick))
+    read = drive.read()
+    assert [int(item.frame.rgb[0, 0, 0]) for item in read] == list(range(20))
+    for tick, item in enumerate(read):
+        assert item.stamp_ns == item.frame.stamp_ns == START + tick * 100 * MS
+        assert item.scan_stamp_ns - item.stamp_ns == 3 * MS
+        assert item.frame.points_lidar[:, 0].tolist() == [tick] * 3
+        assert item.ring.tolist() == [7, 9, 10]
+        assert item.truth[0, 0] == 1.0 + tick
+        assert item.frame.T_cam_lidar[:3, 3].tolist() == [1, 2, 3]
+        assert item.warning == ''
+        assert item.error is None
+
+
+def test_the_nearest_scan_wins_over_the_first(drive):
+    drive.image(START)
+    drive.scan(START - 50 * MS, x=1.0)
+    drive.scan(START + 40 * MS, x=2.0)
+    (item,) = drive.read()
+    assert item.scan_stamp_ns == START + 40 * MS
+
+
+def test_time_offset_is_added_to_the_scans(drive):
+    drive.image(START)
+    drive.scan(START - 300 * MS)
+    (item,) = drive.read(config=LidarConfig(time_offset=0.31))
+    assert item.scan_stamp_ns == START + 10 * MS
+
+
+def test_a_picture_without_scan_says_so_and_is_still_read(drive):
+    drive.image(START)
+    drive.scan(START + 61 * MS)
+    (item,) = drive.read()
+    assert item.frame.points_lidar is None
+    assert 'no scan near' in item.warning
+
+
+def test_a_lidar_that_died_does_not_make_the_bag_pile_up(drive, tmp_path):
+    drive.scan(START)
+    for tick in range(100):
+        drive.image(START + tick * 100 * MS)
+    assert len(drive.read()) == 100
+    with BagReader(drive.path) as reader:
+        consumed = []
+        raw = reader.raw
+        reader.raw = lambda names: (consumed.append(m) or m for m in raw(names))
+        stream = frames(reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig())
+        next(stream)
+        next(stream)
+        assert len(consumed) < 30
+
+
+def test_a_looped_recording_pairs_in_every_loop(drive):
+    for loop in range(3):
+        for tick in range(15):
+            stamp = START + tick * 100 * MS
+            shift = loop * 2 * S
+            drive.info(stamp, shift, focal=5.0 + loop)
+            drive.image(stamp, shift + MS, value=10 * loop)
+            drive.truth(stamp, shift + 2 * MS, metres=1.0 + loop)
+            drive.scan(stamp + 3 * MS, shift + 50 * MS, x=float(loop))
+    read = drive.read()
+    assert len(read) == 45
+    for index, item in enumerate(read):
+        loop = index // 15
+        assert item.frame.points_lidar[0, 0] == loop
+        assert item.truth[0, 0] == 1.0 + loop
+        assert item.frame.camera.K[0, 0] == 5.0 + loop
+
+
+def test_the_camera_is_the_last_before_the_picture_else_the_first_of_the_bag(drive):
+    for tick in range(4):
+        drive.image(START + tick * 100 * MS)
+    drive.info(START + 50 * MS, focal=7.0)
+    drive.info(START + 200 * MS, delay_ns=150 * MS, focal=9.0)
+    focal = [item.frame.camera.K[0, 0] for item in drive.read()]
+    assert focal == [7.0, 7.0, 9.0, 9.0]
+
+
+def test_one_latched_camera_info_serves_the_whole_bag(drive):
+    drive.info(START - 30 * S)
+    for tick in range(40):
+        drive.image(START + tick * 100 * MS)
+    assert all(item.frame.camera is not None for item in drive.read())
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [({'k': [0.0] * 9}, 'uncalibrated'), ({'width': 12}, 'camera_info is for 12x4')],
+)
+def test_a_useless_camera_info_is_a_warning(drive, changes, words):
+    drive.info(START, **changes)
+    drive.image(START)
+    (item,) = drive.read()
+    assert item.frame.camera is None
+    assert words in item.warning
+
+
+def test_a_bag_without_camera_info_says_so(drive):
+    drive.image(START)
+    (item,) = drive.read()
+    assert item.frame.camera is None
+    assert item.warning == 'no camera_info'
+
+
+def test_missing_extrinsics_are_a_warning_that_names_the_frames(drive):
+    drive.image(START)
+    drive.scan(START)
+    (item,) = drive.read(extrinsics=False)
+    assert item.frame.T_cam_lidar is None
+    assert item.frame.points_lidar is not None
+    assert "'camera' <- 'lidar'" in item.warning
+
+
+def test_given_extrinsics_win(drive):
+    drive.image(START)
+    drive.scan(START, frame_id='unheard_of')
+    (item,) = drive.read(T_cam_lidar=np.eye(4))
+    np.testing.assert_array_equal(item.frame.T_cam_lidar, np.eye(4))
+    assert 'unheard_of' not in item.warning
+
+
+def test_a_broken_picture_is_reported_in_its_place(drive):
+    drive.image(START, value=1)
+    drive.image(START + 100 * MS, data=np.zeros(5, np.uint8))
+    drive.image(START + 200 * MS, encoding='h264')
+    drive.image(START + 300 * MS, value=4)
+    read = drive.read()
+    assert [item.error and item.error.cause for item in read] == [
+        None,
+        'truncated',
+        'encoding',
+        None,
+    ]
+    assert [item.frame is None for item in read] == [False, True, True, False]
+
+
+def test_an_undecodable_message_is_reported_in_its_place(drive, tmp_path):
+    drive.image(START)
+    drive.read()
+    with BagReader(drive.path) as reader, BagWriter(tmp_path / 'cut') as bag:
+        for topic, msgtype, data, log_ns in reader.raw(['/camera/image']):
+            bag.write_raw(topic, msgtype, bytes(data[:10]), log_ns)
+            bag.write_raw(topic, msgtype, data, log_ns + 1)
+    with BagReader(tmp_path / 'cut') as reader:
+        read = list(frames(reader, BagTopics('/camera/image'), LidarConfig()))
+    assert [item.error and item.error.cause for item in read] == ['unreadable', None]
+
+
+def test_a_broken_scan_is_a_warning(drive):
+    drive.image(START)
+    drive.scan(START, x=np.nan)
+    (item,) = drive.read()
+    assert item.frame.points_lidar is None
+    assert 'none with finite x, y, z' in item.warning
+
+
+def test_truth_needs_the_stamp_of_the_picture(drive):
+    drive.image(START)
+    drive.truth(START + 2 * MS)
+    drive.image(START + S)
+    drive.truth(START + S + MS)
+    assert [item.truth is None for item in drive.read()] == [True, False]
+
+
+def test_a_rectified_topic_takes_the_rectified_intrinsics(drive):
+    P = [3.0, 0, 1, 0, 0, 3.0, 1, 0, 0, 0, 1, 0]
+    drive.info(START, p=P, d=[0.1, 0.0, 0.0, 0.0, 0.0])
+    drive.image(START)
+    stamp, _, msgtype, fields = drive.messages.pop()
+    drive.messages.append((stamp, '/camera/image_rect_color', msgtype, fields))
+    (item,) = drive.read(BagTopics('/camera/image_rect_color', '/camera/camera_info'))
+    assert item.frame.camera.K[0].tolist() == [3, 0, 1]
+    assert item.frame.camera.distortion == ()
+
+
+def test_a_planar_scan_serves_as_lidar(drive):
+    fields = {'range_max': 9.0, 'angle_increment': 0.5, 'ranges': [1.0, 20.0, 2.0]}
+    drive.image(START)
+    drive.add('/scan', 'LaserScan', fields, START, frame_id='lidar')
+    (item,) = drive.read(BagTopics('/camera/image', lidar='/scan'))
+    assert item.frame.points_lidar.shape == (2, 3)
+    assert item.ring is None
+
+
+def test_the_real_drive_is_paired_throughout(shared_data):
+    with BagReader(shared_data / 'kitti_drive') as reader:
+        topics = reader.choose_topics()
+        assert topics == BagTopics(
+            '/camera/image_raw/compressed', '/camera/camera_info', '/velodyne_points'
+        )
+        read = list(frames(reader, topics, LidarConfig()))
+    assert len(read) == 20
+    for item in read:
+        assert item.error is None
+        assert item.warning == ''
+        assert item.frame.rgb.shape == (375, 1242, 3)
+        assert item.frame.camera.K[0, 0] == pytest.approx(721.5377)
+        assert abs(item.scan_stamp_ns - item.stamp_ns) == 3 * MS
+        points = np.c_[item.frame.points_lidar, np.ones(len(item.frame.points_lidar))]
+        in_camera = points @ item.frame.T_cam_lidar.T
+        assert (in_camera[:, 2] > 0).mean() > 0.99  # the scan was cut to the camera's view

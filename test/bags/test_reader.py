@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Which topics a bag offers for which part, and bags that cannot be read."""
+
+import sqlite3
+
+from marigold_ros.bags.reader import BagReader, frames, TopicInfo
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import LidarConfig
+from marigold_ros.errors import BagError
+from marigold_ros.message_codec import (
+    encode_cloud,
+    encode_compressed_depth,
+    encode_depth,
+    encode_image,
+    encode_jpeg,
+)
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.typesys import get_typestore, Stores
+
+STAMP = 1_700_000_000_000_000_000
+RGB = np.zeros((4, 6, 3), np.uint8)
+COLOUR = ('Image', encode_image(RGB, 'bgr8'))
+GREY = ('Image', encode_image(RGB[..., 0].copy(), 'mono8'))
+DEPTH = ('Image', encode_depth(np.ones((4, 6))))
+JPEG = ('CompressedImage', encode_jpeg(RGB))
+COMPRESSED_DEPTH = ('CompressedImage', encode_compressed_depth(np.ones((4, 6))))
+INFO = ('CameraInfo', None)
+SCAN = ('LaserScan', None)
+
+
+def cloud(*names):
+    return ('PointCloud2', encode_cloud(np.zeros((1, 2), [(name, '<f4') for name in names])))
+
+
+def write(path, topics, storage='mcap'):
+    with BagWriter(path, storage) as bag:
+        for topic, (kind, fields) in topics.items():
+            bag.write(topic, f'sensor_msgs/msg/{kind}', vars(fields) if fields else {}, STAMP)
+    return path
+
+
+def chosen(path, topics, **given):
+    with BagReader(write(path, topics)) as reader:
+        return reader.choose_topics(**given)
+
+
+@pytest.mark.parametrize(
+    ('topics', 'image'),
+    [
+        ({'/b/depth': DEPTH, '/c/image': COLOUR}, '/c/image'),
+        ({'/a/image/compressedDepth': COMPRESSED_DEPTH, '/c/image': GREY}, '/c/image'),
+        ({'/a/image': COLOUR, '/b/image': COLOUR, '/b/camera_info': INFO}, '/b/image'),
+        ({'/a/image': GREY, '/b/image': COLOUR}, '/b/image'),
+        ({'/a/image/compressed': JPEG, '/b/image': COLOUR}, '/b/image'),
+        (
+            {'/a/image': COLOUR, '/b/image/compressed': JPEG, '/b/camera_info': INFO},
+            '/b/image/compressed',
+        ),
+        ({'/a/depth_truth': GREY, '/b/image': GREY}, '/b/image'),
+    ],
+)
+def test_the_picture_is_found_by_content(tmp_path, topics, image):
+    assert chosen(tmp_path / 'bag', topics).image == image
+
+
+def test_partners_of_the_picture_are_found(tmp_path):
+    topics = {
+        '/camera/image_raw/compressed': JPEG,
+        '/camera/camera_info': INFO,
+        '/other/camera_info': INFO,
+        '/camera/depth_truth': DEPTH,
+        '/a/points': cloud('x', 'y', 'z', 'rgb'),
+        '/b/radar': cloud('range', 'azimuth'),
+        '/velodyne_points': cloud('x', 'y', 'z', 'ring'),
+        '/scan': SCAN,
+    }
+    found = chosen(tmp_path / 'bag', topics)
+    assert found.camera_info == '/camera/camera_info'
+    assert found.truth == '/camera/depth_truth'
+    assert found.lidar == '/velodyne_points'
+
+
+def test_a_planar_scan_is_taken_where_there_is_no_cloud(tmp_path):
+    found = chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN})
+    assert found.lidar == '/scan'
+
+
+def test_one_camera_info_elsewhere_is_taken_but_of_two_none(tmp_path):
+    topics = {'/a/image': COLOUR, '/b/camera_info': INFO}
+    assert chosen(tmp_path / 'one', topics).camera_info == '/b/camera_info'
+    topics['/c/camera_info'] = INFO
+    assert chosen(tmp_path / 'two', topics).camera_info is None
+
+
+def test_given_topics_are_taken(tmp_path):
+    topics = {'/a/image': COLOUR, '/b/image': GREY, '/depth': DEPTH}
+    found = chosen(tmp_path / 'bag', topics, image='/b/image', truth='/depth')
+    assert (found.image, found.truth) == ('/b/image', '/depth')
+
+
+def test_a_bag_without_pictures_names_what_it_has(tmp_path):
+    topics = {'/depth': DEPTH, '/points': cloud('x', 'y', 'z')}
+    with pytest.raises(BagError) as caught:
+        chosen(tmp_path / 'bag', topics)
+    assert '/depth (sensor_msgs/msg/Image, 1)' in str(caught.value)
+    assert '/points (sensor_msgs/msg/PointCloud2, 1)' in str(caught.value)
+
+
+@pytest.mark.parametrize('given', [{'image': '/nowhere'}, {'lidar': '/image'}, {'truth': '/scan'}])
+def test_given_topics_must_be_there_and_of_their_type(tmp_path, given):
+    with pytest.raises(BagError, match=next(iter(given.values()))):
+        chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN}, **given)
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_lone_storage_file_is_a_bag_too(tmp_path, storage):
+    folder = write(tmp_path / 'bag', {'/image': COLOUR}, storage)
+    (path,) = (p for p in folder.iterdir() if p.suffix != '.yaml')
+    with BagReader(path) as reader:
+        assert reader.topics == {'/image': TopicInfo('sensor_msgs/msg/Image', 1)}
+
+
+def test_a_bag_recorded_without_definitions_is_read(tmp_path):
+    folder = write(tmp_path / 'bag', {'/image': COLOUR}, 'sqlite3')
+    (path,) = folder.glob('*.db3')
+    database = sqlite3.connect(path)
+    database.execute('DELETE FROM message_definitions')
+    database.commit()
+    database.close()
+    with BagReader(folder) as reader:
+        assert reader.first('/image').encoding == 'bgr8'
+
+
+def test_a_ros1_bag_gives_the_same_frames(tmp_path):
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = store.types
+    stamp = types['builtin_interfaces/msg/Time'](sec=7, nanosec=5)
+    header = types['std_msgs/msg/Header'](seq=0, stamp=stamp, frame_id='camera')
+    roi = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+    matrices = {
+        'D': np.zeros(0),
+        'K': np.diag([5.0, 5.0, 1.0]).reshape(-1),
+        'R': np.zeros(9),
+        'P': np.zeros(12),
+    }
+    info = types['sensor_msgs/msg/CameraInfo'](
+        header, 4, 6, 'plumb_bob', **matrices, binning_x=0, binning_y=0, roi=roi
+    )
+    picture = types['sensor_msgs/msg/Image'](header, **vars(COLOUR[1]))
+    with Ros1Writer(tmp_path / 'old.bag') as bag:
+        for topic, message in (('/camera_info', info), ('/image', picture)):
+            msgtype = message.__msgtype__
+            connection = bag.add_connection(topic, msgtype, typestore=store)
+            bag.write(connection, STAMP, store.serialize_ros1(message, msgtype))
+    with BagReader(tmp_path / 'old.bag') as reader:
+        (item,) = frames(reader, reader.choose_topics(), LidarConfig())
+    assert item.stamp_ns == 7_000_000_005
+    assert item.frame.camera.K[0, 0] == 5.0
+    assert item.frame.rgb.shape == (4, 6, 3)
+
+
+def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):
+    with pytest.raises(BagError, match='does not exist'), BagReader(tmp_path / 'none'):
+        pass
+    with pytest.raises(BagError, match=r'no metadata\.yaml'), BagReader(tmp_path):
+        pass
+    (tmp_path / 'metadata.yaml').write_text('nonsense: [')
+    with pytest.raises(BagError, match='cannot read'), BagReader(tmp_path):
+        pass
+    (tmp_path / 'text.txt').write_text('no bag')
+    with pytest.raises(BagError, match='cannot read'), BagReader(tmp_path / 'text.txt'):
+        pass
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('share', [0.0, 0.02, 0.3, 0.7, 0.95])
+def test_a_damaged_file_is_a_known_error(tmp_path, storage, share):
+    topics = {f'/image{i}': COLOUR for i in range(5)}
+    folder = write(tmp_path / 'bag', topics, storage)
+    (path,) = (p for p in folder.iterdir() if p.suffix != '.yaml')
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(BagError, match=r'check|damaged'), BagReader(folder) as reader:
+        list(reader.messages(list(topics)))
+
+
+def test_unknown_topics_and_closed_bags_are_refused(tmp_path):
+    reader = BagReader(write(tmp_path / 'bag', {'/image': COLOUR}))
+    with pytest.raises(BagError, match='not open'):
+        _ = reader.topics
+    with reader, pytest.raises(BagError, match='no topic /nowhere'):
+        list(reader.messages(['/nowhere']))
+
+
+def test_a_bag_without_static_transforms_has_none(tmp_path):
+    with BagReader(write(tmp_path / 'bag', {'/image': COLOUR})) as reader:
+        assert len(reader.static_transforms()) == 0
+        assert list(reader.messages([])) == []

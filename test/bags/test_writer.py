@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Bags that are written can be read, say what Humble needs, and appear only when complete."""
+
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.errors import BagError
+from marigold_ros.message_codec import encode_cloud, encode_image, to_points, to_rgb
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+STAMP = 1_700_000_000_123_456_789
+IMAGE = 'sensor_msgs/msg/Image'
+
+
+def picture():
+    return np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+
+
+def transform(x=1.0):
+    return {
+        'header': {'stamp': STAMP, 'frame_id': 'base'},
+        'child_frame_id': 'lidar',
+        'transform': {'translation': {'x': x}, 'rotation': (0.0, 0.0, 0.0, 1.0)},
+    }
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_what_is_written_is_read_back(tmp_path, storage):
+    path = tmp_path / 'new' / 'drive'
+    cloud = np.zeros((1, 3), [(name, '<f4') for name in 'xyz'])
+    cloud['x'] = [[1, 2, 3]]
+    with BagWriter(path, storage) as bag:
+        image = {'header': {'frame_id': 'camera'}, **vars(encode_image(picture(), 'rgb8'))}
+        bag.write('/image', IMAGE, image, STAMP)
+        bag.write('/points', 'sensor_msgs/msg/PointCloud2', vars(encode_cloud(cloud)), STAMP + 1)
+        bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [transform()]}, STAMP + 2)
+        assert not path.exists()
+    with BagReader(path) as reader:
+        assert {name: info.count for name, info in reader.topics.items()} == {
+            '/image': 1,
+            '/points': 1,
+            '/tf_static': 1,
+        }
+        read = {topic: (m, t) for topic, m, t in reader.messages(['/image', '/points'])}
+        image, log_ns = read['/image']
+        assert log_ns == STAMP
+        assert image.header.stamp.sec * 10**9 + image.header.stamp.nanosec == STAMP
+        assert image.header.frame_id == 'camera'
+        np.testing.assert_array_equal(to_rgb(image), picture())
+        assert to_points(read['/points'][0])[:, 0].tolist() == [1, 2, 3]
+        assert reader.static_transforms().lookup('base', 'lidar')[0, 3] == 1.0
+    assert [entry.name for entry in path.parent.iterdir()] == ['drive']
+
+
+def test_metadata_is_what_humble_reads(tmp_path):
+    qos = {'/image': 'sensor'}
+    with BagWriter(tmp_path / 'bag', qos=qos) as bag:
+        bag.write('/image', IMAGE, vars(encode_image(picture(), 'rgb8')), STAMP)
+        bag.write('/other', IMAGE, vars(encode_image(picture(), 'rgb8')), STAMP)
+        bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [transform()]}, STAMP)
+    text = (tmp_path / 'bag' / 'metadata.yaml').read_text()
+    information = YAML(typ='safe').load(text)['rosbag2_bagfile_information']
+    assert information['version'] == 8
+    assert information['storage_identifier'] == 'mcap'
+    assert information['relative_file_paths'] == ['bag.mcap']
+    profiles = {}
+    for topic in information['topics_with_message_count']:
+        offered = topic['topic_metadata']['offered_qos_profiles']
+        assert isinstance(offered, str)
+        (profiles[topic['topic_metadata']['name']],) = YAML(typ='safe').load(offered)
+    # rmw: reliability 1 reliable, 2 best effort; durability 1 transient local, 2 volatile.
+    wanted = {'/image': (2, 2), '/other': (1, 2), '/tf_static': (1, 1)}
+    for name, profile in profiles.items():
+        assert (profile['reliability'], profile['durability']) == wanted[name]
+
+
+def test_raw_messages_are_copied_byte_for_byte(tmp_path):
+    with BagWriter(tmp_path / 'a') as bag:
+        bag.write('/image', IMAGE, vars(encode_image(picture(), 'bgr8')), STAMP)
+    with BagReader(tmp_path / 'a') as reader, BagWriter(tmp_path / 'b') as copy:
+        for topic, msgtype, data, log_ns in reader.raw(['/image']):
+            copy.write_raw(topic, msgtype, data, log_ns)
+            first = bytes(data)
+    with BagReader(tmp_path / 'b') as reader:
+        assert [bytes(data) for _, _, data, _ in reader.raw(['/image'])] == [first]
+
+
+def test_a_failed_run_leaves_nothing_behind(tmp_path):
+    def interrupted():
+        with BagWriter(tmp_path / 'bag') as bag:
+            bag.write('/image', IMAGE, vars(encode_image(picture(), 'rgb8')), STAMP)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_path_is_never_touched(tmp_path):
+    (tmp_path / 'bag').mkdir()
+    with pytest.raises(BagError, match='exists already'), BagWriter(tmp_path / 'bag'):
+        pass
+
+
+@pytest.mark.parametrize(
+    ('msgtype', 'fields', 'words'),
+    [
+        ('sensor_msgs/msg/Picture', {}, 'unknown'),
+        (IMAGE, {'heigth': 3}, 'no field heigth'),
+        (IMAGE, {'height': 'tall'}, 'cannot write'),
+        (IMAGE, {'height': -1}, 'cannot write'),
+        ('sensor_msgs/msg/CameraInfo', {'k': [1.0, 2.0]}, 'cannot write'),
+    ],
+)
+def test_fields_that_do_not_fit_their_type_are_refused(tmp_path, msgtype, fields, words):
+    with BagWriter(tmp_path / 'bag') as bag, pytest.raises(BagError, match=words):
+        bag.write('/topic', msgtype, fields, STAMP)
+
+
+def test_wrong_uses_are_refused(tmp_path):
+    with pytest.raises(BagError, match='storage'):
+        BagWriter(tmp_path / 'bag', storage='zip')
+    with pytest.raises(BagError, match='QoS'):
+        BagWriter(tmp_path / 'bag', qos={'/image': 'best'})
+    writer = BagWriter(tmp_path / 'bag')
+    with pytest.raises(BagError, match='not open'):
+        writer.write_raw('/image', IMAGE, b'', 0)
+    with writer:
+        writer.write('/image', IMAGE, {}, 0)
+        with pytest.raises(BagError, match='another topic'):
+            writer.write('/image', 'sensor_msgs/msg/CompressedImage', {}, 0)
