@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""From light to bytes: exposure, white balance, blur, vignette, noise, tone curve and JPEG."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+
+def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """
+    Take a picture of linear light.
+
+    Parameters
+    ----------
+    radiance : (H, W, 3) float32
+        Linear light; any scale, exposure is automatic with a drawn error.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (H, W, 3) uint8
+
+    """
+    grey = radiance.mean(axis=-1)
+    # Exposure by the mean of the log, as cameras do, so one bright window does not blacken all.
+    level = np.exp(np.log(grey + 1e-3).mean())
+    exposure = rng.uniform(0.1, 0.3) * 2 ** rng.normal(0, 0.35) / level
+    exposure = min(exposure, 1.5 / (np.percentile(grey[::4, ::4], 75) + 1e-3))
+    # White balance takes most of the scene's cast away, and errs by some of its own.
+    cast = (radiance.reshape(-1, 3).mean(axis=0) + 1e-3) / (grey.mean() + 1e-3)
+    balance = cast ** -rng.uniform(0.2, 0.95) * (1 + rng.normal(0, 0.05, 3))
+    image = radiance * (exposure * balance).astype(np.float32)
+    image = _vignetted(image, rng)
+    blur = rng.uniform(0.4, 0.65) if rng.random() < 0.75 else rng.uniform(0.65, 1.2)
+    image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), float(blur))
+    if rng.random() < 0.06:
+        image = _smeared(image, rng)
+    image = _noisy(image, rng)
+    display = _tone(image, rng)
+    encoded = np.round(display * 255).astype(np.uint8)
+    if rng.random() < 0.4:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))]
+        packed = cv2.imencode('.jpg', encoded[..., ::-1], quality)[1]
+        encoded = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR))[..., ::-1]
+    return np.ascontiguousarray(encoded)
+
+
+def _vignetted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    strength = rng.uniform(0.0, 0.45) if rng.random() < 0.5 else 0.0
+    if strength == 0:
+        return image
+    height, width = image.shape[:2]
+    x = np.linspace(-1, 1, width, dtype=np.float32)
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    return image * (1 - strength * 0.5 * (x * x + y * y))[..., None]
+
+
+def _smeared(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Motion blur along the rows or columns."""
+    length = int(rng.integers(3, 6))
+    size = (length, 1) if rng.random() < 0.7 else (1, length)
+    return cv2.blur(image, size)
+
+
+def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shot noise grows with the root of light, read noise is constant."""
+    read = 0.012 * rng.random() ** 2
+    shot = 0.035 * rng.random() ** 2
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), 0.7) * 1.6
+    return image + noise * (read + shot * np.sqrt(np.maximum(image, 0)))
+
+
+def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shoulder, gamma, contrast and saturation of a camera's picture style; into [0, 1]."""
+    image = np.maximum(image, 0)
+    shoulder = rng.uniform(0.0, 1.0)
+    image = image * (1 + shoulder * image / 4) / (1 + shoulder * image)
+    display = np.clip(image, 0, 1) ** np.float32(1 / rng.uniform(1.8, 2.4))
+    contrast = rng.uniform(-0.25, 0.45)
+    display = display + contrast * display * (1 - display) * (2 * display - 1)
+    saturation = 1 + rng.normal(0.0, 0.15)
+    if rng.random() < 0.03:
+        saturation = 0.0
+    grey = display.mean(axis=-1, keepdims=True)
+    display = grey + (display - grey) * np.float32(saturation)
+    haze = rng.uniform(0.0, 0.06)
+    return np.clip(haze + display * (1 - haze), 0, 1)

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Synthetic scenes: closed forms, identities between camera and LiDAR rays, and determinism."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.synthetic.description import (
+    BALL,
+    BOX,
+    CYLINDER,
+    PLANE,
+    SHELL,
+    SolidList,
+    ViewCamera,
+)
+from marigold_ros.synthetic.scene import (
+    draw_camera,
+    draw_scene,
+    intersect,
+    is_free,
+    look_from,
+    make_sample,
+    NoFreePlaceError,
+    redraw_appearance,
+    render_geometry,
+    Scene,
+    shade,
+)
+import numpy as np
+import pytest
+
+WIDTH, HEIGHT = 96, 72
+K = np.array([[80.0, 0, 47.5], [0, 80.0, 35.5], [0, 0, 1]])
+
+
+def scene_of(*solids: tuple) -> Scene:
+    """Scene of planted solids, each (kind, centre, half, yaw); appearance is of no matter."""
+    planted = SolidList()
+    for kind, centre, half, yaw in solids:
+        material = planted.material('plastic')
+        for _ in range(5 if kind == SHELL else 0):
+            planted.material('plastic')
+        planted.add(kind, centre, half, material, yaw)
+    drawn = draw_scene(np.random.default_rng(0), 'street')
+    appearance = redraw_appearance(
+        replace(drawn, roles=tuple(planted.roles), layout=np.array(planted.layout)),
+        np.random.default_rng(0),
+    )
+    return replace(appearance, solids=planted.solids())
+
+
+def camera_at(centre: tuple, yaw: float = 0.0, pitch: float = 0.0) -> ViewCamera:
+    return ViewCamera(K, look_from(np.array(centre), yaw, pitch), WIDTH, HEIGHT)
+
+
+def pixel_rays() -> tuple[np.ndarray, np.ndarray]:
+    u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    return (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+
+
+def test_ground_depth_is_camera_height_over_the_slope_of_the_ray():
+    geometry = render_geometry(scene_of((PLANE, (0, 0, 0), (1, 1, 1), 0)), camera_at((3, -1.5, 7)))
+    _, y = pixel_rays()
+    expected = np.where(y > 0, 1.5 / np.where(y > 0, y, 1), np.inf)
+    expected[expected > 120] = np.inf
+    np.testing.assert_allclose(geometry.depth, expected, rtol=1e-5)
+    assert np.array_equal(geometry.material < 0, np.isinf(expected))
+
+
+def test_wall_across_the_view_has_one_z_depth_not_one_range():
+    wall = (BOX, (0, 0, 6), (50, 50, 1), 0)
+    depth = render_geometry(scene_of(wall), camera_at((0, 0, 0))).depth
+    np.testing.assert_allclose(depth, 5.0, rtol=1e-6)
+
+
+def test_ball_depth_follows_the_quadratic():
+    centre, radius = np.array([0.4, -0.2, 4.0]), 0.8
+    depth = render_geometry(
+        scene_of((BALL, tuple(centre), (radius,) * 3, 0.3)), camera_at((0, 0, 0))
+    ).depth
+    x, y = pixel_rays()
+    rays = np.stack([x, y, np.ones_like(x)], axis=-1)
+    a, b, c = (rays**2).sum(-1), rays @ centre, centre @ centre - radius**2
+    root = b**2 - a * c
+    expected = np.where(root > 0, (b - np.sqrt(np.maximum(root, 0))) / a, np.inf)
+    clear = np.abs(root) > 1e-4  # the rim itself may fall to either side in float32
+    np.testing.assert_allclose(depth[clear], expected[clear], rtol=1e-4)
+
+
+def test_turned_box_agrees_with_an_untouched_box_seen_by_a_turned_camera():
+    turn = 0.6
+    centre = np.array([0.0, 0.0, 5.0])
+    turned = scene_of((BOX, tuple(centre), (1.0, 0.5, 0.7), turn))
+    straight = scene_of((BOX, tuple(centre), (1.0, 0.5, 0.7), 0.0))
+    rotation = look_from(np.zeros(3), turn)[:3, :3]
+    other = ViewCamera(K, look_from(centre + rotation.T @ -centre, -turn), WIDTH, HEIGHT)
+    first = render_geometry(turned, camera_at((0, 0, 0))).depth
+    second = render_geometry(straight, other).depth
+    differing = ~np.isclose(first, second, rtol=1e-4)
+    assert differing.mean() < 0.002  # rim pixels
+    assert np.isfinite(first).mean() > 0.05
+
+
+def test_cylinder_is_seen_round_from_the_side_and_flat_from_above():
+    pole = scene_of((CYLINDER, (0, -1, 5), (0.5, 1.0, 0.5), 0))
+    side = intersect(pole, np.array([0.25, -1.0, 0.0]), np.array([[0, 0, 1.0]]))
+    assert side.t[0] == pytest.approx(5 - np.sqrt(0.25 - 0.0625), rel=1e-5)
+    above = intersect(pole, np.array([0.2, -5.0, 5.1]), np.array([[0, 2.0, 0]]))
+    assert above.t[0] == pytest.approx(1.5, rel=1e-5)  # in lengths of the direction
+    np.testing.assert_allclose(above.normal[0], [0, -1, 0], atol=1e-6)
+
+
+def test_room_shell_is_seen_from_inside_with_a_material_per_face():
+    room = scene_of((SHELL, (0, -1.5, 0), (2, 1.5, 3), 0))
+    axes = np.concatenate([np.eye(3)[[0, 0, 1, 1, 2, 2]] * np.array([[-1], [1]] * 3)])
+    hits = intersect(room, np.array([0.5, -1.0, 1.0]), axes)
+    np.testing.assert_allclose(hits.t, [2.5, 1.5, 2.0, 1.0, 4.0, 2.0], rtol=1e-5)
+    assert hits.material.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_allclose(hits.normal, -axes, atol=1e-6)
+
+
+def test_poses_turn_and_tilt_as_documented():
+    forward = look_from(np.zeros(3), yaw=0.3)[:3, 2]
+    assert forward[0] > 0
+    assert look_from(np.zeros(3), pitch=-0.3)[1, 2] > 0  # looks down: y grows downwards
+    rotation = look_from(np.ones(3), 0.4, -0.2, 0.1)[:3, :3]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize('kind', ['room', 'street'])
+@pytest.mark.parametrize('seed', [1, 2, 3])
+def test_rays_to_unprojected_pixels_end_at_the_same_surface(kind: str, seed: int):
+    rng = np.random.default_rng(seed)
+    scene = draw_scene(rng, kind)
+    camera = draw_camera(rng, scene, WIDTH, HEIGHT)
+    geometry = render_geometry(scene, camera)
+    v, u = np.nonzero(np.isfinite(geometry.depth))
+    pick = rng.permutation(len(u))[:800]
+    u, v = u[pick], v[pick]
+    rays = np.linalg.inv(camera.K) @ np.stack([u, v, np.ones(len(u))])
+    points_cam = rays * geometry.depth[v, u]
+    distance = np.linalg.norm(points_cam, axis=0)
+    directions = (camera.T_world_cam[:3, :3] @ points_cam / distance).T
+    hits = intersect(scene, camera.centre, directions)
+    same = np.isclose(hits.t, distance, rtol=1e-3, atol=1e-3)
+    assert same.mean() > 0.99  # silhouettes may fall to either side in float32
+    assert (hits.primitive == geometry.primitive[v, u]).mean() > 0.98
+    assert np.array_equal(hits.material[same] >= 0, np.ones(same.sum(), dtype=bool))
+
+
+@pytest.mark.parametrize('kind', ['room', 'street'])
+def test_bounding_rectangles_lose_no_pixel(kind: str):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, kind)
+        camera = draw_camera(rng, scene, WIDTH, HEIGHT)
+        every = camera.directions().reshape(3, -1).T
+        t = intersect(scene, camera.centre, every).t.reshape(HEIGHT, WIDTH)
+        t[t > scene.max_depth] = np.inf
+        depth = render_geometry(scene, camera).depth
+        assert np.isclose(depth, t, rtol=1e-4).mean() > 0.9995
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_cameras_stand_in_free_space_inside_the_extent(seed: int):
+    rng = np.random.default_rng(seed)
+    scene = draw_scene(rng)
+    camera = draw_camera(rng, scene, WIDTH, HEIGHT)
+    assert is_free(scene, camera.centre)[0]
+    field = 2 * np.rad2deg(np.arctan(WIDTH / 2 / camera.K[0, 0]))
+    assert 45 - 1e-6 <= field <= 100 + 1e-6
+    hits = intersect(scene, camera.centre, np.random.default_rng(0).normal(size=(64, 3)))
+    assert (hits.t > 0).all()
+
+
+def test_streets_leave_their_lane_free():
+    for seed in range(10):
+        scene = draw_scene(np.random.default_rng(seed), 'street')
+        x, first, last = scene.lane
+        z = np.linspace(first, last, 60)
+        path = np.stack([np.full(60, x), np.full(60, -1.6), z], axis=1)
+        assert is_free(scene, path, margin=0.5).all()
+
+
+@pytest.mark.parametrize('kind', ['room', 'street'])
+def test_same_seed_gives_identical_bytes_and_another_seed_another_picture(kind: str):
+    first = make_sample(11, WIDTH, HEIGHT, kind)
+    second = make_sample(11, WIDTH, HEIGHT, kind)
+    assert first.rgb.tobytes() == second.rgb.tobytes()
+    assert first.depth.tobytes() == second.depth.tobytes()
+    assert not np.array_equal(first.rgb, make_sample(12, WIDTH, HEIGHT, kind).rgb)
+
+
+def test_samples_are_finite_or_sky_with_real_contrast():
+    kinds = set()
+    for seed in range(16):
+        sample = make_sample(seed, WIDTH, HEIGHT)
+        kinds.add(sample.kind)
+        assert sample.rgb.shape == (HEIGHT, WIDTH, 3)
+        assert sample.rgb.dtype == np.uint8
+        assert sample.depth.dtype == np.float32
+        assert not np.isnan(sample.depth).any()
+        assert (sample.depth > 0.05).all()
+        assert sample.rgb.std() > 4
+        if sample.kind == 'room':
+            assert np.isfinite(sample.depth).all()
+    assert kinds == {'room', 'street'}
+
+
+def test_sky_is_infinite_and_above_the_horizon():
+    seen = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        scene = draw_scene(rng, 'street')
+        camera = draw_camera(rng, scene, WIDTH, HEIGHT)
+        geometry = render_geometry(scene, camera)
+        sky = np.isinf(geometry.depth)
+        assert np.array_equal(sky, geometry.primitive < 0)
+        assert (geometry.depth[~sky] <= scene.max_depth).all()
+        # Ground 120 m away is less than a degree below the horizon.
+        assert (camera.directions()[1][sky] < 0.05).all()
+        seen += int(sky.sum())
+    assert seen > 0
+
+
+def test_normals_are_unit_and_face_the_camera():
+    rng = np.random.default_rng(5)
+    scene = draw_scene(rng, 'room')
+    geometry = render_geometry(scene, draw_camera(rng, scene, WIDTH, HEIGHT))
+    np.testing.assert_allclose(np.linalg.norm(geometry.normal, axis=-1), 1, atol=1e-4)
+    assert (geometry.facing > -0.02).all()
+
+
+def test_redrawn_appearance_changes_the_picture_and_nothing_else():
+    rng = np.random.default_rng(21)
+    scene = draw_scene(rng, 'room')
+    camera = draw_camera(rng, scene, WIDTH, HEIGHT)
+    other = redraw_appearance(scene, np.random.default_rng(22))
+    first, second = render_geometry(scene, camera), render_geometry(other, camera)
+    assert np.array_equal(first.depth, second.depth)
+    assert np.array_equal(first.uv, second.uv)
+    pictures = [shade(s, first, np.random.default_rng(1)) for s in (scene, other)]
+    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 5
+
+
+def test_unknown_kind_is_refused_by_name():
+    with pytest.raises(ConfigurationError, match="'forest'"):
+        draw_scene(np.random.default_rng(0), 'forest')
+
+
+def test_scene_without_a_free_place_is_refused_with_the_remedy():
+    rng = np.random.default_rng(0)
+    full = replace(
+        draw_scene(rng, 'room'), extent=np.array([[-1, 1.0, -1], [1, 2.0, 1]]), focus=None
+    )
+    with pytest.raises(NoFreePlaceError, match='draw another scene'):
+        draw_camera(rng, full, WIDTH, HEIGHT)
