@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Camera models: rescaling, and rectifying pictures and registered depth.
+
+Everything behind this module works on rectified pictures with one pinhole matrix, because a depth
+image can only be published together with such a one. The frame of a camera is taken to be that of
+its *rectified* picture, as CameraInfo states it for ``P``: extrinsics and clouds need no ``R``.
+Leaving pictures distorted and undistorting points was rejected: the cloud would still be bent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import cv2
+from marigold_ros.errors import CalibrationError
+from marigold_ros.frame import Camera, SparseDepth
+import numpy as np
+
+# Number of coefficients that OpenCV accepts for each model of sensor_msgs/CameraInfo.
+_COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equidistant': (4,)}
+
+
+def rescale(camera: Camera, width: int, height: int) -> Camera:
+    """
+    Describe the same camera for a picture resized to another size.
+
+    Focal lengths and principal point are multiplied by the ratio of the sizes, as image_proc does
+    with a resized CameraInfo and its consumers expect. OpenCV resizes about pixel centres, which
+    would give ``(c + 0.5) s - 0.5``: half a pixel of the larger picture at the most.
+
+    Parameters
+    ----------
+    camera : Camera
+        Camera of the original picture.
+    width, height : int, pixels
+        Size of the resized picture.
+
+    Returns
+    -------
+    Camera
+        With scaled ``K`` and ``P``; distortion and ``R`` do not depend on the size.
+
+    """
+    ratio = np.diag([width / camera.width, height / camera.height, 1.0])
+    P = None if camera.P is None else ratio @ camera.P
+    return replace(camera, K=ratio @ camera.K, P=P, width=width, height=height)
+
+
+def is_rectified(camera: Camera) -> bool:
+    """Whether pictures of this camera already follow the pinhole model of ``K``."""
+    undistorted = not any(camera.distortion)
+    unturned = camera.R is None or np.allclose(camera.R, np.eye(3), atol=1e-9)
+    unchanged = camera.P is None or np.allclose(camera.P, camera.K, rtol=1e-9, atol=1e-6)
+    return undistorted and unturned and unchanged
+
+
+def rectified(camera: Camera) -> Camera:
+    """Return the pinhole camera of the rectified picture: ``K`` is ``P`` if there is one."""
+    K = camera.K if camera.P is None else camera.P
+    return Camera(K=K, width=camera.width, height=camera.height)
+
+
+def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> np.ndarray:
+    """
+    Undo distortion and rotation of a raw picture.
+
+    Parameters
+    ----------
+    image : (H, W) or (H, W, C), any type that OpenCV can resample
+        Raw picture of ``camera``.
+    camera : Camera
+        Its calibration.
+    nearest : bool
+        Take the nearest pixel in place of a bilinear mean, as labels and depth need it.
+
+    Returns
+    -------
+    like ``image``
+        Picture of ``rectified(camera)``; 0 without a source, see :func:`rectified_valid`.
+
+    Raises
+    ------
+    CalibrationError
+        If the size differs from the camera's, or the distortion model is unknown.
+
+    """
+    if image.shape[:2] != (camera.height, camera.width):
+        raise CalibrationError(
+            f'the picture is {image.shape[1]}x{image.shape[0]}, its camera {camera.width}x'
+            f'{camera.height}; they must agree: rescale the camera or check camera_info'
+        )
+    if is_rectified(camera):
+        return image
+    map_x, map_y = _maps(*_key(camera))
+    how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    return cv2.remap(image, map_x, map_y, how, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def rectified_valid(camera: Camera) -> np.ndarray:
+    """Which pixels of the rectified picture have a source in the raw one: (H, W) bool."""
+    if is_rectified(camera):
+        return np.ones((camera.height, camera.width), dtype=bool)
+    return _valid(*_key(camera))
+
+
+def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
+    """
+    Move sparse depth that is registered to the raw picture into the rectified one.
+
+    Parameters
+    ----------
+    sparse : SparseDepth
+        Depth at pixels of the raw picture.
+    camera : Camera
+        Its calibration.
+
+    Returns
+    -------
+    SparseDepth
+        Points whose rectified pixel lies in the picture; those that leave it count as ``outside``.
+
+    Raises
+    ------
+    CalibrationError
+        If the distortion model is unknown.
+
+    """
+    if is_rectified(camera) or len(sparse) == 0:
+        return sparse
+    pixels = np.stack([sparse.u, sparse.v], axis=-1).astype(np.float64)[:, None, :]
+    coefficients = _coefficients(camera.distortion_model, camera.distortion)
+    R = np.eye(3) if camera.R is None else camera.R
+    fisheye = camera.distortion_model == 'equidistant'
+    undistort = cv2.fisheye.undistortPoints if fisheye else cv2.undistortPoints
+    rays = undistort(pixels, camera.K, coefficients)[:, 0]
+    points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1) * sparse.z[:, None] @ R.T
+    z = points[:, 2]
+    ahead = np.isfinite(points).all(axis=1) & (z > 0)
+    K = rectified(camera).K
+    u = np.full(len(z), -1)
+    v = np.full(len(z), -1)
+    projected = (points[ahead] / z[ahead, None]) @ K.T
+    u[ahead], v[ahead] = np.floor(projected[:, :2] + 0.5).clip(-1, 2**30).astype(int).T
+    inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    counts = dict(sparse.counts)
+    counts['outside'] = counts.get('outside', 0) + int(len(z) - inside.sum())
+    counts['kept'] = int(inside.sum())
+    index = None if sparse.index is None else sparse.index[inside]
+    return SparseDepth(u[inside], v[inside], z[inside].astype(np.float32), index, counts)
+
+
+def _key(camera: Camera) -> tuple:
+    """All that the maps depend on, hashable."""
+    R = np.eye(3) if camera.R is None else camera.R
+    return (
+        camera.K.tobytes(),
+        R.tobytes(),
+        rectified(camera).K.tobytes(),
+        camera.distortion_model,
+        camera.distortion,
+        camera.width,
+        camera.height,
+    )
+
+
+def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
+    """Coefficients as OpenCV takes them, or CalibrationError."""
+    if not any(distortion):
+        return np.zeros(4)
+    if model not in _COEFFICIENTS:
+        raise CalibrationError(
+            f"distortion model is '{model}'; known are {', '.join(sorted(_COEFFICIENTS))}: "
+            'publish a rectified picture, or calibrate with one of these'
+        )
+    values = np.asarray(distortion, dtype=np.float64)
+    if len(values) not in _COEFFICIENTS[model] or not np.isfinite(values).all():
+        raise CalibrationError(
+            f'distortion is {distortion}; {model} takes '
+            f'{" or ".join(map(str, _COEFFICIENTS[model]))} finite coefficients: check camera_info'
+        )
+    return values
+
+
+# A robot has few cameras; the maps of one at 1280x720 take 7 MB.
+@lru_cache(maxsize=8)
+def _maps(
+    K_bytes: bytes,
+    R_bytes: bytes,
+    P_bytes: bytes,
+    model: str,
+    distortion: tuple[float, ...],
+    width: int,
+    height: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where each rectified pixel lies in the raw picture: two (H, W) float32."""
+    K, R, P = (np.frombuffer(b).reshape(3, 3) for b in (K_bytes, R_bytes, P_bytes))
+    coefficients = _coefficients(model, distortion)
+    fisheye = model == 'equidistant'
+    init = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
+    map_x, map_y = init(K, coefficients, R, P, (width, height), cv2.CV_32FC1)
+    return map_x, map_y
+
+
+@lru_cache(maxsize=8)
+def _valid(*key: object) -> np.ndarray:
+    """Pixels whose source lies inside the raw picture; read-only because it is shared."""
+    map_x, map_y = _maps(*key)
+    height, width = map_x.shape
+    # Half a pixel beyond the outermost centres still belongs to the outermost pixels.
+    valid = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)
+    valid.flags.writeable = False
+    return valid

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Depth images as organised clouds: one point per pixel, NaN where the depth is invalid."""
+
+from __future__ import annotations
+
+from marigold_ros.errors import CalibrationError, InputError
+import numpy as np
+
+
+def unproject_depth(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """
+    Lift a depth image to points of the camera's frame with the pinhole model.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        Depth along the optical axis (REP 118); what is not finite is invalid.
+    K : (3, 3) float, pixels
+        Intrinsics of the rectified image that ``depth`` belongs to.
+
+    Returns
+    -------
+    (H, W, 3) float32, metres
+        Organised points, x right, y down, z forward (REP 103); invalid pixels are NaN.
+
+    Raises
+    ------
+    InputError
+        If ``depth`` is not two-dimensional (a ValueError as well).
+    CalibrationError
+        If ``K`` is not a pinhole matrix.
+
+    """
+    points = np.empty((*_checked_depth(depth).shape, 3), dtype=np.float32)
+    _fill(points, np.asarray(depth), K, 1)
+    return points
+
+
+def organise_cloud(
+    depth: np.ndarray,
+    K: np.ndarray,
+    rgb: np.ndarray | None = None,
+    sigma: np.ndarray | None = None,
+    stride: int = 1,
+) -> np.ndarray:
+    """
+    Make the organised cloud of a depth image, laid out as PointCloud2 wants it.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        Depth along the optical axis; what is not finite is invalid.
+    K : (3, 3) float, pixels
+        Intrinsics of the rectified image that ``depth`` belongs to.
+    rgb : (H, W, 3) uint8 or None
+        The picture; colours are packed as ``r << 16 | g << 8 | b`` in the bits of a float32.
+    sigma : (H, W) float or None, metres
+        One standard deviation of the depth.
+    stride : int
+        Every n-th row and column.
+
+    Returns
+    -------
+    (ceil(H / stride), ceil(W / stride)) structured
+        float32 fields ``x y z``, then ``rgb`` and ``sigma`` if they were given.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree or ``stride`` is below 1.
+    CalibrationError
+        If ``K`` is not a pinhole matrix.
+
+    """
+    depth = _checked_depth(depth)
+    if stride < 1:
+        raise InputError(f'stride is {stride}; choose a value of at least 1', cause='shape')
+    for name, image in (('rgb', rgb), ('sigma', sigma)):
+        if image is not None and image.shape[:2] != depth.shape:
+            raise InputError(
+                f'{name} has shape {image.shape}, depth {depth.shape}; they must be one size: '
+                'resize one of them',
+                cause='shape',
+            )
+    names = ['x', 'y', 'z', *(['rgb'] if rgb is not None else [])]
+    names += ['sigma'] if sigma is not None else []
+    thinned = depth[::stride, ::stride]
+    cloud = np.empty((*thinned.shape, len(names)), dtype=np.float32)
+    _fill(cloud, thinned, K, stride)
+    if rgb is not None:
+        colour = rgb[::stride, ::stride].astype(np.uint32)
+        packed = colour[..., 0] << 16 | colour[..., 1] << 8 | colour[..., 2]
+        cloud.view(np.uint32)[..., 3] = packed
+    if sigma is not None:
+        cloud[..., -1] = sigma[::stride, ::stride]
+    return cloud.view([(name, np.float32) for name in names])[..., 0]
+
+
+def _checked_depth(depth: np.ndarray) -> np.ndarray:
+    depth = np.asarray(depth)
+    if depth.ndim != 2:
+        raise InputError(f'depth has shape {depth.shape}; a depth image is (H, W)', cause='shape')
+    return depth
+
+
+def _fill(points: np.ndarray, depth: np.ndarray, K: np.ndarray, stride: int) -> None:
+    """Write x, y, z of every ``stride``-th pixel into the first three channels."""
+    K = np.asarray(K, dtype=np.float64)
+    if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise CalibrationError(
+            f'K is {K.tolist()}; a cloud needs a finite (3, 3) matrix with positive focal '
+            'lengths: check camera_info'
+        )
+    height, width = depth.shape
+    down = (np.arange(height) * stride - K[1, 2]) / K[1, 1]
+    right = (np.arange(width) * stride - K[0, 2]) / K[0, 0]
+    z = depth.astype(np.float32)
+    z[~np.isfinite(z)] = np.nan
+    points[..., 2] = z
+    np.multiply(z, down.astype(np.float32)[:, None], out=points[..., 1])
+    np.multiply(z, right.astype(np.float32), out=points[..., 0])
+    if K[0, 1]:
+        points[..., 0] -= z * (K[0, 1] / K[0, 0] * down).astype(np.float32)[:, None]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The spaces a prediction may be affine in: depth, log, disparity, metric; there and back."""
+
+from __future__ import annotations
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment
+from marigold_ros.geometry.local_field import upsample_field
+import numpy as np
+
+
+def target_of(z: np.ndarray, space: str, config: AlignmentConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Depth in the prediction's space, and the sensor's noise carried over to it."""
+    noise = config.noise_floor + config.noise_slope * z
+    if space == 'log':
+        return np.log(z), noise / z
+    if space == 'disparity':
+        return 1.0 / z, noise / z**2
+    return z, noise
+
+
+def to_metres(
+    relative: np.ndarray, scale: float, shift: float, space: str, config: AlignmentConfig
+) -> np.ndarray:
+    """Invert the space: depth in metres of ``scale * relative + shift``, not yet checked."""
+    kind = relative.dtype.type
+    value = relative * kind(scale) + kind(shift)
+    if space == 'log':
+        with np.errstate(over='ignore'):
+            return np.exp(value)
+    if space == 'disparity':
+        # NaN goes through np.maximum; a disparity at or below 0 is beyond the range.
+        return kind(1.0) / np.maximum(value, kind(1.0 / config.max_depth))
+    return value
+
+
+def slope(metric: np.ndarray, alignment: Alignment) -> np.ndarray | float:
+    """
+    Metres by which depth grows with one unit of ``relative``, for carrying deviations over.
+
+    The field is taken as constant. ``metric`` already holds it, so it cancels for the log space.
+    """
+    field: np.ndarray | float = 1.0
+    if alignment.field is not None:
+        field = upsample_field(alignment.field, metric.shape)
+    if alignment.space == 'log':
+        return alignment.scale * metric
+    if alignment.space == 'disparity':
+        return alignment.scale * metric * metric / field
+    return alignment.scale * field
+
+
+def log_ratio(z: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Log of measured over fitted depth; NaN where the fit gives no depth."""
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.log(z / np.where(fitted > 0, fitted, np.nan))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Rescaling and rectifying, against OpenCV's point projection as an independent oracle."""
+
+import cv2
+from marigold_ros.errors import CalibrationError
+from marigold_ros.frame import Camera, SparseDepth
+from marigold_ros.geometry.camera import (
+    is_rectified,
+    rectified,
+    rectified_valid,
+    rectify_image,
+    rectify_sparse,
+    rescale,
+)
+import numpy as np
+import pytest
+
+K = np.array([[210.0, 0, 158.0], [0, 205.0, 121.0], [0, 0, 1]])
+P = np.array([[190.0, 0, 160.0], [0, 190.0, 120.0], [0, 0, 1]])
+DISTORTIONS = {
+    'plumb_bob': (-0.28, 0.07, 0.001, -0.0005, 0.0),
+    'rational_polynomial': (0.1, -0.05, 0.0005, -0.0005, 0.01, 0.3, -0.02, 0.01),
+    'equidistant': (-0.02, 0.004, -0.001, 0.0002),
+}
+
+
+def camera(model='plumb_bob', distortion=None, **more):
+    distortion = DISTORTIONS[model] if distortion is None else distortion
+    return Camera(K, 320, 240, distortion, model, **more)
+
+
+def project_raw(points, raw):
+    """Oracle: OpenCV's forward projection into the distorted picture."""
+    points, zero = points.reshape(-1, 1, 3), np.zeros(3)
+    project = cv2.fisheye.projectPoints if raw.distortion_model == 'equidistant' else None
+    coefficients = np.array(raw.distortion)
+    if project:
+        return project(points, zero, zero, raw.K, coefficients)[0][:, 0]
+    return cv2.projectPoints(points, zero, zero, raw.K, coefficients)[0][:, 0]
+
+
+def test_rescaling_scales_focal_lengths_and_centre_and_nothing_else():
+    half = rescale(camera(P=P), 160, 60)
+    np.testing.assert_allclose(half.K, np.diag([0.5, 0.25, 1]) @ K)
+    np.testing.assert_allclose(half.P, np.diag([0.5, 0.25, 1]) @ P)
+    assert (half.width, half.height) == (160, 60)
+    assert half.distortion == DISTORTIONS['plumb_bob']
+
+
+def test_rescaling_back_is_the_identity():
+    back = rescale(rescale(camera(), 97, 31), 320, 240)
+    np.testing.assert_allclose(back.K, K)
+
+
+@pytest.mark.parametrize(
+    ('more', 'expected'),
+    [
+        ({'distortion': ()}, True),
+        ({'distortion': (0.0,) * 5}, True),
+        ({'distortion': (), 'R': np.eye(3), 'P': K}, True),
+        ({}, False),
+        ({'distortion': (), 'P': P}, False),
+        ({'distortion': (), 'R': cv2.Rodrigues(np.array([0, 0.01, 0]))[0]}, False),
+    ],
+)
+def test_a_camera_is_rectified_only_without_distortion_rotation_and_new_intrinsics(more, expected):
+    assert is_rectified(camera(**more)) is expected
+
+
+def test_the_rectified_camera_is_rectified_and_has_the_matrix_p():
+    new = rectified(camera(P=P))
+    assert is_rectified(new)
+    np.testing.assert_array_equal(new.K, P)
+
+
+@pytest.mark.parametrize('model', DISTORTIONS)
+def test_a_rectified_pixel_shows_what_the_raw_camera_sees_along_its_ray(model):
+    raw = camera(model, P=P)
+    v, u = np.mgrid[0:240, 0:320].astype(np.float32)
+    # The picture holds its own coordinates, so resampling returns where each pixel came from.
+    source = rectify_image(np.dstack([u, v]), raw)
+    valid = rectified_valid(raw)
+    v, u = (index.ravel() for index in np.mgrid[10:230:20, 10:310:20])
+    rays = np.stack([(u - P[0, 2]) / P[0, 0], (v - P[1, 2]) / P[1, 1], np.ones(len(u))], axis=1)
+    expected = project_raw(rays, raw)
+    inside = (expected > 1).all(axis=1) & (expected < (318, 238)).all(axis=1)
+    assert inside.sum() > 50
+    assert valid[v[inside], u[inside]].all()
+    # OpenCV resamples at 1/32 pixel.
+    np.testing.assert_allclose(source[v, u][inside], expected[inside], atol=0.05)
+
+
+@pytest.mark.parametrize('model', DISTORTIONS)
+def test_registered_depth_moves_with_the_picture(model):
+    raw = camera(model, P=P)
+    rng = np.random.default_rng(1)
+    z = rng.uniform(2, 20, 60)
+    points = np.stack([rng.uniform(-0.4, 0.4, 60) * z, rng.uniform(-0.3, 0.3, 60) * z, z], axis=1)
+    pixels = np.floor(project_raw(points, raw) + 0.5).astype(int)
+    moved = rectify_sparse(SparseDepth(pixels[:, 0], pixels[:, 1], z, np.arange(60)), raw)
+    ideal = (points / z[:, None]) @ P.T
+    assert len(moved) > 50
+    np.testing.assert_allclose(moved.u, ideal[moved.index, 0], atol=1.6)
+    np.testing.assert_allclose(moved.v, ideal[moved.index, 1], atol=1.6)
+    np.testing.assert_allclose(moved.z, z[moved.index], rtol=1e-6)
+
+
+def test_pixels_without_a_source_are_zero_and_not_valid():
+    wide = np.array([[60.0, 0, 160], [0, 60.0, 120], [0, 0, 1]])
+    raw = camera(P=wide)
+    image = rectify_image(np.full((240, 320, 3), 200, np.uint8), raw)
+    valid = rectified_valid(raw)
+    assert 0 < valid.sum() < valid.size
+    assert not image[~cv2.dilate(valid.astype(np.uint8), np.ones((3, 3))).astype(bool)].any()
+    assert (image[cv2.erode(valid.astype(np.uint8), np.ones((3, 3))).astype(bool)] == 200).all()
+
+
+def test_nearest_resampling_makes_no_new_values():
+    labels = np.random.default_rng(0).integers(0, 2, (240, 320), dtype=np.uint8) * 255
+    assert set(np.unique(rectify_image(labels, camera(), nearest=True))) <= {0, 255}
+
+
+def test_a_rectified_picture_is_returned_as_it_is():
+    image = np.zeros((240, 320, 3), np.uint8)
+    assert rectify_image(image, camera(distortion=())) is image
+    assert rectified_valid(camera(distortion=())).all()
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(
+        CalibrationError, match=r"'kannala'.*equidistant, plumb_bob, rational_poly"
+    ):
+        rectify_image(
+            np.zeros((240, 320, 3), np.uint8), Camera(K, 320, 240, (0.1,) * 5, 'kannala')
+        )
+
+
+def test_a_wrong_number_of_coefficients_is_refused():
+    with pytest.raises(CalibrationError, match='plumb_bob takes 4 or 5'):
+        rectify_image(np.zeros((240, 320, 3), np.uint8), camera(distortion=(0.1,) * 3))
+
+
+def test_a_picture_of_another_size_is_refused():
+    with pytest.raises(CalibrationError, match='must agree'):
+        rectify_image(np.zeros((100, 320, 3), np.uint8), camera())

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Clouds: unprojecting inverts projecting, invalid stays invalid, colours keep their bits."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Camera
+from marigold_ros.geometry import organise_cloud, project_lidar, unproject_depth
+import numpy as np
+import pytest
+
+K = np.array([[310.0, 0, 161.3], [0, 305.0, 118.7], [0, 0, 1]])
+
+
+@given(
+    fx=st.floats(50, 2000),
+    fy=st.floats(50, 2000),
+    cx=st.floats(-20, 80),
+    cy=st.floats(-20, 60),
+    skew=st.floats(-5, 5),
+    seed=st.integers(0, 100),
+)
+def test_unprojecting_then_projecting_returns_the_same_pixels(fx, fy, cx, cy, skew, seed):
+    matrix = np.array([[fx, skew, cx], [0, fy, cy], [0, 0, 1]])
+    depth = np.random.default_rng(seed).uniform(1, 90, (40, 60)).astype(np.float32)
+    points = unproject_depth(depth, matrix).reshape(-1, 3)
+    config = AlignmentConfig(occlusion_window=1)
+    sparse = project_lidar(points, np.eye(4), Camera(matrix, 60, 40), config)
+    assert len(sparse) == depth.size
+    np.testing.assert_array_equal(sparse.v * 60 + sparse.u, sparse.index)
+    np.testing.assert_array_equal(sparse.z, depth.ravel()[sparse.index])
+
+
+def test_invalid_depth_stays_invalid_in_all_coordinates():
+    depth = np.full((5, 6), 2.0)
+    depth[1, 2], depth[3, 4], depth[0, 0] = np.nan, np.inf, -np.inf
+    points = unproject_depth(depth, K)
+    assert points.dtype == np.float32
+    bad = ~np.isfinite(depth)
+    assert np.isnan(points[bad]).all()
+    assert np.isfinite(points[~bad]).all()
+
+
+def test_the_argument_is_not_changed():
+    depth = np.array([[1.0, np.inf]], dtype=np.float32)
+    unproject_depth(depth, K)
+    assert np.isinf(depth[0, 1])
+
+
+@pytest.mark.parametrize('stride', [1, 2, 3])
+def test_a_thinned_cloud_is_every_nth_point_of_the_full_one(stride):
+    rng = np.random.default_rng(2)
+    depth, sigma = rng.uniform(1, 50, (2, 31, 43)).astype(np.float32)
+    rgb = rng.integers(0, 256, (31, 43, 3), dtype=np.uint8)
+    cloud = organise_cloud(depth, K, rgb, sigma, stride)
+    full = unproject_depth(depth, K)[::stride, ::stride]
+    assert cloud.dtype.names == ('x', 'y', 'z', 'rgb', 'sigma')
+    for axis, name in enumerate('xyz'):
+        np.testing.assert_allclose(cloud[name], full[..., axis], rtol=1e-6)
+    np.testing.assert_array_equal(cloud['sigma'], sigma[::stride, ::stride])
+
+
+def test_colours_are_packed_red_above_green_above_blue():
+    rgb = np.array([[[255, 1, 2], [0, 0, 0], [3, 254, 255]]], dtype=np.uint8)
+    cloud = organise_cloud(np.ones((1, 3)), K, rgb)
+    bits = np.ascontiguousarray(cloud['rgb']).view(np.uint32)
+    assert bits.tolist() == [[0xFF0102, 0, 0x03FEFF]]
+    assert cloud.dtype.itemsize == 16
+
+
+def test_fields_that_were_not_given_are_absent():
+    assert organise_cloud(np.ones((2, 2)), K).dtype.names == ('x', 'y', 'z')
+
+
+@pytest.mark.parametrize(
+    ('call', 'error'),
+    [
+        (lambda: unproject_depth(np.ones(3), K), InputError),
+        (lambda: unproject_depth(np.ones((3, 3)), np.zeros((3, 3))), CalibrationError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, stride=0), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, np.zeros((2, 3, 3), np.uint8)), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, sigma=np.ones((3, 4))), InputError),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(call, error):
+    with pytest.raises(error):
+        call()

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The local correction: 1 where nothing is known, close to a planted field where points are."""
+
+from dataclasses import replace
+
+import cv2
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry import align
+from marigold_ros.geometry.local_field import (
+    fit_field,
+    held_out_correction,
+    trust_in_field,
+    upsample_field,
+)
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+SHAPE = (240, 320)
+
+
+def smooth(seed, deviation=0.15, cells=5):
+    """Give a smooth log field of a stated deviation."""
+    noise = np.random.default_rng(seed).normal(size=(cells, cells)).astype(np.float32)
+    field = cv2.resize(noise, SHAPE[::-1], interpolation=cv2.INTER_CUBIC)
+    return deviation * (field - field.mean()) / field.std()
+
+
+def distorted(seed, n=500, rows=None, noise=0.01, outliers=0.0):
+    """Prediction, points and truth of a slanted scene under a planted smooth 15 % field."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[0:240, 0:320]
+    truth = 3.0 + 10.0 * (1 - v / 240) + 3 * np.sin(u / 40)
+    told = truth * np.exp(-smooth(seed))
+    relative = ((told - 1) / 24).astype(np.float32)
+    candidates = np.arange(240) if rows is None else np.linspace(20, 235, rows).astype(int)
+    v, u = rng.choice(candidates, n), rng.integers(0, 320, n)
+    z = truth[v, u] * (1 + noise * rng.normal(size=n))
+    wrong = rng.random(n) < outliers
+    z[wrong] = rng.uniform(0.5, 40, wrong.sum())
+    return Prediction(relative), SparseDepth(u, v, z.astype(np.float32)), truth
+
+
+def error(alignment, truth):
+    return float(np.nanmean(np.abs(alignment.metric / truth - 1)))
+
+
+def test_without_residuals_the_field_is_exactly_one():
+    u, v = np.arange(0, 320, 5), np.arange(0, 240, 3.75).astype(int)
+    field = fit_field(u, v, np.zeros(64), SHAPE, CONFIG)
+    assert (upsample_field(field, SHAPE) == 1).all()
+    assert fit_field(u[:0], v[:0], np.zeros(0), SHAPE, CONFIG) is None
+    assert fit_field(u, v, np.full(64, np.nan), SHAPE, CONFIG) is None
+
+
+def test_residuals_that_contradict_the_fit_are_left_out():
+    u, v = np.arange(0, 320, 5), np.arange(0, 240, 3.75).astype(int)
+    assert fit_field(u, v, np.full(64, 0.7), SHAPE, CONFIG) is None
+
+
+@pytest.mark.parametrize('seed', range(4))
+@pytest.mark.parametrize('rows', [None, 16])
+def test_a_planted_smooth_field_is_at_least_halved_by_500_points(seed, rows):
+    prediction, sparse, truth = distorted(seed, rows=rows, outliers=0.1)
+    plain = align(prediction, sparse, AlignmentConfig(method='global'))
+    corrected = align(prediction, sparse, CONFIG)
+    assert error(corrected, truth) < 0.5 * error(plain, truth)
+
+
+@pytest.mark.parametrize('space', ['log', 'disparity'])
+def test_the_field_helps_in_every_space(space):
+    prediction, sparse, truth = distorted(0)
+    told = 1 + 24 * prediction.relative
+    relative = np.log(told) / 3.5 if space == 'log' else 1 / told
+    prediction = Prediction(relative.astype(np.float32), space=space)
+    plain = align(prediction, sparse, AlignmentConfig(method='global'))
+    assert error(align(prediction, sparse, CONFIG), truth) < 0.5 * error(plain, truth)
+
+
+@given(
+    limit=st.floats(1.0, 2.0),
+    size=st.floats(-0.49, 0.49),
+    reach=st.floats(0.005, 0.5),
+    seed=st.integers(0, 1000),
+)
+def test_the_field_stays_within_its_limit_and_between_its_residuals(limit, size, reach, seed):
+    rng = np.random.default_rng(seed)
+    u, v = rng.integers(0, 320, 100), rng.integers(0, 240, 100)
+    config = AlignmentConfig(field_limit=limit, field_reach=reach)
+    field = upsample_field(fit_field(u, v, np.full(100, size), SHAPE, config), SHAPE)
+    assert field.shape == SHAPE
+    assert 1 / limit - 1e-6 <= field.min()
+    assert field.max() <= limit + 1e-6
+    # Between the points finer levels may overshoot what coarser ones left over, but hardly.
+    low, high = sorted((1.0, float(np.exp(size))))
+    assert field.min() >= low * (1 - 0.02)
+    assert field.max() <= high * (1 + 0.02)
+
+
+def test_the_field_fades_to_one_far_from_the_points():
+    config = AlignmentConfig(field_reach=0.02)
+    u, v = np.full(50, 20), np.full(50, 20)
+    field = upsample_field(fit_field(u, v, np.full(50, 0.3), SHAPE, config), SHAPE)
+    assert field[20, 20] > 1.25
+    np.testing.assert_allclose(field[150:, 150:], 1, atol=1e-3)
+    assert (field[200:, 200:] == 1).all()
+
+
+def test_points_too_many_to_be_wrong_alone_outvote_a_single_outlier():
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, 320, 500), rng.integers(0, 240, 500)
+    ratio = np.zeros(500)
+    clean = fit_field(u, v, ratio, SHAPE, CONFIG)
+    ratio[7] = 0.49
+    np.testing.assert_allclose(fit_field(u, v, ratio, SHAPE, CONFIG), clean, atol=0.01)
+
+
+def test_held_out_residuals_are_as_large_as_the_error_elsewhere():
+    prediction, sparse, truth = distorted(1, n=200)
+    alignment = align(prediction, sparse, CONFIG)
+    elsewhere = 1.4826 * np.nanmedian(np.abs(np.log(alignment.metric / truth)))
+    assert 0.5 * elsewhere < alignment.spread_log < 3 * elsewhere
+
+
+def test_the_held_out_correction_of_a_perfect_fit_is_none():
+    u, v = np.arange(64) * 5, np.arange(64) * 3
+    correction = held_out_correction(u, v, np.zeros(64), SHAPE, CONFIG)
+    np.testing.assert_array_equal(correction, 0)
+    assert trust_in_field(np.zeros(64), correction) == 1
+
+
+def test_a_field_that_explains_nothing_elsewhere_is_hardly_used():
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, 320, 400), rng.integers(0, 240, 400)
+    noise = 0.1 * rng.normal(size=400)
+    assert trust_in_field(noise, held_out_correction(u, v, noise, SHAPE, CONFIG)) < 0.2
+    planted = smooth(0)[v, u]
+    assert trust_in_field(planted, held_out_correction(u, v, planted, SHAPE, CONFIG)) > 0.9
+
+
+def test_a_held_alignment_keeps_its_field():
+    prediction, sparse, truth = distorted(2)
+    last = align(prediction, sparse, CONFIG)
+    held = align(prediction, None, CONFIG, previous=replace(last, metric=None))
+    np.testing.assert_array_equal(held.metric, last.metric)
+
+
+def test_it_does_not_matter_in_which_order_the_points_come():
+    prediction, sparse, _ = distorted(3)
+    order = np.random.default_rng(0).permutation(len(sparse))
+    shuffled = SparseDepth(sparse.u[order], sparse.v[order], sparse.z[order])
+    one, other = align(prediction, sparse, CONFIG), align(prediction, shuffled, CONFIG)
+    np.testing.assert_allclose(one.metric, other.metric, rtol=1e-4)

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""LiDAR in the picture: what is projected, what is dropped and why."""
+
+import json
+
+import cv2
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Camera
+from marigold_ros.geometry import project_lidar
+from marigold_ros.geometry.sparse_depth import sparse_from_depth
+import numpy as np
+import pytest
+
+CAMERA = Camera(np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), 160, 120)
+CONFIG = AlignmentConfig()
+REASONS = ('not_finite', 'out_of_range', 'outside', 'farther_in_pixel', 'occluded', 'kept')
+
+
+def project(points, T=None, camera=CAMERA, config=CONFIG, **more):
+    return project_lidar(
+        np.asarray(points, float), np.eye(4) if T is None else T, camera, config, **more
+    )
+
+
+def wall(z, u, v):
+    """Points at depth z on the given pixels."""
+    u, v = np.meshgrid(u, v)
+    return np.stack([(u - 79.5) / 100 * z, (v - 59.5) / 100 * z, np.full(u.shape, z)], -1).reshape(
+        -1, 3
+    )
+
+
+@given(seed=st.integers(0, 1000), tilt=st.floats(-3, 3), n=st.integers(0, 400))
+def test_points_behind_the_camera_are_never_projected_and_all_are_accounted_for(seed, tilt, n):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-150, 150, (n, 3))
+    points[rng.random(n) < 0.1] = np.nan
+    T = np.eye(4)
+    T[:3, :3] = cv2.Rodrigues(rng.normal(size=3) * tilt)[0]
+    T[:3, 3] = rng.normal(size=3)
+    sparse = project(points, T)
+    z = (T[:3, :3] @ points.T + T[:3, 3:])[2]
+    assert (z[sparse.index] > 0).all()
+    assert ((sparse.z >= CONFIG.min_depth) & (sparse.z <= CONFIG.max_depth)).all()
+    assert ((sparse.u >= 0) & (sparse.u < 160) & (sparse.v >= 0) & (sparse.v < 120)).all()
+    assert sparse.counts['points'] == n == sum(sparse.counts[reason] for reason in REASONS)
+    assert sparse.counts['kept'] == len(sparse)
+
+
+def test_projection_agrees_with_opencv():
+    rng = np.random.default_rng(3)
+    points = rng.uniform((-5, -4, 3), (5, 4, 30), (500, 3))
+    R, t = np.array([0.02, -0.03, 0.01]), np.array([0.1, -0.2, 0.3])
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = cv2.Rodrigues(R)[0], t
+    sparse = project(points, T, config=AlignmentConfig(occlusion_window=1))
+    pixels = cv2.projectPoints(points, R, t, CAMERA.K, None)[0][:, 0]
+    assert len(sparse) > 100
+    assert np.abs(sparse.u - pixels[sparse.index, 0]).max() <= 0.5 + 1e-6
+    assert np.abs(sparse.v - pixels[sparse.index, 1]).max() <= 0.5 + 1e-6
+
+
+def test_a_point_belongs_to_the_pixel_whose_centre_is_nearest():
+    centre = [[(20.49 - 79.5) / 10, (30.51 - 59.5) / 10, 10.0]]
+    sparse = project(centre)
+    assert (sparse.u[0], sparse.v[0]) == (20, 31)
+
+
+def test_the_nearest_return_of_a_pixel_wins():
+    points = np.concatenate([wall(6.0, [50], [50]), wall(5.0, [50], [50]), wall(5.5, [50], [50])])
+    sparse = project(points)
+    assert sparse.z.tolist() == [5.0]
+    assert sparse.index.tolist() == [1]
+    assert sparse.counts['farther_in_pixel'] == 2
+
+
+def test_background_seen_past_an_object_is_hidden_and_the_rest_is_kept():
+    # A post at 5 m, sampled every 4th pixel; the wall at 20 m is sampled between and beside it.
+    post = wall(5.0, range(60, 81, 4), range(20, 100, 4))
+    between = wall(20.0, range(62, 79, 4), range(22, 96, 4))
+    beside = wall(20.0, range(100, 150, 4), range(20, 100, 4))
+    sparse = project(np.concatenate([post, between, beside]))
+    assert sparse.counts['occluded'] == len(between)
+    assert len(sparse) == len(post) + len(beside)
+    off = project(
+        np.concatenate([post, between, beside]), config=AlignmentConfig(occlusion_window=1)
+    )
+    assert off.counts['occluded'] == 0
+
+
+def test_a_surface_within_the_threshold_hides_nothing():
+    points = np.concatenate([wall(5.0, range(40, 80, 2), [50]), wall(6.4, range(41, 81, 2), [50])])
+    assert project(points).counts['occluded'] == 0
+
+
+def test_occlusion_agrees_with_the_rule_written_out():
+    rng = np.random.default_rng(5)
+    sparse = project(
+        rng.uniform((-8, -6, 2), (8, 6, 12), (3000, 3)), config=AlignmentConfig(occlusion_window=1)
+    )
+    kept = project(rng.__class__(np.random.PCG64(5)).uniform((-8, -6, 2), (8, 6, 12), (3000, 3)))
+    expected = [
+        not np.any(
+            (np.abs(sparse.u - u) <= 3) & (np.abs(sparse.v - v) <= 3) & (z - sparse.z > 1.5)
+        )
+        for u, v, z in zip(sparse.u, sparse.v, sparse.z, strict=True)
+    ]
+    assert set(sparse.index[np.array(expected)]) == set(kept.index)
+
+
+def test_points_on_pixels_without_picture_count_as_outside():
+    valid = np.zeros((120, 160), bool)
+    valid[:, 80:] = True
+    sparse = project(wall(5.0, range(160), [50]), valid=valid)
+    assert sparse.u.min() == 80
+    assert sparse.counts['outside'] == 80
+
+
+def test_an_empty_scan_gives_empty_sparse_depth():
+    assert len(project(np.zeros((0, 3)))) == 0
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda T: T[:3], 'shape'),
+        (lambda T: np.where(T == 1, np.nan, T), 'finite=False'),
+        (lambda T: T + np.eye(4)[3], 'last row'),
+        (lambda T: np.diag([1.1, 1, 1, 1]), 'orthonormality by 0.21'),
+        (lambda T: np.diag([-1.0, 1, 1, 1]), 'determinant -1'),
+    ],
+)
+def test_a_transform_that_is_no_rigid_motion_is_refused(change, message):
+    with pytest.raises(CalibrationError, match=message):
+        project(np.ones((5, 3)), change(np.eye(4)))
+
+
+def test_a_distorted_camera_is_refused():
+    with pytest.raises(CalibrationError, match='rectif'):
+        project(np.ones((5, 3)), camera=Camera(CAMERA.K, 160, 120, (0.1, 0, 0, 0, 0)))
+
+
+def test_points_of_a_wrong_shape_are_refused():
+    with pytest.raises(InputError, match=r'\(N, 3\)'):
+        project(np.ones((5, 4)))
+
+
+def test_a_depth_image_becomes_points_at_its_own_pixels():
+    depth = np.random.default_rng(0).uniform(0.5, 120, (40, 50)).astype(np.float32)
+    depth[::3] = np.nan
+    depth[1, 1] = 0
+    sparse = sparse_from_depth(depth, CONFIG, stride=2)
+    assert set(sparse.u % 2) == set(sparse.v % 2) == {0}
+    np.testing.assert_array_equal(sparse.z, depth[sparse.v, sparse.u])
+    np.testing.assert_array_equal(sparse.z, depth.ravel()[sparse.index])
+    assert sparse.counts['points'] == 500 == sum(sparse.counts[reason] for reason in REASONS)
+
+
+@pytest.mark.parametrize(('name', 'least'), [('kitti', 12000), ('nuscenes', 2000)])
+def test_a_real_scan_covers_its_picture(shared_data, name, least):
+    calibration = json.loads((shared_data / name / 'camera.json').read_text())
+    height, width = cv2.imread(str(shared_data / name / 'image.jpg')).shape[:2]
+    points = np.load(shared_data / name / 'points_lidar.npy')
+    camera = Camera(np.array(calibration['K']), width, height)
+    sparse = project_lidar(points, np.array(calibration['T_cam_lidar']), camera, CONFIG)
+    assert len(sparse) > least
+    assert sparse.counts['occluded'] < 0.2 * len(sparse)
+    # Road scenes: what is lower in the picture is nearer.
+    low, high = sparse.v > 0.8 * height, sparse.v < 0.55 * height
+    assert np.median(sparse.z[low]) < 0.7 * np.median(sparse.z[high])

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The pipeline on planted scenes: an oracle stands in for the model."""
+
+from dataclasses import replace
+import subprocess
+import sys
+
+import cv2
+from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Camera, Frame, Prediction
+from marigold_ros.geometry import unproject_depth
+from marigold_ros.geometry.sparse_depth import sparse_from_depth
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+import pytest
+
+K = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]])
+CAMERA = Camera(K, 160, 120)
+SECOND = 1_000_000_000
+T_CAM_LIDAR = np.array([[0.0, -1, 0, 0.1], [0, 0, -1, -0.2], [1, 0, 0, -0.3], [0, 0, 0, 1]])
+
+
+class Oracle:
+    """Reads relative depth from the brightness of the picture; remembers what it was asked."""
+
+    def __init__(self, space='depth', spread=None):
+        self.space, self.spread, self.asked = space, spread, {}
+
+    def predict(self, rgb, **asked):
+        self.asked = asked
+        relative = rgb.mean(axis=2, dtype=np.float32) / 255
+        spread = None if self.spread is None else np.full(relative.shape, self.spread, np.float32)
+        return Prediction(relative, spread, self.space)
+
+
+def scene(stamp_ns=0, camera=CAMERA, seed=0, **more):
+    """Give a frame whose brightness tells depth - 4 to 24 m - and the depth."""
+    v, u = np.mgrid[0:120, 0:160]
+    grey = (20 + 1.6 * (120 - v) + 20 * np.sin(u / 25)).astype(np.uint8)
+    depth = 4 + 20 * (grey / 255)
+    points = unproject_depth(depth, K)[2::5, 2::5].reshape(-1, 3).astype(np.float64)
+    inverse = np.linalg.inv(T_CAM_LIDAR)
+    scan = points @ inverse[:3, :3].T + inverse[:3, 3]
+    values = {'camera': camera, 'points_lidar': scan, 'T_cam_lidar': T_CAM_LIDAR} | more
+    return Frame(np.repeat(grey[..., None], 3, axis=2), stamp_ns=stamp_ns, **values), depth
+
+
+def test_planted_depth_comes_back_through_the_whole_pipeline():
+    frame, depth = scene(stamp_ns=5)
+    result = FramePipeline(Oracle()).process(frame)
+    assert result.alignment.state == 'fitted'
+    np.testing.assert_allclose(result.metric, depth, rtol=0.01)
+    assert result.metric is result.alignment.metric
+    assert (result.space, result.stamp_ns, result.camera.width) == ('depth', 5, 160)
+    assert result.sparse.counts['kept'] == result.alignment.n_points == 24 * 32
+    assert result.counts == {'invalid': 0, 'below_min_depth': 0, 'beyond_max_depth': 0}
+    assert set(result.timings_ms) == {'predict', 'project', 'align', 'sigma', 'total'}
+    assert result.timings_ms['total'] == pytest.approx(
+        sum(ms for stage, ms in result.timings_ms.items() if stage != 'total')
+    )
+
+
+def test_both_halves_together_are_the_whole():
+    frame, _ = scene()
+    pipeline = FramePipeline(Oracle())
+    prediction = pipeline.predict(replace(frame, points_lidar=None))
+    parts = pipeline.finish(frame, prediction)
+    whole = FramePipeline(Oracle()).process(frame)
+    np.testing.assert_array_equal(parts.metric, whole.metric)
+    np.testing.assert_array_equal(parts.relative, whole.relative)
+
+
+@pytest.mark.parametrize(
+    ('config', 'expected'),
+    [
+        (PipelineConfig(), (None, None, None, 0)),
+        (PipelineConfig(3, 2, 0, 7), (3, 2, 0, 7)),
+        (PipelineConfig(processing_resolution=256), (None, None, 256, 0)),
+    ],
+)
+def test_settings_reach_the_model_and_unset_ones_leave_the_choice_to_it(config, expected):
+    oracle = Oracle()
+    FramePipeline(oracle, config).process(scene()[0])
+    names = ('denoising_steps', 'ensemble_size', 'processing_resolution', 'seed')
+    assert tuple(oracle.asked[name] for name in names) == expected
+
+
+@pytest.mark.parametrize(
+    ('missing', 'words'),
+    [
+        ({'camera': None}, 'camera_info'),
+        ({'points_lidar': None}, 'LiDAR topic'),
+        ({'T_cam_lidar': None}, 'extrinsics'),
+        ({'T_cam_lidar': np.diag([2.0, 1, 1, 1])}, 'orthonormality'),
+        ({'points_lidar': np.zeros((0, 3))}, 'usable points'),
+        ({'points_lidar': np.full((99, 3), np.nan)}, 'usable points'),
+    ],
+)
+def test_what_is_missing_is_said_and_the_last_fit_is_held_for_a_while(missing, words):
+    poor = FramePipeline(Oracle()).process(scene(**missing)[0])
+    assert (poor.alignment.state, poor.metric, poor.sigma) == ('none', None, None)
+    assert words in poor.alignment.reason
+    assert poor.relative.shape == (120, 160)
+
+    pipeline = FramePipeline(Oracle())
+    first = pipeline.process(scene(10 * SECOND)[0])
+    for step in (1, 5, 10):
+        later = pipeline.process(scene(10 * SECOND + step * SECOND // 10, **missing)[0])
+        assert later.alignment.state == 'held'
+        assert later.alignment.age_ns == step * SECOND // 10
+        assert words in later.alignment.reason
+        np.testing.assert_array_equal(later.metric, first.metric)
+    assert pipeline.process(scene(12 * SECOND, **missing)[0]).alignment.state == 'none'
+
+
+def test_a_looped_bag_a_new_size_a_reset_and_new_rules_forget_the_last_fit():
+    blind, _ = scene(10 * SECOND, points_lidar=None)
+    small = Frame(np.full((60, 80, 3), 9, np.uint8), stamp_ns=10 * SECOND)
+
+    def fitted():
+        pipeline = FramePipeline(Oracle())
+        pipeline.process(scene(10 * SECOND)[0])
+        return pipeline
+
+    assert fitted().process(blind).alignment.state == 'held'
+    overtaken = replace(blind, stamp_ns=blind.stamp_ns - SECOND // 2)
+    assert fitted().process(overtaken).alignment.state == 'held'
+    looped = fitted()
+    looped.process(replace(blind, stamp_ns=2 * SECOND))
+    assert looped.process(blind).alignment.state == 'none'
+    assert fitted().process(small).alignment.state == 'none'
+    reset = fitted()
+    reset.reset()
+    assert reset.process(blind).alignment.state == 'none'
+    changed = fitted()
+    changed.config = PipelineConfig(alignment=AlignmentConfig(method='global'))
+    assert changed.process(blind).alignment.state == 'none'
+    kept = fitted()
+    kept.config = PipelineConfig(seed=3)
+    assert kept.process(blind).alignment.state == 'held'
+
+
+def test_a_distorted_picture_is_rectified_before_the_model_sees_it():
+    distortion = (-0.25, 0.05, 0.0, 0.0, 0.0)
+    frame, depth = scene()
+    # Distort the ideal picture: each raw pixel takes the ideal one that OpenCV says it shows.
+    v, u = np.mgrid[0:120, 0:160].astype(np.float32)
+    raw_pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2)
+    ideal = cv2.undistortPoints(raw_pixels, K, np.array(distortion), P=K).reshape(120, 160, 2)
+    raw = cv2.remap(frame.rgb, ideal[..., 0], ideal[..., 1], cv2.INTER_LINEAR)
+    camera = Camera(K, 160, 120, distortion)
+    result = FramePipeline(Oracle()).process(replace(frame, rgb=raw, camera=camera))
+    inner = np.s_[20:100, 30:130]
+    np.testing.assert_allclose(result.metric[inner], depth[inner], rtol=0.03)
+    assert np.abs(result.rgb[inner].astype(int) - frame.rgb[inner]).mean() < 2
+    assert result.camera.distortion == ()
+
+
+def test_pixels_that_rectifying_leaves_empty_are_invalid():
+    P = np.array([[60.0, 0, 79.5], [0, 60.0, 59.5], [0, 0, 1]])
+    camera = Camera(K, 160, 120, (-0.05, 0, 0, 0, 0), P=P)
+    config = PipelineConfig(alignment=AlignmentConfig(method='fixed', scale=20.0, shift=4.0))
+    result = FramePipeline(Oracle(), config).process(scene(camera=camera)[0])
+    assert np.isnan(result.metric[[0, 0, -1, -1], [0, -1, 0, -1]]).all()
+    assert np.isfinite(result.metric[50:70, 60:100]).all()
+    assert result.counts['invalid'] == np.isnan(result.metric).sum() > 0
+    assert result.counts['below_min_depth'] == 0
+    np.testing.assert_array_equal(result.camera.K, P)
+
+
+def test_a_registered_depth_image_serves_in_place_of_a_scan():
+    frame, depth = scene(points_lidar=None, T_cam_lidar=None)
+    sparse = sparse_from_depth(depth, AlignmentConfig(), stride=6)
+    for camera in (CAMERA, None):
+        result = FramePipeline(Oracle()).process(replace(frame, sparse=sparse, camera=camera))
+        np.testing.assert_allclose(result.metric, depth, rtol=0.01)
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])
+def test_sigma_carries_the_ensembles_deviation_to_metres(space):
+    scale, shift = {
+        'depth': (20.0, 4.0),
+        'log': (1.5, 1.0),
+        'disparity': (0.2, 0.05),
+        'metric': (1.0, 0.3),
+    }[space]
+    config = PipelineConfig(
+        alignment=AlignmentConfig(method='fixed', scale=scale, shift=shift, min_depth=0.01)
+    )
+    step = 1e-3
+    frame, _ = scene(points_lidar=None)
+    result = FramePipeline(Oracle(space, spread=step), config).process(frame)
+    inverse = {'log': np.exp, 'disparity': lambda x: 1 / x}.get(space, lambda x: x)
+    relative = result.relative.astype(np.float64)
+    up, down = (inverse(scale * (relative + s * step / 2) + shift) for s in (1, -1))
+    np.testing.assert_allclose(result.sigma, np.abs(up - down), rtol=1e-2)
+    # Without any measure of the error nothing is claimed.
+    assert FramePipeline(Oracle(space), config).process(frame).sigma is None
+
+
+def test_sigma_joins_fit_and_ensemble_in_quadrature():
+    frame, _ = scene()
+    config = PipelineConfig(alignment=AlignmentConfig(method='global'))
+    alone = FramePipeline(Oracle(), config).process(frame)
+    joint = FramePipeline(Oracle(spread=0.01), config).process(frame)
+    np.testing.assert_allclose(alone.sigma, alone.metric * alone.alignment.spread_log, rtol=1e-5)
+    expected = np.hypot(alone.sigma, 0.01 * joint.alignment.scale)
+    np.testing.assert_allclose(joint.sigma, expected, rtol=1e-4)
+
+
+def test_an_unknown_distortion_stops_the_frame():
+    camera = Camera(K, 160, 120, (0.1,), 'mirror_ball')
+    with pytest.raises(CalibrationError, match='mirror_ball'):
+        FramePipeline(Oracle()).process(scene(camera=camera)[0])
+
+
+def test_a_prediction_of_another_size_is_refused():
+    frame, _ = scene()
+    with pytest.raises(InputError, match='size'):
+        FramePipeline(Oracle()).finish(frame, Prediction(np.zeros((60, 80), np.float32)))
+
+
+def test_geometry_and_pipeline_load_neither_torch_nor_ros():
+    code = (
+        'import sys, marigold_ros.geometry, marigold_ros.pipeline; '
+        "assert not {'torch', 'rclpy', 'diffusers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
