@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Depth models behind one door: ``load_model`` gives an object with ``predict``.
+
+Torch waits passively for its threads: on few cores its spinning threads slow down every other
+process (97 ms became 6.6 ms beside a running training). The variable has to be set before torch is
+imported; a user's own value wins.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+if TYPE_CHECKING:
+    from marigold_ros.models.marigold.engine import MarigoldModel
+
+EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
+
+
+def list_checkpoints() -> list[str]:
+    """Return the names of the checkpoints that come with the package."""
+    return sorted(path.parent.name for path in EMBEDDED.glob('*/model_index.json'))
+
+
+def load_model(name: str = 'tiny', device: str = 'auto', dtype: str = 'auto') -> MarigoldModel:
+    """
+    Load a checkpoint.
+
+    Parameters
+    ----------
+    name : str
+        An embedded checkpoint's name, a folder in diffusers layout, or a hub id ``owner/model``.
+    device : str
+        ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
+    dtype : {'auto', 'float32', 'bfloat16', 'float16'}
+        Arithmetic; auto is float32 on a CPU and float16 on a GPU.
+
+    Returns
+    -------
+    MarigoldModel
+        Ready to predict.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such checkpoint, or it is incomplete, damaged or pickled.
+    ConfigurationError
+        If the device does not exist here or the dtype is unknown.
+
+    """
+    from marigold_ros.models.marigold.checkpoint import find_folder, load_networks
+    from marigold_ros.models.marigold.engine import choose_device, choose_dtype, MarigoldModel
+
+    chosen = choose_device(device)
+    return MarigoldModel(load_networks(find_folder(name)), chosen, choose_dtype(dtype, chosen))

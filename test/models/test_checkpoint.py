@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Checkpoints that are incomplete, damaged or pickled are refused with the remedy."""
+
+import json
+import shutil
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models import list_checkpoints, load_model
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+
+
+@pytest.fixture
+def copy(small_checkpoint, tmp_path):
+    folder = tmp_path / 'copy'
+    shutil.copytree(small_checkpoint, folder)
+    return folder
+
+
+def weights(folder, part='unet'):
+    return next((folder / part).glob('*.safetensors'))
+
+
+def test_a_checkpoint_that_is_nowhere_is_an_error_that_lists_the_embedded_ones():
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'nowhere'; embedded are"):
+        load_model('nowhere')
+
+
+@pytest.mark.parametrize('part', ['unet', 'vae'])
+def test_pickled_weights_are_never_opened(copy, part):
+    path = weights(copy, part)
+    torch.save(load_file(path), path.with_suffix('.bin'))
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r'a pickle.*never opened.*safe_serial'):
+        load_model(str(copy))
+
+
+def test_a_single_pickle_file_is_refused(tmp_path):
+    path = tmp_path / 'model.ckpt'
+    torch.save({}, path)
+    with pytest.raises(CheckpointError, match='single file'):
+        load_model(str(path))
+
+
+@pytest.mark.parametrize(
+    'missing',
+    ['model_index.json', 'unet/config.json', 'vae/config.json', 'scheduler/scheduler_config.json'],
+)
+def test_a_missing_file_is_named(copy, missing):
+    (copy / missing).unlink()
+    with pytest.raises(CheckpointError, match=missing.split('/')[-1]):
+        load_model(str(copy))
+
+
+def test_truncated_weights_are_an_error(copy):
+    path = weights(copy)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match='cannot be loaded'):
+        load_model(str(copy))
+
+
+def test_a_missing_weight_is_named_not_left_random(copy):
+    path = weights(copy)
+    state = load_file(path)
+    del state['conv_in.weight']
+    save_file(state, path, metadata={'format': 'pt'})
+    with pytest.raises(CheckpointError, match=r'conv_in\.weight'):
+        load_model(str(copy))
+
+
+def test_a_weight_of_another_shape_is_an_error(copy):
+    path = weights(copy)
+    state = load_file(path)
+    state['conv_in.weight'] = state['conv_in.weight'][:, :4].contiguous()
+    save_file(state, path, metadata={'format': 'pt'})
+    with pytest.raises(CheckpointError, match=r'unet'):
+        load_model(str(copy))
+
+
+def test_a_checkpoint_without_any_text_conditioning_is_an_error(copy):
+    (copy / 'empty_text_embedding.safetensors').unlink()
+    with pytest.raises(CheckpointError, match='empty_text_embedding'):
+        load_model(str(copy))
+
+
+def test_an_unknown_space_is_an_error(copy):
+    path = copy / 'marigold_ros.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'space': 'parsecs'}))
+    with pytest.raises(CheckpointError, match='parsecs'):
+        load_model(str(copy))
+
+
+def test_another_kind_of_unet_is_an_error(copy):
+    path = copy / 'unet' / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'in_channels': 4}))
+    with pytest.raises(CheckpointError, match='unet'):
+        load_model(str(copy))
+
+
+def test_the_description_says_what_runs(small_checkpoint):
+    description = load_model(str(small_checkpoint), device='cpu').description
+    assert description['name'] == 'small'
+    assert description['space'] == 'depth'
+    assert description['dtype'] == 'float32'
+    assert len(description['sha256']) == 64
+
+
+@pytest.mark.parametrize('name', list_checkpoints())
+def test_every_embedded_checkpoint_opens_under_its_name(name):
+    model = load_model(name, device='cpu')
+    assert model.facts.name == name
+    assert model.text.shape[-1] == model.unet.config.cross_attention_dim

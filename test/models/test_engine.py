@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The engine against diffusers' own pipeline with the same weights and the same noise."""
+
+from diffusers import MarigoldDepthPipeline
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.denoiser import denoise, start_noise
+from marigold_ros.models.marigold.ensemble import merge_members
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+
+
+@pytest.fixture(scope='module')
+def model(small_checkpoint):
+    return load_model(str(small_checkpoint), device='cpu')
+
+
+@pytest.fixture(scope='module')
+def reference(small_checkpoint):
+    pipe = MarigoldDepthPipeline.from_pretrained(
+        small_checkpoint, text_encoder=None, tokenizer=None
+    )
+    stored = load_file(small_checkpoint / 'empty_text_embedding.safetensors')
+    pipe.empty_text_embedding = stored['empty_text_embedding']
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((height // 8 + 2, width // 8 + 2, 3))
+    return (np.kron(coarse, np.ones((8, 8, 1)))[:height, :width] * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize('steps', [1, 2, 4])
+@pytest.mark.parametrize(
+    ('size', 'resolution'), [((96, 128), 128), ((75, 133), 96), ((50, 41), 0), ((120, 90), 200)]
+)
+def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps, size, resolution):
+    rgb = picture(*size)
+    expected = reference(
+        rgb,
+        num_inference_steps=steps,
+        processing_resolution=resolution,
+        generator=torch.Generator('cpu').manual_seed(7),
+    ).prediction[0, :, :, 0]
+    got = model.predict(
+        rgb,
+        denoising_steps=steps,
+        processing_resolution=resolution,
+        seed=7,
+        reference_exact=True,
+    )
+    assert got.relative.shape == size
+    np.testing.assert_allclose(got.relative, expected, atol=2e-4)
+
+
+def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model, reference):
+    rgb = picture(96, 128, seed=3)
+    output = reference(
+        rgb,
+        num_inference_steps=2,
+        ensemble_size=3,
+        batch_size=3,
+        processing_resolution=128,
+        output_uncertainty=True,
+        generator=torch.Generator('cpu').manual_seed(1),
+    )
+    got = model.predict(rgb, 2, 3, 128, seed=1, reference_exact=True)
+    np.testing.assert_allclose(got.relative, output.prediction[0, :, :, 0], atol=1e-3)
+    np.testing.assert_allclose(got.spread, output.uncertainty[0, :, :, 0], atol=1e-3)
+
+
+def test_the_last_step_keeps_none_of_the_noise_that_the_reference_leaves(model):
+    # A network that answers v = -x0* at zero SNR: the truth is x0*, whatever the noise.
+    class Oracle(torch.nn.Module):
+        def forward(self, stacked, t, encoder_hidden_states, return_dict):
+            return (-torch.full_like(stacked[:, :4], 0.5),)
+
+    noise = start_noise('gaussian', 1, (4, 16, 16), seed=0)
+    arguments = (Oracle(), model.scheduler, torch.zeros(1, 4, 16, 16), noise, model.text, 1)
+    clean = denoise(*arguments)
+    noisy = denoise(*arguments, reference_exact=True)
+    assert torch.allclose(clean, torch.full_like(clean, 0.5), atol=1e-5)
+    left = (noisy - 0.5 * model.scheduler.final_alpha_cumprod.sqrt()).std() / noise.std()
+    assert left == pytest.approx(0.029, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ('steps', 'expected'), [(1, [999]), (2, [999, 499]), (4, [999, 749, 499, 249])]
+)
+def test_trailing_steps_start_at_the_last_timestep(model, steps, expected):
+    model.scheduler.set_timesteps(steps)
+    assert model.scheduler.timesteps.tolist() == expected
+
+
+def test_the_same_seed_gives_identical_depth_and_another_seed_does_not(model):
+    rgb = picture(60, 80)
+    first, again, other = (model.predict(rgb, seed=s).relative for s in (5, 5, 6))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@settings(max_examples=20)
+@given(st.integers(1, 90), st.integers(1, 90))
+def test_every_size_of_picture_gets_an_answer_of_its_size(model, height, width):
+    relative = model.predict(np.zeros((height, width, 3), np.uint8)).relative
+    assert relative.shape == (height, width)
+    assert relative.dtype == np.float32
+    assert np.isfinite(relative).all()
+    assert relative.min() >= 0.0
+    assert relative.max() <= 1.0
+
+
+@given(st.integers(16, 4000), st.integers(16, 4000))
+def test_the_processing_size_keeps_the_area_that_the_checkpoint_states(model, height, width):
+    h, w = model.processing_size(height, width, None)
+    assert h % 8 == 0
+    assert w % 8 == 0
+    if max(height, width) / min(height, width) < 4:
+        assert h * w == pytest.approx(96 * 128, rel=0.15)
+
+
+def test_the_longest_edge_rule_is_marigolds(model):
+    assert model.processing_size(480, 640, 768) == (576, 768)
+    assert model.processing_size(720, 1280, 768) == (432, 768)
+    assert model.processing_size(480, 640, 0) == (480, 640)
+
+
+@pytest.mark.parametrize(
+    'rgb',
+    [
+        np.zeros((0, 10, 3), np.uint8),
+        np.zeros((10, 10), np.uint8),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 3), np.float32),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_its_shape(model, rgb):
+    with pytest.raises(InputError, match=r'\(H, W, 3\) uint8'):
+        model.predict(rgb)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        {'denoising_steps': 0},
+        {'denoising_steps': 51},
+        {'ensemble_size': 0},
+        {'ensemble_size': 21},
+        {'processing_resolution': -3},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(model, arguments):
+    with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+        model.predict(picture(16, 16), **arguments)
+
+
+def test_a_device_that_is_missing_is_an_error_not_a_cpu(small_checkpoint):
+    with pytest.raises(ConfigurationError, match='cuda:77'):
+        load_model(str(small_checkpoint), device='cuda:77')
+    with pytest.raises(ConfigurationError, match='abacus'):
+        load_model(str(small_checkpoint), device='abacus')
+
+
+@given(st.integers(2, 10), st.integers(0, 1000))
+def test_members_that_differ_by_scale_and_shift_only_merge_without_loss(count, seed):
+    rng = np.random.default_rng(seed)
+    truth = torch.from_numpy(rng.random((1, 1, 40, 50), dtype=np.float32))
+    truth = (truth - truth.min()) / (truth.max() - truth.min())
+    scale = torch.from_numpy(rng.uniform(0.3, 0.7, (count, 1, 1, 1)).astype(np.float32))
+    shift = torch.from_numpy(rng.uniform(0.0, 0.3, (count, 1, 1, 1)).astype(np.float32))
+    merged, spread = merge_members(truth * scale + shift)
+    assert torch.allclose(merged, truth, atol=1e-4)
+    assert spread.max() < 1e-4
+
+
+def test_merging_noisy_members_is_no_worse_than_the_reference():
+    generator = torch.Generator().manual_seed(0)
+    ramp = torch.linspace(0, 1, 64).expand(1, 1, 48, 64)
+    noise = 0.05 * torch.randn(6, 1, 48, 64, generator=generator)
+    scale = torch.rand(6, 1, 1, 1, generator=generator) * 0.5 + 0.4
+    members = ((ramp + noise) * scale).clamp(0.0, 1.0)
+
+    def error(merged: torch.Tensor) -> float:
+        design = torch.stack([merged.flatten(), torch.ones(48 * 64)], 1)
+        fit = torch.linalg.lstsq(design, ramp.flatten()[:, None]).solution
+        return (design @ fit - ramp.flatten()[:, None]).abs().mean().item()
+
+    ours = error(merge_members(members)[0])
+    theirs = error(MarigoldDepthPipeline.ensemble_depth(members)[0])
+    assert ours <= theirs * 1.02
