@@ -17,9 +17,12 @@ import torch
 from torch.nn import functional
 
 GRID = 64  # longest side of the grid on which members are fitted
-ROUNDS = 5
-# Residual, in standard deviations of a member, from which on a cell counts less.
-TOLERANCE = 0.05
+ROUNDS = 8
+# In the first rounds a cell counts less from this residual on, in standard deviations of a member;
+# absolute values converge from any start, but a wrong patch keeps some pull.
+TOLERANCE, ABSOLUTE_ROUNDS = 0.05, 2
+# Later its weight falls to nothing beyond this many mean residuals; the floor is in deviations.
+WIDTH, WIDTH_FLOOR = 2.0, 0.003
 # A member that disagrees with all others keeps a small positive scale: it turns into a constant
 # between the others and takes no side in their median.
 LEAST_SLOPE = 1e-3
@@ -61,11 +64,19 @@ def fit_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         common = common - common.mean()
         common = common / common.square().mean().sqrt().clamp(min=1e-6)
         if turn > 0:
-            weight = 1.0 / ((fitted - common).abs() + TOLERANCE)
+            weight = _weight((fitted - common).abs(), weight, turn)
         slope, offset = _weighted_fit(standard, common, weight)
         fitted = standard * slope + offset
     scale = slope / deviation
     return scale[:, 0], (offset - mean * scale)[:, 0]
+
+
+def _weight(residual: torch.Tensor, weight: torch.Tensor, turn: int) -> torch.Tensor:
+    """Weights (E, n) of the next fit from the last one's residuals and weights."""
+    if turn <= ABSOLUTE_ROUNDS:
+        return 1.0 / (residual + TOLERANCE)
+    usual = (weight * residual).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+    return (1.0 + (residual / (WIDTH * usual + WIDTH_FLOOR)).square()) ** -2
 
 
 def _weighted_fit(
