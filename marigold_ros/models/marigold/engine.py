@@ -123,7 +123,7 @@ class MarigoldModel(NetworkStages):
         _check_picture(rgb)
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
         image = self.upload(rgb)  # (1, 3, H, W)
-        picture = self.preprocess(image, size)  # (1, 3, PPH, PPW)
+        picture = self.preprocess(image, size, reference_exact)  # (1, 3, PPH, PPW)
         rgb_latent = self.encode(picture)  # (1, C, h, w)
         noise = self.start(picture, rgb_latent, members, seed, reference_exact)
         latent = self.denoise(rgb_latent, noise, steps, seed, reference_exact)  # (E, C, h, w)
@@ -156,17 +156,26 @@ class MarigoldModel(NetworkStages):
         return size_by_edge(height, width, int(processing_resolution))
 
     def upload(self, rgb: np.ndarray) -> torch.Tensor:
-        """Bring (H, W, 3) uint8 to the device as (1, 3, H, W) in [0, 1], channels last."""
+        """Bring (H, W, 3) uint8 to the device as (1, 3, H, W) float32 in [0, 1]."""
         # Message buffers are often read-only, which torch cannot express.
         picture = torch.from_numpy(np.require(rgb, requirements=['C', 'W']))
         if self.device.type == 'cuda':
             picture = picture.pin_memory()
         picture = picture.to(self.device, non_blocking=True)
-        return picture[None].permute(0, 3, 1, 2).to(self.dtype) / 255.0
+        return picture[None].permute(0, 3, 1, 2).float() / 255.0
 
-    def preprocess(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def preprocess(
+        self, image: torch.Tensor, size: tuple[int, int], reference_exact: bool = False
+    ) -> torch.Tensor:
         """Resize and pad (1, 3, H, W) in [0, 1] to (1, 3, PPH, PPW) in [-1, 1]."""
-        return fit_picture(image, size, self.factor)
+        if not reference_exact:
+            # A single cell has no variance to normalise by: tiny pictures get two.
+            least = (self.coarsest, self.coarsest * (2 if max(size) <= self.coarsest else 1))
+            # Half precision, which a CPU cannot resize in, would also lose bits of the picture.
+            return fit_picture(image, size, self.factor, least).to(self.dtype)
+        if self.device.type == 'cuda':
+            image = image.to(self.dtype)
+        return fit_picture(image, size, self.factor).to(self.dtype)
 
     def merge(self, relative: torch.Tensor, reference_exact: bool = False) -> torch.Tensor:
         """Merge (E, 1, PH, PW) to relative and spread, (1, 2, PH, PW); a single one stays."""
@@ -196,7 +205,7 @@ class MarigoldModel(NetworkStages):
         larger = native[0] > height or native[1] > width
         if self.options.upsampling == 'bilateral' and larger and not reference_exact:
             small = (picture[..., :height, :width].float() + 1.0) / 2.0
-            resized = upsample_bilateral(maps, small, image.float())
+            resized = upsample_bilateral(maps, small, image)
         else:
             resized = upsample_bilinear(maps, native)
         # The one place where the host waits for the device.

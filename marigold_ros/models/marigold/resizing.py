@@ -47,7 +47,12 @@ def size_by_area(height: int, width: int, pixels: int) -> tuple[int, int]:
     return max(8, 8 * round(height * scale / 8)), max(8, 8 * round(width * scale / 8))
 
 
-def fit_picture(picture: torch.Tensor, size: tuple[int, int], factor: int) -> torch.Tensor:
+def fit_picture(
+    picture: torch.Tensor,
+    size: tuple[int, int],
+    factor: int,
+    least: tuple[int, int] = (0, 0),
+) -> torch.Tensor:
     """
     Resize a picture and pad it right and below to multiples of the autoencoder's factor.
 
@@ -59,6 +64,8 @@ def fit_picture(picture: torch.Tensor, size: tuple[int, int], factor: int) -> to
         To resize to.
     factor : int
         Pixels per latent cell.
+    least : (int, int)
+        Height and width to pad to at least; multiples of the factor.
 
     Returns
     -------
@@ -67,7 +74,9 @@ def fit_picture(picture: torch.Tensor, size: tuple[int, int], factor: int) -> to
     """
     if tuple(picture.shape[-2:]) != size:
         picture = functional.interpolate(picture, size, mode='bilinear', antialias=True)
-    pad = (0, -size[1] % factor, 0, -size[0] % factor)
+    padded = [max(side + -side % factor, low) for side, low in zip(size, least, strict=True)]
+    below, right = padded[0] - size[0], padded[1] - size[1]
+    pad = (0, right, 0, below)
     return functional.pad(picture, pad, mode='replicate') * 2.0 - 1.0
 
 

@@ -65,6 +65,8 @@ class NetworkStages:
         self.scheduler = networks.scheduler
         self.text = networks.text.to(device, dtype)
         self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        # Pixels of one cell at the U-Net's coarsest level.
+        self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         self.options = EngineOptions() if options is None else options
         self.notes: list[str] = []
         for note in networks.notes:
