@@ -80,8 +80,8 @@ def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, pictu
 
 def test_what_fits_is_estimated_before_the_first_frame(model, picture, monkeypatch):
     sizes = refuse_more_than(monkeypatch, model.autoencoder, 'decode', 5)
-    # The estimate for one member of 96x128 is 4 maps x 16 channels x 4 bytes.
-    monkeypatch.setattr(memory, 'free_memory', lambda device: 2.5 * 4 * 8 * 96 * 128 * 4 / 0.9)
+    each = memory.LIVE_MAPS * 8 * 96 * 128 * 4  # maps of 8 channels, in float32
+    monkeypatch.setattr(memory, 'free_memory', lambda device: 2.5 * each / memory.USABLE)
     model.predict(picture(96, 128), 1, 5)
     assert sizes == [2, 2, 1]
 

@@ -46,9 +46,13 @@ def minimise_objective(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     start = (1.0 / (high - low).clamp(min=1e-6)).cpu().numpy()
     begin = np.concatenate([start, -start * low.cpu().numpy()])
     found = minimize(
-        objective, begin, args=(moments, cells), jac=True, method='BFGS',
+        objective,
+        begin,
+        args=(moments, cells),
+        jac=True,
+        method='BFGS',
         options={'maxiter': ITERATIONS},
-    ).x  # fmt: skip
+    ).x
     return torch.from_numpy(found[:count].copy()), torch.from_numpy(found[count:].copy())
 
 

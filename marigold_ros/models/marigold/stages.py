@@ -78,13 +78,12 @@ class NetworkStages:
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
         """Scaled latent (1, C, h, w) of a picture (1, 3, PPH, PPW)."""
-        width = self.autoencoder.config.block_out_channels[0]
         latent = self.memory.run(
             'encode',
             tuple(picture.shape[-2:]),
             1,
             lambda limit: self._encode(picture),
-            bytes_each=LIVE_MAPS * width * picture.shape[-2] * picture.shape[-1] * self._bytes,
+            bytes_each=self._autoencoder_bytes(picture.shape[-2] * picture.shape[-1]),
             in_tiles=lambda: tiled(
                 self._encode, picture, TILE * self.factor, OVERLAP * self.factor
             ),
@@ -139,7 +138,6 @@ class NetworkStages:
 
     def decode(self, latent: torch.Tensor, reference_exact: bool = False) -> torch.Tensor:
         """Relative maps (E, 1, PPH, PPW) in [0, 1] of scaled latents (E, C, h, w)."""
-        channels = self.autoencoder.config.block_out_channels
         pixels = latent.shape[-2] * latent.shape[-1] * self.factor**2
         scaled = latent / self.autoencoder.config.scaling_factor
         return self._in_batches(
@@ -148,7 +146,7 @@ class NetworkStages:
             lambda limit: torch.cat(
                 [self._relative(self._decode(p), reference_exact) for p in scaled.split(limit)]
             ),
-            bytes_each=LIVE_MAPS * channels[min(1, len(channels) - 1)] * pixels * self._bytes,
+            bytes_each=self._autoencoder_bytes(pixels),
             in_tiles=lambda: torch.cat(
                 [
                     self._relative(tiled(self._decode, p, TILE, OVERLAP), reference_exact)
@@ -157,9 +155,10 @@ class NetworkStages:
             ),
         )
 
-    @property
-    def _bytes(self) -> int:
-        return self.dtype.itemsize
+    def _autoencoder_bytes(self, pixels: int) -> int:
+        """Estimate what the autoencoder holds at its peak for one picture."""
+        widths = self.autoencoder.config.block_out_channels
+        return LIVE_MAPS * widths[min(1, len(widths) - 1)] * pixels * self.dtype.itemsize
 
     def _note(self, text: str) -> None:
         """Tell the caller once: in the description and in the log."""
