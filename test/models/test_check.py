@@ -9,6 +9,7 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.check import check_checkpoint, planted_depth, round_trip
 from marigold_ros.models.marigold.checkpoint import load_networks
+from marigold_ros.models.marigold.weights import write_sums
 import pytest
 from safetensors.torch import load_file, save_file
 import torch
@@ -22,14 +23,6 @@ def change(path, name, value) -> None:
     state = load_file(path)
     state[name] = value(state[name])
     save_file(state, path, metadata={'format': 'pt'})
-
-
-def write_sums(folder) -> None:
-    lines = [
-        f'{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n'
-        for p in sorted(folder.rglob('*.safetensors'))
-    ]
-    (folder / 'SHA256SUMS').write_text(''.join(lines))
 
 
 def test_a_good_checkpoint_is_described(small_checkpoint):
@@ -59,6 +52,13 @@ def test_the_round_trip_of_a_faithful_autoencoder_has_no_error(small_checkpoint,
 
     monkeypatch.setattr(networks.autoencoder, 'decode', decode)
     assert round_trip(networks) < 1e-5
+
+
+def test_sums_are_those_of_the_files(copy):
+    write_sums(copy)
+    path = weights(copy)
+    line = f'{hashlib.sha256(path.read_bytes()).hexdigest()}  unet/{path.name}\n'
+    assert line in (copy / 'SHA256SUMS').read_text()
 
 
 def test_sums_beside_a_checkpoint_are_verified(copy):

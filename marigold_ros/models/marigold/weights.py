@@ -115,6 +115,13 @@ def _feed(digest: Any, path: Path) -> None:
             digest.update(block)
 
 
+def write_sums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` over the weight files of a checkpoint, as ``sha256sum`` does."""
+    files = sorted(folder.rglob('*.safetensors'))
+    lines = [f'{sha256(path)}  {path.relative_to(folder).as_posix()}\n' for path in files]
+    (folder / SUMS).write_text(''.join(lines), encoding='utf-8')
+
+
 def verify_sums(folder: Path) -> tuple[str, ...]:
     """
     Compare files with ``SHA256SUMS`` where a checkpoint brings it; returns what was compared.
