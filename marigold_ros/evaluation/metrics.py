@@ -11,6 +11,7 @@ and the pooled («micro») figures; «macro» is the plain mean over images, as 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -199,3 +200,13 @@ class MetricAccumulator:
         if index == len(self._edges):
             return float(self._edges[-1])
         return float(math.sqrt(self._edges[index - 1] * self._edges[index]))
+
+    def summary(self) -> dict[str, Any]:
+        """Give macro and micro metrics, the pooled median and the counts, as in results.json."""
+        return {
+            'macro': self.macro(),
+            'micro': self.micro(),
+            'median_abs_rel': self.median_abs_rel(),
+            'n_frames': self.n_frames,
+            'n_points': self.n_points,
+        }

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from marigold_ros.evaluation.chart import line_chart
 from marigold_ros.evaluation.pictures import (
     colourise_depth,
     colourise_relative,
@@ -31,30 +30,15 @@ from marigold_ros.evaluation.pictures import (
 from marigold_ros.evaluation.results import to_json, write_per_frame, write_results
 from marigold_ros.evaluation.samples import Sample
 from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.evaluation.tables import (
+    accuracy_table,
+    error_chart,
+    frames_sentence,
+    latency_table,
+)
 import numpy as np
 
 _INLINE_WIDTH_PX = 900
-_COLUMNS = (
-    ('abs_rel', 'AbsRel', 3),
-    ('rmse', 'RMSE, m', 2),
-    ('mae', 'MAE, m', 2),
-    ('delta1', 'δ<sub>1</sub>', 3),
-    ('silog', 'SILog', 1),
-    ('coverage', 'scored share', 3),
-)
-_PROTOCOL_TEXT = {
-    'heldout': 'this model, fitted to every {every}th scan line, scored at the lines between',
-    'truth': 'this model, fitted to all LiDAR points, scored at the dense truth',
-    'oracle': 'this model, scale and shift fitted to the truth itself (a bound, not a result)',
-    'raw': "this model's own metres, not fitted to anything",
-}
-_BASELINE_TEXT = {
-    'constant': 'best constant depth',
-    'plane': 'best plane over the image',
-    'quadric': 'best quadric over the image',
-    'nearest': 'nearest LiDAR point',
-    'linear': 'LiDAR interpolated linearly',
-}
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -120,10 +104,10 @@ def write_report(
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p>{escape(intro)}</p>' if intro else '',
-        _frames_sentence(results),
-        _accuracy_table(results),
-        _error_chart(results, rows),
-        _latency_table(results),
+        frames_sentence(results),
+        accuracy_table(results),
+        error_chart(results, rows),
+        latency_table(results),
         _samples(samples, pictures),
         '<h2>Where the figures come from</h2><details><summary>Bags, checkpoint, options, '
         'versions, machine</summary>'
@@ -219,89 +203,3 @@ def _inline(rgb: np.ndarray) -> str:
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, 85])
     return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode('ascii')
-
-
-def _frames_sentence(results: Mapping[str, Any]) -> str:
-    frames = results['frames']
-    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
-    text = (
-        f'{frames["read"]} pictures read, {frames["processed"]} processed, {frames["metric"]} '
-        f'with metric depth, {frames["dropped"]} dropped, '
-        + (f'rejected: {rejected}.' if rejected else 'none rejected.')
-    )
-    reason = results['provenance'].get('scoring', {}).get('first_not_metric')
-    if reason:
-        text += f' First reason for a frame without metric depth: {reason}.'
-    return f'<p>{escape(text)}</p>'
-
-
-def _accuracy_table(results: Mapping[str, Any]) -> str:
-    """Model and baselines under one heading, macro figures."""
-    every = results['provenance'].get('scoring', {}).get('fit_every', 8)
-    head = ''.join(f'<th>{text}</th>' for _, text, _ in _COLUMNS)
-    lines = []
-    for name, scores in results['protocols'].items():
-        text = _PROTOCOL_TEXT.get(name, name).format(every=every)
-        macro = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
-        cells = _cells(macro) + f'<td>{scores["n_frames"]}</td><td>{scores["n_points"]}</td>'
-        lines.append(f'<tr class="own"><td>{escape(text)}</td>{cells}</tr>')
-    protocol = results['provenance'].get('scoring', {}).get('baselines_protocol', '')
-    for name, values in results['baselines'].items():
-        text = _BASELINE_TEXT.get(name, name)
-        lines.append(f'<tr><td>{escape(text)}</td>{_cells(values)}<td></td><td></td></tr>')
-    if not lines:
-        return '<p>No frame could be scored: there is neither LiDAR in view nor dense truth.</p>'
-    note = (
-        'The baselines see the same LiDAR points as the fit in '
-        f'«{_PROTOCOL_TEXT[protocol]}» and are scored at the same pixels.'.format(every=every)
-        if results['baselines']
-        else ''
-    )
-    return (
-        '<h2>Accuracy</h2><div class="wide"><table><tr><th>what</th><th>median</th>'
-        f'{head}<th>frames</th><th>points</th></tr>{"".join(lines)}</table></div>'
-        f'<p class="note">Means over frames; «median» is that of all points. {escape(note)}</p>'
-    )
-
-
-def _cells(values: Mapping[str, Any]) -> str:
-    cells = [_number(values.get('median_abs_rel'), 3)]
-    cells += [_number(values.get(name), digits) for name, _, digits in _COLUMNS]
-    return ''.join(f'<td>{cell}</td>' for cell in cells)
-
-
-def _number(value: Any, digits: int) -> str:
-    if value is None or not math.isfinite(value):
-        return '–'
-    return f'{value:.{digits}f}'
-
-
-def _error_chart(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    protocol = results['provenance'].get('scoring', {}).get('baselines_protocol', 'heldout')
-    names = {
-        'this model': f'{protocol}_abs_rel',
-        'best quadric': f'{protocol}_quadric_abs_rel',
-        'LiDAR interpolated': f'{protocol}_linear_abs_rel',
-    }
-    curves = {text: [float(row.get(key, math.nan)) for row in rows] for text, key in names.items()}
-    chart = line_chart(curves, 'frame', 'AbsRel')
-    return f'<h2>Error by frame ({escape(protocol)})</h2>{chart}' if chart else ''
-
-
-def _latency_table(results: Mapping[str, Any]) -> str:
-    if not results['latency_ms']:
-        return ''
-    names = ('p50', 'p95', 'p99', 'max')
-    lines = ''.join(
-        f'<tr><td>{escape(stage)}</td>'
-        + ''.join(f'<td>{_number(values.get(name), 1)}</td>' for name in names)
-        + '</tr>'
-        for stage, values in results['latency_ms'].items()
-    )
-    head = ''.join(f'<th>{name}</th>' for name in names)
-    machine = results['provenance'].get('machine', {})
-    place = f'{machine.get("processor", "")}, {machine.get("cores", "?")} cores'
-    return (
-        f'<h2>Milliseconds a frame</h2><div class="wide"><table><tr><th>stage</th>{head}</tr>'
-        f'{lines}</table></div><p class="note">{escape(place)}</p>'
-    )

@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines import baseline_depths, BASELINES
+from marigold_ros.evaluation.baselines import BaselineScores
 from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS
 from marigold_ros.evaluation.protocol import (
     can_hold_out,
@@ -64,10 +64,7 @@ class Scorer:
         self._finish = finish
         self.fit_every = fit_every
         self._protocols = {name: MetricAccumulator() for name in PROTOCOLS}
-        self._baselines = {
-            protocol: {name: MetricAccumulator() for name in BASELINES}
-            for protocol in ('heldout', 'truth')
-        }
+        self._baselines = {name: BaselineScores(config) for name in ('heldout', 'truth')}
         self._latency: dict[str, list[float]] = {}
         self._samples = SampleKeeper()
         self.rows: list[dict[str, Any]] = []
@@ -142,24 +139,11 @@ class Scorer:
         scored at the very pixels at which the prediction is.
         """
         protocols = {
-            name: {
-                'macro': scores.macro(),
-                'micro': scores.micro(),
-                'median_abs_rel': scores.median_abs_rel(),
-                'n_frames': scores.n_frames,
-                'n_points': scores.n_points,
-            }
-            for name, scores in self._protocols.items()
-            if scores.n_frames
-        }
-        baselines = {
-            name: {**scores.macro(), 'median_abs_rel': scores.median_abs_rel()}
-            for name, scores in self._baselines[self.baselines_protocol].items()
-            if scores.n_frames
+            name: scores.summary() for name, scores in self._protocols.items() if scores.n_frames
         }
         return {
             'protocols': protocols,
-            'baselines': baselines,
+            'baselines': self._baselines[self.baselines_protocol].summary(),
             'latency_ms': summarise(self._latency),
         }
 
@@ -209,7 +193,9 @@ class Scorer:
             return None
         predicted = sample_at(result.metric, split.score)
         self._note('heldout', predicted, split.score.z, row)
-        self._baseline('heldout', split.fit, split.score, predicted, rgb_size(frame), row)
+        size = frame.rgb.shape[1], frame.rgb.shape[0]
+        errors = self._baselines['heldout'].add(split.fit, split.score, predicted, size)
+        row.update({f'heldout_{name}_abs_rel': error for name, error in errors.items()})
         return split.score, _relative_error(predicted, split.score.z)
 
     def _truth(
@@ -227,7 +213,8 @@ class Scorer:
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted = sample_at(metric, points)
         size = (truth.shape[1], truth.shape[0])
-        self._baseline('truth', lidar, points, predicted, size, row)
+        errors = self._baselines['truth'].add(lidar, points, predicted, size)
+        row.update({f'truth_{name}_abs_rel': error for name, error in errors.items()})
         return points, _relative_error(predicted, points.z)
 
     def _oracle(
@@ -270,25 +257,6 @@ class Scorer:
         scores = self._protocols[protocol].add(predicted, truth)
         row.update({f'{protocol}_{name}': scores[name] for name in (*METRICS, 'n', 'coverage')})
 
-    def _baseline(
-        self,
-        protocol: str,
-        fit: SparseDepth,
-        score: SparseDepth,
-        predicted: np.ndarray,
-        size: tuple[int, int],
-        row: dict[str, Any],
-    ) -> None:
-        """Score the baselines where the prediction is scored; too few points give none."""
-        shared = np.isfinite(predicted)
-        if len(fit) < max(self._config.min_points, 6) or not shared.any():
-            return
-        limits = (self._config.min_depth, self._config.max_depth)
-        depths = baseline_depths(fit, score.u[shared], score.v[shared], size, limits)
-        for name, depth in depths.items():
-            scores = self._baselines[protocol][name].add(depth, score.z[shared])
-            row[f'{protocol}_{name}_abs_rel'] = scores['abs_rel']
-
     def _keep_sample(
         self,
         frame: Frame,
@@ -317,11 +285,6 @@ class Scorer:
                 quadric_abs_rel=quadric,
             )
         )
-
-
-def rgb_size(frame: Frame) -> tuple[int, int]:
-    """Width and height of a frame's picture."""
-    return frame.rgb.shape[1], frame.rgb.shape[0]
 
 
 def _relative_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
