@@ -105,7 +105,8 @@ def export_checkpoint(
     for name, network in (('vae', autoencoder), ('unet', unet)):
         copy = type(network).from_config(network.config)
         copy.load_state_dict(network.state_dict())
-        copy.to(dtype).save_pretrained(draft / name, max_shard_size=SHARD_SIZE)
+        torch.nn.Module.to(copy, dtype)  # diffusers' own warns of a cast that is meant
+        copy.save_pretrained(draft / name, max_shard_size=SHARD_SIZE)
     marigold_scheduler().save_pretrained(draft / 'scheduler')
     save_file(
         {'empty_text_embedding': torch.zeros(TEXT_SHAPE, dtype=dtype)},

@@ -72,8 +72,9 @@ class MarigoldModel:
     def __init__(self, networks: Networks, device: torch.device, dtype: torch.dtype) -> None:
         self.facts = networks.facts
         self.device, self.dtype = device, dtype
-        self.autoencoder = networks.autoencoder.to(device, dtype)
-        self.unet = networks.unet.to(device, dtype)
+        # Not diffusers' own `to`, which warns of a cast that is meant.
+        self.autoencoder = torch.nn.Module.to(networks.autoencoder, device, dtype)
+        self.unet = torch.nn.Module.to(networks.unet, device, dtype)
         self.scheduler = networks.scheduler
         self.text = networks.text.to(device, dtype)
         self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
