@@ -128,7 +128,10 @@ def export_checkpoint(
     (draft / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
     (draft / 'marigold_ros.json').write_text(json.dumps(facts, indent=2) + '\n')
     (draft / 'README.md').write_text(card)
+    # mkdtemp and safetensors write for the owner alone.
     os.chmod(draft, 0o755)
+    for path in draft.rglob('*'):
+        os.chmod(path, 0o755 if path.is_dir() else 0o644)
     old = folder.with_name(f'.{folder.name}-old')
     if folder.exists():
         os.replace(folder, old)
