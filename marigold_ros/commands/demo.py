@@ -99,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.monotonic()
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
-    chosen = [('model', _plain_path(args.model)), ('device', args.device), ('dtype', args.dtype)]
+    chosen = [(name, getattr(args, name)) for name in ('device', 'dtype', 'torch_threads')]
+    chosen.append(('model', _plain_path(args.model)))
     config = read_settings(NodeConfig, [*chosen, *args.settings])
     folder = make_folder(args.out)
     clear_old(folder)

@@ -16,22 +16,24 @@ _SWITCH = {'true': True, 'false': False}
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --device and --dtype with the defaults of the settings."""
+    """Add --model, --device, --dtype and --torch-threads with the defaults of the settings."""
     for parameter in parameters(ModelConfig):
-        if parameter.name in ('model', 'device', 'dtype'):
-            parser.add_argument(
-                f'--{parameter.name}',
-                default=parameter.default,
-                choices=parameter.choices or None,
-                help=f'{parameter.text} (default: {parameter.default})',
-            )
+        parser.add_argument(
+            f'--{parameter.name.replace("_", "-")}',
+            type=parameter.kind,
+            default=parameter.default,
+            choices=parameter.choices or None,
+            help=f'{parameter.text} (default: {parameter.default})',
+        )
 
 
 def load_chosen_model(args: argparse.Namespace) -> Any:
     """Load the model that the options of add_model_options name."""
-    from marigold_ros.models import load_model
+    from marigold_ros.models import load_model, use_threads
 
-    return load_model(args.model, args.device, args.dtype)
+    config = ModelConfig(args.model, args.device, args.dtype, args.torch_threads)
+    use_threads(config.torch_threads)
+    return load_model(config.model, config.device, config.dtype)
 
 
 def make_folder(path: str | Path) -> Path:

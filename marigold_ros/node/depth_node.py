@@ -39,11 +39,9 @@ _PATIENCE = 2.0
 
 def load(config: NodeConfig):
     """Load the checkpoint that the parameters name; raises MarigoldError."""
-    from marigold_ros.models import load_model
-    import torch
+    from marigold_ros.models import load_model, use_threads
 
-    threads = config.model.torch_threads or max(1, (os.cpu_count() or 2) - 1)
-    torch.set_num_threads(threads)
+    use_threads(config.model.torch_threads)
     return load_model(config.model.model, device=config.model.device, dtype=config.model.dtype)
 
 

@@ -24,10 +24,12 @@ from marigold_ros.commands.demo_input import (
     synthetic_drive,
 )
 from marigold_ros.commands.demo_scoring import clear_old, read_alignment, Recording
-from marigold_ros.config import build, LidarConfig, NodeConfig
+from marigold_ros.config import build, LidarConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.evaluation.protocol import hold_out
 from marigold_ros.message_codec import to_points
+from marigold_ros.models import load_model, use_threads
+from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest
@@ -36,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 6
 # Random weights say nothing about depth: two fixed numbers make metres of them all the same.
 FIXED = ('alignment.method=fixed', 'alignment.scale=10.0', 'alignment.shift=2.0')
+NUMBERS = {'alignment.scale': 10.0, 'alignment.shift': 2.0}
 SETTINGS = [part for setting in FIXED for part in ('--set', setting)]
 FILES = ('report.html', 'per_frame.csv', 'results.json', 'cloud.ply')
 
@@ -123,6 +126,30 @@ def test_the_recording_of_the_live_run_is_a_bag(live):
     assert counts['points'] >= 1
     assert counts['/diagnostics'] >= 2
     assert stamps == [index * 100_000_000 for index in range(FRAMES)]
+
+
+def recorded(folder, topic):
+    with BagReader(folder) as reader:
+        return {
+            (m.header.stamp.sec, m.header.stamp.nanosec): np.frombuffer(m.data, np.float32)
+            for _, m, _ in reader.messages([f'/marigold_depth/{topic}'])
+        }
+
+
+def test_a_replay_of_what_the_node_served_is_identical_to_the_bit(live, drive, small_checkpoint):
+    _, out = live
+    relative, depth = (
+        recorded(out / 'recording', t) for t in ('relative/image', 'depth/image_rect')
+    )
+    use_threads()
+    config = build(PipelineConfig, dict(part.split('=') for part in FIXED) | NUMBERS)
+    pipeline = FramePipeline(load_model(str(small_checkpoint)), config)
+    with BagReader(drive) as reader:
+        for item in frames(reader, reader.choose_topics(), LidarConfig()):
+            result = pipeline.process(item.frame)
+            stamp = divmod(item.stamp_ns, 10**9)
+            assert np.array_equal(relative[stamp], result.relative.ravel())
+            assert np.array_equal(depth[stamp], result.metric.ravel(), equal_nan=True)
 
 
 def test_without_rclpy_the_same_pipeline_runs_offline(
