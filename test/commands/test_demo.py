@@ -142,7 +142,7 @@ def test_a_replay_of_what_the_node_served_is_identical_to_the_bit(live, drive, s
         recorded(out / 'recording', t) for t in ('relative/image', 'depth/image_rect')
     )
     use_threads()
-    config = build(PipelineConfig, dict(part.split('=') for part in FIXED) | NUMBERS)
+    config = build(PipelineConfig, {'alignment.method': 'fixed', **NUMBERS})
     pipeline = FramePipeline(load_model(str(small_checkpoint)), config)
     with BagReader(drive) as reader:
         for item in frames(reader, reader.choose_topics(), LidarConfig()):
