@@ -34,7 +34,7 @@ setup: $(STAMP)
 
 # The stamp is newer than the requirements as long as they are the installed ones. An environment of
 # the other kind (wheels or distribution) is made anew.
-$(STAMP): $(REQUIREMENTS)
+$(STAMP): $(REQUIREMENTS) setup.py setup.cfg package.xml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo 'marigold_ros needs Python 3.10 or newer, and $(PYTHON) is not: choose one,' \
 	        'as in `make setup PYTHON=python3.12`' >&2; exit 1; }
@@ -44,6 +44,7 @@ $(STAMP): $(REQUIREMENTS)
 	$(PYTHON) -m venv $(VENV_OPTIONS) \
 	    $(if $(filter-out $@,$(wildcard $(VENV)/.ready-*)),--clear) $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 demo: setup

@@ -121,7 +121,7 @@ def normalise_log_depth(depth: np.ndarray) -> np.ndarray:
 
 
 def batches(
-    caches: list[PictureCache], batch_size: int, shrink: int, rng: np.random.Generator
+    caches: list[PictureCache], batch_size: int, scale: float, rng: np.random.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """
     Yield endless training batches.
@@ -132,8 +132,8 @@ def batches(
         One is chosen per batch, in proportion to its pictures.
     batch_size : int
         Pictures per batch.
-    shrink : int
-        Each side is divided by this (area average; depth takes the centre sample).
+    scale : float in (0, 1]
+        Of each side, towards multiples of 8 (pictures by area average, depth by sampling).
     rng : numpy Generator
         Source of every choice.
 
@@ -148,23 +148,28 @@ def batches(
     weights = np.array([len(i) for i in indices], float)
     while True:
         which = rng.choice(len(caches), p=weights / weights.sum())
-        rows = rng.choice(indices[which], batch_size, replace=False)
-        rgb = [np.asarray(caches[which].rgb[i]) for i in rows]
-        depth = [
-            np.asarray(caches[which].depth[i])[shrink // 2 :: shrink, shrink // 2 :: shrink]
-            for i in rows
-        ]
+        cache, rows = caches[which], rng.choice(indices[which], batch_size, replace=False)
+        size = [max(8, 8 * round(side * scale / 8)) for side in cache.depth.shape[1:]]
+        depth = [_sampled(np.asarray(cache.depth[i]), size) for i in rows]
         relative = np.stack([normalise_log_depth(d) for d in depth])
-        sky = ~np.isfinite(np.stack(depth))
-        picture = torch.from_numpy(np.stack(rgb)).permute(0, 3, 1, 2).float() / 255.0
-        if shrink > 1:
-            picture = torch.nn.functional.avg_pool2d(picture, shrink)
+        picture = torch.from_numpy(np.stack([np.asarray(cache.rgb[i]) for i in rows]))
+        picture = picture.permute(0, 3, 1, 2).float() / 255.0
+        picture = torch.nn.functional.interpolate(picture, size, mode='area')
         picture = change_colours(picture, rng) * 2.0 - 1.0
         target = torch.from_numpy(relative)[:, None]
-        mask = torch.from_numpy(sky)[:, None]
+        sky = torch.from_numpy(~np.isfinite(np.stack(depth)))[:, None]
         if rng.random() < 0.5:
-            picture, target, mask = picture.flip(-1), target.flip(-1), mask.flip(-1)
-        yield picture.contiguous(), target.contiguous(), mask.contiguous()
+            picture, target, sky = picture.flip(-1), target.flip(-1), sky.flip(-1)
+        yield picture.contiguous(), target.contiguous(), sky.contiguous()
+
+
+def _sampled(depth: np.ndarray, size: list[int]) -> np.ndarray:
+    """Depth at the centres of a coarser grid: averaging would invent depths at edges."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp)
+        for new, old in zip(size, depth.shape, strict=True)
+    )
+    return depth[np.ix_(rows, columns)]
 
 
 def change_colours(picture: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -46,7 +46,7 @@ class Stage:
     learning_rate: float = 5e-4
     warmup: int = 100  # steps, linear from zero
     decay: float = 0.3  # share of the steps at the end over which the rate falls to 1 %
-    shrink: int = 2  # each side is divided by this
+    scale: float = 0.5  # of each side of the pictures
     average: float = 0.998  # of the exponential moving average of the weights
     clip: float = 1.0  # norm of the gradient
     save_every: int = 200
@@ -56,9 +56,11 @@ class Stage:
             raise ConfigurationError(
                 f"objective is '{self.objective}'; choose one of {', '.join(OBJECTIVES)}"
             )
-        for name in ('steps', 'batch_size', 'shrink', 'save_every'):
+        for name in ('steps', 'batch_size', 'save_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        if not 0.0 < self.scale <= 1.0:
+            raise ConfigurationError(f'scale is {self.scale}; it must be in (0, 1]')
 
 
 def read_stages(entries: list[dict[str, Any]]) -> list[Stage]:
@@ -139,7 +141,7 @@ class Trainer:
     def _run_stage(self, stage: Stage, deadline: float) -> bool:
         losses: list[float] = []
         failures = 0
-        data = batches(self.caches, stage.batch_size, stage.shrink, self.rng)
+        data = batches(self.caches, stage.batch_size, stage.scale, self.rng)
         bar = tqdm(total=stage.steps, initial=self.step, desc=stage.name)
         while self.step < stage.steps:
             if time.monotonic() > deadline:
@@ -210,7 +212,7 @@ class Trainer:
     def _set_scaling_factor(self) -> None:
         """Make the latents' standard deviation 1, as latent diffusion expects."""
         stage = self.stages[self.stage_index]
-        data = batches(self.caches, stage.batch_size, stage.shrink, np.random.default_rng(0))
+        data = batches(self.caches, stage.batch_size, stage.scale, np.random.default_rng(0))
         latents = []
         for _ in range(8):
             rgb, relative, _ = (x.to(self.device) for x in next(data))

@@ -105,7 +105,8 @@ def export_checkpoint(
     for name, network in (('vae', autoencoder), ('unet', unet)):
         copy = type(network).from_config(network.config)
         copy.load_state_dict(network.state_dict())
-        copy.to(dtype).save_pretrained(draft / name, max_shard_size=SHARD_SIZE)
+        torch.nn.Module.to(copy, dtype)  # diffusers' own warns of a cast that is meant
+        copy.save_pretrained(draft / name, max_shard_size=SHARD_SIZE)
     marigold_scheduler().save_pretrained(draft / 'scheduler')
     save_file(
         {'empty_text_embedding': torch.zeros(TEXT_SHAPE, dtype=dtype)},
@@ -127,7 +128,10 @@ def export_checkpoint(
     (draft / 'model_index.json').write_text(json.dumps(index, indent=2) + '\n')
     (draft / 'marigold_ros.json').write_text(json.dumps(facts, indent=2) + '\n')
     (draft / 'README.md').write_text(card)
+    # mkdtemp and safetensors write for the owner alone.
     os.chmod(draft, 0o755)
+    for path in draft.rglob('*'):
+        os.chmod(path, 0o755 if path.is_dir() else 0o644)
     old = folder.with_name(f'.{folder.name}-old')
     if folder.exists():
         os.replace(folder, old)

@@ -75,3 +75,23 @@ def load_model(
     arithmetic = choose_dtype(dtype, chosen)
     networks = load_networks(find_folder(name), None if vae is None else find_autoencoder(vae))
     return MarigoldModel(networks, chosen, arithmetic, options)
+
+
+def use_threads(count: int = 0) -> int:
+    """
+    Set how many threads the model runs on; 0 is all cores but one.
+
+    Node and commands share this rule: the number of threads decides the last bits of the sums, so
+    that only with the same number is a replay identical to what was published.
+
+    Returns
+    -------
+    int
+        The number that was set.
+
+    """
+    import torch
+
+    threads = count or max(1, (os.cpu_count() or 2) - 1)
+    torch.set_num_threads(threads)
+    return threads

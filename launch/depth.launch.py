@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The depth node, and RViz if wanted: ``ros2 launch marigold_ros depth.launch.py image:=TOPIC``.
+
+Arguments override the parameter file only where they are given, so that a file's values stand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+ARGUMENTS = (
+    ('image', '', 'topic of the pictures; with image_transport compressed, without /compressed'),
+    ('camera_info', '', 'topic of camera_info; empty: the sibling of the pictures'),
+    ('lidar', '', 'topic of the point clouds'),
+    ('model', '', 'checkpoint: name, folder or hub id; empty: the parameter file decides'),
+    (
+        'params_file',
+        '',
+        'parameter file; empty: the config/depth.yaml that comes with the package',
+    ),
+    ('use_sim_time', '', 'true where a bag or a simulator gives the time'),
+    ('namespace', '', 'namespace of the node'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    ('rviz', 'false', 'true starts RViz with config/marigold.rviz'),
+    ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's camera_optical"),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; the actions are made once their values are known."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, default, text in ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def start(context) -> list:
+    """Make the actions from the arguments' values."""
+    given = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in ARGUMENTS}
+    share = Path(get_package_share_directory('marigold_ros'))
+    sim_time = given['use_sim_time'].lower()
+    parameters = [given['params_file'] or str(share / 'config' / 'depth.yaml')]
+    if given['model']:
+        parameters.append({'model': given['model']})
+    if sim_time:
+        parameters.append({'use_sim_time': sim_time in ('true', '1', 'yes', 'on')})
+    actions = [
+        Node(
+            package='marigold_ros',
+            executable='depth_node',
+            name='marigold_depth',
+            namespace=given['namespace'],
+            output='screen',
+            emulate_tty=True,
+            parameters=parameters,
+            remappings=[
+                (name, given[name]) for name in ('image', 'camera_info', 'lidar') if given[name]
+            ],
+            arguments=['--ros-args', '--log-level', given['log_level']],
+        )
+    ]
+    if given['rviz'].lower() in ('true', '1', 'yes', 'on'):
+        actions.append(_rviz(share, given, sim_time))
+    return actions
+
+
+def _rviz(share: Path, given: dict[str, str], sim_time: str) -> Node:
+    arguments = ['-d', str(share / 'config' / 'marigold.rviz')]
+    if given['fixed_frame']:
+        arguments += ['-f', given['fixed_frame']]
+    # The configuration names topics in full; these rules lead them to this node's.
+    remappings = [('/camera/image_raw', given['image'])] if given['image'] else []
+    if given['namespace'].strip('/'):
+        outputs = ('points', 'depth/color', 'relative/image', 'alignment/points')
+        prefix = f'/{given["namespace"].strip("/")}'
+        remappings += [
+            (f'/marigold_depth/{name}', f'{prefix}/marigold_depth/{name}') for name in outputs
+        ]
+    return Node(
+        package='rviz2',
+        executable='rviz2',
+        namespace=given['namespace'],
+        arguments=arguments,
+        remappings=remappings,
+        parameters=[{'use_sim_time': sim_time in ('true', '1', 'yes', 'on')}],
+    )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+A bag played to the depth node: ``ros2 launch marigold_ros replay.launch.py bag:=DRIVE image:=…``.
+
+The node follows the bag's clock. /tf_static is offered transient local, as a robot does, also
+where the recorder forgot that. When the bag is over, everything stops.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+
+ARGUMENTS = (
+    ('bag', None, 'the bag to play: a folder or a file'),
+    ('rate', '1.0', 'speed of the replay'),
+    ('loop', 'false', 'true plays the bag again and again'),
+    ('delay', '5.0', 'seconds before the bag starts, so that the model is loaded by then'),
+)
+PASSED_ON = (
+    ('image', '', 'topic of the pictures'),
+    ('camera_info', '', 'topic of camera_info; empty: the sibling of the pictures'),
+    ('lidar', '', 'topic of the point clouds'),
+    ('model', '', 'checkpoint; empty: the parameter file decides'),
+    ('params_file', '', 'parameter file; empty: the one that comes with the package'),
+    ('namespace', '', 'namespace of the node'),
+    ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    ('rviz', 'true', 'false starts no RViz'),
+    ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's"),
+)
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; the actions are made once their values are known."""
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, default, text in (*ARGUMENTS, *PASSED_ON)
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+
+
+def start(context) -> list:
+    """Make the actions from the arguments' values."""
+    given = {
+        name: LaunchConfiguration(name).perform(context).strip()
+        for name, _, _ in (*ARGUMENTS, *PASSED_ON)
+    }
+    share = Path(get_package_share_directory('marigold_ros'))
+    # The bag stands before --clock, which would else take it for a frequency.
+    command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', given['rate']]
+    command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]
+    command += ['--disable-keyboard-controls']
+    if given['loop'].lower() in ('true', '1', 'yes', 'on'):
+        command.append('--loop')
+    player = ExecuteProcess(cmd=command, output='screen')
+    node = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(share / 'launch' / 'depth.launch.py')),
+        launch_arguments={
+            **{name: given[name] for name, _, _ in PASSED_ON},
+            'use_sim_time': 'true',
+        }.items(),
+    )
+    return [
+        node,
+        TimerAction(period=float(given['delay']), actions=[player]),
+        RegisterEventHandler(
+            OnProcessExit(
+                target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='bag is over'))]
+            )
+        ),
+    ]

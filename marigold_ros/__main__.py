@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The command line: ``python -m marigold_ros COMMAND``.
+
+Only the chosen command's module is imported, and that module imports torch, OpenCV or ROS only
+once it runs; so ``--help`` is instant. A known error is one line on stderr and exit code 1, a
+wrong call exit code 2; anything else keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+import os
+import sys
+
+from marigold_ros.errors import MarigoldError
+
+COMMANDS = {
+    'demo': 'run the real node over DDS on a synthetic drive or a bag, score it, draw a report',
+    'node': 'run the ROS 2 node',
+    'predict': 'write relative depth for pictures, without ROS',
+    'evaluate': 'replay bags through the pipeline and score it, without ROS',
+    'models': 'list the embedded checkpoints, or check one',
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        Without the program's name; None takes them from the process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 good, 1 a known error, 130 interrupted. Wrong usage exits with 2 by itself.
+
+    """
+    # On few cores OpenMP's spinning threads slow everything down; torch reads this when imported.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    parser = _command_parser()
+    chosen = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
+    module = import_module(f'marigold_ros.commands.{chosen.command}')
+    options = argparse.ArgumentParser(
+        prog=f'python -m marigold_ros {chosen.command}',
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(options)
+    # A command that passes arguments on (node) says so by a default of that name.
+    if options.get_default('passed_on') is None:
+        args = options.parse_args(chosen.arguments)
+    else:
+        args, args.passed_on = options.parse_known_args(chosen.arguments)
+    try:
+        return int(module.run(args) or 0)
+    except MarigoldError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _command_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = '\n'.join(f'  {name:{width}}  {text}' for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog='python -m marigold_ros',
+        description='Metric depth for ROS 2 from one camera and sparse LiDAR.',
+        epilog=f'commands:\n{listing}\n\nEach has its own --help.',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('command', choices=tuple(COMMANDS), metavar='COMMAND')
+    parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the command')
+    return parser
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Run the real node over DDS on a synthetic drive or a bag, score what it says, and draw a report.
+
+The node runs as its own process and gets the bag as from a robot; what it publishes is recorded as
+a bag and scored. With a topic of true depth, the node sees whole scans; without one it sees every
+8th scan line, and its depth is scored at the lines between. Writes report.html, results.json,
+per_frame.csv, cloud.ply, pictures/, recording/ and node.log to DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+import functools
+import math
+import os
+from pathlib import Path
+import sys
+import time
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.commands.evaluate import summary
+from marigold_ros.commands.options import (
+    add_model_options,
+    add_setting_option,
+    load_chosen_model,
+    make_folder,
+    read_settings,
+)
+from marigold_ros.config import NodeConfig
+
+if TYPE_CHECKING:
+    from marigold_ros.commands.demo_input import Source
+    from marigold_ros.commands.demo_scoring import Scored
+
+Say = Callable[[str], None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('--bag', metavar='BAG', help='play this bag (default: a synthetic drive)')
+    parser.add_argument(
+        '--out',
+        default='out/demo',
+        metavar='DIR',
+        help='where everything goes (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--rate',
+        type=_rate,
+        default=None,
+        metavar='auto|R',
+        help='auto measures the first frames and goes so fast that every frame is served; a '
+        'number is a multiple of real time, with drops (default: auto)',
+    )
+    parser.add_argument(
+        '--frames', type=_positive, metavar='N', help='pictures (default: 40, or the whole bag)'
+    )
+    parser.add_argument(
+        '--size',
+        type=_size,
+        default=(640, 480),
+        metavar='WxH',
+        help='of the synthetic drive (default: 640x480)',
+    )
+    parser.add_argument('--json', action='store_true', help='print results.json on stdout')
+    add_model_options(parser)
+    add_setting_option(parser, NodeConfig)
+
+
+def _rate(text: str) -> float | None:
+    if text == 'auto':
+        return None
+    value = float(text)
+    if not (0 < value < math.inf):
+        raise argparse.ArgumentTypeError(f'{text} is not above 0; give auto or a multiple')
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{value} is below 1')
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition('x')
+    return int(width), int(height)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 1 if the node said that something went wrong."""
+    from marigold_ros.commands.demo_input import look_over, synthetic_drive
+    from marigold_ros.commands.demo_scoring import clear_old
+
+    started = time.monotonic()
+    say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
+    chosen = [(name, getattr(args, name)) for name in ('device', 'dtype', 'torch_threads')]
+    chosen.append(('model', _plain_path(args.model)))
+    config = read_settings(NodeConfig, [*chosen, *args.settings])
+    folder = make_folder(args.out)
+    clear_old(folder)
+    bag = args.bag
+    if bag is None:
+        say(f'synthetic drive: {folder / "drive"}')
+        bag = synthetic_drive(folder, args.frames or 40, *args.size)
+    source = look_over(bag, config, args.frames)
+    live = live_runner()
+    faults: list[str] = []
+    if live is None:
+        say('no rclpy can be imported here: the same pipeline runs offline, without the node')
+        results = _offline(args, config, source, folder)
+    else:
+        faults, results = _live(live, args.rate, config, source, folder, say)
+    if args.json:
+        from marigold_ros.evaluation.results import to_json
+
+        print(to_json(results))
+    say(summary(results, str(folder)))
+    say(f'total: {time.monotonic() - started:.0f} s')
+    for fault in faults:
+        print(f'error: {fault}', file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _plain_path(model: str) -> str:
+    """Make a folder's path absolute; names and hub ids stay."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def live_runner() -> Any:
+    """Give the module that runs the node, None where there is no rclpy."""
+    try:
+        from marigold_ros.node import demo_session
+    except ImportError:
+        return None
+    return demo_session
+
+
+def _live(
+    live: Any, rate: float | None, config: NodeConfig, source: Source, folder: Path, say: Say
+) -> tuple[list[str], dict[str, Any]]:
+    """Run the node, score its recording, write the report."""
+    from marigold_ros.bags.reader import BagReader
+    from marigold_ros.commands.demo_input import (
+        node_arguments,
+        node_topics,
+        node_values,
+        played_messages,
+    )
+    from marigold_ros.commands.demo_scoring import FIT_EVERY, score_recording
+    from marigold_ros.config import build
+
+    values = node_values(source, config, every_frame=rate is None)
+    config = build(NodeConfig, values)
+    plan = live.LivePlan(
+        topics=node_topics(source),
+        node_arguments=node_arguments(source, values),
+        latched=source.latched,
+        rate=rate,
+        period=source.period,
+        recording=folder / 'recording',
+        log=folder / 'node.log',
+    )
+
+    def announce(pace: float, seconds: float) -> None:
+        say(f'rate auto: {pace:.2f} of real time (a frame takes {1e3 * seconds:.0f} ms)')
+
+    say(f'node: starting, its log is {plan.log}')
+    with BagReader(source.path) as reader, _progress(source.pictures, 'playing') as bar:
+        messages = played_messages(reader, source, source.pictures, FIT_EVERY)
+        outcome = live.run_live(plan, messages, bar, announce)
+    with _progress(source.pictures, 'scoring') as bar:
+        scored = score_recording(
+            source,
+            plan.recording,
+            config,
+            outcome.reports['model'].get('space', 'depth'),
+            outcome.round_trip_ms,
+            bar,
+        )
+    results = _results(outcome, scored, config, source, rate)
+    _write(folder, results, scored, source)
+    return list(outcome.faults), results
+
+
+def _results(
+    outcome: Any, scored: Scored, config: NodeConfig, source: Source, rate: float | None
+) -> dict[str, Any]:
+    """Put results.json together; the counters are the node's own."""
+    from marigold_ros.evaluation.results import assemble, describe
+
+    played, frames = outcome.played, outcome.reports['frames']
+    prefix = 'frames.rejected.'
+    rejected = {
+        name[len(prefix) :]: int(n) for name, n in frames.items() if name.startswith(prefix)
+    }
+    served = int(frames.get('frames.served', 0))
+    dropped = played.sent - served - sum(rejected.values())
+    provenance = describe(
+        [source.path],
+        vars(source.topics),
+        outcome.reports['model'],
+        config.pipeline,
+        config.lidar,
+        mode='live node over DDS, its recording scored',
+        rate={
+            'asked': 'auto' if rate is None else rate,
+            'achieved': source.period * max(played.sent - 1, 1) / max(played.seconds, 1e-9),
+        },
+        scans='every 8th line' if source.thinned else 'whole',
+        ros={
+            'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
+            'domain': os.environ.get('ROS_DOMAIN_ID', ''),
+        },
+        node={**frames, **outcome.reports['infos'], **outcome.reports['scans']},
+        recorded=outcome.recorded,
+        warnings=scored.warnings,
+    )
+    results = assemble(
+        scored.scorer,
+        read=played.sent,
+        dropped=dropped,
+        rejected=rejected,
+        rate=played.rate,
+        provenance=provenance,
+    )
+    # A frame that was served and not recorded is still one that the node processed.
+    results['frames']['processed'] = served
+    results['latency_ms'].update(_stages(outcome.reports['timing']))
+    return results
+
+
+def _stages(timing: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Group the node's percentiles, ``predict.p50_ms`` and so on, by stage."""
+    stages: dict[str, dict[str, float]] = {}
+    for name, value in timing.items():
+        stage, _, key = name.rpartition('.')
+        stages.setdefault(stage, {})[key.removesuffix('_ms')] = float(value)
+    return stages
+
+
+def _write(folder: Path, results: dict[str, Any], scored: Scored, source: Source) -> None:
+    from marigold_ros.commands.demo_scoring import write_best_cloud
+    from marigold_ros.evaluation.report import write_all
+
+    seen = 'every 8th line of each scan' if source.thinned else 'whole scans'
+    intro = (
+        f'Checkpoint {results["provenance"]["checkpoint"].get("name", "model")}, run by the ROS 2 '
+        f'node in a process of its own at {results["rate"]:.2f} of real time; it saw {seen}.'
+    )
+    title = f'Demo: depth on {source.path.resolve().name}'
+    write_all(folder, results, scored.scorer, title, intro)
+    write_best_cloud(folder / 'cloud.ply', scored)
+
+
+def _offline(
+    args: argparse.Namespace, config: NodeConfig, source: Source, folder: Path
+) -> dict[str, Any]:
+    """Evaluate the bag without a node, and make a cloud of its first metric frame."""
+    from marigold_ros.bags.reader import BagReader, frames
+    from marigold_ros.commands.demo_scoring import FIT_EVERY, write_cloud
+    from marigold_ros.commands.replay import evaluate_bag
+    from marigold_ros.pipeline import FramePipeline
+
+    model = load_chosen_model(args)
+    with _progress(source.pictures, 'offline') as bar:
+        results = evaluate_bag(
+            source.path,
+            model,
+            config.pipeline,
+            config.lidar,
+            folder,
+            T_cam_lidar=source.T_cam_lidar,
+            fit_every=FIT_EVERY,
+            limit=source.pictures,
+            progress=lambda done, _: bar(done),
+        )
+    pipeline = FramePipeline(model, config.pipeline)
+    with BagReader(source.path) as reader:
+        for item in frames(reader, source.topics, config.lidar, source.T_cam_lidar):
+            result = None if item.frame is None else pipeline.process(item.frame)
+            if result is not None and result.metric is not None and result.camera is not None:
+                path, far = folder / 'cloud.ply', config.points.max_depth
+                write_cloud(path, result.metric, result.camera.K, result.rgb, far)
+                break
+    return results
+
+
+@contextmanager
+def _progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar on stderr, where that is a terminal; gives a function that is told how far."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, unit='frame', disable=None) as bar:
+        yield lambda done: bar.update(done - bar.n) and None

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Replay bags through the pipeline, picture by picture and without ROS, and score the depth.
+
+With a LiDAR, every n-th scan line is for the fit and the lines between are for the score; with a
+topic of true depth, the published depth is scored against it as well. Planes, quadrics and
+interpolated LiDAR are scored in the same run. Writes results.json, per_frame.csv, report.html and
+pictures/ to DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+from marigold_ros.commands.options import (
+    add_model_options,
+    add_setting_option,
+    load_chosen_model,
+    make_folder,
+    read_settings,
+)
+from marigold_ros.config import ExtrinsicsConfig, group, LidarConfig, PipelineConfig, Settings
+
+
+@dataclass(frozen=True)
+class ReplayConfig(Settings):
+    """All settings of a replay."""
+
+    pipeline: PipelineConfig = group(PipelineConfig, flat=True)
+    lidar: LidarConfig = group(LidarConfig)
+    extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
+    parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
+    parser.add_argument('--json', action='store_true', help='print results.json on stdout')
+    for name in ('image', 'camera-info', 'lidar', 'truth'):
+        parser.add_argument(f'--{name}', metavar='TOPIC', help='default: found by type')
+    add_model_options(parser)
+    parser.add_argument(
+        '--fit-every',
+        type=_at_least(2),
+        default=8,
+        metavar='N',
+        help='every N-th scan line is for the fit (default: 8)',
+    )
+    parser.add_argument(
+        '--limit', type=_at_least(1), metavar='N', help='stop after N pictures (default: all)'
+    )
+    add_setting_option(parser, ReplayConfig)
+
+
+def _at_least(lowest: int) -> Any:
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f'{value} is below {lowest}')
+        return value
+
+    return whole_number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print; returns the exit code."""
+    config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.commands.replay import evaluate_bag
+    from marigold_ros.evaluation.results import to_json
+
+    make_folder(args.out)
+    model = load_chosen_model(args)
+    topics = {
+        'image': args.image,
+        'camera_info': args.camera_info,
+        'lidar': args.lidar,
+        'truth': args.truth,
+    }
+    with _ProgressBar() as bar:
+        results = evaluate_bag(
+            args.bags,
+            model,
+            config.pipeline,
+            config.lidar,
+            args.out,
+            topics=topics,
+            T_cam_lidar=_extrinsics(config.extrinsics),
+            fit_every=args.fit_every,
+            limit=args.limit,
+            progress=bar,
+        )
+    print(to_json(results) if args.json else summary(results, args.out))
+    return 0
+
+
+def _extrinsics(config: ExtrinsicsConfig) -> Any:
+    """Pose of the LiDAR in the optical frame, None where the bag's /tf_static counts."""
+    if not config.translation:
+        return None
+    from marigold_ros.bags.static_transforms import pose_matrix
+
+    return pose_matrix(config.translation, config.rotation_xyzw)
+
+
+class _ProgressBar:
+    """A bar on stderr, silent where that is not a terminal."""
+
+    def __enter__(self) -> _ProgressBar:
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit='frame', disable=None)
+        return self
+
+    def __call__(self, done: int, expected: int) -> None:
+        self._bar.total = expected
+        self._bar.update(done - self._bar.n)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+
+def summary(results: dict[str, Any], folder: str) -> str:
+    """Give the headline figures as a text table."""
+    frames = results['frames']
+    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
+    lines = [
+        f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
+        f'metric, {frames["dropped"]} dropped, rejected {rejected}',
+        f'{"":24}{"AbsRel":>9}{"median":>9}{"RMSE m":>9}{"MAE m":>9}{"delta1":>9}{"frames":>8}',
+    ]
+    for name, scores in results['protocols'].items():
+        values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
+        lines.append(f'{name:24}{_figures(values)}{scores["n_frames"]:8d}')
+    for name, values in results['baselines'].items():
+        lines.append(f'{"baseline " + name:24}{_figures(values)}')
+    if not results['protocols']:
+        lines.append('no frame could be scored: neither LiDAR in view nor true depth')
+    reason = results['provenance']['scoring']['first_not_metric']
+    if reason:
+        lines.append(f'first frame without metric depth: {reason}')
+    for text, count in results['provenance'].get('warnings', {}).items():
+        lines.append(f'warning ({count} frames): {text}')
+    lines.append(f'report: {folder}/report.html')
+    return '\n'.join(lines)
+
+
+def _figures(values: dict[str, Any]) -> str:
+    names = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'delta1')
+    return ''.join(f'{values[name]:9.3f}' for name in names)

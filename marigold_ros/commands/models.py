@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+List the embedded checkpoints, or check one.
+
+  python -m marigold_ros models               lists what the package brings along
+  python -m marigold_ros models check PATH    loads a checkpoint and runs one picture through it
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from marigold_ros.commands.options import add_model_options, load_chosen_model
+from marigold_ros.errors import CheckpointError, MarigoldError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('action', nargs='?', choices=('list', 'check'), default='list')
+    parser.add_argument(
+        'path', nargs='?', metavar='PATH', help='for check: name, folder or hub id (default: tiny)'
+    )
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    add_model_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """List or check; returns the exit code."""
+    return _check(args) if args.action == 'check' else _list(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from marigold_ros.evaluation.results import to_json
+    from marigold_ros.models import list_checkpoints, load_model
+
+    entries: list[dict[str, Any]] = []
+    for name in list_checkpoints():
+        try:
+            entries.append(_facts(load_model(name, args.device, args.dtype)))
+        except MarigoldError as error:
+            entries.append({'name': name, 'error': str(error)})
+    broken = any('error' in entry for entry in entries)
+    if args.json:
+        print(to_json(entries))
+    elif not entries:
+        print('no embedded checkpoint; give --model a folder or a hub id where a command takes it')
+    else:
+        print('\n'.join(_line(entry) for entry in entries))
+    return 1 if broken else 0
+
+
+def _facts(model: Any) -> dict[str, Any]:
+    """What a loaded checkpoint is, with the bytes of its files."""
+    description = dict(model.description)
+    folder = Path(description['path'])
+    description['bytes'] = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
+    return description
+
+
+def _line(entry: dict[str, Any]) -> str:
+    if 'error' in entry:
+        return f'{entry["name"]}: {entry["error"]}'
+    pixels = entry.get('processing_pixels')
+    size = (
+        f'{pixels} pixels'
+        if pixels
+        else f'longest edge {entry["processing_resolution"] or "native"}'
+    )
+    return (
+        f'{entry["name"]}: {entry["parameters"] / 1e6:.1f} M parameters, '
+        f'{entry["bytes"] / 2**20:.1f} MiB, space {entry["space"]}, '
+        f'{entry["default_denoising_steps"]} denoising steps, '
+        f'ensemble of {entry["default_ensemble_size"]}, {size}'
+    )
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Load, run one picture, look at the answer."""
+    from marigold_ros.evaluation.results import to_json
+    import numpy as np
+
+    if args.path:
+        args.model = args.path
+    start = perf_counter()
+    model = load_chosen_model(args)
+    load_s = perf_counter() - start
+    rgb = _test_picture()
+    start = perf_counter()
+    prediction = model.predict(rgb)
+    predict_s = perf_counter() - start
+    relative = prediction.relative
+    wrong = []
+    if relative.shape != rgb.shape[:2]:
+        wrong.append(f'answers {relative.shape} to a picture of {rgb.shape[:2]}')
+    elif not np.isfinite(relative).all():
+        wrong.append(f'{int((~np.isfinite(relative)).sum())} of {relative.size} values not finite')
+    elif relative.min() < 0 or relative.max() > 1:
+        wrong.append(f'values from {relative.min():.3g} to {relative.max():.3g}, not in [0, 1]')
+    elif relative.max() - relative.min() < 1e-3:
+        wrong.append(f'the same value {relative.mean():.3g} everywhere')
+    if wrong:
+        raise CheckpointError(
+            f"'{args.model}' loads, but its answer to a test picture is wrong: {wrong[0]}; "
+            'the weights are damaged, or do not belong to this architecture'
+        )
+    facts = {**_facts(model), 'load_s': load_s, 'predict_s': predict_s}
+    if args.json:
+        print(to_json({'ok': True, **facts}))
+    else:
+        print(f'{_line(facts)}\nok: loaded in {load_s:.1f} s, one picture in {predict_s:.2f} s')
+    return 0
+
+
+def _test_picture() -> Any:
+    """Floor, wall and a ball, (96, 128, 3) uint8: no checkpoint answers it with a constant."""
+    import numpy as np
+
+    v, u = np.mgrid[0:96, 0:128]
+    shade = np.where(v < 48, 150, 60 + v)
+    shade = np.where((v - 56) ** 2 + (u - 64) ** 2 < 400, 230 - v, shade)
+    return np.repeat(shade[..., None], 3, axis=2).astype(np.uint8)

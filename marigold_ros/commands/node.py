@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Run the ROS 2 node.
+
+All arguments go to the node, for instance
+  python -m marigold_ros node --ros-args -p model:=tiny -r image:=/camera/image_raw -r
+  lidar:=/points
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare that everything is passed on to the node."""
+    parser.set_defaults(passed_on=())
+    parser.usage = 'python -m marigold_ros node [--ros-args …]'
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the node until it is told to stop."""
+    try:
+        from marigold_ros.node.depth_node import main
+    except ImportError as error:
+        if (error.name or '').startswith('marigold_ros'):
+            raise
+        print(
+            f'error: the node needs rclpy and the ROS messages; importing them failed ({error}): '
+            'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install '
+            'the ROS 2 wheels: pip install -r requirements-ros.txt',
+            file=sys.stderr,
+        )
+        return 1
+    return int(main(['marigold_ros', *args.passed_on]) or 0)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Options that several commands share: the model, and any setting as ``--set name=value``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.config import build, ModelConfig, Parameter, parameters
+from marigold_ros.errors import ConfigurationError
+
+_SWITCH = {'true': True, 'false': False}
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add --model, --device, --dtype and --torch-threads with the defaults of the settings."""
+    for parameter in parameters(ModelConfig):
+        parser.add_argument(
+            f'--{parameter.name.replace("_", "-")}',
+            type=parameter.kind,
+            default=parameter.default,
+            choices=parameter.choices or None,
+            help=f'{parameter.text} (default: {parameter.default})',
+        )
+
+
+def load_chosen_model(args: argparse.Namespace) -> Any:
+    """Load the model that the options of add_model_options name."""
+    from marigold_ros.models import load_model, use_threads
+
+    config = ModelConfig(args.model, args.device, args.dtype, args.torch_threads)
+    use_threads(config.torch_threads)
+    return load_model(config.model, config.device, config.dtype)
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make the folder of the results before the work begins; raises ConfigurationError."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f'--out {folder} cannot be made ({error.strerror}); give a folder that can be written'
+        ) from error
+    return folder
+
+
+def add_setting_option(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Add a repeatable --set for the settings of a class, and list them below the help text."""
+    parser.add_argument(
+        '--set',
+        dest='settings',
+        action='append',
+        default=[],
+        type=_assignment,
+        metavar='NAME=VALUE',
+        help='change a setting (may be repeated); the names are listed below',
+    )
+    listing = '\n'.join(f'  {_line(parameter)}' for parameter in parameters(kind))
+    parser.epilog = f'settings for --set, with their defaults:\n{listing}'
+
+
+def _line(parameter: Parameter) -> str:
+    default = 'unset' if parameter.default == () else str(parameter.default)
+    return f'{parameter.name}={default}\n      {parameter.text}'
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition('=')
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
+    """
+    Build a settings object from names and values as text.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is unknown, or a value has the wrong type or is out of range.
+
+    """
+    known = {parameter.name: parameter for parameter in parameters(kind)}
+    values = {
+        name: _typed(known[name], text) if name in known else text for name, text in assignments
+    }
+    return build(kind, values)
+
+
+def _typed(parameter: Parameter, text: str) -> Any:
+    """Read a value as its setting's type."""
+    try:
+        if parameter.kind is bool:
+            return _SWITCH[text.lower()]
+        if parameter.kind is tuple:
+            return tuple(float(part) for part in text.strip('[]()').replace(',', ' ').split())
+        return parameter.kind(text)
+    except (KeyError, ValueError):
+        kinds: dict[Any, str] = {bool: 'true or false', tuple: 'numbers with commas between'}
+        wanted = kinds.get(parameter.kind, f'a value of type {parameter.kind.__name__}')
+        raise ConfigurationError(
+            f"{parameter.name} is '{text}'; give {wanted} ({parameter.text})"
+        ) from None

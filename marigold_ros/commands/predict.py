@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Write relative depth for pictures, without ROS and without metres.
+
+For each picture, DIR gets NAME_relative.png (16 bit, 0 to 65535), NAME_relative.npy (float32, 0 to
+1) and NAME_color.png (near warm, far cold). Relative depth is known up to scale and shift only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+import sys
+from time import perf_counter
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.commands.options import (
+    add_model_options,
+    add_setting_option,
+    load_chosen_model,
+    make_folder,
+    read_settings,
+)
+from marigold_ros.config import PipelineConfig
+from marigold_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from marigold_ros.frame import Prediction
+    import numpy as np
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='picture files')
+    parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
+    parser.add_argument('--json', action='store_true', help='print files and timings as JSON')
+    add_model_options(parser)
+    add_setting_option(parser, PipelineConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict all pictures; 1 if one of them could not be read."""
+    config = read_settings(PipelineConfig, args.settings)
+    folder = make_folder(args.out)
+    model = load_chosen_model(args)
+    done: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for path, name in zip(args.images, unique_names(args.images), strict=True):
+        try:
+            rgb = read_picture(path)
+            start = perf_counter()
+            prediction = model.predict(
+                rgb,
+                denoising_steps=config.denoising_steps or None,
+                ensemble_size=config.ensemble_size or None,
+                processing_resolution=(
+                    None if config.processing_resolution < 0 else config.processing_resolution
+                ),
+                seed=config.seed,
+            )
+        except InputError as error:
+            print(f'error: {path}: {error}', file=sys.stderr)
+            failed.append({'input': str(path), 'error': str(error)})
+            continue
+        predict_ms = 1e3 * (perf_counter() - start)
+        files = write_prediction(folder, name, prediction)
+        height, width = prediction.relative.shape
+        done.append(
+            {
+                'input': str(path),
+                'width': width,
+                'height': height,
+                'space': prediction.space,
+                'files': [str(file) for file in files],
+                'predict_ms': round(predict_ms, 1),
+            }
+        )
+        if not args.json:
+            print(f'{path}: {predict_ms:.0f} ms, {", ".join(file.name for file in files)}')
+    if args.json:
+        _print_json(model, done, failed)
+    return 1 if failed else 0
+
+
+def _print_json(model: Any, done: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
+    from marigold_ros.evaluation.results import to_json
+
+    print(to_json({'model': model.description, 'pictures': done, 'failed': failed}))
+
+
+def unique_names(paths: list[str]) -> list[str]:
+    """Name the output of each picture after its file; equal names get _2, _3 and so on."""
+    names: list[str] = []
+    for path in paths:
+        stem = name = Path(path).stem
+        count = 1
+        while name in names:
+            count += 1
+            name = f'{stem}_{count}'
+        names.append(name)
+    return names
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """
+    Read a picture file as (H, W, 3) uint8 RGB, upright as its EXIF data says.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or no picture.
+
+    """
+    import cv2
+    import numpy as np
+
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f'the file cannot be read ({error.strerror}); check the path') from error
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise InputError(
+            f'{data.size} bytes that are no picture OpenCV can read; give a JPEG, PNG, TIFF, …'
+        )
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def write_prediction(folder: Path, name: str, prediction: Prediction) -> list[Path]:
+    """Write the three files of one picture."""
+    import cv2
+    from marigold_ros.evaluation.pictures import colourise_relative
+    import numpy as np
+
+    relative = prediction.relative.astype(np.float32)
+    sixteen = np.rint(np.clip(relative, 0.0, 1.0) * 65535.0).astype(np.uint16)
+    colour = colourise_relative(relative, 'bgr', near_is_low=prediction.space != 'disparity')
+    files = [folder / f'{name}_{end}' for end in ('relative.png', 'relative.npy', 'color.png')]
+    files[0].write_bytes(cv2.imencode('.png', sixteen)[1].tobytes())
+    np.save(files[1], relative)
+    files[2].write_bytes(cv2.imencode('.png', colour)[1].tobytes())
+    return files

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Drawing: depth as colours, points over a picture, errors over a picture, a scale bar (numpy and
+OpenCV only).
+
+Depth is drawn in turbo over the logarithm of metres, near warm and far cold, because a tenth of
+the distance is as visible at 2 m as at 50 m then. Errors use cividis, which reads the same with
+any colour vision. Entry 0 of each table is kept for «no value», so that one table lookup draws a
+whole image.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+import math
+
+import cv2
+from marigold_ros.errors import ConfigurationError
+import numpy as np
+
+INVALID_GREY = 48
+_LEGEND_PX = 40
+
+
+@cache
+def _table(name: str, order: str, reverse: bool) -> np.ndarray:
+    """(256, 1, 3) colour table; entry 0 is the grey of pixels without a value."""
+    kind = {'turbo': cv2.COLORMAP_TURBO, 'cividis': cv2.COLORMAP_CIVIDIS}[name]
+    ramp = np.linspace(0, 255, 255).round().astype(np.uint8)
+    colours = cv2.applyColorMap(ramp[::-1].copy() if reverse else ramp, kind)
+    table = np.full((256, 1, 3), INVALID_GREY, np.uint8)
+    table[1:] = colours.reshape(255, 1, 3)
+    if order == 'rgb':
+        table = table[..., ::-1]
+    return np.ascontiguousarray(table)
+
+
+def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rgb') -> np.ndarray:
+    """
+    Draw a depth image in turbo over log depth: near is warm, far is cold, no value is dark grey.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        NaN, infinite and non-positive pixels have no value.
+    low, high : float, metres
+        Ends of the colour scale, 0 < low < high; values beyond take the end's colour.
+    order : {'rgb', 'bgr'}
+        Order of the channels; ``bgr`` is what ``bgr8`` images and ``cv2.imwrite`` take.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        The picture.
+
+    Raises
+    ------
+    ConfigurationError
+        If the scale is empty or not positive.
+
+    """
+    _check_scale(low, high)
+    image = np.array(depth, dtype=np.float32, ndmin=2)
+    np.maximum(image, 0.0, out=image)
+    np.log(image, out=image, where=image > 0)
+    # Zeros keep the value 0, which is log(1 m): they are marked from the input below.
+    factor = 254.0 / math.log(high / low)
+    image *= factor
+    image += 1.0 - factor * math.log(low)
+    np.clip(image, 1.0, 255.0, out=image)
+    valid = np.isfinite(depth) & (np.asarray(depth) > 0)
+    index = np.where(valid, image, np.float32(0.0)).astype(np.uint8)
+    return cv2.applyColorMap(index, _table('turbo', order, True))
+
+
+def colourise_relative(
+    relative: np.ndarray, order: str = 'rgb', near_is_low: bool = True
+) -> np.ndarray:
+    """
+    Draw a relative prediction, (H, W) in [0, 1], linearly in turbo: near warm, far cold.
+
+    ``near_is_low`` is False for predictions in disparity, where 1 is near.
+    """
+    values = np.asarray(relative, dtype=np.float32)
+    valid = np.isfinite(values)
+    index = np.where(valid, 1.0 + 254.0 * np.clip(values, 0.0, 1.0), 0.0).astype(np.uint8)
+    return cv2.applyColorMap(index, _table('turbo', order, near_is_low))
+
+
+def colours_of_depth(z: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Give the RGB colours, (M, 3), that colourise_depth gives depths (M,) in metres."""
+    return colourise_depth(np.reshape(z, (1, -1)), low, high)[0]
+
+
+def overlay_points(
+    rgb: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray, low: float, high: float
+) -> np.ndarray:
+    """
+    Draw sparse depth over a darkened picture; where points meet, the nearest is on top.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The picture.
+    u, v : (M,) int, pixels
+        Column and row.
+    z : (M,) float, metres
+        Depth, coloured as by :func:`colourise_depth` with ``low`` and ``high``.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        A new picture.
+
+    """
+    order = np.argsort(-np.asarray(z), kind='stable')
+    colours = colours_of_depth(np.asarray(z)[order], low, high)
+    return _stamp(_darken(rgb, 0.6), np.asarray(u)[order], np.asarray(v)[order], colours)
+
+
+def error_picture(
+    rgb: np.ndarray, u: np.ndarray, v: np.ndarray, relative_error: np.ndarray, limit: float = 0.5
+) -> np.ndarray:
+    """
+    Draw relative errors at the scored pixels over a darkened grey picture; large errors are on
+    top.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The picture.
+    u, v : (M,) int, pixels
+        Column and row of the scored pixels.
+    relative_error : (M,) float
+        ``|predicted - truth| / truth``; dark blue is 0, yellow is ``limit`` and above, NaN is
+        grey.
+
+    Returns
+    -------
+    (H, W, 3) uint8
+        A new picture.
+
+    """
+    error = np.asarray(relative_error, dtype=np.float32)
+    order = np.argsort(np.nan_to_num(error, nan=-1.0), kind='stable')
+    error = error[order]
+    index = np.where(np.isfinite(error), 1.0 + 254.0 * np.clip(error / limit, 0.0, 1.0), 0.0)
+    colours = cv2.applyColorMap(index.astype(np.uint8)[None], _table('cividis', 'rgb', False))[0]
+    grey = cv2.cvtColor(_darken(rgb, 0.35), cv2.COLOR_RGB2GRAY)
+    return _stamp(
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.asarray(u)[order], np.asarray(v)[order], colours
+    )
+
+
+def _darken(rgb: np.ndarray, factor: float) -> np.ndarray:
+    return (np.asarray(rgb, dtype=np.float32) * factor).astype(np.uint8)
+
+
+def _stamp(canvas: np.ndarray, u: np.ndarray, v: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Put squares on the canvas, later points over earlier ones; dense sets get single pixels."""
+    height, width = canvas.shape[:2]
+    radius = 0 if len(u) > 0.1 * height * width else (1 if width < 1600 else 2)
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    u, v, colours = u[inside], v[inside], colours[inside]
+    # One rank image instead of one draw per offset keeps «later over earlier» true between
+    # neighbours.
+    rank = np.full((height, width), -1, np.int64)
+    number = np.arange(len(u))
+    for dv in range(-radius, radius + 1):
+        for du in range(-radius, radius + 1):
+            rows, columns = np.clip(v + dv, 0, height - 1), np.clip(u + du, 0, width - 1)
+            np.maximum.at(rank, (rows, columns), number)
+    drawn = rank >= 0
+    canvas[drawn] = colours[rank[drawn]]
+    return canvas
+
+
+def with_depth_legend(picture: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Put a bar with metres under an RGB picture drawn by colourise_depth or overlay_points."""
+    bar_depth = np.geomspace(low, high, max(picture.shape[1] - 20, 2))
+    bar = colourise_depth(bar_depth[None], low, high)
+    ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
+    positions = [math.log(t / low) / math.log(high / low) for t in ticks]
+    return _with_bar(picture, bar, positions, [f'{t:g} m' for t in ticks])
+
+
+def with_error_legend(picture: np.ndarray, limit: float = 0.5) -> np.ndarray:
+    """Put a bar with relative errors in per cent under a picture drawn by error_picture."""
+    ramp = np.linspace(1, 255, max(picture.shape[1] - 20, 2)).astype(np.uint8)[None]
+    bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    labels = [f'{100 * limit * s:g} %' for s in shares]
+    labels[-1] = '>' + labels[-1]
+    return _with_bar(picture, bar, shares, labels)
+
+
+def _with_bar(
+    picture: np.ndarray,
+    bar: np.ndarray,
+    positions: tuple[float, ...] | list[float],
+    labels: list[str],
+) -> np.ndarray:
+    """Append a labelled colour bar below a picture."""
+    width = picture.shape[1]
+    strip = np.full((_LEGEND_PX, width, 3), 255, np.uint8)
+    strip[4:18, 10 : 10 + bar.shape[1]] = np.repeat(bar, 14, axis=0)[:, : width - 10]
+    end = -10
+    for position, label in zip(positions, labels, strict=True):
+        x = 10 + round(position * (bar.shape[1] - 1))
+        (text_width, _), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
+        left = min(max(x - text_width // 2, 2), width - text_width - 2)
+        if left <= end + 4:
+            continue
+        cv2.line(strip, (x, 18), (x, 22), (0, 0, 0), 1)
+        cv2.putText(
+            strip, label, (left, 34), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        end = left + text_width
+    return np.vstack([picture, strip])
+
+
+def depth_scale(z: np.ndarray) -> tuple[float, float]:
+    """Choose the ends of a colour scale, metres: about the 1st and 99th percentile of depths."""
+    values = np.asarray(z, dtype=np.float64).ravel()
+    values = values[np.isfinite(values) & (values > 0)]
+    if values.size == 0:
+        return 0.5, 80.0
+    low, high = np.percentile(values, (1, 99))
+    return float(low * 0.9), float(max(high * 1.1, low * 1.5))
+
+
+def _check_scale(low: float, high: float) -> None:
+    if not 0 < low < high < math.inf:
+        raise ConfigurationError(
+            f'the colour scale goes from {low:g} to {high:g} m; it needs 0 < low < high'
+        )

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What is fitted to what, and scored where: held-out scan lines, dense truth, the oracle fit.
+
+Scoring points that the fit has seen would be circular. So ``heldout`` gives the fit every 8th scan
+line only, as if the robot carried an 8-beam scanner, and scores the lines between. A random split
+was rejected: nearly every scored point would have a fitted neighbour a pixel away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError, CalibrationError
+from marigold_ros.evaluation.scan_lines import find_scan_lines, ScanLines
+from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.camera import is_rectified, rectified, rectified_valid
+from marigold_ros.geometry.sparse_depth import project_lidar
+import numpy as np
+
+PROTOCOLS = ('heldout', 'truth', 'oracle', 'raw')
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """
+    One scan, split.
+
+    Parameters
+    ----------
+    in_fit : (N,) bool
+        Which rows of the scan the fit may see.
+    points_fit : (n, 3) float, metres
+        These rows, in the LiDAR's frame.
+    fit : SparseDepth
+        Those in view of the camera.
+    score : SparseDepth
+        Points of all other lines in view, none of them in a pixel of ``fit``; ``index`` counts in
+        the whole scan.
+    lines : ScanLines
+        Line of every row of the scan.
+
+    """
+
+    in_fit: np.ndarray
+    points_fit: np.ndarray
+    fit: SparseDepth
+    score: SparseDepth
+    lines: ScanLines
+
+
+def choose_fit_lines(lines: ScanLines, every: int) -> np.ndarray:
+    """Tell for each point whether its line is an every-n-th one, (N,) bool; never empty."""
+    if every < 2:
+        raise AlignmentError(f'fit-every is {every}; at least 2, or no scan line is left to score')
+    # The middle of each group, so that neither the sky nor the bumper's edge is always the fit's.
+    chosen = lines.line % every == min(every // 2, lines.count - 1)
+    return np.asarray(chosen)
+
+
+def hold_out(
+    frame: Frame, config: AlignmentConfig, every: int = 8, ring: np.ndarray | None = None
+) -> HeldOut:
+    """
+    Split the scan of a frame into lines to fit and lines to score.
+
+    Parameters
+    ----------
+    frame : Frame
+        With camera, scan and extrinsics.
+    config : AlignmentConfig
+        Depth range and occlusion test of the projection. The scored points pass the occlusion test
+        of the whole scan, so that no scored point is one the camera cannot see.
+    every : int
+        Every n-th line is for the fit.
+    ring : (N,) int or None
+        Scan line of each row of the scan, where the driver tells it.
+
+    Raises
+    ------
+    CalibrationError
+        If camera or extrinsics are missing.
+    InputError
+        If the scan is empty or malformed.
+    AlignmentError
+        If ``every`` is below 2.
+
+    """
+    if not can_hold_out(frame):
+        raise CalibrationError(
+            'a scan can only be held out of a frame with points_lidar, camera and T_cam_lidar; '
+            'check camera_info and the transform camera <- LiDAR'
+        )
+    points = np.asarray(frame.points_lidar)[:, :3]
+    lines = find_scan_lines(points, ring)
+    in_fit = choose_fit_lines(lines, every)
+    seen = project_scan(frame, points, config)
+    fit = project_scan(frame, points[in_fit], config)
+    assert seen.index is not None
+    width = frame.rgb.shape[1]
+    scored = ~in_fit[seen.index] & ~np.isin(_pixel(seen, width), _pixel(fit, width))
+    return HeldOut(in_fit, points[in_fit], fit, _subset(seen, scored), lines)
+
+
+def can_hold_out(frame: Frame) -> bool:
+    """Whether a frame has a scan, and what it takes to see it in the picture."""
+    parts = (frame.points_lidar, frame.camera, frame.T_cam_lidar)
+    return all(part is not None for part in parts) and len(parts[0]) > 0  # type: ignore[arg-type]
+
+
+def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> SparseDepth:
+    """Project LiDAR points (n, 3) into the rectified picture of a frame, as the pipeline does."""
+    assert frame.camera is not None
+    assert frame.T_cam_lidar is not None
+    camera = frame.camera
+    valid = None if is_rectified(camera) else rectified_valid(camera)
+    return project_lidar(points, frame.T_cam_lidar, rectified(camera), config, valid)
+
+
+def _pixel(sparse: SparseDepth, width: int) -> np.ndarray:
+    return np.asarray(sparse.v, np.int64) * width + np.asarray(sparse.u, np.int64)
+
+
+def _subset(sparse: SparseDepth, chosen: np.ndarray) -> SparseDepth:
+    index = None if sparse.index is None else sparse.index[chosen]
+    return SparseDepth(sparse.u[chosen], sparse.v[chosen], sparse.z[chosen], index)
+
+
+def sample_at(image: np.ndarray, sparse: SparseDepth) -> np.ndarray:
+    """Read an (H, W) image at the pixels of sparse depth, (M,)."""
+    return np.asarray(image)[sparse.v, sparse.u]
+
+
+def oracle_depth(
+    relative: np.ndarray, truth: np.ndarray, space: str, limits: tuple[float, float]
+) -> np.ndarray:
+    """
+    Fit scale and shift to the truth itself: the best two numbers could do, never a result of its
+    own.
+
+    Unweighted least squares over all pixels with truth in the prediction's own space, as Marigold
+    is evaluated (disparity: fitted to 1/truth, the result at least 1e-3 per metre).
+
+    Parameters
+    ----------
+    relative, truth : (...) float
+        Prediction, and depth in metres of the same shape; truth that is not finite or not positive
+        is left out.
+    space : {'depth', 'log', 'disparity', 'metric'}
+        The prediction's space; ``metric`` is fitted like ``depth``.
+    limits : (low, high), metres
+        The result is clipped to these.
+
+    Returns
+    -------
+    (...) float64, metres
+        All NaN where two numbers cannot be determined (a constant prediction).
+
+    """
+    x = np.asarray(relative, dtype=np.float64)
+    g = np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(x) & np.isfinite(g) & (g > 0)
+    target = g[known]
+    if space == 'log':
+        target = np.log(target)
+    elif space == 'disparity':
+        target = 1.0 / target
+    design = np.column_stack([x[known], np.ones(int(known.sum()))])
+    if len(design) < 2:
+        return np.full(x.shape, np.nan)
+    (scale, shift), _, rank, _ = np.linalg.lstsq(design, target, rcond=1e-9)
+    if rank < 2:
+        return np.full(x.shape, np.nan)
+    fitted = scale * x + shift
+    if space == 'log':
+        fitted = np.exp(np.clip(fitted, np.log(limits[0]), np.log(limits[1])))
+    elif space == 'disparity':
+        fitted = 1.0 / np.maximum(fitted, 1e-3)
+    return np.clip(fitted, *limits)

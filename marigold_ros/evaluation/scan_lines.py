@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Which laser of a spinning LiDAR measured each point, from the ring field, the order, or the
+elevation.
+
+Elevation alone cannot tell the lasers of a 64-beam scanner apart: they sit up to 20 cm from its
+origin, so near points of one laser reach several neighbours' angles (measured on a street drive:
+lines 0.4° apart, spread over 2.6°). Such scans come laser after laser, which the order of the
+points shows; so the order is asked before the elevation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marigold_ros.errors import InputError
+import numpy as np
+
+_FEWEST, _MOST = 4, 300
+_BANDS = 64
+
+
+@dataclass(frozen=True)
+class ScanLines:
+    """
+    Line of every point of a scan.
+
+    Parameters
+    ----------
+    line : (N,) int
+        0 is the lowest line in the scan, by median elevation.
+    count : int
+        Number of lines.
+    source : {'ring', 'order', 'elevation', 'bands'}
+        What the lines were read from; ``bands`` are 64 equal slices of elevation, the last resort.
+
+    """
+
+    line: np.ndarray
+    count: int
+    source: str
+
+
+def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) -> ScanLines:
+    """
+    Find the scan line of every point.
+
+    Parameters
+    ----------
+    points_lidar : (N, 3) float, metres
+        The scan in the LiDAR's frame (z up), in the order of the message.
+    ring : (N,) int or None
+        The driver's own line numbers.
+
+    Raises
+    ------
+    InputError
+        If the shapes are wrong or there is no point.
+
+    """
+    points = np.asarray(points_lidar, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0:
+        raise InputError(f'the scan has shape {points.shape}; it must be (N, 3), N > 0', 'shape')
+    if ring is not None and np.shape(ring) != (len(points),):
+        raise InputError(
+            f'ring has shape {np.shape(ring)} for {len(points)} points; give one a point',
+            'shape',
+        )
+    x, y, z = points[:, :3].T
+    elevation = np.degrees(np.arctan2(z, np.hypot(x, y)))
+    if ring is not None:
+        return _ranked(np.asarray(ring), elevation, 'ring')
+    by_order = _lines_by_order(np.degrees(np.arctan2(y, x)), elevation)
+    if by_order is not None:
+        return _ranked(by_order, elevation, 'order')
+    by_elevation = _lines_by_elevation(elevation)
+    if by_elevation is not None:
+        return _ranked(by_elevation, elevation, 'elevation')
+    low, high = np.percentile(elevation, (0.5, 99.5))
+    share = (elevation - low) / max(high - low, 1e-9)
+    bands = np.clip((share * _BANDS).astype(np.int64), 0, _BANDS - 1)
+    return _ranked(bands, elevation, 'bands')
+
+
+def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
+    """Number lines from below by their median elevation."""
+    _, line = np.unique(label, return_inverse=True)
+    line = line.reshape(-1)
+    count = int(line.max()) + 1
+    order = np.lexsort((elevation, line))
+    starts = np.searchsorted(line[order], np.arange(count + 1))
+    middle = elevation[order][(starts[:-1] + starts[1:]) // 2]
+    rank = np.empty(count, np.int64)
+    rank[np.argsort(middle, kind='stable')] = np.arange(count)
+    return ScanLines(rank[line], count, source)
+
+
+def _lines_by_order(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray | None:
+    """Count turns of the azimuth where points come laser after laser; None where they do not."""
+    if len(azimuth) < 50:
+        return None
+    step = _wrapped(np.diff(azimuth))
+    near = np.abs(step) < 20.0  # cut-away sectors and turns of a partial view are no rotation
+    direction = float(np.sign(np.median(step[near]))) if near.any() else 0.0
+    if direction == 0.0 or np.mean(direction * step[near] > -0.5) < 0.97:
+        return None
+    new_line = np.zeros(len(azimuth), bool)
+    seam = _seam(azimuth, elevation, direction)
+    if seam is None:
+        # A view that does not contain the seam: every line starts where the azimuth jumps back.
+        new_line[1:] = direction * np.diff(azimuth) < -20.0
+    else:
+        turn = np.mod(direction * (azimuth - seam), 360.0)
+        new_line[1:] = np.diff(turn) < -20.0
+    line = np.cumsum(new_line)
+    return line if _FEWEST <= line[-1] + 1 <= _MOST else None
+
+
+def _seam(azimuth: np.ndarray, elevation: np.ndarray, direction: float) -> float | None:
+    """
+    Find the azimuth at which one laser ends and the next begins inside the view.
+
+    Drivers start at 0°, at ±180° or at the scan's first point. At the true seam the elevation
+    changes between neighbours on every turn; elsewhere the median change is nil.
+    """
+    best, best_change = None, 0.1
+    step = _wrapped(np.diff(azimuth))
+    change = np.diff(elevation)
+    for candidate in (0.0, 180.0, float(azimuth[0])):
+        before = _wrapped(azimuth[:-1] - candidate) * direction
+        crossing = (before < 0) & (before + step * direction >= 0) & (np.abs(step) < 5.0)
+        if np.count_nonzero(crossing) < _FEWEST:
+            continue
+        median = abs(float(np.median(change[crossing])))
+        if median > best_change:
+            best, best_change = candidate, median
+    return best
+
+
+def _lines_by_elevation(elevation: np.ndarray) -> np.ndarray | None:
+    """Cluster elevations that stand clearly apart; None where they run into each other."""
+    values = np.sort(elevation)
+    width = 0.02
+    counts, edges = np.histogram(
+        values, bins=np.arange(values[0] - width, values[-1] + 2 * width, width)
+    )
+    bounds = np.flatnonzero(np.diff(np.concatenate([[0], (counts > 0).astype(np.int8), [0]])))
+    starts, stops = bounds[0::2], bounds[1::2]
+    total = np.concatenate([[0], np.cumsum(counts)])
+    members = total[stops] - total[starts]
+    # Stray points (moving sensor, rain) make crumbs; they join the line that is nearest.
+    line = members > 0.1 * np.sort(members)[-_FEWEST:].mean()
+    starts, stops, members = edges[starts[line]], edges[stops[line]], members[line]
+    if not _FEWEST <= len(starts) <= _MOST or members.sum() < 0.9 * len(values):
+        return None
+    centres = 0.5 * (starts + stops)
+    if np.max(stops - starts) > 0.75 * np.median(np.diff(centres)):
+        return None
+    return np.searchsorted(0.5 * (centres[1:] + centres[:-1]), elevation)
+
+
+def _wrapped(angle: np.ndarray) -> np.ndarray:
+    """Degrees in [-180, 180)."""
+    return np.mod(angle + 180.0, 360.0) - 180.0

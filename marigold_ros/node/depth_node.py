@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The ROS 2 node: a lifecycle node around FramePipeline, and its entry point.
+
+Decision: callbacks run in a MultiThreadedExecutor, frames in a worker thread, loading in whatever
+thread asked for the transition, so that parameters, services and state queries answer meanwhile.
+``autostart`` is a parameter and no launch feature, because it must work alike everywhere.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import traceback
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.node import parameters
+from marigold_ros.node.diagnostics import diagnostics, Health
+from marigold_ros.node.distro import watch_clock
+from marigold_ros.node.frame_server import FrameServer
+from marigold_ros.node.lifecycle import ManagedNode, run, tolerant, transition
+from marigold_ros.node.publishers import Outputs
+from marigold_ros.node.ros_helpers import FILTERS, PictureReader
+from marigold_ros.node.subscriptions import Inputs
+from marigold_ros.node.transforms import Extrinsics
+from marigold_ros.node.worker import Worker
+from marigold_ros.pipeline import FramePipeline
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from std_srvs.srv import Trigger
+
+# SIGINT must end the process within 4 s, so a frame in work gets less than that.
+_PATIENCE = 2.0
+
+
+def load(config: NodeConfig):
+    """Load the checkpoint that the parameters name; raises MarigoldError."""
+    from marigold_ros.models import load_model, use_threads
+
+    use_threads(config.model.torch_threads)
+    return load_model(config.model.model, device=config.model.device, dtype=config.model.dtype)
+
+
+class DepthNode(ManagedNode):
+    """The node ``marigold_depth``: see the README for topics, parameters and services."""
+
+    def __init__(self, load_model=load, **options) -> None:
+        super().__init__('marigold_depth', **options)
+        self._load_model = load_model
+        for warning in parameters.declare(self):
+            self.get_logger().warning(warning)
+        self.health = Health()
+        self._values: dict = {}
+        self._config = NodeConfig()
+        # Made by configure or activate, given back by deactivate or cleanup.
+        self._pipeline: Any = None
+        self._outputs: Any = None
+        self._extrinsics: Any = None
+        self._pictures: Any = None
+        self._diagnostics: Any = None
+        self._description: dict[str, str] = {}
+        self._inputs: Any = None
+        self._server: Any = None
+        self._worker: Any = None
+        self._clock_watch: Any = None
+        self._ticks: list = []
+        self._timer_group = MutuallyExclusiveCallbackGroup()
+        services = MutuallyExclusiveCallbackGroup()
+        self.create_service(Trigger, '~/reset', self._on_reset, callback_group=services)
+        self.create_service(Trigger, '~/reload', self._on_reload, callback_group=services)
+        self.add_on_set_parameters_callback(
+            lambda changed: parameters.refuse_bad_values(self, changed)
+        )
+
+    # Transitions
+
+    @transition
+    def on_configure(self) -> None:
+        """Read the parameters, load the model, make the publishers."""
+        self._values = parameters.values_of(self)
+        self._config = parameters.config_of(self)
+        model = self._load_model(self._config)
+        self._pipeline = FramePipeline(model, self._config.pipeline)
+        self._outputs = Outputs(self)
+        self._extrinsics = Extrinsics(self, self._config.extrinsics)
+        self._pictures = PictureReader()
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._description = self._describe(model, self._config)
+        self.get_logger().info(
+            f'model {self._description["name"]} on {self._description["device"]}; '
+            f'extrinsics: {self._extrinsics.source}; message_filters: {FILTERS}; '
+            f'cv_bridge: {self._pictures.state}'
+        )
+
+    @transition
+    def on_activate(self) -> None:
+        """Subscribe and start to work."""
+        self._pipeline.reset()
+        self._inputs = Inputs(
+            self,
+            self._config,
+            self.health.counters,
+            self._pictures,
+            self.health.report,
+            self._on_jump,
+        )
+        self._server = FrameServer(
+            self,
+            self._pipeline,
+            self._inputs,
+            self._outputs,
+            self._extrinsics,
+            self.health,
+            self._current_config,
+        )
+        self._worker = Worker(self._server.serve, self._shortest_period)
+        self._inputs.registerCallback(self._on_picture)
+        self._inputs.open()
+        self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
+        self._ticks = [
+            self.create_timer(1.0, tolerant(self, work), callback_group=self._timer_group)
+            for work in (self._inputs.refresh_qos, self._publish_diagnostics)
+        ]
+        self.get_logger().info(
+            'active: ' + ', '.join(f'{item.name} {item.topic}' for item in self._inputs.inputs)
+        )
+
+    @transition
+    def on_deactivate(self) -> None:
+        """Stop working; the model stays loaded."""
+        self._stop()
+
+    @transition
+    def on_cleanup(self) -> None:
+        """Give everything back that configuring took."""
+        self._stop()
+        self._release()
+
+    @transition
+    def on_shutdown(self) -> None:
+        """Stop for good, from whatever state."""
+        self._stop()
+        self._release()
+
+    @transition
+    def on_error(self) -> None:
+        """Fall back to unconfigured."""
+        self._stop()
+        self._release()
+
+    def _stop(self, patience: float | None = None) -> None:
+        """Stop after the frame in work; with ``patience``, no later than so many seconds."""
+        for timer in self._ticks:
+            self.destroy_timer(timer)
+        self._ticks = []
+        if self._clock_watch is not None:
+            self._clock_watch.unregister()
+        self._clock_watch = None
+        if self._inputs is not None:
+            self._inputs.close()
+        if self._worker is not None and self._worker.close(patience) is not None:
+            self.health.counters.leave_frame('rejected.deactivated')
+
+    def _release(self) -> None:
+        if self._outputs is not None:
+            self._outputs.close()
+        if self._extrinsics is not None:
+            self._extrinsics.close()
+        if self._diagnostics is not None:
+            self.destroy_publisher(self._diagnostics)
+        self._pipeline = self._server = self._inputs = self._outputs = None
+        self._extrinsics = self._diagnostics = None
+        gc.collect()
+        torch = sys.modules.get('torch')
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def stop(self) -> bool:
+        """Stop before the process ends; False if a frame is still in work after the patience."""
+        self._stop(_PATIENCE)
+        return self._worker is None or not self._worker.alive
+
+    # Frames
+
+    def _on_picture(self, message) -> None:
+        """Take a picture whose header is sound."""
+        counters = self.health.counters
+        if not self._current_config().compute_without_listeners and not self._outputs.anybody():
+            counters.leave_frame('skipped_idle')
+            return
+        replaced = self._worker.mailbox.put(message)
+        if replaced is message:
+            counters.leave_frame('rejected.deactivated')
+        elif replaced is not None:
+            counters.leave_frame('dropped_newer')
+
+    def _current_config(self) -> NodeConfig:
+        """Read the parameters; called before each frame, so that a change is taken as a whole."""
+        values = parameters.values_of(self)
+        if values != self._values:
+            try:
+                self._config = parameters.config_of(self)
+            except ConfigurationError:
+                return self._config  # read amid a change; the next frame reads it whole
+            self._values = values
+        return self._config
+
+    def _shortest_period(self) -> float:
+        rate = self._config.max_rate
+        return 1.0 / rate if rate > 0 else 0.0
+
+    def _on_jump(self, why: str) -> None:
+        """Forget what belongs to another time."""
+        self.health.counters.add('clock_jumps')
+        self.get_logger().warning(f'{why}: buffers and filters start anew')
+        self._inputs.clear()
+        self._extrinsics.clear()
+        self._server.reset_soon()
+
+    # Services and diagnostics
+
+    def _on_reset(self, _request, response):
+        response.success = self._server is not None
+        response.message = 'filters and buffers are empty' if response.success else 'not active'
+        if response.success:
+            self._inputs.clear()
+            self._server.reset_soon()
+        return response
+
+    def _on_reload(self, _request, response):
+        if not self.transition_lock.acquire(blocking=False):
+            response.success, response.message = False, 'a transition is going on; try again'
+            return response
+        try:
+            response.success, response.message = self._reload()
+        finally:
+            self.transition_lock.release()
+        return response
+
+    def _reload(self) -> tuple[bool, str]:
+        """Load the parameters' model beside the old one, which stays if that fails."""
+        if self._server is None:
+            return False, 'not active'
+        try:
+            config = parameters.config_of(self)
+            model = self._load_model(config)
+            description = self._describe(model, config)
+        except Exception as error:  # the old model goes on, whatever is wrong with the new one
+            known = isinstance(error, MarigoldError)
+            reason = str(error) if known else traceback.format_exc()
+            self.get_logger().error(f'reload failed, the old model stays: {reason}')
+            return False, str(error)
+        self._server.swap_model(model)
+        self._description = description
+        return True, f'{config.model.model} from the next frame on'
+
+    def _describe(self, model, config: NodeConfig) -> dict[str, str]:
+        """Facts of the model for diagnostics; asked once per load, since they include a hash."""
+        known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
+        return {**known, **{k: str(v) for k, v in getattr(model, 'description', {}).items()}}
+
+    def _publish_diagnostics(self) -> None:
+        if self._diagnostics is None or self._inputs is None:
+            return
+        parts = {
+            'inputs': self._inputs,
+            'outputs': self._outputs,
+            'extrinsics': self._extrinsics,
+            'model': self._description,
+            'config': self._config,
+        }
+        self._diagnostics.publish(diagnostics(self, self.health, parts))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    # On few cores OpenMP's spinning threads slow everything up to 15-fold; must precede torch.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    return run(DepthNode, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What the node says about itself: /diagnostics once a second, and the status of each fit.
+
+Decision: written by hand and not with diagnostic_updater, whose Python tasks measure with a clock
+of their own and so show wall time under use_sim_time, and which the ROS wheels lack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+import time
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from marigold_ros.frame import Alignment
+from marigold_ros.node.counters import Counters, Timings
+from marigold_ros.node.messages import status
+from marigold_ros.node.qos import describe
+from marigold_ros.node.ros_helpers import FILTERS
+
+_OK, _WARN, _ERROR = (
+    int.from_bytes(level, 'little') if isinstance(level, bytes) else int(level)
+    for level in (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
+)
+# A problem that did not come again for this long is over, seconds.
+_MEMORY = 5.0
+
+
+@dataclass
+class Health:
+    """What happened lately: counters, timings, the last fit, and what is wrong with which part."""
+
+    counters: Counters = field(default_factory=Counters)
+    timings: Timings = field(default_factory=Timings)
+    alignment: Alignment = field(default_factory=Alignment)
+    stamp_ns: int = 0
+    scan_ns: int | None = None
+    problems: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    def report(self, part: str, text: str) -> None:
+        """Note what is wrong with a part: image, info, scan, transform or frame."""
+        self.problems[part] = (time.monotonic(), text)
+
+    def problem(self, part: str) -> str:
+        """What was wrong with a part in the last seconds; empty if nothing."""
+        when, text = self.problems.get(part, (float('-inf'), ''))
+        return text if time.monotonic() - when < _MEMORY else ''
+
+
+def alignment_status(name: str, alignment: Alignment, image_ns: int, scan_ns: int | None):
+    """DiagnosticStatus of one fit: the numbers that put the picture into metres, or why not."""
+    values = {
+        'scale': float(alignment.scale),
+        'shift': float(alignment.shift),
+        'inliers': alignment.n_inliers,
+        'points': alignment.n_points,
+        'rms': float(alignment.rms),
+        'condition': float(alignment.condition),
+        'state': alignment.state,
+        'reason': alignment.reason,
+        'scan_stamp': '' if scan_ns is None else f'{scan_ns / 1e9:.9f}',
+        'image_stamp': f'{image_ns / 1e9:.9f}',
+        'age': alignment.age_ns / 1e9,
+    }
+    level = _OK if alignment.state == 'fitted' else _WARN
+    text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
+    return status(f'{name}: alignment', level, text, values)
+
+
+def diagnostics(node, health: Health, parts: Mapping[str, Any]) -> DiagnosticArray:
+    """
+    Everything worth knowing, in one message.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Gives name and time.
+    health : Health
+        Counters and what is wrong.
+    parts : mapping
+        ``inputs`` (Inputs), ``outputs`` (Outputs), ``extrinsics`` (Extrinsics), ``model`` (its
+        description as a mapping) and ``config`` (NodeConfig).
+
+    """
+    name = node.get_fully_qualified_name()
+    message = DiagnosticArray()
+    message.header.stamp = node.get_clock().now().to_msg()
+    message.status = [
+        *_input_statuses(name, health, parts['inputs']),
+        status(f'{name}: timing', _OK, 'milliseconds a frame', health.timings.percentiles()),
+        status(f'{name}: model', _OK, str(parts['model'].get('name', '')), parts['model']),
+        alignment_status(name, health.alignment, health.stamp_ns, health.scan_ns),
+        _transform_status(name, health, parts['extrinsics'], parts['config']),
+        _qos_status(name, parts['inputs'], parts['outputs']),
+    ]
+    for item in message.status:
+        item.hardware_id = str(parts['model'].get('device', ''))
+    return message
+
+
+def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticStatus]:
+    for part, source in zip(('image', 'info', 'scan'), inputs.inputs, strict=False):
+        prefix = {'image': 'frames', 'info': 'infos', 'scan': 'scans'}[part]
+        values = health.counters.snapshot(f'{prefix}.')
+        if part == 'image':
+            values.update(health.counters.snapshot('clock_jumps'))
+        text = health.problem(part) or (health.problem('frame') if part == 'image' else '')
+        if not text and not source.publishers:
+            text = f'nobody publishes {source.topic}'
+        yield status(f'{name}: {prefix}', _WARN if text else _OK, text or source.topic, values)
+
+
+def _transform_status(name: str, health: Health, extrinsics, config) -> DiagnosticStatus:
+    values = {'source': extrinsics.source, 'latest_used': extrinsics.latest_used}
+    text = health.problem('transform')
+    if (
+        not text
+        and extrinsics.source.startswith('none')
+        and config.sparse_source
+        in (
+            'pointcloud',
+            'scan',
+        )
+    ):
+        text = (
+            'tf2 is not installed and no extrinsics are given: no metric depth; set '
+            'extrinsics.translation and extrinsics.rotation_xyzw'
+        )
+    return status(f'{name}: transform', _WARN if text else _OK, text or extrinsics.source, values)
+
+
+def _qos_status(name: str, inputs, outputs) -> DiagnosticStatus:
+    values: dict[str, Any] = {}
+    deaf = []
+    for item in inputs.inputs:
+        chosen = describe(item.profile) if item.profile is not None else 'not subscribed'
+        values[item.topic] = f'{chosen} ({item.reliability}, {item.publishers} publishers)'
+        if item.incompatible:
+            deaf.append(f'{item.topic} has a publisher whose QoS does not fit {chosen}')
+    values['message_filters'] = FILTERS
+    values['cv_bridge'] = inputs.pictures.state
+    values.update({f'listeners.{topic}': n for topic, n in outputs.listeners().items()})
+    return status(f'{name}: qos', _WARN if deaf else _OK, '; '.join(deaf) or 'compatible', values)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+One picture from message to messages: decode, predict, pair, fit, publish.
+
+No lifecycle and no subscriptions here; what is wrong with a frame is counted and reported here.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+import re
+import time
+import traceback
+
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import CalibrationError, InputError, MarigoldError
+from marigold_ros.frame import Camera, Frame
+from marigold_ros.geometry.camera import rectified_valid
+from marigold_ros.geometry.sparse_depth import sparse_from_depth
+from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
+from marigold_ros.node.diagnostics import Health
+from marigold_ros.node.messages import stamp_ns
+from marigold_ros.pipeline import FramePipeline
+from sensor_msgs.msg import Image, PointCloud2
+
+
+def names_rectified(topic: str) -> bool:
+    """Whether a word of a topic says «rect»: /camera/image_rect_color, but not /direct/image."""
+    return any(word.startswith('rect') for word in re.split(r'[/_]', topic))
+
+
+class FrameServer:
+    """
+    Serves pictures one after the other, in the worker's thread.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        For its log and its context.
+    pipeline : FramePipeline
+        The algorithm.
+    inputs, outputs, extrinsics : Inputs, Outputs, Extrinsics
+        The node's ends.
+    health : Health
+        Told about everything.
+    read_config : callable
+        Gives the current NodeConfig.
+
+    """
+
+    def __init__(
+        self,
+        node,
+        pipeline: FramePipeline,
+        inputs,
+        outputs,
+        extrinsics,
+        health: Health,
+        read_config,
+    ):
+        self._node, self._pipeline = node, pipeline
+        self._inputs, self._outputs, self._extrinsics = inputs, outputs, extrinsics
+        self._health, self._read_config = health, read_config
+        self._reset_wanted = False
+        self._next_model = None
+        self._bad_info = self._bad_scan = None
+        self._read_scan: tuple = (None, None)
+        self._warned_frames = False
+
+    def reset_soon(self) -> None:
+        """Forget filters before the next frame."""
+        self._reset_wanted = True
+
+    def swap_model(self, model) -> None:
+        """Use another model from the next frame on."""
+        self._next_model = model
+
+    def serve(self, message) -> None:
+        """Work on one picture; whatever happens is counted, and nothing escapes."""
+        try:
+            self._serve(message)
+        except MarigoldError as error:
+            self._fail(getattr(error, 'cause', 'calibration'), str(error))
+        except Exception:  # the node goes on with the next picture
+            if self._node.context.ok():
+                self._fail('internal', traceback.format_exc())
+        else:
+            self._health.counters.leave_frame('served')
+
+    def _fail(self, cause: str, text: str) -> None:
+        self._health.counters.leave_frame(f'rejected.{cause}')
+        self._health.report('frame', text.strip().splitlines()[-1])
+        self._node.get_logger().warning(f'frame rejected: {text}', throttle_duration_sec=5.0)
+
+    def _serve(self, message) -> None:
+        started = time.perf_counter()
+        config = self._prepare()
+        header = copy.copy(message.header)
+        header.frame_id = config.frame_id or header.frame_id
+        frame = self._decode(message, config)
+        decoded = time.perf_counter()
+        prediction = self._pipeline.predict(frame)
+        predicted = time.perf_counter()
+        choice = self._inputs.await_scan(frame.stamp_ns)
+        frame, scan_ns = self._with_sparse(frame, choice, header.frame_id)
+        paired = time.perf_counter()
+        result = self._pipeline.finish(frame, prediction)
+        finished = time.perf_counter()
+        self._health.alignment = result.alignment
+        self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
+        self._outputs.publish(result, header, config, scan_ns)
+        ended = time.perf_counter()
+        own = {
+            'decode': decoded - started,
+            'predict': predicted - decoded,
+            'pair': paired - predicted,
+            'finish': finished - paired,
+            'publish': ended - finished,
+            'total': ended - started,
+        }
+        self._health.timings.add(
+            {**result.timings_ms, **{name: 1e3 * seconds for name, seconds in own.items()}}
+        )
+        self._note_age(frame.stamp_ns)
+
+    def _prepare(self) -> NodeConfig:
+        """Take changes over, here between two frames."""
+        config = self._read_config()
+        self._inputs.set_config(config)
+        self._pipeline.config = config.pipeline
+        if self._next_model is not None:
+            self._pipeline.model, self._next_model = self._next_model, None
+            self._reset_wanted = True
+        if self._reset_wanted:
+            self._reset_wanted = False
+            self._pipeline.reset()
+        return config
+
+    def _note_age(self, stamp: int) -> None:
+        """Time between exposure and publishing, where the clocks make sense of it."""
+        age_ms = (self._node.get_clock().now().nanoseconds - stamp) / 1e6
+        if 0 <= age_ms < 60_000:
+            self._health.timings.add({'age': age_ms})
+
+    def _decode(self, message, config: NodeConfig) -> Frame:
+        rgb = self._inputs.pictures.read(message)
+        camera = self._camera(message, rgb.shape[:2], config)
+        return Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
+
+    def _camera(self, message, shape: tuple[int, int], config: NodeConfig) -> Camera | None:
+        """Read camera_info; None, with the reason reported, where it is missing or senseless."""
+        info = self._inputs.await_info()
+        if info is None:
+            self._health.report(
+                'info',
+                f'no camera_info on {self._inputs.inputs[1].topic}: no metric depth; publish it',
+            )
+            return None
+        if info.header.frame_id != message.header.frame_id and not self._warned_frames:
+            self._warned_frames = True
+            self._node.get_logger().warning(
+                f"the picture is in frame '{message.header.frame_id}', its camera_info in "
+                f"'{info.header.frame_id}'; the picture's counts: check that they belong together"
+            )
+        rectified = config.image_rectified == 'yes' or (
+            config.image_rectified == 'auto' and names_rectified(self._inputs.image_topic)
+        )
+        try:
+            camera = to_camera(info, rectified=rectified)
+            if (camera.height, camera.width) != shape:
+                raise CalibrationError(
+                    f'camera_info is for {camera.width}x{camera.height}, the picture is '
+                    f'{shape[1]}x{shape[0]}; they must agree: check which camera_info the node '
+                    f'listens to ({self._inputs.inputs[1].topic})'
+                )
+            rectified_valid(camera)  # raises for an unknown distortion; its maps are kept
+        except CalibrationError as error:
+            if info is not self._bad_info:
+                self._health.counters.add('infos.rejected.calibration')
+                self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+            self._bad_info = info
+            self._health.report('info', str(error))
+            return None
+        return camera
+
+    def _with_sparse(self, frame: Frame, choice, camera_frame: str) -> tuple[Frame, int | None]:
+        """Add the chosen scan; without it, with the reason reported, where it cannot be used."""
+        scan = choice.item
+        if scan is None or frame.camera is None or scan is self._bad_scan:
+            return frame, None
+        try:
+            if isinstance(scan, Image):
+                sparse = sparse_from_depth(to_depth(scan), self._pipeline.config.alignment)
+                return replace(frame, sparse=sparse), choice.stamp_ns
+            if scan is not self._read_scan[0]:  # one scan often serves several pictures
+                read = to_points if isinstance(scan, PointCloud2) else scan_to_points
+                self._read_scan = (scan, read(scan))
+            points = self._read_scan[1]
+        except InputError as error:
+            self._bad_scan = scan
+            self._inputs.reject_scan(error)
+            self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)
+            return frame, None
+        try:
+            T_cam_lidar = self._extrinsics.lookup(
+                camera_frame, scan.header.frame_id, choice.stamp_ns
+            )
+        except CalibrationError as error:
+            self._health.report('transform', str(error))
+            self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
+            return frame, None
+        return replace(frame, points_lidar=points, T_cam_lidar=T_cam_lidar), choice.stamp_ns

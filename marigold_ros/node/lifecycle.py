@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Lifecycle that tells what goes wrong, and a run to a clean exit code; knows nothing of depth.
+
+rclpy swallows exceptions in transitions, dies of impossible ones, and answers nothing while one is
+going on; all three are mended here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import contextlib
+import functools
+import os
+import sys
+import threading
+import traceback
+
+from marigold_ros.errors import MarigoldError
+from marigold_ros.node.distro import ARGUMENT_ERRORS, guard_change_state, shut_down
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
+from rclpy.node import Node
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+def transition(method: Callable) -> Callable:
+    """Make a lifecycle callback: known errors are one line in the log, others a traceback."""
+
+    @functools.wraps(method)
+    def guarded(self, state) -> TransitionCallbackReturn:
+        try:
+            method(self)
+        except MarigoldError as error:
+            self.get_logger().error(str(error))
+            return FAILURE
+        except Exception:  # rclpy would hide it, and the executor must go on
+            if self.context.ok():
+                self.get_logger().error(traceback.format_exc())
+            return FAILURE
+        return SUCCESS
+
+    return guarded
+
+
+def tolerant(node: Node, work: Callable[[], None]) -> Callable[[], None]:
+    """Make a timer callback whose errors are logged; escaping, they would end the process."""
+
+    def guarded() -> None:
+        try:
+            work()
+        except Exception:  # whatever it is, frames matter more
+            if node.context.ok():
+                node.get_logger().error(traceback.format_exc(), throttle_duration_sec=10.0)
+
+    return guarded
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node whose services answer during transitions and survive impossible ones."""
+
+    def __init__(self, name: str, **options) -> None:
+        # As LifecycleNode does, but with a group that lets get_state run beside a long transition.
+        Node.__init__(self, name, **options)
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self.transition_lock = threading.Lock()
+        self.exit_code = 0
+        guard_change_state(self, self._change_state)
+
+    def _change_state(self, handler, request, response):
+        if not self.transition_lock.acquire(blocking=False):
+            self.get_logger().warning('change_state refused: another transition is going on')
+            response.success = False
+            return response
+        try:
+            return handler(request, response)
+        except RuntimeError as error:  # RCLError
+            reason = str(error).splitlines()[0]
+            self.get_logger().warning(f'change_state refused: {reason}')
+            response.success = False
+            return response
+        finally:
+            self.transition_lock.release()
+
+    def autostart(self) -> None:
+        """Configure and activate; a failure makes the exit code 1 and ends the process."""
+        with self.transition_lock:
+            try:
+                if self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS:
+                    return
+            except RuntimeError:  # RCLError, when the context went away meanwhile
+                if self.context.ok():
+                    raise
+                return
+        if self.context.ok():
+            self.exit_code = 1
+            self.context.try_shutdown()
+
+    def is_idle(self) -> bool:
+        """Whether no transition is going on, after a moment's patience."""
+        if not self.transition_lock.acquire(timeout=0.5):
+            return False
+        self.transition_lock.release()
+        return True
+
+    def stop(self) -> bool:
+        """Stop before the process ends; False if something is still at work."""
+        return True
+
+
+def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> int:
+    """
+    Spin a node until SIGINT, SIGTERM or a failed start.
+
+    Parameters
+    ----------
+    make_node : callable
+        Makes the node once rclpy is initialised; a MarigoldError ends the run in one line.
+    argv : list of str or None
+        Program name and arguments with ``--ros-args``; None takes them from the command line.
+
+    Returns
+    -------
+    int
+        0 after a signal, 1 after a failed start. Where a thread cannot be stopped in time (a model
+        that is being loaded), the process ends here, with the same code.
+
+    """
+    try:
+        rclpy.init(args=argv)
+    except ARGUMENT_ERRORS as error:
+        return _refuse(error)
+    try:
+        node = make_node()
+        executor = MultiThreadedExecutor(num_threads=4)
+        executor.add_node(node)
+        if node.get_parameter('autostart').value:
+            threading.Thread(target=node.autostart, name='autostart', daemon=True).start()
+    except MarigoldError as error:
+        return _refuse(error)
+    except (KeyboardInterrupt, Exception):
+        if rclpy.ok():
+            raise
+        return 0  # a signal ended the context, and with it what was being made
+    try:
+        executor.spin()
+    except (ExternalShutdownException, KeyboardInterrupt):
+        pass
+    except RuntimeError:  # RCLError: a callback met the end of its context
+        if node.context.ok():
+            raise
+    with contextlib.suppress(KeyboardInterrupt):  # an impatient second Ctrl-C
+        shut_down(executor)
+        if node.stop() and node.is_idle():
+            node.destroy_node()
+            rclpy.try_shutdown()
+            return node.exit_code
+    # A thread inside torch would crash while Python takes itself down.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(node.exit_code)
+
+
+def _refuse(error: Exception) -> int:
+    """Say in one line why there is no start."""
+    print(f'marigold_ros: {" ".join(str(error).split())}', file=sys.stderr)
+    return 1

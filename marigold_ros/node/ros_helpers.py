@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+message_filters, sensor_msgs_py and cv_bridge where there are any, and what stands in for them.
+
+The only importer of these packages. Without them (the ROS wheels lack all three) the two filter
+classes are a few lines, clouds come from message_codec, byte for byte the same, and encodings that
+message_codec does not know are refused. cv_bridge stays off the main path: its released binaries
+break with NumPy 2, hence the guard and the trial.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from marigold_ros.errors import InputError
+from marigold_ros.message_codec import check_image, PICTURE_ENCODINGS, to_rgb
+from marigold_ros.node.messages import byte_array
+import numpy as np
+from sensor_msgs.msg import Image, PointCloud2, PointField
+
+try:
+    from message_filters import SimpleFilter, Subscriber
+
+    FILTERS = 'message_filters'
+except ImportError:
+    FILTERS = 'built in (message_filters is not installed)'
+
+    class SimpleFilter:  # type: ignore[no-redef]
+        """A source of messages with callbacks; the part of message_filters that is used here."""
+
+        def __init__(self):
+            self.callbacks = {}
+
+        def registerCallback(self, callback, *arguments):  # noqa: N802
+            """Call ``callback(*messages, *arguments)`` for each output; returns a connection."""
+            connection = len(self.callbacks)
+            self.callbacks[connection] = (callback, arguments)
+            return connection
+
+        def signalMessage(self, *messages):  # noqa: N802
+            """Hand messages to all callbacks."""
+            for callback, arguments in self.callbacks.values():
+                callback(*messages, *arguments)
+
+    class Subscriber(SimpleFilter):  # type: ignore[no-redef]
+        """A subscription as a source of messages."""
+
+        def __init__(self, node, message_type, topic, **options):
+            super().__init__()
+            self.sub = node.create_subscription(message_type, topic, self.signalMessage, **options)
+
+
+try:
+    from sensor_msgs_py.point_cloud2 import create_cloud
+except ImportError:
+    create_cloud = None
+
+
+def subscribe(node, message_type, topic, callback, **options):
+    """Make a Subscriber; options that this message_filters does not take are left out."""
+    known = inspect.signature(Subscriber.__init__).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        options = {name: value for name, value in options.items() if name in known}
+    subscriber = Subscriber(node, message_type, topic, **options)
+    subscriber.registerCallback(callback)
+    return subscriber
+
+
+class PictureReader:
+    """Pictures by message_codec, and by cv_bridge where only that knows the encoding."""
+
+    def __init__(self) -> None:
+        self._bridge: Any = None
+        try:
+            from cv_bridge import CvBridge
+
+            bridge = CvBridge()
+            trial = Image(height=1, width=1, step=3, encoding='bgr8', data=[1, 2, 3])
+            if np.asarray(bridge.imgmsg_to_cv2(trial, 'rgb8')).tolist() != [[[3, 2, 1]]]:
+                raise ValueError('it swaps colours')
+        except ImportError as error:
+            self.state = f'not used ({str(error).splitlines()[0]})'
+        except Exception as error:  # a binary for another NumPy fails in many ways
+            self.state = f'not used, broken ({type(error).__name__}: {error})'
+        else:
+            self._bridge = bridge
+            self.state = 'used for encodings that are not built in'
+
+    def _is_foreign(self, message) -> bool:
+        """Whether only cv_bridge may know the encoding; depth is no picture for it either."""
+        return (
+            self._bridge is not None
+            and not hasattr(message, 'format')
+            and message.encoding not in (*PICTURE_ENCODINGS, '32FC1', '16UC1')
+        )
+
+    def check(self, message) -> None:
+        """Check a header as message_codec.check_image does; raises InputError."""
+        if not self._is_foreign(message):
+            check_image(message)
+
+    def read(self, message) -> np.ndarray:
+        """Decode to (H, W, 3) uint8 RGB; raises InputError."""
+        if not self._is_foreign(message):
+            return to_rgb(message)
+        try:
+            picture = np.asarray(self._bridge.imgmsg_to_cv2(message, 'rgb8'))
+        except Exception as error:  # CvBridgeError, cv2.error, KeyError, TypeError: all the same
+            raise InputError(
+                f"encoding '{message.encoding}' is unknown here and to cv_bridge ({error}); known "
+                f'are {", ".join(sorted(PICTURE_ENCODINGS))}',
+                cause='encoding',
+            ) from error
+        return np.ascontiguousarray(picture, dtype=np.uint8)
+
+
+def cloud_message(header, fields) -> PointCloud2:
+    """
+    PointCloud2 from what message_codec.encode_cloud gives.
+
+    Parameters
+    ----------
+    header : std_msgs.msg.Header
+        Stamp and frame of the picture.
+    fields : CloudFields
+        Layout and bytes.
+
+    """
+    point_fields = [
+        PointField(name=name, offset=offset, datatype=datatype, count=count)
+        for name, offset, datatype, count in fields.fields
+    ]
+    message = PointCloud2(header=header, fields=point_fields)
+    message.height, message.width = fields.height, fields.width
+    message.is_bigendian, message.is_dense = bool(fields.is_bigendian), bool(fields.is_dense)
+    message.point_step, message.row_step = fields.point_step, fields.row_step
+    message.data = byte_array(fields.data)
+    return message
+
+
+def organised_message(header, points, encode):
+    """
+    PointCloud2 of an organised structured array, through sensor_msgs_py where it is installed.
+
+    ``create_cloud`` swaps the axes of two-dimensional arrays, so it gets a flat one, and height,
+    width and row_step are set afterwards.
+
+    Parameters
+    ----------
+    header : std_msgs.msg.Header
+        Stamp and frame of the picture.
+    points : (H, W) structured, all fields float32
+        As organise_cloud gives it.
+    encode : callable
+        Gives the CloudFields of ``points``; called where sensor_msgs_py is missing.
+
+    """
+    if create_cloud is None:
+        return cloud_message(header, encode())
+    point_fields = [
+        PointField(
+            name=name,
+            offset=int(points.dtype.fields[name][1]),
+            datatype=PointField.FLOAT32,
+            count=1,
+        )
+        for name in points.dtype.names
+    ]
+    message = create_cloud(header, point_fields, np.ascontiguousarray(points).reshape(-1))
+    message.height, message.width = points.shape
+    message.row_step = message.point_step * message.width
+    message.is_dense = False
+    return message

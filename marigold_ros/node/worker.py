@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+One worker thread behind a slot for one picture: the newest wins, nothing queues.
+
+Decision: inference runs beside the executor, not in a callback, so that parameters, services and
+diagnostics answer meanwhile. A queue was rejected: it only makes depth older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import threading
+import time
+from typing import Any
+
+
+class Mailbox:
+    """A slot for one item, between threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: Any = None
+        self._closed = False
+
+    def put(self, item: Any) -> Any:
+        """Put an item; returns what it replaces (or the item itself once closed), else None."""
+        with self._changed:
+            if self._closed:
+                return item
+            replaced, self._item = self._item, item
+            self._changed.notify()
+            return replaced
+
+    def take(self, not_before: float = 0.0) -> Any:
+        """Wait for an item, and until ``not_before`` (monotonic seconds); None once closed."""
+        with self._changed:
+            while not self._closed:
+                early = not_before - time.monotonic()
+                if self._item is not None and early <= 0:
+                    item, self._item = self._item, None
+                    return item
+                self._changed.wait(early if self._item is not None else None)
+            return None
+
+    def close(self) -> Any:
+        """Let nobody wait any more; returns the item that nobody took, else None."""
+        with self._changed:
+            self._closed = True
+            item, self._item = self._item, None
+            self._changed.notify_all()
+            return item
+
+
+class Worker:
+    """
+    A thread that serves the newest item.
+
+    Parameters
+    ----------
+    serve : callable
+        Does the work on one item; must not raise.
+    shortest_period : callable
+        Seconds between two items at the least; asked before each.
+
+    """
+
+    def __init__(self, serve: Callable[[Any], None], shortest_period: Callable[[], float]) -> None:
+        self._serve = serve
+        self._shortest_period = shortest_period
+        self.mailbox = Mailbox()
+        self._thread = threading.Thread(target=self._run, name='frames', daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        started = float('-inf')
+        while True:
+            item = self.mailbox.take(not_before=started + self._shortest_period())
+            if item is None:
+                return
+            started = time.monotonic()
+            self._serve(item)
+
+    def close(self, timeout: float | None) -> Any:
+        """Stop after the item in work; returns the item that waited in the slot, else None."""
+        waiting = self.mailbox.close()
+        self._thread.join(timeout)
+        return waiting
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is still at work."""
+        return self._thread.is_alive()

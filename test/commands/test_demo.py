@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The demo end to end: a real node process over real DDS, and what stands in without ROS."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.playback import serial_messages
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.commands import demo
+from marigold_ros.commands.demo_input import (
+    look_over,
+    node_arguments,
+    node_topics,
+    node_values,
+    played_messages,
+    synthetic_drive,
+)
+from marigold_ros.commands.demo_scoring import clear_old, read_alignment, Recording
+from marigold_ros.config import build, LidarConfig, NodeConfig, PipelineConfig
+from marigold_ros.errors import BagError, CalibrationError
+from marigold_ros.evaluation.protocol import hold_out
+from marigold_ros.message_codec import to_points
+from marigold_ros.models import load_model, use_threads
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = 6
+# Random weights say nothing about depth: two fixed numbers make metres of them all the same.
+FIXED = ('alignment.method=fixed', 'alignment.scale=10.0', 'alignment.shift=2.0')
+NUMBERS = {'alignment.scale': 10.0, 'alignment.shift': 2.0}
+SETTINGS = [part for setting in FIXED for part in ('--set', setting)]
+FILES = ('report.html', 'per_frame.csv', 'results.json', 'cloud.ply')
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    return write_drive(tmp_path_factory.mktemp('drive') / 'bag', FRAMES, width=160, height=120)
+
+
+@pytest.fixture(scope='module')
+def bag_without_truth(drive, tmp_path_factory):
+    """The drive as a robot records it."""
+    path = tmp_path_factory.mktemp('robot') / 'bag'
+    with BagReader(drive) as reader, BagWriter(path) as writer:
+        topics = [topic for topic in reader.topics if topic != '/camera/depth_truth']
+        for topic, msgtype, data, log_ns in reader.raw(topics):
+            writer.write_raw(topic, msgtype, data, log_ns)
+    return path
+
+
+def run_demo(bag, out, model, *options):
+    command = [sys.executable, '-m', 'marigold_ros', 'demo', '--bag', bag, '--out', out]
+    command += ['--model', model, '--json', *SETTINGS, *options]
+    return subprocess.run(
+        [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture(scope='module')
+def live(drive, small_checkpoint, tmp_path_factory):
+    """One run of the real node on the drive: its answer and its folder."""
+    pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+    out = tmp_path_factory.mktemp('live') / 'demo'
+    return run_demo(drive, out, small_checkpoint), out
+
+
+def test_the_node_serves_every_frame_without_an_error(live):
+    answer, out = live
+    assert answer.returncode == 0, answer.stderr + (out / 'node.log').read_text()
+    results = json.loads(answer.stdout)
+    expected = {'read': FRAMES, 'processed': FRAMES, 'metric': FRAMES, 'dropped': 0}
+    assert results['frames'] == {**expected, 'rejected': {}}
+    assert 'rate auto' in answer.stderr
+    assert '[ERROR]' not in (out / 'node.log').read_text()
+
+
+def test_a_node_that_cannot_start_is_one_line_with_its_reason(drive, tmp_path):
+    pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+    answer = run_demo(drive, tmp_path / 'demo', tmp_path / 'no_such_checkpoint')
+    assert answer.returncode == 1
+    assert 'no_such_checkpoint' in answer.stderr
+    assert 'Traceback' not in answer.stderr
+
+
+def test_results_of_the_live_run_are_complete(live):
+    _, out = live
+    results = json.loads((out / 'results.json').read_text())
+    assert results['schema'] == 1
+    assert 0 < results['rate'] <= 1
+    assert {'truth', 'heldout', 'oracle'} <= set(results['protocols'])
+    assert {'quadric', 'plane', 'nearest', 'linear'} <= set(results['baselines'])
+    assert {'round_trip', 'predict', 'total'} <= set(results['latency_ms'])
+    node = results['provenance']['node']
+    assert int(node['frames.received']) == int(node['frames.served']) == FRAMES
+    assert all((out / name).stat().st_size > 0 for name in FILES)
+    assert list((out / 'pictures').glob('*_error.png'))
+    with (out / 'per_frame.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['index'] for row in rows] == [str(index) for index in range(FRAMES)]
+    assert all(float(row['scan_dt_ms']) == 3.0 for row in rows)
+
+
+def test_the_recording_of_the_live_run_is_a_bag(live):
+    _, out = live
+    with BagReader(out / 'recording') as reader:
+        counts = {
+            topic.removeprefix('/marigold_depth/'): n.count for topic, n in reader.topics.items()
+        }
+        stamps = [
+            m.header.stamp.nanosec
+            for _, m, _ in reader.messages(['/marigold_depth/depth/image_rect'])
+        ]
+    each = ('depth/image_rect', 'depth/camera_info', 'relative/image', 'alignment')
+    assert {name: counts[name] for name in each} == dict.fromkeys(each, FRAMES)
+    assert counts['points'] >= 1
+    assert counts['/diagnostics'] >= 2
+    assert stamps == [index * 100_000_000 for index in range(FRAMES)]
+
+
+def recorded(folder, topic):
+    with BagReader(folder) as reader:
+        return {
+            (m.header.stamp.sec, m.header.stamp.nanosec): np.frombuffer(m.data, np.float32)
+            for _, m, _ in reader.messages([f'/marigold_depth/{topic}'])
+        }
+
+
+def test_a_replay_of_what_the_node_served_is_identical_to_the_bit(live, drive, small_checkpoint):
+    _, out = live
+    relative, depth = (
+        recorded(out / 'recording', t) for t in ('relative/image', 'depth/image_rect')
+    )
+    use_threads()
+    config = build(PipelineConfig, {'alignment.method': 'fixed', **NUMBERS})
+    pipeline = FramePipeline(load_model(str(small_checkpoint)), config)
+    with BagReader(drive) as reader:
+        for item in frames(reader, reader.choose_topics(), LidarConfig()):
+            result = pipeline.process(item.frame)
+            stamp = divmod(item.stamp_ns, 10**9)
+            assert np.array_equal(relative[stamp], result.relative.ravel())
+            assert np.array_equal(depth[stamp], result.metric.ravel(), equal_nan=True)
+
+
+def test_without_rclpy_the_same_pipeline_runs_offline(
+    drive, small_checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(demo, 'live_runner', lambda: None)
+    arguments = ['--bag', str(drive), '--out', str(tmp_path), '--model', str(small_checkpoint)]
+    assert main(['demo', *arguments, '--frames', '2', *SETTINGS]) == 0
+    assert 'offline' in capsys.readouterr().out
+    results = json.loads((tmp_path / 'results.json').read_text())
+    assert results['frames']['metric'] == 2
+    assert all((tmp_path / name).exists() for name in FILES)
+
+
+def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    for name in [name for name in sys.modules if name.startswith('marigold_ros.node')]:
+        monkeypatch.delitem(sys.modules, name)
+    assert demo.live_runner() is None
+
+
+def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
+    source = look_over(bag_without_truth, NodeConfig(), None)
+    assert source.thinned
+    with BagReader(bag_without_truth) as reader:
+        stream = frames(reader, source.topics, LidarConfig(), source.T_cam_lidar)
+        splits = [hold_out(f.frame, NodeConfig().pipeline.alignment, 8, f.ring) for f in stream]
+        sent = [
+            to_points(reader.decode(message.data, message.msgtype))
+            for message in played_messages(reader, source, None, 8)
+            if message.role == 'lidar'
+        ]
+    assert len(sent) == len(splits) == FRAMES
+    for points, split in zip(sent, splits, strict=True):
+        np.testing.assert_array_equal(points, split.points_fit)
+        assert len(split.score) > 0
+
+
+def test_with_true_depth_the_node_gets_the_messages_as_they_are(drive):
+    source = look_over(drive, NodeConfig(), None)
+    assert not source.thinned
+    with BagReader(drive) as reader:
+        stored = list(serial_messages(reader, source.topics))
+        assert list(played_messages(reader, source, None, 8)) == stored
+
+
+def test_real_drive_is_looked_over_as_compressed_pictures(shared_data):
+    source = look_over(shared_data / 'kitti_drive', NodeConfig(), 5)
+    assert source.pictures == 5
+    assert source.period == pytest.approx(0.1, rel=0.01)
+    assert source.thinned
+    values = node_values(source, NodeConfig(), every_frame=True)
+    assert values['image_transport'] == 'compressed'
+    arguments = node_arguments(source, values)
+    assert 'image:=/camera/image_raw' in arguments
+    assert node_topics(source)['image'][0] == '/camera/image_raw/compressed'
+
+
+def test_the_node_gets_the_extrinsics_of_the_bag(drive):
+    source = look_over(drive, NodeConfig(), None)
+    values = node_values(source, NodeConfig(), every_frame=True)
+    extrinsics = build(NodeConfig, values).extrinsics
+    np.testing.assert_allclose(extrinsics.translation, source.T_cam_lidar[:3, 3])
+    assert np.linalg.norm(extrinsics.rotation_xyzw) == pytest.approx(1.0)
+    text = ' '.join(node_arguments(source, values))
+    assert 'extrinsics.translation:=[' in text
+    assert 'sparse_source' not in values
+
+
+def test_a_users_settings_win_over_those_of_the_demo(drive):
+    source = look_over(drive, NodeConfig(), None)
+    config = build(NodeConfig, {'lidar.wait': 0.3, 'points.max_rate': 2.0})
+    values = node_values(source, config, every_frame=True)
+    assert values['lidar.wait'] == 0.3
+    assert values['points.max_rate'] == 2.0
+
+
+def test_a_lidar_without_extrinsics_is_an_error_that_names_the_remedy(drive, tmp_path):
+    with BagReader(drive) as reader, BagWriter(tmp_path / 'bag') as writer:
+        topics = [topic for topic in reader.topics if topic != '/tf_static']
+        for topic, msgtype, data, log_ns in reader.raw(topics):
+            writer.write_raw(topic, msgtype, data, log_ns)
+    with pytest.raises(CalibrationError, match=r'--set extrinsics\.translation'):
+        look_over(tmp_path / 'bag', NodeConfig(), None)
+
+
+def test_a_synthetic_drive_is_made_once_per_setting(tmp_path):
+    first = synthetic_drive(tmp_path, 1, 64, 48)
+    written = (first / 'metadata.yaml').stat().st_mtime_ns
+    assert synthetic_drive(tmp_path, 1, 64, 48) == first
+    assert (first / 'metadata.yaml').stat().st_mtime_ns == written
+    synthetic_drive(tmp_path, 2, 64, 48)
+    with BagReader(first) as reader:
+        assert reader.topics['/camera/image_raw'].count == 2
+
+
+def write_outputs(path, frames_written):
+    """Write a recording of (stamp, state, parts that came)."""
+    alignment = 'diagnostic_msgs/msg/DiagnosticArray'
+    with BagWriter(path) as writer:
+        for stamp, state, parts in frames_written:
+            values = [{'key': 'state', 'value': state}]
+            head = {'header': {'stamp': stamp}}
+            if 'relative' in parts:
+                topic = '/marigold_depth/relative/image'
+                writer.write(topic, 'sensor_msgs/msg/Image', head, stamp)
+            if 'alignment' in parts:
+                body = {**head, 'status': [{'values': values}]}
+                writer.write('/marigold_depth/alignment', alignment, body, stamp)
+            if 'depth' in parts:
+                topic = '/marigold_depth/depth/image_rect'
+                writer.write(topic, 'sensor_msgs/msg/Image', head, stamp)
+
+
+def test_a_recording_with_gaps_gives_only_whole_frames(tmp_path):
+    whole = ('relative', 'alignment', 'depth')
+    written = [(n, 'fitted', whole) for n in range(10)]
+    written[2] = (2, 'fitted', ('alignment',))
+    written[5] = (5, 'none', ('relative', 'alignment'))
+    write_outputs(tmp_path / 'bag', written)
+    with BagReader(tmp_path / 'bag') as reader:
+        recording = Recording(reader)
+        found = [recording.take(n) is not None for n in range(12) if n != 7]
+    assert found == [n != 2 and n < 10 for n in range(12) if n != 7]
+
+
+def test_numbers_of_a_fit_are_read_back():
+    values = {'state': 'held', 'reason': 'few points', 'scale': '2.5', 'shift': 'nan'}
+    values |= {'points': '7', 'inliers': '5', 'rms': '0.25', 'condition': '9', 'age': '0.2'}
+    alignment = read_alignment(values, 'log')
+    assert (alignment.state, alignment.scale, alignment.space) == ('held', 2.5, 'log')
+    assert alignment.age_ns == 200_000_000
+
+
+def test_results_of_an_earlier_run_are_removed(tmp_path):
+    for name in (*FILES, 'mine.txt'):
+        (tmp_path / name).write_text('old')
+    clear_old(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
+
+
+def test_what_is_no_recording_is_not_removed(tmp_path):
+    (tmp_path / 'recording').mkdir()
+    (tmp_path / 'recording' / 'thesis.txt').write_text('mine')
+    with pytest.raises(BagError, match='choose another --out'):
+        clear_old(tmp_path)
+    assert (tmp_path / 'recording' / 'thesis.txt').exists()
+
+
+@pytest.mark.parametrize('wrong', [['--rate', '0'], ['--frames', '0'], ['--rate', 'fast']])
+def test_senseless_options_are_wrong_usage(wrong):
+    with pytest.raises(SystemExit) as caught:
+        main(['demo', *wrong])
+    assert caught.value.code == 2

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Replay of bags, synthetic and real, with a stand-in for the network."""
+
+import json
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
+from marigold_ros.errors import BagError
+from marigold_ros.frame import Prediction
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+
+
+class StandIn:
+    """Answers with a given map for a known picture, else with a ramp: far above, near below."""
+
+    def __init__(self, known=()):
+        self.description = {'name': 'stand-in', 'path': '/nowhere', 'space': 'depth'}
+        self._known = list(known)
+
+    def predict(self, rgb, **options):
+        for picture, relative in self._known:
+            if np.array_equal(picture, rgb):
+                return Prediction(relative)
+        ramp = np.linspace(1, 0, rgb.shape[0], dtype=np.float32)[:, None]
+        return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('drive')
+    return write_drive(folder / 'drive', frames=3, width=160, height=120)
+
+
+@pytest.fixture(scope='module')
+def all_knowing(drive):
+    """A model that knows the truth up to scale and shift; what is too far counts as 100 m."""
+    known = []
+    with BagReader(drive) as reader:
+        for item in frames(reader, reader.choose_topics(), LidarConfig()):
+            depth = np.clip(np.nan_to_num(item.truth, nan=100.0, posinf=100.0), 0, 100)
+            known.append((item.frame.rgb, (depth / 100).astype(np.float32)))
+    return StandIn(known)
+
+
+def test_a_model_that_knows_the_truth_beats_every_surface(drive, all_knowing, tmp_path):
+    calls = []
+    results = evaluate_bag(
+        drive, all_knowing, out=tmp_path, progress=lambda *numbers: calls.append(numbers)
+    )
+    assert results['frames'] == {
+        'read': 3,
+        'processed': 3,
+        'metric': 3,
+        'dropped': 0,
+        'rejected': {},
+    }
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+    protocols = results['protocols']
+    assert protocols['oracle']['macro']['abs_rel'] < 1e-4
+    assert protocols['truth']['macro']['abs_rel'] < 0.05
+    assert protocols['heldout']['macro']['abs_rel'] < results['baselines']['quadric']['abs_rel']
+    assert json.loads((tmp_path / 'results.json').read_text())['schema'] == 1
+    assert (tmp_path / 'report.html').is_file()
+    assert len((tmp_path / 'per_frame.csv').read_text().splitlines()) == 4
+
+
+def test_the_published_fit_does_not_depend_on_the_scoring(drive):
+    config = PipelineConfig(alignment=AlignmentConfig(method='global'))
+    rows = [
+        evaluate_bag(drive, StandIn(), config, fit_every=every)['protocols']['truth']['macro']
+        for every in (4, 8)
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_two_bags_add_up_and_the_limit_is_over_both(drive, tmp_path):
+    results = evaluate_bag([drive, drive], StandIn(), limit=4)
+    assert results['frames']['read'] == 4
+    assert len(results['provenance']['bags']) == 2
+
+
+def test_broken_pictures_are_counted_by_cause_and_the_rest_goes_on(drive, tmp_path):
+    path = tmp_path / 'broken'
+    with BagReader(drive) as reader, BagWriter(path) as writer:
+        names = reader.choose_topics()
+        broken = False
+        for topic, msgtype, data, log_ns in reader.raw(names.named):
+            if topic == names.image and not broken:
+                broken = True
+                message = reader.decode(data, msgtype)
+                fields = {
+                    'header': {'frame_id': 'camera', 'stamp': log_ns},
+                    'height': message.height,
+                    'width': message.width,
+                    'encoding': 'rgb8',
+                    'is_bigendian': 0,
+                    'step': message.step,
+                    'data': message.data[:100],
+                }
+                writer.write(topic, msgtype, fields, log_ns)
+                continue
+            writer.write_raw(topic, msgtype, bytes(data), log_ns)
+    results = evaluate_bag(path, StandIn())
+    counts = results['frames']
+    assert counts['read'] == counts['processed'] + sum(counts['rejected'].values()) == 3
+    assert counts['rejected'] == {'truncated': 1}
+    assert counts['metric'] == 0  # that bag has no transforms, which a warning tells
+    assert any('transform' in text for text in results['provenance']['warnings'])
+
+
+def test_extrinsics_can_be_given_where_the_bag_has_none(drive, tmp_path):
+    path = tmp_path / 'no_tf'
+    with BagReader(drive) as reader, BagWriter(path) as writer:
+        T = None
+        names = reader.choose_topics()
+        T = next(iter(frames(reader, names, LidarConfig()))).frame.T_cam_lidar
+        for topic, msgtype, data, log_ns in reader.raw(names.named):
+            writer.write_raw(topic, msgtype, bytes(data), log_ns)
+    assert evaluate_bag(path, StandIn())['frames']['metric'] == 0
+    assert evaluate_bag(path, StandIn(), T_cam_lidar=T)['frames']['metric'] == 3
+
+
+def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    out = ['--out', str(tmp_path)]
+    assert main(['evaluate', str(tmp_path / 'none'), *out]) == 1
+    assert main(['evaluate', str(drive), '--image', '/other', *out]) == 1
+    assert main(['evaluate', str(drive), '--set', 'alignment.metod=local', *out]) == 1
+    assert main(['evaluate', str(drive), '--set', 'alignment.min_points=many', *out]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith('error: ') for line in lines)
+    assert "did you mean 'alignment.method'" in lines[2]
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert main(['evaluate', 'bag', '--out', str(tmp_path / 'file' / 'out')]) == 1
+    assert 'cannot be made' in capsys.readouterr().err
+
+
+def test_no_usable_picture_at_all_is_an_error():
+    with pytest.raises(BagError, match='no bag was given'):
+        evaluate_bag([], StandIn())
+
+
+def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '2']
+    assert main([*call, '--set', 'alignment.method=global', '--fit-every', '4']) == 0
+    text = capsys.readouterr().out
+    assert 'frames: 2 read, 2 processed' in text
+    assert 'baseline quadric' in text
+    assert main([*call, '--json']) == 0
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == json.loads((tmp_path / 'results.json').read_text())
+
+
+def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, tmp_path):
+    results = evaluate_bag(shared_data / 'kitti_drive', StandIn(), out=tmp_path, limit=2)
+    assert results['frames']['metric'] == 2
+    assert results['provenance']['scoring']['scan_lines_from'] == {'order': 2}
+    assert results['provenance']['scoring']['scan_dt_ms']['max'] == pytest.approx(3.0)
+    assert results['protocols']['heldout']['n_points'] > 20_000
+    quality = [results['baselines'][name]['abs_rel'] for name in ('constant', 'plane', 'quadric')]
+    assert quality == sorted(quality, reverse=True)
+    assert results['baselines']['linear']['abs_rel'] < quality[2]

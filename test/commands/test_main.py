@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The command line itself: instant help, exit codes, one-line errors."""
+
+import importlib.util
+import subprocess
+import sys
+import types
+
+from marigold_ros.__main__ import COMMANDS, main
+from marigold_ros.errors import BagError
+import pytest
+
+HEAVY = ('torch', 'rclpy', 'cv2', 'numpy', 'scipy')
+THERE = [c for c in COMMANDS if importlib.util.find_spec(f'marigold_ros.commands.{c}')]
+
+
+@pytest.mark.parametrize('command', ['', *THERE])
+def test_help_loads_nothing_heavy(command):
+    code = (
+        'import sys, marigold_ros.__main__ as m\n'
+        'try:\n'
+        f'    m.main({[*([command] if command else []), "--help"]!r})\n'
+        'except SystemExit as stop:\n'
+        '    assert stop.code == 0\n'
+        f'sys.exit(str([name for name in {HEAVY!r} if name in sys.modules] or ""))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == ''
+    assert 'usage: python -m marigold_ros' in done.stdout
+
+
+def test_the_help_of_the_program_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['--help'])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f'  {name} ' in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        [],
+        ['nonsense'],
+        ['evaluate'],
+        ['evaluate', 'bag', '--out', 'x', '--fit-every', '1'],
+        ['evaluate', 'bag', '--out', 'x', '--set', 'no_equals_sign'],
+        ['predict', '--out', 'x'],
+        ['models', 'burn'],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert 'usage:' in capsys.readouterr().err
+
+
+def replace_command(monkeypatch, run):
+    module = types.ModuleType('marigold_ros.commands.models')
+    module.add_arguments = lambda parser: None
+    module.run = run
+    monkeypatch.setitem(sys.modules, 'marigold_ros.commands.models', module)
+
+
+def test_a_known_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
+    def run(args):
+        raise BagError('nothing here; give a bag')
+
+    replace_command(monkeypatch, run)
+    assert main(['models']) == 1
+    assert capsys.readouterr().err == 'error: nothing here; give a bag\n'
+
+
+def test_an_unknown_error_keeps_its_traceback(monkeypatch):
+    def run(args):
+        raise ZeroDivisionError
+
+    replace_command(monkeypatch, run)
+    with pytest.raises(ZeroDivisionError):
+        main(['models'])
+
+
+def test_the_exit_code_of_a_command_is_the_programs(monkeypatch):
+    replace_command(monkeypatch, lambda args: 1)
+    assert main(['models']) == 1
+    replace_command(monkeypatch, lambda args: None)
+    assert main(['models']) == 0
+
+
+def test_an_interrupt_is_exit_code_130(monkeypatch):
+    def run(args):
+        raise KeyboardInterrupt
+
+    replace_command(monkeypatch, run)
+    assert main(['models']) == 130
+
+
+def test_the_node_gets_all_arguments_as_they_are(monkeypatch):
+    received = []
+    stand_in = types.ModuleType('marigold_ros.node.depth_node')
+    stand_in.main = lambda argv: received.append(argv) or 0
+    monkeypatch.setitem(sys.modules, 'marigold_ros.node', types.ModuleType('marigold_ros.node'))
+    monkeypatch.setitem(sys.modules, 'marigold_ros.node.depth_node', stand_in)
+    arguments = ['--ros-args', '-p', 'model:=tiny', '-r', 'image:=/camera/image_raw']
+    assert main(['node', *arguments]) == 0
+    assert received == [['marigold_ros', *arguments]]
+
+
+def test_without_rclpy_the_node_says_how_to_get_it(monkeypatch, capsys):
+    for name in ('rclpy', 'marigold_ros.node.depth_node'):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, 'marigold_ros.node.depth_node', None)
+    error = ModuleNotFoundError("No module named 'rclpy'", name='rclpy')
+    real_import = __import__
+
+    def without_ros(name, *rest):
+        if name == 'marigold_ros.node.depth_node':
+            raise error
+        return real_import(name, *rest)
+
+    monkeypatch.setattr('builtins.__import__', without_ros)
+    assert main(['node']) == 1
+    text = capsys.readouterr().err
+    assert 'rclpy' in text
+    assert 'requirements-ros.txt' in text
+    assert text.count('\n') == 1

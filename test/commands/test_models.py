@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Listing and checking checkpoints."""
+
+import json
+import re
+
+from marigold_ros.__main__ import main
+from marigold_ros.errors import CheckpointError
+from marigold_ros.frame import Prediction
+import numpy as np
+import pytest
+
+
+class StandIn:
+    def __init__(self, folder, answer):
+        self.description = {
+            'name': 'stand-in',
+            'path': str(folder),
+            'space': 'log',
+            'parameters': 1_500_000,
+            'default_denoising_steps': 2,
+            'default_ensemble_size': 1,
+            'processing_resolution': 0,
+            'processing_pixels': 49152,
+        }
+        self._answer = answer
+
+    def predict(self, rgb):
+        return Prediction(self._answer(rgb).astype(np.float32))
+
+
+def ramp(rgb):
+    return np.linspace(0, 1, rgb.shape[0])[:, None] * np.ones(rgb.shape[:2])
+
+
+@pytest.fixture
+def with_answer(monkeypatch, tmp_path):
+    (tmp_path / 'weights').write_bytes(bytes(2**20))
+    chosen = []
+
+    def use(answer):
+        def load(name, *options):
+            chosen.append(name)
+            return StandIn(tmp_path, answer)
+
+        monkeypatch.setattr('marigold_ros.models.load_model', load)
+        monkeypatch.setattr('marigold_ros.models.list_checkpoints', lambda: ['stand-in'])
+        return chosen
+
+    return use
+
+
+def test_the_list_tells_size_space_and_defaults(with_answer, capsys):
+    with_answer(ramp)
+    assert main(['models']) == 0
+    line = capsys.readouterr().out
+    for part in ('stand-in', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps'):
+        assert part in line
+    assert main(['models', '--json']) == 0
+    assert json.loads(capsys.readouterr().out)[0]['bytes'] == 2**20
+
+
+def test_a_broken_embedded_checkpoint_is_told_and_fails(monkeypatch, capsys):
+    def load(*options):
+        raise CheckpointError('unet is missing; copy it')
+
+    monkeypatch.setattr('marigold_ros.models.load_model', load)
+    monkeypatch.setattr('marigold_ros.models.list_checkpoints', lambda: ['tiny'])
+    assert main(['models']) == 1
+    assert 'tiny: unet is missing' in capsys.readouterr().out
+
+
+def test_check_loads_the_given_checkpoint_and_says_ok(with_answer, capsys):
+    chosen = with_answer(ramp)
+    assert main(['models', 'check', 'some/folder', '--json']) == 0
+    assert chosen == ['some/folder']
+    assert json.loads(capsys.readouterr().out)['ok'] is True
+
+
+@pytest.mark.parametrize(
+    ('answer', 'words'),
+    [
+        (lambda rgb: np.full(rgb.shape[:2], 0.5), 'same value'),
+        (lambda rgb: np.full(rgb.shape[:2], np.nan), 'not finite'),
+        (lambda rgb: 3 * ramp(rgb), r'not in \[0, 1\]'),
+        (lambda rgb: ramp(rgb)[:5], 'answers'),
+    ],
+)
+def test_check_refuses_an_answer_that_is_no_prediction(with_answer, capsys, answer, words):
+    with_answer(answer)
+    assert main(['models', 'check', 'x']) == 1
+    text = capsys.readouterr().err
+    assert text.count('\n') == 1
+    assert re.search(words, text)
+
+
+def test_check_of_what_is_not_there_is_one_line(capsys, tmp_path):
+    assert main(['models', 'check', str(tmp_path / 'none')]) == 1
+    assert capsys.readouterr().err.startswith('error: ')

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Settings as text take the type and the range of the parameter list."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.commands.evaluate import ReplayConfig
+from marigold_ros.commands.options import read_settings
+from marigold_ros.config import as_values, NodeConfig, parameters
+from marigold_ros.errors import ConfigurationError
+import pytest
+
+
+def test_every_default_written_as_text_reads_back():
+    for kind in (ReplayConfig, NodeConfig):
+        texts = [(p.name, str(p.default)) for p in parameters(kind)]
+        assert as_values(read_settings(kind, texts)) == as_values(kind())
+
+
+@given(st.floats(0.001, 1.0))
+def test_numbers_reach_their_setting(value):
+    config = read_settings(ReplayConfig, [('alignment.noise_slope', repr(value))])
+    assert config.pipeline.alignment.noise_slope == value
+
+
+def test_tuples_are_numbers_with_commas():
+    config = read_settings(
+        ReplayConfig,
+        [('extrinsics.translation', '1,2, 3'), ('extrinsics.rotation_xyzw', '[0, 0, 0, 1]')],
+    )
+    assert config.extrinsics.translation == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'words'),
+    [
+        ('seed', '1.5', 'value of type int'),
+        ('seed', '-1', r'in \[0'),
+        ('alignment.method', 'best', 'choose one of'),
+        ('lidar.max_dt', 'nan', 'choose a value'),
+        ('lidar.maxdt', '1', "did you mean 'lidar.max_dt'"),
+        ('extrinsics.translation', 'a b', 'numbers with commas'),
+    ],
+)
+def test_bad_values_are_refused_with_the_rule(name, text, words):
+    with pytest.raises(ConfigurationError, match=words):
+        read_settings(ReplayConfig, [(name, text)])
+
+
+def test_switches_take_true_and_false_only():
+    assert read_settings(NodeConfig, [('autostart', 'False')]).autostart is False
+    with pytest.raises(ConfigurationError, match='true or false'):
+        read_settings(NodeConfig, [('autostart', 'maybe')])

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Pictures in, three files each out."""
+
+import json
+
+import cv2
+from marigold_ros.__main__ import main
+from marigold_ros.commands.predict import read_picture, unique_names
+from marigold_ros.errors import InputError
+from marigold_ros.frame import Prediction
+import numpy as np
+import pytest
+
+
+class StandIn:
+    description = {'name': 'stand-in', 'path': '/nowhere'}
+
+    def __init__(self):
+        self.calls = []
+
+    def predict(self, rgb, **options):
+        self.calls.append(options)
+        return Prediction(rgb[..., 0].astype(np.float32) / 255)
+
+
+@pytest.fixture
+def model(monkeypatch):
+    stand_in = StandIn()
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def picture(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
+    path = tmp_path / 'street – ü.png'
+    path.write_bytes(cv2.imencode('.png', rgb[..., ::-1])[1].tobytes())
+    return path, rgb
+
+
+def test_the_three_files_hold_the_prediction(model, picture, tmp_path, capsys):
+    path, rgb = picture
+    out = tmp_path / 'out'
+    assert main(['predict', str(path), '--out', str(out)]) == 0
+    relative = np.load(out / f'{path.stem}_relative.npy')
+    assert relative.dtype == np.float32
+    assert (relative == rgb[..., 0].astype(np.float32) / 255).all()
+    data = np.fromfile(out / f'{path.stem}_relative.png', np.uint8)
+    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert stored.dtype == np.uint16
+    assert np.abs(stored / 65535 - relative).max() <= 0.5 / 65535 + 1e-7
+    colour = cv2.imdecode(np.fromfile(out / f'{path.stem}_color.png', np.uint8), cv2.IMREAD_COLOR)
+    assert colour.shape == rgb.shape
+    near = colour[np.unravel_index(relative.argmin(), relative.shape)].astype(int)
+    assert near[2] > near[0]  # red above blue
+    assert 'ms' in capsys.readouterr().out
+
+
+def test_unreadable_pictures_are_told_and_the_others_done(model, picture, tmp_path, capsys):
+    path, _ = picture
+    (tmp_path / 'text.jpg').write_text('no picture')
+    (tmp_path / 'empty.png').write_bytes(b'')
+    bad = [str(tmp_path / name) for name in ('text.jpg', 'empty.png', 'missing.png')]
+    out = tmp_path / 'out'
+    assert main(['predict', *bad, str(path), '--out', str(out), '--json']) == 1
+    captured = capsys.readouterr()
+    errors = captured.err.splitlines()
+    assert len(errors) == 3
+    assert all(line.startswith('error: ') for line in errors)
+    report = json.loads(captured.out)
+    assert [entry['input'] for entry in report['failed']] == bad
+    assert len(report['pictures'][0]['files']) == 3
+    assert len(list(out.iterdir())) == 3
+
+
+def test_settings_reach_the_model_and_unset_ones_are_the_checkpoints(model, picture, tmp_path):
+    path, _ = picture
+    call = ['predict', str(path), '--out', str(tmp_path)]
+    main(call)
+    main([*call, '--set', 'denoising_steps=4', '--set', 'processing_resolution=0'])
+    first, second = model.calls
+    assert set(first.values()) == {None, 0}
+    assert first['processing_resolution'] is None
+    assert (second['denoising_steps'], second['processing_resolution']) == (4, 0)
+
+
+def test_pictures_of_one_name_do_not_overwrite_each_other():
+    assert unique_names(['a/x.png', 'b/x.jpg', 'x_2.png', 'x.png']) == ['x', 'x_2', 'x_2_2', 'x_3']
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match='check the path'):
+        read_picture(tmp_path / 'none.png')

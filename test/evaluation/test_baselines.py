@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Baselines recover planted surfaces, resist outliers and are finite everywhere."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.baselines import (
+    baseline_depths,
+    BASELINES,
+    fit_surface,
+    interpolate_linear,
+    interpolate_nearest,
+)
+from marigold_ros.frame import SparseDepth
+import numpy as np
+import pytest
+
+SIZE = (64, 48)
+SURFACES = {
+    'depth': lambda x, y: 10 + 3 * x - 2 * y + x * x - x * y + 2 * y * y,
+    'log': lambda x, y: np.exp(2 + 0.5 * x - 0.3 * y + 0.2 * x * x - 0.1 * x * y - 0.3 * y * y),
+    'disparity': lambda x, y: 1 / (0.1 + 0.02 * x + 0.05 * y + 0.01 * x * y + 0.02 * y * y),
+}
+
+
+def sparse_of(z, rng, count=300):
+    pixel = rng.choice(z.size, count, replace=False)
+    v, u = np.divmod(pixel, z.shape[1])
+    return SparseDepth(u, v, z[v, u])
+
+
+def picture(surface):
+    v, u = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
+    return surface((u - 31.5) / 32, (v - 23.5) / 24)
+
+
+@pytest.mark.parametrize('space', SURFACES)
+def test_quadric_recovers_a_planted_quadric_in_its_space_with_a_fifth_outliers(space):
+    truth = picture(SURFACES[space])
+    rng = np.random.default_rng(3)
+    sparse = sparse_of(truth, rng)
+    wrong = rng.random(len(sparse)) < 0.2
+    z = np.where(wrong, sparse.z * rng.uniform(1.5, 3.0, len(sparse)), sparse.z)
+    surface = fit_surface(SparseDepth(sparse.u, sparse.v, z), SIZE, 2)
+    assert surface.space == space
+    assert np.abs(surface.map() / truth - 1).max() < 0.02
+
+
+def test_plane_recovers_the_road_in_disparity_exactly():
+    truth = picture(lambda x, y: 1 / (0.12 + 0.1 * y + 0.01 * x))
+    surface = fit_surface(sparse_of(truth, np.random.default_rng(0)), SIZE, 1)
+    assert surface.space == 'disparity'
+    assert surface.map() == pytest.approx(truth, rel=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_higher_degree_is_never_worse_at_the_fit_points(seed):
+    rng = np.random.default_rng(seed)
+    z = rng.uniform(1, 60, 80)
+    sparse = SparseDepth(rng.integers(0, 64, 80), rng.integers(0, 48, 80), z)
+    errors = [
+        np.mean(np.abs(fit_surface(sparse, SIZE, degree).at(sparse.u, sparse.v) - z) / z)
+        for degree in (0, 1, 2)
+    ]
+    assert errors[1] <= errors[0] * 1.02
+    assert errors[2] <= errors[1] * 1.02
+
+
+def test_constant_is_as_good_as_the_best_of_all_constants():
+    z = np.random.default_rng(5).lognormal(2, 0.8, 400)
+    sparse = SparseDepth(np.arange(400) % 64, np.arange(400) // 64, z)
+    found = fit_surface(sparse, SIZE, 0).at(0, 0)
+    best = min(np.mean(np.abs(c - z) / z) for c in np.linspace(z.min(), z.max(), 4000))
+    assert np.mean(np.abs(found - z) / z) < best * 1.01
+
+
+def test_linear_interpolation_is_exact_on_a_flat_wall_and_nearest_outside_the_hull():
+    truth = picture(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))
+    v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
+    sparse = SparseDepth(u, v, truth[v, u])
+    rows, columns = np.mgrid[8:41, 8:57]
+    assert interpolate_linear(sparse, columns, rows) == pytest.approx(truth[8:41, 8:57], rel=1e-9)
+    assert interpolate_linear(sparse, np.array([0]), np.array([0]))[0] == truth[8, 8]
+
+
+def test_points_on_one_line_fall_back_to_the_nearest_one():
+    u = np.arange(0, 60, 6)
+    sparse = SparseDepth(u, np.full(10, 20), np.linspace(1, 10, 10))
+    at = np.array([1, 30, 63]), np.array([0, 47, 20])
+    assert (interpolate_linear(sparse, *at) == interpolate_nearest(sparse, *at)).all()
+
+
+def test_all_baselines_are_finite_and_within_range_at_every_pixel():
+    rng = np.random.default_rng(8)
+    sparse = SparseDepth(
+        rng.integers(20, 40, 30), rng.integers(20, 30, 30), rng.uniform(1, 90, 30)
+    )
+    v, u = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
+    depths = baseline_depths(sparse, u, v, SIZE, (0.1, 100.0))
+    assert tuple(depths) == BASELINES
+    for depth in depths.values():
+        assert depth.shape == u.shape
+        assert np.isfinite(depth).all()
+        assert depth.min() >= 0.1 - 1e-9
+        assert depth.max() <= 100 + 1e-9
+
+
+def test_too_few_points_are_an_error_with_the_number_needed():
+    sparse = SparseDepth(np.arange(5), np.arange(5), np.ones(5))
+    with pytest.raises(InputError, match='5 fit points.*6'):
+        fit_surface(sparse, SIZE, 2)
+    with pytest.raises(InputError, match='5 fit points.*6'):
+        baseline_depths(sparse, sparse.u, sparse.v, SIZE)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Colours mean what the legend says."""
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.chart import line_chart
+from marigold_ros.evaluation.pictures import (
+    colourise_depth,
+    colourise_relative,
+    depth_scale,
+    error_picture,
+    INVALID_GREY,
+    overlay_points,
+    with_depth_legend,
+    with_error_legend,
+)
+import numpy as np
+import pytest
+
+
+def test_no_value_is_grey_and_the_ends_are_the_ends_of_the_scale():
+    depth = np.array([[np.nan, np.inf, 0.0, -1.0, 0.01, 0.5, 80.0, 500.0]], np.float32)
+    colours = colourise_depth(depth, 0.5, 80.0)
+    assert (colours[0, :4] == INVALID_GREY).all()
+    assert (colours[0, 4] == colours[0, 5]).all()
+    assert (colours[0, 6] == colours[0, 7]).all()
+    red, _, blue = colours[0, 5].astype(int)
+    assert red > blue  # near is warm
+    assert colours[0, 6, 2] > colours[0, 6, 0]
+
+
+def test_equal_ratios_of_depth_are_equal_steps_of_colour():
+    table = colourise_depth(np.geomspace(1, 100, 255)[None], 1, 100)[0]
+    assert len({tuple(colour) for colour in table.tolist()}) > 200
+    middle = colourise_depth(np.array([[10.0]]), 1, 100)[0, 0].astype(int)
+    assert np.abs(middle - table[127].astype(int)).max() <= 6
+
+
+def test_bgr_is_rgb_backwards_and_the_input_stays_as_it_was():
+    depth = np.random.default_rng(0).uniform(0, 90, (20, 30)).astype(np.float32)
+    before = depth.copy()
+    rgb, bgr = (colourise_depth(depth, 0.5, 80, order) for order in ('rgb', 'bgr'))
+    assert (rgb[..., ::-1] == bgr).all()
+    assert (depth == before).all()
+
+
+@pytest.mark.parametrize('scale', [(0.0, 1.0), (2.0, 1.0), (1.0, np.inf), (np.nan, 1.0)])
+def test_an_empty_scale_is_refused(scale):
+    with pytest.raises(ConfigurationError, match='colour scale'):
+        colourise_depth(np.ones((2, 2)), *scale)
+
+
+def test_relative_is_drawn_near_warm_in_every_space():
+    near, far = colourise_relative(np.array([[0.0, 1.0]]))[0].astype(int)
+    assert near[0] > near[2]
+    assert (colourise_relative(np.array([[1.0]]), near_is_low=False)[0, 0] == near).all()
+    assert far[0] != near[0]
+
+
+def test_the_nearest_point_is_on_top():
+    rgb = np.zeros((20, 20, 3), np.uint8)
+    for order in (slice(None), slice(None, None, -1)):
+        u, v, z = np.array([10, 11])[order], np.array([10, 10])[order], np.array([2.0, 50])[order]
+        drawn = overlay_points(rgb, u, v, z, 1, 100)
+        assert (drawn[10, 11] == colourise_depth(np.array([[2.0]]), 1, 100)[0, 0]).all()
+    assert not rgb.any()
+
+
+def test_large_errors_are_brighter_than_small_ones():
+    rgb = np.full((20, 40, 3), 90, np.uint8)
+    error = np.array([0.0, 0.5, np.nan])
+    drawn = error_picture(rgb, np.array([5, 20, 35]), np.array([10, 10, 10]), error).astype(int)
+    assert drawn[10, 20].sum() > drawn[10, 5].sum()
+    assert (drawn[10, 35] == INVALID_GREY).all()
+
+
+def test_legends_are_put_below_and_leave_the_picture_alone():
+    picture = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
+    for drawn in (with_depth_legend(picture, 1, 50), with_error_legend(picture)):
+        assert drawn.shape[0] > 30
+        assert (drawn[:30] == picture).all()
+
+
+def test_a_scale_is_found_for_any_depths():
+    for z in (np.zeros(0), np.array([np.nan]), np.full(5, 3.0), np.geomspace(1, 90, 100)):
+        low, high = depth_scale(z)
+        assert 0 < low < high < np.inf
+
+
+def test_a_chart_has_gaps_where_values_are_missing_and_none_without_values():
+    chart = line_chart({'a <b>': [1, 2, np.nan, 3, 4], 'c': [np.nan] * 5}, 'frame', 'error')
+    assert chart.count('<path') == 2 + 2
+    assert 'a &lt;b&gt;' in chart
+    assert line_chart({'a': [np.nan]}, 'x', 'y') == ''
+    assert line_chart({'a': [0.0]}, 'x', 'y')

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Scan lines are found, splits share nothing, and the oracle recovers planted numbers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError, CalibrationError, InputError
+from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out, oracle_depth
+from marigold_ros.evaluation.scan_lines import find_scan_lines
+from marigold_ros.frame import Camera, Frame
+import numpy as np
+import pytest
+
+K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
+# LiDAR x forward, y left, z up; camera 0.3 m below it, looking forward.
+T_CAM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.3], [1, 0, 0, 0], [0, 0, 0, 1]])
+
+
+def scan(rng, beams=32, steps=90, half_view=40.0):
+    """Lines of a spinning scanner, laser after laser, right to left, and their numbers."""
+    azimuth = np.radians(np.linspace(-half_view, half_view, steps))
+    elevation = np.radians(np.linspace(-20, 4, beams))
+    range_m = rng.uniform(4, 40, (beams, steps))
+    x = range_m * np.cos(elevation)[:, None] * np.cos(azimuth)
+    y = range_m * np.cos(elevation)[:, None] * np.sin(azimuth)
+    z = range_m * np.sin(elevation)[:, None] * np.ones(steps)
+    line = np.repeat(np.arange(beams), steps)
+    return np.stack([x, y, z], axis=-1).reshape(-1, 3), line
+
+
+def frame_of(points):
+    rgb = np.zeros((120, 160, 3), np.uint8)
+    return Frame(rgb, Camera(K, 160, 120), points, T_CAM_LIDAR)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(8, 64), st.floats(0, 0.3))
+def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
+    rng = np.random.default_rng(seed)
+    points, line = scan(rng, beams)
+    kept = rng.random(len(points)) >= dropped
+    points, line = points[kept], line[kept]
+    found = find_scan_lines(points)
+    assert (found.source, found.count) == ('order', beams)
+    assert (found.line == line).all()
+    shuffled = rng.permutation(len(points))
+    found = find_scan_lines(points[shuffled])
+    assert (found.source, found.count) == ('elevation', beams)
+    assert (found.line == line[shuffled]).all()
+
+
+def test_near_points_of_an_offset_laser_keep_their_line():
+    rng = np.random.default_rng(0)
+    points, line = scan(rng, 64)
+    points[:, 2] += np.where(line % 2 == 0, 0.1, -0.1)  # lasers beside the scanner's centre
+    found = find_scan_lines(points)
+    assert found.source == 'order'
+    assert found.count == 64
+    assert len(set(zip(found.line.tolist(), line.tolist(), strict=True))) == 64
+
+
+def test_a_scan_that_starts_in_the_middle_of_the_view_is_cut_there():
+    points, line = scan(np.random.default_rng(0), 40, steps=100)
+    # Each laser: from ahead to the left, then (behind is cut away) from the right to ahead.
+    order = np.concatenate([np.roll(np.arange(100), 50) + 100 * beam for beam in range(40)])
+    found = find_scan_lines(points[order])
+    assert (found.source, found.count) == ('order', 40)
+    assert (found.line == line[order]).all()
+
+
+def test_the_ring_field_wins_over_geometry_and_is_numbered_from_below():
+    points, line = scan(np.random.default_rng(0), 16)
+    found = find_scan_lines(points, ring=15 - line)
+    assert found.source == 'ring'
+    assert (found.line == line).all()
+
+
+def test_points_without_lines_become_bands_of_elevation():
+    points = np.random.default_rng(0).normal(0, 5, (5000, 3)) + (20, 0, 0)
+    found = find_scan_lines(points)
+    assert found.source == 'bands'
+    assert 32 <= found.count <= 64
+
+
+@pytest.mark.parametrize('points', [np.zeros((0, 3)), np.zeros(3), np.zeros((4, 2))])
+def test_a_malformed_scan_is_an_input_error(points):
+    with pytest.raises(InputError, match='scan has shape'):
+        find_scan_lines(points)
+
+
+def test_a_ring_of_another_length_is_an_input_error():
+    with pytest.raises(InputError, match=r'\(3,\) for 4 points'):
+        find_scan_lines(np.ones((4, 3)), np.zeros(3))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(8, 40))
+def test_fit_and_score_share_neither_lines_nor_points_nor_pixels(seed, every, beams):
+    points, line = scan(np.random.default_rng(seed), beams, steps=60)
+    split = hold_out(frame_of(points), AlignmentConfig(), every, ring=line)
+    fit_lines, score_lines = set(line[split.in_fit]), set(line[split.score.index])
+    assert fit_lines
+    assert not fit_lines & score_lines
+    assert not split.in_fit[split.score.index].any()
+    pixels = [set(zip(s.u.tolist(), s.v.tolist(), strict=True)) for s in (split.fit, split.score)]
+    assert not pixels[0] & pixels[1]
+    assert (split.points_fit == points[split.in_fit]).all()
+
+
+def test_every_eighth_line_is_for_the_fit():
+    points, _ = scan(np.random.default_rng(0), 64)
+    chosen = choose_fit_lines(find_scan_lines(points), 8)
+    assert chosen.sum() == 8 * 90
+
+
+def test_few_lines_still_leave_one_for_the_fit():
+    points, _ = scan(np.random.default_rng(0), 4)
+    chosen = choose_fit_lines(find_scan_lines(points), 12)
+    assert chosen.sum() == 90
+
+
+def test_fitting_every_line_would_leave_none_to_score():
+    with pytest.raises(AlignmentError, match='fit-every is 1'):
+        choose_fit_lines(find_scan_lines(scan(np.random.default_rng(0))[0]), 1)
+
+
+def test_a_frame_without_extrinsics_cannot_be_split():
+    frame = Frame(np.zeros((120, 160, 3), np.uint8), Camera(K, 160, 120), np.ones((5, 3)))
+    with pytest.raises(CalibrationError, match='T_cam_lidar'):
+        hold_out(frame, AlignmentConfig())
+
+
+def test_lines_of_the_real_drive_are_those_of_a_64_beam_scanner(shared_data):
+    points = np.load(shared_data / 'kitti' / 'points_lidar.npy')
+    found = find_scan_lines(points)
+    assert found.source == 'order'
+    assert 60 <= found.count <= 64
+    shuffled = find_scan_lines(points[np.random.default_rng(0).permutation(len(points))])
+    assert 40 <= shuffled.count <= 64
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_oracle_recovers_a_planted_scale_and_shift(space, seed):
+    rng = np.random.default_rng(seed)
+    relative = rng.random((6, 7))
+    value = rng.uniform(0.05, 2) * relative + rng.uniform(0.02, 2)
+    truth = {'log': np.exp, 'disparity': lambda x: 1 / x}.get(space, lambda x: x)(value)
+    sparse_truth = np.where(rng.random((6, 7)) < 0.3, np.nan, truth)
+    assert oracle_depth(relative, sparse_truth, space, (0.01, 1000)) == pytest.approx(
+        truth, rel=1e-6
+    )
+
+
+def test_oracle_refuses_a_constant_prediction():
+    assert np.isnan(oracle_depth(np.full(9, 0.5), np.arange(1.0, 10), 'depth', (0.1, 100))).all()

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Planted frames through scorer, results and report."""
+
+import csv
+import json
+import math
+import re
+
+from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
+from marigold_ros.evaluation.baselines import BASELINES
+from marigold_ros.evaluation.metrics import METRICS
+from marigold_ros.evaluation.report import write_all
+from marigold_ros.evaluation.results import assemble, describe, describe_bag, to_json
+from marigold_ros.evaluation.samples import Sample, SampleKeeper
+from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
+from marigold_ros.geometry import unproject_depth
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+import pytest
+
+K = np.array([[120.0, 0, 79.5], [0, 120, 59.5], [0, 0, 1]])
+T_CAM_LIDAR = np.array([[0.0, -1, 0, 0.1], [0, 0, -1, 0.2], [1, 0, 0, -0.1], [0, 0, 0, 1]])
+
+
+def planted(seed=0, lines=40):
+    """A street-like truth and a scan of it: rows of the image are the scanner's lines."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[0:120, 0:160]
+    truth = 4 + 20 * (1 - v / 119) + 2 * np.sin(u / 25) + rng.uniform(0, 0.1)
+    truth[30:80, 60:90] = 6.0
+    points_cam = unproject_depth(truth.astype(np.float32), K).astype(np.float64)
+    rows = np.linspace(5, 114, lines).astype(int)
+    chosen = points_cam[rows][:, 4:156:2]
+    to_lidar = np.linalg.inv(T_CAM_LIDAR)
+    points = chosen.reshape(-1, 3) @ to_lidar[:3, :3].T + to_lidar[:3, 3]
+    ring = np.repeat(np.arange(lines), chosen.shape[1])
+    rgb = np.repeat((truth * 8).astype(np.uint8)[..., None], 3, axis=2)
+    frame = Frame(rgb, Camera(K, 160, 120), points, T_CAM_LIDAR, stamp_ns=seed * 100_000_000)
+    return frame, truth.astype(np.float32), ring
+
+
+def normalised(truth, space):
+    value = {'log': np.log, 'disparity': lambda x: 1 / x}.get(space, lambda x: x)(truth)
+    return ((value - value.min()) / (value.max() - value.min())).astype(np.float32)
+
+
+def scorer_of(config=None):
+    config = config or PipelineConfig()
+    return Scorer(config.alignment, FramePipeline(None, config).finish)
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
+    frame, truth, ring = planted()
+    scorer = scorer_of()
+    prediction = Prediction(normalised(truth, space), space=space)
+    row = scorer.add(frame, prediction, truth, truth=truth, ring=ring)
+    protocols = scorer.results()['protocols']
+    assert set(protocols) == {'heldout', 'truth', 'oracle'}
+    assert protocols['truth']['macro']['abs_rel'] == 0
+    assert protocols['truth']['median_abs_rel'] == 0
+    assert protocols['oracle']['macro']['abs_rel'] < 1e-5
+    assert protocols['heldout']['macro']['abs_rel'] < 2e-3
+    assert protocols['heldout']['n_points'] > 20 * row['n_lines']
+    assert row['n_lines'] == 40
+
+
+def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():
+    frame, truth, ring = planted()
+    scorer = scorer_of()
+    scorer.add(frame, Prediction(normalised(truth, 'depth')), np.float32(1.1) * truth, truth=truth)
+    scores = scorer.results()['protocols']['truth']
+    assert scores['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
+    assert scores['micro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
+    assert scores['median_abs_rel'] == pytest.approx(0.1, rel=0.004)
+
+
+def test_metres_of_a_metric_model_are_scored_raw():
+    frame, truth, ring = planted()
+    scorer = scorer_of()
+    prediction = Prediction((1.1 * truth).astype(np.float32), space='metric')
+    scorer.add(frame, prediction, truth, truth=truth, ring=ring)
+    assert scorer.results()['protocols']['raw']['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_truth_beyond_the_depth_range_is_no_truth():
+    frame, truth, _ = planted()
+    scorer = scorer_of(PipelineConfig(alignment=AlignmentConfig(max_depth=10.0)))
+    row = scorer.add(frame, Prediction(normalised(truth, 'depth')), truth, truth=truth)
+    assert row['truth_n'] == np.count_nonzero(truth <= 10)
+
+
+def test_a_frame_without_metric_depth_counts_as_processed_only():
+    frame, truth, _ = planted()
+    bare = Frame(frame.rgb)
+    scorer = scorer_of()
+    row = scorer.add(bare, Prediction(normalised(truth, 'depth')), None)
+    assert scorer.results() == {'protocols': {}, 'baselines': {}, 'latency_ms': {}}
+    assert (scorer.n_metric, row['state']) == (0, 'none')
+
+
+def test_baselines_are_scored_at_the_pixels_at_which_the_prediction_is():
+    frame, truth, ring = planted()
+    scorer = scorer_of()
+    relative = normalised(truth, 'depth')
+    scorer.add(frame, Prediction(relative), truth, ring=ring)
+    results = scorer.results()
+    assert set(results['baselines']) == set(BASELINES)
+    assert scorer.baselines_protocol == 'heldout'
+    order = [results['baselines'][name]['abs_rel'] for name in ('constant', 'plane', 'quadric')]
+    assert order[0] > order[1] > order[2] > results['protocols']['heldout']['macro']['abs_rel']
+
+
+def test_without_scans_the_baselines_belong_to_the_dense_truth():
+    frame, truth, _ = planted()
+    v, u = np.mgrid[2:118:6, 2:158:6]
+    sparse = SparseDepth(u.ravel(), v.ravel(), truth[v, u].ravel())
+    scorer = scorer_of()
+    frame = Frame(frame.rgb, frame.camera, sparse=sparse)
+    scorer.add(frame, Prediction(normalised(truth, 'depth')), truth, truth=truth)
+    assert scorer.baselines_protocol == 'truth'
+    assert set(scorer.results()['baselines']) == set(BASELINES)
+
+
+def sample(index, abs_rel):
+    nothing = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
+    rgb = np.zeros((2, 2, 3), np.uint8)
+    blank = np.zeros((2, 2))
+    return Sample(
+        index, index, rgb, blank, 'depth', None, nothing, nothing, np.zeros(0), abs_rel, math.nan
+    )
+
+
+@pytest.mark.parametrize('count', [1, 2, 5, 6, 7, 13, 1000])
+def test_first_best_and_worst_frame_are_shown_and_never_more_than_six(count):
+    errors = np.random.default_rng(count).random(count)
+    keeper = SampleKeeper()
+    for index, error in enumerate(errors):
+        keeper.add(sample(index, error))
+    chosen = keeper.chosen()
+    shown = [item.index for _, item in chosen]
+    assert shown == sorted(set(shown))
+    assert len(shown) == min(count, 6)
+    assert {0, int(errors.argmin()), int(errors.argmax())} <= set(shown)
+    meanings = ', '.join(meaning for meaning, _ in chosen)
+    assert all(word in meanings for word in ('first', 'best', 'worst'))
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory):
+    """A folder with the results of three planted frames."""
+    folder = tmp_path_factory.mktemp('results')
+    bag = folder / 'a_bag'
+    bag.mkdir()
+    (bag / 'metadata.yaml').write_text('x')
+    scorer = scorer_of()
+    for seed in range(3):
+        frame, truth, ring = planted(seed)
+        scorer.add(
+            frame,
+            Prediction(normalised(truth, 'log'), space='log'),
+            None if seed == 2 else truth,
+            truth=truth,
+            ring=ring,
+            scan_stamp_ns=frame.stamp_ns + 3_000_000,
+            timings_ms={'predict': 10.0 + seed, 'total': 20.0 + seed},
+        )
+    provenance = describe(
+        [bag],
+        {'image': '/camera'},
+        {'name': 'planted', 'path': str(folder)},
+        PipelineConfig(),
+        LidarConfig(),
+    )
+    results = assemble(
+        scorer, read=5, dropped=1, rejected={'step': 1}, rate=0.5, provenance=provenance
+    )
+    write_all(folder / 'out', results, scorer, 'Planted <frames>')
+    return folder / 'out'
+
+
+def test_results_json_has_the_promised_shape(written):
+    results = json.loads((written / 'results.json').read_text())
+    assert list(results) == [
+        'schema',
+        'frames',
+        'rate',
+        'protocols',
+        'baselines',
+        'latency_ms',
+        'provenance',
+    ]
+    assert results['schema'] == 1
+    assert results['frames'] == {
+        'read': 5,
+        'processed': 3,
+        'metric': 2,
+        'dropped': 1,
+        'rejected': {'step': 1},
+    }
+    for scores in results['protocols'].values():
+        assert list(scores) == ['macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points']
+        assert set(scores['macro']) == set(scores['micro']) == {*METRICS, 'coverage'}
+    assert results['protocols']['truth']['n_frames'] == 2
+    assert results['protocols']['heldout']['n_frames'] == 3
+    assert set(results['baselines']) == set(BASELINES)
+    assert results['latency_ms']['total']['p50'] == 21.0
+    assert set(results['latency_ms']['predict']) == {'p50', 'p95', 'p99', 'max', 'mean'}
+    provenance = results['provenance']
+    assert provenance['scoring']['scan_dt_ms']['mean'] == 3.0
+    assert re.fullmatch('[0-9a-f]{64}', provenance['bags'][0]['sha256'])
+    assert provenance['options']['alignment.method'] == 'local'
+    assert provenance['options']['lidar.max_dt'] == 0.06
+    assert {'python', 'numpy', 'torch'} <= set(provenance['versions'])
+
+
+def test_nothing_written_names_a_folder_of_this_machine(written):
+    for name in ('results.json', 'report.html', 'per_frame.csv'):
+        assert str(written.parent) not in (written / name).read_text()
+
+
+def test_per_frame_csv_has_one_line_a_frame_and_empty_cells_for_what_is_missing(written):
+    with (written / 'per_frame.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row['stamp_ns'] for row in rows] == ['0', '100000000', '200000000']
+    assert rows[2]['state'] == 'none'
+    assert rows[2]['truth_abs_rel'] == ''
+    assert float(rows[0]['heldout_abs_rel']) < 2e-3
+    assert float(rows[0]['heldout_quadric_abs_rel']) > 0
+
+
+def test_report_needs_nothing_beside_it_and_escapes_its_title(written):
+    html = (written / 'report.html').read_text()
+    assert '<title>Planted &lt;frames&gt;</title>' in html
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
+    assert sources
+    assert all(source.startswith('data:image/jpeg;base64,') for source in sources)
+    assert '<script' not in html
+    assert 'http' not in html
+    assert html.count('<svg') == 1
+
+
+def test_single_pictures_lie_beside_the_report(written):
+    names = {path.name for path in (written / 'pictures').iterdir()}
+    assert {f'frame_0000_{part}.png' for part in ('input', 'lidar', 'depth', 'error')} <= names
+    assert 'frame_0002_relative.png' in names
+
+
+def test_what_is_not_finite_becomes_null_in_json():
+    value = {'a': math.nan, 'b': [np.float32(np.inf), np.int64(3)], 'c': np.bool_(True), 'd': ()}
+    assert json.loads(to_json(value)) == {'a': None, 'b': [None, 3], 'c': True, 'd': []}
+
+
+def test_the_hash_of_a_bag_follows_its_content(tmp_path):
+    bag = tmp_path / 'bag'
+    bag.mkdir()
+    (bag / 'bag.mcap').write_bytes(b'one')
+    first = describe_bag(bag)
+    assert (first['name'], first['bytes']) == ('bag', 3)
+    assert first['sha256'] != describe_bag(bag / 'bag.mcap')['sha256']
+    (bag / 'bag.mcap').write_bytes(b'two')
+    assert describe_bag(bag)['sha256'] != first['sha256']

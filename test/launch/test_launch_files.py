@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The launch files: readable everywhere, and started where ROS is fully installed."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / 'launch').glob('*.launch.py'))
+
+
+def test_both_launch_files_are_there():
+    assert [path.name for path in FILES] == ['depth.launch.py', 'replay.launch.py']
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.name)
+def test_a_launch_file_compiles_and_offers_a_description(path):
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    compile(tree, str(path), 'exec')
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert 'generate_launch_description' in functions
+
+
+def arguments_of(name, *lists):
+    """Names of the arguments that a launch file declares, without importing it."""
+    tree = ast.parse((ROOT / 'launch' / name).read_text(encoding='utf-8'))
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id in lists
+    }
+    return [row[0] for wanted in lists for row in values[wanted]]
+
+
+def test_the_node_can_be_launched_with_every_promised_argument():
+    names = arguments_of('depth.launch.py', 'ARGUMENTS')
+    promised = 'image camera_info lidar model params_file rviz use_sim_time log_level namespace'
+    assert set(promised.split()) <= set(names)
+
+
+def test_replay_passes_on_what_the_node_launch_takes():
+    taken = set(arguments_of('depth.launch.py', 'ARGUMENTS'))
+    passed_on = set(arguments_of('replay.launch.py', 'PASSED_ON'))
+    assert passed_on | {'use_sim_time'} == taken
+
+
+def test_the_views_and_overrides_name_topics_of_the_node():
+    yaml = pytest.importorskip('yaml', reason='needs PyYAML')
+    view = yaml.safe_load((ROOT / 'config' / 'marigold.rviz').read_text(encoding='utf-8'))
+    displays = view['Visualization Manager']['Displays']
+    topics = {item['Topic']['Value'] for item in displays if 'Topic' in item}
+    assert {
+        '/camera/image_raw',
+        '/marigold_depth/depth/color',
+        '/marigold_depth/relative/image',
+        '/marigold_depth/points',
+    } <= topics
+    assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'camera_optical'
+    qos = yaml.safe_load((ROOT / 'config' / 'replay_qos.yaml').read_text(encoding='utf-8'))
+    assert qos['/tf_static']['durability'] == 'transient_local'

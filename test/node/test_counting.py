@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Bad input, bursts and clocks that jump, over DDS: everything is counted, and life goes on."""
+
+from __future__ import annotations
+
+import array
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.message_codec import encode_jpeg  # noqa: E402
+from marigold_ros.node.messages import compressed_message, stamp_ns, to_stamp  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+
+SECOND = 1_000_000_000
+DEPTH, RELATIVE = ('depth/image_rect', Image), ('relative/image', Image)
+
+
+def total(frames):
+    """Add up what the pictures became."""
+    return sum(n for name, n in frames.items() if name != 'frames.received')
+
+
+def test_a_cloud_of_nan_is_counted_and_the_next_scan_serves(bench):
+    running = bench(hear=(DEPTH, RELATIVE))
+    nothing = running.robot.cloud(SECOND, np.full((50, 3), np.nan))
+    running.arrive(running.robot.lidar, nothing, 'scans.received')
+    running.send(SECOND, scan=False)
+    running.wait_received('relative/image')
+    assert running.count('scans.rejected.empty') == 1
+    assert 'none with finite' in running.status('scans')[1]
+    running.send(2 * SECOND)
+    running.wait_received('depth/image_rect')
+    assert running.count('scans.received') == 2
+
+
+def test_a_cloud_without_coordinates_is_rejected_by_its_header(bench):
+    running = bench(hear=(DEPTH,))
+    cloud = running.robot.scan_of_plane(SECOND)
+    cloud.fields[0].name = 'intensity'
+    running.arrive(running.robot.lidar, cloud, 'scans.received')
+    running.send(SECOND, scan=False)
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert running.count('scans.rejected.fields') == 1
+
+
+def test_the_newest_picture_wins_and_nothing_queues(bench):
+    running = bench(hear=(RELATIVE,))
+    running.model.gate.clear()
+    for number in range(1, 6):
+        running.send(number * SECOND)
+        if number == 1:
+            assert running.model.started.acquire(timeout=5)
+    running.model.gate.set()
+    frames = running.wait_quiet(5)
+    assert frames['frames.served'] == 2
+    assert frames['frames.dropped_newer'] == 3
+    stamps = [stamp_ns(m.header.stamp) for m in running.wait_received('relative/image', 2)]
+    assert stamps == [1 * SECOND, 5 * SECOND]
+
+
+def test_counters_add_up_after_a_burst_with_broken_pictures(bench):
+    running = bench(hear=(RELATIVE, DEPTH))
+    unknown = running.robot.picture(SECOND)
+    unknown.encoding = 'rgb17'
+    cut = running.robot.picture(SECOND)
+    cut.data = cut.data[:-10]
+    narrow = running.robot.picture(SECOND)
+    narrow.step = 10
+    hollow = running.robot.picture(SECOND)
+    hollow.height = 0
+    sent = 0
+    for number in range(10):
+        running.send(SECOND + number * 10_000_000)
+        for broken in (unknown, cut, narrow, hollow):
+            running.arrive(running.robot.image, broken, 'frames.received')
+        sent += 5
+        moment = running.node.health.counters.snapshot('frames.')
+        assert moment['frames.received'] == total(moment)
+    frames = running.wait_quiet(sent)
+    assert frames['frames.received'] == sent == total(frames)
+    assert frames['frames.rejected.encoding'] == 10
+    assert frames['frames.rejected.truncated'] == 10
+    assert frames['frames.rejected.step'] == 10
+    assert sum(n for name, n in frames.items() if '.rejected.' in name) == 40
+    assert frames['frames.served'] + frames['frames.dropped_newer'] == 10
+    assert len(running.wait_received('relative/image', frames['frames.served'])) > 0
+
+
+def test_a_jpeg_that_cannot_be_decoded_is_rejected_and_not_served(bench):
+    running = bench({'image_transport': 'compressed'}, hear=(RELATIVE,), connect=False)
+    publisher = running.robot.node.create_publisher(
+        CompressedImage, '/camera/image_raw/compressed', QoSProfile(depth=5)
+    )
+    running.wait_for(lambda: publisher.get_subscription_count() == 1)
+    running.node._inputs.refresh_qos()
+    running.wait_for(lambda: publisher.get_subscription_count() == 1)
+    picture = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
+    good = compressed_message(running.robot.header(SECOND), picture)
+    broken = compressed_message(running.robot.header(2 * SECOND), picture)
+    broken.data = array.array('B', bytes(broken.data)[: len(broken.data) // 3])
+    running.arrive(publisher, broken, 'frames.received')
+    running.wait_quiet(1)
+    running.arrive(publisher, good, 'frames.received')
+    frames = running.wait_quiet(2)
+    assert frames['frames.served'] == 1
+    assert sum(n for name, n in frames.items() if '.rejected.' in name) == 1
+    assert total(frames) == 2
+
+
+def test_while_nobody_listens_nothing_is_computed(bench):
+    running = bench()
+    running.send(SECOND)
+    frames = running.wait_quiet(1)
+    assert frames['frames.skipped_idle'] == 1
+    assert running.model.calls == 0
+
+
+def test_it_computes_without_listeners_where_it_is_told_to(bench):
+    running = bench()
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.served'] == 0
+    running.node.set_parameters([Parameter('compute_without_listeners', value=True)])
+    running.send(2 * SECOND)
+    assert running.wait_quiet(2)['frames.served'] == 1
+
+
+def test_a_clock_that_jumps_back_empties_buffers_and_filters(bench):
+    running = bench({'alignment.hold_limit': 60.0}, hear=(DEPTH, RELATIVE))
+    running.send(100 * SECOND)
+    running.wait_received('depth/image_rect')
+    running.send(50 * SECOND, scan=False)
+    running.wait_received('relative/image', 2)
+    running.wait_quiet(2)
+    assert running.count('clock_jumps') == 1
+    # Neither the old scan nor the old fit serves the new time.
+    assert len(running.robot.received['depth/image_rect']) == 1
+    running.send(51 * SECOND)
+    running.wait_received('depth/image_rect', 2)
+
+
+def test_ros_time_that_jumps_back_empties_them_too(bench):
+    running = bench({'use_sim_time': True}, hear=(RELATIVE,))
+    clock = running.robot.node.create_publisher(Clock, '/clock', QoSProfile(depth=1))
+    running.wait_for(lambda: clock.get_subscription_count() == 1)
+    for seconds, jumps in ((100, 0), (101, 0), (50, 1), (51, 1)):
+        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
+        running.wait_for(
+            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
+        )
+        assert running.count('clock_jumps') == jumps
+
+
+def test_pictures_older_than_the_limit_are_rejected(bench):
+    running = bench({'max_input_age': 1.0}, hear=(RELATIVE,))
+    running.send(SECOND)  # 1970
+    frames = running.wait_quiet(1)
+    assert frames['frames.rejected.age'] == 1
+    assert 'max_input_age' in running.status('frames')[1]
+    now = running.node.get_clock().now().nanoseconds
+    running.send(now)
+    assert running.wait_quiet(2)['frames.served'] == 1
+
+
+def test_an_unknown_error_is_counted_and_the_next_picture_is_served(bench):
+    running = bench(hear=(RELATIVE,))
+    predict = running.model.predict
+    running.model.predict = lambda *_a, **_k: 1 / 0
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.rejected.internal'] == 1
+    running.model.predict = predict
+    running.send(2 * SECOND)
+    assert running.wait_quiet(2)['frames.served'] == 1

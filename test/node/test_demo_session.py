@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""How the demo's node process is ended, and what its log is searched for."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.errors import MarigoldError  # noqa: E402
+from marigold_ros.node import demo_session  # noqa: E402
+
+OBEDIENT = """
+import signal, sys
+signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
+print('[INFO] [1.0] [marigold_depth]: ready', flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a program as if it were the node, and wait for its first line."""
+    children = []
+
+    def run(program):
+        log = tmp_path / 'node.log'
+        with log.open('wb') as file:
+            child = subprocess.Popen([sys.executable, '-u', '-c', program], stdout=file)
+        children.append(child)
+        while not log.stat().st_size and child.poll() is None:
+            pass
+        return demo_session._NodeProcess(child, log)
+
+    yield run
+    for child in children:
+        child.kill()
+        child.wait()
+
+
+def test_a_node_that_obeys_leaves_no_fault(start):
+    assert start(OBEDIENT).stop() == []
+
+
+def test_error_lines_of_the_log_are_faults(start):
+    bad = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
+    assert start(f'print({bad!r})' + OBEDIENT).stop() == [bad]
+
+
+def test_another_exit_code_is_a_fault(start):
+    assert start(OBEDIENT.replace('exit(0)', 'exit(3)')).stop() == [
+        'the node ended with exit code 3 after SIGINT'
+    ]
+
+
+def test_a_node_that_does_not_obey_is_ended_and_told(start, monkeypatch):
+    monkeypatch.setattr(demo_session, '_STOP_PATIENCE', 0.2)
+    deaf = OBEDIENT.replace('lambda *_: sys.exit(0)', 'signal.SIG_IGN')
+    process = start(deaf)
+    assert process.stop() == ['the node did not end within 0.2 s of SIGINT']
+    with pytest.raises(MarigoldError, match='exit code -9'):
+        process.check()
+
+
+def test_a_node_that_ended_by_itself_is_an_error_with_its_last_words(start):
+    process = start("print('out of memory'); raise SystemExit(7)")
+    process._process.wait(10)
+    with pytest.raises(MarigoldError, match='exit code 7: out of memory'):
+        process.check()

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Pictures, scans and camera_info go in over DDS; what comes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from marigold_ros.message_codec import (  # noqa: E402
+    encode_depth,
+    to_camera,
+    to_depth,
+    to_organised,
+)
+from marigold_ros.node.frame_server import names_rectified  # noqa: E402
+from marigold_ros.node.messages import (  # noqa: E402
+    image_message,
+    stamp_ns,
+)
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
+
+SECOND = 1_000_000_000
+EVERYTHING = (
+    ('depth/image_rect', Image),
+    ('depth/camera_info', CameraInfo),
+    ('depth/image_rect/compressedDepth', CompressedImage),
+    ('depth/color', Image),
+    ('depth/color/compressed', CompressedImage),
+    ('relative/image', Image),
+    ('relative/camera_info', CameraInfo),
+    ('uncertainty/image', Image),
+    ('uncertainty/camera_info', CameraInfo),
+    ('points', PointCloud2),
+    ('alignment', DiagnosticArray),
+    ('alignment/points', PointCloud2),
+)
+DEPTH, RELATIVE = EVERYTHING[0], EVERYTHING[5]
+
+
+def test_every_output_carries_stamp_and_frame_of_the_picture(bench):
+    running = bench(hear=EVERYTHING)
+    stamp = 5 * SECOND + 123
+    running.send(stamp)
+    for topic, _ in EVERYTHING:
+        message = running.wait_received(topic)[0]
+        assert stamp_ns(message.header.stamp) == stamp, topic
+        assert message.header.frame_id == 'camera_optical', topic
+    assert running.wait_quiet(1)['frames.served'] == 1
+
+
+def test_depth_is_the_planted_plane_and_the_cloud_agrees(bench):
+    running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
+    running.send(SECOND)
+    image = running.wait_received('depth/image_rect')[0]
+    depth = to_depth(image)
+    rows = np.linspace(1.0, 0.0, 48)[:, None]
+    assert image.encoding == '32FC1'
+    np.testing.assert_allclose(depth, np.repeat(2.0 + 8.0 * rows, 64, 1), rtol=0.02)
+    cloud = to_organised(running.wait_received('points')[0], ('x', 'y', 'z'))
+    assert cloud.shape == (48, 64, 3)
+    np.testing.assert_array_equal(cloud[..., 2], depth)
+    camera = to_camera(running.wait_received('depth/camera_info')[0])
+    expected = (np.arange(64) - camera.K[0, 2]) / camera.K[0, 0] * depth[10]
+    np.testing.assert_allclose(cloud[10, :, 0], expected, rtol=1e-5)
+
+
+def test_alignment_says_how_metres_came_about(bench):
+    running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
+    running.send(SECOND)
+    status = running.wait_received('alignment')[0].status[0]
+    values = {pair.key: pair.value for pair in status.values}
+    assert ' '.join(values) == (
+        'scale shift inliers points rms condition state reason scan_stamp image_stamp age'
+    )
+    assert values['state'] == 'fitted'
+    assert values['scan_stamp'] == values['image_stamp'] == '1.000000000'
+    assert float(values['scale']) == pytest.approx(8.0, rel=0.02)
+    assert float(values['shift']) == pytest.approx(2.0, rel=0.05)
+    points = to_organised(running.wait_received('alignment/points')[0], ('z', 'inlier'))
+    assert points.shape[1] == int(values['points'])
+    assert points[..., 1].sum() == int(values['inliers'])
+    assert points[..., 0].min() >= 2.0
+
+
+def test_without_a_scan_there_is_relative_depth_and_no_metres(bench):
+    running = bench(hear=EVERYTHING)
+    running.send(SECOND, scan=False)
+    running.wait_received('relative/image')
+    running.wait_quiet(1)
+    running.send(2 * SECOND, scan=False)
+    running.wait_received('relative/image', 2)
+    for topic in ('depth/image_rect', 'depth/camera_info', 'uncertainty/image', 'points'):
+        assert running.robot.received[topic] == []
+    level, text, values = running.status('alignment')
+    assert level == 1
+    assert values['state'] == 'none'
+    assert values['reason'] in text
+
+
+def test_a_scan_that_comes_after_its_picture_is_waited_for(bench):
+    running = bench({'lidar.wait': 2.0}, hear=(DEPTH,))
+    running.send(SECOND, scan=False)
+    assert running.model.started.acquire(timeout=5)
+    running.robot.lidar.publish(running.robot.scan_of_plane(SECOND + 3_000_000))
+    running.wait_received('depth/image_rect')
+    assert running.node.health.scan_ns == SECOND + 3_000_000
+
+
+def test_an_uncalibrated_camera_is_diagnosed_and_relative_depth_goes_on(bench):
+    running = bench(hear=EVERYTHING)
+    running.arrive(
+        running.robot.info, running.robot.camera_info(SECOND, focal=0.0), 'infos.received'
+    )
+    running.send(SECOND, info=False)
+    running.wait_received('relative/image')
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert running.robot.received['depth/image_rect'] == []
+    level, text, values = running.status('infos')
+    assert level == 1
+    assert 'uncalibrated' in text
+    assert values['infos.rejected.calibration'] == '1'
+
+
+def test_a_camera_info_of_another_size_is_diagnosed(bench):
+    running = bench(hear=EVERYTHING)
+    info = running.robot.camera_info(SECOND)
+    info.width = 640
+    running.arrive(running.robot.info, info, 'infos.received')
+    running.send(SECOND, info=False)
+    running.wait_received('relative/image')
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert 'they must agree' in running.status('infos')[1]
+
+
+def test_an_unknown_distortion_is_diagnosed_and_relative_depth_goes_on(bench):
+    running = bench(hear=EVERYTHING)
+    info = running.robot.camera_info(SECOND)
+    info.distortion_model, info.d = 'barrel', [0.1, 0.2]
+    running.arrive(running.robot.info, info, 'infos.received')
+    running.send(SECOND, info=False)
+    running.wait_received('relative/image')
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert "distortion model is 'barrel'" in running.status('infos')[1]
+
+
+def test_a_distorted_picture_gives_rectified_depth_and_camera_info(bench):
+    running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
+    info = running.robot.camera_info(SECOND)
+    info.distortion_model, info.d = 'plumb_bob', [0.05, 0.0, 0.0, 0.0, 0.0]
+    running.arrive(running.robot.info, info, 'infos.received')
+    running.send(SECOND, info=False)
+    rectified = running.wait_received('depth/camera_info')[0]
+    assert not any(rectified.d)
+    assert list(rectified.k) == pytest.approx(list(info.k))
+
+
+def test_without_extrinsics_there_are_no_metres_and_the_reason_is_said(bench):
+    unset = dict.fromkeys(('extrinsics.translation', 'extrinsics.rotation_xyzw'))
+    running = bench(unset, hear=(DEPTH, RELATIVE))
+    running.send(SECOND)
+    running.wait_received('relative/image')
+    assert running.wait_quiet(1)['frames.served'] == 1
+    assert running.robot.received['depth/image_rect'] == []
+    level, text, _ = running.status('transform')
+    assert level == 1
+    assert 'camera_optical <- velodyne' in text
+    assert 'extrinsics' in text
+
+
+def test_a_parameter_changed_between_frames_serves_the_next_one(bench):
+    running = bench(hear=(DEPTH,))
+    running.send(SECOND)
+    assert running.wait_received('depth/image_rect')[0].encoding == '32FC1'
+    assert all(
+        result.successful
+        for result in running.node.set_parameters(
+            [Parameter('depth_encoding', value='16UC1'), Parameter('frame_id', value='elsewhere')]
+        )
+    )
+    running.send(2 * SECOND)
+    message = running.wait_received('depth/image_rect', 2)[1]
+    assert message.encoding == '16UC1'
+    assert message.header.frame_id == 'elsewhere'
+    assert 1.9 < np.nanmin(to_depth(message)) < 2.1
+
+
+def test_a_registered_depth_image_serves_as_sparse_depth(bench):
+    running = bench(
+        {'sparse_source': 'depth_image'},
+        hear=(DEPTH,),
+        connect=False,
+        remap=('sparse_depth:=/tof/depth',),
+    )
+    publisher = running.robot.node.create_publisher(Image, '/tof/depth', QoSProfile(depth=5))
+    running.wait_for(
+        lambda: all(
+            p.get_subscription_count()
+            for p in (publisher, running.robot.image, running.robot.info)
+        )
+    )
+    sparse = np.full((48, 64), np.nan, np.float32)
+    rows = np.arange(0, 48, 4)
+    sparse[rows, ::4] = (2.0 + 8.0 * (1.0 - rows / 47.0))[:, None]
+    publisher.publish(image_message(running.robot.header(SECOND), encode_depth(sparse, '16UC1')))
+    running.send(SECOND, scan=False)
+    depth = to_depth(running.wait_received('depth/image_rect')[0])
+    assert depth[24].mean() == pytest.approx(2.0 + 8.0 * (1.0 - 24 / 47.0), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ('topic', 'expected'),
+    [
+        ('/camera/image_rect', True),
+        ('/camera/image_rect_color', True),
+        ('/rectified/image', True),
+        ('/camera/image_raw', False),
+        ('/direct/image', False),
+    ],
+)
+def test_rectified_pictures_are_known_by_a_word_of_their_topic(topic, expected):
+    assert names_rectified(topic) is expected

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The lifecycle as a manager drives it, over the node's own services."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from lifecycle_msgs.msg import State, Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from marigold_ros.errors import CheckpointError  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+SECOND = 1_000_000_000
+RELATIVE = ('relative/image', Image)
+
+
+def state(running):
+    """Ask for the node's state by service."""
+    return running.call(GetState, 'get_state').current_state.id
+
+
+def change(running, transition):
+    """Ask for a transition by service; whether it succeeded."""
+    return running.call(ChangeState, 'change_state', transition=Transition(id=transition)).success
+
+
+def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
+    running = bench(hear=(RELATIVE,), autostart=False)
+    assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
+    for round_ in (1, 2):
+        assert change(running, Transition.TRANSITION_CONFIGURE)
+        assert state(running) == State.PRIMARY_STATE_INACTIVE
+        assert running.robot.image.get_subscription_count() == 0
+        assert change(running, Transition.TRANSITION_ACTIVATE)
+        assert state(running) == State.PRIMARY_STATE_ACTIVE
+        running.wait_connected(1)
+        running.send(round_ * 10 * SECOND)
+        running.wait_received('relative/image', round_)
+        running.wait_quiet(round_)
+        assert change(running, Transition.TRANSITION_DEACTIVATE)
+        running.wait_for(lambda: running.robot.image.get_subscription_count() == 0)
+        assert change(running, Transition.TRANSITION_CLEANUP)
+        assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
+    assert change(running, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert state(running) == State.PRIMARY_STATE_FINALIZED
+    frames = running.node.health.counters.snapshot('frames.')
+    assert (frames['frames.received'], frames['frames.served']) == (2, 2)
+
+
+def test_an_impossible_transition_is_refused_and_the_node_lives_on(bench):
+    running = bench(hear=(RELATIVE,))
+    assert not change(running, Transition.TRANSITION_ACTIVATE)
+    assert not change(running, Transition.TRANSITION_CONFIGURE)
+    assert state(running) == State.PRIMARY_STATE_ACTIVE
+    running.send(SECOND)
+    running.wait_received('relative/image')
+
+
+def test_states_and_parameters_answer_while_the_model_loads(bench):
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(_config):
+        loading.set()
+        assert go_on.wait(10)
+        return running.model
+
+    running = bench(autostart=False, load_model=load)
+    client = running.robot.node.create_client(ChangeState, '/marigold_depth/change_state')
+    assert client.wait_for_service(5)
+    configure = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    answer = client.call_async(configure)
+    assert loading.wait(5)
+    assert state(running) == State.TRANSITION_STATE_CONFIGURING
+    assert not change(running, Transition.TRANSITION_CONFIGURE)
+    go_on.set()
+    running.wait_for(answer.done)
+    assert answer.result().success
+    assert state(running) == State.PRIMARY_STATE_INACTIVE
+
+
+@pytest.mark.parametrize('error', [CheckpointError('no checkpoint there'), ZeroDivisionError()])
+def test_a_model_that_cannot_be_loaded_leaves_the_node_unconfigured(bench, error):
+    def load(_config):
+        if broken:
+            raise error
+        return running.model
+
+    broken = True
+    running = bench(autostart=False, load_model=load)
+    assert not change(running, Transition.TRANSITION_CONFIGURE)
+    assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
+    broken = False
+    assert change(running, Transition.TRANSITION_CONFIGURE)
+
+
+def test_deactivating_waits_for_the_frame_in_work_and_counts_the_waiting_one(bench):
+    running = bench(hear=(RELATIVE,))
+    running.model.gate.clear()
+    running.send(SECOND)
+    assert running.model.started.acquire(timeout=5)
+    running.send(2 * SECOND)
+    timer = threading.Timer(0.2, running.model.gate.set)
+    timer.start()
+    assert change(running, Transition.TRANSITION_DEACTIVATE)
+    frames = running.wait_quiet(2)
+    assert frames['frames.served'] == 1
+    assert frames['frames.rejected.deactivated'] == 1
+
+
+def test_reset_forgets_the_fit_and_the_scans(bench):
+    running = bench({'alignment.hold_limit': 60.0}, hear=(RELATIVE,))
+    running.send(SECOND)
+    running.wait_quiet(1)
+    assert running.node.health.alignment.state == 'fitted'
+    assert running.call(Trigger, 'reset').success
+    running.send(SECOND + 1000, scan=False)
+    running.wait_quiet(2)
+    assert running.node.health.alignment.state == 'none'
+
+
+def test_reload_swaps_the_model_between_frames_and_keeps_the_old_one_on_failure(bench):
+    loaded = []
+
+    def load(config):
+        loaded.append(config.model.model)
+        if config.model.model == 'missing':
+            raise CheckpointError('there is no checkpoint missing; choose tiny')
+        return running.model
+
+    running = bench(hear=(RELATIVE,), load_model=load, autostart=False)
+    running.node.autostart()
+    running.wait_connected(1)
+    running.node.set_parameters([Parameter('model', value='missing')])
+    answer = running.call(Trigger, 'reload')
+    assert not answer.success
+    assert 'choose tiny' in answer.message
+    running.node.set_parameters([Parameter('model', value='other')])
+    assert running.call(Trigger, 'reload').success
+    assert loaded == ['tiny', 'missing', 'other']
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.served'] == 1
+
+
+def test_reload_is_refused_while_a_transition_goes_on(bench):
+    running = bench()
+    with running.node.transition_lock:
+        assert not running.call(Trigger, 'reload').success
+    assert running.call(Trigger, 'reload').success
+
+
+def test_services_answer_before_the_node_is_active(bench):
+    running = bench(autostart=False)
+    for name in ('reset', 'reload'):
+        answer = running.call(Trigger, name)
+        assert (answer.success, answer.message) == (False, 'not active')

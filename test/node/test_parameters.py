@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Parameters come from config.py, with ranges; bad ones are refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.config import NodeConfig, parameters  # noqa: E402
+from marigold_ros.errors import ConfigurationError  # noqa: E402
+from marigold_ros.node.parameter_file import parameter_file  # noqa: E402
+from marigold_ros.node.parameters import config_of, declare, NAMES  # noqa: E402
+import rclpy  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def plain_node():
+    """Make bare nodes with given parameters."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    nodes = []
+
+    def make(*arguments, **given):
+        overrides = [Parameter(name.replace('__', '.'), value=v) for name, v in given.items()]
+        nodes.append(
+            rclpy.create_node(
+                'plain', context=context, parameter_overrides=overrides, cli_args=list(arguments)
+            )
+        )
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+def test_every_setting_is_declared_with_meaning_and_range(plain_node):
+    node = plain_node()
+    assert declare(node) == []
+    assert config_of(node) == NodeConfig()
+    for parameter in parameters(NodeConfig):
+        descriptor = node.describe_parameter(parameter.name)
+        assert descriptor.description == parameter.text
+        assert descriptor.read_only == parameter.read_only
+        if parameter.kind in (int, float) and None not in (parameter.low, parameter.high):
+            limits = (descriptor.integer_range or descriptor.floating_point_range)[0]
+            assert limits.from_value == parameter.low
+            assert limits.to_value == parameter.high
+        if parameter.choices:
+            assert all(choice in descriptor.additional_constraints for choice in parameter.choices)
+
+
+def test_the_shipped_parameter_file_is_up_to_date():
+    shipped = (ROOT / 'config' / 'depth.yaml').read_text(encoding='utf-8')
+    assert shipped == parameter_file(), 'write it anew: python -m marigold_ros.node.parameter_file'
+
+
+def test_ros_reads_the_shipped_parameter_file_as_the_defaults(plain_node):
+    node = plain_node('--ros-args', '--params-file', str(ROOT / 'config' / 'depth.yaml'))
+    assert declare(node) == []
+    assert config_of(node) == NodeConfig()
+    given = set(node._parameter_overrides)
+    assert given == set(NAMES) - {'extrinsics.translation', 'extrinsics.rotation_xyzw'}
+
+
+def test_given_extrinsics_reach_the_settings(plain_node):
+    node = plain_node(
+        extrinsics__translation=[1.0, 2.0, 3.0], extrinsics__rotation_xyzw=[0.0, 0.0, 0.0, 1.0]
+    )
+    declare(node)
+    assert config_of(node).extrinsics.translation == (1.0, 2.0, 3.0)
+
+
+def test_half_of_the_extrinsics_is_refused(plain_node):
+    node = plain_node(extrinsics__translation=[1.0, 2.0, 3.0])
+    declare(node)
+    with pytest.raises(ConfigurationError, match='give 3 and 4'):
+        config_of(node)
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ({'denoising_steps': 99}, 'denoising_steps is 99; choose 0 to 50'),
+        ({'depth_max': 80}, 'depth_max is 80.*write 80.0'),
+        ({'model': 3}, 'model is 3; give a value of type str'),
+        ({'alignment__min_depth': -1.0}, 'alignment.min_depth is -1.0; choose 0.001 to 100'),
+    ],
+)
+def test_a_bad_value_at_start_is_one_error_with_remedy(plain_node, given, message):
+    with pytest.raises(ConfigurationError, match=message):
+        declare(plain_node(**given))
+
+
+def test_a_misspelt_parameter_is_said_and_the_nearest_named(plain_node):
+    warnings = declare(plain_node(alignment__min_pionts=3, use_sim_time=False))
+    assert len(warnings) == 1
+    assert "'alignment.min_pionts'" in warnings[0]
+    assert "did you mean 'alignment.min_points'?" in warnings[0]
+
+
+def test_changes_are_validated_as_a_whole(bench):
+    node = bench().node
+
+    def try_to(**changes):
+        return node.set_parameters_atomically(
+            [Parameter(name.replace('__', '.'), value=value) for name, value in changes.items()]
+        )
+
+    assert not try_to(denoising_steps=99).successful
+    refused = try_to(alignment__method='magic')
+    assert not refused.successful
+    assert 'choose one of none, fixed, global, local' in refused.reason
+    refused = try_to(color_min_depth=90.0)
+    assert 'the first must be below the second' in refused.reason
+    assert try_to(color_min_depth=90.0, color_max_depth=200.0).successful
+    assert not try_to(image_transport='compressed').successful  # fixed at start
+    assert not try_to(alignment__scale=-1.0).successful  # has a lower end only
+    assert node._current_config().color_min_depth == 90.0

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The node as its own process: it serves, ends cleanly, and says why it cannot start."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.message_codec import to_depth  # noqa: E402
+from marigold_ros.node.messages import stamp_ns  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+COMMAND = [sys.executable, '-m', 'marigold_ros', 'node', '--ros-args']
+REMAP = ['-r', 'image:=/camera/image_raw', '-r', 'lidar:=/velodyne_points']
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start nodes as processes; whatever still runs after the test is killed."""
+    started = []
+
+    def run(*arguments, log='node.log'):
+        # From Python and not from a shell, where SIGINT may be ignored.
+        with (tmp_path / log).open('w') as output:
+            process = subprocess.Popen(
+                [*COMMAND, *REMAP, *arguments],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, 'OMP_WAIT_POLICY': 'PASSIVE', 'OMP_NUM_THREADS': '1'},
+            )
+        process.log = tmp_path / log
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for_line(process, words, seconds=40):
+    """Wait until the log holds the words."""
+    deadline = time.monotonic() + seconds
+    while words not in process.log.read_text():
+        assert process.poll() is None, process.log.read_text()
+        assert time.monotonic() < deadline, process.log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_active_node_within_four_seconds(start, small_checkpoint, number):
+    process = start('-p', f'model:={small_checkpoint}')
+    wait_for_line(process, 'active: ')
+    asked = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(10) == 0, process.log.read_text()
+    assert time.monotonic() - asked < 4.0
+    assert 'Traceback' not in process.log.read_text()
+
+
+def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
+    process = start('-p', f'model:={small_checkpoint}', '--log-level', 'debug')
+    wait_for_line(process, 'marigold_depth')
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0, process.log.read_text()
+    assert time.monotonic() - asked < 4.0
+    assert 'Traceback' not in process.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['-p', 'model:=/no/such/folder'], '/no/such/folder'),
+        (['-p', 'denoising_steps:=99'], 'denoising_steps is 99; choose 0 to 50'),
+        (['-p', 'depth_max:=80'], 'write 80.0'),
+        (['--params-file', '/no/such/file.yaml'], '/no/such/file.yaml'),
+        (['-p', 'extrinsics.translation:=[1.0, 2.0, 3.0]'], 'give 3 and 4'),
+    ],
+)
+def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, arguments, words):
+    process = start(*arguments)
+    assert process.wait(40) == 1
+    lines = process.log.read_text().strip().splitlines()
+    assert words in lines[-1]
+    ours = [line for line in lines if '[rcl]' not in line]  # rcl adds a line of its own
+    assert len(ours) == 1, lines
+
+
+def serve_until_depth(robot, executor):
+    """Publish frames until the node answers with depth; depth carries the picture's stamp."""
+    robot.hear('depth/image_rect', Image)
+    stamp, deadline = 1_000_000_000, time.monotonic() + 20
+    while not robot.received['depth/image_rect']:
+        assert time.monotonic() < deadline
+        stamp += 100_000_000
+        robot.info.publish(robot.camera_info(stamp))
+        robot.image.publish(robot.picture(stamp))
+        executor.spin_once(timeout_sec=0.1)
+    message = robot.received['depth/image_rect'][0]
+    assert 1_000_000_000 < stamp_ns(message.header.stamp) <= stamp
+    assert np.isfinite(to_depth(message)).all()
+
+
+def test_a_node_in_another_process_serves_metres(start, small_checkpoint, new_robot):
+    fixed = ('method:=fixed', 'scale:=5.0', 'shift:=2.0')
+    settings = [word for item in fixed for word in ('-p', f'alignment.{item}')]
+    process = start('-p', f'model:={small_checkpoint}', *settings)
+    wait_for_line(process, 'active: ')
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    robot = new_robot(context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(robot.node)
+    try:
+        serve_until_depth(robot, executor)
+    finally:
+        executor.shutdown()
+        robot.node.destroy_node()
+        context.try_shutdown()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0, process.log.read_text()

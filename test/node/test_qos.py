@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Quality of service follows the publishers, unless the user wants otherwise."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.node.qos import describe, input_profile  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+
+SECOND = 1_000_000_000
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+LATCHED = QoSProfile(
+    depth=5,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'offers', 'expected'),
+    [
+        ('auto', [], 'best_effort, volatile'),
+        ('auto', [RELIABLE], 'reliable, volatile'),
+        ('auto', [RELIABLE, BEST_EFFORT], 'best_effort, volatile'),
+        ('auto', [LATCHED, LATCHED], 'reliable, transient_local'),
+        ('auto', [LATCHED, RELIABLE], 'reliable, volatile'),
+        ('reliable', [BEST_EFFORT], 'reliable, volatile'),
+        ('best_effort', [RELIABLE], 'best_effort, volatile'),
+    ],
+)
+def test_the_profile_hears_everybody_and_is_reliable_only_if_all_are(setting, offers, expected):
+    publishers = [SimpleNamespace(qos_profile=offer) for offer in offers]
+    profile = input_profile(setting, 1, publishers)
+    assert describe(profile) == expected
+    assert profile.depth == 1
+
+
+def test_a_best_effort_camera_that_joins_is_heard_too(bench):
+    running = bench(hear=(('relative/image', Image),))
+    picture = running.node._inputs.inputs[0]
+    assert describe(picture.profile) == 'reliable, volatile'
+    late = running.robot.node.create_publisher(Image, '/camera/image_raw', BEST_EFFORT)
+    running.wait_for(lambda: describe(picture.profile) == 'best_effort, volatile')
+    running.wait_for(lambda: late.get_subscription_count() == 1)
+    before = picture.subscriber
+    running.arrive(late, running.robot.picture(SECOND), 'frames.received')
+    running.wait_received('relative/image')
+    running.node._inputs.refresh_qos()
+    assert picture.subscriber is before  # made anew only when the answer changes
+
+
+def test_a_latched_camera_info_from_before_the_start_is_received(bench):
+    running = bench(connect=False, autostart=False)
+    running.robot.node.destroy_publisher(running.robot.info)
+    latched = running.robot.node.create_publisher(CameraInfo, '/camera/camera_info', LATCHED)
+    latched.publish(running.robot.camera_info(SECOND))
+    running.wait_for(lambda: running.node.count_publishers('/camera/camera_info') == 1)
+    running.node.autostart()
+    running.wait_for(lambda: running.count('infos.received') == 1)
+
+
+def test_the_users_overrides_win_and_stay(bench):
+    running = bench(
+        {'qos_overrides./camera/image_raw.subscription.reliability': 'best_effort'},
+        hear=(('relative/image', Image),),
+    )
+    infos = running.robot.node.get_subscriptions_info_by_topic('/camera/image_raw')
+    assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
+    running.node._inputs.refresh_qos()
+    infos = running.robot.node.get_subscriptions_info_by_topic('/camera/image_raw')
+    assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
+
+
+def test_an_output_can_be_overridden_too(bench):
+    topic = '/marigold_depth/relative/image'
+    running = bench({f'qos_overrides.{topic}.publisher.reliability': 'best_effort'})
+    infos = running.robot.node.get_publishers_info_by_topic(topic)
+    assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
+
+
+def test_an_incompatible_publisher_is_diagnosed(bench):
+    running = bench({'image_reliability': 'reliable'})
+    running.robot.node.create_publisher(Image, '/camera/image_raw', BEST_EFFORT)
+    running.wait_for(lambda: running.node._inputs.inputs[0].incompatible)
+    running.node._inputs.refresh_qos()
+    level, text, values = running.status('qos')
+    assert level == 1
+    assert '/camera/image_raw' in text
+    assert values['/camera/image_raw'].startswith('reliable, volatile (reliable, 2')

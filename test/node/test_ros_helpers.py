@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The helper packages, played by stand-ins: what they are asked, and what happens without them."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.errors import InputError  # noqa: E402
+from marigold_ros.geometry import organise_cloud  # noqa: E402
+from marigold_ros.message_codec import encode_cloud, encode_image, to_organised  # noqa: E402
+from marigold_ros.node import ros_helpers  # noqa: E402
+from marigold_ros.node.messages import image_message  # noqa: E402
+from marigold_ros.node.ros_helpers import organised_message, PictureReader  # noqa: E402
+from sensor_msgs.msg import PointCloud2  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+K = np.array([[50.0, 0.0, 4.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.fixture
+def cloud():
+    """Make an organised cloud of 6 rows and 8 columns with a hole."""
+    depth = np.arange(1, 49, dtype=np.float32).reshape(6, 8)
+    depth[2, 3] = np.nan
+    return organise_cloud(depth, K, rgb=np.full((6, 8, 3), 7, np.uint8), sigma=depth / 10)
+
+
+def test_the_cloud_is_organised_and_reads_back(cloud):
+    message = organised_message(Header(frame_id='camera'), cloud, lambda: encode_cloud(cloud))
+    assert (message.height, message.width) == (6, 8)
+    assert [field.name for field in message.fields] == ['x', 'y', 'z', 'rgb', 'sigma']
+    assert message.row_step == 8 * message.point_step == 160
+    assert not message.is_dense
+    z = to_organised(message, ('z',))[..., 0]
+    np.testing.assert_array_equal(z, cloud['z'])
+
+
+def test_create_cloud_gets_a_flat_array_and_the_message_is_the_same(cloud, monkeypatch):
+    asked = []
+
+    def create_cloud(header, fields, points):
+        asked.append(points)
+        step = points.dtype.itemsize
+        message = PointCloud2(header=header, fields=fields, height=1, width=len(points))
+        message.point_step, message.row_step = step, step * len(points)
+        message.data = points.tobytes()
+        return message
+
+    own = organised_message(Header(frame_id='camera'), cloud, lambda: encode_cloud(cloud))
+    monkeypatch.setattr(ros_helpers, 'create_cloud', create_cloud)
+    theirs = organised_message(Header(frame_id='camera'), cloud, lambda: encode_cloud(cloud))
+    assert asked[0].shape == (48,)
+    assert theirs == own
+
+
+def foreign_picture():
+    """Make a picture in an encoding that message_codec does not know."""
+    message = image_message(Header(), encode_image(np.zeros((4, 5, 3), np.uint8), 'rgb8'))
+    message.encoding = '8UC7'
+    return message
+
+
+class PlantedBridge:
+    """Stands for cv_bridge: swaps bgr8, knows 8UC7."""
+
+    def imgmsg_to_cv2(self, message, desired):
+        assert desired == 'rgb8'
+        if message.encoding == 'bgr8':
+            pixels = np.frombuffer(bytes(message.data), np.uint8)
+            return pixels.reshape(message.height, message.width, 3)[..., ::-1]
+        if message.encoding != '8UC7':
+            raise RuntimeError(f'unknown {message.encoding}')
+        return np.full((message.height, message.width, 3), 9, np.uint8)
+
+
+@pytest.fixture
+def with_cv_bridge(monkeypatch):
+    """Install a planted cv_bridge."""
+    module = ModuleType('cv_bridge')
+    module.CvBridge = PlantedBridge
+    monkeypatch.setitem(sys.modules, 'cv_bridge', module)
+    return module
+
+
+def test_cv_bridge_reads_what_the_codec_does_not_know(with_cv_bridge):
+    reader = PictureReader()
+    assert reader.state.startswith('used')
+    reader.check(foreign_picture())
+    assert (reader.read(foreign_picture()) == 9).all()
+
+
+def test_what_nobody_knows_is_refused_with_the_known_ones(with_cv_bridge):
+    message = foreign_picture()
+    message.encoding = 'rgb17'
+    with pytest.raises(InputError, match='rgb17.*mono8') as refused:
+        PictureReader().read(message)
+    assert refused.value.cause == 'encoding'
+
+
+def test_a_broken_cv_bridge_is_noticed_and_left_alone(with_cv_bridge):
+    with_cv_bridge.CvBridge.imgmsg_to_cv2, kept = (
+        lambda *_a: np.zeros((1, 1, 3)),
+        PlantedBridge.imgmsg_to_cv2,
+    )
+    try:
+        reader = PictureReader()
+    finally:
+        PlantedBridge.imgmsg_to_cv2 = kept
+    assert 'swaps colours' in reader.state
+    with pytest.raises(InputError, match='encoding'):
+        reader.check(foreign_picture())
+
+
+def test_depth_is_no_picture_even_with_cv_bridge(with_cv_bridge):
+    message = foreign_picture()
+    message.encoding = '32FC1'
+    with pytest.raises(InputError, match='depth and not a picture'):
+        PictureReader().check(message)
+
+
+def test_without_cv_bridge_unknown_encodings_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'cv_bridge', None)
+    reader = PictureReader()
+    assert reader.state.startswith('not used')
+    with pytest.raises(InputError, match='encoding'):
+        reader.check(foreign_picture())

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The profile for big messages: sound XML, and never over a user's own."""
+
+from xml.etree import ElementTree
+
+from marigold_ros.node import transport
+import pytest
+
+SPACE = '{http://www.eprosima.com}'
+
+
+@pytest.mark.parametrize('room', [True, False])
+def test_a_profile_is_written_and_pointed_at(tmp_path, monkeypatch, room):
+    monkeypatch.setattr(transport, '_has_room', lambda: room)
+    environment = {}
+    transport.use_roomy_transport(tmp_path, environment)
+    assert len(set(environment.values())) == 1
+    root = ElementTree.parse(environment['FASTRTPS_DEFAULT_PROFILES_FILE']).getroot()
+    sizes = [int(element.text) for element in root.iter(f'{SPACE}segment_size')]
+    assert sizes == [transport.SEGMENT_BYTES] * room
+    assert root.find(f'.//{SPACE}heartbeatPeriod') is not None
+
+
+def test_a_users_own_profile_stays(tmp_path):
+    environment = {'FASTDDS_DEFAULT_PROFILES_FILE': '/somewhere.xml'}
+    transport.use_roomy_transport(tmp_path, environment)
+    assert environment == {'FASTDDS_DEFAULT_PROFILES_FILE': '/somewhere.xml'}
+    assert not list(tmp_path.iterdir())
+
+
+def test_little_shared_memory_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setattr(transport, '_SHARED_MEMORY', tmp_path / 'none')
+    assert not transport._has_room()
