@@ -18,6 +18,7 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 if TYPE_CHECKING:
     from marigold_ros.models.marigold.engine import MarigoldModel
+    from marigold_ros.models.marigold.options import EngineOptions
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 
@@ -27,23 +28,35 @@ def list_checkpoints() -> list[str]:
     return sorted(path.parent.name for path in EMBEDDED.glob('*/model_index.json'))
 
 
-def load_model(name: str = 'tiny', device: str = 'auto', dtype: str = 'auto') -> MarigoldModel:
+def load_model(
+    name: str = 'tiny',
+    device: str = 'auto',
+    dtype: str = 'auto',
+    vae: str | None = None,
+    options: EngineOptions | None = None,
+) -> MarigoldModel:
     """
     Load a checkpoint.
 
     Parameters
     ----------
     name : str
-        An embedded checkpoint's name, a folder in diffusers layout, or a hub id ``owner/model``.
+        An embedded checkpoint's name, a folder in diffusers layout, or a hub id ``owner/model``
+        or ``owner/model@revision``.
     device : str
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
         Arithmetic; auto is float32 on a CPU and float16 on a GPU.
+    vae : str or None
+        Folder or hub id of another autoencoder, such as ``madebyollin/taesd``, in place of the
+        checkpoint's own.
+    options : EngineOptions or None
+        Noise, warm start, merge, upsampling.
 
     Returns
     -------
     MarigoldModel
-        Ready to predict.
+        Ready to predict; ``description['notes']`` says what its user should know.
 
     Raises
     ------
@@ -53,11 +66,15 @@ def load_model(name: str = 'tiny', device: str = 'auto', dtype: str = 'auto') ->
         If the device does not exist here or the dtype is unknown.
 
     """
-    from marigold_ros.models.marigold.checkpoint import find_folder, load_networks
-    from marigold_ros.models.marigold.engine import choose_device, choose_dtype, MarigoldModel
+    from marigold_ros.models.marigold.checkpoint import load_networks
+    from marigold_ros.models.marigold.devices import choose_device, choose_dtype
+    from marigold_ros.models.marigold.engine import MarigoldModel
+    from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
 
     chosen = choose_device(device)
-    return MarigoldModel(load_networks(find_folder(name)), chosen, choose_dtype(dtype, chosen))
+    arithmetic = choose_dtype(dtype, chosen)
+    networks = load_networks(find_folder(name), None if vae is None else find_autoencoder(vae))
+    return MarigoldModel(networks, chosen, arithmetic, options)
 
 
 def use_threads(count: int = 0) -> int:

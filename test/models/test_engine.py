@@ -2,13 +2,20 @@
 # Copyright 2026 The marigold_ros developers
 """The engine against diffusers' own pipeline with the same weights and the same noise."""
 
+import json
+import shutil
+
 from diffusers import MarigoldDepthPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.denoiser import denoise, start_noise
+from marigold_ros.models.marigold.engine import STEPS_LIMIT
 from marigold_ros.models.marigold.ensemble import merge_members
+from marigold_ros.models.marigold.options import EngineOptions
+from marigold_ros.models.marigold.stages import MOST_MEMBERS
+from marigold_ros.models.profiles import Profile, profile, PROFILES
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -60,7 +67,8 @@ def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps,
     np.testing.assert_allclose(got.relative, expected, atol=2e-4)
 
 
-def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model, reference):
+@pytest.mark.parametrize('seed', [1, 5])
+def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model, reference, seed):
     rgb = picture(96, 128, seed=3)
     output = reference(
         rgb,
@@ -69,11 +77,28 @@ def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model,
         batch_size=3,
         processing_resolution=128,
         output_uncertainty=True,
-        generator=torch.Generator('cpu').manual_seed(1),
+        generator=torch.Generator('cpu').manual_seed(seed),
     )
-    got = model.predict(rgb, 2, 3, 128, seed=1, reference_exact=True)
+    got = model.predict(rgb, 2, 3, 128, seed=seed, reference_exact=True)
     np.testing.assert_allclose(got.relative, output.prediction[0, :, :, 0], atol=1e-3)
     np.testing.assert_allclose(got.spread, output.uncertainty[0, :, :, 0], atol=1e-3)
+
+
+def test_members_run_one_by_one_are_the_reference_with_its_default_batch_size(
+    small_checkpoint, reference
+):
+    # The reference's merge amplifies the last bit, so that the batches have to be the same.
+    model = load_model(str(small_checkpoint), device='cpu', options=EngineOptions(batch_limit=1))
+    rgb = picture(96, 128, seed=3)
+    expected = reference(
+        rgb,
+        num_inference_steps=2,
+        ensemble_size=3,
+        processing_resolution=128,
+        generator=torch.Generator('cpu').manual_seed(1),
+    ).prediction[0, :, :, 0]
+    got = model.predict(rgb, 2, 3, 128, seed=1, reference_exact=True).relative
+    np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
 def test_the_last_step_keeps_none_of_the_noise_that_the_reference_leaves(model):
@@ -139,6 +164,12 @@ def test_the_longest_edge_rule_is_marigolds(model):
         np.zeros((10, 10), np.uint8),
         np.zeros((10, 10, 4), np.uint8),
         np.zeros((10, 10, 3), np.float32),
+        np.full((10, 10, 3), np.nan),
+        np.zeros((2, 10, 10, 3), np.uint8),
+        np.zeros((3, 10, 10), np.uint8),
+        np.zeros((10, 10, 3), np.int8),
+        [[1, 2], [3, 4]],
+        None,
     ],
 )
 def test_what_is_no_picture_is_refused_with_its_shape(model, rgb):
@@ -154,11 +185,106 @@ def test_what_is_no_picture_is_refused_with_its_shape(model, rgb):
         {'ensemble_size': 0},
         {'ensemble_size': 21},
         {'processing_resolution': -3},
+        {'denoising_steps': 1.5},
+        {'denoising_steps': True},
+        {'ensemble_size': '4'},
+        {'processing_resolution': 64.0},
+        {'seed': -1},
+        {'seed': 2**63},
+        {'seed': 0.5},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(model, arguments):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         model.predict(picture(16, 16), **arguments)
+
+
+@pytest.mark.parametrize('value', [0, 128, 255])
+def test_a_constant_picture_gets_a_finite_answer(model, value):
+    answer = model.predict(np.full((40, 50, 3), value, np.uint8), 1, 3)
+    assert np.isfinite(answer.relative).all()
+    assert np.isfinite(answer.spread).all()
+
+
+def test_a_picture_of_one_pixel_gets_one_value(model):
+    for resolution in (None, 0, 64):
+        answer = model.predict(np.full((1, 1, 3), 9, np.uint8), processing_resolution=resolution)
+        assert answer.relative.shape == (1, 1)
+
+
+def test_an_8k_picture_is_answered_at_its_size(model):
+    answer = model.predict(np.zeros((4320, 7680, 3), np.uint8), processing_resolution=64)
+    assert answer.relative.shape == (4320, 7680)
+
+
+def test_a_picture_too_thin_for_the_resolution_is_refused(model):
+    with pytest.raises(InputError, match='500x1.*no pixel left'):
+        model.predict(np.zeros((1, 500, 3), np.uint8), processing_resolution=64)
+
+
+def test_read_only_and_strided_pictures_are_taken_as_they_are(model):
+    rgb = picture(40, 50)
+    expected = model.predict(rgb).relative
+    frozen = rgb.copy()
+    frozen.setflags(write=False)
+    assert np.array_equal(model.predict(frozen).relative, expected)
+    strided = np.zeros((80, 100, 3), np.uint8)
+    strided[::2, ::2] = rgb
+    assert np.array_equal(model.predict(strided[::2, ::2]).relative, expected)
+
+
+def test_numpy_numbers_are_numbers(model):
+    rgb = picture(40, 50)
+    expected = model.predict(rgb, 2, 1, 48, seed=3).relative
+    got = model.predict(rgb, np.int64(2), np.int32(1), np.int16(48), seed=np.uint8(3))
+    assert np.array_equal(got.relative, expected)
+
+
+def test_a_disparity_checkpoint_differs_in_its_space_only(small_checkpoint, tmp_path, model):
+    folder = tmp_path / 'disparity'
+    shutil.copytree(small_checkpoint, folder)
+    for name, key in (('model_index.json', 'prediction_type'), ('marigold_ros.json', 'space')):
+        path = folder / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: 'disparity'}))
+    rgb = picture(40, 50)
+    answer = load_model(str(folder), device='cpu').predict(rgb)
+    assert answer.space == 'disparity'
+    assert np.array_equal(answer.relative, model.predict(rgb).relative)
+
+
+def test_bfloat16_answers_nearly_the_same(small_checkpoint, model):
+    rgb = picture(64, 96)
+    half = load_model(str(small_checkpoint), device='cpu', dtype='bfloat16').predict(rgb, 1, 3)
+    assert half.relative.dtype == half.spread.dtype == np.float32
+    full = model.predict(rgb, 1, 1).relative
+    one = load_model(str(small_checkpoint), device='cpu', dtype='bfloat16').predict(rgb, 1, 1)
+    assert np.abs(one.relative - full).mean() < 0.02
+
+
+def test_the_references_merge_may_be_chosen(model):
+    rgb = picture(64, 96)
+    fitted = model.predict(rgb, 1, 4)
+    model.options = EngineOptions(merge='reference')
+    reference = model.predict(rgb, 1, 4)
+    model.options = EngineOptions()
+    assert not np.array_equal(fitted.relative, reference.relative)
+    assert np.abs(fitted.relative - reference.relative).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ('name', 'steps', 'members'),
+    [('fast', 1, 1), ('balanced', 4, 3), ('paper', 50, 10)],
+)
+def test_profiles_name_steps_and_members(name, steps, members):
+    assert profile(name) == Profile(steps, members)
+
+
+def test_every_profile_is_within_what_the_engine_runs():
+    for chosen in PROFILES.values():
+        assert 1 <= chosen.denoising_steps <= STEPS_LIMIT
+        assert 1 <= chosen.ensemble_size <= MOST_MEMBERS
+    with pytest.raises(ConfigurationError, match="'turbo'; choose one of fast, balanced"):
+        profile('turbo')
 
 
 def test_a_device_that_is_missing_is_an_error_not_a_cpu(small_checkpoint):

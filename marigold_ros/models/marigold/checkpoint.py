@@ -3,26 +3,39 @@
 """
 Reads a checkpoint folder in diffusers layout: networks, schedule, empty prompt, defaults.
 
-Weights come from safetensors only: a pickle can run code when it is opened, so none ever is. What
-diffusers' layout has no place for (space, noise, default sizes) stands in ``marigold_ros.json``.
+Every published Marigold depth layout opens: v1-0, v1-1, LCM, and E2E-FT, which calls itself a
+StableDiffusionPipeline. What diffusers' layout has no place for (space, noise, default sizes)
+stands in ``marigold_ros.json``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-import hashlib
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    LCMScheduler,
+    UNet2DConditionModel,
+)
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models import EMBEDDED, list_checkpoints
-from safetensors.torch import load_file
+from marigold_ros.models.marigold.empty_text import empty_text, NAME
+from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
 import torch
 
-PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
-HUB_PATTERNS = ['*.json', '*.safetensors', '*.txt', '*/merges.txt']
+SPACES = ('depth', 'log', 'disparity')
+NOISES = ('gaussian', 'zeros')
+# Pipelines of the Marigold family that predict something else from networks of the same shape.
+OTHER_KINDS = {'Normals': 'surface normals', 'Intrinsics': 'albedo and lighting'}
+E2E_PIPELINE = 'StableDiffusionPipeline'  # with eight input channels: an E2E-FT checkpoint
+AUTOENCODERS = {'AutoencoderKL': AutoencoderKL, 'AutoencoderTiny': AutoencoderTiny}
+LCM_NOTE = (
+    'this is an LCM checkpoint: at equal cost a v1-0, v1-1 or E2E-FT checkpoint with trailing '
+    'DDIM steps is more accurate (arXiv 2409.11355, table 1)'
+)
 
 
 @dataclass(frozen=True)
@@ -44,48 +57,28 @@ class Networks:
     """A checkpoint in memory."""
 
     facts: Facts
-    autoencoder: AutoencoderKL
+    autoencoder: AutoencoderKL | AutoencoderTiny
     unet: UNet2DConditionModel
-    scheduler: DDIMScheduler
+    scheduler: DDIMScheduler | LCMScheduler
     text: torch.Tensor  # (1, L, D)
+    weight_files: tuple[Path, ...] = ()  # folders and files that make up the fingerprint
+    notes: list[str] = field(default_factory=list)
 
 
-def find_folder(name: str) -> Path:
-    """Resolve an embedded name, a folder, or a hub id to a folder on this machine."""
-    if (EMBEDDED / name / 'model_index.json').is_file():
-        return EMBEDDED / name
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.suffix in PICKLES or path.is_file():
-        raise CheckpointError(
-            f"'{name}' is a single file; give the folder of a checkpoint in diffusers layout "
-            '(model_index.json, unet/, vae/, scheduler/) with safetensors weights'
-        )
-    if name.count('/') == 1 and not name.startswith(('.', '/', '~')):
-        return _download(name)
-    raise CheckpointError(
-        f"no checkpoint '{name}'; embedded are {', '.join(list_checkpoints()) or 'none'}; "
-        'otherwise give a folder in diffusers layout or a hub id (prs-eth/marigold-depth-v1-1)'
-    )
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_PATTERNS))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"'{name}' is neither a folder nor could it be fetched from the hub "
-            f'({type(error).__name__}); check the name and the network, or give a local folder'
-        ) from error
-
-
-def load_networks(folder: Path) -> Networks:
+def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     """
     Load all parts of a checkpoint on the CPU, in float32.
+
+    Parameters
+    ----------
+    folder : Path
+        In diffusers layout.
+    vae : Path or None
+        Folder of another autoencoder, such as a distilled one, in place of ``vae/``.
+
+    Returns
+    -------
+    Networks
 
     Raises
     ------
@@ -94,135 +87,123 @@ def load_networks(folder: Path) -> Networks:
 
     """
     facts = read_facts(folder)
-    unet = _network(UNet2DConditionModel, folder, 'unet')
-    autoencoder = _network(AutoencoderKL, folder, 'vae')
+    verify_sums(folder)
+    unet = load_network(UNet2DConditionModel, folder / 'unet')
+    autoencoder = _autoencoder(folder / 'vae' if vae is None else vae)
     channels = autoencoder.config.latent_channels
     if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
         raise CheckpointError(
             f'unet takes {unet.config.in_channels} and gives {unet.config.out_channels} channels; '
             f'beside an autoencoder of {channels} latent channels Marigold needs {2 * channels} '
-            f'and {channels}: {folder} is another kind of model'
+            f'and {channels}: {folder} is another kind of model, or the autoencoder belongs to '
+            'another one'
         )
-    if not (folder / 'scheduler' / 'scheduler_config.json').is_file():
-        raise CheckpointError(f'{folder} has no scheduler/scheduler_config.json; copy it there')
-    scheduler = DDIMScheduler.from_pretrained(folder / 'scheduler')
-    text = _empty_text(folder)
+    text = empty_text(folder)
     width = unet.config.cross_attention_dim
-    if text.ndim != 3 or text.shape[-1] != width:
+    if text.ndim != 3 or len(text) != 1 or text.shape[-1] != width:
         raise CheckpointError(
             f'the empty-prompt embedding has shape {tuple(text.shape)}; the unet attends to width '
             f'{width}, so it must be (1, L, {width})'
         )
-    return Networks(facts, autoencoder, unet, scheduler, text)
+    scheduler = _scheduler(folder)
+    notes = [LCM_NOTE] if isinstance(scheduler, LCMScheduler) else []
+    files = [folder / 'unet', folder / 'vae' if vae is None else vae]
+    if not (folder / 'text_encoder').is_dir():
+        files.append(folder / f'{NAME}.safetensors')
+    return Networks(facts, autoencoder, unet, scheduler, text, tuple(files), notes)
 
 
 def read_facts(folder: Path) -> Facts:
-    """Read ``model_index.json`` and ``marigold_ros.json``."""
-    index = _read_json(folder / 'model_index.json')
+    """Read ``model_index.json``, ``marigold_ros.json`` and the schedule's configuration."""
+    index = read_json(folder / 'model_index.json')
+    kind = str(index.get('_class_name', ''))
+    for word, what in OTHER_KINDS.items():
+        if word in kind:
+            raise CheckpointError(
+                f'{folder.name} is a {kind}: it predicts {what}; choose a depth checkpoint'
+            )
     own = folder / 'marigold_ros.json'
-    extra = _read_json(own) if own.is_file() else {}
+    extra = read_json(own) if own.is_file() else {}
+    schedule = _schedule_config(folder)
+    end_to_end = kind == E2E_PIPELINE
     space = extra.get('space', index.get('prediction_type') or 'depth')
-    if space not in ('depth', 'log', 'disparity'):
+    if space not in SPACES:
+        raise CheckpointError(f"{folder.name} answers in '{space}'; known are {', '.join(SPACES)}")
+    noise = extra.get('noise', 'zeros' if end_to_end else 'gaussian')
+    if noise not in NOISES:
         raise CheckpointError(
-            f"{folder.name} answers in '{space}'; known are depth, log, disparity"
+            f"{folder.name} starts from '{noise}'; known are {', '.join(NOISES)}"
         )
-    noise = extra.get('noise', 'gaussian')
-    if noise not in ('gaussian', 'zeros'):
-        raise CheckpointError(f"{folder.name} starts from '{noise}'; known are gaussian, zeros")
+    steps = _first(
+        extra.get('default_denoising_steps'),
+        index.get('default_denoising_steps'),
+        _usual_steps(schedule, end_to_end),
+    )
+    resolution = _first(index.get('default_processing_resolution'), 768)
     return Facts(
         name=folder.name,
         folder=folder,
         space=space,
         noise=noise,
-        denoising_steps=extra.get(
-            'default_denoising_steps', index.get('default_denoising_steps') or 4
+        denoising_steps=_whole(folder, 'default_denoising_steps', steps, 1),
+        ensemble_size=_whole(
+            folder, 'default_ensemble_size', extra.get('default_ensemble_size', 1), 1
         ),
-        ensemble_size=extra.get('default_ensemble_size', 1),
-        processing_resolution=index.get('default_processing_resolution') or 768,
-        processing_pixels=extra.get('default_processing_pixels', 0),
+        processing_resolution=_whole(folder, 'default_processing_resolution', resolution, 0),
+        processing_pixels=_whole(
+            folder, 'default_processing_pixels', extra.get('default_processing_pixels', 0), 0
+        ),
     )
 
 
-def fingerprint(folder: Path) -> str:
-    """SHA-256 over all weight files, in the order of their names."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob('*.safetensors')):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _usual_steps(schedule: dict[str, Any], end_to_end: bool) -> int:
+    """Steps of the published checkpoint of this kind, where its model_index.json has none."""
+    if end_to_end or schedule.get('_class_name') == 'LCMScheduler':
+        return 1
+    return 4 if schedule.get('timestep_spacing') == 'trailing' else 10
+
+
+def _whole(folder: Path, name: str, value: Any, low: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise CheckpointError(
-            f'{path.parent} has no {path.name}; give a folder in diffusers layout '
-            '(model_index.json, unet/, vae/, scheduler/)'
+            f'{folder.name} states {name} {value!r}; it must be a whole number from {low}: '
+            'correct model_index.json or marigold_ros.json'
         )
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
+    return value
 
 
-def _network(kind: Any, folder: Path, name: str) -> Any:
-    """Load one network strictly: every weight present, nothing beyond, shapes as configured."""
-    part = folder / name
+def _autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
     if not (part / 'config.json').is_file():
-        raise CheckpointError(f'{folder} has no {name}/config.json; the checkpoint is incomplete')
-    if not any(part.glob('*.safetensors')):
-        pickles = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES)
-        found = f' (only {pickles[0]}, a pickle, which is never opened)' if pickles else ''
         raise CheckpointError(
-            f'{part} has no safetensors weights{found}; convert with '
-            'pipeline.save_pretrained(folder, safe_serialization=True) where you trust them'
+            f'{part.parent} has no {part.name}/config.json; the checkpoint is incomplete'
         )
-    # Half-precision copies beside the full ones are a published layout.
-    plain = [p for p in part.glob('*.safetensors') if '.fp16' not in p.name]
-    variant = None if plain else 'fp16'
+    name = read_json(part / 'config.json').get('_class_name')
+    if name not in AUTOENCODERS:
+        raise CheckpointError(
+            f"{part} is a '{name}'; an autoencoder must be one of {', '.join(AUTOENCODERS)}"
+        )
+    return load_network(AUTOENCODERS[name], part)
+
+
+def _schedule_config(folder: Path) -> dict[str, Any]:
+    path = folder / 'scheduler' / 'scheduler_config.json'
+    if not path.is_file():
+        raise CheckpointError(f'{folder} has no scheduler/scheduler_config.json; copy it there')
+    return read_json(path)
+
+
+def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
+    """Build the LCM scheduler of an LCM checkpoint, and DDIM for all others."""
+    config = _schedule_config(folder)
+    kind = LCMScheduler if config.get('_class_name') == 'LCMScheduler' else DDIMScheduler
     try:
-        network, report = kind.from_pretrained(
-            part,
-            use_safetensors=True,
-            variant=variant,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-        )
-    except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
+        return kind.from_pretrained(folder / 'scheduler', local_files_only=True)
+    except Exception as error:  # diffusers raises whatever a wrong value led to
         raise CheckpointError(
-            f'{part} cannot be loaded: {str(error).strip().splitlines()[0][:300]}; the files are '
-            'damaged or belong to another architecture'
+            f'{folder}/scheduler/scheduler_config.json makes no schedule '
+            f'({str(error).strip()[:200]}); restore it'
         ) from error
-    wrong = report['missing_keys'] + report['unexpected_keys'] + report['mismatched_keys']
-    if wrong:
-        raise CheckpointError(
-            f'{part}: {len(report["missing_keys"])} weights missing, '
-            f'{len(report["unexpected_keys"])} unknown, {len(report["mismatched_keys"])} of other '
-            f'shape (first: {wrong[0]}); weights and config.json must belong together'
-        )
-    return network.eval().requires_grad_(False)
-
-
-def _empty_text(folder: Path) -> torch.Tensor:
-    """Embedding of the empty prompt: stored, or computed once by the checkpoint's text encoder."""
-    stored = folder / 'empty_text_embedding.safetensors'
-    if stored.is_file():
-        try:
-            return load_file(stored)['empty_text_embedding'].float()
-        except Exception as error:  # safetensors raises its own kinds
-            raise CheckpointError(
-                f'{stored} cannot be read ({error}); it must hold one tensor empty_text_embedding'
-            ) from error
-    if not (folder / 'text_encoder').is_dir():
-        raise CheckpointError(
-            f'{folder} has neither empty_text_embedding.safetensors nor text_encoder/; '
-            'one of them must be there'
-        )
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer')
-    encoder = CLIPTextModel.from_pretrained(folder / 'text_encoder', use_safetensors=True)
-    tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
-    with torch.no_grad():
-        return encoder(tokens.input_ids)[0].float()

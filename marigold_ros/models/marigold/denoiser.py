@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-DDIM on latents with diffusers' scheduler; the last step keeps the denoised sample.
+Denoises latents by DDIM or by an LCM schedule; the last step keeps the denoised sample.
 
 The reference returns the scheduler's ``prev_sample`` at the last step, which still carries 2.9 %
 of the noise (its final alpha is that of step 0, not 1); ``reference_exact`` does the same.
@@ -9,11 +9,19 @@ of the noise (its final alpha is that of step 0, not 1); ``reference_exact`` doe
 
 from __future__ import annotations
 
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
 
 
-def start_noise(kind: str, members: int, shape: tuple[int, int, int], seed: int) -> torch.Tensor:
+def start_noise(
+    kind: str,
+    members: int,
+    shape: tuple[int, int, int],
+    seed: int,
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
     """
     Draw the noise of all members at once.
 
@@ -27,6 +35,8 @@ def start_noise(kind: str, members: int, shape: tuple[int, int, int], seed: int)
         Of one latent.
     seed : int
         Of a CPU generator, so that every device starts from the same noise.
+    generator : torch.Generator or None
+        To draw from in place of a new one; it is seeded here.
 
     Returns
     -------
@@ -35,8 +45,8 @@ def start_noise(kind: str, members: int, shape: tuple[int, int, int], seed: int)
     """
     if kind == 'zeros':
         return torch.zeros(members, *shape)
-    generator = torch.Generator('cpu').manual_seed(seed)
-    return torch.randn(members, *shape, generator=generator)
+    generator = torch.Generator('cpu') if generator is None else generator
+    return torch.randn(members, *shape, generator=generator.manual_seed(seed))
 
 
 def denoise(
@@ -47,6 +57,7 @@ def denoise(
     text: torch.Tensor,
     steps: int,
     reference_exact: bool = False,
+    schedule: Schedule | None = None,
 ) -> torch.Tensor:
     """
     Denoise depth latents that are conditioned on the picture.
@@ -54,7 +65,7 @@ def denoise(
     Parameters
     ----------
     unet, scheduler
-        Networks of the checkpoint; the scheduler's timesteps are set here.
+        Networks of the checkpoint; the scheduler is left as it is.
     rgb_latent : (1, C, h, w)
         The picture, scaled.
     noise : (E, C, h, w)
@@ -65,6 +76,8 @@ def denoise(
         DDIM steps.
     reference_exact : bool
         Return what diffusers' pipeline returns.
+    schedule : Schedule or None
+        The steps; None reads them from the scheduler as it is set.
 
     Returns
     -------
@@ -72,14 +85,69 @@ def denoise(
         Denoised latents, scaled.
 
     """
+    if schedule is None:
+        schedule = ddim_schedule(scheduler, steps, device=noise.device)
     members = len(noise)
     condition = rgb_latent.repeat(members, 1, 1, 1)  # (E, C, h, w)
     text = text.repeat(members, 1, 1)  # (E, L, D)
-    scheduler.set_timesteps(steps, device=noise.device)
+    latent = denoised = noise
+    for t, step in zip(schedule.timesteps, schedule.steps, strict=True):
+        stacked = torch.cat([condition, latent], dim=1)  # (E, 2C, h, w)
+        output = unet(stacked, t, encoder_hidden_states=text, return_dict=False)[0]
+        denoised, latent = schedule.advance(step, output, latent)  # (E, C, h, w) each
+    return latent if reference_exact else denoised
+
+
+def denoise_consistency(
+    unet: UNet2DConditionModel,
+    scheduler: LCMScheduler,
+    rgb_latent: torch.Tensor,
+    noise: torch.Tensor,
+    text: torch.Tensor,
+    steps: int,
+    generator: torch.Generator | list[torch.Generator],
+) -> torch.Tensor:
+    """
+    Denoise with a latent consistency model, whose steps put fresh noise in between.
+
+    Parameters
+    ----------
+    unet, scheduler, rgb_latent, noise, text, steps
+        As in :func:`denoise`.
+    generator : torch.Generator or list of them
+        Of the noise between steps: one for all members as in the reference, or one for each.
+
+    Returns
+    -------
+    (E, C, h, w)
+        Denoised latents, scaled; the last step gives its own denoised sample.
+
+    Raises
+    ------
+    ConfigurationError
+        If the model was not distilled for as many steps.
+
+    """
+    try:
+        scheduler.set_timesteps(steps, device=noise.device)
+    except ValueError as error:
+        raise ConfigurationError(
+            f'denoising_steps is {steps}; this LCM checkpoint was distilled for '
+            f'{scheduler.config.original_inference_steps}: choose 1 to 4'
+        ) from error
+    members = len(noise)
+    condition = rgb_latent.repeat(members, 1, 1, 1)  # (E, C, h, w)
+    text = text.repeat(members, 1, 1)  # (E, L, D)
     latent = noise
     for t in scheduler.timesteps:
         stacked = torch.cat([condition, latent], dim=1)  # (E, 2C, h, w)
         output = unet(stacked, t, encoder_hidden_states=text, return_dict=False)[0]
-        step = scheduler.step(output, t, latent)
-        latent = step.prev_sample  # (E, C, h, w)
-    return latent if reference_exact else step.pred_original_sample
+        latent = scheduler.step(output, t, latent, generator=generator).prev_sample
+    return latent
+
+
+def member_generators(members: int, seed: int) -> list[torch.Generator]:
+    """One generator per member, so that its noise does not depend on how members are batched."""
+    # An odd factor keeps neighbouring seeds' members apart.
+    seeds = [(seed * 1_000_003 + member + 1) % 2**63 for member in range(members)]
+    return [torch.Generator('cpu').manual_seed(value) for value in seeds]

@@ -3,86 +3,49 @@
 """
 Runs a Marigold checkpoint on one picture: resize, pad, encode, denoise, decode, merge, resize.
 
+Each stage is a method of its own, so that it can be timed or replaced. From the upload of the
+bytes to the download of the answer everything stays on the device, and only the download waits.
 Letters: H, W picture; PH, PW processing size; PPH, PPW padded to multiples of the autoencoder's
 factor; h, w latent; E members; C latent channels.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
-from marigold_ros.models.marigold.checkpoint import fingerprint, Networks
-from marigold_ros.models.marigold.denoiser import denoise, start_noise
 from marigold_ros.models.marigold.ensemble import merge_members
+from marigold_ros.models.marigold.reference_merge import merge_reference
+from marigold_ros.models.marigold.resizing import (
+    fit_picture,
+    size_by_area,
+    size_by_edge,
+    upsample_bilateral,
+    upsample_bilinear,
+)
+from marigold_ros.models.marigold.stages import MOST_MEMBERS, NetworkStages
+from marigold_ros.models.marigold.weights import fingerprint
 import numpy as np
 import torch
-from torch.nn import functional
 
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
-STEPS_LIMIT, ENSEMBLE_LIMIT = 50, 20
+STEPS_LIMIT, SEED_LIMIT = 50, 2**63 - 1
 
 
-def choose_device(name: str) -> torch.device:
-    """Resolve ``auto``; a device that is asked for by name and missing is an error."""
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigurationError(
-            f"device is '{name}'; choose auto, cpu, cuda or cuda:N"
-        ) from error
-    if device.type == 'cpu':
-        return device
-    count = torch.cuda.device_count() if device.type == 'cuda' else 0
-    if (device.index or 0) >= count:
-        raise ConfigurationError(
-            f"device is '{name}', and this machine offers torch {count} CUDA devices; choose auto "
-            'or cpu, or install a torch build for your GPU'
-        )
-    return device
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Resolve ``auto``: float16 on a GPU, float32 on a CPU."""
-    if name == 'auto':
-        return torch.float16 if device.type == 'cuda' else torch.float32
-    if name not in DTYPES:
-        raise ConfigurationError(f"dtype is '{name}'; choose auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
-
-
-class MarigoldModel:
-    """
-    A loaded checkpoint.
-
-    Parameters
-    ----------
-    networks : Networks
-        From ``load_networks``; moved to the device.
-    device : torch.device
-        Where it runs.
-    dtype : torch.dtype
-        Arithmetic.
-
-    """
-
-    def __init__(self, networks: Networks, device: torch.device, dtype: torch.dtype) -> None:
-        self.facts = networks.facts
-        self.device, self.dtype = device, dtype
-        # Not diffusers' own `to`, which warns of a cast that is meant.
-        self.autoencoder = torch.nn.Module.to(networks.autoencoder, device, dtype)
-        self.unet = torch.nn.Module.to(networks.unet, device, dtype)
-        self.scheduler = networks.scheduler
-        self.text = networks.text.to(device, dtype)
-        self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+class MarigoldModel(NetworkStages):
+    """A loaded checkpoint, ready to predict; see :class:`NetworkStages` for its arguments."""
 
     @property
     def space(self) -> str:
         """The quantity that predictions are affine in."""
         return self.facts.space
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the weight files that run."""
+        return fingerprint(self._weight_files)
 
     @property
     def description(self) -> dict[str, Any]:
@@ -91,17 +54,26 @@ class MarigoldModel:
         return {
             'name': self.facts.name,
             'path': str(self.facts.folder),
-            'sha256': fingerprint(self.facts.folder),
+            'sha256': self.sha256,
             'space': self.facts.space,
             'noise': self.facts.noise,
             'default_denoising_steps': self.facts.denoising_steps,
             'default_ensemble_size': self.facts.ensemble_size,
             'processing_resolution': self.facts.processing_resolution,
             'processing_pixels': self.facts.processing_pixels,
+            'autoencoder': type(self.autoencoder).__name__,
+            'scheduler': type(self.scheduler).__name__,
+            'prediction_type': self.scheduler.config.prediction_type,
             'parameters': sum(p.numel() for n in networks for p in n.parameters()),
             'device': str(self.device),
             'dtype': str(self.dtype).removeprefix('torch.'),
+            'notes': list(self.notes),
         }
+
+    def reset(self) -> None:
+        """Forget the last frame (warm start, fixed noise) and what was learnt about memory."""
+        self.stream.reset()
+        self.memory.forget()
 
     @torch.inference_mode()
     def predict(
@@ -127,7 +99,7 @@ class MarigoldModel:
         seed : int
             Of the noise; the same seed gives the same answer.
         reference_exact : bool
-            Answer as diffusers' pipeline does (its merge, its last step).
+            Answer as diffusers' pipeline does (its merge, its last step, its spacing).
 
         Returns
         -------
@@ -137,39 +109,30 @@ class MarigoldModel:
         Raises
         ------
         InputError
-            If the picture is not (H, W, 3) uint8 or too long and thin for the processing size.
+            If the picture is not (H, W, 3) uint8, too long and thin for the processing size, or
+            too large for the memory.
         ConfigurationError
-            If steps or members are out of range.
+            If steps, members or seed are out of range.
 
         """
         steps = self.facts.denoising_steps if denoising_steps is None else denoising_steps
         members = self.facts.ensemble_size if ensemble_size is None else ensemble_size
-        _check_range('denoising_steps', steps, STEPS_LIMIT)
-        _check_range('ensemble_size', members, ENSEMBLE_LIMIT)
+        _check_range('denoising_steps', steps, 1, STEPS_LIMIT)
+        _check_range('ensemble_size', members, 1, MOST_MEMBERS)
+        _check_range('seed', seed, 0, SEED_LIMIT)
         _check_picture(rgb)
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
-        picture = self._preprocess(rgb, size)  # (1, 3, PPH, PPW)
-        rgb_latent = self.autoencoder.encode(picture).latent_dist.mode()
-        rgb_latent = rgb_latent * self.autoencoder.config.scaling_factor  # (1, C, h, w)
-        noise = start_noise(self.facts.noise, members, tuple(rgb_latent.shape[1:]), seed)
-        latent = denoise(
-            self.unet,
-            self.scheduler,
-            rgb_latent,
-            noise.to(self.device, self.dtype),
-            self.text,
-            steps,
-            reference_exact,
-        )  # (E, C, h, w)
-        relative = self._decode(latent)[..., : size[0], : size[1]]  # (E, 1, PH, PW)
-        spread = None
-        if members > 1:
-            relative, spread = self._merge(relative, reference_exact)
-        return Prediction(
-            _at_size(relative, rgb.shape[:2]),
-            None if spread is None else _at_size(spread, rgb.shape[:2]),
-            self.facts.space,
-        )
+        image = self.upload(rgb)  # (1, 3, H, W)
+        picture = self.preprocess(image, size, reference_exact)  # (1, 3, PPH, PPW)
+        rgb_latent = self.encode(picture)  # (1, C, h, w)
+        noise = self.start(picture, rgb_latent, members, seed, reference_exact)
+        latent = self.denoise(rgb_latent, noise, steps, seed, reference_exact)  # (E, C, h, w)
+        self.stream.keep(latent)
+        relative = self.decode(latent, reference_exact)[..., : size[0], : size[1]]
+        maps = self.merge(relative, reference_exact)  # (1, 1 or 2, PH, PW)
+        answer = self.postprocess(maps, image, picture, reference_exact)
+        spread = answer[1] if members > 1 else None
+        return Prediction(answer[0], spread, self.facts.space)
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
@@ -181,58 +144,78 @@ class MarigoldModel:
         pixels instead gets the edge that comes nearest to it, both sides multiples of 8.
 
         """
-        if processing_resolution is None and self.facts.processing_pixels:
-            scale = (self.facts.processing_pixels / (height * width)) ** 0.5
-            return max(8, 8 * round(height * scale / 8)), max(8, 8 * round(width * scale / 8))
-        edge = self.facts.processing_resolution
-        if processing_resolution is not None:
-            edge = processing_resolution
-        if edge < 0:
+        if processing_resolution is None:
+            if self.facts.processing_pixels:
+                return size_by_area(height, width, self.facts.processing_pixels)
+            return size_by_edge(height, width, self.facts.processing_resolution)
+        if not isinstance(processing_resolution, Integral):
             raise ConfigurationError(
-                f'processing_resolution is {edge}; give the longest edge in pixels, 0 is native'
+                f'processing_resolution is {processing_resolution!r}; give a whole number of '
+                'pixels, 0 is native'
             )
-        if edge == 0:
-            return height, width
-        size = height * edge // max(height, width), width * edge // max(height, width)
-        if 0 in size:
-            raise InputError(
-                f'a picture of {width}x{height} has no pixel left on one side at '
-                f'processing_resolution {edge}; crop it or choose a larger resolution',
-                cause='shape',
-            )
-        return size
+        return size_by_edge(height, width, int(processing_resolution))
 
-    def _preprocess(self, rgb: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-        picture = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device)
-        picture = picture[None].permute(0, 3, 1, 2).to(self.dtype) / 255.0  # (1, 3, H, W)
-        if tuple(picture.shape[-2:]) != size:
-            picture = functional.interpolate(picture, size, mode='bilinear', antialias=True)
-        pad = (0, -size[1] % self.factor, 0, -size[0] % self.factor)
-        return functional.pad(picture, pad, mode='replicate') * 2.0 - 1.0
+    def upload(self, rgb: np.ndarray) -> torch.Tensor:
+        """Bring (H, W, 3) uint8 to the device as (1, 3, H, W) float32 in [0, 1]."""
+        # Message buffers are often read-only, which torch cannot express.
+        picture = torch.from_numpy(np.require(rgb, requirements=['C', 'W']))
+        if self.device.type == 'cuda':
+            picture = picture.pin_memory()
+        picture = picture.to(self.device, non_blocking=True)
+        return picture[None].permute(0, 3, 1, 2).float() / 255.0
 
-    def _decode(self, latent: torch.Tensor) -> torch.Tensor:
-        scaled = latent / self.autoencoder.config.scaling_factor
-        decoded = self.autoencoder.decode(scaled, return_dict=False)[0]  # (E, 3, PPH, PPW)
-        return (decoded.mean(1, keepdim=True).clamp(-1.0, 1.0) + 1.0) / 2.0
-
-    def _merge(
-        self, relative: torch.Tensor, reference_exact: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def preprocess(
+        self, image: torch.Tensor, size: tuple[int, int], reference_exact: bool = False
+    ) -> torch.Tensor:
+        """Resize and pad (1, 3, H, W) in [0, 1] to (1, 3, PPH, PPW) in [-1, 1]."""
         if not reference_exact:
-            return merge_members(relative)
-        from diffusers import MarigoldDepthPipeline
+            # A single cell has no variance to normalise by: tiny pictures get two.
+            least = (self.coarsest, self.coarsest * (2 if max(size) <= self.coarsest else 1))
+            # Half precision, which a CPU cannot resize in, would also lose bits of the picture.
+            return fit_picture(image, size, self.factor, least).to(self.dtype)
+        if self.device.type == 'cuda':
+            image = image.to(self.dtype)
+        return fit_picture(image, size, self.factor).to(self.dtype)
 
-        return MarigoldDepthPipeline.ensemble_depth(relative, output_uncertainty=True)
+    def merge(self, relative: torch.Tensor, reference_exact: bool = False) -> torch.Tensor:
+        """Merge (E, 1, PH, PW) to relative and spread, (1, 2, PH, PW); a single one stays."""
+        if len(relative) == 1:
+            return relative
+        if reference_exact:
+            from diffusers import MarigoldDepthPipeline
+
+            merged = MarigoldDepthPipeline.ensemble_depth(relative, output_uncertainty=True)
+        elif self.options.merge == 'reference':
+            merged = merge_reference(relative)
+        else:
+            merged = merge_members(relative)
+        return torch.cat(merged, dim=1)
+
+    def postprocess(
+        self,
+        maps: torch.Tensor,
+        image: torch.Tensor,
+        picture: torch.Tensor,
+        reference_exact: bool = False,
+    ) -> np.ndarray:
+        """Bring (1, k, PH, PW) to the picture's size and to the host: (k, H, W) float32."""
+        native = (int(image.shape[2]), int(image.shape[3]))
+        maps = maps.float()
+        height, width = maps.shape[-2:]
+        larger = native[0] > height or native[1] > width
+        if self.options.upsampling == 'bilateral' and larger and not reference_exact:
+            small = (picture[..., :height, :width].float() + 1.0) / 2.0
+            resized = upsample_bilateral(maps, small, image)
+        else:
+            resized = upsample_bilinear(maps, native)
+        # The one place where the host waits for the device.
+        return resized[0].contiguous().cpu().numpy()
 
 
-def _at_size(value: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    resized = functional.interpolate(value.float(), size, mode='bilinear', antialias=False)
-    return resized[0, 0].cpu().numpy()
-
-
-def _check_range(name: str, value: int, limit: int) -> None:
-    if not 1 <= value <= limit:
-        raise ConfigurationError(f'{name} is {value}; choose a value in [1, {limit}]')
+def _check_range(name: str, value: Any, low: int, high: int) -> None:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        raise ConfigurationError(f'{name} is {value!r}; choose a whole number in [{low}, {high}]')
 
 
 def _check_picture(rgb: np.ndarray) -> None:

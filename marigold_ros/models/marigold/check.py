@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Checks a checkpoint before a robot relies on it: files, weights, hashes, schedule, round trip.
+
+Whatever would stop it from loading raises; the report holds what a person wants to read. The round
+trip sends a planted depth picture through the autoencoder and back: a wrong scaling factor, mixed
+up files or damage inside the weights show there and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+import re
+
+from diffusers import LCMScheduler
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.models.marigold.checkpoint import Facts, load_networks, Networks
+from marigold_ros.models.marigold.schedule import ddim_schedule, spacing_for
+from marigold_ros.models.marigold.stages import NetworkStages
+from marigold_ros.models.marigold.weights import fingerprint, sha256, verify_sums
+from safetensors import safe_open
+import torch
+
+# Mean error of the planted picture after the best scale and shift; the autoencoder of SD-2 stays
+# well below 0.02, a random one is far above.
+ROUND_TRIP_LIMIT = 0.1
+SIZE = (96, 128)  # px, of the planted picture
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One safetensors file: path in the checkpoint, what it holds, and its hash."""
+
+    path: str
+    size: int  # bytes
+    tensors: int
+    parameters: int
+    dtypes: tuple[str, ...]
+    sha256: str
+    verified: bool  # against SHA256SUMS or the hub's own name of the file
+
+
+@dataclass(frozen=True)
+class CheckpointReport:
+    """What :func:`check_checkpoint` found."""
+
+    facts: Facts
+    sha256: str
+    files: tuple[WeightFile, ...]
+    parameters: dict[str, int]  # of unet and vae
+    prediction_type: str
+    spacing: str
+    timesteps: tuple[int, ...]  # of the default number of steps
+    round_trip: float  # mean error of a planted picture in [0, 1]
+    notes: tuple[str, ...]
+
+
+def check_checkpoint(
+    folder: Path, vae: Path | None = None, round_trip_limit: float = ROUND_TRIP_LIMIT
+) -> CheckpointReport:
+    """
+    Check a checkpoint folder on the CPU.
+
+    Parameters
+    ----------
+    folder : Path
+        In diffusers layout.
+    vae : Path or None
+        Another autoencoder to check it with.
+    round_trip_limit : float
+        Mean error of the round trip from which on the autoencoder is refused.
+
+    Returns
+    -------
+    CheckpointReport
+
+    Raises
+    ------
+    CheckpointError
+        Saying what is wrong: a file that is missing, damaged, pickled or changed, a weight of
+        another shape, a schedule that gives no steps, an autoencoder that loses depth.
+
+    """
+    networks = load_networks(folder, vae)
+    facts = networks.facts
+    roots = [path for path in networks.weight_files if path.is_dir()]
+    listed = set(verify_sums(folder))
+    files = tuple(
+        _inspect(path, root.parent, listed)
+        for root in roots
+        for path in sorted(root.glob('*.safetensors'))
+    )
+    spacing, timesteps = _schedule(networks)
+    error = round_trip(networks)
+    if not error <= round_trip_limit:
+        raise CheckpointError(
+            f'{networks.weight_files[1]}: a depth picture comes back from the autoencoder with a '
+            f'mean error of {error:.3f} of its range (at most {round_trip_limit:g}); its weights '
+            'are damaged or not its own: restore them'
+        )
+    return CheckpointReport(
+        facts=facts,
+        sha256=fingerprint(networks.weight_files),
+        files=files,
+        parameters={
+            'unet': sum(p.numel() for p in networks.unet.parameters()),
+            'vae': sum(p.numel() for p in networks.autoencoder.parameters()),
+        },
+        prediction_type=networks.scheduler.config.prediction_type,
+        spacing=spacing,
+        timesteps=timesteps,
+        round_trip=error,
+        notes=tuple(networks.notes),
+    )
+
+
+def round_trip(networks: Networks) -> float:
+    """Mean error of a planted picture after the autoencoder, up to scale and shift."""
+    planted = planted_depth(*SIZE)  # (1, 1, H, W)
+    stages = NetworkStages(networks, torch.device('cpu'), torch.float32)
+    with torch.inference_mode():
+        latent = stages.encode((planted * 2.0 - 1.0).expand(-1, 3, -1, -1))
+        returned = stages.decode(latent)
+    design = torch.stack([returned.flatten(), torch.ones(returned.numel())], 1).double()
+    target = planted.flatten().double()
+    normal = design.T @ design + 1e-9 * torch.eye(2, dtype=torch.float64)
+    fit = torch.linalg.solve(normal, design.T @ target)
+    return float((design @ fit - target).abs().mean())
+
+
+def planted_depth(height: int, width: int) -> torch.Tensor:
+    """Draw a floor that rises to the horizon and three boxes on it: (1, 1, H, W) in [0, 1]."""
+    depth = torch.linspace(1.0, 0.0, height)[:, None].repeat(1, width)
+    for top, left, value in ((0.3, 0.1, 0.2), (0.4, 0.45, 0.5), (0.1, 0.7, 0.8)):
+        y, x = int(top * height), int(left * width)
+        depth[y : y + height // 3, x : x + width // 5] = value
+    return depth[None, None]
+
+
+def _inspect(path: Path, root: Path, listed: set[str]) -> WeightFile:
+    parameters, dtypes = 0, set()
+    with safe_open(path, framework='pt') as file:
+        names = list(file.keys())
+        for name in names:
+            part = file.get_slice(name)
+            count = 1
+            for side in part.get_shape():
+                count *= side
+            parameters += count
+            dtypes.add(str(part.get_dtype()))
+    found, name = sha256(path), path.relative_to(root).as_posix()
+    # The hub's cache names the file behind a link by its hash.
+    target = path.resolve().name
+    named = path.is_symlink() and re.fullmatch('[0-9a-f]{64}', target) is not None
+    if named and target != found:
+        raise CheckpointError(
+            f'{path} has SHA-256 {found[:12]}…, the hub says {target[:12]}…; the cached file is '
+            'damaged: delete it and fetch it again'
+        )
+    size = path.stat().st_size
+    verified = named or name in listed
+    return WeightFile(name, size, len(names), parameters, tuple(sorted(dtypes)), found, verified)
+
+
+def _schedule(networks: Networks) -> tuple[str, tuple[int, ...]]:
+    steps = networks.facts.denoising_steps
+    scheduler = networks.scheduler
+    if isinstance(scheduler, LCMScheduler):
+        scheduler.set_timesteps(steps)
+        return 'lcm', tuple(scheduler.timesteps.tolist())
+    spacing = spacing_for(scheduler, steps)
+    try:
+        schedule = ddim_schedule(scheduler, steps, spacing)
+    except ConfigurationError as error:
+        raise CheckpointError(f'{networks.facts.folder}: {error}') from error
+    return spacing, tuple(schedule.timesteps.tolist())

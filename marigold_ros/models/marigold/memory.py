@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Fits a frame into memory: fewer members at once first, then tiles, then an error with a remedy.
+
+What fits is estimated before the first frame of a size, because on a CPU the system ends a process
+that takes too much, and learnt when an allocation fails all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from marigold_ros.errors import InputError
+import torch
+
+# Share of the free memory that the estimate may use up.
+USABLE = 0.9
+UNLIMITED = 1_000_000
+# Feature maps at full size, as wide as the second level, that an autoencoder holds at its peak:
+# measured on a CPU 5.3 (decoder of SD-2), 4.5 (its encoder), 4.3 (AutoencoderTiny).
+LIVE_MAPS = 6
+# Side and overlap of a tile in latent cells: 512 and 128 pixels, as diffusers' tiling.
+TILE, OVERLAP = 64, 16
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an allocation failed, on a GPU or on the CPU (a RuntimeError there)."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("can't allocate memory" in text or 'not enough memory' in text)
+    )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that may still be allocated; None where the system does not say."""
+    if device.type == 'cuda':
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + held
+    try:
+        with open('/proc/meminfo', encoding='ascii') as file:
+            for line in file:
+                if line.startswith('MemAvailable:'):
+                    return 1024 * int(line.split()[1])
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+class MemoryPlan:
+    """
+    Remembers how many members of each size run at once.
+
+    Parameters
+    ----------
+    device : torch.device
+        Whose memory counts.
+    tell : callable
+        Takes one sentence each time that something had to be split.
+
+    """
+
+    def __init__(self, device: torch.device, tell: Callable[[str], None]) -> None:
+        self.device, self.tell = device, tell
+        self._limits: dict[Hashable, int] = {}
+
+    def forget(self) -> None:
+        """Estimate again, as when other programs have freed memory."""
+        self._limits.clear()
+
+    def run(
+        self,
+        stage: str,
+        shape: tuple[int, ...],
+        most: int,
+        function: Callable[[int], torch.Tensor],
+        bytes_each: int = 0,
+        in_tiles: Callable[[], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """
+        Run a stage with as many members at once as fit.
+
+        Parameters
+        ----------
+        stage : str
+            Name for messages.
+        shape : tuple
+            Of one member; what was learnt holds for this stage and shape.
+        most : int
+            Members that may run at once.
+        function : callable
+            Takes the number of members at once and does the whole stage from its start.
+        bytes_each : int
+            Estimate for one member; 0 where there is none.
+        in_tiles : callable or None
+            Does the stage where not even one member fits.
+
+        Returns
+        -------
+        Tensor
+            What the function returned.
+
+        Raises
+        ------
+        InputError
+            If the frame does not fit in any way.
+
+        """
+        key = (stage, shape)
+        if key not in self._limits:
+            self._limits[key] = self._estimate(bytes_each)
+        limit = min(self._limits[key], most)
+        if limit < most:
+            self._tell(stage, limit, in_tiles is not None)
+        if in_tiles is None:
+            limit = max(1, limit)
+        while limit:
+            try:
+                return function(limit)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside of the handler, which keeps the failed tensors alive.
+            limit //= 2
+            self._limits[key] = limit
+            self._empty_cache()
+            self._tell(stage, limit, in_tiles is not None)
+        if in_tiles is not None:
+            try:
+                return in_tiles()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+        self._limits.pop(key)
+        self._empty_cache()
+        raise InputError(
+            f'the picture does not fit into the memory of {self.device} ({stage} of one member, '
+            f'latent {" x ".join(map(str, shape))}); lower processing_resolution',
+            cause='size',
+        )
+
+    def _estimate(self, bytes_each: int) -> int:
+        free = free_memory(self.device) if bytes_each else None
+        return UNLIMITED if free is None else int(USABLE * free / bytes_each)
+
+    def _tell(self, stage: str, limit: int, tiles: bool) -> None:
+        if limit:
+            self.tell(f'memory is short: {stage} runs {limit} ensemble member(s) at once')
+        elif tiles:
+            self.tell(f'memory is short: {stage} runs in tiles, which may show at their seams')
+
+    def _empty_cache(self) -> None:
+        if self.device.type == 'cuda':
+            torch.cuda.empty_cache()
+
+
+def tiled(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    source: torch.Tensor,
+    tile: int,
+    overlap: int,
+) -> torch.Tensor:
+    """
+    Apply a resizing network to overlapping tiles and blend their results.
+
+    Parameters
+    ----------
+    function : callable
+        (B, c, h, w) to (B, d, h r, w r) with one ratio r for all sizes, a whole number or 1 / one.
+    source : (B, c, h, w)
+        Input; each side must suit the function like that of a tile.
+    tile, overlap : int
+        In pixels of the source; multiples of 1 / r where r is below 1.
+
+    Returns
+    -------
+    (B, d, h r, w r)
+
+    """
+    height, width = source.shape[-2:]
+    total: torch.Tensor | None = None
+    for top in _starts(height, tile, overlap):
+        for left in _starts(width, tile, overlap):
+            part = source[..., top : top + tile, left : left + tile]
+            answer = function(part)
+            if total is None:
+                ratio = answer.shape[-1] / part.shape[-1]
+                size = int(height * ratio), int(width * ratio)
+                total = answer.new_zeros(*answer.shape[:2], *size)
+                weights = answer.new_zeros(size)
+            ramp = [_ramp(side, int(overlap * ratio), answer) for side in answer.shape[-2:]]
+            weight = ramp[0][:, None] * ramp[1]
+            y, x = int(top * ratio), int(left * ratio)
+            window = (slice(y, y + answer.shape[-2]), slice(x, x + answer.shape[-1]))
+            total[(..., *window)] += answer * weight
+            weights[window] += weight
+    assert total is not None
+    return total / weights
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin; the last one is moved inwards, so that all have one size."""
+    if length <= tile:
+        return [0]
+    return [*range(0, length - tile, tile - overlap), length - tile]
+
+
+def _ramp(length: int, overlap: int, like: torch.Tensor) -> torch.Tensor:
+    """Weights that rise over the overlap at both ends."""
+    distance = torch.arange(length, device=like.device, dtype=like.dtype) + 1.0
+    return torch.minimum(distance, distance.flip(0)).clamp(max=max(1, overlap)) / max(1, overlap)

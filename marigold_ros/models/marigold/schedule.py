@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The DDIM steps of one frame as plain numbers, taken from diffusers' scheduler.
+
+diffusers' ``step`` looks its coefficients up with the timestep, which on a GPU waits for the
+device at each step and keeps state in the scheduler; here they are read once, rounded as diffusers
+rounds them (the same float32 numbers), so that results stay equal to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers import DDIMScheduler
+from marigold_ros.errors import CheckpointError, ConfigurationError
+import torch
+
+# Below this number of steps `leading` spacing is replaced by `trailing`: its first timestep is far
+# from pure noise (at one step it is 1 of 999), which the latent is (arXiv 2409.11355, section 3).
+LEADING_FROM = 10
+
+
+@dataclass(frozen=True)
+class DdimStep:
+    """One step: square roots of alpha-bar and of 1 - alpha-bar, here and after the step."""
+
+    timestep: int
+    signal: float
+    noise: float
+    next_signal: float
+    next_noise: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All steps of a frame."""
+
+    steps: tuple[DdimStep, ...]
+    timesteps: torch.Tensor  # (N,) int64, on the device of the networks
+    prediction_type: str  # v_prediction | epsilon | sample
+    clip: float | None  # the denoised sample is clamped to +- this
+
+    def advance(
+        self, step: DdimStep, output: torch.Tensor, latent: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Take one DDIM step (Song et al. 2021, equation 12, without noise).
+
+        Parameters
+        ----------
+        step : DdimStep
+            Of this schedule.
+        output, latent : (E, C, h, w)
+            The network's answer and what it was asked about.
+
+        Returns
+        -------
+        denoised, following : (E, C, h, w)
+            The clean latent as seen from here, and the latent of the next step.
+
+        """
+        if self.prediction_type == 'v_prediction':
+            denoised = step.signal * latent - step.noise * output
+            noise = step.signal * output + step.noise * latent
+        elif self.prediction_type == 'epsilon':
+            denoised = (latent - step.noise * output) / step.signal
+            noise = output
+        else:
+            denoised = output
+            noise = (latent - step.signal * denoised) / step.noise
+        if self.clip is not None:
+            denoised = denoised.clamp(-self.clip, self.clip)
+        return denoised, step.next_signal * denoised + step.next_noise * noise
+
+
+def spacing_for(scheduler: DDIMScheduler, steps: int) -> str:
+    """Timestep spacing to use: the checkpoint's own, but never ``leading`` with few steps."""
+    own = str(scheduler.config.timestep_spacing)
+    return 'trailing' if own == 'leading' and steps < LEADING_FROM else own
+
+
+def ddim_schedule(
+    scheduler: DDIMScheduler,
+    steps: int,
+    spacing: str | None = None,
+    device: torch.device | None = None,
+) -> Schedule:
+    """
+    Read the steps of a frame from a scheduler, which is left as it is.
+
+    Parameters
+    ----------
+    scheduler : DDIMScheduler
+        Of the checkpoint.
+    steps : int
+        How many.
+    spacing : {'trailing', 'leading', 'linspace'} or None
+        In place of the scheduler's own.
+    device : torch.device or None
+        Where the networks are.
+
+    Returns
+    -------
+    Schedule
+
+    Raises
+    ------
+    ConfigurationError
+        If the schedule has fewer timesteps than that, or epsilon is asked of pure noise.
+    CheckpointError
+        If the scheduler clips in a way that Marigold never did, or predicts something unknown.
+
+    """
+    config = scheduler.config
+    total = config.num_train_timesteps
+    if config.prediction_type not in ('v_prediction', 'epsilon', 'sample'):
+        raise CheckpointError(
+            f"the schedule's prediction_type is '{config.prediction_type}'; known are "
+            'v_prediction, epsilon, sample: correct scheduler/scheduler_config.json'
+        )
+    if config.thresholding:
+        raise CheckpointError(
+            'the schedule asks for dynamic thresholding, which is for pictures, not latents; set '
+            'thresholding to false in scheduler/scheduler_config.json'
+        )
+    spacing = spacing or config.timestep_spacing
+    copy = DDIMScheduler.from_config(config, timestep_spacing=spacing)
+    numbers: list[int] = []
+    if 1 <= steps <= total:
+        copy.set_timesteps(steps)
+        numbers = copy.timesteps.tolist()
+    if not numbers or len(numbers) != steps or not all(0 <= t < total for t in numbers):
+        raise ConfigurationError(
+            f'denoising_steps is {steps}; the schedule has {total} timesteps with {spacing} '
+            'spacing, so choose fewer steps (at least 1)'
+        )
+    coefficients = tuple(_coefficients(copy, t, total // steps) for t in numbers)
+    if config.prediction_type == 'epsilon' and coefficients[0].signal < 1e-6:
+        raise ConfigurationError(
+            f'prediction_type epsilon leaves the sample unknown at timestep {numbers[0]}, where '
+            f'the schedule is pure noise; use {spacing} spacing without rescale_betas_zero_snr'
+        )
+    clip = float(config.clip_sample_range) if config.clip_sample else None
+    timesteps = torch.tensor(numbers, dtype=torch.int64, device=device)
+    return Schedule(coefficients, timesteps, config.prediction_type, clip)
+
+
+def _coefficients(scheduler: DDIMScheduler, timestep: int, stride: int) -> DdimStep:
+    here = scheduler.alphas_cumprod[timestep]
+    following = scheduler.final_alpha_cumprod
+    if timestep >= stride:
+        following = scheduler.alphas_cumprod[timestep - stride]
+    roots = (here, 1 - here, following, 1 - following)
+    return DdimStep(timestep, *(float(root**0.5) for root in roots))

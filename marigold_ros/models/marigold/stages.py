@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The stages that run networks: encode, start, denoise, decode; batched as memory allows.
+
+Letters: PPH, PPW padded processing size; h, w latent; E members; C latent channels.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from diffusers import LCMScheduler
+from marigold_ros.models.marigold.checkpoint import Networks
+from marigold_ros.models.marigold.denoiser import (
+    denoise,
+    denoise_consistency,
+    member_generators,
+    start_noise,
+)
+from marigold_ros.models.marigold.memory import LIVE_MAPS, MemoryPlan, OVERLAP, TILE, tiled
+from marigold_ros.models.marigold.options import EngineOptions
+from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, spacing_for
+from marigold_ros.models.marigold.stream import Stream
+import torch
+
+MOST_MEMBERS = 20
+SPACING_NOTE = (
+    "the checkpoint's leading timestep spacing is replaced by trailing below 10 denoising steps: "
+    'leading presents pure noise as nearly clean there (arXiv 2409.11355)'
+)
+log = logging.getLogger(__name__)
+
+
+class NetworkStages:
+    """
+    The networks of a checkpoint on their device.
+
+    Parameters
+    ----------
+    networks : Networks
+        From ``load_networks``; moved to the device.
+    device : torch.device
+        Where they run.
+    dtype : torch.dtype
+        Arithmetic.
+    options : EngineOptions or None
+        How they run; may be changed between frames by assigning :attr:`options`.
+
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: EngineOptions | None = None,
+    ) -> None:
+        self.facts = networks.facts
+        self.device, self.dtype = device, dtype
+        # Not diffusers' own `to`, which warns of a cast that is meant.
+        self.autoencoder = torch.nn.Module.to(networks.autoencoder, device, dtype)
+        self.unet = torch.nn.Module.to(networks.unet, device, dtype)
+        self.scheduler = networks.scheduler
+        self.text = networks.text.to(device, dtype)
+        self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        # Pixels of one cell at the U-Net's coarsest level.
+        self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self.options = EngineOptions() if options is None else options
+        self.notes: list[str] = []
+        for note in networks.notes:
+            self._note(note)
+        self.stream = Stream()
+        self.memory = MemoryPlan(device, self._note)
+        self._weight_files = networks.weight_files
+        self._schedules: dict[tuple[int, str | None], Schedule] = {}
+
+    def encode(self, picture: torch.Tensor) -> torch.Tensor:
+        """Scaled latent (1, C, h, w) of a picture (1, 3, PPH, PPW)."""
+        latent = self.memory.run(
+            'encode',
+            tuple(picture.shape[-2:]),
+            1,
+            lambda limit: self._encode(picture),
+            bytes_each=self._autoencoder_bytes(picture.shape[-2] * picture.shape[-1]),
+            in_tiles=lambda: tiled(
+                self._encode, picture, TILE * self.factor, OVERLAP * self.factor
+            ),
+        )
+        return latent * self.autoencoder.config.scaling_factor
+
+    def start(
+        self,
+        picture: torch.Tensor,
+        rgb_latent: torch.Tensor,
+        members: int,
+        seed: int,
+        reference_exact: bool = False,
+    ) -> torch.Tensor:
+        """Latents (E, C, h, w) from which denoising starts."""
+        options = EngineOptions() if reference_exact else self.options
+        kind = self.facts.noise if options.noise == 'checkpoint' else options.noise
+        shape = _shape(rgb_latent)
+        noise = self.stream.noise(kind, members, shape, seed, self.device, self.dtype)
+        return self.stream.warm(noise, picture, options.warm_start, options.scene_cut)
+
+    def denoise(
+        self,
+        rgb_latent: torch.Tensor,
+        noise: torch.Tensor,
+        steps: int,
+        seed: int = 0,
+        reference_exact: bool = False,
+    ) -> torch.Tensor:
+        """Denoised latents (E, C, h, w); as many members at once as fit."""
+        if isinstance(self.scheduler, LCMScheduler):
+            return self._denoise_consistency(rgb_latent, noise, steps, seed, reference_exact)
+        schedule = self._schedule(steps, reference_exact)
+
+        def whole(limit: int) -> torch.Tensor:
+            parts = [
+                denoise(
+                    self.unet,
+                    self.scheduler,
+                    rgb_latent,
+                    part,
+                    self.text,
+                    steps,
+                    reference_exact,
+                    schedule,
+                )
+                for part in noise.split(limit)
+            ]
+            return torch.cat(parts)
+
+        return self._in_batches('denoise', noise, whole)
+
+    def decode(self, latent: torch.Tensor, reference_exact: bool = False) -> torch.Tensor:
+        """Relative maps (E, 1, PPH, PPW) in [0, 1] of scaled latents (E, C, h, w)."""
+        pixels = latent.shape[-2] * latent.shape[-1] * self.factor**2
+        scaled = latent / self.autoencoder.config.scaling_factor
+        return self._in_batches(
+            'decode',
+            latent,
+            lambda limit: torch.cat(
+                [self._relative(self._decode(p), reference_exact) for p in scaled.split(limit)]
+            ),
+            bytes_each=self._autoencoder_bytes(pixels),
+            in_tiles=lambda: torch.cat(
+                [
+                    self._relative(tiled(self._decode, p, TILE, OVERLAP), reference_exact)
+                    for p in scaled.split(1)
+                ]
+            ),
+        )
+
+    def _autoencoder_bytes(self, pixels: int) -> int:
+        """Estimate what the autoencoder holds at its peak for one picture."""
+        widths = self.autoencoder.config.block_out_channels
+        return LIVE_MAPS * widths[min(1, len(widths) - 1)] * pixels * self.dtype.itemsize
+
+    def _note(self, text: str) -> None:
+        """Tell the caller once: in the description and in the log."""
+        if text not in self.notes:
+            self.notes.append(text)
+            log.warning('%s: %s', self.facts.name, text)
+
+    def _schedule(self, steps: int, reference_exact: bool) -> Schedule:
+        spacing = None
+        if not reference_exact:
+            chosen = self.options.timestep_spacing
+            spacing = spacing_for(self.scheduler, steps) if chosen == 'auto' else chosen
+            if chosen == 'auto' and spacing != self.scheduler.config.timestep_spacing:
+                self._note(SPACING_NOTE)
+        key = (steps, spacing)
+        if key not in self._schedules:
+            self._schedules[key] = ddim_schedule(self.scheduler, steps, spacing, self.device)
+        return self._schedules[key]
+
+    def _denoise_consistency(
+        self,
+        rgb_latent: torch.Tensor,
+        noise: torch.Tensor,
+        steps: int,
+        seed: int,
+        reference_exact: bool,
+    ) -> torch.Tensor:
+        def whole(limit: int) -> torch.Tensor:
+            # The reference goes on drawing from the generator that gave the first noise.
+            shared = torch.Generator('cpu').manual_seed(seed)
+            if reference_exact:
+                start_noise(self.facts.noise, len(noise), _shape(noise), seed, shared)
+            own = member_generators(len(noise), seed)
+            parts = [
+                denoise_consistency(
+                    self.unet,
+                    self.scheduler,
+                    rgb_latent,
+                    noise[i : i + limit],
+                    self.text,
+                    steps,
+                    shared if reference_exact else own[i : i + limit],
+                )
+                for i in range(0, len(noise), limit)
+            ]
+            return torch.cat(parts)
+
+        return self._in_batches('denoise', noise, whole)
+
+    def _in_batches(self, stage: str, latent: torch.Tensor, whole: Any, **more: Any) -> Any:
+        most = min(len(latent), self.options.batch_limit or MOST_MEMBERS)
+        return self.memory.run(stage, tuple(latent.shape[-2:]), most, whole, **more)
+
+    def _encode(self, picture: torch.Tensor) -> torch.Tensor:
+        answer = self.autoencoder.encode(picture)
+        # AutoencoderTiny has no distribution.
+        return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+
+    def _decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode(latent, return_dict=False)[0]  # (E, 3, PPH, PPW)
+
+    def _relative(self, decoded: torch.Tensor, reference_exact: bool) -> torch.Tensor:
+        # Half precision resolves 1/2048 of the range; the mean of three channels does better.
+        decoded = decoded if reference_exact else decoded.float()
+        return (decoded.mean(1, keepdim=True).clamp(-1.0, 1.0) + 1.0) / 2.0
+
+
+def _shape(latent: torch.Tensor) -> tuple[int, int, int]:
+    """(C, h, w)."""
+    channels, height, width = latent.shape[1:]
+    return channels, height, width

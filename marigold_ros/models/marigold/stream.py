@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What one frame leaves to the next: the start noise, and the latent of a warm start.
+
+The same noise in each frame takes out flicker that comes from the noise alone; a share of the last
+latent in it takes out more (diffusers' recipe for video is 0.9 noise, 0.1 latent). A scene cut is
+decided on the device, so that nothing waits for it.
+"""
+
+from __future__ import annotations
+
+from marigold_ros.models.marigold.denoiser import start_noise
+import torch
+from torch.nn import functional
+
+THUMBNAIL = (12, 16)  # cells in which pictures are compared
+
+
+class Stream:
+    """State between frames of one stream of pictures."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the noise and the last frame."""
+        self._seed: int | None = None
+        self._noise: tuple[tuple, torch.Tensor] | None = None
+        self._latent: torch.Tensor | None = None
+        self._thumbnail: torch.Tensor | None = None
+
+    def noise(
+        self,
+        kind: str,
+        members: int,
+        shape: tuple[int, int, int],
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """
+        Noise (E, C, h, w) of all members on the device; drawn again only where something changed.
+
+        Of kind ``fixed`` it keeps the seed of the stream's first frame.
+        """
+        if kind == 'fixed':
+            self._seed = seed if self._seed is None else self._seed
+            kind, seed = 'gaussian', self._seed
+        key = (kind, members, shape, seed, device, dtype)
+        if self._noise is None or self._noise[0] != key:
+            drawn = start_noise(kind, members, shape, seed)
+            self._noise = (key, drawn.to(device, dtype))
+        return self._noise[1]
+
+    def warm(
+        self, noise: torch.Tensor, picture: torch.Tensor, share: float, scene_cut: float
+    ) -> torch.Tensor:
+        """
+        Mix the last frame's latent into the noise.
+
+        Parameters
+        ----------
+        noise : (E, C, h, w)
+            Where denoising starts otherwise.
+        picture : (1, 3, PPH, PPW) in [-1, 1]
+            This frame, to be compared with the last one.
+        share : float
+            Of the latent, in [0, 1).
+        scene_cut : float
+            Mean change of grey, of 1, above which the latent is left out.
+
+        Returns
+        -------
+        (E, C, h, w)
+
+        """
+        if share == 0.0:
+            self._latent = self._thumbnail = None
+            return noise
+        grey = picture.float().mean(1, keepdim=True)
+        thumbnail = functional.adaptive_avg_pool2d(grey, THUMBNAIL) * 0.5
+        before, latent = self._thumbnail, self._latent
+        self._thumbnail = thumbnail
+        if before is None or latent is None or latent.shape != noise.shape:
+            self._latent = None
+            return noise
+        same = (thumbnail - before).abs().mean() <= scene_cut  # stays on the device
+        return noise + (share * same).to(noise.dtype) * (latent - noise)
+
+    def keep(self, latent: torch.Tensor) -> None:
+        """Keep (E, C, h, w) for the next frame, if that is to start warm."""
+        if self._thumbnail is not None:
+            self._latent = latent

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Opens one network of a checkpoint strictly, and tells its files by their hashes.
+
+Weights come from safetensors only: a pickle can run code when it is opened, so none ever is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models.marigold.locate import PICKLES
+import torch
+
+SUMS = 'SHA256SUMS'  # as written by `sha256sum`, paths from the checkpoint's folder
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(
+            f'{path.parent} has no {path.name}; give a folder in diffusers layout '
+            '(model_index.json, unet/, vae/, scheduler/)'
+        )
+    try:
+        value = json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f'{path} holds a {type(value).__name__}, not a JSON object')
+    return value
+
+
+def load_network(kind: Any, part: Path) -> Any:
+    """
+    Load one network in float32: every weight present, nothing beyond, shapes as configured.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the file or the weight that is missing, damaged, pickled, unknown or not finite.
+
+    """
+    if not (part / 'config.json').is_file():
+        raise CheckpointError(
+            f'{part.parent} has no {part.name}/config.json; the checkpoint is incomplete'
+        )
+    files = sorted(part.glob('*.safetensors'))
+    if not files:
+        pickles = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES)
+        found = f' (only {pickles[0]}, a pickle, which is never opened)' if pickles else ''
+        raise CheckpointError(
+            f'{part} has no safetensors weights{found}; convert with '
+            'pipeline.save_pretrained(folder, safe_serialization=True) where you trust them'
+        )
+    # Half-precision copies beside the full ones are a published layout.
+    variant = None if any('.fp16' not in path.name for path in files) else 'fp16'
+    try:
+        network, report = kind.from_pretrained(
+            part,
+            use_safetensors=True,
+            variant=variant,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+            local_files_only=True,
+            torch_dtype=torch.float32,
+        )
+    except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
+        raise CheckpointError(
+            f'{part} cannot be loaded: {str(error).strip().splitlines()[0][:300]}; the files are '
+            'damaged or belong to another architecture'
+        ) from error
+    wrong = report['missing_keys'] + report['unexpected_keys'] + report['mismatched_keys']
+    if wrong:
+        raise CheckpointError(
+            f'{part}: {len(report["missing_keys"])} weights missing, '
+            f'{len(report["unexpected_keys"])} unknown, {len(report["mismatched_keys"])} of other '
+            f'shape (first: {wrong[0]}); weights and config.json must belong together'
+        )
+    for name, weight in network.state_dict().items():
+        # One pass over the memory, and no mask of the size of the network.
+        if weight.is_floating_point() and not torch.isfinite(weight.sum()):
+            raise CheckpointError(
+                f'{part}: weight {name} is not finite; the file is damaged, restore it'
+            )
+    return network.eval().requires_grad_(False)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    _feed(digest, path)
+    return digest.hexdigest()
+
+
+def fingerprint(parts: Iterable[Path]) -> str:
+    """SHA-256 over the weight files of some folders, or single files, in the order of names."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted(part.glob('*.safetensors')) if part.is_dir() else [part]:
+            digest.update(f'{part.name}/{path.name}'.encode())
+            _feed(digest, path)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, path: Path) -> None:
+    with path.open('rb') as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+
+
+def write_sums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` over the weight files of a checkpoint, as ``sha256sum`` does."""
+    files = sorted(folder.rglob('*.safetensors'))
+    lines = [f'{sha256(path)}  {path.relative_to(folder).as_posix()}\n' for path in files]
+    (folder / SUMS).write_text(''.join(lines), encoding='utf-8')
+
+
+def verify_sums(folder: Path) -> tuple[str, ...]:
+    """
+    Compare files with ``SHA256SUMS`` where a checkpoint brings it; returns what was compared.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the file that is missing or differs.
+
+    """
+    path = folder / SUMS
+    if not path.is_file():
+        return ()
+    names = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        expected, _, name = line.partition(' ')
+        name = name.lstrip(' *')
+        target = folder / name
+        if not name or not target.is_file() or Path(name).is_absolute() or '..' in name:
+            raise CheckpointError(f"{path} lists '{name or line}', which is not in the folder")
+        found = sha256(target)
+        if found != expected.lower():
+            raise CheckpointError(
+                f'{target} has SHA-256 {found[:12]}…, {SUMS} says {expected[:12]}…; the file was '
+                'changed or damaged: restore it'
+            )
+        names.append(name)
+    return tuple(names)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Checking a checkpoint: a good one is described, each kind of damage is named."""
+
+import hashlib
+import math
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.check import check_checkpoint, planted_depth, round_trip
+from marigold_ros.models.marigold.checkpoint import load_networks
+from marigold_ros.models.marigold.weights import write_sums
+import pytest
+from safetensors.torch import load_file, save_file
+import torch
+
+
+def weights(folder, part='unet'):
+    return next((folder / part).glob('*.safetensors'))
+
+
+def change(path, name, value) -> None:
+    state = load_file(path)
+    state[name] = value(state[name])
+    save_file(state, path, metadata={'format': 'pt'})
+
+
+def test_a_good_checkpoint_is_described(small_checkpoint):
+    report = check_checkpoint(small_checkpoint, round_trip_limit=math.inf)
+    model = load_model(str(small_checkpoint), device='cpu')
+    assert report.sha256 == model.description['sha256']
+    assert sum(report.parameters.values()) == model.description['parameters']
+    assert sum(file.parameters for file in report.files) == sum(report.parameters.values())
+    assert report.timesteps == (999,)
+    assert (report.prediction_type, report.spacing) == ('v_prediction', 'trailing')
+    assert {file.dtypes for file in report.files} == {('F32',)}
+    assert not any(file.verified for file in report.files)
+
+
+def test_an_autoencoder_that_loses_depth_is_refused_with_its_error(small_checkpoint):
+    with pytest.raises(CheckpointError, match=r'vae.*mean error of 0\.\d+.*restore'):
+        check_checkpoint(small_checkpoint, round_trip_limit=0.001)
+
+
+def test_the_round_trip_of_a_faithful_autoencoder_has_no_error(small_checkpoint, monkeypatch):
+    networks = load_networks(small_checkpoint)
+    planted = planted_depth(96, 128)
+
+    def decode(latent, return_dict):
+        # Up to scale and shift, as the affine-invariant model sees it.
+        return ((planted * 1.2 - 0.6).expand(-1, 3, -1, -1),)
+
+    monkeypatch.setattr(networks.autoencoder, 'decode', decode)
+    assert round_trip(networks) < 1e-5
+
+
+def test_sums_are_those_of_the_files(copy):
+    write_sums(copy)
+    path = weights(copy)
+    line = f'{hashlib.sha256(path.read_bytes()).hexdigest()}  unet/{path.name}\n'
+    assert line in (copy / 'SHA256SUMS').read_text()
+
+
+def test_sums_beside_a_checkpoint_are_verified(copy):
+    write_sums(copy)
+    report = check_checkpoint(copy, round_trip_limit=math.inf)
+    assert all(file.verified for file in report.files)
+
+
+def test_a_tampered_weight_is_found_by_its_sum_when_loading_too(copy):
+    write_sums(copy)
+    change(weights(copy), 'conv_in.bias', lambda w: w + 0.001)
+    with pytest.raises(CheckpointError, match=r'SHA-256.*restore'):
+        check_checkpoint(copy, round_trip_limit=math.inf)
+    with pytest.raises(CheckpointError, match='SHA-256'):
+        load_model(str(copy), device='cpu')
+
+
+@pytest.mark.parametrize('line', ['0' * 64 + '  nowhere.safetensors', 'x' * 64 + '  ../a', 'junk'])
+def test_sums_of_files_that_are_not_there_are_an_error(copy, line):
+    (copy / 'SHA256SUMS').write_text(line + '\n')
+    with pytest.raises(CheckpointError, match='SHA256SUMS lists'):
+        load_model(str(copy), device='cpu')
+
+
+def test_a_damaged_file_of_the_hubs_cache_is_found_by_its_name(copy, tmp_path):
+    path = weights(copy)
+    good = tmp_path / 'blobs' / hashlib.sha256(path.read_bytes()).hexdigest()
+    good.parent.mkdir()
+    path.rename(good)
+    path.symlink_to(good)
+    report = check_checkpoint(copy, round_trip_limit=math.inf)
+    assert [file.verified for file in report.files] == [True, False]
+    change(good, 'conv_in.bias', lambda w: w + 0.001)
+    with pytest.raises(CheckpointError, match='the hub says'):
+        check_checkpoint(copy, round_trip_limit=math.inf)
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_an_error(copy, value):
+    change(weights(copy), 'conv_in.bias', lambda w: torch.full_like(w, value))
+    with pytest.raises(CheckpointError, match=r'conv_in\.bias is not finite'):
+        load_model(str(copy), device='cpu')
+
+
+def test_a_tampered_header_is_an_error(copy):
+    path = weights(copy)
+    content = bytearray(path.read_bytes())
+    content[0:8] = (2**40).to_bytes(8, 'little')
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match='cannot be loaded'):
+        load_model(str(copy), device='cpu')
+
+
+@pytest.mark.parametrize('name', ['model_index.json', 'marigold_ros.json', 'unet/config.json'])
+@pytest.mark.parametrize('content', ['{', '[]', '\udcff'])
+def test_a_damaged_json_file_is_named(copy, name, content):
+    (copy / name).write_bytes(content.encode('utf-8', 'surrogateescape'))
+    with pytest.raises(CheckpointError, match=name.replace('/config', '').split('.')[0]):
+        load_model(str(copy), device='cpu')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('default_denoising_steps', 0),
+        ('default_denoising_steps', 'four'),
+        ('default_ensemble_size', 1.5),
+        ('default_processing_pixels', -8),
+    ],
+)
+def test_defaults_that_make_no_sense_are_named(copy, edit, key, value):
+    edit(copy / 'marigold_ros.json', **{key: value})
+    with pytest.raises(CheckpointError, match=f'{key} {value!r}'):
+        load_model(str(copy), device='cpu')
+
+
+def test_a_schedule_without_steps_is_an_error(copy, edit):
+    edit(copy / 'scheduler' / 'scheduler_config.json', num_train_timesteps=3)
+    edit(copy / 'marigold_ros.json', default_denoising_steps=4)
+    with pytest.raises(CheckpointError, match='3 timesteps'):
+        check_checkpoint(copy, round_trip_limit=math.inf)
+
+
+def test_a_schedule_of_nonsense_is_an_error(copy, edit):
+    edit(copy / 'scheduler' / 'scheduler_config.json', beta_schedule='steep')
+    with pytest.raises(CheckpointError, match='makes no schedule'):
+        load_model(str(copy), device='cpu')

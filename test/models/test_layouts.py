@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Every published layout opens, states its own defaults, and answers as diffusers does."""
+
+import json
+import logging
+from pathlib import Path
+
+from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.options import EngineOptions
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel
+
+
+def make_v1_0(folder: Path, edit, **changes) -> None:
+    """Give a folder the layout of v1-0: leading steps, no zero SNR, no defaults."""
+    edit(
+        folder / 'scheduler' / 'scheduler_config.json',
+        **{'timestep_spacing': 'leading', 'rescale_betas_zero_snr': False, **changes},
+    )
+    edit(
+        folder / 'model_index.json',
+        _class_name='MarigoldPipeline',
+        default_denoising_steps=None,
+        prediction_type=None,
+    )
+    (folder / 'marigold_ros.json').unlink()
+
+
+def make_lcm(folder: Path, edit) -> None:
+    make_v1_0(folder, edit)
+    config = json.loads((folder / 'scheduler' / 'scheduler_config.json').read_text())
+    known = {k: v for k, v in config.items() if not k.startswith('_')}
+    LCMScheduler.from_config(known).save_pretrained(folder / 'scheduler')
+
+
+def taesd(latent_channels: int = 4) -> AutoencoderTiny:
+    torch.manual_seed(1)
+    channels = (8, 8, 8, 8)
+    return AutoencoderTiny(
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
+        num_encoder_blocks=(1, 1, 1, 1),
+        num_decoder_blocks=(1, 1, 1, 1),
+        latent_channels=latent_channels,
+    )
+
+
+def compare(model, pipe, rgb, steps, seed=3, tolerance=2e-4, **arguments) -> None:
+    expected = pipe(
+        rgb,
+        num_inference_steps=steps,
+        processing_resolution=128,
+        generator=torch.Generator('cpu').manual_seed(seed),
+        **arguments,
+    ).prediction[0, :, :, 0]
+    got = model.predict(rgb, steps, 1, 128, seed=seed, reference_exact=True)
+    np.testing.assert_allclose(got.relative, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize('steps', [1, 2, 4, 10])
+def test_v1_0_answers_as_diffusers_does_with_leading_steps(copy, edit, oracle, picture, steps):
+    make_v1_0(copy, edit)
+    model = load_model(str(copy), device='cpu')
+    compare(model, oracle(model), picture(75, 100), steps)
+
+
+def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit, picture, caplog):
+    make_v1_0(copy, edit)
+    model = load_model(str(copy), device='cpu')
+    assert model.facts.denoising_steps == 10
+    assert model.facts.processing_resolution == 256
+    rgb = picture(48, 64)
+    with caplog.at_level(logging.WARNING):
+        few = [model.predict(rgb, n, 1, 64).relative for n in (1, 2, 1)]
+        model.predict(rgb, 10, 1, 64)
+    assert len([r for r in caplog.records if 'trailing' in r.message]) == 1
+    assert any('trailing' in note for note in model.description['notes'])
+    model.options = EngineOptions(timestep_spacing='trailing')
+    assert np.array_equal(model.predict(rgb, 2, 1, 64).relative, few[1])
+    model.options = EngineOptions(timestep_spacing='leading')
+    assert not np.array_equal(model.predict(rgb, 2, 1, 64).relative, few[1])
+
+
+@pytest.mark.parametrize('steps', [1, 2, 4])
+def test_an_lcm_checkpoint_answers_as_diffusers_does(copy, edit, oracle, picture, steps):
+    make_lcm(copy, edit)
+    model = load_model(str(copy), device='cpu')
+    assert model.facts.denoising_steps == 1
+    assert any('LCM' in note for note in model.description['notes'])
+    compare(model, oracle(model), picture(64, 96), steps)
+
+
+def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, picture):
+    make_lcm(copy, edit)
+    model = load_model(str(copy), device='cpu')
+    whole = model.predict(picture(64, 96), 3, 3, 96).relative
+    model.options = EngineOptions(batch_limit=1)
+    apart = model.predict(picture(64, 96), 3, 3, 96).relative
+    np.testing.assert_allclose(whole, apart, atol=1e-4)
+
+
+def test_more_steps_than_an_lcm_checkpoint_knows_are_refused(copy, edit, picture):
+    make_lcm(copy, edit)
+    edit(copy / 'scheduler' / 'scheduler_config.json', original_inference_steps=5)
+    model = load_model(str(copy), device='cpu')
+    with pytest.raises(ConfigurationError, match='denoising_steps is 6.*distilled'):
+        model.predict(picture(32, 32), 6)
+
+
+def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, oracle, picture):
+    make_v1_0(copy, edit, timestep_spacing='trailing')
+    edit(copy / 'model_index.json', _class_name='StableDiffusionPipeline')
+    model = load_model(str(copy), device='cpu')
+    assert (model.facts.noise, model.facts.denoising_steps) == ('zeros', 1)
+    rgb = picture(96, 128)
+    # As a tensor, because the pipeline reads the size of an array from the wrong axes here.
+    expected = oracle(model)(
+        torch.from_numpy(rgb).permute(2, 0, 1) / 255.0,
+        num_inference_steps=1,
+        processing_resolution=128,
+        latents=torch.zeros(1, 4, 12, 16),
+    ).prediction[0, :, :, 0]
+    got = model.predict(rgb, processing_resolution=128, reference_exact=True).relative
+    np.testing.assert_allclose(got, expected, atol=2e-4)
+    first, second = (model.predict(rgb, seed=s).relative for s in (0, 1))
+    assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize('kind', ['epsilon', 'sample'])
+def test_other_prediction_types_answer_as_diffusers_does(copy, edit, oracle, picture, kind):
+    make_v1_0(copy, edit, timestep_spacing='trailing', prediction_type=kind)
+    model = load_model(str(copy), device='cpu')
+    compare(model, oracle(model), picture(64, 64), 2)
+
+
+@pytest.mark.parametrize('variant', [None, 'fp16'])
+@pytest.mark.parametrize('shard', ['10GB', '100KB'])
+def test_half_precision_variants_and_shards_open(copy, picture, variant, shard):
+    before = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+    unet = UNet2DConditionModel.from_pretrained(copy / 'unet')
+    for path in (copy / 'unet').glob('*.safetensors'):
+        path.unlink()
+    kind = torch.float16 if variant else torch.float32
+    torch.nn.Module.to(unet, kind).save_pretrained(
+        copy / 'unet', variant=variant, max_shard_size=shard
+    )
+    assert (len(list((copy / 'unet').glob('*.safetensors'))) > 1) == (shard == '100KB')
+    after = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+    np.testing.assert_allclose(after, before, atol=0.02 if variant else 1e-5)
+
+
+def test_full_weights_win_over_half_precision_copies_beside_them(copy, picture):
+    before = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+    unet = UNet2DConditionModel.from_pretrained(copy / 'unet')
+    torch.nn.init.zeros_(unet.conv_out.weight)
+    torch.nn.Module.to(unet, torch.float16).save_pretrained(copy / 'unet', variant='fp16')
+    after = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+    assert np.array_equal(after, before)
+
+
+@pytest.mark.parametrize('apart', [False, True])
+def test_a_small_autoencoder_runs_in_the_checkpoint_or_given_apart(
+    copy, tmp_path, oracle, picture, apart
+):
+    if not apart:
+        for path in (copy / 'vae').iterdir():
+            path.unlink()
+    folder = tmp_path / 'taesd' if apart else copy / 'vae'
+    taesd().save_pretrained(folder)
+    model = load_model(str(copy), device='cpu', vae=str(folder) if apart else None)
+    assert model.description['autoencoder'] == 'AutoencoderTiny'
+    compare(model, oracle(model), picture(64, 96), 2)
+
+
+def test_an_autoencoder_of_other_latents_is_refused(copy, tmp_path):
+    taesd(8).save_pretrained(tmp_path / 'taesd')
+    with pytest.raises(CheckpointError, match='8 latent channels'):
+        load_model(str(copy), device='cpu', vae=str(tmp_path / 'taesd'))
+    with pytest.raises(CheckpointError, match="no autoencoder 'nowhere'"):
+        load_model(str(copy), device='cpu', vae='nowhere')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'what'),
+    [('MarigoldNormalsPipeline', 'normals'), ('MarigoldIntrinsicsPipeline', 'albedo')],
+)
+def test_checkpoints_that_predict_no_depth_are_refused(copy, edit, kind, what):
+    edit(copy / 'model_index.json', _class_name=kind)
+    with pytest.raises(CheckpointError, match=f'{kind}.*{what}'):
+        load_model(str(copy), device='cpu')
+
+
+def give_text_encoder(folder: Path) -> None:
+    """Replace the stored embedding by a tiny CLIP text encoder and a tokenizer of two words."""
+    (folder / 'empty_text_embedding.safetensors').unlink()
+    torch.manual_seed(2)
+    config = CLIPTextConfig(
+        vocab_size=4,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=8,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    CLIPTextModel(config).save_pretrained(folder / 'text_encoder')
+    part = folder / 'tokenizer'
+    part.mkdir()
+    words = {'<|startoftext|>': 0, '<|endoftext|>': 1, 'a</w>': 2, 'a': 3}
+    (part / 'vocab.json').write_text(json.dumps(words))
+    (part / 'merges.txt').write_text('#version: 0.2\n')
+    (part / 'tokenizer_config.json').write_text(
+        json.dumps({'tokenizer_class': 'CLIPTokenizer', 'model_max_length': 8})
+    )
+
+
+def test_the_empty_prompt_is_embedded_once_and_kept_beside_the_checkpoint(copy, monkeypatch):
+    give_text_encoder(copy)
+    first = load_model(str(copy), device='cpu')
+    assert first.text.shape == (1, 2, 32)
+    encoder = CLIPTextModel.from_pretrained(copy / 'text_encoder')
+    with torch.no_grad():
+        expected = encoder(torch.tensor([[0, 1]]))[0]
+    torch.testing.assert_close(first.text, expected)
+    stored = load_file(copy / 'empty_text_embedding.safetensors')['empty_text_embedding']
+    assert torch.equal(stored, first.text)
+    monkeypatch.setattr(CLIPTextModel, 'from_pretrained', None)
+    second = load_model(str(copy), device='cpu')
+    assert torch.equal(second.text, first.text)
+    assert second.sha256 == first.sha256
+
+
+def test_of_a_read_only_checkpoint_the_embedding_is_kept_in_the_users_cache(
+    copy, monkeypatch, tmp_path
+):
+    import tempfile
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    give_text_encoder(copy)
+    real = tempfile.mkstemp
+
+    def refuse(*args, dir=None, **more):
+        if Path(dir) == copy:
+            raise PermissionError('read-only')
+        return real(*args, dir=dir, **more)
+
+    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
+    first = load_model(str(copy), device='cpu')
+    assert not (copy / 'empty_text_embedding.safetensors').exists()
+    assert len(list((tmp_path / 'cache' / 'marigold_ros').iterdir())) == 1
+    monkeypatch.setattr(CLIPTextModel, 'from_pretrained', None)
+    assert torch.equal(load_model(str(copy), device='cpu').text, first.text)
+
+
+def test_a_text_encoder_without_tokenizer_is_an_error(copy):
+    import shutil
+
+    give_text_encoder(copy)
+    shutil.rmtree(copy / 'tokenizer')
+    with pytest.raises(CheckpointError, match='tokenizer'):
+        load_model(str(copy), device='cpu')

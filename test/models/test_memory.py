@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Short memory: members are split, then tiles, then an error; the caller is told."""
+
+from marigold_ros.errors import InputError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold import memory
+from marigold_ros.models.marigold.options import EngineOptions
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+
+@pytest.fixture
+def model(small_checkpoint):
+    return load_model(str(small_checkpoint), device='cpu')
+
+
+def refuse_more_than(monkeypatch, network, method: str, limit: int, kind=torch.OutOfMemoryError):
+    """Let a network run out of memory when it gets more than some members."""
+    real, sizes = getattr(network, method), []
+
+    def wrapped(batch, *args, **more):
+        sizes.append(len(batch))
+        if len(batch) > limit:
+            raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return real(batch, *args, **more)
+
+    monkeypatch.setattr(network, method, wrapped)
+    return sizes
+
+
+@pytest.mark.parametrize('kind', [torch.OutOfMemoryError, RuntimeError])
+@pytest.mark.parametrize(('part', 'method'), [('unet', 'forward'), ('autoencoder', 'decode')])
+def test_an_ensemble_is_split_until_it_fits(model, picture, monkeypatch, part, method, kind):
+    rgb = picture(48, 64)
+    whole = model.predict(rgb, 1, 5)
+    sizes = refuse_more_than(monkeypatch, getattr(model, part), method, 2, kind)
+    split = model.predict(rgb, 1, 5)
+    np.testing.assert_allclose(split.relative, whole.relative, atol=1e-3)
+    assert sizes == [5, 2, 2, 1]
+    assert any('memory is short' in note for note in model.description['notes'])
+    sizes.clear()
+    model.predict(rgb, 1, 5)
+    assert sizes == [2, 2, 1], 'what was learnt is kept'
+    model.reset()
+    sizes.clear()
+    model.predict(rgb, 1, 5)
+    assert sizes == [5, 2, 2, 1], 'a reset forgets it'
+
+
+def test_a_frame_that_fits_in_no_way_is_an_error_with_the_remedy(model, picture, monkeypatch):
+    refuse_more_than(monkeypatch, model.unet, 'forward', 0)
+    with pytest.raises(InputError, match='does not fit.*lower processing_resolution') as caught:
+        model.predict(picture(48, 64))
+    assert caught.value.cause == 'size'
+
+
+def test_other_errors_are_not_taken_for_short_memory(model, picture, monkeypatch):
+    def broken(*args, **more):
+        raise RuntimeError('shapes do not match')
+
+    monkeypatch.setattr(model.unet, 'forward', broken)
+    with pytest.raises(RuntimeError, match='shapes do not match'):
+        model.predict(picture(48, 64))
+
+
+def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, picture, monkeypatch):
+    monkeypatch.setattr('marigold_ros.models.marigold.stages.TILE', 8)
+    monkeypatch.setattr('marigold_ros.models.marigold.stages.OVERLAP', 4)
+    monkeypatch.setattr(memory, 'free_memory', lambda device: 1000)
+    rgb = picture(120, 160)
+    prediction = model.predict(rgb, 1, 2, 160)
+    assert prediction.relative.shape == (120, 160)
+    assert np.isfinite(prediction.relative).all()
+    tiles = [note for note in model.description['notes'] if 'tiles' in note]
+    assert len(tiles) == 2, 'encode and decode'
+
+
+def test_what_fits_is_estimated_before_the_first_frame(model, picture, monkeypatch):
+    sizes = refuse_more_than(monkeypatch, model.autoencoder, 'decode', 5)
+    each = memory.LIVE_MAPS * 8 * 96 * 128 * 4  # maps of 8 channels, in float32
+    monkeypatch.setattr(memory, 'free_memory', lambda device: 2.5 * each / memory.USABLE)
+    model.predict(picture(96, 128), 1, 5)
+    assert sizes == [2, 2, 1]
+
+
+def test_batched_and_unbatched_members_agree(model, picture):
+    rgb = picture(75, 100)
+    whole = model.predict(rgb, 2, 4)
+    model.options = EngineOptions(batch_limit=1)
+    apart = model.predict(rgb, 2, 4)
+    np.testing.assert_allclose(apart.relative, whole.relative, atol=2e-4)
+    np.testing.assert_allclose(apart.spread, whole.spread, atol=2e-4)
+
+
+@pytest.mark.parametrize('size', [(8, 8), (13, 40), (64, 33), (20, 21)])
+def test_tiles_of_a_local_function_join_without_seams(size):
+    source = torch.rand(2, 3, *size)
+    up = lambda x: functional.interpolate(x, scale_factor=8, mode='nearest')  # noqa: E731
+    torch.testing.assert_close(memory.tiled(up, source, 12, 4), up(source))
+    down = lambda x: functional.avg_pool2d(x, 4)  # noqa: E731
+    big = torch.rand(1, 3, 4 * size[0], 4 * size[1])
+    torch.testing.assert_close(memory.tiled(down, big, 48, 16), down(big))
+
+
+def test_free_memory_of_this_machine_is_a_positive_number():
+    free = memory.free_memory(torch.device('cpu'))
+    assert free is None or free > 0

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Noise kinds and the warm start between frames."""
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.denoiser import start_noise
+from marigold_ros.models.marigold.options import EngineOptions
+from marigold_ros.models.marigold.stream import Stream
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def model(small_checkpoint):
+    return load_model(str(small_checkpoint), device='cpu')
+
+
+def test_gaussian_noise_is_one_draw_of_all_members():
+    expected = torch.randn(3, 4, 5, 6, generator=torch.Generator('cpu').manual_seed(9))
+    assert torch.equal(start_noise('gaussian', 3, (4, 5, 6), 9), expected)
+
+
+@pytest.mark.parametrize('noise', ['gaussian', 'fixed', 'zeros'])
+def test_a_kind_of_noise_can_be_chosen(model, picture, noise):
+    model.options = EngineOptions(noise=noise)
+    rgb = picture(48, 64)
+    first, second = (model.predict(rgb, seed=s).relative for s in (1, 2))
+    assert np.array_equal(first, second) == (noise != 'gaussian')
+    model.reset()
+    third = model.predict(rgb, seed=2).relative
+    assert np.array_equal(first, third) == (noise == 'zeros')
+
+
+def test_fixed_noise_is_the_gaussian_noise_of_the_streams_first_seed(model, picture):
+    rgb = picture(48, 64)
+    expected = model.predict(rgb, seed=4).relative
+    model.options = EngineOptions(noise='fixed')
+    answers = [model.predict(rgb, seed=s).relative for s in (4, 5, 6)]
+    assert all(np.array_equal(answer, expected) for answer in answers)
+
+
+def frames(picture, count: int) -> list[np.ndarray]:
+    """One static scene with sensor noise."""
+    rng = np.random.default_rng(0)
+    still = picture(96, 128).astype(int)
+    return [
+        np.clip(still + rng.integers(-4, 5, still.shape), 0, 255).astype(np.uint8)
+        for _ in range(count)
+    ]
+
+
+def flicker(model, rgbs: list[np.ndarray]) -> float:
+    answers = [model.predict(rgb, 1, seed=i).relative for i, rgb in enumerate(rgbs)]
+    pairs = zip(answers, answers[1:], strict=False)
+    return float(np.mean([np.abs(after - before).mean() for before, after in pairs]))
+
+
+def test_a_warm_start_reduces_the_change_between_frames_of_a_static_scene(
+    model, picture, monkeypatch
+):
+    # What training gives: an answer that follows the picture and keeps some of its start.
+    def trained(stacked, t, encoder_hidden_states, return_dict):
+        rgb_latent, start = stacked.chunk(2, dim=1)
+        return (-0.7 * rgb_latent - 0.3 * start,)
+
+    def decode(latent, return_dict):
+        return (functional.interpolate(latent[:, :3] / 8.0, scale_factor=8, mode='nearest'),)
+
+    monkeypatch.setattr(model.unet, 'forward', trained)
+    monkeypatch.setattr(model.autoencoder, 'decode', decode)
+    rgbs = frames(picture, 8)
+    cold = flicker(model, rgbs)
+    model.options = EngineOptions(warm_start=0.3)
+    model.reset()
+    assert flicker(model, rgbs) < 0.85 * cold
+
+
+def test_a_warm_start_mixes_the_last_latent_into_the_noise():
+    stream, rgb = Stream(), torch.zeros(1, 3, 32, 32)
+    noise, latent = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 4, 4)
+    assert torch.equal(stream.warm(noise, rgb, 0.1, 0.15), noise)
+    stream.keep(latent)
+    torch.testing.assert_close(stream.warm(noise, rgb, 0.1, 0.15), 0.9 * noise + 0.1 * latent)
+
+
+@pytest.mark.parametrize('why', ['cut', 'size', 'members', 'reset', 'off for a frame'])
+def test_a_warm_start_begins_anew(why):
+    stream, rgb = Stream(), torch.zeros(1, 3, 32, 32)
+    noise = torch.randn(2, 4, 4, 4)
+    stream.warm(noise, rgb, 0.1, 0.15)
+    stream.keep(torch.randn(2, 4, 4, 4))
+    if why == 'cut':
+        rgb = rgb + 1.0
+    elif why == 'size':
+        noise = torch.randn(2, 4, 5, 4)
+    elif why == 'members':
+        noise = torch.randn(3, 4, 4, 4)
+    elif why == 'reset':
+        stream.reset()
+    else:
+        stream.warm(noise, rgb, 0.0, 0.15)
+        stream.keep(torch.randn(2, 4, 4, 4))
+    assert torch.equal(stream.warm(noise, rgb, 0.1, 0.15), noise)
+
+
+def test_frames_are_independent_unless_a_warm_start_is_asked_for(model, picture):
+    first = model.predict(picture(48, 64)).relative
+    model.predict(picture(48, 64, seed=1))
+    assert np.array_equal(model.predict(picture(48, 64)).relative, first)
+
+
+def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, picture):
+    rgb = picture(48, 64)
+    expected = model.predict(rgb, seed=2, reference_exact=True).relative
+    model.options = EngineOptions(noise='zeros', warm_start=0.5, upsampling='bilateral')
+    for _ in range(2):
+        assert np.array_equal(model.predict(rgb, seed=2, reference_exact=True).relative, expected)
+
+
+def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model, picture):
+    fetched = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if 'local_scalar' in str(function) or 'nonzero' in str(function):
+                fetched.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    rgb = picture(75, 100)
+    model.options = EngineOptions(warm_start=0.1, upsampling='bilateral')
+    model.predict(rgb, 2, 3)  # schedules and noise are made once
+    with Watch():
+        model.predict(rgb, 2, 3)
+    assert fetched == []
+
+
+@pytest.mark.parametrize(
+    'change', [{'noise': 'pink'}, {'warm_start': 1.0}, {'merge': 'mean'}, {'batch_limit': -1}]
+)
+def test_options_out_of_range_are_refused_by_name(change):
+    with pytest.raises(ConfigurationError, match=next(iter(change))):
+        EngineOptions(**change)
