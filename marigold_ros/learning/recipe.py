@@ -18,6 +18,7 @@ from marigold_ros.learning.networks import (
     TEXT_SHAPE,
 )
 from marigold_ros.learning.objectives import Chain
+from marigold_ros.models.marigold.weights import write_sums
 import torch
 import yaml
 
@@ -83,6 +84,7 @@ class Run:
             self.recipe['facts'],
             self._card(trainer),
         )
+        write_sums(target)
         return target
 
     def _card(self, trainer: Trainer) -> str:

@@ -8,12 +8,14 @@ Weights come from safetensors only: a pickle can run code when it is opened, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.marigold.locate import PICKLES
 import torch
@@ -62,15 +64,16 @@ def load_network(kind: Any, part: Path) -> Any:
     # Half-precision copies beside the full ones are a published layout.
     variant = None if any('.fp16' not in path.name for path in files) else 'fp16'
     try:
-        network, report = kind.from_pretrained(
-            part,
-            use_safetensors=True,
-            variant=variant,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
-            local_files_only=True,
-            torch_dtype=torch.float32,
-        )
+        with _quiet_shards():
+            network, report = kind.from_pretrained(
+                part,
+                use_safetensors=True,
+                variant=variant,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+                local_files_only=True,
+                torch_dtype=torch.float32,
+            )
     except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
         raise CheckpointError(
             f'{part} cannot be loaded: {str(error).strip().splitlines()[0][:300]}; the files are '
@@ -90,6 +93,18 @@ def load_network(kind: Any, part: Path) -> Any:
                 f'{part}: weight {name} is not finite; the file is damaged, restore it'
             )
     return network.eval().requires_grad_(False)
+
+
+@contextmanager
+def _quiet_shards() -> Iterator[None]:
+    """Keep diffusers' progress bar of shards, a matter of milliseconds, out of logs."""
+    shown = diffusers_logging.is_progress_bar_enabled()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            diffusers_logging.enable_progress_bar()
 
 
 def sha256(path: Path) -> str:
