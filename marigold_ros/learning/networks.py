@@ -17,6 +17,7 @@ import tempfile
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from marigold_ros.models.marigold.resizing import size_by_area
 from safetensors.torch import save_file
 import torch
 
@@ -74,6 +75,11 @@ def marigold_scheduler() -> DDIMScheduler:
     )
 
 
+def usual_size(pixels: int) -> tuple[int, int]:
+    """Height and width at which a checkpoint for so many pixels sees a 4:3 picture."""
+    return size_by_area(480, 640, pixels)
+
+
 def export_checkpoint(
     folder: Path,
     autoencoder: AutoencoderKL,
@@ -115,7 +121,7 @@ def export_checkpoint(
     index = {
         '_class_name': 'MarigoldDepthPipeline',
         'default_denoising_steps': facts['default_denoising_steps'],
-        'default_processing_resolution': 256,
+        'default_processing_resolution': max(usual_size(facts['default_processing_pixels'])),
         'prediction_type': 'disparity' if facts['space'] == 'disparity' else 'depth',
         'scale_invariant': True,
         'shift_invariant': True,

@@ -16,6 +16,7 @@ from marigold_ros.learning.networks import (
     small_autoencoder,
     small_unet,
     TEXT_SHAPE,
+    usual_size,
 )
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.models.marigold.weights import write_sums
@@ -92,7 +93,14 @@ class Run:
             f'| {s.name} | {s.objective} | {s.steps} | {s.batch_size} |' for s in self.stages
         )
         pictures = sum(bucket['count'] for bucket in self.recipe['buckets'])
-        return CARD.format(name=self.recipe['name'], pictures=pictures, stages=stages)
+        height, width = usual_size(self.recipe['facts']['default_processing_pixels'])
+        return CARD.format(
+            name=self.recipe['name'],
+            pictures=pictures,
+            stages=stages,
+            height=height,
+            width=width,
+        )
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -139,7 +147,8 @@ from safetensors.torch import load_file
 pipe = MarigoldDepthPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
 embedding = load_file(folder + '/empty_text_embedding.safetensors')['empty_text_embedding']
 pipe.empty_text_embedding = embedding
-latents = torch.zeros(1, pipe.vae.config.latent_channels, 24, 32)
-depth = pipe(image, latents=latents, processing_resolution=256)      # a 4:3 picture
+latents = torch.zeros(1, pipe.vae.config.latent_channels, {height} // 8, {width} // 8)
+picture = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; with latents it has to be (3, H, W)
+depth = pipe(picture, latents=latents, processing_resolution={width})
 ```
 """

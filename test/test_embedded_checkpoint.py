@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What the embedded checkpoint is good for: bounds that a broken or mixed-up file would break."""
+
+import re
+
+from diffusers import MarigoldDepthPipeline
+from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.learning.score import score_scenes
+from marigold_ros.models import EMBEDDED, load_model, use_threads
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    use_threads()
+    return load_model('tiny', device='cpu')
+
+
+def test_tiny_sees_more_than_a_plane_on_scenes_it_was_not_trained_on(tiny):
+    table = score_scenes(tiny, scenes=16)
+    assert table['model']['abs_rel'] < table['plane']['abs_rel']
+
+
+def test_on_the_real_drive_its_fitted_depth_beats_the_best_quadric(tiny, shared_data, tmp_path):
+    results = evaluate_bag(shared_data / 'kitti_drive', tiny, out=tmp_path)
+    assert results['frames']['processed'] == 20
+    assert results['frames']['metric'] >= 18
+    heldout = results['protocols']['heldout']
+    assert heldout['macro']['abs_rel'] < results['baselines']['quadric']['abs_rel']
+    assert heldout['median_abs_rel'] < 0.25
+
+
+def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(tiny):
+    card = (EMBEDDED / 'tiny' / 'README.md').read_text(encoding='utf-8')
+    code = re.findall(r'```python\n(.*?)```', card, flags=re.S)[1]
+    image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    names = {'folder': str(EMBEDDED / 'tiny'), 'rgb': image}
+    exec(code, names)
+    assert isinstance(names['pipe'], MarigoldDepthPipeline)
+    stored = load_file(EMBEDDED / 'tiny' / 'empty_text_embedding.safetensors')
+    assert torch.equal(names['pipe'].empty_text_embedding, stored['empty_text_embedding'])
+    edge = max(names['latents'].shape[-2:]) * 8
+    ours = tiny.predict(image, processing_resolution=edge, reference_exact=True)
+    np.testing.assert_allclose(names['depth'].prediction[0, :, :, 0], ours.relative, atol=2e-3)
+
+
+def test_no_file_is_too_large_for_a_repository():
+    sizes = [path.stat().st_size for path in EMBEDDED.rglob('*') if path.is_file()]
+    assert max(sizes) < 16 * 2**20
+    assert sum(sizes) < 56 * 2**20
