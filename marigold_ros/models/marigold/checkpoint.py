@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_log
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import EMBEDDED, list_checkpoints
 from safetensors.torch import load_file
@@ -103,9 +104,7 @@ def load_networks(folder: Path) -> Networks:
             f'beside an autoencoder of {channels} latent channels Marigold needs {2 * channels} '
             f'and {channels}: {folder} is another kind of model'
         )
-    if not (folder / 'scheduler' / 'scheduler_config.json').is_file():
-        raise CheckpointError(f'{folder} has no scheduler/scheduler_config.json; copy it there')
-    scheduler = DDIMScheduler.from_pretrained(folder / 'scheduler')
+    scheduler = _scheduler(folder)
     text = _empty_text(folder)
     width = unet.config.cross_attention_dim
     if text.ndim != 3 or text.shape[-1] != width:
@@ -129,17 +128,23 @@ def read_facts(folder: Path) -> Facts:
     noise = extra.get('noise', 'gaussian')
     if noise not in ('gaussian', 'zeros'):
         raise CheckpointError(f"{folder.name} starts from '{noise}'; known are gaussian, zeros")
+    steps = extra.get('default_denoising_steps', index.get('default_denoising_steps') or 4)
+    longest = index.get('default_processing_resolution')
+    if longest is None:
+        longest = 768
     return Facts(
         name=folder.name,
         folder=folder,
         space=space,
         noise=noise,
-        denoising_steps=extra.get(
-            'default_denoising_steps', index.get('default_denoising_steps') or 4
+        denoising_steps=_whole(folder, 'default_denoising_steps', steps, 1),
+        ensemble_size=_whole(
+            folder, 'default_ensemble_size', extra.get('default_ensemble_size', 1), 1
         ),
-        ensemble_size=extra.get('default_ensemble_size', 1),
-        processing_resolution=index.get('default_processing_resolution') or 768,
-        processing_pixels=extra.get('default_processing_pixels', 0),
+        processing_resolution=_whole(folder, 'default_processing_resolution', longest, 0),
+        processing_pixels=_whole(
+            folder, 'default_processing_pixels', extra.get('default_processing_pixels', 0), 0
+        ),
     )
 
 
@@ -159,9 +164,24 @@ def _read_json(path: Path) -> dict[str, Any]:
             '(model_index.json, unet/, vae/, scheduler/)'
         )
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:  # no JSON, or no text at all
         raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f'{path} holds a {type(content).__name__}, not an object; restore the file'
+        )
+    return content
+
+
+def _whole(folder: Path, name: str, value: Any, lowest: int) -> int:
+    """Check a default that must be a whole number."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        raise CheckpointError(
+            f'{name} of {folder.name} is {value!r}; it must be a whole number from {lowest} on: '
+            'correct marigold_ros.json or model_index.json'
+        )
+    return value
 
 
 def _network(kind: Any, folder: Path, name: str) -> Any:
@@ -179,6 +199,8 @@ def _network(kind: Any, folder: Path, name: str) -> Any:
     # Half-precision copies beside the full ones are a published layout.
     plain = [p for p in part.glob('*.safetensors') if '.fp16' not in p.name]
     variant = None if plain else 'fp16'
+    showed_bars = diffusers_log.is_progress_bar_enabled()
+    diffusers_log.disable_progress_bar()  # a second of bars would hide the one line that counts
     try:
         network, report = kind.from_pretrained(
             part,
@@ -191,9 +213,12 @@ def _network(kind: Any, folder: Path, name: str) -> Any:
         )
     except Exception as error:  # diffusers, safetensors and torch each raise their own kinds
         raise CheckpointError(
-            f'{part} cannot be loaded: {str(error).strip().splitlines()[0][:300]}; the files are '
+            f'{part} cannot be loaded: {" ".join(str(error).split())[:300]}; the files are '
             'damaged or belong to another architecture'
         ) from error
+    finally:
+        if showed_bars:
+            diffusers_log.enable_progress_bar()
     wrong = report['missing_keys'] + report['unexpected_keys'] + report['mismatched_keys']
     if wrong:
         raise CheckpointError(
@@ -202,6 +227,24 @@ def _network(kind: Any, folder: Path, name: str) -> Any:
             f'shape (first: {wrong[0]}); weights and config.json must belong together'
         )
     return network.eval().requires_grad_(False)
+
+
+def _scheduler(folder: Path) -> DDIMScheduler:
+    """Read the noise schedule; what the network was trained to answer is never assumed."""
+    path = folder / 'scheduler' / 'scheduler_config.json'
+    if not path.is_file():
+        raise CheckpointError(f'{folder} has no scheduler/scheduler_config.json; copy it there')
+    config = _read_json(path)
+    if 'prediction_type' not in config:
+        raise CheckpointError(
+            f'{path} does not say prediction_type; restore the file that the unet was trained with'
+        )
+    try:
+        return DDIMScheduler.from_config(config)
+    except Exception as error:  # diffusers checks little, and raises what its arithmetic raises
+        raise CheckpointError(
+            f'{path} is no schedule ({" ".join(str(error).split())[:300]}); restore the file'
+        ) from error
 
 
 def _empty_text(folder: Path) -> torch.Tensor:
