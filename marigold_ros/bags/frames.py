@@ -140,9 +140,11 @@ class _FrameStream:
         self._newest: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
         self._scan_error = ''
+        self._unreadable: list[str] = []
+        self._damage: BagError | None = None
 
     def run(self) -> Iterator[BagFrame]:
-        for topic, msgtype, data, log_ns in self._reader.raw(self._topics.named):
+        for topic, msgtype, data, log_ns in self._messages():
             try:
                 message = self._reader.decode(data, msgtype)
             except BagError as error:
@@ -160,6 +162,15 @@ class _FrameStream:
             while self._waiting and self._is_ready(self._waiting[0], log_ns):
                 yield self._finish(self._waiting.popleft())
         yield from self._flush()
+        if self._damage is not None:
+            raise self._damage
+
+    def _messages(self) -> Iterator[tuple[str, str, bytes, int]]:
+        """Yield what can be read; where the file is damaged, the frames before it still count."""
+        try:
+            yield from self._reader.raw(self._topics.named)
+        except BagError as error:
+            self._damage = error
 
     def _take(self, topic: str, msgtype: str, message: Any, stamp_ns: int, log_ns: int) -> None:
         """Put one message where it belongs; a topic may play two roles."""
@@ -183,6 +194,8 @@ class _FrameStream:
             self._waiting.append(_Waiting(None, log_ns, log_ns, cause))
         if topic == self._topics.lidar:
             self._scan_error = str(error)
+        if topic in (self._topics.truth, self._topics.camera_info):
+            self._unreadable.append(f'{topic}: {error}')
 
     def _flush(self) -> Iterator[BagFrame]:
         while self._waiting:
@@ -211,7 +224,8 @@ class _FrameStream:
             rgb = to_rgb(head.message)
         except InputError as error:
             return BagFrame(None, head.message, head.stamp_ns, error=error)
-        warnings: list[str] = []
+        warnings = list(dict.fromkeys([*self._topics.notes, *self._unreadable]))
+        self._unreadable.clear()
         camera, info_frame = self._camera(head.stamp_ns, rgb.shape[:2], warnings)
         choice = self._scans.choose(head.stamp_ns)
         scan = choice.item
@@ -224,7 +238,7 @@ class _FrameStream:
             T_cam_lidar=T_cam_lidar,
             stamp_ns=head.stamp_ns,
         )
-        truth = self._truth(head.stamp_ns, warnings)
+        truth = self._truth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
         text = '; '.join(warnings)
         return BagFrame(
@@ -279,12 +293,21 @@ class _FrameStream:
             return None
         return found
 
-    def _truth(self, stamp_ns: int, warnings: list[str]) -> np.ndarray | None:
+    def _truth(
+        self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
+    ) -> np.ndarray | None:
         index = nearest([stamp for stamp, _ in self._truths], stamp_ns, TRUTH_TOLERANCE_NS)
         if index is None:
             return None
         try:
-            return to_depth(self._truths[index][1])
+            depth = to_depth(self._truths[index][1])
         except InputError as error:
             warnings.append(f'true depth: {error}')
             return None
+        if depth.shape != shape:
+            warnings.append(
+                f'true depth is {depth.shape[1]}x{depth.shape[0]} px, the picture '
+                f'{shape[1]}x{shape[0]}; it must be registered to the picture: name another topic'
+            )
+            return None
+        return depth

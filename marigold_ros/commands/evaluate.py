@@ -68,17 +68,18 @@ def _at_least(lowest: int) -> Any:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.commands.replay import evaluate_bag
+    from marigold_ros.commands.replay import evaluate_bag, look_ahead
     from marigold_ros.evaluation.results import to_json
 
-    make_folder(args.out)
-    model = load_chosen_model(args)
     topics = {
         'image': args.image,
         'camera_info': args.camera_info,
         'lidar': args.lidar,
         'truth': args.truth,
     }
+    make_folder(args.out)
+    look_ahead(args.bags, topics)  # a mistyped bag is told before the model is loaded
+    model = load_chosen_model(args)
     with _ProgressBar() as bar:
         results = evaluate_bag(
             args.bags,
