@@ -126,3 +126,12 @@ def test_without_rclpy_the_node_says_how_to_get_it(monkeypatch, capsys):
     assert 'rclpy' in text
     assert 'requirements-ros.txt' in text
     assert text.count('\n') == 1
+
+
+def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
+    def run(args):
+        raise BagError('a\n  b\nc')
+
+    replace_command(monkeypatch, run)
+    assert main(['models']) == 1
+    assert capsys.readouterr().err == 'error: a b c\n'
