@@ -74,9 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _rate(text: str) -> float | None:
     if text == 'auto':
         return None
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
     if not (0 < value < math.inf):
-        raise argparse.ArgumentTypeError(f'{text} is not above 0; give auto or a multiple')
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0; give auto or a multiple")
     return value
 
 
@@ -89,6 +92,8 @@ def _positive(text: str) -> int:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form WIDTHxHEIGHT, as 640x480")
     return int(width), int(height)
 
 
@@ -203,7 +208,7 @@ def _results(
     dropped = played.sent - served - sum(rejected.values())
     provenance = describe(
         [source.path],
-        vars(source.topics),
+        source.topics.by_role,
         outcome.reports['model'],
         config.pipeline,
         config.lidar,
