@@ -18,6 +18,7 @@ from typing import Any
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
+    at_least,
     load_chosen_model,
     make_folder,
     read_settings,
@@ -44,25 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         '--fit-every',
-        type=_at_least(2),
+        type=at_least(2),
         default=8,
         metavar='N',
         help='every N-th scan line is for the fit (default: 8)',
     )
     parser.add_argument(
-        '--limit', type=_at_least(1), metavar='N', help='stop after N pictures (default: all)'
+        '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
     add_setting_option(parser, ReplayConfig)
-
-
-def _at_least(lowest: int) -> Any:
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f'{value} is below {lowest}')
-        return value
-
-    return whole_number
 
 
 def run(args: argparse.Namespace) -> int:
