@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
         return 130
 
 

@@ -89,12 +89,13 @@ def test_the_exit_code_of_a_command_is_the_programs(monkeypatch):
     assert main(['models']) == 0
 
 
-def test_an_interrupt_is_exit_code_130(monkeypatch):
+def test_an_interrupt_is_one_word_and_exit_code_130(monkeypatch, capsys):
     def run(args):
         raise KeyboardInterrupt
 
     replace_command(monkeypatch, run)
     assert main(['models']) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
 
 
 def test_the_node_gets_all_arguments_as_they_are(monkeypatch):
