@@ -15,6 +15,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
 ARGUMENTS = (
     ('image', '', 'topic of the pictures; with image_transport compressed, without /compressed'),
@@ -50,7 +51,8 @@ def start(context) -> list:
     sim_time = given['use_sim_time'].lower()
     parameters = [given['params_file'] or str(share / 'config' / 'depth.yaml')]
     if given['model']:
-        parameters.append({'model': given['model']})
+        # Without its type, launch would read a folder named 2024 as a number.
+        parameters.append({'model': ParameterValue(given['model'], value_type=str)})
     if sim_time:
         parameters.append({'use_sim_time': sim_time in ('true', '1', 'yes', 'on')})
     actions = [

@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # On few cores OpenMP's spinning threads slow everything down; torch reads this when imported.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # File names are bytes: one that is no UTF-8 must not break the line that tells of it.
+    if hasattr(sys.stdout, 'reconfigure'):
+        sys.stdout.reconfigure(errors='backslashreplace')
     parser = _command_parser()
     chosen = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
     module = import_module(f'marigold_ros.commands.{chosen.command}')
@@ -62,9 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(module.run(args) or 0)
     except MarigoldError as error:
-        print(f'error: {error}', file=sys.stderr)
+        # Libraries quoted in a message (YAML, torch) like to speak in several lines.
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
         return 130
 
 

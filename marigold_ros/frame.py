@@ -41,8 +41,7 @@ class Camera:
     Raises
     ------
     CalibrationError
-        If ``K`` is not a finite pinhole matrix with positive focal lengths, or the size is not
-        positive.
+        If a matrix is not finite, or focal lengths or sizes are not positive.
 
     """
 
@@ -55,21 +54,18 @@ class Camera:
     P: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        for name in ('K', 'R', 'P'):
-            value = getattr(self, name)
+        for name, value in (('K', self.K), ('R', self.R), ('P', self.P)):
             if value is not None:
                 object.__setattr__(self, name, _matrix(value, name))
         object.__setattr__(self, 'distortion', tuple(float(d) for d in self.distortion))
         if self.width < 1 or self.height < 1:
             raise CalibrationError(
-                f'camera size is {self.width}x{self.height}; both sides must be positive: '
-                'check width and height in camera_info'
+                f'camera is {self.width}x{self.height}; sides are positive: check camera_info'
             )
-        for name in ('K', 'P'):
-            value = getattr(self, name)
-            if value is not None and not (value[0, 0] > 0 and value[1, 1] > 0):
+        for name, matrix in (('K', self.K), ('P', self.P)):
+            if matrix is not None and not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
                 raise CalibrationError(
-                    f'focal lengths of {name} are {value[0, 0]:g} and {value[1, 1]:g} px; they '
+                    f'focal lengths of {name} are {matrix[0, 0]:g} and {matrix[1, 1]:g} px; they '
                     'must be positive: calibrate the camera (a K of zeros means uncalibrated)'
                 )
 
@@ -83,6 +79,14 @@ def _matrix(value: np.ndarray, name: str) -> np.ndarray:
             'a camera needs finite (3, 3) matrices: check camera_info'
         )
     return matrix
+
+
+def _pixels(column: np.ndarray, name: str) -> np.ndarray:
+    """Whole numbers; an empty list has no type of its own."""
+    column = np.asarray(column) if np.size(column) else np.zeros(0, int)
+    if not np.issubdtype(column.dtype, np.integer):
+        raise InputError(f'{name} of sparse depth is {column.dtype}; np.rint it', cause='shape')
+    return column
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,12 @@ class SparseDepth:
     counts: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (np.ndim(self.u) == 1 and np.shape(self.u) == np.shape(self.v) == np.shape(self.z)):
-            raise InputError(
-                f'sparse depth has u {np.shape(self.u)}, v {np.shape(self.v)}, '
-                f'z {np.shape(self.z)}; '
-                'all three must be one-dimensional and of one length',
-                cause='shape',
-            )
+        shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
+        if len(shapes[0]) != 1 or len(set(shapes)) > 1:
+            text = f'sparse depth has u {shapes[0]}, v {shapes[1]}, z {shapes[2]}'
+            raise InputError(f'{text}; all must be one-dimensional and of one length', 'shape')
+        object.__setattr__(self, 'u', _pixels(self.u, 'u'))
+        object.__setattr__(self, 'v', _pixels(self.v, 'v'))
 
     def __len__(self) -> int:
         return len(self.z)

@@ -230,7 +230,10 @@ def _sparse_depth(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | 
     if frame.points_lidar is None:
         return None, 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
     if camera is None:
-        return None, 'no camera_info came yet; points cannot be projected without it'
+        return (
+            None,
+            'no usable camera_info; points cannot be projected without it: publish or correct it',
+        )
     if frame.T_cam_lidar is None:
         return None, (
             'no transform camera <- LiDAR is known; publish it on tf, or set '

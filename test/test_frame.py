@@ -83,6 +83,11 @@ def test_sparse_depth_has_columns_of_one_length(lengths):
         SparseDepth(*(np.zeros(n) for n in lengths))
 
 
+def test_pixels_of_sparse_depth_are_whole_numbers():
+    with pytest.raises(InputError, match='u of sparse depth is float64'):
+        SparseDepth(np.array([1.5]), np.array([2]), np.array([3.0]))
+
+
 def test_sparse_depth_knows_its_length():
     assert len(SparseDepth(np.arange(5), np.arange(5), np.ones(5))) == 5
     assert len(SparseDepth(*(np.empty(0),) * 3)) == 0

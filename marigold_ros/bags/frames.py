@@ -16,20 +16,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.bags.partners import CameraInfos, Truths
 from marigold_ros.bags.scans import decode_scan, Scan
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
-from marigold_ros.frame import Camera, Frame
-from marigold_ros.message_codec import to_camera, to_depth, to_rgb
-from marigold_ros.pairing import CLOCK_JUMP_NS, nearest, ScanBuffer
+from marigold_ros.frame import Frame
+from marigold_ros.message_codec import to_rgb
+from marigold_ros.pairing import CLOCK_JUMP_NS, ScanBuffer
 import numpy as np
 
 if TYPE_CHECKING:
     from marigold_ros.bags.reader import BagReader
 
 LOOK_AHEAD_NS = 2_000_000_000  # of log time; sensors come 0.2 s late at most in practice
-TRUTH_TOLERANCE_NS = 1_000_000
 _NANOSECONDS = 1_000_000_000
 
 
@@ -131,18 +131,20 @@ class _FrameStream:
         self._given_extrinsics = T_cam_lidar
         self._transforms = reader.static_transforms()
         self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
-        self._infos: deque[tuple[int, Any]] = deque()
-        self._first_info = reader.first(topics.camera_info) if topics.camera_info else None
+        first_info = reader.first(topics.camera_info) if topics.camera_info else None
+        self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         counts = reader.topics
         self._await_info = bool(topics.camera_info) and counts[str(topics.camera_info)].count > 1
-        self._truths: deque[tuple[int, Any]] = deque()
+        self._truths = Truths(2 * LOOK_AHEAD_NS)
         self._newest: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
         self._scan_error = ''
+        self._unreadable: list[str] = []
+        self._damage: BagError | None = None
 
     def run(self) -> Iterator[BagFrame]:
-        for topic, msgtype, data, log_ns in self._reader.raw(self._topics.named):
+        for topic, msgtype, data, log_ns in self._messages():
             try:
                 message = self._reader.decode(data, msgtype)
             except BagError as error:
@@ -160,17 +162,24 @@ class _FrameStream:
             while self._waiting and self._is_ready(self._waiting[0], log_ns):
                 yield self._finish(self._waiting.popleft())
         yield from self._flush()
+        if self._damage is not None:
+            raise self._damage
+
+    def _messages(self) -> Iterator[tuple[str, str, bytes, int]]:
+        """Yield what can be read; where the file is damaged, the frames before it still count."""
+        try:
+            yield from self._reader.raw(self._topics.named)
+        except BagError as error:
+            self._damage = error
 
     def _take(self, topic: str, msgtype: str, message: Any, stamp_ns: int, log_ns: int) -> None:
         """Put one message where it belongs; a topic may play two roles."""
         if topic == self._topics.image:
             self._waiting.append(_Waiting(message, stamp_ns, log_ns))
         if topic == self._topics.camera_info:
-            self._infos.append((stamp_ns, message))
+            self._infos.add(stamp_ns, message)
         if topic == self._topics.truth:
-            self._truths.append((stamp_ns, message))
-            while stamp_ns - self._truths[0][0] > 2 * LOOK_AHEAD_NS:
-                self._truths.popleft()
+            self._truths.add(stamp_ns, message)
         if topic == self._topics.lidar:
             try:
                 self._scans.add(stamp_ns, decode_scan(message, msgtype))
@@ -183,6 +192,8 @@ class _FrameStream:
             self._waiting.append(_Waiting(None, log_ns, log_ns, cause))
         if topic == self._topics.lidar:
             self._scan_error = str(error)
+        if topic in (self._topics.truth, self._topics.camera_info):
+            self._unreadable.append(f'{topic}: {error}')
 
     def _flush(self) -> Iterator[BagFrame]:
         while self._waiting:
@@ -211,8 +222,9 @@ class _FrameStream:
             rgb = to_rgb(head.message)
         except InputError as error:
             return BagFrame(None, head.message, head.stamp_ns, error=error)
-        warnings: list[str] = []
-        camera, info_frame = self._camera(head.stamp_ns, rgb.shape[:2], warnings)
+        warnings = list(dict.fromkeys([*self._topics.notes, *self._unreadable]))
+        self._unreadable.clear()
+        camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
         choice = self._scans.choose(head.stamp_ns)
         scan = choice.item
         image_frame = head.message.header.frame_id or info_frame
@@ -224,36 +236,12 @@ class _FrameStream:
             T_cam_lidar=T_cam_lidar,
             stamp_ns=head.stamp_ns,
         )
-        truth = self._truth(head.stamp_ns, warnings)
+        truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
         text = '; '.join(warnings)
         return BagFrame(
             frame, head.message, head.stamp_ns, truth, choice.stamp_ns, ring, warning=text
         )
-
-    def _camera(
-        self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
-    ) -> tuple[Camera | None, str]:
-        """Return the camera of a picture and its frame_id."""
-        before = [stamp for stamp, _ in self._infos if stamp <= stamp_ns]
-        while before and self._infos[0][0] != max(before):
-            self._infos.popleft()
-        message = self._infos[0][1] if before else self._first_info
-        if message is None:
-            warnings.append('no camera_info')
-            return None, ''
-        try:
-            camera = to_camera(message, rectified=is_rectified_name(self._topics.image))
-        except CalibrationError as error:
-            warnings.append(str(error))
-            return None, message.header.frame_id
-        if (camera.height, camera.width) != shape:
-            warnings.append(
-                f'camera_info is for {camera.width}x{camera.height} px, the picture has '
-                f'{shape[1]}x{shape[0]}; name the camera_info topic that belongs to it'
-            )
-            return None, message.header.frame_id
-        return camera, message.header.frame_id
 
     def _scan_pose(
         self, scan: Scan | None, image_frame: str, warnings: list[str]
@@ -278,13 +266,3 @@ class _FrameStream:
             warnings.append(str(found))
             return None
         return found
-
-    def _truth(self, stamp_ns: int, warnings: list[str]) -> np.ndarray | None:
-        index = nearest([stamp for stamp, _ in self._truths], stamp_ns, TRUTH_TOLERANCE_NS)
-        if index is None:
-            return None
-        try:
-            return to_depth(self._truths[index][1])
-        except InputError as error:
-            warnings.append(f'true depth: {error}')
-            return None

@@ -52,8 +52,8 @@ class BagReader:
             reader.open()
         except Exception as error:  # a damaged file can fail anywhere in the library
             raise BagError(
-                f'cannot read {self.path} as a bag ({error}); '
-                'check that recording ended properly, or run `ros2 bag reindex` on it'
+                f'cannot read {self.path} as a bag ({" ".join(str(error).split())}); if recording '
+                'was cut off, repair the file with `mcap recover` (.mcap) or `ros2 bag reindex`'
             ) from error
         self._reader = reader
         return self
@@ -104,12 +104,12 @@ class BagReader:
             raise BagError(f'{self.path}: {error}') from error
 
     def first(self, topic: str) -> Any:
-        """Return a topic's first message, or None where there is none or it cannot be read."""
+        """Return a topic's first message that can be decoded, None where there is none."""
         for _, msgtype, data, _ in self.raw([topic]):
             try:
                 return self.decode(data, msgtype)
             except BagError:
-                return None
+                continue  # whoever reads all messages tells of this one
         return None
 
     def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, str, bytes, int]]:
@@ -152,11 +152,18 @@ class BagReader:
             yield topic, self.decode(data, msgtype), log_ns
 
     def static_transforms(self) -> StaticTransforms:
-        """Read all of /tf_static, which may be recorded late; empty where there is none."""
+        """
+        Read all of /tf_static, which may be recorded late; empty where there is none.
+
+        A message that cannot be decoded is noted in ``refused``, as an invalid transform is.
+        """
         transforms = StaticTransforms()
         names = [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
-        for _, message, _ in self.messages(names):
-            transforms.add_message(message)
+        for _, msgtype, data, _ in self.raw(names):
+            try:
+                transforms.add_message(self.decode(data, msgtype))
+            except BagError as error:
+                transforms.refused.append(str(error))
         return transforms
 
     @property

@@ -35,17 +35,32 @@ class TopicInfo:
 
 @dataclass(frozen=True)
 class BagTopics:
-    """The topics to read; all but the image may be None."""
+    """
+    The topics to read; all but the image may be None.
+
+    ``notes`` says of topics that would have been taken, were they readable, why they are not.
+    """
 
     image: str
     camera_info: str | None = None
     lidar: str | None = None
     truth: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def by_role(self) -> dict[str, str | None]:
+        """The topic of each role, or None."""
+        return {
+            'image': self.image,
+            'camera_info': self.camera_info,
+            'lidar': self.lidar,
+            'truth': self.truth,
+        }
 
     @property
     def named(self) -> list[str]:
         """All topics that are not None."""
-        return [t for t in (self.image, self.camera_info, self.lidar, self.truth) if t]
+        return [topic for topic in self.by_role.values() if topic]
 
 
 def choose_topics(
@@ -87,14 +102,23 @@ def choose_topics(
             _check_given(role, str(chosen[role]), types, topics)
     present = {name: info for name, info in topics.items() if info.count}
     truth = chosen['truth'] or _truth(present)
-    image = chosen['image'] or _image(present, first, truth)
+    notes: list[str] = []
+    image = chosen['image'] or _image(present, first, truth, notes)
     if image is None:
+        why = f' ({"; ".join(notes)})' if notes else ''
         raise BagError(
-            f'no topic holds pictures; the bag has {listing(topics)}; '
+            f'no topic holds pictures{why}; the bag has {listing(topics)}; '
             'name the image topic, or record one'
         )
+    notes.clear()  # another topic serves
     info = chosen['camera_info'] or _camera_info(present, image)
-    return BagTopics(image, info, chosen['lidar'] or _lidar(present, first), truth)
+    lidar = chosen['lidar'] or _lidar(present, first, notes)
+    if lidar:
+        notes.clear()
+    if info and first(info) is None:
+        notes.append(f'{info}: no message can be decoded; check the recording')
+        info = None
+    return BagTopics(image, info, lidar, truth, tuple(notes))
 
 
 def listing(topics: Mapping[str, TopicInfo]) -> str:
@@ -140,33 +164,43 @@ def _truth(topics: Mapping[str, TopicInfo]) -> str | None:
 
 
 def _image(
-    topics: Mapping[str, TopicInfo], first: Callable[[str], Any], truth: str | None
+    topics: Mapping[str, TopicInfo],
+    first: Callable[[str], Any],
+    truth: str | None,
+    notes: list[str],
 ) -> str | None:
-    """Prefer pictures with a camera_info, in colour, uncompressed, and then the most frequent."""
+    """
+    Prefer pictures with a camera_info, in colour, uncompressed, and then the most frequent.
+
+    ``notes`` is told why a topic of an image type is passed over.
+    """
     ranked = []
     for name, info in topics.items():
         if info.msgtype not in IMAGE_TYPES or name == truth:
             continue
         message = first(name)
-        grey = _is_grey(message)
-        if grey is None:
+        if message is None:
+            notes.append(f'{name}: no message can be decoded')
+            continue
+        try:
+            grey = _is_grey(message)
+        except InputError as error:
+            notes.append(f'{name}: {error}')
             continue
         compressed = info.msgtype == IMAGE_TYPES[1]
         ranked.append((sibling_info(name) not in topics, grey, compressed, -info.count, name))
     return min(ranked)[-1] if ranked else None
 
 
-def _is_grey(message: Any) -> bool | None:
-    """Tell whether a message is a grey picture; None where it is no picture at all."""
-    if message is None:
-        return None
+def _is_grey(message: Any) -> bool:
+    """Tell whether a message is a grey picture; InputError where it is no picture at all."""
     encoding = message.format if hasattr(message, 'format') else message.encoding
     try:
         check_image(message)
     except InputError as error:
         # A first message that is cut short does not disqualify a whole topic; depth does.
         if error.cause == 'encoding':
-            return None
+            raise
     return encoding.split(';')[0].strip() in _GREY
 
 
@@ -178,14 +212,21 @@ def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
     return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
 
 
-def _lidar(topics: Mapping[str, TopicInfo], first: Callable[[str], Any]) -> str | None:
+def _lidar(
+    topics: Mapping[str, TopicInfo], first: Callable[[str], Any], notes: list[str]
+) -> str | None:
     """Prefer clouds without colour, named like a LiDAR; a planar scan where there is no cloud."""
     ranked = []
     for name, info in topics.items():
         if info.msgtype != CLOUD_TYPE:
             continue
         message = first(name)
-        if message is None or not all(has_field(message, axis) for axis in 'xyz'):
+        if message is None:
+            notes.append(f'{name}: no message can be decoded; check the recording')
+            continue
+        if not all(has_field(message, axis) for axis in 'xyz'):
+            has = ', '.join(field.name for field in message.fields) or 'none'
+            notes.append(f'{name} is no LiDAR: a cloud needs the fields x, y, z, it has {has}')
             continue
         coloured = has_field(message, 'rgb') or has_field(message, 'rgba')
         unnamed = not any(word in name.lower() for word in _LIDAR_WORDS)

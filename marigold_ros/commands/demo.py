@@ -15,7 +15,6 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 import functools
-import math
 import os
 from pathlib import Path
 import sys
@@ -26,9 +25,12 @@ from marigold_ros.commands.evaluate import summary
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
+    at_least,
     load_chosen_model,
     make_folder,
+    picture_size,
     read_settings,
+    speed,
 )
 from marigold_ros.config import NodeConfig
 
@@ -50,18 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--rate',
-        type=_rate,
+        type=speed,
         default=None,
         metavar='auto|R',
         help='auto measures the first frames and goes so fast that every frame is served; a '
         'number is a multiple of real time, with drops (default: auto)',
     )
     parser.add_argument(
-        '--frames', type=_positive, metavar='N', help='pictures (default: 40, or the whole bag)'
+        '--frames', type=at_least(1), metavar='N', help='pictures (default: 40, or the whole bag)'
     )
     parser.add_argument(
         '--size',
-        type=_size,
+        type=picture_size,
         default=(640, 480),
         metavar='WxH',
         help='of the synthetic drive (default: 640x480)',
@@ -69,27 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     add_model_options(parser)
     add_setting_option(parser, NodeConfig)
-
-
-def _rate(text: str) -> float | None:
-    if text == 'auto':
-        return None
-    value = float(text)
-    if not (0 < value < math.inf):
-        raise argparse.ArgumentTypeError(f'{text} is not above 0; give auto or a multiple')
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{value} is below 1')
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition('x')
-    return int(width), int(height)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -185,7 +166,10 @@ def _live(
         )
     results = _results(outcome, scored, config, source, rate)
     _write(folder, results, scored, source)
-    return list(outcome.faults), results
+    faults = list(outcome.faults)
+    if not results['frames']['processed']:
+        faults.append(f'no picture of {outcome.played.sent} was served; {plan.log} says why')
+    return faults, results
 
 
 def _results(
@@ -203,7 +187,7 @@ def _results(
     dropped = played.sent - served - sum(rejected.values())
     provenance = describe(
         [source.path],
-        vars(source.topics),
+        source.topics.by_role,
         outcome.reports['model'],
         config.pipeline,
         config.lidar,

@@ -18,6 +18,7 @@ from typing import Any
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
+    at_least,
     load_chosen_model,
     make_folder,
     read_settings,
@@ -44,41 +45,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         '--fit-every',
-        type=_at_least(2),
+        type=at_least(2),
         default=8,
         metavar='N',
         help='every N-th scan line is for the fit (default: 8)',
     )
     parser.add_argument(
-        '--limit', type=_at_least(1), metavar='N', help='stop after N pictures (default: all)'
+        '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
     add_setting_option(parser, ReplayConfig)
-
-
-def _at_least(lowest: int) -> Any:
-    def whole_number(text: str) -> int:
-        value = int(text)
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f'{value} is below {lowest}')
-        return value
-
-    return whole_number
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.commands.replay import evaluate_bag
+    from marigold_ros.commands.replay import evaluate_bag, look_ahead
     from marigold_ros.evaluation.results import to_json
 
-    make_folder(args.out)
-    model = load_chosen_model(args)
     topics = {
         'image': args.image,
         'camera_info': args.camera_info,
         'lidar': args.lidar,
         'truth': args.truth,
     }
+    make_folder(args.out)
+    look_ahead(args.bags, topics)  # a mistyped bag is told before the model is loaded
+    model = load_chosen_model(args)
     with _ProgressBar() as bar:
         results = evaluate_bag(
             args.bags,

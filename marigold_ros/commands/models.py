@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from marigold_ros.commands.options import add_model_options, load_chosen_model
-from marigold_ros.errors import CheckpointError, MarigoldError
+from marigold_ros.errors import CheckpointError, ConfigurationError, MarigoldError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List or check; returns the exit code."""
+    if args.action == 'list' and args.path:
+        raise ConfigurationError(
+            f"list takes no path, and '{args.path}' was given; write: models check {args.path}"
+        )
     return _check(args) if args.action == 'check' else _list(args)
 
 

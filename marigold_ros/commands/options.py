@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Options that several commands share: the model, and any setting as ``--set name=value``."""
+"""What commands share: types of options, the model, any setting as ``--set name=value``."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,42 @@ from marigold_ros.config import build, ModelConfig, Parameter, parameters
 from marigold_ros.errors import ConfigurationError
 
 _SWITCH = {'true': True, 'false': False}
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """Make the type of an option that takes a whole number from ``lowest`` on."""
+
+    def whole_number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = lowest - 1
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {lowest} on")
+        return value
+
+    return whole_number
+
+
+def speed(text: str) -> float | None:
+    """Read a multiple of real time; None for auto."""
+    if text == 'auto':
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (0 < value < math.inf):
+        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0; give auto or a multiple")
+    return value
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT."""
+    width, _, height = text.partition('x')
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form WIDTHxHEIGHT, as 640x480")
+    return int(width), int(height)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

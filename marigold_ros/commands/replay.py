@@ -73,15 +73,22 @@ def evaluate_bag(
     """
     paths = [bags] if isinstance(bags, (str, Path)) else list(bags)
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), topics or {}
-    chosen, expected = _look_ahead(paths, given)
+    chosen, expected = look_ahead(paths, given)
     run = _Run(model, config, lidar, fit_every)
+    damage = None
     for path in paths:
-        run.play(path, given, T_cam_lidar, limit, progress, min(expected, limit or expected))
+        try:
+            run.play(path, given, T_cam_lidar, limit, progress, min(expected, limit or expected))
+        except BagError as error:  # what was read before the damage is worth its score
+            if out is None or not run.scorer.rows:
+                raise
+            damage = error
+            run.warnings[str(error)] = 1
     if not run.scorer.rows:
         raise BagError(run.why_nothing(paths))
     provenance = describe(
         paths,
-        vars(chosen),
+        chosen.by_role,
         model.description,
         config,
         lidar,
@@ -94,13 +101,23 @@ def evaluate_bag(
     if out is not None:
         title = f'Depth on {", ".join(Path(p).resolve().name for p in paths)}'
         write_all(out, results, run.scorer, title, _intro(results))
+    if damage is not None:
+        raise BagError(f'{damage}; the pictures before the damage are scored in {out}')
     return results
 
 
-def _look_ahead(
+def look_ahead(
     paths: Sequence[str | Path], given: Mapping[str, str | None]
 ) -> tuple[BagTopics, int]:
-    """Choose topics and count pictures of all bags, so that a bad one fails before the work."""
+    """
+    Choose topics and count pictures of all bags, so that a bad one fails before the work.
+
+    Raises
+    ------
+    BagError
+        As :func:`evaluate_bag`.
+
+    """
     if not paths:
         raise BagError('no bag was given; give at least one')
     expected = 0

@@ -121,7 +121,7 @@ def write_report(
         + '\n</body></html>\n'
     )
     path = folder / 'report.html'
-    path.write_text(html, encoding='utf-8')
+    path.write_text(html, encoding='utf-8', errors='backslashreplace')
     return path
 
 

@@ -128,7 +128,7 @@ def describe_bag(path: str | Path) -> dict[str, Any]:
     hashes = [_sha256(p) for p in files]
     if path.is_dir():
         listing = ''.join(f'{h}  {p.name}\n' for h, p in zip(hashes, files, strict=True))
-        digest = hashlib.sha256(listing.encode()).hexdigest()
+        digest = hashlib.sha256(os.fsencode(listing)).hexdigest()
     else:
         digest = hashes[0]
     return {'name': path.resolve().name, 'sha256': digest, 'bytes': size}
@@ -173,7 +173,8 @@ def machine() -> dict[str, Any]:
 def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
     """Write results.json and give its path."""
     path = Path(folder) / 'results.json'
-    path.write_text(to_json(results) + '\n', encoding='utf-8')
+    # A file name that is no UTF-8 becomes a JSON escape, which reads back as the same name.
+    path.write_text(to_json(results) + '\n', encoding='utf-8', errors='backslashreplace')
     return path
 
 

@@ -201,7 +201,6 @@ class FrameServer:
         except InputError as error:
             self._bad_scan = scan
             self._inputs.reject_scan(error)
-            self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)
             return frame, None
         try:
             T_cam_lidar = self._extrinsics.lookup(

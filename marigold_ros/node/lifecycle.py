@@ -126,8 +126,8 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
     Returns
     -------
     int
-        0 after a signal, 1 after a failed start. Where a thread cannot be stopped in time (a model
-        that is being loaded), the process ends here, with the same code.
+        1 for arguments that allow no start. A run that began ends the process itself: with 0 after
+        a signal, with 1 after a failed start.
 
     """
     try:
@@ -158,8 +158,8 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
         if node.stop() and node.is_idle():
             node.destroy_node()
             rclpy.try_shutdown()
-            return node.exit_code
-    # A thread inside torch would crash while Python takes itself down.
+    # Nothing is left to do, and Python's own end would take seconds for torch on a busy machine,
+    # or crash where a thread is still inside it: launch kills what does not end within 5 s.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(node.exit_code)

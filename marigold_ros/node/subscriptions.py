@@ -216,6 +216,9 @@ class Inputs(SimpleFilter):
         except InputError as error:
             self._counters.leave_frame(f'rejected.{error.cause}')
             self._report('image', str(error))
+            self._node.get_logger().warning(
+                f'picture rejected: {error}', throttle_duration_sec=5.0
+            )
             return
         if self._last_stamp is not None and self._last_stamp - stamp > CLOCK_JUMP_NS:
             self._on_jump(f'the stamp of {self.image_topic} went back')
@@ -260,6 +263,7 @@ class Inputs(SimpleFilter):
         """Count a bad scan."""
         self._counters.add(f'scans.rejected.{getattr(error, "cause", "calibration")}')
         self._report('scan', str(error))
+        self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)
 
 
 def _check_cloud(message: PointCloud2) -> None:

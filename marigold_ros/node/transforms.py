@@ -49,7 +49,8 @@ class Extrinsics:
             self.source = 'none (tf2_ros is not installed)'
             return
         self._errors = tf2_ros.TransformException
-        self._buffer = tf2_ros.Buffer(node=node)
+        # Not told of the node: it would offer a service that outlives this object.
+        self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
         self.source = 'tf2'
 

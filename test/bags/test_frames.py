@@ -3,8 +3,10 @@
 """Frames of bags: pairing, cameras, extrinsics, truth, and messages that are broken."""
 
 from marigold_ros.bags.reader import BagReader, BagTopics, frames
+from marigold_ros.bags.static_transforms import StaticTransforms
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
+from marigold_ros.errors import BagError
 from marigold_ros.frame import Camera
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 import numpy as np
@@ -60,7 +62,7 @@ class Drive:
                 fields = {'transforms': [transform]}
                 bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', fields, self.messages[-1][0])
         with BagReader(self.path) as reader:
-            present = [t if t in reader.topics else None for t in vars(topics).values()]
+            present = [t if t in reader.topics else None for t in topics.by_role.values()]
             found = BagTopics(*present)
             return list(frames(reader, found, config or LidarConfig(), T_cam_lidar))
 
@@ -279,3 +281,48 @@ def test_the_real_drive_is_paired_throughout(shared_data):
         points = np.c_[item.frame.points_lidar, np.ones(len(item.frame.points_lidar))]
         in_camera = points @ item.frame.T_cam_lidar.T
         assert (in_camera[:, 2] > 0).mean() > 0.99  # the scan was cut to the camera's view
+
+
+def test_truth_of_another_size_is_a_warning_not_a_score(drive):
+    drive.image(START)
+    fields = vars(encode_depth(np.full((8, 12), 3.0)))
+    drive.add('/camera/depth_truth', 'Image', fields, START)
+    (item,) = drive.read()
+    assert item.truth is None
+    assert 'true depth is 12x8 px, the picture 6x4' in item.warning
+
+
+@pytest.mark.parametrize('topic', ['/camera/depth_truth', '/camera/camera_info'])
+def test_unreadable_messages_beside_the_picture_are_told_once(drive, tmp_path, topic):
+    drive.image(START)
+    drive.info(START)
+    drive.truth(START)
+    drive.read()
+    cut = tmp_path / 'cut'
+    with BagReader(drive.path) as reader, BagWriter(cut) as bag:
+        for name, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            for _ in range(2):
+                bag.write_raw(name, msgtype, data[:20] if name == topic else data, log_ns)
+    with BagReader(cut) as reader:
+        first, _ = frames(reader, reader.choose_topics(), LidarConfig())
+    assert first.warning.count(topic) == 1
+
+
+def test_frames_before_a_damage_are_still_given(drive, monkeypatch):
+    drive.image(START)
+    drive.scan(START)
+    drive.read()
+    with BagReader(drive.path) as reader:
+        topics, raw = reader.choose_topics(), reader.raw
+
+        def damaged(names):
+            yield from raw(names)
+            raise BagError('cut')
+
+        stream = frames(reader, topics, LidarConfig())
+        monkeypatch.setattr(reader, 'raw', damaged)
+        monkeypatch.setattr(reader, 'first', lambda topic: None)
+        monkeypatch.setattr(reader, 'static_transforms', StaticTransforms)
+        assert next(stream).frame is not None
+        with pytest.raises(BagError, match='cut'):
+            next(stream)

@@ -199,3 +199,27 @@ def test_a_bag_without_static_transforms_has_none(tmp_path):
     with BagReader(write(tmp_path / 'bag', {'/image': COLOUR})) as reader:
         assert len(reader.static_transforms()) == 0
         assert list(reader.messages([])) == []
+
+
+def test_unreadable_topics_are_passed_over_and_told(tmp_path):
+    bag = tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        writer.write('/image', 'sensor_msgs/msg/Image', vars(COLOUR[1]), 1)
+        writer.write_raw('/camera_info', 'sensor_msgs/msg/CameraInfo', bytes(8), 1)
+        writer.write_raw('/lidar', 'sensor_msgs/msg/PointCloud2', bytes(8), 1)
+        writer.write_raw('/tf_static', 'tf2_msgs/msg/TFMessage', b'\x00\x01\x00\x00\x09', 1)
+    with BagReader(bag) as reader:
+        topics = reader.choose_topics()
+        refused = reader.static_transforms().refused
+    assert (topics.image, topics.camera_info, topics.lidar) == ('/image', None, None)
+    assert [note.partition(':')[0] for note in topics.notes] == ['/lidar', '/camera_info']
+    assert 'is no tf2_msgs/msg/TFMessage' in refused[0]
+
+
+def test_an_unknown_encoding_is_named(tmp_path):
+    bag = tmp_path / 'bag'
+    with BagWriter(bag) as writer:
+        fields = {**vars(COLOUR[1]), 'encoding': 'fancy12'}
+        writer.write('/image', 'sensor_msgs/msg/Image', fields, 1)
+    with BagReader(bag) as reader, pytest.raises(BagError, match="/image: .*'fancy12'.*known are"):
+        reader.choose_topics()

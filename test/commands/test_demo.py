@@ -299,8 +299,26 @@ def test_what_is_no_recording_is_not_removed(tmp_path):
     assert (tmp_path / 'recording' / 'thesis.txt').exists()
 
 
-@pytest.mark.parametrize('wrong', [['--rate', '0'], ['--frames', '0'], ['--rate', 'fast']])
+@pytest.mark.parametrize(
+    'wrong', [['--rate', '0'], ['--frames', '0'], ['--rate', 'fast'], ['--size', '3']]
+)
 def test_senseless_options_are_wrong_usage(wrong):
     with pytest.raises(SystemExit) as caught:
         main(['demo', *wrong])
     assert caught.value.code == 2
+
+
+def test_a_run_in_which_no_picture_was_served_fails_and_says_where_to_look(
+    drive, small_checkpoint, tmp_path
+):
+    pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+    cut = tmp_path / 'cut'
+    with BagReader(drive) as reader, BagWriter(cut) as writer:
+        for topic, message, log_ns in reader.messages(['/camera/image_raw']):
+            fields = {name: getattr(message, name) for name in ('height', 'width', 'step')}
+            fields |= {'header': {}, 'encoding': message.encoding, 'data': message.data[:100]}
+            writer.write(topic, 'sensor_msgs/msg/Image', fields, log_ns)
+    answer = run_demo(cut, tmp_path / 'demo', small_checkpoint, '--frames', '2')
+    assert answer.returncode == 1
+    assert 'error: no picture of 2 was served' in answer.stderr
+    assert 'picture rejected: rgb8 image has 100 bytes' in (tmp_path / 'demo/node.log').read_text()

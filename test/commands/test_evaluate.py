@@ -3,6 +3,8 @@
 """Replay of bags, synthetic and real, with a stand-in for the network."""
 
 import json
+import os
+import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
@@ -171,3 +173,36 @@ def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, tmp_path)
     quality = [results['baselines'][name]['abs_rel'] for name in ('constant', 'plane', 'quadric')]
     assert quality == sorted(quality, reverse=True)
     assert results['baselines']['linear']['abs_rel'] < quality[2]
+
+
+def test_a_mistyped_bag_is_told_before_the_model_is_loaded(monkeypatch, capsys, tmp_path):
+    def load(args):
+        raise AssertionError('the model was loaded')
+
+    monkeypatch.setattr('marigold_ros.commands.evaluate.load_chosen_model', load)
+    assert main(['evaluate', str(tmp_path / 'none'), '--out', str(tmp_path / 'out')]) == 1
+    assert 'none does not exist' in capsys.readouterr().err
+
+
+def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
+    def damaged(*arguments):
+        yield next(frames(*arguments))
+        raise BagError('cut off')
+
+    monkeypatch.setattr('marigold_ros.commands.replay.frames', damaged)
+    with pytest.raises(BagError, match='cut off; the pictures before the damage are scored in'):
+        evaluate_bag(drive, StandIn(), out=tmp_path)
+    results = json.loads((tmp_path / 'results.json').read_text())
+    assert results['frames']['processed'] == 1
+    assert results['provenance']['warnings'] == {'cut off': 1}
+
+
+def test_a_bag_whose_name_is_no_utf8_is_scored(drive, tmp_path):
+    name = os.fsdecode(b'caf\xe9')
+    try:
+        shutil.copytree(drive, tmp_path / name)
+    except OSError:
+        pytest.skip('this file system takes UTF-8 names only')
+    evaluate_bag(tmp_path / name, StandIn(), out=tmp_path / 'out', limit=1)
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
+    assert results['provenance']['bags'][0]['name'] == name

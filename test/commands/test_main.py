@@ -89,12 +89,13 @@ def test_the_exit_code_of_a_command_is_the_programs(monkeypatch):
     assert main(['models']) == 0
 
 
-def test_an_interrupt_is_exit_code_130(monkeypatch):
+def test_an_interrupt_is_one_word_and_exit_code_130(monkeypatch, capsys):
     def run(args):
         raise KeyboardInterrupt
 
     replace_command(monkeypatch, run)
     assert main(['models']) == 130
+    assert capsys.readouterr().err == 'interrupted\n'
 
 
 def test_the_node_gets_all_arguments_as_they_are(monkeypatch):
@@ -126,3 +127,12 @@ def test_without_rclpy_the_node_says_how_to_get_it(monkeypatch, capsys):
     assert 'rclpy' in text
     assert 'requirements-ros.txt' in text
     assert text.count('\n') == 1
+
+
+def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
+    def run(args):
+        raise BagError('a\n  b\nc')
+
+    replace_command(monkeypatch, run)
+    assert main(['models']) == 1
+    assert capsys.readouterr().err == 'error: a b c\n'

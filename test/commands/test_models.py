@@ -98,3 +98,8 @@ def test_check_refuses_an_answer_that_is_no_prediction(with_answer, capsys, answ
 def test_check_of_what_is_not_there_is_one_line(capsys, tmp_path):
     assert main(['models', 'check', str(tmp_path / 'none')]) == 1
     assert capsys.readouterr().err.startswith('error: ')
+
+
+def test_a_path_for_list_is_refused_with_the_right_call(capsys):
+    assert main(['models', 'list', 'here']) == 1
+    assert 'write: models check here' in capsys.readouterr().err

@@ -56,9 +56,9 @@ class TestEnd(unittest.TestCase):
     """Run by launch_test."""
 
     def test_the_exit_code_is_1(self, proc_info):
-        for name in proc_info.process_names():
-            if 'depth_node' in name:
-                assert proc_info[name].returncode == 1
+        names = [name for name in proc_info.process_names() if 'depth_node' in name]
+        assert names
+        assert {proc_info[name].returncode for name in names} == {1}
 
 
 TestEnd.__test__ = False

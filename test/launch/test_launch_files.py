@@ -62,3 +62,10 @@ def test_the_views_and_overrides_name_topics_of_the_node():
     assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'camera_optical'
     qos = yaml.safe_load((ROOT / 'config' / 'replay_qos.yaml').read_text(encoding='utf-8'))
     assert qos['/tf_static']['durability'] == 'transient_local'
+
+
+def test_the_model_reaches_the_node_as_text():
+    """A bare string in a dictionary goes through YAML: a folder named 2024 becomes a number."""
+    tree = ast.parse((ROOT / 'launch' / 'depth.launch.py').read_text(encoding='utf-8'))
+    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    assert "{'model': ParameterValue(given['model'], value_type=str)}" in calls

@@ -112,3 +112,45 @@ def test_every_embedded_checkpoint_opens_under_its_name(name):
     model = load_model(name, device='cpu')
     assert model.facts.name == name
     assert model.text.shape[-1] == model.unet.config.cross_attention_dim
+
+
+@pytest.mark.parametrize('name', ['model_index.json', 'marigold_ros.json'])
+@pytest.mark.parametrize('text', ['[]', '{', '\xff'])
+def test_a_description_that_is_no_json_object_is_an_error(copy, name, text):
+    (copy / name).write_bytes(text.encode('latin-1'))
+    with pytest.raises(CheckpointError, match=rf'{name}.*restore the file'):
+        load_model(str(copy))
+
+
+@pytest.mark.parametrize('steps', ['many', 0, 1.5, True])
+def test_a_default_that_is_no_whole_number_is_an_error(copy, steps):
+    path = copy / 'marigold_ros.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'default_denoising_steps': steps}))
+    with pytest.raises(CheckpointError, match='default_denoising_steps of copy is'):
+        load_model(str(copy))
+
+
+def test_a_native_processing_resolution_is_kept(copy):
+    path = copy / 'model_index.json'
+    index = {**json.loads(path.read_text()), 'default_processing_resolution': 0}
+    path.write_text(json.dumps(index))
+    assert load_model(str(copy)).description['processing_resolution'] == 0
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('{', 'not JSON'),
+        ('{}', 'prediction_type'),
+        ('{"prediction_type": "sample", "num_train_timesteps": "x"}', 'no schedule'),
+    ],
+)
+def test_a_schedule_is_never_assumed(copy, text, words):
+    (copy / 'scheduler' / 'scheduler_config.json').write_text(text)
+    with pytest.raises(CheckpointError, match=words):
+        load_model(str(copy))
+
+
+def test_loading_draws_no_bars(small_checkpoint, capfd):
+    load_model(str(small_checkpoint))
+    assert capfd.readouterr().err == ''

@@ -74,7 +74,7 @@ def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit
     make_v1_0(copy, edit)
     model = load_model(str(copy), device='cpu')
     assert model.facts.denoising_steps == 10
-    assert model.facts.processing_resolution == 256
+    assert model.facts.processing_resolution == 128
     rgb = picture(48, 64)
     with caplog.at_level(logging.WARNING):
         few = [model.predict(rgb, n, 1, 64).relative for n in (1, 2, 1)]

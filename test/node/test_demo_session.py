@@ -11,6 +11,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.errors import MarigoldError  # noqa: E402
 from marigold_ros.node import demo_session  # noqa: E402
+from marigold_ros.node.player import LOST_AFTER, Played, Player  # noqa: E402
 
 OBEDIENT = """
 import signal, sys
@@ -69,3 +70,23 @@ def test_a_node_that_ended_by_itself_is_an_error_with_its_last_words(start):
     process._process.wait(10)
     with pytest.raises(MarigoldError, match='exit code 7: out of memory'):
         process.check()
+
+
+class Silent:
+    """A recorder of a node that works, but never counts the picture that was sent."""
+
+    complete = unserved = reports = 0
+
+    def wait(self, condition, _seconds):
+        self.reports += 1
+        return condition()
+
+    def count(self, _name):
+        return 0
+
+
+def test_a_picture_that_dds_cannot_deliver_is_given_up_after_some_reports():
+    recorder, played = Silent(), Played(sent=1)
+    Player(None, {}, recorder, lambda: None)._await_answer(played, lambda _sent: None)
+    assert played.unanswered == 1
+    assert recorder.reports == LOST_AFTER + 1

@@ -106,8 +106,14 @@ def test_deactivating_waits_for_the_frame_in_work_and_counts_the_waiting_one(ben
     running.send(SECOND)
     assert running.model.started.acquire(timeout=5)
     running.send(2 * SECOND)
-    timer = threading.Timer(0.2, running.model.gate.set)
-    timer.start()
+    close = running.node._worker.mailbox.close
+
+    def close_then_let_it_finish():
+        waiting = close()
+        running.model.gate.set()
+        return waiting
+
+    running.node._worker.mailbox.close = close_then_let_it_finish
     assert change(running, Transition.TRANSITION_DEACTIVATE)
     frames = running.wait_quiet(2)
     assert frames['frames.served'] == 1

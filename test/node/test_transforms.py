@@ -29,9 +29,6 @@ def planted_tf2(monkeypatch):
     known = {}
 
     class Buffer:
-        def __init__(self, node=None):
-            assert node == 'node'
-
         def lookup_transform(self, target, source, time, timeout):
             assert timeout.nanoseconds == 0
             stamp, x = known.get((target, source), (None, 0.0))

@@ -170,7 +170,7 @@ def _usual_steps(schedule: dict[str, Any], end_to_end: bool) -> int:
 def _whole(folder: Path, name: str, value: Any, low: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise CheckpointError(
-            f'{folder.name} states {name} {value!r}; it must be a whole number from {low}: '
+            f'{name} of {folder.name} is {value!r}; it must be a whole number from {low} on: '
             'correct model_index.json or marigold_ros.json'
         )
     return value
@@ -199,6 +199,12 @@ def _schedule_config(folder: Path) -> dict[str, Any]:
 def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
     """Build the LCM scheduler of an LCM checkpoint, and DDIM for all others."""
     config = _schedule_config(folder)
+    if 'prediction_type' not in config:
+        # diffusers would assume epsilon without a word.
+        raise CheckpointError(
+            f'{folder}/scheduler/scheduler_config.json does not say prediction_type; restore the '
+            'file that the unet was trained with'
+        )
     kind = LCMScheduler if config.get('_class_name') == 'LCMScheduler' else DDIMScheduler
     try:
         return kind.from_pretrained(folder / 'scheduler', local_files_only=True)

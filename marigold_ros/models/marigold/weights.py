@@ -35,7 +35,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
     if not isinstance(value, dict):
-        raise CheckpointError(f'{path} holds a {type(value).__name__}, not a JSON object')
+        raise CheckpointError(
+            f'{path} holds a {type(value).__name__}, not an object; restore the file'
+        )
     return value
 
 

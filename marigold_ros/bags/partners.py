@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What stands beside a picture and is found by its stamp: the camera_info and the true depth.
+
+Both are queues of messages as they come. What is missing or wrong goes to a list of warnings: the
+picture is worth something without them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Camera
+from marigold_ros.message_codec import to_camera, to_depth
+from marigold_ros.pairing import nearest
+import numpy as np
+
+TRUTH_TOLERANCE_NS = 1_000_000
+
+
+class CameraInfos:
+    """
+    The camera of a picture: the last camera_info at or before it, else the first of the bag.
+
+    Parameters
+    ----------
+    first : object or None
+        The first camera_info of the bag, wherever it is recorded.
+    rectified : bool
+        Whether the pictures are rectified, so that P counts instead of K and distortion.
+
+    """
+
+    def __init__(self, first: Any, rectified: bool) -> None:
+        self._first, self._rectified = first, rectified
+        self._queue: deque[tuple[int, Any]] = deque()
+
+    def add(self, stamp_ns: int, message: Any) -> None:
+        """Take a camera_info."""
+        self._queue.append((stamp_ns, message))
+
+    def clear(self) -> None:
+        """Forget all but the first, as at a clock jump."""
+        self._queue.clear()
+
+    def camera(
+        self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
+    ) -> tuple[Camera | None, str]:
+        """Give the camera of a picture of this shape (H, W), or None, and its frame_id."""
+        before = [stamp for stamp, _ in self._queue if stamp <= stamp_ns]
+        while before and self._queue[0][0] != max(before):
+            self._queue.popleft()
+        message = self._queue[0][1] if before else self._first
+        if message is None:
+            warnings.append('no camera_info')
+            return None, ''
+        frame_id = message.header.frame_id
+        try:
+            camera = to_camera(message, rectified=self._rectified)
+        except CalibrationError as error:
+            warnings.append(str(error))
+            return None, frame_id
+        if (camera.height, camera.width) != shape:
+            warnings.append(
+                f'camera_info is for {camera.width}x{camera.height} px, the picture has '
+                f'{shape[1]}x{shape[0]}; name the camera_info topic that belongs to it'
+            )
+            return None, frame_id
+        return camera, frame_id
+
+
+class Truths:
+    """True depth with the stamp of the picture; what is older than ``horizon_ns`` is dropped."""
+
+    def __init__(self, horizon_ns: int) -> None:
+        self._horizon_ns = horizon_ns
+        self._queue: deque[tuple[int, Any]] = deque()
+
+    def add(self, stamp_ns: int, message: Any) -> None:
+        """Take a depth image."""
+        self._queue.append((stamp_ns, message))
+        while stamp_ns - self._queue[0][0] > self._horizon_ns:
+            self._queue.popleft()
+
+    def clear(self) -> None:
+        """Forget all, as at a clock jump."""
+        self._queue.clear()
+
+    def depth(
+        self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
+    ) -> np.ndarray | None:
+        """Give the depth (H, W) in metres of a picture of this shape, or None."""
+        index = nearest([stamp for stamp, _ in self._queue], stamp_ns, TRUTH_TOLERANCE_NS)
+        if index is None:
+            return None
+        try:
+            depth = to_depth(self._queue[index][1])
+        except InputError as error:
+            warnings.append(f'true depth: {error}')
+            return None
+        if depth.shape != shape:
+            warnings.append(
+                f'true depth is {depth.shape[1]}x{depth.shape[0]} px, the picture '
+                f'{shape[1]}x{shape[0]}; it must be registered to the picture: name another topic'
+            )
+            return None
+        return depth
