@@ -178,7 +178,7 @@ class AlignmentConfig(Settings):
         high=100.0,
     )
     field_limit: float = setting(
-        1.5, 'the local correction stays between 1/limit and limit', low=1.0, high=10.0
+        3.0, 'the local correction stays between 1/limit and limit', low=1.0, high=10.0
     )
     field_reach: float = setting(
         0.06,

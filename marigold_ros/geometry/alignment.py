@@ -17,6 +17,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.local_field import (
+    believable,
     fit_field,
     held_out_correction,
     REJECT_LOG,
@@ -207,6 +208,7 @@ def _finish(
             inlier = np.isfinite(left) & (np.abs(left) < REJECT_LOG)
         elif config.method == 'local':
             # Clipped pixels take part: there the field is all that can put them right.
+            left = np.where(believable(sparse.u, sparse.v, left), left, np.nan)
             place = (sparse.u, sparse.v, left, prediction.relative.shape, config)
             field, correction = fit_field(*place), held_out_correction(*place)
             if field is not None:

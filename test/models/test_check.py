@@ -126,12 +126,13 @@ def test_a_damaged_json_file_is_named(copy, name, content):
         ('default_denoising_steps', 0),
         ('default_denoising_steps', 'four'),
         ('default_ensemble_size', 1.5),
+        ('default_denoising_steps', True),
         ('default_processing_pixels', -8),
     ],
 )
 def test_defaults_that_make_no_sense_are_named(copy, edit, key, value):
     edit(copy / 'marigold_ros.json', **{key: value})
-    with pytest.raises(CheckpointError, match=f'{key} {value!r}'):
+    with pytest.raises(CheckpointError, match=f'{key} of copy is {value!r}'):
         load_model(str(copy), device='cpu')
 
 
