@@ -5,6 +5,7 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
 
   python -m marigold_ros benchmark                      the embedded checkpoint
   python -m marigold_ros benchmark --against diffusers  and the reference, in turns
+  python -m marigold_ros benchmark --levers all         what makes it faster, and what does not
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
 Figures hold for this machine as busy as it is now: the load is printed with them.
 """
@@ -16,13 +17,18 @@ from collections.abc import Callable
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import add_model_options, make_folder
-from marigold_ros.config import ModelConfig
+from marigold_ros.commands.options import (
+    add_model_options,
+    add_setting_option,
+    make_folder,
+    read_settings,
+)
+from marigold_ros.config import ModelConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from marigold_ros.models.benchmarking import Work
     from marigold_ros.models.marigold.checkpoint import Networks
+    from marigold_ros.models.workload import Work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--rounds', type=_count, default=3, metavar='N', help='of a comparison (default: 3)'
     )
+    parser.add_argument(
+        '--levers',
+        nargs='+',
+        metavar='LEVER',
+        help='what to measure against the plain float32 model: all, or names as '
+        'bfloat16+channels_last of channels_last, fuse_qkv, fold_text, compile, bfloat16, float16',
+    )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.add_argument(
         '--out', metavar='DIR', help='write benchmark.json and benchmark.png there'
     )
+    add_setting_option(parser, RuntimeConfig)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,11 +82,15 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results import machine, to_json, versions
     from marigold_ros.models import use_threads
     from marigold_ros.models.benchmarking import Benchmark
+    from marigold_ros.models.levers import levers
+    from marigold_ros.models.marigold.devices import choose_device
 
     folder = make_folder(args.out) if args.out else None
     config = ModelConfig(args.model, args.device, args.dtype, args.torch_threads)
     use_threads(config.torch_threads)
-    benchmark = Benchmark(_source(args), _work(args), config.device, config.dtype, tell)
+    runtime = read_settings(RuntimeConfig, args.settings)
+    chosen = levers(args.levers or [], choose_device(config.device))
+    benchmark = Benchmark(_source(args), _work(args), config.device, config.dtype, tell, runtime)
     results: dict[str, Any] = {
         'schema': 1,
         'machine': machine(),
@@ -82,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.against:
         results['against'] = benchmark.against_reference(args.rounds, _progress)
+    if chosen:
+        results['levers'] = benchmark.measure_levers(chosen, args.rounds, _progress)
     print(to_json(results) if args.json else table(results))
     if folder is not None:
         for path in write_files(folder, results):
@@ -120,7 +140,7 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
 
 def _work(args: argparse.Namespace) -> Work:
-    from marigold_ros.models.benchmarking import Work
+    from marigold_ros.models.workload import Work
 
     height, width = args.size
     return Work(height, width, args.steps, args.members, args.resolution, args.seed)

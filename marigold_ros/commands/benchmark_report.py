@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 # Names of stages where the engine's own word says too little.
@@ -45,6 +46,8 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     if 'against' in results:
         lines += ['', *_against(results['against'])]
+    if 'levers' in results:
+        lines += ['', *_levers(results['levers'])]
     return '\n'.join(lines)
 
 
@@ -85,6 +88,12 @@ def picture(results: Mapping[str, Any]) -> Any:
         ]
         title = f'against diffusers: {against["ratio"]:.2f} times as fast'
         charts.append(bar_chart(title, sides))
+    if 'levers' in results:
+        bars = [
+            Bar(row['lever'], row['ratio'], 0.0, f'{row["ratio"]:.2f}')
+            for row in results['levers']
+        ]
+        charts.append(bar_chart('levers: times as fast as plain float32', bars))
     return np.concatenate(charts)
 
 
@@ -111,6 +120,26 @@ def _against(against: Mapping[str, Any]) -> list[str]:
         f'reference_exact; max {usual["max"]:.2g}, mean {usual["mean"]:.2g} with our last step '
         'and merge',
     ]
+
+
+def _levers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    cells: list[tuple[str, ...]] = [
+        ('lever', 'ms', 'plain ms', 'ratio', 'max diff', 'mean diff', 'ready in s')
+    ]
+    for row in rows:
+        apart = row['difference']
+        cells.append(
+            (
+                row['lever'],
+                f'{median(row["lever_ms"]):.1f}',
+                f'{median(row["plain_ms"]):.1f}',
+                f'{row["ratio"]:.2f}',
+                f'{apart["max"]:.2g}',
+                f'{apart["mean"]:.2g}',
+                f'{row["ready_s"]:.1f}',
+            )
+        )
+    return _grid(cells)
 
 
 def _grid(rows: Sequence[Sequence[str]]) -> list[str]:

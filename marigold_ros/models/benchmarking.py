@@ -9,22 +9,19 @@ weights: a fast wrong answer is no result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.models.comparing import alternate, difference
+from marigold_ros.models.levers import Lever
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.devices import choose_device, choose_dtype
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.options import EngineOptions
-from marigold_ros.models.marigold.random_networks import (
-    parameters_of,
-    require_memory,
-    working_memory,
-)
+from marigold_ros.models.marigold.random_networks import require_memory, working_memory
 from marigold_ros.models.marigold.reference_pipeline import ReferencePipeline
 from marigold_ros.models.measuring import (
     load_average,
@@ -35,24 +32,9 @@ from marigold_ros.models.measuring import (
     stage_times,
     work_of_frame,
 )
+from marigold_ros.models.workload import benchmark_picture, runs_for, Work
 import numpy as np
 import torch
-
-# Frames of one measurement where the caller gives no number: as many as fill this time.
-SECONDS = 15.0
-FEWEST, MOST = 3, 50
-
-
-@dataclass(frozen=True)
-class Work:
-    """One frame: size of the picture, and the arguments of ``predict``; None: the checkpoint's."""
-
-    height: int = 480
-    width: int = 640
-    steps: int | None = None
-    members: int | None = None
-    resolution: int | None = None
-    seed: int = 0
 
 
 class Benchmark:
@@ -69,6 +51,8 @@ class Benchmark:
         As in ``load_model``.
     tell : callable
         Takes one line before each thing that takes long.
+    runtime : RuntimeConfig or None
+        How the networks run.
 
     """
 
@@ -79,13 +63,15 @@ class Benchmark:
         device: str = 'auto',
         dtype: str = 'auto',
         tell: Callable[[str], Any] = lambda text: None,
+        runtime: RuntimeConfig | None = None,
     ) -> None:
         self._networks, self._tell = networks, tell
+        self._runtime = RuntimeConfig() if runtime is None else runtime
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         tell('loading')
         start = perf_counter()
-        self.model = self._load(self.dtype)
+        self.model = self._load(self.dtype, self._runtime)
         self.load_s = perf_counter() - start
         facts = self.model.facts
         # The reference knows Marigold's rule of the longest edge only: both get the same.
@@ -139,7 +125,7 @@ class Benchmark:
         self._tell('first frame')
         memory = PeakMemory(self.device)
         first = milliseconds(self._predict, self.device)
-        runs = runs or self._runs_for(milliseconds(self._predict, self.device))
+        runs = runs or runs_for(milliseconds(self._predict, self.device))
         steps, members = self._numbers()
         with progress(runs, 'frames') as bar:
             times = stage_times(self.model, self._predict, steps, runs, bar.update)
@@ -185,7 +171,7 @@ class Benchmark:
             without ``reference_exact``.
 
         """
-        model = self.model if self.dtype == torch.float32 else self.plain_model()
+        model = self._plain_model()
         reference = ReferencePipeline(model)
         if self.device.type == 'cpu':
             needed = working_memory(model.autoencoder, self.size)
@@ -214,16 +200,80 @@ class Benchmark:
             'difference_default': difference(ours, expected),
         }
 
-    def plain_model(self) -> MarigoldModel:
-        """Load the checkpoint once more, in float32."""
-        self._tell('loading the float32 model to compare with')
-        if self.device.type == 'cpu':
-            weights = 4 * parameters_of(self.model.unet, self.model.autoencoder)
-            require_memory(weights, 'a second copy of the weights')
-        return self._load(torch.float32)
+    def measure_levers(
+        self, chosen: Sequence[Lever], rounds: int, progress: Callable[[int, str], Any]
+    ) -> list[dict[str, Any]]:
+        """
+        Run each of several levers and the plain float32 model in turns.
 
-    def _load(self, dtype: torch.dtype) -> MarigoldModel:
-        return MarigoldModel(self._networks(), self.device, dtype)
+        Parameters
+        ----------
+        chosen : sequence of Lever
+            What to measure.
+        rounds : int
+            Each times the lever, then the plain model.
+        progress : callable
+            As in :meth:`measure`.
+
+        Returns
+        -------
+        list of dict
+            ``lever``, ``ready_s`` (to load and to answer the first frame, compiling included),
+            ``lever_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and mean) of
+            the answers.
+
+        """
+        plain = self._plain_model()
+        expected = self._run(plain)
+        rows = []
+        with progress(len(chosen) * rounds, 'rounds of levers') as bar:
+            for one in chosen:
+                self._tell(f'lever {one.name}')
+                rows.append(self._measure_lever(one, plain, expected, rounds, bar.update))
+        return rows
+
+    def _measure_lever(
+        self,
+        one: Lever,
+        plain: MarigoldModel,
+        expected: np.ndarray,
+        rounds: int,
+        tick: Callable[[], Any],
+    ) -> dict[str, Any]:
+        self._require_second_copy()
+        start = perf_counter()
+        model = self._load(choose_dtype(one.dtype, self.device), one.runtime)
+        got = self._run(model)
+        ready_s = perf_counter() - start
+        self._run(model)  # CUDA graphs are recorded in the second frame
+        compared = alternate(
+            lambda: self._run(model), lambda: self._run(plain), self.device, rounds, tick
+        )
+        return {
+            'lever': one.name,
+            'ready_s': ready_s,
+            'lever_ms': compared.first_ms,
+            'plain_ms': compared.second_ms,
+            'ratio': compared.ratio,
+            'difference': difference(got, expected),
+        }
+
+    def _plain_model(self) -> MarigoldModel:
+        """Give the checkpoint in float32 as it is; loaded once more where ours runs otherwise."""
+        if self.dtype == torch.float32 and self._runtime == RuntimeConfig():
+            return self.model
+        self._tell('loading the float32 model to compare with')
+        self._require_second_copy()
+        return self._load(torch.float32, RuntimeConfig())
+
+    def _require_second_copy(self) -> None:
+        if self.device.type == 'cpu':
+            require_memory(4 * self.model.parameters, 'a second copy of the weights')
+
+    def _load(self, dtype: torch.dtype, runtime: RuntimeConfig) -> MarigoldModel:
+        model = MarigoldModel(self._networks(), self.device, dtype, runtime=runtime)
+        model.warm_up()
+        return model
 
     def _predict(self) -> np.ndarray:
         return self._run(self.model)
@@ -247,18 +297,3 @@ class Benchmark:
         assert self.work.steps is not None
         assert self.work.members is not None
         return self.work.steps, self.work.members
-
-    def _runs_for(self, frame_ms: float) -> int:
-        return int(min(MOST, max(FEWEST, 1e3 * SECONDS / frame_ms)))
-
-
-def benchmark_picture(height: int, width: int) -> np.ndarray:
-    """Draw a picture (H, W, 3) uint8 with structure at all scales; always the same."""
-    if height < 1 or width < 1:
-        raise ConfigurationError(f'the picture is {height}x{width}; give at least 1x1')
-    rng = np.random.default_rng(0)
-    picture = np.zeros((height, width, 3))
-    for cell in (4, 16, 64):
-        coarse = rng.random((height // cell + 1, width // cell + 1, 3))
-        picture += np.kron(coarse, np.ones((cell, cell, 1)))[:height, :width] / 3.0
-    return (255.0 * picture).astype(np.uint8)

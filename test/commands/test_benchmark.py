@@ -66,6 +66,8 @@ def test_wrong_usage_exits_with_2(arguments, wrong, capsys):
     ('wrong', 'words'),
     [
         (['--steps', '0'], 'denoising_steps is 0'),
+        (['--levers', 'warp'], "'warp'; join any of channels_last"),
+        (['--set', 'compile=turbo'], "'turbo'; choose one of"),
         (['--members', '99'], 'ensemble_size is 99'),
         (['--vae', 'tiny'], "no autoencoder 'tiny'"),
         (['--arch', 'sd2', '--vae', 'other'], "--vae is 'other'"),
@@ -75,3 +77,14 @@ def test_a_wrong_value_is_one_line(arguments, wrong, words, capsys):
     assert main([*arguments, *wrong]) == 1
     error = capsys.readouterr().err
     assert words in error.splitlines()[-1]
+
+
+def test_levers_stand_in_a_table_and_in_the_picture(arguments, capsys, tmp_path):
+    more = ['--runs', '1', '--rounds', '1', '--levers', 'fold_text', '--set', 'fuse_qkv=true']
+    assert main([*arguments, *more, '--out', str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert 'max diff' in text
+    assert 'fold_text' in text
+    found = json.loads((tmp_path / 'benchmark.json').read_text())
+    assert found['model']['runtime']['fuse_qkv'] is True
+    assert found['levers'][0]['difference']['max'] < 1e-3

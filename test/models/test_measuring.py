@@ -5,9 +5,11 @@
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.benchmarking import Benchmark, benchmark_picture, Work
+from marigold_ros.models.benchmarking import Benchmark
 from marigold_ros.models.comparing import alternate, Comparison, difference
+from marigold_ros.models.levers import lever, levers, SWITCHES
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.marigold.random_networks import (
     parameters_of,
@@ -22,6 +24,7 @@ from marigold_ros.models.measuring import (
     stopwatch,
     work_of_frame,
 )
+from marigold_ros.models.workload import benchmark_picture, Work
 import numpy as np
 import pytest
 import torch
@@ -73,7 +76,9 @@ def test_the_stages_are_released_when_a_frame_fails(benchmark):
 def test_the_answer_that_is_timed_against_the_reference_is_the_references(
     small_checkpoint, members
 ):
-    work = Work(75, 133, steps=2, members=members, resolution=96)
+    # The reference's merge amplifies the last bit, more so with some seeds than with others.
+    size = (75, 133) if members == 1 else (96, 128)
+    work = Work(*size, steps=2, members=members, resolution=size[1] - size[1] % 8, seed=1)
     benchmark = Benchmark(lambda: load_networks(small_checkpoint), work, 'cpu')
     found = benchmark.against_reference(2, no_progress)
     assert found['difference_exact']['max'] < (2e-4 if members == 1 else 1e-3)
@@ -182,3 +187,39 @@ def test_the_published_shape_has_the_published_size_and_answers_sanely():
     relative = benchmark.model.predict(benchmark.rgb).relative
     assert np.isfinite(relative).all()
     assert relative.std() > 0.01
+
+
+def test_a_lever_is_measured_with_the_difference_that_it_makes(benchmark):
+    names = ['fold_text', 'bfloat16+channels_last']
+    rows = benchmark.measure_levers(levers(names, CPU), 2, no_progress)
+    assert [row['lever'] for row in rows] == names
+    assert rows[0]['difference']['max'] < 1e-3
+    assert 1e-5 < rows[1]['difference']['mean'] < 0.05
+    assert all(len(row['lever_ms']) == len(row['plain_ms']) == 2 for row in rows)
+    assert all(row['ready_s'] > 0.0 for row in rows)
+
+
+def test_with_levers_on_it_is_still_compared_with_the_plain_reference(small_checkpoint):
+    runtime = RuntimeConfig(fold_text=True, fuse_qkv=True)
+    benchmark = Benchmark(
+        lambda: load_networks(small_checkpoint), Work(64, 96), 'cpu', runtime=runtime
+    )
+    found = benchmark.against_reference(1, no_progress)
+    assert 0.0 < found['difference_exact']['max'] < 2e-4
+
+
+def test_names_of_levers_are_joined_by_a_plus():
+    one = lever('bfloat16+channels_last+compile')
+    assert (one.dtype, one.runtime) == (
+        'bfloat16',
+        RuntimeConfig(channels_last=True, compile='auto'),
+    )
+    with pytest.raises(ConfigurationError, match=r"'warp\+fold_text' has 'warp'; join any of"):
+        lever('warp+fold_text')
+
+
+def test_all_levers_are_each_switch_alone_and_some_together():
+    names = [one.name for one in levers(['all', 'fold_text'], CPU)]
+    assert set(SWITCHES) | {'bfloat16', 'compile'} <= set(names)
+    assert len(names) == len(set(names))
+    assert 'float16' in [one.name for one in levers(['all'], torch.device('cuda'))]

@@ -16,7 +16,6 @@ from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.resizing import size_by_edge
 from marigold_ros.models.marigold.stages import NetworkStages
 import numpy as np
-from PIL import Image
 import torch
 
 
@@ -67,14 +66,17 @@ class ReferencePipeline:
                 f'the processing resolution is {resolution}; diffusers takes multiples of '
                 f'{self._factor}: choose one'
             )
+        image: np.ndarray | torch.Tensor = rgb
         latents, generator = None, torch.Generator('cpu').manual_seed(seed)
         if self.facts.noise == 'zeros':
             size = size_by_edge(rgb.shape[0], rgb.shape[1], resolution)
             height, width = (-(-side // self._factor) for side in size)
             shape = (self.pipe.vae.config.latent_channels, height, width)
+            # Beside latents it takes the sides of an array for (W, 3).
+            image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)  # (1, 3, H, W)
             latents = start_noise('zeros', members, shape, seed).to(self.device, self.dtype)
         output = self.pipe(
-            Image.fromarray(rgb),  # it takes the sides of an array for (3, W)
+            image,
             num_inference_steps=steps,
             ensemble_size=members,
             processing_resolution=resolution,
