@@ -33,8 +33,9 @@ STAGES = (
     'postprocess',
 )
 PER_STEP = 'unet_step'  # denoise, divided by the number of steps
-# Side of the square matrices of the peak: large enough that memory is no limit.
-MATRIX_SIDE = {'cpu': 1536, 'cuda': 8192}
+# Sides of the square matrices of the peak: large ones fill all cores, and small ones are done
+# before another process gets its turn.
+MATRIX_SIDES = {'cpu': (768, 2048), 'cuda': (4096, 8192)}
 
 
 def wait_for(device: torch.device) -> None:
@@ -207,13 +208,15 @@ def _flops(function: Callable[[], Any]) -> float:
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
     """Best FLOP/s of square matrix products on the device in that arithmetic."""
-    side = MATRIX_SIDE.get(device.type, 4096)
+    sides = MATRIX_SIDES.get(device.type, MATRIX_SIDES['cpu'])
+    return max(_matmul_rate(side, device, dtype, seconds / len(sides)) for side in sides)
+
+
+def _matmul_rate(side: int, device: torch.device, dtype: torch.dtype, seconds: float) -> float:
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    left @ right  # the first product may set up kernels
     best, end = float('inf'), perf_counter() + seconds
-    # The first product may set up kernels.
-    for _ in range(3):
-        best = min(best, milliseconds(lambda: left @ right, device))
-    while perf_counter() < end:
+    while best == float('inf') or perf_counter() < end:
         best = min(best, milliseconds(lambda: left @ right, device))
     return 2.0 * side**3 / (1e-3 * best)
 
