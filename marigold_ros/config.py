@@ -135,6 +135,42 @@ class ModelConfig(Settings):
 
 
 @dataclass(frozen=True)
+class RuntimeConfig(Settings):
+    """How the networks are run; the answer stays the same up to rounding."""
+
+    channels_last: bool = setting(
+        False, 'keep the channels of a pixel together in memory', read_only=True
+    )
+    fuse_qkv: bool = setting(
+        False, 'project to queries, keys and values by one matrix', read_only=True
+    )
+    fold_text: bool = setting(
+        False,
+        'fold the constant text of the empty prompt into the weights of the cross-attention',
+        read_only=True,
+    )
+    compile: str = setting(
+        'off',
+        'torch.compile for each size of picture, which takes minutes the first time; auto is '
+        'frozen weights on a CPU and CUDA graphs on a GPU',
+        choices=('off', 'auto', 'default', 'reduce-overhead', 'max-autotune'),
+        read_only=True,
+    )
+    cache_dir: str = setting(
+        '',
+        'folder that keeps compiled code for the next start; empty is '
+        '~/.cache/marigold_ros/compiled',
+        read_only=True,
+    )
+    warm_up: str = setting(
+        '',
+        "sizes of pictures to run once when the model is loaded, as '480x640,720x1280'; empty is "
+        'none',
+        read_only=True,
+    )
+
+
+@dataclass(frozen=True)
 class AlignmentConfig(Settings):
     """How sparse depth puts a prediction into metres."""
 
@@ -359,6 +395,7 @@ class NodeConfig(Settings):
     lidar: LidarConfig = group(LidarConfig)
     points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+    runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:
         """Check that the colour range is not empty."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 if TYPE_CHECKING:
+    from marigold_ros.config import RuntimeConfig
     from marigold_ros.models.marigold.engine import MarigoldModel
     from marigold_ros.models.marigold.options import EngineOptions
 
@@ -34,6 +35,7 @@ def load_model(
     dtype: str = 'auto',
     vae: str | None = None,
     options: EngineOptions | None = None,
+    runtime: RuntimeConfig | None = None,
 ) -> MarigoldModel:
     """
     Load a checkpoint.
@@ -52,6 +54,8 @@ def load_model(
         checkpoint's own.
     options : EngineOptions or None
         Noise, warm start, merge, upsampling.
+    runtime : RuntimeConfig or None
+        What makes the networks fast: memory layout, folding, compilation, warm-up.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def load_model(
     CheckpointError
         If there is no such checkpoint, or it is incomplete, damaged or pickled.
     ConfigurationError
-        If the device does not exist here or the dtype is unknown.
+        If the device does not exist here, the dtype is unknown, or code cannot be compiled.
 
     """
     from marigold_ros.models.marigold.checkpoint import load_networks
@@ -74,7 +78,9 @@ def load_model(
     chosen = choose_device(device)
     arithmetic = choose_dtype(dtype, chosen)
     networks = load_networks(find_folder(name), None if vae is None else find_autoencoder(vae))
-    return MarigoldModel(networks, chosen, arithmetic, options)
+    model = MarigoldModel(networks, chosen, arithmetic, options, runtime)
+    model.warm_up()
+    return model
 
 
 def use_threads(count: int = 0) -> int:

@@ -42,7 +42,10 @@ def load(config: NodeConfig):
     from marigold_ros.models import load_model, use_threads
 
     use_threads(config.model.torch_threads)
-    return load_model(config.model.model, device=config.model.device, dtype=config.model.dtype)
+    chosen = config.model
+    return load_model(
+        chosen.model, device=chosen.device, dtype=chosen.dtype, runtime=config.runtime
+    )
 
 
 class DepthNode(ManagedNode):

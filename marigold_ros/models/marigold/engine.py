@@ -15,6 +15,7 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
+from marigold_ros.config import as_values
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.marigold.ensemble import merge_members
@@ -26,6 +27,7 @@ from marigold_ros.models.marigold.resizing import (
     upsample_bilateral,
     upsample_bilinear,
 )
+from marigold_ros.models.marigold.runtime import warm_up_sizes
 from marigold_ros.models.marigold.stages import MOST_MEMBERS, NetworkStages
 from marigold_ros.models.marigold.weights import fingerprint
 import numpy as np
@@ -50,7 +52,6 @@ class MarigoldModel(NetworkStages):
     @property
     def description(self) -> dict[str, Any]:
         """Facts of the checkpoint for reports and diagnostics."""
-        networks = (self.autoencoder, self.unet)
         return {
             'name': self.facts.name,
             'path': str(self.facts.folder),
@@ -64,9 +65,10 @@ class MarigoldModel(NetworkStages):
             'autoencoder': type(self.autoencoder).__name__,
             'scheduler': type(self.scheduler).__name__,
             'prediction_type': self.scheduler.config.prediction_type,
-            'parameters': sum(p.numel() for n in networks for p in n.parameters()),
+            'parameters': self.parameters,
             'device': str(self.device),
             'dtype': str(self.dtype).removeprefix('torch.'),
+            'runtime': as_values(self.runtime),
             'notes': list(self.notes),
         }
 
@@ -74,6 +76,12 @@ class MarigoldModel(NetworkStages):
         """Forget the last frame (warm start, fixed noise) and what was learnt about memory."""
         self.stream.reset()
         self.memory.forget()
+
+    def warm_up(self) -> None:
+        """Run one frame of each size that the runtime's settings name, then forget it."""
+        for height, width in warm_up_sizes(self.runtime.warm_up):
+            self.predict(np.zeros((height, width, 3), np.uint8))
+        self.stream.reset()
 
     @torch.inference_mode()
     def predict(

@@ -12,6 +12,7 @@ import logging
 from typing import Any
 
 from diffusers import LCMScheduler
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
     denoise,
@@ -21,6 +22,7 @@ from marigold_ros.models.marigold.denoiser import (
 )
 from marigold_ros.models.marigold.memory import LIVE_MAPS, MemoryPlan, OVERLAP, TILE, tiled
 from marigold_ros.models.marigold.options import EngineOptions
+from marigold_ros.models.marigold.runtime import prepare_networks
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, spacing_for
 from marigold_ros.models.marigold.stream import Stream
 import torch
@@ -47,6 +49,8 @@ class NetworkStages:
         Arithmetic.
     options : EngineOptions or None
         How they run; may be changed between frames by assigning :attr:`options`.
+    runtime : RuntimeConfig or None
+        What makes them fast; fixed from here on.
 
     """
 
@@ -56,6 +60,7 @@ class NetworkStages:
         device: torch.device,
         dtype: torch.dtype,
         options: EngineOptions | None = None,
+        runtime: RuntimeConfig | None = None,
     ) -> None:
         self.facts = networks.facts
         self.device, self.dtype = device, dtype
@@ -67,6 +72,11 @@ class NetworkStages:
         self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         # Pixels of one cell at the U-Net's coarsest level.
         self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self.runtime = RuntimeConfig() if runtime is None else runtime
+        self.parameters = sum(
+            p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters()
+        )
+        prepare_networks(self.unet, self.autoencoder, self.text, device, self.runtime)
         self.options = EngineOptions() if options is None else options
         self.notes: list[str] = []
         for note in networks.notes:

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Time a model stage by stage: latency, memory, arithmetic, and the reference beside it.
+
+  python -m marigold_ros benchmark                      the embedded checkpoint
+  python -m marigold_ros benchmark --against diffusers  and the reference, in turns
+  python -m marigold_ros benchmark --levers all         what makes it faster, and what does not
+  python -m marigold_ros benchmark --arch sd2           the published shape, random weights
+Figures hold for this machine as busy as it is now: the load is printed with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+import sys
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.commands.options import (
+    add_model_options,
+    add_setting_option,
+    make_folder,
+    read_settings,
+)
+from marigold_ros.config import ModelConfig, RuntimeConfig
+from marigold_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from marigold_ros.models.marigold.checkpoint import Networks
+    from marigold_ros.models.workload import Work
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_model_options(parser)
+    parser.add_argument(
+        '--arch', choices=('sd2',), help='random weights of this shape in place of --model'
+    )
+    parser.add_argument(
+        '--vae',
+        metavar='VAE',
+        help='another autoencoder: with --arch tiny, else its folder or hub id',
+    )
+    parser.add_argument('--against', choices=('diffusers',), help='the reference to compare with')
+    parser.add_argument(
+        '--size',
+        type=_size,
+        default=(480, 640),
+        metavar='HxW',
+        help='of the picture (default: 480x640)',
+    )
+    parser.add_argument(
+        '--resolution', type=int, metavar='N', help="processing resolution (the checkpoint's)"
+    )
+    parser.add_argument('--steps', type=int, metavar='N', help="denoising steps (checkpoint's)")
+    parser.add_argument('--members', type=int, metavar='E', help="ensemble size (checkpoint's)")
+    parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
+    parser.add_argument(
+        '--runs', type=_count, default=0, metavar='N', help='frames (default: what fits in 15 s)'
+    )
+    parser.add_argument(
+        '--rounds', type=_count, default=3, metavar='N', help='of a comparison (default: 3)'
+    )
+    parser.add_argument(
+        '--levers',
+        nargs='+',
+        metavar='LEVER',
+        help='what to measure against the plain float32 model: all, or names as '
+        'bfloat16+channels_last of channels_last, fuse_qkv, fold_text, compile, bfloat16, float16',
+    )
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    parser.add_argument(
+        '--out', metavar='DIR', help='write benchmark.json and benchmark.png there'
+    )
+    add_setting_option(parser, RuntimeConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, draw."""
+    from marigold_ros.commands.benchmark_report import table, write_files
+    from marigold_ros.evaluation.results import machine, to_json, versions
+    from marigold_ros.models import use_threads
+    from marigold_ros.models.benchmarking import Benchmark
+    from marigold_ros.models.levers import levers
+    from marigold_ros.models.marigold.devices import choose_device
+
+    folder = make_folder(args.out) if args.out else None
+    config = ModelConfig(args.model, args.device, args.dtype, args.torch_threads)
+    use_threads(config.torch_threads)
+    runtime = read_settings(RuntimeConfig, args.settings)
+    chosen = levers(args.levers or [], choose_device(config.device))
+    benchmark = Benchmark(_source(args), _work(args), config.device, config.dtype, tell, runtime)
+    results: dict[str, Any] = {
+        'schema': 1,
+        'machine': machine(),
+        'versions': versions(),
+        **benchmark.describe(),
+        'own': benchmark.measure(args.runs, _progress),
+    }
+    if args.against:
+        results['against'] = benchmark.against_reference(args.rounds, _progress)
+    if chosen:
+        results['levers'] = benchmark.measure_levers(chosen, args.rounds, _progress)
+    print(to_json(results) if args.json else table(results))
+    if folder is not None:
+        for path in write_files(folder, results):
+            tell(str(path))
+    return 0
+
+
+def tell(text: str) -> None:
+    """Say on stderr what is going on: stdout is for the figures."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _progress(total: int, what: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, disable=None, leave=False)
+
+
+def _source(args: argparse.Namespace) -> Callable[[], Networks]:
+    """Give a function that loads the chosen networks, each time with the same weights."""
+    if args.arch:
+        from marigold_ros.models.marigold.random_networks import random_networks
+
+        if args.vae not in (None, 'tiny'):
+            raise ConfigurationError(
+                f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out"
+            )
+        kind = 'kl' if args.vae is None else 'tiny'
+        return lambda: random_networks(args.arch, kind)
+    from marigold_ros.models.marigold.checkpoint import load_networks
+    from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
+
+    folder = find_folder(args.model)
+    vae = None if args.vae is None else find_autoencoder(args.vae)
+    return lambda: load_networks(folder, vae)
+
+
+def _work(args: argparse.Namespace) -> Work:
+    from marigold_ros.models.workload import Work
+
+    height, width = args.size
+    return Work(height, width, args.steps, args.members, args.resolution, args.seed)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, cross, width = text.partition('x')
+    if not (cross and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form HxW, as 480x640")
+    return int(height), int(width)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1")
+    return int(text)

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Networks in the shape of Stable Diffusion 2 with random weights: for timing, not for depth.
+
+Published Marigold checkpoints have this shape (U-Net 866 M parameters, autoencoder 84 M), and the
+time of a frame does not depend on what the weights are. One block of normal numbers is laid end to
+end through all weights, because drawing a billion of them takes longer than running a frame; each
+layer is scaled by its fan-in, so that the numbers stay sane.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.marigold.checkpoint import Facts, Networks
+from marigold_ros.models.marigold.memory import free_memory, LIVE_MAPS
+import torch
+
+ARCHITECTURES = ('sd2',)
+TEXT_SHAPE = (1, 2, 1024)
+# Odd, so that neighbouring rows of a weight differ.
+BLOCK = 1_000_003
+
+
+def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networks:
+    """
+    Build networks of a published shape on the CPU, in float32.
+
+    Parameters
+    ----------
+    arch : {'sd2'}
+        Stable Diffusion 2, with eight input channels.
+    vae : {'kl', 'tiny'}
+        Its own autoencoder, or the small one (TAESD, 2.4 M parameters).
+    seed : int
+        The same seed gives the same weights.
+
+    Returns
+    -------
+    Networks
+        Float32; steps 1, one member, native resolution.
+
+    Raises
+    ------
+    ConfigurationError
+        If the shape is unknown or the memory too small for it.
+
+    """
+    if arch not in ARCHITECTURES:
+        raise ConfigurationError(f"arch is '{arch}'; choose one of {', '.join(ARCHITECTURES)}")
+    with torch.device('meta'):
+        unet = UNet2DConditionModel(
+            sample_size=96,
+            in_channels=8,
+            out_channels=4,
+            block_out_channels=(320, 640, 1280, 1280),
+            attention_head_dim=(5, 10, 20, 20),
+            cross_attention_dim=TEXT_SHAPE[2],
+            use_linear_projection=True,
+        )
+        autoencoder = AutoencoderTiny() if vae == 'tiny' else _autoencoder()
+    require_memory(parameters_of(unet, autoencoder) * 4, f'weights of {arch}')
+    generator = torch.Generator().manual_seed(seed)
+    block = torch.randn(BLOCK, generator=generator)
+    _fill(unet, block)
+    _fill(autoencoder, block)
+    if isinstance(autoencoder, AutoencoderTiny):
+        # Nothing normalises there, and its answer lies in [0, 1].
+        autoencoder.decoder.layers[-1].bias.data.fill_(0.5)
+    text = torch.randn(TEXT_SHAPE, generator=generator)
+    name = f'{arch}-random' + ('-tiny-vae' if vae == 'tiny' else '')
+    facts = Facts(name, Path(name), 'depth', 'gaussian', 1, 1, 0, 0)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule='scaled_linear',
+        prediction_type='v_prediction',
+        rescale_betas_zero_snr=True,
+        timestep_spacing='trailing',
+        steps_offset=1,
+        set_alpha_to_one=False,
+        clip_sample=False,
+    )
+    return Networks(facts, autoencoder, unet, scheduler, text)
+
+
+def parameters_of(*networks: torch.nn.Module) -> int:
+    """Count the parameters of several networks."""
+    return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def working_memory(
+    autoencoder: AutoencoderKL | AutoencoderTiny, size: tuple[int, int], itemsize: int = 4
+) -> int:
+    """Bytes that a frame of a size (PH, PW) needs beside the weights, at the most."""
+    widths = autoencoder.config.block_out_channels
+    return LIVE_MAPS * widths[min(1, len(widths) - 1)] * size[0] * size[1] * itemsize
+
+
+def require_memory(needed: int, what: str) -> None:
+    """Refuse what the main memory does not hold: the system would end the process instead."""
+    free = free_memory(torch.device('cpu'))
+    if free is not None and needed > free:
+        raise ConfigurationError(
+            f'{what} need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free; close '
+            'other programs, or choose a smaller model or picture'
+        )
+
+
+def _autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=('DownEncoderBlock2D',) * 4,
+        up_block_types=('UpDecoderBlock2D',) * 4,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=768,
+    )
+
+
+def _fill(network: torch.nn.Module, block: torch.Tensor) -> None:
+    """Give a network without memory its weights."""
+    network.to_empty(device='cpu').requires_grad_(False)
+    twice = block.repeat(2)
+    # Half of the numbers get lost at each ReLU.
+    gain = 2.0**0.5 if isinstance(network, AutoencoderTiny) else 1.0
+    for index, weight in enumerate(network.parameters()):
+        if weight.ndim == 1:  # biases, and the weights of normalisations, set below
+            weight.data.zero_()
+            continue
+        flat = weight.data.view(-1)
+        scale = gain * weight[0].numel() ** -0.5
+        begin = 7919 * index % BLOCK
+        for at in range(0, len(flat), BLOCK):
+            piece = flat[at : at + BLOCK]
+            torch.mul(twice[begin : begin + len(piece)], scale, out=piece)
+    for layer in network.modules():
+        if isinstance(layer, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
+            layer.weight.data.fill_(1.0)
+    network.eval()

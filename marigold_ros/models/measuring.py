@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Measures a model: time of each stage, peak memory, arithmetic work and the device's matmul peak.
+
+The stages are timed where the engine calls them, so that the order of work is known in one place
+only. Work is counted on networks without weights, as the plain maths of the frame: what a faster
+runtime leaves out still counts, so that figures of several runtimes compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+import os
+import resource
+import sys
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+STAGES = (
+    'upload',
+    'preprocess',
+    'encode',
+    'start',
+    'denoise',
+    'decode',
+    'merge',
+    'postprocess',
+)
+PER_STEP = 'unet_step'  # denoise, divided by the number of steps
+# Sides of the square matrices of the peak: large ones fill all cores, and small ones are done
+# before another process gets its turn.
+MATRIX_SIDES = {'cpu': (768, 2048), 'cuda': (4096, 8192)}
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it."""
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def milliseconds(function: Callable[[], Any], device: torch.device) -> float:
+    """Time one call, with all work on the device done before and after."""
+    wait_for(device)
+    start = perf_counter()
+    function()
+    wait_for(device)
+    return 1e3 * (perf_counter() - start)
+
+
+@contextmanager
+def stopwatch(model: Any) -> Iterator[dict[str, float]]:
+    """Time the stages of a model while the context lasts; yields ms by stage, summed up."""
+    times = dict.fromkeys(STAGES, 0.0)
+
+    def timed(name: str) -> Callable[..., Any]:
+        stage = getattr(model, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            answer = None
+
+            def work() -> None:
+                nonlocal answer
+                answer = stage(*arguments, **named)
+
+            times[name] += milliseconds(work, model.device)
+            return answer
+
+        return call
+
+    for name in STAGES:
+        setattr(model, name, timed(name))  # on the object: its class keeps the plain methods
+    try:
+        yield times
+    finally:
+        for name in STAGES:
+            delattr(model, name)
+
+
+def stage_times(
+    model: Any, predict: Callable[[], Any], steps: int, runs: int, tick: Callable[[], Any]
+) -> dict[str, list[float]]:
+    """
+    Time all stages of several frames.
+
+    Parameters
+    ----------
+    model : MarigoldModel
+        Whose stages ``predict`` runs.
+    predict : callable
+        Runs one frame.
+    steps : int
+        Denoising steps of that frame.
+    runs : int
+        Frames.
+    tick : callable
+        Called after each frame.
+
+    Returns
+    -------
+    dict
+        ms of each run by stage, ``unet_step`` and ``frame``; the frame is timed by itself on a
+        GPU, where waiting for each stage would slow it down.
+
+    """
+    times: dict[str, list[float]] = {name: [] for name in (*STAGES, PER_STEP, 'frame')}
+    for _ in range(runs):
+        with stopwatch(model) as stages:
+            frame = milliseconds(predict, model.device)
+        for name, value in stages.items():
+            times[name].append(value)
+        times[PER_STEP].append(stages['denoise'] / steps)
+        if model.device.type == 'cuda':
+            frame = milliseconds(predict, model.device)
+        times['frame'].append(frame)
+        tick()
+    return times
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Give p50, p95 and p99, interpolated between neighbours."""
+    names, cuts = ('p50', 'p95', 'p99'), (50, 95, 99)
+    return dict(zip(names, map(float, np.percentile(values, cuts)), strict=True))
+
+
+class PeakMemory:
+    """
+    Highest use of memory since it was made: allocations of a GPU, or the resident set on a CPU.
+
+    Where the system cannot forget an earlier peak of the process, :attr:`whole_process` is True.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.whole_process = False
+        if device.type == 'cuda':
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            with open('/proc/self/clear_refs', 'w', encoding='ascii') as file:
+                file.write('5')  # proc(5): reset the peak resident set size
+        except OSError:
+            self.whole_process = True
+
+    def read(self) -> int:
+        """Bytes."""
+        if self.device.type == 'cuda':
+            return torch.cuda.max_memory_allocated(self.device)
+        try:
+            with open('/proc/self/status', encoding='ascii') as file:
+                line = next(line for line in file if line.startswith('VmHWM:'))
+            return 1024 * int(line.split()[1])
+        except (OSError, StopIteration, ValueError):
+            self.whole_process = True
+            unit = 1 if sys.platform == 'darwin' else 1024
+            return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def work_of_frame(model: Any, size: tuple[int, int], steps: int, members: int) -> dict[str, float]:
+    """
+    Count what the networks compute for one frame, without computing it.
+
+    Parameters
+    ----------
+    model : MarigoldModel
+        Of whose architecture.
+    size : (PH, PW)
+        Processing size.
+    steps, members : int
+        Of the frame.
+
+    Returns
+    -------
+    dict
+        FLOP (two for each multiplication with addition) of ``encode``, ``unet_step`` (one member),
+        ``decode`` (one member) and ``frame``.
+
+    """
+    height, width = (side + -side % model.factor for side in size)
+    with torch.device('meta'), torch.no_grad():
+        unet, autoencoder = (
+            type(network).from_config(network.config).eval()
+            for network in (model.unet, model.autoencoder)
+        )
+        latent = torch.empty(
+            1, autoencoder.config.latent_channels, height // model.factor, width // model.factor
+        )
+        text = torch.empty(model.text.shape)
+        moment = torch.zeros((), dtype=torch.long)
+        picture = torch.empty(1, 3, height, width)
+        encode = _flops(lambda: autoencoder.encode(picture))
+        step = _flops(lambda: unet(torch.cat([latent, latent], 1), moment, text))
+        decode = _flops(lambda: autoencoder.decode(latent))
+    frame = encode + members * (steps * step + decode)
+    return {'encode': encode, PER_STEP: step, 'decode': decode, 'frame': frame}
+
+
+def _flops(function: Callable[[], Any]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return float(counter.get_total_flops())
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Best FLOP/s of square matrix products on the device in that arithmetic."""
+    sides = MATRIX_SIDES.get(device.type, MATRIX_SIDES['cpu'])
+    return max(_matmul_rate(side, device, dtype, seconds / len(sides)) for side in sides)
+
+
+def _matmul_rate(side: int, device: torch.device, dtype: torch.dtype, seconds: float) -> float:
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    left @ right  # the first product may set up kernels
+    best, end = float('inf'), perf_counter() + seconds
+    while best == float('inf') or perf_counter() < end:
+        best = min(best, milliseconds(lambda: left @ right, device))
+    return 2.0 * side**3 / (1e-3 * best)
+
+
+def load_average() -> float | None:
+    """Give the load of the last minute, which tells a busy machine from a quiet one."""
+    return os.getloadavg()[0] if hasattr(os, 'getloadavg') else None

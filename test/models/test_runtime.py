@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Every lever of the runtime leaves the answer as it was."""
+
+from diffusers.models.attention_processor import Attention
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.folded_attention import fold_text, FoldedAttention
+from marigold_ros.models.marigold.runtime import compile_arguments, use_cache, warm_up_sizes
+import numpy as np
+import pytest
+import torch
+
+CPU = torch.device('cpu')
+# Of the range of relative depth: the same sums in another order.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope='module')
+def plain(small_checkpoint):
+    return load_model(str(small_checkpoint), device='cpu')
+
+
+@pytest.mark.parametrize(
+    'runtime',
+    [
+        RuntimeConfig(channels_last=True),
+        RuntimeConfig(fuse_qkv=True),
+        RuntimeConfig(fold_text=True),
+        RuntimeConfig(channels_last=True, fuse_qkv=True, fold_text=True),
+    ],
+    ids=['channels_last', 'fuse_qkv', 'fold_text', 'all'],
+)
+@pytest.mark.parametrize('exact', [False, True], ids=['own', 'reference_exact'])
+def test_a_lever_keeps_the_answer(small_checkpoint, plain, picture, runtime, exact):
+    model = load_model(str(small_checkpoint), device='cpu', runtime=runtime)
+    for size in ((75, 133), (96, 128)):
+        rgb = picture(*size)
+        expected = plain.predict(rgb, 2, 1, seed=3, reference_exact=exact).relative
+        got = model.predict(rgb, 2, 1, seed=3, reference_exact=exact).relative
+        np.testing.assert_allclose(got, expected, atol=TOLERANCE)
+    assert expected.std() > 10 * TOLERANCE
+    assert model.description['parameters'] == plain.description['parameters']
+
+
+def test_a_lever_in_half_precision_is_near_the_plain_answer(small_checkpoint, plain, picture):
+    rgb = picture(96, 128)
+    model = load_model(
+        str(small_checkpoint),
+        device='cpu',
+        dtype='bfloat16',
+        runtime=RuntimeConfig(channels_last=True, fuse_qkv=True, fold_text=True),
+    )
+    assert np.abs(model.predict(rgb).relative - plain.predict(rgb).relative).mean() < 0.02
+
+
+def test_members_keep_their_answers_under_all_levers(small_checkpoint, plain, picture):
+    runtime = RuntimeConfig(channels_last=True, fuse_qkv=True, fold_text=True)
+    model = load_model(str(small_checkpoint), device='cpu', runtime=runtime)
+    rgb = picture(96, 128)
+    expected, got = (m.predict(rgb, 2, 3) for m in (plain, model))
+    np.testing.assert_allclose(got.relative, expected.relative, atol=1e-3)
+    np.testing.assert_allclose(got.spread, expected.spread, atol=1e-3)
+
+
+@pytest.mark.parametrize('tokens', [1, 2, 3])
+@pytest.mark.parametrize('bias', [False, True])
+def test_folded_attention_is_attention_to_that_text(tokens, bias):
+    torch.manual_seed(tokens)
+    attention = Attention(32, cross_attention_dim=24, heads=4, dim_head=16, bias=bias).eval()
+    text, pixels = torch.randn(1, tokens, 24), torch.randn(3, 50, 32)
+    with torch.no_grad():
+        expected = attention(pixels, encoder_hidden_states=text.expand(3, -1, -1))
+        got = FoldedAttention(attention, text)(pixels, encoder_hidden_states=None)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    assert (got.std(1) > 0.0).all() == (tokens > 1)
+
+
+def test_a_long_text_is_not_folded_and_a_short_one_everywhere(small_checkpoint):
+    model = load_model(str(small_checkpoint), device='cpu')
+    blocks = [m for m in model.unet.modules() if hasattr(m, 'attn2')]
+    width = model.text.shape[-1]
+    assert fold_text(model.unet, torch.zeros(1, 77, width)) == 0
+    assert fold_text(model.unet, model.text) == len(blocks) > 0
+    assert all(isinstance(block.attn2, FoldedAttention) for block in blocks)
+
+
+def test_the_sizes_that_are_named_run_when_a_model_is_loaded(small_checkpoint, monkeypatch):
+    from marigold_ros.models.marigold.engine import MarigoldModel
+
+    seen = []
+    predict = MarigoldModel.predict
+
+    def spy(self, rgb, *arguments, **named):
+        seen.append(rgb.shape)
+        return predict(self, rgb, *arguments, **named)
+
+    monkeypatch.setattr(MarigoldModel, 'predict', spy)
+    runtime = RuntimeConfig(warm_up='48x64, 40x56')
+    load_model(str(small_checkpoint), device='cpu', runtime=runtime)
+    assert seen == [(48, 64, 3), (40, 56, 3)]
+
+
+@pytest.mark.parametrize('text', ['480', '480x', '0x4', '480x640;2x2', 'x', '-1x4', '1x999999'])
+def test_sizes_that_are_none_are_refused(text):
+    with pytest.raises(ConfigurationError, match='runtime.warm_up has .*HxW'):
+        warm_up_sizes(text)
+
+
+def test_no_sizes_are_no_sizes():
+    assert warm_up_sizes('') == []
+    assert warm_up_sizes(' 4x5 6x7,') == [(4, 5), (6, 7)]
+
+
+def test_compiled_code_is_frozen_on_a_cpu_and_graphed_on_a_gpu():
+    assert compile_arguments('auto', CPU)['options']['freezing'] is True
+    assert compile_arguments('max-autotune', CPU)['options']['max_autotune'] is True
+    cuda = torch.device('cuda')
+    assert compile_arguments('auto', cuda) == {'dynamic': False, 'mode': 'reduce-overhead'}
+    assert compile_arguments('max-autotune', cuda)['mode'] == 'max-autotune'
+
+
+def test_the_cache_is_the_given_folder_or_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', 'own')
+    assert str(use_cache('')) == 'own'
+    assert use_cache(str(tmp_path)) == tmp_path
+    monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    assert use_cache('') == tmp_path / 'marigold_ros' / 'compiled'
+
+
+def test_without_a_compiler_that_is_said_when_the_model_is_loaded(small_checkpoint, monkeypatch):
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def missing():
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, 'get_cpp_compiler', missing)
+    with pytest.raises(ConfigurationError, match=r'needs a C\+\+ compiler'):
+        load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(compile='auto'))
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ConfigurationError, match="'turbo'; choose one of off, auto"):
+        RuntimeConfig(compile='turbo')
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')  # of torch's compiler about itself
+def test_compiled_networks_keep_the_answer(monkeypatch, tmp_path):
+    # One small network in place of three: compiling is what takes the time.
+    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
+    monkeypatch.setattr('torch._inductor.config.cpp_cache_precompile_headers', False)
+    torch.manual_seed(0)
+
+    class Small(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
+            self.norm = torch.nn.GroupNorm(2, 8)
+
+        def forward(self, picture):
+            return torch.nn.functional.silu(self.norm(self.convolution(picture)))
+
+    network = Small().eval().requires_grad_(False)
+    picture = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        expected = network(picture)
+        network.compile(**compile_arguments('auto', CPU))
+        torch.testing.assert_close(network(picture), expected, atol=TOLERANCE, rtol=TOLERANCE)
+    assert any(tmp_path.rglob('*'))
