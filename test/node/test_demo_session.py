@@ -47,7 +47,8 @@ def test_a_node_that_obeys_leaves_no_fault(start):
 
 def test_error_lines_of_the_log_are_faults(start):
     bad = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
-    assert start(f'print({bad!r})' + OBEDIENT).stop() == [bad]
+    program = OBEDIENT.replace("print('[INFO]", f"print({bad!r})\nprint('[INFO]")
+    assert start(program).stop() == [bad]
 
 
 def test_another_exit_code_is_a_fault(start):
