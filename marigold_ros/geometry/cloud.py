@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import cv2
 from marigold_ros.errors import CalibrationError, InputError
 import numpy as np
 
@@ -89,9 +90,9 @@ def organise_cloud(
     cloud = np.empty((*thinned.shape, len(names)), dtype=np.float32)
     _fill(cloud, thinned, K, stride)
     if rgb is not None:
-        colour = rgb[::stride, ::stride].astype(np.uint32)
-        packed = colour[..., 0] << 16 | colour[..., 1] << 8 | colour[..., 2]
-        cloud.view(np.uint32)[..., 3] = packed
+        # Blue first and a fourth byte on top: r << 16 | g << 8 | b in little-endian order.
+        bgra = cv2.cvtColor(np.ascontiguousarray(rgb[::stride, ::stride]), cv2.COLOR_RGB2BGRA)
+        cloud.view(np.uint32)[..., 3] = bgra.view('<u4')[..., 0] & 0xFFFFFF
     if sigma is not None:
         cloud[..., -1] = sigma[::stride, ::stride]
     return cloud.view([(name, np.float32) for name in names])[..., 0]
