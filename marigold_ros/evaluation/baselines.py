@@ -52,7 +52,7 @@ class Surface:
     def at(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Evaluate at columns and rows of any equal shape; float64 metres of that shape."""
         basis = _basis(np.ravel(u), np.ravel(v), self.size, len(self.coefficients))
-        depth = _to_depth(basis @ self.coefficients, self.space, self.limits)
+        depth = to_depth(basis @ self.coefficients, self.space, self.limits)
         return depth.reshape(np.shape(u))
 
     def map(self) -> np.ndarray:
@@ -96,13 +96,14 @@ def fit_surface(
     z = np.asarray(sparse.z, dtype=np.float64)
     basis = _basis(sparse.u, sparse.v, size, terms)
     candidates = [
-        (*_fit_space(basis, z, space, limits), space) for space in ('depth', 'log', 'disparity')
+        (*minimise_relative_error(basis, z, space, limits), space)
+        for space in ('depth', 'log', 'disparity')
     ]
     _, coefficients, space = min(candidates, key=lambda c: c[0])
     return Surface(coefficients, space, size, limits)
 
 
-def _fit_space(
+def minimise_relative_error(
     basis: np.ndarray, z: np.ndarray, space: str, limits: tuple[float, float]
 ) -> tuple[float, np.ndarray]:
     """
@@ -120,7 +121,7 @@ def _fit_space(
         normal, right = weighted.T @ weighted, weighted.T @ (target * weight)
         coefficients = np.linalg.lstsq(normal, right, rcond=None)[0]
         value = basis @ coefficients
-        p = _to_depth(value, space, limits)
+        p = to_depth(value, space, limits)
         residual = p / z - 1.0
         error = float(np.mean(np.abs(residual)))
         if error < best_error:
@@ -138,7 +139,8 @@ def _basis(u: np.ndarray, v: np.ndarray, size: tuple[int, int], terms: int) -> n
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:terms], axis=1)
 
 
-def _to_depth(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
+def to_depth(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
+    """Turn values of a space into metres within the limits; the shape stays."""
     low, high = limits
     if space == 'log':
         return np.exp(np.clip(value, np.log(low), np.log(high)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import cv2
-from marigold_ros.evaluation.baselines import fit_surface
+from marigold_ros.evaluation.baselines import fit_surface, minimise_relative_error, to_depth
 from marigold_ros.evaluation.metrics import depth_metrics
 from marigold_ros.evaluation.pictures import colourise_depth
 from marigold_ros.frame import SparseDepth
@@ -21,7 +21,6 @@ import numpy as np
 from tqdm import tqdm
 
 LIMITS = (0.1, 120.0)
-ROUNDS = 15
 
 
 def score_scenes(model: Any, scenes: int, first_seed: int = 0) -> dict[str, dict[str, float]]:
@@ -89,32 +88,10 @@ def best_affine(
     (H, W) float64, metres
 
     """
-    z = truth[valid]
-    target = {'depth': z, 'log': np.log(z), 'disparity': 1.0 / z}[space]
-    to_relative_error = {'depth': 1.0 / z, 'log': np.ones_like(z), 'disparity': z}[space]
-    design = np.stack([relative[valid].astype(np.float64), np.ones_like(z)], axis=1)
-    weight = to_relative_error.copy()
-    best_error, best = np.inf, np.zeros(2)
-    for _ in range(ROUNDS):
-        weighted = design * weight[:, None]
-        fit = np.linalg.lstsq(weighted.T @ weighted, weighted.T @ (target * weight), rcond=None)[0]
-        value = design @ fit
-        error = float(np.mean(np.abs(_to_depth(value, space) - z) / z))
-        if error < best_error:
-            best_error, best = error, fit
-        # Squares become absolute values; the floor keeps exact points finite.
-        residual = np.abs(value - target) * to_relative_error
-        weight = to_relative_error / np.sqrt(np.maximum(residual, 1e-4))
-    return _to_depth(best[0] * relative.astype(np.float64) + best[1], space)
-
-
-def _to_depth(value: np.ndarray, space: str) -> np.ndarray:
-    low, high = LIMITS
-    if space == 'log':
-        return np.exp(np.clip(value, np.log(low), np.log(high)))
-    if space == 'disparity':
-        return 1.0 / np.clip(value, 1.0 / high, 1.0 / low)
-    return np.clip(value, low, high)
+    design = np.stack([relative.ravel().astype(np.float64), np.ones(relative.size)], axis=1)
+    chosen = valid.ravel()
+    _, fit = minimise_relative_error(design[chosen], truth[valid], space, LIMITS)
+    return to_depth(design @ fit, space, LIMITS).reshape(relative.shape)
 
 
 def contact_sheet(model: Any, path: str, scenes: int = 8, first_seed: int = 0) -> None:
