@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+import re
 from typing import Any
 
 from marigold_ros.errors import BagError, InputError
@@ -139,8 +140,8 @@ def sibling_info(topic: str) -> str:
 
 
 def is_rectified_name(topic: str) -> bool:
-    """Tell whether a topic is named as image_proc names rectified pictures: image_rect…."""
-    return 'rect' in image_stem(topic).rpartition('/')[2]
+    """Whether a word of a topic says «rect»: /camera/image_rect_color, but not /direct/image."""
+    return any(word.startswith('rect') for word in re.split(r'[/_]', topic))
 
 
 def _check_given(

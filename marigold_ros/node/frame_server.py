@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-import re
 import time
 import traceback
 
+from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame
@@ -24,11 +24,6 @@ from marigold_ros.node.diagnostics import Health
 from marigold_ros.node.messages import stamp_ns
 from marigold_ros.pipeline import FramePipeline
 from sensor_msgs.msg import Image, PointCloud2
-
-
-def names_rectified(topic: str) -> bool:
-    """Whether a word of a topic says «rect»: /camera/image_rect_color, but not /direct/image."""
-    return any(word.startswith('rect') for word in re.split(r'[/_]', topic))
 
 
 class FrameServer:
@@ -165,7 +160,7 @@ class FrameServer:
                 f"'{info.header.frame_id}'; the picture's counts: check that they belong together"
             )
         rectified = config.image_rectified == 'yes' or (
-            config.image_rectified == 'auto' and names_rectified(self._inputs.image_topic)
+            config.image_rectified == 'auto' and is_rectified_name(self._inputs.image_topic)
         )
         try:
             camera = to_camera(info, rectified=rectified)

@@ -10,13 +10,13 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from marigold_ros.bags.topics import is_rectified_name  # noqa: E402
 from marigold_ros.message_codec import (  # noqa: E402
     encode_depth,
     to_camera,
     to_depth,
     to_organised,
 )
-from marigold_ros.node.frame_server import names_rectified  # noqa: E402
 from marigold_ros.node.messages import (  # noqa: E402
     image_message,
     stamp_ns,
@@ -224,4 +224,4 @@ def test_a_registered_depth_image_serves_as_sparse_depth(bench):
     ],
 )
 def test_rectified_pictures_are_known_by_a_word_of_their_topic(topic, expected):
-    assert names_rectified(topic) is expected
+    assert is_rectified_name(topic) is expected
