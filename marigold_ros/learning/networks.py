@@ -16,8 +16,9 @@ import shutil
 import tempfile
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.models.marigold.resizing import size_by_area
+from marigold_ros.models.marigold.schedule import marigold_scheduler
 from safetensors.torch import save_file
 import torch
 
@@ -57,21 +58,6 @@ def small_unet(
         cross_attention_dim=TEXT_SHAPE[2],
         attention_head_dim=8,
         norm_num_groups=16,
-    )
-
-
-def marigold_scheduler() -> DDIMScheduler:
-    """Build the schedule of Marigold v1-1: zero terminal SNR, trailing steps, v-prediction."""
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule='scaled_linear',
-        prediction_type='v_prediction',
-        rescale_betas_zero_snr=True,
-        timestep_spacing='trailing',
-        steps_offset=1,
-        set_alpha_to_one=False,
-        clip_sample=False,
     )
 
 

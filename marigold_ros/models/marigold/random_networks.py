@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, Networks
 from marigold_ros.models.marigold.memory import free_memory, LIVE_MAPS
+from marigold_ros.models.marigold.schedule import marigold_scheduler
 import torch
 
 ARCHITECTURES = ('sd2',)
@@ -73,18 +74,7 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
     text = torch.randn(TEXT_SHAPE, generator=generator)
     name = f'{arch}-random' + ('-tiny-vae' if vae == 'tiny' else '')
     facts = Facts(name, Path(name), 'depth', 'gaussian', 1, 1, 0, 0)
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule='scaled_linear',
-        prediction_type='v_prediction',
-        rescale_betas_zero_snr=True,
-        timestep_spacing='trailing',
-        steps_offset=1,
-        set_alpha_to_one=False,
-        clip_sample=False,
-    )
-    return Networks(facts, autoencoder, unet, scheduler, text)
+    return Networks(facts, autoencoder, unet, marigold_scheduler(), text)
 
 
 def parameters_of(*networks: torch.nn.Module) -> int:

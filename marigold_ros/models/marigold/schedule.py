@@ -153,3 +153,18 @@ def _coefficients(scheduler: DDIMScheduler, timestep: int, stride: int) -> DdimS
         following = scheduler.alphas_cumprod[timestep - stride]
     roots = (here, 1 - here, following, 1 - following)
     return DdimStep(timestep, *(float(root**0.5) for root in roots))
+
+
+def marigold_scheduler() -> DDIMScheduler:
+    """Build the schedule of Marigold v1-1: zero terminal SNR, trailing steps, v-prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule='scaled_linear',
+        prediction_type='v_prediction',
+        rescale_betas_zero_snr=True,
+        timestep_spacing='trailing',
+        steps_offset=1,
+        set_alpha_to_one=False,
+        clip_sample=False,
+    )
