@@ -3,109 +3,20 @@
 """
 THE parameter list: every setting with its default, its meaning and its range.
 
-Frozen dataclasses; each field is made by :func:`setting`. ROS parameters with their descriptors,
-the YAML file, command-line options and the README's table all derive from these fields, because
-lists kept in several places drift apart. A nested group becomes a prefix
-(``alignment.min_points``) unless it is marked flat. Nothing here imports ROS or torch.
+Frozen dataclasses of :mod:`marigold_ros.settings`. ROS parameters and their descriptors, the YAML
+file, command-line options and the README's table all derive from these fields, because lists kept
+in several places drift apart. A nested group becomes a prefix (``alignment.min_points``) unless it
+is marked flat. Nothing here imports ROS or torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 import math
-from typing import Any, get_type_hints
+from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-
-
-def setting(
-    default: Any,
-    text: str,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    read_only: bool = False,
-) -> Any:
-    """Make a dataclass field that carries its meaning and its range (both ends included)."""
-    metadata = {'text': text, 'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
-    return field(default=default, metadata=metadata)
-
-
-def group(kind: type, flat: bool = False) -> Any:
-    """Make a dataclass field that holds another settings class; flat means without a prefix."""
-    return field(default_factory=kind, metadata={'group': kind, 'flat': flat})
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One leaf of a settings class under its full name."""
-
-    name: str
-    kind: type
-    default: Any
-    text: str
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-    read_only: bool
-
-
-class Settings:
-    """Base of all settings classes: checks each value against its field on construction."""
-
-    def __post_init__(self) -> None:
-        kinds = get_type_hints(type(self))
-        for item in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, item.name)
-            if 'group' in item.metadata:
-                if not isinstance(value, item.metadata['group']):
-                    raise ConfigurationError(
-                        f'{type(self).__name__}.{item.name} is {value!r}; '
-                        f'give a {item.metadata["group"].__name__}'
-                    )
-                continue
-            value = _checked(
-                f'{type(self).__name__}.{item.name}', value, kinds[item.name], item.metadata
-            )
-            object.__setattr__(self, item.name, value)
-        self.check()
-
-    def check(self) -> None:
-        """Check rules that tie several fields together; raises ConfigurationError."""
-
-
-def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
-    """Return the value in its declared type, or raise ConfigurationError."""
-    text = metadata['text']
-    if kind is tuple:
-        iterable = isinstance(value, Iterable) and not isinstance(value, str)
-        if not (iterable and all(_is_number(x) and math.isfinite(x) for x in value)):
-            raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
-        return tuple(float(x) for x in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise ConfigurationError(
-            f'{name} is {value!r}; give a value of type {kind.__name__} ({text})'
-        )
-    if metadata['choices'] and value not in metadata['choices']:
-        raise ConfigurationError(
-            f"{name} is '{value}'; choose one of {', '.join(metadata['choices'])} ({text})"
-        )
-    if kind not in (int, float):
-        return value
-    low = -math.inf if metadata['low'] is None else metadata['low']
-    high = math.inf if metadata['high'] is None else metadata['high']
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ConfigurationError(
-            f'{name} is {value}; choose a value in [{low:g}, {high:g}] ({text})'
-        )
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+from marigold_ros.settings import group, setting, Settings
 
 
 @dataclass(frozen=True)
@@ -116,6 +27,11 @@ class ModelConfig(Settings):
         'tiny',
         'checkpoint: the name of an embedded one, a folder in diffusers layout, or a hub id; '
         'the service ~/reload loads a changed value',
+    )
+    vae: str = setting(
+        '',
+        'folder or hub id of another autoencoder, such as madebyollin/taesd; empty is the one of '
+        'the checkpoint; ~/reload reads it too',
     )
     device: str = setting(
         'auto',
@@ -167,6 +83,49 @@ class RuntimeConfig(Settings):
         "sizes of pictures to run once when the model is loaded, as '480x640,720x1280'; empty is "
         'none',
         read_only=True,
+    )
+
+
+@dataclass(frozen=True)
+class EngineConfig(Settings):
+    """How a frame is denoised, merged and enlarged; by default as the checkpoint was made to."""
+
+    noise: str = setting(
+        'checkpoint',
+        "where denoising starts: as the checkpoint was trained, gaussian from each call's seed, "
+        'fixed (the first seed of the stream until a reset), zeros',
+        choices=('checkpoint', 'gaussian', 'fixed', 'zeros'),
+    )
+    timestep_spacing: str = setting(
+        'auto',
+        "auto is the checkpoint's own, but trailing in place of leading below 10 steps",
+        choices=('auto', 'leading', 'trailing'),
+    )
+    warm_start: float = setting(
+        0.0,
+        "share of the last frame's latent in the start noise; 0 makes frames independent, 0.1 is "
+        'usual for video',
+        low=0.0,
+        high=0.9,
+    )
+    scene_cut: float = setting(
+        0.15,
+        'mean change of a small grey picture, of 1, above which the warm start is left out',
+        low=0.0,
+        high=1.0,
+    )
+    merge: str = setting(
+        'fitted',
+        "how members are merged: robust closed-form fit, or the paper's objective",
+        choices=('fitted', 'reference'),
+    )
+    upsampling: str = setting(
+        'bilinear',
+        "to the picture's own size: bilinear, or bilateral (edges follow the picture)",
+        choices=('bilinear', 'bilateral'),
+    )
+    batch_limit: int = setting(
+        0, 'members that run at once at the most; 0 is as many as memory allows', low=0, high=20
     )
 
 
@@ -236,15 +195,33 @@ class AlignmentConfig(Settings):
             )
 
 
+# Denoising steps and members; 0 is the checkpoint's own number. With the right timestep spacing
+# more steps sharpen but do not improve a member, while members of several steps differ enough for
+# an ensemble to pay (arXiv 2409.11355): quality is bought with members.
+PROFILES = {
+    'checkpoint': (0, 0),
+    'fast': (1, 1),
+    'balanced': (4, 3),
+    'quality': (4, 10),
+    'paper': (50, 10),
+}
+
+
 @dataclass(frozen=True)
 class PipelineConfig(Settings):
     """What happens to one frame."""
 
+    profile: str = setting(
+        'checkpoint',
+        "denoising steps and ensemble size under one name: the checkpoint's own, fast (1, 1), "
+        'balanced (4, 3), quality (4, 10), paper (50, 10)',
+        choices=tuple(PROFILES),
+    )
     denoising_steps: int = setting(
-        0, "DDIM steps per ensemble member; 0 is the checkpoint's own number", low=0, high=50
+        0, "DDIM steps per ensemble member; 0 is the profile's number", low=0, high=50
     )
     ensemble_size: int = setting(
-        0, "independent samples merged per frame; 0 is the checkpoint's own number", low=0, high=20
+        0, "independent samples merged per frame; 0 is the profile's number", low=0, high=20
     )
     processing_resolution: int = setting(
         -1,
@@ -256,7 +233,21 @@ class PipelineConfig(Settings):
     seed: int = setting(
         0, 'seed of the noise; the same seed gives the same depth', low=0, high=2**31 - 1
     )
+    engine: EngineConfig = group(EngineConfig)
     alignment: AlignmentConfig = group(AlignmentConfig)
+
+    @property
+    def prediction(self) -> dict[str, Any]:
+        """Arguments of a model's ``predict`` besides the picture; None is the checkpoint's own."""
+        steps, members = PROFILES[self.profile]
+        native = self.processing_resolution
+        return {
+            'denoising_steps': self.denoising_steps or steps or None,
+            'ensemble_size': self.ensemble_size or members or None,
+            'processing_resolution': None if native < 0 else native,
+            'seed': self.seed,
+            'options': self.engine,
+        }
 
 
 @dataclass(frozen=True)
@@ -404,63 +395,3 @@ class NodeConfig(Settings):
                 f'color_min_depth is {self.color_min_depth:g} and color_max_depth '
                 f'{self.color_max_depth:g}; the first must be below the second'
             )
-
-
-def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
-    """Walk the leaves of a settings class in the order of their declaration, with full names."""
-    kinds = get_type_hints(kind)
-    for item in fields(kind):
-        if 'group' in item.metadata:
-            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
-            yield from parameters(item.metadata['group'], nested)
-            continue
-        yield Parameter(prefix + item.name, kinds[item.name], item.default, **item.metadata)
-
-
-def build(kind: type, values: Mapping[str, Any]) -> Any:
-    """
-    Make a settings object from full names and values; names not given keep their defaults.
-
-    Raises
-    ------
-    ConfigurationError
-        If a name is unknown (the nearest known one is named) or a value breaks its rule.
-
-    """
-    known = [parameter.name for parameter in parameters(kind)]
-    for name in values:
-        if name not in known:
-            raise ConfigurationError(f"unknown setting '{name}'; {nearest_name(name, known)}")
-    return _build(kind, values, '')
-
-
-def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    arguments = {}
-    for item in fields(kind):
-        if 'group' in item.metadata:
-            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
-            arguments[item.name] = _build(item.metadata['group'], values, nested)
-        elif prefix + item.name in values:
-            arguments[item.name] = values[prefix + item.name]
-    return kind(**arguments)
-
-
-def nearest_name(name: str, known: list[str]) -> str:
-    """Say in words which known name is nearest to a misspelt one."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f'known are {", ".join(known)}'
-
-
-def as_values(config: Any, prefix: str = '') -> dict[str, Any]:
-    """Flatten a settings object to full names and values, the inverse of :func:`build`."""
-    values: dict[str, Any] = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
-            values.update(as_values(value, nested))
-        else:
-            values[prefix + item.name] = value
-    return values

@@ -42,7 +42,8 @@ class FramePipeline:
     Parameters
     ----------
     model : object
-        Has ``predict(rgb, denoising_steps, ensemble_size, processing_resolution, seed)``.
+        Has ``predict(rgb, denoising_steps, ensemble_size, processing_resolution, seed, options)``
+        and, if frames leave something to the next, ``reset()``.
     config : PipelineConfig or None
         Settings; may be swapped between frames by assigning :attr:`config`.
 
@@ -67,8 +68,8 @@ class FramePipeline:
         self._config = config
 
     def reset(self) -> None:
-        """Forget the last fit, as after a jump of the clock."""
-        self._fit = None
+        """Forget the frames so far, as after a jump of the clock."""
+        self._forget()
         self._fit_stamp_ns = 0
         self._stamp_ns: int | None = None
         self._shape: tuple[int, int] | None = None
@@ -100,17 +101,11 @@ class FramePipeline:
             If the model answers in another size.
 
         """
-        config = self.config
         timings: dict[str, float] = {}
+        self._watch_stream(frame)
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
-            prediction = self.model.predict(
-                rgb,
-                denoising_steps=config.denoising_steps or None,
-                ensemble_size=config.ensemble_size or None,
-                processing_resolution=_or_none(config.processing_resolution, -1),
-                seed=config.seed,
-            )
+            prediction = self.model.predict(rgb, **self.config.prediction)
         _check_size(prediction, rgb)
         self._pending = (prediction, rgb, timings)
         return prediction
@@ -141,7 +136,7 @@ class FramePipeline:
         """
         rgb, timings = self._claim(frame, prediction)
         config = self.config.alignment
-        self._watch_clock(frame, prediction)
+        self._watch_stream(frame)
         with _timed(timings, 'project'):
             sparse, no_points = _sparse_depth(frame, config)
         with _timed(timings, 'align'):
@@ -179,13 +174,19 @@ class FramePipeline:
         _check_size(prediction, rgb)
         return rgb, {'predict': 0.0}
 
-    def _watch_clock(self, frame: Frame, prediction: Prediction) -> None:
-        """Forget the last fit after a jump of the clock or a change of picture size."""
+    def _watch_stream(self, frame: Frame) -> None:
+        """Forget the frames so far after a jump of the clock or a change of picture size."""
         went_back = self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns - _CLOCK_JUMP_NS
-        shape = prediction.relative.shape
+        shape = frame.rgb.shape[:2]
         if went_back or shape != self._shape:
-            self._fit = None
+            self._forget()
         self._stamp_ns, self._shape = frame.stamp_ns, shape
+
+    def _forget(self) -> None:
+        """Drop the last fit, and what the model keeps of the last frame."""
+        self._fit = None
+        if hasattr(self.model, 'reset'):
+            self.model.reset()
 
     def _previous(self, stamp_ns: int) -> Alignment | None:
         """Return the last fit with its age as of this frame."""
@@ -199,10 +200,6 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = perf_counter()
     yield
     timings[stage] = 1e3 * (perf_counter() - start)
-
-
-def _or_none(value: int, unset: int) -> int | None:
-    return None if value == unset else value
 
 
 def _rectified_rgb(frame: Frame) -> np.ndarray:

@@ -12,23 +12,24 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from marigold_ros.config import (
     AlignmentConfig,
-    as_values,
-    build,
+    EngineConfig,
     ExtrinsicsConfig,
     LidarConfig,
     ModelConfig,
     NodeConfig,
-    Parameter,
-    parameters,
     PipelineConfig,
     PointsConfig,
+    RuntimeConfig,
 )
 from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.settings import as_values, build, Parameter, parameters
 import numpy as np
 import pytest
 
 KINDS = (
     ModelConfig,
+    RuntimeConfig,
+    EngineConfig,
     AlignmentConfig,
     PipelineConfig,
     LidarConfig,

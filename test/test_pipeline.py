@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import cv2
-from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import unproject_depth
@@ -76,13 +76,20 @@ def test_both_halves_together_are_the_whole():
     ('config', 'expected'),
     [
         (PipelineConfig(), (None, None, None, 0)),
-        (PipelineConfig(3, 2, 0, 7), (3, 2, 0, 7)),
+        (
+            PipelineConfig(denoising_steps=3, ensemble_size=2, processing_resolution=0, seed=7),
+            (3, 2, 0, 7),
+        ),
         (PipelineConfig(processing_resolution=256), (None, None, 256, 0)),
+        (PipelineConfig(profile='balanced'), (4, 3, None, 0)),
+        (PipelineConfig(profile='paper', ensemble_size=2), (50, 2, None, 0)),
+        (PipelineConfig(engine=EngineConfig(merge='reference')), (None, None, None, 0)),
     ],
 )
 def test_settings_reach_the_model_and_unset_ones_leave_the_choice_to_it(config, expected):
     oracle = Oracle()
     FramePipeline(oracle, config).process(scene()[0])
+    assert oracle.asked['options'] == config.engine
     names = ('denoising_steps', 'ensemble_size', 'processing_resolution', 'seed')
     assert tuple(oracle.asked[name] for name in names) == expected
 

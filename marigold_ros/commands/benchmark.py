@@ -21,9 +21,10 @@ from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
     make_folder,
+    model_settings,
     read_settings,
 )
-from marigold_ros.config import ModelConfig, RuntimeConfig
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -35,12 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_model_options(parser)
     parser.add_argument(
-        '--arch', choices=('sd2',), help='random weights of this shape in place of --model'
-    )
-    parser.add_argument(
-        '--vae',
-        metavar='VAE',
-        help='another autoencoder: with --arch tiny, else its folder or hub id',
+        '--arch',
+        choices=('sd2',),
+        help='random weights of this shape in place of --model; --vae tiny: a small autoencoder',
     )
     parser.add_argument('--against', choices=('diffusers',), help='the reference to compare with')
     parser.add_argument(
@@ -86,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.models.marigold.devices import choose_device
 
     folder = make_folder(args.out) if args.out else None
-    config = ModelConfig(args.model, args.device, args.dtype, args.torch_threads)
+    config = model_settings(args)
     use_threads(config.torch_threads)
     runtime = read_settings(RuntimeConfig, args.settings)
     chosen = levers(args.levers or [], choose_device(config.device))
@@ -125,17 +123,17 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
     if args.arch:
         from marigold_ros.models.marigold.random_networks import random_networks
 
-        if args.vae not in (None, 'tiny'):
+        if args.vae not in ('', 'tiny'):
             raise ConfigurationError(
                 f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out"
             )
-        kind = 'kl' if args.vae is None else 'tiny'
+        kind = args.vae or 'kl'
         return lambda: random_networks(args.arch, kind)
     from marigold_ros.models.marigold.checkpoint import load_networks
     from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
 
     folder = find_folder(args.model)
-    vae = None if args.vae is None else find_autoencoder(args.vae)
+    vae = find_autoencoder(args.vae) if args.vae else None
     return lambda: load_networks(folder, vae)
 
 

@@ -28,11 +28,13 @@ from marigold_ros.commands.options import (
     at_least,
     load_chosen_model,
     make_folder,
+    model_settings,
     picture_size,
     read_settings,
     speed,
 )
 from marigold_ros.config import NodeConfig
+from marigold_ros.settings import as_values
 
 if TYPE_CHECKING:
     from marigold_ros.commands.demo_input import Source
@@ -80,9 +82,9 @@ def run(args: argparse.Namespace) -> int:
 
     started = time.monotonic()
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
-    chosen = [(name, getattr(args, name)) for name in ('device', 'dtype', 'torch_threads')]
-    chosen.append(('model', _plain_path(args.model)))
-    config = read_settings(NodeConfig, [*chosen, *args.settings])
+    chosen = {name: str(value) for name, value in as_values(model_settings(args)).items()}
+    chosen.update({name: _plain_path(chosen[name]) for name in ('model', 'vae')})
+    config = read_settings(NodeConfig, [*chosen.items(), *args.settings])
     folder = make_folder(args.out)
     clear_old(folder)
     bag = args.bag
@@ -108,9 +110,9 @@ def run(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _plain_path(model: str) -> str:
+def _plain_path(text: str) -> str:
     """Make a folder's path absolute; names and hub ids stay."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
+    return str(Path(text).resolve()) if text and Path(text).is_dir() else text
 
 
 def live_runner() -> Any:
@@ -134,7 +136,7 @@ def _live(
         played_messages,
     )
     from marigold_ros.commands.demo_scoring import FIT_EVERY, score_recording
-    from marigold_ros.config import build
+    from marigold_ros.settings import build
 
     values = node_values(source, config, every_frame=rate is None)
     config = build(NodeConfig, values)
@@ -251,7 +253,7 @@ def _offline(
     from marigold_ros.commands.replay import evaluate_bag
     from marigold_ros.pipeline import FramePipeline
 
-    model = load_chosen_model(args)
+    model = load_chosen_model(args, config.runtime)
     with _progress(source.pictures, 'offline') as bar:
         results = evaluate_bag(
             source.path,

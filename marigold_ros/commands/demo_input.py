@@ -13,8 +13,9 @@ import shutil
 from statistics import median
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.config import as_values, NodeConfig
+from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.settings import as_values
 
 if TYPE_CHECKING:
     from marigold_ros.bags.playback import SerialMessage

@@ -23,7 +23,8 @@ from marigold_ros.commands.options import (
     make_folder,
     read_settings,
 )
-from marigold_ros.config import ExtrinsicsConfig, group, LidarConfig, PipelineConfig, Settings
+from marigold_ros.config import ExtrinsicsConfig, LidarConfig, PipelineConfig, RuntimeConfig
+from marigold_ros.settings import group, Settings
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class ReplayConfig(Settings):
     pipeline: PipelineConfig = group(PipelineConfig, flat=True)
     lidar: LidarConfig = group(LidarConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+    runtime: RuntimeConfig = group(RuntimeConfig)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     }
     make_folder(args.out)
     look_ahead(args.bags, topics)  # a mistyped bag is told before the model is loaded
-    model = load_chosen_model(args)
+    model = load_chosen_model(args, config.runtime)
     with _ProgressBar() as bar:
         results = evaluate_bag(
             args.bags,

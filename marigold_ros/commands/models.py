@@ -4,12 +4,13 @@
 List the embedded checkpoints, or check one.
 
   python -m marigold_ros models               lists what the package brings along
-  python -m marigold_ros models check PATH    loads a checkpoint and runs one picture through it
+  python -m marigold_ros models check PATH    looks at files and schedule, runs a picture
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -44,7 +45,7 @@ def _list(args: argparse.Namespace) -> int:
     entries: list[dict[str, Any]] = []
     for name in list_checkpoints():
         try:
-            entries.append(_facts(load_model(name, args.device, args.dtype)))
+            entries.append(_facts(load_model(name, args.device, args.dtype, args.vae or None)))
         except MarigoldError as error:
             entries.append({'name': name, 'error': str(error)})
     broken = any('error' in entry for entry in entries)
@@ -83,12 +84,13 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Load, run one picture, look at the answer."""
+    """Look at the files, load, run one picture, look at the answer."""
     from marigold_ros.evaluation.results import to_json
     import numpy as np
 
     if args.path:
         args.model = args.path
+    report = _report(args)
     start = perf_counter()
     model = load_chosen_model(args)
     load_s = perf_counter() - start
@@ -111,12 +113,41 @@ def _check(args: argparse.Namespace) -> int:
             f"'{args.model}' loads, but its answer to a test picture is wrong: {wrong[0]}; "
             'the weights are damaged, or do not belong to this architecture'
         )
-    facts = {**_facts(model), 'load_s': load_s, 'predict_s': predict_s}
+    facts = {**report, **_facts(model), 'load_s': load_s, 'predict_s': predict_s}
     if args.json:
         print(to_json({'ok': True, **facts}))
     else:
-        print(f'{_line(facts)}\nok: loaded in {load_s:.1f} s, one picture in {predict_s:.2f} s')
+        print('\n'.join([_line(facts), *_details(facts)]))
+        print(f'ok: loaded in {load_s:.1f} s, one picture in {predict_s:.2f} s')
     return 0
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
+    """Check the files as they are on disk."""
+    from marigold_ros.models.marigold.check import check_checkpoint
+    from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
+
+    vae = find_autoencoder(args.vae) if args.vae else None
+    report = check_checkpoint(find_folder(args.model), vae)
+    return {
+        'files': [asdict(file) for file in report.files],
+        'timesteps': list(report.timesteps),
+        'timestep_spacing': report.spacing,
+        'round_trip_error': report.round_trip,
+    }
+
+
+def _details(facts: dict[str, Any]) -> list[str]:
+    """Lines on the files, the schedule and the autoencoder."""
+    lines = []
+    for file in facts['files']:
+        size = f'{file["parameters"] / 1e6:.1f} M in {"/".join(file["dtypes"])}'
+        verdict = 'as recorded' if file['verified'] else '(nothing to compare with)'
+        lines.append(f'  {file["path"]}: {size}, SHA-256 {file["sha256"][:12]}… {verdict}')
+    steps = ', '.join(str(step) for step in facts['timesteps'])
+    lines.append(f'  schedule: {facts["timestep_spacing"]}, timesteps {steps}')
+    lines.append(f'  autoencoder: mean error of a depth picture {facts["round_trip_error"]:.3f}')
+    return lines + [f'  note: {note}' for note in facts['notes']]
 
 
 def _test_picture() -> Any:

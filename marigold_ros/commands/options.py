@@ -10,8 +10,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.config import build, ModelConfig, Parameter, parameters
+from marigold_ros.config import ModelConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.settings import build, Parameter, parameters
 
 _SWITCH = {'true': True, 'false': False}
 
@@ -53,7 +54,7 @@ def picture_size(text: str) -> tuple[int, int]:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add --model, --device, --dtype and --torch-threads with the defaults of the settings."""
+    """Add an option for each setting of ModelConfig."""
     for parameter in parameters(ModelConfig):
         parser.add_argument(
             f'--{parameter.name.replace("_", "-")}',
@@ -64,13 +65,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def load_chosen_model(args: argparse.Namespace) -> Any:
+def model_settings(args: argparse.Namespace) -> ModelConfig:
+    """Read the options of add_model_options."""
+    return ModelConfig(**{item.name: getattr(args, item.name) for item in parameters(ModelConfig)})
+
+
+def load_chosen_model(args: argparse.Namespace, runtime: RuntimeConfig | None = None) -> Any:
     """Load the model that the options of add_model_options name."""
     from marigold_ros.models import load_model, use_threads
 
-    config = ModelConfig(args.model, args.device, args.dtype, args.torch_threads)
+    config = model_settings(args)
     use_threads(config.torch_threads)
-    return load_model(config.model, config.device, config.dtype)
+    return load_model(config.model, config.device, config.dtype, config.vae or None, runtime)
 
 
 def make_folder(path: str | Path) -> Path:

@@ -10,6 +10,7 @@ For each picture, DIR gets NAME_relative.png (16 bit, 0 to 65535), NAME_relative
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 import sys
 from time import perf_counter
@@ -22,12 +23,21 @@ from marigold_ros.commands.options import (
     make_folder,
     read_settings,
 )
-from marigold_ros.config import PipelineConfig
+from marigold_ros.config import PipelineConfig, RuntimeConfig
 from marigold_ros.errors import InputError
+from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
     from marigold_ros.frame import Prediction
     import numpy as np
+
+
+@dataclass(frozen=True)
+class PredictConfig(Settings):
+    """All settings of a prediction."""
+
+    pipeline: PipelineConfig = group(PipelineConfig, flat=True)
+    runtime: RuntimeConfig = group(RuntimeConfig)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,29 +46,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
     parser.add_argument('--json', action='store_true', help='print files and timings as JSON')
     add_model_options(parser)
-    add_setting_option(parser, PipelineConfig)
+    add_setting_option(parser, PredictConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict all pictures; 1 if one of them could not be read."""
-    config = read_settings(PipelineConfig, args.settings)
+    config = read_settings(PredictConfig, args.settings)
     folder = make_folder(args.out)
-    model = load_chosen_model(args)
+    model = load_chosen_model(args, config.runtime)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for path, name in zip(args.images, unique_names(args.images), strict=True):
         try:
             rgb = read_picture(path)
             start = perf_counter()
-            prediction = model.predict(
-                rgb,
-                denoising_steps=config.denoising_steps or None,
-                ensemble_size=config.ensemble_size or None,
-                processing_resolution=(
-                    None if config.processing_resolution < 0 else config.processing_resolution
-                ),
-                seed=config.seed,
-            )
+            prediction = model.predict(rgb, **config.pipeline.prediction)
         except InputError as error:
             print(f'error: {path}: {error}', file=sys.stderr)
             failed.append({'input': str(path), 'error': str(error)})

@@ -23,9 +23,10 @@ from pathlib import Path
 import platform
 from typing import Any
 
-from marigold_ros.config import as_values, LidarConfig, PipelineConfig
+from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.evaluation.rows import scan_distance, why_not_metric
 from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.settings import as_values
 import numpy as np
 
 SCHEMA = 1

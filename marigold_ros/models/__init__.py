@@ -19,7 +19,6 @@ os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 if TYPE_CHECKING:
     from marigold_ros.config import RuntimeConfig
     from marigold_ros.models.marigold.engine import MarigoldModel
-    from marigold_ros.models.marigold.options import EngineOptions
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 
@@ -34,7 +33,6 @@ def load_model(
     device: str = 'auto',
     dtype: str = 'auto',
     vae: str | None = None,
-    options: EngineOptions | None = None,
     runtime: RuntimeConfig | None = None,
 ) -> MarigoldModel:
     """
@@ -52,8 +50,6 @@ def load_model(
     vae : str or None
         Folder or hub id of another autoencoder, such as ``madebyollin/taesd``, in place of the
         checkpoint's own.
-    options : EngineOptions or None
-        Noise, warm start, merge, upsampling.
     runtime : RuntimeConfig or None
         What makes the networks fast: memory layout, folding, compilation, warm-up.
 
@@ -78,7 +74,7 @@ def load_model(
     chosen = choose_device(device)
     arithmetic = choose_dtype(dtype, chosen)
     networks = load_networks(find_folder(name), None if vae is None else find_autoencoder(vae))
-    model = MarigoldModel(networks, chosen, arithmetic, options, runtime)
+    model = MarigoldModel(networks, chosen, arithmetic, runtime)
     model.warm_up()
     return model
 

@@ -14,13 +14,12 @@ from dataclasses import asdict, replace
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.models.comparing import alternate, difference
 from marigold_ros.models.levers import Lever
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.devices import choose_device, choose_dtype
 from marigold_ros.models.marigold.engine import MarigoldModel
-from marigold_ros.models.marigold.options import EngineOptions
 from marigold_ros.models.marigold.random_networks import require_memory, working_memory
 from marigold_ros.models.marigold.reference_pipeline import ReferencePipeline
 from marigold_ros.models.measuring import (
@@ -286,12 +285,8 @@ class Benchmark:
 
     def _exact(self) -> np.ndarray:
         """Our answer as the reference gives it: its merge amplifies the last bit of a batch."""
-        before = self.model.options
-        self.model.options = EngineOptions(batch_limit=1)
-        try:
-            return self._run(self.model, reference_exact=True)
-        finally:
-            self.model.options = before
+        one = EngineConfig(batch_limit=1)
+        return self._run(self.model, reference_exact=True, options=one)
 
     def _numbers(self) -> tuple[int, int]:
         assert self.work.steps is not None

@@ -44,7 +44,7 @@ def load(config: NodeConfig):
     use_threads(config.model.torch_threads)
     chosen = config.model
     return load_model(
-        chosen.model, device=chosen.device, dtype=chosen.dtype, runtime=config.runtime
+        chosen.model, chosen.device, chosen.dtype, chosen.vae or None, config.runtime
     )
 
 

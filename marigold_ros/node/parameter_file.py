@@ -14,7 +14,8 @@ import sys
 import textwrap
 from typing import Any
 
-from marigold_ros.config import NodeConfig, Parameter, parameters
+from marigold_ros.config import NodeConfig
+from marigold_ros.settings import Parameter, parameters
 
 HEADER = """\
 # SPDX-License-Identifier: Apache-2.0

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from marigold_ros.config import build, nearest_name, NodeConfig, Parameter, parameters
+from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import parameter_overrides
 from marigold_ros.node.parameter_file import rule
+from marigold_ros.settings import build, nearest_name, Parameter, parameters
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,

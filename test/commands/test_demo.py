@@ -24,12 +24,13 @@ from marigold_ros.commands.demo_input import (
     synthetic_drive,
 )
 from marigold_ros.commands.demo_scoring import clear_old, read_alignment, Recording
-from marigold_ros.config import build, LidarConfig, NodeConfig, PipelineConfig
+from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.evaluation.protocol import hold_out
 from marigold_ros.message_codec import to_points
 from marigold_ros.models import load_model, use_threads
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.settings import build
 from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest

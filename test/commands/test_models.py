@@ -4,10 +4,12 @@
 
 import json
 import re
+import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import Prediction
+from marigold_ros.models import EMBEDDED
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ class StandIn:
             'default_ensemble_size': 1,
             'processing_resolution': 0,
             'processing_pixels': 49152,
+            'notes': [],
         }
         self._answer = answer
 
@@ -46,6 +49,9 @@ def with_answer(monkeypatch, tmp_path):
 
         monkeypatch.setattr('marigold_ros.models.load_model', load)
         monkeypatch.setattr('marigold_ros.models.list_checkpoints', lambda: ['stand-in'])
+        # Its files are no checkpoint: here the answer alone is looked at.
+        report = {'files': [], 'timesteps': [], 'timestep_spacing': '', 'round_trip_error': 0.0}
+        monkeypatch.setattr('marigold_ros.commands.models._report', lambda args: report)
         return chosen
 
     return use
@@ -69,6 +75,22 @@ def test_a_broken_embedded_checkpoint_is_told_and_fails(monkeypatch, capsys):
     monkeypatch.setattr('marigold_ros.models.list_checkpoints', lambda: ['tiny'])
     assert main(['models']) == 1
     assert 'tiny: unet is missing' in capsys.readouterr().out
+
+
+def test_check_of_the_embedded_checkpoint_tells_what_it_looked_at(capsys):
+    assert main(['models', 'check', 'tiny']) == 0
+    text = capsys.readouterr().out
+    assert text.count('as recorded') == len(list((EMBEDDED / 'tiny').rglob('*.safetensors'))) - 1
+    assert 'timesteps 999' in text
+    assert re.search(r'mean error of a depth picture 0\.0\d+', text)
+
+
+def test_check_names_a_file_that_was_changed(tmp_path, capsys):
+    folder = shutil.copytree(EMBEDDED / 'tiny', tmp_path / 'mine')
+    path = next((folder / 'vae').glob('*.safetensors'))
+    path.write_bytes(path.read_bytes()[:-1] + b'\x01')
+    assert main(['models', 'check', str(folder)]) == 1
+    assert 'SHA-256' in capsys.readouterr().err
 
 
 def test_check_loads_the_given_checkpoint_and_says_ok(with_answer, capsys):

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.commands.evaluate import ReplayConfig
 from marigold_ros.commands.options import read_settings
-from marigold_ros.config import as_values, NodeConfig, parameters
+from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.settings import as_values, parameters
 import pytest
 
 

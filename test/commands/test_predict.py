@@ -7,6 +7,7 @@ import json
 import cv2
 from marigold_ros.__main__ import main
 from marigold_ros.commands.predict import read_picture, unique_names
+from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
 import numpy as np
@@ -79,10 +80,11 @@ def test_settings_reach_the_model_and_unset_ones_are_the_checkpoints(model, pict
     call = ['predict', str(path), '--out', str(tmp_path)]
     main(call)
     main([*call, '--set', 'denoising_steps=4', '--set', 'processing_resolution=0'])
-    first, second = model.calls
-    assert set(first.values()) == {None, 0}
-    assert first['processing_resolution'] is None
+    main([*call, '--set', 'profile=balanced', '--set', 'engine.merge=reference'])
+    first, second, third = model.calls
+    assert first == PipelineConfig().prediction
     assert (second['denoising_steps'], second['processing_resolution']) == (4, 0)
+    assert (third['ensemble_size'], third['options'].merge) == (3, 'reference')
 
 
 def test_pictures_of_one_name_do_not_overwrite_each_other():

@@ -8,14 +8,11 @@ import shutil
 from diffusers import MarigoldDepthPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.denoiser import denoise, start_noise
-from marigold_ros.models.marigold.engine import STEPS_LIMIT
 from marigold_ros.models.marigold.ensemble import merge_members
-from marigold_ros.models.marigold.options import EngineOptions
-from marigold_ros.models.marigold.stages import MOST_MEMBERS
-from marigold_ros.models.profiles import Profile, profile, PROFILES
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -88,7 +85,7 @@ def test_members_run_one_by_one_are_the_reference_with_its_default_batch_size(
     small_checkpoint, reference
 ):
     # The reference's merge amplifies the last bit, so that the batches have to be the same.
-    model = load_model(str(small_checkpoint), device='cpu', options=EngineOptions(batch_limit=1))
+    model = load_model(str(small_checkpoint), device='cpu')
     rgb = picture(96, 128, seed=3)
     expected = reference(
         rgb,
@@ -97,7 +94,9 @@ def test_members_run_one_by_one_are_the_reference_with_its_default_batch_size(
         processing_resolution=128,
         generator=torch.Generator('cpu').manual_seed(1),
     ).prediction[0, :, :, 0]
-    got = model.predict(rgb, 2, 3, 128, seed=1, reference_exact=True).relative
+    got = model.predict(
+        rgb, 2, 3, 128, seed=1, reference_exact=True, options=EngineConfig(batch_limit=1)
+    ).relative
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
@@ -264,27 +263,9 @@ def test_bfloat16_answers_nearly_the_same(small_checkpoint, model):
 def test_the_references_merge_may_be_chosen(model):
     rgb = picture(64, 96)
     fitted = model.predict(rgb, 1, 4)
-    model.options = EngineOptions(merge='reference')
-    reference = model.predict(rgb, 1, 4)
-    model.options = EngineOptions()
+    reference = model.predict(rgb, 1, 4, options=EngineConfig(merge='reference'))
     assert not np.array_equal(fitted.relative, reference.relative)
     assert np.abs(fitted.relative - reference.relative).mean() < 0.1
-
-
-@pytest.mark.parametrize(
-    ('name', 'steps', 'members'),
-    [('fast', 1, 1), ('balanced', 4, 3), ('paper', 50, 10)],
-)
-def test_profiles_name_steps_and_members(name, steps, members):
-    assert profile(name) == Profile(steps, members)
-
-
-def test_every_profile_is_within_what_the_engine_runs():
-    for chosen in PROFILES.values():
-        assert 1 <= chosen.denoising_steps <= STEPS_LIMIT
-        assert 1 <= chosen.ensemble_size <= MOST_MEMBERS
-    with pytest.raises(ConfigurationError, match="'turbo'; choose one of fast, balanced"):
-        profile('turbo')
 
 
 def test_a_device_that_is_missing_is_an_error_not_a_cpu(small_checkpoint):

@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 
 from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
+from marigold_ros.config import EngineConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.options import EngineOptions
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -81,10 +81,10 @@ def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit
         model.predict(rgb, 10, 1, 64)
     assert len([r for r in caplog.records if 'trailing' in r.message]) == 1
     assert any('trailing' in note for note in model.description['notes'])
-    model.options = EngineOptions(timestep_spacing='trailing')
-    assert np.array_equal(model.predict(rgb, 2, 1, 64).relative, few[1])
-    model.options = EngineOptions(timestep_spacing='leading')
-    assert not np.array_equal(model.predict(rgb, 2, 1, 64).relative, few[1])
+    for spacing in ('trailing', 'leading'):
+        chosen = EngineConfig(timestep_spacing=spacing)
+        answer = model.predict(rgb, 2, 1, 64, options=chosen).relative
+        assert np.array_equal(answer, few[1]) == (spacing == 'trailing')
 
 
 @pytest.mark.parametrize('steps', [1, 2, 4])
@@ -100,8 +100,8 @@ def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, picture):
     make_lcm(copy, edit)
     model = load_model(str(copy), device='cpu')
     whole = model.predict(picture(64, 96), 3, 3, 96).relative
-    model.options = EngineOptions(batch_limit=1)
-    apart = model.predict(picture(64, 96), 3, 3, 96).relative
+    one = EngineConfig(batch_limit=1)
+    apart = model.predict(picture(64, 96), 3, 3, 96, options=one).relative
     np.testing.assert_allclose(whole, apart, atol=1e-4)
 
 

@@ -2,10 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Short memory: members are split, then tiles, then an error; the caller is told."""
 
+from marigold_ros.config import EngineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold import memory
-from marigold_ros.models.marigold.options import EngineOptions
 import numpy as np
 import pytest
 import torch
@@ -89,8 +89,7 @@ def test_what_fits_is_estimated_before_the_first_frame(model, picture, monkeypat
 def test_batched_and_unbatched_members_agree(model, picture):
     rgb = picture(75, 100)
     whole = model.predict(rgb, 2, 4)
-    model.options = EngineOptions(batch_limit=1)
-    apart = model.predict(rgb, 2, 4)
+    apart = model.predict(rgb, 2, 4, options=EngineConfig(batch_limit=1))
     np.testing.assert_allclose(apart.relative, whole.relative, atol=2e-4)
     np.testing.assert_allclose(apart.spread, whole.spread, atol=2e-4)
 

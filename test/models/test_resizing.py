@@ -2,8 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Sizes and upsampling; edges are judged on synthetic scenes whose depth is exact."""
 
+from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.options import EngineOptions
 from marigold_ros.models.marigold.resizing import upsample_bilateral, upsample_bilinear
 from marigold_ros.synthetic.scene import make_sample
 import numpy as np
@@ -71,10 +71,8 @@ def test_without_colour_bilateral_upsampling_is_bilinear():
 
 @pytest.mark.parametrize('size', [(200, 300), (97, 130), (40, 50), (96, 128)])
 def test_the_engine_upsamples_either_way_to_every_size(small_checkpoint, picture, size):
-    model = load_model(
-        str(small_checkpoint), device='cpu', options=EngineOptions(upsampling='bilateral')
-    )
-    answer = model.predict(picture(*size), 1, 2)
+    model = load_model(str(small_checkpoint), device='cpu')
+    answer = model.predict(picture(*size), 1, 2, options=EngineConfig(upsampling='bilateral'))
     for value in (answer.relative, answer.spread):
         assert value.shape == size
         assert np.isfinite(value).all()

@@ -2,10 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Noise kinds and the warm start between frames."""
 
+from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.denoiser import start_noise
-from marigold_ros.models.marigold.options import EngineOptions
 from marigold_ros.models.marigold.stream import Stream
 import numpy as np
 import pytest
@@ -27,20 +27,20 @@ def test_gaussian_noise_is_one_draw_of_all_members():
 
 @pytest.mark.parametrize('noise', ['gaussian', 'fixed', 'zeros'])
 def test_a_kind_of_noise_can_be_chosen(model, picture, noise):
-    model.options = EngineOptions(noise=noise)
+    options = EngineConfig(noise=noise)
     rgb = picture(48, 64)
-    first, second = (model.predict(rgb, seed=s).relative for s in (1, 2))
+    first, second = (model.predict(rgb, seed=s, options=options).relative for s in (1, 2))
     assert np.array_equal(first, second) == (noise != 'gaussian')
     model.reset()
-    third = model.predict(rgb, seed=2).relative
+    third = model.predict(rgb, seed=2, options=options).relative
     assert np.array_equal(first, third) == (noise == 'zeros')
 
 
 def test_fixed_noise_is_the_gaussian_noise_of_the_streams_first_seed(model, picture):
     rgb = picture(48, 64)
     expected = model.predict(rgb, seed=4).relative
-    model.options = EngineOptions(noise='fixed')
-    answers = [model.predict(rgb, seed=s).relative for s in (4, 5, 6)]
+    fixed = EngineConfig(noise='fixed')
+    answers = [model.predict(rgb, seed=s, options=fixed).relative for s in (4, 5, 6)]
     assert all(np.array_equal(answer, expected) for answer in answers)
 
 
@@ -54,8 +54,10 @@ def frames(picture, count: int) -> list[np.ndarray]:
     ]
 
 
-def flicker(model, rgbs: list[np.ndarray]) -> float:
-    answers = [model.predict(rgb, 1, seed=i).relative for i, rgb in enumerate(rgbs)]
+def flicker(model, rgbs: list[np.ndarray], options: EngineConfig | None = None) -> float:
+    answers = [
+        model.predict(rgb, 1, seed=i, options=options).relative for i, rgb in enumerate(rgbs)
+    ]
     pairs = zip(answers, answers[1:], strict=False)
     return float(np.mean([np.abs(after - before).mean() for before, after in pairs]))
 
@@ -75,9 +77,8 @@ def test_a_warm_start_reduces_the_change_between_frames_of_a_static_scene(
     monkeypatch.setattr(model.autoencoder, 'decode', decode)
     rgbs = frames(picture, 8)
     cold = flicker(model, rgbs)
-    model.options = EngineOptions(warm_start=0.3)
     model.reset()
-    assert flicker(model, rgbs) < 0.85 * cold
+    assert flicker(model, rgbs, EngineConfig(warm_start=0.3)) < 0.85 * cold
 
 
 def test_a_warm_start_mixes_the_last_latent_into_the_noise():
@@ -117,9 +118,10 @@ def test_frames_are_independent_unless_a_warm_start_is_asked_for(model, picture)
 def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, picture):
     rgb = picture(48, 64)
     expected = model.predict(rgb, seed=2, reference_exact=True).relative
-    model.options = EngineOptions(noise='zeros', warm_start=0.5, upsampling='bilateral')
+    options = EngineConfig(noise='zeros', warm_start=0.5, upsampling='bilateral')
     for _ in range(2):
-        assert np.array_equal(model.predict(rgb, seed=2, reference_exact=True).relative, expected)
+        answer = model.predict(rgb, seed=2, reference_exact=True, options=options)
+        assert np.array_equal(answer.relative, expected)
 
 
 def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model, picture):
@@ -132,10 +134,10 @@ def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model,
             return function(*args, **(kwargs or {}))
 
     rgb = picture(75, 100)
-    model.options = EngineOptions(warm_start=0.1, upsampling='bilateral')
-    model.predict(rgb, 2, 3)  # schedules and noise are made once
+    options = EngineConfig(warm_start=0.1, upsampling='bilateral')
+    model.predict(rgb, 2, 3, options=options)  # schedules and noise are made once
     with Watch():
-        model.predict(rgb, 2, 3)
+        model.predict(rgb, 2, 3, options=options)
     assert fetched == []
 
 
@@ -144,4 +146,4 @@ def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model,
 )
 def test_options_out_of_range_are_refused_by_name(change):
     with pytest.raises(ConfigurationError, match=next(iter(change))):
-        EngineOptions(**change)
+        EngineConfig(**change)

@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.config import NodeConfig, parameters  # noqa: E402
+from marigold_ros.config import NodeConfig  # noqa: E402
 from marigold_ros.errors import ConfigurationError  # noqa: E402
 from marigold_ros.node.parameter_file import parameter_file  # noqa: E402
 from marigold_ros.node.parameters import config_of, declare, NAMES  # noqa: E402
+from marigold_ros.settings import parameters  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 

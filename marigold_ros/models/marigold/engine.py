@@ -15,7 +15,7 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
-from marigold_ros.config import as_values
+from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.marigold.ensemble import merge_members
@@ -30,6 +30,7 @@ from marigold_ros.models.marigold.resizing import (
 from marigold_ros.models.marigold.runtime import warm_up_sizes
 from marigold_ros.models.marigold.stages import MOST_MEMBERS, NetworkStages
 from marigold_ros.models.marigold.weights import fingerprint
+from marigold_ros.settings import as_values
 import numpy as np
 import torch
 
@@ -92,6 +93,7 @@ class MarigoldModel(NetworkStages):
         processing_resolution: int | None = None,
         seed: int = 0,
         reference_exact: bool = False,
+        options: EngineConfig | None = None,
     ) -> Prediction:
         """
         Estimate relative depth of one picture.
@@ -107,7 +109,10 @@ class MarigoldModel(NetworkStages):
         seed : int
             Of the noise; the same seed gives the same answer.
         reference_exact : bool
-            Answer as diffusers' pipeline does (its merge, its last step, its spacing).
+            Answer as diffusers' pipeline does (its merge, its last step, its spacing); of the
+            options it heeds ``batch_limit`` only.
+        options : EngineConfig or None
+            Noise, warm start, merge, upsampling; None is the checkpoint's own way.
 
         Returns
         -------
@@ -129,6 +134,7 @@ class MarigoldModel(NetworkStages):
         _check_range('ensemble_size', members, 1, MOST_MEMBERS)
         _check_range('seed', seed, 0, SEED_LIMIT)
         _check_picture(rgb)
+        self.options = EngineConfig() if options is None else options
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
         image = self.upload(rgb)  # (1, 3, H, W)
         picture = self.preprocess(image, size, reference_exact)  # (1, 3, PPH, PPW)

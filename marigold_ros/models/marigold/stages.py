@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from diffusers import LCMScheduler
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import (
     denoise,
@@ -21,7 +21,6 @@ from marigold_ros.models.marigold.denoiser import (
     start_noise,
 )
 from marigold_ros.models.marigold.memory import LIVE_MAPS, MemoryPlan, OVERLAP, TILE, tiled
-from marigold_ros.models.marigold.options import EngineOptions
 from marigold_ros.models.marigold.runtime import prepare_networks
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, spacing_for
 from marigold_ros.models.marigold.stream import Stream
@@ -47,8 +46,6 @@ class NetworkStages:
         Where they run.
     dtype : torch.dtype
         Arithmetic.
-    options : EngineOptions or None
-        How they run; may be changed between frames by assigning :attr:`options`.
     runtime : RuntimeConfig or None
         What makes them fast; fixed from here on.
 
@@ -59,7 +56,6 @@ class NetworkStages:
         networks: Networks,
         device: torch.device,
         dtype: torch.dtype,
-        options: EngineOptions | None = None,
         runtime: RuntimeConfig | None = None,
     ) -> None:
         self.facts = networks.facts
@@ -77,7 +73,7 @@ class NetworkStages:
             p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters()
         )
         prepare_networks(self.unet, self.autoencoder, self.text, device, self.runtime)
-        self.options = EngineOptions() if options is None else options
+        self.options = EngineConfig()  # of the frame in work
         self.notes: list[str] = []
         for note in networks.notes:
             self._note(note)
@@ -109,7 +105,7 @@ class NetworkStages:
         reference_exact: bool = False,
     ) -> torch.Tensor:
         """Latents (E, C, h, w) from which denoising starts."""
-        options = EngineOptions() if reference_exact else self.options
+        options = EngineConfig() if reference_exact else self.options
         kind = self.facts.noise if options.noise == 'checkpoint' else options.noise
         shape = _shape(rgb_latent)
         noise = self.stream.noise(kind, members, shape, seed, self.device, self.dtype)

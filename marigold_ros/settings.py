@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What a settings class is: fields that carry their meaning and range, checked on construction.
+
+The lists themselves are in :mod:`marigold_ros.config`. Nothing here imports ROS or torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from typing import Any, get_type_hints
+
+from marigold_ros.errors import ConfigurationError
+
+
+def setting(
+    default: Any,
+    text: str,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    read_only: bool = False,
+) -> Any:
+    """Make a dataclass field that carries its meaning and its range (both ends included)."""
+    metadata = {'text': text, 'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
+    return field(default=default, metadata=metadata)
+
+
+def group(kind: type, flat: bool = False) -> Any:
+    """Make a dataclass field that holds another settings class; flat means without a prefix."""
+    return field(default_factory=kind, metadata={'group': kind, 'flat': flat})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One leaf of a settings class under its full name."""
+
+    name: str
+    kind: type
+    default: Any
+    text: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+    read_only: bool
+
+
+class Settings:
+    """Base of all settings classes: checks each value against its field on construction."""
+
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self))
+        for item in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, item.name)
+            if 'group' in item.metadata:
+                if not isinstance(value, item.metadata['group']):
+                    raise ConfigurationError(
+                        f'{type(self).__name__}.{item.name} is {value!r}; '
+                        f'give a {item.metadata["group"].__name__}'
+                    )
+                continue
+            value = _checked(
+                f'{type(self).__name__}.{item.name}', value, kinds[item.name], item.metadata
+            )
+            object.__setattr__(self, item.name, value)
+        self.check()
+
+    def check(self) -> None:
+        """Check rules that tie several fields together; raises ConfigurationError."""
+
+
+def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
+    """Return the value in its declared type, or raise ConfigurationError."""
+    text = metadata['text']
+    if kind is tuple:
+        iterable = isinstance(value, Iterable) and not isinstance(value, str)
+        if not (iterable and all(_is_number(x) and math.isfinite(x) for x in value)):
+            raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
+        return tuple(float(x) for x in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise ConfigurationError(
+            f'{name} is {value!r}; give a value of type {kind.__name__} ({text})'
+        )
+    if metadata['choices'] and value not in metadata['choices']:
+        raise ConfigurationError(
+            f"{name} is '{value}'; choose one of {', '.join(metadata['choices'])} ({text})"
+        )
+    if kind not in (int, float):
+        return value
+    low = -math.inf if metadata['low'] is None else metadata['low']
+    high = math.inf if metadata['high'] is None else metadata['high']
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigurationError(
+            f'{name} is {value}; choose a value in [{low:g}, {high:g}] ({text})'
+        )
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
+    """Walk the leaves of a settings class in the order of their declaration, with full names."""
+    kinds = get_type_hints(kind)
+    for item in fields(kind):
+        if 'group' in item.metadata:
+            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
+            yield from parameters(item.metadata['group'], nested)
+            continue
+        yield Parameter(prefix + item.name, kinds[item.name], item.default, **item.metadata)
+
+
+def build(kind: type, values: Mapping[str, Any]) -> Any:
+    """
+    Make a settings object from full names and values; names not given keep their defaults.
+
+    Raises
+    ------
+    ConfigurationError
+        If a name is unknown (the nearest known one is named) or a value breaks its rule.
+
+    """
+    known = [parameter.name for parameter in parameters(kind)]
+    for name in values:
+        if name not in known:
+            raise ConfigurationError(f"unknown setting '{name}'; {nearest_name(name, known)}")
+    return _build(kind, values, '')
+
+
+def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
+    arguments = {}
+    for item in fields(kind):
+        if 'group' in item.metadata:
+            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
+            arguments[item.name] = _build(item.metadata['group'], values, nested)
+        elif prefix + item.name in values:
+            arguments[item.name] = values[prefix + item.name]
+    return kind(**arguments)
+
+
+def nearest_name(name: str, known: list[str]) -> str:
+    """Say in words which known name is nearest to a misspelt one."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'?" if near else f'known are {", ".join(known)}'
+
+
+def as_values(config: Any, prefix: str = '') -> dict[str, Any]:
+    """Flatten a settings object to full names and values, the inverse of :func:`build`."""
+    values: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
+            values.update(as_values(value, nested))
+        else:
+            values[prefix + item.name] = value
+    return values
