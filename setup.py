@@ -65,7 +65,10 @@ setup(
         'tqdm>=4.60',
         'transformers>=4.45',
     ],
-    extras_require={'test': ['pytest', 'pytest-timeout', 'hypothesis']},
+    extras_require={
+        'openvino': ['openvino>=2024.4'],
+        'test': ['pytest', 'pytest-timeout', 'hypothesis'],
+    },
     entry_points={'console_scripts': [f'depth_node = {NAME}.node.depth_node:main']},
     zip_safe=False,
 )

@@ -41,7 +41,8 @@ class ModelConfig(Settings):
     )
     dtype: str = setting(
         'auto',
-        'arithmetic of the networks; auto is what the device does best',
+        'arithmetic of the networks; auto is float16 on a GPU, and on a CPU float32, or bfloat16 '
+        'for large networks where the CPU has it',
         choices=('auto', 'float32', 'bfloat16', 'float16'),
         read_only=True,
     )
@@ -54,8 +55,15 @@ class ModelConfig(Settings):
 class RuntimeConfig(Settings):
     """How the networks are run; the answer stays the same up to rounding."""
 
+    backend: str = setting(
+        'torch',
+        'what runs the networks; openvino (pip install openvino) is faster on CPUs, and compiles '
+        'for some seconds at the first picture of each size',
+        choices=('torch', 'openvino'),
+        read_only=True,
+    )
     channels_last: bool = setting(
-        False, 'keep the channels of a pixel together in memory', read_only=True
+        True, 'keep the channels of a pixel together in memory', read_only=True
     )
     fuse_qkv: bool = setting(
         False, 'project to queries, keys and values by one matrix', read_only=True

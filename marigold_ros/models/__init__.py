@@ -46,7 +46,8 @@ def load_model(
     device : str
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
-        Arithmetic; auto is float32 on a CPU and float16 on a GPU.
+        Arithmetic; auto is float16 on a GPU, and on a CPU float32, or bfloat16 for large networks
+        where the CPU has it.
     vae : str or None
         Folder or hub id of another autoencoder, such as ``madebyollin/taesd``, in place of the
         checkpoint's own.
@@ -72,8 +73,8 @@ def load_model(
     from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
 
     chosen = choose_device(device)
-    arithmetic = choose_dtype(dtype, chosen)
     networks = load_networks(find_folder(name), None if vae is None else find_autoencoder(vae))
+    arithmetic = choose_dtype(dtype, chosen, networks.parameters)
     model = MarigoldModel(networks, chosen, arithmetic, runtime)
     model.warm_up()
     return model

@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.models.comparing import alternate, difference
-from marigold_ros.models.levers import Lever
+from marigold_ros.models.levers import Lever, PLAIN
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.devices import choose_device, choose_dtype
 from marigold_ros.models.marigold.engine import MarigoldModel
@@ -67,10 +67,11 @@ class Benchmark:
         self._networks, self._tell = networks, tell
         self._runtime = RuntimeConfig() if runtime is None else runtime
         self.device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
         tell('loading')
         start = perf_counter()
-        self.model = self._load(self.dtype, self._runtime)
+        loaded = networks()
+        self.dtype = choose_dtype(dtype, self.device, loaded.parameters)
+        self.model = self._prepare(loaded, self.dtype, self._runtime)
         self.load_s = perf_counter() - start
         facts = self.model.facts
         # The reference knows Marigold's rule of the longest edge only: both get the same.
@@ -259,18 +260,23 @@ class Benchmark:
 
     def _plain_model(self) -> MarigoldModel:
         """Give the checkpoint in float32 as it is; loaded once more where ours runs otherwise."""
-        if self.dtype == torch.float32 and self._runtime == RuntimeConfig():
+        if self.dtype == torch.float32 and self._runtime == PLAIN:
             return self.model
         self._tell('loading the float32 model to compare with')
         self._require_second_copy()
-        return self._load(torch.float32, RuntimeConfig())
+        return self._load(torch.float32, PLAIN)
 
     def _require_second_copy(self) -> None:
         if self.device.type == 'cpu':
             require_memory(4 * self.model.parameters, 'a second copy of the weights')
 
     def _load(self, dtype: torch.dtype, runtime: RuntimeConfig) -> MarigoldModel:
-        model = MarigoldModel(self._networks(), self.device, dtype, runtime=runtime)
+        return self._prepare(self._networks(), dtype, runtime)
+
+    def _prepare(
+        self, networks: Networks, dtype: torch.dtype, runtime: RuntimeConfig
+    ) -> MarigoldModel:
+        model = MarigoldModel(networks, self.device, dtype, runtime)
         model.warm_up()
         return model
 

@@ -9,6 +9,7 @@ Each is measured against the plain float32 model, so that what does not help is 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+import importlib.util
 from typing import Any
 
 from marigold_ros.config import RuntimeConfig
@@ -17,6 +18,12 @@ from marigold_ros.models.marigold.devices import DTYPES
 import torch
 
 SWITCHES = tuple(item.name for item in fields(RuntimeConfig) if item.type == 'bool')
+# As diffusers would run them.
+PLAIN = RuntimeConfig(channels_last=False)
+NAMED: dict[str, dict[str, Any]] = {
+    'compile': {'compile': 'auto'},
+    'openvino': {'backend': 'openvino'},
+}
 ALL = 'all'
 
 
@@ -39,17 +46,17 @@ def lever(name: str) -> Lever:
         If a part of it is unknown.
 
     """
-    dtype, runtime = 'float32', RuntimeConfig()
+    dtype, runtime = 'float32', PLAIN
     for part in name.split('+'):
         if part in DTYPES:
             dtype = part
         elif part in SWITCHES:
             switched: dict[str, Any] = {part: True}
             runtime = replace(runtime, **switched)
-        elif part == 'compile':
-            runtime = replace(runtime, compile='auto')
+        elif part in NAMED:
+            runtime = replace(runtime, **NAMED[part])
         else:
-            known = ', '.join((*SWITCHES, 'compile', *DTYPES))
+            known = ', '.join((*SWITCHES, *NAMED, *DTYPES))
             raise ConfigurationError(
                 f"lever '{name}' has '{part}'; join any of {known} by +, or say {ALL}"
             )
@@ -69,5 +76,7 @@ def levers(names: list[str], device: torch.device) -> list[Lever]:
         f'{half}+{exact}',
         f'{half}+{exact}+compile',
     ]
+    if device.type == 'cpu' and importlib.util.find_spec('openvino'):
+        everything += ['openvino', f'{half}+openvino']
     chosen = [one for name in names for one in (everything if name == ALL else [name])]
     return [lever(name) for name in dict.fromkeys(chosen)]

@@ -184,8 +184,8 @@ def work_of_frame(model: Any, size: tuple[int, int], steps: int, members: int) -
     height, width = (side + -side % model.factor for side in size)
     with torch.device('meta'), torch.no_grad():
         unet, autoencoder = (
-            type(network).from_config(network.config).eval()
-            for network in (model.unet, model.autoencoder)
+            kind.from_config(network.config).eval()
+            for kind, network in zip(model.kinds, (model.unet, model.autoencoder), strict=True)
         )
         latent = torch.empty(
             1, autoencoder.config.latent_channels, height // model.factor, width // model.factor

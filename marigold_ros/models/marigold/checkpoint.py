@@ -64,6 +64,11 @@ class Networks:
     weight_files: tuple[Path, ...] = ()  # folders and files that make up the fingerprint
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def parameters(self) -> int:
+        """Number of weights of both networks."""
+        return sum(p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters())
+
 
 def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     """

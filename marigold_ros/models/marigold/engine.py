@@ -63,12 +63,12 @@ class MarigoldModel(NetworkStages):
             'default_ensemble_size': self.facts.ensemble_size,
             'processing_resolution': self.facts.processing_resolution,
             'processing_pixels': self.facts.processing_pixels,
-            'autoencoder': type(self.autoencoder).__name__,
+            'autoencoder': self.kinds[1].__name__,
             'scheduler': type(self.scheduler).__name__,
             'prediction_type': self.scheduler.config.prediction_type,
             'parameters': self.parameters,
             'device': str(self.device),
-            'dtype': str(self.dtype).removeprefix('torch.'),
+            'dtype': str(self.arithmetic).removeprefix('torch.'),
             'runtime': as_values(self.runtime),
             'notes': list(self.notes),
         }
@@ -135,6 +135,7 @@ class MarigoldModel(NetworkStages):
         _check_range('seed', seed, 0, SEED_LIMIT)
         _check_picture(rgb)
         self.options = EngineConfig() if options is None else options
+        self.lay_out(reference_exact)
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
         image = self.upload(rgb)  # (1, 3, H, W)
         picture = self.preprocess(image, size, reference_exact)  # (1, 3, PPH, PPW)

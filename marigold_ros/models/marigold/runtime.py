@@ -10,6 +10,7 @@ compiles.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import os
 from pathlib import Path
 import re
@@ -19,6 +20,11 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.folded_attention import fold_text
+from marigold_ros.models.marigold.openvino_networks import (
+    OpenVinoAutoencoder,
+    OpenVinoUNet,
+    require_openvino,
+)
 import torch
 
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
@@ -29,28 +35,39 @@ def prepare_networks(
     autoencoder: AutoencoderKL | AutoencoderTiny,
     text: torch.Tensor,
     device: torch.device,
+    dtype: torch.dtype,
     runtime: RuntimeConfig,
-) -> None:
+) -> tuple[Any, Any]:
     """
-    Change networks in place as the settings say.
+    Make networks run as the settings say; those handed in are changed.
 
     Parameters
     ----------
     unet, autoencoder
-        On their device, in their arithmetic.
+        As loaded.
     text : (1, L, D)
-        Empty-prompt embedding.
-    device : torch.device
-        Where they run.
+        Empty-prompt embedding, on the device and in the arithmetic.
+    device, dtype : torch.device, torch.dtype
+        Where they run, in which arithmetic.
     runtime : RuntimeConfig
         What to do.
+
+    Returns
+    -------
+    unet, autoencoder
+        With the calls of those handed in.
 
     Raises
     ------
     ConfigurationError
-        If code is to be compiled and there is no compiler for it.
+        If code is to be compiled and there is no compiler for it, or OpenVINO cannot do it.
 
     """
+    if runtime.backend == 'openvino':
+        return _by_openvino(unet, autoencoder, text, device, dtype, runtime)
+    # Not diffusers' own `to`, which warns of a cast that is meant.
+    for network in (unet, autoencoder):
+        torch.nn.Module.to(network, device, dtype)
     if runtime.fold_text:
         fold_text(unet, text)
     if runtime.fuse_qkv:
@@ -58,17 +75,40 @@ def prepare_networks(
             unet.fuse_qkv_projections()
             if isinstance(autoencoder, AutoencoderKL):
                 autoencoder.fuse_qkv_projections()
-    if runtime.channels_last:
-        layout: dict[str, Any] = {'memory_format': torch.channels_last}
-        for network in (unet, autoencoder):
-            torch.nn.Module.to(network, **layout)
-    if runtime.compile == 'off':
-        return
-    _require_compiler(device)
-    use_cache(runtime.cache_dir)
-    how = compile_arguments(runtime.compile, device)
-    for network in (unet, autoencoder.encoder, autoencoder.decoder):
-        network.compile(**how)
+    lay_out((unet, autoencoder), runtime.channels_last)
+    if runtime.compile != 'off':
+        _require_compiler(device)
+        use_cache(runtime.cache_dir)
+        how = compile_arguments(runtime.compile, device)
+        for network in (unet, autoencoder.encoder, autoencoder.decoder):
+            network.compile(**how)
+    return unet, autoencoder
+
+
+def lay_out(networks: Iterable[torch.nn.Module], channels_last: bool) -> None:
+    """Put the weights of networks into one layout in memory, in place."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    how: dict[str, Any] = {'memory_format': layout}
+    for network in networks:
+        torch.nn.Module.to(network, **how)
+
+
+def _by_openvino(
+    unet: UNet2DConditionModel,
+    autoencoder: AutoencoderKL | AutoencoderTiny,
+    text: torch.Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    runtime: RuntimeConfig,
+) -> tuple[OpenVinoUNet, OpenVinoAutoencoder]:
+    require_openvino(device, dtype)
+    if runtime.compile != 'off':
+        raise ConfigurationError(
+            f'runtime.compile is {runtime.compile} and runtime.backend openvino, which compiles '
+            'by itself; set one of them to its default'
+        )
+    lay_out((autoencoder,), runtime.channels_last)
+    return OpenVinoUNet(unet, text.float(), dtype), OpenVinoAutoencoder(autoencoder, dtype)
 
 
 def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:

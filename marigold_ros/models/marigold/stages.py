@@ -21,7 +21,7 @@ from marigold_ros.models.marigold.denoiser import (
     start_noise,
 )
 from marigold_ros.models.marigold.memory import LIVE_MAPS, MemoryPlan, OVERLAP, TILE, tiled
-from marigold_ros.models.marigold.runtime import prepare_networks
+from marigold_ros.models.marigold.runtime import lay_out, prepare_networks
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, spacing_for
 from marigold_ros.models.marigold.stream import Stream
 import torch
@@ -59,20 +59,21 @@ class NetworkStages:
         runtime: RuntimeConfig | None = None,
     ) -> None:
         self.facts = networks.facts
-        self.device, self.dtype = device, dtype
-        # Not diffusers' own `to`, which warns of a cast that is meant.
-        self.autoencoder = torch.nn.Module.to(networks.autoencoder, device, dtype)
-        self.unet = torch.nn.Module.to(networks.unet, device, dtype)
+        self.runtime = RuntimeConfig() if runtime is None else runtime
+        self.device, self.arithmetic = device, dtype
+        # Of tensors between the networks: OpenVINO takes and gives float32.
+        self.dtype = torch.float32 if self.runtime.backend == 'openvino' else dtype
         self.scheduler = networks.scheduler
-        self.text = networks.text.to(device, dtype)
+        self.text = networks.text.to(device, self.dtype)
+        self.kinds = type(networks.unet), type(networks.autoencoder)
+        self.parameters = networks.parameters
+        self.unet, self.autoencoder = prepare_networks(
+            networks.unet, networks.autoencoder, self.text, device, dtype, self.runtime
+        )
+        self._channels_last = self.runtime.channels_last
         self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
         # Pixels of one cell at the U-Net's coarsest level.
         self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        self.runtime = RuntimeConfig() if runtime is None else runtime
-        self.parameters = sum(
-            p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters()
-        )
-        prepare_networks(self.unet, self.autoencoder, self.text, device, self.runtime)
         self.options = EngineConfig()  # of the frame in work
         self.notes: list[str] = []
         for note in networks.notes:
@@ -81,6 +82,19 @@ class NetworkStages:
         self.memory = MemoryPlan(device, self._note)
         self._weight_files = networks.weight_files
         self._schedules: dict[tuple[int, str | None], Schedule] = {}
+
+    def lay_out(self, reference_exact: bool) -> None:
+        """
+        Give the weights the layout of the coming call.
+
+        The reference's merge amplifies the last bits of a sum, which the layout decides.
+        """
+        runtime = self.runtime
+        wanted = runtime.channels_last and not reference_exact
+        free = runtime.backend == 'torch' and runtime.compile == 'off'
+        if free and wanted != self._channels_last:
+            lay_out((self.unet, self.autoencoder), wanted)
+            self._channels_last = wanted
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
         """Scaled latent (1, C, h, w) of a picture (1, 3, PPH, PPW)."""

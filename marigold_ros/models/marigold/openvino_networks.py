@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The networks of a checkpoint run by OpenVINO, which on a CPU is faster than PyTorch.
+
+They stand in the place of diffusers' own: same calls, same answers up to rounding. Each is traced
+and compiled for the shapes it meets, at the first frame of each size. ONNX Runtime was measured
+and left out: it has no bfloat16 on CPUs and is slower in float32.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from types import SimpleNamespace
+from typing import Any
+import warnings
+
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from marigold_ros.errors import ConfigurationError
+import torch
+from torch import nn
+
+CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
+PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
+SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
+
+
+class CompiledNetwork:
+    """
+    A function of tensors, compiled for each shape of its arguments.
+
+    Parameters
+    ----------
+    module : nn.Module
+        On the CPU, in float32.
+    precision : torch.dtype
+        In which the sums are done; arguments and answers are float32.
+
+    """
+
+    def __init__(self, module: nn.Module, precision: torch.dtype) -> None:
+        self._module, self._precision = module.eval(), precision
+        self._compiled: OrderedDict[tuple, Any] = OrderedDict()
+
+    def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
+        """Run; the first call with arguments of new shapes compiles."""
+        shapes = tuple(tuple(argument.shape) for argument in arguments)
+        if shapes not in self._compiled:
+            self._compiled[shapes] = self._compile(arguments, shapes)
+            if len(self._compiled) > SHAPES_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(shapes)
+        answer = self._compiled[shapes]([argument.numpy() for argument in arguments])[0]
+        return torch.from_numpy(answer)
+
+    def _compile(self, arguments: tuple[torch.Tensor, ...], shapes: tuple) -> Any:
+        import openvino
+
+        with warnings.catch_warnings(), torch.no_grad():
+            # Branches on shapes are meant to be fixed.
+            warnings.simplefilter('ignore')
+            # Inference tensors cannot be traced.
+            examples = tuple(argument.clone() for argument in arguments)
+            traced = torch.jit.trace(self._module, examples, check_trace=False)
+            model = openvino.convert_model(traced, example_input=examples, input=list(shapes))
+        settings = {
+            'INFERENCE_PRECISION_HINT': PRECISIONS[self._precision],
+            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            'PERFORMANCE_HINT': 'LATENCY',
+        }
+        return openvino.Core().compile_model(model, 'CPU', settings)
+
+
+class OpenVinoUNet:
+    """
+    A U-Net with its constant text.
+
+    Parameters
+    ----------
+    unet : UNet2DConditionModel
+        On the CPU, in float32; it is taken over.
+    text : (1, L, D)
+        What every picture is conditioned on.
+    precision : torch.dtype
+        Of the sums.
+
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, text: torch.Tensor, precision: torch.dtype
+    ) -> None:
+        self.config, self._sinusoid = unet.config, unet.time_proj
+        self._network = CompiledNetwork(_WithText(unet, text), precision)
+
+    def __call__(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        return_dict: bool = False,
+    ) -> tuple[torch.Tensor]:
+        """Output (E, C, h, w); the text is the one given at the start."""
+        # In bfloat16 999 is 1000, and its sine another one.
+        moment = self._sinusoid(torch.as_tensor(timestep).reshape(1))
+        return (self._network(sample, moment),)
+
+
+class OpenVinoAutoencoder:
+    """
+    An autoencoder.
+
+    Parameters
+    ----------
+    autoencoder : AutoencoderKL or AutoencoderTiny
+        On the CPU, in float32.
+    precision : torch.dtype
+        Of the sums.
+
+    """
+
+    def __init__(
+        self, autoencoder: AutoencoderKL | AutoencoderTiny, precision: torch.dtype
+    ) -> None:
+        self.config = autoencoder.config
+        self._encoder = CompiledNetwork(_Encoder(autoencoder), precision)
+        decoder = _Decoder(autoencoder)
+        # In float32 PyTorch is the faster one here, by a third.
+        whole = precision == torch.float32
+        self._decoder = decoder if whole else CompiledNetwork(decoder, precision)
+
+    def encode(self, picture: torch.Tensor) -> SimpleNamespace:
+        """Latents of a picture (1, 3, H, W): (1, C, h, w), without a distribution."""
+        return SimpleNamespace(latents=self._encoder(picture))
+
+    def decode(self, latent: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        """Pictures (E, 3, H, W) of latents (E, C, h, w)."""
+        return (self._decoder(latent),)
+
+
+class _WithText(nn.Module):
+    text: torch.Tensor
+
+    def __init__(self, unet: UNet2DConditionModel, text: torch.Tensor) -> None:
+        super().__init__()
+        self.unet, self.given = unet, _Given()
+        unet.time_proj = self.given
+        self.register_buffer('text', text)
+
+    def forward(self, sample: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        """Run with the sines and cosines of the timestep (1, F) in place of its number."""
+        self.given.moment = moment
+        text = self.text.expand(len(sample), -1, -1)
+        return self.unet(sample, 0, encoder_hidden_states=text, return_dict=False)[0]
+
+
+class _Given(nn.Module):
+    """Takes the place of the sinusoid of the timestep."""
+
+    moment: torch.Tensor
+
+    def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return self.moment.expand(len(timesteps), -1)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, autoencoder: AutoencoderKL | AutoencoderTiny) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        answer = self.autoencoder.encode(picture)
+        return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+
+
+class _Decoder(nn.Module):
+    def __init__(self, autoencoder: AutoencoderKL | AutoencoderTiny) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode(latent, return_dict=False)[0]
+
+
+def require_openvino(device: torch.device, precision: torch.dtype) -> None:
+    """
+    Check that OpenVINO can do what is asked.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not installed, the device is no CPU, or this CPU lacks the arithmetic.
+
+    """
+    if device.type != 'cpu':
+        raise ConfigurationError(
+            f"runtime.backend is openvino and device is '{device}'; it runs on the CPU: choose "
+            'device cpu, or backend torch'
+        )
+    try:
+        import openvino
+    except ImportError as error:
+        raise ConfigurationError(
+            'runtime.backend is openvino, and it is not installed; pip install openvino, or '
+            'choose torch'
+        ) from error
+    offered = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    if CAPABILITIES[precision] not in offered:
+        name = str(precision).removeprefix('torch.')
+        raise ConfigurationError(
+            f'dtype is {name}, and on this CPU OpenVINO offers {", ".join(offered)}; choose '
+            'float32'
+        )
