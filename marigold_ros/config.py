@@ -112,7 +112,7 @@ class EngineConfig(Settings):
     warm_start: float = setting(
         0.0,
         "share of the last frame's latent in the start noise; 0 makes frames independent, 0.1 is "
-        'usual for video',
+        'usual for video; of no use where denoising starts from zeros',
         low=0.0,
         high=0.9,
     )

@@ -6,8 +6,10 @@ import re
 
 from diffusers import MarigoldDepthPipeline
 from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.config import EngineConfig
 from marigold_ros.learning.score import score_scenes
 from marigold_ros.models import EMBEDDED, load_model, use_threads
+from marigold_ros.synthetic.scene import make_sample
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -46,6 +48,30 @@ def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(tiny):
     edge = max(names['latents'].shape[-2:]) * 8
     ours = tiny.predict(image, processing_resolution=edge, reference_exact=True)
     np.testing.assert_allclose(names['depth'].prediction[0, :, :, 0], ours.relative, atol=2e-3)
+
+
+def test_a_warm_start_steadies_a_still_scene_that_is_denoised_from_noise(tiny):
+    still, rng = make_sample(5).rgb.astype(np.float64), np.random.default_rng(0)
+    pictures = [
+        np.clip(still + rng.normal(0, 4, still.shape), 0, 255).astype(np.uint8) for _ in range(8)
+    ]
+
+    def change(warm_start):
+        tiny.reset()
+        options = EngineConfig(noise='gaussian', warm_start=warm_start)
+        answers = [
+            tiny.predict(rgb, seed=i, options=options).relative for i, rgb in enumerate(pictures)
+        ]
+        return np.mean([np.abs(b - a).mean() for a, b in zip(answers, answers[1:], strict=False)])
+
+    cold = change(0.0)
+    assert change(0.1) < 0.97 * cold
+    assert change(0.3) < 0.85 * cold
+
+
+def test_a_warm_start_is_told_to_be_of_no_use_from_zeros(tiny):
+    tiny.predict(np.zeros((48, 64, 3), np.uint8), options=EngineConfig(warm_start=0.1))
+    assert any('starts from zeros' in note for note in tiny.description['notes'])
 
 
 def test_no_file_is_too_large_for_a_repository():

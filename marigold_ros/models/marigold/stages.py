@@ -31,6 +31,10 @@ SPACING_NOTE = (
     "the checkpoint's leading timestep spacing is replaced by trailing below 10 denoising steps: "
     'leading presents pure noise as nearly clean there (arXiv 2409.11355)'
 )
+ZEROS_NOTE = (
+    'warm_start is for denoising that starts from noise; this one starts from zeros, whose answer '
+    'it makes less steady: set it to 0'
+)
 log = logging.getLogger(__name__)
 
 
@@ -121,6 +125,8 @@ class NetworkStages:
         """Latents (E, C, h, w) from which denoising starts."""
         options = EngineConfig() if reference_exact else self.options
         kind = self.facts.noise if options.noise == 'checkpoint' else options.noise
+        if options.warm_start and kind == 'zeros':
+            self._note(ZEROS_NOTE)
         shape = _shape(rgb_latent)
         noise = self.stream.noise(kind, members, shape, seed, self.device, self.dtype)
         return self.stream.warm(noise, picture, options.warm_start, options.scene_cut)
