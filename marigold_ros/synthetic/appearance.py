@@ -10,7 +10,7 @@ whole scene, so that they correlate as under one light and no colour tells a dep
 from __future__ import annotations
 
 from marigold_ros.synthetic.description import Lighting, Materials, Scene
-from marigold_ros.synthetic.looks import LOOKS
+from marigold_ros.synthetic.looks import KEPT, LOOKS, SURPRISES
 import numpy as np
 
 SUN_DISTANCE = 1000.0  # m; near enough for float32, far enough for parallel light
@@ -36,7 +36,7 @@ def draw_materials(
         return rng.uniform(ranges[:, 0], ranges[:, 1])
 
     # Skewed to greys: saturated things are the exception in real pictures.
-    dull = rng.uniform(0.5, 1.15) * (0.25 + 0.75 * rng.random(count) ** 0.5)
+    dull = rng.uniform(0.6, 1.8) * (0.25 + 0.75 * rng.random(count) ** 0.5)
     hsv = np.stack([within('hue'), within('saturation') * dull, within('value')], axis=1)
     hsv[:, 1] = np.minimum(hsv[:, 1], 0.98)
     difference = np.array([look.difference for look in looks])[:, None]
@@ -46,13 +46,15 @@ def draw_materials(
     floor_value = np.maximum(0.35 * hsv[:, 2:], 0.04)
     other[:, 2:] = np.maximum(other[:, 2:], floor_value)
     same = _walls_alike(roles)
+    usual = np.array([look.textures[rng.integers(len(look.textures))] for look in looks])
+    texture, widening = _surprised(rng, roles, usual)
     materials = Materials(
-        texture=np.array([look.textures[rng.integers(len(look.textures))] for look in looks]),
+        texture=texture,
         colour_a=linear_from_hsv(hsv),
         colour_b=linear_from_hsv(other),
-        scale=within('scale'),
+        scale=within('scale') * widening,
         offset=rng.uniform(0, 100, (count, 2)),
-        contrast=within('contrast'),
+        contrast=within('contrast') * rng.choice([0.3, 1.0, 1.8]),
         gloss=within('gloss') * (rng.random(count) < 0.6),
         glow=within('glow') * (rng.random(count) < 0.6),
         extra=np.asarray(layout, dtype=np.float64).reshape(count, 4),
@@ -63,6 +65,17 @@ def draw_materials(
             for name, values in vars(materials).items()
         }
     )
+
+
+def _surprised(
+    rng: np.random.Generator, roles: tuple[str, ...], usual: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give some things a texture that their role does not suggest, and factors on its size."""
+    share = rng.choice([0.0, 0.12, 0.35, 0.9], p=[0.45, 0.3, 0.18, 0.07])
+    surprised = (rng.random(len(roles)) < share) & ~np.isin(roles, KEPT)
+    other = np.array(SURPRISES)[rng.integers(0, len(SURPRISES), len(roles))]
+    widening = np.exp(rng.normal(0.0, 0.6, len(roles)))
+    return np.where(surprised, other, usual), np.where(surprised, widening, 1.0)
 
 
 def _walls_alike(roles: tuple[str, ...]) -> np.ndarray:
@@ -89,10 +102,19 @@ def _room_lighting(rng: np.random.Generator, extent: np.ndarray) -> Lighting:
     colour = np.stack([1 + 0.5 * warmth, np.ones(count), 1 - 0.6 * warmth], axis=1)
     strength = rng.uniform(0.3, 1.6, count) / count * rng.uniform(0.3, 1.5)
     ambient = rng.uniform(0.15, 0.7) * (1 + rng.normal(0, 0.08, 3))
+    if rng.random() < 0.3:
+        ambient = ambient * rng.uniform(0.15, 0.5)  # dark corners
+    colour, reach, panes = colour * strength[:, None], rng.uniform(1.5, 6.0, count), 0.0
+    if rng.random() < 0.25:
+        # Sunlight falls in through windows that need not be in sight.
+        position[0] = _sun_direction(rng, (15, 50)) * SUN_DISTANCE
+        colour[0] = np.array([1.1, 1.0, 0.85]) * rng.uniform(0.8, 3.5)
+        reach[0], panes = np.inf, rng.uniform(0.6, 1.8)
     return Lighting(
         position=position,
-        colour=colour * strength[:, None],
-        reach=rng.uniform(1.5, 6.0, count),
+        colour=colour,
+        reach=reach,
+        panes=panes,
         ambient_up=ambient,
         ambient_down=ambient * rng.uniform(0.45, 1.0),
         zenith=np.ones(3),
@@ -102,30 +124,22 @@ def _room_lighting(rng: np.random.Generator, extent: np.ndarray) -> Lighting:
 
 def _street_lighting(rng: np.random.Generator) -> Lighting:
     weather = rng.choice(['clear', 'hazy', 'overcast', 'dusk'], p=[0.4, 0.2, 0.27, 0.13])
-    azimuth = rng.uniform(-np.pi, np.pi)
     low, high = {'clear': (20, 70), 'hazy': (15, 60), 'overcast': (30, 80), 'dusk': (3, 14)}[
         str(weather)
     ]
-    elevation = np.deg2rad(rng.uniform(low, high))
-    direction = np.array(
-        [
-            np.cos(elevation) * np.sin(azimuth),
-            -np.sin(elevation),
-            np.cos(elevation) * np.cos(azimuth),
-        ]
-    )
+    direction = _sun_direction(rng, (low, high))
     blue = rng.uniform(0.55, 0.65), rng.uniform(0.25, 0.75), rng.uniform(0.5, 0.95)
     grey = rng.uniform(0.5, 0.65), rng.uniform(0.0, 0.12), rng.uniform(0.6, 0.98)
     zenith = linear_from_hsv(np.array([blue if weather in ('clear', 'dusk') else grey]))[0]
     pale = rng.uniform(0.45, 0.62), rng.uniform(0.0, 0.22), rng.uniform(0.8, 1.0)
     sunset = rng.uniform(0.02, 0.12), rng.uniform(0.15, 0.55), rng.uniform(0.6, 0.95)
     horizon = linear_from_hsv(np.array([sunset if weather == 'dusk' else pale]))[0]
-    sun = {'clear': (0.8, 1.8), 'hazy': (0.2, 0.7), 'overcast': (0.0, 0.12), 'dusk': (0.15, 0.8)}
+    sun = {'clear': (0.8, 2.6), 'hazy': (0.2, 0.7), 'overcast': (0.0, 0.12), 'dusk': (0.15, 0.8)}
     warmth = 0.35 if weather == 'dusk' else rng.uniform(0.0, 0.15)
     colour = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(*sun[str(weather)])
     pallor = 0.5 * zenith + 0.5 * zenith.mean()  # sky light is paler than the sky looks
     ambient = 0.5 * pallor / max(zenith.mean(), 1e-3) ** 0.5 + 0.25 * horizon
-    fog = rng.uniform(0.0, 0.004) if rng.random() < 0.7 else rng.uniform(0.004, 0.03)
+    fog = rng.uniform(0.0, 0.004) if rng.random() < 0.87 else rng.uniform(0.004, 0.03)
     return Lighting(
         position=(direction * SUN_DISTANCE)[None],
         colour=colour[None],
@@ -136,7 +150,15 @@ def _street_lighting(rng: np.random.Generator) -> Lighting:
         horizon=horizon,
         clouds=float(rng.choice([0.0, rng.uniform(0.1, 0.6), rng.uniform(0.5, 1.0)])),
         fog=float(fog),
+        dapple=rng.uniform(1.0, 5.0) if rng.random() < 0.2 else 0.0,
     )
+
+
+def _sun_direction(rng: np.random.Generator, elevations: tuple[float, float]) -> np.ndarray:
+    """Unit vector towards the sun (3,), between two elevations in degrees."""
+    azimuth = rng.uniform(-np.pi, np.pi)
+    up = np.deg2rad(rng.uniform(*elevations))
+    return np.array([np.cos(up) * np.sin(azimuth), -np.sin(up), np.cos(up) * np.cos(azimuth)])
 
 
 def redraw_appearance(scene: Scene, rng: np.random.Generator) -> Scene:

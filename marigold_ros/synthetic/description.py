@@ -5,8 +5,8 @@ What a synthetic scene is made of: plain arrays, no behaviour beyond building th
 
 World frame of a scene: x right, y down, z forward, metres, the axes of an optical frame without
 yaw and pitch. The floor or road is the plane y = 0, so a camera at height h sits at y = -h and
-sees the ground at y = +h below itself. Every solid is a unit shape (cube, ball, cylinder) under
-a scale and a turn about the vertical: one kernel per shape, and ray parameters survive the map.
+sees the ground at y = +h below itself. Every solid is a unit shape (cube, ball, cylinder, prism)
+under a scale and a turn about the vertical: one kernel per shape, and ray parameters survive.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-PLANE, SHELL, BOX, BALL, CYLINDER = range(5)  # kinds of solids
+# Kinds of solids. A roller is a cylinder lying along x; a roof is a box whose upper face has
+# shrunk to a ridge along z, a cabin one whose upper face is narrower in x by TAPER.
+PLANE, SHELL, BOX, BALL, CYLINDER, ROLLER, ROOF, CABIN = range(8)
+TAPER = {ROOF: 0.0, CABIN: 0.55}
 SHELL_FACES = 6  # a shell takes six materials in a row: x-, x+, y-, y+, z-, z+
 
 
@@ -67,7 +70,8 @@ class Lighting:
 
     ``position`` (L, 3) m, ``colour`` (L, 3), ``reach`` (L,) m at which a lamp has halved (inf for
     the sun), ``ambient_up`` and ``ambient_down`` (3,) light on faces looking up and down,
-    ``zenith`` and ``horizon`` (3,) sky, ``clouds`` in [0, 1], ``fog`` 1/m.
+    ``zenith`` and ``horizon`` (3,) sky, ``clouds`` in [0, 1], ``fog`` 1/m. What the first lamp
+    shines through: ``panes`` m, the size of windows, ``dapple`` m, that of leaves; 0 for none.
     """
 
     position: np.ndarray
@@ -79,6 +83,8 @@ class Lighting:
     horizon: np.ndarray
     clouds: float = 0.0
     fog: float = 0.0
+    panes: float = 0.0
+    dapple: float = 0.0
 
 
 @dataclass(frozen=True)

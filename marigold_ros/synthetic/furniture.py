@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from marigold_ros.synthetic.description import BALL, BOX, CYLINDER
+from marigold_ros.synthetic import fittings
+from marigold_ros.synthetic.description import BALL, BOX, CABIN, CYLINDER
 from marigold_ros.synthetic.pieces import clutter, person, Piece
 import numpy as np
 
@@ -21,7 +22,7 @@ def table(piece: Piece, rng: np.random.Generator) -> None:
         for z in (-1, 1):
             leg = (x * (wide / 2 - 0.05), 0.0, z * (deep / 2 - 0.05))
             piece.add(BOX, leg, (0.06, high - 0.04, 0.06), wood)
-    clutter(piece, rng, high, (wide, deep), int(rng.integers(0, 6)))
+    clutter(piece, rng, high, (wide, deep), int(rng.integers(0, 9)))
 
 
 def chair(piece: Piece, rng: np.random.Generator) -> None:
@@ -96,7 +97,7 @@ def cabinet(piece: Piece, rng: np.random.Generator) -> None:
             BOX, (x + wide / doors * 0.35, high * 0.5, deep / 2 + 0.02), (0.02, 0.14, 0.03), handle
         )
     if high < 1.1:
-        clutter(piece, rng, high, (wide, deep), int(rng.integers(0, 4)))
+        clutter(piece, rng, high, (wide, deep), int(rng.integers(0, 7)))
 
 
 def floor_lamp(piece: Piece, rng: np.random.Generator) -> None:
@@ -105,7 +106,7 @@ def floor_lamp(piece: Piece, rng: np.random.Generator) -> None:
     high = rng.uniform(1.2, 1.8)
     piece.add(CYLINDER, (0, 0, 0), (0.3, 0.03, 0.3), metal)
     piece.add(CYLINDER, (0, 0, 0), (0.03, high, 0.03), metal)
-    kind = CYLINDER if rng.random() < 0.6 else BALL
+    kind = (CYLINDER, CABIN, BALL)[rng.integers(3)]
     piece.add(kind, (0, high - 0.05, 0), (0.36, 0.3, 0.36), shade)
 
 
@@ -146,7 +147,7 @@ def carton(piece: Piece, rng: np.random.Generator) -> None:
 
 def rug(piece: Piece, rng: np.random.Generator) -> None:
     """A flat rug."""
-    size = (rng.uniform(0.8, 2.4), 0.015, rng.uniform(0.6, 1.6))
+    size = (rng.uniform(0.8, 2.4), rng.uniform(0.008, 0.02), rng.uniform(0.6, 1.6))
     piece.add(BOX, (0, 0, 0), size, piece.solids.material('fabric'))
 
 
@@ -174,5 +175,36 @@ FURNITURE: dict[str, tuple[Callable[[Piece, np.random.Generator], None], float, 
     'rug': (rug, 0.1, False),
     'curtain': (curtain, 0.35, True),
     'person': (person, 0.4, False),
+    'dining': (fittings.dining, 1.1, False),
+    'desk': (fittings.desk, 0.8, True),
+    'swivel_chair': (fittings.swivel_chair, 0.4, False),
+    'kitchen': (fittings.kitchen, 1.3, True),
+    'rack': (fittings.rack, 0.8, True),
+    'workbench': (fittings.workbench, 1.0, True),
+    'heap': (fittings.heap, 0.5, False),
+    'boiler': (fittings.boiler, 0.5, True),
+    'radiator': (fittings.radiator, 0.4, True),
+    'armchair': (fittings.armchair, 0.5, False),
 }
-WEIGHTS = [0.15, 0.17, 0.1, 0.05, 0.11, 0.11, 0.05, 0.06, 0.05, 0.05, 0.04, 0.03, 0.03]
+NEAR_WALL = {'shelf': 0.36, 'cabinet': 0.36, 'rack': 0.36, 'kitchen': 0.34, 'workbench': 0.4}
+# How often each piece stands in a room of a kind; those left out never do.
+THEMES: dict[str, dict[str, float]] = {
+    'home': {
+        **{'table': 4, 'chair': 3, 'sofa': 3, 'bed': 2, 'shelf': 3, 'cabinet': 3, 'floor_lamp': 2},
+        **{'ceiling_lamp': 2, 'plant': 2, 'rug': 2, 'curtain': 2, 'person': 1, 'dining': 3},
+        **{'radiator': 1, 'armchair': 3, 'heap': 1, 'carton': 1},
+    },
+    'office': {
+        **{'desk': 7, 'swivel_chair': 2, 'shelf': 3, 'cabinet': 3, 'plant': 2, 'ceiling_lamp': 3},
+        **{'person': 2, 'table': 2, 'chair': 2, 'radiator': 1, 'carton': 1},
+    },
+    'kitchen': {
+        **{'kitchen': 6, 'dining': 3, 'table': 2, 'chair': 2, 'cabinet': 2, 'ceiling_lamp': 2},
+        **{'person': 1, 'plant': 1, 'heap': 1},
+    },
+    'store': {
+        **{'rack': 6, 'workbench': 4, 'heap': 5, 'carton': 5, 'boiler': 2, 'table': 1, 'chair': 1},
+        **{'cabinet': 2, 'person': 1, 'ceiling_lamp': 1},
+    },
+    'any': dict.fromkeys(FURNITURE, 1.0),
+}

@@ -10,12 +10,16 @@ from marigold_ros.synthetic.patterns import (
     BRICKS,
     CELLS,
     CHECKER,
+    CLOUDS,
     FACADE,
     FOLIAGE,
     GRADIENT,
+    LEAVES,
+    OUTLOOK,
     PATCHES,
     PLAIN,
     PLANKS,
+    PRINT,
     ROAD,
     STRIPES,
     WOOD,
@@ -42,7 +46,7 @@ class Look:
 ANY = (0.0, 1.0)
 LOOKS = {
     'wall': Look(
-        (PLAIN, PLAIN, PLAIN, GRADIENT, BRICKS, STRIPES, PATCHES),
+        (PLAIN, PLAIN, PLAIN, GRADIENT, PLAIN, BRICKS, STRIPES, CLOUDS, CLOUDS),
         (0.02, 0.6),
         (0, 0.22),
         (0.4, 0.95),
@@ -63,7 +67,7 @@ LOOKS = {
         (0.0, 0.1),
     ),
     'floor': Look(
-        (PLANKS, PLANKS, CHECKER, BRICKS, PATCHES, PLAIN, CELLS, WOOD),
+        (PLANKS, PLANKS, CHECKER, BRICKS, PATCHES, PLAIN, CELLS, WOOD, CLOUDS, CLOUDS),
         (0.02, 0.15),
         (0.05, 0.6),
         (0.15, 0.8),
@@ -77,16 +81,16 @@ LOOKS = {
         (PLAIN, WOOD, PLANKS, GRADIENT), (0.02, 0.65), (0.05, 0.55), (0.15, 0.85), (0.2, 0.8)
     ),
     'window': Look(
-        (GRADIENT, PATCHES, GRADIENT),
+        (OUTLOOK, OUTLOOK, GRADIENT),
         (0.5, 0.62),
         (0.0, 0.25),
         (0.3, 1.0),
         (0.5, 2),
         0.5,
-        glow=(0.0, 2.5),
+        glow=(0.0, 5.0),
     ),
     'picture': Look(
-        (PATCHES, CELLS, CHECKER, GRADIENT, FOLIAGE),
+        (PATCHES, CELLS, CHECKER, GRADIENT, FOLIAGE, LEAVES, LEAVES, PRINT),
         ANY,
         (0.1, 0.7),
         (0.15, 0.9),
@@ -104,7 +108,7 @@ LOOKS = {
         (0, 0.4),
     ),
     'fabric': Look(
-        (PATCHES, STRIPES, CHECKER, PLAIN, PLAIN, FOLIAGE),
+        (PATCHES, STRIPES, CHECKER, PLAIN, PLAIN, FOLIAGE, CLOUDS, LEAVES),
         ANY,
         (0.05, 0.55),
         (0.12, 0.85),
@@ -119,10 +123,15 @@ LOOKS = {
         (PLAIN, PLAIN, STRIPES, GRADIENT), ANY, (0.05, 0.8), (0.1, 0.9), gloss=(0.0, 0.6)
     ),
     'paper': Look(
-        (PLAIN, PATCHES, STRIPES, CELLS), (0.05, 0.6), (0, 0.15), (0.6, 0.97), (0.01, 0.08), 0.6
+        (PLAIN, PATCHES, PRINT, PRINT), (0.05, 0.6), (0, 0.15), (0.6, 0.97), (0.05, 0.3), 0.6
     ),
     'carton': Look(
-        (PLAIN, PLAIN, STRIPES, CELLS), (0.06, 0.11), (0.15, 0.6), (0.3, 0.85), (0.05, 0.4), 0.4
+        (PLAIN, PLAIN, STRIPES, PRINT, CELLS),
+        (0.06, 0.11),
+        (0.15, 0.6),
+        (0.3, 0.85),
+        (0.1, 0.5),
+        0.4,
     ),
     'screen': Look(
         (PLAIN, GRADIENT, PATCHES),
@@ -137,7 +146,7 @@ LOOKS = {
     'hair': Look((PLAIN,), (0.03, 0.12), (0.1, 0.6), (0.05, 0.5), contrast=(0.3, 0.6)),
     'cloth': Look((PLAIN, PLAIN, STRIPES, PATCHES), ANY, (0.05, 0.6), (0.05, 0.8), (0.04, 0.3)),
     'road': Look(
-        (ROAD,), (0.05, 0.65), (0.0, 0.1), (0.22, 0.6), (0.3, 1.5), 0.2, (0.1, 0.4), (0, 0.15)
+        (ROAD,), (0.05, 0.65), (0.0, 0.1), (0.22, 0.6), (0.3, 1.5), 0.12, (0.03, 0.25), (0, 0.15)
     ),
     'pavement': Look(
         (CHECKER, BRICKS, PLAIN),
@@ -150,10 +159,16 @@ LOOKS = {
     ),
     'kerb': Look((PLAIN, STRIPES), (0.05, 0.6), (0, 0.08), (0.4, 0.8), (0.8, 1.5), 0.15),
     'grass': Look(
-        (FOLIAGE, PATCHES), (0.17, 0.32), (0.4, 0.8), (0.2, 0.6), (0.3, 2.0), 0.3, (0.3, 0.7)
+        (FOLIAGE, PATCHES, CLOUDS),
+        (0.17, 0.32),
+        (0.4, 0.8),
+        (0.2, 0.6),
+        (0.3, 2.0),
+        0.3,
+        (0.3, 0.7),
     ),
     'building': Look(
-        (FACADE, FACADE, FACADE, BRICKS, PLAIN, GRADIENT),
+        (FACADE, FACADE, FACADE, BRICKS, PLAIN, GRADIENT, CLOUDS, CELLS),
         (0.0, 0.16),
         (0.02, 0.5),
         (0.25, 0.9),
@@ -175,9 +190,18 @@ LOOKS = {
     'tail_light': Look((PLAIN,), (0.97, 1.03), (0.7, 0.95), (0.4, 0.9), glow=(0, 0.6)),
     'trunk': Look((WOOD, STRIPES), (0.04, 0.1), (0.15, 0.5), (0.15, 0.5), (0.05, 0.2)),
     'foliage': Look(
-        (FOLIAGE,), (0.14, 0.38), (0.45, 0.9), (0.15, 0.55), (0.15, 0.6), 0.4, (0.4, 0.9)
+        (FOLIAGE, FOLIAGE, LEAVES),
+        (0.14, 0.38),
+        (0.35, 0.85),
+        (0.15, 0.6),
+        (0.08, 0.6),
+        0.4,
+        (0.4, 0.9),
     ),
     'pole': Look((PLAIN, PLAIN, WOOD), (0.05, 0.6), (0, 0.3), (0.1, 0.75), gloss=(0, 0.4)),
-    'sign': Look((CHECKER, PLAIN, CELLS, PATCHES), ANY, (0.3, 0.95), (0.4, 0.95), (0.2, 0.7), 0.8),
+    'sign': Look((CHECKER, PLAIN, CELLS, PRINT), ANY, (0.3, 0.95), (0.4, 0.95), (0.2, 0.7), 0.8),
     'hill': Look((FOLIAGE, PATCHES), (0.15, 0.45), (0.15, 0.5), (0.2, 0.5), (4, 12)),
 }
+# Roles whose look carries meaning of its own, and which therefore keep it.
+KEPT = ('road', 'lamp', 'window', 'glass', 'tail_light', 'tyre', 'skin', 'foliage')
+SURPRISES = (LEAVES, LEAVES, CLOUDS, CLOUDS, PATCHES, PRINT, CELLS, CHECKER)

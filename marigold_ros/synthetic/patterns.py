@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from marigold_ros.synthetic.natural import Atlas, look_up
 import numpy as np
 
 (
@@ -26,7 +27,11 @@ import numpy as np
     FACADE,
     ROAD,
     FOLIAGE,
-) = range(12)
+    LEAVES,
+    CLOUDS,
+    PRINT,
+    OUTLOOK,
+) = range(16)
 LATTICE = 128  # noise repeats after so many periods
 
 Pattern = tuple  # (mix, factor)
@@ -39,7 +44,8 @@ class Patch:
 
     ``u``, ``v`` (N,) in periods, ``metres`` (2, N), ``noise`` (N,) about [-1, 1], ``blur`` (N,)
     pixel size in periods, ``footprint`` (N,) the same in metres, ``seed`` (2, N) in [0, 100] per
-    material, ``extra`` (4, N) layout, ``lattice`` (128, 128) random numbers.
+    material, ``extra`` (4, N) layout, ``lattice`` (128, 128) random numbers,
+    ``atlas`` tables of natural textures.
     """
 
     u: np.ndarray
@@ -51,6 +57,7 @@ class Patch:
     seed: np.ndarray
     extra: np.ndarray
     lattice: np.ndarray
+    atlas: Atlas
 
 
 def _fade(value: np.ndarray, blur: np.ndarray, mean: float = 0.5) -> np.ndarray:
@@ -177,6 +184,46 @@ def _foliage(patch: Patch) -> Pattern:
     return np.clip(0.5 + 0.6 * patch.noise, 0, 1), np.clip(tone, 0.15, 2)[:, None]
 
 
+def _natural(patch: Patch, levels: tuple[np.ndarray, ...], periods: float) -> np.ndarray:
+    """Read a table that repeats after so many periods; half of the materials lose its colours."""
+    u, v = patch.u / periods + patch.seed[0], patch.v / periods + patch.seed[1]
+    tone = look_up(levels, u, v, patch.blur / periods)
+    grey = (patch.seed[0] % 1.0 < 0.5)[:, None]
+    return np.where(grey, tone.mean(axis=1, keepdims=True), tone)
+
+
+def _leaves(patch: Patch) -> Pattern:
+    return 0.5 + 0.3 * np.clip(patch.noise, -1, 1), _natural(patch, patch.atlas.leaves, 3.0)
+
+
+def _clouds(patch: Patch) -> Pattern:
+    strength = (0.15 + 0.008 * patch.seed[1])[:, None]
+    tone = 1 + strength * (_natural(patch, patch.atlas.clouds, 3.0) - 1)
+    return np.clip(1.5 * tone.mean(axis=1) - 1.0, 0, 1), tone
+
+
+def _print(patch: Patch) -> Pattern:
+    """Boxes of goods and sheets of paper: coloured fields with lines of dark marks."""
+    field = _random(patch, np.floor(patch.u * 2), np.floor(patch.v * 2))
+    line, along = patch.v * 14, patch.u * 30
+    written = (line - np.floor(line) < 0.5) & (
+        _random(patch, np.floor(along), np.floor(line)) > 0.4
+    )
+    marks = _fade(np.where(field > 0.45, written, 0.0), patch.blur * 12, 0.2)
+    mix = _fade(np.round(field * 3) / 3, patch.blur * 2)
+    return mix, (1 - 0.75 * marks)[:, None]
+
+
+def _outlook(patch: Patch) -> Pattern:
+    """What a window shows: a pale sky over trees and houses, in no relation to any depth."""
+    horizon = 0.02 * (patch.seed[1] - 50) + 0.3 * patch.noise
+    sky = np.clip((horizon - patch.metres[1]) * 6 + 0.5, 0, 1)[:, None]
+    u, v = patch.metres / 2.0 + patch.seed * 0.37
+    view = look_up(patch.atlas.leaves, u, v, patch.footprint / 2.0)
+    green = np.array([0.8, 1.0, 0.6], dtype=np.float32)
+    return np.full_like(patch.u, 0.2), sky * 1.6 + (1 - sky) * 0.35 * view * green
+
+
 PATTERNS = {
     GRADIENT: _gradient,
     CHECKER: _checker,
@@ -189,4 +236,8 @@ PATTERNS = {
     FACADE: _facade,
     ROAD: _road,
     FOLIAGE: _foliage,
+    LEAVES: _leaves,
+    CLOUDS: _clouds,
+    PRINT: _print,
+    OUTLOOK: _outlook,
 }

@@ -16,8 +16,10 @@ from marigold_ros.synthetic.description import (
     BOX,
     CYLINDER,
     PLANE,
+    ROLLER,
     SHELL,
     Solids,
+    TAPER,
     ViewCamera,
 )
 import numpy as np
@@ -45,8 +47,28 @@ def ray_interval(kind: int, origin: tuple, direction: tuple) -> tuple[np.ndarray
         near, far = _round(origin[::2], direction[::2])
         near_cap, far_cap = _slab(origin[1], direction[1])
         return np.maximum(near, near_cap), np.minimum(far, far_cap)
+    if kind == ROLLER:
+        near, far = _round(origin[1:], direction[1:])
+        near_cap, far_cap = _slab(origin[0], direction[0])
+        return np.maximum(near, near_cap), np.minimum(far, far_cap)
+    if kind in TAPER:
+        return _tapered(TAPER[kind], origin, direction)
     near = -origin[1] / (direction[1] + TINY)
     return near, np.full_like(near, np.inf)
+
+
+def _tapered(top: float, origin: tuple, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
+    """Interval inside a unit cube whose sides in x lean in to ``top`` at y = -1."""
+    near, far = _slab(origin[1], direction[1])
+    near_axis, far_axis = _slab(origin[2], direction[2])
+    near, far = np.maximum(near, near_axis), np.minimum(far, far_axis)
+    lean, reach = (1 - top) / 2, (1 + top) / 2
+    for side in (-1.0, 1.0):
+        rise = side * direction[0] - lean * direction[1] + TINY
+        t = (reach - side * origin[0] + lean * origin[1]) / rise
+        near = np.where(rise < 0, np.maximum(near, t), near)
+        far = np.where(rise < 0, far, np.minimum(far, t))
+    return near, far
 
 
 def _slab(origin: float, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,6 +20,7 @@ from marigold_ros.synthetic.surfaces import intersect, is_free, render_geometry
 import numpy as np
 
 __all__ = [
+    'GENERATION',
     'Geometry',
     'Hits',
     'NoFreePlaceError',
@@ -37,6 +38,8 @@ __all__ = [
     'shade',
 ]
 KINDS = ('room', 'street')
+# Counted up whenever a seed gives another picture than before: caches go by it.
+GENERATION = 2
 ROOM_SHARE = 0.6
 ROOM_DEPTH, STREET_DEPTH = 50.0, 120.0  # m, beyond it is sky
 CAMERA_TRIES, SCENE_TRIES = 40, 5
@@ -156,20 +159,21 @@ def _draw_intrinsics(rng: np.random.Generator, width: int, height: int) -> np.nd
 
 def _draw_pose(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     low, high = scene.extent
-    roll = np.deg2rad(rng.normal(0, 1.5))
+    roll = np.deg2rad(rng.normal(0, 1.5 if rng.random() < 0.7 else 6.0))
     if scene.kind == 'street':
         centre = rng.uniform(low, high)
         pitch, yaw = np.deg2rad(rng.uniform(-8, 4)), np.deg2rad(rng.normal(0, 5))
-        if rng.random() < 0.15:
-            yaw = np.deg2rad(rng.uniform(-60, 60))
+        if rng.random() < 0.2:
+            yaw = np.deg2rad(rng.uniform(-75, 75))
+            centre[0] += rng.uniform(-8, 8)  # from the pavement, too
         return look_from(centre, yaw, pitch, roll)
     if scene.focus is not None:
-        around, away = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.1)
-        pitch = np.deg2rad(rng.uniform(-40, -15))
+        around, away = rng.uniform(-np.pi, np.pi), rng.uniform(0.4, 1.3)
+        pitch = np.deg2rad(rng.uniform(-45, -8))
         back = np.array([-np.sin(around), -np.tan(-pitch), -np.cos(around)]) * away
         return look_from(scene.focus + back, around + rng.normal(0, 0.1), pitch, roll)
     centre = rng.uniform(low, high)
-    pitch = np.deg2rad(np.clip(rng.normal(-6, 9), -25, 15))
+    pitch = np.deg2rad(np.clip(rng.normal(-8, 11), -40, 18))
     # Rather towards the far end than into the wall next to the camera.
     middle = rng.uniform(low, high) * 0.6
     yaw = np.arctan2(middle[0] - centre[0], middle[2] - centre[2]) + rng.normal(0, 0.35)
@@ -189,10 +193,11 @@ def _worth_seeing(rng: np.random.Generator, scene: Scene, camera: ViewCamera) ->
     )
     hits = intersect(scene, camera.centre, (camera.T_world_cam[:3, :3] @ rays).T)
     seen = len(np.unique(hits.material))
-    closest, usual = (0.25, 0.5) if scene.focus is not None else (0.35, 1.2)
+    closest, usual = (0.25, 0.4) if scene.focus is not None else (0.35, 1.1)
+    enough = 6 if scene.kind == 'street' else 8
     if scene.kind == 'street':
         closest, usual = 1.5, 4.0
-    return bool(hits.t.min() > closest and np.median(hits.t) > usual and seen >= 6)
+    return bool(hits.t.min() > closest and np.median(hits.t) > usual and seen >= enough)
 
 
 def make_sample(seed: int, width: int = 256, height: int = 192, kind: str | None = None) -> Sample:

@@ -26,11 +26,13 @@ def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     grey = radiance.mean(axis=-1)
     # Exposure by the mean of the log, as cameras do, so one bright window does not blacken all.
     level = np.exp(np.log(grey + 1e-3).mean())
-    exposure = rng.uniform(0.1, 0.3) * 2 ** rng.normal(0, 0.35) / level
-    exposure = min(exposure, 1.5 / (np.percentile(grey[::4, ::4], 75) + 1e-3))
+    exposure = rng.uniform(0.08, 0.3) * 2 ** rng.normal(0, 0.45) / level
+    exposure = min(exposure, rng.uniform(0.9, 2.2) / (np.percentile(grey[::4, ::4], 75) + 1e-3))
     # White balance takes most of the scene's cast away, and errs by some of its own.
     cast = (radiance.reshape(-1, 3).mean(axis=0) + 1e-3) / (grey.mean() + 1e-3)
     balance = cast ** -rng.uniform(0.2, 0.95) * (1 + rng.normal(0, 0.05, 3))
+    if rng.random() < 0.12:
+        balance = balance * np.exp(rng.normal(0, 0.25, 3))  # set for another light
     image = radiance * (exposure * balance).astype(np.float32)
     image = _vignetted(image, rng)
     blur = rng.uniform(0.4, 0.65) if rng.random() < 0.75 else rng.uniform(0.65, 1.2)
@@ -80,9 +82,9 @@ def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shoulder = rng.uniform(0.0, 1.0)
     image = image * (1 + shoulder * image / 4) / (1 + shoulder * image)
     display = np.clip(image, 0, 1) ** np.float32(1 / rng.uniform(1.8, 2.4))
-    contrast = rng.uniform(-0.25, 0.45)
+    contrast = rng.uniform(-0.25, 0.9)
     display = display + contrast * display * (1 - display) * (2 * display - 1)
-    saturation = 1 + rng.normal(0.0, 0.15)
+    saturation = 1 + rng.normal(0.05, 0.2)
     if rng.random() < 0.03:
         saturation = 0.0
     grey = display.mean(axis=-1, keepdims=True)

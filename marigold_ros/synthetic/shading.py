@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import cv2
 from marigold_ros.synthetic.description import Geometry, Lighting, PLANE, Scene, SHELL
+from marigold_ros.synthetic.natural import Atlas, draw_atlas, look_up
+from marigold_ros.synthetic.patterns import LATTICE
 from marigold_ros.synthetic.primitives import nearest_hit
 from marigold_ros.synthetic.sensor import develop
 from marigold_ros.synthetic.textures import albedo, fractal_noise, noise_lattice
@@ -39,7 +41,7 @@ def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndar
     (H, W, 3) uint8
 
     """
-    lattice = noise_lattice(rng)
+    lattice, atlas = noise_lattice(rng), draw_atlas(rng)
     sky = geometry.material < 0
     depth = np.where(sky, np.float32(1.0), geometry.depth)
     material = np.maximum(geometry.material, 0)
@@ -47,8 +49,9 @@ def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndar
     points = directions * depth[..., None] + geometry.camera.centre.astype(np.float32)
     focal = float(geometry.camera.K[0, 0])
     footprint = depth / focal / np.clip(np.abs(geometry.facing), 0.15, 1)
-    colour = albedo(scene.materials, material, geometry.uv, footprint, lattice)
-    light, highlight = _light(scene, geometry, points, directions, material)
+    colour = albedo(scene.materials, material, geometry.uv, footprint, lattice, atlas)
+    light, highlight = _light(scene, geometry, points, directions, material, lattice)
+    highlight += _reflections(scene, geometry, directions, material, atlas)
     glow = scene.materials.glow.astype(np.float32)[material]
     radiance = colour * (light + glow[..., None]) + highlight
     radiance = _with_fog(radiance, depth, scene.lighting)
@@ -63,6 +66,7 @@ def _light(
     points: np.ndarray,
     directions: np.ndarray,
     material: np.ndarray,
+    lattice: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Light arriving (H, W, 3) and mirrored highlights (H, W, 3)."""
     lighting, normal = scene.lighting, geometry.normal
@@ -85,6 +89,7 @@ def _light(
         lit = np.clip(cosine, 0, 1) * strength
         if order == 0 and colour.max() > 0.1:
             shadow = _shadow(scene, position, points, cosine > 0)
+            shadow *= _pattern_of_light(lighting, points, lattice)
             lit *= shadow
             strength = strength * shadow
         light += lit[..., None] * colour
@@ -95,6 +100,58 @@ def _light(
             shine = np.clip(along, 0, 1) ** 24 * gloss * strength
             highlight += shine[..., None] * colour
     return light, highlight
+
+
+def _pattern_of_light(
+    lighting: Lighting, points: np.ndarray, lattice: np.ndarray
+) -> np.ndarray | np.float32:
+    """Share of the first lamp's light that windows or leaves let through, (H, W) or 1."""
+    size = lighting.panes or lighting.dapple
+    if not size:
+        return np.float32(1)
+    towards = lighting.position[0] / np.linalg.norm(lighting.position[0])
+    across = np.cross(towards, [0.0, 1.0, 0.0])
+    across /= max(np.linalg.norm(across), 1e-6)
+    axes = np.stack([across, np.cross(towards, across)]).astype(np.float32) / np.float32(size)
+    u, v = np.moveaxis(np.einsum('hwi,ki->hwk', points, axes), -1, 0)
+    if lighting.dapple:
+        cover = fractal_noise(lattice, u, v, np.full_like(u, 0.1))
+        return np.clip(0.6 + 2.5 * cover, 0.1, 1).astype(np.float32)
+    column, row = np.floor(u), np.floor(v)
+    chance = lattice[np.mod(row, LATTICE).astype(int), np.mod(column, LATTICE).astype(int)]
+    beside, over = 0.42 - np.abs(u - column - 0.5), 0.45 - np.abs(v - row - 0.5)
+    bar = np.abs(np.abs(u - column - 0.5) - 0.02)
+    edge = np.minimum(np.minimum(beside, over), bar) * 25
+    return (np.clip(edge, 0, 1) * (chance > 0.2)).astype(np.float32)
+
+
+def _reflections(
+    scene: Scene,
+    geometry: Geometry,
+    directions: np.ndarray,
+    material: np.ndarray,
+    atlas: Atlas,
+) -> np.ndarray:
+    """Mirrored surroundings on paint, glass and polish, (H, W, 3): bright above, dark below."""
+    gloss = scene.materials.gloss.astype(np.float32)[material]
+    mirrored = np.zeros((*material.shape, 3), dtype=np.float32)
+    at = np.nonzero((gloss > 0.15) & (geometry.material >= 0))
+    if not len(at[0]):
+        return mirrored
+    normal, view = geometry.normal[at], directions[at]
+    view = view / np.sqrt(_dot(view, view))[:, None]
+    cosine = -_dot(view, normal)
+    bounced = view + 2 * cosine[:, None] * normal
+    lighting = scene.lighting
+    above = np.clip(0.5 - 3 * bounced[:, 1:2], 0, 1)
+    bright = lighting.horizon + (lighting.zenith - lighting.horizon) * np.clip(above, 0, 1)
+    dark = 0.25 * (lighting.ambient_up + lighting.ambient_down)
+    turn = np.arctan2(bounced[:, 0], bounced[:, 2]) / np.float32(2 * np.pi)
+    around = look_up(atlas.leaves, turn, bounced[:, 1] * 0.3, np.full_like(turn, 0.006))
+    seen = (dark + (bright - dark) * above) * (0.4 + 0.6 * around)
+    fresnel = 0.05 + 0.95 * (1 - np.clip(cosine, 0, 1)) ** 5
+    mirrored[at] = (fresnel * gloss[at])[:, None] * seen
+    return mirrored
 
 
 def _shadow(

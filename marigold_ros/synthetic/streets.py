@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Streets: road, pavements, houses, cars, trees, poles and people, as solids with roles."""
+"""Streets: road, pavements, houses, traffic, poles and people, as solids with roles."""
 
 from __future__ import annotations
 
-from marigold_ros.synthetic.description import BALL, BOX, CYLINDER, PLANE, SolidList
+from marigold_ros.synthetic.description import BALL, BOX, CYLINDER, PLANE, ROOF, SolidList
+from marigold_ros.synthetic.greenery import bush, tree
 from marigold_ros.synthetic.pieces import person, Piece
+from marigold_ros.synthetic.vehicles import bicycle, car, cyclist
 import numpy as np
 
 FIRST, LAST = -25.0, 150.0  # stretch of the world along the road, m
@@ -43,6 +45,7 @@ def draw_street(
     last = rng.uniform(25, 60) if rng.random() < 0.45 else 110.0
     _traffic(solids, rng, (lane_x, last), lanes, lane_width)
     _parked(solids, rng, road, (lane_x, lane_width))
+    _over_the_road(solids, rng, road + verge)
     _distance(solids, rng)
     extent = np.array([[lane_x - 0.8, -2.2, 0.0], [lane_x + 0.8, -1.2, max(1.0, last - 12)]])
     return solids, extent, (float(lane_x), 0.0, float(last - 12))
@@ -100,16 +103,16 @@ def _house_details(
     middle = z + long / 2
     x = side * (front + deep / 2)
     roof = solids.material('roof')
-    if high < 9:
-        slices = 4
-        for level in range(slices):
-            narrow = 1 - level / slices
-            solids.add(
-                BOX,
-                (x, -high - 0.45 * level - 0.2, middle),
-                (deep / 2 * narrow + 0.25, 0.23, long / 2 + 0.2),
-                roof,
-            )
+    if high < 9 or rng.random() < 0.25:
+        rise = rng.uniform(1.0, 2.4)
+        if rng.random() < 0.6:
+            half, yaw = (deep / 2 + 0.35, rise, long / 2 + 0.2), 0.0
+        else:
+            half, yaw = (long / 2 + 0.2, rise, deep / 2 + 0.35), np.pi / 2
+        solids.add(ROOF, (x, -high - rise, middle), half, roof, yaw)
+        for _ in range(rng.integers(0, 3)):
+            where = middle + rng.uniform(-0.4, 0.4) * long
+            solids.add(BOX, (x, -high - 2 * rise, where), (0.3, 0.9, 0.4), facade)
     else:
         solids.add(BOX, (x, -high, middle), (deep / 2 + 0.2, 0.25, long / 2 + 0.1), roof)
     face = side * front
@@ -117,6 +120,8 @@ def _house_details(
         solids.add(BOX, (face, -1.6, middle), (0.08, 1.6, long / 2), solids.material('building'))
     door = z + rng.uniform(0.2, 0.8) * long
     solids.add(BOX, (face, -1.1, door), (0.12, 1.1, 0.55), solids.material('door'))
+    if rng.random() < 0.6:
+        _bays(solids, rng, face - side * 0.05, (z, long, high))
     if rng.random() < 0.35:
         awning = solids.material('cloth')
         solids.add(BOX, (face - side * 0.6, -2.7, door), (0.6, 0.08, rng.uniform(1, 2)), awning)
@@ -126,11 +131,27 @@ def _house_details(
             solids.add(BOX, (face - side * 0.5, -level, where), (0.6, 0.5, 1.4), facade)
 
 
+def _bays(solids: SolidList, rng: np.random.Generator, x: float, place: tuple) -> None:
+    """Windows and shop fronts that stand out of the wall, down to the pavement."""
+    z, long, high = place
+    glass, step = solids.material('glass'), rng.uniform(2.2, 4.0)
+    frame = solids.material('frame')
+    tall = 2.2 if rng.random() < 0.5 else 1.3
+    bottom = 0.4 if tall > 2 else 1.0
+    for where in np.arange(z + step / 2, z + long - 1, step):
+        half = step * 0.3
+        solids.add(BOX, (x, -bottom - tall / 2, where), (0.06, tall / 2, half), glass)
+        solids.add(BOX, (x, -bottom + 0.05, where), (0.14, 0.06, half + 0.1), frame)
+        if high > 5.5 and rng.random() < 0.8:
+            solids.add(BOX, (x, -4.4, where), (0.06, 0.7, half * 0.8), glass)
+
+
 def _roadside(
     solids: SolidList, rng: np.random.Generator, side: int, road: float, verge: float, style: str
 ) -> None:
     """Trees, poles, bushes, signs and people beside the road."""
-    leafy = rng.random() < (0.45 if style == 'city' else 0.75)
+    leafy = rng.random() < (0.5 if style == 'city' else 0.8)
+    near, far = (6, 11) if rng.random() < 0.35 else (9, 22)  # avenues, and single trees
     pole = solids.material('pole')
     for z in np.arange(rng.uniform(2, 20), LAST, rng.uniform(14, 35)):
         x, high = side * (road + 0.5), rng.uniform(5, 9)
@@ -141,84 +162,66 @@ def _roadside(
             sign = solids.material('sign')
             solids.add(BOX, (x, -2.6, z - 0.1), (0.35, 0.35, 0.02), sign)
     if leafy:
-        for z in np.arange(rng.uniform(3, 15), 110, rng.uniform(8, 20)):
+        for z in np.arange(rng.uniform(3, 15), 110, rng.uniform(near, far)):
             x = side * (road + rng.uniform(0.6, 1.0) * verge + (3 if style != 'city' else 0))
             tree(solids, rng, x, z + rng.uniform(-2, 2))
     for _ in range(rng.integers(0, 7) if style != 'city' else rng.integers(0, 3)):
         bush(solids, rng, side * (road + verge + rng.uniform(0.3, 3)), rng.uniform(4, 70))
     for _ in range(rng.integers(0, 5)):
         x = side * (road + rng.uniform(0.3, 0.9) * verge)
-        person(Piece(solids, (x, 0.1, rng.uniform(5, 50)), rng.uniform(-3, 3)), rng)
+        z = rng.uniform(3, 50)
+        for _ in range(1 if rng.random() < 0.7 else rng.integers(2, 4)):
+            person(Piece(solids, (x, 0.1, z), rng.uniform(-3, 3)), rng)
+            x, z = x + side * rng.uniform(0.5, 0.9), z + rng.normal(0, 0.6)
+    if rng.random() < 0.3:
+        z = rng.uniform(4, 40)
+        for _ in range(rng.integers(1, 7)):
+            bicycle(
+                Piece(solids, (side * (road + 0.6 * verge), 0.1, z), rng.normal(1.4, 0.2)), rng
+            )
+            z += rng.uniform(0.4, 0.9)
+    _bollards(solids, rng, side, road)
     for _ in range(rng.integers(0, 3)):
         x, z = side * (road + rng.uniform(0.4, 0.9) * verge), rng.uniform(5, 50)
         bin_ = solids.material('plastic')
         solids.add(CYLINDER, (x, -0.55, z), (0.28, 0.5, 0.28), bin_)
 
 
-def tree(solids: SolidList, rng: np.random.Generator, x: float, z: float) -> None:
-    """A trunk under a crown of balls."""
-    high = rng.uniform(3.5, 9.5)
-    clear = high * rng.uniform(0.25, 0.45)
-    wide = high * rng.uniform(0.16, 0.3)
-    trunk, leaf = solids.material('trunk'), solids.material('foliage')
-    girth, slender = high * 0.022, rng.random() < 0.25
-    solids.add(CYLINDER, (x, -high * 0.4, z), (girth, high * 0.4, girth), trunk)
-    crown = (high - clear) / 2
-    for _ in range(20 if z < 45 else 9):
-        # Uniform in the ball, then stretched: crowns hang together and have ragged rims.
-        point = rng.normal(0, 1, 3)
-        point *= rng.random() ** (1 / 3) / np.linalg.norm(point)
-        narrow = wide * (0.75 * (1 + point[1]) / 2 + 0.2 if slender else 1.0)
-        size = wide * rng.uniform(0.22, 0.5, 3)
-        centre = (x + narrow * point[0], -high + crown - point[1] * -crown, z + narrow * point[2])
-        solids.add(BALL, centre, tuple(size), leaf, rng.uniform(0, 3))
-
-
-def bush(solids: SolidList, rng: np.random.Generator, x: float, z: float) -> None:
-    """A heap of balls, or a clipped hedge."""
-    leaf = solids.material('foliage')
-    if rng.random() < 0.3:
-        high = rng.uniform(0.7, 1.8)
-        solids.add(BOX, (x, -high / 2, z), (0.4, high / 2, rng.uniform(2, 6)), leaf)
-        return
-    for _ in range(rng.integers(3, 7)):
-        size = rng.uniform(0.3, 0.8, 3)
-        centre = (x + rng.normal(0, 0.5), -size[1] * 0.7, z + rng.normal(0, 0.6))
-        solids.add(BALL, centre, tuple(size), leaf)
-
-
-def car(solids: SolidList, rng: np.random.Generator, place: tuple, yaw: float) -> None:
-    """Body, cabin, wheels and lights; now and then a van or a lorry."""
-    piece = Piece(solids, (place[0], 0.0, place[1]), yaw)
-    paint, glass = solids.material('car'), solids.material('glass')
-    tyre = solids.material('tyre')
-    long, wide = rng.uniform(3.7, 4.8), rng.uniform(1.65, 1.9)
-    kind = rng.choice(['car', 'estate', 'van', 'lorry'], p=[0.55, 0.25, 0.14, 0.06])
-    if kind == 'lorry':
-        long, wide, high = rng.uniform(7, 11), 2.4, rng.uniform(2.8, 3.6)
-        piece.add(BOX, (0, 0.7, -0.9), (wide, high - 0.7, long - 1.8), solids.material('building'))
-        piece.add(BOX, (0, 0.4, long / 2 - 0.8), (wide, 2.2, 1.6), paint)
-        piece.add(BOX, (0, 1.5, long / 2 - 0.8), (wide * 0.9, 0.8, 1.64), glass)
-    elif kind == 'van':
-        long = rng.uniform(4.6, 5.8)
-        piece.add(BOX, (0, 0.3, -0.3), (wide, 1.8, long - 0.6), paint)
-        piece.add(BOX, (0, 0.3, 0.2), (wide * 0.98, 0.8, long - 0.2), paint)
-        piece.add(BOX, (0, 1.15, long / 2 - 0.7), (wide * 1.01, 0.65, 0.9), glass)
-        piece.add(BOX, (0, 1.2, -long / 2 + 0.3), (wide * 0.8, 0.6, 0.62), glass)
+def _bollards(solids: SolidList, rng: np.random.Generator, side: int, road: float) -> None:
+    """A row of posts, cones, or a guard rail at the kerb."""
+    kind = rng.choice(['none', 'posts', 'rail', 'cones'], p=[0.6, 0.2, 0.1, 0.1])
+    first, x = rng.uniform(2, 20), side * (road + 0.25)
+    role = solids.material('sign' if kind == 'cones' else 'pole')
+    if kind == 'rail':
+        half = rng.uniform(5, 25)
+        solids.add(BOX, (x, -0.6, first + half), (0.05, 0.15, half), role)
+    if kind in ('none', 'cones'):
+        step, high, wide = 3.0, 0.35, 0.16
     else:
-        back = 0.15 if kind == 'car' else 0.45
-        piece.add(BOX, (0, 0.28, 0), (wide, 0.6, long), paint)
-        piece.add(BOX, (0, 0.85, -back), (wide * 0.88, 0.5, long * 0.52), glass)
-        piece.add(BOX, (0, 1.32, -back), (wide * 0.82, 0.1, long * 0.46), paint)
-    lights = solids.material('tail_light')
-    for side in (-1, 1):
-        piece.add(BOX, (side * wide * 0.4, 0.65, -long / 2), (0.28, 0.16, 0.06), lights)
-        for end in (-1, 1):
-            # Wheels stand as boxes: solids turn about the vertical only.
-            piece.add(
-                BOX, (side * (wide / 2 - 0.1), 0, end * long * 0.31), (0.22, 0.62, 0.62), tyre
-            )
-    piece.add(BOX, (0, 0.5, -long / 2), (0.5, 0.12, 0.05), solids.material('paper'))
+        step, high, wide = 2.0, 0.45, 0.07
+    for z in np.arange(first, first + rng.uniform(5, 30), step) if kind != 'none' else ():
+        solids.add(ROOF if kind == 'cones' else CYLINDER, (x, -high, z), (wide, high, wide), role)
+
+
+def _over_the_road(solids: SolidList, rng: np.random.Generator, reach: float) -> None:
+    """A footbridge, a gantry with signs, or traffic lights on arms."""
+    kind, z = rng.random(), rng.uniform(18, 70)
+    if kind < 0.06:
+        deck = solids.material('building')
+        solids.add(BOX, (0, -6.2, z), (reach + 8, 0.6, rng.uniform(1, 5)), deck)
+        for side in (-1, 1):
+            solids.add(BOX, (side * (reach - 0.4), -3, z), (0.4, 3, 0.6), deck)
+    elif kind < 0.3:
+        metal, light = solids.material('pole'), solids.material('tail_light')
+        board = solids.material('sign' if kind < 0.16 else 'tyre')
+        size = (1.6, 0.7, 0.08) if kind < 0.16 else (0.18, 0.5, 0.15)
+        for side in (-1, 1) if kind < 0.12 or kind > 0.22 else (1,):
+            x = side * (reach - 0.6)
+            solids.add(CYLINDER, (x, -3, z), (0.1, 3, 0.1), metal)
+            solids.add(BOX, (x * 0.75, -5.8, z), (abs(x) * 0.28, 0.06, 0.06), metal)
+            solids.add(BOX, (x * 0.55, -5.6, z - 0.2), size, board)
+            if size[0] < 1:
+                solids.add(BALL, (x * 0.55, -5.9, z - 0.32), (0.1, 0.1, 0.06), light)
 
 
 def _traffic(
@@ -235,11 +238,14 @@ def _traffic(
     road = lanes * lane_width / 2
     for index in range(lanes - 1):
         x = -road + (index + 0.5) * lane_width
+        if rng.random() < 0.2:
+            rider = (x - 0.3 * lane_width, 0.0, rng.uniform(5, 40))
+            cyclist(Piece(solids, rider, np.pi if index < lanes // 2 else 0.0), rng)
         oncoming = index < lanes // 2
         z = rng.uniform(3, 40)
         while z < 100:
             car(solids, rng, (x + rng.uniform(-0.2, 0.2), z), np.pi if oncoming else 0.0)
-            z += rng.uniform(12, 60)
+            z += rng.uniform(9, 14) if rng.random() < 0.35 else rng.uniform(12, 50)
 
 
 def _parked(
@@ -247,13 +253,13 @@ def _parked(
 ) -> None:
     """Rows of parked cars, half on the pavement."""
     for side in (-1, 1):
-        if rng.random() < 0.5:
+        if rng.random() < 0.4:
             continue
-        z = rng.uniform(2, 15)
-        while z < rng.uniform(30, 80):
+        z, last = rng.uniform(1, 12), rng.uniform(25, 80)
+        while z < last:
             x = side * (road + (0.95 if side > 0 else 0.5) + rng.uniform(0, 0.2))
             car(solids, rng, (x, z), rng.choice([0.0, np.pi]) + rng.normal(0, 0.03))
-            z += rng.uniform(5.8, 9) if rng.random() < 0.7 else rng.uniform(10, 25)
+            z += rng.uniform(5.6, 8) if rng.random() < 0.75 else rng.uniform(10, 25)
 
 
 def _distance(solids: SolidList, rng: np.random.Generator) -> None:

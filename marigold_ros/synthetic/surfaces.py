@@ -11,13 +11,17 @@ from __future__ import annotations
 from marigold_ros.synthetic.description import (
     BALL,
     BOX,
+    CABIN,
     CYLINDER,
     Geometry,
     Hits,
     PLANE,
+    ROLLER,
+    ROOF,
     Scene,
     SHELL,
     Solids,
+    TAPER,
     ViewCamera,
 )
 from marigold_ros.synthetic.primitives import nearest_hit, nearest_in_view
@@ -110,7 +114,7 @@ def surface(
     material = np.where(primitive < 0, -1, solids.material[primitive]).astype(np.int32)
     kinds = np.where(primitive < 0, -1, solids.kind[primitive])
     cosine, sine = np.cos(solids.yaw).astype(np.float32), np.sin(solids.yaw).astype(np.float32)
-    for kind in (PLANE, SHELL, BOX, BALL, CYLINDER):
+    for kind in _SURFACES:
         rays = np.flatnonzero(kinds == kind)
         if not len(rays):
             continue
@@ -166,7 +170,42 @@ def _cylinder(point: np.ndarray, half: np.ndarray) -> tuple:
     return local, np.stack([u, np.where(side, point[1], point[2])]), 0
 
 
-_SURFACES = {PLANE: _plane, SHELL: _shell, BOX: _box, BALL: _ball, CYLINDER: _cylinder}
+def _roller(point: np.ndarray, half: np.ndarray) -> tuple:
+    local, uv, face = _cylinder(point[[1, 0, 2]], half[[1, 0, 2]])
+    return local[[1, 0, 2]], uv, face
+
+
+def _tapered(point: np.ndarray, half: np.ndarray, top: float) -> tuple:
+    unit = point / half
+    lean, reach = (1 - top) / 2, (1 + top) / 2
+    slant = (np.abs(unit[0]) - lean * unit[1]) / reach
+    axis = np.stack([slant, np.abs(unit[1]), np.abs(unit[2])]).argmax(axis=0)
+    local = np.where(axis == np.arange(3)[:, None], np.sign(unit), 0).astype(np.float32)
+    leaning = np.stack([np.sign(unit[0]) / half[0], -lean / half[1], np.zeros_like(slant)])
+    leaning = leaning / np.sqrt((leaning * leaning).sum(axis=0))
+    local = np.where(axis == 0, leaning, local)
+    u = np.where(axis == 0, point[2], point[0])
+    return local, np.stack([u, np.where(axis == 1, point[2], point[1])]), 0
+
+
+def _roof(point: np.ndarray, half: np.ndarray) -> tuple:
+    return _tapered(point, half, TAPER[ROOF])
+
+
+def _cabin(point: np.ndarray, half: np.ndarray) -> tuple:
+    return _tapered(point, half, TAPER[CABIN])
+
+
+_SURFACES = {
+    PLANE: _plane,
+    SHELL: _shell,
+    BOX: _box,
+    BALL: _ball,
+    CYLINDER: _cylinder,
+    ROLLER: _roller,
+    ROOF: _roof,
+    CABIN: _cabin,
+}
 
 
 def is_free(scene: Scene, points: np.ndarray, margin: float = 0.15) -> np.ndarray:

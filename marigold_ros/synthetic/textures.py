@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import cv2
 from marigold_ros.synthetic.description import Materials
+from marigold_ros.synthetic.natural import Atlas, look_up
 from marigold_ros.synthetic.patterns import LATTICE, Patch, PATTERNS
 import numpy as np
 
@@ -48,6 +49,7 @@ def albedo(
     uv: np.ndarray,
     footprint: np.ndarray,
     lattice: np.ndarray,
+    atlas: Atlas,
 ) -> np.ndarray:
     """
     Colour every pixel by its material.
@@ -62,6 +64,8 @@ def albedo(
         Size of a pixel on the surface.
     lattice : (128, 128) float
         Of `noise_lattice`.
+    atlas : Atlas
+        Of `draw_atlas`.
 
     Returns
     -------
@@ -93,10 +97,21 @@ def albedo(
             extra=materials.extra.astype(np.float32)[rows].T,
             footprint=footprint[at],
             lattice=lattice,
+            atlas=atlas,
         )
         mix[at], tone[at] = pattern(patch)
     colour_a = materials.colour_a.astype(np.float32)[material]
     colour_b = materials.colour_b.astype(np.float32)[material]
     contrast = materials.contrast.astype(np.float32)[material]
-    dirt = np.clip(1 + 0.5 * contrast * noise, 0.1, 2)
-    return (colour_a + (colour_b - colour_a) * mix[..., None]) * tone * dirt[..., None]
+    dirt = np.clip(1 + 0.5 * contrast * noise, 0.1, 2) * _stains(uv, footprint, contrast, atlas)
+    colour = (colour_a + (colour_b - colour_a) * mix[..., None]) * tone * dirt[..., None]
+    return np.minimum(colour, np.float32(1.6))
+
+
+def _stains(
+    uv: np.ndarray, footprint: np.ndarray, contrast: np.ndarray, atlas: Atlas
+) -> np.ndarray:
+    """Grey factor (H, W) of 1/f noise that repeats after three metres."""
+    u, v = (uv[..., axis].ravel() / 3.0 for axis in (0, 1))
+    cloud = look_up(atlas.clouds, u, v, footprint.ravel() / 3.0)[:, 0].reshape(contrast.shape)
+    return 1 + np.clip(contrast, 0, 0.6) * (cloud - 1)

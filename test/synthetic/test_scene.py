@@ -12,8 +12,11 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.description import (
     BALL,
     BOX,
+    CABIN,
     CYLINDER,
     PLANE,
+    ROLLER,
+    ROOF,
     SHELL,
     SolidList,
     ViewCamera,
@@ -113,6 +116,33 @@ def test_cylinder_is_seen_round_from_the_side_and_flat_from_above():
     above = intersect(pole, np.array([0.2, -5.0, 5.1]), np.array([[0, 2.0, 0]]))
     assert above.t[0] == pytest.approx(1.5, rel=1e-5)  # in lengths of the direction
     np.testing.assert_allclose(above.normal[0], [0, -1, 0], atol=1e-6)
+
+
+def test_roller_lies_along_x():
+    log = scene_of((ROLLER, (0, -1, 5), (2.0, 0.5, 0.5), 0))
+    rays = np.array([[0.0, 0.0, 1.0]] * 3)
+    t = [
+        intersect(log, np.array([x, y, 0.0]), rays[:1]).t[0]
+        for x, y in ((1.9, -1.0), (2.1, -1.0), (0.0, -0.7))
+    ]
+    np.testing.assert_allclose(t, [4.5, np.inf, 5 - 0.4], rtol=1e-5)
+    end = intersect(log, np.array([5.0, -1.2, 5.0]), np.array([[-1.0, 0, 0]]))
+    assert end.t[0] == pytest.approx(3.0, rel=1e-5)
+    np.testing.assert_allclose(end.normal[0], [1, 0, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(('kind', 'top'), [(ROOF, 0.0), (CABIN, 0.55)])
+def test_sides_of_roofs_and_cabins_lean_in_towards_the_top(kind: int, top: float):
+    prism = scene_of((kind, (0, -1, 0), (2.0, 1.0, 3.0), 0))
+    heights = np.array([0.1, 0.5, 1.3, 1.9])  # above the ground, of two metres
+    for height in heights:
+        reach = 2.0 * (1 - (1 - top) * height / 2)
+        hits = intersect(prism, np.array([-9.0, -height, 0.5]), np.array([[1.0, 0, 0]]))
+        assert hits.t[0] == pytest.approx(9 - reach, rel=1e-5)
+        normal = np.array([-2.0, -2.0 * (1 - top), 0])  # across a slope of 2 up per that much in
+        np.testing.assert_allclose(hits.normal[0], normal / np.linalg.norm(normal), atol=1e-5)
+    end = intersect(prism, np.array([0.1, -0.5, -8.0]), np.array([[0, 0, 1.0]]))
+    assert end.t[0] == pytest.approx(5.0, rel=1e-5)
 
 
 def test_room_shell_is_seen_from_inside_with_a_material_per_face():
@@ -261,3 +291,23 @@ def test_scene_without_a_free_place_is_refused_with_the_remedy():
     )
     with pytest.raises(NoFreePlaceError, match='draw another scene'):
         draw_camera(rng, full, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize('pattern', ['panes', 'dapple'])
+def test_light_through_windows_or_leaves_lies_still_on_the_ground(pattern: str):
+    ground = scene_of((PLANE, (0, 0, 0), (1, 1, 1), 0))
+    sun = replace(
+        ground.lighting,
+        position=np.array([[300.0, -800.0, 100.0]]),
+        colour=np.full((1, 3), 2.0),
+        fog=0.0,
+    )
+    plain = replace(ground, lighting=replace(sun, panes=0.0, dapple=0.0))
+    dappled = replace(ground, lighting=replace(sun, **{'panes': 0.0, 'dapple': 0.0, pattern: 1.5}))
+    geometry = render_geometry(ground, camera_at((0, -1.5, 0), pitch=-0.7))
+    first, again, bare = (
+        shade(scene, geometry, np.random.default_rng(0)) for scene in (dappled, dappled, plain)
+    )
+    assert np.array_equal(first, again)
+    lower = slice(HEIGHT // 3, None)
+    assert first[lower].std() > 1.3 * bare[lower].std()
