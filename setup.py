@@ -67,7 +67,8 @@ setup(
     ],
     extras_require={
         'openvino': ['openvino>=2024.4'],
-        'test': ['pytest', 'pytest-timeout', 'hypothesis'],
+        'training': ['h5py>=3.6'],
+        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },
     entry_points={'console_scripts': [f'depth_node = {NAME}.node.depth_node:main']},
     zip_safe=False,

@@ -7,7 +7,7 @@ import re
 from diffusers import MarigoldDepthPipeline
 from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import EngineConfig
-from marigold_ros.learning.score import score_scenes
+from marigold_ros.learning.score import rendered, score
 from marigold_ros.models import EMBEDDED, load_model, use_threads
 from marigold_ros.synthetic.scene import make_sample
 import numpy as np
@@ -23,7 +23,7 @@ def tiny():
 
 
 def test_tiny_sees_more_than_a_plane_on_scenes_it_was_not_trained_on(tiny):
-    table = score_scenes(tiny, scenes=16)
+    table = score(tiny, rendered(make_sample, 16), 16)
     assert table['model']['abs_rel'] < table['plane']['abs_rel']
 
 

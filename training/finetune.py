@@ -3,9 +3,11 @@
 """
 Train a checkpoint from a recipe; run it again and it goes on from where it stopped.
 
-    python training/finetune.py training/recipes/tiny.yaml --out runs/tiny
+    python training/finetune.py training/recipes/debug.yaml --out runs/debug
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
-    python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only
+    accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine
+
+SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
 """
 
 from __future__ import annotations
@@ -13,48 +15,72 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+import signal
+import subprocess
 import sys
+from typing import Any
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 
 def main() -> int:
-    """Read the recipe, render what is missing, train, export."""
+    """Read the recipe, look over the data, train, export."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('recipe', type=Path, help='YAML file, see training/recipes')
     parser.add_argument('--out', type=Path, required=True, help='folder of the run')
     parser.add_argument(
-        '--cache', type=Path, help='folder of rendered pictures (default OUT/cache)'
+        '--data', type=Path, default=Path('data'), help='where the data is (default: data)'
     )
     parser.add_argument('--minutes', type=float, help='stop with a checkpoint after this time')
-    parser.add_argument('--workers', type=int, default=2, help='processes that render')
-    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
     parser.add_argument(
-        '--render-only', action='store_true', help='fill the picture cache and stop'
+        '--device', choices=('auto', 'cpu'), default='auto', help='auto: a GPU if there is one'
     )
     parser.add_argument(
-        '--export-only', action='store_true', help='export the last checkpoint and stop'
+        '--precision', choices=('no', 'bf16', 'fp16'), default='bf16', help='default: bf16'
     )
+    parser.add_argument('--data-only', action='store_true', help='look over the data and stop')
+    parser.add_argument('--export-only', action='store_true', help='export the last checkpoint')
     args = parser.parse_args()
 
+    from accelerate import Accelerator
     from marigold_ros.errors import MarigoldError
     from marigold_ros.learning.recipe import Run
 
+    wanted: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, _frame: wanted.append(received))
     try:
-        run = Run(args.recipe, args.out, args.cache or args.out / 'cache', args.device)
+        accelerator = Accelerator(mixed_precision=args.precision, cpu=args.device == 'cpu')
+        run = Run(args.recipe, args.out, args.data, accelerator, args.workers)
         if not args.export_only:
-            run.render(args.workers)
-        if args.render_only:
+            if accelerator.is_local_main_process:
+                run.prepare_data(max(1, args.workers))
+            accelerator.wait_for_everyone()
+        if args.data_only or wanted:
             return 0
         if not args.export_only:
-            run.train(args.minutes)
-        print(run.export())
-    except MarigoldError as error:
+            run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
+        if accelerator.is_main_process:
+            print(run.export())
+    except (MarigoldError, FloatingPointError) as error:
         print(f'finetune: {error}', file=sys.stderr)
         return 1
     return 0
+
+
+def commit() -> Any:
+    """Give the commit of this checkout, None outside of one."""
+    answer = subprocess.run(
+        ['git', 'rev-parse', 'HEAD'],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or None
 
 
 if __name__ == '__main__':

@@ -1,54 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Score a checkpoint on held-out synthetic scenes, beside the best plane and quadric.
+Score a checkpoint on scenes that it was not trained on, or on your own pictures with depth.
 
-    python training/score.py --model tiny --scenes 200
-    python training/score.py --model runs/tiny/tiny --scenes 200 --json
+    python training/score.py --scenes 200
+    python training/score.py --second 60 --model runs/tiny/tiny
+    python training/score.py --pairs data/mine --pictures mine.png
 
-Every method sees the whole truth for its fit: the model's scale and shift, the surfaces'
-coefficients. All of them minimise the mean relative error. The seeds are never used in training.
+--second draws the scenes of another generator, by which checkpoints are chosen. --pairs takes a
+folder of folders with image.* and depth_mm.png each.
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 import json
 import os
+from pathlib import Path
 import sys
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+MEAN_MAP_SCENES = 200
 
 
 def main() -> int:
-    """Draw the scenes, predict, fit, average."""
+    """Score, print, draw."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--model', default='tiny', help='name or folder of the checkpoint')
-    parser.add_argument('--scenes', type=int, default=200, help='number of held-out scenes')
-    parser.add_argument('--pictures', help='write a contact sheet of the first scenes to this PNG')
+    parser.add_argument('--scenes', type=int, default=0, help='held-out scenes (default: 200)')
+    parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')
+    parser.add_argument('--pairs', type=Path, help='folder of folders with picture and depth')
+    parser.add_argument('--mean-map', action='store_true', help='score the mean map as well')
+    parser.add_argument('--pictures', help='write a contact sheet of the first ten to this PNG')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.score import contact_sheet, score_scenes
+    from marigold_ros.learning.score import contact_sheet, mean_map, read, rendered, score
+    from marigold_ros.learning.sources.folder import FolderPairs
+    from marigold_ros.learning.sources.synthetic import FIRST_TRAINING_SEED
     from marigold_ros.models import load_model
+    from marigold_ros.synthetic.scene import make_sample
+    from marigold_ros.synthetic.second import make_second_sample
+
+    def pairs(source=None):
+        if source is not None:
+            return read(source)
+        if args.second:
+            return rendered(make_second_sample, args.second)
+        return rendered(make_sample, args.scenes or 200)
 
     try:
+        source = None
+        if args.pairs:
+            folder = args.pairs.resolve()
+            source = FolderPairs(
+                folder.parent, folder.name, images='*/image.*', depths='*/depth_mm.png'
+            )
         model = load_model(args.model)
-        table = score_scenes(model, args.scenes)
+        average = None
+        if args.mean_map:
+            training = rendered(make_sample, MEAN_MAP_SCENES, FIRST_TRAINING_SEED)
+            average = mean_map(training, (96, 128))
+        total = args.second or args.scenes or 200 if source is None else len(source)
+        table = score(model, pairs(source), total, average)
         if args.pictures:
-            contact_sheet(model, args.pictures)
+            contact_sheet(model, islice(pairs(source), 10), args.pictures)
     except MarigoldError as error:
         print(f'score: {error}', file=sys.stderr)
         return 1
     if args.json:
         print(json.dumps(table, indent=2))
         return 0
-    print(f'{args.scenes} held-out scenes   AbsRel   delta1')
+    print(f'{"":28} AbsRel   delta1   pictures')
     for name, row in table.items():
-        print(f'{name:24s} {row["abs_rel"]:.4f}   {row["delta1"]:.4f}')
+        print(f'{name:28} {row["abs_rel"]:.4f}   {row["delta1"]:.4f}   {row["pictures"]}')
     return 0
 
 

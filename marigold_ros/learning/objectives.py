@@ -1,34 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What is minimised: the autoencoder's, Marigold's latent and the end-to-end pixel objective.
+What is minimised: each objective by its name, with the networks that it trains.
 
-``latent`` follows Ke et al., CVPR 2024 (v-prediction on latents); ``pixel`` follows Martin Garcia
-et al., arXiv 2409.11355 (one step from zeros at the last timestep, through the decoder, not
-clamped), with a gradient term. Letters: B pictures, C latent channels, H, W picture, h, w latent.
+``latent`` is Marigold's (Ke et al., CVPR 2024): noisy latents, a random timestep, MSE.
+``one_step`` and ``pixel`` go from zeros at the last timestep, on latents and through the decoder
+(Martin Garcia et al., arXiv 2409.11355). ``masked_pixel`` and ``silog`` are for sparse truth: the
+prediction gets its metres from the two percentiles of the truth that normalised the target, not
+from a fit, which would take out the very bias that they weigh.
+Letters: B pictures, C latent channels, H, W picture, h, w latent.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from marigold_ros.learning.losses import (
+    affine_invariant,
+    gradient_difference,
+    masked_mean,
+    masked_pixel,
+    silog,
+)
+from marigold_ros.learning.mixture import Batch
+from marigold_ros.learning.noise import Draws, training_noise
+from marigold_ros.learning.targets import QUANTILES
+from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
+from torch import nn
 from torch.nn import functional
 
-# Weights of the terms of `pixel_loss`.
+# Weights of the terms of `pixel` beside the affine-invariant one.
 DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
-KL_WEIGHT = 1e-6
+# Of the terms of `autoencoder` beside L1.
+EDGES, KL = 0.5, 1e-6
+FARTHEST = 1e3  # m; where a disparity comes near zero
 
 
-@dataclass
-class Chain:
-    """The networks that are trained, and what they are conditioned on."""
+class Chain(nn.Module):
+    """
+    The networks that are trained together, and what they are conditioned on.
 
-    autoencoder: AutoencoderKL
-    unet: UNet2DConditionModel
-    scheduler: DDIMScheduler
-    text: torch.Tensor  # (1, L, D)
+    Parameters
+    ----------
+    autoencoder, unet, scheduler
+        Of a Marigold checkpoint.
+    text : (1, L, D)
+        Embedding of the empty prompt.
+    space : str
+        Of the relative values.
+    noise, noise_strength : str, float
+        Of ``latent``, see :func:`training_noise`.
+
+    """
+
+    text: torch.Tensor
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler,
+        text: torch.Tensor,
+        space: str = 'log',
+        noise: str = 'gaussian',
+        noise_strength: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.autoencoder, self.unet, self.scheduler = autoencoder, unet, scheduler
+        self.register_buffer('text', text, persistent=False)
+        self.space, self.noise, self.noise_strength = space, noise, noise_strength
+
+    def forward(self, objective: str, batch: Batch, draws: Draws) -> torch.Tensor:
+        """Loss of a batch: a call, so that wrappers for several processes see it."""
+        return OBJECTIVES[objective].loss(self, batch, draws)
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
         """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
@@ -40,14 +88,42 @@ class Chain:
         decoded = self.autoencoder.decode(latent / self.autoencoder.config.scaling_factor).sample
         return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
 
+    def predict(
+        self, rgb_latent: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor | int
+    ) -> torch.Tensor:
+        """Output of the U-Net (B, C, h, w): picture first, then the noisy depth latent."""
+        text = self.text.to(rgb_latent).expand(len(rgb_latent), -1, -1)
+        both = torch.cat([rgb_latent, noisy], 1)
+        return self.unet(both, timestep, encoder_hidden_states=text).sample
+
     def one_step(self, rgb_latent: torch.Tensor) -> torch.Tensor:
         """Depth latent x0 by one step from zeros at the last timestep: (B, C, h, w)."""
+        (step,) = self.last_step.steps
         zeros = torch.zeros_like(rgb_latent)
-        last = self.scheduler.config.num_train_timesteps - 1
-        text = self.text.to(rgb_latent).expand(len(rgb_latent), -1, -1)
-        v = self.unet(torch.cat([rgb_latent, zeros], 1), last, encoder_hidden_states=text).sample
-        # x0 = sqrt(abar) x_t - sqrt(1 - abar) v, with x_t = 0.
-        return -((1.0 - self.scheduler.alphas_cumprod[last]) ** 0.5) * v
+        x0, _ = self.last_step.advance(step, self.predict(rgb_latent, zeros, step.timestep), zeros)
+        return x0
+
+    @cached_property
+    def last_step(self) -> Schedule:
+        """The one step of inference, so that what is trained is what runs."""
+        return ddim_schedule(self.scheduler, 1, 'trailing')
+
+    def checkpoint_gradients(self, wanted: bool) -> None:
+        """Trade time for memory: keep only some activations for the backward pass."""
+        for network in (self.unet, self.autoencoder):
+            if wanted:
+                network.enable_gradient_checkpointing()
+            else:
+                network.disable_gradient_checkpointing()
+
+    @torch.no_grad()
+    def set_scaling_factor(self, batches: Iterable[Batch]) -> None:
+        """Make the latents' standard deviation 1, as latent diffusion expects."""
+        latents = []
+        for batch in batches:
+            pictures = torch.cat([batch.rgb, as_picture(batch.relative)])
+            latents.append(self.autoencoder.encode(pictures).latent_dist.mode().flatten())
+        self.autoencoder.register_to_config(scaling_factor=1.0 / torch.cat(latents).std().item())
 
 
 def as_picture(relative: torch.Tensor) -> torch.Tensor:
@@ -55,84 +131,125 @@ def as_picture(relative: torch.Tensor) -> torch.Tensor:
     return (relative * 2.0 - 1.0).expand(-1, 3, -1, -1)
 
 
-def autoencoder_loss(chain: Chain, rgb: torch.Tensor, relative: torch.Tensor) -> torch.Tensor:
+def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     """L1 of colour pictures and depth pictures after the round trip, with a slight KL term."""
-    both = torch.cat([rgb, as_picture(relative)])
+    both = torch.cat([batch.rgb, as_picture(batch.relative)])
     posterior = chain.autoencoder.encode(both).latent_dist
-    decoded = chain.autoencoder.decode(posterior.sample()).sample
+    shape = posterior.mean.shape[1:]
+    noise = torch.cat([draws.normal(shape), draws.normal(shape)]).to(both)
+    decoded = chain.autoencoder.decode(posterior.mean + posterior.std * noise).sample
     edges = gradient_difference(decoded, both, torch.ones_like(both[:, :1]))
-    return (decoded - both).abs().mean() + 0.5 * edges + KL_WEIGHT * posterior.kl().mean()
+    return (decoded - both).abs().mean() + EDGES * edges + KL * posterior.kl().mean()
 
 
-def latent_loss(chain: Chain, rgb: torch.Tensor, relative: torch.Tensor) -> torch.Tensor:
-    """L1 + MSE between the one-step latent and the depth picture's own; the encoder is frozen."""
-    with torch.no_grad():
-        rgb_latent, target = chain.encode(torch.cat([rgb, as_picture(relative)])).chunk(2)
-    x0 = chain.one_step(rgb_latent)
-    return (x0 - target).abs().mean() + functional.mse_loss(x0, target)
-
-
-def pixel_loss(
-    chain: Chain, rgb: torch.Tensor, relative: torch.Tensor, sky: torch.Tensor
-) -> torch.Tensor:
-    """Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far."""
-    x0 = chain.one_step(chain.encode(rgb))
-    predicted = chain.decode(x0).float()
-    valid = (~sky).float()
-    aligned = fit_affine(predicted, relative, valid)
-    loss = masked_mean((aligned - relative).abs(), valid)
-    loss = loss + DIRECT * masked_mean((predicted - relative).abs(), valid)
-    loss = loss + GRADIENT * gradient_difference(predicted, relative, valid)
-    loss = loss + SKY * masked_mean(functional.relu(1.0 - predicted), 1.0 - valid)
-    with torch.no_grad():
-        target = chain.encode(as_picture(relative))
-    return loss + LATENT * (x0 - target).abs().mean()
-
-
-def masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the pixels of the mask; 0 where it is empty."""
-    return (value * mask).sum() / (mask.expand_as(value).sum() + 1e-6)
-
-
-def fit_affine(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def latent_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     """
-    Map each prediction by its least-squares scale and shift; degenerate fits keep the prediction.
+    MSE on latents at random timesteps, as Marigold is trained.
 
-    Parameters
-    ----------
-    predicted, target, mask : (B, 1, H, W)
-        ``mask`` is 1 where the pixel counts.
+    A latent cell counts where all of its pixels are known; without one the loss is zero.
+    """
+    rgb_latent, target = _latents(chain, batch)
+    steps = chain.scheduler.config.num_train_timesteps
+    timestep = draws.timesteps(steps)
+    noise = training_noise(
+        draws, target.shape[1:], chain.noise, chain.noise_strength, timestep / steps
+    ).to(target)
+    timestep = timestep.to(target.device)
+    noisy = chain.scheduler.add_noise(target, noise, timestep)
+    output = chain.predict(rgb_latent, noisy, timestep).float()
+    kind = chain.scheduler.config.prediction_type
+    if kind == 'v_prediction':
+        wanted = chain.scheduler.get_velocity(target, noise, timestep)
+    else:
+        wanted = {'epsilon': noise, 'sample': target}[kind]
+    return masked_mean((output - wanted) ** 2, latent_mask(batch, target.shape[-2:]))
+
+
+def one_step_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+    """L1 + MSE between the one-step latent and the depth picture's own; the encoder is frozen."""
+    rgb_latent, target = _latents(chain, batch)
+    x0 = chain.one_step(rgb_latent).float()
+    mask = latent_mask(batch, target.shape[-2:])
+    return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
+
+
+def pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+    """Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far."""
+    x0 = chain.one_step(chain.encode(batch.rgb))
+    predicted = chain.decode(x0).float()
+    valid, sky = batch.valid.float(), batch.sky.float()
+    loss = affine_invariant(predicted, batch.relative, valid)
+    loss = loss + DIRECT * masked_mean((predicted - batch.relative).abs(), valid)
+    loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
+    beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
+    loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
+    with torch.no_grad():
+        target = chain.encode(as_picture(batch.relative)).float()
+    mask = latent_mask(batch, target.shape[-2:])
+    return loss + LATENT * masked_mean((x0.float() - target).abs(), mask)
+
+
+def masked_pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+    """DiffusionDepth's printed loss, in metres at the known pixels; not scale-invariant."""
+    return masked_pixel(*in_metres(chain, batch))
+
+
+def silog_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+    """DiffusionDepth's coded loss, of log depth at the known pixels; nearly scale-invariant."""
+    return silog(*in_metres(chain, batch))
+
+
+def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Decode the one-step prediction and undo each picture's normalisation.
 
     Returns
     -------
-    (B, 1, H, W)
-        ``scale * predicted + shift`` with the closed-form solution per picture.
+    predicted, truth : (B, 1, H, W) metres
+    valid : (B, 1, H, W) float, 1 where truth is known
 
     """
-    axes = (1, 2, 3)
-    count = mask.sum(axes, keepdim=True) + 1e-6
-    mean_p = (predicted * mask).sum(axes, keepdim=True) / count
-    mean_t = (target * mask).sum(axes, keepdim=True) / count
-    centred = (predicted - mean_p) * mask
-    variance = (centred**2).sum(axes, keepdim=True) / count
-    covariance = (centred * (target - mean_t)).sum(axes, keepdim=True) / count
-    scale = covariance / variance.clamp(min=1e-4)
-    fitted = scale * (predicted - mean_p) + mean_t
-    return torch.where((variance > 1e-4) & (scale > 1e-3), fitted, predicted)
+    relative = chain.decode(chain.one_step(chain.encode(batch.rgb))).float()
+    truth = torch.where(batch.valid, batch.depth, torch.nan)
+    value = {'depth': truth, 'log': truth.log(), 'disparity': 1.0 / truth}[chain.space]
+    ends = torch.tensor(QUANTILES, dtype=value.dtype, device=value.device)
+    ends = torch.stack([picture.nanquantile(ends) for picture in value]).nan_to_num()  # (B, 2)
+    low, high = ends[:, :, None, None].split(1, dim=1)  # (B, 1, 1, 1) each
+    value = low + (high - low) * relative
+    if chain.space == 'log':
+        value = value.exp()
+    elif chain.space == 'disparity':
+        value = 1.0 / value.clamp(min=1.0 / FARTHEST)
+    return value, truth, batch.valid.float()
 
 
-def gradient_difference(
-    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, scales: int = 3
-) -> torch.Tensor:
-    """L1 of the difference of horizontal and vertical differences, on halved copies as well."""
-    total = predicted.new_zeros(())
-    for k in range(scales):
-        step = 2**k
-        error = (predicted - target)[..., ::step, ::step]
-        seen = mask[..., ::step, ::step]
-        for axis in (-1, -2):
-            pair = seen.narrow(axis, 1, seen.shape[axis] - 1) * seen.narrow(
-                axis, 0, seen.shape[axis] - 1
-            )
-            total = total + masked_mean(error.diff(dim=axis).abs(), pair)
-    return total
+def _latents(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents of pictures and of depth pictures; nothing of the autoencoder is trained by them."""
+    with torch.no_grad():
+        both = torch.cat([batch.rgb, as_picture(batch.relative)])
+        rgb_latent, target = chain.encode(both).float().chunk(2)
+    return rgb_latent, target
+
+
+def latent_mask(batch: Batch, size: torch.Size | tuple[int, int]) -> torch.Tensor:
+    """Latent cells (B, 1, h, w) all of whose pixels are known or sky: 1 there, 0 elsewhere."""
+    unknown = (~(batch.valid | batch.sky)).float()
+    return 1.0 - functional.adaptive_max_pool2d(unknown, tuple(size))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss and the names of the networks that it trains unless the recipe says otherwise."""
+
+    loss: Callable[[Chain, Batch, Draws], torch.Tensor]
+    trains: tuple[str, ...]
+
+
+OBJECTIVES = {
+    'autoencoder': Objective(autoencoder_loss, ('autoencoder',)),
+    'latent': Objective(latent_loss, ('unet',)),
+    'one_step': Objective(one_step_loss, ('unet',)),
+    'pixel': Objective(pixel_loss, ('unet',)),
+    'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
+    'silog': Objective(silog_loss, ('unet',)),
+}

@@ -1,32 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A recipe read from YAML and carried out in a folder: render, train, export."""
+"""A recipe read from YAML and carried out in a folder: check the data, train, export."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.data import Bucket, PictureCache
-from marigold_ros.learning.loop import read_stages, Trainer
-from marigold_ros.learning.networks import (
-    export_checkpoint,
-    marigold_scheduler,
-    small_autoencoder,
-    small_unet,
-    TEXT_SHAPE,
-    usual_size,
-)
-from marigold_ros.learning.objectives import Chain
+from marigold_ros.learning.augment import read_augmentation
+from marigold_ros.learning.card import model_card
+from marigold_ros.learning.initialise import initialise
+from marigold_ros.learning.loop import Trainer
+from marigold_ros.learning.mixture import Mixture, Part
+from marigold_ros.learning.networks import export_checkpoint
+from marigold_ros.learning.sources import open_source
+from marigold_ros.learning.stages import read_stages, Stage
+from marigold_ros.learning.targets import SPACES
 from marigold_ros.models.marigold.weights import write_sums
-import torch
+from marigold_ros.settings import nearest_name
 import yaml
 
-KEYS = ('name', 'seed', 'buckets', 'stages', 'facts')
-# Seeds of training pictures start here; held-out scenes use seeds below 1 000 000.
-FIRST_TRAINING_SEED = 1_000_000
-SEEDS_PER_BUCKET = 1_000_000
+REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
+KEYS = (*REQUIRED, 'seed', 'augment', 'common', 'noise', 'noise_strength')
 
 
 class Run:
@@ -36,42 +34,83 @@ class Run:
     Parameters
     ----------
     recipe : Path
-        YAML file with name, seed, buckets, stages and facts.
+        YAML file, see training/README.md for its keys.
     folder : Path
         Of the run.
-    cache : Path
-        Of the rendered pictures.
-    device : str
-        Where the networks run.
+    data : Path
+        Folder that the recipe's relative paths of data start from; rendered pictures go there too.
+    accelerator : Accelerator
+        Device, arithmetic and processes.
+    workers : int
+        Processes that load batches ahead.
 
     """
 
-    def __init__(self, recipe: Path, folder: Path, cache: Path, device: str = 'cpu') -> None:
+    def __init__(
+        self,
+        recipe: Path,
+        folder: Path,
+        data: Path,
+        accelerator: Accelerator,
+        workers: int = 0,
+    ) -> None:
         self.recipe = read_recipe(recipe)
-        self.folder, self.device = folder, device
-        self.stages = read_stages(self.recipe['stages'])
-        self.caches = [
-            PictureCache(cache, Bucket(**entry), FIRST_TRAINING_SEED + i * SEEDS_PER_BUCKET)
-            for i, entry in enumerate(self.recipe['buckets'])
-        ]
-        torch.manual_seed(self.recipe['seed'])
-        self.chain = Chain(
-            small_autoencoder(), small_unet(), marigold_scheduler(), torch.zeros(TEXT_SHAPE)
+        self.folder, self.accelerator, self.workers = folder, accelerator, workers
+        self.seed = int(self.recipe.get('seed', 0))
+        self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
+        self.space = self.recipe['facts']['space']
+        self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
+        self.chain = initialise(
+            self.recipe['init'],
+            self.seed,
+            self.space,
+            self.recipe.get('noise', 'gaussian'),
+            float(self.recipe.get('noise_strength', 0.9)),
         )
 
-    def render(self, workers: int) -> None:
-        """Render the pictures that the cache lacks."""
-        for cache in self.caches:
-            cache.fill(workers)
+    def prepare_data(self, workers: int = 1) -> None:
+        """Render what is missing and look through what is there; names every broken file."""
+        for source in self.sources:
+            source.prepare(workers)
 
-    def trainer(self) -> Trainer:
+    def mixture(self, stage: Stage, number: int) -> Mixture:
+        """Make the batches of a stage."""
+        parts = []
+        for entry, source in zip(self.recipe['sources'], self.sources, strict=True):
+            height, width = (side * stage.scale for side in entry['size'])
+            size = round(height), round(width)
+            parts.append(Part(source, float(entry.get('weight', len(source))), size))
+        return Mixture(
+            parts,
+            stage.batch_size,
+            self.space,
+            read_augmentation(self.recipe.get('augment', {})),
+            self.seed + 1000 * number,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+
+    def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
         """Make the trainer, at the run's last checkpoint."""
-        seed = self.recipe['seed']
-        return Trainer(self.chain, self.stages, self.caches, self.folder, seed, self.device)
+        return Trainer(
+            self.chain,
+            self.stages,
+            [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
+            self.folder,
+            self.accelerator,
+            {'recipe': self.recipe, **(provenance or {})},
+            self.seed,
+            self.workers,
+        )
 
-    def train(self, minutes: float | None = None) -> bool:
+    def train(
+        self,
+        minutes: float | None = None,
+        stop: Callable[[], bool] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Train to the end or for a time; True when the recipe is done."""
-        return self.trainer().run(minutes)
+        return self.trainer(provenance).run(minutes, stop)
 
     def export(self) -> Path:
         """Write the averaged weights of the last checkpoint as a folder that the node opens."""
@@ -83,72 +122,35 @@ class Run:
             self.chain.autoencoder,
             self.chain.unet,
             self.recipe['facts'],
-            self._card(trainer),
+            model_card(self.recipe, self.stages, trainer),
+            scheduler=self.chain.scheduler,
+            text=self.chain.text,
         )
         write_sums(target)
         return target
 
-    def _card(self, trainer: Trainer) -> str:
-        stages = '\n'.join(
-            f'| {s.name} | {s.objective} | {s.steps} | {s.batch_size} |' for s in self.stages
-        )
-        pictures = sum(bucket['count'] for bucket in self.recipe['buckets'])
-        height, width = usual_size(self.recipe['facts']['default_processing_pixels'])
-        return CARD.format(
-            name=self.recipe['name'],
-            pictures=pictures,
-            stages=stages,
-            height=height,
-            width=width,
-        )
-
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read and check a recipe's top level."""
+    """Read a recipe and check its top level; raises ConfigurationError."""
     if not path.is_file():
         raise ConfigurationError(f'no recipe {path}; see training/recipes')
-    recipe = yaml.safe_load(path.read_text())
-    if not isinstance(recipe, dict) or set(recipe) != set(KEYS):
-        given = sorted(recipe) if isinstance(recipe, dict) else type(recipe).__name__
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f'{path} is no YAML: {error}') from error
+    if not isinstance(recipe, dict):
+        raise ConfigurationError(f'{path} holds no keys; see training/recipes')
+    for key in recipe:
+        if key not in KEYS:
+            raise ConfigurationError(
+                f"unknown key '{key}' in {path.name}; {nearest_name(key, list(KEYS))}"
+            )
+    missing = [key for key in REQUIRED if key not in recipe]
+    if missing:
+        raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
+    space = recipe['facts'].get('space') if isinstance(recipe['facts'], dict) else None
+    if space not in SPACES:
         raise ConfigurationError(
-            f'{path.name} has {given}; a recipe has the keys {", ".join(KEYS)}'
+            f"facts.space of {path.name} is '{space}'; choose one of {', '.join(SPACES)}"
         )
     return recipe
-
-
-CARD = """# {name}
-
-A small Marigold: the same architecture (an autoencoder, a U-Net on its latents, one DDIM step)
-with few channels, trained from nothing on {pictures} ray-cast pictures of rooms and streets. It
-answers in log depth, in one step from zeros. Unlike Marigold, encoder and decoder were trained on
-after the latent stage, together with the U-Net under the pixel loss.
-
-It is meant for demonstrations, tests and machines without a GPU, not for safety.
-
-| stage | objective | steps | batch |
-|---|---|---|---|
-{stages}
-
-Weights: Apache-2.0, as the code that made them. Data: drawn by `marigold_ros.synthetic`, no
-recordings.
-
-```python
-from marigold_ros.models import load_model
-model = load_model('{name}')                      # or the path of this folder
-prediction = model.predict(rgb)                   # relative (H, W) in [0, 1], affine in log depth
-```
-
-With diffusers:
-
-```python
-import torch
-from diffusers import MarigoldDepthPipeline
-from safetensors.torch import load_file
-pipe = MarigoldDepthPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
-embedding = load_file(folder + '/empty_text_embedding.safetensors')['empty_text_embedding']
-pipe.empty_text_embedding = embedding
-latents = torch.zeros(1, pipe.vae.config.latent_channels, {height} // 8, {width} // 8)
-picture = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; with latents it has to be (3, H, W)
-depth = pipe(picture, latents=latents, processing_resolution={width})
-```
-"""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Accuracy on held-out synthetic scenes, each method with its best fit to the whole truth.
+Accuracy on pictures with dense truth, each method with its best fit to the whole truth.
 
 The model's scale and shift and the surfaces' coefficients come from one and the same minimiser of
 the mean relative error, so that neither side has the better fit.
@@ -9,6 +9,7 @@ the mean relative error, so that neither side has the better fit.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import cv2
@@ -16,56 +17,104 @@ from marigold_ros.evaluation.baselines import fit_surface, minimise_relative_err
 from marigold_ros.evaluation.metrics import depth_metrics
 from marigold_ros.evaluation.pictures import colourise_depth
 from marigold_ros.frame import SparseDepth
-from marigold_ros.synthetic.scene import make_sample
+from marigold_ros.learning.pairs import Pair
+from marigold_ros.learning.sources.files import FilePairs
+from marigold_ros.learning.targets import normalise
+from marigold_ros.synthetic.description import Sample
 import numpy as np
 from tqdm import tqdm
 
 LIMITS = (0.1, 120.0)
+FEWEST = 100  # known pixels of a picture that counts
+Labelled = tuple[str, Pair]
 
 
-def score_scenes(model: Any, scenes: int, first_seed: int = 0) -> dict[str, dict[str, float]]:
+def rendered(
+    make: Callable[[int], Sample], scenes: int, first_seed: int = 0
+) -> Iterator[Labelled]:
+    """Draw scenes by a generator, each with its kind; training begins at seed one million."""
+    for seed in range(first_seed, first_seed + scenes):
+        sample = make(seed)
+        yield f'{sample.kind}s', Pair(sample.rgb, sample.depth)
+
+
+def read(source: FilePairs) -> Iterator[Labelled]:
+    """Read all pairs of a source, each labelled by its picture."""
+    for index, (picture, _) in enumerate(source.entries):
+        yield picture, source.read(index)
+
+
+def mean_map(pairs: Iterable[Labelled], size: tuple[int, int]) -> np.ndarray:
+    """Average the relative log depth of pictures at a size (H, W): the guess without looking."""
+    relatives = (normalise(pair.depth, 'log')[0] for _, pair in pairs)
+    maps = [cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in relatives]
+    return np.mean(maps, axis=0)
+
+
+def score(
+    model: Any, pairs: Iterable[Labelled], total: int, average: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
     """
-    Average the metrics over scenes that no training picture was drawn from.
+    Average the metrics over pictures.
 
     Parameters
     ----------
     model
         Has ``predict(rgb)``.
-    scenes : int
-        Number of scenes of 192x256.
-    first_seed : int
-        Below one million, where training begins.
+    pairs : iterable of (label, Pair)
+        Pictures with dense truth.
+    total : int
+        How many, for the progress bar.
+    average : (h, w) or None
+        Relative log depth to fit as another baseline, see :func:`mean_map`.
 
     Returns
     -------
     dict
-        Method (model, plane, quadric, and the model on rooms and streets apart) to its metrics.
+        Method (model, plane, quadric, mean map), and each by label, as in ``plane on rooms``, to
+        ``abs_rel``, ``delta1`` and ``pictures``.
 
     """
     rows: dict[str, list[dict[str, float]]] = {}
-    for seed in tqdm(range(first_seed, first_seed + scenes), desc='score'):
-        sample = make_sample(seed)
-        truth = sample.depth.astype(np.float64)
-        valid = np.isfinite(truth)
-        if valid.sum() < 100:
+    for label, pair in tqdm(pairs, total=total, desc='score'):
+        truth, valid = known(pair)
+        if valid.sum() < FEWEST:
             continue
-        v, u = np.nonzero(valid)
-        points = SparseDepth(u, v, truth[valid].astype(np.float32))
-        size = truth.shape[1], truth.shape[0]
-        prediction = model.predict(sample.rgb)
-        fitted = best_affine(prediction.relative, truth, valid, prediction.space)
-        answers = {
-            'model': fitted,
-            f'model on {sample.kind}s': fitted,
-            'plane': fit_surface(points, size, 1, LIMITS).map(),
-            'quadric': fit_surface(points, size, 2, LIMITS).map(),
-        }
-        for name, depth in answers.items():
-            rows.setdefault(name, []).append(depth_metrics(depth, truth, valid))
+        for name, depth in answers(model, pair, truth, valid, average).items():
+            metrics = depth_metrics(depth, truth, valid)
+            rows.setdefault(name, []).append(metrics)
+            rows.setdefault(f'{name} on {label}', []).append(metrics)
     return {
-        name: {key: float(np.mean([row[key] for row in group])) for key in ('abs_rel', 'delta1')}
+        name: {
+            **{key: float(np.mean([row[key] for row in group])) for key in ('abs_rel', 'delta1')},
+            'pictures': len(group),
+        }
         for name, group in rows.items()
     }
+
+
+def known(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Truth (H, W) float64 in metres, and where it is known and not sky."""
+    truth = pair.depth.astype(np.float64)
+    return truth, np.isfinite(truth) & (truth > 0)
+
+
+def answers(
+    model: Any, pair: Pair, truth: np.ndarray, valid: np.ndarray, average: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Depth (H, W) of each method, fitted to the truth."""
+    v, u = np.nonzero(valid)
+    points = SparseDepth(u, v, truth[valid].astype(np.float32))
+    size = truth.shape[1], truth.shape[0]
+    prediction = model.predict(pair.rgb)
+    depths = {
+        'model': best_affine(prediction.relative, truth, valid, prediction.space),
+        'plane': fit_surface(points, size, 1, LIMITS).map(),
+        'quadric': fit_surface(points, size, 2, LIMITS).map(),
+    }
+    if average is not None:
+        depths['mean map'] = best_affine(cv2.resize(average, size), truth, valid, 'log')
+    return depths
 
 
 def best_affine(
@@ -94,19 +143,21 @@ def best_affine(
     return to_depth(design @ fit, space, LIMITS).reshape(relative.shape)
 
 
-def contact_sheet(model: Any, path: str, scenes: int = 8, first_seed: int = 0) -> None:
-    """Write rows of picture, prediction and truth side by side as one PNG."""
+def contact_sheet(
+    model: Any, pairs: Iterable[Labelled], path: str, size: tuple[int, int] = (192, 256)
+) -> None:
+    """Write rows of picture, prediction and truth side by side as one PNG, at a size (H, W)."""
     rows = []
-    for seed in range(first_seed, first_seed + scenes):
-        sample = make_sample(seed)
-        truth = sample.depth.astype(np.float64)
-        valid = np.isfinite(truth)
-        prediction = model.predict(sample.rgb)
+    for _, pair in pairs:
+        truth, valid = known(pair)
+        prediction = model.predict(pair.rgb)
         fitted = best_affine(prediction.relative, truth, valid, prediction.space)
-        low, high = np.quantile(truth[valid], [0.02, 0.98])
-        low, high = float(low), float(max(high, 1.1 * low))
+        low, high = (float(x) for x in np.quantile(truth[valid], [0.02, 0.98]))
+        high = max(high, 1.1 * low)
         shown = [colourise_depth(d, low, high) for d in (fitted, np.where(valid, truth, np.nan))]
-        rows.append(np.hstack([sample.rgb, *shown]))
+        rows.append(np.hstack([cv2.resize(x, size[::-1]) for x in (pair.rgb, *shown)]))
+    if len(rows) % 2:
+        rows.append(np.zeros_like(rows[0]))
     half = len(rows) // 2
-    sheet = np.hstack([np.vstack(rows[:half]), np.vstack(rows[half : 2 * half])])
+    sheet = np.hstack([np.vstack(rows[:half]), np.vstack(rows[half:])])
     cv2.imwrite(path, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))

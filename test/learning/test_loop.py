@@ -1,60 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A run that is stopped and resumed ends as one that was not; what it exports opens."""
+"""A run that is stopped and resumed ends as one that was not; what is wrong is told."""
 
+from __future__ import annotations
+
+import json
 from pathlib import Path
 
-from diffusers import MarigoldDepthPipeline
-from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.data import Bucket, PictureCache
-from marigold_ros.learning.loop import learning_rate, read_stages, Stage, Trainer
-from marigold_ros.learning.networks import (
-    marigold_scheduler,
-    small_autoencoder,
-    small_unet,
-    TEXT_SHAPE,
-)
-from marigold_ros.learning.objectives import Chain
-from marigold_ros.learning.recipe import read_recipe, Run
-from marigold_ros.models import load_model
+from accelerate import Accelerator
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.learning.augment import Augmentation
+from marigold_ros.learning.loop import Trainer
+from marigold_ros.learning.mixture import Mixture, Part
+from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.objectives import as_picture, Chain
+from marigold_ros.learning.recipe import read_recipe
+from marigold_ros.learning.stages import learning_rate, read_stages, Stage
+from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch
-import yaml
 
+SMALL = {'steps': 3, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.9, 'clip': 1.0}
 STAGES = [
-    Stage('a', 'autoencoder', steps=3, batch_size=2, warmup=1, save_every=1),
-    Stage('b', 'latent', steps=3, batch_size=2, warmup=1, save_every=1),
-    Stage('c', 'pixel', steps=3, batch_size=2, warmup=1, save_every=1),
+    Stage('a', 'autoencoder', **SMALL),
+    Stage('b', 'latent', accumulation=2, **SMALL),
+    Stage('c', 'pixel', trains=('autoencoder', 'unet'), **SMALL),
 ]
 
 
 @pytest.fixture(scope='module')
-def cache(tmp_path_factory):
-    cache = PictureCache(tmp_path_factory.mktemp('cache'), Bucket(32, 48, 6), first_seed=0)
-    cache.fill(workers=1)
-    return cache
+def accelerator():
+    return Accelerator(cpu=True, mixed_precision='bf16')
 
 
-def new_trainer(cache: PictureCache, folder: Path) -> Trainer:
-    torch.manual_seed(1)
-    autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4)
-    unet = small_unet(channels=(16, 32), latent_channels=4)
-    chain = Chain(autoencoder, unet, marigold_scheduler(), torch.zeros(TEXT_SHAPE))
-    return Trainer(chain, STAGES, [cache], folder, seed=3)
+@pytest.fixture
+def new_trainer(planted, accelerator):
+    def make(folder: Path, stages=tuple(STAGES), latent_channels: int = 4) -> Trainer:
+        torch.manual_seed(1)
+        chain = Chain(
+            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=latent_channels),
+            small_unet(channels=(16, 32), latent_channels=latent_channels),
+            marigold_scheduler(),
+            torch.zeros(TEXT_SHAPE),
+        )
+        how = Augmentation(colour=1.0, sensor=0.5)
+        mixtures = [
+            Mixture([Part(planted(6), 1.0, (32, 48))], s.batch_size, 'log', how, seed=i)
+            for i, s in enumerate(stages)
+        ]
+        return Trainer(chain, list(stages), mixtures, folder, accelerator, seed=3)
+
+    return make
 
 
 class Killed(Exception):
     pass
 
 
+def assert_same_end(whole: Trainer, resumed: Trainer) -> None:
+    for key, value in whole.chain.state_dict().items():
+        assert torch.equal(value, resumed.chain.state_dict()[key]), key
+    ends = [t.chain.autoencoder.config.scaling_factor for t in (whole, resumed)]
+    assert ends[0] == ends[1]
+
+
 @pytest.mark.parametrize('kill_at', [(0, 2), (1, 0), (1, 2), (2, 1)])
 def test_a_run_killed_anywhere_ends_bitwise_as_one_that_was_not(
-    cache, tmp_path, monkeypatch, kill_at
+    new_trainer, tmp_path, monkeypatch, kill_at
 ):
-    whole = new_trainer(cache, tmp_path / 'whole')
+    whole = new_trainer(tmp_path / 'whole')
     assert whole.run()
-
-    killed = new_trainer(cache, tmp_path / 'killed')
+    killed = new_trainer(tmp_path / 'killed')
     save = killed._save
 
     def save_and_die():
@@ -65,87 +81,142 @@ def test_a_run_killed_anywhere_ends_bitwise_as_one_that_was_not(
     monkeypatch.setattr(killed, '_save', save_and_die)
     with pytest.raises(Killed):
         killed.run()
-    resumed = new_trainer(cache, tmp_path / 'killed')
+    resumed = new_trainer(tmp_path / 'killed')
     assert (resumed.stage_index, resumed.step) == kill_at
     assert resumed.run()
-    for key, value in whole.modules.state_dict().items():
-        assert torch.equal(value, resumed.modules.state_dict()[key]), key
-    assert (
-        whole.chain.autoencoder.config.scaling_factor
-        == resumed.chain.autoencoder.config.scaling_factor
-    )
+    assert_same_end(whole, resumed)
 
 
-def test_a_run_out_of_time_says_so_and_keeps_a_checkpoint(cache, tmp_path):
-    trainer = new_trainer(cache, tmp_path)
-    assert not trainer.run(minutes=0.0)
-    assert (tmp_path / 'state.pt').exists()
+def test_a_run_out_of_time_or_told_to_stop_keeps_a_checkpoint_and_goes_on(new_trainer, tmp_path):
+    whole = new_trainer(tmp_path / 'whole')
+    whole.run()
+    assert not new_trainer(tmp_path / 'cut').run(minutes=0.0)
+    asked = iter([False, True])
+    assert not new_trainer(tmp_path / 'cut').run(stop=lambda: next(asked))
+    resumed = new_trainer(tmp_path / 'cut')
+    assert resumed.step == 1
+    assert resumed.run()
+    assert_same_end(whole, resumed)
 
 
-def test_after_the_autoencoder_the_latents_have_unit_deviation(cache, tmp_path):
-    trainer = new_trainer(cache, tmp_path)
-    trainer.stages = STAGES[:1]
+def test_the_log_tells_loss_by_source_rate_and_waiting(new_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr('marigold_ros.learning.loop.LOG_EVERY', 1)
+    new_trainer(tmp_path, STAGES[1:2]).run()
+    lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert line['loss_by_source'] == {'planted': line['loss']}
+        assert 0.0 <= line['waiting_for_data'] <= 1.0
+        assert line['skipped_steps'] == 0
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_five_in_a_row_end_the_run(
+    new_trainer, tmp_path, monkeypatch
+):
+    stage = Stage('x', 'latent', steps=9, batch_size=2, warmup=1)
+    trainer = new_trainer(tmp_path, [stage])
+    before = {k: v.clone() for k, v in trainer.chain.state_dict().items()}
+    forward = trainer.chain.forward
+    monkeypatch.setattr(trainer.model, 'forward', lambda *given: forward(*given) * float('nan'))
+    with pytest.raises(FloatingPointError, match='5 steps in a row.*learning_rate'):
+        trainer.run()
+    for key, value in trainer.chain.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_after_the_autoencoder_the_latents_have_unit_deviation(new_trainer, tmp_path):
+    trainer = new_trainer(tmp_path, STAGES[:1])
     trainer.run()
-    assert trainer.chain.autoencoder.config.scaling_factor != 1.0
+    chain, deviations = trainer.chain, []
+    with torch.no_grad():
+        for number in range(8):
+            batch = trainer.mixtures[0][number]
+            for picture in (batch.rgb, as_picture(batch.relative)):
+                deviations.append(chain.encode(picture).flatten())
+    assert torch.cat(deviations).std().item() == pytest.approx(1.0, rel=0.02)
+
+
+def test_a_checkpoint_of_other_networks_or_a_damaged_one_is_refused(new_trainer, tmp_path):
+    new_trainer(tmp_path, STAGES[:1]).run()
+    with pytest.raises(CheckpointError, match='another architecture'):
+        new_trainer(tmp_path, STAGES[:1], latent_channels=8)
+    path = tmp_path / 'state.pt'
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match='is damaged'):
+        new_trainer(tmp_path, STAGES[:1])
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(
+    new_trainer, tmp_path, monkeypatch
+):
+    trainer = new_trainer(tmp_path, STAGES[:1])
+    trainer.run()
+    before = (tmp_path / 'state.pt').read_bytes()
+
+    def fill_up(state, path):
+        path.write_bytes(b'half')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(torch, 'save', fill_up)
+    with pytest.raises(CheckpointError, match='No space left.*untouched'):
+        trainer._save()
+    assert (tmp_path / 'state.pt').read_bytes() == before
+    assert not list(tmp_path.glob('*.tmp'))
 
 
 def test_the_learning_rate_rises_stays_and_falls_to_a_hundredth():
-    stage = Stage('x', 'pixel', steps=1000, learning_rate=1.0, warmup=100, decay=0.5)
+    stage = Stage('x', 'pixel', steps=1000, learning_rate=1.0, warmup=100, decay_from=0.5)
     assert learning_rate(stage, 0) == pytest.approx(0.01)
     assert learning_rate(stage, 99) == pytest.approx(1.0)
     assert learning_rate(stage, 500) == pytest.approx(1.0)
     assert learning_rate(stage, 1000) == pytest.approx(0.01)
 
 
-def test_unknown_keys_and_objectives_of_a_recipe_are_named(tmp_path):
-    with pytest.raises(ConfigurationError, match="'stepz'"):
-        read_stages([{'name': 'a', 'objective': 'pixel', 'stepz': 3}])
-    with pytest.raises(ConfigurationError, match="'magic'"):
-        read_stages([{'name': 'a', 'objective': 'magic', 'steps': 3}])
+def test_marigolds_own_schedule_is_a_special_case():
+    # IterExponential(total 25 000, final ratio 0.01, warm-up 100) of the original.
+    stage = Stage('x', 'latent', steps=25_000, learning_rate=3e-5, warmup=100, decay_from=0.0)
+    for step in (100, 5_000, 24_999):
+        expected = 3e-5 * 0.01 ** ((step - 100) / (25_000 - 100))
+        assert learning_rate(stage, step) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('entry', 'words'),
+    [
+        ({'stepz': 3}, "'stepz' in a stage; known are name"),
+        ({'objective': 'magic'}, "'magic'; choose one of autoencoder"),
+        ({'steps': 0}, 'steps is 0'),
+        ({'scale': 2.0}, 'scale is 2.0'),
+        ({'trains': ['text']}, "'text'; choose from autoencoder, unet"),
+        ({'trains': ['autoencoder']}, 'at least unet'),
+    ],
+)
+def test_a_stage_that_cannot_be_is_named(entry, words):
+    with pytest.raises(ConfigurationError, match=words):
+        read_stages([{'name': 'a', 'objective': 'pixel', 'steps': 3} | entry], {})
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('name: x\n', 'lacks init, sources'),
+        ('nam: x\n', "unknown key 'nam'.*'name'"),
+        ('[1, 2]\n', 'holds no keys'),
+        ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
+        ('a: [', 'no YAML'),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_named(tmp_path, text, words):
+    path = tmp_path / 'bad.yaml'
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        read_recipe(path)
     with pytest.raises(ConfigurationError, match='no recipe'):
         read_recipe(tmp_path / 'none.yaml')
-    (tmp_path / 'bad.yaml').write_text('name: x\n')
-    with pytest.raises(ConfigurationError, match='stages'):
-        read_recipe(tmp_path / 'bad.yaml')
 
 
-def test_a_cache_of_another_size_is_refused_not_overwritten(tmp_path):
-    PictureCache(tmp_path, Bucket(16, 16, 2), first_seed=0)
-    with pytest.raises(InputError, match='recipe asks for'):
-        PictureCache(tmp_path, Bucket(16, 16, 3), first_seed=0)
-
-
-def test_the_recipe_of_the_embedded_checkpoint_is_readable():
-    root = Path(__file__).resolve().parents[2]
-    recipe = read_recipe(root / 'training' / 'recipes' / 'tiny.yaml')
-    assert [stage.objective for stage in read_stages(recipe['stages'])][0] == 'autoencoder'
-
-
-def test_what_a_run_exports_opens_here_and_in_diffusers(tmp_path):
-    recipe = {
-        'name': 'toy',
-        'seed': 0,
-        'buckets': [{'height': 32, 'width': 48, 'count': 4}],
-        'stages': [
-            {'name': 'a', 'objective': 'autoencoder', 'steps': 1, 'batch_size': 2},
-            {'name': 'b', 'objective': 'pixel', 'steps': 1, 'batch_size': 2},
-        ],
-        'facts': {
-            'space': 'log',
-            'noise': 'zeros',
-            'default_denoising_steps': 1,
-            'default_ensemble_size': 1,
-            'default_processing_pixels': 1536,
-        },
-    }
-    path = tmp_path / 'toy.yaml'
-    path.write_text(yaml.safe_dump(recipe))
-    run = Run(path, tmp_path / 'run', tmp_path / 'cache')
-    run.render(workers=1)
-    assert run.train()
-    folder = run.export()
-    model = load_model(str(folder), device='cpu')
-    assert model.space == 'log'
-    sizes = [p.stat().st_size for p in folder.rglob('*.safetensors')]
-    assert max(sizes) < 16 * 2**20
-    MarigoldDepthPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
+def test_every_recipe_of_the_project_is_readable():
+    folder = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
+    for path in folder.glob('*.yaml'):
+        recipe = read_recipe(path)
+        assert read_stages(recipe['stages'], recipe.get('common', {})), path

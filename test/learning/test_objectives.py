@@ -1,113 +1,387 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The objectives against direct solutions and diffusers' scheduler."""
+"""The objectives against diffusers' schedulers, planted latents and the networks they train."""
 
+from dataclasses import replace
+import math
+
+from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.learning.data import change_colours, normalise_log_depth
-from marigold_ros.learning.networks import (
-    marigold_scheduler,
-    small_autoencoder,
-    small_unet,
-    TEXT_SHAPE,
-)
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.learning.mixture import Batch
+from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.noise import Draws, training_noise
 from marigold_ros.learning.objectives import (
+    as_picture,
     Chain,
-    fit_affine,
-    gradient_difference,
+    in_metres,
     latent_loss,
-    masked_mean,
+    latent_mask,
+    OBJECTIVES,
     pixel_loss,
 )
+from marigold_ros.learning.targets import normalise, SPACES
 from marigold_ros.models.marigold.denoiser import denoise
+from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest
 import torch
 
+H, W = 32, 40
+NETWORKS = ('autoencoder', 'unet')
 
-@pytest.fixture(scope='module')
-def chain():
+
+def scheduler_of(kind: str, zero_snr: bool = True) -> DDIMScheduler:
+    return DDIMScheduler.from_config(
+        marigold_scheduler().config, prediction_type=kind, rescale_betas_zero_snr=zero_snr
+    )
+
+
+def ddpm_of(scheduler: DDIMScheduler) -> DDPMScheduler:
+    """Build what the original trains with, of the same configuration."""
+    names = 'beta_start', 'beta_end', 'beta_schedule', 'prediction_type', 'rescale_betas_zero_snr'
+    return DDPMScheduler(**{name: scheduler.config[name] for name in names})
+
+
+def new_chain(scheduler: DDIMScheduler | None = None, **options) -> Chain:
     torch.manual_seed(0)
     autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4)
     unet = small_unet(channels=(16, 32), latent_channels=4)
-    return Chain(autoencoder, unet, marigold_scheduler(), torch.zeros(TEXT_SHAPE))
+    text = torch.zeros(TEXT_SHAPE)
+    return Chain(autoencoder, unet, scheduler or marigold_scheduler(), text, **options)
 
 
-@given(st.integers(0, 1000))
-def test_the_affine_fit_equals_numpys_least_squares(seed):
-    rng = np.random.default_rng(seed)
-    target = rng.random((1, 1, 6, 7))
-    predicted = rng.uniform(0.2, 2) * target + rng.normal() + 0.1 * rng.random(target.shape)
-    mask = rng.random(target.shape) < 0.7
-    mask[..., 0, :3] = True
-    fitted = fit_affine(
-        *(torch.from_numpy(x.astype(np.float64)) for x in (predicted, target, mask))
+@pytest.fixture(scope='module')
+def frozen():
+    """A chain that no test changes."""
+    return new_chain().requires_grad_(False)
+
+
+def make_batch(depth: np.ndarray, space: str = 'log', seed: int = 0) -> Batch:
+    """Batch with random pictures and the depth (B, H, W) given."""
+    depth = depth.astype(np.float32)
+    relative, valid, sky = (
+        torch.from_numpy(np.stack(values))[:, None]
+        for values in zip(*(normalise(d, space) for d in depth), strict=True)
     )
-    design = np.stack([predicted[mask], np.ones(mask.sum())], 1)
-    scale, shift = np.linalg.lstsq(design, target[mask], rcond=None)[0]
-    if scale > 1e-3 and predicted[mask].var() > 1e-4:
-        np.testing.assert_allclose(fitted.numpy(), scale * predicted + shift, atol=1e-4)
+    rgb = torch.rand(
+        len(depth), 3, *depth.shape[1:], generator=torch.Generator().manual_seed(seed)
+    )
+    rows = tuple(range(len(depth)))
+    return Batch(
+        rgb * 2 - 1, relative, valid, sky, torch.from_numpy(depth)[:, None], 'planted', rows
+    )
 
 
-def test_a_constant_prediction_is_not_fitted():
-    constant = torch.full((1, 1, 4, 4), 0.3)
-    target = torch.rand(1, 1, 4, 4)
-    assert torch.equal(fit_affine(constant, target, torch.ones_like(target)), constant)
+def random_depth(seed: int = 0, pictures: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 30.0, (pictures, H, W))
 
 
-def test_an_empty_mask_gives_zero_not_nan():
-    assert masked_mean(torch.ones(2, 1, 3, 3), torch.zeros(2, 1, 3, 3)) == 0
+def draws(batch: Batch, number: int = 0) -> Draws:
+    return Draws(5, number, batch.rows)
 
 
-def test_the_gradient_term_does_not_see_a_shift_and_sees_nothing_outside_the_mask():
-    target = torch.rand(1, 1, 16, 16)
-    mask = torch.ones_like(target)
-    assert gradient_difference(target + 0.3, target, mask).item() == pytest.approx(0, abs=1e-6)
-    mask[..., 8:] = 0
-    wrong = target.clone()
-    wrong[..., 8:] += torch.rand(1, 1, 16, 8)
-    assert gradient_difference(wrong, target, mask).item() == pytest.approx(0, abs=1e-6)
+# latent
 
 
-def test_one_step_in_training_is_one_step_of_inference(chain):
-    rgb_latent = torch.randn(1, 4, 12, 16)
-    trained = chain.one_step(rgb_latent)
-    zeros = torch.zeros_like(rgb_latent)
+@pytest.mark.parametrize('noise', ['gaussian', 'annealed'])
+@pytest.mark.parametrize('kind', ['v_prediction', 'epsilon', 'sample'])
+def test_noisy_latents_and_targets_are_those_of_the_scheduler_that_the_original_trains_with(
+    kind, noise
+):
+    chain = new_chain(scheduler_of(kind), noise=noise)
+    batch = make_batch(random_depth(pictures=4))
     with torch.no_grad():
-        run = denoise(chain.unet, chain.scheduler, rgb_latent, zeros, chain.text, steps=1)
-    assert torch.allclose(trained, run, atol=1e-5)
+        rgb_latent, target = chain.encode(batch.rgb), chain.encode(as_picture(batch.relative))
+    ddpm, again = ddpm_of(chain.scheduler), draws(batch)
+    timestep = again.timesteps(1000)
+    expected = training_noise(again, target.shape[1:], noise, 0.9, timestep / 1000)
+    answers = {
+        'v_prediction': ddpm.get_velocity(target, expected, timestep),
+        'epsilon': expected,
+        'sample': target,
+    }
+
+    def predict(picture, noisy, asked):
+        torch.testing.assert_close(picture, rgb_latent)
+        torch.testing.assert_close(noisy, ddpm.add_noise(target, expected, timestep))
+        assert torch.equal(asked, timestep)
+        return answers[kind] + 0.5
+
+    chain.predict = predict
+    assert latent_loss(chain, batch, draws(batch)).item() == pytest.approx(0.25, rel=1e-4)
 
 
-def test_both_objectives_reach_the_networks_they_train(chain):
-    rgb, relative = torch.rand(2, 3, 32, 40) * 2 - 1, torch.rand(2, 1, 32, 40)
-    sky = torch.zeros(2, 1, 32, 40, dtype=torch.bool)
-    latent_loss(chain, rgb, relative).backward()
-    assert chain.unet.conv_in.weight.grad.abs().sum() > 0
-    assert chain.autoencoder.encoder.conv_in.weight.grad is None
-    pixel_loss(chain, rgb, relative, sky).backward()
-    assert chain.autoencoder.encoder.conv_in.weight.grad.abs().sum() > 0
-    assert chain.autoencoder.decoder.conv_out.weight.grad.abs().sum() > 0
+def test_at_the_last_step_of_zero_snr_the_latent_is_pure_noise_and_v_is_minus_the_sample():
+    x0, noise = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 8)
+    last = torch.tensor([999, 999])
+    scheduler = marigold_scheduler()
+    torch.testing.assert_close(scheduler.add_noise(x0, noise, last), noise)
+    torch.testing.assert_close(scheduler.get_velocity(x0, noise, last), -x0)
 
 
-@pytest.mark.parametrize('sky', [True, False])
-def test_a_picture_of_one_kind_only_gives_a_finite_loss(chain, sky):
-    rgb, relative = torch.zeros(1, 3, 32, 40), torch.ones(1, 1, 32, 40)
-    loss = pixel_loss(chain, rgb, relative, torch.full((1, 1, 32, 40), sky))
-    assert torch.isfinite(loss)
+@given(st.integers(0, 10_000))
+def test_one_unknown_pixel_takes_out_its_latent_cell_and_no_other(seed):
+    rng = np.random.default_rng(seed)
+    depth = np.ones((2, H, W))
+    holes = rng.random(depth.shape) < rng.choice([0.0, 0.002, 0.02, 1.0])
+    depth[holes] = np.nan
+    depth[:, :8][~holes[:, :8]] = np.inf  # sky is known
+    mask = latent_mask(make_batch(depth), (H // 8, W // 8))
+    for b in range(2):
+        for i in range(H // 8):
+            for j in range(W // 8):
+                hole = holes[b, 8 * i : 8 * i + 8, 8 * j : 8 * j + 8].any()
+                assert mask[b, 0, i, j] == (0.0 if hole else 1.0)
 
 
-def test_the_target_is_zero_and_one_at_the_percentiles_of_log_depth_and_one_in_the_sky():
-    depth = np.exp(np.linspace(0.0, 3.0, 101)).reshape(1, -1).astype(np.float32)
-    relative = normalise_log_depth(np.concatenate([depth, [[np.inf]]], 1))
-    assert relative[0, 2] == pytest.approx(0.0, abs=1e-6)
-    assert relative[0, 98] == pytest.approx(1.0, abs=1e-6)
-    assert relative[0, 50] == pytest.approx(0.5, abs=1e-6)
-    assert relative[0, -1] == 1.0
+def test_latents_of_unknown_cells_do_not_count(frozen):
+    depth = random_depth()
+    depth[:, :, :8] = np.nan
+    batch = make_batch(depth)
+
+    def wrong_on_the_left(wrong: float) -> torch.Tensor:
+        chain = new_chain()
+
+        def predict(rgb_latent, noisy, timestep):
+            output = torch.zeros_like(noisy)
+            output[..., 0] = wrong
+            return output
+
+        chain.predict = predict
+        return latent_loss(chain, batch, draws(batch))
+
+    assert wrong_on_the_left(0.0) == wrong_on_the_left(1e3) > 0
 
 
-def test_changed_colours_stay_pictures():
-    picture = torch.rand(4, 3, 20, 30)
-    changed = change_colours(picture, np.random.default_rng(0))
-    assert changed.shape == picture.shape
-    assert changed.min() >= 0.0
-    assert changed.max() <= 1.0
+@pytest.mark.parametrize('name', ['latent', 'one_step', 'pixel', 'masked_pixel', 'silog'])
+def test_a_batch_without_any_known_pixel_gives_a_loss_of_zero_and_no_gradient(name):
+    chain = new_chain()
+    batch = make_batch(np.full((2, H, W), np.nan))
+    loss = chain(name, batch, draws(batch))
+    assert loss.item() == 0.0
+    loss.backward()
+    for key, parameter in chain.named_parameters():
+        assert parameter.grad is None or not parameter.grad.any(), key
+
+
+# one step
+
+
+@pytest.mark.parametrize('kind', ['v_prediction', 'sample'])
+@pytest.mark.parametrize('zero_snr', [True, False])
+def test_one_step_in_training_is_one_step_of_inference(kind, zero_snr):
+    chain = new_chain(scheduler_of(kind, zero_snr))
+    rgb_latent = torch.randn(2, 4, 12, 16)
+    with torch.no_grad():
+        trained = chain.one_step(rgb_latent)
+        for latent, x0 in zip(rgb_latent[:, None], trained[:, None], strict=True):
+            zeros = torch.zeros_like(latent)
+            run = denoise(chain.unet, chain.scheduler, latent, zeros, chain.text, steps=1)
+            torch.testing.assert_close(x0, run, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['v_prediction', 'epsilon', 'sample'])
+def test_one_step_of_the_right_answer_is_the_sample_itself(kind):
+    chain = new_chain(scheduler_of(kind, zero_snr=False))
+    x0 = torch.randn(2, 4, 6, 8)
+    ddpm, last = ddpm_of(chain.scheduler), torch.tensor([999, 999])
+    signal = ddpm.alphas_cumprod[999].sqrt()
+    # The noise that makes the noisy latent zero.
+    noise = -x0 * signal / (1 - signal**2).sqrt()
+    answer = {
+        'v_prediction': ddpm.get_velocity(x0, noise, last),
+        'epsilon': noise,
+        'sample': x0,
+    }[kind]
+    chain.predict = lambda rgb_latent, noisy, timestep: answer
+    torch.testing.assert_close(chain.one_step(torch.zeros_like(x0)), x0, atol=1e-4, rtol=1e-4)
+
+
+def test_epsilon_at_pure_noise_is_refused_because_it_leaves_the_sample_open():
+    chain = new_chain(scheduler_of('epsilon'))
+    with pytest.raises(ConfigurationError, match='epsilon'):
+        chain.one_step(torch.zeros(1, 4, 4, 4))
+
+
+# pixels
+
+
+@pytest.mark.parametrize('depth', [np.inf, 3.0, np.nan], ids=['sky', 'constant', 'unknown'])
+def test_pictures_of_one_kind_only_give_finite_losses_and_gradients(depth):
+    batch = make_batch(np.full((1, H, W), depth))
+    for name in OBJECTIVES:
+        chain = new_chain()
+        loss = chain(name, batch, draws(batch))
+        loss.backward()
+        assert torch.isfinite(loss), name
+        for parameter in chain.parameters():
+            assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize(
+    ('space', 'beyond', 'before'), [('log', 1.2, 0.8), ('disparity', -0.2, 0.2)]
+)
+def test_sky_has_to_be_far_and_may_be_farther(space, beyond, before):
+    batch = make_batch(np.full((1, H, W), np.inf), space)
+    chain = new_chain(space=space)
+    chain.one_step = lambda rgb_latent: chain.encode(as_picture(batch.relative))
+    chain.decode = lambda latent: torch.full((1, 1, H, W), beyond)
+    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.0, abs=1e-6)
+    chain.decode = lambda latent: torch.full((1, 1, H, W), before)
+    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.5 * 0.2, abs=1e-6)
+
+
+def test_pixel_is_the_written_sum_of_its_terms():
+    depth = np.full((1, H, W), 9.0)
+    depth[..., : W // 2] = 1.0
+    batch = make_batch(depth, 'depth')
+    chain = new_chain(space='depth')
+    predicted = 0.25 + 0.5 * batch.relative  # relative is 0 and 1 in halves
+    chain.decode = lambda latent: predicted
+    x0 = torch.zeros(1, 4, H // 8, W // 8)
+    chain.one_step = lambda rgb_latent: x0
+    with torch.no_grad():
+        latent = chain.encode(as_picture(batch.relative)).abs().mean().item()
+    # Differences at the border between the halves: 0.5, in one of so many columns at each scale.
+    gradient = sum(0.5 / (W // 2**k - 1) for k in range(3))
+    expected = 0.0 + 0.5 * 0.25 + 0.5 * gradient + 0.1 * latent
+    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_a_prediction_equal_to_the_target_is_the_truth_in_metres(space):
+    depth = random_depth()
+    depth[0, :10] = np.nan
+    depth[1, :10] = np.inf
+    batch = make_batch(depth, space)
+    chain = new_chain(space=space)
+    chain.decode = lambda latent: batch.relative
+    predicted, truth, valid = in_metres(chain, batch)
+    inside = (valid > 0) & (batch.relative > 0) & (batch.relative < 1)
+    assert inside.float().mean() > 0.5
+    torch.testing.assert_close(predicted[inside], truth[inside], rtol=1e-4, atol=1e-4)
+    assert torch.equal(valid > 0, torch.from_numpy(np.isfinite(depth))[:, None])
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_losses_in_metres_are_those_of_the_planted_error(space):
+    depth = random_depth()
+    batch = make_batch(depth, space)
+    chain = new_chain(space=space)
+    chain.decode = lambda latent: batch.relative + 0.1
+    predicted, truth, _ = in_metres(chain, batch)
+    d = (predicted - truth).numpy().reshape(2, -1)
+    expected = np.mean((d**2).mean(1) + 0.85 * d.mean(1) ** 2)
+    assert chain('masked_pixel', batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+    r = torch.log(predicted / truth).numpy().reshape(2, -1)
+    expected = np.mean(r.var(1) + 0.15 * r.mean(1) ** 2)
+    assert chain('silog', batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+
+
+# which networks
+
+
+@pytest.mark.parametrize('name', OBJECTIVES)
+@pytest.mark.parametrize('checkpointing', [False, True])
+def test_each_objective_reaches_the_networks_that_it_says_it_trains_and_no_other(
+    name, checkpointing
+):
+    chain = new_chain().requires_grad_(False)
+    trains = OBJECTIVES[name].trains
+    for network in trains:
+        getattr(chain, network).requires_grad_(True)
+    chain.checkpoint_gradients(checkpointing)
+    batch = make_batch(random_depth())
+    chain(name, batch, draws(batch)).backward()
+    for network in NETWORKS:
+        gradients = [p.grad for p in getattr(chain, network).parameters()]
+        if network in trains:
+            # A U-Net of which the last layer is reached is reached from the first.
+            reached = getattr(chain, network)
+            first = reached.encoder.conv_in if network == 'autoencoder' else reached.conv_in
+            last = reached.decoder.conv_out if network == 'autoencoder' else reached.conv_out
+            assert first.weight.grad.abs().sum() > 0
+            assert last.weight.grad.abs().sum() > 0
+        else:
+            assert all(gradient is None for gradient in gradients)
+
+
+@pytest.mark.parametrize('name', ['pixel', 'masked_pixel', 'silog'])
+def test_the_whole_chain_can_be_trained_together_through_the_decoder(name):
+    chain = new_chain()
+    batch = make_batch(random_depth())
+    chain(name, batch, draws(batch)).backward()
+    for layer in (chain.autoencoder.encoder.conv_in, chain.autoencoder.decoder.conv_out):
+        assert layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('name', ['latent', 'one_step'])
+def test_losses_on_latents_leave_the_autoencoder_alone_even_where_it_may_be_trained(name):
+    chain = new_chain()
+    batch = make_batch(random_depth())
+    chain(name, batch, draws(batch)).backward()
+    assert all(parameter.grad is None for parameter in chain.autoencoder.parameters())
+
+
+@pytest.mark.parametrize('name', OBJECTIVES)
+def test_the_mean_over_rows_divided_among_processes_is_the_loss_of_the_batch(frozen, name):
+    batch = make_batch(random_depth(pictures=4))
+
+    def of(rows: list[int]) -> float:
+        names = 'rgb', 'relative', 'valid', 'sky', 'depth'
+        part = replace(
+            batch, rows=tuple(rows), **{key: getattr(batch, key)[rows] for key in names}
+        )
+        return frozen(name, part, Draws(5, 0, rows)).item()
+
+    halves = (of([0, 2]) + of([1, 3])) / 2
+    assert halves == pytest.approx(of([0, 1, 2, 3]), rel=1e-3)
+
+
+# the rest
+
+
+def test_after_scaling_the_latents_have_unit_deviation():
+    chain = new_chain()
+    batches = [make_batch(random_depth(seed), seed=seed) for seed in range(3)]
+    chain.set_scaling_factor(iter(batches))
+    with torch.no_grad():
+        latents = [chain.encode(torch.cat([b.rgb, as_picture(b.relative)])) for b in batches]
+    assert torch.cat(latents).std().item() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_decoding_is_the_mean_of_the_channels_in_zero_to_one_and_not_clamped():
+    chain = new_chain()
+    latent = 30.0 * torch.randn(1, 4, 4, 5)
+    with torch.no_grad():
+        decoded = chain.decode(latent)
+        scale = chain.autoencoder.config.scaling_factor
+        picture = chain.autoencoder.decode(latent / scale).sample
+    torch.testing.assert_close(decoded, (picture.mean(1, keepdim=True) + 1) / 2)
+    assert decoded.shape == (1, 1, 32, 40)
+
+
+def test_an_autoencoder_step_lowers_the_loss():
+    chain = new_chain()
+    batch = make_batch(random_depth())
+    optimiser = torch.optim.Adam(chain.autoencoder.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(4):
+        loss = chain('autoencoder', batch, draws(batch))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert math.isfinite(losses[-1])
+
+
+def test_depth_pictures_are_grey_and_in_minus_one_to_one():
+    relative = torch.rand(2, 1, 4, 6)
+    picture = as_picture(relative)
+    assert picture.shape == (2, 3, 4, 6)
+    torch.testing.assert_close(picture, torch.cat([2.0 * relative - 1.0] * 3, 1))
+    assert picture.min() >= -1.0
+    assert picture.max() <= 1.0

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Noise of training: the same for a picture whoever draws it, and Marigold's pyramid of it.
+
+The pyramid is the original's as its code has it, not as the paper describes it: the first level is
+not coarser, so white noise comes in twice, which takes a share from the coarse levels. Published
+checkpoints were trained so, and so it stays. Only the deviation is made one per picture instead of
+per batch, or a picture's noise would depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from marigold_ros.errors import ConfigurationError
+import numpy as np
+import torch
+from torch.nn import functional
+
+KINDS = ('gaussian', 'multi_resolution', 'annealed')
+LEVELS = 10  # at the most; small latents end earlier, at one cell
+
+
+class Draws:
+    """
+    Random numbers of one batch, one generator a picture.
+
+    So they do not depend on how the batch is divided among processes.
+
+    Parameters
+    ----------
+    seed, number : int
+        Of the run and of the batch.
+    rows : sequence of int
+        The pictures within the whole batch.
+
+    """
+
+    def __init__(self, seed: int, number: int, rows: Sequence[int]) -> None:
+        self.generators = [
+            torch.Generator().manual_seed(
+                int(np.random.SeedSequence([seed, 4, number, row]).generate_state(1, np.uint64)[0])
+                % 2**63
+            )
+            for row in rows
+        ]
+
+    def normal(self, shape: Sequence[int]) -> torch.Tensor:
+        """Draw (B, *shape) standard normal on the CPU."""
+        return torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators])
+
+    def timesteps(self, count: int) -> torch.Tensor:
+        """Draw (B,) whole numbers below ``count``."""
+        return torch.cat([torch.randint(count, (1,), generator=g) for g in self.generators])
+
+    def uniform(self, low: float, high: float) -> torch.Tensor:
+        """Draw (B,) numbers between two bounds."""
+        drawn = torch.cat([torch.rand(1, generator=g) for g in self.generators])
+        return low + (high - low) * drawn
+
+
+def check_noise(kind: str, strength: float) -> None:
+    """Raise ConfigurationError unless :func:`training_noise` takes these."""
+    if kind not in KINDS:
+        raise ConfigurationError(f"noise is '{kind}'; choose one of {', '.join(KINDS)}")
+    if not 0.0 <= strength < 1.0:
+        raise ConfigurationError(
+            f'noise_strength is {strength}; choose from 0 to below 1 (0.9 in the paper)'
+        )
+
+
+def training_noise(
+    draws: Draws, shape: Sequence[int], kind: str, strength: float, part: torch.Tensor
+) -> torch.Tensor:
+    """
+    Draw the noise that latents are mixed with.
+
+    Parameters
+    ----------
+    draws : Draws
+        Source of all numbers.
+    shape : (C, h, w)
+        Of one latent.
+    kind : {'gaussian', 'multi_resolution', 'annealed'}
+        Plain; with coarser noise added at ``strength ** level`` (Ke et al., CVPR 2024, section
+        3.3); or with a strength that falls to zero with the timestep, so that a clean latent meets
+        white noise.
+    strength : float
+        In [0, 1); 0.9 in the paper.
+    part : (B,)
+        Timestep over the number of timesteps, in [0, 1].
+
+    Returns
+    -------
+    (B, C, h, w) of deviation one: per picture for pyramids, expected for plain noise
+
+    Raises
+    ------
+    ConfigurationError
+        If the kind is unknown or the strength out of range.
+
+    """
+    check_noise(kind, strength)
+    if kind == 'gaussian':
+        return draws.normal(shape)
+    share = strength * (part if kind == 'annealed' else torch.ones_like(part))
+    return torch.stack(
+        [
+            _pyramid(generator, tuple(shape), own)
+            for generator, own in zip(draws.generators, share.tolist(), strict=True)
+        ]
+    )
+
+
+def _pyramid(generator: torch.Generator, shape: tuple[int, ...], strength: float) -> torch.Tensor:
+    """Draw noise (C, h, w) with coarser noise over it."""
+    channels, *full = shape
+    noise = torch.randn(shape, generator=generator)
+    size = full
+    for level in range(LEVELS):
+        # Drawn anew and applied to the size before: sizes fall faster than geometrically.
+        shrink = (2.0 + 2.0 * torch.rand(1, generator=generator).item()) ** level
+        size = [max(1, int(side / shrink)) for side in size]
+        coarse = torch.randn((1, channels, *size), generator=generator)
+        noise = noise + strength**level * functional.interpolate(coarse, full, mode='bilinear')[0]
+        if 1 in size:
+            break
+    return noise / noise.std()

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What training reads: pictures with depth, and what every source of them offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pair:
+    """
+    A picture with its depth.
+
+    ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32, metres along the optical axis, NaN where it
+    is not known, inf for the sky.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+
+
+class Source(Protocol):
+    """Pairs by number; nothing is read before it is asked for."""
+
+    name: str
+
+    def __len__(self) -> int:
+        """Return how many pairs there are."""
+
+    def read(self, index: int) -> Pair:
+        """Return one pair; raises InputError naming the file where it is broken."""
+
+    def prepare(self, workers: int = 1) -> None:
+        """
+        Make or check all pairs before the first step, on several processes.
+
+        Raises InputError with a list of every file that is broken.
+        """

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Bytes of a picture or a depth file to arrays; what is cut off or of a wrong type is refused."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+from marigold_ros.errors import InputError
+import numpy as np
+
+PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8'
+PNG_END = b'IEND\xaeB`\x82'
+JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
+
+
+def decode_picture(data: bytes, name: str) -> np.ndarray:
+    """
+    Decode a picture to (H, W, 3) uint8; its EXIF rotation is ignored, as depth has none.
+
+    Raises
+    ------
+    InputError
+        Naming ``name``, if the bytes are cut off or no picture.
+
+    """
+    picture = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def decode_depth(data: bytes, name: str) -> np.ndarray:
+    """
+    Decode depth to (H, W): uint16 as stored, or float32.
+
+    Parameters
+    ----------
+    data : bytes
+        A 16-bit PNG, a TIFF, an EXR where OpenCV was built with it, or an .npy.
+    name : str
+        Of the file, for its ending and for messages.
+
+    Raises
+    ------
+    InputError
+        If the bytes are cut off, or hold colours or 8-bit values.
+
+    """
+    if name.lower().endswith('.npy'):
+        try:
+            depth = np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(
+                f'{name} is cut off or no .npy file ({error})', 'truncated'
+            ) from error
+    else:
+        depth = _decode(data, name, cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
+    if depth.ndim == 3 and depth.shape[2] == 1:
+        depth = depth[..., 0]
+    if depth.ndim != 2:
+        raise InputError(f'{name} has shape {depth.shape}; depth is (H, W)', cause='shape')
+    if depth.dtype.kind == 'f':
+        return depth.astype(np.float32)
+    if depth.dtype != np.uint16:
+        raise InputError(
+            f'{name} holds {depth.dtype}; depth is 16-bit whole numbers or floating point',
+            cause='encoding',
+        )
+    return depth
+
+
+def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
+    if is_cut_off(data):
+        raise InputError(f'{name} is cut off after {len(data)} bytes; fetch it again', 'truncated')
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is not None:
+        return image
+    if name.lower().endswith('.exr'):
+        raise InputError(
+            f'{name}: this OpenCV reads no EXR, or the file is damaged; convert it to .npy or '
+            'float TIFF, or set OPENCV_IO_ENABLE_OPENEXR=1 with an OpenCV built with OpenEXR'
+        )
+    raise InputError(f'{name} is damaged or no picture; fetch it again')
+
+
+def is_cut_off(data: bytes) -> bool:
+    """Tell of a PNG or JPEG without its end, which old decoders fill up with grey."""
+    if data.startswith(PNG):
+        return data.rfind(PNG_END) < 0
+    if data.startswith(JPEG):
+        # From the last scan on: a thumbnail in the header has an end of its own.
+        return data.find(JPEG_END, max(0, data.rfind(JPEG_SCAN))) < 0
+    return not data

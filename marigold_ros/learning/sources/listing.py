@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Which picture belongs to which depth file: from a list, or by two patterns.
+
+In a pattern ``*`` stands for any text within one name and ``**/`` for any folders. A picture and
+a depth file belong together when the stars of both patterns stand for the same texts; a last
+``.*``, the ending, does not count. So ``rgb/*.jpg`` goes with ``depth/*.png`` by the stem, and
+``*/image.*`` with ``*/depth_mm.png`` by the folder. Pairing sorted lists by position was
+rejected: one missing file shifts all that follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+import re
+
+from marigold_ros.errors import ConfigurationError, InputError
+
+Entry = tuple[str, str]
+_WILD = re.compile(r'(\*\*/|\*)')
+
+
+def read_list(path: Path) -> list[Entry]:
+    """
+    Read a list of files: a picture and its depth a line; what follows them is ignored.
+
+    Raises
+    ------
+    InputError
+        If the list is missing or empty, or a line names no depth.
+
+    """
+    try:
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except OSError as error:
+        raise InputError(f"list {path} cannot be read ({error.strerror}); check 'list'") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f'list {path} is no text: {error}', cause='encoding') from error
+    entries = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) < 2:
+            raise InputError(
+                f"{path} line {number} is '{line.strip()}'; a line is 'picture depth'",
+                cause='fields',
+            )
+        entries.append((words[0].removeprefix('./'), words[1].removeprefix('./')))
+    if not entries:
+        raise InputError(f'list {path} is empty; a line is a picture and its depth', cause='empty')
+    return entries
+
+
+def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], list[str]]:
+    """
+    Pair files by patterns.
+
+    Parameters
+    ----------
+    names : iterable of str
+        All files.
+    images, depths : str
+        Patterns, see the head of this file.
+
+    Returns
+    -------
+    entries : list of (picture, depth), sorted
+    problems : list of str
+        What lacks its partner or has two, in words.
+
+    Raises
+    ------
+    ConfigurationError
+        If the patterns have not the same number of stars, or none.
+
+    """
+    pictures, maps = _pattern(images), _pattern(depths)
+    if pictures.groups != maps.groups or not pictures.groups:
+        raise ConfigurationError(
+            f"'{images}' has {pictures.groups} stars that count and '{depths}' {maps.groups}; "
+            "give both the same number, at least one (a last '.*' does not count)"
+        )
+    found: tuple[dict, dict] = ({}, {})
+    problems = []
+    for name in sorted(names):
+        for pattern, kept in zip((pictures, maps), found, strict=True):
+            key = pattern.fullmatch(name)
+            if key and key.groups() in kept:
+                problems.append(f'{name} and {kept[key.groups()]} stand for the same')
+            elif key:
+                kept[key.groups()] = name
+    rgb, depth = found
+    problems += [f'{rgb[key]} has no depth' for key in sorted(set(rgb) - set(depth))]
+    problems += [f'{depth[key]} has no picture' for key in sorted(set(depth) - set(rgb))]
+    return [(rgb[key], depth[key]) for key in sorted(set(rgb) & set(depth))], problems
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    stem = text.removesuffix('.*')
+    parts = [
+        {'*': '([^/]*)', '**/': '((?:[^/]+/)*)'}.get(part, re.escape(part))
+        for part in _WILD.split(stem)
+    ]
+    return re.compile(''.join(parts) + (r'\.[^./]+' if stem != text else ''))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+From metres to what the network learns: affine in depth, log depth or disparity, in [0, 1].
+
+Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the ends and clips.
+"""
+
+from __future__ import annotations
+
+from marigold_ros.errors import ConfigurationError
+import numpy as np
+
+QUANTILES = (0.02, 0.98)
+SPACES = ('depth', 'log', 'disparity')
+NEAREST = 1e-3  # m; logarithm and inverse need a positive depth
+
+
+def normalise(
+    depth: np.ndarray, space: str, quantiles: tuple[float, float] = QUANTILES
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Map a picture's depth to the relative values that a model of a space answers with.
+
+    Parameters
+    ----------
+    depth : (H, W) float
+        Metres; NaN or not above zero is unknown, inf is sky.
+    space : {'depth', 'log', 'disparity'}
+        In which the values are affine; depth and log grow with distance, disparity with nearness.
+    quantiles : (low, high)
+        Of the known values, sky left out, that become 0 and 1.
+
+    Returns
+    -------
+    relative : (H, W) float32
+        In [0, 1]; sky is at the far end, and so are unknown pixels, so that no edge of a hole
+        looks like something near.
+    valid : (H, W) bool
+        Where depth is known.
+    sky : (H, W) bool
+
+    Raises
+    ------
+    ConfigurationError
+        If the space is unknown.
+
+    """
+    if space not in SPACES:
+        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(SPACES)}")
+    sky = np.isposinf(depth)
+    valid = np.isfinite(depth) & (depth > 0)
+    far = 0.0 if space == 'disparity' else 1.0
+    if not valid.any():
+        return np.full(depth.shape, far, np.float32), valid, sky
+    value = np.maximum(np.where(valid, depth, 1.0), NEAREST).astype(np.float64)
+    if space == 'log':
+        value = np.log(value)
+    elif space == 'disparity':
+        value = 1.0 / value
+    low, high = np.quantile(value[valid], quantiles)
+    # A picture of one distance only is in the middle, whatever the last bits say.
+    wide = high - low > 1e-6 * max(abs(low), abs(high), 1.0)
+    relative = np.clip((value - low) / (high - low), 0.0, 1.0) if wide else 0.5
+    return np.where(valid, relative, far).astype(np.float32), valid, sky

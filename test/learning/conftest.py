@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A source of planted pairs: brightness tells the depth."""
+
+from __future__ import annotations
+
+from marigold_ros.learning.pairs import Pair
+import numpy as np
+import pytest
+
+
+class PlantedPairs:
+    """Pairs whose picture shows its own depth, 1 to 9 m from dark to bright, with a hole."""
+
+    def __init__(self, count: int, size: tuple[int, int] = (32, 48), name: str = 'planted'):
+        self.name, self._count, self._size = name, count, size
+        self.read_indices: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, index: int) -> Pair:
+        self.read_indices.append(index)
+        rng = np.random.default_rng(index)
+        height, width = self._size
+        ramp = np.linspace(0, 1, height)[:, None] * 0.5 + np.linspace(0, 1, width) * 0.5
+        depth = (1.0 + 8.0 * (ramp * rng.uniform(0.5, 1.0))).astype(np.float32)
+        grey = np.rint((depth - 1.0) / 8.0 * 255).astype(np.uint8)
+        depth[:2, :2] = np.nan
+        depth[-2:, -2:] = np.inf
+        return Pair(np.repeat(grey[..., None], 3, axis=2), depth)
+
+    def prepare(self, workers: int = 1) -> None:
+        pass
+
+
+@pytest.fixture(scope='session')
+def planted():
+    """Give the class PlantedPairs."""
+    return PlantedPairs

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Bags as a source: dense and sparse depth agree, broken bags are named and leave nothing."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+import os
+from pathlib import Path
+
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
+from marigold_ros.learning.sources import open_source
+from marigold_ros.message_codec import encode_depth, encode_image
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def ramp(height: int, width: int, low: float, high: float) -> np.ndarray:
+    return np.linspace(low, high, height * width).reshape(height, width).astype(np.float32)
+
+
+def source(kind: str, data: Path, **keys: object) -> object:
+    return open_source({'kind': kind, 'size': [16, 24], **keys}, data)
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('drives')
+    write_drive(folder / 'bags/street', frames=4, seed=3, width=96, height=64, lidar_beams=16)
+    return folder
+
+
+def test_a_bag_gives_its_pictures_with_dense_depth(drive, tmp_path):
+    os.symlink(drive / 'bags', tmp_path / 'bags_in')
+    dense = source('bag', tmp_path, folder='bags_in/street')
+    assert len(dense) == 4
+    pair = dense.read(0)
+    assert pair.rgb.shape == (64, 96, 3)
+    assert np.nanmax(pair.depth) < 100.0
+    assert 0.5 < np.isfinite(pair.depth).mean() < 1.0  # there is a sky
+
+
+def test_lidar_of_a_bag_agrees_with_its_true_depth(drive, tmp_path):
+    os.symlink(drive / 'bags', tmp_path / 'bags_in')
+    dense = source('bag', tmp_path, folder='bags_in')
+    sparse = source('bag', tmp_path, folder='bags_in', lidar='/velodyne_points', every=2)
+    assert (len(dense), len(sparse)) == (4, 2)
+    for index in range(2):
+        full, few = dense.read(2 * index), sparse.read(index)
+        assert np.array_equal(full.rgb, few.rgb)
+        known = np.isfinite(few.depth)
+        assert 20 < known.sum() < 0.5 * known.size
+        both = known & np.isfinite(full.depth)
+        error = np.abs(few.depth[both] / full.depth[both] - 1.0)
+        assert np.median(error) < 0.03
+
+
+def test_a_bag_is_read_once(drive, tmp_path, monkeypatch):
+    os.symlink(drive / 'bags', tmp_path / 'bags_in')
+    first = source('bag', tmp_path, folder='bags_in')
+    first.prepare()
+    monkeypatch.setattr(
+        'marigold_ros.learning.sources.bag._extract', lambda job: pytest.fail('read')
+    )
+    again = source('bag', tmp_path, folder='bags_in')
+    again.prepare()
+    assert len(again) == 4
+    assert np.array_equal(again.read(3).rgb, first.read(3).rgb)
+
+
+def test_broken_bags_are_named_together_and_leave_nothing(drive, tmp_path):
+    (tmp_path / 'some').mkdir()
+    whole = next((drive / 'bags/street').glob('*.mcap')).read_bytes()
+    (tmp_path / 'some/half.mcap').write_bytes(whole[: len(whole) // 2])
+    (tmp_path / 'some/text.bag').write_text('no bag')
+    with pytest.raises(InputError, match='2 problems') as caught:
+        source('bag', tmp_path, folder='some').prepare()
+    assert 'half.mcap' in str(caught.value)
+    assert 'text.bag' in str(caught.value)
+    assert list((tmp_path / 'bags').glob('*')) == []
+
+
+def test_a_folder_without_bags_or_topics_that_are_not_there_are_refused(drive, tmp_path):
+    with pytest.raises(InputError, match='is no bag and holds none'):
+        source('bag', tmp_path, folder='.')
+    with pytest.raises(InputError, match='/nothing'):
+        source('bag', drive, folder='bags', depth='/nothing').prepare()
+    with pytest.raises(ConfigurationError, match='one of them'):
+        source('bag', drive, folder='bags', depth='/a', lidar='/b')
+    with pytest.raises(MarigoldError, match='determinant'):
+        source('bag', drive, folder='bags', T_cam_lidar=np.diag([1.0, 1.0, -1.0, 1.0]).tolist())
+
+
+def write_bag(path: Path, depths: list[np.ndarray]) -> None:
+    """Pictures of 16x24 with these depth maps, and nothing else."""
+    with BagWriter(path) as bag:
+        for index, depth in enumerate(depths):
+            stamp = 10**18 + index * 10**8
+            header = {'frame_id': 'camera', 'stamp': stamp}
+            for topic, fields in (
+                ('/color', encode_image(picture(16, 24, index), 'rgb8')),
+                ('/depth', encode_depth(depth)),
+            ):
+                message = {'header': header, **asdict(fields)}
+                bag.write(topic, 'sensor_msgs/msg/Image', message, stamp)
+
+
+def test_pictures_of_a_bag_without_depth_are_left_out_and_counted(tmp_path, capsys):
+    nothing = np.full((16, 24), np.nan, np.float32)
+    write_bag(tmp_path / 'drive', [nothing, ramp(16, 24, 1, 9), nothing, ramp(16, 24, 2, 9)])
+    pairs = source('bag', tmp_path, folder='drive', image='/color', depth='/depth')
+    pairs.prepare()
+    assert '2 pictures left out' in capsys.readouterr().out
+    assert len(pairs) == 2
+    assert np.array_equal(pairs.read(0).rgb, picture(16, 24, 1))
+    np.testing.assert_array_equal(pairs.read(1).depth, ramp(16, 24, 2, 9))
+
+
+@pytest.mark.parametrize(
+    ('depths', 'reason'),
+    [
+        ([np.full((16, 24), np.nan, np.float32)] * 2, 'no picture with depth.*2 times'),
+        ([ramp(8, 12, 1, 9)], 'no picture with depth.*12x8 px'),
+        ([ramp(16, 24, 1, 9), ramp(16, 24, 4e3, 9e3)], 'picture 1 of /color.*check the unit'),
+    ],
+)
+def test_a_bag_of_unusable_depth_is_named_with_its_reason(tmp_path, depths, reason):
+    write_bag(tmp_path / 'drive', depths)
+    with pytest.raises(InputError, match=f'1 problems.*\n.*drive.*{reason}'):
+        source('bag', tmp_path, folder='drive', image='/color', depth='/depth').prepare()
+    assert list((tmp_path / 'bags').iterdir()) == []

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What a run exports opens here and in diffusers, by the lines on its card."""
+
+import json
+from pathlib import Path
+import re
+import stat
+from types import SimpleNamespace
+
+from diffusers import DDIMScheduler
+from marigold_ros.errors import CheckpointError, InputError
+from marigold_ros.learning.card import model_card
+from marigold_ros.learning.initialise import initialise
+from marigold_ros.learning.mixture import Part
+from marigold_ros.learning.networks import export_checkpoint, usual_size
+from marigold_ros.learning.stages import Stage
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.weights import write_sums
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+
+INIT = {
+    'kind': 'small',
+    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+    'unet': {'channels': [16, 32]},
+}
+ZEROS = {
+    'space': 'log',
+    'noise': 'zeros',
+    'default_denoising_steps': 1,
+    'default_ensemble_size': 1,
+    'default_processing_pixels': 96 * 128,
+}
+NOISE = {'space': 'depth', 'default_denoising_steps': 2, 'default_processing_resolution': 64}
+STAGES = [
+    Stage('first', 'autoencoder', steps=450, batch_size=16),
+    Stage(
+        'last', 'pixel', steps=2600, batch_size=8, accumulation=4, trains=('autoencoder', 'unet')
+    ),
+]
+
+
+class Pictures:
+    """A source as a card sees it."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self.name, self.count = name, count
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    parts = [
+        Part(Pictures('synthetic mixed', 8000), 3.0, (96, 128)),
+        Part(Pictures('vkitti', 20148), 1.0, (96, 320)),
+    ]
+    return SimpleNamespace(mixtures=[SimpleNamespace(parts=parts)], folder=tmp_path)
+
+
+@pytest.fixture
+def chain():
+    return initialise(INIT, 0, 'log').requires_grad_(False)
+
+
+def recipe(facts: dict, init: dict = INIT) -> dict:
+    return {'name': 'toy', 'init': init, 'facts': facts}
+
+
+def export(chain, folder: Path, facts: dict, card: str = '# toy\n', **more) -> Path:
+    export_checkpoint(folder, chain.autoencoder, chain.unet, facts, card, **more)
+    return folder
+
+
+@pytest.mark.parametrize('facts', [ZEROS, NOISE], ids=['zeros', 'noise'])
+def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, trainer, tmp_path, facts):
+    card = model_card(recipe(facts), STAGES, trainer)
+    folder = tmp_path / 'toy'
+    text = torch.randn(1, 2, 32)
+    export(chain, folder, facts, card, scheduler=chain.scheduler, text=text)
+    write_sums(folder)
+    assert (folder / 'README.md').read_text() == card
+    rgb = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    known: dict = {'folder': str(folder), 'rgb': rgb}
+    here, there = re.findall(r'```python\n(.*?)```', card, re.DOTALL)
+    exec(here, known)
+    assert known['prediction'].relative.shape == (60, 80)
+    assert known['model'].space == facts['space']
+    torch.testing.assert_close(known['model'].text, text, atol=2e-3, rtol=2e-3)
+    exec(there, known)
+    depth = known['depth'].prediction[0, :, :, 0]
+    assert depth.shape == (60, 80)
+    again = known['model'].predict(rgb, reference_exact=True, seed=0)
+    np.testing.assert_allclose(again.relative, depth, atol=5e-3)
+
+
+def test_the_card_says_what_it_was_trained_on_and_how(trainer):
+    (trainer.folder / 'metrics.json').write_text(
+        json.dumps({'200 held-out scenes': {'abs_rel': 0.1723, 'delta1': 0.7618}})
+    )
+    card = model_card(recipe(ZEROS), STAGES, trainer)
+    assert card.startswith('# toy\n')
+    assert 'trained from nothing' in card
+    assert 'log depth, in one step from zeros' in card
+    assert '- synthetic mixed: 8000 pictures, 75% of the batches' in card
+    assert '- vkitti: 20148 pictures, 25% of the batches' in card
+    assert '| first | autoencoder | autoencoder | 450 | 16 |' in card
+    assert '| last | pixel | autoencoder + unet | 2600 | 8 x 4 |' in card
+    assert '| measured on | abs_rel | delta1 |' in card
+    assert '| 200 held-out scenes | 0.1723 | 0.7618 |' in card
+    assert 'Unlike Marigold' in card
+    assert 'Weights: Apache-2.0' in card
+
+
+def test_the_card_of_a_run_from_other_weights_names_them_without_their_place(trainer, tmp_path):
+    published = tmp_path / 'somewhere' / 'stable-diffusion-2'
+    published.mkdir(parents=True)
+    init = {'kind': 'stable_diffusion', 'path': str(published)}
+    card = model_card(recipe(NOISE, init), STAGES[:1], trainer)
+    assert '`stable-diffusion-2`; the licence of those weights applies' in card
+    assert 'somewhere' not in card
+    assert 'Unlike Marigold' not in card
+    assert 'depth, in 2 steps from Gaussian noise' in card
+    hub = model_card(
+        recipe(NOISE, {'kind': 'checkpoint', 'path': 'prs-eth/marigold-depth-v1-1'}), [], trainer
+    )
+    assert '`prs-eth/marigold-depth-v1-1`' in hub
+
+
+def test_metrics_that_are_no_figures_are_refused(trainer):
+    for content in ('[1, 2]', '{"scenes": {"abs_rel": "good"}}', '{'):
+        (trainer.folder / 'metrics.json').write_text(content)
+        with pytest.raises(InputError, match=r'metrics\.json holds no figures'):
+            model_card(recipe(ZEROS), STAGES, trainer)
+
+
+def test_the_recipes_own_schedule_is_written(chain, tmp_path):
+    config = chain.scheduler.config
+    own = DDIMScheduler.from_config(
+        config, timestep_spacing='leading', rescale_betas_zero_snr=False
+    )
+    folder = export(chain, tmp_path / 'own', NOISE, scheduler=own)
+    written = json.loads((folder / 'scheduler' / 'scheduler_config.json').read_text())
+    assert written['timestep_spacing'] == 'leading'
+    assert not written['rescale_betas_zero_snr']
+    usual = export(chain, tmp_path / 'usual', NOISE)
+    written = json.loads((usual / 'scheduler' / 'scheduler_config.json').read_text())
+    assert written['timestep_spacing'] == 'trailing'
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.bfloat16])
+def test_weights_are_stored_as_asked_and_the_networks_stay_as_they_are(chain, tmp_path, dtype):
+    before = {key: value.clone() for key, value in chain.state_dict().items()}
+    folder = export(chain, tmp_path / 'toy', ZEROS, dtype=dtype)
+    stored = load_file(folder / 'unet' / 'diffusion_pytorch_model.safetensors')
+    assert {value.dtype for value in stored.values()} == {dtype}
+    for key, value in chain.state_dict().items():
+        assert torch.equal(value, before[key])
+    for key, value in stored.items():
+        assert torch.equal(value, before[f'unet.{key}'].to(dtype)), key
+
+
+def test_the_processing_size_is_of_the_pixels_or_else_of_the_resolution(chain, tmp_path):
+    assert usual_size({'default_processing_pixels': 96 * 128}) == (96, 128)
+    assert usual_size({'default_processing_resolution': 768}) == (576, 768)
+    assert usual_size({}) == (576, 768)
+    for facts, expected in ((ZEROS, 128), (NOISE, 64), ({'space': 'log'}, 768)):
+        folder = export(chain, tmp_path / 'toy', facts)
+        index = json.loads((folder / 'model_index.json').read_text())
+        assert index['default_processing_resolution'] == expected
+        assert load_model(str(folder), device='cpu').space == facts['space']
+
+
+def test_no_path_of_this_machine_is_written(chain, tmp_path):
+    source = export(chain, tmp_path / 'source', ZEROS)
+    entry = {'kind': 'checkpoint', 'path': str(source)}
+    opened = initialise(entry, 0, 'log')
+    folder = export(opened, tmp_path / 'copy', ZEROS, scheduler=opened.scheduler)
+    for path in folder.rglob('*.json'):
+        assert str(tmp_path) not in path.read_text(), path
+
+
+def test_files_are_small_and_everybody_may_read_them(chain, tmp_path):
+    folder = export(chain, tmp_path / 'toy', ZEROS)
+    for path in (folder, *folder.rglob('*')):
+        assert path.stat().st_mode & stat.S_IROTH
+        assert path.stat().st_size < 16 * 2**20
+
+
+def test_a_weight_that_overflows_is_refused_and_the_old_checkpoint_stays(chain, tmp_path):
+    folder = export(chain, tmp_path / 'toy', ZEROS, '# old\n')
+    chain.unet.conv_out.bias.data[0] = 1e6
+    with pytest.raises(CheckpointError, match=r'conv_out\.bias.*float16.*float32'):
+        export(chain, folder, ZEROS, '# new\n')
+    assert (folder / 'README.md').read_text() == '# old\n'
+    assert [path.name for path in tmp_path.iterdir()] == ['toy']
+    export(chain, folder, ZEROS, '# new\n', dtype=torch.float32)
+    assert (folder / 'README.md').read_text() == '# new\n'
+    assert [path.name for path in tmp_path.iterdir()] == ['toy']
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path, monkeypatch):
+    folder = export(chain, tmp_path / 'toy', ZEROS, '# old\n')
+
+    def full(*args, **more):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('marigold_ros.learning.networks.save_file', full)
+    with pytest.raises(CheckpointError, match='No space left.*export again'):
+        export(chain, folder, ZEROS, '# new\n')
+    assert (folder / 'README.md').read_text() == '# old\n'
+    assert [path.name for path in tmp_path.iterdir()] == ['toy']

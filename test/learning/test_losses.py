@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Parts of losses against direct solutions and closed forms."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.learning.losses import (
+    affine_invariant,
+    fit_affine,
+    gradient_difference,
+    masked_mean,
+    masked_pixel,
+    silog,
+)
+import numpy as np
+import pytest
+import torch
+
+SEEDS = st.integers(0, 10_000)
+
+
+def maps(seed: int, *shape: int) -> list[np.ndarray]:
+    """Prediction and truth in metres, and a mask with some pixels in each picture."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < 0.6
+    mask[..., 0, :3] = True
+    return [rng.uniform(0.5, 20.0, shape), rng.uniform(0.5, 20.0, shape), mask]
+
+
+def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.asarray(array, np.float64)) for array in arrays]
+
+
+@given(SEEDS)
+def test_the_affine_fit_equals_numpys_least_squares(seed):
+    rng = np.random.default_rng(seed)
+    target = rng.random((2, 1, 6, 7))
+    noise = 0.1 * rng.random(target.shape)
+    predicted = rng.uniform(0.3, 2) * target + rng.normal() + noise
+    mask = rng.random(target.shape) < 0.7
+    mask[..., 0, :5] = True
+    fit = fit_affine(*tensors(predicted, target, mask))
+    assert fit.usable.all()
+    fitted, losses = fit.apply(torch.from_numpy(predicted)).numpy(), []
+    for p, t, m, f in zip(predicted, target, mask, fitted, strict=True):
+        design = np.stack([p[m], np.ones(m.sum())], 1)
+        scale, shift = np.linalg.lstsq(design, t[m], rcond=None)[0]
+        np.testing.assert_allclose(f, scale * p + shift, atol=1e-9)
+        losses.append(np.abs(scale * p + shift - t)[m])
+    loss = affine_invariant(*tensors(predicted, target, mask))
+    assert loss.item() == pytest.approx(np.concatenate(losses).mean())
+
+
+@given(SEEDS, st.floats(0.5, 3.0), st.floats(-2.0, 2.0))
+def test_the_affine_invariant_loss_does_not_see_scale_and_shift(seed, scale, shift):
+    predicted, target, mask = tensors(*maps(seed, 2, 1, 6, 7))
+    target = predicted + 0.2 * target
+    loss = affine_invariant(predicted, target, mask)
+    assert affine_invariant(scale * predicted + shift, target, mask).item() == pytest.approx(
+        loss.item()
+    )
+    assert affine_invariant(scale * target + shift, target, mask).item() == pytest.approx(
+        0.0, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize('slope', [0.0, 0.005, -1.0], ids=['constant', 'flat', 'reversed'])
+def test_a_degenerate_fit_is_marked_and_leaves_the_loss_to_the_direct_term(slope):
+    target = torch.rand(1, 1, 8, 8)
+    predicted = (0.3 + slope * target).requires_grad_()
+    mask = torch.ones_like(target)
+    fit = fit_affine(predicted, target, mask)
+    assert not fit.usable.any()
+    assert fit.scale.item() >= 1e-3
+    loss = affine_invariant(predicted, target, mask)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(predicted.grad, torch.zeros_like(predicted))
+
+
+def test_a_degenerate_picture_does_not_spoil_its_neighbour():
+    target = torch.rand(2, 1, 8, 8)
+    predicted = torch.stack([torch.full((1, 8, 8), 0.5), 0.5 * target[1] ** 2])
+    mask = torch.ones_like(target)
+    alone = affine_invariant(predicted[1:], target[1:], mask[1:])
+    assert affine_invariant(predicted, target, mask).item() == pytest.approx(alone.item())
+
+
+def test_an_empty_mask_gives_zero_not_nan():
+    empty = torch.zeros(2, 1, 3, 3)
+    truth = torch.full_like(empty, torch.nan)
+    predicted = torch.ones_like(empty, requires_grad=True)
+    for loss in (masked_pixel(predicted, truth, empty), silog(predicted, truth, empty)):
+        assert loss.item() == 0.0
+        loss.backward()
+    assert torch.equal(predicted.grad, torch.zeros_like(empty))
+    assert masked_mean(torch.ones(2, 1, 3, 3), empty) == 0
+    assert affine_invariant(predicted, empty, empty) == 0
+
+
+@given(SEEDS)
+def test_the_masked_mean_is_the_mean_of_the_chosen_pixels_of_all_channels(seed):
+    rng = np.random.default_rng(seed)
+    value, mask = rng.normal(size=(2, 4, 3, 5)), rng.random((2, 1, 3, 5)) < 0.5
+    mask[0, 0, 0, 0] = True
+    expected = value[np.broadcast_to(mask, value.shape)].mean()
+    assert masked_mean(*tensors(value, mask)).item() == pytest.approx(expected)
+
+
+def test_the_gradient_term_does_not_see_a_shift_and_sees_nothing_outside_the_mask():
+    target = torch.rand(1, 1, 16, 16)
+    mask = torch.ones_like(target)
+    assert gradient_difference(target + 0.3, target, mask).item() == pytest.approx(0, abs=1e-6)
+    mask[..., 8:] = 0
+    wrong = target.clone()
+    wrong[..., 8:] += torch.rand(1, 1, 16, 8)
+    assert gradient_difference(wrong, target, mask).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_gradient_term_of_a_ramp_is_the_sum_of_its_steps_over_the_scales():
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    loss = gradient_difference(ramp, torch.zeros_like(ramp), torch.ones_like(ramp))
+    assert loss.item() == pytest.approx(1 + 2 + 4)
+
+
+@given(SEEDS)
+def test_masked_pixel_is_the_printed_formula(seed):
+    predicted, truth, mask = maps(seed, 2, 1, 5, 6)
+    expected = []
+    for p, t, m in zip(predicted, truth, mask, strict=True):
+        d = (p - t)[m]
+        expected.append((d**2).sum() / len(d) + 0.85 / len(d) ** 2 * d.sum() ** 2)
+    loss = masked_pixel(*tensors(predicted, np.where(mask, truth, np.nan), mask))
+    assert loss.item() == pytest.approx(np.mean(expected))
+
+
+@given(SEEDS)
+def test_silog_is_the_variance_of_the_log_ratio_and_a_share_of_its_squared_mean(seed):
+    predicted, truth, mask = maps(seed, 2, 1, 5, 6)
+    ratios = [np.log(p[m] / t[m]) for p, t, m in zip(predicted, truth, mask, strict=True)]
+    expected = np.mean([r.var() + 0.15 * r.mean() ** 2 for r in ratios])
+    loss = silog(*tensors(predicted, np.where(mask, truth, np.inf), mask))
+    assert loss.item() == pytest.approx(expected)
+
+
+@given(SEEDS, st.floats(1.1, 4.0))
+def test_a_wrong_scale_costs_nothing_or_little_in_silog_and_much_in_masked_pixel(seed, factor):
+    predicted, _, mask = tensors(*maps(seed, 2, 1, 5, 6))
+    wrong = factor * predicted
+    assert silog(wrong, predicted, mask, weight=0.0).item() == pytest.approx(0.0, abs=1e-12)
+    assert silog(wrong, predicted, mask).item() == pytest.approx(0.15 * np.log(factor) ** 2)
+    plain = masked_pixel(wrong, predicted, mask, weight=0.0)
+    assert masked_pixel(wrong, predicted, mask) > plain > 0.0
+
+
+def test_silog_of_a_depth_below_zero_is_finite():
+    predicted = torch.tensor([[[[-3.0, 2.0]]]], requires_grad=True)
+    loss = silog(predicted, torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(predicted.grad).all()

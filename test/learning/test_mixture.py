@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Batches are a function of their number; picture and truth belong together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.learning.augment import Augmentation
+from marigold_ros.learning.mixture import collate, Mixture, Part
+from marigold_ros.learning.sources import open_source
+from marigold_ros.learning.sources.synthetic import SyntheticPairs
+from marigold_ros.learning.targets import normalise
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+PLAIN = Augmentation(flip=0.0)
+
+
+def equal(first, second) -> bool:
+    names = ('rgb', 'relative', 'valid', 'sky', 'depth')
+    pairs = [(getattr(first, name), getattr(second, name)) for name in names]
+    return first.source == second.source and all(
+        np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point()) for a, b in pairs
+    )
+
+
+def test_a_batch_has_one_source_its_size_in_multiples_of_eight_and_matching_truth(planted):
+    parts = [
+        Part(planted(5, (64, 96), 'wide'), 1.0, (31, 47)),
+        Part(planted(5, (48, 48), 'square'), 1.0, (48, 48)),
+    ]
+    mixture = Mixture(parts, 3, 'depth', PLAIN)
+    sizes = {'wide': (32, 48), 'square': (48, 48)}
+    for number in range(8):
+        batch = mixture[number]
+        assert batch.rgb.shape == (3, 3, *sizes[batch.source])
+        assert batch.rgb.min() >= -1
+        assert batch.rgb.max() <= 1
+        for row in range(3):
+            expected = normalise(batch.depth[row, 0].numpy(), 'depth')
+            for got, wanted in zip(
+                (batch.relative, batch.valid, batch.sky), expected, strict=True
+            ):
+                assert np.array_equal(got[row, 0].numpy(), wanted)
+        # Brightness tells the depth, so a mixed-up pair would show.
+        bright = (batch.rgb.mean(1) + 1) / 2 * 8 + 1
+        known = batch.valid[:, 0]
+        assert (bright[known] - batch.depth[:, 0][known]).abs().max() < 0.6
+
+
+def test_every_picture_comes_once_before_any_comes_twice(planted):
+    source = planted(7)
+    mixture = Mixture([Part(source, 1.0, (32, 48))], 3, 'log', PLAIN)
+    for number in range(7):
+        mixture[number]
+    assert Counter(source.read_indices) == dict.fromkeys(range(7), 3)
+
+
+def test_a_batch_is_the_same_whenever_and_by_whomever_it_is_asked_for(planted):
+    how = Augmentation(crop=0.5, colour=1.0, grey=0.2, lens=0.5, sensor=0.5, jpeg=0.5)
+
+    def make():
+        parts = [Part(planted(5, name=name), w, (32, 48)) for name, w in (('a', 2.0), ('b', 1.0))]
+        return Mixture(parts, 4, 'log', how, seed=3)
+
+    whole = make()
+    asked = [whole[n] for n in range(6)]
+    fresh = make()
+    assert all(equal(fresh[n], asked[n]) for n in (5, 0, 3))
+    ahead = {'batch_size': 1, 'collate_fn': collate, 'num_workers': 1}
+    loaded = DataLoader(make(), sampler=range(2, 6), **ahead)
+    assert all(equal(a, b) for a, b in zip(loaded, asked[2:], strict=True))
+
+
+def test_processes_share_a_batch_row_by_row(planted):
+    how = Augmentation(colour=1.0, sensor=1.0)
+    part = [Part(planted(9), 1.0, (32, 48))]
+    whole = Mixture(part, 4, 'log', how)[2]
+    shares = [Mixture(part, 4, 'log', how, rank=rank, world=2)[2] for rank in (0, 1)]
+    assert [share.rows for share in shares] == [(0, 2), (1, 3)]
+    for share in shares:
+        assert torch.equal(share.rgb, whole.rgb[list(share.rows)])
+
+
+def test_sources_are_drawn_by_their_weight(planted):
+    parts = [Part(planted(3, name=name), w, (8, 8)) for name, w in (('a', 9.0), ('b', 1.0))]
+    mixture = Mixture(parts, 1, 'log', PLAIN)
+    counts = Counter(mixture[n].source for n in range(400))
+    assert 0.85 < counts['a'] / 400 < 0.95
+
+
+def test_what_makes_no_batch_is_refused(planted):
+    with pytest.raises(InputError, match='has no pictures'):
+        Mixture([Part(planted(0), 1.0, (8, 8))], 1, 'log', PLAIN)
+    with pytest.raises(ConfigurationError, match='weight'):
+        Mixture([Part(planted(1), 0.0, (8, 8))], 1, 'log', PLAIN)
+    with pytest.raises(ConfigurationError, match='multiple of 2'):
+        Mixture([Part(planted(1), 1.0, (8, 8))], 3, 'log', PLAIN, world=2)
+
+
+def test_an_interrupted_rendering_goes_on_where_it_stopped(tmp_path):
+    sizes = {'height': 16, 'width': 24, 'count': 5}
+    begun = SyntheticPairs(tmp_path, **sizes)
+    first = begun.read(3)
+    again = SyntheticPairs(tmp_path, **sizes)
+    again.prepare(workers=1)
+    whole = SyntheticPairs(tmp_path / 'whole', **sizes)
+    whole.prepare(workers=1)
+    for index in range(5):
+        assert np.array_equal(again.read(index).rgb, whole.read(index).rgb)
+    assert np.array_equal(again.read(3).rgb, first.rgb)
+
+
+def test_a_cache_of_another_size_is_refused_not_overwritten(tmp_path):
+    SyntheticPairs(tmp_path, height=16, width=16, count=2)
+    with pytest.raises(InputError, match='recipe asks for'):
+        SyntheticPairs(tmp_path, height=16, width=16, count=3)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'kind': 'magic'}, "'magic'; choose one of"),
+        ({'size': 96}, 'give .height, width.'),
+        ({'colour': 1}, 'colour'),
+        ({'scene': 'sea'}, "'sea'; choose one of room, street"),
+        ({'first_seed': 5}, 'held-out'),
+        ({'count': 0}, 'at least one'),
+    ],
+)
+def test_a_source_that_cannot_be_is_named(tmp_path, change, words):
+    entry = {'kind': 'synthetic', 'height': 16, 'width': 16, 'count': 2, 'size': [16, 16]}
+    with pytest.raises(ConfigurationError, match=words):
+        open_source(entry | change, tmp_path)

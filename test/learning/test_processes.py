@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The scripts as a user starts them: several processes, signals, a second start."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from marigold_ros.models import load_model
+import numpy as np
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = {
+    'name': 'toy',
+    'init': {
+        'kind': 'small',
+        'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+        'unet': {'channels': [16, 32], 'latent_channels': 4},
+    },
+    'sources': [{'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}],
+    'augment': {'colour': 0.5},
+    'common': {'batch_size': 4, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3},
+    'stages': [
+        {'name': 'a', 'objective': 'autoencoder', 'steps': 3},
+        {'name': 'b', 'objective': 'latent', 'steps': 3},
+    ],
+    'facts': {
+        'space': 'log',
+        'noise': 'zeros',
+        'default_denoising_steps': 1,
+        'default_ensemble_size': 1,
+        'default_processing_pixels': 1536,
+    },
+}
+
+
+@pytest.fixture(scope='module')
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp('recipe') / 'toy.yaml'
+    path.write_text(yaml.safe_dump(RECIPE), encoding='utf-8')
+    return path
+
+
+def command(recipe: Path, out: Path, *more: str, before: tuple[str, ...] = ()) -> list[str]:
+    script = str(ROOT / 'training' / 'finetune.py')
+    data = str(recipe.parent / 'data')
+    fixed = ['--data', data, '--workers', '0', '--device', 'cpu', '--precision', 'no']
+    return [sys.executable, *before, script, str(recipe), '--out', str(out), *fixed, *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+
+
+def run(line: list[str]) -> str:
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / 'state.pt', weights_only=True)['chain']
+
+
+@pytest.fixture(scope='module')
+def whole(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp('whole')
+    run(command(recipe, out))
+    return out
+
+
+def test_a_recipe_ends_in_a_folder_that_opens(whole):
+    model = load_model(str(whole / 'toy'), device='cpu')
+    answer = model.predict(np.zeros((32, 48, 3), np.uint8)).relative
+    assert answer.shape == (32, 48)
+    assert json.loads((whole / 'toy' / 'marigold_ros.json').read_text())['space'] == 'log'
+
+
+def test_two_processes_end_as_one_does(recipe, whole, tmp_path):
+    launcher = ['-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2']
+    launcher += ['--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
+    run(command(recipe, tmp_path, before=tuple(launcher)))
+    together = weights(tmp_path)
+    for name, value in weights(whole).items():
+        torch.testing.assert_close(together[name], value, atol=2e-4, rtol=1e-3, msg=name)
+
+
+def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end(
+    recipe, whole, tmp_path
+):
+    line = command(recipe, tmp_path)
+    process = subprocess.Popen(
+        line, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / 'state.pt').exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    run(line)
+    again = weights(tmp_path)
+    for name, value in weights(whole).items():
+        assert torch.equal(again[name], value), name
+
+
+def test_a_recipe_that_cannot_be_is_one_line(recipe, tmp_path):
+    bad = tmp_path / 'bad.yaml'
+    bad.write_text(recipe.read_text().replace('autoencoder', 'magic'), encoding='utf-8')
+    done = subprocess.run(
+        command(bad, tmp_path), env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith('finetune: ')
+    assert done.stderr.count('\n') == 1

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""From metres to relative values: planted percentiles, unknown pixels, sky."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.learning.targets import normalise, SPACES
+import numpy as np
+import pytest
+
+TRANSFORMS = {'depth': lambda z: z, 'log': np.log, 'disparity': lambda z: 1.0 / z}
+BACK = {'depth': lambda x: x, 'log': np.exp, 'disparity': lambda x: 1.0 / x}
+NUMBERS = st.one_of(
+    st.floats(0.0625, 500.0, width=32),
+    st.sampled_from([0.0, -1.0, np.nan, np.inf, -np.inf, 2.0**-100]),
+)
+DEPTHS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2), elements=NUMBERS)
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_the_second_and_98th_percentile_become_the_ends_and_the_rest_is_affine(space):
+    value = np.linspace(0.5, 3.0, 101)
+    relative, valid, sky = normalise(BACK[space](value).reshape(1, -1), space)
+    expected = np.clip((np.arange(101) - 2.0) / 96.0, 0.0, 1.0)
+    np.testing.assert_allclose(relative[0], expected, atol=1e-6)
+    assert valid.all()
+    assert not sky.any()
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_nearness_is_small_but_for_disparity(space):
+    relative, _, _ = normalise(np.linspace(1.0, 9.0, 50).reshape(5, 10), space)
+    rising = np.diff(relative.ravel())
+    assert (rising <= 0).all() if space == 'disparity' else (rising >= 0).all()
+
+
+@pytest.mark.parametrize('space', SPACES)
+def test_sky_and_unknown_pixels_are_far_and_do_not_move_the_others(space):
+    depth = np.linspace(1.0, 9.0, 48).reshape(6, 8)
+    alone, _, _ = normalise(depth, space)
+    wide = np.pad(depth, 2, constant_values=np.inf)
+    wide[0], wide[:, 0], wide[-1] = np.nan, 0.0, -4.0
+    relative, valid, sky = normalise(wide, space)
+    np.testing.assert_array_equal(relative[2:-2, 2:-2], alone)
+    far = 0.0 if space == 'disparity' else 1.0
+    assert (relative[~valid] == far).all()
+    np.testing.assert_array_equal(valid, np.isfinite(wide) & (wide > 0))
+    np.testing.assert_array_equal(sky, np.isposinf(wide))
+
+
+@given(DEPTHS, st.sampled_from(SPACES))
+def test_whatever_comes_the_values_are_in_zero_to_one_and_each_pixel_is_one_kind(depth, space):
+    relative, valid, sky = normalise(depth, space)
+    assert relative.dtype == np.float32
+    assert relative.min() >= 0.0
+    assert relative.max() <= 1.0
+    assert not (valid & sky).any()
+    assert (valid | sky | ~(np.isfinite(depth) & (depth > 0))).all()
+
+
+@given(DEPTHS, st.sampled_from(SPACES))
+def test_values_equal_numpys_percentiles_written_out(depth, space):
+    relative, valid, _ = normalise(depth, space)
+    if not valid.any():
+        return
+    value = TRANSFORMS[space](np.maximum(depth[valid].astype(np.float64), 1e-3))
+    low, high = np.percentile(value, [2, 98])
+    if high - low > 1e-5 * max(abs(low), abs(high), 1.0):
+        expected = np.clip((value - low) / (high - low), 0, 1)
+        np.testing.assert_allclose(relative[valid], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('distance', [0.3, 7.123456, 80.0])
+def test_a_picture_of_one_distance_is_in_the_middle(space, distance):
+    depth = np.full((4, 6), distance, np.float32)
+    depth[0, 0] = np.nan
+    relative, valid, _ = normalise(depth, space)
+    assert (relative[valid] == 0.5).all()
+
+
+@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('nothing', [np.nan, 0.0, np.inf])
+def test_a_picture_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
+    relative, valid, sky = normalise(np.full((4, 6), nothing), space)
+    assert not valid.any()
+    assert sky.all() == np.isinf(nothing)
+    assert np.isfinite(relative).all()
+
+
+def test_other_percentiles_are_taken_as_given():
+    relative, _, _ = normalise(np.linspace(1.0, 5.0, 11).reshape(1, -1), 'depth', (0.0, 1.0))
+    np.testing.assert_allclose(relative[0], np.linspace(0.0, 1.0, 11), atol=1e-6)
+
+
+def test_an_unknown_space_is_named():
+    with pytest.raises(ConfigurationError, match="'inverse'.*disparity"):
+        normalise(np.ones((2, 2)), 'inverse')
