@@ -169,7 +169,8 @@ def scale(pair: Pair, size: tuple[int, int]) -> Pair:
     Bring a pair to a size (H, W), multiples of 8.
 
     Pictures are averaged over the new pixels; depth is taken at their centres, because an average
-    over an edge is a depth that nothing has.
+    over an edge is a depth that nothing has. Where it is unknown there, as between the points of a
+    LiDAR, it is the nearest one known within the new pixel.
     """
     height, width = (max(MULTIPLE, MULTIPLE * round(side / MULTIPLE)) for side in size)
     old = pair.depth.shape
@@ -181,9 +182,22 @@ def scale(pair: Pair, size: tuple[int, int]) -> Pair:
         ((np.arange(new) + 0.5) * before / new).astype(np.intp)
         for new, before in zip((height, width), old, strict=True)
     )
-    return Pair(
-        cv2.resize(pair.rgb, (width, height), interpolation=how), pair.depth[np.ix_(rows, columns)]
-    )
+    depth = pair.depth[np.ix_(rows, columns)]
+    unknown = np.isnan(depth)
+    if smaller and unknown.any():
+        depth[unknown] = _nearest_within(pair.depth, (height, width))[unknown]
+    return Pair(cv2.resize(pair.rgb, (width, height), interpolation=how), depth)
+
+
+def _nearest_within(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Nearest known depth of each cell of a coarser grid (H, W); NaN where none is known."""
+    v, u = np.nonzero(~np.isnan(depth))
+    rows, columns = (x * new // old for x, new, old in zip((v, u), size, depth.shape, strict=True))
+    nearest = np.full(size, np.inf, depth.dtype)
+    seen = np.zeros(size, bool)
+    np.minimum.at(nearest, (rows, columns), depth[v, u])
+    seen[rows, columns] = True
+    return np.where(seen, nearest, np.nan)
 
 
 def collate(batches: list[Any]) -> Any:

@@ -8,7 +8,8 @@ from collections import Counter
 
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.augment import Augmentation
-from marigold_ros.learning.mixture import collate, Mixture, Part
+from marigold_ros.learning.mixture import collate, Mixture, Part, scale
+from marigold_ros.learning.pairs import Pair
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.sources.synthetic import SyntheticPairs
 from marigold_ros.learning.targets import normalise
@@ -84,6 +85,23 @@ def test_processes_share_a_batch_row_by_row(planted):
     assert [share.rows for share in shares] == [(0, 2), (1, 3)]
     for share in shares:
         assert torch.equal(share.rgb, whole.rgb[list(share.rows)])
+
+
+def test_sparse_depth_keeps_its_points_when_it_is_scaled_down():
+    rng = np.random.default_rng(0)
+    depth = np.full((96, 128), np.nan, np.float32)
+    v, u = rng.integers(0, 96, 400), rng.integers(0, 128, 400)
+    depth[v, u] = rng.uniform(1, 50, 400)
+    depth[5, 5] = np.inf
+    small = scale(Pair(np.zeros((96, 128, 3), np.uint8), depth), (48, 64)).depth
+    for row in range(48):
+        for column in range(64):
+            cell = depth[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel()
+            known = cell[~np.isnan(cell)]
+            value = small[row, column]
+            assert np.isnan(value) if len(known) == 0 else value in known
+    # Four pixels become one: by their centres alone three quarters of the points were lost.
+    assert np.count_nonzero(~np.isnan(small)) > 0.9 * len(set(zip(v, u, strict=True)))
 
 
 def test_sources_are_drawn_by_their_weight(planted):
