@@ -67,7 +67,7 @@ setup(
     ],
     extras_require={
         'openvino': ['openvino>=2024.4'],
-        'training': ['h5py>=3.6'],
+        'training': ['h5py>=3.6', 'tensorboard>=2.9'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },
     entry_points={'console_scripts': [f'depth_node = {NAME}.node.depth_node:main']},

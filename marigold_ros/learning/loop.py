@@ -22,8 +22,10 @@ from accelerate.utils import set_seed
 from marigold_ros.learning.mixture import Batch, collate, Mixture
 from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import Chain
+from marigold_ros.learning.run_log import RunLog
 from marigold_ros.learning.run_state import load_state, save_state
 from marigold_ros.learning.stages import learning_rate, Stage
+from marigold_ros.learning.validation import Validation
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -45,7 +47,7 @@ class Trainer:
     mixtures : list of Mixture
         The batches of each stage.
     folder : Path
-        Gets ``state.pt`` and ``log.jsonl``.
+        Gets ``state.pt``, ``log.jsonl``, ``pictures`` and ``tensorboard``.
     accelerator : Accelerator
         Device, arithmetic and processes.
     provenance : dict
@@ -54,6 +56,8 @@ class Trainer:
         Of the noise.
     workers : int
         Processes that load batches ahead; 0 loads in this one.
+    validation : Validation or None
+        Of the stages with ``validate_every``.
 
     """
 
@@ -67,10 +71,12 @@ class Trainer:
         provenance: dict[str, Any] | None = None,
         seed: int = 0,
         workers: int = 0,
+        validation: Validation | None = None,
     ) -> None:
         self.chain, self.stages, self.mixtures = chain, stages, mixtures
         self.folder, self.accelerator = folder, accelerator
         self.provenance, self.seed, self.workers = provenance or {}, seed, workers
+        self.validation, self.log = validation, RunLog(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         set_seed(seed)
         chain.to(accelerator.device)
@@ -88,12 +94,15 @@ class Trainer:
         ``stop``, a function without arguments, ends the run with a checkpoint once it is true.
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
-        while self.stage_index < len(self.stages):
-            stage = self.stages[self.stage_index]
-            if not self._run_stage(stage, deadline, stop or (lambda: False)):
-                self._save()
-                return False
-            self._end_stage(stage)
+        try:
+            while self.stage_index < len(self.stages):
+                stage = self.stages[self.stage_index]
+                if not self._run_stage(stage, deadline, stop or (lambda: False)):
+                    self._save()
+                    return False
+                self._end_stage(stage)
+        finally:
+            self.log.close()
         return True
 
     def _run_stage(self, stage: Stage, deadline: float, stop: Any) -> bool:
@@ -141,6 +150,8 @@ class Trainer:
                 elapsed = time.monotonic() - started
                 self._log(stage, losses, norm, waited / max(elapsed, 1e-9), bar)
                 losses, waited, started = {}, 0.0, time.monotonic()
+            if self.validation and stage.validates_at(self.step):
+                started += self._validate(stage, self.validation)
             if self.step % stage.save_every == 0:
                 self._save()
         bar.close()
@@ -230,8 +241,23 @@ class Trainer:
             'time': time.time(),
         }
         bar.set_postfix(loss=f'{line["loss"]:.4f}')
-        with (self.folder / 'log.jsonl').open('a', encoding='utf-8') as log:
-            log.write(json.dumps(line) + '\n')
+        self.log.write(line, self._steps_done)
+
+    @property
+    def _steps_done(self) -> int:
+        return sum(stage.steps for stage in self.stages[: self.stage_index]) + self.step
+
+    def _validate(self, stage: Stage, validation: Validation) -> float:
+        """Score the averaged weights; returns the seconds that it took."""
+        began = time.monotonic()
+        if self.accelerator.is_main_process:
+            picture = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
+            # Without an average these are the weights as they are.
+            figures = validation.run(self.chain, self.average, self.accelerator.device, picture)
+            line = {'stage': stage.name, 'step': self.step, 'validation': figures}
+            self.log.write({**line, 'time': time.time()}, self._steps_done, picture)
+        self.accelerator.wait_for_everyone()
+        return time.monotonic() - began
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:

@@ -19,12 +19,13 @@ from marigold_ros.learning.networks import export_checkpoint
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.stages import read_stages, Stage
 from marigold_ros.learning.targets import SPACES
+from marigold_ros.learning.validation import Validation
 from marigold_ros.models.marigold.weights import write_sums
 from marigold_ros.settings import nearest_name
 import yaml
 
 REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
-KEYS = (*REQUIRED, 'seed', 'augment', 'common', 'noise', 'noise_strength')
+KEYS = (*REQUIRED, 'seed', 'augment', 'common', 'noise', 'noise_strength', 'validation')
 
 
 class Run:
@@ -59,6 +60,7 @@ class Run:
         self.seed = int(self.recipe.get('seed', 0))
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         self.space = self.recipe['facts']['space']
+        self.validation = self._validation(data)
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
         self.chain = initialise(
             self.recipe['init'],
@@ -72,6 +74,17 @@ class Run:
         """Render what is missing and look through what is there; names every broken file."""
         for source in self.sources:
             source.prepare(workers)
+        self.validation.prepare(workers)
+
+    def _validation(self, data: Path) -> Validation:
+        validation = Validation(self.recipe.get('validation') or {}, self.recipe['facts'], data)
+        asking = [stage.name for stage in self.stages if stage.validate_every]
+        if asking and not validation:
+            raise ConfigurationError(
+                f'validate_every of stage {asking[0]} needs pictures; give the recipe '
+                'validation: {scenes: 20}, or set it to 0'
+            )
+        return validation
 
     def mixture(self, stage: Stage, number: int) -> Mixture:
         """Make the batches of a stage."""
@@ -101,6 +114,7 @@ class Run:
             {'recipe': self.recipe, **(provenance or {})},
             self.seed,
             self.workers,
+            self.validation,
         )
 
     def train(

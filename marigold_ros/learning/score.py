@@ -76,7 +76,7 @@ def score(
 
     """
     rows: dict[str, list[dict[str, float]]] = {}
-    for label, pair in tqdm(pairs, total=total, desc='score'):
+    for label, pair in tqdm(pairs, total=total, desc='score', leave=None):
         truth, valid = known(pair)
         if valid.sum() < FEWEST:
             continue

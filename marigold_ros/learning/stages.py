@@ -35,6 +35,7 @@ class Stage:
     trains: tuple[str, ...] = ()  # autoencoder, unet; empty is the objective's own choice
     gradient_checkpointing: bool = False
     save_every: int = 200  # steps
+    validate_every: int = 0  # steps, and at the end, where the U-Net is trained; 0 is never
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -55,11 +56,21 @@ class Stage:
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        if self.validate_every < 0:
+            raise ConfigurationError(
+                f'validate_every is {self.validate_every}; give steps, 0 is never'
+            )
         for name, low, high in (('scale', 1e-3, 1.0), ('average', 0.0, 1.0), ('decay_from', 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigurationError(
                     f'{name} is {getattr(self, name)}; choose from {low:g} to {high:g}'
                 )
+
+    def validates_at(self, step: int) -> bool:
+        """Whether to score after this many steps; without a U-Net there is no depth to score."""
+        if not self.validate_every or 'unet' not in self.trains:
+            return False
+        return step % self.validate_every == 0 or step == self.steps
 
 
 def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> list[Stage]:

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A run is scored as its users will run it, and trains on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from types import ModuleType
+
+from accelerate import Accelerator
+import cv2
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.learning.augment import Augmentation
+from marigold_ros.learning.initialise import initialise
+from marigold_ros.learning.loop import Trainer
+from marigold_ros.learning.mixture import Mixture, Part
+from marigold_ros.learning.networks import export_checkpoint
+from marigold_ros.learning.recipe import Run
+from marigold_ros.learning.run_log import NO_CURVES, numbers, RunLog
+from marigold_ros.learning.stages import Stage
+from marigold_ros.learning.validation import engine_model, facts_of, Validation
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.checkpoint import read_facts
+import numpy as np
+import pytest
+import torch
+import yaml
+
+FACTS = {
+    'space': 'log',
+    'noise': 'gaussian',
+    'default_denoising_steps': 2,
+    'default_ensemble_size': 1,
+    'default_processing_pixels': 32 * 48,
+}
+INIT = {
+    'kind': 'small',
+    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+    'unet': {'channels': [16, 32]},
+}
+HOW = {'steps': 4, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.5}
+STAGES = [
+    Stage('first', 'autoencoder', validate_every=2, **HOW),
+    Stage('second', 'latent', validate_every=3, **HOW),
+]
+
+
+@pytest.fixture(scope='module')
+def accelerator():
+    return Accelerator(cpu=True, mixed_precision='bf16')
+
+
+@pytest.fixture
+def chain():
+    return initialise(INIT, 5, 'log')
+
+
+@pytest.fixture(scope='module')
+def validation(tmp_path_factory):
+    return Validation({'scenes': 2, 'second': 1}, FACTS, tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture
+def new_trainer(planted, accelerator):
+    def make(folder, validation=None) -> Trainer:
+        mixtures = [
+            Mixture([Part(planted(6), 1.0, (32, 48))], 2, 'log', Augmentation(), seed=i)
+            for i in range(len(STAGES))
+        ]
+        chain = initialise(INIT, 5, 'log')
+        return Trainer(chain, STAGES, mixtures, folder, accelerator, seed=3, validation=validation)
+
+    return make
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_run_killed_beside_its_validation_ends_bitwise_as_one_without_any(
+    new_trainer, validation, tmp_path, monkeypatch
+):
+    plain = new_trainer(tmp_path / 'plain')
+    assert plain.run()
+    killed = new_trainer(tmp_path / 'killed', validation)
+    save = killed._save
+
+    def save_and_die():
+        save()
+        if (killed.stage_index, killed.step) == (1, 3):
+            raise Stopped
+
+    monkeypatch.setattr(killed, '_save', save_and_die)
+    with pytest.raises(Stopped):
+        killed.run()
+    resumed = new_trainer(tmp_path / 'killed', validation)
+    assert resumed.run()
+    ends = [torch.load(tmp_path / x / 'state.pt') for x in ('plain', 'killed')]
+    for part in ('chain', 'average'):
+        for key, value in ends[0][part].items():
+            assert torch.equal(value, ends[1][part][key]), key
+    assert ends[0]['scaling_factor'] == ends[1]['scaling_factor']
+    scored = [line for line in lines(tmp_path / 'killed') if 'validation' in line]
+    # The autoencoder alone predicts no depth.
+    assert [(line['stage'], line['step']) for line in scored] == [('second', 3), ('second', 4)]
+    assert {p.name for p in (tmp_path / 'killed' / 'pictures').iterdir()} == {
+        'second_000003.png',
+        'second_000004.png',
+    }
+
+
+def test_weights_gradients_mode_and_all_random_states_come_out_untouched(
+    chain, validation, tmp_path
+):
+    for weight in chain.parameters():
+        weight.grad = torch.ones_like(weight)
+    average = {k: v.clone() for k, v in chain.state_dict().items()}
+    before = {k: v.clone() for k, v in chain.state_dict().items()}
+    layouts = [w.stride() for w in chain.parameters()]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    figures = validation.run(chain, average, torch.device('cpu'), tmp_path / 'p.png')
+    assert set(figures) == {'scenes', 'second'}
+    for key, value in chain.state_dict().items():
+        assert torch.equal(value, before[key]), key
+        assert torch.equal(average[key], before[key]), key
+    assert [w.stride() for w in chain.parameters()] == layouts
+    assert all(w.requires_grad and (w.grad == 1).all() for w in chain.parameters())
+    assert chain.training
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
+
+
+def test_it_predicts_as_the_exported_checkpoint_does(chain, tmp_path):
+    chain.autoencoder.register_to_config(scaling_factor=0.37)
+    weights = {k: v.clone() + 0.01 for k, v in chain.state_dict().items()}
+    model = engine_model(chain, weights, facts_of(FACTS), torch.device('cpu'))
+    chain.load_state_dict(weights)
+    folder = tmp_path / 'toy'
+    export_checkpoint(folder, chain.autoencoder, chain.unet, FACTS, '# toy\n', dtype=torch.float32)
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    expected = load_model(str(folder), device='cpu').predict(rgb)
+    answer = model.predict(rgb)
+    assert answer.space == expected.space == 'log'
+    np.testing.assert_array_equal(answer.relative, expected.relative)
+
+
+@pytest.mark.parametrize('more', [{}, {'default_processing_resolution': 96}])
+def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
+    for given in (FACTS, {'space': 'depth', **more}):
+        folder = tmp_path / given['space']
+        export_checkpoint(folder, chain.autoencoder, chain.unet, given, '# toy\n')
+        own, exported = facts_of(given), read_facts(folder)
+        for name in ('space', 'noise', 'denoising_steps', 'ensemble_size', 'processing_pixels'):
+            assert getattr(own, name) == getattr(exported, name), name
+        assert own.processing_resolution == exported.processing_resolution
+
+
+def test_the_same_pictures_are_drawn_each_time_eight_at_most_from_all_sets(
+    chain, validation, tmp_path
+):
+    assert [label for label, _ in validation.shown][1] == 'seconds'
+    assert len(validation.shown) == 3
+    weights = chain.state_dict()
+    files = [tmp_path / 'a.png', tmp_path / 'b.png']
+    tables = [validation.run(chain, weights, torch.device('cpu'), path) for path in files]
+    assert tables[0] == tables[1]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert cv2.imread(str(files[0])).shape == (2 * 192, 2 * 3 * 256, 3)
+    for table in tables[0].values():
+        assert set(table) == {'model', 'quadric'}
+        assert table['quadric']['abs_rel'] < 1.0
+
+
+def test_a_folder_of_pairs_is_scored_too(chain, tmp_path):
+    own = tmp_path / 'data' / 'mine' / 'one'
+    own.mkdir(parents=True)
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    ramp = np.linspace(1000, 5000, 64).astype(np.uint16)
+    cv2.imwrite(str(own / 'image.png'), rgb)
+    cv2.imwrite(str(own / 'depth_mm.png'), np.tile(ramp, (48, 1)))
+    validation = Validation({'pairs': 'mine'}, FACTS, tmp_path / 'data')
+    assert validation
+    validation.prepare()
+    table = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'x.png')
+    assert table['pairs']['model']['pictures'] == 1
+    assert table['pairs']['quadric']['abs_rel'] < 0.05
+
+
+@pytest.mark.parametrize(
+    ('entry', 'words'),
+    [
+        ({'scene': 3}, "'scene'.*'scenes'"),
+        ({'scenes': -1}, 'scenes is -1'),
+        ({'second': True}, 'second is True'),
+        (5, 'validation is 5'),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path, entry, words):
+    with pytest.raises(ConfigurationError, match=words):
+        Validation(entry, FACTS, tmp_path)
+
+
+def test_a_recipe_that_validates_on_nothing_is_refused(tmp_path, accelerator):
+    recipe = {
+        'name': 'toy',
+        'init': INIT,
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 2, 'size': [32, 48]}
+        ],
+        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1, 'validate_every': 1}],
+        'facts': FACTS,
+    }
+    path = tmp_path / 'toy.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(ConfigurationError, match='validate_every of stage a'):
+        Run(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+    path.write_text(yaml.safe_dump({**recipe, 'validation': {'scenes': 1}}))
+    assert Run(path, tmp_path / 'out', tmp_path / 'data', accelerator).validation
+    with pytest.raises(ConfigurationError, match='validate_every is -1'):
+        Stage('a', 'latent', steps=1, validate_every=-1)
+
+
+class Curves:
+    """TensorBoard's writer as the log uses it."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.scalars, self.images, self.closed = purge_step, [], [], False
+        made.append(self)
+
+    def add_scalar(self, name: str, value: float, at: int) -> None:
+        self.scalars.append((name, value, at))
+
+    def add_image(self, name: str, picture: np.ndarray, at: int, dataformats: str) -> None:
+        self.images.append((name, picture.shape, at, dataformats))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+made: list[Curves] = []
+
+
+def test_curves_are_drawn_where_tensorboard_is_installed(tmp_path, monkeypatch):
+    module = ModuleType('torch.utils.tensorboard')
+    module.SummaryWriter = Curves
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', module)
+    cv2.imwrite(str(tmp_path / 'p.png'), np.zeros((4, 6, 3), np.uint8))
+    log = RunLog(tmp_path)
+    log.write({'stage': 'a', 'step': 20, 'loss': 0.5, 'loss_by_source': {'x': 0.25}}, 120)
+    log.write({'validation': {'scenes': {'model': {'abs_rel': 0.1}}}}, 140, tmp_path / 'p.png')
+    log.close()
+    (curves,) = made
+    assert curves.purge_step == 120
+    assert curves.scalars == [
+        ('loss', 0.5, 120),
+        ('loss_by_source/x', 0.25, 120),
+        ('validation/scenes/model/abs_rel', 0.1, 140),
+    ]
+    assert curves.images == [('pictures', (4, 6, 3), 140, 'HWC')]
+    assert curves.closed
+    assert [line.get('note') for line in lines(tmp_path)] == [None, None]
+
+
+def test_without_tensorboard_one_line_says_so_and_the_log_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    log = RunLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write({'step': step, 'loss': 0.5}, step)
+    log.close()
+    assert [line['step'] for line in lines(tmp_path)] == [1, 2, 3]
+    assert [line.get('note') for line in lines(tmp_path)] == [NO_CURVES, None, None]
+
+
+def test_numbers_of_a_line_leave_out_texts_and_which_line_it_is():
+    line = {'stage': 'a', 'step': 3, 'time': 1.0, 'note': 'x', 'a': 1, 'b': {'c': 2.0, 'd': 'y'}}
+    assert numbers(line) == {'a': 1.0, 'b/c': 2.0}
