@@ -15,9 +15,23 @@ _WIDTH, _HEIGHT = 720, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 34, 36
 
 
-def line_chart(curves: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
+def line_chart(
+    curves: Mapping[str, Sequence[float]],
+    x_label: str,
+    y_label: str,
+    ticks: Sequence[str] | None = None,
+) -> str:
     """
     Draw up to three curves over their index; NaN leaves a gap.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of float
+        By name.
+    x_label, y_label : str
+        Of the axes.
+    ticks : sequence of str or None
+        What to write below each index; None writes the first, the middle and the last index.
 
     Returns
     -------
@@ -39,10 +53,11 @@ def line_chart(curves: Mapping[str, Sequence[float]], x_label: str, y_label: str
             'stroke="currentColor" stroke-opacity=".2"/>'
             f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick * step:g}</text>'
         )
-    for index in sorted({0, (count - 1) // 2, count - 1}):
+    below = {index: str(index) for index in sorted({0, (count - 1) // 2, count - 1})}
+    for index, text in below.items() if ticks is None else enumerate(ticks):
         parts.append(
             f'<text x="{_x(index, count):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">'
-            f'{index}</text>'
+            f'{escape(text)}</text>'
         )
     for place, ((name, curve), (colour, dash)) in enumerate(
         zip(curves.items(), _STROKES, strict=False)
