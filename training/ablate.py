@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Measure what members, denoising steps, initial noise and the noise of training are worth.
+
+    python training/ablate.py --model runs/diffusion/tiny-diffusion --scenes 100 --chart curves.svg
+    python training/ablate.py --recipe training/recipes/tiny_diffusion.yaml --out runs/noise
+
+The first changes one setting of a checkpoint at a time. The second trains the recipe shortly with
+each kind of noise; run it again and it goes on from where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+import json
+import math
+import os
+from pathlib import Path
+import sys
+
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+
+def main() -> int:
+    """Measure, print, draw."""
+    args = read_arguments()
+
+    from accelerate import Accelerator
+    from marigold_ros.errors import MarigoldError
+    from marigold_ros.learning.ablation import (
+        ablate,
+        ablate_noise,
+        as_svg,
+        as_table,
+        train_noise_kinds,
+    )
+    from marigold_ros.learning.score import rendered
+    from marigold_ros.models import load_model
+    from marigold_ros.synthetic.scene import make_sample
+    from marigold_ros.synthetic.second import make_second_sample
+
+    make = make_second_sample if args.second else make_sample
+    rows = []
+    try:
+        pairs = list(rendered(make, args.second or args.scenes))
+        if args.model:
+            rows += ablate(load_model(args.model), pairs, args.members, args.steps)
+        if args.recipe:
+            accelerator = Accelerator(mixed_precision=args.precision)
+            folders = train_noise_kinds(
+                args.recipe, args.out, args.data, accelerator, args.train_steps, args.workers
+            )
+            models = {kind: load_model(str(folder)) for kind, folder in folders.items()}
+            rows += ablate_noise(models, pairs)
+        if args.chart:
+            args.chart.write_text(as_svg(rows), encoding='utf-8')
+    except (MarigoldError, FloatingPointError) as error:
+        print(f'ablate: {error}', file=sys.stderr)
+        return 1
+    if args.json:
+        print(json.dumps([without_nan(asdict(row)) for row in rows], indent=2))
+    else:
+        print(as_table(rows))
+    return 0
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--model', help='name or folder of a checkpoint that starts from noise')
+    parser.add_argument('--scenes', type=int, default=100, help='held-out scenes (default: 100)')
+    parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')
+    parser.add_argument(
+        '--members', type=int, nargs='+', default=(1, 2, 4, 8, 16), help='(default: 1 2 4 8 16)'
+    )
+    parser.add_argument(
+        '--steps', type=int, nargs='+', default=(1, 2, 4, 10, 25, 50), help='of denoising'
+    )
+    parser.add_argument('--recipe', type=Path, help='train it with each kind of noise')
+    parser.add_argument('--out', type=Path, help='folder of those runs')
+    parser.add_argument('--data', type=Path, default=Path('data'), help='(default: data)')
+    parser.add_argument(
+        '--train-steps', type=int, default=1000, help='of each stage, at most (default: 1000)'
+    )
+    parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
+    parser.add_argument('--precision', choices=('no', 'bf16', 'fp16'), default='bf16')
+    parser.add_argument('--chart', type=Path, help='write the curves to this SVG')
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    args = parser.parse_args()
+    if not (args.model or args.recipe):
+        parser.error('give --model, or --recipe with --out, or both')
+    if args.recipe and not args.out:
+        parser.error('--recipe needs --out, the folder of its runs')
+    return args
+
+
+def without_nan(row: dict) -> dict:
+    """JSON has no NaN: None stands for it."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
