@@ -5,6 +5,7 @@ Train a checkpoint from a recipe; run it again and it goes on from where it stop
 
     python training/finetune.py training/recipes/debug.yaml --out runs/debug
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
+    python training/finetune.py training/recipes/marigold_v1_1.yaml --plan
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine
 
 SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
@@ -29,7 +30,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('recipe', type=Path, help='YAML file, see training/recipes')
-    parser.add_argument('--out', type=Path, required=True, help='folder of the run')
+    parser.add_argument('--out', type=Path, help='folder of the run')
     parser.add_argument(
         '--data', type=Path, default=Path('data'), help='where the data is (default: data)'
     )
@@ -41,18 +42,27 @@ def main() -> int:
     parser.add_argument(
         '--precision', choices=('no', 'bf16', 'fp16'), default='bf16', help='default: bf16'
     )
+    parser.add_argument(
+        '--plan', action='store_true', help='print arithmetic and memory of each stage and stop'
+    )
     parser.add_argument('--data-only', action='store_true', help='look over the data and stop')
     parser.add_argument('--export-only', action='store_true', help='export the last checkpoint')
     args = parser.parse_args()
+    if not (args.out or args.plan):
+        parser.error('--out is missing, the folder of the run')
 
     from accelerate import Accelerator
     from marigold_ros.errors import MarigoldError
+    from marigold_ros.learning.plan import plan_recipe, write_plan
     from marigold_ros.learning.recipe import Run
 
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: wanted.append(received))
     try:
+        if args.plan:
+            print(write_plan(*plan_recipe(args.recipe, args.precision != 'no')))
+            return 0
         accelerator = Accelerator(mixed_precision=args.precision, cpu=args.device == 'cpu')
         run = Run(args.recipe, args.out, args.data, accelerator, args.workers)
         if not args.export_only:

@@ -52,17 +52,7 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
     """
     if arch not in ARCHITECTURES:
         raise ConfigurationError(f"arch is '{arch}'; choose one of {', '.join(ARCHITECTURES)}")
-    with torch.device('meta'):
-        unet = UNet2DConditionModel(
-            sample_size=96,
-            in_channels=8,
-            out_channels=4,
-            block_out_channels=(320, 640, 1280, 1280),
-            attention_head_dim=(5, 10, 20, 20),
-            cross_attention_dim=TEXT_SHAPE[2],
-            use_linear_projection=True,
-        )
-        autoencoder = AutoencoderTiny() if vae == 'tiny' else _autoencoder()
+    unet, autoencoder = empty_networks(vae)
     require_memory(parameters_of(unet, autoencoder) * 4, f'weights of {arch}')
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(BLOCK, generator=generator)
@@ -75,6 +65,23 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
     name = f'{arch}-random' + ('-tiny-vae' if vae == 'tiny' else '')
     facts = Facts(name, Path(name), 'depth', 'gaussian', 1, 1, 0, 0)
     return Networks(facts, autoencoder, unet, marigold_scheduler(), text)
+
+
+def empty_networks(
+    vae: str = 'kl',
+) -> tuple[UNet2DConditionModel, AutoencoderKL | AutoencoderTiny]:
+    """Build U-Net and autoencoder of that shape without memory for their weights."""
+    with torch.device('meta'):
+        unet = UNet2DConditionModel(
+            sample_size=96,
+            in_channels=8,
+            out_channels=4,
+            block_out_channels=(320, 640, 1280, 1280),
+            attention_head_dim=(5, 10, 20, 20),
+            cross_attention_dim=TEXT_SHAPE[2],
+            use_linear_projection=True,
+        )
+        return unet, AutoencoderTiny() if vae == 'tiny' else _autoencoder()
 
 
 def parameters_of(*networks: torch.nn.Module) -> int:

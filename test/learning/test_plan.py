@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The plan of a recipe against sums by hand and against what autograd really keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.plan import (
+    activations_of,
+    memory_of,
+    networks_of,
+    plan_recipe,
+    sizes_of,
+    work_of_picture,
+    write_plan,
+)
+from marigold_ros.learning.recipe import read_recipe
+from marigold_ros.learning.stages import read_stages, Stage
+import pytest
+import torch
+
+RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
+
+
+@pytest.fixture(scope='module')
+def small():
+    return (
+        small_unet(channels=(32, 64), latent_channels=4),
+        small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
+    )
+
+
+def stage(objective: str, **more) -> Stage:
+    return Stage('x', objective, steps=10, **{'batch_size': 2, **more})
+
+
+def count(network) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def kept_by_autograd(function, networks) -> int:
+    """Bytes of all tensors that autograd holds on to; weights and their views are left out."""
+    storages = {}
+    weights = {w.untyped_storage().data_ptr() for net in networks for w in net.parameters()}
+
+    def pack(tensor):
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() not in weights:
+            storages[memory.data_ptr()] = memory.nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        answer = function()  # held until counted, so that no memory is used twice
+    del answer
+    return sum(size for size, _ in storages.values())
+
+
+def test_what_is_held_is_four_numbers_a_weight_and_one_more_for_the_average(small):
+    memory = memory_of(stage('latent'), small, (64, 96), half=False)
+    unet, autoencoder = map(count, small)
+    assert memory['weights'] == 4 * (unet + autoencoder)
+    assert memory['gradients'] == 4 * unet
+    assert memory['moments'] == 8 * unet
+    assert memory['half copies'] == 0
+    held = sum(memory[key] for key in ('weights', 'gradients', 'moments', 'average'))
+    assert memory['peak'] == held + max(memory['encoding'], memory['activations'])
+    both = memory_of(stage('pixel', trains=('autoencoder', 'unet')), small, (64, 96), half=True)
+    assert both['gradients'] == 4 * (unet + autoencoder)
+    assert both['half copies'] == 2 * (unet + autoencoder)
+
+
+@pytest.mark.parametrize('objective', ['latent', 'autoencoder'])
+def test_activations_are_near_what_autograd_keeps(small, objective):
+    unet, autoencoder = small
+    picture, latent = torch.randn(2, 3, 96, 128), torch.randn(2, 4, 12, 16)
+    text = torch.zeros(2, *TEXT_SHAPE[1:])
+
+    def run():
+        if objective == 'latent':
+            return unet(torch.cat([latent, latent], 1), 5, text).sample
+        both = torch.cat([picture, picture])
+        return autoencoder.decode(autoencoder.encode(both).latent_dist.mode()).sample
+
+    real = kept_by_autograd(run, small)
+    estimate = activations_of(stage(objective), small, (96, 128), half=False)
+    assert 0.7 * real < estimate < 1.3 * real, (real, estimate)
+
+
+def test_activations_grow_with_the_batch_and_shrink_by_checkpointing_and_half_precision(small):
+    plain = activations_of(stage('pixel'), small, (96, 128), half=False)
+    assert activations_of(
+        stage('pixel', batch_size=4), small, (96, 128), half=False
+    ) == pytest.approx(2 * plain)
+    less = activations_of(
+        stage('pixel', gradient_checkpointing=True), small, (96, 128), half=False
+    )
+    assert less < 0.8 * plain
+    half = activations_of(stage('pixel'), small, (96, 128), half=True)
+    assert 0.5 * plain < half < plain
+
+
+def test_backward_costs_two_forward_passes_and_one_where_it_only_passes_through(small):
+    size = (64, 96)
+    latent = work_of_picture(stage('latent'), small, size)
+    again = work_of_picture(stage('latent', gradient_checkpointing=True), small, size)
+    unet = again - latent
+    encode = (latent - 3 * unet) / 2
+    decode = work_of_picture(stage('autoencoder'), small, size) / 6 - encode
+    assert min(unet, encode, decode) > 0
+    pixel = work_of_picture(stage('pixel'), small, size)
+    assert pixel == pytest.approx(2 * encode + 3 * unet + 2 * decode)
+    whole = work_of_picture(stage('pixel', trains=('autoencoder', 'unet')), small, size)
+    assert whole == pytest.approx(4 * encode + 3 * unet + 3 * decode)
+    assert work_of_picture(stage('silog'), small, size) == pytest.approx(pixel - encode)
+
+
+def test_sizes_are_scaled_to_multiples_of_eight():
+    sources = [
+        {'size': [192, 256], 'count': 3},
+        {'size': [100, 384], 'weight': 0.5},
+        {'size': [8, 8]},
+    ]
+    assert sizes_of(sources, 0.5) == [(3.0, (96, 128)), (0.5, (48, 192)), (1.0, (8, 8))]
+
+
+def test_the_plan_of_marigold_is_what_its_recipe_says():
+    networks, (plan,) = plan_recipe(RECIPES / 'marigold_v1_1.yaml')
+    unet, autoencoder = (count(network) for network in networks)
+    assert unet == pytest.approx(866e6, rel=0.001)
+    assert autoencoder == pytest.approx(83.7e6, rel=0.001)
+    assert plan.pictures == 18_000 * 32
+    assert plan.flop * plan.pictures == pytest.approx(3.7e18, rel=0.1)
+    text = write_plan(networks, [plan])
+    assert 'EFLOP' in text
+    assert 'peak of memory' in text
+
+
+def test_a_small_recipe_is_planned_with_its_own_networks():
+    networks, plans = plan_recipe(RECIPES / 'debug.yaml')
+    assert [plan.name for plan in plans] == ['autoencoder', 'latent', 'one_step', 'pixel']
+    assert count(networks[0]) < 5e6
+    assert all(plan.memory['peak'] < 1e9 for plan in plans)
+
+
+def test_tiny_diffusion_has_at_most_seven_million_weights_and_a_frozen_autoencoder():
+    path = RECIPES / 'tiny_diffusion.yaml'
+    networks, plans = plan_recipe(path)
+    assert sum(count(network) for network in networks) <= 7e6
+    assert [plan.name for plan in plans] == ['autoencoder', 'latent', 'finish']
+    recipe = read_recipe(path)
+    stages = read_stages(recipe['stages'], recipe['common'])
+    assert [stage.trains for stage in stages] == [('autoencoder',), ('unet',), ('unet',)]
+    assert recipe['facts']['noise'] == 'gaussian'
+
+
+def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
+    recipe = {'init': {'kind': 'checkpoint', 'path': 'tiny'}, 'facts': {'space': 'log'}}
+    unet, autoencoder = networks_of(recipe)
+    assert unet.config.block_out_channels == [64, 128, 192]
+    assert unet.device.type == autoencoder.device.type == 'meta'
