@@ -171,7 +171,7 @@ def test_kinds_of_noise_are_trained_from_one_autoencoder(tmp_path, monkeypatch):
     monkeypatch.setattr('gc.collect', lambda *given: 0)  # at each start, and slow beside pytest
     recipe = tmp_path / 'toy.yaml'
     recipe.write_text(yaml.safe_dump(RECIPE))
-    accelerator = Accelerator(cpu=True, mixed_precision='no')
+    accelerator = Accelerator(cpu=True, mixed_precision='bf16')
     given = recipe, tmp_path / 'out', tmp_path / 'data', accelerator, 2, 0
     folders = train_noise_kinds(*given)
     assert set(folders) == set(KINDS)

@@ -86,6 +86,8 @@ class Stopped(Exception):
 def test_a_run_killed_beside_its_validation_ends_bitwise_as_one_without_any(
     new_trainer, validation, tmp_path, monkeypatch
 ):
+    # At each start, and slow beside pytest.
+    monkeypatch.setattr('gc.collect', lambda *given: 0)
     plain = new_trainer(tmp_path / 'plain')
     assert plain.run()
     killed = new_trainer(tmp_path / 'killed', validation)
