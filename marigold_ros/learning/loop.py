@@ -80,7 +80,12 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         set_seed(seed)
         chain.to(accelerator.device)
-        self.average = {k: v.detach().clone() for k, v in chain.state_dict().items()}
+        # Of weights that are not averaged it is the weights themselves: a copy would cost memory.
+        self._averages = any(stage.average for stage in stages)
+        self.average = {
+            k: v.detach().clone() if self._averages else v.detach()
+            for k, v in chain.state_dict().items()
+        }
         self.stage_index = self.step = self.skipped = 0
         self.model: Any = None
         self._prepare()
@@ -143,7 +148,8 @@ class Trainer:
                 )
             if not (failures or idle):
                 self.optimizer.step()
-                self._update_average(stage)
+                if self._averages:
+                    self._update_average(stage)
             self.step += 1
             bar.update()
             if self.step % LOG_EVERY == 0:
@@ -280,7 +286,8 @@ class Trainer:
     def _load(self) -> None:
         state = load_state(self.folder / 'state.pt', self.chain, self.accelerator.device)
         self.chain.load_state_dict(state['chain'])
-        self.average = state['average']
+        for key, value in self.average.items():
+            value.copy_(state['average'][key])
         self.stage_index, self.step = state['stage_index'], state['step']
         self.skipped = state['skipped']
         self._prepare()

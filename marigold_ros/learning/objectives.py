@@ -38,6 +38,7 @@ DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
 # Of the terms of `autoencoder` beside L1.
 EDGES, KL = 0.5, 1e-6
 FARTHEST = 1e3  # m; where a disparity comes near zero
+ENCODED_PIXELS = 2**19  # at once, by the frozen encoder
 
 
 class Chain(nn.Module):
@@ -225,9 +226,12 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
 
 def _latents(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Latents of pictures and of depth pictures; nothing of the autoencoder is trained by them."""
+    both = torch.cat([batch.rgb, as_picture(batch.relative)])
+    # Large pictures one by one: this would be the peak of memory.
+    count = max(1, ENCODED_PIXELS // (both.shape[-2] * both.shape[-1]))
     with torch.no_grad():
-        both = torch.cat([batch.rgb, as_picture(batch.relative)])
-        rgb_latent, target = chain.encode(both).float().chunk(2)
+        latents = torch.cat([chain.encode(part).float() for part in both.split(count)])
+    rgb_latent, target = latents.chunk(2)
     return rgb_latent, target
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.learning.initialise import initialise
 from marigold_ros.learning.mixture import MULTIPLE
+from marigold_ros.learning.objectives import ENCODED_PIXELS
 from marigold_ros.learning.recipe import read_recipe
 from marigold_ros.learning.stages import read_stages, Stage
 from marigold_ros.models import EMBEDDED
@@ -72,8 +73,10 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
     """
     recipe = read_recipe(path)
     networks = networks_of(recipe)
+    stages = read_stages(recipe['stages'], recipe.get('common', {}))
+    averaged = any(stage.average for stage in stages)
     plans = []
-    for stage in read_stages(recipe['stages'], recipe.get('common', {})):
+    for stage in stages:
         sizes = sizes_of(recipe['sources'], stage.scale)
         total = sum(weight for weight, _ in sizes)
         flop = sum(w * work_of_picture(stage, networks, size) for w, size in sizes) / total
@@ -83,7 +86,7 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
                 stage.name,
                 stage.steps * stage.batch_size * stage.accumulation,
                 flop,
-                memory_of(stage, networks, largest, half),
+                memory_of(stage, networks, largest, half, averaged),
             )
         )
     return networks, plans
@@ -151,23 +154,27 @@ def _forward_work(networks: Networks, size: Size) -> dict[str, float]:
     return work_of_frame(model, size, 1, 1)
 
 
-def memory_of(stage: Stage, networks: Networks, size: Size, half: bool) -> dict[str, float]:
+def memory_of(
+    stage: Stage, networks: Networks, size: Size, half: bool, averaged: bool = False
+) -> dict[str, float]:
     """
     Bytes of a stage at pictures of a size (H, W) on one device, by what they hold, and the peak.
 
-    Encoding comes before activations, so that the peak has the larger of both.
+    Encoding comes before activations, so that the peak has the larger of both. ``averaged`` says
+    whether any stage of the run averages its weights.
     """
     parts = dict(zip(('unet', 'autoencoder'), networks, strict=True))
     trained = parameters_of(*(parts[name] for name in stage.trains))
     itemsize = 2 if half else 4
+    together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
     held = {
         'weights': 4.0 * parameters_of(*networks),
         'gradients': 4.0 * trained,
         'moments': 8.0 * trained,
-        'average': 4.0 * parameters_of(*networks),  # kept even if it is the weights themselves
+        'average': 4.0 * parameters_of(*networks) * averaged,
     }
     passing = {
-        'encoding': float(2 * stage.batch_size * working_memory(networks[1], size, itemsize)),
+        'encoding': float(together * working_memory(networks[1], size, itemsize)),
         'half copies': 2.0 * trained * half,
         'activations': activations_of(stage, networks, size, half),
     }
