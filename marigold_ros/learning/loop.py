@@ -10,7 +10,7 @@ killed goes on from the last one. It is read with ``weights_only``: no pickled c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import json
 import math
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from marigold_ros.learning.mixture import Batch, collate, Mixture
+from marigold_ros.learning.latent_cache import LatentMixture
+from marigold_ros.learning.mixture import Batch, collate, LatentBatch, Mixture
 from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.run_log import RunLog
@@ -58,6 +59,8 @@ class Trainer:
         Processes that load batches ahead; 0 loads in this one.
     validation : Validation or None
         Of the stages with ``validate_every``.
+    latents : Path or None
+        Folder of the caches of stages with ``latent_cache``; None is in the run's own.
 
     """
 
@@ -72,11 +75,13 @@ class Trainer:
         seed: int = 0,
         workers: int = 0,
         validation: Validation | None = None,
+        latents: Path | None = None,
     ) -> None:
         self.chain, self.stages, self.mixtures = chain, stages, mixtures
         self.folder, self.accelerator = folder, accelerator
         self.provenance, self.seed, self.workers = provenance or {}, seed, workers
         self.validation, self.log = validation, RunLog(folder)
+        self.latents = folder / 'latents' if latents is None else latents
         self.folder.mkdir(parents=True, exist_ok=True)
         set_seed(seed)
         chain.to(accelerator.device)
@@ -111,7 +116,10 @@ class Trainer:
         return True
 
     def _run_stage(self, stage: Stage, deadline: float, stop: Any) -> bool:
-        data = self._batches(stage)
+        dataset = self._dataset(stage, lambda: time.monotonic() > deadline or stop())
+        if dataset is None:
+            return False
+        data = self._batches(stage, dataset)
         losses: dict[str, list[float]] = {}
         failures, waited, started = 0, 0.0, time.monotonic()
         bar = tqdm(
@@ -163,13 +171,23 @@ class Trainer:
         bar.close()
         return True
 
-    def _batches(self, stage: Stage) -> Iterator[Batch]:
-        """Batches of a stage from this step on."""
+    def _dataset(self, stage: Stage, stop: Callable[[], bool]) -> Mixture | LatentMixture | None:
+        """Batches of a stage by number, once they are there; None when told to stop before."""
         mixture = self.mixtures[self.stage_index]
+        if not stage.latent_cache:
+            return mixture
+        cached = LatentMixture(mixture, self.chain, self.latents, self.accelerator)
+        filled = cached.fill(self.chain, self.accelerator, self.workers, stop)
+        return None if self._should_stop(not filled) else cached
+
+    def _batches(
+        self, stage: Stage, dataset: Mixture | LatentMixture
+    ) -> Iterator[Batch | LatentBatch]:
+        """Batches of a stage from this step on."""
         numbers = range(self.step * stage.accumulation, stage.steps * stage.accumulation)
         return iter(
             DataLoader(
-                mixture,
+                dataset,
                 sampler=numbers,
                 batch_size=1,
                 collate_fn=collate,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError
@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 MULTIPLE = 8  # of both sides: the autoencoder's factor
+AnyBatch = TypeVar('AnyBatch', 'Batch', 'LatentBatch')
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,36 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Copy to a device."""
-        moved = {
-            item.name: getattr(self, item.name).to(device, non_blocking=True)
-            for item in fields(self)
-            if item.name not in ('source', 'rows')
-        }
-        return replace(self, **moved)
+        return _moved(self, device)
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """
+    Latents of a batch, for objectives that need no picture.
+
+    ``rgb_latent`` and ``depth_latent`` (B, C, h, w) float32, scaled; ``mask`` (B, 1, h, w)
+    float32, 1 where all pixels of a cell are known or sky; ``source`` and ``rows`` as in a Batch.
+    """
+
+    rgb_latent: torch.Tensor
+    depth_latent: torch.Tensor
+    mask: torch.Tensor
+    source: str
+    rows: tuple[int, ...] = ()
+
+    def to(self, device: torch.device | str) -> LatentBatch:
+        """Copy to a device."""
+        return _moved(self, device)
+
+
+def _moved(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
+    moved = {
+        item.name: getattr(batch, item.name).to(device, non_blocking=True)
+        for item in fields(batch)
+        if item.name not in ('source', 'rows')
+    }
+    return replace(batch, **moved)
 
 
 @dataclass(frozen=True)
@@ -118,22 +143,36 @@ class Mixture(torch.utils.data.Dataset):
 
     def __getitem__(self, number: int) -> Batch:
         """Return this process's rows of batch ``number``."""
-        which, first = self._place(number)
+        which, visits = self.visits(number)
         part = self.parts[which]
-        rows = tuple(range(self.rank, self.batch_size, self.world))
-        taken = [self._take(part, which, first + row, (number, row)) for row in rows]
-        rgb, relative, valid, sky, depth = (
-            torch.from_numpy(np.stack(values)) for values in zip(*taken, strict=True)
-        )
-        return Batch(
-            rgb=rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous(),
-            relative=relative[:, None],
-            valid=valid[:, None],
-            sky=sky[:, None],
-            depth=depth[:, None],
-            source=part.source.name,
-            rows=rows,
-        )
+        taken = [
+            change(part.source.read(index), part.size, self.space, self.augmentation, rng)
+            for index, rng in visits
+        ]
+        return make_batch(taken, part.source.name, self.rows)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Pictures of each whole batch that are this process's."""
+        return tuple(range(self.rank, self.batch_size, self.world))
+
+    def visits(self, number: int) -> tuple[int, list[tuple[int, np.random.Generator]]]:
+        """
+        Tell which pictures batch ``number`` has.
+
+        Returns
+        -------
+        which : int
+            The source, all of them are from.
+        visits : list of (index, generator)
+            For each row of this process the picture, and where its changes are drawn from.
+
+        """
+        which, first = self._place(number)
+        return which, [
+            (self._index(which, first + row), np.random.default_rng([self.seed, 2, number, row]))
+            for row in self.rows
+        ]
 
     def _place(self, number: int) -> tuple[int, int]:
         """Which source batch ``number`` comes from, and how many pictures of it came before."""
@@ -144,24 +183,51 @@ class Mixture(torch.utils.data.Dataset):
         before = int(np.count_nonzero(self._plan[:number] == which))
         return which, before * self.batch_size
 
-    def _take(
-        self, part: Part, which: int, position: int, visit: tuple[int, int]
-    ) -> tuple[np.ndarray, ...]:
-        """Read, change and scale the picture at a position of a source's endless shuffled list."""
-        epoch, place = divmod(position, len(part.source))
-        index = int(_shuffled(len(part.source), self.seed, which, epoch)[place])
-        rng = np.random.default_rng([self.seed, 2, *visit])
-        pair = part.source.read(index)
-        pair = crop(pair, self.augmentation, part.size[1] / part.size[0], rng)
-        pair = flip(scale(pair, part.size), self.augmentation, rng)
-        rgb = change_picture(pair.rgb, self.augmentation, rng)
-        depth = pair.depth.astype(np.float32)
-        return rgb, *normalise(depth, self.space), depth
+    def _index(self, which: int, position: int) -> int:
+        """Picture at a position of a source's endless shuffled list."""
+        count = len(self.parts[which].source)
+        epoch, place = divmod(position, count)
+        return int(_shuffled(count, self.seed, which, epoch)[place])
 
 
 @lru_cache(maxsize=16)
 def _shuffled(count: int, seed: int, which: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, 3, which, epoch]).permutation(count)
+
+
+def change(
+    pair: Pair, size: tuple[int, int], space: str, how: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Crop, scale and change a pair: rgb, relative, valid, sky and depth, each (H, W, ...)."""
+    pair = crop(pair, how, size[1] / size[0], rng)
+    pair = flip(scale(pair, size), how, rng)
+    rgb = change_picture(pair.rgb, how, rng)
+    depth = pair.depth.astype(np.float32)
+    return rgb, *normalise(depth, space), depth
+
+
+def make_batch(
+    taken: Sequence[tuple[np.ndarray, ...]], source: str, rows: tuple[int, ...] = ()
+) -> Batch:
+    """Stack what :func:`change` gave for several pictures."""
+    rgb, relative, valid, sky, depth = (
+        torch.from_numpy(np.stack(values)) for values in zip(*taken, strict=True)
+    )
+    return Batch(
+        rgb=rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous(),
+        relative=relative[:, None],
+        valid=valid[:, None],
+        sky=sky[:, None],
+        depth=depth[:, None],
+        source=source,
+        rows=rows,
+    )
+
+
+def in_multiples(size: tuple[int, int]) -> tuple[int, int]:
+    """Nearest size (H, W) that the autoencoder takes."""
+    height, width = (max(MULTIPLE, MULTIPLE * round(side / MULTIPLE)) for side in size)
+    return height, width
 
 
 def scale(pair: Pair, size: tuple[int, int]) -> Pair:
@@ -172,7 +238,7 @@ def scale(pair: Pair, size: tuple[int, int]) -> Pair:
     over an edge is a depth that nothing has. Where it is unknown there, as between the points of a
     LiDAR, it is the nearest one known within the new pixel.
     """
-    height, width = (max(MULTIPLE, MULTIPLE * round(side / MULTIPLE)) for side in size)
+    height, width = in_multiples(size)
     old = pair.depth.shape
     if old == (height, width):
         return pair

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.learning.losses import (
@@ -25,7 +26,7 @@ from marigold_ros.learning.losses import (
     masked_pixel,
     silog,
 )
-from marigold_ros.learning.mixture import Batch
+from marigold_ros.learning.mixture import Batch, LatentBatch
 from marigold_ros.learning.noise import Draws, training_noise
 from marigold_ros.learning.targets import QUANTILES
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
@@ -75,7 +76,7 @@ class Chain(nn.Module):
         self.register_buffer('text', text, persistent=False)
         self.space, self.noise, self.noise_strength = space, noise, noise_strength
 
-    def forward(self, objective: str, batch: Batch, draws: Draws) -> torch.Tensor:
+    def forward(self, objective: str, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
         """Loss of a batch: a call, so that wrappers for several processes see it."""
         return OBJECTIVES[objective].loss(self, batch, draws)
 
@@ -143,13 +144,13 @@ def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     return (decoded - both).abs().mean() + EDGES * edges + KL * posterior.kl().mean()
 
 
-def latent_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def latent_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
     """
     MSE on latents at random timesteps, as Marigold is trained.
 
     A latent cell counts where all of its pixels are known; without one the loss is zero.
     """
-    rgb_latent, target = _latents(chain, batch)
+    rgb_latent, target, mask = latents_of(chain, batch)
     steps = chain.scheduler.config.num_train_timesteps
     timestep = draws.timesteps(steps)
     noise = training_noise(
@@ -163,14 +164,13 @@ def latent_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
         wanted = chain.scheduler.get_velocity(target, noise, timestep)
     else:
         wanted = {'epsilon': noise, 'sample': target}[kind]
-    return masked_mean((output - wanted) ** 2, latent_mask(batch, target.shape[-2:]))
+    return masked_mean((output - wanted) ** 2, mask)
 
 
-def one_step_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def one_step_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
     """L1 + MSE between the one-step latent and the depth picture's own; the encoder is frozen."""
-    rgb_latent, target = _latents(chain, batch)
+    rgb_latent, target, mask = latents_of(chain, batch)
     x0 = chain.one_step(rgb_latent).float()
-    mask = latent_mask(batch, target.shape[-2:])
     return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
 
 
@@ -224,15 +224,28 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
     return value, truth, batch.valid.float()
 
 
-def _latents(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents of pictures and of depth pictures; nothing of the autoencoder is trained by them."""
+def latents_of(
+    chain: Chain, batch: Batch | LatentBatch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Latents that nothing of the autoencoder is trained by.
+
+    Returns
+    -------
+    rgb_latent, depth_latent : (B, C, h, w) float32, scaled
+    mask : (B, 1, h, w) float32
+        See :func:`latent_mask`.
+
+    """
+    if isinstance(batch, LatentBatch):
+        return batch.rgb_latent, batch.depth_latent, batch.mask
     both = torch.cat([batch.rgb, as_picture(batch.relative)])
     # Large pictures one by one: this would be the peak of memory.
     count = max(1, ENCODED_PIXELS // (both.shape[-2] * both.shape[-1]))
     with torch.no_grad():
         latents = torch.cat([chain.encode(part).float() for part in both.split(count)])
-    rgb_latent, target = latents.chunk(2)
-    return rgb_latent, target
+    rgb_latent, depth_latent = latents.chunk(2)
+    return rgb_latent, depth_latent, latent_mask(batch, rgb_latent.shape[-2:])
 
 
 def latent_mask(batch: Batch, size: torch.Size | tuple[int, int]) -> torch.Tensor:
@@ -243,16 +256,21 @@ def latent_mask(batch: Batch, size: torch.Size | tuple[int, int]) -> torch.Tenso
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss and the names of the networks that it trains unless the recipe says otherwise."""
+    """
+    A loss and the names of the networks that it trains unless the recipe says otherwise.
 
-    loss: Callable[[Chain, Batch, Draws], torch.Tensor]
+    ``on_latents``: it needs latents only, a LatentBatch will do.
+    """
+
+    loss: Callable[[Chain, Any, Draws], torch.Tensor]
     trains: tuple[str, ...]
+    on_latents: bool = False
 
 
 OBJECTIVES = {
     'autoencoder': Objective(autoencoder_loss, ('autoencoder',)),
-    'latent': Objective(latent_loss, ('unet',)),
-    'one_step': Objective(one_step_loss, ('unet',)),
+    'latent': Objective(latent_loss, ('unet',), on_latents=True),
+    'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
     'pixel': Objective(pixel_loss, ('unet',)),
     'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
     'silog': Objective(silog_loss, ('unet',)),

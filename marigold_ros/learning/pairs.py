@@ -34,6 +34,9 @@ class Source(Protocol):
     def read(self, index: int) -> Pair:
         """Return one pair; raises InputError naming the file where it is broken."""
 
+    def fingerprint(self) -> str:
+        """Return what changes when a picture does, so that what was made of them is told."""
+
     def prepare(self, workers: int = 1) -> None:
         """
         Make or check all pairs before the first step, on several processes.

@@ -13,6 +13,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.augment import read_augmentation
 from marigold_ros.learning.card import model_card
 from marigold_ros.learning.initialise import initialise
+from marigold_ros.learning.latent_cache import check_augmentation
 from marigold_ros.learning.loop import Trainer
 from marigold_ros.learning.mixture import Mixture, Part
 from marigold_ros.learning.networks import export_checkpoint
@@ -58,7 +59,11 @@ class Run:
         self.recipe = read_recipe(recipe)
         self.folder, self.accelerator, self.workers = folder, accelerator, workers
         self.seed = int(self.recipe.get('seed', 0))
+        self.data = data
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
+        self.augmentation = read_augmentation(self.recipe.get('augment', {}))
+        if any(stage.latent_cache for stage in self.stages):
+            check_augmentation(self.augmentation)
         self.space = self.recipe['facts']['space']
         self.validation = self._validation(data)
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
@@ -97,7 +102,7 @@ class Run:
             parts,
             stage.batch_size,
             self.space,
-            read_augmentation(self.recipe.get('augment', {})),
+            self.augmentation,
             self.seed + 1000 * number,
             self.accelerator.process_index,
             self.accelerator.num_processes,
@@ -115,6 +120,7 @@ class Run:
             self.seed,
             self.workers,
             self.validation,
+            self.data / 'latents',
         )
 
     def train(

@@ -34,6 +34,7 @@ class Stage:
     clip: float = 0.0  # norm of the gradient; 0 is without
     trains: tuple[str, ...] = ()  # autoencoder, unet; empty is the objective's own choice
     gradient_checkpointing: bool = False
+    latent_cache: bool = False  # encode all pictures once, before the stage; see latent_cache.py
     save_every: int = 200  # steps
     validate_every: int = 0  # steps, and at the end, where the U-Net is trained; 0 is never
 
@@ -51,6 +52,15 @@ class Stage:
             raise ConfigurationError(
                 f'trains of stage {self.name} is {", ".join(trains)}; {self.objective} trains at '
                 f'least {", ".join(sorted(needed))}'
+            )
+        if self.latent_cache and not (
+            OBJECTIVES[self.objective].on_latents and 'autoencoder' not in trains
+        ):
+            usable = [name for name, item in OBJECTIVES.items() if item.on_latents]
+            raise ConfigurationError(
+                f'stage {self.name} has latent_cache, objective {self.objective} and trains '
+                f'{", ".join(trains)}; latents can be kept under {" or ".join(usable)} while the '
+                'autoencoder is not trained: set latent_cache to false'
             )
         object.__setattr__(self, 'trains', trains)
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):

@@ -30,6 +30,9 @@ class PlantedPairs:
         depth[-2:, -2:] = np.inf
         return Pair(np.repeat(grey[..., None], 3, axis=2), depth)
 
+    def fingerprint(self) -> str:
+        return f'{self.name} {self._count} {self._size}'
+
     def prepare(self, workers: int = 1) -> None:
         pass
 

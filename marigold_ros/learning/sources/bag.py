@@ -125,6 +125,10 @@ class BagPairs:
             ) from error
         return Pair(rgb, depth)
 
+    def fingerprint(self) -> str:
+        """Return what changes when a bag changes, or what is taken of it."""
+        return ' '.join(to.name for _, to in self._jobs)
+
     def prepare(self, workers: int = 1) -> None:
         """Take the pairs out of the bags; raises InputError naming every broken one."""
         jobs = [(path, to, self._choice) for path, to in self._jobs if not (to / INDEX).exists()]

@@ -64,6 +64,7 @@ class SyntheticPairs:
         folder = data / 'synthetic'
         folder.mkdir(parents=True, exist_ok=True)
         stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
+        self._fingerprint = f'{stem}_{count}'
         shape = (count, height, width)
         self._rgb = _open(folder / f'{stem}_rgb.npy', (*shape, 3), np.uint8)
         self._depth = _open(folder / f'{stem}_depth.npy', shape, np.float32)
@@ -78,6 +79,10 @@ class SyntheticPairs:
         if not self._done[index]:
             self._keep(index, *_render(self._job(index)))
         return Pair(np.asarray(self._rgb[index]), np.asarray(self._depth[index]))
+
+    def fingerprint(self) -> str:
+        """Return what decides every picture."""
+        return self._fingerprint
 
     def prepare(self, workers: int = 1) -> None:
         """Render what is missing, with a progress bar."""
