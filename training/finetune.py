@@ -24,10 +24,10 @@ from typing import Any
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
 
-def main() -> int:
+def main(description: str = __doc__, distil: bool = False) -> int:
     """Read the recipe, look over the data, train, export."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('recipe', type=Path, help='YAML file, see training/recipes')
     parser.add_argument('--out', type=Path, help='folder of the run')
@@ -53,9 +53,11 @@ def main() -> int:
 
     from accelerate import Accelerator
     from marigold_ros.errors import MarigoldError
+    from marigold_ros.learning.distillation import Distillation
     from marigold_ros.learning.plan import plan_recipe, write_plan
     from marigold_ros.learning.recipe import Run
 
+    kind = Distillation if distil else Run
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: wanted.append(received))
@@ -64,7 +66,7 @@ def main() -> int:
             print(write_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
         accelerator = Accelerator(mixed_precision=args.precision, cpu=args.device == 'cpu')
-        run = Run(args.recipe, args.out, args.data, accelerator, args.workers)
+        run = kind(args.recipe, args.out, args.data, accelerator, args.workers)
         if not args.export_only:
             if accelerator.is_local_main_process:
                 run.prepare_data(max(1, args.workers))
@@ -74,9 +76,10 @@ def main() -> int:
         if not args.export_only:
             run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
         if accelerator.is_main_process:
-            print(run.export())
+            target = run.export()
+            print(run.measured(), target, sep='\n')
     except (MarigoldError, FloatingPointError) as error:
-        print(f'finetune: {error}', file=sys.stderr)
+        print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
         return 1
     return 0
 

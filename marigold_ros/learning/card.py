@@ -57,7 +57,7 @@ def model_card(recipe: Mapping[str, Any], stages: list[Stage], trainer: Any) -> 
         deviation=_deviation(stages),
         stages='\n'.join(_row(stage) for stage in stages),
         data='\n'.join(_data(trainer)),
-        metrics=_metrics(trainer.folder / METRICS),
+        metrics=metrics_table(trainer.folder / METRICS),
         licence=licence.format(start=start),
         diffusers=opened.format(
             height=height, width=width, steps=facts.get('default_denoising_steps', 1)
@@ -107,8 +107,8 @@ def _data(trainer: Any) -> list[str]:
     ]
 
 
-def _metrics(path: Path) -> str:
-    """Table of what was measured, or nothing."""
+def metrics_table(path: Path) -> str:
+    """Table of what was measured, in Markdown, or nothing."""
     if not path.is_file():
         return ''
     try:

@@ -9,7 +9,9 @@ costs; the U-Net attends only at its coarsest level. Both are plain diffusers cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+import inspect
 import json
 import os
 from pathlib import Path
@@ -131,12 +133,9 @@ def export_checkpoint(
     """
     scheduler = marigold_scheduler() if scheduler is None else scheduler
     text = torch.zeros(TEXT_SHAPE) if text is None else text
-    draft = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+    with whole_folder(folder) as draft:
         for name, network in (('vae', autoencoder), ('unet', unet)):
-            _cast(network, dtype).save_pretrained(draft / name, max_shard_size=SHARD_SIZE)
+            save_network(network, draft / name, dtype)
         scheduler.save_pretrained(draft / 'scheduler')
         save_file(
             {'empty_text_embedding': text.detach().cpu().to(dtype).contiguous()},
@@ -145,6 +144,24 @@ def export_checkpoint(
         _write_json(draft / 'model_index.json', _index(facts, scheduler))
         _write_json(draft / 'marigold_ros.json', facts)
         (draft / 'README.md').write_text(card, encoding='utf-8')
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """
+    Give a folder to write in that takes the place of another once all is written.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written; what was there stays.
+
+    """
+    draft = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+        yield draft
         _replace(folder, draft)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
@@ -156,9 +173,24 @@ def export_checkpoint(
             shutil.rmtree(draft, ignore_errors=True)
 
 
+def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network; raises CheckpointError where a weight is not finite in the precision."""
+    _cast(network, dtype).save_pretrained(folder, max_shard_size=SHARD_SIZE)
+    path = folder / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    own = {key: value for key, value in config.items() if key.startswith('_')}
+    _write_json(path, {**own, **_arguments(network, config)})
+
+
+def _arguments(network: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a network cannot be made from: a path of here, notes of AutoencoderTiny."""
+    known = inspect.signature(type(network).__init__).parameters
+    return {key: value for key, value in config.items() if key in known}
+
+
 def _cast(network: Any, dtype: torch.dtype) -> Any:
     """Copy a network to the CPU in another precision."""
-    config = {k: v for k, v in network.config.items() if k != '_name_or_path'}  # a path of here
+    config = _arguments(network, network.config)
     copy = type(network).from_config(config)
     copy.load_state_dict(network.state_dict())
     torch.nn.Module.to(copy, dtype)  # diffusers' own warns of a cast that is meant

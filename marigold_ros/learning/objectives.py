@@ -28,7 +28,7 @@ from marigold_ros.learning.losses import (
 )
 from marigold_ros.learning.mixture import Batch, LatentBatch
 from marigold_ros.learning.noise import Draws, training_noise
-from marigold_ros.learning.targets import QUANTILES
+from marigold_ros.learning.targets import to_metres
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
 from torch import nn
@@ -36,9 +36,8 @@ from torch.nn import functional
 
 # Weights of the terms of `pixel` beside the affine-invariant one.
 DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
-# Of the terms of `autoencoder` beside L1.
+# Of the terms of `autoencoder` and `distill` beside L1.
 EDGES, KL = 0.5, 1e-6
-FARTHEST = 1e3  # m; where a disparity comes near zero
 ENCODED_PIXELS = 2**19  # at once, by the frozen encoder
 
 
@@ -75,6 +74,8 @@ class Chain(nn.Module):
         self.autoencoder, self.unet, self.scheduler = autoencoder, unet, scheduler
         self.register_buffer('text', text, persistent=False)
         self.space, self.noise, self.noise_strength = space, noise, noise_strength
+        self.student: Any = None  # another autoencoder, that learns from this one
+        self.predicted = ''  # where predictions that it learns to decode start: zeros, gaussian
 
     def forward(self, objective: str, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
         """Loss of a batch: a call, so that wrappers for several processes see it."""
@@ -82,13 +83,11 @@ class Chain(nn.Module):
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
         """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
-        latent = self.autoencoder.encode(picture).latent_dist.mode()
-        return latent * self.autoencoder.config.scaling_factor
+        return encode(self.autoencoder, picture)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
-        decoded = self.autoencoder.decode(latent / self.autoencoder.config.scaling_factor).sample
-        return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
+        return decode(self.autoencoder, latent)
 
     def predict(
         self, rgb_latent: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor | int
@@ -98,11 +97,13 @@ class Chain(nn.Module):
         both = torch.cat([rgb_latent, noisy], 1)
         return self.unet(both, timestep, encoder_hidden_states=text).sample
 
-    def one_step(self, rgb_latent: torch.Tensor) -> torch.Tensor:
-        """Depth latent x0 by one step from zeros at the last timestep: (B, C, h, w)."""
+    def one_step(
+        self, rgb_latent: torch.Tensor, start: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Depth latent x0 (B, C, h, w) by one step at the last timestep, from zeros or a start."""
         (step,) = self.last_step.steps
-        zeros = torch.zeros_like(rgb_latent)
-        x0, _ = self.last_step.advance(step, self.predict(rgb_latent, zeros, step.timestep), zeros)
+        start = torch.zeros_like(rgb_latent) if start is None else start
+        x0, _ = self.last_step.advance(step, self.predict(rgb_latent, start, step.timestep), start)
         return x0
 
     @cached_property
@@ -113,6 +114,8 @@ class Chain(nn.Module):
     def checkpoint_gradients(self, wanted: bool) -> None:
         """Trade time for memory: keep only some activations for the backward pass."""
         for network in (self.unet, self.autoencoder):
+            if network is None:
+                continue
             if wanted:
                 network.enable_gradient_checkpointing()
             else:
@@ -126,6 +129,20 @@ class Chain(nn.Module):
             pictures = torch.cat([batch.rgb, as_picture(batch.relative)])
             latents.append(self.autoencoder.encode(pictures).latent_dist.mode().flatten())
         self.autoencoder.register_to_config(scaling_factor=1.0 / torch.cat(latents).std().item())
+
+
+def encode(autoencoder: Any, picture: torch.Tensor) -> torch.Tensor:
+    """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
+    answer = autoencoder.encode(picture)
+    # AutoencoderTiny has no distribution.
+    latent = answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+    return latent * autoencoder.config.scaling_factor
+
+
+def decode(autoencoder: Any, latent: torch.Tensor) -> torch.Tensor:
+    """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
+    decoded = autoencoder.decode(latent / autoencoder.config.scaling_factor).sample
+    return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
 
 
 def as_picture(relative: torch.Tensor) -> torch.Tensor:
@@ -211,32 +228,36 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
 
     """
     relative = chain.decode(chain.one_step(chain.encode(batch.rgb))).float()
-    truth = torch.where(batch.valid, batch.depth, torch.nan)
-    value = {'depth': truth, 'log': truth.log(), 'disparity': 1.0 / truth}[chain.space]
-    ends = torch.tensor(QUANTILES, dtype=value.dtype, device=value.device)
-    ends = torch.stack([picture.nanquantile(ends) for picture in value]).nan_to_num()  # (B, 2)
-    low, high = ends[:, :, None, None].split(1, dim=1)  # (B, 1, 1, 1) each
-    value = low + (high - low) * relative
-    if chain.space == 'log':
-        value = value.exp()
-    elif chain.space == 'disparity':
-        value = 1.0 / value.clamp(min=1.0 / FARTHEST)
-    return value, truth, batch.valid.float()
+    predicted = to_metres(relative, batch.depth, batch.valid, chain.space)
+    return predicted, torch.where(batch.valid, batch.depth, torch.nan), batch.valid.float()
+
+
+def distill_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+    """
+    L1 + MSE between the student's and the teacher's latents, L1 + gradients between their maps.
+
+    The student encodes pictures only and decodes latents of depth only: nothing else is asked of
+    it when the checkpoint runs.
+    """
+    rgb_latent, depth_latent, _ = latents_of(chain, batch)
+    with torch.no_grad():
+        if chain.predicted:
+            zeros = chain.predicted == 'zeros'
+            start = None if zeros else draws.normal(rgb_latent.shape[1:]).to(rgb_latent)
+            x0 = chain.one_step(rgb_latent, start).float()
+            depth_latent = torch.cat([depth_latent, x0])
+        relative = chain.decode(depth_latent).float().clamp(0.0, 1.0)
+    error = encode(chain.student, batch.rgb).float() - rgb_latent
+    decoded = decode(chain.student, depth_latent).float()
+    edges = gradient_difference(decoded, relative, torch.ones_like(relative))
+    encoded = error.abs().mean() + (error**2).mean()
+    return encoded + (decoded - relative).abs().mean() + EDGES * edges
 
 
 def latents_of(
     chain: Chain, batch: Batch | LatentBatch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Latents that nothing of the autoencoder is trained by.
-
-    Returns
-    -------
-    rgb_latent, depth_latent : (B, C, h, w) float32, scaled
-    mask : (B, 1, h, w) float32
-        See :func:`latent_mask`.
-
-    """
+    """Latents of pictures and of depth, and the mask; the autoencoder is not trained by them."""
     if isinstance(batch, LatentBatch):
         return batch.rgb_latent, batch.depth_latent, batch.mask
     both = torch.cat([batch.rgb, as_picture(batch.relative)])
@@ -274,4 +295,5 @@ OBJECTIVES = {
     'pixel': Objective(pixel_loss, ('unet',)),
     'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
     'silog': Objective(silog_loss, ('unet',)),
+    'distill': Objective(distill_loss, ('student',)),
 }

@@ -11,12 +11,13 @@ from typing import Any
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.augment import read_augmentation
-from marigold_ros.learning.card import model_card
+from marigold_ros.learning.card import METRICS, metrics_table, model_card
 from marigold_ros.learning.initialise import initialise
 from marigold_ros.learning.latent_cache import check_augmentation
 from marigold_ros.learning.loop import Trainer
 from marigold_ros.learning.mixture import Mixture, Part
 from marigold_ros.learning.networks import export_checkpoint
+from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.stages import read_stages, Stage
 from marigold_ros.learning.targets import SPACES
@@ -26,7 +27,8 @@ from marigold_ros.settings import nearest_name
 import yaml
 
 REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
-KEYS = (*REQUIRED, 'seed', 'augment', 'common', 'noise', 'noise_strength', 'validation')
+OPTIONAL = ('seed', 'augment', 'common', 'noise', 'noise_strength', 'validation', 'student')
+KEYS = REQUIRED + OPTIONAL
 
 
 class Run:
@@ -67,7 +69,19 @@ class Run:
         self.space = self.recipe['facts']['space']
         self.validation = self._validation(data)
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
-        self.chain = initialise(
+        self.chain = self.new_chain()
+
+    def new_chain(self) -> Chain:
+        """Make the networks that the run starts with."""
+        if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
+            raise ConfigurationError(
+                'this recipe trains a student; give it to training/distill_autoencoder.py'
+            )
+        return self.first_chain()
+
+    def first_chain(self) -> Chain:
+        """Make the networks that the recipe's ``init`` names."""
+        return initialise(
             self.recipe['init'],
             self.seed,
             self.space,
@@ -148,6 +162,10 @@ class Run:
         )
         write_sums(target)
         return target
+
+    def measured(self) -> str:
+        """Table of the figures in the run's folder, in Markdown; empty without any."""
+        return metrics_table(self.folder / METRICS)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

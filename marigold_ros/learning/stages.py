@@ -12,7 +12,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives import OBJECTIVES
 
-NETWORKS = ('autoencoder', 'unet')
+NETWORKS = ('autoencoder', 'unet', 'student')
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Stage:
     scale: float = 1.0  # of each side of the pictures
     average: float = 0.0  # of the exponential moving average of the weights; 0 is without
     clip: float = 0.0  # norm of the gradient; 0 is without
-    trains: tuple[str, ...] = ()  # autoencoder, unet; empty is the objective's own choice
+    trains: tuple[str, ...] = ()  # of NETWORKS; empty is the objective's own choice
     gradient_checkpointing: bool = False
     latent_cache: bool = False  # encode all pictures once, before the stage; see latent_cache.py
     save_every: int = 200  # steps

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from marigold_ros.errors import ConfigurationError
 import numpy as np
+import torch
 
 QUANTILES = (0.02, 0.98)
 SPACES = ('depth', 'log', 'disparity')
 NEAREST = 1e-3  # m; logarithm and inverse need a positive depth
+FARTHEST = 1e3  # m; where a disparity comes near zero
 
 
 def normalise(
@@ -63,3 +65,35 @@ def normalise(
     wide = high - low > 1e-6 * max(abs(low), abs(high), 1.0)
     relative = np.clip((value - low) / (high - low), 0.0, 1.0) if wide else 0.5
     return np.where(valid, relative, far).astype(np.float32), valid, sky
+
+
+def to_metres(
+    relative: torch.Tensor, depth: torch.Tensor, valid: torch.Tensor, space: str
+) -> torch.Tensor:
+    """
+    Undo :func:`normalise` by the percentiles of each picture's own depth.
+
+    Parameters
+    ----------
+    relative : (B, 1, H, W) float
+        Gradients pass through.
+    depth : (B, 1, H, W) float, metres
+        What was normalised.
+    valid : (B, 1, H, W) bool
+        Where it is known.
+    space : {'depth', 'log', 'disparity'}
+
+    Returns
+    -------
+    (B, 1, H, W) metres
+
+    """
+    depth = torch.where(valid, depth, torch.nan)
+    value = {'depth': depth, 'log': depth.log(), 'disparity': 1.0 / depth}[space]
+    ends = torch.tensor(QUANTILES, dtype=value.dtype, device=value.device)
+    ends = torch.stack([picture.nanquantile(ends) for picture in value]).nan_to_num()  # (B, 2)
+    low, high = ends[:, :, None, None].split(1, dim=1)  # (B, 1, 1, 1) each
+    value = low + (high - low) * relative
+    if space == 'log':
+        return value.exp()
+    return 1.0 / value.clamp(min=1.0 / FARTHEST) if space == 'disparity' else value

@@ -9,6 +9,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.learning.distillation import Student
 from marigold_ros.learning.mixture import Batch
 from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.noise import Draws, training_noise
@@ -29,7 +30,7 @@ import pytest
 import torch
 
 H, W = 32, 40
-NETWORKS = ('autoencoder', 'unet')
+NETWORKS = ('autoencoder', 'unet', 'student')
 
 
 def scheduler_of(kind: str, zero_snr: bool = True) -> DDIMScheduler:
@@ -49,7 +50,9 @@ def new_chain(scheduler: DDIMScheduler | None = None, **options) -> Chain:
     autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4)
     unet = small_unet(channels=(16, 32), latent_channels=4)
     text = torch.zeros(TEXT_SHAPE)
-    return Chain(autoencoder, unet, scheduler or marigold_scheduler(), text, **options)
+    chain = Chain(autoencoder, unet, scheduler or marigold_scheduler(), text, **options)
+    chain.student = Student(width=8).build(levels=4, latent_channels=4, seed=0)
+    return chain
 
 
 @pytest.fixture(scope='module')
@@ -300,8 +303,11 @@ def test_each_objective_reaches_the_networks_that_it_says_it_trains_and_no_other
         if network in trains:
             # A U-Net of which the last layer is reached is reached from the first.
             reached = getattr(chain, network)
-            first = reached.encoder.conv_in if network == 'autoencoder' else reached.conv_in
-            last = reached.decoder.conv_out if network == 'autoencoder' else reached.conv_out
+            first, last = {
+                'autoencoder': lambda own: (own.encoder.conv_in, own.decoder.conv_out),
+                'unet': lambda own: (own.conv_in, own.conv_out),
+                'student': lambda own: (own.encoder.layers[0], own.decoder.layers[-1]),
+            }[network](reached)
             assert first.weight.grad.abs().sum() > 0
             assert last.weight.grad.abs().sum() > 0
         else:

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A student learns from a checkpoint's autoencoder, takes its place, and resumes exactly."""
+
+from __future__ import annotations
+
+from itertools import cycle
+import json
+from pathlib import Path
+import re
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from diffusers import AutoencoderTiny, MarigoldDepthPipeline
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
+from diffusers.models.autoencoders.vae import DecoderOutput
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.learning.distillation import (
+    compare,
+    Distillation,
+    held_out,
+    measured_size,
+    Student,
+)
+from marigold_ros.learning.networks import export_checkpoint, small_autoencoder, small_unet
+from marigold_ros.learning.objectives import decode, encode
+from marigold_ros.learning.recipe import Run
+from marigold_ros.models import load_model
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+import torch
+import yaml
+
+STAGE = {'name': 'distill', 'objective': 'distill', 'batch_size': 2, 'warmup': 1, 'save_every': 1}
+SOURCE = {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 6, 'size': [32, 48]}
+
+
+@pytest.fixture(scope='module')
+def accelerator():
+    # Accelerate keeps the settings of the first one in a process.
+    AcceleratorState._reset_state()
+    yield Accelerator(cpu=True, mixed_precision='no')
+    AcceleratorState._reset_state()
+
+
+@pytest.fixture(scope='module')
+def run_in(small_checkpoint, accelerator):
+    def make(
+        folder: Path, steps: int = 3, student: dict | None = None, kind=Distillation, **more
+    ) -> Distillation:
+        recipe = {
+            'name': 'toy-vae',
+            'init': {'kind': 'checkpoint', 'path': str(small_checkpoint)},
+            'student': {'width': 8, 'predicted': False, **(student or {})},
+            'sources': [SOURCE],
+            'stages': [{**STAGE, 'steps': steps, 'learning_rate': 2e-3}],
+            'facts': {
+                'space': 'depth',
+                'noise': 'gaussian',
+                'default_processing_pixels': 32 * 48,
+            },
+            **more,
+        }
+        path = folder.with_suffix('.yaml')
+        path.write_text(yaml.safe_dump(recipe))
+        return kind(path, folder, folder.parent / 'data', accelerator)
+
+    return make
+
+
+@pytest.fixture
+def new_run(run_in, tmp_path):
+    return lambda name='run', **more: run_in(tmp_path / name, **more)
+
+
+@pytest.fixture(scope='module')
+def export(run_in, tmp_path_factory):
+    """Give the folder that a run of two steps writes."""
+    run = run_in(tmp_path_factory.mktemp('export') / 'run', steps=2)
+    assert run.train()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('marigold_ros.learning.distillation.SCENES', 2)
+        return run.export()
+
+
+def loss(run: Distillation) -> float:
+    """Mean of the loss over all pictures."""
+    mixture = run.mixture(run.stages[0], 0)
+    with torch.no_grad():
+        return float(np.mean([run.chain('distill', mixture[i], None).item() for i in range(3)]))
+
+
+def test_a_few_steps_lower_the_loss_and_leave_the_teacher_alone(new_run):
+    run = new_run(steps=12)
+    teacher = {k: v.clone() for k, v in run.chain.autoencoder.state_dict().items()}
+    before = loss(run)
+    assert run.train()
+    assert loss(run) < 0.8 * before
+    for key, value in run.chain.autoencoder.state_dict().items():
+        assert torch.equal(value, teacher[key]), key
+
+
+class Shifted(torch.nn.Module):
+    """The teacher with latents of pictures that are off by a shift, and maps by half of it."""
+
+    def __init__(self, teacher, shift: float) -> None:
+        super().__init__()
+        self.config, self.teacher, self.shift = teacher.config, teacher, shift
+
+    def encode(self, picture):
+        latent = self.teacher.encode(picture).latent_dist.mode()
+        return AutoencoderTinyOutput(latent + self.shift / self.config.scaling_factor)
+
+    def decode(self, latent):
+        return DecoderOutput(self.teacher.decode(latent).sample + self.shift)
+
+
+@pytest.mark.parametrize('shift', [0.0, 0.1])
+def test_the_loss_is_the_written_sum_of_the_student_being_off(new_run, shift):
+    run = new_run()
+    run.chain.student = Shifted(run.chain.autoencoder, shift)
+    expected = shift + shift**2 + shift / 2  # latents, their squares, maps
+    assert loss(run) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_a_run_that_was_stopped_ends_bitwise_as_one_that_was_not(new_run):
+    student = {'predicted': True}
+    whole = new_run('whole', student=student)
+    assert whole.train()
+    asked = iter([False, True])
+    assert not new_run('cut', student=student).train(stop=lambda: next(asked))
+    resumed = new_run('cut', student=student)
+    assert resumed.train()
+    for key, value in whole.chain.state_dict().items():
+        assert torch.equal(value, resumed.chain.state_dict()[key]), key
+
+
+def test_the_result_opens_beside_its_checkpoint_and_does_there_what_it_learnt(
+    export, small_checkpoint, caplog
+):
+    model = load_model(str(small_checkpoint), device='cpu', vae=str(export))
+    assert model.description['autoencoder'] == 'AutoencoderTiny'
+    student = AutoencoderTiny.from_pretrained(export)
+    picture = torch.rand(1, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        latent = encode(student, picture)
+        torch.testing.assert_close(model.encode(picture), latent, atol=1e-4, rtol=1e-4)
+        expected = decode(student, latent).clamp(0.0, 1.0)
+        torch.testing.assert_close(model.decode(latent), expected, atol=1e-4, rtol=1e-4)
+    assert model.predict(np.zeros((32, 48, 3), np.uint8)).relative.shape == (32, 48)
+    assert not caplog.records  # diffusers has nothing to say of the configuration
+
+
+def test_the_result_opens_in_diffusers_pipeline(export, small_checkpoint):
+    student = AutoencoderTiny.from_pretrained(export)
+    pipe = MarigoldDepthPipeline.from_pretrained(
+        small_checkpoint, vae=student, text_encoder=None, tokenizer=None
+    )
+    pipe.set_progress_bar_config(disable=True)
+    text = load_file(small_checkpoint / 'empty_text_embedding.safetensors')
+    pipe.empty_text_embedding = text['empty_text_embedding']
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    generator = torch.Generator().manual_seed(0)
+    there = pipe(rgb, 1, processing_resolution=0, generator=generator).prediction[0, :, :, 0]
+    model = load_model(str(small_checkpoint), device='cpu', vae=str(export))
+    here = model.predict(rgb, 1, processing_resolution=0, reference_exact=True, seed=0)
+    np.testing.assert_allclose(here.relative, there, atol=2e-3)
+
+
+def test_a_checkpoint_of_other_latents_refuses_it(export, tmp_path):
+    autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=8)
+    unet = small_unet(channels=(16, 32), latent_channels=8)
+    export_checkpoint(tmp_path / 'other', autoencoder, unet, {'space': 'depth'}, '# other\n')
+    with pytest.raises(CheckpointError, match='autoencoder of 4 latent channels'):
+        load_model(str(tmp_path / 'other'), device='cpu', vae=str(export))
+
+
+def test_the_card_and_the_folder_of_the_run_have_the_figures_of_both(export):
+    card = (export / 'README.md').read_text()
+    figures = json.loads((export.parent / 'metrics.json').read_text())
+    assert figures['teacher']['speed'] == 1.0
+    for name in ('map_difference', 'latent_difference'):
+        assert figures['teacher'][name] < 1e-5 < figures['student'][name]
+    for row in figures.values():
+        assert all(np.isfinite(value) and value >= 0.0 for value in row.values())
+        assert f'{row["round_trip"]:.4f}' in card
+    assert re.search(r"load_model\('small', vae=folder\)", card)
+
+
+def test_the_round_trip_is_that_of_the_decoded_truth(new_run):
+    run = new_run()
+    truths = cycle(held_out(measured_size(run.recipe['facts']), 'depth', 2))
+
+    class Perfect(Shifted):
+        """Decodes the truth, whatever the latent."""
+
+        def decode(self, latent):
+            return DecoderOutput(next(truths).relative.expand(-1, 3, -1, -1) * 2 - 1)
+
+    run.chain.student = Perfect(run.chain.autoencoder, 0.0)
+    figures = compare(run.chain, run.recipe['facts'], torch.device('cpu'), scenes=2, rounds=1)
+    # Only what lies beyond the percentiles is lost.
+    assert figures['student']['round_trip'] < 0.05 < figures['teacher']['round_trip']
+    assert figures['student']['latent_difference'] < 1e-5
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ('more', 'words'),
+    [
+        ({'student': {'wide': 8}}, "student has 'wide'; .*'width'"),
+        ({'student': {'encoder_blocks': [1, 3]}}, 'has 4 sizes'),
+        ({'student': {'width': 0}}, 'at least 1'),
+        ({'init': {'kind': 'small'}}, 'kind: checkpoint'),
+        ({'facts': {'space': 'log', 'noise': 'gaussian'}}, "facts.space.*'log'.*'depth'"),
+        ({'facts': {'space': 'depth', 'noise': 'zeros'}}, "facts.noise.*'zeros'.*'gaussian'"),
+        ({'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}]}, 'must have distill'),
+        ({'stages': [{**STAGE, 'steps': 1, 'trains': ['student', 'unet']}]}, 'must have distill'),
+        ({'stages': [{**STAGE, 'steps': 1, 'gradient_checkpointing': True}]}, 'leave it out'),
+        ({'kind': Run}, 'training/distill_autoencoder.py'),
+    ],
+)
+def test_a_recipe_that_teaches_nobody_is_named(new_run, more, words):
+    with pytest.raises(ConfigurationError, match=words):
+        new_run(**more)
+
+
+def test_a_student_has_the_latent_channels_of_its_teacher_and_a_scale_of_one():
+    student = Student(width=8).build(levels=4, latent_channels=8, seed=1)
+    assert student.config.latent_channels == 8
+    assert student.config.scaling_factor == 1.0
+    assert student.encode(torch.zeros(1, 3, 32, 40)).latents.shape == (1, 8, 4, 5)
+    again = Student(width=8).build(levels=4, latent_channels=8, seed=1)
+    for one, other in zip(student.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
