@@ -186,13 +186,13 @@ def compare(
     dict
         ``teacher`` and ``student`` to ``round_trip`` (AbsRel of the truth after the teacher's
         encoder and the own decoder, in metres), ``map_difference`` and ``latent_difference``
-        (mean absolute, to the teacher's), ``milliseconds`` (median of encoding a picture and
+        (mean absolute, to the teacher's), ``answer_difference`` (of the checkpoint's answer in one
+        step, where the chain has predictions), ``milliseconds`` (median of encoding a picture and
         decoding a map) and ``speed`` (in multiples of the teacher's).
 
     """
     networks = {'teacher': chain.autoencoder, 'student': chain.student}
-    names = 'round_trip', 'map_difference', 'latent_difference'
-    rows: dict[str, list[list[float]]] = {name: [] for name in networks}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in networks}
     for batch in held_out(measured_size(facts), chain.space, scenes):
         batch = batch.to(device)
         rgb_latent, depth_latent, _ = latents_of(chain, batch)
@@ -201,21 +201,34 @@ def compare(
             relative = decode(network, depth_latent).clamp(0.0, 1.0)
             metres = to_metres(relative, batch.depth, batch.valid, chain.space)
             error = torch.where(batch.valid, (metres / batch.depth - 1.0).abs(), 0.0)
-            figures = (
-                masked_mean(error, batch.valid),
-                (relative - taught).abs().mean(),
-                (encode(network, batch.rgb) - rgb_latent).abs().mean(),
-            )
-            rows[name].append([figure.item() for figure in figures])
+            row = {
+                'round_trip': masked_mean(error, batch.valid),
+                'map_difference': (relative - taught).abs().mean(),
+                'latent_difference': (encode(network, batch.rgb) - rgb_latent).abs().mean(),
+            }
+            if chain.predicted:
+                answers = [_answer(chain, x, batch.rgb) for x in (network, chain.autoencoder)]
+                row['answer_difference'] = (answers[0] - answers[1]).abs().mean()
+            rows[name].append({key: value.item() for key, value in row.items()})
     times = _times(networks, batch.rgb, depth_latent, device, rounds)
     return {
         name: {
-            **dict(zip(names, np.mean(rows[name], axis=0).tolist(), strict=True)),
+            **{key: float(np.mean([row[key] for row in rows[name]])) for key in rows[name][0]},
             'milliseconds': times[name],
             'speed': times['teacher'] / times[name],
         }
         for name in networks
     }
+
+
+def _answer(chain: Chain, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
+    """Relative of a picture by one step of the checkpoint with an autoencoder."""
+    rgb_latent = encode(autoencoder, rgb)
+    start = None
+    if chain.predicted != 'zeros':
+        noise = torch.randn(rgb_latent.shape, generator=torch.Generator().manual_seed(0))
+        start = noise.to(rgb_latent)
+    return decode(autoencoder, chain.one_step(rgb_latent, start)).clamp(0.0, 1.0)
 
 
 def _times(
@@ -267,7 +280,8 @@ With diffusers: `AutoencoderTiny.from_pretrained(folder)`, as `vae` of a Marigol
 {metrics}
 Measured on {scenes} held-out rendered scenes at {size}, both in one run. `round_trip`: AbsRel of
 the truth, in metres, after the teacher's encoder and either decoder. Differences are mean absolute
-ones to the teacher's map (in [0, 1]) and to its latent of the picture (deviation about 1).
+ones to the teacher's map (in [0, 1]), to its latent of the picture (deviation about 1), and to the
+checkpoint's answer with its own autoencoder (in [0, 1]).
 `milliseconds`: encoding a picture and decoding a map.
 
 Weights: derived from `{teacher}`; the licence of those weights applies to these.

@@ -6,8 +6,11 @@ from __future__ import annotations
 
 from itertools import cycle
 import json
+import os
 from pathlib import Path
 import re
+import subprocess
+import sys
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -205,6 +208,16 @@ def test_the_round_trip_is_that_of_the_decoded_truth(new_run):
     assert figures['student']['latent_difference'] < 1e-5
 
 
+@pytest.mark.parametrize('shift', [0.0, 0.1])
+def test_the_difference_of_answers_is_that_of_checkpoint_and_student_together(new_run, shift):
+    run = new_run(student={'predicted': True})
+    run.chain.student = Shifted(run.chain.autoencoder, shift)
+    run.chain.predict = lambda rgb_latent, noisy, timestep: torch.zeros_like(noisy)
+    figures = compare(run.chain, run.recipe['facts'], torch.device('cpu'), scenes=1, rounds=1)
+    assert figures['teacher']['answer_difference'] == pytest.approx(0.0, abs=1e-5)
+    assert figures['student']['answer_difference'] == pytest.approx(shift / 2, rel=1e-2, abs=1e-5)
+
+
 # what is wrong
 
 
@@ -236,3 +249,16 @@ def test_a_student_has_the_latent_channels_of_its_teacher_and_a_scale_of_one():
     again = Student(width=8).build(levels=4, latent_channels=8, seed=1)
     for one, other in zip(student.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_script_prints_both_and_the_folder(small_checkpoint, run_in, tmp_path):
+    run_in(tmp_path / 'run', steps=1)  # writes the recipe beside it
+    root = Path(__file__).resolve().parents[2]
+    line = [sys.executable, str(root / 'training' / 'distill_autoencoder.py')]
+    line += [str(tmp_path / 'run.yaml'), '--out', str(tmp_path / 'out'), '--workers', '0']
+    line += ['--data', str(tmp_path / 'data'), '--device', 'cpu', '--precision', 'no']
+    environment = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for words in ('| teacher | ', '| student | ', 'speed', str(tmp_path / 'out' / 'toy-vae')):
+        assert words in done.stdout
