@@ -19,6 +19,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from marigold_ros.learning.average import WeightAverage
 from marigold_ros.learning.latent_cache import LatentMixture
 from marigold_ros.learning.mixture import Batch, collate, LatentBatch, Mixture
 from marigold_ros.learning.noise import Draws
@@ -85,12 +86,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         set_seed(seed)
         chain.to(accelerator.device)
-        # Of weights that are not averaged it is the weights themselves: a copy would cost memory.
-        self._averages = any(stage.average for stage in stages)
-        self.average = {
-            k: v.detach().clone() if self._averages else v.detach()
-            for k, v in chain.state_dict().items()
-        }
+        self.average = WeightAverage(chain, any(stage.average for stage in stages))
         self.stage_index = self.step = self.skipped = 0
         self.model: Any = None
         self._prepare()
@@ -156,8 +152,7 @@ class Trainer:
                 )
             if not (failures or idle):
                 self.optimizer.step()
-                if self._averages:
-                    self._update_average(stage)
+                self.average.update(self.chain, stage.average, self.step)
             self.step += 1
             bar.update()
             if self.step % LOG_EVERY == 0:
@@ -214,8 +209,7 @@ class Trainer:
 
     def _clip(self, stage: Stage) -> float:
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        norm = self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)
-        return float(norm)
+        return float(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf))
 
     def _should_stop(self, wanted: bool) -> bool:
         """All processes stop at the same step."""
@@ -224,16 +218,9 @@ class Trainer:
         flag = torch.tensor([float(wanted)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, 'sum').item())
 
-    @torch.no_grad()
-    def _update_average(self, stage: Stage) -> None:
-        # Short at first, so that the average does not remember the random start.
-        keep = min(stage.average, (1 + self.step) / (10 + self.step))
-        for key, value in self.chain.state_dict().items():
-            self.average[key].lerp_(value.to(self.average[key].dtype), 1.0 - keep)
-
     def _end_stage(self, stage: Stage) -> None:
         """Take the averaged weights, set the latent scale after the autoencoder, go on."""
-        self.chain.load_state_dict(self.average)
+        self.chain.load_state_dict(self.average.weights)
         if stage.objective == 'autoencoder':
             self.chain.set_scaling_factor(
                 self.mixtures[self.stage_index][i].to(self.accelerator.device) for i in range(8)
@@ -244,7 +231,7 @@ class Trainer:
 
     def averaged(self) -> None:
         """Put the averaged weights into the networks (for export in the middle of a stage)."""
-        self.chain.load_state_dict(self.average)
+        self.chain.load_state_dict(self.average.weights)
 
     def _log(
         self, stage: Stage, losses: dict[str, list[float]], norm: float, waiting: float, bar: tqdm
@@ -276,8 +263,8 @@ class Trainer:
         began = time.monotonic()
         if self.accelerator.is_main_process:
             picture = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
-            # Without an average these are the weights as they are.
-            figures = validation.run(self.chain, self.average, self.accelerator.device, picture)
+            weights, device = self.average.weights, self.accelerator.device
+            figures = validation.run(self.chain, weights, device, picture)
             line = {'stage': stage.name, 'step': self.step, 'validation': figures}
             self.log.write({**line, 'time': time.time()}, self._steps_done, picture)
         self.accelerator.wait_for_everyone()
@@ -289,7 +276,7 @@ class Trainer:
                 self.folder / 'state.pt',
                 {
                     'chain': self.chain.state_dict(),
-                    'average': self.average,
+                    'average': self.average.weights,
                     'optimizer': self.optimizer.state_dict(),
                     'stage_index': self.stage_index,
                     'step': self.step,
@@ -304,8 +291,7 @@ class Trainer:
     def _load(self) -> None:
         state = load_state(self.folder / 'state.pt', self.chain, self.accelerator.device)
         self.chain.load_state_dict(state['chain'])
-        for key, value in self.average.items():
-            value.copy_(state['average'][key])
+        self.average.restore(state['average'])
         self.stage_index, self.step = state['stage_index'], state['step']
         self.skipped = state['skipped']
         self._prepare()
