@@ -16,17 +16,11 @@ from dataclasses import replace
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.local_field import (
-    believable,
-    fit_field,
-    held_out_correction,
-    REJECT_LOG,
-    trust_in_field,
-    upsample_field,
-)
+from marigold_ros.geometry.guided_field import correct_locally
+from marigold_ros.geometry.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.refusals import too_poor, untrustworthy
 from marigold_ros.geometry.robust_fit import fit_line
-from marigold_ros.geometry.spaces import log_ratio, target_of, to_metres
+from marigold_ros.geometry.spaces import fitted_log_depth, log_ratio, target_of, to_metres
 import numpy as np
 
 # Models clip their answer to [0, 1]: at the ends it says «at least», not «equal».
@@ -208,12 +202,14 @@ def _finish(
             inlier = np.isfinite(left) & (np.abs(left) < REJECT_LOG)
         elif config.method == 'local':
             # Clipped pixels take part: there the field is all that can put them right.
-            left = np.where(believable(sparse.u, sparse.v, left), left, np.nan)
-            place = (sparse.u, sparse.v, left, prediction.relative.shape, config)
-            field, correction = fit_field(*place), held_out_correction(*place)
+            guides = fitted_log_depth(prediction, scale, shift, config, known)
+            shape = prediction.relative.shape
+            local = correct_locally(sparse.u, sparse.v, left, *guides, shape, config)
+            left = np.where(local.believed, left, np.nan)
+            field, correction = local.field, local.held_out
             if field is not None:
                 # A field that does not hold where it was not fitted is not applied there either.
-                trust = trust_in_field(left, correction)
+                trust = local.trust
                 field, left = field ** np.float32(trust), left - trust * correction
     metric = _metric_map(prediction, config, scale, shift, field)
     rms, spread_log = _errors(sparse, inlier, left, metric)
@@ -263,5 +259,7 @@ def _metric_map(
     metric = to_metres(relative, scale, shift, prediction.space, config)
     if field is not None:
         metric *= upsample_field(field, metric.shape)
-    metric[~(np.isfinite(metric) & (metric >= np.float32(config.min_depth)))] = np.nan
+    valid = metric >= np.float32(config.min_depth)
+    valid &= metric < np.inf
+    metric[~valid] = np.nan
     return metric

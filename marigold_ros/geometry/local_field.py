@@ -25,20 +25,13 @@ _NEIGHBOURS = 8
 # Kernel widths in units of the reach, and how many points' worth of prior each level has. Chosen
 # by experiment on five real depth images with planted errors and four patterns of points, and on
 # held-out lines of two real scans: the two finest levels matter on dense scans only.
-_LEVELS = (
-    (4.0, 0.1),
-    (2.0, 0.1),
-    (1.0, 0.2),
-    (0.5, 0.3),
-    (0.25, 0.5),
-    (0.125, 1.0),
-    (0.0625, 1.0),
-)
+COARSE_LEVELS = ((4.0, 0.1), (2.0, 0.1), (1.0, 0.2), (0.5, 0.3), (0.25, 0.5))
+FINE_LEVELS = ((0.125, 1.0), (0.0625, 1.0))
 # Log ratio; a smaller one is what the field is for. With 0.1 whole regions that the model has
 # wrong were taken for outliers (0.11 instead of 0.10 at held-out lines of a real drive).
 _TRUST_FLOOR = 0.3
 _CELLS_PER_SIGMA = 2.0
-_LONGEST_SIDE = 192
+LONGEST_SIDE = 192
 # Points that judge the field: more would cost time and tell the same.
 _JUDGES = 6000
 
@@ -73,21 +66,51 @@ def fit_field(
     usable = np.isfinite(log_ratio)
     if not usable.any():
         return None
-    left = log_ratio[usable].astype(np.float64)
+    levels = COARSE_LEVELS + FINE_LEVELS
+    start = np.zeros((2, 2), dtype=np.float32)
+    total = add_levels(start, u[usable], v[usable], log_ratio[usable], shape, config, levels)
+    bound = float(np.log(config.field_limit))
+    return np.exp(np.clip(total, -bound, bound)).astype(np.float32)
+
+
+def add_levels(
+    log_field: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    left: np.ndarray,
+    shape: tuple[int, int],
+    config: AlignmentConfig,
+    levels: tuple[tuple[float, float], ...],
+) -> np.ndarray:
+    """Add to a log field, level by level, what it leaves over at the points; all finite."""
     height, width = shape
-    x, y = (u[usable] + 0.5) / width, (v[usable] + 0.5) / height
+    x, y = (u + 0.5) / width, (v + 0.5) / height
     reach = config.field_reach * float(np.hypot(height, width))
-    total = np.zeros((2, 2), dtype=np.float32)
-    for share, prior in _LEVELS:
+    total, left = log_field, left.astype(np.float64)
+    for share, prior in levels:
         rows, columns = _grid(height, width, share * reach)
         corners, weights = _bilinear(x * columns, y * rows, rows, columns)
         # Each level judges anew who is an outlier: a coarser one has explained the shared part.
         trust = tukey_weights(left, _TRUST_FLOOR)
         level = _smooth(corners, weights, left, trust, (rows, columns), prior)
         left = left - (level.ravel()[corners] * weights).sum(axis=0)
-        total = cv2.resize(total, (columns, rows), interpolation=cv2.INTER_LINEAR) + level
-    bound = float(np.log(config.field_limit))
-    return np.exp(np.clip(total, -bound, bound)).astype(np.float32)
+        # The finer of both grids stays.
+        if total.shape[1] > columns:
+            level = cv2.resize(level, total.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        else:
+            total = cv2.resize(total, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        total = total + level
+    return total
+
+
+def sample_grid(
+    grid: np.ndarray, u: np.ndarray, v: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray:
+    """Interpolate a grid over the picture (H, W) at pixels, (M,)."""
+    rows, columns = grid.shape
+    x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
+    corners, weights = _bilinear(x, y, rows, columns)
+    return (grid.ravel()[corners] * weights).sum(axis=0)
 
 
 def believable(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
@@ -155,8 +178,7 @@ def held_out_correction(
         many points only some are judged and the others are NaN.
 
     """
-    tile = 4.0 * _typical_gap(u, v, shape)
-    black = ((u // tile + v // tile) % 2).astype(bool)
+    black = chequerboard(u, v, shape)
     taken = np.ones(len(u), dtype=bool)
     if len(u) > _JUDGES:
         taken[np.random.default_rng(0).permutation(len(u))[_JUDGES:]] = False
@@ -166,11 +188,14 @@ def held_out_correction(
         field = fit_field(u[known], v[known], log_ratio[known], shape, config)
         if field is None:
             continue
-        rows, columns = field.shape
-        x, y = (u[judged] + 0.5) / shape[1] * columns, (v[judged] + 0.5) / shape[0] * rows
-        corners, weights = _bilinear(x, y, rows, columns)
-        correction[judged] = np.log((field.ravel()[corners] * weights).sum(axis=0))
+        correction[judged] = np.log(sample_grid(field, u[judged], v[judged], shape))
     return correction
+
+
+def chequerboard(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Colour of the tile that each point lies in, (M,) bool; each colour judges the other."""
+    tile = 4.0 * _typical_gap(u, v, shape)
+    return ((u // tile + v // tile) % 2).astype(bool)
 
 
 def trust_in_field(log_ratio: np.ndarray, correction: np.ndarray) -> float:
@@ -187,7 +212,7 @@ def trust_in_field(log_ratio: np.ndarray, correction: np.ndarray) -> float:
 
 def _typical_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
     """Median distance of the picture's pixels from the nearest point, in pixels."""
-    cell = max(1.0, max(shape) / _LONGEST_SIDE)
+    cell = max(1.0, max(shape) / LONGEST_SIDE)
     empty = np.ones((int(shape[0] / cell) + 1, int(shape[1] / cell) + 1), dtype=np.uint8)
     empty[(v / cell).astype(np.intp), (u / cell).astype(np.intp)] = 0
     distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)
@@ -196,12 +221,14 @@ def _typical_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
 
 def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Field at every pixel, (H, W) float32; exactly 1 where its grid is."""
-    return 1.0 + cv2.resize(field - 1.0, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.resize(field - 1.0, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    enlarged += 1.0
+    return enlarged
 
 
 def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:
     """Rows and columns whose cells are half a kernel width wide."""
-    cell = max(sigma / _CELLS_PER_SIGMA, max(height, width) / _LONGEST_SIDE)
+    cell = max(sigma / _CELLS_PER_SIGMA, max(height, width) / LONGEST_SIDE)
     return max(2, int(np.ceil(height / cell))), max(2, int(np.ceil(width / cell)))
 
 

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Alignment
+from marigold_ros.frame import Alignment, Prediction
+from marigold_ros.geometry.guided_field import grid_shape
 from marigold_ros.geometry.local_field import upsample_field
 import numpy as np
 
@@ -25,7 +27,8 @@ def to_metres(
 ) -> np.ndarray:
     """Invert the space: depth in metres of ``scale * relative + shift``, not yet checked."""
     kind = relative.dtype.type
-    value = relative * kind(scale) + kind(shift)
+    value = relative * kind(scale)
+    value += kind(shift)
     if space == 'log':
         with np.errstate(over='ignore'):
             return np.exp(value)
@@ -55,3 +58,22 @@ def log_ratio(z: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     """Log of measured over fitted depth; NaN where the fit gives no depth."""
     with np.errstate(invalid='ignore', divide='ignore'):
         return np.log(z / np.where(fitted > 0, fitted, np.nan))
+
+
+def fitted_log_depth(
+    prediction: Prediction,
+    scale: float,
+    shift: float,
+    config: AlignmentConfig,
+    known: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log of fitted depth within its limits at known relative values (M,), and on a grid."""
+    height, width = grid_shape(prediction.relative.shape)
+    relative = np.asarray(prediction.relative, dtype=np.float32)
+    small = cv2.resize(relative, (width, height), interpolation=cv2.INTER_AREA)
+    found = []
+    for values in (known, small):
+        metres = to_metres(values, scale, shift, prediction.space, config)
+        metres = np.nan_to_num(metres, nan=config.min_depth)
+        found.append(np.log(np.clip(metres, config.min_depth, config.max_depth)))
+    return found[0], found[1]

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Stand-ins for a model's answer and for a LiDAR, made from true depth: planted errors, known truth.
+
+A network's errors cannot be planted, so an alignment is judged on distortions of true depth with
+the errors that such models have. Two kinds: ``smooth`` (a multiplicative field of 15 %, a tone
+error, noise) and ``objects`` (each segment with a scale of its own, edges blurred over 4 px, the
+far end saturated). Both end clipped to [0, 1] at the 2nd and 98th percentile, like real answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+from marigold_ros.errors import InputError
+from marigold_ros.frame import Prediction, SparseDepth
+import numpy as np
+
+KINDS = ('smooth', 'objects')
+_NEAREST = 0.05
+_TONE = 1.08
+_POINT_NOISE = 0.01
+# Share of the rows, from above, that a spinning LiDAR does not see.
+_BLIND = 0.3
+_SEGMENTS = 24
+# A step in depth by more than this share, over two pixels, is an edge.
+_EDGE = 0.1
+EDGE_WIDTH = 8
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """
+    Where a stand-in LiDAR measures.
+
+    Parameters
+    ----------
+    name : str
+        For tables.
+    points : int
+        How many, at most as many as there are pixels.
+    rows : int
+        Scan rows that they lie on, in the lower 70 % of the picture; 0 is anywhere.
+    part : {'all', 'near', 'far', 'left'}
+        ``near`` and ``far`` are the nearest and farthest 30 % of the pixels.
+    outliers : float
+        Share of points with a random depth.
+
+    """
+
+    name: str
+    points: int
+    rows: int = 0
+    part: str = 'all'
+    outliers: float = 0.1
+
+
+PATTERNS = (
+    Pattern('500 random', 500),
+    Pattern('16 rows', 2000, rows=16),
+    Pattern('4 rows', 400, rows=4),
+    Pattern('50 random', 50),
+)
+DRAWS = (
+    *(Pattern(f'{n} random', n) for n in (20, 100, 500, 5000)),
+    *(Pattern(f'500 {part}', 500, part=part) for part in ('near', 'far', 'left')),
+    *(Pattern(f'500, {100 * s:.0f} % wrong', 500, outliers=s) for s in (0.0, 0.2, 0.3, 0.4, 0.5)),
+)
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """
+    One test case: what an alignment gets, and the truth that judges it.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Distorted depth in [0, 1].
+    sparse : SparseDepth
+        The points, some of them wrong.
+    depth : (H, W) float32, metres
+        The truth; 0 where unknown.
+
+    """
+
+    prediction: Prediction
+    sparse: SparseDepth
+    depth: np.ndarray
+
+    def error(self, metric: np.ndarray, where: np.ndarray | None = None) -> float:
+        """Mean relative error at known pixels, or at those of them ``where`` is true."""
+        known = self.depth > 0 if where is None else (self.depth > 0) & where
+        if not known.any():
+            return float('nan')
+        told = np.maximum(np.nan_to_num(metric[known], nan=_NEAREST), _NEAREST)
+        return float(np.mean(np.abs(told - self.depth[known]) / self.depth[known]))
+
+
+def make_stand_in(depth: np.ndarray, pattern: Pattern, kind: str, seed: int) -> StandIn:
+    """
+    Distort true depth into a prediction, and draw points of it.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        The truth; 0 or less where unknown.
+    pattern : Pattern
+        Where the points lie.
+    kind : {'smooth', 'objects'}
+        Which errors the prediction has.
+    seed : int
+        Of field, noise and points.
+
+    Raises
+    ------
+    InputError
+        If no pixel is known.
+
+    """
+    known = depth > 0
+    if not known.any():
+        raise InputError('a stand-in needs true depth; this picture has none', cause='empty')
+    rng = np.random.default_rng(seed)
+    filled = np.maximum(_filled(depth, known), _NEAREST)
+    told = _smooth_errors(rng, filled) if kind == 'smooth' else _object_errors(rng, filled)
+    low, high = np.percentile(told, [2, 98])
+    relative = np.clip((told - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return StandIn(Prediction(relative), _points(rng, depth, known, pattern), depth)
+
+
+def near_edges(depth: np.ndarray, width: int = EDGE_WIDTH) -> np.ndarray:
+    """Pixels within ``width`` of a step in known depth, (H, W) bool."""
+    known = depth > 0
+    log = np.log(np.where(known, depth, 1.0)).astype(np.float32)
+    edge = np.zeros(depth.shape, dtype=np.uint8)
+    for axis in (0, 1):
+        step = np.abs(np.roll(log, -2, axis) - log) > _EDGE
+        step &= known & np.roll(known, -2, axis)
+        # Rolled over the border: no neighbours.
+        np.moveaxis(step, axis, 0)[-2:] = False
+        edge |= np.roll(step, 1, axis)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    return cv2.dilate(edge, kernel) > 0
+
+
+def _smooth_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+    field = np.exp(_smooth_field(rng, depth.shape, 5, 0.15))
+    return depth**_TONE * field * (1 + 0.02 * rng.normal(size=depth.shape))
+
+
+def _object_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+    far = np.percentile(depth, 90)
+    # Saturated: twice the 90th percentile is told as 1.18 times that.
+    told = depth / (1 + (depth / far) ** 2) ** 0.5 * 2**0.5
+    scale = np.exp(rng.uniform(-0.1, 0.1, _SEGMENTS))
+    told = told * scale[_segments(rng, depth)]
+    return cv2.blur(told.astype(np.float32), (4, 4)) * (1 + 0.01 * rng.normal(size=depth.shape))
+
+
+def _segments(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
+    """Number of the segment of each pixel: the nearest of some pixels in place and log depth."""
+    from scipy.spatial import cKDTree
+
+    height, width = depth.shape
+    v, u = np.mgrid[0:height, 0:width]
+    # A factor of 1.5 in depth is as far as half the picture's width.
+    place = np.stack([u / width, v / width, np.log(depth) / (2 * np.log(1.5))], axis=-1)
+    place = place.reshape(-1, 3)
+    centres = place[rng.choice(len(place), _SEGMENTS, replace=False)]
+    return cKDTree(centres).query(place)[1].reshape(depth.shape)
+
+
+def _smooth_field(
+    rng: np.random.Generator, shape: tuple[int, ...], cells: int, deviation: float
+) -> np.ndarray:
+    coarse = rng.normal(size=(cells, cells)).astype(np.float32)
+    field = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return deviation * field / field.std()
+
+
+def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Depth with the unknown painted in from around."""
+    if known.all():
+        return depth
+    top = float(np.percentile(depth[known], 99.5))
+    grey = (np.clip(depth / top, 0, 1) * 255).astype(np.uint8)
+    painted = cv2.inpaint(grey, (~known).astype(np.uint8), 3, cv2.INPAINT_NS)
+    return np.where(known, depth, painted.astype(np.float32) / 255 * top)
+
+
+def _points(
+    rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, pattern: Pattern
+) -> SparseDepth:
+    height, width = depth.shape
+    allowed = known.copy()
+    if pattern.part == 'near':
+        allowed &= depth <= np.percentile(depth[known], 30)
+    elif pattern.part == 'far':
+        allowed &= depth >= np.percentile(depth[known], 70)
+    elif pattern.part == 'left':
+        allowed[:, width // 2 :] = False
+    if pattern.rows:
+        seen = np.linspace(height * _BLIND, height - 1, pattern.rows).astype(int)
+        allowed &= np.isin(np.arange(height), seen)[:, None]
+    v, u = np.nonzero(allowed)
+    chosen = rng.choice(len(v), min(pattern.points, len(v)), replace=False)
+    u, v = u[chosen], v[chosen]
+    z = depth[v, u] * (1 + _POINT_NOISE * rng.normal(size=len(u)))
+    wrong = rng.random(len(z)) < pattern.outliers
+    z[wrong] = rng.uniform(0.3, 1.5 * float(depth.max()), wrong.sum())
+    return SparseDepth(u, v, z.astype(np.float32))
