@@ -7,6 +7,8 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
   python -m marigold_ros benchmark --against diffusers  and the reference, in turns
   python -m marigold_ros benchmark --levers all         what makes it faster, and what does not
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
+  python -m marigold_ros benchmark alignment            the metric fit on predictions with planted
+                                                        errors, beside plain methods; no model runs
 Figures hold for this machine as busy as it is now: the load is printed with them.
 """
 
@@ -34,6 +36,18 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    parser.add_argument(
+        'subject',
+        nargs='?',
+        default='model',
+        choices=('model', 'alignment'),
+        help='what to measure (default: model); alignment heeds --data, --runs, --json, --out',
+    )
+    parser.add_argument(
+        '--data',
+        metavar='DIR',
+        help='of alignment: true depth as */depth_mm.png there (default: synthetic scenes)',
+    )
     add_model_options(parser)
     parser.add_argument(
         '--arch',
@@ -55,7 +69,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--members', type=int, metavar='E', help="ensemble size (checkpoint's)")
     parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
     parser.add_argument(
-        '--runs', type=_count, default=0, metavar='N', help='frames (default: what fits in 15 s)'
+        '--runs',
+        type=_count,
+        default=0,
+        metavar='N',
+        help='frames (default: what fits in 15 s); of alignment: seeds (default: 10)',
     )
     parser.add_argument(
         '--rounds', type=_count, default=3, metavar='N', help='of a comparison (default: 3)'
@@ -77,6 +95,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, draw."""
+    folder = make_folder(args.out) if args.out else None
+    if args.subject == 'alignment':
+        from marigold_ros.commands.benchmark_alignment import run as run_alignment
+
+        return run_alignment(args, folder)
     from marigold_ros.commands.benchmark_report import table, write_files
     from marigold_ros.evaluation.results import machine, to_json, versions
     from marigold_ros.models import use_threads
@@ -84,7 +107,6 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.models.levers import levers
     from marigold_ros.models.marigold.devices import choose_device
 
-    folder = make_folder(args.out) if args.out else None
     config = model_settings(args)
     use_threads(config.torch_threads)
     runtime = read_settings(RuntimeConfig, args.settings)

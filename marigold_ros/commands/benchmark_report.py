@@ -34,7 +34,7 @@ def table(results: Mapping[str, Any]) -> str:
         f'{"x".join(map(str, work["processing_size"]))}, {work["steps"]} steps, '
         f'{work["members"]} members, {own["runs"]} runs',
         '',
-        *_grid(_stage_rows(own)),
+        *grid(_stage_rows(own)),
         '',
         f'{own["fps"]:.2f} frames a second; loaded in {own["load_s"]:.1f} s, '
         f'first frame {own["first_ms"]:.0f} ms',
@@ -113,7 +113,7 @@ def _against(against: Mapping[str, Any]) -> list[str]:
     rows += [(str(i), f'{a:.1f}', f'{b:.1f}', f'{r:.2f}') for i, (a, b, r) in enumerate(rounds, 1)]
     exact, usual = against['difference_exact'], against['difference_default']
     return [
-        *_grid(rows),
+        *grid(rows),
         f'{against["ratio"]:.2f} times as fast as diffusers in {against["reference_dtype"]} '
         '(median of the rounds)',
         f'difference of the answers: max {exact["max"]:.2g}, mean {exact["mean"]:.2g} with '
@@ -139,10 +139,10 @@ def _levers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f'{row["ready_s"]:.1f}',
             )
         )
-    return _grid(cells)
+    return grid(cells)
 
 
-def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
+def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     """Align columns: words left, numbers right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

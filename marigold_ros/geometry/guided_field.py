@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.kriging import krige
 from marigold_ros.geometry.local_field import (

@@ -222,8 +222,7 @@ def _typical_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
 def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Field at every pixel, (H, W) float32; exactly 1 where its grid is."""
     enlarged = cv2.resize(field - 1.0, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    enlarged += 1.0
-    return enlarged
+    return np.add(enlarged, np.float32(1.0), out=enlarged)
 
 
 def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:
