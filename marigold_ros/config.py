@@ -144,12 +144,27 @@ class AlignmentConfig(Settings):
     method: str = setting(
         'local',
         'none publishes no metres, fixed uses scale and shift below, '
-        'global fits two numbers a frame, '
-        'local adds a smooth bounded correction',
-        choices=('none', 'fixed', 'global', 'local'),
+        'median fits a scale only, least_squares two numbers without looking for outliers, '
+        'global fits them robustly, local adds a smooth bounded correction',
+        choices=('none', 'fixed', 'median', 'least_squares', 'global', 'local'),
     )
     scale: float = setting(1.0, 'scale of method fixed, in the space of the model', low=0.0)
     shift: float = setting(0.0, 'shift of method fixed, in the space of the model')
+    shift_min: float = setting(
+        -1000.0, 'the fitted shift is at least this, in the space of the model', high=0.0
+    )
+    shift_max: float = setting(
+        1000.0,
+        'the fitted shift is at most this; with shift_min and shift_max 0 a scale alone is fitted',
+        low=0.0,
+    )
+    mean_weight: float = setting(
+        0.85,
+        'weight of the squared mean residual in the fit; it matters at shift_min and shift_max '
+        'only',
+        low=0.0,
+        high=100.0,
+    )
     min_depth: float = setting(
         0.1, 'metres; nearer points are ignored, nearer results are invalid', low=0.001, high=100.0
     )

@@ -19,7 +19,7 @@ from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.guided_field import correct_locally
 from marigold_ros.geometry.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.refusals import too_poor, untrustworthy
-from marigold_ros.geometry.robust_fit import fit_line
+from marigold_ros.geometry.robust_fit import fit_by_method
 from marigold_ros.geometry.spaces import fitted_log_depth, log_ratio, target_of, to_metres
 import numpy as np
 
@@ -86,7 +86,7 @@ def align(
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
     target, sigma = target_of(z[usable], prediction.space, config)
-    fit = fit_line(relative[usable], target, sigma, config.robust_rounds)
+    fit = fit_by_method(relative[usable], target, sigma, config)
     fitted = to_metres(relative[usable], fit.scale, fit.shift, prediction.space, config)
     agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
     reason = untrustworthy(fit, agrees, config)

@@ -7,8 +7,8 @@ Least squares is pulled by outliers, and the usual remedy, Tukey's biweight abou
 locks onto a dense cluster (a wall at one depth) and rejects the rest of the scene when the model
 is poor. So two descents start from the best of a fixed set of pairs: Tukey's, which is exact on
 good data, and one of capped absolute residuals, which keeps all that is roughly right; the second
-is used where it is clearly better. Nothing is drawn anew, so the fit does not jitter as RANSAC
-does.
+is used where it is clearly better. The pairs are RANSAC's, but the same ones in every frame, so
+that the fit does not jitter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.geometry.masked_loss import minimise_masked_loss
 import numpy as np
 
 # Tukey's constant for 95 % efficiency on normal residuals.
@@ -89,6 +91,38 @@ def fit_line(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> Li
         return _with_quality(x, y, sigma, capped, weight)
     weight = _tukey((y - tukey[0] * x - tukey[1]) / sigma)
     return _with_quality(x, y, sigma, tukey, weight)
+
+
+def fit_by_method(
+    x: np.ndarray, y: np.ndarray, sigma: np.ndarray, config: AlignmentConfig
+) -> LineFit:
+    """
+    Fit a line as the settings say.
+
+    Method ``median`` fits a scale alone: of the lines through the origin the one that half of the
+    points lie above. ``least_squares`` weights by the noise only; all others are robust. A shift
+    beyond its limits is put at the nearest, and the scale to the minimum of the masked loss there.
+
+    Parameters
+    ----------
+    x, y, sigma : (n,) float64
+        As for :func:`fit_line`.
+    config : AlignmentConfig
+        ``method``, ``robust_rounds`` and the limits of the shift.
+
+    """
+    if config.method == 'median':
+        positive = np.abs(x) > 1e-6
+        scale = float(np.median(y[positive] / x[positive])) if positive.any() else 0.0
+        weight = _tukey((y - scale * x) / sigma)
+        return _with_quality(x, y, sigma, (scale, 0.0), weight)
+    rounds = 0 if config.method == 'least_squares' else config.robust_rounds
+    fit = fit_line(x, y, sigma, rounds)
+    limits = (config.shift_min, config.shift_max)
+    if limits[0] <= fit.shift <= limits[1] or not fit.weight.any():
+        return fit
+    line = minimise_masked_loss(x, y, fit.weight / sigma**2, config.mean_weight, limits)
+    return _with_quality(x, y, sigma, line, fit.weight)
 
 
 def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:

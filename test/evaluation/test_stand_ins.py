@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Stand-ins for models and LiDARs, and what alignments make of them."""
+
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.alignment_benchmark import measure
+from marigold_ros.evaluation.anchors import five_nearest, least_squares, tukey
+from marigold_ros.evaluation.stand_ins import (
+    KINDS,
+    make_stand_in,
+    near_edges,
+    Pattern,
+    PATTERNS,
+)
+from marigold_ros.synthetic.scene import make_sample
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope='module')
+def depth():
+    return make_sample(0, 160, 120, kind='room').depth
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('pattern', PATTERNS, ids=lambda p: p.name)
+def test_a_stand_in_is_a_function_of_its_seed_with_points_where_they_belong(depth, kind, pattern):
+    one, other = (make_stand_in(depth, pattern, kind, 3) for _ in range(2))
+    np.testing.assert_array_equal(one.prediction.relative, other.prediction.relative)
+    np.testing.assert_array_equal(one.sparse.z, other.sparse.z)
+    relative, sparse = one.prediction.relative, one.sparse
+    assert (relative.min(), relative.max()) == (0, 1)
+    assert len(sparse) <= pattern.points
+    if pattern.rows:
+        assert len(np.unique(sparse.v)) <= pattern.rows
+        assert sparse.v.min() >= 0.3 * 120 - 1
+    wrong = np.abs(sparse.z / depth[sparse.v, sparse.u] - 1) > 0.06
+    assert 0 < wrong.mean() < 0.25
+    assert one.error(depth) == 0
+    assert one.error(1.1 * depth) == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize('part', ['near', 'far', 'left'])
+def test_parts_of_the_scene_can_be_left_without_points(depth, part):
+    sparse = make_stand_in(depth, Pattern('', 100, part=part), 'smooth', 0).sparse
+    at = depth[sparse.v, sparse.u]
+    if part == 'left':
+        assert sparse.u.max() < 80
+    elif part == 'near':
+        assert at.max() <= np.percentile(depth, 30) + 1e-6
+    else:
+        assert at.min() >= np.percentile(depth, 70) - 1e-6
+
+
+def test_edges_are_where_depth_steps_and_only_there():
+    depth = np.full((60, 80), 2.0, np.float32)
+    depth[:, 40:] = 3.0
+    near = near_edges(depth)
+    assert near[:, 34:46].all()
+    assert not near[:, :30].any()
+    assert not near[:, 51:].any()
+    depth[:, 40:] = 0
+    assert not near_edges(depth).any()
+
+
+def test_a_picture_without_truth_is_an_error():
+    with pytest.raises(InputError, match='none'):
+        make_stand_in(np.zeros((9, 9)), PATTERNS[0], 'smooth', 0)
+
+
+def test_anchors_are_exact_on_exact_points():
+    rng = np.random.default_rng(0)
+    relative = rng.random((60, 80)).astype(np.float32)
+    u, v = rng.integers(0, 80, 200), rng.integers(0, 60, 200)
+    z = 9 * relative[v, u].astype(np.float64) + 1
+    np.testing.assert_allclose(least_squares(relative[v, u], z), (9, 1), rtol=1e-5)
+    np.testing.assert_allclose(tukey(relative[v, u], z), (9, 1), rtol=1e-5)
+    np.testing.assert_allclose(five_nearest(relative, u, v, z), 9 * relative + 1, rtol=1e-4)
+
+
+def test_local_beats_the_five_nearest_points_and_the_tukey_line(depth):
+    rows = measure([depth], 2, 0, lambda: None)['patterns']
+    assert len(rows) == len(KINDS) * len(PATTERNS)
+    for row in rows:
+        assert row['ratio'] < 1.1, row['pattern']
+        assert row['ratio_to_tukey'] < 0.9, row['pattern']
+        assert row['abs_rel']['local'] < row['abs_rel']['barycentric']
+    assert np.mean([row['ratio'] for row in rows]) < 0.85

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The guided correction: exact without residuals, bounded, cut at edges, deaf to outliers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.geometry.guided_field import correct_locally, grid_shape, representatives
+from marigold_ros.geometry.kriging import krige
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+SHAPE = (240, 320)
+GRID = grid_shape(SHAPE)
+FLAT = np.zeros(GRID, np.float32)
+
+
+def points(seed=0, n=300):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 320, n), rng.integers(0, 240, n), rng
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(1, 3000))
+def test_without_residuals_the_field_is_exactly_one(seed, n):
+    u, v, rng = points(seed, n)
+    guide = rng.normal(size=n)
+    grid = rng.normal(size=GRID).astype(np.float32)
+    local = correct_locally(u, v, np.zeros(n), guide, grid, SHAPE, CONFIG)
+    assert (local.field == 1).all()
+    assert local.trust == 1
+
+
+@given(seed=st.integers(0, 1000), limit=st.floats(1.0, 2.0), size=st.floats(0.05, 1.0))
+def test_the_field_stays_within_its_limit(seed, limit, size):
+    u, v, rng = points(seed, 200)
+    config = AlignmentConfig(field_limit=limit)
+    left = size * rng.normal(size=200)
+    local = correct_locally(u, v, left, np.zeros(200), FLAT, SHAPE, config)
+    assert local.field.shape == GRID
+    assert np.isfinite(local.field).all()
+    assert 1 / limit - 1e-6 <= local.field.min() <= local.field.max() <= limit + 1e-6
+
+
+def test_a_step_in_the_map_keeps_an_error_on_its_side():
+    u, v, _ = points(1)
+    near = u < 160
+    left = np.where(near, 0.1, -0.1)
+    guide = np.where(near, 0.0, 1.5)
+    grid = np.where(np.arange(GRID[1]) < GRID[1] // 2, 0.0, 1.5).astype(np.float32)
+    grid = np.broadcast_to(grid, GRID).copy()
+    local = correct_locally(u, v, left, guide, grid, SHAPE, CONFIG)
+    middle = np.log(local.field[:, GRID[1] // 2 - 1 : GRID[1] // 2 + 1])
+    assert np.median(middle[:, 0]) == pytest.approx(0.1, abs=0.02)
+    assert np.median(middle[:, 1]) == pytest.approx(-0.1, abs=0.02)
+
+
+def test_outliers_are_left_out_and_reported():
+    u, v, rng = points(2)
+    left = 0.1 + 0.01 * rng.normal(size=300)
+    wrong = rng.random(300) < 0.15
+    left[wrong] = rng.choice([-1.0, 1.0], wrong.sum())
+    local = correct_locally(u, v, left, np.zeros(300), FLAT, SHAPE, CONFIG)
+    assert not local.believed[wrong].any()
+    inner = local.field[20:-20, 20:-20]
+    np.testing.assert_allclose(np.log(inner), 0.1, atol=0.02)
+
+
+def test_points_that_are_not_finite_or_contradict_everything_give_no_field():
+    u, v, _ = points(3, 50)
+    nothing = correct_locally(u, v, np.full(50, np.nan), np.zeros(50), FLAT, SHAPE, CONFIG)
+    assert nothing.field is None
+    assert not nothing.believed.any()
+
+
+@given(seed=st.integers(0, 1000), n=st.integers(1, 5000), most=st.integers(10, 300))
+def test_representatives_are_few_different_and_spread(seed, n, most):
+    u, v, rng = points(seed, n)
+    chosen = representatives(u, v, rng.normal(size=n), most)
+    assert 1 <= len(chosen) <= most
+    assert len(np.unique(chosen)) == len(chosen)
+    if n > 10 * most and most > 50:
+        assert len(chosen) > most / 2
+        assert np.ptp(u[chosen]) > 200
+
+
+def test_leaving_out_is_as_if_the_points_had_never_been_there():
+    rng = np.random.default_rng(4)
+    x, y, guide = rng.random((3, 40))
+    values = 0.1 * np.sin(6 * x) + 0.01 * rng.normal(size=40)
+    process = krige(x, y, guide, values, 0.15, 0.03)
+    assert (process.trust > 0.3).all()
+    group = np.arange(40) < 20
+    residual = process.left_out(group)
+    # The same by elimination: the inverse of the others' covariance, in double precision.
+    inverse = np.tril(process.inverse) + np.tril(process.inverse, -1).T
+    covariance = np.linalg.inv(inverse.astype(np.float64))
+    others = covariance[np.ix_(group, ~group)]
+    told = others @ np.linalg.solve(covariance[np.ix_(~group, ~group)], values[~group])
+    np.testing.assert_allclose(residual, values[group] - told, atol=1e-3)
+    one = np.arange(40) == 7
+    assert process.left_out(one)[0] == pytest.approx(process.each_left_out()[7], abs=1e-5)

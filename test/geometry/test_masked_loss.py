@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The masked loss: closed form and numerical minimiser agree; a free shift ignores the share."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.geometry.masked_loss import masked_loss, minimise_masked_loss
+from marigold_ros.geometry.robust_fit import fit_by_method
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+
+def planted(seed, n=60):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.02, 0.98, n)
+    y = rng.uniform(1, 40) * x + rng.uniform(-5, 5) + rng.normal(size=n)
+    return x, y, rng.uniform(0.1, 2, n)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_with_a_free_shift_the_share_does_not_move_the_minimum(seed):
+    data = planted(seed)
+    line = minimise_masked_loss(*data, share=0.0)
+    assert minimise_masked_loss(*data, share=0.85) == line
+    for share in (0.0, 0.85):
+        best = masked_loss(*data, line, share)
+        found = minimize(lambda p, s=share: masked_loss(*data, p, s), (1.0, 0.0))
+        assert best <= found.fun * (1 + 1e-9)
+        np.testing.assert_allclose(line, found.x, rtol=1e-3, atol=1e-3)
+    scale, shift = line
+    assert data[2] @ (scale * data[0] + shift - data[1]) == pytest.approx(0, abs=1e-8)
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    share=st.floats(0, 2),
+    low=st.floats(-10, 10),
+    width=st.sampled_from([0.0, 1.0, 5.0]),
+)
+def test_a_fixed_or_bounded_shift_is_solved_exactly(seed, share, low, width):
+    data = planted(seed)
+    line = minimise_masked_loss(*data, share, (low, low + width))
+    assert low <= line[1] <= low + width
+    bounds = [(None, None), (low, low + width)]
+    start = (1.0, low + width / 2)
+    found = minimize(
+        lambda p: masked_loss(*data, p, share), start, bounds=bounds, method='L-BFGS-B'
+    )
+    assert masked_loss(*data, line, share) <= found.fun * (1 + 1e-9)
+    np.testing.assert_allclose(line, found.x, rtol=1e-2, atol=2e-2)
+
+
+def test_the_share_moves_the_scale_where_the_shift_is_fixed():
+    data = planted(1)
+    fixed = (20.0, 20.0)
+    assert minimise_masked_loss(*data, 0.0, fixed) != minimise_masked_loss(*data, 0.85, fixed)
+
+
+@pytest.mark.parametrize('method', ['global', 'least_squares'])
+def test_a_fit_keeps_its_shift_within_the_settings(method):
+    x, y, sigma = planted(2)
+    y = y + 20
+    free = fit_by_method(x, y, sigma, AlignmentConfig(method=method))
+    limit = 0.5 * free.shift
+    bound = AlignmentConfig(method=method, shift_max=limit)
+    fit = fit_by_method(x, y, sigma, bound)
+    assert fit.shift == limit
+    expected = minimise_masked_loss(x, y, free.weight / sigma**2, 0.85, (-1000.0, limit))
+    assert (fit.scale, fit.shift) == expected
