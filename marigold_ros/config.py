@@ -151,12 +151,13 @@ class AlignmentConfig(Settings):
     scale: float = setting(1.0, 'scale of method fixed, in the space of the model', low=0.0)
     shift: float = setting(0.0, 'shift of method fixed, in the space of the model')
     shift_min: float = setting(
-        -1000.0, 'the fitted shift is at least this, in the space of the model', high=0.0
+        -1000.0, 'the fitted shift is at least this, in the space of the model', low=-1e6, high=0.0
     )
     shift_max: float = setting(
         1000.0,
         'the fitted shift is at most this; with shift_min and shift_max 0 a scale alone is fitted',
         low=0.0,
+        high=1e6,
     )
     mean_weight: float = setting(
         0.85,

@@ -63,7 +63,7 @@ def test_outliers_are_left_out_and_reported():
     local = correct_locally(u, v, left, np.zeros(300), FLAT, SHAPE, CONFIG)
     assert not local.believed[wrong].any()
     inner = local.field[20:-20, 20:-20]
-    np.testing.assert_allclose(np.log(inner), 0.1, atol=0.02)
+    np.testing.assert_allclose(np.log(inner), 0.1, atol=0.04)
 
 
 def test_points_that_are_not_finite_or_contradict_everything_give_no_field():
