@@ -30,9 +30,9 @@ from marigold_ros.geometry.local_field import (
 import numpy as np
 
 # Typical error, in log depth, up to which the map guides, and from which on it does not.
-_GUIDES, _MISLEADS = 0.22, 0.32
+_GUIDES, _MISLEADS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
-_MOST = 288
+_MOST = 272
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
 # Reach of a point in the process, in units of the setting.
@@ -106,11 +106,12 @@ def correct_locally(
     u, v, left = u[believed], v[believed], log_ratio[believed].astype(np.float64)
     typical = 1.4826 * float(np.median(np.abs(left)))
     share = float(np.clip((_MISLEADS - typical) / (_MISLEADS - _GUIDES), 0.0, 1.0))
-    log_field = np.zeros(guide_grid.shape, dtype=np.float32)
+    # Levels alone grow from the coarsest grid.
+    log_field = np.zeros(guide_grid.shape if share > 0 else (2, 2), dtype=np.float32)
     told, judged, trust = np.zeros(len(u)), np.zeros(len(u)), 1.0
     if share > 0:
         field, judged, trust = _krige(u, v, left, guide[believed], guide_grid, shape, config)
-        log_field += np.float32(share) * field
+        log_field = np.float32(share) * field
         told, judged = sample_grid(log_field, u, v, shape), share * judged
     if share < 1:
         judged = np.where(np.isnan(judged), told, judged)

@@ -20,7 +20,7 @@ import numpy as np
 REJECT_LOG = 0.5
 # A point is believed if it agrees with the fit, or with the median of its nearest neighbours.
 _AGREES_WITH_FIT = 0.2
-_AGREES_NEARBY = 0.4
+_AGREES_NEARBY = 0.3
 _NEIGHBOURS = 8
 # Kernel widths in units of the reach, and how many points' worth of prior each level has. Chosen
 # by experiment on five real depth images with planted errors and four patterns of points, and on
