@@ -32,7 +32,7 @@ import numpy as np
 # Typical error, in log depth, up to which the map guides, and from which on it does not.
 _GUIDES, _MISLEADS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
-_MOST = 272
+_MOST = 256
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
 # Reach of a point in the process, in units of the setting.

@@ -119,7 +119,7 @@ def test_changes_are_validated_as_a_whole(bench):
     assert not try_to(denoising_steps=99).successful
     refused = try_to(alignment__method='magic')
     assert not refused.successful
-    assert 'choose one of none, fixed, global, local' in refused.reason
+    assert 'choose one of none, fixed, median, least_squares, global, local' in refused.reason
     refused = try_to(color_min_depth=90.0)
     assert 'the first must be below the second' in refused.reason
     assert try_to(color_min_depth=90.0, color_max_depth=200.0).successful
