@@ -118,7 +118,8 @@ class EngineConfig(Settings):
     )
     scene_cut: float = setting(
         0.15,
-        'mean change of a small grey picture, of 1, above which the warm start is left out',
+        'mean change of a small grey picture, of 1, above which the warm start is left out and '
+        'fits and depth so far are forgotten',
         low=0.0,
         high=1.0,
     )
@@ -207,6 +208,26 @@ class AlignmentConfig(Settings):
     )
     hold_limit: float = setting(
         1.0, 'seconds for which the last fit is used when points are missing', low=0.0, high=60.0
+    )
+    hold_growth: float = setting(
+        0.2,
+        "growth of a held fit's sigma, as a share of the depth per second",
+        low=0.0,
+        high=10.0,
+    )
+    smoothing: float = setting(
+        0.6,
+        'share of the last depth in the new one where picture and depth stood still; 0 makes '
+        'fits independent',
+        low=0.0,
+        high=0.9,
+    )
+    conservative_k: float = setting(
+        0.0,
+        'standard deviations by which published depth is nearer than estimated, for obstacle '
+        'layers; then pixels without sigma are invalid',
+        low=0.0,
+        high=5.0,
     )
 
     def check(self) -> None:

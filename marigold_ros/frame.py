@@ -33,10 +33,8 @@ class Camera:
         Coefficients of ``distortion_model`` for the raw image; empty or zeros means rectified.
     distortion_model : str
         ``plumb_bob``, ``rational_polynomial`` or ``equidistant``, as in sensor_msgs/CameraInfo.
-    R : (3, 3) float or None
-        Rectifying rotation; None is the identity.
-    P : (3, 3) float or None, pixels
-        Intrinsics of the rectified image; None means ``K``.
+    R, P : (3, 3) float or None
+        Rectifying rotation (None: identity), and intrinsics of its image in pixels (None: ``K``).
 
     Raises
     ------
@@ -145,6 +143,8 @@ class Frame:
         Acquisition time of the picture.
     sparse : SparseDepth or None
         Sparse depth that is already in the image (a registered depth image), in place of a scan.
+    T_world_camera : (4, 4) float or None
+        Where the camera was, in any frame that stands (odometry); carries depth between frames.
 
     """
 
@@ -154,6 +154,7 @@ class Frame:
     T_cam_lidar: np.ndarray | None = None
     stamp_ns: int = 0
     sparse: SparseDepth | None = None
+    T_world_camera: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))
@@ -223,6 +224,8 @@ class Alignment:
         Local correction, a factor on depth; None where no field was used.
     inlier : (M,) bool or None
         Which of the sparse points the fit kept.
+    held_out : (M,) float or None
+        Log ratio of measured to fitted depth by a field that did not know the neighbourhood.
     n_points, n_inliers : int
         Points offered and kept.
     rms : float, metres
@@ -244,6 +247,7 @@ class Alignment:
     metric: np.ndarray | None = None
     field: np.ndarray | None = None
     inlier: np.ndarray | None = None
+    held_out: np.ndarray | None = None
     n_points: int = 0
     n_inliers: int = 0
     rms: float = float('nan')
@@ -259,16 +263,12 @@ class FrameResult:
 
     Parameters
     ----------
-    relative : (H, W) float32 in [0, 1]
-        The model's answer at the picture's size.
-    space : str
-        Its space.
+    relative, space : (H, W) float32 in [0, 1], str
+        The model's answer at the picture's size, and its space.
     alignment : Alignment
         The fit; its ``state`` says whether the result is metric.
-    metric : (H, W) float32 or None, metres
-        Depth, NaN invalid; None unless metric.
-    sigma : (H, W) float32 or None, metres
-        One standard deviation of ``metric``.
+    metric, sigma : (H, W) float32 or None, metres
+        Depth (NaN invalid, ``conservative_k`` applied) and its deviation; None unless metric.
     spread : (H, W) float32 or None
         Ensemble deviation of ``relative``.
     camera : Camera or None

@@ -17,18 +17,25 @@ from time import perf_counter
 from typing import Any
 
 from marigold_ros.config import AlignmentConfig, PipelineConfig
-from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Alignment, Camera, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.errors import InputError
+from marigold_ros.frame import Alignment, Camera, Frame, FrameResult, Prediction
 from marigold_ros.geometry.alignment import align
 from marigold_ros.geometry.camera import (
     is_rectified,
     rectified,
     rectified_valid,
     rectify_image,
-    rectify_sparse,
 )
-from marigold_ros.geometry.spaces import slope
-from marigold_ros.geometry.sparse_depth import project_lidar
+from marigold_ros.geometry.frame_points import sparse_of_frame
+from marigold_ros.geometry.temporal import (
+    hold_on,
+    is_scene_cut,
+    Memory,
+    Now,
+    smooth,
+    thumbnail,
+)
+from marigold_ros.geometry.uncertainty import count_errors, ErrorCounts, sigma_map
 import numpy as np
 
 # A stamp that goes back further means that a bag was started again, not that messages overtook.
@@ -37,7 +44,7 @@ _CLOCK_JUMP_NS = 1_000_000_000
 
 class FramePipeline:
     """
-    Turns frames into depth and remembers the last fit.
+    Turns frames into depth and remembers the last fit, depth, and what fits got wrong so far.
 
     Parameters
     ----------
@@ -53,6 +60,8 @@ class FramePipeline:
         self.model = model
         self._config = PipelineConfig() if config is None else config
         self._fit: Alignment | None = None
+        self._memory: Memory | None = None
+        self._errors: ErrorCounts | None = None
         self.reset()
 
     @property
@@ -64,7 +73,7 @@ class FramePipeline:
     def config(self, config: PipelineConfig) -> None:
         # A fit made under other rules is not held.
         if config.alignment != self._config.alignment:
-            self._fit = None
+            self._forget_fits()
         self._config = config
 
     def reset(self) -> None:
@@ -138,22 +147,29 @@ class FramePipeline:
         config = self.config.alignment
         self._watch_stream(frame)
         with _timed(timings, 'project'):
-            sparse, no_points = _sparse_depth(frame, config)
+            sparse, no_points = sparse_of_frame(frame, config)
         with _timed(timings, 'align'):
+            now = self._watch_scene(frame, rgb)
             previous = self._previous(frame.stamp_ns)
             alignment = align(prediction, sparse, config, previous, no_points)
-            alignment = _without_border(alignment, frame.camera)
+            alignment = _without_border(self._over_time(alignment, prediction, now), frame.camera)
         with _timed(timings, 'sigma'):
-            sigma = _sigma(prediction, alignment)
+            self._errors = count_errors(self._errors, prediction, sparse, alignment, config)
+            sigma = sigma_map(self._errors, prediction, alignment, config, sparse)
+            metric = _conservative(alignment.metric, sigma, config)
         if alignment.state == 'fitted':
-            self._fit = replace(alignment, metric=None, inlier=None)
+            self._fit = replace(alignment, metric=None, inlier=None, held_out=None)
             self._fit_stamp_ns = frame.stamp_ns
+        if alignment.metric is not None:
+            measured_ns = now.stamp_ns - alignment.age_ns
+            place = (now.K, now.T_world_camera)
+            self._memory = Memory(alignment.metric, now.grey, measured_ns, *place)
         timings['total'] = sum(timings.values())
         return FrameResult(
             relative=prediction.relative,
             space=prediction.space,
             alignment=alignment,
-            metric=alignment.metric,
+            metric=metric,
             sigma=sigma,
             spread=prediction.spread,
             camera=None if frame.camera is None else rectified(frame.camera),
@@ -161,7 +177,7 @@ class FramePipeline:
             sparse=sparse,
             stamp_ns=frame.stamp_ns,
             timings_ms=timings,
-            counts=_counts(prediction, alignment, frame.camera, config),
+            counts=_counts(prediction, metric, frame.camera, config),
         )
 
     def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
@@ -183,10 +199,33 @@ class FramePipeline:
         self._stamp_ns, self._shape = frame.stamp_ns, shape
 
     def _forget(self) -> None:
-        """Drop the last fit, and what the model keeps of the last frame."""
-        self._fit = None
+        """Drop fits and depth so far, and what the model keeps of the last frame."""
+        self._forget_fits()
         if hasattr(self.model, 'reset'):
             self.model.reset()
+
+    def _forget_fits(self) -> None:
+        self._fit = self._memory = self._errors = None
+
+    def _watch_scene(self, frame: Frame, rgb: np.ndarray) -> Now:
+        """Describe the frame for the memory, and forget what was seen before a scene cut."""
+        K = None if frame.camera is None else rectified(frame.camera).K
+        now = Now(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        limit = self.config.engine.scene_cut
+        if self._memory is not None and is_scene_cut(self._memory.grey, now.grey, limit):
+            self._forget_fits()
+        return now
+
+    def _over_time(self, alignment: Alignment, prediction: Prediction, now: Now) -> Alignment:
+        """Take over what stood still since the last frame that had metres."""
+        memory, config = self._memory, self.config.alignment
+        if memory is None or config.method == 'fixed':
+            return alignment
+        if alignment.state == 'held':
+            return hold_on(alignment, prediction, memory, now, config)
+        if alignment.metric is None:
+            return alignment
+        return replace(alignment, metric=smooth(alignment.metric, memory, now, config))
 
     def _previous(self, stamp_ns: int) -> Alignment | None:
         """Return the last fit with its age as of this frame."""
@@ -217,36 +256,6 @@ def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:
         )
 
 
-def _sparse_depth(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | None, str]:
-    """Sparse depth in the rectified picture, or why there is none."""
-    camera = frame.camera
-    if frame.sparse is not None:
-        if camera is None:
-            return frame.sparse, ''
-        return rectify_sparse(frame.sparse, camera), ''
-    if frame.points_lidar is None:
-        return None, 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
-    if camera is None:
-        return (
-            None,
-            'no usable camera_info; points cannot be projected without it: publish or correct it',
-        )
-    if frame.T_cam_lidar is None:
-        return None, (
-            'no transform camera <- LiDAR is known; publish it on tf, or set '
-            'extrinsics.translation and extrinsics.rotation_xyzw'
-        )
-    valid = None if is_rectified(camera) else rectified_valid(camera)
-    try:
-        sparse = project_lidar(
-            frame.points_lidar, frame.T_cam_lidar, rectified(camera), config, valid
-        )
-    except CalibrationError as error:
-        # The relative depth of this frame is still good; the reason reaches the diagnostics.
-        return None, str(error)
-    return sparse, ''
-
-
 def _without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
     """Invalidate the pixels that rectifying left without a source."""
     if alignment.metric is None or camera is None or is_rectified(camera):
@@ -255,25 +264,26 @@ def _without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
     return replace(alignment, metric=metric)
 
 
-def _sigma(prediction: Prediction, alignment: Alignment) -> np.ndarray | None:
-    """Deviation of metric depth: relative error of the fit and the ensemble's, in quadrature."""
-    metric = alignment.metric
-    if metric is None:
-        return None
-    has_fit_error = np.isfinite(alignment.spread_log)
-    if not has_fit_error and prediction.spread is None:
-        return None
-    fit_error = metric * np.float32(alignment.spread_log if has_fit_error else 0.0)
-    if prediction.spread is None:
-        return fit_error
-    return np.hypot(fit_error, prediction.spread * slope(metric, alignment)).astype(np.float32)
+def _conservative(
+    metric: np.ndarray | None, sigma: np.ndarray | None, config: AlignmentConfig
+) -> np.ndarray | None:
+    """Depth that is too near rather than too far, as far as ``conservative_k`` asks for it."""
+    if metric is None or config.conservative_k == 0.0:
+        return metric
+    if sigma is None:
+        return np.full_like(metric, np.nan)
+    nearer = metric - np.float32(config.conservative_k) * sigma
+    # An obstacle does not vanish because it may be nearer than depth is valid; NaN stays NaN.
+    return np.maximum(nearer, np.float32(config.min_depth))
 
 
 def _counts(
-    prediction: Prediction, alignment: Alignment, camera: Camera | None, config: AlignmentConfig
+    prediction: Prediction,
+    metric: np.ndarray | None,
+    camera: Camera | None,
+    config: AlignmentConfig,
 ) -> dict[str, int]:
     """How many pixels are invalid, and how many of these too near; how many beyond the range."""
-    metric = alignment.metric
     if metric is None:
         return {}
     invalid = np.isnan(metric)

@@ -130,6 +130,11 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'{name:24}{_figures(values)}{scores["n_frames"]:8d}')
     for name, values in results['baselines'].items():
         lines.append(f'{"baseline " + name:24}{_figures(values)}')
+    covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
+    if covered:
+        lines.append(
+            f'held-out points within 1 sigma: {covered["1"]:.1%}, within 2: {covered["2"]:.1%}'
+        )
     if not results['protocols']:
         lines.append('no frame could be scored: neither LiDAR in view nor true depth')
     reason = results['provenance']['scoring']['first_not_metric']

@@ -17,6 +17,7 @@ from typing import Any
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import BaselineScores
+from marigold_ros.evaluation.coverage import SigmaCoverage
 from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS
 from marigold_ros.evaluation.protocol import (
     can_hold_out,
@@ -36,7 +37,6 @@ import numpy as np
 # Dense truth has 100 times the points of a scan; every 4th row and column is enough for the
 # baselines.
 _TRUTH_STRIDE = 4
-
 
 Finish = Callable[[Frame, Prediction], FrameResult]
 
@@ -65,6 +65,7 @@ class Scorer:
         self.fit_every = fit_every
         self._protocols = {name: MetricAccumulator() for name in PROTOCOLS}
         self._baselines = {name: BaselineScores(config) for name in ('heldout', 'truth')}
+        self._coverage = SigmaCoverage()
         self._latency: dict[str, list[float]] = {}
         self._samples = SampleKeeper()
         self.rows: list[dict[str, Any]] = []
@@ -135,12 +136,14 @@ class Scorer:
         """
         Give ``protocols``, ``baselines`` and ``latency_ms`` of results.json.
 
-        Baselines are those of ``heldout`` where there were scans, else of ``truth``; they are
-        scored at the very pixels at which the prediction is.
+        Baselines are those of ``heldout`` where there were scans, else of ``truth``, at the very
+        pixels at which the prediction is scored.
         """
         protocols = {
             name: scores.summary() for name, scores in self._protocols.items() if scores.n_frames
         }
+        if 'heldout' in protocols:
+            protocols['heldout'].update(self._coverage.summary())
         return {
             'protocols': protocols,
             'baselines': self._baselines[self.baselines_protocol].summary(),
@@ -193,6 +196,7 @@ class Scorer:
             return None
         predicted = sample_at(result.metric, split.score)
         self._note('heldout', predicted, split.score.z, row)
+        row.update(self._coverage.add(predicted, result.sigma, split.score))
         size = frame.rgb.shape[1], frame.rgb.shape[0]
         errors = self._baselines['heldout'].add(split.fit, split.score, predicted, size)
         row.update({f'heldout_{name}_abs_rel': error for name, error in errors.items()})

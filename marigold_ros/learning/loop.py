@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from marigold_ros.learning.average import WeightAverage
 from marigold_ros.learning.latent_cache import LatentMixture
-from marigold_ros.learning.mixture import Batch, collate, LatentBatch, Mixture
+from marigold_ros.learning.mixture import Batch, collate, LatentBatch, leave_signals, Mixture
 from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.run_log import RunLog
@@ -187,7 +187,7 @@ class Trainer:
                 batch_size=1,
                 collate_fn=collate,
                 num_workers=self.workers,
-                pin_memory=self.accelerator.device.type == 'cuda',
+                worker_init_fn=leave_signals,
             )
         )
 

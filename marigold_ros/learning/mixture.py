@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+import signal
 from typing import Any, TypeVar
 
 import cv2
@@ -269,3 +270,14 @@ def _nearest_within(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def collate(batches: list[Any]) -> Any:
     """Hand a batch on as it is: a Mixture's items are batches already."""
     return batches[0]
+
+
+def leave_signals(_worker: int) -> None:
+    """
+    Leave signals to the run that a loading process works for.
+
+    Schedulers and terminals signal all processes of a job. The run saves and ends its loaders; one
+    that is killed would end the run in the middle of a step.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

@@ -97,15 +97,15 @@ def test_two_processes_end_as_one_does(recipe, whole, tmp_path):
 def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end(
     recipe, whole, tmp_path
 ):
-    line = command(recipe, tmp_path)
-    process = subprocess.Popen(
-        line, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    line = command(recipe, tmp_path, '--workers', '1')
+    quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+    process = subprocess.Popen(line, env=environment(), start_new_session=True, **quiet)
     deadline = time.monotonic() + 120
     while not (tmp_path / 'state.pt').exists() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    # A scheduler signals all processes of a job, those that load batches too.
+    os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 0
     run(line)
     again = weights(tmp_path)

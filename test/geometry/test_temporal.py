@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Memory of metric depth: calm where nothing moves, no trail where something does."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Prediction
+from marigold_ros.geometry import align
+from marigold_ros.geometry.sparse_depth import sparse_from_depth
+from marigold_ros.geometry.temporal import (
+    hold_on,
+    is_scene_cut,
+    Memory,
+    Now,
+    remembered_points,
+    smooth,
+    thumbnail,
+)
+from marigold_ros.synthetic.drive import simulate_drive
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+STEP = 100_000_000
+SHAPE = (120, 160)
+
+
+def still(seed=0):
+    """Give a textured picture and its depth."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[0:120, 0:160]
+    squares = rng.integers(40, 215, (12, 16)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
+    depth = (4 + 16 * (1 - v / 120) + 2 * np.sin(u / 20)).astype(np.float32)
+    return np.repeat(squares[..., None], 3, axis=2), depth
+
+
+def noisy(depth, rng, share=0.03):
+    return (depth * (1 + share * rng.normal(size=depth.shape))).astype(np.float32)
+
+
+def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
+    rgb, depth = still()
+    rng, memory, flicker, errors = np.random.default_rng(1), None, ([], []), ([], [])
+    raw = depth
+    for index in range(20):
+        last_raw, raw = raw, noisy(depth, rng)
+        noise = rng.normal(0, 3, rgb.shape)
+        now = Now(thumbnail(np.clip(rgb + noise, 0, 255).astype(np.uint8)), index * STEP)
+        calm = raw if memory is None else smooth(raw, memory, now, CONFIG)
+        if index > 3:
+            pairs = ((raw, last_raw), (calm, memory.metric))
+            for part, (new, old) in zip(flicker, pairs, strict=True):
+                part.append(np.median(np.abs(new / old - 1)))
+            for part, new in zip(errors, (raw, calm), strict=True):
+                part.append(np.mean(np.abs(new / depth - 1)))
+        memory = Memory(calm, now.grey, now.stamp_ns)
+    assert np.mean(flicker[1]) < 0.5 * np.mean(flicker[0])
+    assert np.mean(errors[1]) < np.mean(errors[0])
+
+
+@pytest.mark.parametrize('nearer', [0.8, 0.5, 0.93])
+@pytest.mark.parametrize('repainted', [True, False])
+def test_a_planted_change_of_content_leaves_no_trail_beyond_two_frames(nearer, repainted):
+    rgb, depth = still()
+    memory = Memory(depth, thumbnail(rgb), 0)
+    changed, new = rgb.copy(), depth.copy()
+    new[40:80, 60:100] *= np.float32(nearer)
+    if repainted:
+        patch = changed[40:80, 60:100]
+        patch += np.where(patch < 128, 60, 256 - 60).astype(np.uint8)
+    for index in (1, 2, 3):
+        now = Now(thumbnail(changed), index * STEP)
+        memory = Memory(smooth(new, memory, now, CONFIG), now.grey, now.stamp_ns)
+        trail = np.abs(memory.metric / new - 1)[40:80, 60:100].max()
+        if repainted or nearer < 0.85:
+            assert trail < 0.002
+    # A small step that the picture does not show is let in slowly, but not for long.
+    assert trail < 0.02
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99), share=st.floats(0, 0.9), age_s=st.floats(0, 2), gaps=st.booleans())
+def test_smoothed_depth_lies_between_old_and_new_and_is_invalid_exactly_where_new_is(
+    seed, share, age_s, gaps
+):
+    rng = np.random.default_rng(seed)
+    rgb, depth = still(seed)
+    old, new = noisy(depth, rng, 0.05), noisy(depth, rng, 0.05)
+    if gaps:
+        old[rng.random(SHAPE) < 0.2] = np.nan
+        new[rng.random(SHAPE) < 0.2] = np.nan
+    before = new.copy()
+    now = Now(thumbnail(rgb), int(age_s * 1e9))
+    memory = Memory(old, thumbnail(rgb), 0)
+    result = smooth(new, memory, now, replace(CONFIG, smoothing=share))
+    np.testing.assert_array_equal(new, before)
+    np.testing.assert_array_equal(np.isnan(result), np.isnan(new))
+    both = np.isfinite(new) & np.isfinite(old)
+    low, high = np.minimum(old, new)[both], np.maximum(old, new)[both]
+    assert (result[both] >= low * (1 - 1e-6)).all()
+    assert (result[both] <= high * (1 + 1e-6)).all()
+    alone = np.isfinite(new) & ~both
+    np.testing.assert_array_equal(result[alone], new[alone])
+    if share == 0 or age_s >= CONFIG.hold_limit:
+        np.testing.assert_array_equal(result, new)
+
+
+def test_a_contradiction_of_scale_and_a_moved_camera_keep_nothing():
+    rgb, depth = still()
+    memory, now = Memory(depth, thumbnail(rgb), 0), Now(thumbnail(rgb), STEP)
+    for factor in (0.88, 1.12):
+        other = depth * np.float32(factor)
+        np.testing.assert_array_equal(smooth(other, memory, now, CONFIG), other)
+    moved = Now(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
+    new = depth * np.float32(1.02)
+    np.testing.assert_array_equal(smooth(new, memory, moved, CONFIG), new)
+    assert len(remembered_points(memory, moved)) == 0
+    assert len(remembered_points(memory, now)) > 1000
+
+
+def test_without_points_a_still_scene_keeps_its_metres_though_the_model_normalises_anew():
+    rgb, depth = still()
+    first = Prediction(((depth - 2) / 30).astype(np.float32))
+    fitted = align(first, sparse_from_depth(depth, CONFIG, stride=4), CONFIG)
+    memory, now = Memory(fitted.metric, thumbnail(rgb), 0), Now(thumbnail(rgb), STEP)
+    anew = Prediction(((depth - 1) / 22).astype(np.float32))
+    held = align(anew, None, CONFIG, replace(fitted, age_ns=STEP))
+    result = hold_on(held, anew, memory, now, CONFIG)
+    assert (result.state, result.age_ns, result.reason) == ('held', STEP, held.reason)
+    assert np.abs(held.metric / depth - 1).mean() > 0.1
+    np.testing.assert_allclose(result.metric, depth, rtol=0.01)
+    moved = Now(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
+    assert hold_on(held, anew, memory, moved, CONFIG) is held
+    assert hold_on(held, anew, memory, now, replace(CONFIG, smoothing=0.0)) is held
+    nothing = Prediction(np.full(SHAPE, 0.5, np.float32))
+    assert hold_on(held, nothing, memory, now, CONFIG) is held
+
+
+def drive():
+    """Two neighbouring frames of a synthetic drive, sky invalid."""
+    journey = simulate_drive(frames=2, width=320, height=240, lidar_beams=2)
+    K, frames = journey.camera.K, list(journey.frames)
+    return K, [
+        (np.where(np.isfinite(f.depth), f.depth, np.nan).astype(np.float32), f) for f in frames
+    ]
+
+
+def test_with_poses_depth_is_carried_along_a_drive():
+    K, ((before, first), (truth, second)) = drive()
+    memory = Memory(before, thumbnail(first.rgb), 0, K, first.T_world_cam)
+    now = Now(thumbnail(second.rgb), STEP, K, second.T_world_cam)
+    points = remembered_points(memory, now)
+    assert len(points) > 300
+    ratio = points.z / truth[points.v, points.u]
+    assert np.nanmedian(np.abs(ratio - 1)) < 0.01
+    new = noisy(truth, np.random.default_rng(0))
+    calm = smooth(new, memory, now, CONFIG)
+    used = np.isfinite(new) & (calm != new)
+    assert used.mean() > 0.2
+    assert np.abs(calm / truth - 1)[used].mean() < 0.8 * np.abs(new / truth - 1)[used].mean()
+
+
+def test_poses_that_are_equal_change_nothing():
+    rgb, depth = still()
+    K = np.array([[150.0, 0, 79.5], [0, 150.0, 59.5], [0, 0, 1]])
+    pose = np.eye(4)
+    plain = smooth(
+        depth * np.float32(1.03),
+        Memory(depth, thumbnail(rgb), 0),
+        Now(thumbnail(rgb), STEP),
+        CONFIG,
+    )
+    posed = smooth(
+        depth * np.float32(1.03),
+        Memory(depth, thumbnail(rgb), 0, K, pose),
+        Now(thumbnail(rgb), STEP, K, pose),
+        CONFIG,
+    )
+    inner = np.s_[6:-6, 6:-6]
+    np.testing.assert_allclose(posed[inner], plain[inner], rtol=1e-3)
+
+
+def test_a_scene_cut_is_a_large_change_of_the_whole_picture():
+    one, two = thumbnail(still(0)[0]), thumbnail(255 - still(0)[0])
+    assert is_scene_cut(one, two, 0.15)
+    assert not is_scene_cut(one, one, 0.15)
+    patch = still(0)[0].copy()
+    patch[30:60, 40:80] = 255
+    assert not is_scene_cut(one, thumbnail(patch), 0.15)

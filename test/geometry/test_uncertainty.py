@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Sigma: planted errors are covered as promised, near and far, and it follows when they change."""
+
+from dataclasses import replace
+
+import cv2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry import align
+from marigold_ros.geometry.line_covariance import line_variance
+from marigold_ros.geometry.uncertainty import count_errors, sigma_map
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+SHAPE = (240, 320)
+
+
+def truth_of(seed):
+    v, u = np.mgrid[0:240, 0:320]
+    return 5.0 + 10.0 * (1 - v / 240) + 3 * np.sin(u / 40 + seed)
+
+
+def frame(seed, noise=0.05, n=1500, columns=320, field=0.1):
+    """Prediction wrong by a smooth field and by noise of every pixel; points; truth."""
+    rng = np.random.default_rng(seed)
+    truth = truth_of(seed)
+    smooth = cv2.resize(rng.normal(size=(6, 8)), SHAPE[::-1], interpolation=cv2.INTER_CUBIC)
+    wrong = np.exp(field * smooth + noise * rng.normal(size=SHAPE))
+    relative = ((truth * wrong - 1) / 34).astype(np.float32)
+    u, v = rng.integers(0, columns, n), rng.integers(0, 240, n)
+    return Prediction(relative), SparseDepth(u, v, truth[v, u].astype(np.float32)), truth
+
+
+def after(frames, config=CONFIG):
+    """Errors, and last prediction, points, alignment and sigma, of some frames in turn."""
+    errors = None
+    for prediction, sparse, _ in frames:
+        alignment = align(prediction, sparse, config)
+        errors = count_errors(errors, prediction, sparse, alignment, config)
+    return errors, alignment, sigma_map(errors, prediction, alignment, config, sparse)
+
+
+@pytest.mark.parametrize('noise', [0.02, 0.1])
+@pytest.mark.parametrize('method', ['local', 'global'])
+def test_one_sigma_covers_two_thirds_of_all_pixels_of_planted_errors(method, noise):
+    config = replace(CONFIG, method=method)
+    frames = [frame(seed, noise) for seed in range(4)]
+    _, alignment, sigma = after(frames, config)
+    truth = frames[-1][2]
+    wrong = np.abs(alignment.metric - truth)
+    assert 0.60 < np.mean(wrong <= sigma) < 0.76
+    assert np.mean(wrong <= 2 * sigma) > 0.85
+    # Not on average only: the near and the far half are covered alike.
+    for half in (truth < np.nanmedian(truth), truth >= np.nanmedian(truth)):
+        assert 0.55 < np.mean((wrong <= sigma)[half]) < 0.82
+
+
+def test_sigma_grows_away_from_the_points():
+    _, _, sigma = after([frame(seed, 0.02, columns=160, field=0.2) for seed in range(3)])
+    metric = after([frame(2, 0.02, columns=160, field=0.2)])[1].metric
+    relative = sigma / metric
+    assert np.nanmedian(relative[:, 260:]) > 1.5 * np.nanmedian(relative[:, :140])
+
+
+def test_sigma_is_large_where_a_blurred_edge_makes_errors():
+    def blurred(seed):
+        prediction, sparse, truth = frame(seed, 0.01, n=6000, field=0.0)
+        truth = np.where(np.arange(320) < 160, truth, 3.0 * truth)
+        told = cv2.GaussianBlur(truth, (0, 0), 4.0)
+        z = truth[sparse.v, sparse.u].astype(np.float32)
+        return Prediction((told / 60).astype(np.float32)), replace(sparse, z=z), truth
+
+    _, alignment, sigma = after([blurred(seed) for seed in range(3)])
+    relative = sigma / alignment.metric
+    assert np.nanmedian(relative[:, 155:165]) > 2.0 * np.nanmedian(relative[:, 40:100])
+
+
+def test_sigma_follows_when_the_model_becomes_worse_and_better_again():
+    good = [frame(seed, 0.02) for seed in range(8)]
+    poor = [frame(seed, 0.15) for seed in range(8)]
+    level = {
+        name: np.nanmedian(after(frames)[2])
+        for name, frames in {
+            'good': good,
+            'worse': good + poor,
+            'poor': poor,
+            'better': poor + 4 * good,
+        }.items()
+    }
+    assert level['worse'] > 0.7 * level['poor'] > 2 * level['good']
+    assert level['better'] < 1.3 * level['good']
+
+
+@settings(max_examples=10, deadline=None)
+@given(factor=st.floats(0.5, 4.0), seed=st.integers(0, 5))
+def test_sigma_scales_with_the_unit_of_the_points(factor, seed):
+    prediction, sparse, _ = frame(seed)
+    # No noise floor and no limits in metres, or the unit would matter.
+    config = replace(CONFIG, noise_floor=0.0, min_depth=0.001, max_depth=10000.0)
+    scaled = replace(sparse, z=(sparse.z * factor).astype(np.float32))
+    one = after([(prediction, sparse, None)], config)[2]
+    other = after([(prediction, scaled, None)], config)[2]
+    ratio = other / (factor * one)
+    assert np.nanmedian(np.abs(ratio - 1)) < 1e-3
+    assert np.nanpercentile(np.abs(ratio - 1), 99) < 0.2  # a point on a cell's edge may change it
+
+
+def test_sigma_is_the_same_to_the_bit_for_the_same_frames_and_is_nan_with_its_depth():
+    frames = [frame(seed) for seed in range(3)]
+    (errors, alignment, sigma), (_, _, again) = after(frames), after(frames)
+    np.testing.assert_array_equal(sigma, again)
+    assert errors.frames == 3
+    metric = alignment.metric.copy()
+    metric[50:60, 70:90] = np.nan
+    holed = sigma_map(errors, frames[-1][0], replace(alignment, metric=metric), CONFIG)
+    np.testing.assert_array_equal(np.isnan(holed), np.isnan(metric))
+    assert (holed[np.isfinite(holed)] >= 0).all()
+
+
+def test_the_ensembles_spread_moves_sigma_to_where_members_differ_and_keeps_the_coverage():
+    def spread(seed):
+        """Errors of 2 % on the left and 12 % on the right, as the spread says."""
+        rng = np.random.default_rng(seed)
+        truth, level = truth_of(seed), np.where(np.arange(320) < 160, 0.02, 0.12)
+        relative = truth * (1 + level * rng.normal(size=SHAPE)) / 34
+        _, sparse, _ = frame(seed)
+        z = truth[sparse.v, sparse.u].astype(np.float32)
+        told = (level * truth / 34).astype(np.float32)
+        prediction = Prediction(relative.astype(np.float32), told)
+        return prediction, replace(sparse, z=z), truth
+
+    frames = [spread(seed) for seed in range(3)]
+    _, alignment, sigma = after(frames)
+    relative = sigma / alignment.metric
+    assert np.nanmedian(relative[:, 170:]) > 3 * np.nanmedian(relative[:, :150])
+    wrong = np.abs(alignment.metric - frames[-1][2])
+    assert 0.60 < np.mean(wrong <= sigma) < 0.78
+
+
+def test_without_points_or_spread_nothing_is_claimed_and_a_refused_fit_adds_nothing():
+    prediction, sparse, _ = frame(0)
+    fixed = align(prediction, None, replace(CONFIG, method='fixed', scale=24.0, shift=1.0))
+    assert count_errors(None, prediction, None, fixed, CONFIG) is None
+    assert sigma_map(None, prediction, fixed, CONFIG) is None
+    errors, *_ = after([frame(0)])
+    none = Alignment(reason='test')
+    assert count_errors(errors, prediction, sparse, none, CONFIG) is errors
+    assert sigma_map(errors, prediction, none, CONFIG) is None
+
+
+def test_a_held_fits_sigma_grows_with_its_age():
+    errors, alignment, sigma = after([frame(seed) for seed in range(2)])
+    prediction = frame(1)[0]
+    held = [
+        sigma_map(errors, prediction, replace(alignment, state='held', age_ns=age), CONFIG)
+        for age in (0, 10**8, 10**9)
+    ]
+    assert (held[0] < held[1]).all()
+    assert (held[1] < held[2]).all()
+    # In quadrature, by the setting's share of the depth in a second.
+    growth = np.sqrt(held[2] ** 2 - held[0] ** 2) / alignment.metric
+    np.testing.assert_allclose(growth, CONFIG.hold_growth, rtol=1e-2)
+
+
+def test_the_lines_variance_is_that_of_repeated_fits():
+    config = replace(CONFIG, method='global', noise_floor=0.5, noise_slope=0.001)
+    rng = np.random.default_rng(0)
+    v, u = np.mgrid[6:240:24, 6:320:24]  # one point to a tile: all are independent
+    u, v, scales, middles, told = u.ravel(), v.ravel(), [], [], []
+    truth = truth_of(0)
+    relative = ((truth - 1) / 34).astype(np.float32)
+    for _ in range(200):
+        z = (truth[v, u] + 0.3 * rng.normal(size=len(u))).astype(np.float32)
+        prediction, sparse = Prediction(relative), SparseDepth(u, v, z)
+        alignment = align(prediction, sparse, config)
+        middle, at_middle, growth = line_variance(prediction, alignment, sparse, config)
+        told.append((at_middle * alignment.scale**2, growth * alignment.scale**2))
+        scales.append(alignment.scale)
+        middles.append(alignment.scale * middle + alignment.shift)
+    told = np.mean(told, axis=0)
+    assert told[0] == pytest.approx(np.var(middles), rel=0.4)
+    assert told[1] == pytest.approx(np.var(scales), rel=0.4)
