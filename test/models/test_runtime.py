@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Every lever of the runtime leaves the answer as it was."""
 
+import os
+import subprocess
 import sys
 
 from diffusers.models.attention_processor import Attention
@@ -239,27 +241,45 @@ def test_an_unknown_mode_is_refused():
         RuntimeConfig(compile='turbo')
 
 
+COMPILE = """
+from marigold_ros.models.marigold.runtime import compile_arguments
+import torch
+
+torch._inductor.config.cpp_cache_precompile_headers = False
+torch.manual_seed(0)
+
+
+class Small(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = torch.nn.GroupNorm(2, 8)
+
+    def forward(self, picture):
+        return torch.nn.functional.silu(self.norm(self.convolution(picture)))
+
+
+network = Small().eval().requires_grad_(False)
+picture = torch.rand(1, 3, 16, 16)
+with torch.inference_mode():
+    expected = network(picture)
+    network.compile(**compile_arguments('auto', torch.device('cpu')))
+    print(float((network(picture) - expected).abs().max()))
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings('ignore')  # of torch's compiler about itself
-def test_compiled_networks_keep_the_answer(monkeypatch, tmp_path):
-    # One small network in place of three: compiling is what takes the time.
-    monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr('torch._inductor.config.cpp_cache_precompile_headers', False)
-    torch.manual_seed(0)
-
-    class Small(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
-            self.norm = torch.nn.GroupNorm(2, 8)
-
-        def forward(self, picture):
-            return torch.nn.functional.silu(self.norm(self.convolution(picture)))
-
-    network = Small().eval().requires_grad_(False)
-    picture = torch.rand(1, 3, 16, 16)
-    with torch.inference_mode():
-        expected = network(picture)
-        network.compile(**compile_arguments('auto', CPU))
-        torch.testing.assert_close(network(picture), expected, atol=TOLERANCE, rtol=TOLERANCE)
+def test_compiled_networks_keep_the_answer(tmp_path):
+    # One small network in place of three: compiling is what takes the time. In a process of its
+    # own, because the compiler leaves threads and code behind.
+    environment = {**os.environ, 'TORCHINDUCTOR_CACHE_DIR': str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', COMPILE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert float(done.stdout.split()[-1]) < TOLERANCE
     assert any(tmp_path.rglob('*'))
