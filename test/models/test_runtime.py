@@ -11,14 +11,8 @@ from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold import devices
-from marigold_ros.models.marigold.checkpoint import load_networks
-from marigold_ros.models.marigold.devices import choose_dtype, has_bfloat16
+from marigold_ros.models.marigold.devices import choose_dtype
 from marigold_ros.models.marigold.folded_attention import fold_text, FoldedAttention
-from marigold_ros.models.marigold.openvino_networks import (
-    CompiledNetwork,
-    OpenVinoUNet,
-    require_openvino,
-)
 from marigold_ros.models.marigold.runtime import compile_arguments, use_cache, warm_up_sizes
 import numpy as np
 import pytest
@@ -58,76 +52,10 @@ def test_a_lever_keeps_the_answer(small_checkpoint, plain, picture, runtime, exa
     assert model.description['parameters'] == plain.description['parameters']
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_openvino_keeps_the_answer(small_checkpoint, plain, picture, dtype):
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    if dtype == 'bfloat16' and not has_bfloat16():
-        pytest.skip('this CPU has no bfloat16')
-    model = load_model(
-        str(small_checkpoint),
-        device='cpu',
-        dtype=dtype,
-        runtime=RuntimeConfig(backend='openvino'),
-    )
-    for size, members in (((75, 133), 1), ((96, 128), 2)):
-        rgb = picture(*size)
-        expected, got = (m.predict(rgb, 2, members, seed=3).relative for m in (plain, model))
-        difference = np.abs(got - expected)
-        assert difference.max() < TOLERANCE if dtype == 'float32' else difference.mean() < 0.02
-    assert model.description['dtype'] == dtype
-    assert model.description['parameters'] == plain.description['parameters']
-    assert model.description['autoencoder'] == 'AutoencoderKL'
-
-
-def test_openvino_in_bfloat16_still_tells_one_timestep_from_the_next(small_checkpoint):
-    # bfloat16 has eight bits: 999 itself would become 1000.
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    if not has_bfloat16():
-        pytest.skip('this CPU has no bfloat16')
-    networks = load_networks(small_checkpoint)
-    with torch.no_grad():
-        networks.unet.time_embedding.linear_1.weight.mul_(20.0)
-        sample, text = torch.randn(1, networks.unet.config.in_channels, 8, 12), networks.text
-        here, next_ = (networks.unet(sample, t, text).sample for t in (999, 1000))
-        unet = OpenVinoUNet(networks.unet, text, torch.bfloat16)
-        got = unet(sample, torch.tensor(999), text)[0]
-    assert (got - here).abs().mean() < 0.2 * (next_ - here).abs().mean()
-
-
-def test_openvino_forgets_compiled_sizes_in_the_order_of_their_use():
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    network = CompiledNetwork(torch.nn.Identity(), torch.float32)
-    for side in (1, 2, 3, 4, 1, 5):
-        value = torch.rand(1, side)
-        torch.testing.assert_close(network(value), value)
-    assert [shapes[0][1] for shapes in network._compiled] == [3, 4, 1, 5]
-
-
-@pytest.mark.parametrize(
-    ('device', 'dtype', 'words'),
-    [
-        ('cuda', torch.float32, "device is 'cuda'; it runs on the CPU"),
-        ('cpu', torch.float16, r'dtype is float16, and on this CPU.*choose float32'),
-    ],
-)
-def test_what_openvino_cannot_do_is_said_at_the_start(device, dtype, words, monkeypatch):
-    openvino = pytest.importorskip('openvino', reason='needs the extra openvino')
-    monkeypatch.setattr(openvino.Core, 'get_property', lambda *_: ['FP32'])
-    with pytest.raises(ConfigurationError, match=words):
-        require_openvino(torch.device(device), dtype)
-
-
 def test_without_openvino_its_backend_is_an_error_with_the_remedy(small_checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     with pytest.raises(ConfigurationError, match='pip install openvino'):
         load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(backend='openvino'))
-
-
-def test_openvino_and_torch_do_not_both_compile(small_checkpoint):
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    both = RuntimeConfig(backend='openvino', compile='auto')
-    with pytest.raises(ConfigurationError, match='compiles by itself'):
-        load_model(str(small_checkpoint), device='cpu', runtime=both)
 
 
 def test_large_networks_are_bfloat16_where_the_cpu_has_it(monkeypatch):
