@@ -9,19 +9,18 @@ or was broken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 import csv
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 import io
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.learning.hypersim_raw import hdf5, read_frame
+from marigold_ros.learning.parallel import run_jobs
 from marigold_ros.learning.sources.whole_file import write_whole
 import numpy as np
 from tqdm import tqdm
@@ -137,7 +136,7 @@ def prepare_split(
     broken: list[str] = []
     total = sum(len(job.frames) for job in jobs)
     with tqdm(total=total, desc=f'prepare {split}', unit='frame', disable=not progress) as bar:
-        for job, found in zip(jobs, _run(jobs, workers), strict=True):
+        for job, found in zip(jobs, run_jobs(prepare_scene, jobs, workers), strict=True):
             broken += found
             bar.update(len(job.frames))
     write_lists(split, jobs[0].out)
@@ -204,14 +203,6 @@ def write_lists(split: str, folder: Path) -> int:
     lines = [f'{row["rgb_path"]} {row["depth_path"]}\n' for row in listed]
     write_whole(folder / f'filename_list_{split}.txt', ''.join(lines).encode())
     return len(lines)
-
-
-def _run(jobs: Sequence[SceneJob], workers: int) -> Iterator[list[str]]:
-    if min(workers, len(jobs)) <= 1:
-        yield from map(prepare_scene, jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
-        yield from pool.map(prepare_scene, jobs)
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:

@@ -11,12 +11,10 @@ error, as it is of files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 import hashlib
 import json
-from multiprocessing import get_context
 import os
 from pathlib import Path
 import shutil
@@ -29,6 +27,7 @@ from marigold_ros.errors import CalibrationError, ConfigurationError, InputError
 from marigold_ros.geometry.camera import rectified, rectified_valid, rectify_image
 from marigold_ros.geometry.sparse_depth import check_transform, project_lidar
 from marigold_ros.learning.pairs import Pair
+from marigold_ros.learning.parallel import run_jobs
 from marigold_ros.learning.sources.decode import decode_picture
 from marigold_ros.learning.sources.verify import implausible, refuse
 import numpy as np
@@ -134,7 +133,7 @@ class BagPairs:
         jobs = [(path, to, self._choice) for path, to in self._jobs if not (to / INDEX).exists()]
         problems: list[str] = []
         with tqdm(total=len(jobs), desc=f'read {self.name}', disable=not jobs) as bar:
-            for found in _run(jobs, workers):
+            for found in run_jobs(_extract, jobs, workers):
                 problems += found
                 bar.update()
         refuse(problems, self.name)
@@ -173,14 +172,6 @@ def _fingerprint(path: Path, choice: _Choice) -> str:
 
 
 _Job = tuple[Path, Path, _Choice]
-
-
-def _run(jobs: Sequence[_Job], workers: int) -> Iterator[list[str]]:
-    if min(workers, len(jobs)) <= 1:
-        yield from map(_extract, jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context('spawn')) as pool:
-        yield from pool.map(_extract, jobs)
 
 
 def _extract(job: _Job) -> list[str]:
