@@ -240,6 +240,31 @@ class AlignmentConfig(Settings):
             )
 
 
+@dataclass(frozen=True)
+class GuidedConfig(Settings):
+    """How points steer the denoising; rates as in Marigold-DC (arXiv 2412.13389)."""
+
+    steps: int = setting(
+        50,
+        'steps of the optimiser; a model that denoises from noise takes as many DDIM steps, at '
+        'most 50, unless denoising_steps says otherwise',
+        low=1,
+        high=1000,
+    )
+    latent_rate: float = setting(
+        0.05, 'rate of the optimiser for the latent, whose deviation is 1', low=0.0, high=1.0
+    )
+    line_rate: float = setting(
+        0.005,
+        'its rate for scale and shift, in units of the range of the points',
+        low=0.0,
+        high=1.0,
+    )
+    checkpointing: bool = setting(
+        False, 'compute what gradients need twice in place of keeping it: less memory, more time'
+    )
+
+
 # Denoising steps and members; 0 is the checkpoint's own number. With the right timestep spacing
 # more steps sharpen but do not improve a member, while members of several steps differ enough for
 # an ensemble to pay (arXiv 2409.11355): quality is bought with members.
@@ -278,8 +303,24 @@ class PipelineConfig(Settings):
     seed: int = setting(
         0, 'seed of the noise; the same seed gives the same depth', low=0, high=2**31 - 1
     )
+    guidance: str = setting(
+        'none',
+        'points steers the denoising itself with the sparse depth of the frame, after the fit has '
+        'found it sound; tens of times slower, for labels and not for real time',
+        choices=('none', 'points'),
+        read_only=True,
+    )
+    guided: GuidedConfig = group(GuidedConfig)
     engine: EngineConfig = group(EngineConfig)
     alignment: AlignmentConfig = group(AlignmentConfig)
+
+    def check(self) -> None:
+        """Check that guidance has a fit to begin with."""
+        if self.guidance != 'none' and self.alignment.method in ('none', 'fixed'):
+            raise ConfigurationError(
+                f'guidance is {self.guidance} and alignment.method {self.alignment.method}, which '
+                'does not fit the points; choose global or local'
+            )
 
     @property
     def prediction(self) -> dict[str, Any]:
@@ -293,6 +334,16 @@ class PipelineConfig(Settings):
             'seed': self.seed,
             'options': self.engine,
         }
+
+
+def check_guidance(pipeline: PipelineConfig, runtime: RuntimeConfig) -> None:
+    """Check that the networks give the gradients that guidance needs."""
+    if pipeline.guidance != 'none' and (runtime.backend, runtime.compile) != ('torch', 'off'):
+        raise ConfigurationError(
+            f'guidance is {pipeline.guidance}, which needs gradients; runtime.backend '
+            f'{runtime.backend} with runtime.compile {runtime.compile} gives none: set them to '
+            'torch and off'
+        )
 
 
 @dataclass(frozen=True)
@@ -434,7 +485,8 @@ class NodeConfig(Settings):
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:
-        """Check that the colour range is not empty."""
+        """Check that the colour range is not empty, and that guidance has gradients."""
+        check_guidance(self.pipeline, self.runtime)
         if self.color_min_depth >= self.color_max_depth:
             raise ConfigurationError(
                 f'color_min_depth is {self.color_min_depth:g} and color_max_depth '

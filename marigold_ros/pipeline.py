@@ -27,6 +27,7 @@ from marigold_ros.geometry.camera import (
     rectify_image,
 )
 from marigold_ros.geometry.frame_points import sparse_of_frame
+from marigold_ros.geometry.point_guidance import align_guided
 from marigold_ros.geometry.temporal import (
     hold_on,
     is_scene_cut,
@@ -151,14 +152,15 @@ class FramePipeline:
         with _timed(timings, 'align'):
             now = self._watch_scene(frame, rgb)
             previous = self._previous(frame.stamp_ns)
-            alignment = align(prediction, sparse, config, previous, no_points)
+            fit = align(prediction, sparse, config, previous, no_points)
+            told, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
             alignment = _without_border(self._over_time(alignment, prediction, now), frame.camera)
         with _timed(timings, 'sigma'):
-            self._errors = count_errors(self._errors, prediction, sparse, alignment, config)
-            sigma = sigma_map(self._errors, prediction, alignment, config, sparse)
+            self._errors = count_errors(self._errors, told, sparse, alignment, config)
+            sigma = sigma_map(self._errors, told, alignment, config, sparse)
             metric = _conservative(alignment.metric, sigma, config)
         if alignment.state == 'fitted':
-            self._fit = replace(alignment, metric=None, inlier=None, held_out=None)
+            self._fit = replace(fit, metric=None, inlier=None, held_out=None)
             self._fit_stamp_ns = frame.stamp_ns
         if alignment.metric is not None:
             measured_ns = now.stamp_ns - alignment.age_ns

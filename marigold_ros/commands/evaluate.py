@@ -23,7 +23,13 @@ from marigold_ros.commands.options import (
     make_folder,
     read_settings,
 )
-from marigold_ros.config import ExtrinsicsConfig, LidarConfig, PipelineConfig, RuntimeConfig
+from marigold_ros.config import (
+    check_guidance,
+    ExtrinsicsConfig,
+    LidarConfig,
+    PipelineConfig,
+    RuntimeConfig,
+)
 from marigold_ros.settings import group, Settings
 
 
@@ -35,6 +41,10 @@ class ReplayConfig(Settings):
     lidar: LidarConfig = group(LidarConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
+
+    def check(self) -> None:
+        """Check that guidance has gradients."""
+        check_guidance(self.pipeline, self.runtime)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ from marigold_ros.commands.options import (
     read_settings,
 )
 from marigold_ros.config import PipelineConfig, RuntimeConfig
-from marigold_ros.errors import InputError
+from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
@@ -38,6 +38,14 @@ class PredictConfig(Settings):
 
     pipeline: PipelineConfig = group(PipelineConfig, flat=True)
     runtime: RuntimeConfig = group(RuntimeConfig)
+
+    def check(self) -> None:
+        """Check that no points are asked for."""
+        if self.pipeline.guidance != 'none':
+            raise ConfigurationError(
+                f'guidance is {self.pipeline.guidance}, and pictures have no points; evaluate a '
+                'bag, or leave guidance at none'
+            )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

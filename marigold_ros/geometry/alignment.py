@@ -18,7 +18,7 @@ from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.guided_field import correct_locally
 from marigold_ros.geometry.local_field import chequerboard, REJECT_LOG, sample_grid, upsample_field
-from marigold_ros.geometry.refusals import too_poor, untrustworthy
+from marigold_ros.geometry.refusals import contradicted, too_poor, untrustworthy
 from marigold_ros.geometry.robust_fit import fit_by_method
 from marigold_ros.geometry.spaces import fitted_log_depth, log_ratio, target_of, to_metres
 import numpy as np
@@ -75,7 +75,9 @@ def align(
             )
         return _finish(prediction, sparse, config, config.scale, config.shift)
     if prediction.space == 'metric':
-        return _finish(prediction, sparse, config, 1.0, 0.0)
+        told = _finish(prediction, sparse, config, 1.0, 0.0)
+        reason = contradicted(told.inlier, config)
+        return _refuse(prediction, sparse, config, None, reason) if reason else told
     if sparse is None:
         return _refuse(prediction, None, config, previous, no_points)
     relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)

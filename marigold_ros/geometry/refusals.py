@@ -51,3 +51,17 @@ def untrustworthy(fit: LineFit, agrees: np.ndarray, config: AlignmentConfig) -> 
             'alignment.min_inlier_ratio'
         )
     return ''
+
+
+def contradicted(agrees: np.ndarray | None, config: AlignmentConfig) -> str:
+    """Say why depth that needs no fit must not be believed beside these points, or nothing."""
+    if agrees is None or len(agrees) < config.min_points:
+        return ''
+    share = float(agrees.mean())
+    if share >= config.min_inlier_ratio:
+        return ''
+    return (
+        f'{agrees.sum()} of {len(agrees)} points ({share:.0%}) agree with the metric prediction, '
+        f'needed are {config.min_inlier_ratio:.0%}; check T_cam_lidar and the model, or lower '
+        'alignment.min_inlier_ratio'
+    )

@@ -110,8 +110,9 @@ def count_errors(
         explained = np.hypot(spread, line * _faded(apart))
         near = _class_of(apart, _DISTANCE)
         _count(fresh, alignment.held_out, explained, (near, steep, relative))
-        # Where no point is near the field has faded to 1: the error is that of the two numbers.
-        _count(fresh[-1], far, np.hypot(spread, line), (steep, relative))
+        if alignment.space != 'metric':  # a guided model has no line
+            # Where no point is near the field has faded: the error is that of the two numbers.
+            _count(fresh[-1], far, np.hypot(spread, line), (steep, relative))
     if before is None:
         return ErrorCounts(fresh, (u, v)) if fresh.any() else None
     return ErrorCounts(_FORGETTING * before.counts + fresh, (u, v), before.frames + 1)

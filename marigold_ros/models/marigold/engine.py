@@ -15,10 +15,17 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
-from marigold_ros.config import EngineConfig
-from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.frame import Prediction
+from marigold_ros.config import EngineConfig, GuidedConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.models.marigold.arguments import (
+    check_picture,
+    check_range,
+    SEED_LIMIT,
+    STEPS_LIMIT,
+)
 from marigold_ros.models.marigold.ensemble import merge_members
+from marigold_ros.models.marigold.guided import predict_guided
 from marigold_ros.models.marigold.reference_merge import merge_reference
 from marigold_ros.models.marigold.resizing import (
     fit_picture,
@@ -33,8 +40,6 @@ from marigold_ros.models.marigold.weights import fingerprint
 from marigold_ros.settings import as_values
 import numpy as np
 import torch
-
-STEPS_LIMIT, SEED_LIMIT = 50, 2**63 - 1
 
 
 class MarigoldModel(NetworkStages):
@@ -130,10 +135,10 @@ class MarigoldModel(NetworkStages):
         """
         steps = self.facts.denoising_steps if denoising_steps is None else denoising_steps
         members = self.facts.ensemble_size if ensemble_size is None else ensemble_size
-        _check_range('denoising_steps', steps, 1, STEPS_LIMIT)
-        _check_range('ensemble_size', members, 1, MOST_MEMBERS)
-        _check_range('seed', seed, 0, SEED_LIMIT)
-        _check_picture(rgb)
+        check_range('denoising_steps', steps, 1, STEPS_LIMIT)
+        check_range('ensemble_size', members, 1, MOST_MEMBERS)
+        check_range('seed', seed, 0, SEED_LIMIT)
+        check_picture(rgb)
         self.options = EngineConfig() if options is None else options
         self.lay_out(reference_exact)
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
@@ -148,6 +153,63 @@ class MarigoldModel(NetworkStages):
         answer = self.postprocess(maps, image, picture, reference_exact)
         spread = answer[1] if members > 1 else None
         return Prediction(answer[0], spread, self.facts.space)
+
+    def predict_guided(
+        self,
+        rgb: np.ndarray,
+        sparse: SparseDepth,
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        options: EngineConfig | None = None,
+        guided: GuidedConfig | None = None,
+    ) -> Prediction:
+        """
+        Estimate depth in metres with the denoising steered by sparse depth; for labels.
+
+        Every point is believed: take out what is wrong before, as the pipeline does.
+
+        Parameters
+        ----------
+        rgb, processing_resolution, seed
+            As for :meth:`predict`.
+        sparse : SparseDepth
+            In the picture.
+        denoising_steps : int or None
+            DDIM steps; None is as many as the optimiser takes where denoising starts from noise.
+        ensemble_size : int or None
+            Members, guided one after the other; None is one.
+        options : EngineConfig or None
+            Its warm start is not used.
+        guided : GuidedConfig or None
+            Steps and rates of the optimiser.
+
+        Returns
+        -------
+        Prediction
+            In space ``metric``: median of the members, and their deviation in metres.
+
+        Raises
+        ------
+        AlignmentError
+            If the points are too few, at one depth or outside, or contradict the prediction.
+        InputError
+            As :meth:`predict`.
+        ConfigurationError
+            As :meth:`predict`, and if the networks pass no gradients (OpenVINO, compiled, LCM).
+
+        """
+        guided = GuidedConfig() if guided is None else guided
+        members = 1 if ensemble_size is None else ensemble_size
+        check_range('ensemble_size', members, 1, MOST_MEMBERS)
+        if denoising_steps is not None:
+            check_range('denoising_steps', denoising_steps, 1, STEPS_LIMIT)
+        check_range('seed', seed, 0, SEED_LIMIT)
+        check_picture(rgb)
+        self.options = EngineConfig() if options is None else options
+        size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
+        return predict_guided(self, rgb, sparse, size, denoising_steps, members, seed, guided)
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
@@ -214,28 +276,23 @@ class MarigoldModel(NetworkStages):
         reference_exact: bool = False,
     ) -> np.ndarray:
         """Bring (1, k, PH, PW) to the picture's size and to the host: (k, H, W) float32."""
+        resized = self.enlarge(maps, image, picture, reference_exact)
+        # The one place where the host waits for the device.
+        return resized[0].contiguous().cpu().numpy()
+
+    def enlarge(
+        self,
+        maps: torch.Tensor,
+        image: torch.Tensor,
+        picture: torch.Tensor,
+        reference_exact: bool = False,
+    ) -> torch.Tensor:
+        """Bring (1, k, PH, PW) to the picture's size, (1, k, H, W) float32."""
         native = (int(image.shape[2]), int(image.shape[3]))
         maps = maps.float()
         height, width = maps.shape[-2:]
         larger = native[0] > height or native[1] > width
         if self.options.upsampling == 'bilateral' and larger and not reference_exact:
             small = (picture[..., :height, :width].float() + 1.0) / 2.0
-            resized = upsample_bilateral(maps, small, image)
-        else:
-            resized = upsample_bilinear(maps, native)
-        # The one place where the host waits for the device.
-        return resized[0].contiguous().cpu().numpy()
-
-
-def _check_range(name: str, value: Any, low: int, high: int) -> None:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        raise ConfigurationError(f'{name} is {value!r}; choose a whole number in [{low}, {high}]')
-
-
-def _check_picture(rgb: np.ndarray) -> None:
-    shape, dtype = np.shape(rgb), getattr(rgb, 'dtype', None)
-    if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
-        raise InputError(
-            f'rgb has shape {shape} and dtype {dtype}; a picture is (H, W, 3) uint8', cause='shape'
-        )
+            return upsample_bilateral(maps, small, image)
+        return upsample_bilinear(maps, native)

@@ -111,8 +111,8 @@ def upsample_bilateral(
     """
     count = maps.shape[1]
     stacked = torch.cat([maps, small], 1)  # (1, k + 3, PH, PW)
-    rows = _neighbours(picture.shape[2], maps.shape[2], maps.device)
-    columns = _neighbours(picture.shape[3], maps.shape[3], maps.device)
+    rows = neighbours(picture.shape[2], maps.shape[2], maps.device)
+    columns = neighbours(picture.shape[3], maps.shape[3], maps.device)
     total = weights = torch.zeros((), device=maps.device)
     for row, row_weight in rows:
         taken = stacked.index_select(2, row)
@@ -127,7 +127,7 @@ def upsample_bilateral(
     return total / weights
 
 
-def _neighbours(
+def neighbours(
     length: int, cells: int, device: torch.device
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Indices and bilinear weights of the two cells around each pixel along one side."""

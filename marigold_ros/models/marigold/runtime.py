@@ -89,8 +89,10 @@ def lay_out(networks: Iterable[torch.nn.Module], channels_last: bool) -> None:
     """Put the weights of networks into one layout in memory, in place."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     how: dict[str, Any] = {'memory_format': layout}
-    for network in networks:
-        torch.nn.Module.to(network, **how)
+    # Weights made in inference mode would never carry gradients again.
+    with torch.inference_mode(False):
+        for network in networks:
+            torch.nn.Module.to(network, **how)
 
 
 def _by_openvino(

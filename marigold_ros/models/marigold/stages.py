@@ -181,6 +181,11 @@ class NetworkStages:
             ),
         )
 
+    def preview(self, latent: torch.Tensor) -> torch.Tensor:
+        """Relative map (1, 1, PPH, PPW) of one latent, not clipped, so that gradients pass."""
+        scaled = (latent / self.autoencoder.config.scaling_factor).to(self.dtype)
+        return (self._decode(scaled).float().mean(1, keepdim=True) + 1.0) / 2.0
+
     def _autoencoder_bytes(self, pixels: int) -> int:
         """Estimate what the autoencoder holds at its peak for one picture."""
         widths = self.autoencoder.config.block_out_channels

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Guidance by points: planted latents, identities, refusals; very small networks."""
+
+from dataclasses import replace
+
+from diffusers import LCMScheduler
+from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
+from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
+from marigold_ros.frame import SparseDepth
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.guided import guide_clean, guide_noise
+from marigold_ros.models.marigold.guided_points import prepare_points
+from marigold_ros.models.marigold.resizing import upsample_bilinear
+from marigold_ros.models.marigold.schedule import ddim_schedule, marigold_scheduler
+import numpy as np
+import pytest
+import torch
+
+CPU = torch.device('cpu')
+FEW = GuidedConfig(steps=6)
+
+
+@pytest.fixture(scope='module')
+def model(small_checkpoint):
+    return load_model(str(small_checkpoint), device='cpu')
+
+
+@pytest.fixture
+def rgb(picture):
+    return picture(72, 96)
+
+
+def points(depth, count=80, seed=0) -> SparseDepth:
+    rng = np.random.default_rng(seed)
+    v, u = rng.integers(0, depth.shape[0], count), rng.integers(0, depth.shape[1], count)
+    return SparseDepth(u, v, depth[v, u].astype(np.float32))
+
+
+def slope(shape=(72, 96)) -> np.ndarray:
+    """Depth of 3 to 12 m that grows to the left, as the random network happens to see it."""
+    return np.tile(np.linspace(12.0, 3.0, shape[1], dtype=np.float32), (shape[0], 1))
+
+
+def misfit(metric, sparse) -> float:
+    return float(np.abs(metric[sparse.v, sparse.u] - sparse.z).mean())
+
+
+@pytest.mark.parametrize('size', [(72, 96), (36, 48), (31, 57), (100, 130)])
+def test_points_read_what_the_enlarged_map_has_there(size):
+    relative = torch.rand(1, 1, *size)
+    sparse = points(slope())
+    prepared = prepare_points(sparse, 'depth', (72, 96), size, CPU)
+    enlarged = upsample_bilinear(relative, (72, 96))[0, 0].numpy()
+    np.testing.assert_allclose(
+        prepared.read(relative).numpy(), enlarged[sparse.v, sparse.u], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_points_span_0_to_1_in_the_models_space_whatever_their_unit(space):
+    one, thousand = (
+        prepare_points(points(slope() * k), space, (72, 96), (72, 96), CPU) for k in (1.0, 1000.0)
+    )
+    assert (one.wanted.min(), one.wanted.max()) == (0.0, 1.0)
+    torch.testing.assert_close(one.wanted, thousand.wanted)
+
+
+def planted(model, seed):
+    """A latent of the small model, its map, and points of it in metres."""
+    generator = torch.Generator().manual_seed(seed)
+    latent = torch.randn(1, 4, 9, 12, generator=generator)
+    with torch.no_grad():
+        relative = model.preview(latent)
+    depth = 5.0 + 20.0 * relative[0, 0].numpy()
+    return latent, depth, points(depth - depth.min() + 2.0)
+
+
+def test_a_planted_latent_is_recovered_at_the_points(model):
+    latent, _, sparse = planted(model, seed=1)
+    prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
+    start = latent + 0.5 * torch.randn(latent.shape, generator=torch.Generator().manual_seed(2))
+
+    def left(answer, scale, shift):
+        with torch.no_grad():
+            told = scale * prepared.read(model.preview(answer)) + shift
+        return float((told - prepared.wanted).abs().mean())
+
+    unmoved = guide_clean(
+        start, prepared, model.preview, GuidedConfig(steps=1, latent_rate=0.0, line_rate=0.0)
+    )
+    moved = guide_clean(start, prepared, model.preview, GuidedConfig(steps=60))
+    before = left(unmoved.latent, unmoved.scale, unmoved.shift)
+    assert before > 0.05
+    assert left(moved.latent, moved.scale, moved.shift) < 0.1 * before
+    torch.testing.assert_close(unmoved.latent, start)
+
+
+def test_the_planted_latent_itself_stays_and_its_line_is_found(model):
+    latent, depth, sparse = planted(model, seed=1)
+    prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
+    still = GuidedConfig(steps=1, latent_rate=0.0, line_rate=0.0)
+    found = guide_clean(latent, prepared, model.preview, still)
+    assert float(found.scale) * prepared.span == pytest.approx(20.0, rel=1e-4)
+    offset = prepared.low + prepared.span * float(found.shift)
+    assert offset == pytest.approx(5.0 - depth.min() + 2.0, rel=1e-3)
+
+
+def test_gradients_reach_noise_through_the_whole_of_the_denoising(model):
+    # A network of one number: what it is asked about comes back enlarged, so that the clean
+    # latent depends on the noise by the schedule alone, and by the network.
+    sparse = points(slope())
+    prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
+    seen = []
+
+    def ask(latent, timestep):
+        seen.append((int(timestep), latent))
+        return 0.5 * latent
+
+    def preview(latent):
+        return upsample_bilinear(latent.mean(1, keepdim=True), (72, 96))
+
+    noise = torch.randn(1, 4, 9, 12, generator=torch.Generator().manual_seed(0))
+    schedule = ddim_schedule(marigold_scheduler(), 4)
+    guided = guide_noise(ask, noise, schedule, prepared, preview, GuidedConfig(steps=10))
+    # Ten gradients over four steps of the schedule, in its order.
+    assert [t for t, _ in seen] == [999] * 2 + [749] * 3 + [499] * 2 + [249] * 3
+    assert seen[0][1].grad is not None
+    assert torch.isfinite(guided.latent).all()
+
+
+@pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
+def test_guided_depth_is_nearer_to_the_points_than_the_best_line_through_the_plain_map(
+    model, rgb, noise
+):
+    sparse, options = points(slope()), EngineConfig(noise=noise)
+    plain = model.predict(rgb, options=options).relative
+    told = plain[sparse.v, sparse.u]
+    line = np.polyfit(told, sparse.z, 1)
+    guided = model.predict_guided(rgb, sparse, options=options)
+    assert guided.space == 'metric'
+    assert guided.spread is None
+    assert guided.relative.shape == rgb.shape[:2]
+    assert misfit(guided.relative, sparse) < 0.6 * misfit(np.polyval(line, plain), sparse)
+
+
+def test_more_steps_are_never_worse_at_the_points(model, rgb):
+    sparse, options = points(slope()), EngineConfig(noise='zeros')
+    left = [
+        misfit(model.predict_guided(rgb, sparse, options=options, guided=guided).relative, sparse)
+        for guided in map(GuidedConfig, (1, 5, 20, 60))
+    ]
+    assert all(later < 1.05 * earlier for earlier, later in zip(left, left[1:], strict=False))
+    assert left[-1] < 0.5 * left[0]
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+@pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
+def test_k_times_the_metres_give_k_times_the_depth(copy, edit, rgb, space, noise):
+    edit(copy / 'marigold_ros.json', space=space)
+    model, options = load_model(str(copy), device='cpu'), EngineConfig(noise=noise)
+    sparse = points(slope()[:, ::-1] if space == 'disparity' else slope())
+    far = replace(sparse, z=7.3 * sparse.z)
+    one, other = (
+        model.predict_guided(rgb, p, options=options, guided=FEW).relative for p in (sparse, far)
+    )
+    # Where disparity falls to nothing depth has no bound, and no digits.
+    bounded = one < 100.0
+    assert bounded.mean() > 0.5
+    np.testing.assert_allclose(other[bounded], 7.3 * one[bounded], rtol=2e-3)
+
+
+def test_a_seed_decides_and_plain_predictions_stay_as_they_were(model, rgb):
+    before = model.predict(rgb, reference_exact=True).relative
+    plain = model.predict(rgb).relative
+    sparse = points(slope())
+    first = model.predict_guided(rgb, sparse, seed=3, guided=FEW).relative
+    np.testing.assert_array_equal(
+        model.predict_guided(rgb, sparse, seed=3, guided=FEW).relative, first
+    )
+    other = model.predict_guided(rgb, sparse, seed=4, guided=FEW).relative
+    assert np.abs(first - other).max() > 1e-3
+    np.testing.assert_array_equal(model.predict(rgb).relative, plain)
+    np.testing.assert_array_equal(model.predict(rgb, reference_exact=True).relative, before)
+    # Nor do weights that were laid out for the reference stop gradients.
+    model.predict_guided(rgb, sparse, guided=FEW)
+
+
+def test_an_ensemble_is_the_median_of_its_members_and_tells_their_deviation(model, rgb):
+    sparse = points(slope())
+    answer = model.predict_guided(rgb, sparse, ensemble_size=3, guided=FEW)
+    assert answer.relative.shape == answer.spread.shape == rgb.shape[:2]
+    assert (answer.spread >= 0).all()
+    assert answer.spread.max() > 0.01
+
+
+def test_checkpointing_changes_memory_and_not_the_answer(model, rgb):
+    sparse = points(slope())
+    plain, saved = (
+        model.predict_guided(rgb, sparse, guided=replace(FEW, checkpointing=c)).relative
+        for c in (False, True)
+    )
+    np.testing.assert_allclose(plain, saved, rtol=1e-4)
+    assert not model.unet.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+def test_half_precision_keeps_its_gradients_and_gets_its_weights_back(
+    small_checkpoint, model, rgb, dtype, noise
+):
+    half = load_model(str(small_checkpoint), device='cpu', dtype=dtype)
+    weights = {name: w.clone() for name, w in half.unet.state_dict().items()}
+    sparse, options = points(slope()), EngineConfig(noise=noise)
+    answer = half.predict_guided(rgb, sparse, options=options).relative
+    assert answer.dtype == np.float32
+    assert misfit(answer, sparse) < 0.5 * np.abs(sparse.z - sparse.z.mean()).mean()
+    assert half.dtype == half.text.dtype == getattr(torch, dtype)
+    for name, weight in half.unet.state_dict().items():
+        assert torch.equal(weight, weights[name]), name
+
+
+NOTHING = np.zeros(0, int)
+
+
+@pytest.mark.parametrize(
+    ('sparse', 'words'),
+    [
+        (SparseDepth(NOTHING, NOTHING, np.zeros(0, np.float32)), '0 usable points of 0'),
+        (SparseDepth([1, 2], [3, 4], np.array([2.0, 5.0])), '2 usable points'),
+        (SparseDepth([1, 2, 3], [3, 4, 5], np.full(3, 4.0)), 'different depths'),
+        (SparseDepth([1, 2, 3], [3, 4, 5], np.array([4.0, np.nan, -1.0])), '1 usable points'),
+        (SparseDepth([1, 2, 96], [3, 4, 5], np.array([1.0, 2, 3])), 'camera'),
+        (SparseDepth([1, -2, 3], [3, 4, 5], np.array([1.0, 2, 3])), 'camera'),
+        (SparseDepth([1, 2, 3], [3, 72, 5], np.array([1.0, 2, 3])), 'camera'),
+    ],
+)
+def test_points_that_cannot_guide_are_refused(model, rgb, sparse, words):
+    with pytest.raises(AlignmentError, match=words):
+        model.predict_guided(rgb, sparse)
+
+
+def test_points_that_contradict_a_denoised_map_are_refused(model, rgb):
+    options = EngineConfig(noise='zeros')
+    plain = model.predict(rgb, options=options).relative
+    with pytest.raises(AlignmentError, match='pairing'):
+        model.predict_guided(rgb, points(10.0 - 5.0 * plain), options=options)
+
+
+@pytest.mark.parametrize(
+    ('changed', 'words'),
+    [
+        ({'runtime': RuntimeConfig(backend='openvino')}, 'runtime.backend openvino.*torch and'),
+        ({'runtime': RuntimeConfig(compile='auto')}, 'runtime.compile auto'),
+        ({'scheduler': LCMScheduler()}, 'LCM'),
+    ],
+)
+def test_networks_without_gradients_are_refused_with_the_remedy(model, rgb, changed, words):
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in changed.items():
+            patch.setattr(model, name, value)
+        with pytest.raises(ConfigurationError, match=words):
+            model.predict_guided(rgb, points(slope()))
+
+
+def test_too_little_memory_is_an_error_that_names_the_remedy(model, rgb, monkeypatch):
+    def preview(latent):
+        raise torch.OutOfMemoryError('no')
+
+    monkeypatch.setattr(model, 'preview', preview)
+    with pytest.raises(InputError, match='guided.checkpointing') as caught:
+        model.predict_guided(rgb, points(slope()))
+    assert caught.value.cause == 'size'
+
+
+@pytest.mark.parametrize(
+    'wrong', [{'ensemble_size': 0}, {'denoising_steps': 51}, {'seed': -1}], ids=str
+)
+def test_arguments_out_of_range_are_refused(model, rgb, wrong):
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        model.predict_guided(rgb, points(slope()), **wrong)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Guidance in the pipeline: what reaches the model, what is refused, what is published."""
+
+from dataclasses import replace
+
+from marigold_ros.commands.evaluate import ReplayConfig
+from marigold_ros.commands.options import read_settings
+from marigold_ros.commands.predict import PredictConfig
+from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
+from marigold_ros.errors import AlignmentError, ConfigurationError
+from marigold_ros.frame import Frame, Prediction, SparseDepth
+from marigold_ros.geometry.local_field import chequerboard
+from marigold_ros.models import load_model
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.settings import build
+from marigold_ros.synthetic.scene import make_sample
+import numpy as np
+import pytest
+
+SHAPE = (60, 80)
+SECOND = 1_000_000_000
+GUIDED = PipelineConfig(guidance='points', alignment=AlignmentConfig(min_points=20))
+
+
+def truth() -> np.ndarray:
+    v, u = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    return (4.0 + 0.1 * u + 0.05 * v).astype(np.float32)
+
+
+class Fake:
+    """Its plain answer is bent; its guided one is the truth, or what it was told to answer."""
+
+    def __init__(self, answer=None):
+        self.answer = truth() if answer is None else answer
+        self.guided_by, self.asked = [], {}
+
+    def predict(self, rgb, **_):
+        depth = truth()
+        relative = (depth - depth.min()) / np.ptp(depth)
+        return Prediction((0.1 + 0.8 * relative**1.3).astype(np.float32), None, 'depth')
+
+    def predict_guided(self, rgb, sparse, **asked):
+        self.guided_by.append(sparse)
+        self.asked = asked
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return Prediction(self.answer, None, 'metric')
+
+
+def frame(stamp_ns=0, count=300, wrong=0, **more) -> Frame:
+    rng = np.random.default_rng(0)
+    at = rng.choice(SHAPE[0] * SHAPE[1], count, replace=False)
+    u, v = at % SHAPE[1], at // SHAPE[1]
+    z = truth()[v, u]
+    z[:wrong] *= 3.0
+    rgb = np.repeat((8 * truth()).astype(np.uint8)[..., None], 3, axis=2)
+    values = {'sparse': SparseDepth(u, v, z)} | more
+    return Frame(rgb, stamp_ns=stamp_ns, **values)
+
+
+def test_the_guided_depth_is_published_and_the_plain_answer_stays_the_relative_one():
+    model = Fake()
+    result = FramePipeline(model, GUIDED).process(frame())
+    np.testing.assert_array_equal(result.metric, truth())
+    np.testing.assert_array_equal(result.relative, model.predict(None).relative)
+    assert (result.space, result.alignment.space) == ('depth', 'metric')
+    assert (result.alignment.state, result.alignment.n_points) == ('fitted', 300)
+    assert model.asked['guided'] == GUIDED.guided
+    assert model.asked['seed'] == 0
+    plain = FramePipeline(Fake(), replace(GUIDED, guidance='none')).process(frame())
+    assert np.abs(plain.metric - truth()).max() > 0.01
+
+
+def test_without_the_setting_the_model_is_not_guided():
+    model = Fake()
+    FramePipeline(model).process(frame())
+    assert model.guided_by == []
+
+
+def test_outliers_of_the_fit_do_not_guide():
+    model = Fake()
+    sparse = frame(wrong=30).sparse
+    result = FramePipeline(model, GUIDED).process(frame(wrong=30))
+    assert result.alignment.state == 'fitted'
+    guides = set(zip(model.guided_by[0].u.tolist(), model.guided_by[0].v.tolist(), strict=True))
+    wrong = set(zip(sparse.u[:30].tolist(), sparse.v[:30].tolist(), strict=True))
+    assert not guides & wrong
+    assert len(guides) > 250
+
+
+def test_sigma_comes_from_points_that_did_not_guide():
+    model = Fake()
+    offered = frame()
+    result = FramePipeline(model, GUIDED).process(offered)
+    whole, half = model.guided_by
+    black = chequerboard(offered.sparse.u, offered.sparse.v, SHAPE)
+    assert 0 < len(half) < len(whole) > 290
+    assert set(half.u.tolist()) <= set(offered.sparse.u[black].tolist())
+    held_out = result.alignment.held_out
+    assert np.isnan(held_out[black]).all()
+    assert np.isfinite(held_out[~black]).all()
+    assert result.sigma is not None
+
+    # A model that only repeats its points is wrong between them, and sigma says so.
+    model.answer = truth() * np.where(np.indices(SHAPE).sum(0) % 2, 1.0, 1.2).astype(np.float32)
+    loose = FramePipeline(model, GUIDED).process(offered)
+    assert np.median(loose.sigma / loose.metric) > 0.1
+
+
+@pytest.mark.parametrize(
+    ('poor', 'words'),
+    [
+        ({'sparse': None}, 'no sparse depth'),
+        ({'count': 10}, 'needs 20'),
+        ({'sparse': SparseDepth([1], [1], np.array([3.0]))}, '1 usable'),
+    ],
+)
+def test_without_enough_points_there_is_a_reason_and_the_relative_answer_only(poor, words):
+    model = Fake()
+    result = FramePipeline(model, GUIDED).process(frame(**poor))
+    assert (result.alignment.state, result.metric, result.sigma) == ('none', None, None)
+    assert words in result.alignment.reason
+    assert result.relative.shape == SHAPE
+    assert model.guided_by == []
+
+
+def test_a_frame_without_points_holds_the_last_fit_and_says_so():
+    pipeline = FramePipeline(Fake(), GUIDED)
+    pipeline.process(frame(0))
+    held = pipeline.process(frame(SECOND // 10, sparse=None))
+    assert (held.alignment.state, held.alignment.space) == ('held', 'depth')
+    assert 'no sparse depth' in held.alignment.reason
+    np.testing.assert_allclose(held.metric, truth(), rtol=0.1)
+    assert pipeline.process(frame(SECOND // 5)).alignment.space == 'metric'
+
+
+@pytest.mark.parametrize(
+    ('answer', 'words'),
+    [
+        (AlignmentError('these points cannot guide'), 'cannot guide'),
+        (10.0 * truth(), 'agree with the metric prediction'),
+        (np.full(SHAPE, np.nan, np.float32), '0 of 300'),
+    ],
+    ids=['refused', 'ten times as far', 'nothing'],
+)
+def test_nonsense_is_refused_with_a_reason(answer, words):
+    result = FramePipeline(Fake(answer), GUIDED).process(frame())
+    assert (result.alignment.state, result.metric) == ('none', None)
+    assert words in result.alignment.reason
+    assert result.relative.shape == SHAPE
+
+
+def test_a_model_that_cannot_be_guided_is_an_error():
+    class Plain:
+        predict = Fake.predict
+
+    with pytest.raises(ConfigurationError, match='predict_guided'):
+        FramePipeline(Plain(), GUIDED).process(frame())
+
+
+@pytest.mark.parametrize(
+    ('kind', 'values', 'words'),
+    [
+        (NodeConfig, {'runtime.backend': 'openvino'}, 'torch'),
+        (ReplayConfig, {'runtime.backend': 'openvino'}, 'torch'),
+        (NodeConfig, {'runtime.compile': 'auto'}, 'off'),
+        (PipelineConfig, {'alignment.method': 'fixed'}, 'global or local'),
+        (PipelineConfig, {'alignment.method': 'none'}, 'global or local'),
+        (PredictConfig, {}, 'evaluate'),
+    ],
+)
+def test_settings_that_exclude_guidance_are_refused_with_the_remedy(kind, values, words):
+    build(kind, values)
+    with pytest.raises(ConfigurationError, match=words):
+        build(kind, {'guidance': 'points', **values})
+
+
+def test_evaluate_takes_it_as_a_setting():
+    given = [('guidance', 'points'), ('guided.steps', '7'), ('guided.checkpointing', 'true')]
+    config = read_settings(ReplayConfig, given).pipeline
+    assert config.guidance == 'points'
+    assert config.guided == GuidedConfig(steps=7, checkpointing=True)
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    return load_model('tiny', device='cpu')
+
+
+def scene(seed) -> tuple[Frame, np.ndarray, np.ndarray]:
+    """A synthetic scene with 300 points, its depth, and where it is judged."""
+    sample = make_sample(seed, 128, 96)
+    seen = (sample.depth > 0.1) & (sample.depth < 80.0)
+    v, u = np.nonzero(seen)
+    at = np.random.default_rng(seed).choice(len(v), 300, replace=False)
+    sparse = SparseDepth(u[at], v[at], sample.depth[v[at], u[at]])
+    seen[sparse.v, sparse.u] = False
+    return Frame(sample.rgb, sparse=sparse), sample.depth, seen
+
+
+def test_on_synthetic_scenes_it_beats_the_global_fit_between_the_points(tiny):
+    guided = PipelineConfig(guidance='points', guided=GuidedConfig(steps=25))
+    plain = PipelineConfig(alignment=AlignmentConfig(method='global'))
+    errors = []
+    for seed in (70001, 70002):
+        offered, depth, judged = scene(seed)
+        metric = [
+            FramePipeline(tiny, config).process(offered).metric for config in (guided, plain)
+        ]
+        errors.append([np.abs(m[judged] / depth[judged] - 1.0).mean() for m in metric])
+    ours, line = np.mean(errors, axis=0)
+    assert ours < 0.6 * line
+
+
+def test_the_two_halves_of_a_live_frame_give_the_bits_of_a_replay(tiny):
+    config = PipelineConfig(guidance='points', guided=GuidedConfig(steps=3))
+    frames = [replace(scene(70001)[0], stamp_ns=stamp) for stamp in (0, SECOND // 10)]
+    offline, live = FramePipeline(tiny, config), FramePipeline(tiny, config)
+    for offered in frames:
+        replay = offline.process(offered)
+        prediction = live.predict(replace(offered, sparse=None))
+        result = live.finish(offered, prediction)
+        np.testing.assert_array_equal(result.metric, replay.metric)
+        np.testing.assert_array_equal(result.sigma, replay.sigma)
+        np.testing.assert_array_equal(result.relative, replay.relative)
