@@ -7,6 +7,7 @@ from dataclasses import replace
 from marigold_ros.commands.evaluate import ReplayConfig
 from marigold_ros.commands.options import read_settings
 from marigold_ros.commands.predict import PredictConfig
+from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Frame, Prediction, SparseDepth
@@ -14,6 +15,7 @@ from marigold_ros.geometry.local_field import chequerboard
 from marigold_ros.models import load_model
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import build
+from marigold_ros.synthetic.drive import write_drive
 from marigold_ros.synthetic.scene import make_sample
 import numpy as np
 import pytest
@@ -78,7 +80,7 @@ def test_without_the_setting_the_model_is_not_guided():
     assert model.guided_by == []
 
 
-def test_outliers_of_the_fit_do_not_guide():
+def test_points_that_agree_with_neither_fit_nor_neighbours_do_not_guide():
     model = Fake()
     sparse = frame(wrong=30).sparse
     result = FramePipeline(model, GUIDED).process(frame(wrong=30))
@@ -87,6 +89,16 @@ def test_outliers_of_the_fit_do_not_guide():
     wrong = set(zip(sparse.u[:30].tolist(), sparse.v[:30].tolist(), strict=True))
     assert not guides & wrong
     assert len(guides) > 250
+
+
+def test_a_region_that_the_model_gets_wrong_guides_all_the_same():
+    depth = truth()
+    depth[:, 60:] *= 2.5
+    model = Fake(depth)
+    offered = frame()
+    u, v = offered.sparse.u, offered.sparse.v
+    FramePipeline(model, GUIDED).process(replace(offered, sparse=SparseDepth(u, v, depth[v, u])))
+    assert np.count_nonzero(model.guided_by[0].u >= 60) > 0.9 * np.count_nonzero(u >= 60)
 
 
 def test_sigma_comes_from_points_that_did_not_guide():
@@ -224,3 +236,26 @@ def test_the_two_halves_of_a_live_frame_give_the_bits_of_a_replay(tiny):
         np.testing.assert_array_equal(result.metric, replay.metric)
         np.testing.assert_array_equal(result.sigma, replay.sigma)
         np.testing.assert_array_equal(result.relative, replay.relative)
+
+
+def test_evaluate_guides_with_the_fit_lines_only_and_scores_between_them(tiny, tmp_path):
+    drive = write_drive(tmp_path / 'drive', frames=1, width=128, height=96)
+    config = PipelineConfig(guidance='points', guided=GuidedConfig(steps=2))
+    seen = []
+
+    class Watched:
+        description = tiny.description
+        predict = staticmethod(tiny.predict)
+
+        @staticmethod
+        def predict_guided(rgb, sparse, **asked):
+            seen.append(len(sparse))
+            return tiny.predict_guided(rgb, sparse, **asked)
+
+    results = evaluate_bag(drive, Watched(), config, out=tmp_path / 'out')
+    assert results['frames']['metric'] == 1
+    assert 0.0 < results['protocols']['heldout']['macro']['abs_rel'] < 1.0
+    assert results['protocols']['heldout']['sigma_coverage']
+    # Published depth and its judge, then the same for every eighth line.
+    assert len(seen) == 4
+    assert seen[2] < 0.3 * seen[0]

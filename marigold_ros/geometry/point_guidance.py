@@ -4,7 +4,8 @@
 A fitted frame put into metres anew, by a model that the same points guide.
 
 The ordinary fit comes first, and what it refuses is not guided: a guided model follows any
-points, wrong ones too. Outliers of the fit stay out. A second run with half of the points in
+points, wrong ones too. Points that agree with neither the fit nor their neighbours stay out, as in
+the local field. A second run with half of the points in
 tiles is judged at the other half, so that sigma knows errors at points that nobody had seen; it
 doubles the time, which a mode for labels has.
 """
@@ -19,8 +20,8 @@ from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment import align
-from marigold_ros.geometry.local_field import chequerboard
-from marigold_ros.geometry.spaces import log_ratio
+from marigold_ros.geometry.local_field import believable, chequerboard
+from marigold_ros.geometry.spaces import log_ratio, to_metres
 import numpy as np
 
 Guide = Callable[[SparseDepth], Prediction]
@@ -66,7 +67,7 @@ def align_guided(
         If the memory is too small for it.
 
     """
-    if config.guidance == 'none' or fit.state != 'fitted' or sparse is None or fit.inlier is None:
+    if config.guidance == 'none' or fit.state != 'fitted' or sparse is None:
         return prediction, fit
     if not hasattr(model, 'predict_guided'):
         raise ConfigurationError(
@@ -77,24 +78,27 @@ def align_guided(
     def guide(points: SparseDepth) -> Prediction:
         return model.predict_guided(rgb, points, **config.prediction, guided=config.guided)
 
+    relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
+    told = to_metres(relative, fit.scale, fit.shift, fit.space, config.alignment)
+    believed = believable(sparse.u, sparse.v, log_ratio(sparse.z, told))
     try:
-        guided = guide(_chosen(sparse, fit.inlier))
+        guided = guide(_chosen(sparse, believed))
     except AlignmentError as error:
         return prediction, Alignment(reason=str(error), space=fit.space, n_points=len(sparse))
     alignment = align(guided, sparse, config.alignment)
     if alignment.state != 'fitted':
         return prediction, alignment
-    return guided, replace(alignment, held_out=_held_out(guide, sparse, alignment, fit.inlier))
+    return guided, replace(alignment, held_out=_held_out(guide, sparse, alignment, believed))
 
 
 def _held_out(
-    guide: Guide, sparse: SparseDepth, alignment: Alignment, inlier: np.ndarray
+    guide: Guide, sparse: SparseDepth, alignment: Alignment, believed: np.ndarray
 ) -> np.ndarray:
     """Log ratio of measured to guided depth in the tiles that did not guide; NaN elsewhere."""
     assert alignment.metric is not None
     black = chequerboard(sparse.u, sparse.v, alignment.metric.shape)
     try:
-        judged = guide(_chosen(sparse, inlier & black))
+        judged = guide(_chosen(sparse, believed & black))
     except AlignmentError:  # half of the points may be too few: then nothing is known
         return np.full(len(sparse), np.nan)
     told = judged.relative[sparse.v, sparse.u].astype(np.float64)

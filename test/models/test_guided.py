@@ -214,7 +214,8 @@ def test_half_precision_keeps_its_gradients_and_gets_its_weights_back(
     sparse, options = points(slope()), EngineConfig(noise=noise)
     answer = half.predict_guided(rgb, sparse, options=options).relative
     assert answer.dtype == np.float32
-    assert misfit(answer, sparse) < 0.5 * np.abs(sparse.z - sparse.z.mean()).mean()
+    exact = model.predict_guided(rgb, sparse, options=options).relative
+    assert misfit(answer, sparse) < 1.2 * misfit(exact, sparse)
     assert half.dtype == half.text.dtype == getattr(torch, dtype)
     for name, weight in half.unet.state_dict().items():
         assert torch.equal(weight, weights[name]), name
