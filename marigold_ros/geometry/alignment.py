@@ -37,7 +37,7 @@ def align(
     no_points: str = _NO_POINTS,
 ) -> Alignment:
     """
-    Fit scale, shift and, for method ``local``, a correction field.
+    Fit scale, shift and, for method ``local``, a correction field, which metres get as well.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def _finish(
         left = log_ratio(sparse.z, to_metres(known, scale, shift, prediction.space, config))
         if inlier is None:
             inlier = np.isfinite(left) & (np.abs(left) < REJECT_LOG)
-        elif config.method == 'local':
+        if config.method == 'local' and len(sparse) >= config.min_points:
             # Clipped pixels take part: there the field is all that can put them right.
             guides = fitted_log_depth(prediction, scale, shift, config, known)
             shape = prediction.relative.shape

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from marigold_ros.config import PipelineConfig
+from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment import align
@@ -88,21 +88,28 @@ def align_guided(
     alignment = align(guided, sparse, config.alignment)
     if alignment.state != 'fitted':
         return prediction, alignment
-    return guided, replace(alignment, held_out=_held_out(guide, sparse, alignment, believed))
+    held_out = _held_out(guide, sparse, believed, rgb.shape[:2], config.alignment)
+    return guided, replace(alignment, held_out=held_out)
 
 
 def _held_out(
-    guide: Guide, sparse: SparseDepth, alignment: Alignment, believed: np.ndarray
+    guide: Guide,
+    sparse: SparseDepth,
+    believed: np.ndarray,
+    shape: tuple[int, int],
+    config: AlignmentConfig,
 ) -> np.ndarray:
     """Log ratio of measured to guided depth in the tiles that did not guide; NaN elsewhere."""
-    assert alignment.metric is not None
-    black = chequerboard(sparse.u, sparse.v, alignment.metric.shape)
+    black = chequerboard(sparse.u, sparse.v, shape)
+    left = np.full(len(sparse), np.nan)
     try:
-        judged = guide(_chosen(sparse, believed & black))
+        judged = align(guide(_chosen(sparse, believed & black)), _chosen(sparse, black), config)
     except AlignmentError:  # half of the points may be too few: then nothing is known
-        return np.full(len(sparse), np.nan)
-    told = judged.relative[sparse.v, sparse.u].astype(np.float64)
-    return np.where(black, np.nan, log_ratio(sparse.z.astype(np.float64), told))
+        return left
+    if judged.metric is not None:
+        told = judged.metric[sparse.v, sparse.u].astype(np.float64)
+        left[~black] = log_ratio(sparse.z.astype(np.float64), told)[~black]
+    return left
 
 
 def _chosen(sparse: SparseDepth, kept: np.ndarray) -> SparseDepth:
