@@ -313,6 +313,12 @@ class LidarConfig(Settings):
     )
     time_offset: float = setting(0.0, "seconds added to the scans' stamps", low=-10.0, high=10.0)
     buffer: float = setting(2.0, 'seconds of scans kept', low=0.1, high=60.0)
+    fixed_frame: str = setting(
+        '',
+        'frame that stands still and never jumps, such as odom: scans are shifted to where the '
+        'camera was at its picture, and depth is carried from frame to frame; empty is off',
+        read_only=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,9 @@ class DepthNode(ManagedNode):
         model = self._load_model(self._config)
         self._pipeline = FramePipeline(model, self._config.pipeline)
         self._outputs = Outputs(self)
-        self._extrinsics = Extrinsics(self, self._config.extrinsics)
+        self._extrinsics = Extrinsics(
+            self, self._config.extrinsics, self._config.lidar.fixed_frame
+        )
         self._pictures = PictureReader()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._description = self._describe(model, self._config)
