@@ -20,13 +20,14 @@ from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Alignment, Camera, Frame, FrameResult, Prediction
 from marigold_ros.geometry.alignment import align
+from marigold_ros.geometry.calibration_monitor import Calibration, CalibrationMonitor
 from marigold_ros.geometry.camera import (
     is_rectified,
     rectified,
     rectified_valid,
     rectify_image,
 )
-from marigold_ros.geometry.frame_points import sparse_of_frame
+from marigold_ros.geometry.frame_points import sparse_of_frame, without_border
 from marigold_ros.geometry.temporal import (
     hold_on,
     is_scene_cut,
@@ -76,9 +77,15 @@ class FramePipeline:
             self._forget_fits()
         self._config = config
 
+    @property
+    def calibration(self) -> Calibration:
+        """What the frames since the last reset tell of the LiDAR's angles and clock."""
+        return self._monitor.calibration
+
     def reset(self) -> None:
         """Forget the frames so far, as after a jump of the clock."""
         self._forget()
+        self._monitor = CalibrationMonitor()
         self._fit_stamp_ns = 0
         self._stamp_ns: int | None = None
         self._shape: tuple[int, int] | None = None
@@ -152,11 +159,13 @@ class FramePipeline:
             now = self._watch_scene(frame, rgb)
             previous = self._previous(frame.stamp_ns)
             alignment = align(prediction, sparse, config, previous, no_points)
-            alignment = _without_border(self._over_time(alignment, prediction, now), frame.camera)
+            alignment = without_border(self._over_time(alignment, prediction, now), frame.camera)
         with _timed(timings, 'sigma'):
             self._errors = count_errors(self._errors, prediction, sparse, alignment, config)
             sigma = sigma_map(self._errors, prediction, alignment, config, sparse)
             metric = _conservative(alignment.metric, sigma, config)
+        with _timed(timings, 'calibration'):
+            calibration = self._monitor.look(now, prediction, sparse, alignment, config)
         if alignment.state == 'fitted':
             self._fit = replace(alignment, metric=None, inlier=None, held_out=None)
             self._fit_stamp_ns = frame.stamp_ns
@@ -178,6 +187,7 @@ class FramePipeline:
             stamp_ns=frame.stamp_ns,
             timings_ms=timings,
             counts=_counts(prediction, metric, frame.camera, config),
+            calibration=calibration,
         )
 
     def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
@@ -254,14 +264,6 @@ def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:
             'answers at the size of its picture: hand over the prediction of this frame',
             cause='shape',
         )
-
-
-def _without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
-    """Invalidate the pixels that rectifying left without a source."""
-    if alignment.metric is None or camera is None or is_rectified(camera):
-        return alignment
-    metric = np.where(rectified_valid(camera), alignment.metric, np.float32(np.nan))
-    return replace(alignment, metric=metric)
 
 
 def _conservative(

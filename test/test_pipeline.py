@@ -56,7 +56,8 @@ def test_planted_depth_comes_back_through_the_whole_pipeline():
     assert (result.space, result.stamp_ns, result.camera.width) == ('depth', 5, 160)
     assert result.sparse.counts['kept'] == result.alignment.n_points == 24 * 32
     assert result.counts == {'invalid': 0, 'below_min_depth': 0, 'beyond_max_depth': 0}
-    assert set(result.timings_ms) == {'predict', 'project', 'align', 'sigma', 'total'}
+    stages = {'predict', 'project', 'align', 'sigma', 'calibration', 'total'}
+    assert set(result.timings_ms) == stages
     assert result.timings_ms['total'] == pytest.approx(
         sum(ms for stage, ms in result.timings_ms.items() if stage != 'total')
     )

@@ -23,7 +23,7 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
 )
-from marigold_ros.node.diagnostics import alignment_status
+from marigold_ros.node.diagnostics import alignment_status, details_of
 from marigold_ros.node.messages import (
     colour_depth,
     compressed_message,
@@ -170,6 +170,7 @@ class Outputs:
                         result.alignment,
                         result.stamp_ns,
                         scan_ns,
+                        details_of(result),
                     )
                 ],
             ),

@@ -76,7 +76,8 @@ def test_alignment_says_how_metres_came_about(bench):
     status = running.wait_received('alignment')[0].status[0]
     values = {pair.key: pair.value for pair in status.values}
     assert ' '.join(values) == (
-        'scale shift inliers points rms condition state reason scan_stamp image_stamp age'
+        'scale shift inliers points rms condition state reason scan_stamp image_stamp age '
+        'image_coverage nearest farthest calibration'
     )
     assert values['state'] == 'fitted'
     assert values['scan_stamp'] == values['image_stamp'] == '1.000000000'
