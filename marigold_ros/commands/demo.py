@@ -218,6 +218,7 @@ def _results(
     # A frame that was served and not recorded is still one that the node processed.
     results['frames']['processed'] = served
     results['latency_ms'].update(_stages(outcome.reports['timing']))
+    results['calibration'] = {'text': outcome.reports['alignment'].get('calibration', '')}
     return results
 
 

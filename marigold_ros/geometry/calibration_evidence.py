@@ -20,7 +20,7 @@ import numpy as np
 # Degrees that are tried; what is found lies between them.
 YAW_DEG, PITCH_DEG = np.arange(-5.0, 5.1, 0.5), np.arange(-4.0, 4.1, 0.5)
 # Points tried for each of the two kinds of agreement.
-_SAMPLES = 192
+_SAMPLES = 128
 _LEAST_POINTS = 50
 # Neighbourhood of a local difference: so many tiles, of which the longest side has so many.
 _TILES, _SIDE = 40, 5
@@ -45,8 +45,9 @@ def agreement(
     ----------
     grey : (h, w) float32
         Thumbnail of the picture, values in [0, 255].
-    log_depth : (h, w) float32 or None
-        Log of depth by the global fit; None where there is none, and the picture alone counts.
+    log_depth : (any, any) float32 or None
+        Log of depth of the whole picture by the global fit, at a size of its own; None where
+        there is none, and the picture alone counts.
     sparse : SparseDepth
         Points in the picture.
     K : (3, 3) float, pixels
@@ -66,9 +67,8 @@ def agreement(
     if len(sparse) < _LEAST_POINTS:
         return None
     shape = grey.shape
-    ratio = np.array([shape[1] / size[1], shape[0] / size[0]])
-    place = (np.stack([sparse.u, sparse.v], axis=1) + 0.5) * ratio - 0.5
-    cell = np.clip(np.rint(place).astype(np.intp), 0, (shape[1] - 1, shape[0] - 1))
+    pixels = np.stack([sparse.u, sparse.v], axis=1)
+    cell = pixels * (shape[1], shape[0]) // (size[1], size[0])
     step, difference = _structure(cell, np.log(sparse.z), shape)
     if np.count_nonzero(step) < _LEAST_POINTS // 5:
         return None
@@ -79,7 +79,7 @@ def agreement(
         signs.append(np.sign(difference[parts[1][0]]))
     total = np.zeros((len(YAW_DEG), len(PITCH_DEG)), np.float32)
     for (chosen, image), sign in zip(parts, signs, strict=True):
-        found = _turned_back(image, place[chosen], K, ratio)
+        found = _turned_back(image, pixels[chosen], K, size)
         told = np.tensordot(sign, found, 1)
         total += told / np.sqrt(_SAMPLES * np.square(found).sum(axis=0) + np.float32(1e-6))
     return total / np.float32(len(parts))
@@ -137,13 +137,14 @@ def _local(log_depth: np.ndarray) -> np.ndarray:
 
 
 def _turned_back(
-    image: np.ndarray, place: np.ndarray, K: np.ndarray, ratio: np.ndarray
+    image: np.ndarray, pixels: np.ndarray, K: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Values (N, 21, 17) where points lie once turned back; 0 outside the image."""
+    """Values (N, 21, 17) where pixels of the picture lie once turned back; 0 outside the image."""
+    ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
     focal = K[[0, 1], [0, 1]] * ratio
-    x, y = ((place - (K[:2, 2] + 0.5) * ratio + 0.5) / focal).T[..., None]
+    x, y = ((pixels - K[:2, 2]) / K[[0, 1], [0, 1]]).T[..., None]
+    u, v = ((pixels + 0.5) * ratio - 0.5).T[..., None]
     yaw, pitch = np.tan(np.deg2rad(YAW_DEG)), np.tan(np.deg2rad(PITCH_DEG))
-    u, v = place.T[..., None]
     # To first order in the angles, with the growth towards the corners of a wide picture. Both
     # turns are rounded by themselves, so that one addition joins them.
     by_yaw = np.rint([u - focal[0] * (1 + x * x) * yaw, v - focal[1] * x * y * yaw])

@@ -29,7 +29,7 @@ _PERIOD_NS = 150_000_000
 _ANOTHER = 2.5
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
 # Angles and delays must exceed so many of their standard errors.
-_ERRORS = 3.0
+_ERRORS = 4.0
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
 # Degrees a second: without turning left, right and not at all a delay cannot be seen.
@@ -87,6 +87,7 @@ class CalibrationMonitor:
         self._rng = np.random.default_rng(0)
         self._tiny: np.ndarray | None = None
         self._looked_ns: int | None = None
+        self._count = 0
         self._before: Now | None = None
         self.calibration = Calibration()
 
@@ -129,7 +130,8 @@ class CalibrationMonitor:
         scores = agreement(now.grey, log_depth, sparse, now.K, size, self._rng)
         if scores is not None:
             self._looks.append((scores, yaw_rate))
-            if len(self._looks) % 4 == 0 or len(self._looks) <= 2 * _FEWEST:
+            self._count += 1
+            if self._count % 4 == 0 or self._count <= 2 * _FEWEST:
                 self.calibration = judge(list(self._looks))
         return self.calibration.text
 
@@ -226,11 +228,11 @@ def _log_depth(
     shape: tuple[int, ...],
     config: AlignmentConfig,
 ) -> np.ndarray | None:
-    """Log depth of the global fit at the size of the thumbnail; no field, that bends to points."""
+    """Log depth of the global fit, at half the thumbnail's size; the field bends to the points."""
     if alignment.state != 'fitted' or not np.isfinite(alignment.scale):
         return None
     # Every few pixels: a mean over all of them would cost more than all the rest.
-    height, width = shape
+    height, width = (max(1, side // 2) for side in shape)
     small = cv2.resize(prediction.relative, (width, height), interpolation=cv2.INTER_NEAREST)
     small = np.asarray(small, np.float32)
     metres = to_metres(small, alignment.scale, alignment.shift, prediction.space, config)

@@ -104,7 +104,7 @@ def run_live(
     return LiveRun(played, reports, recorder.heard, _round_trips(played, recorder), faults)
 
 
-_REPORTS = ('frames', 'infos', 'scans', 'timing', 'model', 'transform', 'qos')
+_REPORTS = ('frames', 'infos', 'scans', 'timing', 'model', 'alignment', 'transform', 'qos')
 
 
 def _keep_to_this_machine() -> None:
