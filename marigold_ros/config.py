@@ -420,6 +420,9 @@ class NodeConfig(Settings):
         0.0, 'seconds; older pictures are dropped; 0 keeps all', low=0.0, high=3600.0
     )
     compute_without_listeners: bool = setting(False, 'run the model also while nobody listens')
+    unload_on_deactivate: bool = setting(
+        False, "give the model's memory back while inactive; activating loads it again"
+    )
     depth_encoding: str = setting(
         '32FC1',
         'of ~/depth/image_rect: 32FC1 in metres or 16UC1 in millimetres',

@@ -97,6 +97,11 @@ class ScanBuffer(Generic[Item]):
     def __len__(self) -> int:
         return len(self._scans)
 
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest scan, nanoseconds; None before the first."""
+        return self._newest
+
     def is_jump(self, stamp_ns: int) -> bool:
         """Tell whether a stamp is so far behind the newest scan that the clock has jumped."""
         newest = self._newest

@@ -152,6 +152,24 @@ def nearest_name(name: str, known: list[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f'known are {", ".join(known)}'
 
 
+def within_edits(name: str, known: list[str], edits: int) -> bool:
+    """Whether a known name is at most so many insertions, deletions or replacements away."""
+    return any(_distance(name, other) <= edits for other in known)
+
+
+def _distance(one: str, other: str) -> int:
+    """Levenshtein's distance, row by row."""
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, start=1):
+        diagonal, row[0] = row[0], i
+        for j, partner in enumerate(other, start=1):
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != partner)),
+            )
+    return row[-1]
+
+
 def as_values(config: Any, prefix: str = '') -> dict[str, Any]:
     """Flatten a settings object to full names and values, the inverse of :func:`build`."""
     values: dict[str, Any] = {}

@@ -13,17 +13,17 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import traceback
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.node import parameters
 from marigold_ros.node.diagnostics import diagnostics, Health
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.lifecycle import ManagedNode, run, tolerant, transition
+from marigold_ros.node.loading import load, Loader
 from marigold_ros.node.publishers import Outputs
 from marigold_ros.node.ros_helpers import FILTERS, PictureReader
 from marigold_ros.node.subscriptions import Inputs
@@ -37,23 +37,12 @@ from std_srvs.srv import Trigger
 _PATIENCE = 2.0
 
 
-def load(config: NodeConfig):
-    """Load the checkpoint that the parameters name; raises MarigoldError."""
-    from marigold_ros.models import load_model, use_threads
-
-    use_threads(config.model.torch_threads)
-    chosen = config.model
-    return load_model(
-        chosen.model, chosen.device, chosen.dtype, chosen.vae or None, config.runtime
-    )
-
-
 class DepthNode(ManagedNode):
     """The node ``marigold_depth``: see the README for topics, parameters and services."""
 
     def __init__(self, load_model=load, **options) -> None:
         super().__init__('marigold_depth', **options)
-        self._load_model = load_model
+        self._loader = Loader(load_model, self.get_logger())
         for warning in parameters.declare(self):
             self.get_logger().warning(warning)
         self.health = Health()
@@ -65,7 +54,6 @@ class DepthNode(ManagedNode):
         self._extrinsics: Any = None
         self._pictures: Any = None
         self._diagnostics: Any = None
-        self._description: dict[str, str] = {}
         self._inputs: Any = None
         self._server: Any = None
         self._worker: Any = None
@@ -86,17 +74,14 @@ class DepthNode(ManagedNode):
         """Read the parameters, load the model, make the publishers."""
         self._values = parameters.values_of(self)
         self._config = parameters.config_of(self)
-        model = self._load_model(self._config)
-        self._pipeline = FramePipeline(model, self._config.pipeline)
+        self._make_pipeline()
         self._outputs = Outputs(self)
         self._extrinsics = Extrinsics(
             self, self._config.extrinsics, self._config.lidar.fixed_frame
         )
         self._pictures = PictureReader()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._description = self._describe(model, self._config)
         self.get_logger().info(
-            f'model {self._description["name"]} on {self._description["device"]}; '
             f'extrinsics: {self._extrinsics.source}; message_filters: {FILTERS}; '
             f'cv_bridge: {self._pictures.state}'
         )
@@ -104,6 +89,8 @@ class DepthNode(ManagedNode):
     @transition
     def on_activate(self) -> None:
         """Subscribe and start to work."""
+        if self._pipeline is None:
+            self._make_pipeline()
         self._pipeline.reset()
         self._inputs = Inputs(
             self,
@@ -136,8 +123,10 @@ class DepthNode(ManagedNode):
 
     @transition
     def on_deactivate(self) -> None:
-        """Stop working; the model stays loaded."""
+        """Stop working; the model stays loaded, unless its memory is wanted meanwhile."""
         self._stop()
+        if self._current_config().unload_on_deactivate:
+            self._drop_pipeline()
 
     @transition
     def on_cleanup(self) -> None:
@@ -177,8 +166,17 @@ class DepthNode(ManagedNode):
             self._extrinsics.close()
         if self._diagnostics is not None:
             self.destroy_publisher(self._diagnostics)
-        self._pipeline = self._server = self._inputs = self._outputs = None
-        self._extrinsics = self._diagnostics = None
+        self._outputs = self._extrinsics = self._diagnostics = None
+        self._drop_pipeline()
+
+    def _make_pipeline(self) -> None:
+        """Load the model, warmed up, with the settings of now."""
+        model = self._loader.load(self._config)
+        self._pipeline = FramePipeline(model, self._config.pipeline)
+
+    def _drop_pipeline(self) -> None:
+        """Give the model's memory back; who serves frames holds it, too."""
+        self._pipeline = self._server = self._worker = self._inputs = None
         gc.collect()
         torch = sys.modules.get('torch')
         if torch is not None and torch.cuda.is_available():
@@ -250,23 +248,10 @@ class DepthNode(ManagedNode):
         """Load the parameters' model beside the old one, which stays if that fails."""
         if self._server is None:
             return False, 'not active'
-        try:
-            config = parameters.config_of(self)
-            model = self._load_model(config)
-            description = self._describe(model, config)
-        except Exception as error:  # the old model goes on, whatever is wrong with the new one
-            known = isinstance(error, MarigoldError)
-            reason = str(error) if known else traceback.format_exc()
-            self.get_logger().error(f'reload failed, the old model stays: {reason}')
-            return False, str(error)
-        self._server.swap_model(model)
-        self._description = description
-        return True, f'{config.model.model} from the next frame on'
-
-    def _describe(self, model, config: NodeConfig) -> dict[str, str]:
-        """Facts of the model for diagnostics; asked once per load, since they include a hash."""
-        known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
-        return {**known, **{k: str(v) for k, v in getattr(model, 'description', {}).items()}}
+        model, answer = self._loader.try_to_load(lambda: parameters.config_of(self))
+        if model is not None:
+            self._server.swap_model(model)
+        return model is not None, answer
 
     def _publish_diagnostics(self) -> None:
         if self._diagnostics is None or self._inputs is None:
@@ -275,7 +260,7 @@ class DepthNode(ManagedNode):
             'inputs': self._inputs,
             'outputs': self._outputs,
             'extrinsics': self._extrinsics,
-            'model': self._description,
+            'model': self._loader.description,
             'config': self._config,
         }
         self._diagnostics.publish(diagnostics(self, self.health, parts))

@@ -21,6 +21,7 @@ from marigold_ros.node.counters import Counters, Timings
 from marigold_ros.node.messages import status
 from marigold_ros.node.qos import describe
 from marigold_ros.node.ros_helpers import FILTERS
+from marigold_ros.node.vital_signs import memory_mb, Rate
 
 _OK, _WARN, _ERROR = (
     int.from_bytes(level, 'little') if isinstance(level, bytes) else int(level)
@@ -28,6 +29,11 @@ _OK, _WARN, _ERROR = (
 )
 # A problem that did not come again for this long is over, seconds.
 _MEMORY = 5.0
+_SETTING = {
+    'image': 'image_reliability',
+    'info': 'info_reliability',
+    'scan': 'lidar_reliability',
+}
 
 
 @dataclass
@@ -40,10 +46,11 @@ class Health:
     details: dict[str, Any] = field(default_factory=dict)
     stamp_ns: int = 0
     scan_ns: int | None = None
+    published: Rate = field(default_factory=Rate)
     problems: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def report(self, part: str, text: str) -> None:
-        """Note what is wrong with a part: image, info, scan, transform or frame."""
+        """Note what is wrong with a part: image, camera, info, scan, transform or frame."""
         self.problems[part] = (time.monotonic(), text)
 
     def problem(self, part: str) -> str:
@@ -109,8 +116,13 @@ def diagnostics(node, health: Health, parts: Mapping[str, Any]) -> DiagnosticArr
     message.header.stamp = node.get_clock().now().to_msg()
     message.status = [
         *_input_statuses(name, health, parts['inputs']),
-        status(f'{name}: timing', _OK, 'milliseconds a frame', health.timings.percentiles()),
-        status(f'{name}: model', _OK, str(parts['model'].get('name', '')), parts['model']),
+        _timing_status(name, health),
+        status(
+            f'{name}: model',
+            _OK,
+            str(parts['model'].get('name', '')),
+            {**parts['model'], **memory_mb()},
+        ),
         alignment_status(name, health.alignment, health.stamp_ns, health.scan_ns, health.details),
         _transform_status(name, health, parts['extrinsics'], parts['config']),
         _qos_status(name, parts['inputs'], parts['outputs']),
@@ -123,13 +135,40 @@ def diagnostics(node, health: Health, parts: Mapping[str, Any]) -> DiagnosticArr
 def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticStatus]:
     for part, source in zip(('image', 'info', 'scan'), inputs.inputs, strict=False):
         prefix = {'image': 'frames', 'info': 'infos', 'scan': 'scans'}[part]
-        values = health.counters.snapshot(f'{prefix}.')
-        if part == 'image':
-            values.update(health.counters.snapshot('clock_jumps'))
-        text = health.problem(part) or (health.problem('frame') if part == 'image' else '')
-        if not text and not source.publishers:
-            text = f'nobody publishes {source.topic}'
+        values: dict[str, Any] = dict(health.counters.snapshot(f'{prefix}.'))
+        values['rate_hz'] = source.rate.hertz
+        for own in {'image': ('clock_jumps',), 'scan': ('pairs.',)}.get(part, ()):
+            values.update(health.counters.snapshot(own))
+        text = next(filter(None, _complaints(part, source, health)), '')
         yield status(f'{name}: {prefix}', _WARN if text else _OK, text or source.topic, values)
+
+
+def _complaints(part: str, source, health: Health) -> Iterator[str]:
+    """Say what may be wrong with an input, the cause before its effects."""
+    if not source.publishers:
+        yield f'nobody publishes {source.topic}'
+    silent = source.rate.silence > _MEMORY
+    if silent and source.incompatible:
+        yield (
+            f'{source.topic} is published, but what is offered does not fit '
+            f'{describe(source.profile)}: set {_SETTING[part]}'
+        )
+    yield health.problem(part)
+    if part == 'image':
+        yield health.problem('camera')
+        yield health.problem('frame')
+    if silent and part != 'info':  # some publish camera_info once
+        yield f'{source.topic} is published, but nothing arrives: network, or a driver that hangs?'
+
+
+def _timing_status(name: str, health: Health) -> DiagnosticStatus:
+    """Durations and rates; nothing to do is no fault."""
+    frames = health.counters.snapshot('frames.')
+    idle = health.published.silence > _MEMORY and frames['frames.skipped_idle'] > 0
+    values = {'output_rate_hz': health.published.hertz, **health.timings.percentiles()}
+    return status(
+        f'{name}: timing', _OK, 'idle: nobody listens' if idle else 'milliseconds a frame', values
+    )
 
 
 def _transform_status(name: str, health: Health, extrinsics, config) -> DiagnosticStatus:

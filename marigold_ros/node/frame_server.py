@@ -22,8 +22,12 @@ from marigold_ros.geometry.sparse_depth import sparse_from_depth
 from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
 from marigold_ros.node.diagnostics import details_of, Health
 from marigold_ros.node.messages import stamp_ns
+from marigold_ros.node.vital_signs import PictureWatch
 from marigold_ros.pipeline import FramePipeline
 from sensor_msgs.msg import Image, PointCloud2
+
+# Pictures without a scan, one after the other, that are worth a word.
+_STAYS_AWAY = 10
 
 
 class FrameServer:
@@ -63,6 +67,8 @@ class FrameServer:
         self._bad_info = self._bad_scan = None
         self._read_scan: tuple = (None, None)
         self._warned_frames = False
+        self._watch = PictureWatch()
+        self._alone = 0  # pictures without a scan in a row
 
     def reset_soon(self) -> None:
         """Forget filters before the next frame."""
@@ -109,6 +115,7 @@ class FrameServer:
         self._health.alignment, self._health.details = result.alignment, details_of(result)
         self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
         self._outputs.publish(result, header, config, scan_ns)
+        self._health.published.tick()
         ended = time.perf_counter()
         own = {
             'decode': decoded - started,
@@ -144,6 +151,8 @@ class FrameServer:
 
     def _decode(self, message, config: NodeConfig) -> Frame:
         rgb = self._inputs.pictures.read(message)
+        if blind := self._watch.look(rgb):
+            self._health.report('camera', blind)
         camera = self._camera(message, rgb.shape[:2], config)
         return Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
 
@@ -183,9 +192,23 @@ class FrameServer:
             return None
         return camera
 
+    def _count_pair(self, frame: Frame, scan) -> None:
+        """Count which half of the pair is missing, and say why if it stays away."""
+        if not self._inputs.has_sparse:
+            return
+        self._alone = self._alone + 1 if scan is None else 0
+        halves = {'info': frame.camera, 'scan': scan}
+        missing = [name for name, half in halves.items() if half is None]
+        self._health.counters.add(
+            f'pairs.without_{"_".join(missing)}' if missing else 'pairs.whole'
+        )
+        if self._alone >= _STAYS_AWAY:
+            self._health.report('scan', self._inputs.why_no_scan(frame.stamp_ns))
+
     def _with_sparse(self, frame: Frame, choice, camera_frame: str) -> tuple[Frame, int | None]:
         """Add the chosen scan; without it, with the reason reported, where it cannot be used."""
         scan = choice.item
+        self._count_pair(frame, scan)
         if scan is None or frame.camera is None or scan is self._bad_scan:
             return frame, None
         try:

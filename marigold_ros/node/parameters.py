@@ -16,7 +16,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import parameter_overrides
 from marigold_ros.node.parameter_file import rule
-from marigold_ros.settings import build, nearest_name, Parameter, parameters
+from marigold_ros.settings import build, nearest_name, Parameter, parameters, within_edits
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -29,6 +29,7 @@ import rclpy.parameter
 NAMES = [parameter.name for parameter in parameters(NodeConfig)]
 # Declared by rclpy itself or by the parts of ROS that the node uses.
 _FOREIGN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'diagnostic_')
+_SLIP = 2  # letters by which a misspelt name differs
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
@@ -57,12 +58,14 @@ def declare(node) -> list[str]:
     Returns
     -------
     list of str
-        Warnings about given parameters that do not exist; rclpy ignores them without a word.
+        Warnings about given parameters of others, as in files under ``/**``: rclpy ignores them
+        without a word.
 
     Raises
     ------
     ConfigurationError
-        If a given value has a wrong type or is out of its range.
+        If a given value has a wrong type or is out of its range, or a given name is one of ours
+        misspelt.
 
     """
     for parameter in parameters(NodeConfig):
@@ -84,15 +87,24 @@ def declare(node) -> list[str]:
                 f'parameter {parameter.name} is {given!r}; choose {rule(parameter) or error} '
                 f'({parameter.text})'
             ) from None
-    unknown = [
-        name
-        for name in parameter_overrides(node)
-        if name not in NAMES and not name.startswith(_FOREIGN)
-    ]
-    return [
-        f"there is no parameter '{name}', it is ignored; {nearest_name(name, NAMES)}"
-        for name in unknown
-    ]
+    return _unknown([name for name in parameter_overrides(node) if name not in NAMES])
+
+
+def _unknown(names: list[str]) -> list[str]:
+    """Refuse slips of the pen; one warning for all that other nodes may understand."""
+    foreign = []
+    for name in names:
+        if name.startswith(_FOREIGN):
+            continue
+        kin = [other for other in NAMES if other.startswith(f'{name.split(".")[0]}.')]
+        if kin or within_edits(name, NAMES, _SLIP):
+            raise ConfigurationError(
+                f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
+            )
+        foreign.append(name)
+    if not foreign:
+        return []
+    return [f'ignored, for this node has no such parameters: {", ".join(foreign)}']
 
 
 def _is_integer(value: Any, parameter: Parameter) -> bool:

@@ -10,7 +10,7 @@ Reading pixels and points is the worker's business.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import posixpath
 import threading
 import time
@@ -24,6 +24,7 @@ from marigold_ros.node.distro import on_incompatible_qos
 from marigold_ros.node.messages import stamp_ns
 from marigold_ros.node.qos import describe, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import SimpleFilter, subscribe
+from marigold_ros.node.vital_signs import clock_gap, Rate
 from marigold_ros.pairing import Choice, CLOCK_JUMP_NS, ScanBuffer
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
@@ -52,6 +53,7 @@ class Input:
     profile: Any = None
     publishers: int = 0
     incompatible: int = 0
+    rate: Rate = field(default_factory=Rate)
 
 
 class Inputs(SimpleFilter):
@@ -118,6 +120,11 @@ class Inputs(SimpleFilter):
     def image_topic(self) -> str:
         """The topic of the pictures."""
         return self.inputs[0].topic
+
+    @property
+    def has_sparse(self) -> bool:
+        """Whether sparse depth is wanted."""
+        return len(self.inputs) > 2
 
     def set_config(self, config: NodeConfig) -> None:
         """Take changed settings over; the buffer starts anew when its rule changed."""
@@ -192,7 +199,7 @@ class Inputs(SimpleFilter):
 
     def await_scan(self, picture_ns: int) -> Choice:
         """Choose the scan for a picture, waiting up to ``lidar.wait`` for one that fits better."""
-        if len(self.inputs) < 3:
+        if not self.has_sparse:
             return Choice(None, None, None, True)
         source = self.inputs[2]
         deadline = time.monotonic() + self.config.lidar.wait
@@ -205,10 +212,15 @@ class Inputs(SimpleFilter):
                     return choice
                 self._scan_arrived.wait(left)
 
+    def why_no_scan(self, picture_ns: int) -> str:
+        """Say why none of the scans belongs to a picture."""
+        return clock_gap(picture_ns, self._scans.newest_ns, round(self.config.lidar.max_dt * 1e9))
+
     def _on_image(self, message) -> None:
         if not self._open:  # it was on its way when the subscription ended
             return
         self._counters.enter_frame()
+        self.inputs[0].rate.tick()
         stamp = stamp_ns(message.header.stamp)
         try:
             self.pictures.check(message)
@@ -237,6 +249,7 @@ class Inputs(SimpleFilter):
 
     def _on_info(self, message) -> None:
         self._counters.add('infos.received')
+        self.inputs[1].rate.tick()
         self.camera_info = message
         self._info_arrived.set()
 
@@ -244,6 +257,7 @@ class Inputs(SimpleFilter):
         if not self._open:
             return
         self._counters.add('scans.received')
+        self.inputs[2].rate.tick()
         try:
             if isinstance(message, PointCloud2):
                 _check_cloud(message)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 
@@ -52,6 +53,30 @@ def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
     assert state(running) == State.PRIMARY_STATE_FINALIZED
     frames = running.node.health.counters.snapshot('frames.')
     assert (frames['frames.received'], frames['frames.served']) == (2, 2)
+
+
+@pytest.mark.parametrize('unload', [False, True])
+def test_a_model_is_given_back_while_inactive_only_where_that_is_wanted(bench, unload):
+    loaded = []
+
+    def load(_config):
+        loaded.append(weakref.ref(model := type(running.model)()))
+        return model
+
+    running = bench(
+        {'unload_on_deactivate': unload}, hear=(RELATIVE,), autostart=False, load_model=load
+    )
+    assert change(running, Transition.TRANSITION_CONFIGURE)
+    for round_ in (1, 2):
+        assert change(running, Transition.TRANSITION_ACTIVATE)
+        running.wait_connected(1)
+        running.send(round_ * 10 * SECOND)
+        running.wait_received('relative/image', round_)
+        running.wait_quiet(round_)
+        assert change(running, Transition.TRANSITION_DEACTIVATE)
+        running.wait_for(lambda: running.robot.image.get_subscription_count() == 0)
+        assert (loaded[-1]() is None) == unload
+    assert len(loaded) == (2 if unload else 1)
 
 
 def test_an_impossible_transition_is_refused_and_the_node_lives_on(bench):

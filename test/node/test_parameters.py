@@ -101,11 +101,25 @@ def test_a_bad_value_at_start_is_one_error_with_remedy(plain_node, given, messag
         declare(plain_node(**given))
 
 
-def test_a_misspelt_parameter_is_said_and_the_nearest_named(plain_node):
-    warnings = declare(plain_node(alignment__min_pionts=3, use_sim_time=False))
-    assert len(warnings) == 1
-    assert "'alignment.min_pionts'" in warnings[0]
-    assert "did you mean 'alignment.min_points'?" in warnings[0]
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        ('alignment.min_pionts', "did you mean 'alignment.min_points'"),
+        ('lidar.somethingelse', 'known are lidar.max_dt, '),
+        ('denoising_stps', "did you mean 'denoising_steps'"),
+        ('modle', "did you mean 'model'"),
+    ],
+)
+def test_a_misspelt_parameter_stops_the_start_and_the_nearest_is_named(plain_node, given, message):
+    with pytest.raises(ConfigurationError, match=f"no parameter '{given}'; {message}"):
+        declare(plain_node(**{given.replace('.', '__'): 3}))
+
+
+def test_parameters_of_others_are_one_warning(plain_node):
+    given = {'robot_base_frame': 'base', 'costmap__resolution': 0.1, 'use_sim_time': False}
+    (warning,) = declare(plain_node(**given))
+    assert 'robot_base_frame, costmap.resolution' in warning
+    assert 'use_sim_time' not in warning
 
 
 def test_changes_are_validated_as_a_whole(bench):

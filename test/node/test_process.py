@@ -85,6 +85,7 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
         (['-p', 'model:=/no/such/folder'], '/no/such/folder'),
         (['-p', 'denoising_steps:=99'], 'denoising_steps is 99; choose 0 to 50'),
         (['-p', 'depth_max:=80'], 'write 80.0'),
+        (['-p', 'lidar.max_td:=0.1'], "did you mean 'lidar.max_dt'"),
         (['--params-file', '/no/such/file.yaml'], '/no/such/file.yaml'),
         (['-p', 'extrinsics.translation:=[1.0, 2.0, 3.0]'], 'give 3 and 4'),
     ],

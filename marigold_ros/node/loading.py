@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The model that the parameters name: loading it, and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import traceback
+from typing import Any
+
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import MarigoldError
+
+
+def load(config: NodeConfig):
+    """Load and warm up the checkpoint that the parameters name; raises MarigoldError."""
+    from marigold_ros.models import load_model, use_threads
+
+    use_threads(config.model.torch_threads)
+    chosen = config.model
+    return load_model(
+        chosen.model, chosen.device, chosen.dtype, chosen.vae or None, config.runtime
+    )
+
+
+class Loader:
+    """
+    Loads models one after the other and describes the last one.
+
+    Parameters
+    ----------
+    load_model : callable
+        :func:`load`, or what a test puts in its place.
+    logger : rclpy logger
+        Told of each model.
+
+    """
+
+    def __init__(self, load_model: Callable[[NodeConfig], Any], logger) -> None:
+        self._load_model, self._logger = load_model, logger
+        self.description: dict[str, str] = {}
+
+    def load(self, config: NodeConfig):
+        """Load a model; raises what loading raises."""
+        model = self._load_model(config)
+        # Asked once per load, since it includes a hash of the weights.
+        known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
+        facts = getattr(model, 'description', {})
+        self.description = {**known, **{key: str(value) for key, value in facts.items()}}
+        self._logger.info(f'model {known["name"]} on {known["device"]}')
+        return model
+
+    def try_to_load(self, read_config: Callable[[], NodeConfig]) -> tuple[Any, str]:
+        """Load a model beside another; (None, why) if that fails, whatever is wrong with it."""
+        try:
+            config = read_config()
+            return self.load(config), f'{config.model.model} from the next frame on'
+        except Exception as error:
+            known = isinstance(error, MarigoldError)
+            reason = str(error) if known else traceback.format_exc()
+            self._logger.error(f'reload failed, the old model stays: {reason}')
+            return None, str(error)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Diagnostics say in words what ails, and give the numbers to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from marigold_ros.message_codec import encode_image  # noqa: E402
+from marigold_ros.node.messages import image_message  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+OK, WARN = 0, 1
+SECOND = 1_000_000_000
+RELATIVE = ('relative/image', Image)
+
+
+def send_alone(running, stamp, grey):
+    """Publish a noisy picture of a grey value, without scan or camera_info."""
+    rng = np.random.default_rng(stamp % 2**32)
+    rgb = np.clip(grey + rng.integers(-3, 4, (48, 64, 3)), 0, 255).astype(np.uint8)
+    message = image_message(running.robot.header(stamp), encode_image(rgb, 'rgb8'))
+    running.arrive(running.robot.image, message, 'frames.received')
+    running.wait_quiet(running.count('frames.received'))
+
+
+def test_two_clocks_are_recognised_and_which_half_is_missing_is_counted(bench):
+    running = bench({'lidar.wait': 0.0}, hear=(RELATIVE,))
+    running.send(100 * SECOND)
+    running.wait_quiet(1)
+    for k in range(10):
+        assert running.status('scans')[0] == OK
+        send_alone(running, 137 * SECOND + k * SECOND // 10, 128)
+    level, text, values = running.status('scans')
+    assert level == WARN
+    assert '37.9 s behind the picture: two clocks?' in text
+    assert values['pairs.whole'] == '1'
+    assert values['pairs.without_scan'] == '10'
+
+
+def test_a_missing_camera_info_is_the_other_half(bench):
+    running = bench({'lidar.wait': 0.0}, hear=(RELATIVE,))
+    running.send(SECOND, info=False)
+    running.wait_quiet(1)
+    assert running.count('pairs.without_info') == 1
+
+
+@pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
+def test_a_blind_camera_is_a_warning(bench, grey, word):
+    running = bench(hear=(RELATIVE,))
+    send_alone(running, SECOND, grey)
+    level, text, _ = running.status('frames')
+    assert (level, word in text) == (WARN, True)
+
+
+def test_nobody_listening_is_no_fault_and_rates_are_told(bench):
+    running = bench()
+    assert running.status('timing')[:2] == (OK, 'milliseconds a frame')
+    for k in range(1, 4):
+        running.send(k * SECOND)
+    running.wait_quiet(3)
+    assert float(running.status('frames')[2]['rate_hz']) > 0.0
+    running.node.health.published._begun -= 60.0  # nothing published for a minute
+    assert running.status('timing')[:2] == (OK, 'idle: nobody listens')
+    assert float(running.status('model')[2]['resident_mb']) > 10.0

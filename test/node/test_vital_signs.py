@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Rates, blind cameras and clocks that differ are put into words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from marigold_ros.node import vital_signs
+from marigold_ros.node.vital_signs import clock_gap, memory_mb, PictureWatch, Rate
+import numpy as np
+import pytest
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Give a clock that stands until it is moved."""
+    now = [100.0]
+    monkeypatch.setattr(vital_signs, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+
+    def move(seconds):
+        now[0] += seconds
+
+    return move
+
+
+def test_a_rate_is_that_of_the_last_events(clock):
+    rate = Rate()
+    assert rate.hertz == 0.0
+    for period in [1.0] * 5 + [0.1] * 40:
+        clock(period)
+        rate.tick()
+    assert rate.hertz == pytest.approx(10.0)
+
+
+def test_silence_makes_the_rate_zero(clock):
+    rate = Rate()
+    clock(7.0)
+    assert rate.silence == pytest.approx(7.0)
+    rate.tick()
+    clock(0.5)
+    rate.tick()
+    assert rate.hertz == pytest.approx(2.0)
+    clock(3.5)
+    assert rate.hertz == 0.0
+    assert rate.silence == pytest.approx(3.5)
+
+
+@pytest.fixture
+def rng():
+    """Give reproducible noise."""
+    return np.random.default_rng(0)
+
+
+def test_a_living_picture_is_not_complained_about(rng):
+    watch = PictureWatch()
+    picture = rng.integers(20, 230, (48, 64, 3), dtype=np.uint8)
+    for k in range(30):
+        picture[k, k] ^= 1  # one bit of noise is life
+        assert watch.look(picture) == ''
+
+
+@pytest.mark.parametrize(('value', 'word'), [(0, 'black'), (4, 'black'), (255, 'white')])
+@pytest.mark.parametrize('size', [(480, 640), (7, 5), (1, 1)])
+def test_a_blind_camera_is_named(value, word, size):
+    assert word in PictureWatch().look(np.full((*size, 3), value, np.uint8))
+
+
+def test_a_strong_colour_is_neither_black_nor_white():
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[..., 0] = 255
+    assert PictureWatch().look(red) == ''
+
+
+def test_a_camera_that_stopped_is_named_until_it_goes_on(rng):
+    watch = PictureWatch()
+    picture = rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)
+    said = [watch.look(picture) for _ in range(12)]
+    assert said[:10] == [''] * 10
+    assert 'last 11 pictures are equal' in said[10]
+    assert watch.look(rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)) == ''
+
+
+@pytest.mark.parametrize(
+    ('newest', 'words'),
+    [
+        (None, 'no scan has arrived'),
+        (137 * SECOND, '37 s ahead of the picture: two clocks?'),
+        (63 * SECOND, '37 s behind the picture: two clocks?'),
+        (100 * SECOND - SECOND // 5, '0.2 s behind the picture, lidar.max_dt is 0.06 s'),
+    ],
+)
+def test_a_missing_scan_is_explained_by_the_clocks(newest, words):
+    assert words in clock_gap(100 * SECOND, newest, 60_000_000)
+
+
+def test_memory_grows_with_what_is_held():
+    before = memory_mb()['resident_mb']
+    held = np.ones(50_000_000, np.uint8)
+    assert memory_mb()['resident_mb'] - before > 40.0
+    assert held.any()
