@@ -30,6 +30,8 @@ class EgoMotion:
     static : StaticTransforms
         The bag's /tf_static.
 
+    ``topics`` are those whose messages ``transforms`` wants to have.
+
     """
 
     def __init__(self, reader: BagReader, fixed_frame: str, static: StaticTransforms) -> None:
@@ -39,9 +41,7 @@ class EgoMotion:
             for name, info in reader.topics.items()
             if fixed_frame and name.rpartition('/')[2] == 'tf' and info.msgtype == _TYPE
         ]
-        self._transforms = MovingTransforms(static)
-        self.is_jump, self.add_message = self._transforms.is_jump, self._transforms.add_message
-        self.clear = self._transforms.clear
+        self.transforms = MovingTransforms(static)
 
     def may_come(self, frame_id: str, stamp_ns: int) -> bool:
         """Tell whether a pose is unknown that a later message can still bring."""
@@ -85,7 +85,7 @@ class EgoMotion:
             return None
         source = lidar[0] if given is None else camera[0]
         try:
-            moved = self._transforms.lookup_full(*camera, source, lidar[1], self.fixed_frame)
+            moved = self.transforms.lookup_full(*camera, source, lidar[1], self.fixed_frame)
         except CalibrationError:
             warnings.append(self._unknown(source))
             return None
@@ -93,7 +93,7 @@ class EgoMotion:
 
     def _place(self, frame_id: str, stamp_ns: int) -> np.ndarray | None:
         try:
-            return self._transforms.lookup(self.fixed_frame, frame_id, stamp_ns)
+            return self.transforms.lookup(self.fixed_frame, frame_id, stamp_ns)
         except CalibrationError:
             return None
 

@@ -155,10 +155,10 @@ class _FrameStream:
                 self._note_unreadable(topic, log_ns, error)
                 continue
             if topic in self._motion.topics:
-                if self._motion.is_jump(message):
+                if self._motion.transforms.is_jump(message):
                     yield from self._flush()
                     self._forget()
-                self._motion.add_message(message)
+                self._motion.transforms.add_message(message)
                 continue
             stamp = message.header.stamp
             stamp_ns = stamp.sec * _NANOSECONDS + stamp.nanosec
@@ -214,7 +214,7 @@ class _FrameStream:
         self._scans.clear()
         self._infos.clear()
         self._truths.clear()
-        self._motion.clear()
+        self._motion.transforms.clear()
         self._newest.clear()
 
     def _is_ready(self, head: _Waiting, log_ns: int) -> bool:

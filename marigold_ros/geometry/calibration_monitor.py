@@ -5,8 +5,8 @@ What the pictures so far say of the LiDAR's angles and of its clock, and whether
 
 The last pictures count that differ from each other: a robot that stands has seen one scene only,
 however long it stands. Angles are said where four parts of these pictures agree on them, and a
-delay where the angle follows the yaw rate. A scene can mislead by a third of a degree and
-sometimes more (steps in depth beside edges of paint, blurred maps), so small angles are not said.
+delay where the angle follows the yaw rate. A scene can mislead by half a degree (points on the
+near side of a step lie below its upper edge, maps are blurred), so small angles are not said.
 """
 
 from __future__ import annotations
