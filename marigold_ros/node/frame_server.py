@@ -110,6 +110,7 @@ class FrameServer:
         result = self._pipeline.finish(frame, prediction)
         finished = time.perf_counter()
         self._health.alignment = result.alignment
+        self._health.counters.add(f'fits.{result.alignment.state}')
         self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
         self._outputs.publish(result, header, config, scan_ns)
         self._health.published.tick()

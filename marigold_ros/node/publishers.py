@@ -10,6 +10,7 @@ only while the node is active, and a second gate that drops messages in silence 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
@@ -24,6 +25,7 @@ from marigold_ros.message_codec import (
     encode_jpeg,
 )
 from marigold_ros.node.diagnostics import alignment_status
+from marigold_ros.node.distro import HoldableGroup
 from marigold_ros.node.messages import (
     colour_depth,
     compressed_message,
@@ -57,16 +59,20 @@ class Outputs:
     def __init__(self, node) -> None:
         self._node = node
         self._publishers = {}
+        self._group = HoldableGroup()  # of their QoS events
         for name, kind in TOPICS.items():
             overrides = user_overrides(node, node.resolve_topic_name(f'~/{name}'), 'publisher')
-            options = {} if overrides is None else {'qos_overriding_options': overrides}
+            options: dict[str, Any] = {'callback_group': self._group}
+            if overrides is not None:
+                options['qos_overriding_options'] = overrides
             self._publishers[name] = node.create_publisher(kind, f'~/{name}', OUTPUT, **options)
         self._last_cloud = float('-inf')
 
     def close(self) -> None:
         """Drop all publishers."""
-        for publisher in self._publishers.values():
-            self._node.destroy_publisher(publisher)
+        with self._group.held():
+            for publisher in self._publishers.values():
+                self._node.destroy_publisher(publisher)
         self._publishers = {}
 
     def heard(self, name: str) -> bool:
