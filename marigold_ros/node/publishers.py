@@ -16,6 +16,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry import organise_cloud
+from marigold_ros.geometry.cloud import depth_of_cloud
+from marigold_ros.geometry.normals import surface_normals
 from marigold_ros.message_codec import (
     camera_info_fields,
     encode_cloud,
@@ -152,16 +154,14 @@ class Outputs:
         if points.max_rate > 0 and now - self._last_cloud < 1.0 / points.max_rate:
             return
         self._last_cloud = now
-        depth = result.metric
-        outside = (depth < points.min_depth) | (depth > points.max_depth)  # NaN compares false
-        if outside.any():
-            depth = np.where(outside, np.float32(np.nan), depth)
+        fitted, K = result.alignment.metric, result.camera.K
         cloud = organise_cloud(
-            depth,
-            result.camera.K,
+            depth_of_cloud(result.metric, fitted, K, points),
+            K,
             rgb=result.rgb,
             sigma=result.sigma if points.sigma else None,
             stride=points.stride,
+            normals=surface_normals(fitted, K) if points.normals else None,
         )
         self._send('points', organised_message, header, cloud, lambda: encode_cloud(cloud))
 
