@@ -81,7 +81,8 @@ def test_the_cloud_has_normals_where_they_are_asked_for(bench):
     np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
     # Depth grows towards the top, as of a floor; y points down.
     assert (normals[..., 1] < 0).all()
-    assert (normals[..., 2] < 0).all()
+    points = to_organised(message, ('x', 'y', 'z'))[2:-2, 2:-2]
+    assert ((normals * points).sum(axis=-1) < 0).all()
 
 
 def test_alignment_says_how_metres_came_about(bench):
