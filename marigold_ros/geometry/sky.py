@@ -18,7 +18,7 @@ import numpy as np
 # The picture is looked at with its longest side this long.
 _SIDE = 320
 # Share of the map's range within which it is at its far end, and which it leaves around the sky.
-_FAR, _LEFT = 0.01, 0.05
+_FAR, _LEFT = 0.05, 0.1
 # Pixels from the sky's edge where that is looked at: beyond what networks blur.
 _AROUND = (8, 10)
 # Grey levels: change from pixel to pixel, and brightness of the brightest channel.
@@ -56,7 +56,8 @@ def sky_mask(
     (H, W) bool
 
     """
-    nothing = np.zeros(metric.shape, dtype=bool)
+    shape = metric.shape
+    nothing = np.zeros(shape, dtype=bool)
     if prediction.space == 'metric':
         return nothing
     relative = np.asarray(prediction.relative, dtype=np.float32)
@@ -65,15 +66,14 @@ def sky_mask(
     if np.count_nonzero(far) < _LEAST_AREA * far.size:
         return nothing
     small = _shrink(nearness, cv2.INTER_AREA)
-    open_air = ~_near_returns(sparse, metric.shape, small.shape)
-    candidate = open_air & (small <= _FAR) & _looks_like_sky(_shrink(rgb, cv2.INTER_AREA))
+    candidate = (small <= _FAR) & _looks_like_sky(_shrink(rgb, cv2.INTER_AREA))
+    candidate &= ~_near_returns(sparse, shape, small.shape)
     depth = _shrink(metric.astype(np.float32, copy=False), cv2.INTER_NEAREST)
     sky = _far_regions(candidate, small, depth)
     if sky[0].mean() < _LEAST_TOP:
         return nothing
-    # Edges of clouds are not smooth; the gaps that they leave are sky too.
-    closed = cv2.morphologyEx(sky.view(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7))) * open_air
-    return (cv2.resize(closed, metric.shape[::-1], None, 0, 0, cv2.INTER_NEAREST) > 0) & far
+    whole = cv2.resize(sky.view(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return far & (whole > 0)
 
 
 def _shrink(image: np.ndarray, interpolation: int) -> np.ndarray:

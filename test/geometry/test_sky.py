@@ -51,10 +51,13 @@ def test_it_is_found_in_disparity_and_at_another_size():
     assert (mask != wanted).mean() < 0.03
 
 
-def test_clouds_leave_no_gaps_in_it():
-    rgb, prediction, metric, sky = street()
-    rgb[30:32, 40:250] = 255
-    assert sky_mask(rgb, prediction, metric)[sky].mean() > 0.95
+def test_a_wire_in_it_stays_though_the_map_does_not_see_it():
+    rgb, prediction, metric, _ = street()
+    rgb[30:32, 40:250] = 20
+    mask = sky_mask(rgb, prediction, metric)
+    assert not mask[30:32, 40:250].any()
+    assert mask[:26].all()
+    assert mask[36:80].mean() > 0.9
 
 
 def dark(rgb, prediction, metric):
@@ -84,12 +87,12 @@ def seen_through_a_gap(rgb, prediction, metric):
 
 
 def without_a_step(rgb, prediction, metric):
-    relative = np.maximum(prediction.relative, np.float32(0.97))
+    relative = np.maximum(prediction.relative, np.float32(0.92))
     return rgb, replace(prediction, relative=relative), metric
 
 
 def not_saturated(rgb, prediction, metric):
-    return rgb, replace(prediction, relative=prediction.relative * np.float32(0.98)), metric
+    return rgb, replace(prediction, relative=prediction.relative * np.float32(0.94)), metric
 
 
 def metric_space(rgb, prediction, metric):
