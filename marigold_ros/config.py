@@ -278,6 +278,12 @@ class PipelineConfig(Settings):
     seed: int = setting(
         0, 'seed of the noise; the same seed gives the same depth', low=0, high=2**31 - 1
     )
+    sky: str = setting(
+        'nan',
+        'what depth holds where the sky was recognised: nan (unknown), inf (too far, REP 117), or '
+        'as fitted; the cloud has no point at either of the first two',
+        choices=('nan', 'inf', 'fitted'),
+    )
     engine: EngineConfig = group(EngineConfig)
     alignment: AlignmentConfig = group(AlignmentConfig)
 
@@ -332,6 +338,16 @@ class PointsConfig(Settings):
     min_depth: float = setting(0.0, 'metres; nearer points are NaN', low=0.0, high=10000.0)
     max_depth: float = setting(100.0, 'metres; farther points are NaN', low=0.01, high=10000.0)
     sigma: bool = setting(False, 'add the field sigma, metres')
+    normals: bool = setting(
+        False, 'add the fields normal_x, normal_y, normal_z: unit length, towards the camera'
+    )
+    flying_angle: float = setting(
+        80.0,
+        'degrees; points between two surfaces are NaN where depth is steeper than that of a plane '
+        'at this angle between ray and normal; 90 keeps them',
+        low=30.0,
+        high=90.0,
+    )
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,7 @@ class FrameResult:
     alignment : Alignment
         The fit; its ``state`` says whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
-        Depth (NaN invalid, ``conservative_k`` applied) and its deviation; None unless metric.
+        Depth (NaN invalid; ``conservative_k``, ``sky`` applied), deviation; None unless metric.
     spread : (H, W) float32 or None
         Ensemble deviation of ``relative``.
     camera : Camera or None
@@ -278,7 +278,7 @@ class FrameResult:
     timings_ms : mapping of str to float
         Milliseconds per stage, and ``total``.
     counts : mapping of str to int
-        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``.
+        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`.
     calibration : str
         What seems to be wrong with the LiDAR's angles or clock; empty while nothing does.
 

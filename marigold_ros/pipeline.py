@@ -16,18 +16,18 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
-from marigold_ros.frame import Alignment, Camera, Frame, FrameResult, Prediction
+from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.alignment import align
 from marigold_ros.geometry.calibration_monitor import Calibration, CalibrationMonitor
 from marigold_ros.geometry.camera import (
-    is_rectified,
     rectified,
-    rectified_valid,
     rectify_image,
 )
-from marigold_ros.geometry.frame_points import sparse_of_frame, without_border
+from marigold_ros.geometry.frame_points import sparse_of_frame
+from marigold_ros.geometry.outcome import conservative, count_pixels, without_border, without_sky
+from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.geometry.temporal import (
     hold_on,
     is_scene_cut,
@@ -163,7 +163,11 @@ class FramePipeline:
         with _timed(timings, 'sigma'):
             self._errors = count_errors(self._errors, prediction, sparse, alignment, config)
             sigma = sigma_map(self._errors, prediction, alignment, config, sparse)
-            metric = _conservative(alignment.metric, sigma, config)
+            metric = conservative(alignment.metric, sigma, config)
+        with _timed(timings, 'sky'):
+            sky = self._sky(rgb, prediction, alignment, sparse)
+            metric = without_sky(metric, sky, self.config.sky)
+            sigma = without_sky(sigma, sky, 'nan')
         with _timed(timings, 'calibration'):
             calibration = self._monitor.look(now, prediction, sparse, alignment, config)
         if alignment.state == 'fitted':
@@ -186,7 +190,7 @@ class FramePipeline:
             sparse=sparse,
             stamp_ns=frame.stamp_ns,
             timings_ms=timings,
-            counts=_counts(prediction, metric, frame.camera, config),
+            counts=count_pixels(prediction, metric, sky, frame.camera, config),
             calibration=calibration,
         )
 
@@ -237,6 +241,18 @@ class FramePipeline:
             return alignment
         return replace(alignment, metric=smooth(alignment.metric, memory, now, config))
 
+    def _sky(
+        self,
+        rgb: np.ndarray,
+        prediction: Prediction,
+        alignment: Alignment,
+        sparse: SparseDepth | None,
+    ) -> np.ndarray | None:
+        """Recognise the sky, if depth is to be left out there."""
+        if alignment.metric is None or self.config.sky == 'fitted':
+            return None
+        return sky_mask(rgb, prediction, alignment.metric, sparse)
+
     def _previous(self, stamp_ns: int) -> Alignment | None:
         """Return the last fit with its age as of this frame."""
         if self._fit is None:
@@ -264,36 +280,3 @@ def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:
             'answers at the size of its picture: hand over the prediction of this frame',
             cause='shape',
         )
-
-
-def _conservative(
-    metric: np.ndarray | None, sigma: np.ndarray | None, config: AlignmentConfig
-) -> np.ndarray | None:
-    """Depth that is too near rather than too far, as far as ``conservative_k`` asks for it."""
-    if metric is None or config.conservative_k == 0.0:
-        return metric
-    if sigma is None:
-        return np.full_like(metric, np.nan)
-    nearer = metric - np.float32(config.conservative_k) * sigma
-    # An obstacle does not vanish because it may be nearer than depth is valid; NaN stays NaN.
-    return np.maximum(nearer, np.float32(config.min_depth))
-
-
-def _counts(
-    prediction: Prediction,
-    metric: np.ndarray | None,
-    camera: Camera | None,
-    config: AlignmentConfig,
-) -> dict[str, int]:
-    """How many pixels are invalid, and how many of these too near; how many beyond the range."""
-    if metric is None:
-        return {}
-    invalid = np.isnan(metric)
-    too_near = invalid & np.isfinite(prediction.relative)
-    if camera is not None and not is_rectified(camera):
-        too_near &= rectified_valid(camera)
-    return {
-        'invalid': int(np.count_nonzero(invalid)),
-        'below_min_depth': int(np.count_nonzero(too_near)),
-        'beyond_max_depth': int(np.count_nonzero(metric > config.max_depth)),
-    }

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Sparse depth of a frame, from whichever source, in its rectified picture, and its border."""
+"""Sparse depth of a frame, from whichever source it has, in its rectified picture."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
-from marigold_ros.frame import Alignment, Camera, Frame, SparseDepth
+from marigold_ros.frame import Frame, SparseDepth
 from marigold_ros.geometry.camera import is_rectified, rectified, rectified_valid, rectify_sparse
 from marigold_ros.geometry.sparse_depth import project_lidar
-import numpy as np
 
 
 def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | None, str]:
@@ -42,11 +39,3 @@ def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth 
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
         return None, str(error)
     return sparse, ''
-
-
-def without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
-    """Invalidate the pixels that rectifying left without a source."""
-    if alignment.metric is None or camera is None or is_rectified(camera):
-        return alignment
-    metric = np.where(rectified_valid(camera), alignment.metric, np.float32(np.nan))
-    return replace(alignment, metric=metric)

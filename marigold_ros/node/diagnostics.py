@@ -137,7 +137,7 @@ def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticSta
         prefix = {'image': 'frames', 'info': 'infos', 'scan': 'scans'}[part]
         values: dict[str, Any] = dict(health.counters.snapshot(f'{prefix}.'))
         values['rate_hz'] = source.rate.hertz
-        for own in {'image': ('clock_jumps',), 'scan': ('pairs.',)}.get(part, ()):
+        for own in {'image': ('clock_jumps',), 'scan': ('pairs.', 'fits.')}.get(part, ()):
             values.update(health.counters.snapshot(own))
         text = next(filter(None, _complaints(part, source, health)), '')
         yield status(f'{name}: {prefix}', _WARN if text else _OK, text or source.topic, values)

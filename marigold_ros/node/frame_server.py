@@ -113,6 +113,7 @@ class FrameServer:
         result = self._pipeline.finish(frame, prediction)
         finished = time.perf_counter()
         self._health.alignment, self._health.details = result.alignment, details_of(result)
+        self._health.counters.add(f'fits.{result.alignment.state}')
         self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
         self._outputs.publish(result, header, config, scan_ns)
         self._health.published.tick()
