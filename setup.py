@@ -70,6 +70,6 @@ setup(
         'training': ['h5py>=3.6', 'tensorboard>=2.9'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },
-    entry_points={'console_scripts': [f'depth_node = {NAME}.node.depth_node:main']},
+    entry_points={'console_scripts': [f'depth_node = {NAME}.__main__:depth_node']},
     zip_safe=False,
 )

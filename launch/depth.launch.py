@@ -23,6 +23,11 @@ ARGUMENTS = (
     ('lidar', '', 'topic of the point clouds'),
     ('model', '', 'checkpoint: name, folder or hub id; empty: the parameter file decides'),
     (
+        'profile',
+        '',
+        'checkpoint, fast, balanced, quality or paper; empty: the parameter file decides',
+    ),
+    (
         'params_file',
         '',
         'parameter file; empty: the config/depth.yaml that comes with the package',
@@ -30,6 +35,7 @@ ARGUMENTS = (
     ('use_sim_time', '', 'true where a bag or a simulator gives the time'),
     ('namespace', '', 'namespace of the node'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    ('respawn', 'false', 'true starts the node again, after two seconds, if it ends'),
     ('rviz', 'false', 'true starts RViz with config/marigold.rviz'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's camera_optical"),
 )
@@ -48,13 +54,14 @@ def start(context) -> list:
     """Make the actions from the arguments' values."""
     given = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in ARGUMENTS}
     share = Path(get_package_share_directory('marigold_ros'))
-    sim_time = given['use_sim_time'].lower()
+    sim_time = given['use_sim_time']
     parameters = [given['params_file'] or str(share / 'config' / 'depth.yaml')]
-    if given['model']:
-        # Without its type, launch would read a folder named 2024 as a number.
-        parameters.append({'model': ParameterValue(given['model'], value_type=str)})
+    for name in ('model', 'profile'):
+        if given[name]:
+            # Without its type, launch would read a folder named 2024 as a number.
+            parameters.append({name: ParameterValue(given[name], value_type=str)})
     if sim_time:
-        parameters.append({'use_sim_time': sim_time in ('true', '1', 'yes', 'on')})
+        parameters.append({'use_sim_time': _is_true(sim_time)})
     actions = [
         Node(
             package='marigold_ros',
@@ -68,11 +75,17 @@ def start(context) -> list:
                 (name, given[name]) for name in ('image', 'camera_info', 'lidar') if given[name]
             ],
             arguments=['--ros-args', '--log-level', given['log_level']],
+            respawn=_is_true(given['respawn']),
+            respawn_delay=2.0,
         )
     ]
-    if given['rviz'].lower() in ('true', '1', 'yes', 'on'):
+    if _is_true(given['rviz']):
         actions.append(_rviz(share, given, sim_time))
     return actions
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in ('true', '1', 'yes', 'on')
 
 
 def _rviz(share: Path, given: dict[str, str], sim_time: str) -> Node:
@@ -82,7 +95,13 @@ def _rviz(share: Path, given: dict[str, str], sim_time: str) -> Node:
     # The configuration names topics in full; these rules lead them to this node's.
     remappings = [('/camera/image_raw', given['image'])] if given['image'] else []
     if given['namespace'].strip('/'):
-        outputs = ('points', 'depth/color', 'relative/image', 'alignment/points')
+        outputs = (
+            'points',
+            'depth/color',
+            'relative/image',
+            'uncertainty/image',
+            'alignment/points',
+        )
         prefix = f'/{given["namespace"].strip("/")}'
         remappings += [
             (f'/marigold_depth/{name}', f'{prefix}/marigold_depth/{name}') for name in outputs
@@ -93,5 +112,5 @@ def _rviz(share: Path, given: dict[str, str], sim_time: str) -> Node:
         namespace=given['namespace'],
         arguments=arguments,
         remappings=remappings,
-        parameters=[{'use_sim_time': sim_time in ('true', '1', 'yes', 'on')}],
+        parameters=[{'use_sim_time': _is_true(sim_time)}],
     )

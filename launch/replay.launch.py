@@ -31,6 +31,7 @@ ARGUMENTS = (
     ('bag', None, 'the bag to play: a folder or a file'),
     ('rate', '1.0', 'speed of the replay'),
     ('loop', 'false', 'true plays the bag again and again'),
+    ('record', '', 'folder of a bag to record what the node says; empty: none'),
     ('delay', '5.0', 'seconds before the bag starts, so that the model is loaded by then'),
 )
 PASSED_ON = (
@@ -38,9 +39,11 @@ PASSED_ON = (
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the pictures'),
     ('lidar', '', 'topic of the point clouds'),
     ('model', '', 'checkpoint; empty: the parameter file decides'),
+    ('profile', '', 'speed or quality; empty: the parameter file decides'),
     ('params_file', '', 'parameter file; empty: the one that comes with the package'),
     ('namespace', '', 'namespace of the node'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
+    ('respawn', 'false', 'true starts the node again if it ends'),
     ('rviz', 'true', 'false starts no RViz'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's"),
 )
@@ -76,8 +79,10 @@ def start(context) -> list:
             'use_sim_time': 'true',
         }.items(),
     )
+    recorders = [_recorder(given['record'], given['namespace'])] if given['record'] else []
     return [
         node,
+        *recorders,
         TimerAction(period=float(given['delay']), actions=[player]),
         RegisterEventHandler(
             OnProcessExit(
@@ -85,3 +90,12 @@ def start(context) -> list:
             )
         ),
     ]
+
+
+def _recorder(folder: str, namespace: str) -> ExecuteProcess:
+    """Record what the node says; the bag's own topics are in the bag already."""
+    prefix = f'/{namespace.strip("/")}' if namespace.strip('/') else ''
+    # By pattern: whether topics are positional differs between distributions.
+    topics = f'^({prefix}/marigold_depth/.*|/diagnostics|/tf|/tf_static)$'
+    command = ['ros2', 'bag', 'record', '--output', folder, '--regex', topics]
+    return ExecuteProcess(cmd=[*command, '--use-sim-time'], output='screen')

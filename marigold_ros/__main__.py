@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
-import os
 import sys
 
 from marigold_ros.errors import MarigoldError
+from marigold_ros.threads import settle_threads
 
 COMMANDS = {
     'demo': 'run the real node over DDS on a synthetic drive or a bag, score it, draw a report',
@@ -24,6 +24,7 @@ COMMANDS = {
     'predict': 'write relative depth for pictures, without ROS',
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
+    'stress': 'try the node with broken messages, restarts and jumping clocks',
     'models': 'list the embedded checkpoints, or check one',
 }
 
@@ -43,8 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 good, 1 a known error, 130 interrupted. Wrong usage exits with 2 by itself.
 
     """
-    # On few cores OpenMP's spinning threads slow everything down; torch reads this when imported.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    settle_threads()
     # File names are bytes: one that is no UTF-8 must not break the line that tells of it.
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')
@@ -72,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
+
+
+def depth_node() -> int:
+    """Run the command ``node``: the executable of ``ros2 run``."""
+    return main(['node', *sys.argv[1:]])
 
 
 def _command_parser() -> argparse.ArgumentParser:

@@ -311,6 +311,12 @@ class PipelineConfig(Settings):
         read_only=True,
     )
     guided: GuidedConfig = group(GuidedConfig)
+    sky: str = setting(
+        'nan',
+        'what depth holds where the sky was recognised: nan (unknown), inf (too far, REP 117), or '
+        'as fitted; the cloud has no point at either of the first two',
+        choices=('nan', 'inf', 'fitted'),
+    )
     engine: EngineConfig = group(EngineConfig)
     alignment: AlignmentConfig = group(AlignmentConfig)
 
@@ -364,6 +370,12 @@ class LidarConfig(Settings):
     )
     time_offset: float = setting(0.0, "seconds added to the scans' stamps", low=-10.0, high=10.0)
     buffer: float = setting(2.0, 'seconds of scans kept', low=0.1, high=60.0)
+    fixed_frame: str = setting(
+        '',
+        'frame that stands still and never jumps, such as odom: scans are shifted to where the '
+        'camera was at its picture, and depth is carried from frame to frame; empty is off',
+        read_only=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -377,6 +389,16 @@ class PointsConfig(Settings):
     min_depth: float = setting(0.0, 'metres; nearer points are NaN', low=0.0, high=10000.0)
     max_depth: float = setting(100.0, 'metres; farther points are NaN', low=0.01, high=10000.0)
     sigma: bool = setting(False, 'add the field sigma, metres')
+    normals: bool = setting(
+        False, 'add the fields normal_x, normal_y, normal_z: unit length, towards the camera'
+    )
+    flying_angle: float = setting(
+        80.0,
+        'degrees; points between two surfaces are NaN where depth is steeper than that of a plane '
+        'at this angle between ray and normal; 90 keeps them',
+        low=30.0,
+        high=90.0,
+    )
 
 
 @dataclass(frozen=True)

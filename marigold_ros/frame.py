@@ -135,10 +135,8 @@ class Frame:
         The picture.
     camera : Camera or None
         Describes ``rgb``; without it there is neither a fit nor a cloud.
-    points_lidar : (N, 3) float or None, metres
-        The paired scan in the LiDAR's frame.
-    T_cam_lidar : (4, 4) float or None
-        ``p_cam = T_cam_lidar @ p_lidar``.
+    points_lidar, T_cam_lidar : (N, 3) float in metres and (4, 4) float, or None
+        The paired scan in the LiDAR's frame, and ``p_cam = T_cam_lidar @ p_lidar``.
     stamp_ns : int, nanoseconds
         Acquisition time of the picture.
     sparse : SparseDepth or None
@@ -268,21 +266,21 @@ class FrameResult:
     alignment : Alignment
         The fit; its ``state`` says whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
-        Depth (NaN invalid, ``conservative_k`` applied) and its deviation; None unless metric.
+        Depth (NaN invalid; ``conservative_k``, ``sky`` applied), deviation; None unless metric.
     spread : (H, W) float32 or None
         Ensemble deviation of ``relative``.
     camera : Camera or None
         Describes all these images (rectified, no distortion).
-    rgb : (H, W, 3) uint8
-        The picture they belong to (rectified when the input was not).
+    rgb, stamp_ns : (H, W, 3) uint8, int
+        The picture they belong to (rectified when the input was not), and its stamp.
     sparse : SparseDepth or None
         The points that were offered to the fit.
-    stamp_ns : int
-        The picture's stamp.
     timings_ms : mapping of str to float
         Milliseconds per stage, and ``total``.
     counts : mapping of str to int
-        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``.
+        Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`.
+    calibration : str
+        What seems to be wrong with the LiDAR's angles or clock; empty while nothing does.
 
     """
 
@@ -298,3 +296,4 @@ class FrameResult:
     stamp_ns: int
     timings_ms: Mapping[str, float]
     counts: Mapping[str, int] = field(default_factory=dict)
+    calibration: str = ''

@@ -16,18 +16,19 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
-from marigold_ros.frame import Alignment, Camera, Frame, FrameResult, Prediction
+from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.alignment import align
+from marigold_ros.geometry.calibration_monitor import Calibration, CalibrationMonitor
 from marigold_ros.geometry.camera import (
-    is_rectified,
     rectified,
-    rectified_valid,
     rectify_image,
 )
 from marigold_ros.geometry.frame_points import sparse_of_frame
+from marigold_ros.geometry.outcome import conservative, count_pixels, without_border, without_sky
 from marigold_ros.geometry.point_guidance import align_guided
+from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.geometry.temporal import (
     hold_on,
     is_scene_cut,
@@ -77,9 +78,15 @@ class FramePipeline:
             self._forget_fits()
         self._config = config
 
+    @property
+    def calibration(self) -> Calibration:
+        """What the frames since the last reset tell of the LiDAR's angles and clock."""
+        return self._monitor.calibration
+
     def reset(self) -> None:
         """Forget the frames so far, as after a jump of the clock."""
         self._forget()
+        self._monitor = CalibrationMonitor()
         self._fit_stamp_ns = 0
         self._stamp_ns: int | None = None
         self._shape: tuple[int, int] | None = None
@@ -154,11 +161,17 @@ class FramePipeline:
             previous = self._previous(frame.stamp_ns)
             fit = align(prediction, sparse, config, previous, no_points)
             told, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
-            alignment = _without_border(self._over_time(alignment, prediction, now), frame.camera)
+            alignment = without_border(self._over_time(alignment, prediction, now), frame.camera)
         with _timed(timings, 'sigma'):
             self._errors = count_errors(self._errors, told, sparse, alignment, config)
             sigma = sigma_map(self._errors, told, alignment, config, sparse)
-            metric = _conservative(alignment.metric, sigma, config)
+            metric = conservative(alignment.metric, sigma, config)
+        with _timed(timings, 'sky'):
+            sky = self._sky(rgb, prediction, alignment, sparse)
+            metric = without_sky(metric, sky, self.config.sky)
+            sigma = without_sky(sigma, sky, 'nan')
+        with _timed(timings, 'calibration'):
+            calibration = self._monitor.look(now, prediction, sparse, fit, config)
         if alignment.state == 'fitted':
             self._fit = replace(fit, metric=None, inlier=None, held_out=None)
             self._fit_stamp_ns = frame.stamp_ns
@@ -179,7 +192,8 @@ class FramePipeline:
             sparse=sparse,
             stamp_ns=frame.stamp_ns,
             timings_ms=timings,
-            counts=_counts(prediction, metric, frame.camera, config),
+            counts=count_pixels(prediction, metric, sky, frame.camera, config),
+            calibration=calibration,
         )
 
     def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
@@ -229,6 +243,18 @@ class FramePipeline:
             return alignment
         return replace(alignment, metric=smooth(alignment.metric, memory, now, config))
 
+    def _sky(
+        self,
+        rgb: np.ndarray,
+        prediction: Prediction,
+        alignment: Alignment,
+        sparse: SparseDepth | None,
+    ) -> np.ndarray | None:
+        """Recognise the sky, if depth is to be left out there."""
+        if alignment.metric is None or self.config.sky == 'fitted':
+            return None
+        return sky_mask(rgb, prediction, alignment.metric, sparse)
+
     def _previous(self, stamp_ns: int) -> Alignment | None:
         """Return the last fit with its age as of this frame."""
         if self._fit is None:
@@ -256,44 +282,3 @@ def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:
             'answers at the size of its picture: hand over the prediction of this frame',
             cause='shape',
         )
-
-
-def _without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
-    """Invalidate the pixels that rectifying left without a source."""
-    if alignment.metric is None or camera is None or is_rectified(camera):
-        return alignment
-    metric = np.where(rectified_valid(camera), alignment.metric, np.float32(np.nan))
-    return replace(alignment, metric=metric)
-
-
-def _conservative(
-    metric: np.ndarray | None, sigma: np.ndarray | None, config: AlignmentConfig
-) -> np.ndarray | None:
-    """Depth that is too near rather than too far, as far as ``conservative_k`` asks for it."""
-    if metric is None or config.conservative_k == 0.0:
-        return metric
-    if sigma is None:
-        return np.full_like(metric, np.nan)
-    nearer = metric - np.float32(config.conservative_k) * sigma
-    # An obstacle does not vanish because it may be nearer than depth is valid; NaN stays NaN.
-    return np.maximum(nearer, np.float32(config.min_depth))
-
-
-def _counts(
-    prediction: Prediction,
-    metric: np.ndarray | None,
-    camera: Camera | None,
-    config: AlignmentConfig,
-) -> dict[str, int]:
-    """How many pixels are invalid, and how many of these too near; how many beyond the range."""
-    if metric is None:
-        return {}
-    invalid = np.isnan(metric)
-    too_near = invalid & np.isfinite(prediction.relative)
-    if camera is not None and not is_rectified(camera):
-        too_near &= rectified_valid(camera)
-    return {
-        'invalid': int(np.count_nonzero(invalid)),
-        'below_min_depth': int(np.count_nonzero(too_near)),
-        'beyond_max_depth': int(np.count_nonzero(metric > config.max_depth)),
-    }

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Fixtures that all tests share; torch waits passively, ROS stays on this machine."""
+"""Fixtures that all tests share; threads wait passively, ROS stays on this machine."""
 
 import os
 from pathlib import Path
 import random
 
-# Before anything imports torch or rclpy.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+from marigold_ros.threads import settle_threads
+
+# Before anything imports numpy, torch or rclpy.
+settle_threads()
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 # Parallel runs on one machine must never meet; 1 to 101 is free on every platform.
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))

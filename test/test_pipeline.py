@@ -55,8 +55,9 @@ def test_planted_depth_comes_back_through_the_whole_pipeline():
     assert result.metric is result.alignment.metric
     assert (result.space, result.stamp_ns, result.camera.width) == ('depth', 5, 160)
     assert result.sparse.counts['kept'] == result.alignment.n_points == 24 * 32
-    assert result.counts == {'invalid': 0, 'below_min_depth': 0, 'beyond_max_depth': 0}
-    assert set(result.timings_ms) == {'predict', 'project', 'align', 'sigma', 'total'}
+    assert result.counts == {'invalid': 0, 'below_min_depth': 0, 'beyond_max_depth': 0, 'sky': 0}
+    stages = {'predict', 'project', 'align', 'sigma', 'sky', 'calibration', 'total'}
+    assert set(result.timings_ms) == stages
     assert result.timings_ms['total'] == pytest.approx(
         sum(ms for stage, ms in result.timings_ms.items() if stage != 'total')
     )
@@ -317,3 +318,34 @@ def test_geometry_and_pipeline_load_neither_torch_nor_ros():
         "assert not {'torch', 'rclpy', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_the_sky_is_unknown_or_infinite_or_as_fitted_and_alignment_keeps_the_fitted_map():
+    frame, _ = scene()
+    rgb = frame.rgb.copy()
+    rgb[:40] = 255
+    inverse = np.linalg.inv(T_CAM_LIDAR)
+    points = frame.points_lidar @ T_CAM_LIDAR[:3, :3].T + T_CAM_LIDAR[:3, 3]
+    above = points[:, 1] / points[:, 2] * K[1, 1] + K[1, 2] < 45
+    scan = points[~above] @ inverse[:3, :3].T + inverse[:3, 3]
+    frame = replace(frame, rgb=rgb, points_lidar=scan)
+    results = {
+        sky: FramePipeline(Oracle(), PipelineConfig(sky=sky)).process(frame)
+        for sky in ('nan', 'inf', 'fitted')
+    }
+    fitted = results['fitted']
+    assert np.isfinite(fitted.metric).all()
+    assert fitted.counts['sky'] == 0
+    sky = np.isinf(results['inf'].metric)
+    assert sky[:35].all()
+    assert not sky[45:].any()
+    np.testing.assert_array_equal(np.isnan(results['nan'].metric), sky)
+    for name in ('nan', 'inf'):
+        result = results[name]
+        np.testing.assert_array_equal(result.alignment.metric, fitted.metric)
+        np.testing.assert_array_equal(result.metric[~sky], fitted.metric[~sky])
+        np.testing.assert_array_equal(np.isnan(result.sigma), sky)
+        assert result.counts['sky'] == sky.sum()
+        assert result.counts['below_min_depth'] == result.counts['beyond_max_depth'] == 0
+    assert results['nan'].counts['invalid'] == sky.sum()
+    assert results['inf'].counts['invalid'] == 0

@@ -16,11 +16,12 @@ import argparse
 from dataclasses import asdict
 import json
 import math
-import os
 from pathlib import Path
 import sys
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+from marigold_ros.threads import settle_threads
+
+settle_threads()
 
 
 def main() -> int:

@@ -14,14 +14,15 @@ SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 import signal
 import subprocess
 import sys
 from typing import Any
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+from marigold_ros.threads import settle_threads
+
+settle_threads()
 
 
 def main(description: str = __doc__, distil: bool = False) -> int:

@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 from itertools import islice
 import json
-import os
 from pathlib import Path
 import sys
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+from marigold_ros.threads import settle_threads
+
+settle_threads()
 MEAN_MAP_SCENES = 200
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.bags.ego_motion import EgoMotion
 from marigold_ros.bags.partners import CameraInfos, Truths
 from marigold_ros.bags.scans import decode_scan, Scan
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
@@ -93,7 +94,9 @@ def frames(
     topics : BagTopics
         As ``reader.choose_topics`` returns them.
     lidar_config : LidarConfig
-        ``max_dt`` and ``time_offset``; a scan is waited for as long as it can still come.
+        ``max_dt``, ``time_offset`` and ``fixed_frame``; a scan is waited for as long as it can
+        still come. With a fixed frame, ``T_cam_lidar`` goes from the LiDAR at its scan to the
+        camera at its picture.
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None takes them from /tf_static, between the frames of scan and image.
 
@@ -130,6 +133,7 @@ class _FrameStream:
         )
         self._given_extrinsics = T_cam_lidar
         self._transforms = reader.static_transforms()
+        self._motion = EgoMotion(reader, config.fixed_frame, self._transforms)
         self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
         first_info = reader.first(topics.camera_info) if topics.camera_info else None
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
@@ -150,6 +154,12 @@ class _FrameStream:
             except BagError as error:
                 self._note_unreadable(topic, log_ns, error)
                 continue
+            if topic in self._motion.topics:
+                if self._motion.transforms.is_jump(message):
+                    yield from self._flush()
+                    self._forget()
+                self._motion.transforms.add_message(message)
+                continue
             stamp = message.header.stamp
             stamp_ns = stamp.sec * _NANOSECONDS + stamp.nanosec
             if topic == self._topics.lidar:
@@ -168,7 +178,7 @@ class _FrameStream:
     def _messages(self) -> Iterator[tuple[str, str, bytes, int]]:
         """Yield what can be read; where the file is damaged, the frames before it still count."""
         try:
-            yield from self._reader.raw(self._topics.named)
+            yield from self._reader.raw([*self._topics.named, *self._motion.topics])
         except BagError as error:
             self._damage = error
 
@@ -204,13 +214,18 @@ class _FrameStream:
         self._scans.clear()
         self._infos.clear()
         self._truths.clear()
+        self._motion.transforms.clear()
         self._newest.clear()
 
     def _is_ready(self, head: _Waiting, log_ns: int) -> bool:
         """Tell whether nothing that may still come can change this frame."""
         if head.error is not None or log_ns - head.log_ns > LOOK_AHEAD_NS:
             return True
-        if self._topics.lidar and not self._scans.choose(head.stamp_ns).final:
+        choice = self._scans.choose(head.stamp_ns)
+        if self._topics.lidar and not choice.final:
+            return False
+        last_ns = max(head.stamp_ns, choice.stamp_ns or 0)
+        if self._motion.may_come(head.message.header.frame_id, last_ns):
             return False
         awaited = [self._topics.truth] + [self._topics.camera_info] * self._await_info
         return all(self._newest.get(t, -1) >= head.stamp_ns for t in awaited if t)
@@ -228,13 +243,15 @@ class _FrameStream:
         choice = self._scans.choose(head.stamp_ns)
         scan = choice.item
         image_frame = head.message.header.frame_id or info_frame
-        T_cam_lidar = self._scan_pose(scan, image_frame, warnings)
+        camera_at = image_frame, head.stamp_ns
+        T_cam_lidar = self._scan_pose(scan, camera_at, choice.stamp_ns, warnings)
         frame = Frame(
             rgb=rgb,
             camera=camera,
             points_lidar=scan.points if scan else None,
             T_cam_lidar=T_cam_lidar,
             stamp_ns=head.stamp_ns,
+            T_world_camera=self._motion.camera_pose(*camera_at, warnings),
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
@@ -244,16 +261,25 @@ class _FrameStream:
         )
 
     def _scan_pose(
-        self, scan: Scan | None, image_frame: str, warnings: list[str]
+        self,
+        scan: Scan | None,
+        camera_at: tuple[str, int],
+        scan_ns: int | None,
+        warnings: list[str],
     ) -> np.ndarray | None:
         """Return the extrinsics, and say what is missing of scan or extrinsics."""
         if scan is None and self._topics.lidar:
             broken = f'; the last broken scan: {self._scan_error}' if self._scan_error else ''
             warnings.append(f'no scan near the picture{broken}')
         self._scan_error = ''
-        if scan is None or self._given_extrinsics is not None:
-            return self._given_extrinsics
-        return self._lookup(image_frame, scan.frame_id, warnings)
+        given = self._given_extrinsics
+        if scan is None or scan_ns is None:
+            return given
+        lidar_at = scan.frame_id, scan_ns
+        moved = self._motion.scan_pose(camera_at, lidar_at, given, warnings)
+        if moved is not None or given is not None:
+            return given if moved is None else moved
+        return self._lookup(camera_at[0], scan.frame_id, warnings)
 
     def _lookup(self, target: str, source: str, warnings: list[str]) -> np.ndarray | None:
         if (target, source) not in self._extrinsics:

@@ -18,7 +18,9 @@ import numpy as np
 _NORM_TOLERANCE = 1e-3  # single precision and hand-typed quaternions stay well within
 
 
-def pose_matrix(translation: Sequence[float], rotation_xyzw: Sequence[float]) -> np.ndarray:
+def pose_matrix(
+    translation: Sequence[float] | np.ndarray, rotation_xyzw: Sequence[float] | np.ndarray
+) -> np.ndarray:
     """
     Make a homogeneous matrix of a pose.
 
@@ -67,6 +69,8 @@ def pose_matrix(translation: Sequence[float], rotation_xyzw: Sequence[float]) ->
 class StaticTransforms:
     """Frames and the fixed poses between them; as in tf2, the last pose of a child counts."""
 
+    _kind, _topic = 'static transform', '/tf_static'
+
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, np.ndarray]] = {}
         self.refused: list[str] = []
@@ -95,7 +99,7 @@ class StaticTransforms:
             For a pose that is none (``pose_matrix``), an empty name, or a frame below itself.
 
         """
-        parent, child = _plain(parent), _plain(child)
+        parent, child = plain(parent), plain(child)
         if not parent or not child or parent == child:
             raise CalibrationError(
                 f"transform from '{child}' to '{parent}' needs two different frame names; "
@@ -138,7 +142,7 @@ class StaticTransforms:
             Where a frame is unknown or nothing connects the two.
 
         """
-        target, source = _plain(target), _plain(source)
+        target, source = plain(target), plain(source)
         if target == source and target:
             return np.eye(4)
         from_target, from_source = self._ancestors(target), self._ancestors(source)
@@ -147,34 +151,40 @@ class StaticTransforms:
         if common is None or target not in known or source not in known:
             refused = f'; refused: {" | ".join(self.refused)}' if self.refused else ''
             raise CalibrationError(
-                f"no static transform '{target}' <- '{source}'; known frames: "
+                f"no {self._kind} '{target}' <- '{source}'; known frames: "
                 f'{", ".join(sorted(known)) or "none"}{refused}; '
-                'record /tf_static, or give the extrinsics yourself'
+                f'record {self._topic}, or give the extrinsics yourself'
             )
-        return _inverse(from_target[common]) @ from_source[common]
+        return inverse(from_target[common]) @ from_source[common]
+
+    def _parent(self, frame: str) -> tuple[str, np.ndarray] | None:
+        """Give the frame above and the pose in it; None at the root."""
+        return self._parents.get(frame)
 
     def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
         """Map a frame and all above it to the frame's pose in each, nearest first."""
         poses = {frame: np.eye(4)}
         pose = poses[frame]
-        while frame in self._parents:
-            frame, step = self._parents[frame]
+        while (above := self._parent(frame)) is not None:
+            frame, step = above
             if frame in poses:
                 raise CalibrationError(
-                    f"static transforms form a loop through '{frame}'; "
-                    'each frame may have one parent: check the publishers of /tf_static'
+                    f"{self._kind}s form a loop through '{frame}'; "
+                    f'each frame may have one parent: check the publishers of {self._topic}'
                 )
             pose = step @ pose
             poses[frame] = pose
         return poses
 
 
-def _plain(frame: str) -> str:
+def plain(frame: str) -> str:
+    """Frame name without the leading slash of ROS 1."""
     return frame.removeprefix('/')
 
 
-def _inverse(T: np.ndarray) -> np.ndarray:
-    inverse = np.eye(4)
-    inverse[:3, :3] = T[:3, :3].T
-    inverse[:3, 3] = -T[:3, :3].T @ T[:3, 3]
-    return inverse
+def inverse(T: np.ndarray) -> np.ndarray:
+    """Inverse of a rigid motion (4, 4)."""
+    inverted = np.eye(4)
+    inverted[:3, :3] = T[:3, :3].T
+    inverted[:3, 3] = -T[:3, :3].T @ T[:3, 3]
+    return inverted

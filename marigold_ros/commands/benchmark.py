@@ -9,6 +9,7 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
   python -m marigold_ros benchmark alignment            the metric fit on predictions with planted
                                                         errors, beside plain methods; no model runs
+  python -m marigold_ros benchmark cloud                flying pixels and sky on synthetic drives
 Figures hold for this machine as busy as it is now: the load is printed with them.
 """
 
@@ -40,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'subject',
         nargs='?',
         default='model',
-        choices=('model', 'alignment'),
-        help='what to measure (default: model); alignment heeds --data, --runs, --json, --out',
+        choices=('model', 'alignment', 'cloud'),
+        help='what to measure (default: model); alignment heeds --data, --runs, --json, --out, '
+        'cloud --model, --size, --runs, --json, --out',
     )
     parser.add_argument(
         '--data',
@@ -73,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=0,
         metavar='N',
-        help='frames (default: what fits in 15 s); of alignment: seeds (default: 10)',
+        help='frames (default: what fits in 15 s); of alignment: seeds (default: 10); '
+        'of cloud: pictures of a drive (default: 3)',
     )
     parser.add_argument(
         '--rounds', type=_count, default=3, metavar='N', help='of a comparison (default: 3)'
@@ -100,6 +103,10 @@ def run(args: argparse.Namespace) -> int:
         from marigold_ros.commands.benchmark_alignment import run as run_alignment
 
         return run_alignment(args, folder)
+    if args.subject == 'cloud':
+        from marigold_ros.commands.benchmark_cloud import run as run_cloud
+
+        return run_cloud(args, folder)
     from marigold_ros.commands.benchmark_report import table, write_files
     from marigold_ros.evaluation.results import machine, to_json, versions
     from marigold_ros.models import use_threads

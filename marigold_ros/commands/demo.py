@@ -218,6 +218,7 @@ def _results(
     # A frame that was served and not recorded is still one that the node processed.
     results['frames']['processed'] = served
     results['latency_ms'].update(_stages(outcome.reports['timing']))
+    results['calibration'] = {'text': outcome.reports['alignment'].get('calibration', '')}
     return results
 
 
@@ -271,8 +272,8 @@ def _offline(
         for item in frames(reader, source.topics, config.lidar, source.T_cam_lidar):
             result = None if item.frame is None else pipeline.process(item.frame)
             if result is not None and result.metric is not None and result.camera is not None:
-                path, far = folder / 'cloud.ply', config.points.max_depth
-                write_cloud(path, result.metric, result.camera.K, result.rgb, far)
+                path, K = folder / 'cloud.ply', result.camera.K
+                write_cloud(path, result.metric, K, result.rgb, config.points)
                 break
     return results
 

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.config import NodeConfig
+from marigold_ros.config import NodeConfig, PointsConfig
 from marigold_ros.errors import BagError
 
 if TYPE_CHECKING:
@@ -231,29 +231,25 @@ def _result(
 
 def write_best_cloud(path: Path, scored: Scored) -> int:
     """Write the cloud of the sample with the smallest error; the number of points, 0 for none."""
-    from marigold_ros.config import PointsConfig
-
     samples = [s for _, s in scored.scorer.samples if s.metric is not None]
     usable = [s for s in samples if scored.K[s.index] is not None]
     if not usable:
         return 0
     best: Sample = min(usable, key=lambda s: s.abs_rel if math.isfinite(s.abs_rel) else math.inf)
     assert best.metric is not None
-    return write_cloud(path, best.metric, scored.K[best.index], best.rgb, PointsConfig().max_depth)
+    return write_cloud(path, best.metric, scored.K[best.index], best.rgb, PointsConfig())
 
 
 def write_cloud(
-    path: Path, depth: np.ndarray, K: np.ndarray | None, rgb: np.ndarray, max_depth: float
+    path: Path, depth: np.ndarray, K: np.ndarray | None, rgb: np.ndarray, config: PointsConfig
 ) -> int:
-    """Write depth up to ``max_depth`` as a coloured cloud; gives the number of points."""
+    """Write depth as a coloured cloud, without what ~/points leaves out; the number of points."""
     from marigold_ros.evaluation.ply import write_ply
-    from marigold_ros.geometry.cloud import unproject_depth
-    import numpy as np
+    from marigold_ros.geometry.cloud import depth_of_cloud, unproject_depth
 
     assert K is not None
-    with np.errstate(invalid='ignore'):
-        near = np.where(depth <= max_depth, depth, np.nan)
-    return write_ply(path, unproject_depth(near, K), rgb)
+    kept = depth_of_cloud(depth, depth, K, config)
+    return write_ply(path, unproject_depth(kept, K), rgb)
 
 
 def clear_old(folder: Path) -> None:

@@ -150,6 +150,8 @@ def summary(results: dict[str, Any], folder: str) -> str:
     reason = results['provenance']['scoring']['first_not_metric']
     if reason:
         lines.append(f'first frame without metric depth: {reason}')
+    if results['calibration']['text']:
+        lines.append(f'calibration: {results["calibration"]["text"]}')
     for text, count in results['provenance'].get('warnings', {}).items():
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')

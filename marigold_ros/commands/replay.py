@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -215,7 +216,7 @@ class _Run:
 
     def results(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         rate = self._recorded_s / self._wall_s if self._recorded_s > 0 else None
-        return assemble(
+        results = assemble(
             self.scorer,
             read=self.read,
             dropped=0,
@@ -223,6 +224,9 @@ class _Run:
             rate=rate,
             provenance=provenance,
         )
+        found = self._pipeline.calibration
+        results['calibration'] = {'text': found.text, **asdict(found)}
+        return results
 
 
 def _intro(results: Mapping[str, Any]) -> str:

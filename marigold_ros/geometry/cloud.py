@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import cv2
+from marigold_ros.config import PointsConfig
 from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.geometry.flying_pixels import flying_pixels
 import numpy as np
 
 
@@ -38,12 +40,41 @@ def unproject_depth(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     return points
 
 
+def depth_of_cloud(
+    depth: np.ndarray, surface: np.ndarray, K: np.ndarray, config: PointsConfig
+) -> np.ndarray:
+    """
+    Keep what belongs into a cloud: points within its range and on a surface.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        What the points get.
+    surface : (H, W) float, metres
+        Where to look for flying pixels: depth without gaps, such as the fitted map.
+    K : (3, 3) float, pixels
+        Intrinsics of both.
+    config : PointsConfig
+        Range, and which slopes are flying pixels.
+
+    Returns
+    -------
+    (H, W) float, metres
+        NaN, never clipped, where a point is left out.
+
+    """
+    outside = (depth < config.min_depth) | (depth > config.max_depth)  # NaN compares false
+    outside |= flying_pixels(surface, K, config.flying_angle)
+    return np.where(outside, np.float32(np.nan), depth)
+
+
 def organise_cloud(
     depth: np.ndarray,
     K: np.ndarray,
     rgb: np.ndarray | None = None,
     sigma: np.ndarray | None = None,
     stride: int = 1,
+    normals: np.ndarray | None = None,
 ) -> np.ndarray:
     """
     Make the organised cloud of a depth image, laid out as PointCloud2 wants it.
@@ -60,11 +91,14 @@ def organise_cloud(
         One standard deviation of the depth.
     stride : int
         Every n-th row and column.
+    normals : (H, W, 3) float or None
+        Which way the surface faces, as ``surface_normals`` gives it.
 
     Returns
     -------
     (ceil(H / stride), ceil(W / stride)) structured
-        float32 fields ``x y z``, then ``rgb`` and ``sigma`` if they were given.
+        float32 fields ``x y z``, then ``rgb``, ``sigma`` and ``normal_x normal_y normal_z`` if
+        they were given; normals are NaN where the point is.
 
     Raises
     ------
@@ -77,7 +111,7 @@ def organise_cloud(
     depth = _checked_depth(depth)
     if stride < 1:
         raise InputError(f'stride is {stride}; choose a value of at least 1', cause='shape')
-    for name, image in (('rgb', rgb), ('sigma', sigma)):
+    for name, image in (('rgb', rgb), ('sigma', sigma), ('normals', normals)):
         if image is not None and image.shape[:2] != depth.shape:
             raise InputError(
                 f'{name} has shape {image.shape}, depth {depth.shape}; they must be one size: '
@@ -86,6 +120,7 @@ def organise_cloud(
             )
     names = ['x', 'y', 'z', *(['rgb'] if rgb is not None else [])]
     names += ['sigma'] if sigma is not None else []
+    names += ['normal_x', 'normal_y', 'normal_z'] if normals is not None else []
     thinned = depth[::stride, ::stride]
     cloud = np.empty((*thinned.shape, len(names)), dtype=np.float32)
     _fill(cloud, thinned, K, stride)
@@ -94,7 +129,10 @@ def organise_cloud(
         bgra = cv2.cvtColor(np.ascontiguousarray(rgb[::stride, ::stride]), cv2.COLOR_RGB2BGRA)
         cloud.view(np.uint32)[..., 3] = bgra.view('<u4')[..., 0] & 0xFFFFFF
     if sigma is not None:
-        cloud[..., -1] = sigma[::stride, ::stride]
+        cloud[..., names.index('sigma')] = sigma[::stride, ::stride]
+    if normals is not None:
+        cloud[..., -3:] = normals[::stride, ::stride]
+        cloud[~np.isfinite(thinned), -3:] = np.nan
     return cloud.view([(name, np.float32) for name in names])[..., 0]
 
 

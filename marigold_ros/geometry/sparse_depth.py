@@ -22,6 +22,7 @@ import numpy as np
 # Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
 _ROTATION_TOLERANCE = 1e-3
 _FAR = np.float32(1e9)
+_TILES = (16, 12)  # columns and rows
 
 
 def project_lidar(
@@ -148,6 +149,26 @@ def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 
     z = z[kept]
     u, v = u * stride, v * stride
     return SparseDepth(u, v, z, v * depth.shape[1] + u, counts)
+
+
+def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, float]:
+    """
+    Tell how much of a picture and of its depth the points cover.
+
+    Returns
+    -------
+    dict
+        ``image_coverage``, the share of 16 by 12 tiles that hold a point, and ``nearest`` and
+        ``farthest``, the 5th and 95th percentile of depth in metres; 0 and NaN without points.
+
+    """
+    if sparse is None or len(sparse) == 0:
+        return {'image_coverage': 0.0, 'nearest': float('nan'), 'farthest': float('nan')}
+    columns, rows = _TILES
+    tile = sparse.v * rows // shape[0] * columns + sparse.u * columns // shape[1]
+    near, far = np.percentile(sparse.z, [5, 95])
+    share = np.count_nonzero(np.bincount(tile)) / (columns * rows)
+    return {'image_coverage': share, 'nearest': float(near), 'farthest': float(far)}
 
 
 def check_transform(T: np.ndarray) -> np.ndarray:

@@ -14,22 +14,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import os
 from pathlib import Path
-import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from typing import Any
 
 from marigold_ros.bags.playback import SerialMessage
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import MarigoldError
+from marigold_ros.node.local_ros import keep_to_this_machine, own_context, spinning
 from marigold_ros.node.player import Played, Player
 from marigold_ros.node.recorder import OUTPUTS, Recorder
 from marigold_ros.node.transport import use_roomy_transport
 import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 # Seconds; a full checkpoint takes long to load, and the machine may be busy with other things.
 _START_PATIENCE = 300.0
@@ -88,13 +86,13 @@ def run_live(
         If the node does not start, ends on its own, or hears nothing.
 
     """
-    _keep_to_this_machine()
+    keep_to_this_machine()
     use_roomy_transport(plan.log.parent, os.environ)
     with BagWriter(plan.recording) as writer, _ros() as ros, _running_node(plan) as process:
         recorder = Recorder(ros, writer)
         player = Player(ros, plan.topics, recorder, process.check)
         player.publish_transforms(plan.latched)
-        with _spinning(ros):
+        with spinning(ros):
             queue = iter(messages)
             early = _make_ready(player, recorder, process, queue)
             played = player.play(_chain(early, queue), plan.rate, plan.period, progress, announce)
@@ -104,55 +102,18 @@ def run_live(
     return LiveRun(played, reports, recorder.heard, _round_trips(played, recorder), faults)
 
 
-_REPORTS = ('frames', 'infos', 'scans', 'timing', 'model', 'transform', 'qos')
-
-
-def _keep_to_this_machine() -> None:
-    """Choose a domain nobody else uses, unless the user has chosen one."""
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    # 1 to 101 is what is free of the ephemeral ports on every platform.
-    os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
+_REPORTS = ('frames', 'infos', 'scans', 'timing', 'model', 'alignment', 'transform', 'qos')
 
 
 @contextmanager
 def _ros():
-    """Give a ROS node in a context of its own, which leaves Ctrl-C to Python."""
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    try:
+    """Give a ROS node in a context of its own."""
+    with own_context() as context:
         node = rclpy.create_node('marigold_demo', context=context, use_global_arguments=False)
         try:
             yield node
         finally:
             node.destroy_node()
-    finally:
-        context.try_shutdown()
-
-
-@contextmanager
-def _spinning(node):
-    """Spin in a thread of its own."""
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    failure: list[BaseException] = []
-
-    def spin() -> None:
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
-        except Exception as error:  # handed to the main thread below
-            failure.append(error)
-
-    thread = threading.Thread(target=spin, name='recorder', daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        executor.shutdown()
-        thread.join()
-    if failure:
-        raise failure[0]
 
 
 class _NodeProcess:

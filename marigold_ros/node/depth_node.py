@@ -11,7 +11,6 @@ thread asked for the transition, so that parameters, services and state queries 
 from __future__ import annotations
 
 import gc
-import os
 import sys
 from typing import Any
 
@@ -76,7 +75,9 @@ class DepthNode(ManagedNode):
         self._config = parameters.config_of(self)
         self._make_pipeline()
         self._outputs = Outputs(self)
-        self._extrinsics = Extrinsics(self, self._config.extrinsics)
+        self._extrinsics = Extrinsics(
+            self, self._config.extrinsics, self._config.lidar.fixed_frame
+        )
         self._pictures = PictureReader()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.get_logger().info(
@@ -185,6 +186,16 @@ class DepthNode(ManagedNode):
         self._stop(_PATIENCE)
         return self._worker is None or not self._worker.alive
 
+    # What trials of the node look at
+
+    def listeners(self) -> dict[str, int]:
+        """How many subscribers each output has; empty unless configured."""
+        return {} if self._outputs is None else self._outputs.listeners()
+
+    def refresh_inputs(self) -> None:
+        """Look at the publishers of the inputs now and not within a second."""
+        self._inputs.refresh_qos()
+
     # Frames
 
     def _on_picture(self, message) -> None:
@@ -266,10 +277,4 @@ class DepthNode(ManagedNode):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit code."""
-    # On few cores OpenMP's spinning threads slow everything up to 15-fold; must precede torch.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     return run(DepthNode, argv)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

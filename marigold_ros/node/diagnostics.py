@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from marigold_ros.frame import Alignment
+from marigold_ros.frame import Alignment, FrameResult
+from marigold_ros.geometry.sparse_depth import coverage
 from marigold_ros.node.counters import Counters, Timings
 from marigold_ros.node.messages import status
 from marigold_ros.node.qos import describe
@@ -42,6 +43,7 @@ class Health:
     counters: Counters = field(default_factory=Counters)
     timings: Timings = field(default_factory=Timings)
     alignment: Alignment = field(default_factory=Alignment)
+    details: dict[str, Any] = field(default_factory=dict)
     stamp_ns: int = 0
     scan_ns: int | None = None
     published: Rate = field(default_factory=Rate)
@@ -57,7 +59,21 @@ class Health:
         return text if time.monotonic() - when < _MEMORY else ''
 
 
-def alignment_status(name: str, alignment: Alignment, image_ns: int, scan_ns: int | None):
+def details_of(result: FrameResult) -> dict[str, Any]:
+    """What there is to say of a frame's points besides the fit: coverage and calibration."""
+    return {
+        **coverage(result.sparse, result.relative.shape),
+        'calibration': result.calibration,
+    }
+
+
+def alignment_status(
+    name: str,
+    alignment: Alignment,
+    image_ns: int,
+    scan_ns: int | None,
+    details: Mapping[str, Any],
+):
     """DiagnosticStatus of one fit: the numbers that put the picture into metres, or why not."""
     values = {
         'scale': float(alignment.scale),
@@ -71,9 +87,12 @@ def alignment_status(name: str, alignment: Alignment, image_ns: int, scan_ns: in
         'scan_stamp': '' if scan_ns is None else f'{scan_ns / 1e9:.9f}',
         'image_stamp': f'{image_ns / 1e9:.9f}',
         'age': alignment.age_ns / 1e9,
+        **details,
     }
-    level = _OK if alignment.state == 'fitted' else _WARN
+    wrong = details.get('calibration', '')
+    level = _OK if alignment.state == 'fitted' and not wrong else _WARN
     text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
+    text = f'{text}; {wrong}' if wrong else text
     return status(f'{name}: alignment', level, text, values)
 
 
@@ -104,7 +123,7 @@ def diagnostics(node, health: Health, parts: Mapping[str, Any]) -> DiagnosticArr
             str(parts['model'].get('name', '')),
             {**parts['model'], **memory_mb()},
         ),
-        alignment_status(name, health.alignment, health.stamp_ns, health.scan_ns),
+        alignment_status(name, health.alignment, health.stamp_ns, health.scan_ns, health.details),
         _transform_status(name, health, parts['extrinsics'], parts['config']),
         _qos_status(name, parts['inputs'], parts['outputs']),
     ]
@@ -118,7 +137,7 @@ def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticSta
         prefix = {'image': 'frames', 'info': 'infos', 'scan': 'scans'}[part]
         values: dict[str, Any] = dict(health.counters.snapshot(f'{prefix}.'))
         values['rate_hz'] = source.rate.hertz
-        for own in {'image': ('clock_jumps',), 'scan': ('pairs.',)}.get(part, ()):
+        for own in {'image': ('clock_jumps',), 'scan': ('pairs.', 'fits.')}.get(part, ()):
             values.update(health.counters.snapshot(own))
         text = next(filter(None, _complaints(part, source, health)), '')
         yield status(f'{name}: {prefix}', _WARN if text else _OK, text or source.topic, values)
@@ -153,7 +172,12 @@ def _timing_status(name: str, health: Health) -> DiagnosticStatus:
 
 
 def _transform_status(name: str, health: Health, extrinsics, config) -> DiagnosticStatus:
-    values = {'source': extrinsics.source, 'latest_used': extrinsics.latest_used}
+    values = {
+        'source': extrinsics.source,
+        'latest_used': extrinsics.latest_used,
+        'fixed_frame': extrinsics.fixed_frame or 'none: motion is not compensated',
+        'not_moved': extrinsics.not_moved,
+    }
     text = health.problem('transform')
     if (
         not text
@@ -168,7 +192,10 @@ def _transform_status(name: str, health: Health, extrinsics, config) -> Diagnost
             'tf2 is not installed and no extrinsics are given: no metric depth; set '
             'extrinsics.translation and extrinsics.rotation_xyzw'
         )
-    return status(f'{name}: transform', _WARN if text else _OK, text or extrinsics.source, values)
+    said = text or extrinsics.source
+    if extrinsics.not_moved:
+        said += f'; motion was not known in time for {extrinsics.not_moved} scans'
+    return status(f'{name}: transform', _WARN if text else _OK, said, values)
 
 
 def _qos_status(name: str, inputs, outputs) -> DiagnosticStatus:

@@ -8,19 +8,24 @@ Humble to Lyrical are supported; a difference is handled here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 import inspect
+import time
 from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
+# Seconds for which a callback group is waited for; its callbacks take milliseconds.
+_PATIENCE = 1.0
 # What rclpy raises for arguments that it cannot use: bad --ros-args, a broken parameter file.
 ARGUMENT_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
 
@@ -30,12 +35,57 @@ def on_incompatible_qos(callback: Callable[[Any], None]) -> SubscriptionEventCal
     return SubscriptionEventCallbacks(incompatible_qos=callback)
 
 
+def without_events() -> PublisherEventCallbacks:
+    """Event callbacks of a publisher that is told of nothing."""
+    return PublisherEventCallbacks(use_default_callbacks=False)
+
+
+class HoldableGroup(MutuallyExclusiveCallbackGroup):
+    """
+    A callback group that can be held while its entities are destroyed.
+
+    Where an entity's QoS event is ready and another thread destroys the entity before the executor
+    takes the event, rclpy lets InvalidHandle escape, which ends the executor and leaves the group
+    locked for ever. While the group is held, nothing of it is taken.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_entity(self)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the group, once its callback in work is done; not from inside a callback of it."""
+        deadline = time.monotonic() + _PATIENCE
+        while not (mine := self.beginning_execution(self)) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        try:
+            yield
+        finally:
+            if mine:
+                self.ending_execution(self)
+
+
 def watch_clock(node, callback: Callable[[Any], None]):
     """Call back when ROS time jumps back or changes its source; unregister the returned handle."""
     threshold = JumpThreshold(
         min_forward=None, min_backward=Duration(seconds=-0.1), on_clock_change=True
     )
     return node.get_clock().create_jump_callback(threshold, post_callback=callback)
+
+
+def spin(executor) -> None:
+    """
+    Spin until the end, also where an entity is destroyed while the executor gets ready to wait.
+
+    rclpy lets InvalidHandle escape then if the entity has QoS events; the next round is sound.
+    """
+    while True:
+        try:
+            return executor.spin()
+        except rclpy_implementation.InvalidHandle:
+            if not executor.context.ok():
+                return None
 
 
 def shut_down(executor) -> None:

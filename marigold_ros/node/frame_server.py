@@ -20,7 +20,7 @@ from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.camera import rectified_valid
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
-from marigold_ros.node.diagnostics import Health
+from marigold_ros.node.diagnostics import details_of, Health
 from marigold_ros.node.messages import stamp_ns
 from marigold_ros.node.vital_signs import PictureWatch
 from marigold_ros.pipeline import FramePipeline
@@ -105,11 +105,15 @@ class FrameServer:
         prediction = self._pipeline.predict(frame)
         predicted = time.perf_counter()
         choice = self._inputs.await_scan(frame.stamp_ns)
+        # As late as possible: odometry of the picture's time often comes after the picture.
+        place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
+        frame = replace(frame, T_world_camera=place)
         frame, scan_ns = self._with_sparse(frame, choice, header.frame_id)
         paired = time.perf_counter()
         result = self._pipeline.finish(frame, prediction)
         finished = time.perf_counter()
-        self._health.alignment = result.alignment
+        self._health.alignment, self._health.details = result.alignment, details_of(result)
+        self._health.counters.add(f'fits.{result.alignment.state}')
         self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
         self._outputs.publish(result, header, config, scan_ns)
         self._health.published.tick()
@@ -222,7 +226,7 @@ class FrameServer:
             return frame, None
         try:
             T_cam_lidar = self._extrinsics.lookup(
-                camera_frame, scan.header.frame_id, choice.stamp_ns
+                camera_frame, scan.header.frame_id, choice.stamp_ns, frame.stamp_ns
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))

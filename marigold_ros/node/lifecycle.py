@@ -18,7 +18,7 @@ import threading
 import traceback
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import ARGUMENT_ERRORS, guard_change_state, shut_down
+from marigold_ros.node.distro import ARGUMENT_ERRORS, guard_change_state, shut_down, spin
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -147,7 +147,7 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
             raise
         return 0  # a signal ended the context, and with it what was being made
     try:
-        executor.spin()
+        spin(executor)
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     except RuntimeError:  # RCLError: a callback met the end of its context

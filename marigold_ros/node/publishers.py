@@ -10,11 +10,14 @@ only while the node is active, and a second gate that drops messages in silence 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry import organise_cloud
+from marigold_ros.geometry.cloud import depth_of_cloud
+from marigold_ros.geometry.normals import surface_normals
 from marigold_ros.message_codec import (
     camera_info_fields,
     encode_cloud,
@@ -23,7 +26,8 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
 )
-from marigold_ros.node.diagnostics import alignment_status
+from marigold_ros.node.diagnostics import alignment_status, details_of
+from marigold_ros.node.distro import HoldableGroup
 from marigold_ros.node.messages import (
     colour_depth,
     compressed_message,
@@ -57,16 +61,20 @@ class Outputs:
     def __init__(self, node) -> None:
         self._node = node
         self._publishers = {}
+        self._group = HoldableGroup()  # of their QoS events
         for name, kind in TOPICS.items():
             overrides = user_overrides(node, node.resolve_topic_name(f'~/{name}'), 'publisher')
-            options = {} if overrides is None else {'qos_overriding_options': overrides}
+            options: dict[str, Any] = {'callback_group': self._group}
+            if overrides is not None:
+                options['qos_overriding_options'] = overrides
             self._publishers[name] = node.create_publisher(kind, f'~/{name}', OUTPUT, **options)
         self._last_cloud = float('-inf')
 
     def close(self) -> None:
         """Drop all publishers."""
-        for publisher in self._publishers.values():
-            self._node.destroy_publisher(publisher)
+        with self._group.held():
+            for publisher in self._publishers.values():
+                self._node.destroy_publisher(publisher)
         self._publishers = {}
 
     def heard(self, name: str) -> bool:
@@ -146,16 +154,14 @@ class Outputs:
         if points.max_rate > 0 and now - self._last_cloud < 1.0 / points.max_rate:
             return
         self._last_cloud = now
-        depth = result.metric
-        outside = (depth < points.min_depth) | (depth > points.max_depth)  # NaN compares false
-        if outside.any():
-            depth = np.where(outside, np.float32(np.nan), depth)
+        fitted, K = result.alignment.metric, result.camera.K
         cloud = organise_cloud(
-            depth,
-            result.camera.K,
+            depth_of_cloud(result.metric, fitted, K, points),
+            K,
             rgb=result.rgb,
             sigma=result.sigma if points.sigma else None,
             stride=points.stride,
+            normals=surface_normals(fitted, K) if points.normals else None,
         )
         self._send('points', organised_message, header, cloud, lambda: encode_cloud(cloud))
 
@@ -170,6 +176,7 @@ class Outputs:
                         result.alignment,
                         result.stamp_ns,
                         scan_ns,
+                        details_of(result),
                     )
                 ],
             ),

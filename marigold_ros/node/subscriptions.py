@@ -20,13 +20,12 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.message_codec import has_field
 from marigold_ros.node.counters import Counters
-from marigold_ros.node.distro import on_incompatible_qos
+from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
 from marigold_ros.node.messages import stamp_ns
 from marigold_ros.node.qos import describe, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import SimpleFilter, subscribe
 from marigold_ros.node.vital_signs import clock_gap, Rate
 from marigold_ros.pairing import Choice, CLOCK_JUMP_NS, ScanBuffer
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 
 _SPARSE = {
@@ -81,7 +80,7 @@ class Inputs(SimpleFilter):
         super().__init__()
         self._node, self._counters = node, counters
         self._report, self._on_jump = report, on_jump
-        self._group = MutuallyExclusiveCallbackGroup()
+        self._group = HoldableGroup()
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
         self._last_stamp: int | None = None
@@ -171,7 +170,8 @@ class Inputs(SimpleFilter):
 
     def _unsubscribe(self, item: Input) -> None:
         if item.subscriber is not None:
-            self._node.destroy_subscription(item.subscriber.sub)
+            with self._group.held():
+                self._node.destroy_subscription(item.subscriber.sub)
         item.subscriber = None
 
     def refresh_qos(self) -> None:

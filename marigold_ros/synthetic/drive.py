@@ -25,14 +25,17 @@ from marigold_ros.message_codec import (
     encode_depth,
     encode_image,
 )
-from marigold_ros.synthetic.journey import draw_journey, Mounting
+from marigold_ros.synthetic.journey import draw_journey, Mounting, PoseAt
 from marigold_ros.synthetic.lidar import LidarModel, scan
 from marigold_ros.synthetic.scene import render_geometry, shade, ViewCamera
 import numpy as np
 
 IMAGE, CAMERA_INFO = '/camera/image_raw', '/camera/camera_info'
 LIDAR, TRUTH, TRANSFORMS = '/velodyne_points', '/camera/depth_truth', '/tf_static'
+ODOMETRY = '/tf'
 BASE_FRAME, CAMERA_FRAME, LIDAR_FRAME = 'base_link', 'camera_optical', 'velodyne'
+FIXED_FRAME = 'odom'
+ODOMETRY_RATE = 50  # 1/s
 START_NS = 1_700_000_000 * 1_000_000_000
 SCAN_DELAY_NS = 3_000_000  # scans come a few ms after their picture, as in real recordings
 FIELD_OF_VIEW_DEG = 75.0
@@ -60,11 +63,16 @@ class DriveFrame:
 
 @dataclass(frozen=True)
 class Drive:
-    """A drawn drive: the camera, how both sensors are mounted, and its frames, made on demand."""
+    """
+    A drawn drive: the camera, how both sensors are mounted, and its frames, made on demand.
+
+    ``pose`` gives T_world_base (4, 4) at a time in seconds from the first picture.
+    """
 
     camera: Camera
     mounting: Mounting
     frames: Iterator[DriveFrame]
+    pose: PoseAt
 
 
 def simulate_drive(
@@ -124,7 +132,7 @@ def simulate_drive(
             scan_stamp_ns = stamp_ns + SCAN_DELAY_NS
             yield DriveFrame(rgb, geometry.depth, points, stamp_ns, scan_stamp_ns, T_world_cam)
 
-    return Drive(Camera(K, width, height, distortion=(0.0,) * 5), mounting, run())
+    return Drive(Camera(K, width, height, distortion=(0.0,) * 5), mounting, run(), pose)
 
 
 def write_drive(
@@ -142,7 +150,8 @@ def write_drive(
 
     Topics: ``/camera/image_raw`` (rgb8), ``/camera/camera_info``, ``/camera/depth_truth`` (32FC1
     metres, +Inf for sky: nothing within range, REP 117), ``/velodyne_points`` (x y z intensity
-    ring), ``/tf_static`` (base_link to camera_optical and to velodyne).
+    ring), ``/tf_static`` (base_link to camera_optical and to velodyne), ``/tf`` (odom to base_link
+    without error, 50 a second).
 
     Parameters
     ----------
@@ -167,7 +176,13 @@ def write_drive(
     drive = simulate_drive(frames, rate, seed, width, height, kind, lidar_beams)
     with BagWriter(path) as bag:
         bag.write(TRANSFORMS, 'tf2_msgs/msg/TFMessage', _transforms(drive.mounting), START_NS)
+        step_ns, tick_ns = NANOSECONDS // ODOMETRY_RATE, START_NS
         for frame in drive.frames:
+            # One step beyond the scan, so that every stamp lies between two poses.
+            while tick_ns <= frame.scan_stamp_ns + step_ns:
+                odometry = _odometry(drive.pose, tick_ns)
+                bag.write(ODOMETRY, 'tf2_msgs/msg/TFMessage', odometry, tick_ns)
+                tick_ns += step_ns
             _write_frame(bag, drive.camera, frame)
     return Path(path)
 
@@ -203,18 +218,24 @@ def _write_frame(bag: BagWriter, camera: Camera, frame: DriveFrame) -> None:
 def _transforms(mounting: Mounting) -> dict[str, Any]:
     """Fields of a TFMessage with both sensors below the vehicle."""
     poses = ((CAMERA_FRAME, mounting.T_base_cam), (LIDAR_FRAME, mounting.T_base_lidar))
+    return {'transforms': [_transform(BASE_FRAME, child, T, START_NS) for child, T in poses]}
+
+
+def _odometry(pose: PoseAt, stamp_ns: int) -> dict[str, Any]:
+    """Fields of a TFMessage with the vehicle in the frame where it started."""
+    T = np.linalg.solve(pose(0.0), pose((stamp_ns - START_NS) / NANOSECONDS))
+    return {'transforms': [_transform(FIXED_FRAME, BASE_FRAME, T, stamp_ns)]}
+
+
+def _transform(parent: str, child: str, T: np.ndarray, stamp_ns: int) -> dict[str, Any]:
+    """Fields of a TransformStamped."""
     return {
-        'transforms': [
-            {
-                'header': {'frame_id': BASE_FRAME, 'stamp': START_NS},
-                'child_frame_id': child,
-                'transform': {
-                    'translation': tuple(T[:3, 3]),
-                    'rotation': tuple(quaternion_xyzw(T[:3, :3])),
-                },
-            }
-            for child, T in poses
-        ]
+        'header': {'frame_id': parent, 'stamp': stamp_ns},
+        'child_frame_id': child,
+        'transform': {
+            'translation': tuple(T[:3, 3]),
+            'rotation': tuple(quaternion_xyzw(T[:3, :3])),
+        },
     }
 
 

@@ -3,12 +3,14 @@
 """The command line itself: instant help, exit codes, one-line errors."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import types
 
 from marigold_ros.__main__ import COMMANDS, main
 from marigold_ros.errors import BagError
+from marigold_ros.threads import settle_threads
 import pytest
 
 HEAVY = ('torch', 'rclpy', 'cv2', 'numpy', 'scipy')
@@ -136,3 +138,25 @@ def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
     replace_command(monkeypatch, run)
     assert main(['models']) == 1
     assert capsys.readouterr().err == 'error: a b c\n'
+
+
+def test_idle_threads_are_told_not_to_spin_unless_the_user_wants_it():
+    environment = {}
+    settle_threads(environment)
+    assert environment == {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1'}
+    environment = {'OPENBLAS_NUM_THREADS': '4', 'OMP_WAIT_POLICY': 'ACTIVE'}
+    settle_threads(environment)
+    assert environment == {'OPENBLAS_NUM_THREADS': '4', 'OMP_WAIT_POLICY': 'ACTIVE'}
+
+
+def test_the_command_line_says_so_before_numpy_or_torch_are_loaded():
+    code = (
+        'import os, sys, marigold_ros.__main__ as m\n'
+        'try:\n'
+        '    m.main(["models", "--help"])\n'
+        'except SystemExit:\n'
+        '    assert not {"numpy", "torch"} & set(sys.modules)\n'
+        '    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"\n'
+    )
+    environment = {k: v for k, v in os.environ.items() if k != 'OPENBLAS_NUM_THREADS'}
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True, capture_output=True)

@@ -2,12 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Clouds: unprojecting inverts projecting, invalid stays invalid, colours keep their bits."""
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.config import AlignmentConfig
+from marigold_ros.config import AlignmentConfig, PointsConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera
 from marigold_ros.geometry import organise_cloud, project_lidar, unproject_depth
+from marigold_ros.geometry.cloud import depth_of_cloud
 import numpy as np
 import pytest
 
@@ -70,6 +72,38 @@ def test_colours_are_packed_red_above_green_above_blue():
     assert cloud.dtype.itemsize == 16
 
 
+def test_normals_come_last_and_are_unknown_where_the_point_is():
+    rng = np.random.default_rng(3)
+    depth = rng.uniform(1, 9, (7, 9)).astype(np.float32)
+    depth[2, 4] = np.inf
+    normals = rng.normal(size=(7, 9, 3)).astype(np.float32)
+    cloud = organise_cloud(depth, K, sigma=depth, stride=2, normals=normals)
+    names = ('normal_x', 'normal_y', 'normal_z')
+    assert cloud.dtype.names == ('x', 'y', 'z', 'sigma', *names)
+    told = np.stack([cloud[name] for name in names], axis=-1)
+    wanted = normals[::2, ::2].copy()
+    wanted[1, 2] = np.nan
+    np.testing.assert_array_equal(told, wanted)
+    np.testing.assert_array_equal(cloud['sigma'], depth[::2, ::2])
+
+
+def test_a_cloud_leaves_out_what_is_outside_its_range_and_flying_pixels_and_clips_nothing():
+    surface = np.full((60, 80), 4.0, dtype=np.float32)
+    surface[:, 40:] = 12.0
+    surface = cv2.blur(surface, (4, 4))
+    depth = surface.copy()
+    depth[5, 5], depth[6, 6], depth[7, 7] = 0.5, 50.0, np.nan
+    kept = depth_of_cloud(depth, surface, K, PointsConfig(min_depth=1.0, max_depth=20.0))
+    left_out = np.isnan(kept)
+    np.testing.assert_array_equal(kept[~left_out], depth[~left_out])
+    assert left_out[[5, 6, 7], [5, 6, 7]].all()
+    assert left_out[30, 40]
+    assert not left_out[:, :36][8:].any()
+    assert not left_out[:, 44:].any()
+    everything = PointsConfig(flying_angle=90.0, max_depth=100.0)
+    np.testing.assert_array_equal(depth_of_cloud(depth, surface, K, everything), depth)
+
+
 def test_fields_that_were_not_given_are_absent():
     assert organise_cloud(np.ones((2, 2)), K).dtype.names == ('x', 'y', 'z')
 
@@ -82,6 +116,7 @@ def test_fields_that_were_not_given_are_absent():
         (lambda: organise_cloud(np.ones((3, 3)), K, stride=0), InputError),
         (lambda: organise_cloud(np.ones((3, 3)), K, np.zeros((2, 3, 3), np.uint8)), InputError),
         (lambda: organise_cloud(np.ones((3, 3)), K, sigma=np.ones((3, 4))), InputError),
+        (lambda: organise_cloud(np.ones((3, 3)), K, normals=np.ones((3, 4, 3))), InputError),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(call, error):

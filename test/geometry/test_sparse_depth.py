@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Camera
+from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry import project_lidar
-from marigold_ros.geometry.sparse_depth import sparse_from_depth
+from marigold_ros.geometry.sparse_depth import coverage, sparse_from_depth
 import numpy as np
 import pytest
 
@@ -172,3 +172,14 @@ def test_a_real_scan_covers_its_picture(shared_data, name, least):
     # Road scenes: what is lower in the picture is nearer.
     low, high = sparse.v > 0.8 * height, sparse.v < 0.55 * height
     assert np.median(sparse.z[low]) < 0.7 * np.median(sparse.z[high])
+
+
+def test_coverage_tells_how_much_of_picture_and_depth_the_points_cover():
+    assert coverage(None, (120, 160))['image_coverage'] == 0.0
+    u, v = np.arange(0, 160, 10), np.full(16, 5)
+    row = coverage(SparseDepth(u, v, np.linspace(2, 21, 16).astype(np.float32)), (120, 160))
+    assert row['image_coverage'] == pytest.approx(1 / 12)
+    assert (row['nearest'], row['farthest']) == pytest.approx((2.95, 20.05), rel=1e-3)
+    every = np.mgrid[0:120, 0:160].reshape(2, -1)
+    full = SparseDepth(every[1], every[0], np.ones(every.shape[1], np.float32))
+    assert coverage(full, (120, 160))['image_coverage'] == 1.0

@@ -4,11 +4,13 @@
 
 from dataclasses import replace
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Prediction
-from marigold_ros.geometry import align
+from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.frame import Camera, Frame, Prediction
+from marigold_ros.geometry import align, project_lidar
+from marigold_ros.geometry.cloud import unproject_depth
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 from marigold_ros.geometry.temporal import (
     hold_on,
@@ -19,6 +21,7 @@ from marigold_ros.geometry.temporal import (
     smooth,
     thumbnail,
 )
+from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.drive import simulate_drive
 import numpy as np
 import pytest
@@ -63,22 +66,25 @@ def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
 
 @pytest.mark.parametrize('nearer', [0.8, 0.5, 0.93])
 @pytest.mark.parametrize('repainted', [True, False])
-def test_a_planted_change_of_content_leaves_no_trail_beyond_two_frames(nearer, repainted):
+@pytest.mark.parametrize('place', [(), (np.diag([150.0, 150.0, 1.0]), np.eye(4))])
+def test_a_planted_change_of_content_leaves_no_trail_beyond_two_frames(nearer, repainted, place):
     rgb, depth = still()
-    memory = Memory(depth, thumbnail(rgb), 0)
+    memory = Memory(depth, thumbnail(rgb), 0, *place)
     changed, new = rgb.copy(), depth.copy()
     new[40:80, 60:100] *= np.float32(nearer)
     if repainted:
         patch = changed[40:80, 60:100]
         patch += np.where(patch < 128, 60, 256 - 60).astype(np.uint8)
     for index in (1, 2, 3):
-        now = Now(thumbnail(changed), index * STEP)
-        memory = Memory(smooth(new, memory, now, CONFIG), now.grey, now.stamp_ns)
-        trail = np.abs(memory.metric / new - 1)[40:80, 60:100].max()
+        now = Now(thumbnail(changed), index * STEP, *place)
+        memory = Memory(smooth(new, memory, now, CONFIG), now.grey, now.stamp_ns, *place)
+        off = np.abs(memory.metric / new - 1)[40:80, 60:100]
+        # Looked up by poses, a pixel beside an edge of the paint may be its neighbour.
+        trail = np.percentile(off, 75) if place else off.max()
         if repainted or nearer < 0.85:
             assert trail < 0.002
     # A small step that the picture does not show is let in slowly, but not for long.
-    assert trail < 0.02
+    assert off.max() < 0.02
 
 
 @settings(max_examples=20, deadline=None)
@@ -161,6 +167,67 @@ def test_with_poses_depth_is_carried_along_a_drive():
     used = np.isfinite(new) & (calm != new)
     assert used.mean() > 0.2
     assert np.abs(calm / truth - 1)[used].mean() < 0.8 * np.abs(new / truth - 1)[used].mean()
+
+
+class Unsteady:
+    """A model whose answer is off by another smooth field in each frame."""
+
+    def __init__(self, depths):
+        self._depths = iter(depths)
+        self._rng = np.random.default_rng(0)
+
+    def predict(self, rgb, **options):
+        depth = next(self._depths)
+        few = self._rng.normal(0, 0.1, (4, 5)).astype(np.float32)
+        off = cv2.resize(few, depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        log_depth = np.log(np.nan_to_num(depth, nan=100.0)) + off
+        return Prediction(np.clip(log_depth / 5.0, 0, 1).astype(np.float32), space='log')
+
+
+def drive_through(K, shown, mounting, smoothing, poses):
+    """Flicker at points that stand still, and error at scan lines left out, over a drive."""
+    settings = PipelineConfig(alignment=AlignmentConfig(smoothing=smoothing))
+    pipeline = FramePipeline(Unsteady([depth for depth, _ in shown]), settings)
+    before, flicker, error = None, [], []
+    for depth, frame in shown:
+        camera = Camera(K, depth.shape[1], depth.shape[0])
+        points = np.stack([frame.points[axis] for axis in 'xyz'], axis=1)
+        fitted = frame.points['ring'] % 4 == 0
+        pose = frame.T_world_cam if poses else None
+        metric = pipeline.process(
+            Frame(frame.rgb, camera, points[fitted], mounting, frame.stamp_ns, T_world_camera=pose)
+        ).metric
+        held = project_lidar(points[~fitted], mounting, camera, CONFIG)
+        error.append(np.nanmean(np.abs(metric[held.v, held.u] / held.z - 1)))
+        wrong = metric / depth
+        if before is not None:
+            # Where the same thing was seen before, by the truth.
+            motion = np.linalg.solve(before[1], frame.T_world_cam)
+            seen = unproject_depth(depth, K) @ motion[:3, :3].T + motion[:3, 3]
+            x, y = ((seen @ K.T)[..., :2] / seen[..., 2:]).astype(np.float32).transpose(2, 0, 1)
+            then = [
+                cv2.remap(part, x, y, cv2.INTER_LINEAR, borderValue=np.nan)
+                for part in (before[0], before[2])
+            ]
+            same = np.abs(then[1] / seen[..., 2] - 1) < 0.02
+            flicker.append(np.nanmedian(np.abs(wrong / then[0] - 1)[same]))
+        before = (wrong, frame.T_world_cam, depth)
+    return np.mean(flicker), np.mean(error)
+
+
+def test_on_a_drive_odometry_halves_the_flicker_and_does_not_cost_accuracy():
+    journey = simulate_drive(frames=9, width=320, height=240, lidar_beams=32, seed=1)
+    shown = [
+        (np.where(np.isfinite(f.depth), f.depth, np.nan).astype(np.float32), f)
+        for f in journey.frames
+    ]
+    drive_settings = journey.camera.K, shown, journey.mounting.T_cam_lidar
+    alone = drive_through(*drive_settings, 0.0, poses=False)
+    blind = drive_through(*drive_settings, 0.6, poses=False)
+    carried = drive_through(*drive_settings, 0.6, poses=True)
+    assert carried[0] < 0.5 * alone[0]
+    assert carried[1] < 1.02 * alone[1]
+    assert blind[1] < 1.02 * alone[1]
 
 
 def test_poses_that_are_equal_change_nothing():

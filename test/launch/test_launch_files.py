@@ -38,7 +38,10 @@ def arguments_of(name, *lists):
 
 def test_the_node_can_be_launched_with_every_promised_argument():
     names = arguments_of('depth.launch.py', 'ARGUMENTS')
-    promised = 'image camera_info lidar model params_file rviz use_sim_time log_level namespace'
+    promised = (
+        'image camera_info lidar model profile params_file rviz use_sim_time log_level namespace '
+        'respawn'
+    )
     assert set(promised.split()) <= set(names)
 
 
@@ -57,6 +60,7 @@ def test_the_views_and_overrides_name_topics_of_the_node():
         '/camera/image_raw',
         '/marigold_depth/depth/color',
         '/marigold_depth/relative/image',
+        '/marigold_depth/uncertainty/image',
         '/marigold_depth/points',
     } <= topics
     assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'camera_optical'
@@ -68,4 +72,4 @@ def test_the_model_reaches_the_node_as_text():
     """A bare string in a dictionary goes through YAML: a folder named 2024 becomes a number."""
     tree = ast.parse((ROOT / 'launch' / 'depth.launch.py').read_text(encoding='utf-8'))
     calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Dict)]
-    assert "{'model': ParameterValue(given['model'], value_type=str)}" in calls
+    assert '{name: ParameterValue(given[name], value_type=str)}' in calls

@@ -21,6 +21,7 @@ with warnings.catch_warnings():
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image  # noqa: E402
 from marigold_ros.node.depth_node import DepthNode  # noqa: E402
+from marigold_ros.node.distro import spin  # noqa: E402
 from marigold_ros.node.messages import image_message, to_stamp  # noqa: E402
 from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
@@ -162,7 +163,7 @@ class Bench:
         ):
             executor = make()
             executor.add_node(node)
-            thread = threading.Thread(target=executor.spin, daemon=True)
+            thread = threading.Thread(target=spin, args=(executor,), daemon=True)
             thread.start()
             self.executors.append(executor)
             self.threads.append(thread)

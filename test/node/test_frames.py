@@ -70,13 +70,29 @@ def test_depth_is_the_planted_plane_and_the_cloud_agrees(bench):
     np.testing.assert_allclose(cloud[10, :, 0], expected, rtol=1e-5)
 
 
+def test_the_cloud_has_normals_where_they_are_asked_for(bench):
+    running = bench({'points.normals': True, 'points.stride': 2}, hear=EVERYTHING)
+    running.send(SECOND)
+    message = running.wait_received('points')[0]
+    names = ('normal_x', 'normal_y', 'normal_z')
+    assert tuple(field.name for field in message.fields) == ('x', 'y', 'z', 'rgb', *names)
+    normals = to_organised(message, names)[2:-2, 2:-2]
+    assert normals.shape == (20, 28, 3)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=-1), 1, atol=1e-5)
+    # Depth grows towards the top, as of a floor; y points down.
+    assert (normals[..., 1] < 0).all()
+    points = to_organised(message, ('x', 'y', 'z'))[2:-2, 2:-2]
+    assert ((normals * points).sum(axis=-1) < 0).all()
+
+
 def test_alignment_says_how_metres_came_about(bench):
     running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
     running.send(SECOND)
     status = running.wait_received('alignment')[0].status[0]
     values = {pair.key: pair.value for pair in status.values}
     assert ' '.join(values) == (
-        'scale shift inliers points rms condition state reason scan_stamp image_stamp age'
+        'scale shift inliers points rms condition state reason scan_stamp image_stamp age '
+        'image_coverage nearest farthest calibration'
     )
     assert values['state'] == 'fitted'
     assert values['scan_stamp'] == values['image_stamp'] == '1.000000000'

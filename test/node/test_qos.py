@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.node.distro import HoldableGroup, spin  # noqa: E402
 from marigold_ros.node.qos import describe, input_profile  # noqa: E402
+from rclpy.exceptions import InvalidHandle  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 
@@ -95,3 +98,59 @@ def test_an_incompatible_publisher_is_diagnosed(bench):
     assert level == 1
     assert '/camera/image_raw' in text
     assert values['/camera/image_raw'].startswith('reliable, volatile (reliable, 2')
+
+
+def test_nothing_of_a_held_group_runs_and_what_runs_is_waited_for():
+    group, callback, other = HoldableGroup(), _Entity(), _Entity()
+    group.add_entity(callback)
+    group.add_entity(other)
+    assert group.beginning_execution(callback)
+    held_now, order = threading.Event(), []
+
+    def hold():
+        with group.held():
+            order.append('held')
+            assert not group.beginning_execution(other)
+            held_now.set()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    order.append('callback ended')
+    group.ending_execution(callback)
+    assert held_now.wait(5)
+    thread.join(5)
+    assert order == ['callback ended', 'held']
+    assert group.beginning_execution(other)
+
+
+@pytest.mark.parametrize('alive', [True, False])
+def test_an_entity_destroyed_at_a_bad_moment_does_not_end_the_executor(alive):
+    rounds = iter([InvalidHandle('destruction was requested'), None])
+
+    class Executor:
+        context = SimpleNamespace(ok=lambda: alive)
+
+        def spin(self):
+            if (error := next(rounds)) is not None:
+                raise error
+
+    spin(Executor())
+    assert next(rounds, 'both rounds') == ('both rounds' if alive else None)
+
+
+def test_subscriptions_go_while_their_group_is_held(bench):
+    running = bench()
+    inputs, node = running.node._inputs, running.node
+    destroy, seen = node.destroy_subscription, []
+
+    def look_and_destroy(subscription):
+        seen.append(inputs._group.can_execute(subscription))
+        return destroy(subscription)
+
+    node.destroy_subscription = look_and_destroy
+    inputs.close()
+    assert seen == [False] * 3
+
+
+class _Entity:
+    """What a callback group keeps a weak reference of."""

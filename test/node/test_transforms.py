@@ -23,23 +23,43 @@ class TransformException(Exception):
     """Stands for tf2's."""
 
 
+def pose(x):
+    """Give a TransformStamped that moves along x."""
+    return SimpleNamespace(
+        transform=SimpleNamespace(
+            translation=SimpleNamespace(x=x, y=0.0, z=0.0),
+            rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
+        )
+    )
+
+
 @pytest.fixture
 def planted_tf2(monkeypatch):
-    """A tf2_ros whose buffer knows what the test puts in: (target, source) -> (stamp or 0, x)."""
+    """
+    A tf2_ros whose buffer knows what the test puts in.
+
+    Either (target, source) -> (stamp or 0, x), or the five arguments of tf2_ros_py's
+    ``lookup_transform_full`` -> x.
+    """
     known = {}
 
     class Buffer:
+        def lookup_transform_full(
+            self, target_frame, target_time, source_frame, source_time, fixed_frame, timeout
+        ):
+            assert timeout.nanoseconds == 0
+            stamps = target_time.nanoseconds, source_time.nanoseconds
+            key = target_frame, stamps[0], source_frame, stamps[1], fixed_frame
+            if key not in known:
+                raise TransformException(str(key))
+            return pose(known[key])
+
         def lookup_transform(self, target, source, time, timeout):
             assert timeout.nanoseconds == 0
             stamp, x = known.get((target, source), (None, 0.0))
             if stamp is None or (time.nanoseconds and time.nanoseconds != stamp):
                 raise TransformException(f'"{target}" or "{source}" at {time.nanoseconds}')
-            return SimpleNamespace(
-                transform=SimpleNamespace(
-                    translation=SimpleNamespace(x=x, y=0.0, z=0.0),
-                    rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
-                )
-            )
+            return pose(x)
 
         def clear(self):
             known.clear()
@@ -94,3 +114,45 @@ def test_without_tf2_and_parameters_there_is_no_identity(monkeypatch):
     assert extrinsics.source.startswith('none')
     with pytest.raises(CalibrationError, match='set extrinsics.translation'):
         extrinsics.lookup('camera', 'lidar', STAMP)
+
+
+PICTURE = STAMP + 40_000_000
+
+
+def test_with_a_fixed_frame_the_scan_is_shifted_to_the_picture(planted_tf2):
+    planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
+    planted_tf2['camera', PICTURE, 'lidar', STAMP, 'odom'] = 0.7
+    planted_tf2['odom', 'camera'] = (PICTURE, 12.0)
+    extrinsics = Extrinsics('node', ExtrinsicsConfig(), 'odom')
+    assert extrinsics.lookup('camera', 'lidar', STAMP, PICTURE)[0, 3] == 0.7
+    assert extrinsics.camera_pose('camera', PICTURE)[0, 3] == 12.0
+    assert (extrinsics.not_moved, extrinsics.latest_used) == (0, 0)
+    without = Extrinsics('node', ExtrinsicsConfig())
+    assert without.lookup('camera', 'lidar', STAMP, PICTURE)[0, 3] == 0.5
+    assert without.camera_pose('camera', PICTURE) is None
+
+
+def test_given_extrinsics_are_moved_by_the_cameras_own_motion(planted_tf2):
+    planted_tf2['camera', PICTURE, 'camera', STAMP, 'odom'] = 0.2
+    config = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 0.0, 1.0))
+    found = Extrinsics('node', config, 'odom').lookup('camera', 'lidar', STAMP, PICTURE)
+    np.testing.assert_allclose(found[:3, 3], (1.2, 2.0, 3.0))
+
+
+def test_motion_that_is_not_known_in_time_is_left_out_and_counted(planted_tf2):
+    planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
+    extrinsics = Extrinsics('node', ExtrinsicsConfig(), 'odom')
+    assert extrinsics.lookup('camera', 'lidar', STAMP, PICTURE)[0, 3] == 0.5
+    assert extrinsics.camera_pose('camera', PICTURE) is None
+    assert extrinsics.not_moved == 1
+
+
+def test_a_fixed_frame_without_tf2_is_counted_too(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'tf2_ros', None)
+    config = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 0.0, 1.0))
+    extrinsics = Extrinsics('node', config, 'odom')
+    np.testing.assert_array_equal(
+        extrinsics.lookup('camera', 'lidar', STAMP, PICTURE)[:3, 3], (1.0, 2.0, 3.0)
+    )
+    assert extrinsics.camera_pose('camera', PICTURE) is None
+    assert extrinsics.not_moved == 1

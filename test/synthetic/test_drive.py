@@ -16,6 +16,7 @@ from marigold_ros.synthetic.drive import (
     IMAGE,
     LIDAR,
     LIDAR_FRAME,
+    ODOMETRY,
     quaternion_xyzw,
     simulate_drive,
     START_NS,
@@ -36,6 +37,7 @@ TOPICS = {
     TRUTH: ('sensor_msgs/msg/Image', 3),
     LIDAR: ('sensor_msgs/msg/PointCloud2', 3),
     TRANSFORMS: ('tf2_msgs/msg/TFMessage', 1),
+    ODOMETRY: ('tf2_msgs/msg/TFMessage', 12),
 }
 
 
@@ -215,7 +217,7 @@ def test_a_seed_gives_the_same_messages_and_another_does_not(tmp_path):
     for path in paths:
         with BagReader(path) as reader:
             contents.append([(t, bytes(data), ns) for t, _, data, ns in reader.raw(list(TOPICS))])
-    assert len(contents[0]) == 13
+    assert len(contents[0]) == 25
     assert contents[0] == contents[1]
     assert contents[0] != contents[2]
 

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Does the LiDAR look where the extrinsics say? What the points and the picture tell of it.
+
+Points turned by a wrong angle lie beside the edges of the picture, and of the map, that they
+belong to. So a few points of each frame are tried at a grid of yaw and pitch angles: those on the
+near side of a step in depth shall meet edges of the picture, and local differences of depth those
+of the fitted map. The agreement is summed over many different pictures, which is far more robust
+than an angle per picture. A regression of the residuals on the map's gradient was rejected: where
+the map is blurred or shifted it answers with the map's error.
+"""
+
+from __future__ import annotations
+
+import cv2
+from marigold_ros.frame import SparseDepth
+import numpy as np
+
+# Degrees that are tried; what is found lies between them.
+YAW_DEG, PITCH_DEG = np.arange(-5.0, 5.1, 0.5), np.arange(-4.0, 4.1, 0.5)
+# Points tried for each of the two kinds of agreement.
+_SAMPLES = 128
+_LEAST_POINTS = 50
+# Neighbourhood of a local difference: so many tiles, of which the longest side has so many.
+_TILES, _SIDE = 40, 5
+# Window in which a point looks for something behind it, as a share of the longest side.
+_REACH = 0.025
+_LARGEST_STEP = np.float32(0.5)  # log depth; more is no better evidence
+_SMALLEST_STEP = 0.1
+
+
+def agreement(
+    grey: np.ndarray,
+    log_depth: np.ndarray | None,
+    sparse: SparseDepth,
+    K: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> np.ndarray | None:
+    """
+    How well points and picture agree if the points are turned back by each angle.
+
+    Parameters
+    ----------
+    grey : (h, w) float32
+        Thumbnail of the picture, values in [0, 255].
+    log_depth : (any, any) float32 or None
+        Log of depth of the whole picture by the global fit, at a size of its own; None where
+        there is none, and the picture alone counts.
+    sparse : SparseDepth
+        Points in the picture.
+    K : (3, 3) float, pixels
+        Intrinsics of the picture.
+    size : (int, int), pixels
+        Height and width of the picture.
+    rng : numpy.random.Generator
+        Chooses the points that are tried.
+
+    Returns
+    -------
+    (21, 17) float32 or None
+        By yaw and pitch in :data:`YAW_DEG` and :data:`PITCH_DEG`; about 1 where everything meets,
+        about 0 where nothing does. None where there are too few points or steps in depth.
+
+    """
+    if len(sparse) < _LEAST_POINTS:
+        return None
+    shape = grey.shape
+    pixels = np.stack([sparse.u, sparse.v], axis=1)
+    cell = pixels * (shape[1], shape[0]) // (size[1], size[0])
+    step, difference = _structure(cell, np.log(sparse.z), shape)
+    if np.count_nonzero(step) < _LEAST_POINTS // 5:
+        return None
+    parts = [(_draw(step, rng), _edges(grey))]
+    signs = [np.ones(_SAMPLES, np.float32)]
+    if log_depth is not None:
+        parts.append((_draw(np.abs(difference), rng), _local(log_depth)))
+        signs.append(np.sign(difference[parts[1][0]]))
+    total = np.zeros((len(YAW_DEG), len(PITCH_DEG)), np.float32)
+    for (chosen, image), sign in zip(parts, signs, strict=True):
+        found = _turned_back(image, pixels[chosen], K, size)
+        told = np.tensordot(sign, found, 1)
+        total += told / np.sqrt(_SAMPLES * np.square(found).sum(axis=0) + np.float32(1e-6))
+    return total / np.float32(len(parts))
+
+
+def _structure(
+    cell: np.ndarray, log_z: np.ndarray, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Height of the step behind each point, and its difference to the mean around, (M,) each."""
+    u, v = cell.T
+    tile = max(shape) / _TILES
+    rows, columns = (int(np.ceil(side / tile)) for side in shape)
+    home = (v // tile).astype(np.intp) * columns + (u // tile).astype(np.intp)
+    sums = [
+        cv2.blur(np.bincount(home, values, rows * columns).reshape(rows, columns), (_SIDE, _SIDE))
+        for values in (log_z, np.ones(len(log_z)))
+    ]
+    difference = log_z - (sums[0] / np.maximum(sums[1], 1e-6)).ravel()[home]
+    difference = np.clip(difference, -_LARGEST_STEP, _LARGEST_STEP)
+    farthest = np.full(shape, -100.0, np.float32)
+    farthest[v, u] = log_z
+    window = np.ones((3, max(3, int(_REACH * max(shape)) | 1)), np.uint8)
+    behind = cv2.dilate(farthest, window)[v, u] - log_z
+    step = np.where(behind > _SMALLEST_STEP, np.minimum(behind, 2.0 * _LARGEST_STEP), 0.0)
+    return step, difference.astype(np.float32)
+
+
+def _draw(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Points drawn by their weight, one from each of equal parts of the sum."""
+    total = np.cumsum(weight)
+    marks = (np.arange(_SAMPLES) + rng.random()) * (total[-1] / _SAMPLES)
+    return np.minimum(np.searchsorted(total, marks), len(weight) - 1)
+
+
+def _around(image: np.ndarray) -> np.ndarray:
+    """Mean of the neighbourhood of each pixel, made at a small size."""
+    height, width = image.shape
+    tile = max(image.shape) / _TILES
+    size = max(1, round(width / tile)), max(1, round(height / tile))
+    few = cv2.blur(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (_SIDE, _SIDE))
+    return np.asarray(cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _edges(grey: np.ndarray) -> np.ndarray:
+    """Strength of edges against their neighbourhood, mean about 0."""
+    calm = cv2.GaussianBlur(grey, (3, 3), 0)
+    strength = cv2.magnitude(cv2.Sobel(calm, cv2.CV_32F, 1, 0), cv2.Sobel(calm, cv2.CV_32F, 0, 1))
+    edges = np.minimum(strength / (_around(strength) + np.float32(4.0)), np.float32(3.0))
+    return np.asarray(edges - np.float32(cv2.mean(edges)[0]))
+
+
+def _local(log_depth: np.ndarray) -> np.ndarray:
+    """Difference of log depth to the mean around."""
+    return np.clip(log_depth - _around(log_depth), -_LARGEST_STEP, _LARGEST_STEP)
+
+
+def _turned_back(
+    image: np.ndarray, pixels: np.ndarray, K: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Values (N, 21, 17) where pixels of the picture lie once turned back; 0 outside the image."""
+    ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
+    focal = K[[0, 1], [0, 1]] * ratio
+    x, y = ((pixels - K[:2, 2]) / K[[0, 1], [0, 1]]).T[..., None]
+    u, v = ((pixels + 0.5) * ratio - 0.5).T[..., None]
+    yaw, pitch = np.tan(np.deg2rad(YAW_DEG)), np.tan(np.deg2rad(PITCH_DEG))
+    # To first order in the angles, with the growth towards the corners of a wide picture. Both
+    # turns are rounded by themselves, so that one addition joins them.
+    by_yaw = np.rint([u - focal[0] * (1 + x * x) * yaw, v - focal[1] * x * y * yaw])
+    by_pitch = np.rint([focal[0] * x * y * pitch, focal[1] * (1 + y * y) * pitch])
+    margin = int(np.abs(by_pitch).max() + np.abs(by_yaw - np.stack([u, v])).max()) + 2
+    framed = cv2.copyMakeBorder(
+        image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=0.0
+    )
+    row = framed.shape[1]
+    first = (by_yaw[1] + margin) * row + by_yaw[0] + margin
+    second = by_pitch[1] * row + by_pitch[0]
+    index = first.astype(np.int32)[:, :, None] + second.astype(np.int32)[:, None]
+    return np.take(framed, index)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The ways in which messages are broken on real robots, and what the node must count them as.
+
+Each takes a sound message and spoils it in place; the counter is the one that must go up by one.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable
+from dataclasses import dataclass
+import struct
+from typing import Any
+
+import numpy as np
+
+_MANY = 2**32 - 1  # the most that a header can state
+Spoil = Callable[[Any, np.random.Generator], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """
+    One way to break a message.
+
+    ``role`` is the input (image, compressed, info, scan), ``counter`` what must go up by one,
+    ``served`` whether the picture is served all the same, with relative depth only.
+    """
+
+    name: str
+    role: str
+    counter: str
+    spoil: Spoil
+    served: bool = True
+
+
+def _set(**values: Any) -> Spoil:
+    """Spoil fields by name."""
+
+    def spoil(message: Any, _rng: np.random.Generator) -> None:
+        for name, value in values.items():
+            setattr(message, name, value)
+
+    return spoil
+
+
+def _cut(message: Any, rng: np.random.Generator) -> None:
+    """Lose the end of the data, at least a tenth of it."""
+    keep = int(rng.integers(1, max(2, len(message.data) * 9 // 10)))
+    message.data = message.data[:keep]
+
+
+def _empty(message: Any, _rng: np.random.Generator) -> None:
+    message.data = array.array('B')
+
+
+def _noise(message: Any, rng: np.random.Generator) -> None:
+    """Put noise in the place of a compressed picture."""
+    message.data = array.array('B', b'\x00' + rng.bytes(500))
+
+
+def _jpeg_bomb(message: Any, _rng: np.random.Generator) -> None:
+    """State 65535x65535 px in the frame header (SOF0) of a jpeg."""
+    data = bytearray(message.data)
+    place = data.index(b'\xff\xc0') + 5
+    data[place : place + 4] = struct.pack('>HH', 65535, 65535)
+    message.data = array.array('B', bytes(data))
+
+
+def _png_bomb(message: Any, _rng: np.random.Generator) -> None:
+    """Put a png in its place whose header states 60000x60000 px."""
+    header = struct.pack('>II5B', 60000, 60000, 8, 2, 0, 0, 0)
+    start = b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + b'IHDR' + header
+    end = struct.pack('>I', 0) + b'IEND\xae\x42\x60\x82'
+    message.data = array.array('B', start + bytes(4) + bytes(100) + end)
+
+
+def _floats(value: float) -> Spoil:
+    """Spoil all coordinates of a cloud."""
+
+    def spoil(message: Any, _rng: np.random.Generator) -> None:
+        count = len(message.data) // 4
+        message.data = array.array('B', np.full(count, value, '<f4').tobytes())
+
+    return spoil
+
+
+def _behind(message: Any, _rng: np.random.Generator) -> None:
+    """Turn a cloud round the vertical: all that was ahead is behind."""
+    points = np.frombuffer(bytes(message.data), '<f4').reshape(-1, 3)
+    points = points * np.array([-1, -1, 1], '<f4')
+    message.data = array.array('B', points.tobytes())
+
+
+def _rename(message: Any, rng: np.random.Generator) -> None:
+    message.fields[int(rng.integers(3))].name = 'intensity'
+
+
+def _beyond(message: Any, rng: np.random.Generator) -> None:
+    message.fields[int(rng.integers(3))].offset = int(message.point_step)
+
+
+def _datatype(message: Any, rng: np.random.Generator) -> None:
+    message.fields[int(rng.integers(3))].datatype = 99
+
+
+def _rows(message: Any, _rng: np.random.Generator) -> None:
+    """State four billion rows, and let the step agree with that."""
+    message.height, message.row_step = _MANY, message.width * message.point_step
+
+
+def _later(seconds: int) -> Spoil:
+    def spoil(message: Any, _rng: np.random.Generator) -> None:
+        message.header.stamp.sec += seconds
+
+    return spoil
+
+
+def _at(seconds: int) -> Spoil:
+    def spoil(message: Any, _rng: np.random.Generator) -> None:
+        message.header.stamp.sec, message.header.stamp.nanosec = seconds, 0
+
+    return spoil
+
+
+def _picture(name: str, cause: str, spoil: Spoil, role: str = 'image') -> Fault:
+    return Fault(name, role, f'frames.rejected.{cause}', spoil, served=False)
+
+
+def _info(name: str, **values: Any) -> Fault:
+    return Fault(name, 'info', 'infos.rejected.calibration', _set(**values))
+
+
+def _scan(name: str, cause: str, spoil: Spoil) -> Fault:
+    return Fault(name, 'scan', f'scans.rejected.{cause}', spoil)
+
+
+_NAN = float('nan')
+FAULTS = (
+    _picture('unknown encoding', 'encoding', _set(encoding='rgb17')),
+    _picture('depth as picture', 'encoding', _set(encoding='32FC1')),
+    _picture('picture cut short', 'truncated', _cut),
+    _picture('picture without data', 'truncated', _empty),
+    _picture('step below a row', 'step', _set(step=10)),
+    _picture('step of 4 billion', 'truncated', _set(step=_MANY)),
+    _picture('no rows', 'size', _set(height=0)),
+    _picture('4 billion rows', 'size', _set(height=_MANY)),
+    _picture('4 billion columns', 'size', _set(width=_MANY)),
+    Fault('stamp zero', 'image', 'clock_jumps', _at(0)),
+    Fault('stamp before 1970', 'image', 'clock_jumps', _at(-5)),
+    _picture('jpeg cut short', 'truncated', _cut, 'compressed'),
+    _picture('jpeg without data', 'empty', _empty, 'compressed'),
+    _picture('noise as jpeg', 'unreadable', _noise, 'compressed'),
+    _picture('jpeg bomb', 'size', _jpeg_bomb, 'compressed'),
+    _picture('png bomb', 'size', _png_bomb, 'compressed'),
+    _picture(
+        'compressed depth as picture',
+        'encoding',
+        _set(format='16UC1; compressedDepth png'),
+        'compressed',
+    ),
+    _info('camera not calibrated', k=[0.0] * 9),
+    _info('K is NaN', k=[_NAN] * 9, p=[_NAN] * 12),
+    _info('negative focal length', k=[-60.0, 0, 32, 0, -60.0, 24, 0, 0, 1], p=[0.0] * 12),
+    _info('camera_info of another size', width=20, height=10),
+    _info('camera_info without size', width=0, height=0),
+    _info('unknown distortion', distortion_model='barrel', d=[0.1] * 5),
+    _info('distortion is infinite', d=[float('inf')] * 5),
+    _scan('cloud without coordinates', 'fields', _rename),
+    _scan('field outside its point', 'fields', _beyond),
+    _scan('unknown number type', 'fields', _datatype),
+    _scan('cloud cut short', 'truncated', _cut),
+    _scan('cloud of 4 billion rows', 'truncated', _rows),
+    _scan('points of 4 billion bytes', 'step', _set(point_step=_MANY)),
+    _scan('cloud of NaN', 'empty', _floats(_NAN)),
+    _scan('cloud of infinity', 'empty', _floats(float('inf'))),
+    _scan('cloud without points', 'empty', _set(width=0, data=array.array('B'))),
+    Fault('all points behind the camera', 'scan', 'fits.none', _behind),
+    Fault('points at 1e30 m', 'scan', 'fits.none', _floats(1e30)),
+    Fault('scan 37 s ahead', 'scan', 'pairs.without_scan', _later(37)),
+)

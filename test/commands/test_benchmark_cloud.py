@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The command benchmark cloud: its table, its JSON, and that masks do what they promise."""
+
+import json
+
+from marigold_ros.__main__ import main
+
+
+def test_it_measures_masks_on_synthetic_drives(tmp_path, capsys, monkeypatch):
+    drives = (('street', (14,)), ('room', ()))
+    monkeypatch.setattr('marigold_ros.commands.benchmark_cloud._DRIVES', drives)
+    call = ['benchmark', 'cloud', '--runs', '1', '--size', '192x256', '--device', 'cpu']
+    assert main([*call, '--out', str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    for word in ('blurred over 4 px', 'tiny', 'good lost', 'sky', 'normals'):
+        assert word in text
+    found = json.loads((tmp_path / 'cloud.json').read_text())
+    assert found['pictures'] == 1
+    sharp = found['flying_pixels']['blurred over 4 px']
+    assert sharp['removed'] > 0.7
+    assert sharp['good_lost'] < 0.05
+    assert found['sky']['wrong'] < 0.002
+    assert found['sky']['wrong_in_rooms'] == 0

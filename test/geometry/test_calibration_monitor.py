@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Planted errors of angle and clock are named with side and size; without any, nothing is said."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+import time
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Camera, Prediction, SparseDepth
+from marigold_ros.geometry import align, project_lidar
+from marigold_ros.geometry.calibration_evidence import agreement, PITCH_DEG, YAW_DEG
+from marigold_ros.geometry.calibration_monitor import (
+    Calibration,
+    CalibrationMonitor,
+    judge,
+)
+from marigold_ros.geometry.cloud import unproject_depth
+from marigold_ros.geometry.temporal import Now, thumbnail
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+CONFIG = AlignmentConfig(method='global')
+WIDTH, HEIGHT, FOCAL, HORIZON = 640, 480, 420.0, 200.0
+K = np.array([[FOCAL, 0, 319.5], [0, FOCAL, HORIZON], [0, 0, 1]])
+CAMERA = Camera(K, WIDTH, HEIGHT)
+STEP = 200_000_000
+
+
+@lru_cache(maxsize=32)
+def scene(seed):
+    """A sloping ground with boxes, each in a colour of its own: picture and depth."""
+    rng = np.random.default_rng(seed)
+    v = np.arange(HEIGHT)[:, None]
+    depth = np.minimum(1.6 * FOCAL / np.maximum(v - HORIZON, 8.0), 60.0) * np.ones((1, WIDTH))
+    rgb = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
+    rgb[: int(HORIZON)] = 200
+    for z in sorted(rng.uniform(4, 30, 14), reverse=True):
+        left, side, height = rng.uniform(-0.7, 0.7) * z, rng.uniform(0.6, 2.5), rng.uniform(1, 2.6)
+        x = np.array([left, left + side]) / z * FOCAL + 319.5
+        y = np.array([1.6 - height, 1.6]) / z * FOCAL + HORIZON
+        (top, bottom), (first, last) = (np.maximum(pair, 0).astype(int) for pair in (y, x))
+        depth[top:bottom, first:last] = z
+        rgb[top:bottom, first:last] = rng.integers(0, 255, 3)
+    noise = rng.normal(0, 3, rgb.shape)
+    return np.clip(rgb + noise, 0, 255).astype(np.uint8), depth.astype(np.float32)
+
+
+def turned(yaw, pitch):
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_euler('yx', [yaw, pitch], degrees=True).as_matrix()
+    return T
+
+
+def scan_of(depth, T, seed):
+    """Points of 40 rows as they seem to lie with an error of the extrinsics."""
+    rng = np.random.default_rng(seed)
+    points = unproject_depth(depth, K)[4::12, 1::4].reshape(-1, 3)
+    return project_lidar(points * rng.normal(1, 0.003, (len(points), 1)), T, CAMERA, CONFIG)
+
+
+def drive(yaw=0.0, pitch=0.0, pictures=16, still=False, delay=0.0, rate=0.0, blur=12.0):
+    """Show a monitor many pictures; the map is the truth, blurred over pixels, in a tone error."""
+    monitor, heading = CalibrationMonitor(), 0.0
+    for index in range(pictures):
+        rgb, depth = scene(0 if still else index % 24)
+        turning = rate * np.sin(index)
+        heading += turning * STEP / 1e9
+        sparse = scan_of(depth, turned(yaw + delay * turning, pitch), index)
+        relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), blur)
+        prediction = Prediction(relative.astype(np.float32), space='log')
+        now = Now(thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None)
+        alignment = align(prediction, sparse, CONFIG)
+        text = monitor.look(now, prediction, sparse, alignment, CONFIG)
+    assert text == monitor.calibration.text
+    return monitor.calibration
+
+
+@pytest.mark.parametrize(
+    ('yaw', 'pitch', 'words'),
+    [
+        (2.0, 0.0, 'to the right of'),
+        (-2.0, 0.0, 'to the left of'),
+        (0.0, 2.0, 'above'),
+        (0.0, -3.0, 'below'),
+    ],
+)
+def test_a_planted_angle_is_said_with_its_side(yaw, pitch, words):
+    found = drive(yaw, pitch)
+    assert found.yaw_deg == pytest.approx(yaw, abs=0.5)
+    assert found.pitch_deg == pytest.approx(pitch, abs=0.5)
+    assert words in found.text
+    assert found.text.count('LiDAR looks') == 1
+
+
+def test_without_an_error_nothing_is_said():
+    found = drive()
+    assert abs(found.yaw_deg) < 0.4
+    assert abs(found.pitch_deg) < 0.5  # points on the near side of an edge lie below its top
+    assert found.text == ''
+
+
+def test_a_robot_that_stands_has_seen_one_picture_only():
+    found = drive(3.0, still=True, pictures=30)
+    assert found.n_pictures <= 1
+    assert (found.text, str(found.yaw_deg)) == ('', 'nan')
+
+
+@pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
+def test_a_delay_is_told_from_an_angle_by_the_yaw_rate(delay, words):
+    found = drive(1.5, delay=delay, rate=25.0, pictures=48)
+    assert found.delay_s == pytest.approx(delay, abs=0.025)
+    assert found.yaw_deg == pytest.approx(1.5, abs=0.5)
+    assert words in found.text
+    assert 'to the right' in found.text
+
+
+def test_turning_without_a_delay_says_nothing():
+    assert drive(rate=25.0, pictures=32).text == ''
+
+
+def test_pictures_without_structure_or_points_are_no_evidence():
+    monitor = CalibrationMonitor()
+    flat = Prediction(np.full((HEIGHT, WIDTH), 0.5, np.float32))
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        rgb = rng.integers(0, 255, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+        rgb[:, : index * 32] //= 2
+        wall = scan_of(np.full((HEIGHT, WIDTH), 5.0, np.float32), turned(3, 0), index)
+        for sparse in (None, SparseDepth(wall.u[:9], wall.v[:9], wall.z[:9]), wall):
+            now = Now(thumbnail(rgb), index * STEP, K)
+            assert monitor.look(now, flat, sparse, Alignment(), CONFIG) == ''
+    assert monitor.calibration.n_pictures == 0
+
+
+def test_without_a_fit_the_edges_of_the_picture_alone_count():
+    rgb, depth = scene(1)
+    sparse = scan_of(depth, turned(2, 0), 0)
+    rng, size = np.random.default_rng(0), (HEIGHT, WIDTH)
+    scores = agreement(thumbnail(rgb), None, sparse, K, size, rng)
+    assert scores.shape == (len(YAW_DEG), len(PITCH_DEG))
+    assert abs(YAW_DEG[scores.max(axis=1).argmax()] - 2.0) <= 0.5
+
+
+def test_pictures_that_contradict_each_other_are_not_believed():
+    def peak(place):
+        return np.exp(-np.square((YAW_DEG[:, None] - place) / 0.5) - np.square(PITCH_DEG / 0.5))
+
+    sure = judge([(peak(2.0), np.nan)] * 12)
+    assert sure.text == 'LiDAR looks 2.0° to the right of the picture'
+    unsure = judge([(peak(place), np.nan) for place in np.repeat([4.0, 2.0, -1.0, 2.0], 3)])
+    assert unsure.text == ''
+
+
+def test_the_words_are_those_of_a_person():
+    both = Calibration(-1.32, 0.1, 0.1, 0.1, 0.08, 0.01, 40)
+    assert both.text == 'LiDAR looks 1.3° to the left of the picture; LiDAR is 0.08 s late'
+    assert Calibration().text == ''
+    assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
+
+
+def test_a_look_costs_little():
+    rgb, depth = scene(2)
+    sparse = scan_of(depth, np.eye(4), 0)
+    grey = thumbnail(rgb)
+    log_depth = np.log(cv2.resize(depth, grey.shape[::-1]))
+    rng, size = np.random.default_rng(0), (HEIGHT, WIDTH)
+    costs = []
+    for _ in range(20):
+        start = time.thread_time()
+        agreement(grey, log_depth, sparse, K, size, rng)
+        costs.append(time.thread_time() - start)
+    # 1 ms, and every second picture at 10 Hz; the slack is for busy machines.
+    assert np.median(costs) < 0.008

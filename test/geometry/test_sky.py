@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The sky: found over a street, never in a room, and only where all signs agree."""
+
+from dataclasses import replace
+import json
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Camera, Prediction, SparseDepth
+from marigold_ros.geometry import project_lidar
+from marigold_ros.geometry.sky import sky_mask
+import numpy as np
+import pytest
+
+HEIGHT, WIDTH = 240, 320
+ROOMS = ('nyu_a', 'nyu_b', 'kinect_a', 'kinect_b', 'room')
+
+
+def street():
+    """Smooth bright sky over rough dark houses and a road: picture, prediction, depth, sky."""
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(20, 120, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+    sky = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    sky[:80] = sky[80:110, 100:220] = True
+    rgb[sky] = (170, 190, 230)
+    nearness = np.broadcast_to(np.linspace(0.1, 1, HEIGHT)[:, None], sky.shape).copy()
+    nearness[:110] = 0.3
+    nearness[sky] = 0
+    metric = np.where(sky, 60, 5 / (nearness + 0.05)).astype(np.float32)
+    return rgb, Prediction(1 - nearness.astype(np.float32)), metric, sky
+
+
+def test_the_sky_is_found_up_to_its_edge():
+    rgb, prediction, metric, sky = street()
+    mask = sky_mask(rgb, prediction, metric)
+    assert not (mask & ~sky).any()
+    assert mask[sky].mean() > 0.95
+
+
+def test_it_is_found_in_disparity_and_at_another_size():
+    rgb, prediction, metric, sky = street()
+    inverse = Prediction(1 - prediction.relative, None, 'disparity')
+    np.testing.assert_array_equal(
+        sky_mask(rgb, inverse, metric), sky_mask(rgb, prediction, metric)
+    )
+    size = (3 * WIDTH + 1, 3 * HEIGHT + 2)
+    large = [cv2.resize(image, size) for image in (rgb, prediction.relative, metric)]
+    mask = sky_mask(large[0], Prediction(large[1]), large[2])
+    wanted = cv2.resize(sky.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    assert (mask != wanted).mean() < 0.03
+
+
+def test_a_wire_in_it_stays_though_the_map_does_not_see_it():
+    rgb, prediction, metric, _ = street()
+    rgb[30:32, 40:250] = 20
+    mask = sky_mask(rgb, prediction, metric)
+    assert not mask[30:32, 40:250].any()
+    assert mask[:26].all()
+    assert mask[36:80].mean() > 0.9
+
+
+def dark(rgb, prediction, metric):
+    return rgb // 4, prediction, metric
+
+
+def rough(rgb, prediction, metric):
+    noise = np.random.default_rng(1).integers(-60, 61, (60, 80, 1)).repeat(4, 0).repeat(4, 1)
+    return (rgb.astype(int) + noise).clip(0, 255).astype(np.uint8), prediction, metric
+
+
+def fitted_near(rgb, prediction, metric):
+    return rgb, prediction, metric / 10
+
+
+def below_a_roof(rgb, prediction, metric):
+    rgb, relative = rgb.copy(), prediction.relative.copy()
+    rgb[:12], relative[:12] = 20, 0.5
+    return rgb, replace(prediction, relative=relative), metric
+
+
+def seen_through_a_gap(rgb, prediction, metric):
+    rgb, relative = rgb.copy(), prediction.relative.copy()
+    walls = np.s_[:, np.r_[0:140, 180:320]]
+    rgb[walls], relative[walls] = 20, 0.5
+    return rgb, replace(prediction, relative=relative), metric
+
+
+def without_a_step(rgb, prediction, metric):
+    relative = np.maximum(prediction.relative, np.float32(0.92))
+    return rgb, replace(prediction, relative=relative), metric
+
+
+def not_saturated(rgb, prediction, metric):
+    return rgb, replace(prediction, relative=prediction.relative * np.float32(0.94)), metric
+
+
+def metric_space(rgb, prediction, metric):
+    return rgb, replace(prediction, relative=metric, space='metric'), metric
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        dark,
+        rough,
+        fitted_near,
+        below_a_roof,
+        seen_through_a_gap,
+        without_a_step,
+        not_saturated,
+        metric_space,
+    ],
+)
+def test_when_a_sign_is_missing_there_is_none(change):
+    rgb, prediction, metric, _ = street()
+    assert not sky_mask(*change(rgb, prediction, metric)).any()
+
+
+def test_where_light_returns_there_is_no_sky():
+    rgb, prediction, metric, sky = street()
+    v, u = (axis.ravel() for axis in np.mgrid[60:110:5, 100:220:5])
+    sparse = SparseDepth(u, v, np.full(len(u), 40, dtype=np.float32))
+    mask = sky_mask(rgb, prediction, metric, sparse)
+    assert not mask[56:, 96:219].any()
+    assert mask[:50][sky[:50]].mean() > 0.9
+
+
+def test_a_return_at_every_pixel_leaves_none():
+    rgb, prediction, metric, _ = street()
+    v, u = (axis.ravel() for axis in np.mgrid[0:HEIGHT:5, 0:WIDTH:5])
+    sparse = SparseDepth(u, v, np.full(len(u), 40, dtype=np.float32))
+    assert not sky_mask(rgb, prediction, metric, sparse).any()
+
+
+@pytest.mark.parametrize('name', ROOMS)
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_a_room_has_no_sky_however_much_of_it_is_at_the_far_end(shared_data, name, space):
+    rgb = cv2.imread(str(shared_data / name / 'image.png'))[..., ::-1].copy()
+    depth = cv2.imread(str(shared_data / name / 'depth_mm.png'), cv2.IMREAD_UNCHANGED) / 1000.0
+    known = depth > 0
+    depth = np.where(known, depth, np.percentile(depth[known], 99.9)).astype(np.float32)
+    value = {'depth': depth, 'log': np.log(depth), 'disparity': -1 / depth}[space]
+    for far in (70, 90, 98):
+        low, high = np.percentile(value, [2, far])
+        relative = np.clip((value - low) / (high - low), 0, 1)
+        prediction = Prediction(1 - relative if space == 'disparity' else relative, None, space)
+        # Fitted correctly, or so wrongly that depth says nothing.
+        assert not sky_mask(rgb, prediction, depth).any()
+        assert not sky_mask(rgb, prediction, np.full_like(depth, 50)).any()
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    from marigold_ros.models import load_model
+
+    return load_model('tiny', device='cpu', dtype='float32')
+
+
+@pytest.mark.parametrize(('name', 'least', 'most'), [('nuscenes', 0.1, 0.3), ('kitti', 0, 0)])
+def test_real_streets_have_the_sky_that_is_there(shared_data, tiny, name, least, most):
+    rgb = cv2.imread(str(shared_data / name / 'image.jpg'))[..., ::-1].copy()
+    facts = json.loads((shared_data / name / 'camera.json').read_text())
+    camera = Camera(np.array(facts['K']), rgb.shape[1], rgb.shape[0])
+    points = np.load(shared_data / name / 'points_lidar.npy')
+    sparse = project_lidar(points, np.array(facts['T_cam_lidar']), camera, AlignmentConfig())
+    prediction = tiny.predict(rgb)
+    mask = sky_mask(rgb, prediction, np.full(rgb.shape[:2], 50.0), sparse)
+    assert least <= mask.mean() <= most
+    assert not mask[sparse.v, sparse.u].any()
+    without_lidar = sky_mask(rgb, prediction, np.full(rgb.shape[:2], 50.0))
+    assert without_lidar[sparse.v, sparse.u].mean() < 0.001

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What the node makes of time: a LiDAR that stops, a bag that loops, a vehicle that moves."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from marigold_ros.frame import Alignment  # noqa: E402
+from marigold_ros.message_codec import to_depth  # noqa: E402
+from marigold_ros.node.diagnostics import alignment_status  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+SECOND = 1_000_000_000
+START = 100 * SECOND
+HEARD = (
+    ('depth/image_rect', Image),
+    ('uncertainty/image', Image),
+    ('alignment', DiagnosticArray),
+)
+
+
+def serve(running, stamps, silent):
+    """Send pictures, without scans where ``silent`` says so; the state of each and its sigma."""
+    states, sigmas = [], []
+    for stamp in stamps:
+        before = {topic: len(running.robot.received[topic]) for topic, _ in HEARD}
+        running.send(stamp, scan=not silent(stamp), info=False)
+        said = running.wait_received('alignment', before['alignment'] + 1)[-1]
+        values = {pair.key: pair.value for pair in said.status[0].values}
+        states.append(values['state'])
+        if states[-1] != 'none':
+            count = before['uncertainty/image'] + 1
+            sigmas.append(
+                np.median(to_depth(running.wait_received('uncertainty/image', count)[-1]))
+            )
+    return states, sigmas
+
+
+def test_a_lidar_that_stops_is_held_withdrawn_and_comes_back_and_a_loop_starts_anew(bench):
+    running = bench({'alignment.method': 'global', 'alignment.hold_limit': 1.0}, hear=HEARD)
+    running.arrive(running.robot.info, running.robot.camera_info(START), 'infos.received')
+    stamps = [START + tick * SECOND // 4 for tick in range(20)]
+    gone = (START + SECOND, START + 4 * SECOND)
+    states, sigmas = serve(running, stamps, lambda stamp: gone[0] <= stamp < gone[1])
+    assert states == 4 * ['fitted'] + 4 * ['held'] + 8 * ['none'] + 4 * ['fitted']
+    assert (np.diff(sigmas[3:8]) > 0).all()
+    assert sigmas[8] < 0.2 * sigmas[7]
+    # The same again from the start: what the end of the loop knew is not held over.
+    states, _ = serve(running, stamps[:4], lambda stamp: stamp < START + SECOND // 2)
+    assert states == 2 * ['none'] + 2 * ['fitted']
+    assert running.count('clock_jumps') >= 1
+    assert len(running.robot.received['depth/image_rect']) == 4 + 4 + 4 + 2
+
+
+@pytest.fixture
+def planted_tf2(monkeypatch):
+    """A tf2_ros that has the camera go a metre a second along its optical axis."""
+    asked = []
+
+    def pose(z):
+        return SimpleNamespace(
+            transform=SimpleNamespace(
+                translation=SimpleNamespace(x=0.0, y=0.0, z=z),
+                rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
+            )
+        )
+
+    class Buffer:
+        def lookup_transform(self, target_frame, source_frame, time, timeout):
+            assert (target_frame, source_frame) == ('odom', 'camera_optical')
+            return pose(time.nanoseconds / SECOND)
+
+        def lookup_transform_full(
+            self, target_frame, target_time, source_frame, source_time, fixed_frame, timeout
+        ):
+            assert timeout.nanoseconds == 0
+            asked.append((target_frame, source_frame, fixed_frame))
+            return pose((source_time.nanoseconds - target_time.nanoseconds) / SECOND)
+
+        def clear(self):
+            pass
+
+    module = ModuleType('tf2_ros')
+    module.TransformException, module.Buffer = LookupError, Buffer
+    module.TransformListener = lambda buffer, node, spin_thread: SimpleNamespace(
+        unregister=lambda: None
+    )
+    monkeypatch.setitem(sys.modules, 'tf2_ros', module)
+    return asked
+
+
+@pytest.mark.parametrize(('fixed', 'nearer'), [('odom', 0.5), ('', 0.0)])
+def test_with_a_fixed_frame_an_old_scan_is_moved_by_the_vehicles_way(
+    bench, planted_tf2, fixed, nearer
+):
+    settings = {'alignment.method': 'global', 'lidar.max_dt': 1.0, 'lidar.wait': 0.0}
+    running = bench({**settings, 'lidar.fixed_frame': fixed}, hear=HEARD)
+    finished = []
+    finish = running.node._pipeline.finish
+    running.node._pipeline.finish = lambda frame, prediction: (
+        finished.append(frame) or finish(frame, prediction)
+    )
+    for publisher, message, counter in (
+        (running.robot.lidar, running.robot.scan_of_plane(START), 'scans.received'),
+        (running.robot.info, running.robot.camera_info(START), 'infos.received'),
+    ):
+        running.arrive(publisher, message, counter)
+    running.send(START + SECOND // 2, scan=False, info=False)
+    running.wait_received('depth/image_rect')
+    # EXTRINSICS have the LiDAR 0.1 m before the camera.
+    assert finished[0].T_cam_lidar[2, 3] == pytest.approx(0.1 - nearer)
+    place = finished[0].T_world_camera
+    assert (place is None) if not fixed else place[2, 3] == 100.5
+    assert set(planted_tf2) == ({('camera_optical', 'camera_optical', 'odom')} if fixed else set())
+    _, _, values = running.status('transform')
+    assert values['fixed_frame'].startswith(fixed or 'none')
+    assert values['not_moved'] == '0'
+
+
+def test_a_wrong_calibration_is_a_warning_in_words():
+    said = alignment_status(
+        'n', Alignment(state='fitted'), 0, 0, {'calibration': 'LiDAR is 0.08 s late'}
+    )
+    assert (said.level, said.message) == (b'\x01', 'fitted; LiDAR is 0.08 s late')
+    sound = alignment_status('n', Alignment(state='fitted'), 0, 0, {'calibration': ''})
+    assert (sound.level, sound.message) == (b'\x00', 'fitted')
