@@ -69,7 +69,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         run = kind(args.recipe, args.out, args.data, accelerator, args.workers)
         if not args.export_only:
             if accelerator.is_local_main_process:
-                run.prepare_data(max(1, args.workers))
+                run.prepare_data(max(1, args.workers), lambda: bool(wanted))
             accelerator.wait_for_everyone()
         if args.data_only or wanted:
             return 0

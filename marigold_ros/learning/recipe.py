@@ -18,6 +18,7 @@ from marigold_ros.learning.loop import Trainer
 from marigold_ros.learning.mixture import Mixture, Part
 from marigold_ros.learning.networks import export_checkpoint
 from marigold_ros.learning.objectives import Chain
+from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.stages import read_stages, Stage
 from marigold_ros.learning.targets import SPACES
@@ -89,11 +90,19 @@ class Run:
             float(self.recipe.get('noise_strength', 0.9)),
         )
 
-    def prepare_data(self, workers: int = 1) -> None:
-        """Render what is missing and look through what is there; names every broken file."""
-        for source in self.sources:
-            source.prepare(workers)
-        self.validation.prepare(workers)
+    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
+        """
+        Render what is missing and look through what is there; names every broken file.
+
+        Returns False when it was stopped, which keeps what is done.
+        """
+        try:
+            for source in self.sources:
+                source.prepare(workers, stop)
+            self.validation.prepare(workers, stop)
+        except Stopped:
+            return False
+        return True
 
     def _validation(self, data: Path) -> Validation:
         validation = Validation(self.recipe.get('validation') or {}, self.recipe['facts'], data)

@@ -33,7 +33,7 @@ class PlantedPairs:
     def fingerprint(self) -> str:
         return f'{self.name} {self._count} {self._size}'
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: object = None) -> None:
         pass
 
 
