@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The training script killed five times, whenever the clock says so, ends as if it had not been."""
+"""The training script killed five times, whenever the clock says so, ends as it would have."""
 
 from __future__ import annotations
 
@@ -19,14 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 5
-RECIPE = {
-    'name': 'toy',
-    'init': {
-        'kind': 'small',
-        'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-        'unet': {'channels': [16, 32]},
-    },
-    'sources': [{'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}],
+TRAINING = {
     'augment': {'flip': 0.5},
     'common': {'batch_size': 2, 'warmup': 2, 'save_every': 3, 'average': 0.9},
     'stages': [
@@ -34,7 +27,6 @@ RECIPE = {
         {'name': 'b', 'objective': 'latent', 'steps': 20, 'latent_cache': True},
         {'name': 'c', 'objective': 'pixel', 'steps': 12, 'weight_decay': 1e-3},
     ],
-    'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
 }
 
 
@@ -49,9 +41,9 @@ def server():
 
 
 @pytest.fixture
-def start(server, tmp_path, monkeypatch):
+def start(server, toy, tmp_path, monkeypatch):
     recipe = tmp_path / 'toy.yaml'
-    recipe.write_text(yaml.safe_dump(RECIPE), encoding='utf-8')
+    recipe.write_text(yaml.safe_dump({**toy, **TRAINING}), encoding='utf-8')
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     script = str(ROOT / 'training' / 'finetune.py')
 

@@ -20,34 +20,20 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = {
-    'name': 'toy',
-    'init': {
-        'kind': 'small',
-        'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-        'unet': {'channels': [16, 32], 'latent_channels': 4},
-    },
-    'sources': [{'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}],
+TRAINING = {
     'augment': {'colour': 0.5},
     'common': {'batch_size': 4, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3},
     'stages': [
         {'name': 'a', 'objective': 'autoencoder', 'steps': 3},
         {'name': 'b', 'objective': 'latent', 'steps': 3},
     ],
-    'facts': {
-        'space': 'log',
-        'noise': 'zeros',
-        'default_denoising_steps': 1,
-        'default_ensemble_size': 1,
-        'default_processing_pixels': 1536,
-    },
 }
 
 
 @pytest.fixture(scope='module')
-def recipe(tmp_path_factory):
+def recipe(toy, tmp_path_factory):
     path = tmp_path_factory.mktemp('recipe') / 'toy.yaml'
-    path.write_text(yaml.safe_dump(RECIPE), encoding='utf-8')
+    path.write_text(yaml.safe_dump({**toy, **TRAINING}), encoding='utf-8')
     return path
 
 
@@ -114,8 +100,8 @@ def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end
         assert torch.equal(again[name], value), name
 
 
-def test_signals_while_pictures_are_rendered_end_the_run_and_keep_what_is_done(recipe, tmp_path):
-    many = {**RECIPE, 'sources': [{**RECIPE['sources'][0], 'count': 20_000}]}
+def test_signals_while_pictures_are_rendered_end_the_run_and_keep_what_is_done(toy, tmp_path):
+    many = {**toy, **TRAINING, 'sources': [{**toy['sources'][0], 'count': 20_000}]}
     (tmp_path / 'many.yaml').write_text(yaml.safe_dump(many), encoding='utf-8')
     line = command(tmp_path / 'many.yaml', tmp_path / 'out', '--workers', '2')
     done = tmp_path / 'data' / 'synthetic' / 'v2_mixed_32x48_1000000_done.npy'
