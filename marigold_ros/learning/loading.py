@@ -41,7 +41,7 @@ class Loading:
 
 
 def measure(recipe: Path, data: Path, pictures: int) -> list[Loading]:
-    """Measure the sources of a recipe as a worker of its first stage loads them."""
+    """Measure the sources of a recipe as a worker loads them, at their full size."""
     entries = read_recipe(recipe)
     how = read_augmentation(entries.get('augment', {}))
     return measure_sources(entries['sources'], data, how, entries['facts']['space'], pictures)
