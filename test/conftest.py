@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Fixtures that all tests share; threads wait passively, ROS stays on this machine."""
 
+from collections.abc import Callable
+import json
 import os
 from pathlib import Path
 import random
@@ -52,3 +54,35 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unet = small_unet(channels=(16, 32), latent_channels=4)
     export_checkpoint(folder, autoencoder, unet, facts, '# small\n', dtype=torch.float32)
     return folder
+
+
+@pytest.fixture(scope='session')
+def write_text_encoder() -> Callable[[Path], None]:
+    """Give a function that adds a tiny CLIP text encoder and a tokenizer of two words."""
+    import torch
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    def write(folder: Path) -> None:
+        torch.manual_seed(2)
+        config = CLIPTextConfig(
+            vocab_size=4,
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=8,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+        CLIPTextModel(config).save_pretrained(folder / 'text_encoder')
+        part = folder / 'tokenizer'
+        part.mkdir()
+        words = {'<|startoftext|>': 0, '<|endoftext|>': 1, 'a</w>': 2, 'a': 3}
+        (part / 'vocab.json').write_text(json.dumps(words))
+        (part / 'merges.txt').write_text('#version: 0.2\n')
+        (part / 'tokenizer_config.json').write_text(
+            json.dumps({'tokenizer_class': 'CLIPTokenizer', 'model_max_length': 8})
+        )
+
+    return write

@@ -28,7 +28,6 @@ def main() -> int:
     """Measure, print, draw."""
     args = read_arguments()
 
-    from accelerate import Accelerator
     from marigold_ros.errors import MarigoldError
     from marigold_ros.learning.ablation import (
         ablate,
@@ -37,6 +36,7 @@ def main() -> int:
         as_table,
         train_noise_kinds,
     )
+    from marigold_ros.learning.arithmetic import new_accelerator
     from marigold_ros.learning.score import rendered
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scene import make_sample
@@ -49,7 +49,7 @@ def main() -> int:
         if args.model:
             rows += ablate(load_model(args.model), pairs, args.members, args.steps)
         if args.recipe:
-            accelerator = Accelerator(mixed_precision=args.precision)
+            accelerator = new_accelerator(args.precision)
             folders = train_noise_kinds(
                 args.recipe, args.out, args.data, accelerator, args.train_steps, args.workers
             )

@@ -6,6 +6,7 @@ Train a checkpoint from a recipe; run it again and it goes on from where it stop
     python training/finetune.py training/recipes/debug.yaml --out runs/debug
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
     python training/finetune.py training/recipes/marigold_v1_1.yaml --plan
+    python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only --score
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine
 
 SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
@@ -48,12 +49,15 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     )
     parser.add_argument('--data-only', action='store_true', help='look over the data and stop')
     parser.add_argument('--export-only', action='store_true', help='export the last checkpoint')
+    parser.add_argument(
+        '--score', action='store_true', help='measure on held-out scenes for the card (minutes)'
+    )
     args = parser.parse_args()
     if not (args.out or args.plan):
         parser.error('--out is missing, the folder of the run')
 
-    from accelerate import Accelerator
     from marigold_ros.errors import MarigoldError
+    from marigold_ros.learning.arithmetic import new_accelerator
     from marigold_ros.learning.distillation import Distillation
     from marigold_ros.learning.plan import plan_recipe, write_plan
     from marigold_ros.learning.recipe import Run
@@ -66,18 +70,18 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if args.plan:
             print(write_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
-        accelerator = Accelerator(mixed_precision=args.precision, cpu=args.device == 'cpu')
+        accelerator = new_accelerator(args.precision, args.device == 'cpu')
         run = kind(args.recipe, args.out, args.data, accelerator, args.workers)
         if not args.export_only:
             if accelerator.is_local_main_process:
-                run.prepare_data(max(1, args.workers))
+                run.prepare_data(max(1, args.workers), lambda: bool(wanted))
             accelerator.wait_for_everyone()
         if args.data_only or wanted:
             return 0
         if not args.export_only:
             run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
         if accelerator.is_main_process:
-            target = run.export()
+            target = run.export(args.score)
             print(run.measured(), target, sep='\n')
     except (MarigoldError, FloatingPointError) as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)

@@ -31,6 +31,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--model', default='tiny', help='name or folder of the checkpoint')
+    parser.add_argument('--vae', help="autoencoder in place of the checkpoint's own")
     parser.add_argument('--scenes', type=int, default=0, help='held-out scenes (default: 200)')
     parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')
     parser.add_argument('--pairs', type=Path, help='folder of folders with picture and depth')
@@ -40,7 +41,14 @@ def main() -> int:
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.score import contact_sheet, mean_map, read, rendered, score
+    from marigold_ros.learning.score import (
+        contact_sheet,
+        mean_map,
+        MEAN_MAP_SIZE,
+        read,
+        rendered,
+        score,
+    )
     from marigold_ros.learning.sources.folder import FolderPairs
     from marigold_ros.learning.sources.synthetic import FIRST_TRAINING_SEED
     from marigold_ros.models import load_model
@@ -61,11 +69,11 @@ def main() -> int:
             source = FolderPairs(
                 folder.parent, folder.name, images='*/image.*', depths='*/depth_mm.png'
             )
-        model = load_model(args.model)
+        model = load_model(args.model, vae=args.vae)
         average = None
         if args.mean_map:
             training = rendered(make_sample, MEAN_MAP_SCENES, FIRST_TRAINING_SEED)
-            average = mean_map(training, (96, 128))
+            average = mean_map(training, MEAN_MAP_SIZE)
         total = args.second or args.scenes or 200 if source is None else len(source)
         table = score(model, pairs(source), total, average)
         if args.pictures:

@@ -134,11 +134,12 @@ class Distillation(Run):
         """The recipe's."""
         return self.recipe['facts']
 
-    def export(self) -> Path:
+    def export(self, scored: bool = True) -> Path:
         """
         Measure teacher and student, and write the student as a folder for ``load_model(vae=…)``.
 
-        The figures go to ``metrics.json`` in the run's folder and on the card.
+        The figures go to ``metrics.json`` in the run's folder and on the card. It is always
+        ``scored``: a student is worth what it saves.
         """
         trainer = self.trainer()
         trainer.averaged()

@@ -135,8 +135,11 @@ def prepare_split(
     hdf5()
     broken: list[str] = []
     total = sum(len(job.frames) for job in jobs)
-    with tqdm(total=total, desc=f'prepare {split}', unit='frame', disable=not progress) as bar:
-        for job, found in zip(jobs, run_jobs(prepare_scene, jobs, workers), strict=True):
+    with (
+        tqdm(total=total, desc=f'prepare {split}', unit='frame', disable=not progress) as bar,
+        run_jobs(prepare_scene, jobs, workers) as answers,
+    ):
+        for job, found in zip(jobs, answers, strict=True):
             broken += found
             bar.update(len(job.frames))
     write_lists(split, jobs[0].out)

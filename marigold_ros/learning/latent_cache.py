@@ -24,6 +24,7 @@ from marigold_ros.learning.mixture import (
     change,
     collate,
     LatentBatch,
+    leave_signals,
     make_batch,
     Mixture,
     Part,
@@ -179,6 +180,7 @@ class Filler:
             batch_size=1,
             collate_fn=collate,
             num_workers=workers,
+            worker_init_fn=leave_signals,
         )
         waiting: list[np.ndarray] = []
         with tqdm(

@@ -26,7 +26,7 @@ from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.run_log import RunLog
 from marigold_ros.learning.run_state import load_state, save_state
-from marigold_ros.learning.stages import learning_rate, Stage
+from marigold_ros.learning.stages import learning_rate, new_optimizer, Stage
 from marigold_ros.learning.validation import Validation
 import torch
 from torch.utils.data import DataLoader
@@ -199,8 +199,7 @@ class Trainer:
             getattr(self.chain, name).requires_grad_(True)
         self.chain.checkpoint_gradients(stage.gradient_checkpointing)
         trained = [p for p in self.chain.parameters() if p.requires_grad]
-        kind = torch.optim.AdamW if stage.weight_decay else torch.optim.Adam
-        optimizer = kind(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
+        optimizer = new_optimizer(stage, trained)
         if self.model is not None:
             # A wrapper of the last stage must not be wrapped again.
             self.chain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)

@@ -54,11 +54,6 @@ class Draws:
         """Draw (B,) whole numbers below ``count``."""
         return torch.cat([torch.randint(count, (1,), generator=g) for g in self.generators])
 
-    def uniform(self, low: float, high: float) -> torch.Tensor:
-        """Draw (B,) numbers between two bounds."""
-        drawn = torch.cat([torch.rand(1, generator=g) for g in self.generators])
-        return low + (high - low) * drawn
-
 
 def check_noise(kind: str, strength: float) -> None:
     """Raise ConfigurationError unless :func:`training_noise` takes these."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from marigold_ros.learning.parallel import never, Stop
 import numpy as np
 
 
@@ -37,9 +38,10 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Return what changes when a picture does, so that what was made of them is told."""
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """
         Make or check all pairs before the first step, on several processes.
 
-        Raises InputError with a list of every file that is broken.
+        Raises InputError with a list of every file that is broken, and Stopped once ``stop`` is
+        true.
         """

@@ -6,7 +6,8 @@ What a recipe will cost before it starts: arithmetic of its stages, memory of th
 Both are counted on networks without weights. Arithmetic is that of the layers, exact. Memory is
 that of weights, gradients, Adam's moments and the average, exact, and an estimate of activations:
 the output of each layer is kept once, 4 bytes a number of norms and activation functions, 2 of
-convolutions and products under half precision; attention keeps no matrix of tokens by tokens.
+convolutions and products under half precision, and there the copy of the layer's weights that the
+backward pass needs; attention keeps no matrix of tokens by tokens.
 Left out is what the device's driver and its allocator take (half a GB and a tenth, usually).
 """
 
@@ -175,21 +176,19 @@ def memory_of(
     }
     passing = {
         'encoding': float(together * working_memory(networks[1], size, itemsize)),
-        'half copies': 2.0 * trained * half,
         'activations': activations_of(stage, networks, size, half),
     }
     if stage.objective == 'autoencoder':
         passing['encoding'] = 0.0  # is among the activations
-    used = passing['half copies'] + passing['activations']
-    peak = sum(held.values()) + max(passing['encoding'], used)
-    return {**held, **passing, 'peak': peak}
+    return {**held, **passing, 'peak': sum(held.values()) + max(passing.values())}
 
 
 def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> float:
     """Estimate the bytes that a micro-batch keeps for the backward pass."""
     with torch.device('meta'):
         unet, autoencoder = (type(net).from_config(net.config).train() for net in networks)
-        batch = stage.batch_size
+        # Pictures and depth pictures, where the autoencoder is trained.
+        batch = stage.batch_size * (2 if stage.objective == 'autoencoder' else 1)
         height, width = (side // MULTIPLE for side in size)
         latent = torch.empty(batch, autoencoder.config.latent_channels, height, width)
         picture = torch.empty(batch, 3, *size)
@@ -201,7 +200,7 @@ def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> 
     if stage.objective == 'autoencoder':
         autoencoder.encode(picture)
         autoencoder.decode(latent)
-        return 2.0 * kept.total  # pictures and depth pictures
+        return kept.total
     unet(torch.cat([latent, latent], 1), moment, text)
     if stage.objective in ONE_STEP:
         autoencoder.decode(latent)
@@ -231,8 +230,11 @@ class Kept:
             network.enable_gradient_checkpointing(self._again)
 
     def _count(self, layer: nn.Module, _given: Any, output: Any) -> None:
+        product = isinstance(layer, PRODUCTS)
         if isinstance(output, torch.Tensor):
-            self._bytes += output.numel() * (self.product if isinstance(layer, PRODUCTS) else 4)
+            self._bytes += output.numel() * (self.product if product else 4)
+        if product and self.product == 2:
+            self._bytes += 2 * parameters_of(layer)
 
     def _again(self, block: Callable[..., Any], *given: Any) -> Any:
         """Run a block of which only the answer is kept."""

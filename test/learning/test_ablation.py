@@ -35,21 +35,13 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = {
-    'name': 'toy',
-    'init': {
-        'kind': 'small',
-        'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-        'unet': {'channels': [16, 32]},
-    },
-    'sources': [{'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 4, 'size': [32, 48]}],
+TRAINING = {
     'common': {'batch_size': 2, 'learning_rate': 1e-3, 'warmup': 100, 'validate_every': 1},
     'stages': [
         {'name': 'a', 'objective': 'autoencoder', 'steps': 9},
         {'name': 'b', 'objective': 'latent', 'steps': 9},
     ],
     'validation': {'scenes': 1},
-    'facts': {'space': 'log', 'noise': 'gaussian', 'default_processing_pixels': 1536},
 }
 
 
@@ -155,22 +147,23 @@ def test_the_table_says_the_change_within_a_group_and_the_chart_has_a_curve_each
         assert text in drawn
 
 
-def test_a_recipe_gets_its_noise_and_shorter_stages_without_validation():
-    changed = with_noise(RECIPE, 'annealed', 5)
+def test_a_recipe_gets_its_noise_and_shorter_stages_without_validation(toy):
+    recipe = {**toy, **TRAINING}
+    changed = with_noise(recipe, 'annealed', 5)
     assert changed['noise'] == 'annealed'
     assert [stage['steps'] for stage in changed['stages']] == [5, 5]
     assert [stage['warmup'] for stage in changed['stages']] == [1, 1]
     assert [stage['validate_every'] for stage in changed['stages']] == [0, 0]
-    assert 'noise' not in RECIPE
+    assert 'noise' not in recipe
     with pytest.raises(ConfigurationError, match='no stage of objective latent'):
-        with_noise({**RECIPE, 'stages': RECIPE['stages'][:1]}, 'annealed', 5)
+        with_noise({**recipe, 'stages': recipe['stages'][:1]}, 'annealed', 5)
 
 
-def test_kinds_of_noise_are_trained_from_one_autoencoder(tmp_path, monkeypatch):
+def test_kinds_of_noise_are_trained_from_one_autoencoder(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, 'prepare_data', lambda *given: None)  # rendered when read
     monkeypatch.setattr('gc.collect', lambda *given: 0)  # at each start, and slow beside pytest
     recipe = tmp_path / 'toy.yaml'
-    recipe.write_text(yaml.safe_dump(RECIPE))
+    recipe.write_text(yaml.safe_dump({**toy, **TRAINING}))
     accelerator = Accelerator(cpu=True, mixed_precision='bf16')
     given = recipe, tmp_path / 'out', tmp_path / 'data', accelerator, 2, 0
     folders = train_noise_kinds(*given)

@@ -13,7 +13,7 @@ from marigold_ros.learning.networks import small_autoencoder, TEXT_SHAPE
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 SMALL = {
     'kind': 'small',
@@ -38,32 +38,8 @@ def text_to_image_unet() -> UNet2DConditionModel:
     )
 
 
-def write_text_encoder(folder: Path) -> None:
-    torch.manual_seed(2)
-    config = CLIPTextConfig(
-        vocab_size=4,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=8,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    CLIPTextModel(config).save_pretrained(folder / 'text_encoder')
-    part = folder / 'tokenizer'
-    part.mkdir()
-    words = {'<|startoftext|>': 0, '<|endoftext|>': 1, 'a</w>': 2, 'a': 3}
-    (part / 'vocab.json').write_text(json.dumps(words))
-    (part / 'merges.txt').write_text('#version: 0.2\n')
-    (part / 'tokenizer_config.json').write_text(
-        json.dumps({'tokenizer_class': 'CLIPTokenizer', 'model_max_length': 8})
-    )
-
-
 @pytest.fixture(scope='module')
-def published(tmp_path_factory) -> Path:
+def published(tmp_path_factory, write_text_encoder) -> Path:
     """Make a folder with the parts and the schedule of Stable Diffusion 2."""
     folder = tmp_path_factory.mktemp('published') / 'sd2'
     text_to_image_unet().save_pretrained(folder / 'unet')

@@ -20,6 +20,7 @@ from marigold_ros.learning.recipe import read_recipe
 from marigold_ros.learning.stages import read_stages, Stage
 import pytest
 import torch
+from torch import nn
 
 RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
 
@@ -63,12 +64,23 @@ def test_what_is_held_is_four_numbers_a_weight_and_one_more_for_the_average(smal
     assert memory['weights'] == 4 * (unet + autoencoder)
     assert memory['gradients'] == 4 * unet
     assert memory['moments'] == 8 * unet
-    assert memory['half copies'] == 0
     held = sum(memory[key] for key in ('weights', 'gradients', 'moments', 'average'))
     assert memory['peak'] == held + max(memory['encoding'], memory['activations'])
     both = memory_of(stage('pixel', trains=('autoencoder', 'unet')), small, (64, 96), half=True)
     assert both['gradients'] == 4 * (unet + autoencoder)
-    assert both['half copies'] == 2 * (unet + autoencoder)
+
+
+def test_copies_in_half_precision_are_of_all_weights_or_of_one_block_at_a_time(small):
+    # One cell, so that there is hardly anything but the copies.
+    plain = activations_of(stage('latent', batch_size=1), small, (8, 8), half=True)
+    copies = 2 * sum(
+        count(layer) for layer in small[0].modules() if isinstance(layer, (nn.Conv2d, nn.Linear))
+    )
+    assert copies < plain < 1.2 * copies
+    less = activations_of(
+        stage('latent', batch_size=1, gradient_checkpointing=True), small, (8, 8), half=True
+    )
+    assert less < 0.7 * copies
 
 
 @pytest.mark.parametrize('objective', ['latent', 'autoencoder'])
@@ -132,6 +144,7 @@ def test_the_plan_of_marigold_is_what_its_recipe_says():
     assert autoencoder == pytest.approx(83.7e6, rel=0.001)
     assert plan.pictures == 18_000 * 32
     assert plan.flop * plan.pictures == pytest.approx(3.7e18, rel=0.1)
+    assert plan.memory['peak'] < 16e9
     text = write_plan(networks, [plan])
     assert 'EFLOP' in text
     assert 'peak of memory' in text

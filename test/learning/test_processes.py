@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -19,34 +20,20 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = {
-    'name': 'toy',
-    'init': {
-        'kind': 'small',
-        'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-        'unet': {'channels': [16, 32], 'latent_channels': 4},
-    },
-    'sources': [{'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}],
+TRAINING = {
     'augment': {'colour': 0.5},
     'common': {'batch_size': 4, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3},
     'stages': [
         {'name': 'a', 'objective': 'autoencoder', 'steps': 3},
         {'name': 'b', 'objective': 'latent', 'steps': 3},
     ],
-    'facts': {
-        'space': 'log',
-        'noise': 'zeros',
-        'default_denoising_steps': 1,
-        'default_ensemble_size': 1,
-        'default_processing_pixels': 1536,
-    },
 }
 
 
 @pytest.fixture(scope='module')
-def recipe(tmp_path_factory):
+def recipe(toy, tmp_path_factory):
     path = tmp_path_factory.mktemp('recipe') / 'toy.yaml'
-    path.write_text(yaml.safe_dump(RECIPE), encoding='utf-8')
+    path.write_text(yaml.safe_dump({**toy, **TRAINING}), encoding='utf-8')
     return path
 
 
@@ -111,6 +98,32 @@ def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end
     again = weights(tmp_path)
     for name, value in weights(whole).items():
         assert torch.equal(again[name], value), name
+
+
+def test_signals_while_pictures_are_rendered_end_the_run_and_keep_what_is_done(toy, tmp_path):
+    many = {**toy, **TRAINING, 'sources': [{**toy['sources'][0], 'count': 20_000}]}
+    (tmp_path / 'many.yaml').write_text(yaml.safe_dump(many), encoding='utf-8')
+    line = command(tmp_path / 'many.yaml', tmp_path / 'out', '--workers', '2')
+    done = tmp_path / 'data' / 'synthetic' / 'v2_mixed_32x48_1000000_done.npy'
+    quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.PIPE}
+    process = subprocess.Popen(line, env=environment(), start_new_session=True, **quiet)
+    try:
+        deadline = time.monotonic() + 120
+        while not (done.exists() and np.load(done).any()):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        # It ends when all processes that have it as their output have ended.
+        said = process.communicate(timeout=60)[1].decode()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert process.returncode == 0, said
+    assert 'Traceback' not in said
+    assert 0 < np.load(done).sum() < 20_000
+    assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
 def test_a_recipe_that_cannot_be_is_one_line(recipe, tmp_path):

@@ -10,6 +10,7 @@ import tarfile
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
+from marigold_ros.learning.parallel import run_jobs
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.sources.listing import match
 from marigold_ros.learning.sources.verify import verify
@@ -343,3 +344,14 @@ def test_an_empty_or_missing_folder_or_list_is_refused(tmp_path):
 def test_a_setting_that_makes_no_sense_is_refused(hypersim, keys, reason):
     with pytest.raises(ConfigurationError, match=reason):
         source('folder', hypersim, folder='hypersim/train', **keys)
+
+
+def test_rendered_pictures_travel_to_other_processes_by_their_path(tmp_path):
+    pairs = source('synthetic', tmp_path, height=64, width=96, count=40)
+    here = [pairs.read(index) for index in range(2)]
+    assert len(pickle.dumps(pairs)) < 1000  # the pictures are 1.2 MB
+    with run_jobs(pairs.read, range(3), 2) as answers:
+        there = list(answers)
+    for a, b in zip([*here, pairs.read(2)], there, strict=True):
+        assert np.array_equal(a.rgb, b.rgb)
+        assert np.array_equal(a.depth, b.depth, equal_nan=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 import torch
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextModel
 
 
 def make_v1_0(folder: Path, edit, **changes) -> None:
@@ -196,34 +196,15 @@ def test_checkpoints_that_predict_no_depth_are_refused(copy, edit, kind, what):
         load_model(str(copy), device='cpu')
 
 
-def give_text_encoder(folder: Path) -> None:
-    """Replace the stored embedding by a tiny CLIP text encoder and a tokenizer of two words."""
-    (folder / 'empty_text_embedding.safetensors').unlink()
-    torch.manual_seed(2)
-    config = CLIPTextConfig(
-        vocab_size=4,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=8,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-    )
-    CLIPTextModel(config).save_pretrained(folder / 'text_encoder')
-    part = folder / 'tokenizer'
-    part.mkdir()
-    words = {'<|startoftext|>': 0, '<|endoftext|>': 1, 'a</w>': 2, 'a': 3}
-    (part / 'vocab.json').write_text(json.dumps(words))
-    (part / 'merges.txt').write_text('#version: 0.2\n')
-    (part / 'tokenizer_config.json').write_text(
-        json.dumps({'tokenizer_class': 'CLIPTokenizer', 'model_max_length': 8})
-    )
+@pytest.fixture
+def text_encoder(copy, write_text_encoder) -> None:
+    """Replace the copy's stored embedding by a tiny text encoder and a tokenizer."""
+    (copy / 'empty_text_embedding.safetensors').unlink()
+    write_text_encoder(copy)
 
 
+@pytest.mark.usefixtures('text_encoder')
 def test_the_empty_prompt_is_embedded_once_and_kept_beside_the_checkpoint(copy, monkeypatch):
-    give_text_encoder(copy)
     first = load_model(str(copy), device='cpu')
     assert first.text.shape == (1, 2, 32)
     encoder = CLIPTextModel.from_pretrained(copy / 'text_encoder')
@@ -238,13 +219,13 @@ def test_the_empty_prompt_is_embedded_once_and_kept_beside_the_checkpoint(copy, 
     assert second.sha256 == first.sha256
 
 
+@pytest.mark.usefixtures('text_encoder')
 def test_of_a_read_only_checkpoint_the_embedding_is_kept_in_the_users_cache(
     copy, monkeypatch, tmp_path
 ):
     import tempfile
 
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    give_text_encoder(copy)
     real = tempfile.mkstemp
 
     def refuse(*args, dir=None, **more):
@@ -260,10 +241,10 @@ def test_of_a_read_only_checkpoint_the_embedding_is_kept_in_the_users_cache(
     assert torch.equal(load_model(str(copy), device='cpu').text, first.text)
 
 
+@pytest.mark.usefixtures('text_encoder')
 def test_a_text_encoder_without_tokenizer_is_an_error(copy):
     import shutil
 
-    give_text_encoder(copy)
     shutil.rmtree(copy / 'tokenizer')
     with pytest.raises(CheckpointError, match='tokenizer'):
         load_model(str(copy), device='cpu')

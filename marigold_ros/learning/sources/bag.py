@@ -27,7 +27,7 @@ from marigold_ros.errors import CalibrationError, ConfigurationError, InputError
 from marigold_ros.geometry.camera import rectified, rectified_valid, rectify_image
 from marigold_ros.geometry.sparse_depth import check_transform, project_lidar
 from marigold_ros.learning.pairs import Pair
-from marigold_ros.learning.parallel import run_jobs
+from marigold_ros.learning.parallel import never, run_jobs, Stop
 from marigold_ros.learning.sources.decode import decode_picture
 from marigold_ros.learning.sources.verify import implausible, refuse
 import numpy as np
@@ -128,14 +128,15 @@ class BagPairs:
         """Return what changes when a bag changes, or what is taken of it."""
         return ' '.join(to.name for _, to in self._jobs)
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Take the pairs out of the bags; raises InputError naming every broken one."""
         jobs = [(path, to, self._choice) for path, to in self._jobs if not (to / INDEX).exists()]
         problems: list[str] = []
-        with tqdm(total=len(jobs), desc=f'read {self.name}', disable=not jobs) as bar:
-            for found in run_jobs(_extract, jobs, workers):
+        with run_jobs(_extract, jobs, workers, stop) as answers:
+            for found in tqdm(
+                answers, total=len(jobs), desc=f'read {self.name}', disable=not jobs
+            ):
                 problems += found
-                bar.update()
         refuse(problems, self.name)
         for _, to, _ in jobs:
             facts = json.loads((to / INDEX).read_text(encoding='utf-8'))

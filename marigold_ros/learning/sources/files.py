@@ -12,6 +12,7 @@ from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.pairs import Pair
+from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.sources.decode import decode_depth, decode_picture
 from marigold_ros.learning.sources.listing import Entry, match, read_list
 from marigold_ros.learning.sources.storage import open_storage, Storage
@@ -156,9 +157,9 @@ class FilePairs:
             digest.update(f'{name} {self.storage.state(name)}\n'.encode())
         return digest.hexdigest()
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Read all pairs once; raises InputError naming every broken file."""
-        verify(self, workers)
+        verify(self, workers, stop)
 
     def _files(self) -> Iterator[str]:
         for entry in self.entries:

@@ -4,17 +4,19 @@
 Ray-cast rooms and streets, rendered once into a cache on disk.
 
 The cache is two memory-mapped arrays and a list of what is done, so that an interrupted rendering
-goes on. Picture i is drawn from seed ``first_seed + i``: a range of seeds per split keeps splits
-apart.
+goes on; other processes get their paths and open them themselves. Picture i is drawn from seed
+``first_seed + i``: a range of seeds per split keeps splits apart.
 """
 
 from __future__ import annotations
 
-from multiprocessing import get_context
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.pairs import Pair
+from marigold_ros.learning.parallel import never, run_jobs, Stop
 from marigold_ros.synthetic.scene import GENERATION, KINDS, make_sample
 import numpy as np
 from tqdm import tqdm
@@ -61,38 +63,48 @@ class SyntheticPairs:
             raise ConfigurationError(f'{count} pictures of {height}x{width}; give at least one')
         self.name = f'synthetic {scene or "mixed"} {height}x{width}'
         self._size, self._scene, self._first_seed = (height, width), scene, first_seed
-        folder = data / 'synthetic'
-        folder.mkdir(parents=True, exist_ok=True)
         stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
         self._fingerprint = f'{stem}_{count}'
-        shape = (count, height, width)
-        self._rgb = _open(folder / f'{stem}_rgb.npy', (*shape, 3), np.uint8)
-        self._depth = _open(folder / f'{stem}_depth.npy', shape, np.float32)
-        self._done = _open(folder / f'{stem}_done.npy', (count,), np.bool_)
+        self._stem, self._count = data / 'synthetic' / stem, count
+        self._arrays  # noqa: B018  a cache of another shape is told now
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pictures, depth and what is done, mapped from their files."""
+        shape = (self._count, *self._size)
+        self._stem.parent.mkdir(parents=True, exist_ok=True)
+        return (
+            _open(self._stem.with_name(f'{self._stem.name}_rgb.npy'), (*shape, 3), np.uint8),
+            _open(self._stem.with_name(f'{self._stem.name}_depth.npy'), shape, np.float32),
+            _open(self._stem.with_name(f'{self._stem.name}_done.npy'), (self._count,), np.bool_),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the arrays out: they would travel as copies, gigabytes of them."""
+        return {key: value for key, value in vars(self).items() if key != '_arrays'}
 
     def __len__(self) -> int:
         """Return how many pictures there are once all are rendered."""
-        return len(self._done)
+        return self._count
 
     def read(self, index: int) -> Pair:
         """Return one pair, rendering it if the cache lacks it."""
-        if not self._done[index]:
+        rgb, depth, done = self._arrays
+        if not done[index]:
             self._keep(index, *_render(self._job(index)))
-        return Pair(np.asarray(self._rgb[index]), np.asarray(self._depth[index]))
+        return Pair(np.asarray(rgb[index]), np.asarray(depth[index]))
 
     def fingerprint(self) -> str:
         """Return what decides every picture."""
         return self._fingerprint
 
-    def prepare(self, workers: int = 1) -> None:
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render what is missing, with a progress bar."""
-        missing = [int(i) for i in np.flatnonzero(~np.asarray(self._done))]
+        missing = [int(i) for i in np.flatnonzero(~self._arrays[2])]
         if not missing:
             return
-        jobs = [self._job(i) for i in missing]
-        with get_context('spawn').Pool(workers) as pool:
-            results = pool.imap(_render, jobs, chunksize=8)
-            bar = tqdm(results, total=len(jobs), desc=f'render {self.name}')
+        with run_jobs(_render, [self._job(i) for i in missing], workers, stop) as rendered:
+            bar = tqdm(rendered, total=len(missing), desc=f'render {self.name}')
             for index, (rgb, depth) in zip(missing, bar, strict=True):
                 self._keep(index, rgb, depth)
 
@@ -101,8 +113,9 @@ class SyntheticPairs:
         return self._first_seed + index, width, height, self._scene
 
     def _keep(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> None:
-        self._rgb[index], self._depth[index] = rgb, depth
-        self._done[index] = True
+        pictures, maps, done = self._arrays
+        pictures[index], maps[index] = rgb, depth
+        done[index] = True
 
 
 def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:

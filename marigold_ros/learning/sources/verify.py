@@ -8,13 +8,12 @@ What was found whole is noted in a stamp, so that the next start only compares s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from marigold_ros.errors import InputError
+from marigold_ros.learning.parallel import never, run_jobs, Stop
 from marigold_ros.learning.sources.whole_file import write_whole
 import numpy as np
 from tqdm import tqdm
@@ -40,7 +39,7 @@ class Checked(Protocol):
         """Return what changes when a file or the way it is read changes."""
 
 
-def verify(source: Checked, workers: int = 1, progress: bool = True) -> None:
+def verify(source: Checked, workers: int = 1, stop: Stop = never, progress: bool = True) -> None:
     """
     Read every pair once, unless a stamp says that it was done.
 
@@ -49,6 +48,8 @@ def verify(source: Checked, workers: int = 1, progress: bool = True) -> None:
     source : Checked
     workers : int
         Processes that read.
+    stop : function without arguments
+        Once it is true, reading ends with Stopped.
     progress : bool
         Whether to show a bar.
 
@@ -61,13 +62,12 @@ def verify(source: Checked, workers: int = 1, progress: bool = True) -> None:
     stamp = source.stamps / f'{source.fingerprint()[:24]}.txt'
     if stamp.exists():
         return
-    bar = tqdm(
-        _checks(source, workers),
-        total=len(source),
-        desc=f'verify {source.name}',
-        disable=not progress,
-    )
-    problems = [*source.problems, *(problem for found in bar for problem in found)]
+    problems = list(source.problems)
+    with run_jobs(source.check, range(len(source)), workers, stop) as answers:
+        for found in tqdm(
+            answers, total=len(source), desc=f'verify {source.name}', disable=not progress
+        ):
+            problems += found
     refuse(problems, source.name)
     write_whole(stamp, f'{source.name}: {len(source)} pairs are whole\n'.encode())
 
@@ -115,23 +115,3 @@ def implausible(
     if not (known & (metres < far)).any():
         return f'has no depth within range, its median is {median:.4g} m: {limits}'
     return ''
-
-
-_adopted: list[Checked] = []
-
-
-def _adopt(source: Checked) -> None:
-    _adopted[:] = [source]
-
-
-def _check_adopted(index: int) -> list[str]:
-    return _adopted[0].check(index)
-
-
-def _checks(source: Checked, workers: int) -> Iterator[list[str]]:
-    if workers <= 1:
-        yield from map(source.check, range(len(source)))
-        return
-    # Spawned, not forked: the caller may hold threads of torch or of a device.
-    with ProcessPoolExecutor(workers, get_context('spawn'), _adopt, (source,)) as pool:
-        yield from pool.map(_check_adopted, range(len(source)), chunksize=16)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What saves memory and time in a step changes nothing else."""
+
+from __future__ import annotations
+
+import io
+
+from marigold_ros.learning.arithmetic import new_accelerator
+from marigold_ros.learning.augment import Augmentation
+from marigold_ros.learning.mixture import Mixture, Part
+from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.noise import Draws
+from marigold_ros.learning.objectives import Chain, OBJECTIVES
+from marigold_ros.learning.stages import new_optimizer, Stage
+from marigold_ros.models.marigold.schedule import marigold_scheduler
+import pytest
+import torch
+
+
+@pytest.fixture(scope='module')
+def chain():
+    torch.manual_seed(1)
+    return Chain(
+        small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
+        small_unet(channels=(16, 32), latent_channels=4),
+        marigold_scheduler(),
+        torch.zeros(TEXT_SHAPE),
+    )
+
+
+@pytest.mark.parametrize('objective', ['autoencoder', 'latent', 'pixel'])
+@pytest.mark.parametrize('checkpointing', [False, True])
+def test_without_copies_of_the_weights_loss_and_gradients_are_the_same(
+    chain, planted, objective, checkpointing
+):
+    batch = Mixture([Part(planted(4), 1.0, (32, 48))], 2, 'log', Augmentation())[0]
+    chain.checkpoint_gradients(checkpointing)
+    chain.requires_grad_(False)
+    for name in OBJECTIVES[objective].trains:
+        getattr(chain, name).requires_grad_(True)
+    ways = [
+        torch.autocast('cpu', torch.bfloat16, cache_enabled=True),
+        new_accelerator('bf16', cpu=True).autocast(),
+    ]
+    found = []
+    for way in ways:
+        chain.zero_grad(set_to_none=True)
+        with way:
+            assert torch.is_autocast_cache_enabled() == (way is ways[0])
+            loss = chain(objective, batch, Draws(0, 0, batch.rows))
+        loss.backward()
+        found.append([loss, *(p.grad for p in chain.parameters() if p.grad is not None)])
+    assert len(found[0]) > 10
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_a_state_of_adam_that_was_not_fused_goes_on_as_it_was(decay):
+    stage = Stage('x', 'pixel', steps=5, weight_decay=decay)
+    kind = torch.optim.AdamW if decay else torch.optim.Adam
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (30, 500)]
+    before = kind(weights, lr=stage.learning_rate, weight_decay=decay)
+
+    def step(optimizer, weights, number):
+        generator = torch.Generator().manual_seed(number)
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+
+    step(before, weights, 0)
+    saved = io.BytesIO()
+    torch.save(before.state_dict(), saved)
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    after = new_optimizer(stage, copies)
+    assert after.param_groups[0]['fused']
+    after.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
+    for number in (1, 2):
+        step(before, weights, number)
+        step(after, copies, number)
+    for one, other in zip(weights, copies, strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Loading is measured for every layout, with and without latents."""
+
+from __future__ import annotations
+
+from marigold_ros.learning import loading
+from marigold_ros.learning.loading import as_table, Loading, measure, measure_layouts
+import pytest
+import yaml
+
+
+def test_a_device_waits_for_what_its_workers_do_not_bring():
+    slow = Loading('x', 0.05)  # 20 pictures/s a worker
+    assert slow.waiting(2, 80.0) == pytest.approx(0.5)
+    assert slow.waiting(4, 80.0) == slow.waiting(5, 80.0) == 0.0
+
+
+def test_every_layout_is_measured_and_latents_come_faster(monkeypatch):
+    monkeypatch.setattr(loading, 'SIZE', (96, 128))
+    monkeypatch.setattr(loading, 'MADE', 2)
+    rows = measure_layouts(16)
+    assert len(rows) == 6
+    for pictures, latents in zip(rows[::2], rows[1::2], strict=True):
+        assert latents.name == f'{pictures.name}, latents'
+        assert 0.0 < latents.seconds < pictures.seconds
+    table = as_table(rows, workers=2, rate=59.0)
+    assert table.count('\n') == 7
+    assert 'waiting at 59/s, 2 workers' in table
+
+
+def test_the_sources_of_a_recipe_are_measured(toy, tmp_path):
+    path = tmp_path / 'toy.yaml'
+    path.write_text(yaml.safe_dump({**toy, 'stages': [], 'augment': {'colour': 1.0}}))
+    rows = measure(path, tmp_path / 'data', 4)
+    assert [row.name for row in rows] == [
+        'synthetic mixed 32x48, 32x48',
+        'synthetic mixed 32x48, 32x48, latents',
+    ]

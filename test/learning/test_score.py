@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Scoring a checkpoint: the figures of a card, and another autoencoder in its place."""
+
+from __future__ import annotations
+
+from functools import partial
+import json
+from pathlib import Path
+import runpy
+import sys
+
+from accelerate import Accelerator
+from diffusers import AutoencoderTiny
+from marigold_ros.frame import Prediction
+from marigold_ros.learning.recipe import Run
+from marigold_ros.learning.score import figures
+from marigold_ros.synthetic.scene import make_sample
+from marigold_ros.synthetic.second import make_second_sample
+import numpy as np
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Knowing:
+    """Answers the truth of the scenes that it will be asked about."""
+
+    def __init__(self) -> None:
+        samples = make_sample(0), make_second_sample(0)
+        self.truth = {sample.rgb.tobytes(): sample.depth for sample in samples}
+
+    def predict(self, rgb) -> Prediction:
+        depth = self.truth[rgb.tobytes()]
+        return Prediction(np.where(np.isfinite(depth), depth, 0.0).astype(np.float32), None)
+
+
+def test_the_figures_of_a_card_are_of_both_generators_and_all_guesses():
+    rows = figures(Knowing(), scenes=1, second=1, averaged=2)
+    assert [name.split(': ') for name in rows] == [
+        [where, method]
+        for where in ('1 held-out scenes', '1 scenes of the second generator')
+        for method in ('model', 'quadric', 'plane', 'mean map')
+    ]
+    for name, row in rows.items():
+        assert set(row) == {'abs_rel', 'delta1'}
+        assert (row['abs_rel'] < 1e-3) == name.endswith('model'), name
+
+
+def test_an_export_with_figures_has_them_on_its_card(toy, tmp_path, monkeypatch):
+    few = partial(figures, scenes=1, second=1, averaged=2)
+    monkeypatch.setattr('marigold_ros.learning.recipe.figures', few)
+    stage = {'name': 'a', 'objective': 'one_step', 'steps': 1}
+    recipe = tmp_path / 'toy.yaml'
+    recipe.write_text(yaml.safe_dump({**toy, 'stages': [stage]}))
+    run = Run(
+        recipe, tmp_path / 'out', tmp_path / 'data', Accelerator(cpu=True, mixed_precision='bf16')
+    )
+    folder = run.export(scored=True)
+    kept = json.loads((tmp_path / 'out' / 'metrics.json').read_text())
+    card = (folder / 'README.md').read_text()
+    for name, row in kept.items():
+        assert f'| {name} | {row["abs_rel"]:.4f} | {row["delta1"]:.4f} |' in card
+    assert len(kept) == 8
+    assert run.measured().strip() in card
+
+
+@pytest.fixture
+def student(tmp_path) -> Path:
+    torch.manual_seed(3)
+    sides = {'encoder_block_out_channels': (8,) * 4, 'decoder_block_out_channels': (8,) * 4}
+    AutoencoderTiny(
+        latent_channels=4, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4, **sides
+    ).save_pretrained(tmp_path / 'student')
+    return tmp_path / 'student'
+
+
+def test_the_script_scores_another_autoencoder(small_checkpoint, student, monkeypatch, capsys):
+    def scored(*more: str) -> dict:
+        given = ['score.py', '--model', str(small_checkpoint), '--second', '1', '--json', *more]
+        monkeypatch.setattr(sys, 'argv', given)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / 'training' / 'score.py'), None, '__main__')
+        assert ended.value.code == 0
+        return json.loads(capsys.readouterr().out)
+
+    own, other = scored(), scored('--vae', str(student))
+    assert own['quadric'] == other['quadric']
+    assert own['model'] != other['model']
