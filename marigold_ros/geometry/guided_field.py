@@ -34,6 +34,8 @@ _GUIDES, _MISLEADS = 0.22, 0.28
 _MOST = 256
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
+# With this many, tiles are so small that the finest detail reaches into them as well.
+_DENSER = 16
 # Reach of a point in the process, in units of the setting.
 _REACH = 2.5
 _NOISE = 0.03
@@ -111,8 +113,12 @@ def correct_locally(
     held_out = np.where(points.black, told[0], told[1])
     if share < 1 or believed.sum() > _DENSE * _MOST:
         levels = FINE_LEVELS if share == 1 else COARSE_LEVELS + FINE_LEVELS
-        log_field, more = _add_detail(points, log_field, told, shape, config, levels)
-        held_out += more
+        few = share == 1 and believed.sum() <= _DENSER * _MOST
+        reaching = levels[:-1] if few else levels
+        held_out += _detail_left_out(points, told, shape, config, reaching)
+        u, v, rest = u[believed], v[believed], left[believed]
+        rest = rest - sample_grid(log_field, u, v, shape)
+        log_field = add_levels(log_field, u, v, rest, shape, config, levels)
     if share < 1:
         trust = trust_in_field(left[believed], held_out[believed])
     # A field that does not hold where it was not fitted is not applied there either.
@@ -133,18 +139,15 @@ class _Points:
     black: np.ndarray
 
 
-def _add_detail(
+def _detail_left_out(
     points: _Points,
-    log_field: np.ndarray,
     told: np.ndarray,
     shape: tuple[int, int],
     config: AlignmentConfig,
     levels: tuple[tuple[float, float], ...],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log field with levels added, and what those of the other colour's points say at each."""
+) -> np.ndarray:
+    """What levels of the other colour's points say at each point, (M,), beyond what was told."""
     u, v, left, believed = points.u, points.v, points.left, points.believed
-    rest = left[believed] - sample_grid(log_field, u[believed], v[believed], shape)
-    log_field = add_levels(log_field, u[believed], v[believed], rest, shape, config, levels)
     held_out, start = np.zeros(len(u)), np.zeros((2, 2), dtype=np.float32)
     for judged, known_field in zip((points.black, ~points.black), told, strict=True):
         known = believed & ~judged
@@ -152,7 +155,7 @@ def _add_detail(
             rest = left[known] - known_field[known]
             detail = add_levels(start, u[known], v[known], rest, shape, config, levels)
             held_out[judged] = sample_grid(detail, u[judged], v[judged], shape)
-    return log_field, held_out
+    return held_out
 
 
 def _krige(

@@ -100,7 +100,7 @@ def count_errors(
     plain = to_metres(told, alignment.scale, alignment.shift, alignment.space, config)
     far = log_ratio(sparse.z.astype(np.float64), plain)
     at = _on_grid(u, v, shape)
-    spread, line = (part[at] for part in _explained(prediction, alignment, sparse, config))
+    spread, line = _explained(prediction, alignment, sparse, config, at)
     steep = _class_of(_steepness(_sampled(alignment.metric))[at], _STEEPNESS)
     relative = _class_of(told, _RELATIVE)
     fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
@@ -277,21 +277,23 @@ def _explained(
     alignment: Alignment,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
+    at: tuple[np.ndarray, np.ndarray] | slice = slice(None),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Relative deviations by the ensemble and by the fit's covariance, on the working grid."""
+    """Relative deviations by the ensemble and by the fit's covariance, at cells of the grid."""
     assert alignment.metric is not None
     metric = _sampled(alignment.metric)
-    spread, line = np.zeros_like(metric), np.zeros_like(metric)
+    spread, line = np.zeros_like(metric[at]), np.zeros_like(metric[at])
     known = line_variance(prediction, alignment, sparse, config)
     if known is None and prediction.spread is None:
         return spread, line
     with np.errstate(invalid='ignore', divide='ignore'):
         # Relative change of depth with one unit of ``relative``: carries both to metres.
-        carry = np.nan_to_num(np.abs(slope(metric, alignment)) / metric, nan=0.0, posinf=0.0)
+        carry = (np.abs(slope(metric, alignment)) / metric)[at]
+    carry = np.nan_to_num(carry, copy=False, nan=0.0, posinf=0.0)
     if prediction.spread is not None:
-        spread = np.asarray(carry * _sampled(prediction.spread), dtype=np.float32)
+        spread = np.asarray(carry * _sampled(prediction.spread)[at], dtype=np.float32)
     if known is not None:
         middle, at_middle, growth = (np.float32(part) for part in known)
-        away = np.square(_sampled(prediction.relative) - middle)
+        away = np.square(_sampled(prediction.relative)[at] - middle)
         line = np.asarray(carry * np.sqrt(at_middle + growth * away), dtype=np.float32)
     return spread, line
