@@ -110,21 +110,21 @@ def correct_locally(
     else:
         # Levels alone grow from the coarsest grid.
         log_field, told = np.zeros((2, 2), dtype=np.float32), np.zeros((2, len(u)))
-    held_out = np.where(points.black, told[0], told[1])
+    correction = np.where(points.black, told[0], told[1])
     if share < 1 or believed.sum() > _DENSE * _MOST:
         levels = FINE_LEVELS if share == 1 else COARSE_LEVELS + FINE_LEVELS
         few = share == 1 and believed.sum() <= _DENSER * _MOST
         reaching = levels[:-1] if few else levels
-        held_out += _detail_left_out(points, told, shape, config, reaching)
+        correction += _detail_left_out(points, told, shape, config, reaching)
         u, v, rest = u[believed], v[believed], left[believed]
         rest = rest - sample_grid(log_field, u, v, shape)
         log_field = add_levels(log_field, u, v, rest, shape, config, levels)
     if share < 1:
-        trust = trust_in_field(left[believed], held_out[believed])
+        trust = trust_in_field(left[believed], correction[believed])
     # A field that does not hold where it was not fitted is not applied there either.
     bound = float(np.log(config.field_limit))
     field = np.exp(np.float32(trust) * np.clip(log_field, -bound, bound))
-    return LocalCorrection(field, left - trust * np.clip(held_out, -bound, bound), believed)
+    return LocalCorrection(field, left - trust * np.clip(correction, -bound, bound), believed)
 
 
 @dataclass(frozen=True)
