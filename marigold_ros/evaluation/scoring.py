@@ -64,8 +64,7 @@ class Scorer:
         fit_every: int = 8,
         held_out: str = 'rings',
     ) -> None:
-        self._config = config
-        self._finish = finish
+        self._config, self._finish = config, finish
         self.fit_every, self.held_out = fit_every, held_out
         self._protocols = {name: MetricAccumulator() for name in PROTOCOLS}
         self._baselines = {name: BaselineScores(config) for name in ('heldout', 'truth')}
@@ -191,8 +190,8 @@ class Scorer:
         except MarigoldError as error:
             row['heldout_reason'] = str(error)
             return None
-        row['heldout_state'] = result.alignment.state
-        row['heldout_reason'] = result.alignment.reason
+        alignment = result.alignment
+        row.update(heldout_state=alignment.state, heldout_reason=alignment.reason)
         if result.metric is None or len(split.score) == 0:
             return None
         predicted = sample_at(result.metric, split.score)
