@@ -3,10 +3,10 @@
 """
 Replay bags through the pipeline, picture by picture and without ROS, and score the depth.
 
-With a LiDAR, every n-th scan line is for the fit and the lines between are for the score; with a
-topic of true depth, the published depth is scored against it as well. Planes, quadrics and
-interpolated LiDAR are scored in the same run. Writes results.json, per_frame.csv, report.html and
-pictures/ to DIR.
+With a LiDAR, every n-th scan line (or degree of azimuth: --heldout azimuth) is for the fit and
+those between are for the score; with a topic of true depth, the published depth is scored against
+it as well. Planes, quadrics and interpolated LiDAR are scored in the same run. Writes
+results.json, per_frame.csv, report.html and pictures/ to DIR.
 """
 
 from __future__ import annotations
@@ -60,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(2),
         default=8,
         metavar='N',
-        help='every N-th scan line is for the fit (default: 8)',
+        help='every N-th line or degree is for the fit (default: 8)',
+    )
+    parser.add_argument(
+        '--heldout',
+        choices=('rings', 'azimuth'),
+        default='rings',
+        help='score between scan lines, or between degrees of azimuth (default: rings)',
     )
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
@@ -93,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
             topics=topics,
             T_cam_lidar=_extrinsics(config.extrinsics),
             fit_every=args.fit_every,
+            held_out=args.heldout,
             limit=args.limit,
             progress=bar,
         )

@@ -33,6 +33,7 @@ def evaluate_bag(
     topics: Mapping[str, str | None] | None = None,
     T_cam_lidar: np.ndarray | None = None,
     fit_every: int = 8,
+    held_out: str = 'rings',
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -54,8 +55,8 @@ def evaluate_bag(
         Names for ``image``, ``camera_info``, ``lidar`` and ``truth``; what is not given is found.
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None takes them from the bag's /tf_static.
-    fit_every : int
-        Every n-th scan line is for the fit of protocol ``heldout``.
+    fit_every, held_out : int, {'rings', 'azimuth'}
+        Every n-th scan line, or block of azimuth, is for the fit of protocol ``heldout``.
     limit : int or None
         Stop after that many pictures in all.
     progress : callable or None
@@ -75,7 +76,7 @@ def evaluate_bag(
     paths = [bags] if isinstance(bags, (str, Path)) else list(bags)
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), topics or {}
     chosen, expected = look_ahead(paths, given)
-    run = _Run(model, config, lidar, fit_every)
+    run = _Run(model, config, lidar, (fit_every, held_out))
     damage = None
     for path in paths:
         try:
@@ -133,13 +134,13 @@ class _Run:
     """What one evaluation accumulates."""
 
     def __init__(
-        self, model: Any, config: PipelineConfig, lidar: LidarConfig, fit_every: int
+        self, model: Any, config: PipelineConfig, lidar: LidarConfig, split: tuple[int, str]
     ) -> None:
         self.config, self.lidar = config, lidar
         self._pipeline = FramePipeline(model, config)
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, config)
-        self.scorer = Scorer(config.alignment, self._heldout.finish, fit_every)
+        self.scorer = Scorer(config.alignment, self._heldout.finish, *split)
         self.read = 0
         self.rejected: dict[str, int] = {}
         self.warnings: dict[str, int] = {}

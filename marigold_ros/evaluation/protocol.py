@@ -4,8 +4,9 @@
 What is fitted to what, and scored where: held-out scan lines, dense truth, the oracle fit.
 
 Scoring points that the fit has seen would be circular. So ``heldout`` gives the fit every 8th scan
-line only, as if the robot carried an 8-beam scanner, and scores the lines between. A random split
-was rejected: nearly every scored point would have a fitted neighbour a pixel away.
+line only, as if the robot carried an 8-beam scanner, and scores the lines between; or every 8th
+degree of azimuth, which leaves gaps from top to bottom. A random split was rejected: nearly every
+scored point would have a fitted neighbour a pixel away.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError
-from marigold_ros.evaluation.scan_lines import find_scan_lines, ScanLines
+from marigold_ros.evaluation.scan_lines import azimuth_blocks, find_scan_lines, ScanLines
 from marigold_ros.frame import Frame, SparseDepth
 from marigold_ros.geometry.camera import is_rectified, rectified, rectified_valid
 from marigold_ros.geometry.sparse_depth import project_lidar
@@ -40,7 +41,7 @@ class HeldOut:
         Points of all other lines in view, none of them in a pixel of ``fit``; ``index`` counts in
         the whole scan.
     lines : ScanLines
-        Line of every row of the scan.
+        Line (or block) of every row of the scan.
 
     """
 
@@ -61,10 +62,14 @@ def choose_fit_lines(lines: ScanLines, every: int) -> np.ndarray:
 
 
 def hold_out(
-    frame: Frame, config: AlignmentConfig, every: int = 8, ring: np.ndarray | None = None
+    frame: Frame,
+    config: AlignmentConfig,
+    every: int = 8,
+    ring: np.ndarray | None = None,
+    held_out: str = 'rings',
 ) -> HeldOut:
     """
-    Split the scan of a frame into lines to fit and lines to score.
+    Split the scan of a frame into lines, or blocks of azimuth, to fit and to score.
 
     Parameters
     ----------
@@ -77,6 +82,8 @@ def hold_out(
         Every n-th line is for the fit.
     ring : (N,) int or None
         Scan line of each row of the scan, where the driver tells it.
+    held_out : {'rings', 'azimuth'}
+        What is kept together: scan lines or blocks of azimuth.
 
     Raises
     ------
@@ -94,7 +101,7 @@ def hold_out(
             'check camera_info and the transform camera <- LiDAR'
         )
     points = np.asarray(frame.points_lidar)[:, :3]
-    lines = find_scan_lines(points, ring)
+    lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
     seen = project_scan(frame, points, config)
     fit = project_scan(frame, points[in_fit], config)

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """
 Which laser of a spinning LiDAR measured each point, from the ring field, the order, or the
-elevation.
+elevation; or which block of azimuth it lies in.
 
 Elevation alone cannot tell the lasers of a 64-beam scanner apart: they sit up to 20 cm from its
 origin, so near points of one laser reach several neighbours' angles (measured on a street drive:
@@ -19,6 +19,8 @@ import numpy as np
 
 _FEWEST, _MOST = 4, 300
 _BANDS = 64
+# Degrees of azimuth in a block: of every eight one is for the fit, the same share as of lines.
+_BLOCK = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class ScanLines:
         0 is the lowest line in the scan, by median elevation.
     count : int
         Number of lines.
-    source : {'ring', 'order', 'elevation', 'bands'}
-        What the lines were read from; ``bands`` are 64 equal slices of elevation, the last resort.
+    source : {'ring', 'order', 'elevation', 'bands', 'azimuth'}
+        What the lines were read from; ``bands`` are 64 equal slices of elevation, the last resort;
+        ``azimuth`` are blocks of azimuth in place of lines.
 
     """
 
@@ -59,9 +62,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
         If the shapes are wrong or there is no point.
 
     """
-    points = np.asarray(points_lidar, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0:
-        raise InputError(f'the scan has shape {points.shape}; it must be (N, 3), N > 0', 'shape')
+    points = _checked(points_lidar)
     if ring is not None and np.shape(ring) != (len(points),):
         raise InputError(
             f'ring has shape {np.shape(ring)} for {len(points)} points; give one a point',
@@ -81,6 +82,35 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
     share = (elevation - low) / max(high - low, 1e-9)
     bands = np.clip((share * _BANDS).astype(np.int64), 0, _BANDS - 1)
     return _ranked(bands, elevation, 'bands')
+
+
+def azimuth_blocks(points_lidar: np.ndarray) -> ScanLines:
+    """
+    Number blocks of one degree of azimuth from right to left.
+
+    Parameters
+    ----------
+    points_lidar : (N, 3) float, metres
+        The scan in the LiDAR's frame (x forward, y left).
+
+    Raises
+    ------
+    InputError
+        If the shape is wrong or there is no point.
+
+    """
+    points = _checked(points_lidar)
+    azimuth = np.degrees(np.arctan2(points[:, 1], points[:, 0]))
+    block = np.floor(azimuth / _BLOCK).astype(np.int64)
+    block -= block.min()
+    return ScanLines(block, int(block.max()) + 1, 'azimuth')
+
+
+def _checked(points_lidar: np.ndarray) -> np.ndarray:
+    points = np.asarray(points_lidar, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0:
+        raise InputError(f'the scan has shape {points.shape}; it must be (N, 3), N > 0', 'shape')
+    return points
 
 
 def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:

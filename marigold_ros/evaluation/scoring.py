@@ -52,17 +52,20 @@ class Scorer:
     finish : callable or None
         ``FramePipeline.finish`` of a pipeline of its own, which puts a prediction into metres with
         the fit lines only; None leaves the protocol ``heldout`` out.
-    fit_every : int
-        Every n-th scan line is for the fit.
+    fit_every, held_out : int, {'rings', 'azimuth'}
+        Every n-th scan line, or block of azimuth, is for the fit.
 
     """
 
     def __init__(
-        self, config: AlignmentConfig, finish: Finish | None = None, fit_every: int = 8
+        self,
+        config: AlignmentConfig,
+        finish: Finish | None = None,
+        fit_every: int = 8,
+        held_out: str = 'rings',
     ) -> None:
-        self._config = config
-        self._finish = finish
-        self.fit_every = fit_every
+        self._config, self._finish = config, finish
+        self.fit_every, self.held_out = fit_every, held_out
         self._protocols = {name: MetricAccumulator() for name in PROTOCOLS}
         self._baselines = {name: BaselineScores(config) for name in ('heldout', 'truth')}
         self._coverage = SigmaCoverage()
@@ -178,20 +181,17 @@ class Scorer:
         """Fit to every n-th line and score between; gives the scored points and errors."""
         if self._finish is None or not can_hold_out(frame):
             return None
-        split = hold_out(frame, self._config, self.fit_every, ring)
-        self.line_sources[split.lines.source] = self.line_sources.get(split.lines.source, 0) + 1
-        row['n_lines'], row['n_fit'], row['n_score'] = (
-            split.lines.count,
-            len(split.fit),
-            len(split.score),
-        )
+        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out)
+        source = split.lines.source
+        self.line_sources[source] = self.line_sources.get(source, 0) + 1
+        row.update(n_lines=split.lines.count, n_fit=len(split.fit), n_score=len(split.score))
         try:
             result = self._finish(replace(frame, points_lidar=split.points_fit), prediction)
         except MarigoldError as error:
             row['heldout_reason'] = str(error)
             return None
-        row['heldout_state'] = result.alignment.state
-        row['heldout_reason'] = result.alignment.reason
+        alignment = result.alignment
+        row.update(heldout_state=alignment.state, heldout_reason=alignment.reason)
         if result.metric is None or len(split.score) == 0:
             return None
         predicted = sample_at(result.metric, split.score)

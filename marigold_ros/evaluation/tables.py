@@ -20,11 +20,12 @@ _COLUMNS = (
     ('coverage', 'scored share', 3),
 )
 _PROTOCOL_TEXT = {
-    'heldout': 'this model, fitted to every {every}th scan line, scored at the lines between',
+    'heldout': 'this model, fitted to every {every}th {part}, scored at those between',
     'truth': 'this model, fitted to all LiDAR points, scored at the dense truth',
     'oracle': 'this model, scale and shift fitted to the truth itself (a bound, not a result)',
     'raw': "this model's own metres, not fitted to anything",
 }
+_PART_TEXT = {'rings': 'scan line', 'azimuth': 'degree of azimuth'}
 _BASELINE_TEXT = {
     'constant': 'best constant depth',
     'plane': 'best plane over the image',
@@ -51,15 +52,17 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
 
 def accuracy_table(results: Mapping[str, Any]) -> str:
     """Put model and baselines under one heading, macro figures."""
-    every = results['provenance'].get('scoring', {}).get('fit_every', 8)
+    scoring = results['provenance'].get('scoring', {})
+    part = _PART_TEXT[scoring.get('held_out', 'rings')]
+    words = {'every': scoring.get('fit_every', 8), 'part': part}
     head = ''.join(f'<th>{text}</th>' for _, text, _ in _COLUMNS)
     lines = []
     for name, scores in results['protocols'].items():
-        text = _PROTOCOL_TEXT.get(name, name).format(every=every)
+        text = _PROTOCOL_TEXT.get(name, name).format(**words)
         macro = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
         cells = _cells(macro) + f'<td>{scores["n_frames"]}</td><td>{scores["n_points"]}</td>'
         lines.append(f'<tr class="own"><td>{escape(text)}</td>{cells}</tr>')
-    protocol = results['provenance'].get('scoring', {}).get('baselines_protocol', '')
+    protocol = scoring.get('baselines_protocol', '')
     for name, values in results['baselines'].items():
         text = _BASELINE_TEXT.get(name, name)
         lines.append(f'<tr><td>{escape(text)}</td>{_cells(values)}<td></td><td></td></tr>')
@@ -67,7 +70,7 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         return '<p>No frame could be scored: there is neither LiDAR in view nor dense truth.</p>'
     note = (
         'The baselines see the same LiDAR points as the fit in '
-        f'«{_PROTOCOL_TEXT[protocol]}» and are scored at the same pixels.'.format(every=every)
+        f'«{_PROTOCOL_TEXT[protocol]}» and are scored at the same pixels.'.format(**words)
         if results['baselines']
         else ''
     )

@@ -17,7 +17,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.guided_field import correct_locally
-from marigold_ros.geometry.local_field import chequerboard, REJECT_LOG, sample_grid, upsample_field
+from marigold_ros.geometry.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.refusals import contradicted, too_poor, untrustworthy
 from marigold_ros.geometry.robust_fit import fit_by_method
 from marigold_ros.geometry.spaces import fitted_log_depth, log_ratio, target_of, to_metres
@@ -208,14 +208,8 @@ def _finish(
             guides = fitted_log_depth(prediction, scale, shift, config, known)
             shape = prediction.relative.shape
             local = correct_locally(sparse.u, sparse.v, left, *guides, shape, config)
-            every = left
-            left = np.where(local.believed, left, np.nan)
-            field, correction = local.field, local.held_out
-            if field is not None:
-                # A field that does not hold where it was not fitted is not applied there either.
-                trust = local.trust
-                field, left = field ** np.float32(trust), left - trust * correction
-                held_out = _hold_out(sparse, every, guides, shape, config)
+            field, held_out = local.field, local.held_out
+            left = np.where(local.believed, held_out, np.nan)
     metric = _metric_map(prediction, config, scale, shift, field)
     rms, spread_log = _errors(sparse, inlier, left, metric)
     return Alignment(
@@ -233,26 +227,6 @@ def _finish(
         spread_log=spread_log,
         condition=condition,
     )
-
-
-def _hold_out(
-    sparse: SparseDepth,
-    left: np.ndarray,
-    guides: tuple[np.ndarray, np.ndarray],
-    shape: tuple[int, int],
-    config: AlignmentConfig,
-) -> np.ndarray:
-    """Log ratio at each point by a field of the tiles of the other colour."""
-    black, held_out = chequerboard(sparse.u, sparse.v, shape), left.copy()
-    for judged in (black, ~black):
-        u, v, known = sparse.u, sparse.v, ~judged
-        part = correct_locally(
-            u[known], v[known], left[known], guides[0][known], guides[1], shape, config
-        )
-        if part.field is not None:
-            grid = part.trust * np.log(part.field)
-            held_out[judged] -= sample_grid(grid, u[judged], v[judged], shape)
-    return held_out
 
 
 def _errors(

@@ -22,7 +22,6 @@ from marigold_ros.geometry.local_field import (
     chequerboard,
     COARSE_LEVELS,
     FINE_LEVELS,
-    held_out_correction,
     LONGEST_SIDE,
     sample_grid,
     trust_in_field,
@@ -35,6 +34,8 @@ _GUIDES, _MISLEADS = 0.22, 0.28
 _MOST = 256
 # Detail is added where this many points stand behind each representative.
 _DENSE = 4
+# With this many, tiles are so small that the finest detail reaches into them as well.
+_DENSER = 16
 # Reach of a point in the process, in units of the setting.
 _REACH = 2.5
 _NOISE = 0.03
@@ -50,10 +51,8 @@ class LocalCorrection:
     field : (h, w) float32 or None
         Factor on depth on a coarse grid; None where no point was believed.
     held_out : (M,) float64
-        Log of the factor at each point had its neighbourhood not been known; NaN where that was
-        not tried.
-    trust : float
-        Share of the correction that has proved itself at points left out: 0 (none) to 1 (all).
+        Log of measured depth over what the map would say at each point had the point's
+        neighbourhood not been known.
     believed : (M,) bool
         Points that took part.
 
@@ -61,7 +60,6 @@ class LocalCorrection:
 
     field: np.ndarray | None
     held_out: np.ndarray
-    trust: float
     believed: np.ndarray
 
 
@@ -99,63 +97,92 @@ def correct_locally(
         ``field_reach`` and ``field_limit``.
 
     """
-    believed = believable(u, v, log_ratio)
-    held_out = np.full(len(u), np.nan)
+    left = log_ratio.astype(np.float64)
+    believed = believable(u, v, left)
     if not believed.any():
-        return LocalCorrection(None, held_out, 0.0, believed)
-    u, v, left = u[believed], v[believed], log_ratio[believed].astype(np.float64)
-    typical = 1.4826 * float(np.median(np.abs(left)))
+        return LocalCorrection(None, left, believed)
+    points = _Points(u, v, left, guide, believed, chequerboard(u, v, shape))
+    typical = 1.4826 * float(np.median(np.abs(left[believed])))
     share = float(np.clip((_MISLEADS - typical) / (_MISLEADS - _GUIDES), 0.0, 1.0))
-    # Levels alone grow from the coarsest grid.
-    log_field = np.zeros(guide_grid.shape if share > 0 else (2, 2), dtype=np.float32)
-    told, judged, trust = np.zeros(len(u)), np.zeros(len(u)), 1.0
     if share > 0:
-        field, judged, trust = _krige(u, v, left, guide[believed], guide_grid, shape, config)
-        log_field = np.float32(share) * field
-        told, judged = sample_grid(log_field, u, v, shape), share * judged
+        log_field, told, trust = _krige(points, guide_grid, shape, config)
+        log_field, told = np.float32(share) * log_field, share * told
+    else:
+        # Levels alone grow from the coarsest grid.
+        log_field, told = np.zeros((2, 2), dtype=np.float32), np.zeros((2, len(u)))
+    correction = np.where(points.black, told[0], told[1])
+    if share < 1 or believed.sum() > _DENSE * _MOST:
+        levels = FINE_LEVELS if share == 1 else COARSE_LEVELS + FINE_LEVELS
+        few = share == 1 and believed.sum() <= _DENSER * _MOST
+        reaching = levels[:-1] if few else levels
+        correction += _detail_left_out(points, told, shape, config, reaching)
+        u, v, rest = u[believed], v[believed], left[believed]
+        rest = rest - sample_grid(log_field, u, v, shape)
+        log_field = add_levels(log_field, u, v, rest, shape, config, levels)
     if share < 1:
-        judged = np.where(np.isnan(judged), told, judged)
-        judged += held_out_correction(u, v, left - told, shape, config)
-        trust = trust_in_field(left, judged)
-    levels = FINE_LEVELS if share == 1 else COARSE_LEVELS + FINE_LEVELS
-    if share < 1 or len(u) > _DENSE * _MOST:
-        log_field = add_levels(log_field, u, v, left - told, shape, config, levels)
-    held_out[believed] = judged
+        trust = trust_in_field(left[believed], correction[believed])
+    # A field that does not hold where it was not fitted is not applied there either.
     bound = float(np.log(config.field_limit))
-    field = np.exp(np.clip(log_field, -bound, bound))
-    return LocalCorrection(field, held_out, trust, believed)
+    field = np.exp(np.float32(trust) * np.clip(log_field, -bound, bound))
+    return LocalCorrection(field, left - trust * np.clip(correction, -bound, bound), believed)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Place, log ratio and log fitted depth; who is believed; colour of the tile; all (M,)."""
+
+    u: np.ndarray
+    v: np.ndarray
+    left: np.ndarray
+    guide: np.ndarray
+    believed: np.ndarray
+    black: np.ndarray
+
+
+def _detail_left_out(
+    points: _Points,
+    told: np.ndarray,
+    shape: tuple[int, int],
+    config: AlignmentConfig,
+    levels: tuple[tuple[float, float], ...],
+) -> np.ndarray:
+    """What levels of the other colour's points say at each point, (M,), beyond what was told."""
+    u, v, left, believed = points.u, points.v, points.left, points.believed
+    held_out, start = np.zeros(len(u)), np.zeros((2, 2), dtype=np.float32)
+    for judged, known_field in zip((points.black, ~points.black), told, strict=True):
+        known = believed & ~judged
+        if known.any() and judged.any():
+            rest = left[known] - known_field[known]
+            detail = add_levels(start, u[known], v[known], rest, shape, config, levels)
+            held_out[judged] = sample_grid(detail, u[judged], v[judged], shape)
+    return held_out
 
 
 def _krige(
-    u: np.ndarray,
-    v: np.ndarray,
-    left: np.ndarray,
-    guide: np.ndarray,
-    guide_grid: np.ndarray,
-    shape: tuple[int, int],
-    config: AlignmentConfig,
+    points: _Points, guide_grid: np.ndarray, shape: tuple[int, int], config: AlignmentConfig
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Log field on the grid, what it would be at points without their neighbours, and trust."""
-    chosen = representatives(u, v, left, _MOST)
+    """Log field on the grid; at points (2, M) without the tiles of either colour; and trust."""
+    u, v, left = points.u, points.v, points.left
+    some = np.flatnonzero(points.believed)
+    chosen = some[representatives(u[some], v[some], left[some], _MOST)]
     diagonal = float(np.hypot(*shape))
     process = krige(
         (u[chosen] + 0.5) / diagonal,
         (v[chosen] + 0.5) / diagonal,
-        guide[chosen],
+        points.guide[chosen],
         left[chosen],
         _REACH * config.field_reach,
         _NOISE,
     )
-    judged = np.full(len(u), np.nan)
-    black = chequerboard(u[chosen], v[chosen], shape)
-    for colour in (black, ~black):
-        if colour.all():
-            judged[chosen] = 0.0
-        elif colour.any():
-            judged[chosen[colour]] = left[chosen[colour]] - process.left_out(colour)
+    black = points.black[chosen]
+    weights = (process.alpha, process.without(black), process.without(~black))
+    whole, *parts = process.predict(weights, guide_grid, shape)
+    # At a point the field is read off a grid: its guide is the grid's, not the point's own.
+    guide = sample_grid(guide_grid, u, v, shape)
+    told = np.stack([part.at(u, v, guide, shape) for part in parts])
     # Tiles judge harshly where points are few; for trust in the whole each point is left out.
     alone = np.where(process.trust > 0, left[chosen] - process.each_left_out(), np.nan)
-    return process.on_grid(guide_grid, shape), judged, trust_in_field(left[chosen], alone)
+    return whole.on_grid(guide_grid), told, trust_in_field(left[chosen], alone)
 
 
 def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:

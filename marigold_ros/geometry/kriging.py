@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
+from marigold_ros.geometry.local_field import bilinear
 import numpy as np
 
 # Lengths: of the picture's diagonal, and of log depth. Deviations: relative to the local part's.
@@ -28,6 +29,55 @@ _LEAST_TRUST = 1e-3
 # Grid on which the kernels are summed, and slices of log depth between which is interpolated.
 _LONGEST = 64
 _SLICE, _MOST_SLICES = 0.25, 20
+
+
+@dataclass(frozen=True)
+class Volume:
+    """
+    Predictions over the picture at evenly spaced log depths.
+
+    Parameters
+    ----------
+    slices : (rows, columns, count) float32
+        The predictions.
+    low, high : float
+        First and last of the log depths.
+
+    """
+
+    slices: np.ndarray
+    low: float
+    high: float
+
+    def on_grid(self, guide: np.ndarray) -> np.ndarray:
+        """Interpolate at a grid over the picture that holds log depth, (h, w) float32."""
+        slices = cv2.resize(self.slices, guide.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        count = slices.shape[2]
+        lower, share = self._between(guide)
+        flat = lower.ravel() + np.arange(0, guide.size * count, count, dtype=np.int32)
+        flat_slices = slices.ravel()
+        first = flat_slices[flat]
+        return (first + share.ravel() * (flat_slices[flat + 1] - first)).reshape(guide.shape)
+
+    def at(
+        self, u: np.ndarray, v: np.ndarray, guide: np.ndarray, shape: tuple[int, int]
+    ) -> np.ndarray:
+        """Interpolate at pixels of a picture (H, W) with their log depth, (M,) float32."""
+        rows, columns, count = self.slices.shape
+        x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
+        corners, weights = bilinear(x, y, rows, columns)
+        lower, share = self._between(guide)
+        flat, first = self.slices.ravel(), corners * count + lower
+        below, above = ((flat[index] * weights).sum(axis=0) for index in (first, first + 1))
+        return below + share * (above - below)
+
+    def _between(self, guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Index of the slice below each log depth, and the share of the one above."""
+        count = self.slices.shape[2]
+        at = (guide - np.float32(self.low)) * np.float32((count - 1) / (self.high - self.low))
+        at = np.clip(at, 0, count - 1)
+        lower = np.minimum(at.astype(np.int32), count - 2)
+        return lower, at - lower
 
 
 @dataclass(frozen=True)
@@ -58,24 +108,40 @@ class Process:
     inverse: np.ndarray
     trust: np.ndarray
 
-    def left_out(self, group: np.ndarray) -> np.ndarray:
-        """Residuals (value - prediction) of points (n,) bool had the group not been used."""
+    def without(self, group: np.ndarray) -> np.ndarray:
+        """
+        Weights (n,) like ``alpha`` had a group of points (n,) bool never been there; 0 in it.
+
+        With A for the covariance and B for the group they are ``alpha`` less
+        ``A^-1[:, B] (A^-1[B, B])^-1 alpha[B]``: what elimination of the group would leave.
+        """
+        from scipy.linalg.blas import ssymv
         from scipy.linalg.lapack import spotrf, spotrs
 
         part = np.flatnonzero(group)
-        factor, _ = spotrf(self.inverse[np.ix_(part, part)], lower=1)
-        return spotrs(factor, self.alpha[part], lower=1)[0]
+        if len(part) == 0:
+            return self.alpha
+        residual = np.zeros_like(self.alpha)
+        factor, _ = spotrf(self.inverse[np.ix_(part, part)], lower=1, overwrite_a=1)
+        residual[part] = spotrs(factor, self.alpha[part], lower=1)[0]
+        weights = self.alpha - ssymv(1.0, self.inverse, residual, lower=1)
+        weights[part] = 0.0
+        return np.asarray(weights)
 
     def each_left_out(self) -> np.ndarray:
         """Residual of each point (n,) had it alone not been used."""
         return self.alpha / np.diag(self.inverse)
 
-    def on_grid(self, guide: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    def predict(
+        self, weights: tuple[np.ndarray, ...], guide: np.ndarray, shape: tuple[int, int]
+    ) -> tuple[Volume, ...]:
         """
-        Predict at every cell of a grid over the picture.
+        Predict all over the picture, at slices of log depth.
 
         Parameters
         ----------
+        weights : tuple of (n,) float32
+            ``alpha``, or what :meth:`without` gives.
         guide : (h, w) float32
             Log of fitted depth.
         shape : (H, W)
@@ -83,7 +149,8 @@ class Process:
 
         Returns
         -------
-        (h, w) float32
+        tuple of Volume
+            One for each of the weights.
 
         """
         low = float(self.guide.min()) - 2 * _SIMILAR
@@ -91,34 +158,25 @@ class Process:
         low, high = max(low, float(guide.min())), min(high, float(guide.max()))
         count = int(np.clip(np.ceil((high - low) / _SLICE), 1, _MOST_SLICES)) + 1
         levels = np.linspace(low, max(high, low + 1e-3), count, dtype=np.float32)
-        slices = self._slices(levels, guide.shape, shape)
-        at = (guide - levels[0]) * np.float32((count - 1) / (levels[-1] - levels[0]))
-        at = np.clip(at, 0, count - 1)
-        lower = np.minimum(at.astype(np.int32), count - 2)
-        share = (at - lower).ravel()
-        flat = lower.ravel() + np.arange(0, guide.size * count, count, dtype=np.int32)
-        slices = slices.ravel()
-        first = slices[flat]
-        return (first + share * (slices[flat + 1] - first)).reshape(guide.shape)
-
-    def _slices(
-        self, levels: np.ndarray, grid: tuple[int, ...], shape: tuple[int, int]
-    ) -> np.ndarray:
-        """Predictions at each level of log depth, (h, w, levels)."""
         (height, width), diagonal = shape, float(np.hypot(*shape))
-        shrink = min(1.0, _LONGEST / max(grid))
-        rows, columns = (max(2, round(side * shrink)) for side in grid)
+        shrink = min(1.0, _LONGEST / max(guide.shape))
+        rows, columns = (max(2, round(side * shrink)) for side in guide.shape)
         x = (np.arange(columns, dtype=np.float32) + 0.5) * np.float32(width / columns / diagonal)
         y = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(height / rows / diagonal)
         across = _matern(x[:, None] - self.x, self.reach)
-        down = _matern(y[:, None] - self.y, self.reach) * self.alpha
+        down = _matern(y[:, None] - self.y, self.reach)
         apart = np.square(levels[:, None] - self.guide)
         similar = np.exp(apart * np.float32(-0.5 / _SIMILAR**2))
-        tone = np.exp(apart * np.float32(-0.5 / _TONE_SIMILAR**2)) @ self.alpha
-        both = (across[:, None, :] * similar).reshape(-1, len(self.x))
-        coarse = (down @ both.T).reshape(rows, columns, len(levels))
-        coarse += np.float32(_TONE**2) * tone
-        return cv2.resize(coarse, grid[::-1], interpolation=cv2.INTER_LINEAR)
+        tone = np.float32(_TONE**2) * np.exp(apart * np.float32(-0.5 / _TONE_SIMILAR**2))
+        both = (across[:, None, :] * similar).reshape(-1, len(self.x)).T
+        return tuple(
+            Volume(
+                ((down * weight) @ both).reshape(rows, columns, count) + tone @ weight,
+                float(levels[0]),
+                float(levels[-1]),
+            )
+            for weight in weights
+        )
 
 
 def krige(

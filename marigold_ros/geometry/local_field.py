@@ -32,45 +32,6 @@ FINE_LEVELS = ((0.125, 1.0), (0.0625, 1.0))
 _TRUST_FLOOR = 0.3
 _CELLS_PER_SIGMA = 2.0
 LONGEST_SIDE = 192
-# Points that judge the field: more would cost time and tell the same.
-_JUDGES = 6000
-
-
-def fit_field(
-    u: np.ndarray,
-    v: np.ndarray,
-    log_ratio: np.ndarray,
-    shape: tuple[int, int],
-    config: AlignmentConfig,
-) -> np.ndarray | None:
-    """
-    Fit the correction field on a coarse grid that covers the picture.
-
-    Parameters
-    ----------
-    u, v : (M,) int, pixels
-        Where depth is known.
-    log_ratio : (M,) float
-        ``log(measured / fitted)``; what is not finite is left out, see :func:`believable`.
-    shape : (H, W)
-        Size of the picture.
-    config : AlignmentConfig
-        ``field_reach`` and ``field_limit``.
-
-    Returns
-    -------
-    (h, w) float32 or None
-        Factor on depth in ``[1 / limit, limit]``; None where no point was left.
-
-    """
-    usable = np.isfinite(log_ratio)
-    if not usable.any():
-        return None
-    levels = COARSE_LEVELS + FINE_LEVELS
-    start = np.zeros((2, 2), dtype=np.float32)
-    total = add_levels(start, u[usable], v[usable], log_ratio[usable], shape, config, levels)
-    bound = float(np.log(config.field_limit))
-    return np.exp(np.clip(total, -bound, bound)).astype(np.float32)
 
 
 def add_levels(
@@ -82,14 +43,32 @@ def add_levels(
     config: AlignmentConfig,
     levels: tuple[tuple[float, float], ...],
 ) -> np.ndarray:
-    """Add to a log field, level by level, what it leaves over at the points; all finite."""
+    """
+    Add to a log field, level by level, what it leaves over at the points.
+
+    Parameters
+    ----------
+    log_field : (h, w) float32
+        Of any size; zeros of (2, 2) to start from nothing.
+    u, v : (M,) int, pixels
+        Where depth is known; at least one point.
+    left : (M,) float
+        What is left over there, a log ratio; finite, see :func:`believable`.
+    shape : (H, W)
+        Size of the picture.
+    config : AlignmentConfig
+        ``field_reach``.
+    levels : tuple of (width, prior)
+        ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
+
+    """
     height, width = shape
     x, y = (u + 0.5) / width, (v + 0.5) / height
     reach = config.field_reach * float(np.hypot(height, width))
     total, left = log_field, left.astype(np.float64)
     for share, prior in levels:
         rows, columns = _grid(height, width, share * reach)
-        corners, weights = _bilinear(x * columns, y * rows, rows, columns)
+        corners, weights = bilinear(x * columns, y * rows, rows, columns)
         # Each level judges anew who is an outlier: a coarser one has explained the shared part.
         trust = tukey_weights(left, _TRUST_FLOOR)
         level = _smooth(corners, weights, left, trust, (rows, columns), prior)
@@ -109,7 +88,7 @@ def sample_grid(
     """Interpolate a grid over the picture (H, W) at pixels, (M,)."""
     rows, columns = grid.shape
     x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
-    corners, weights = _bilinear(x, y, rows, columns)
+    corners, weights = bilinear(x, y, rows, columns)
     return (grid.ravel()[corners] * weights).sum(axis=0)
 
 
@@ -152,48 +131,13 @@ def believable(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np.ndarra
     return kept
 
 
-def held_out_correction(
-    u: np.ndarray,
-    v: np.ndarray,
-    log_ratio: np.ndarray,
-    shape: tuple[int, int],
-    config: AlignmentConfig,
-) -> np.ndarray:
-    """
-    Log correction at each point by a field fitted without its neighbourhood.
-
-    At its own points a field looks several times better than elsewhere. So the picture is divided
-    as a chequerboard and each colour is judged by the field of the other, with tiles so large that
-    the judged points are about as far from known ones as the pixels of the picture are.
-
-    Parameters
-    ----------
-    u, v, log_ratio, shape, config
-        As for :func:`fit_field`.
-
-    Returns
-    -------
-    (M,) float64
-        What the field would say if the point were not known, 0 where it would say nothing; of very
-        many points only some are judged and the others are NaN.
-
-    """
-    black = chequerboard(u, v, shape)
-    taken = np.ones(len(u), dtype=bool)
-    if len(u) > _JUDGES:
-        taken[np.random.default_rng(0).permutation(len(u))[_JUDGES:]] = False
-    correction = np.where(taken, 0.0, np.nan)
-    for colour in (black, ~black):
-        judged, known = taken & colour, taken & ~colour
-        field = fit_field(u[known], v[known], log_ratio[known], shape, config)
-        if field is None:
-            continue
-        correction[judged] = np.log(sample_grid(field, u[judged], v[judged], shape))
-    return correction
-
-
 def chequerboard(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Colour of the tile that each point lies in, (M,) bool; each colour judges the other."""
+    """
+    Colour of the tile that each point lies in, (M,) bool; each colour judges the other.
+
+    At its own points a field looks several times better than elsewhere. Tiles are so large that
+    the judged points are about as far from known ones as the pixels of the picture are.
+    """
     tile = 4.0 * _typical_gap(u, v, shape)
     return ((u // tile + v // tile) % 2).astype(bool)
 
@@ -231,7 +175,7 @@ def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:
     return max(2, int(np.ceil(height / cell))), max(2, int(np.ceil(width / cell)))
 
 
-def _bilinear(
+def bilinear(
     x: np.ndarray, y: np.ndarray, rows: int, columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flat indices and weights, (4, M) each, of the cells around each point; x, y in cells."""

@@ -34,12 +34,19 @@ def tiny():
     return load_model('tiny', device='cpu')
 
 
-def test_two_thirds_of_held_out_points_of_a_real_drive_are_within_sigma(tiny, shared_data):
-    results = evaluate_bag(shared_data / 'kitti_drive', tiny, limit=8)
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+def test_two_thirds_of_held_out_points_of_a_real_drive_are_within_sigma(
+    tiny, shared_data, held_out
+):
+    results = evaluate_bag(shared_data / 'kitti_drive', tiny, held_out=held_out)
+    assert results['provenance']['scoring']['held_out'] == held_out
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76
 
 
-def test_two_thirds_of_held_out_points_of_a_synthetic_drive_are_within_sigma(tiny, tmp_path):
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+def test_two_thirds_of_held_out_points_of_a_synthetic_drive_are_within_sigma(
+    tiny, tmp_path, held_out
+):
     bag = write_drive(tmp_path / 'drive', frames=8, width=320, height=240)
-    results = evaluate_bag(bag, tiny)
+    results = evaluate_bag(bag, tiny, held_out=held_out)
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError, InputError
 from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out, oracle_depth
-from marigold_ros.evaluation.scan_lines import find_scan_lines
+from marigold_ros.evaluation.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, Frame
 import numpy as np
 import pytest
@@ -104,6 +104,27 @@ def test_fit_and_score_share_neither_lines_nor_points_nor_pixels(seed, every, be
     pixels = [set(zip(s.u.tolist(), s.v.tolist(), strict=True)) for s in (split.fit, split.score)]
     assert not pixels[0] & pixels[1]
     assert (split.points_fit == points[split.in_fit]).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12))
+def test_blocks_of_azimuth_share_neither_degrees_nor_pixels(seed, every):
+    points, _ = scan(np.random.default_rng(seed), 32, steps=200)
+    split = hold_out(frame_of(points), AlignmentConfig(), every, held_out='azimuth')
+    assert split.lines.source == 'azimuth'
+    degree = np.floor(np.degrees(np.arctan2(points[:, 1], points[:, 0])))
+    fitted, scored = set(degree[split.in_fit]), set(degree[split.score.index])
+    assert fitted
+    assert not fitted & scored
+    assert len(fitted) == pytest.approx(80 / every, abs=1)
+    pixels = [set(zip(s.u.tolist(), s.v.tolist(), strict=True)) for s in (split.fit, split.score)]
+    assert not pixels[0] & pixels[1]
+
+
+def test_a_flat_scanner_has_blocks_of_azimuth_too():
+    angle = np.radians(np.arange(-90, 90, 0.25))
+    blocks = azimuth_blocks(np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1))
+    assert blocks.count == 180
+    assert (np.diff(blocks.line) >= 0).all()
 
 
 def test_every_eighth_line_is_for_the_fit():

@@ -5,8 +5,10 @@
 from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Camera, Prediction, SparseDepth
+from marigold_ros.errors import CalibrationError
+from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
+from marigold_ros.pairing import ScanBuffer
 import numpy as np
 import pytest
 
@@ -112,3 +114,40 @@ def test_least_squares_is_exact_without_outliers():
     prediction, sparse, truth = street()
     alignment = align(prediction, sparse, AlignmentConfig(method='least_squares'))
     np.testing.assert_allclose(alignment.metric, truth, rtol=1e-3)
+
+
+def test_a_lidar_turned_by_180_degrees_about_the_view_contradicts_the_map():
+    K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
+    camera = Camera(K, 160, 120)
+    prediction, sparse, _ = street(2000)
+    pixels = np.stack([sparse.u + 0.0, sparse.v, np.ones(len(sparse))])
+    points = (np.linalg.inv(K) @ pixels * sparse.z).T
+    config = AlignmentConfig(occlusion_window=1)
+    right = project_lidar(points, np.eye(4), camera, config)
+    assert align(prediction, right, config).state == 'fitted'
+    turned = project_lidar(points, np.diag([-1.0, -1.0, 1.0, 1.0]), camera, config)
+    alignment = align(prediction, turned, config)
+    assert len(turned) > 500
+    assert alignment.state == 'none'
+    assert 'T_cam_lidar' in alignment.reason
+
+
+def test_a_camera_info_of_another_picture_size_is_named():
+    camera = Camera(np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]]), 160, 120)
+    with pytest.raises(CalibrationError, match=r'160x120.*320x240'):
+        Frame(np.zeros((240, 320, 3), np.uint8), camera, np.ones((50, 3)), np.eye(4))
+
+
+def test_a_scan_older_than_the_tolerance_is_no_scan():
+    buffer = ScanBuffer(max_dt_ns=60_000_000)
+    buffer.add(0, 'scan')
+    chosen = buffer.choose(200_000_000)
+    assert chosen.item is None
+    prediction, sparse, _ = street()
+    alignment = align(prediction, chosen.item, AlignmentConfig())
+    assert alignment.state == 'none'
+    assert 'lidar.max_dt' in alignment.reason
+    last = replace(align(prediction, sparse, AlignmentConfig()), age_ns=200_000_000)
+    held = align(prediction, chosen.item, AlignmentConfig(), last)
+    assert held.state == 'held'
+    assert 'lidar.max_dt' in held.reason

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.guided_field import correct_locally, grid_shape, representatives
 from marigold_ros.geometry.kriging import krige
+from marigold_ros.geometry.local_field import chequerboard, sample_grid
 import numpy as np
 import pytest
 
@@ -28,7 +29,7 @@ def test_without_residuals_the_field_is_exactly_one(seed, n):
     grid = rng.normal(size=GRID).astype(np.float32)
     local = correct_locally(u, v, np.zeros(n), guide, grid, SHAPE, CONFIG)
     assert (local.field == 1).all()
-    assert local.trust == 1
+    assert (local.held_out == 0).all()
 
 
 @given(seed=st.integers(0, 1000), limit=st.floats(1.0, 2.0), size=st.floats(0.05, 1.0))
@@ -84,19 +85,67 @@ def test_representatives_are_few_different_and_spread(seed, n, most):
         assert np.ptp(u[chosen]) > 200
 
 
-def test_leaving_out_is_as_if_the_points_had_never_been_there():
+def covariance(x, y, guide, reach, trust):
+    """Kernel and noise, written down anew in double precision."""
+    apart = [np.abs(a[:, None] - a) for a in (x, y, guide)]
+    place = 1.0
+    for side in apart[:2]:
+        place = place * (1 + 3**0.5 * side / reach) * np.exp(-(3**0.5) * side / reach)
+    local = place * np.exp(-((apart[2] / 0.5) ** 2) / 2)
+    kernel = local + np.exp(-((apart[2] / 0.7) ** 2) / 2)
+    return kernel, kernel + np.diag(0.2**2 / trust.astype(np.float64))
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0.0, 1.0))
+def test_leaving_out_is_as_if_the_points_had_never_been_there(seed, share):
+    rng = np.random.default_rng(seed)
+    x, y, guide = rng.random((3, 60))
+    values = 0.1 * np.sin(6 * x) + 0.01 * rng.normal(size=60)
+    process = krige(x, y, guide, values, 0.15, 0.03)
+    group = rng.random(60) < share
+    kernel, every = covariance(x, y, guide, 0.15, np.maximum(process.trust, 1e-3))
+    weights = process.without(group)
+    assert (weights[group] == 0).all()
+    # A real fit of the others.
+    anew = np.linalg.solve(every[np.ix_(~group, ~group)], values[~group])
+    told = kernel[:, ~group] @ anew
+    np.testing.assert_allclose(kernel @ weights, told, atol=1e-3)
+
+
+def test_each_points_own_residual_is_that_of_a_group_of_one():
     rng = np.random.default_rng(4)
     x, y, guide = rng.random((3, 40))
-    values = 0.1 * np.sin(6 * x) + 0.01 * rng.normal(size=40)
+    values = 0.1 * np.sin(6 * x)
     process = krige(x, y, guide, values, 0.15, 0.03)
-    assert (process.trust > 0.3).all()
-    group = np.arange(40) < 20
-    residual = process.left_out(group)
-    # The same by elimination: the inverse of the others' covariance, in double precision.
-    inverse = np.tril(process.inverse) + np.tril(process.inverse, -1).T
-    covariance = np.linalg.inv(inverse.astype(np.float64))
-    others = covariance[np.ix_(group, ~group)]
-    told = others @ np.linalg.solve(covariance[np.ix_(~group, ~group)], values[~group])
-    np.testing.assert_allclose(residual, values[group] - told, atol=1e-3)
-    one = np.arange(40) == 7
-    assert process.left_out(one)[0] == pytest.approx(process.each_left_out()[7], abs=1e-5)
+    kernel, _ = covariance(x, y, guide, 0.15, process.trust)
+    for one in (0, 7, 39):
+        left = values[one] - kernel[one] @ process.without(np.arange(40) == one)
+        assert left == pytest.approx(process.each_left_out()[one], abs=1e-4)
+
+
+@pytest.mark.parametrize('n', [150, 2000])
+@pytest.mark.parametrize('size', [0.1, 0.6])
+def test_held_out_residuals_are_those_of_a_second_fit(n, size):
+    # Of 150 points all are in the process, of 2000 some stand for all; 0.6 is for the levels.
+    rng = np.random.default_rng(5)
+    pixel = rng.choice(240 * 320, n, replace=False)
+    u, v = pixel % 320, pixel // 320
+    left = size * np.sin(u / 50) * np.cos(v / 40) + 0.01 * rng.normal(size=n)
+    local = correct_locally(u, v, left, np.zeros(n), FLAT, SHAPE, CONFIG)
+    black = chequerboard(u, v, SHAPE)
+    for judged in (black, ~black):
+        known = ~judged
+        part = correct_locally(
+            u[known], v[known], left[known], np.zeros(known.sum()), FLAT, SHAPE, CONFIG
+        )
+        anew = left[judged] - sample_grid(np.log(part.field), u[judged], v[judged], SHAPE)
+        assert np.median(np.abs(local.held_out[judged] - anew)) < 0.1 * size
+        ratio = np.median(np.abs(local.held_out[judged])) / np.median(np.abs(anew))
+        assert 0.7 < ratio < 1.4
+
+
+def test_points_all_in_one_tile_are_judged_by_the_map_alone():
+    u, v = np.full(12, 20), np.arange(12) + 30
+    left = np.full(12, 0.1)
+    local = correct_locally(u, v, left, np.zeros(12), FLAT, SHAPE, CONFIG)
+    np.testing.assert_allclose(local.held_out, left, atol=1e-6)

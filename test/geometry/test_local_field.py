@@ -11,9 +11,10 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.local_field import (
+    add_levels,
     believable,
-    fit_field,
-    held_out_correction,
+    COARSE_LEVELS,
+    FINE_LEVELS,
     trust_in_field,
     upsample_field,
 )
@@ -22,6 +23,15 @@ import pytest
 
 CONFIG = AlignmentConfig()
 SHAPE = (240, 320)
+
+
+def fit_field(u, v, left, shape, config):
+    """Levels alone, grown from nothing, as a factor within the limit."""
+    start, known = np.zeros((2, 2), np.float32), np.isfinite(left)
+    levels = COARSE_LEVELS + FINE_LEVELS
+    total = add_levels(start, u[known], v[known], left[known], shape, config, levels)
+    bound = np.log(config.field_limit)
+    return np.exp(np.clip(total, -bound, bound)).astype(np.float32)
 
 
 def smooth(seed, deviation=0.15, cells=5):
@@ -54,8 +64,6 @@ def test_without_residuals_the_field_is_exactly_one():
     u, v = np.arange(0, 320, 5), np.arange(0, 240, 3.75).astype(int)
     field = fit_field(u, v, np.zeros(64), SHAPE, CONFIG)
     assert (upsample_field(field, SHAPE) == 1).all()
-    assert fit_field(u[:0], v[:0], np.zeros(0), SHAPE, CONFIG) is None
-    assert fit_field(u, v, np.full(64, np.nan), SHAPE, CONFIG) is None
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -123,20 +131,13 @@ def test_held_out_residuals_are_as_large_as_the_error_elsewhere():
     assert 0.5 * elsewhere < alignment.spread_log < 3 * elsewhere
 
 
-def test_the_held_out_correction_of_a_perfect_fit_is_none():
-    u, v = np.arange(64) * 5, np.arange(64) * 3
-    correction = held_out_correction(u, v, np.zeros(64), SHAPE, CONFIG)
-    np.testing.assert_array_equal(correction, 0)
-    assert trust_in_field(np.zeros(64), correction) == 1
-
-
-def test_a_field_that_explains_nothing_elsewhere_is_hardly_used():
+def test_trust_is_full_in_what_was_right_and_none_in_what_was_not():
     rng = np.random.default_rng(0)
-    u, v = rng.integers(0, 320, 400), rng.integers(0, 240, 400)
-    noise = 0.1 * rng.normal(size=400)
-    assert trust_in_field(noise, held_out_correction(u, v, noise, SHAPE, CONFIG)) < 0.2
-    planted = smooth(0)[v, u]
-    assert trust_in_field(planted, held_out_correction(u, v, planted, SHAPE, CONFIG)) > 0.9
+    wanted = 0.1 * rng.normal(size=400)
+    assert trust_in_field(np.zeros(64), np.zeros(64)) == 1
+    assert trust_in_field(wanted, 0.6 * wanted) == 1
+    assert trust_in_field(wanted, 0.1 * rng.normal(size=400)) < 0.25
+    assert trust_in_field(wanted, -wanted) == 0
 
 
 def test_a_held_alignment_keeps_its_field():
