@@ -490,6 +490,12 @@ class NodeConfig(Settings):
     unload_on_deactivate: bool = setting(
         False, "give the model's memory back while inactive; activating loads it again"
     )
+    output_resolution: str = setting(
+        'input',
+        "size of depth and cloud: input is the picture's, processing the model's own, which is "
+        'smaller; camera_info is scaled with it',
+        choices=('input', 'processing'),
+    )
     depth_encoding: str = setting(
         '32FC1',
         'of ~/depth/image_rect: 32FC1 in metres or 16UC1 in millimetres',

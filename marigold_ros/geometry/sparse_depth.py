@@ -92,7 +92,7 @@ def project_lidar(
     index, z = index[inside], z[inside].astype(np.float32)
     u, v = u[inside].astype(np.intp), v[inside].astype(np.intp)
 
-    first = _nearest_per_pixel(u, v, z, camera.width)
+    first = nearest_per_pixel(u, v, z, camera.width)
     counts['farther_in_pixel'] = len(index) - int(first.sum())
     index, u, v, z = index[first], u[first], v[first], z[first]
 
@@ -199,7 +199,7 @@ def check_transform(T: np.ndarray) -> np.ndarray:
     return T
 
 
-def _nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
+def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
     """Mask of the nearest return in each pixel."""
     if len(z) == 0:
         return np.zeros(0, dtype=bool)

@@ -18,6 +18,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.camera import rectified_valid
+from marigold_ros.geometry.frame_size import resize_frame, resize_points
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
 from marigold_ros.node.diagnostics import details_of, Health
@@ -67,6 +68,7 @@ class FrameServer:
         self._bad_info = self._bad_scan = None
         self._read_scan: tuple = (None, None)
         self._warned_frames = False
+        self._picture_size = (0, 0)
         self._watch = PictureWatch()
         self._alone = 0  # pictures without a scan in a row
 
@@ -154,8 +156,13 @@ class FrameServer:
         rgb = self._inputs.pictures.read(message)
         if blind := self._watch.look(rgb):
             self._health.report('camera', blind)
+        self._picture_size = rgb.shape[:2]
         camera = self._camera(message, rgb.shape[:2], config)
-        return Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
+        frame = Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
+        if config.output_resolution == 'input':
+            return frame
+        chosen = config.pipeline.prediction['processing_resolution']
+        return resize_frame(frame, self._pipeline.model.processing_size(*rgb.shape[:2], chosen))
 
     def _camera(self, message, shape: tuple[int, int], config: NodeConfig) -> Camera | None:
         """Read camera_info; None, with the reason reported, where it is missing or senseless."""
@@ -215,6 +222,7 @@ class FrameServer:
         try:
             if isinstance(scan, Image):
                 sparse = sparse_from_depth(to_depth(scan), self._pipeline.config.alignment)
+                sparse = resize_points(sparse, self._picture_size, frame.rgb.shape[:2])
                 return replace(frame, sparse=sparse), choice.stamp_ns
             if scan is not self._read_scan[0]:  # one scan often serves several pictures
                 read = to_points if isinstance(scan, PointCloud2) else scan_to_points

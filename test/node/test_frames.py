@@ -70,6 +70,38 @@ def test_depth_is_the_planted_plane_and_the_cloud_agrees(bench):
     np.testing.assert_allclose(cloud[10, :, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize('source', ['pointcloud', 'depth_image'])
+def test_output_at_the_models_size_is_the_same_plane_with_a_camera_that_fits(bench, source):
+    running = bench(
+        {
+            'alignment.method': 'global',
+            'output_resolution': 'processing',
+            'sparse_source': source,
+        },
+        hear=EVERYTHING,
+        connect=source == 'pointcloud',
+        remap=('sparse_depth:=/tof/depth',),
+    )
+    running.model.processing_size = lambda height, width, _chosen: (height // 2, width // 2)
+    rows = np.linspace(1.0, 0.0, 48)
+    if source == 'depth_image':
+        sparse = running.robot.node.create_publisher(Image, '/tof/depth', QoSProfile(depth=5))
+        robot = running.robot
+        running.wait_for(
+            lambda: all(p.get_subscription_count() for p in (sparse, robot.image, robot.info))
+        )
+        plane = np.repeat(2.0 + 8.0 * rows[:, None], 64, 1).astype(np.float32)
+        sparse.publish(image_message(robot.header(SECOND), encode_depth(plane)))
+    running.send(SECOND, scan=source == 'pointcloud')
+    depth = to_depth(running.wait_received('depth/image_rect')[0])
+    assert depth.shape == (24, 32)
+    # Scaled intrinsics are half a pixel off the pixel centres, see rescale: a row is 0.17 m.
+    np.testing.assert_allclose(depth[:, 5], 2.0 + 8.0 * rows.reshape(24, 2).mean(1), atol=0.17)
+    camera = to_camera(running.wait_received('depth/camera_info')[0])
+    assert (camera.height, camera.width, camera.K[0, 0]) == (24, 32, 30.0)
+    assert to_organised(running.wait_received('points')[0], ('x',)).shape == (24, 32, 1)
+
+
 def test_the_cloud_has_normals_where_they_are_asked_for(bench):
     running = bench({'points.normals': True, 'points.stride': 2}, hear=EVERYTHING)
     running.send(SECOND)

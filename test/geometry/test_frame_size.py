@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A resized frame is still one frame: picture, camera and points agree."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.frame import Camera, Frame, SparseDepth
+from marigold_ros.geometry.frame_size import resize_frame
+import numpy as np
+
+K = np.array([[90.0, 0, 59.5], [0, 90.0, 39.5], [0, 0, 1]])
+
+
+def frame_with(sparse=None):
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    return Frame(rgb=rgb, camera=Camera(K, 120, 80), stamp_ns=7, sparse=sparse)
+
+
+def test_the_same_size_changes_nothing():
+    frame = frame_with()
+    assert resize_frame(frame, (80, 120)) is frame
+
+
+def test_a_pixel_of_the_half_is_the_mean_of_four_and_the_camera_is_halved():
+    frame = frame_with()
+    half = resize_frame(frame, (40, 60))
+    means = frame.rgb.reshape(40, 2, 60, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(half.rgb, means, atol=0.5)
+    np.testing.assert_allclose(half.camera.K[:2], K[:2] / 2)
+    assert (half.camera.width, half.camera.height, half.stamp_ns) == (60, 40, 7)
+
+
+@given(
+    height=st.integers(5, 79),
+    width=st.integers(5, 240),
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(0, 300),
+)
+def test_points_stay_where_they_are_in_the_picture_and_the_nearest_of_a_pixel_wins(
+    height, width, seed, count
+):
+    rng = np.random.default_rng(seed)
+    u, v = rng.integers(0, 120, count), rng.integers(0, 80, count)
+    z = rng.uniform(1, 50, count).astype(np.float32)
+    resized = resize_frame(frame_with(SparseDepth(u, v, z)), (height, width)).sparse
+    best = {}
+    for column, row, depth in zip(u, v, z, strict=True):
+        place = int((row + 0.5) * height / 80), int((column + 0.5) * width / 120)
+        best[place] = min(depth, best.get(place, np.inf))
+    told = zip(resized.v, resized.u, resized.z, strict=True)
+    assert {(row, column): depth for row, column, depth in told} == best
+    assert len(resized) == len(best)
