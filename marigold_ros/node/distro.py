@@ -76,16 +76,21 @@ def watch_clock(node, callback: Callable[[Any], None]):
 
 def spin(executor) -> None:
     """
-    Spin until the end, also where an entity is destroyed while the executor gets ready to wait.
+    Spin until the end, also where something is taken away while the executor gets ready to wait.
 
-    rclpy lets InvalidHandle escape then if the entity has QoS events; the next round is sound.
+    Of an entity with QoS events rclpy then lets InvalidHandle escape, and the next round is sound;
+    of the executor's own guards, at its shutdown, AttributeError.
     """
     while True:
         try:
-            return executor.spin()
+            executor.spin()
         except rclpy_implementation.InvalidHandle:
-            if not executor.context.ok():
-                return None
+            if executor.context.ok():
+                continue
+        except AttributeError:
+            if not getattr(executor, '_is_shutdown', False):
+                raise
+        return
 
 
 def shut_down(executor) -> None:

@@ -34,7 +34,7 @@ from marigold_ros.node.messages import (
     image_message,
     info_message,
 )
-from marigold_ros.node.qos import OUTPUT, user_overrides
+from marigold_ros.node.qos import output_profile, user_overrides
 from marigold_ros.node.ros_helpers import cloud_message, organised_message
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -67,7 +67,9 @@ class Outputs:
             options: dict[str, Any] = {'callback_group': self._group}
             if overrides is not None:
                 options['qos_overriding_options'] = overrides
-            self._publishers[name] = node.create_publisher(kind, f'~/{name}', OUTPUT, **options)
+            self._publishers[name] = node.create_publisher(
+                kind, f'~/{name}', output_profile(), **options
+            )
         self._last_cloud = float('-inf')
 
     def close(self) -> None:

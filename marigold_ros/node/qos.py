@@ -17,12 +17,15 @@ from marigold_ros.node.distro import parameter_overrides
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-OUTPUT = QoSProfile(
-    depth=1,
-    history=HistoryPolicy.KEEP_LAST,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.VOLATILE,
-)
+
+def output_profile() -> QoSProfile:
+    """Profile of a publisher, a new one each time: rclpy writes a user's overrides into it."""
+    return QoSProfile(
+        depth=1,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
 
 
 def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSProfile:

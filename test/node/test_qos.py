@@ -87,6 +87,8 @@ def test_an_output_can_be_overridden_too(bench):
     running = bench({f'qos_overrides.{topic}.publisher.reliability': 'best_effort'})
     infos = running.robot.node.get_publishers_info_by_topic(topic)
     assert [i.qos_profile.reliability for i in infos] == [ReliabilityPolicy.BEST_EFFORT]
+    others = running.robot.node.get_publishers_info_by_topic('/marigold_depth/points')
+    assert [i.qos_profile.reliability for i in others] == [ReliabilityPolicy.RELIABLE]
 
 
 def test_an_incompatible_publisher_is_diagnosed(bench):
@@ -136,6 +138,22 @@ def test_an_entity_destroyed_at_a_bad_moment_does_not_end_the_executor(alive):
 
     spin(Executor())
     assert next(rounds, 'both rounds') == ('both rounds' if alive else None)
+
+
+@pytest.mark.parametrize('shut_down', [True, False])
+def test_guards_that_go_at_the_end_are_no_error_and_other_faults_are(shut_down):
+    class Executor:
+        context = SimpleNamespace(ok=lambda: True)
+        _is_shutdown = shut_down
+
+        def spin(self):
+            raise AttributeError("'NoneType' object has no attribute 'handle'")
+
+    if shut_down:
+        spin(Executor())
+        return
+    with pytest.raises(AttributeError):
+        spin(Executor())
 
 
 def test_subscriptions_go_while_their_group_is_held(bench):

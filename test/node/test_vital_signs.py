@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 from marigold_ros.node import vital_signs
@@ -99,5 +100,9 @@ def test_a_missing_scan_is_explained_by_the_clocks(newest, words):
 def test_memory_grows_with_what_is_held():
     before = memory_mb()['resident_mb']
     held = np.ones(50_000_000, np.uint8)
-    assert memory_mb()['resident_mb'] - before > 40.0
+    # Some kernels bring this figure up to date once a second only.
+    deadline = time.monotonic() + 10.0
+    while memory_mb()['resident_mb'] - before < 40.0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert held.any()
