@@ -134,6 +134,8 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
         rclpy.init(args=argv)
     except ARGUMENT_ERRORS as error:
         return _refuse(error)
+    except KeyboardInterrupt:
+        return 0
     try:
         node = make_node()
         executor = MultiThreadedExecutor(num_threads=4)
@@ -142,7 +144,9 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
             threading.Thread(target=node.autostart, name='autostart', daemon=True).start()
     except MarigoldError as error:
         return _refuse(error)
-    except (KeyboardInterrupt, Exception):
+    except KeyboardInterrupt:
+        return 0
+    except Exception:
         if rclpy.ok():
             raise
         return 0  # a signal ended the context, and with it what was being made
