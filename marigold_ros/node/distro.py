@@ -9,6 +9,7 @@ Humble to Lyrical are supported; a difference is handled here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import inspect
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
 try:
@@ -72,6 +74,42 @@ def watch_clock(node, callback: Callable[[Any], None]):
         min_forward=None, min_backward=Duration(seconds=-0.1), on_clock_change=True
     )
     return node.get_clock().create_jump_callback(threshold, post_callback=callback)
+
+
+class OncePool(ThreadPoolExecutor):
+    """
+    Threads that take each task once.
+
+    rclpy's executor hands a task to its pool again and again until a thread has begun it. On a
+    busy machine thousands of copies gather before the next task, and callbacks lag by half a
+    second for ever after.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self._waiting: set[Any] = set()
+
+    def submit(self, task: Any) -> None:  # type: ignore[override]
+        """Take a task, or give the threads time for the copy that waits already."""
+        if task in self._waiting:
+            time.sleep(0.0005)
+            return
+        self._waiting.add(task)
+        super().submit(self._begin, task)
+
+    def _begin(self, task: Any) -> None:
+        self._waiting.discard(task)
+        task()
+
+
+def threaded_executor(context, threads: int) -> MultiThreadedExecutor:
+    """Make an executor of several threads whose pool takes each task once."""
+    executor = MultiThreadedExecutor(threads, context=context)
+    pool = getattr(executor, '_executor', None)
+    if isinstance(pool, ThreadPoolExecutor):
+        pool.shutdown(wait=False)
+        executor._executor = OncePool(threads)
+    return executor
 
 
 def spin(executor) -> None:

@@ -18,10 +18,16 @@ import threading
 import traceback
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import ARGUMENT_ERRORS, guard_change_state, shut_down, spin
+from marigold_ros.node.distro import (
+    ARGUMENT_ERRORS,
+    guard_change_state,
+    shut_down,
+    spin,
+    threaded_executor,
+)
 import rclpy
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
 
@@ -138,7 +144,7 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
         return 0
     try:
         node = make_node()
-        executor = MultiThreadedExecutor(num_threads=4)
+        executor = threaded_executor(node.context, 4)
         executor.add_node(node)
         if node.get_parameter('autostart').value:
             threading.Thread(target=node.autostart, name='autostart', daemon=True).start()

@@ -17,11 +17,10 @@ from typing import Any
 
 from marigold_ros.errors import MarigoldError
 from marigold_ros.node.depth_node import DepthNode
-from marigold_ros.node.distro import without_events
+from marigold_ros.node.distro import threaded_executor, without_events
 from marigold_ros.node.local_ros import keep_to_this_machine, own_context, spinning
 from marigold_ros.node.messages import stamp_ns
 import rclpy
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
@@ -86,7 +85,7 @@ class Rig:
                     partial(self._on_output, name),
                     QoSProfile(depth=50),
                 )
-            stack.enter_context(spinning(self.node, MultiThreadedExecutor(3, context=context)))
+            stack.enter_context(spinning(self.node, threaded_executor(context, 3)))
             stack.enter_context(spinning(self._robot))
             stack.callback(self.node.stop)
             self.node.autostart()

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image  # noqa: E402
 from marigold_ros.node.depth_node import DepthNode  # noqa: E402
-from marigold_ros.node.distro import spin  # noqa: E402
+from marigold_ros.node.distro import spin, threaded_executor  # noqa: E402
 from marigold_ros.node.messages import image_message, to_stamp  # noqa: E402
 from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
@@ -158,7 +158,7 @@ class Bench:
             self.robot.hear(topic, kind)
         self.executors, self.threads = [], []
         for node, make in (
-            (self.node, lambda: rclpy.executors.MultiThreadedExecutor(3, context=self.context)),
+            (self.node, lambda: threaded_executor(self.context, 3)),
             (self.robot.node, lambda: SingleThreadedExecutor(context=self.context)),
         ):
             executor = make()

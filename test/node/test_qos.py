@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.node.distro import HoldableGroup, spin  # noqa: E402
+from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor  # noqa: E402
+from marigold_ros.node.local_ros import own_context  # noqa: E402
 from marigold_ros.node.qos import describe, input_profile  # noqa: E402
 from rclpy.exceptions import InvalidHandle  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
@@ -168,6 +169,30 @@ def test_subscriptions_go_while_their_group_is_held(bench):
     node.destroy_subscription = look_and_destroy
     inputs.close()
     assert seen == [False] * 3
+
+
+def test_a_task_that_waits_for_a_thread_is_not_queued_again():
+    with own_context() as context:
+        executor = threaded_executor(context, 2)
+        assert isinstance(executor._executor, OncePool)
+        executor.shutdown()
+    pool = OncePool(1)
+    begun, go_on, runs = threading.Event(), threading.Event(), []
+
+    def busy():
+        begun.set()
+        assert go_on.wait(10)
+
+    def task():
+        runs.append(1)
+
+    pool.submit(busy)
+    assert begun.wait(5)
+    for _ in range(100):
+        pool.submit(task)
+    go_on.set()
+    pool.shutdown(wait=True)
+    assert len(runs) == 1
 
 
 class _Entity:
