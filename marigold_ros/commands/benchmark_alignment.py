@@ -26,13 +26,11 @@ def run(args: argparse.Namespace, folder: Path | None) -> int:
     """Measure, print, draw."""
     import cv2
     from marigold_ros.evaluation.alignment_benchmark import jobs, measure, measure_cost
+    from marigold_ros.evaluation.cost import one_thread
     from marigold_ros.evaluation.results import machine, to_json
     from tqdm import tqdm
 
-    threads = cv2.getNumThreads()
-    # One core is what the figures are stated for.
-    cv2.setNumThreads(1)
-    try:
+    with one_thread():
         depths = _recorded(Path(args.data)) if args.data else _synthetic()
         seeds, draws = args.runs or _SEEDS, min(args.runs or _SEEDS, _DRAW_SEEDS)
         total = len(depths) * sum(1 for _ in jobs(seeds, draws))
@@ -52,8 +50,6 @@ def run(args: argparse.Namespace, folder: Path | None) -> int:
             (folder / 'alignment.json').write_text(text, encoding='utf-8')
             drawn = picture(depths[0])
             (folder / 'alignment.png').write_bytes(cv2.imencode('.png', drawn)[1].tobytes())
-    finally:
-        cv2.setNumThreads(threads)
     return 0
 
 

@@ -22,20 +22,16 @@ _FRAMES, _RATE = 3, 1.0
 _BLURS, _SKY_DEPTH = (4, 12), 120.0
 # Pixels around a point in which true surfaces count, for a model whose edges are this wide.
 _MODEL_REACH = 16
+_COST_RUNS = 30
 
 
 def run(args: argparse.Namespace, folder: Path | None) -> int:
     """Measure and print."""
-    import cv2
+    from marigold_ros.evaluation.cost import one_thread
     from marigold_ros.evaluation.results import machine, to_json
 
-    threads = cv2.getNumThreads()
-    # One core is what the figures are stated for.
-    cv2.setNumThreads(1)
-    try:
+    with one_thread():
         results = {'schema': 1, 'machine': machine(), **_measure(args)}
-    finally:
-        cv2.setNumThreads(threads)
     print(to_json(results) if args.json else table(results))
     if folder is not None:
         (folder / 'cloud.json').write_text(to_json(results) + '\n', encoding='utf-8')
@@ -106,7 +102,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _cost(result: FrameResult, K: np.ndarray) -> dict[str, float]:
-    from marigold_ros.evaluation.cloud_benchmark import cpu_ms
+    from marigold_ros.evaluation.cost import cpu_ms
     from marigold_ros.frame import Prediction
     from marigold_ros.geometry.flying_pixels import flying_pixels
     from marigold_ros.geometry.normals import surface_normals
@@ -114,9 +110,9 @@ def _cost(result: FrameResult, K: np.ndarray) -> dict[str, float]:
 
     prediction, fitted = Prediction(result.relative, None, result.space), result.alignment.metric
     return {
-        'flying pixels': cpu_ms(flying_pixels, fitted, K),
-        'sky': cpu_ms(sky_mask, result.rgb, prediction, fitted, result.sparse),
-        'normals': cpu_ms(surface_normals, fitted, K),
+        'flying pixels': cpu_ms(_COST_RUNS, flying_pixels, fitted, K),
+        'sky': cpu_ms(_COST_RUNS, sky_mask, result.rgb, prediction, fitted, result.sparse),
+        'normals': cpu_ms(_COST_RUNS, surface_normals, fitted, K),
     }
 
 

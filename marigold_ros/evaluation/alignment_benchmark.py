@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from time import process_time
 from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.evaluation.anchors import five_nearest, least_squares, tukey
+from marigold_ros.evaluation.cost import cpu_ms
 from marigold_ros.evaluation.interpolation import interpolate_linear, interpolate_nearest
 from marigold_ros.evaluation.stand_ins import (
     DRAWS,
@@ -118,12 +118,8 @@ def measure_cost(depth: np.ndarray) -> dict[str, float]:
         stand_in = make_stand_in(small, Pattern(name, _COST_POINTS, rows=rows), 'smooth', 0)
         for method in ('global', 'local'):
             config = AlignmentConfig(method=method)
-            taken = []
-            for _ in range(_COST_RUNS):
-                start = process_time()
-                align(stand_in.prediction, stand_in.sparse, config)
-                taken.append(1e3 * (process_time() - start))
-            cost[f'{method}, {name}'] = float(np.median(taken))
+            arguments = stand_in.prediction, stand_in.sparse, config
+            cost[f'{method}, {name}'] = cpu_ms(_COST_RUNS, align, *arguments)
     return cost
 
 

@@ -11,15 +11,12 @@ sky, nothing is judged: beyond an edge against the sky there is no surface to fl
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from time import process_time
 
 import cv2
 import numpy as np
 
 TOLERANCE = 0.05
-_COST_RUNS = 30
 
 
 @dataclass
@@ -89,13 +86,3 @@ def blurred(truth: np.ndarray, pixels: int, sky_depth: float) -> np.ndarray:
     return cv2.blur(
         np.where(np.isfinite(truth), truth, sky_depth).astype(np.float32), (pixels,) * 2
     )
-
-
-def cpu_ms(work: Callable[..., object], *arguments: object) -> float:
-    """CPU time of one thread in ms, median."""
-    taken = []
-    for _ in range(_COST_RUNS):
-        start = process_time()
-        work(*arguments)
-        taken.append(1e3 * (process_time() - start))
-    return float(np.median(taken))
