@@ -11,7 +11,8 @@ All arguments go to the node, for instance
 from __future__ import annotations
 
 import argparse
-import sys
+
+from marigold_ros.commands.options import needing_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,16 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the node until it is told to stop."""
-    try:
+    with needing_ros():
         from marigold_ros.node.depth_node import main
-    except ImportError as error:
-        if (error.name or '').startswith('marigold_ros'):
-            raise
-        print(
-            f'error: the node needs rclpy and the ROS messages; importing them failed ({error}): '
-            'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install '
-            'the ROS 2 wheels: pip install -r requirements-ros.txt',
-            file=sys.stderr,
-        )
-        return 1
     return int(main(['marigold_ros', *args.passed_on]) or 0)

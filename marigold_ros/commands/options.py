@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 import math
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import ModelConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.settings import build, Parameter, parameters
 
 _SWITCH = {'true': True, 'false': False}
@@ -77,6 +78,21 @@ def load_chosen_model(args: argparse.Namespace, runtime: RuntimeConfig | None = 
     config = model_settings(args)
     use_threads(config.torch_threads)
     return load_model(config.model, config.device, config.dtype, config.vae or None, runtime)
+
+
+@contextmanager
+def needing_ros() -> Iterator[None]:
+    """Import what needs ROS; raises MarigoldError with the remedy where that is missing."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or '').startswith('marigold_ros'):
+            raise
+        raise MarigoldError(
+            f'the node needs rclpy and the ROS messages; importing them failed ({error}): '
+            'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install '
+            'the ROS 2 wheels: pip install -r requirements-ros.txt'
+        ) from error
 
 
 def make_folder(path: str | Path) -> Path:

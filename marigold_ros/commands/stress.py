@@ -14,8 +14,8 @@ import argparse
 import json
 from typing import Any
 
-from marigold_ros.commands.options import at_least
-from marigold_ros.errors import MarigoldError
+from marigold_ros.commands.benchmark_report import grid
+from marigold_ros.commands.options import at_least, needing_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,15 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run a trial and print what came of it."""
-    try:
+    with needing_ros():
         from marigold_ros.node import fault_campaign, soak
-    except ImportError as error:
-        if (error.name or '').startswith('marigold_ros'):
-            raise
-        raise MarigoldError(
-            f'a trial needs rclpy and the ROS messages ({error}): source a ROS 2 distribution, or '
-            'pip install -r requirements-ros.txt'
-        ) from error
     from tqdm import tqdm
 
     if args.trial == 'faults':
@@ -63,21 +56,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fault_table(outcome: Any) -> str:
-    width = max(map(len, outcome.sent))
-    lines = [f'{"fault":{width}}  sent  counted']
-    for name, sent in outcome.sent.items():
-        lines.append(f'{name:{width}}  {sent:4}  {outcome.counted[name]:7}')
-    lines.append(
+    rows = [(name, str(sent), str(outcome.counted[name])) for name, sent in outcome.sent.items()]
+    lines = [
+        *grid([('fault', 'sent', 'counted'), *rows]),
         f'{outcome.good} good frames: {len(outcome.lost)} without depth, '
         f'{len(outcome.wrong)} with other depth than without ROS; '
-        f'depth of broken messages: {len(outcome.unwanted)}'
-    )
+        f'depth of broken messages: {len(outcome.unwanted)}',
+    ]
     return '\n'.join([*lines, *outcome.lost[:5], *outcome.wrong[:5], *outcome.unwanted[:5]])
 
 
 def _soak_table(outcome: Any) -> str:
-    lines = [f'{name:24}  {count}' for name, count in outcome.events.items()]
-    lines += [
+    rows = [(name, str(count)) for name, count in outcome.events.items()]
+    lines = [
+        *grid(rows),
         f'frames: {outcome.received} received, {outcome.served} served, '
         f'{outcome.unaccounted} unaccounted for',
         f'memory: {outcome.memory_mb[0]:.0f} MB, then {outcome.memory_mb[1]:.0f} MB '
