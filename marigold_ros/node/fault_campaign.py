@@ -20,6 +20,7 @@ from marigold_ros.bags.static_transforms import pose_matrix
 from marigold_ros.config import AlignmentConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Camera, Frame
+from marigold_ros.geometry import unproject_depth
 from marigold_ros.message_codec import (
     camera_info_fields,
     encode_cloud,
@@ -127,21 +128,14 @@ class View:
 def views(seed: int) -> list[View]:
     """Draw a street and look at it a few times, with scans of the same place."""
     drive = simulate_drive(VIEWS, 1.0, seed, WIDTH, HEIGHT)
+    T_lidar_cam = np.linalg.inv(pose_matrix(_TRANSLATION, _ROTATION))
     made = []
     for frame in drive.frames:
         v, u = np.nonzero(np.isfinite(frame.depth) & (frame.depth < 60.0))
         few = np.random.default_rng(seed).choice(len(u), 600, replace=False)
-        v, u = v[few], u[few]
-        K, z = drive.camera.K, frame.depth[v, u]
-        optical = np.stack([(u - K[0, 2]) / K[0, 0] * z, (v - K[1, 2]) / K[1, 1] * z, z], axis=1)
-        optical -= np.array(_TRANSLATION)
-        made.append(
-            View(
-                frame.rgb,
-                np.stack([optical[:, 2], -optical[:, 0], -optical[:, 1]], axis=1),
-                drive.camera,
-            )
-        )
+        optical = unproject_depth(frame.depth, drive.camera.K)[v[few], u[few]]
+        points = optical @ T_lidar_cam[:3, :3].T + T_lidar_cam[:3, 3]
+        made.append(View(frame.rgb, points, drive.camera))
     return made
 
 
