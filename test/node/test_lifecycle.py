@@ -32,6 +32,18 @@ def change(running, transition):
     return running.call(ChangeState, 'change_state', transition=Transition(id=transition)).success
 
 
+def serve_one_while_active(running, round_):
+    """Activate, have one picture served, deactivate."""
+    assert change(running, Transition.TRANSITION_ACTIVATE)
+    assert state(running) == State.PRIMARY_STATE_ACTIVE
+    running.wait_connected(1)
+    running.send(round_ * 10 * SECOND)
+    running.wait_received('relative/image', round_)
+    running.wait_quiet(round_)
+    assert change(running, Transition.TRANSITION_DEACTIVATE)
+    running.wait_for(lambda: running.robot.image.get_subscription_count() == 0)
+
+
 def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
     running = bench(hear=(RELATIVE,), autostart=False)
     assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
@@ -39,14 +51,7 @@ def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
         assert change(running, Transition.TRANSITION_CONFIGURE)
         assert state(running) == State.PRIMARY_STATE_INACTIVE
         assert running.robot.image.get_subscription_count() == 0
-        assert change(running, Transition.TRANSITION_ACTIVATE)
-        assert state(running) == State.PRIMARY_STATE_ACTIVE
-        running.wait_connected(1)
-        running.send(round_ * 10 * SECOND)
-        running.wait_received('relative/image', round_)
-        running.wait_quiet(round_)
-        assert change(running, Transition.TRANSITION_DEACTIVATE)
-        running.wait_for(lambda: running.robot.image.get_subscription_count() == 0)
+        serve_one_while_active(running, round_)
         assert change(running, Transition.TRANSITION_CLEANUP)
         assert state(running) == State.PRIMARY_STATE_UNCONFIGURED
     assert change(running, Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
@@ -68,13 +73,7 @@ def test_a_model_is_given_back_while_inactive_only_where_that_is_wanted(bench, u
     )
     assert change(running, Transition.TRANSITION_CONFIGURE)
     for round_ in (1, 2):
-        assert change(running, Transition.TRANSITION_ACTIVATE)
-        running.wait_connected(1)
-        running.send(round_ * 10 * SECOND)
-        running.wait_received('relative/image', round_)
-        running.wait_quiet(round_)
-        assert change(running, Transition.TRANSITION_DEACTIVATE)
-        running.wait_for(lambda: running.robot.image.get_subscription_count() == 0)
+        serve_one_while_active(running, round_)
         assert (loaded[-1]() is None) == unload
     assert len(loaded) == (2 if unload else 1)
 
