@@ -165,9 +165,7 @@ class Process:
         y = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(height / rows / diagonal)
         across = _matern(x[:, None] - self.x, self.reach)
         down = _matern(y[:, None] - self.y, self.reach)
-        apart = np.square(levels[:, None] - self.guide)
-        similar = np.exp(apart * np.float32(-0.5 / _SIMILAR**2))
-        tone = np.float32(_TONE**2) * np.exp(apart * np.float32(-0.5 / _TONE_SIMILAR**2))
+        similar, tone = _by_depth(levels, self.guide)
         both = (across[:, None, :] * similar).reshape(-1, len(self.x)).T
         return tuple(
             Volume(
@@ -209,11 +207,18 @@ def krige(
 
 
 def _kernel(x: np.ndarray, y: np.ndarray, guide: np.ndarray, reach: float) -> np.ndarray:
-    apart = np.square(guide[:, None] - guide)
+    similar, tone = _by_depth(guide, guide)
     kernel = _matern(x[:, None] - x, reach) * _matern(y[:, None] - y, reach)
-    kernel *= np.exp(apart * np.float32(-0.5 / _SIMILAR**2))
-    kernel += np.float32(_TONE**2) * np.exp(apart * np.float32(-0.5 / _TONE_SIMILAR**2))
+    kernel *= similar
+    kernel += tone
     return kernel
+
+
+def _by_depth(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the kernel's two parts make of log depths, (n,) and (m,): both (n, m)."""
+    apart = np.square(one[:, None] - other)
+    similar = np.exp(apart * np.float32(-0.5 / _SIMILAR**2))
+    return similar, np.float32(_TONE**2) * np.exp(apart * np.float32(-0.5 / _TONE_SIMILAR**2))
 
 
 def _matern(apart: np.ndarray, reach: float) -> np.ndarray:
