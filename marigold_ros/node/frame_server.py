@@ -114,10 +114,11 @@ class FrameServer:
         paired = time.perf_counter()
         result = self._pipeline.finish(frame, prediction)
         finished = time.perf_counter()
-        self._health.alignment, self._health.details = result.alignment, details_of(result)
+        details = details_of(result)
+        self._health.alignment, self._health.details = result.alignment, details
         self._health.counters.add(f'fits.{result.alignment.state}')
         self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
-        self._outputs.publish(result, header, config, scan_ns)
+        self._outputs.publish(result, header, config, scan_ns, details)
         self._health.published.tick()
         ended = time.perf_counter()
         own = {

@@ -9,6 +9,7 @@ only while the node is active, and a second gate that drops messages in silence 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import time
 from typing import Any
 
@@ -26,7 +27,7 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
 )
-from marigold_ros.node.diagnostics import alignment_status, details_of
+from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.distro import HoldableGroup
 from marigold_ros.node.messages import (
     colour_depth,
@@ -93,11 +94,16 @@ class Outputs:
         return any(p.get_subscription_count() > 0 for p in self._publishers.values())
 
     def publish(
-        self, result: FrameResult, header, config: NodeConfig, scan_ns: int | None
+        self,
+        result: FrameResult,
+        header,
+        config: NodeConfig,
+        scan_ns: int | None,
+        details: Mapping[str, Any],
     ) -> None:
         """Send what the frame gave to those who listen; metres only where the result is metric."""
         self._publish_relative(result, header)
-        self._publish_alignment(result, header, scan_ns)
+        self._publish_alignment(result, header, scan_ns, details)
         if result.metric is None:
             return
         self._publish_depth(result, header, config)
@@ -167,7 +173,7 @@ class Outputs:
         )
         self._send('points', organised_message, header, cloud, lambda: encode_cloud(cloud))
 
-    def _publish_alignment(self, result, header, scan_ns) -> None:
+    def _publish_alignment(self, result, header, scan_ns, details) -> None:
         self._send(
             'alignment',
             lambda: DiagnosticArray(
@@ -178,7 +184,7 @@ class Outputs:
                         result.alignment,
                         result.stamp_ns,
                         scan_ns,
-                        details_of(result),
+                        details,
                     )
                 ],
             ),
