@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A source of planted pairs: brightness tells the depth."""
+"""Planted pairs, whose brightness tells the depth; a toy recipe; the smallest networks."""
 
 from __future__ import annotations
 
+from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.pairs import Pair
+from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest
+import torch
 
 
 class PlantedPairs:
@@ -58,3 +62,19 @@ def toy() -> dict:
         ],
         'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
     }
+
+
+@pytest.fixture(scope='session')
+def new_chain():
+    """Make the smallest networks, the same each time."""
+
+    def make() -> Chain:
+        torch.manual_seed(0)
+        return Chain(
+            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
+            small_unet(channels=(16, 32), latent_channels=4),
+            marigold_scheduler(),
+            torch.zeros(TEXT_SHAPE),
+        )
+
+    return make

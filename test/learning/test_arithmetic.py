@@ -9,24 +9,16 @@ import io
 from marigold_ros.learning.arithmetic import new_accelerator
 from marigold_ros.learning.augment import Augmentation
 from marigold_ros.learning.mixture import Mixture, Part
-from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.noise import Draws
-from marigold_ros.learning.objectives import Chain, OBJECTIVES
+from marigold_ros.learning.objectives import OBJECTIVES
 from marigold_ros.learning.stages import new_optimizer, Stage
-from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch
 
 
 @pytest.fixture(scope='module')
-def chain():
-    torch.manual_seed(1)
-    return Chain(
-        small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
-        small_unet(channels=(16, 32), latent_channels=4),
-        marigold_scheduler(),
-        torch.zeros(TEXT_SHAPE),
-    )
+def chain(new_chain):
+    return new_chain()
 
 
 @pytest.mark.parametrize('objective', ['autoencoder', 'latent', 'pixel'])

@@ -17,12 +17,9 @@ from marigold_ros.learning.augment import Augmentation
 from marigold_ros.learning.latent_cache import LatentMixture
 from marigold_ros.learning.loop import Trainer
 from marigold_ros.learning.mixture import Mixture, Part
-from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.noise import Draws
-from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.recipe import Run
 from marigold_ros.learning.stages import Stage
-from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch
 import yaml
@@ -30,18 +27,8 @@ import yaml
 FLIPPED = Augmentation(flip=0.5)
 
 
-def new_chain() -> Chain:
-    torch.manual_seed(0)
-    return Chain(
-        small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
-        small_unet(channels=(16, 32), latent_channels=4),
-        marigold_scheduler(),
-        torch.zeros(TEXT_SHAPE),
-    )
-
-
 @pytest.fixture(scope='module')
-def chain():
+def chain(new_chain):
     """Networks that no test changes."""
     return new_chain().requires_grad_(False)
 
@@ -181,7 +168,7 @@ def test_processes_share_the_blocks_and_the_rows(planted, chain, tmp_path, four_
 
 
 def test_latents_are_of_one_autoencoder_space_size_and_source(
-    planted, chain, tmp_path, accelerator
+    new_chain, planted, chain, tmp_path, accelerator
 ):
     def folder(chain=chain, space='log', size=(32, 48), source=None, precision=accelerator):
         part = Part(source or planted(3), 1.0, size)
@@ -280,7 +267,7 @@ def test_a_block_that_was_cut_off_is_made_again_and_a_damaged_one_is_named(
         dataset.caches[0].read(0, mirrored=False)
 
 
-def test_latents_beyond_float16_are_refused_not_kept(mixture, tmp_path, accelerator):
+def test_latents_beyond_float16_are_refused_not_kept(new_chain, mixture, tmp_path, accelerator):
     chain = new_chain()
     chain.autoencoder.register_to_config(scaling_factor=1e7)
     dataset = LatentMixture(mixture, chain, tmp_path, accelerator)
@@ -293,7 +280,7 @@ def test_latents_beyond_float16_are_refused_not_kept(mixture, tmp_path, accelera
 
 
 def test_a_run_with_a_cache_stops_while_filling_and_ends_as_one_that_did_not(
-    planted, tmp_path, accelerator
+    new_chain, planted, tmp_path, accelerator
 ):
     small = {'steps': 2, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3}
     stages = [Stage('a', 'autoencoder', **small), Stage('b', 'latent', latent_cache=True, **small)]
