@@ -137,6 +137,8 @@ def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticSta
         prefix = {'image': 'frames', 'info': 'infos', 'scan': 'scans'}[part]
         values: dict[str, Any] = dict(health.counters.snapshot(f'{prefix}.'))
         values['rate_hz'] = source.rate.hertz
+        if part == 'image':
+            values['output_rate_hz'] = health.published.hertz
         for own in {'image': ('clock_jumps',), 'scan': ('pairs.', 'fits.')}.get(part, ()):
             values.update(health.counters.snapshot(own))
         text = next(filter(None, _complaints(part, source, health)), '')
@@ -162,13 +164,11 @@ def _complaints(part: str, source, health: Health) -> Iterator[str]:
 
 
 def _timing_status(name: str, health: Health) -> DiagnosticStatus:
-    """Durations and rates; nothing to do is no fault."""
+    """Durations of each stage; nothing to do is no fault."""
     frames = health.counters.snapshot('frames.')
     idle = health.published.silence > _MEMORY and frames['frames.skipped_idle'] > 0
-    values = {'output_rate_hz': health.published.hertz, **health.timings.percentiles()}
-    return status(
-        f'{name}: timing', _OK, 'idle: nobody listens' if idle else 'milliseconds a frame', values
-    )
+    text = 'idle: nobody listens' if idle else 'milliseconds a frame'
+    return status(f'{name}: timing', _OK, text, health.timings.percentiles())
 
 
 def _transform_status(name: str, health: Health, extrinsics, config) -> DiagnosticStatus:

@@ -102,6 +102,7 @@ def test_results_of_the_live_run_are_complete(live):
     assert {'truth', 'heldout', 'oracle'} <= set(results['protocols'])
     assert {'quadric', 'plane', 'nearest', 'linear'} <= set(results['baselines'])
     assert {'round_trip', 'predict', 'total'} <= set(results['latency_ms'])
+    assert all(stage and 'p50' in told for stage, told in results['latency_ms'].items())
     node = results['provenance']['node']
     assert int(node['frames.received']) == int(node['frames.served']) == FRAMES
     assert all((out / name).stat().st_size > 0 for name in FILES)
