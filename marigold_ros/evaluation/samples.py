@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
+from typing import Any
 
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
 SHOWN = 6
@@ -93,3 +95,34 @@ class SampleKeeper:
         for place in np.linspace(0, len(rest) - 1, free).round().astype(int) if free > 0 else ():
             picked[rest[place].index] = ('', rest[place])
         return [picked[index] for index in sorted(picked)]
+
+
+def keep_sample(
+    keeper: SampleKeeper,
+    rgb: np.ndarray,
+    prediction: Prediction,
+    metric: np.ndarray | None,
+    lidar: SparseDepth,
+    shown: tuple[SparseDepth, np.ndarray] | None,
+    row: Mapping[str, Any],
+) -> None:
+    """Offer a scored frame: its rectified picture, scored points with their errors, and row."""
+    nothing = np.zeros(0, np.int64)
+    score, error = shown or (SparseDepth(nothing, nothing, np.zeros(0)), np.zeros(0))
+    known = error[np.isfinite(error)]
+    quadric = row.get('heldout_quadric_abs_rel', row.get('truth_quadric_abs_rel', math.nan))
+    keeper.add(
+        Sample(
+            index=row['index'],
+            stamp_ns=row['stamp_ns'],
+            rgb=rgb,
+            relative=prediction.relative,
+            space=prediction.space,
+            metric=metric,
+            lidar=lidar,
+            score=score,
+            error=error,
+            abs_rel=float(known.mean()) if len(known) else math.nan,
+            quadric_abs_rel=quadric,
+        )
+    )
