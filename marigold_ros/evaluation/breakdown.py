@@ -34,12 +34,11 @@ class Breakdown:
 
     def __init__(self, max_depth: float) -> None:
         bins = max(1, math.ceil(max_depth / (_STEP_M * _STEPS_A_BIN)))
-        self._steps = bins * _STEPS_A_BIN
-        self._sums = np.zeros((_N_SUMS, self._steps, _CELLS))
+        self._sums = np.zeros((_N_SUMS, bins * _STEPS_A_BIN, _CELLS))
 
     def add(self, p: np.ndarray, g: np.ndarray, cell: np.ndarray) -> None:
         """Add predictions and truth in metres with the ninths of :func:`cells_at`, (n,)."""
-        step = np.minimum((g / _STEP_M).astype(np.intp), self._steps - 1)
+        step = np.minimum((g / _STEP_M).astype(np.intp), self._sums.shape[1] - 1)
         place = step * _CELLS + cell
         difference = p - g
         size = np.abs(difference)

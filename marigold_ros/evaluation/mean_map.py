@@ -42,6 +42,9 @@ class MeanMap:
         """Add a frame's points, those that were scored too, for the frames to come."""
         self._sums = self._with(sparse, size)
 
+    def merge(self, other: MeanMap) -> None:
+        """Add another bag's, which begins anew: there is nothing to add."""
+
     def _with(self, sparse: SparseDepth, size: tuple[int, int]) -> np.ndarray:
         """Sums and numbers, (2, rows, columns), with some points added."""
         columns, rows = (-(-side // _CELL_PX) for side in size)

@@ -83,7 +83,7 @@ class Scorer:
             name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
         }
         self._sigma, self._surfaces, self._over_time = SigmaScores(), SurfaceScores(), OverTime()
-        self._space = ''
+        self._space: str | None = None
         self._latency: dict[str, list[float]] = {}
         self._samples = SampleKeeper()
         self.rows: list[dict[str, Any]] = []
@@ -182,7 +182,7 @@ class Scorer:
     def oracle(self) -> dict[str, str]:
         """Rule of the protocol ``oracle``, with what it says in words."""
         limits = (self._config.min_depth, self._config.max_depth)
-        return describe_oracle(self._oracle_rule, limits, self._space)
+        return describe_oracle(self._oracle_rule, limits, self._space or 'none')
 
     @property
     def baselines_protocol(self) -> str:

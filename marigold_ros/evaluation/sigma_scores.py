@@ -26,9 +26,6 @@ class SigmaScores:
     """Shares and areas over many images, each counted alike, as the macro metrics are."""
 
     def __init__(self) -> None:
-        from scipy.special import ndtri
-
-        self._limits = ndtri(0.5 + 0.5 * np.array(_EXPECTED))
         self._sums = np.zeros(len(_WIDTHS) + len(_EXPECTED) + 2)
         self._frames = 0
 
@@ -56,6 +53,8 @@ class SigmaScores:
         """
         if sigma_map is None:
             return {}
+        from scipy.special import ndtri
+
         sigma = sigma_map[truth.v, truth.u]
         error = np.abs(np.asarray(predicted, np.float64) - truth.z)
         known = np.isfinite(error) & np.isfinite(sigma)
@@ -64,7 +63,8 @@ class SigmaScores:
             return dict.fromkeys(names, math.nan)
         error, sigma = error[known], sigma[known]
         ratio = np.sort(error / np.maximum(sigma, 1e-9))
-        within = np.searchsorted(ratio, [*_WIDTHS, *self._limits], side='right') / len(ratio)
+        limits = [*_WIDTHS, *ndtri(0.5 + 0.5 * np.array(_EXPECTED))]
+        within = np.searchsorted(ratio, limits, side='right') / len(ratio)
         area, random = sparsification(error, sigma)
         self._frames += 1
         self._sums += [*within, area, random]
