@@ -30,6 +30,7 @@ from marigold_ros.config import (
     PipelineConfig,
     RuntimeConfig,
 )
+from marigold_ros.errors import BagError
 from marigold_ros.settings import group, Settings
 
 
@@ -69,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='score between scan lines, or between degrees of azimuth (default: rings)',
     )
     parser.add_argument(
+        '--stamps',
+        choices=('header', 'log'),
+        default='header',
+        help='pair pictures and scans by header, or by the time of recording (default: header)',
+    )
+    parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
     add_setting_option(parser, ReplayConfig)
@@ -77,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.commands.replay import evaluate_bag, look_ahead
+    from marigold_ros.commands.bag_plan import look_ahead
+    from marigold_ros.commands.replay import evaluate_bag
     from marigold_ros.evaluation.results import to_json
 
     topics = {
@@ -100,10 +108,13 @@ def run(args: argparse.Namespace) -> int:
             T_cam_lidar=_extrinsics(config.extrinsics),
             fit_every=args.fit_every,
             held_out=args.heldout,
+            stamps=args.stamps,
             limit=args.limit,
             progress=bar,
         )
     print(to_json(results) if args.json else summary(results, args.out))
+    if not results['protocols']:
+        raise BagError(f'{why_unscored(results)}; what was read is told in {args.out}')
     return 0
 
 
@@ -163,6 +174,19 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
     return '\n'.join(lines)
+
+
+def why_unscored(results: dict[str, Any]) -> str:
+    """Say in one sentence why no frame could be scored, and what to do."""
+    read = results['frames']['read']
+    warnings: dict[str, int] = results['provenance'].get('warnings', {})
+    reason = max(warnings, key=lambda text: warnings[text], default='')
+    reason = reason or results['provenance']['scoring']['first_not_metric']
+    return (
+        f'none of {read} pictures could be scored ({reason or "no LiDAR and no true depth"}): a '
+        'score needs a LiDAR point in view (camera_info, the transform camera <- LiDAR, scans '
+        'near the pictures) or true depth (--truth)'
+    )
 
 
 def _figures(values: dict[str, Any]) -> str:

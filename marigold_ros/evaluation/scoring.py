@@ -18,6 +18,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import BaselineScores
 from marigold_ros.evaluation.coverage import SigmaCoverage
+from marigold_ros.evaluation.merging import FrameScores
 from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS
 from marigold_ros.evaluation.protocol import (
     can_hold_out,
@@ -34,14 +35,13 @@ from marigold_ros.geometry.camera import rectify_image, rectify_sparse
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 import numpy as np
 
-# Dense truth has 100 times the points of a scan; every 4th row and column is enough for the
-# baselines.
+# Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
 _TRUTH_STRIDE = 4
 
 Finish = Callable[[Frame, Prediction], FrameResult]
 
 
-class Scorer:
+class Scorer(FrameScores):
     """
     Accumulates protocols, baselines, latencies, rows and samples over frames.
 
