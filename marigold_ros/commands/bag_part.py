@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.merging import merged
 import numpy as np
 
@@ -47,6 +47,11 @@ class BagJob:
     path: Path
     number: int
     limit: int | None = None
+
+    @property
+    def key(self) -> list[Any]:
+        """What is done with the bag, for JSON; its place among the bags does not matter."""
+        return [self.limit]
 
 
 @dataclass
@@ -112,6 +117,11 @@ class BagPart:
         self.scorer = merged(self.scorer, other.scorer)
         self.bags += other.bags
         self.topics = self.topics or other.topics
+        if self.checkpoint and other.checkpoint and self.checkpoint != other.checkpoint:
+            raise ConfigurationError(
+                'the checkpoint has changed since the first bags were finished; remove the folder '
+                'parts in --out and begin again'
+            )
         self.checkpoint = self.checkpoint or other.checkpoint
         self.read += other.read
         self.rejected = merged(self.rejected, other.rejected)

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from marigold_ros.bags.reader import BagFrame, BagReader, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
 from marigold_ros.commands.bag_plan import look_ahead
+from marigold_ros.commands.crew import Crew, processes
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.report import write_all
@@ -23,7 +24,6 @@ from marigold_ros.pipeline import FramePipeline
 import numpy as np
 
 Progress = Callable[[int, int], None]
-Crew = Callable[[ReplayOptions, Sequence[BagJob]], AbstractContextManager[Iterator[BagPart]]]
 
 
 def evaluate_bag(
@@ -86,7 +86,8 @@ def evaluate_bag(
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     options = ReplayOptions(config, lidar, given, T_cam_lidar, fit_every, held_out, stamps)
     plan = look_ahead(paths, given, limit)
-    crew = crew or here(model, plan.pictures, progress)
+    tell = None if progress is None else partial(_tell, progress, plan.pictures)
+    crew = crew or processes(replay, lambda: model, tell=tell)
     total = BagPart(Scorer(config.alignment, None, fit_every, held_out), failed=dict(plan.failed))
     with crew(options, plan.jobs) as parts:
         for part in parts:
@@ -107,27 +108,8 @@ def evaluate_bag(
     return results
 
 
-def here(model: Any, expected: int = 0, progress: Progress | None = None) -> Crew:
-    """Do the work in this process."""
-
-    @contextmanager
-    def crew(options: ReplayOptions, jobs: Sequence[BagJob]) -> Iterator[Iterator[BagPart]]:
-        def parts() -> Iterator[BagPart]:
-            done = 0
-            for job in jobs:
-                before = done
-
-                def tell(read: int, before: int = before) -> None:
-                    if progress:
-                        progress(before + read, expected)
-
-                part = replay(model, options, job, tell)
-                done += part.read
-                yield part
-
-        yield parts()
-
-    return crew
+def _tell(progress: Progress, expected: int, done: int) -> None:
+    progress(done, expected)
 
 
 def replay(
