@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Any
 
@@ -75,11 +75,23 @@ class SampleKeeper:
             if len(self._even) > 2 * self._shown:
                 self._even = self._even[::2]
                 self._stride *= 2
+        self._rank(sample)
+
+    def _rank(self, sample: Sample) -> None:
         if math.isfinite(sample.abs_rel):
             if self._best is None or sample.abs_rel < self._best.abs_rel:
                 self._best = sample
             if self._worst is None or sample.abs_rel > self._worst.abs_rel:
                 self._worst = sample
+
+    def merge(self, other: SampleKeeper, offset: int = 0) -> None:
+        """Take over what another keeper kept, its frames numbered from ``offset`` on."""
+        for sample in (other._best, other._worst):
+            if sample is not None:
+                self._rank(replace(sample, index=sample.index + offset))
+        self._even += [replace(sample, index=sample.index + offset) for sample in other._even]
+        while len(self._even) > 2 * self._shown:
+            self._even = self._even[::2]
 
     def chosen(self) -> list[tuple[str, Sample]]:
         """Give up to six samples in order of time, each with what it stands for."""
