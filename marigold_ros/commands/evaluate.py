@@ -17,8 +17,10 @@ from typing import Any
 
 from marigold_ros.commands.options import (
     add_model_options,
+    add_require_option,
     add_setting_option,
     at_least,
+    exit_code,
     load_chosen_model,
     make_folder,
     read_settings,
@@ -71,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
+    add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
 
 
@@ -104,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             progress=bar,
         )
     print(to_json(results) if args.json else summary(results, args.out))
-    return 0
+    return exit_code(args.require, results)
 
 
 def _extrinsics(config: ExtrinsicsConfig) -> Any:
