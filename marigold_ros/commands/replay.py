@@ -142,6 +142,7 @@ class _Run:
         self._heldout = FramePipeline(model, config)
         self.scorer = Scorer(config.alignment, self._heldout.finish, *split)
         self.read = 0
+        self._bag = -1
         self.rejected: dict[str, int] = {}
         self.warnings: dict[str, int] = {}
         self.first_error = ''
@@ -160,6 +161,7 @@ class _Run:
         """Run one bag, up to the limit over all bags."""
         if limit is not None and self.read >= limit:
             return
+        self._bag += 1
         self._pipeline.reset()
         self._heldout.reset()
         start, stamps = perf_counter(), []
@@ -189,7 +191,7 @@ class _Run:
         except (InputError, CalibrationError) as error:
             self._reject(error)
             return
-        self.scorer.add(
+        row = self.scorer.add(
             item.frame,
             prediction,
             result.metric,
@@ -199,6 +201,7 @@ class _Run:
             scan_stamp_ns=item.scan_stamp_ns,
             timings_ms=result.timings_ms,
         )
+        row['bag'] = self._bag  # which of provenance.bags
 
     def _reject(self, error: Exception) -> None:
         cause = error.cause if isinstance(error, InputError) else 'calibration'
