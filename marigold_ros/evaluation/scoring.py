@@ -30,7 +30,7 @@ from marigold_ros.evaluation.protocol import (
 from marigold_ros.evaluation.rows import start_row, summarise
 from marigold_ros.evaluation.samples import Sample, SampleKeeper
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
-from marigold_ros.geometry.camera import rectify_image, rectify_sparse
+from marigold_ros.geometry.camera import rectified, rectify_image, rectify_sparse
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 import numpy as np
 
@@ -287,6 +287,7 @@ class Scorer:
                 error=error,
                 abs_rel=float(known.mean()) if len(known) else math.nan,
                 quadric_abs_rel=quadric,
+                K=None if frame.camera is None else rectified(frame.camera).K,
             )
         )
 
@@ -296,5 +297,4 @@ def _relative_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _empty() -> SparseDepth:
-    nothing = np.zeros(0, np.int64)
-    return SparseDepth(nothing, nothing, np.zeros(0, np.float32))
+    return SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
