@@ -190,12 +190,14 @@ def _typed(parameter: Parameter, text: str) -> Any:
     try:
         if parameter.kind is bool:
             return _SWITCH[text.lower()]
-        if parameter.kind is tuple:
-            return tuple(float(part) for part in text.strip('[]()').replace(',', ' ').split())
+        if parameter.item:
+            parts = text.strip('[]()').replace(',', ' ').split()
+            return tuple(parameter.item(part) for part in parts)
         return parameter.kind(text)
     except (KeyError, ValueError):
-        kinds: dict[Any, str] = {bool: 'true or false', tuple: 'numbers with commas between'}
-        wanted = kinds.get(parameter.kind, f'a value of type {parameter.kind.__name__}')
+        wanted = f'a value of type {parameter.kind.__name__}'
+        wanted = 'true or false' if parameter.kind is bool else wanted
+        wanted = 'numbers with commas between' if parameter.item else wanted
         raise ConfigurationError(
             f"{parameter.name} is '{text}'; give {wanted} ({parameter.text})"
         ) from None
