@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 import math
+from typing import Any
 
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
 SHOWN = 8
@@ -105,3 +107,36 @@ def _ranked(name: str, samples: list[Sample]) -> list[tuple[str, Sample]]:
     """Name the samples worst, 2nd worst, 3rd worst."""
     names = (name, f'2nd {name}', f'3rd {name}')
     return list(zip(names, samples, strict=False))
+
+
+def keep_sample(
+    keeper: SampleKeeper,
+    rgb: np.ndarray,
+    prediction: Prediction,
+    metric: np.ndarray | None,
+    lidar: SparseDepth,
+    shown: tuple[SparseDepth, np.ndarray] | None,
+    row: Mapping[str, Any],
+    K: np.ndarray | None,
+) -> None:
+    """Offer a scored frame: its rectified picture, scored points with their errors, and row."""
+    nothing = np.zeros(0, np.int64)
+    score, error = shown or (SparseDepth(nothing, nothing, np.zeros(0)), np.zeros(0))
+    known = error[np.isfinite(error)]
+    quadric = row.get('heldout_quadric_abs_rel', row.get('truth_quadric_abs_rel', math.nan))
+    keeper.add(
+        Sample(
+            index=row['index'],
+            stamp_ns=row['stamp_ns'],
+            rgb=rgb,
+            relative=prediction.relative,
+            space=prediction.space,
+            metric=metric,
+            lidar=lidar,
+            score=score,
+            error=error,
+            abs_rel=float(known.mean()) if len(known) else math.nan,
+            quadric_abs_rel=quadric,
+            K=K,
+        )
+    )

@@ -34,6 +34,8 @@ BASELINE_TEXT = {
     'quadric': 'best quadric over the image',
     'nearest': 'nearest LiDAR point',
     'linear': 'LiDAR interpolated linearly',
+    'mean_map': 'mean depth of the frames so far, by place in the picture',
+    'global': 'this model with one scale and shift, without the local field',
 }
 
 

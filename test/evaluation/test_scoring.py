@@ -8,7 +8,7 @@ import math
 import re
 
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
-from marigold_ros.evaluation.baselines import BASELINES
+from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics import METRICS
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe, describe_bag, to_json
@@ -97,7 +97,7 @@ def test_a_frame_without_metric_depth_counts_as_processed_only():
     bare = Frame(frame.rgb)
     scorer = scorer_of()
     row = scorer.add(bare, Prediction(normalised(truth, 'depth')), None)
-    assert scorer.results() == {'protocols': {}, 'baselines': {}, 'latency_ms': {}}
+    assert not any(scorer.results().values())
     assert (scorer.n_metric, row['state']) == (0, 'none')
 
 
@@ -107,7 +107,7 @@ def test_baselines_are_scored_at_the_pixels_at_which_the_prediction_is():
     relative = normalised(truth, 'depth')
     scorer.add(frame, Prediction(relative), truth, ring=ring)
     results = scorer.results()
-    assert set(results['baselines']) == set(BASELINES)
+    assert set(results['baselines']) == {*BASELINES, *MORE_BASELINES}
     assert scorer.baselines_protocol == 'heldout'
     order = [results['baselines'][name]['abs_rel'] for name in ('constant', 'plane', 'quadric')]
     assert order[0] > order[1] > order[2] > results['protocols']['heldout']['macro']['abs_rel']
@@ -121,7 +121,8 @@ def test_without_scans_the_baselines_belong_to_the_dense_truth():
     frame = Frame(frame.rgb, frame.camera, sparse=sparse)
     scorer.add(frame, Prediction(normalised(truth, 'depth')), truth, truth=truth)
     assert scorer.baselines_protocol == 'truth'
-    assert set(scorer.results()['baselines']) == set(BASELINES)
+    # The published fit is not known here, so neither is what it would be without the field.
+    assert set(scorer.results()['baselines']) == {*BASELINES, 'mean_map'}
 
 
 def sample(index, abs_rel):
@@ -195,6 +196,8 @@ def test_results_json_has_the_promised_shape(written):
         'protocols',
         'baselines',
         'latency_ms',
+        'temporal',
+        'surfaces',
         'provenance',
     ]
     assert results['schema'] == 1
@@ -206,12 +209,12 @@ def test_results_json_has_the_promised_shape(written):
         'rejected': {'step': 1},
     }
     for scores in results['protocols'].values():
-        known = [name for name in scores if name != 'sigma_coverage']
-        assert known == ['macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points']
+        assert {'macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points'} <= set(scores)
+        assert {'interval', 'by_range', 'near_field', 'by_region'} <= set(scores)
         assert set(scores['macro']) == set(scores['micro']) == {*METRICS, 'coverage'}
     assert results['protocols']['truth']['n_frames'] == 2
     assert results['protocols']['heldout']['n_frames'] == 3
-    assert set(results['baselines']) == set(BASELINES)
+    assert set(results['baselines']) == {*BASELINES, *MORE_BASELINES}
     assert results['latency_ms']['total']['p50'] == 21.0
     assert set(results['latency_ms']['predict']) == {'p50', 'p95', 'p99', 'max', 'mean'}
     provenance = results['provenance']
