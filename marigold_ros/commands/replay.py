@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -146,6 +148,22 @@ def _watch_memory(model: Any) -> PeakMemory:
     return PeakMemory(getattr(model, 'device', torch.device('cpu')))
 
 
+def _ahead(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:
+    """
+    Read and decode the next picture on another core while this one is worked on.
+
+    The iterator lives in one thread from its beginning to its end, as SQLite asks for.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            coming = thread.submit(next, items, None)
+            while (item := coming.result()) is not None:
+                coming = thread.submit(next, items, None)
+                yield item
+        finally:
+            thread.submit(items.close)
+
+
 class _Run:
     """The replay of one bag."""
 
@@ -169,13 +187,9 @@ class _Run:
                 self.part.recorded_s = length_ns / 1e9
 
     def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
-        part, options = self.part, self._options
-        with BagReader(job.path) as reader:
-            chosen = reader.choose_topics(**options.topics)
-            part.topics = chosen.by_role
-            stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
-            start = perf_counter()
-            for item in stream:
+        part, start = self.part, perf_counter()
+        with closing(_ahead(self._items(job))) as items:
+            for item in items:
                 part.read += 1
                 stamps.append(item.stamp_ns)
                 self._process(item, 1e3 * (perf_counter() - start))
@@ -184,6 +198,14 @@ class _Run:
                 if part.read == job.limit:
                     break
                 start = perf_counter()
+
+    def _items(self, job: BagJob) -> Generator[BagFrame, None, None]:
+        options = self._options
+        with BagReader(job.path) as reader:
+            chosen = reader.choose_topics(**options.topics)
+            self.part.topics = chosen.by_role
+            lidar = options.lidar, options.T_cam_lidar, options.stamps
+            yield from frames(reader, chosen, *lidar)
 
     def _process(self, item: BagFrame, read_ms: float) -> None:
         if item.warning:
