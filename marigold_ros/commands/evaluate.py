@@ -30,6 +30,7 @@ from marigold_ros.config import (
     ExtrinsicsConfig,
     LidarConfig,
     PipelineConfig,
+    PointsConfig,
     RuntimeConfig,
 )
 from marigold_ros.settings import group, Settings
@@ -41,6 +42,7 @@ class ReplayConfig(Settings):
 
     pipeline: PipelineConfig = group(PipelineConfig, flat=True)
     lidar: LidarConfig = group(LidarConfig)
+    points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
 
@@ -72,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
+    )
+    parser.add_argument(
+        '--record',
+        action='store_true',
+        help='write what the node would publish to DIR/recording, an MCAP bag for RViz and '
+        'Foxglove (--set points.stride=4 for a smaller cloud)',
     )
     add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
@@ -105,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
             held_out=args.heldout,
             limit=args.limit,
             progress=bar,
+            record=config.points if args.record else None,
         )
     print(to_json(results) if args.json else summary(results, args.out))
     return exit_code(args.require, results)

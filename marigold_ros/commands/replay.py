@@ -5,22 +5,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
-from marigold_ros.config import LidarConfig, PipelineConfig
+from marigold_ros.commands.recording import Recording, recording_folder
+from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe
 from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.frame import FrameResult
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.settings import as_values
 import numpy as np
 
 _MOST_WARNINGS = 20
 Progress = Callable[[int, int], None]
+Recordings = Callable[[int, str | Path, BagTopics], AbstractContextManager[Recording | None]]
 
 
 def evaluate_bag(
@@ -36,6 +42,7 @@ def evaluate_bag(
     held_out: str = 'rings',
     limit: int | None = None,
     progress: Progress | None = None,
+    record: PointsConfig | None = None,
 ) -> dict[str, Any]:
     """
     Run the pipeline over every picture of one or several bags and score it.
@@ -61,6 +68,9 @@ def evaluate_bag(
         Stop after that many pictures in all.
     progress : callable or None
         Called with the pictures done and their expected number.
+    record : PointsConfig or None
+        The cloud of what is recorded to ``out``/recording (recording_0, recording_1 for several
+        bags) as the node would publish it; None records nothing.
 
     Returns
     -------
@@ -77,6 +87,8 @@ def evaluate_bag(
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), topics or {}
     chosen, expected = look_ahead(paths, given)
     run = _Run(model, config, lidar, (fit_every, held_out))
+    if record is not None and out is not None:
+        run.recordings = partial(_recording, Path(out), record, len(paths))
     damage = None
     for path in paths:
         try:
@@ -97,6 +109,7 @@ def evaluate_bag(
         mode='offline replay, every picture, unlimited wait for the scan',
         limit=limit,
         extrinsics='/tf_static of the bag' if T_cam_lidar is None else 'given',
+        recorded=None if record is None else as_values(record),
         warnings=run.warnings,
     )
     results = run.results(provenance)
@@ -141,6 +154,7 @@ class _Run:
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, config)
         self.scorer = Scorer(config.alignment, self._heldout.finish, *split)
+        self.recordings: Recordings = _no_recording
         self.read = 0
         self._bag = -1
         self.rejected: dict[str, int] = {}
@@ -165,32 +179,36 @@ class _Run:
         self._pipeline.reset()
         self._heldout.reset()
         start, stamps = perf_counter(), []
-        with BagReader(path) as reader:
+        with BagReader(path) as reader, ExitStack() as stack:
             chosen = reader.choose_topics(**topics)
+            recording = stack.enter_context(self.recordings(self._bag, path, chosen))
             for item in frames(reader, chosen, self.lidar, T_cam_lidar):
                 if limit is not None and self.read >= limit:
                     break
                 self.read += 1
                 stamps.append(item.stamp_ns)
-                self._process(item)
+                result = self._process(item)
+                if recording is not None:
+                    recording.add(item, result)
                 if progress:
                     progress(self.read, expected)
         self._wall_s += perf_counter() - start
         if len(stamps) > 1:
             self._recorded_s += (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1) / 1e9
 
-    def _process(self, item: BagFrame) -> None:
+    def _process(self, item: BagFrame) -> FrameResult | None:
+        """Score one picture; gives what the pipeline made of it, None where it was rejected."""
         if item.warning and (item.warning in self.warnings or len(self.warnings) < _MOST_WARNINGS):
             self.warnings[item.warning] = self.warnings.get(item.warning, 0) + 1
         if item.frame is None:
             self._reject(item.error or InputError('the picture cannot be read'))
-            return
+            return None
         try:
             prediction = self._pipeline.predict(item.frame)
             result = self._pipeline.finish(item.frame, prediction)
         except (InputError, CalibrationError) as error:
             self._reject(error)
-            return
+            return None
         row = self.scorer.add(
             item.frame,
             prediction,
@@ -202,6 +220,7 @@ class _Run:
             timings_ms=result.timings_ms,
         )
         row['bag'] = self._bag  # which of provenance.bags
+        return result
 
     def _reject(self, error: Exception) -> None:
         cause = error.cause if isinstance(error, InputError) else 'calibration'
@@ -231,6 +250,16 @@ class _Run:
         found = self._pipeline.calibration
         results['calibration'] = {'text': found.text, **asdict(found)}
         return results
+
+
+def _recording(
+    out: Path, points: PointsConfig, count: int, number: int, path: str | Path, topics: BagTopics
+) -> AbstractContextManager[Recording | None]:
+    return Recording(recording_folder(out, number, count), path, topics, points)
+
+
+def _no_recording(*bag: object) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _intro(results: Mapping[str, Any]) -> str:
