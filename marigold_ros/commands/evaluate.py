@@ -12,8 +12,13 @@ results.json, per_frame.csv, report.html and pictures/ to DIR.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+import os
+from pathlib import Path
+import sys
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.options import (
     add_model_options,
@@ -33,7 +38,11 @@ from marigold_ros.config import (
     PointsConfig,
     RuntimeConfig,
 )
+from marigold_ros.errors import BagError
 from marigold_ros.settings import group, Settings
+
+if TYPE_CHECKING:
+    from marigold_ros.commands.part_store import PartStore
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='score between scan lines, or between degrees of azimuth (default: rings)',
     )
     parser.add_argument(
+        '--stamps',
+        choices=('header', 'log'),
+        default='header',
+        help='pair pictures and scans by header, or by the time of recording (default: header)',
+    )
+    parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
+    )
+    parser.add_argument(
+        '--jobs',
+        type=at_least(1),
+        default=1,
+        metavar='N',
+        help='bags at once, each in a process with a model of its own (default: 1)',
     )
     parser.add_argument(
         '--record',
@@ -88,7 +110,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.commands.replay import evaluate_bag, look_ahead
+    from marigold_ros.commands.bag_plan import look_ahead
+    from marigold_ros.commands.crew import processes
+    from marigold_ros.commands.replay import evaluate_bag, replay
     from marigold_ros.evaluation.results import to_json
 
     topics = {
@@ -98,12 +122,12 @@ def run(args: argparse.Namespace) -> int:
         'truth': args.truth,
     }
     make_folder(args.out)
-    look_ahead(args.bags, topics)  # a mistyped bag is told before the model is loaded
-    model = load_chosen_model(args, config.runtime)
-    with _ProgressBar() as bar:
+    pictures = look_ahead(args.bags, topics, args.limit).pictures
+    store = _open_store(args)
+    with _ProgressBar(pictures) as bar:
         results = evaluate_bag(
             args.bags,
-            model,
+            None,
             config.pipeline,
             config.lidar,
             args.out,
@@ -111,11 +135,16 @@ def run(args: argparse.Namespace) -> int:
             T_cam_lidar=_extrinsics(config.extrinsics),
             fit_every=args.fit_every,
             held_out=args.heldout,
+            stamps=args.stamps,
             limit=args.limit,
-            progress=bar,
             record=config.points if args.record else None,
+            crew=processes(replay, _loader(args, config.runtime), args.jobs, store, bar),
         )
+    if store:
+        store.clear()
     print(to_json(results) if args.json else summary(results, args.out))
+    if not results['protocols']:
+        raise BagError(f'{why_unscored(results)}; what was read is told in {args.out}')
     return exit_code(args.require, results)
 
 
@@ -128,17 +157,43 @@ def _extrinsics(config: ExtrinsicsConfig) -> Any:
     return pose_matrix(config.translation, config.rotation_xyzw)
 
 
+def _loader(args: argparse.Namespace, runtime: RuntimeConfig) -> Callable[[], Any]:
+    """Load the model in each process; processes share the cores, unless threads were given."""
+    if args.jobs > 1 and not args.torch_threads:
+        args = argparse.Namespace(**vars(args))
+        args.torch_threads = max((os.cpu_count() or 1) // args.jobs, 1)
+    return partial(load_chosen_model, args, runtime)
+
+
+def _open_store(args: argparse.Namespace) -> PartStore | None:
+    """Find what an earlier run with these options has finished; one bag alone is not kept."""
+    from marigold_ros.commands.part_store import PartStore
+    from marigold_ros.evaluation.results import versions
+
+    if len(args.bags) == 1:
+        return None
+    store = PartStore(Path(args.out) / 'parts')
+    apart = ('bags', 'out', 'json', 'jobs', 'require')
+    options = {name: value for name, value in vars(args).items() if name not in apart}
+    kept = store.open({**options, 'versions': versions()})
+    if kept:
+        print(f'going on: {kept} bags were finished before', file=sys.stderr)
+    return store
+
+
 class _ProgressBar:
     """A bar on stderr, silent where that is not a terminal."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected = expected
 
     def __enter__(self) -> _ProgressBar:
         from tqdm import tqdm
 
-        self._bar = tqdm(unit='frame', disable=None)
+        self._bar = tqdm(unit='frame', total=self._expected, disable=None)
         return self
 
-    def __call__(self, done: int, expected: int) -> None:
-        self._bar.total = expected
+    def __call__(self, done: int) -> None:
         self._bar.update(done - self._bar.n)
 
     def __exit__(self, *error: object) -> None:
@@ -175,6 +230,19 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
     return '\n'.join(lines)
+
+
+def why_unscored(results: dict[str, Any]) -> str:
+    """Say in one sentence why no frame could be scored, and what to do."""
+    read = results['frames']['read']
+    warnings: dict[str, int] = results['provenance'].get('warnings', {})
+    reason = max(warnings, key=lambda text: warnings[text], default='')
+    reason = reason or results['provenance']['scoring']['first_not_metric']
+    return (
+        f'none of {read} pictures could be scored ({reason or "no LiDAR and no true depth"}): a '
+        'score needs a LiDAR point in view (camera_info, the transform camera <- LiDAR, scans '
+        'near the pictures) or true depth (--truth)'
+    )
 
 
 def _figures(values: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ and its time of recording, so that it can be played beside the rest of the old b
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 import shutil
 from types import TracebackType
@@ -36,6 +37,20 @@ _CLOUD, _STATUS = 'sensor_msgs/msg/PointCloud2', 'diagnostic_msgs/msg/Diagnostic
 _OK, _WARN = 0, 1
 
 Message = tuple[str, str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RecordTo:
+    """The folder of an evaluation's recordings, the settings of the cloud, the number of bags."""
+
+    folder: Path
+    points: PointsConfig
+    bags: int = 1
+
+    def bag(self, number: int, source: str | Path, topics: BagTopics) -> Recording:
+        """Name one bag's recording: ``recording``, or ``recording_0`` and on for several bags."""
+        name = 'recording' if self.bags == 1 else f'recording_{number}'
+        return Recording(self.folder / name, source, topics, self.points)
 
 
 class Recording:
@@ -182,11 +197,6 @@ def _alignment_status(result: FrameResult, scan_ns: int | None) -> dict[str, Any
             for key, value in values.items()
         ],
     }
-
-
-def recording_folder(out: Path, number: int, count: int) -> Path:
-    """Name the recording of one of ``count`` bags."""
-    return out / ('recording' if count == 1 else f'recording_{number}')
 
 
 def remove_recording(path: Path) -> None:

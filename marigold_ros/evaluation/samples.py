@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 from typing import Any
 
@@ -78,11 +78,22 @@ class SampleKeeper:
             if len(self._even) > 2 * _EVEN:
                 self._even = self._even[::2]
                 self._stride *= 2
+        self._rank(sample)
+
+    def _rank(self, sample: Sample) -> None:
         if math.isfinite(sample.abs_rel):
             by_error = sorted([*self._best, sample], key=lambda item: item.abs_rel)
             self._best = by_error[:_BEST]
             by_error = sorted([*self._worst, sample], key=lambda item: -item.abs_rel)
             self._worst = by_error[:_WORST]
+
+    def merge(self, other: SampleKeeper, offset: int = 0) -> None:
+        """Take over what another keeper kept, its frames numbered from ``offset`` on."""
+        for sample in {s.index: s for s in (*other._best, *other._worst)}.values():
+            self._rank(replace(sample, index=sample.index + offset))
+        self._even += [replace(sample, index=sample.index + offset) for sample in other._even]
+        while len(self._even) > 2 * _EVEN:
+            self._even = self._even[::2]
 
     def chosen(self) -> list[tuple[str, Sample]]:
         """Give up to eight samples in order of time, each with what it stands for."""

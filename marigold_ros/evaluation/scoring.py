@@ -18,6 +18,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import BaselineScores, line_depth
 from marigold_ros.evaluation.breakdown import cells_at
+from marigold_ros.evaluation.merging import FrameScores
 from marigold_ros.evaluation.metrics import METRICS
 from marigold_ros.evaluation.oracle import describe_oracle, oracle_pairs, OWN
 from marigold_ros.evaluation.over_time import OverTime
@@ -40,14 +41,13 @@ from marigold_ros.geometry.camera import rectified, rectify_image, rectify_spars
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 import numpy as np
 
-# Dense truth has 100 times the points of a scan; every 4th row and column is enough for the
-# baselines.
+# Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
 _TRUTH_STRIDE = 4
 
 Finish = Callable[[Frame, Prediction], FrameResult]
 
 
-class Scorer:
+class Scorer(FrameScores):
     """
     Accumulates protocols, baselines, surfaces, changes over time, latencies, rows and samples.
 
