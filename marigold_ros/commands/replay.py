@@ -10,22 +10,24 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.bags.reader import BagFrame, BagReader, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
 from marigold_ros.commands.bag_plan import look_ahead
 from marigold_ros.commands.crew import Crew, processes
+from marigold_ros.commands.players import empty_scores, Models, Players, rival_results
 from marigold_ros.commands.recording import RecordTo
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe, describe_bag
-from marigold_ros.evaluation.scoring import Scorer
 from marigold_ros.frame import FrameResult
-from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import as_values
 import numpy as np
+
+if TYPE_CHECKING:
+    from marigold_ros.models.measuring import PeakMemory
 
 Progress = Callable[[int, int], None]
 
@@ -42,6 +44,8 @@ def evaluate_bag(
     fit_every: int = 8,
     held_out: str = 'rings',
     stamps: str = 'header',
+    oracle: str = 'own',
+    against: Mapping[str, Any] | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
     record: PointsConfig | None = None,
@@ -68,6 +72,10 @@ def evaluate_bag(
         Every n-th scan line, or block of azimuth, is for the fit of protocol ``heldout``.
     stamps : {'header', 'log'}
         Whether header stamps pair pictures and scans, or the times of recording.
+    oracle : str
+        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.oracle`.
+    against : mapping of str to object, or None
+        Other models, which are scored on the same frames and points.
     limit : int or None
         Stop after that many pictures in all.
     progress : callable or None
@@ -92,13 +100,14 @@ def evaluate_bag(
     """
     paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
-    options = ReplayOptions(config, lidar, given, T_cam_lidar, fit_every, held_out, stamps)
+    split = fit_every, held_out
+    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle)
     if record is not None and out is not None:
         options = replace(options, record=RecordTo(Path(out), record, len(paths)))
     plan = look_ahead(paths, given, limit)
     tell = None if progress is None else partial(_tell, progress, plan.pictures)
-    crew = crew or processes(replay, lambda: model, tell=tell)
-    total = BagPart(Scorer(config.alignment, None, fit_every, held_out), failed=dict(plan.failed))
+    crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
+    total = BagPart(empty_scores(options), failed=dict(plan.failed))
     with crew(options, plan.jobs) as parts:
         for part in parts:
             total.add(part)
@@ -123,32 +132,37 @@ def _tell(progress: Progress, expected: int, done: int) -> None:
 
 
 def replay(
-    model: Any,
+    models: Models,
     options: ReplayOptions,
     job: BagJob,
     tell: Callable[[int], None] | None = None,
 ) -> BagPart:
     """Score one bag, as far as it can be read; ``tell`` is told the pictures done."""
-    run = _Run(model, options)
+    run = _Run(models, options)
+    memory = _watch_memory(models.main)
     try:
         run.play(job, tell)
     except BagError as error:  # what was read before the damage is worth its score
         run.part.failed[str(job.path)] = str(error)
+    run.part.peak_bytes = memory.read()
     return run.part
+
+
+def _watch_memory(model: Any) -> PeakMemory:
+    """Note the highest use of memory from now on, where the model is."""
+    from marigold_ros.models.measuring import PeakMemory
+    import torch
+
+    return PeakMemory(getattr(model, 'device', torch.device('cpu')))
 
 
 class _Run:
     """The replay of one bag."""
 
-    def __init__(self, model: Any, options: ReplayOptions) -> None:
+    def __init__(self, models: Models, options: ReplayOptions) -> None:
         self._options = options
-        config = options.config
-        self._pipeline = FramePipeline(model, config)
-        # A pipeline of its own: fits to few lines must not be held over into the published depth.
-        self._heldout = FramePipeline(model, config)
-        split = options.fit_every, options.held_out
-        self._scorer = Scorer(config.alignment, self._heldout.finish, *split)
-        self.part = BagPart(self._scorer, checkpoint=dict(model.description))
+        self._players = Players(models, options)
+        self.part = self._players.part()
 
     def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
         """Run the bag up to its end, its damage (BagError) or the job's limit."""
@@ -159,7 +173,7 @@ class _Run:
             self._play(job, tell, stamps)
         finally:
             self.part.wall_s = perf_counter() - start
-            self.part.calibration = self._pipeline.calibration
+            self.part.calibration = self._players.main.pipeline.calibration
             if len(stamps) > 1:
                 length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
                 self.part.recorded_s = length_ns / 1e9
@@ -174,18 +188,20 @@ class _Run:
                 recording = options.record.bag(job.number, job.path, chosen)
                 stack.enter_context(recording)
             stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
+            start = perf_counter()
             for item in stream:
                 part.read += 1
                 stamps.append(item.stamp_ns)
-                result = self._process(item)
+                result = self._process(item, 1e3 * (perf_counter() - start))
                 if recording is not None:
                     recording.add(item, result)
                 if tell:
                     tell(part.read)
                 if part.read == job.limit:
                     break
+                start = perf_counter()
 
-    def _process(self, item: BagFrame) -> FrameResult | None:
+    def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
         """Score one picture; gives what the pipeline made of it, None where it was rejected."""
         if item.warning:
             self.part.warn(item.warning)
@@ -193,22 +209,10 @@ class _Run:
             self._reject(item.error or InputError('the picture cannot be read'))
             return None
         try:
-            prediction = self._pipeline.predict(item.frame)
-            result = self._pipeline.finish(item.frame, prediction)
+            return self._players.play(item, read_ms)
         except (InputError, CalibrationError) as error:
             self._reject(error)
             return None
-        self._scorer.add(
-            item.frame,
-            prediction,
-            result.metric,
-            truth=item.truth,
-            ring=item.ring,
-            alignment=result.alignment,
-            scan_stamp_ns=item.scan_stamp_ns,
-            timings_ms=result.timings_ms,
-        )
-        return result
 
     def _reject(self, error: Exception) -> None:
         cause = error.cause if isinstance(error, InputError) else 'calibration'
@@ -239,6 +243,9 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
         rate=total.rate,
         provenance=provenance,
     )
+    if total.rivals:
+        results['models'] = rival_results(total)
+    results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
     found = total.calibration
     results['calibration'] = {'text': found.text, **asdict(found)}
     return results
