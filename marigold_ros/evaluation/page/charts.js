@@ -72,7 +72,7 @@ class LineChart {
   }
 
   kind(curve, i) { return curve.reference ? 'kr' : `k${i % 4}`; }
-  dash(curve, i) { return curve.reference ? '4 4' : DASHES[i % 4]; }
+  dash(curve, i) { return curve.reference ? '4 4' : DASHES[(i + Math.floor(i / 4)) % 4]; }
 
   scales() {
     const values = this.spec.curves.flatMap((curve) => curve.values).filter((value) => value !== null);
