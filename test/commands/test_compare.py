@@ -3,10 +3,13 @@
 """The command compare on what evaluate wrote."""
 
 import json
+import re
+import shutil
 
 from marigold_ros.__main__ import main
 from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, PipelineConfig
+import numpy as np
 import pytest
 
 
@@ -39,6 +42,25 @@ def test_the_means_are_those_of_results_json(folders, capsys):
             for metric, values in scores['metrics'].items():
                 macro = results['protocols'][protocol]['macro'][metric]
                 assert values[side] == pytest.approx(macro, rel=1e-5, abs=1e-6)
+
+
+def test_the_page_shows_curves_and_verdicts_and_names_as_text(folders, capsys, tmp_path):
+    evil = tmp_path / '<img src=x onerror=alert(1)>'
+    shutil.copytree(folders / 'b', evil)
+    page = tmp_path / 'page.html'
+    assert main(['compare', str(folders / 'a'), str(evil), '--page', str(page)]) == 0
+    html = page.read_text()
+    assert '<img' not in html
+    assert '&lt;img src=x onerror=alert(1)&gt; against a</h1>' in html
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
+    curves = data['charts']['heldout']['curves']
+    assert [len(curve['values']) for curve in curves] == [9, 9]
+    assert np.mean(curves[0]['values']) > np.mean(curves[1]['values'])
+    assert 'B is better by' in html
+    capsys.readouterr()
+    nowhere = str(tmp_path / 'none' / 'page.html')
+    assert main(['compare', str(folders / 'a'), str(evil), '--page', nowhere]) == 1
+    assert 'cannot be written' in capsys.readouterr().err
 
 
 def test_what_cannot_be_compared_is_one_line(folders, capsys, tmp_path):
