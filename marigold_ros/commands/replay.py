@@ -103,7 +103,9 @@ def evaluate_bag(
     split = fit_every, held_out
     options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle)
     if record is not None and out is not None:
-        options = replace(options, record=RecordTo(Path(out), record, len(paths)))
+        recordings = RecordTo(Path(out), record, len(paths))
+        recordings.check()
+        options = replace(options, record=recordings)
     plan = look_ahead(paths, given, limit)
     tell = None if progress is None else partial(_tell, progress, plan.pictures)
     crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
