@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.commands.recording import RecordTo
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.merging import merged
@@ -28,7 +29,8 @@ class ReplayOptions:
     """
     How bags are replayed and scored, whatever the bag; see `evaluate_bag`.
 
-    ``topics`` maps roles to names, ``stamps`` is 'header' or 'log'.
+    ``topics`` maps roles to names, ``stamps`` is 'header' or 'log', ``record`` says where outputs
+    are recorded.
     """
 
     config: PipelineConfig
@@ -39,6 +41,7 @@ class ReplayOptions:
     held_out: str = 'rings'
     stamps: str = 'header'
     oracle: str = 'own'
+    record: RecordTo | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from marigold_ros.bags.reader import BagFrame
 from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.scoring import Finish, Scorer
+from marigold_ros.frame import FrameResult
 from marigold_ros.pipeline import FramePipeline
 
 _SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
@@ -48,9 +49,9 @@ class Player:
         self.scorer = empty_scores(options, main, self._heldout.finish)
         self.checkpoint = dict(model.description)
 
-    def play(self, item: BagFrame) -> dict[str, Any]:
+    def play(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
         """
-        Predict and score a frame; gives its row.
+        Predict and score a frame; gives its row and what the pipeline made of it.
 
         Raises
         ------
@@ -74,7 +75,7 @@ class Player:
             sparse=result.sparse,
         )
         self.scorer.time('score', 1e3 * (perf_counter() - start))
-        return row
+        return row, result
 
 
 class Players:
@@ -95,17 +96,18 @@ class Players:
             rival_checkpoints={name: player.checkpoint for name, player in self.rivals.items()},
         )
 
-    def play(self, item: BagFrame, read_ms: float) -> None:
-        """Run all models on a frame; raises as :meth:`Player.play` for the main one."""
-        row = self.main.play(item)
+    def play(self, item: BagFrame, read_ms: float) -> FrameResult:
+        """Run all models on a frame; gives and raises as :meth:`Player.play` of the main one."""
+        row, result = self.main.play(item)
         self.main.scorer.time('read', read_ms)
         for name, player in self.rivals.items():
             try:
-                other = player.play(item)
+                other, _ = player.play(item)
             except (InputError, CalibrationError) as error:
                 row[f'{name}:reason'] = str(error)
                 continue
             row.update({f'{name}:{key}': other[key] for key in _SHARED if key in other})
+        return result
 
 
 def rival_results(total: BagPart) -> dict[str, Any]:

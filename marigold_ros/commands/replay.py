@@ -6,22 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import asdict
+from contextlib import closing, ExitStack
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.bags.reader import BagFrame, BagReader, frames
+from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
 from marigold_ros.commands.bag_plan import look_ahead
 from marigold_ros.commands.crew import Crew, processes
 from marigold_ros.commands.players import empty_scores, Models, Players, rival_results
-from marigold_ros.config import LidarConfig, PipelineConfig
+from marigold_ros.commands.recording import RecordTo
+from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe, describe_bag
+from marigold_ros.frame import FrameResult
+from marigold_ros.settings import as_values
 import numpy as np
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ def evaluate_bag(
     against: Mapping[str, Any] | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
+    record: PointsConfig | None = None,
     crew: Crew | None = None,
 ) -> dict[str, Any]:
     """
@@ -77,6 +81,9 @@ def evaluate_bag(
         Stop after that many pictures in all.
     progress : callable or None
         Called with the pictures done and their expected number.
+    record : PointsConfig or None
+        The cloud of what is recorded to ``out``/recording (recording_0 and on for several bags)
+        as the node would publish it; None records nothing.
     crew : callable or None
         Who else does the work, such as `marigold_ros.commands.crew.processes`; None does it here.
 
@@ -96,6 +103,10 @@ def evaluate_bag(
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     split = fit_every, held_out
     options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle)
+    if record is not None and out is not None:
+        recordings = RecordTo(Path(out), record, len(paths))
+        recordings.check()
+        options = replace(options, record=recordings)
     plan = look_ahead(paths, given, limit)
     tell = None if progress is None else partial(_tell, progress, plan.pictures)
     crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
@@ -187,36 +198,47 @@ class _Run:
                 self.part.recorded_s = length_ns / 1e9
 
     def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
-        part, start = self.part, perf_counter()
-        with closing(_ahead(self._items(job))) as items:
+        part, options = self.part, self._options
+        with BagReader(job.path) as reader:
+            chosen = reader.choose_topics(**options.topics)
+        part.topics = chosen.by_role
+        with ExitStack() as stack:
+            recording = None
+            if options.record is not None:
+                recording = options.record.bag(job.number, job.path, chosen)
+                stack.enter_context(recording)
+            items = stack.enter_context(closing(_ahead(self._items(job, chosen))))
+            start = perf_counter()
             for item in items:
                 part.read += 1
                 stamps.append(item.stamp_ns)
-                self._process(item, 1e3 * (perf_counter() - start))
+                result = self._process(item, 1e3 * (perf_counter() - start))
+                if recording is not None:
+                    recording.add(item, result)
                 if tell:
                     tell(part.read)
                 if part.read == job.limit:
                     break
                 start = perf_counter()
 
-    def _items(self, job: BagJob) -> Generator[BagFrame, None, None]:
+    def _items(self, job: BagJob, chosen: BagTopics) -> Generator[BagFrame, None, None]:
         options = self._options
         with BagReader(job.path) as reader:
-            chosen = reader.choose_topics(**options.topics)
-            self.part.topics = chosen.by_role
             lidar = options.lidar, options.T_cam_lidar, options.stamps
             yield from frames(reader, chosen, *lidar)
 
-    def _process(self, item: BagFrame, read_ms: float) -> None:
+    def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
+        """Score one picture; gives what the pipeline made of it, None where it was rejected."""
         if item.warning:
             self.part.warn(item.warning)
         if item.frame is None:
             self._reject(item.error or InputError('the picture cannot be read'))
-            return
+            return None
         try:
-            self._players.play(item, read_ms)
+            return self._players.play(item, read_ms)
         except (InputError, CalibrationError) as error:
             self._reject(error)
+            return None
 
     def _reject(self, error: Exception) -> None:
         cause = error.cause if isinstance(error, InputError) else 'calibration'
@@ -225,6 +247,7 @@ class _Run:
 
 def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[str, Any]:
     """Put what was accumulated into the shape of results.json."""
+    T = options.T_cam_lidar
     provenance = describe(
         (),
         total.topics,
@@ -234,7 +257,8 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
         mode='offline replay, every picture, unlimited wait for the scan',
         limit=limit,
         stamps=options.stamps,
-        extrinsics='/tf_static of the bag' if options.T_cam_lidar is None else 'given',
+        extrinsics='/tf_static of the bag' if T is None else np.asarray(T).tolist(),
+        recorded=None if options.record is None else as_values(options.record.points),
         warnings=total.warnings,
     )
     provenance['bags'] = total.bags
@@ -248,6 +272,8 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
     )
     if total.rivals:
         results['models'] = rival_results(total)
+    took = results['latency_ms'].get('total', {}).get('mean')
+    results['fps'] = 1e3 / took if took else None
     results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
     found = total.calibration
     results['calibration'] = {'text': found.text, **asdict(found)}

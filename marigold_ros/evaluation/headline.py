@@ -88,7 +88,7 @@ def _against(results: Mapping[str, Any], macro: Mapping[str, Any]) -> str:
     if known[best] <= 0:
         return text
     change = own / known[best] - 1
-    return f'{abs(change):.0%} {"lower" if change < 0 else "higher"} than the {text}'
+    return f'{100 * abs(change):.0f} % {"lower" if change < 0 else "higher"} than the {text}'
 
 
 def _time(results: Mapping[str, Any]) -> str:
@@ -98,6 +98,8 @@ def _time(results: Mapping[str, Any]) -> str:
         return ''
     p50, p95 = stages[stage]['p50'], stages[stage].get('p95')
     more = f'{1000 / p50:.1f} frames/s; 95 % below {number(p95, 0)} ms'
+    peak = (results.get('memory') or {}).get('peak_mb')
+    more += f'; {peak:.0f} MB' if peak else ''
     return _card('time a frame (median)', f'{p50:.0f} ms', more)
 
 
