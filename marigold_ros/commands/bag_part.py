@@ -42,16 +42,22 @@ class ReplayOptions:
 
 @dataclass(frozen=True)
 class BagJob:
-    """A bag, its number among all, and after how many pictures to stop (None: at its end)."""
+    """
+    A bag, its number among all, and what is to be done with it.
+
+    ``limit`` is after how many pictures to stop (None: at the end), ``corruption`` the kind and
+    the strength by which its pictures are spoilt (None: they are not).
+    """
 
     path: Path
     number: int
     limit: int | None = None
+    corruption: tuple[str, int] | None = None
 
     @property
     def key(self) -> list[Any]:
         """What is done with the bag, for JSON; its place among the bags does not matter."""
-        return [self.limit]
+        return [self.limit, self.corruption]
 
 
 @dataclass

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.commands.bag_part import BagJob
 from marigold_ros.errors import BagError
+from marigold_ros.evaluation.corruptions import STRENGTHS
 
 
 @dataclass
@@ -57,3 +58,13 @@ def look_ahead(
     if len(plan.failed) == len(paths):
         raise BagError(next(iter(plan.failed.values())))
     return plan
+
+
+def spoilt_jobs(jobs: Sequence[BagJob], kinds: Sequence[str]) -> list[BagJob]:
+    """Repeat jobs for every strength of each kind of corruption."""
+    return [
+        replace(job, corruption=(kind, strength))
+        for kind in kinds
+        for strength in STRENGTHS
+        for job in jobs
+    ]

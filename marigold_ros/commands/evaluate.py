@@ -87,6 +87,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
     parser.add_argument(
+        '--corrupt',
+        type=_corruptions,
+        default=(),
+        metavar='KINDS',
+        help='score with spoilt pictures as well, at 5 strengths each: all, or some of '
+        f'{",".join(_CORRUPTIONS)}',
+    )
+    parser.add_argument(
         '--jobs',
         type=at_least(1),
         default=1,
@@ -96,12 +104,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_option(parser, ReplayConfig)
 
 
+# As marigold_ros.evaluation.corruptions has them; a test holds the two together.
+_CORRUPTIONS = ('night', 'rain', 'fog', 'blur', 'noise', 'jpeg', 'glare', 'dropout')
+
+
+def _corruptions(text: str) -> tuple[str, ...]:
+    """Read kinds of corruption with commas between."""
+    kinds = _CORRUPTIONS if text == 'all' else tuple(dict.fromkeys(text.split(',')))
+    unknown = sorted(set(kinds) - set(_CORRUPTIONS))
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"'{unknown[0]}' is no corruption; give all, or some of {','.join(_CORRUPTIONS)}"
+        )
+    return kinds
+
+
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.commands.bag_plan import look_ahead
     from marigold_ros.commands.crew import processes
     from marigold_ros.commands.replay import evaluate_bag, replay
+    from marigold_ros.evaluation.corruptions import STRENGTHS
     from marigold_ros.evaluation.results import to_json
 
     topics = {
@@ -113,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     make_folder(args.out)
     pictures = look_ahead(args.bags, topics, args.limit).pictures
     store = _open_store(args)
-    with _ProgressBar(pictures) as bar:
+    with _ProgressBar(pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
         results = evaluate_bag(
             args.bags,
             None,
@@ -125,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
             fit_every=args.fit_every,
             held_out=args.heldout,
             stamps=args.stamps,
+            corruptions=args.corrupt,
             limit=args.limit,
             crew=processes(replay, _loader(args, config.runtime), args.jobs, store, bar),
         )
@@ -214,6 +239,10 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'first frame without metric depth: {reason}')
     if results['calibration']['text']:
         lines.append(f'calibration: {results["calibration"]["text"]}')
+    if 'robustness' in results:
+        from marigold_ros.evaluation.robustness import table
+
+        lines += table(results['robustness'])
     for text, count in results['provenance'].get('warnings', {}).items():
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')

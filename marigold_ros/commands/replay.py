@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -13,13 +13,21 @@ from typing import Any
 
 from marigold_ros.bags.reader import BagFrame, BagReader, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
-from marigold_ros.commands.bag_plan import look_ahead
+from marigold_ros.commands.bag_plan import look_ahead, spoilt_jobs
 from marigold_ros.commands.crew import Crew, processes
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.evaluation.corruptions import (
+    corrupt,
+    depth_of_relative,
+    depth_of_truth,
+    is_dense,
+)
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe, describe_bag
+from marigold_ros.evaluation.robustness import robustness
 from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.frame import Frame
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 
@@ -38,6 +46,7 @@ def evaluate_bag(
     fit_every: int = 8,
     held_out: str = 'rings',
     stamps: str = 'header',
+    corruptions: Sequence[str] = (),
     limit: int | None = None,
     progress: Progress | None = None,
     crew: Crew | None = None,
@@ -63,6 +72,8 @@ def evaluate_bag(
         Every n-th scan line, or block of azimuth, is for the fit of protocol ``heldout``.
     stamps : {'header', 'log'}
         Whether header stamps pair pictures and scans, or the times of recording.
+    corruptions : sequence of str
+        Kinds of corruption: every bag is replayed again at each of their strengths.
     limit : int or None
         Stop after that many pictures in all.
     progress : callable or None
@@ -86,20 +97,28 @@ def evaluate_bag(
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     options = ReplayOptions(config, lidar, given, T_cam_lidar, fit_every, held_out, stamps)
     plan = look_ahead(paths, given, limit)
-    tell = None if progress is None else partial(_tell, progress, plan.pictures)
+    jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
+    pictures = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
+    tell = None if progress is None else partial(_tell, progress, pictures)
     crew = crew or processes(replay, lambda: model, tell=tell)
-    total = BagPart(Scorer(config.alignment, None, fit_every, held_out), failed=dict(plan.failed))
-    with crew(options, plan.jobs) as parts:
-        for part in parts:
-            total.add(part)
+    runs: dict[tuple[str, int] | None, BagPart] = {}
+    with crew(options, jobs) as parts:
+        for job, part in zip(jobs, parts, strict=True):
+            empty = BagPart(Scorer(config.alignment, None, fit_every, held_out))
+            runs.setdefault(job.corruption, empty).add(part)
             if part.failed and out is None:
                 break
+    total = runs.pop(None)
+    total.failed = {**plan.failed, **total.failed}
     failure = total.failure(paths, out)
     if failure is not None and (out is None or not total.scorer.rows):
         raise failure
     for text in total.failed.values():
         total.warn(text)
     results = _results(total, options, limit)
+    if runs:
+        spoilt = {key: run.scorer.results()['protocols'] for key, run in runs.items() if key}
+        results['robustness'] = robustness(results['protocols'], spoilt)
     if out is not None:
         title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
         write_all(out, results, total.scorer, title, _intro(results))
@@ -119,19 +138,23 @@ def replay(
     tell: Callable[[int], None] | None = None,
 ) -> BagPart:
     """Score one bag, as far as it can be read; ``tell`` is told the pictures done."""
-    run = _Run(model, options)
+    run = _Run(model, options, job.corruption)
     try:
         run.play(job, tell)
     except BagError as error:  # what was read before the damage is worth its score
         run.part.failed[str(job.path)] = str(error)
+    if job.corruption:
+        run.part.scorer.forget_samples()
     return run.part
 
 
 class _Run:
     """The replay of one bag."""
 
-    def __init__(self, model: Any, options: ReplayOptions) -> None:
-        self._options = options
+    def __init__(
+        self, model: Any, options: ReplayOptions, corruption: tuple[str, int] | None = None
+    ) -> None:
+        self._options, self._corruption = options, corruption
         config = options.config
         self._pipeline = FramePipeline(model, config)
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
@@ -176,13 +199,14 @@ class _Run:
             self._reject(item.error or InputError('the picture cannot be read'))
             return
         try:
-            prediction = self._pipeline.predict(item.frame)
-            result = self._pipeline.finish(item.frame, prediction)
+            frame = self._spoilt(item)
+            prediction = self._pipeline.predict(frame)
+            result = self._pipeline.finish(frame, prediction)
         except (InputError, CalibrationError) as error:
             self._reject(error)
             return
         self._scorer.add(
-            item.frame,
+            frame,
             prediction,
             result.metric,
             truth=item.truth,
@@ -191,6 +215,21 @@ class _Run:
             scan_stamp_ns=item.scan_stamp_ns,
             timings_ms=result.timings_ms,
         )
+
+    def _spoilt(self, item: BagFrame) -> Frame:
+        """Give the frame with its picture as the corruption makes it."""
+        assert item.frame is not None
+        if self._corruption is None:
+            return item.frame
+        kind, strength = self._corruption
+        depth, rgb = None, item.frame.rgb
+        if kind == 'fog' and item.truth is not None and is_dense(item.truth):
+            depth = depth_of_truth(item.truth)
+        elif kind == 'fog':
+            clean = self._pipeline.model.predict(rgb, **self._options.config.prediction)
+            depth = depth_of_relative(clean.relative, clean.space)
+        rng = np.random.default_rng((self.part.read, *kind.encode()))
+        return replace(item.frame, rgb=corrupt(rgb, kind, strength, rng, depth))
 
     def _reject(self, error: Exception) -> None:
         cause = error.cause if isinstance(error, InputError) else 'calibration'
