@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.merging import merged
 import numpy as np
+
+if TYPE_CHECKING:
+    from marigold_ros.commands.picture_sets import PictureChoice
 
 _MOST_WARNINGS = 20
 
@@ -28,7 +31,8 @@ class ReplayOptions:
     """
     How bags are replayed and scored, whatever the bag; see `evaluate_bag`.
 
-    ``topics`` maps roles to names, ``stamps`` is 'header' or 'log'.
+    ``topics`` maps roles to names, ``stamps`` is 'header' or 'log'; ``pictures`` says which
+    pictures of a folder or tar are taken, in place of bags.
     """
 
     config: PipelineConfig
@@ -38,6 +42,7 @@ class ReplayOptions:
     fit_every: int = 8
     held_out: str = 'rings'
     stamps: str = 'header'
+    pictures: PictureChoice | None = None
 
 
 @dataclass(frozen=True)

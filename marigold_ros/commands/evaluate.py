@@ -20,6 +20,7 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.commands.evaluate_inputs import add_input_options, chosen_pictures
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
@@ -58,7 +59,9 @@ class ReplayConfig(Settings):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
+    parser.add_argument(
+        'bags', nargs='+', metavar='BAG', help='folder or file of a bag; or see --dataset'
+    )
     parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     for name in ('image', 'camera-info', 'lidar', 'truth'):
@@ -86,14 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
-    parser.add_argument(
-        '--corrupt',
-        type=_corruptions,
-        default=(),
-        metavar='KINDS',
-        help='score with spoilt pictures as well, at 5 strengths each: all, or some of '
-        f'{",".join(_CORRUPTIONS)}',
-    )
+    add_input_options(parser)
     parser.add_argument(
         '--jobs',
         type=at_least(1),
@@ -102,21 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='bags at once, each in a process with a model of its own (default: 1)',
     )
     add_setting_option(parser, ReplayConfig)
-
-
-# As marigold_ros.evaluation.corruptions has them; a test holds the two together.
-_CORRUPTIONS = ('night', 'rain', 'fog', 'blur', 'noise', 'jpeg', 'glare', 'dropout')
-
-
-def _corruptions(text: str) -> tuple[str, ...]:
-    """Read kinds of corruption with commas between."""
-    kinds = _CORRUPTIONS if text == 'all' else tuple(dict.fromkeys(text.split(',')))
-    unknown = sorted(set(kinds) - set(_CORRUPTIONS))
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"'{unknown[0]}' is no corruption; give all, or some of {','.join(_CORRUPTIONS)}"
-        )
-    return kinds
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
         'truth': args.truth,
     }
     make_folder(args.out)
-    pictures = look_ahead(args.bags, topics, args.limit).pictures
+    chosen = chosen_pictures(args)
+    pictures = look_ahead(args.bags, topics, args.limit, chosen).pictures
     store = _open_store(args)
     with _ProgressBar(pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
         results = evaluate_bag(
@@ -150,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
             held_out=args.heldout,
             stamps=args.stamps,
             corruptions=args.corrupt,
+            pictures=chosen,
             limit=args.limit,
             crew=processes(replay, _loader(args, config.runtime), args.jobs, store, bar),
         )

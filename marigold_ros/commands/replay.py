@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.bags.reader import BagFrame, BagReader, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
@@ -31,6 +32,9 @@ from marigold_ros.frame import Frame
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 
+if TYPE_CHECKING:
+    from marigold_ros.commands.picture_sets import PictureChoice
+
 Progress = Callable[[int, int], None]
 
 
@@ -47,6 +51,7 @@ def evaluate_bag(
     held_out: str = 'rings',
     stamps: str = 'header',
     corruptions: Sequence[str] = (),
+    pictures: PictureChoice | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
     crew: Crew | None = None,
@@ -74,6 +79,8 @@ def evaluate_bag(
         Whether header stamps pair pictures and scans, or the times of recording.
     corruptions : sequence of str
         Kinds of corruption: every bag is replayed again at each of their strengths.
+    pictures : PictureChoice or None
+        Which pictures of folders or tars to take, in place of bags.
     limit : int or None
         Stop after that many pictures in all.
     progress : callable or None
@@ -95,16 +102,17 @@ def evaluate_bag(
     """
     paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
-    options = ReplayOptions(config, lidar, given, T_cam_lidar, fit_every, held_out, stamps)
-    plan = look_ahead(paths, given, limit)
+    split = fit_every, held_out
+    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, pictures)
+    plan = look_ahead(paths, given, limit, pictures)
     jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
-    pictures = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
-    tell = None if progress is None else partial(_tell, progress, pictures)
+    expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
+    tell = None if progress is None else partial(_tell, progress, expected)
     crew = crew or processes(replay, lambda: model, tell=tell)
     runs: dict[tuple[str, int] | None, BagPart] = {}
     with crew(options, jobs) as parts:
         for job, part in zip(jobs, parts, strict=True):
-            empty = BagPart(Scorer(config.alignment, None, fit_every, held_out))
+            empty = BagPart(Scorer(config.alignment, None, *split))
             runs.setdefault(job.corruption, empty).add(part)
             if part.failed and out is None:
                 break
@@ -148,6 +156,23 @@ def replay(
     return run.part
 
 
+@contextmanager
+def _open_input(
+    path: Path, options: ReplayOptions
+) -> Iterator[tuple[dict[str, Any], dict[str, str | None], Iterator[BagFrame]]]:
+    """Open a bag, or a folder of pictures: what it is, what is read of it, and its frames."""
+    if options.pictures is not None:
+        from marigold_ros.commands.picture_sets import PictureSet
+
+        pictures = PictureSet(path, options.pictures)
+        yield pictures.describe(), pictures.by_role, pictures.frames()
+        return
+    with BagReader(path) as reader:
+        chosen = reader.choose_topics(**options.topics)
+        stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
+        yield describe_bag(path), chosen.by_role, stream
+
+
 class _Run:
     """The replay of one bag."""
 
@@ -165,7 +190,6 @@ class _Run:
 
     def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
         """Run the bag up to its end, its damage (BagError) or the job's limit."""
-        self.part.bags.append(describe_bag(job.path))
         start = perf_counter()
         stamps: list[int] = []
         try:
@@ -178,11 +202,9 @@ class _Run:
                 self.part.recorded_s = length_ns / 1e9
 
     def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
-        part, options = self.part, self._options
-        with BagReader(job.path) as reader:
-            chosen = reader.choose_topics(**options.topics)
-            part.topics = chosen.by_role
-            stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
+        part = self.part
+        with _open_input(job.path, self._options) as (facts, part.topics, stream):
+            part.bags.append(facts)
             for item in stream:
                 part.read += 1
                 stamps.append(item.stamp_ns)
@@ -193,6 +215,9 @@ class _Run:
                     break
 
     def _process(self, item: BagFrame) -> None:
+        if self._options.pictures is not None:  # they are no sequence
+            self._pipeline.reset()
+            self._heldout.reset()
         if item.warning:
             self.part.warn(item.warning)
         if item.frame is None:

@@ -9,7 +9,7 @@ import shutil
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.commands import evaluate
+from marigold_ros.commands.evaluate_inputs import corruptions
 from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
@@ -236,8 +236,8 @@ def test_spoilt_pictures_are_scored_beside_the_clean_ones(short_drive, ramp, tmp
 
 
 def test_the_command_knows_the_corruptions_there_are(short_drive, ramp, monkeypatch, capsys):
-    assert evaluate._corruptions('all') == CORRUPTIONS
-    assert evaluate._corruptions('fog,rain,fog') == ('fog', 'rain')
+    assert corruptions('all') == CORRUPTIONS
+    assert corruptions('fog,rain,fog') == ('fog', 'rain')
     with pytest.raises(SystemExit) as stop:
         main(['evaluate', str(short_drive), '--out', 'out', '--corrupt', 'snow'])
     assert stop.value.code == 2
