@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import math
+import re
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
@@ -405,8 +406,10 @@ class PointsConfig(Settings):
 class ExtrinsicsConfig(Settings):
     """The LiDAR's pose in the camera's optical frame; unset means that tf2 is asked."""
 
-    translation: tuple = setting((), 'metres, x y z; unset: tf2 is asked', read_only=True)
-    rotation_xyzw: tuple = setting(
+    translation: tuple[float, ...] = setting(
+        (), 'metres, x y z; unset: tf2 is asked', read_only=True
+    )
+    rotation_xyzw: tuple[float, ...] = setting(
         (), 'unit quaternion x y z w; unset: tf2 is asked', read_only=True
     )
 
@@ -439,6 +442,12 @@ class NodeConfig(Settings):
     autostart: bool = setting(
         True,
         'configure and activate at start; false leaves that to a lifecycle manager',
+        read_only=True,
+    )
+    cameras: tuple[str, ...] = setting(
+        (),
+        'names of several cameras that share one model: for each there is a node in the namespace '
+        'of its name; unset: one camera',
         read_only=True,
     )
     image_transport: str = setting(
@@ -516,7 +525,15 @@ class NodeConfig(Settings):
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:
-        """Check that the colour range is not empty, and that guidance has gradients."""
+        """Check camera names and the colour range, and that guidance has gradients."""
+        for name in self.cameras:
+            if not re.fullmatch('[A-Za-z][A-Za-z0-9_]*', name):
+                raise ConfigurationError(
+                    f"cameras holds '{name}'; a name becomes a namespace: give letters, digits "
+                    'and _, the first a letter'
+                )
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ConfigurationError(f'cameras is {", ".join(self.cameras)}; give each name once')
         check_guidance(self.pipeline, self.runtime)
         if self.color_min_depth >= self.color_max_depth:
             raise ConfigurationError(

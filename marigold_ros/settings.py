@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 import math
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from marigold_ros.errors import ConfigurationError
 
@@ -47,6 +47,16 @@ class Parameter:
     choices: tuple[str, ...]
     read_only: bool
 
+    @property
+    def item(self) -> type | None:
+        """Type of the items of a list, float or str; None where the value is no list."""
+        return _item(self.kind)
+
+
+def _item(kind: Any) -> type | None:
+    """Type of the items that a field declared as tuple[ITEM, ...] has."""
+    return get_args(kind)[0] if get_origin(kind) is tuple else None
+
 
 class Settings:
     """Base of all settings classes: checks each value against its field on construction."""
@@ -75,11 +85,8 @@ class Settings:
 def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
     """Return the value in its declared type, or raise ConfigurationError."""
     text = metadata['text']
-    if kind is tuple:
-        iterable = isinstance(value, Iterable) and not isinstance(value, str)
-        if not (iterable and all(_is_number(x) and math.isfinite(x) for x in value)):
-            raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
-        return tuple(float(x) for x in value)
+    if item := _item(kind):
+        return _checked_list(name, value, item, text)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
@@ -99,6 +106,18 @@ def _checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> A
             f'{name} is {value}; choose a value in [{low:g}, {high:g}] ({text})'
         )
     return value
+
+
+def _checked_list(name: str, value: Any, item: type, text: str) -> tuple:
+    """Return a list of numbers or words as a tuple, or raise ConfigurationError."""
+    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if item is str:
+        if items is None or not all(isinstance(x, str) for x in items):
+            raise ConfigurationError(f'{name} is {value!r}; give a list of words ({text})')
+        return items
+    if items is None or not all(_is_number(x) and math.isfinite(x) for x in items):
+        raise ConfigurationError(f'{name} is {value!r}; give finite numbers ({text})')
+    return tuple(float(x) for x in items)
 
 
 def _is_number(value: Any) -> bool:

@@ -65,7 +65,7 @@ def test_defaults_are_valid(kind):
 @pytest.mark.parametrize('parameter', ALL.values(), ids=lambda p: p.name)
 def test_every_parameter_has_a_text_and_a_type_that_ros_knows(parameter):
     assert len(parameter.text) > 10
-    assert parameter.kind in (bool, int, float, str, tuple)
+    assert (parameter.item or parameter.kind) in (bool, int, float, str)
 
 
 def test_groups_are_prefixes_unless_they_are_flat():
@@ -140,9 +140,7 @@ def test_a_whole_number_is_accepted_for_a_float_and_becomes_one():
 
 
 @given(
-    st.fixed_dictionaries(
-        {}, optional={name: allowed(p) for name, p in ALL.items() if p.kind is not tuple}
-    )
+    st.fixed_dictionaries({}, optional={name: allowed(p) for name, p in ALL.items() if not p.item})
 )
 def test_values_survive_build_and_as_values(values):
     try:
@@ -244,3 +242,13 @@ def test_settings_are_frozen():
 def test_configuration_errors_are_value_errors_and_known_errors():
     assert issubclass(ConfigurationError, ValueError)
     assert issubclass(ConfigurationError, MarigoldError)
+
+
+@pytest.mark.parametrize(
+    ('cameras', 'words'),
+    [(['front', 'front'], 'once'), (['front/left'], "'front/left'"), ('front', 'list of words')],
+)
+def test_cameras_are_a_list_of_different_names(cameras, words):
+    with pytest.raises(ConfigurationError, match=words):
+        build(NodeConfig, {'cameras': cameras})
+    assert build(NodeConfig, {'cameras': ['front', 'left_2']}).cameras == ('front', 'left_2')

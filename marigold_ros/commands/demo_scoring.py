@@ -84,10 +84,9 @@ class Recording:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores, the intrinsics of each scored frame, and warnings with their number of frames."""
+    """Scores, and warnings with their number of frames."""
 
     scorer: Scorer
-    K: list[np.ndarray | None]
     warnings: dict[str, int]
 
 
@@ -123,7 +122,6 @@ def score_recording(
     from marigold_ros.bags.reader import BagReader, frames
     from marigold_ros.evaluation.scoring import Scorer
     from marigold_ros.frame import Prediction
-    from marigold_ros.geometry.camera import rectified
     from marigold_ros.message_codec import to_depth
     from marigold_ros.pipeline import FramePipeline
 
@@ -135,7 +133,7 @@ def score_recording(
 
     finish = as_published if source.thinned else FramePipeline(None, config.pipeline).finish
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
-    scored = Scored(scorer, [], {})
+    scored = Scored(scorer, {})
     with BagReader(source.path) as bag, BagReader(recording) as recorded:
         outputs = Recording(recorded)
         stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
@@ -163,8 +161,6 @@ def score_recording(
                 if item.stamp_ns in round_trip_ms
                 else None,
             )
-            camera = item.frame.camera
-            scored.K.append(None if camera is None else rectified(camera).K)
     return scored
 
 
@@ -232,12 +228,12 @@ def _result(
 def write_best_cloud(path: Path, scored: Scored) -> int:
     """Write the cloud of the sample with the smallest error; the number of points, 0 for none."""
     samples = [s for _, s in scored.scorer.samples if s.metric is not None]
-    usable = [s for s in samples if scored.K[s.index] is not None]
+    usable = [s for s in samples if s.K is not None]
     if not usable:
         return 0
     best: Sample = min(usable, key=lambda s: s.abs_rel if math.isfinite(s.abs_rel) else math.inf)
     assert best.metric is not None
-    return write_cloud(path, best.metric, scored.K[best.index], best.rgb, PointsConfig())
+    return write_cloud(path, best.metric, best.K, best.rgb, PointsConfig())
 
 
 def write_cloud(

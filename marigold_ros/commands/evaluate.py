@@ -23,8 +23,10 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.commands.evaluate_inputs import add_input_options, chosen_pictures
 from marigold_ros.commands.options import (
     add_model_options,
+    add_require_option,
     add_setting_option,
     at_least,
+    exit_code,
     load_chosen_model,
     make_folder,
     read_settings,
@@ -97,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='bags at once, each in a process with a model of its own (default: 1)',
     )
+    add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
 
 
@@ -141,7 +144,7 @@ def run(args: argparse.Namespace) -> int:
     print(to_json(results) if args.json else summary(results, args.out))
     if not results['protocols']:
         raise BagError(f'{why_unscored(results)}; what was read is told in {args.out}')
-    return 0
+    return exit_code(args.require, results)
 
 
 def _extrinsics(config: ExtrinsicsConfig) -> Any:

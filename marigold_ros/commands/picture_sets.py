@@ -145,7 +145,7 @@ class PictureSet:
             total += size
             digest.update(f'{size}  {name}\n'.encode('utf-8', 'surrogatepass'))
         name = self._storage.path.resolve().name
-        return {'name': name, 'sha256_of_listing': digest.hexdigest(), 'bytes': total}
+        return {'name': name, 'sha256': digest.hexdigest(), 'bytes': total}
 
     def frames(self) -> Iterator[BagFrame]:
         """Yield every picture with its truth; what is wrong with one is in its ``error``."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The ROS 2 node: a lifecycle node around FramePipeline, and its entry point.
+The ROS 2 node: a lifecycle node around FramePipeline.
 
 Decision: callbacks run in a MultiThreadedExecutor, frames in a worker thread, loading in whatever
 thread asked for the transition, so that parameters, services and state queries answer meanwhile.
@@ -10,6 +10,7 @@ thread asked for the transition, so that parameters, services and state queries 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import gc
 import sys
 from typing import Any
@@ -21,7 +22,7 @@ from marigold_ros.node import parameters
 from marigold_ros.node.diagnostics import diagnostics, Health
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
-from marigold_ros.node.lifecycle import ManagedNode, run, tolerant, transition
+from marigold_ros.node.lifecycle import ManagedNode, PATIENCE, tolerant, transition
 from marigold_ros.node.loading import load, Loader
 from marigold_ros.node.publishers import Outputs
 from marigold_ros.node.ros_helpers import FILTERS, PictureReader
@@ -32,15 +33,12 @@ from marigold_ros.pipeline import FramePipeline
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
-# SIGINT must end the process within 4 s, so a frame in work gets less than that.
-_PATIENCE = 2.0
-
 
 class DepthNode(ManagedNode):
     """The node ``marigold_depth``: see the README for topics, parameters and services."""
 
-    def __init__(self, load_model=load, **options) -> None:
-        super().__init__('marigold_depth', **options)
+    def __init__(self, load_model=load, inherited: Sequence = (), **options) -> None:
+        super().__init__('marigold_depth', inherited, **options)
         self._loader = Loader(load_model, self.get_logger())
         for warning in parameters.declare(self):
             self.get_logger().warning(warning)
@@ -181,10 +179,17 @@ class DepthNode(ManagedNode):
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def stop(self) -> bool:
+    def stop(self, patience: float = PATIENCE) -> bool:
         """Stop before the process ends; False if a frame is still in work after the patience."""
-        self._stop(_PATIENCE)
+        self._stop(patience)
         return self._worker is None or not self._worker.alive
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that are to share the model; empty for one camera."""
+        # Other values are looked at when it is configured, and may be mended until then.
+        given = parameters.values_of(self).get('cameras', ())
+        return parameters.config_of(self).cameras if given else ()
 
     # What trials of the node look at
 
@@ -273,8 +278,3 @@ class DepthNode(ManagedNode):
             'config': self._config,
         }
         self._diagnostics.publish(diagnostics(self, self.health, parts))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; returns the exit code."""
-    return run(DepthNode, argv)

@@ -8,7 +8,7 @@ Humble to Lyrical are supported; a difference is handled here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import inspect
@@ -20,6 +20,7 @@ from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.parameter import Parameter
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
@@ -140,9 +141,19 @@ def shut_down(executor) -> None:
 
 def parameter_overrides(node) -> dict[str, Any]:
     """Names and values that the user gave at start, declared by the node or not."""
+    return {parameter.name: parameter.value for parameter in overrides_of(node)}
+
+
+def overrides_of(node) -> list[Parameter]:
+    """Parameters that the user gave at start, declared by the node or not."""
     # rclpy drops overrides of undeclared parameters in silence; there is no public door to them.
-    overrides = getattr(node, '_parameter_overrides', {})
-    return {name: parameter.value for name, parameter in overrides.items()}
+    return list(getattr(node, '_parameter_overrides', {}).values())
+
+
+def inherit_overrides(node, inherited: Iterable[Parameter]) -> None:
+    """Take over what was given to another node, where this one has nothing; before declaring."""
+    for parameter in inherited:
+        node._parameter_overrides.setdefault(parameter.name, parameter)
 
 
 def guard_change_state(node, guard: Callable) -> None:

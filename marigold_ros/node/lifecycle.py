@@ -9,18 +9,20 @@ going on; all three are mended here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import functools
 import os
 import sys
 import threading
+import time
 import traceback
 
 from marigold_ros.errors import MarigoldError
 from marigold_ros.node.distro import (
     ARGUMENT_ERRORS,
     guard_change_state,
+    inherit_overrides,
     shut_down,
     spin,
     threaded_executor,
@@ -30,7 +32,10 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
+# SIGINT must end the process within 4 s, so frames in work get less than that, seconds.
+PATIENCE = 2.0
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -69,9 +74,13 @@ def tolerant(node: Node, work: Callable[[], None]) -> Callable[[], None]:
 class ManagedNode(LifecycleNode):
     """A lifecycle node whose services answer during transitions and survive impossible ones."""
 
-    def __init__(self, name: str, **options) -> None:
+    def __init__(self, name: str, inherited: Sequence[Parameter] = (), **options) -> None:
+        # rclpy reads the clock's source before anything can be inherited.
+        first = [item for item in inherited if item.name == 'use_sim_time']
+        options['parameter_overrides'] = [*first, *options.get('parameter_overrides', ())]
         # As LifecycleNode does, but with a group that lets get_state run beside a long transition.
         Node.__init__(self, name, **options)
+        inherit_overrides(self, inherited)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.transition_lock = threading.Lock()
         self.exit_code = 0
@@ -113,19 +122,19 @@ class ManagedNode(LifecycleNode):
         self.transition_lock.release()
         return True
 
-    def stop(self) -> bool:
-        """Stop before the process ends; False if something is still at work."""
+    def stop(self, patience: float) -> bool:
+        """Stop before the process ends, within seconds; False if something is still at work."""
         return True
 
 
-def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> int:
+def run(make_nodes: Callable[[], Sequence[ManagedNode]], argv: list[str] | None = None) -> int:
     """
-    Spin a node until SIGINT, SIGTERM or a failed start.
+    Spin nodes until SIGINT, SIGTERM or a failed start.
 
     Parameters
     ----------
-    make_node : callable
-        Makes the node once rclpy is initialised; a MarigoldError ends the run in one line.
+    make_nodes : callable
+        Makes the nodes once rclpy is initialised; a MarigoldError ends the run in one line.
     argv : list of str or None
         Program name and arguments with ``--ros-args``; None takes them from the command line.
 
@@ -143,11 +152,12 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
     except KeyboardInterrupt:
         return 0
     try:
-        node = make_node()
-        executor = threaded_executor(node.context, 4)
-        executor.add_node(node)
-        if node.get_parameter('autostart').value:
-            threading.Thread(target=node.autostart, name='autostart', daemon=True).start()
+        nodes = make_nodes()
+        context = nodes[0].context
+        executor = threaded_executor(context, 3 + len(nodes))
+        for node in nodes:
+            executor.add_node(node)
+        threading.Thread(target=_autostart, args=(nodes,), name='autostart', daemon=True).start()
     except MarigoldError as error:
         return _refuse(error)
     except KeyboardInterrupt:
@@ -161,18 +171,28 @@ def run(make_node: Callable[[], ManagedNode], argv: list[str] | None = None) -> 
     except (ExternalShutdownException, KeyboardInterrupt):
         pass
     except RuntimeError:  # RCLError: a callback met the end of its context
-        if node.context.ok():
+        if context.ok():
             raise
     with contextlib.suppress(KeyboardInterrupt):  # an impatient second Ctrl-C
         shut_down(executor)
-        if node.stop() and node.is_idle():
-            node.destroy_node()
+        deadline = time.monotonic() + PATIENCE
+        stopped = [node.stop(max(0.0, deadline - time.monotonic())) for node in nodes]
+        if all(stopped) and all(node.is_idle() for node in nodes):
+            for node in nodes:
+                node.destroy_node()
             rclpy.try_shutdown()
     # Nothing is left to do, and Python's own end would take seconds for torch on a busy machine,
     # or crash where a thread is still inside it: launch kills what does not end within 5 s.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(node.exit_code)
+    os._exit(max(node.exit_code for node in nodes))
+
+
+def _autostart(nodes: Sequence[ManagedNode]) -> None:
+    """Start one node after the other, those that are to start by themselves."""
+    for node in nodes:
+        if node.context.ok() and node.get_parameter('autostart').value:
+            node.autostart()
 
 
 def _refuse(error: Exception) -> int:

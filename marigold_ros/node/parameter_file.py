@@ -28,6 +28,13 @@ HEADER = """\
   ros__parameters:
 """
 
+# Of lists, which have no default: ROS knows no type of an empty one.
+_EXAMPLES = {
+    'translation': '[0.0, 0.0, 0.0]',
+    'rotation_xyzw': '[0.0, 0.0, 0.0, 1.0]',
+    'cameras': '[front, left]',
+}
+
 
 def rule(parameter: Parameter) -> str:
     """Say in words which values a parameter takes; empty where all of its type are fine."""
@@ -51,7 +58,7 @@ def parameter_table() -> str:
     """Make the README's table: name, default, meaning and range of each parameter."""
     rows = ['| parameter | default | meaning |', '|---|---|---|']
     for parameter in parameters(NodeConfig):
-        default = 'unset' if parameter.kind is tuple else f'`{_yaml(parameter.default)}`'
+        default = 'unset' if parameter.item else f'`{_yaml(parameter.default)}`'
         rows.append(f'| `{parameter.name}` | {default} | {_meaning(parameter)} |')
     return '\n'.join(rows) + '\n'
 
@@ -67,25 +74,24 @@ def _lines() -> Iterator[str]:
         prefix, _, leaf = parameter.name.rpartition('.')
         if prefix != group:
             group = prefix
-            # ROS refuses a key without values, so a group of unset ones is a comment as well.
-            yield f'    # {prefix}:' if _all_unset(prefix) else f'    {prefix}:'
-        indent = '      ' if prefix else '    '
-        words = [parameter.text, rule(parameter), 'fixed at start' if parameter.read_only else '']
-        text = '; '.join(word for word in words if word)
-        if parameter.kind is tuple:
-            indent = '    # ' + indent[4:]
+            if prefix:
+                # ROS refuses a key without values: a group of unset ones is a comment as well.
+                yield f'    # {prefix}:' if _all_unset(prefix) else f'    {prefix}:'
+        outer = '    # ' if prefix and parameter.item else '    '
+        indent = f'{outer}  ' if prefix else outer
         yield from textwrap.wrap(
-            text, 99, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '
+            _meaning(parameter), 99, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '
         )
-        if parameter.kind is tuple:
-            yield f'{indent}{leaf}: [0.0, 0.0, 0.0{", 1.0" if "xyzw" in leaf else ""}]'
+        if parameter.item:
+            value = f'{leaf}: {_EXAMPLES[leaf]}'
+            yield f'{indent}{value}' if prefix else f'{indent}# {value}'
         else:
             yield f'{indent}{leaf}: {_yaml(parameter.default)}'
 
 
 def _all_unset(prefix: str) -> bool:
     members = [p for p in parameters(NodeConfig) if p.name.startswith(f'{prefix}.')]
-    return all(parameter.kind is tuple for parameter in members)
+    return all(parameter.item for parameter in members)
 
 
 def _yaml(value: Any) -> str:

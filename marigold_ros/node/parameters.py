@@ -29,6 +29,11 @@ import rclpy.parameter
 NAMES = [parameter.name for parameter in parameters(NodeConfig)]
 # Declared by rclpy itself or by the parts of ROS that the node uses.
 _FOREIGN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'diagnostic_')
+# Of lists, which have no default.
+_TYPES = {
+    float: rclpy.parameter.Parameter.Type.DOUBLE_ARRAY,
+    str: rclpy.parameter.Parameter.Type.STRING_ARRAY,
+}
 _SLIP = 2  # letters by which a misspelt name differs
 
 
@@ -69,9 +74,7 @@ def declare(node) -> list[str]:
 
     """
     for parameter in parameters(NodeConfig):
-        default = parameter.default
-        if parameter.kind is tuple:
-            default = rclpy.parameter.Parameter.Type.DOUBLE_ARRAY
+        default = _TYPES[parameter.item] if parameter.item else parameter.default
         try:
             node.declare_parameter(parameter.name, default, descriptor(parameter))
         except InvalidParameterTypeException:
@@ -112,7 +115,7 @@ def _is_integer(value: Any, parameter: Parameter) -> bool:
 
 
 def _type_name(parameter: Parameter) -> str:
-    return 'list of floats' if parameter.kind is tuple else parameter.kind.__name__
+    return f'list of {parameter.item.__name__}' if parameter.item else parameter.kind.__name__
 
 
 def values_of(node) -> dict[str, Any]:

@@ -242,3 +242,29 @@ def test_the_command_knows_the_corruptions_there_are(short_drive, ramp, monkeypa
         main(['evaluate', str(short_drive), '--out', 'out', '--corrupt', 'snow'])
     assert stop.value.code == 2
     assert "'snow' is no corruption" in capsys.readouterr().err
+
+
+def test_requirements_decide_the_exit_code_after_all_is_written(
+    drive, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '1']
+    assert main([*call, '--require', 'frames.metric>=1', '--require', 'heldout.abs_rel<9']) == 0
+    assert capsys.readouterr().err == ''
+    (tmp_path / 'report.html').unlink()
+    unmet = ['--require', 'abs_rel<0', '--require', 'raw.rmse<1', '--require', 'frames.read>0']
+    assert main([*call, *unmet]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(';')[0].split(' is ')[0] for line in lines] == [
+        'requirement not met: heldout.macro.abs_rel',
+        'requirement not met: raw.macro.rmse was not measured',
+    ]
+    assert (tmp_path / 'report.html').is_file()
+
+
+def test_a_requirement_that_is_none_is_told_before_any_work(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(['evaluate', 'none', '--out', str(tmp_path / 'out'), '--require', 'abs_rle<0.1'])
+    assert stop.value.code == 2
+    assert "did you mean 'abs_rel'" in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

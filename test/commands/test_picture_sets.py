@@ -172,7 +172,7 @@ def test_a_benchmark_is_scored_by_the_command(evaluate, tmp_path):
     assert results['provenance']['topics'] == {'dataset': 'scannet', 'list': 'scannet.txt'}
     (described,) = results['provenance']['bags']
     assert described['name'] == 'scannet'
-    assert len(described['sha256_of_listing']) == 64
+    assert len(described['sha256']) == 64
 
 
 def test_a_folder_of_pictures_is_scored_by_patterns(evaluate, tmp_path):

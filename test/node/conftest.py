@@ -284,6 +284,12 @@ def bench():
         item.close()
 
 
+@pytest.fixture(name='wait_for')
+def give_wait_for():
+    """Give the function that waits for a condition."""
+    return wait_for
+
+
 @pytest.fixture
 def new_robot():
     """Give the class Robot, for a node in another process."""

@@ -69,7 +69,7 @@ def test_ros_reads_the_shipped_parameter_file_as_the_defaults(plain_node):
     assert declare(node) == []
     assert config_of(node) == NodeConfig()
     given = set(node._parameter_overrides)
-    assert given == set(NAMES) - {'extrinsics.translation', 'extrinsics.rotation_xyzw'}
+    assert given == set(NAMES) - {'cameras', 'extrinsics.translation', 'extrinsics.rotation_xyzw'}
 
 
 def test_given_extrinsics_reach_the_settings(plain_node):

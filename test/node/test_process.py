@@ -29,11 +29,11 @@ def start(tmp_path):
     """Start nodes as processes; whatever still runs after the test is killed."""
     started = []
 
-    def run(*arguments, log='node.log'):
+    def run(*arguments, log='node.log', remap=REMAP):
         # From Python and not from a shell, where SIGINT may be ignored.
         with (tmp_path / log).open('w') as output:
             process = subprocess.Popen(
-                [*COMMAND, *REMAP, *arguments],
+                [*COMMAND, *remap, *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, 'OMP_WAIT_POLICY': 'PASSIVE', 'OMP_NUM_THREADS': '1'},
@@ -88,6 +88,7 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
         (['-p', 'lidar.max_td:=0.1'], "did you mean 'lidar.max_dt'"),
         (['--params-file', '/no/such/file.yaml'], '/no/such/file.yaml'),
         (['-p', 'extrinsics.translation:=[1.0, 2.0, 3.0]'], 'give 3 and 4'),
+        (['-p', 'cameras:=[front,left]'], 'both take their pictures from /camera/image_raw'),
     ],
 )
 def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, arguments, words):
@@ -112,6 +113,19 @@ def serve_until_depth(robot, executor):
     message = robot.received['depth/image_rect'][0]
     assert 1_000_000_000 < stamp_ns(message.header.stamp) <= stamp
     assert np.isfinite(to_depth(message)).all()
+
+
+def test_several_cameras_start_and_end_as_one_process(start, small_checkpoint):
+    process = start(
+        *('-p', f'model:={small_checkpoint}', '-p', 'cameras:=[front,left]'),
+        # The first rule that fits counts.
+        remap=['-r', '/left/image:=/left/camera/image_raw', '-r', 'image:=image_raw'],
+    )
+    wait_for_line(process, 'active: image /left/camera/image_raw')
+    assert 'active: image /front/image_raw' in process.log.read_text()
+    assert process.log.read_text().count('model ') == 2, 'each node says which model it has'
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0, process.log.read_text()
 
 
 def test_a_node_in_another_process_serves_metres(start, small_checkpoint, new_robot):

@@ -66,8 +66,8 @@ def denoise(
     ----------
     unet, scheduler
         Networks of the checkpoint; the scheduler is left as it is.
-    rgb_latent : (1, C, h, w)
-        The picture, scaled.
+    rgb_latent : (1 or E, C, h, w)
+        The picture of all members, or each one's own, scaled.
     noise : (E, C, h, w)
         Where each member starts.
     text : (1, L, D)
@@ -88,7 +88,7 @@ def denoise(
     if schedule is None:
         schedule = ddim_schedule(scheduler, steps, device=noise.device)
     members = len(noise)
-    condition = rgb_latent.repeat(members, 1, 1, 1)  # (E, C, h, w)
+    condition = rgb_latent.expand(members, -1, -1, -1)  # (E, C, h, w)
     text = text.repeat(members, 1, 1)  # (E, L, D)
     latent = denoised = noise
     for t, step in zip(schedule.timesteps, schedule.steps, strict=True):
@@ -136,7 +136,7 @@ def denoise_consistency(
             f'{scheduler.config.original_inference_steps}: choose 1 to 4'
         ) from error
     members = len(noise)
-    condition = rgb_latent.repeat(members, 1, 1, 1)  # (E, C, h, w)
+    condition = rgb_latent.expand(members, -1, -1, -1)  # (E, C, h, w)
     text = text.repeat(members, 1, 1)  # (E, L, D)
     latent = noise
     for t in scheduler.timesteps:

@@ -5,18 +5,18 @@ Runs a Marigold checkpoint on one picture: resize, pad, encode, denoise, decode,
 
 Each stage is a method of its own, so that it can be timed or replaced. From the upload of the
 bytes to the download of the answer everything stays on the device, and only the download waits.
-Letters: H, W picture; PH, PW processing size; PPH, PPW padded to multiples of the autoencoder's
-factor; h, w latent; E members; C latent channels.
+Letters: N pictures; H, W picture; PH, PW processing size; PPH, PPW padded to multiples of the
+autoencoder's factor; h, w latent; E members; C latent channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 from marigold_ros.config import EngineConfig, GuidedConfig
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.marigold.arguments import (
     check_picture,
@@ -24,25 +24,18 @@ from marigold_ros.models.marigold.arguments import (
     SEED_LIMIT,
     STEPS_LIMIT,
 )
-from marigold_ros.models.marigold.ensemble import merge_members
 from marigold_ros.models.marigold.guided import predict_guided
-from marigold_ros.models.marigold.reference_merge import merge_reference
-from marigold_ros.models.marigold.resizing import (
-    fit_picture,
-    size_by_area,
-    size_by_edge,
-    upsample_bilateral,
-    upsample_bilinear,
-)
+from marigold_ros.models.marigold.picture_stages import PictureStages
 from marigold_ros.models.marigold.runtime import warm_up_sizes
-from marigold_ros.models.marigold.stages import MOST_MEMBERS, NetworkStages
+from marigold_ros.models.marigold.stages import MOST_MEMBERS
+from marigold_ros.models.marigold.stream import Stream
 from marigold_ros.models.marigold.weights import fingerprint
 from marigold_ros.settings import as_values
 import numpy as np
 import torch
 
 
-class MarigoldModel(NetworkStages):
+class MarigoldModel(PictureStages):
     """A loaded checkpoint, ready to predict; see :class:`NetworkStages` for its arguments."""
 
     @property
@@ -78,6 +71,15 @@ class MarigoldModel(NetworkStages):
             'notes': list(self.notes),
         }
 
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether the number of pictures in a call may change without compiling anew."""
+        return self.runtime.backend == 'torch' and self.runtime.compile == 'off'
+
+    def new_stream(self) -> Stream:
+        """Make the state of another camera, for :meth:`predict_together`."""
+        return Stream()
+
     def reset(self) -> None:
         """Forget the last frame (warm start, fixed noise) and what was learnt about memory."""
         self.stream.reset()
@@ -89,7 +91,6 @@ class MarigoldModel(NetworkStages):
             self.predict(np.zeros((height, width, 3), np.uint8))
         self.stream.reset()
 
-    @torch.inference_mode()
     def predict(
         self,
         rgb: np.ndarray,
@@ -133,26 +134,77 @@ class MarigoldModel(NetworkStages):
             If steps, members or seed are out of range.
 
         """
+        return self.predict_together(
+            [rgb],
+            [self.stream],
+            denoising_steps,
+            ensemble_size,
+            processing_resolution,
+            seed,
+            reference_exact,
+            options,
+        )[0]
+
+    @torch.inference_mode()
+    def predict_together(
+        self,
+        rgbs: Sequence[np.ndarray],
+        streams: Sequence[Stream],
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        reference_exact: bool = False,
+        options: EngineConfig | None = None,
+    ) -> list[Prediction]:
+        """
+        Estimate relative depth of several pictures of one size at once.
+
+        Parameters
+        ----------
+        rgbs : sequence of (H, W, 3) uint8
+            The pictures, such as those of several cameras.
+        streams : sequence of Stream
+            What each camera's last frame left; one for each picture.
+        denoising_steps, ensemble_size, processing_resolution, seed, reference_exact, options
+            As for :meth:`predict`; each picture gets the noise that it gets alone.
+
+        Returns
+        -------
+        list of Prediction
+            One for each picture, equal up to rounding to those of single calls.
+
+        Raises
+        ------
+        InputError, ConfigurationError
+            As :meth:`predict`, and if the pictures differ in size.
+
+        """
         steps = self.facts.denoising_steps if denoising_steps is None else denoising_steps
         members = self.facts.ensemble_size if ensemble_size is None else ensemble_size
         check_range('denoising_steps', steps, 1, STEPS_LIMIT)
         check_range('ensemble_size', members, 1, MOST_MEMBERS)
         check_range('seed', seed, 0, SEED_LIMIT)
-        check_picture(rgb)
+        for rgb in rgbs:
+            check_picture(rgb)
+        height, width = _common_size(rgbs)
         self.options = EngineConfig() if options is None else options
         self.lay_out(reference_exact)
-        size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
-        image = self.upload(rgb)  # (1, 3, H, W)
-        picture = self.preprocess(image, size, reference_exact)  # (1, 3, PPH, PPW)
-        rgb_latent = self.encode(picture)  # (1, C, h, w)
-        noise = self.start(picture, rgb_latent, members, seed, reference_exact)
-        latent = self.denoise(rgb_latent, noise, steps, seed, reference_exact)  # (E, C, h, w)
-        self.stream.keep(latent)
+        size = self.processing_size(height, width, processing_resolution)
+        image = self.upload(rgbs)  # (N, 3, H, W)
+        picture = self.preprocess(image, size, reference_exact)  # (N, 3, PPH, PPW)
+        rgb_latent = self.encode(picture)  # (N, C, h, w)
+        noise = self.start(picture, rgb_latent, members, seed, streams, reference_exact)
+        latent = self.denoise(rgb_latent, noise, steps, seed, reference_exact)  # (N E, C, h, w)
+        for stream, own in zip(streams, latent.split(int(members)), strict=True):
+            stream.keep(own)
         relative = self.decode(latent, reference_exact)[..., : size[0], : size[1]]
-        maps = self.merge(relative, reference_exact)  # (1, 1 or 2, PH, PW)
-        answer = self.postprocess(maps, image, picture, reference_exact)
-        spread = answer[1] if members > 1 else None
-        return Prediction(answer[0], spread, self.facts.space)
+        maps = self.merge(relative, members, reference_exact)  # (N, 1 or 2, PH, PW)
+        answers = self.postprocess(maps, image, picture, reference_exact)  # (N, 1 or 2, H, W)
+        return [
+            Prediction(answer[0], answer[1] if members > 1 else None, self.facts.space)
+            for answer in answers
+        ]
 
     def predict_guided(
         self,
@@ -211,88 +263,14 @@ class MarigoldModel(NetworkStages):
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
         return predict_guided(self, rgb, sparse, size, denoising_steps, members, seed, guided)
 
-    def processing_size(
-        self, height: int, width: int, processing_resolution: int | None
-    ) -> tuple[int, int]:
-        """
-        Size at which the networks see a picture.
 
-        Marigold's rule is the longest edge, rounded down; a checkpoint that states a number of
-        pixels instead gets the edge that comes nearest to it, both sides multiples of 8.
-
-        """
-        if processing_resolution is None:
-            if self.facts.processing_pixels:
-                return size_by_area(height, width, self.facts.processing_pixels)
-            return size_by_edge(height, width, self.facts.processing_resolution)
-        if not isinstance(processing_resolution, Integral):
-            raise ConfigurationError(
-                f'processing_resolution is {processing_resolution!r}; give a whole number of '
-                'pixels, 0 is native'
-            )
-        return size_by_edge(height, width, int(processing_resolution))
-
-    def upload(self, rgb: np.ndarray) -> torch.Tensor:
-        """Bring (H, W, 3) uint8 to the device as (1, 3, H, W) float32 in [0, 1]."""
-        # Message buffers are often read-only, which torch cannot express.
-        picture = torch.from_numpy(np.require(rgb, requirements=['C', 'W']))
-        if self.device.type == 'cuda':
-            picture = picture.pin_memory()
-        picture = picture.to(self.device, non_blocking=True)
-        return picture[None].permute(0, 3, 1, 2).float() / 255.0
-
-    def preprocess(
-        self, image: torch.Tensor, size: tuple[int, int], reference_exact: bool = False
-    ) -> torch.Tensor:
-        """Resize and pad (1, 3, H, W) in [0, 1] to (1, 3, PPH, PPW) in [-1, 1]."""
-        if not reference_exact:
-            # A single cell has no variance to normalise by: tiny pictures get two.
-            least = (self.coarsest, self.coarsest * (2 if max(size) <= self.coarsest else 1))
-            # Half precision, which a CPU cannot resize in, would also lose bits of the picture.
-            return fit_picture(image, size, self.factor, least).to(self.dtype)
-        if self.device.type == 'cuda':
-            image = image.to(self.dtype)
-        return fit_picture(image, size, self.factor).to(self.dtype)
-
-    def merge(self, relative: torch.Tensor, reference_exact: bool = False) -> torch.Tensor:
-        """Merge (E, 1, PH, PW) to relative and spread, (1, 2, PH, PW); a single one stays."""
-        if len(relative) == 1:
-            return relative
-        if reference_exact:
-            from diffusers import MarigoldDepthPipeline
-
-            merged = MarigoldDepthPipeline.ensemble_depth(relative, output_uncertainty=True)
-        elif self.options.merge == 'reference':
-            merged = merge_reference(relative)
-        else:
-            merged = merge_members(relative)
-        return torch.cat(merged, dim=1)
-
-    def postprocess(
-        self,
-        maps: torch.Tensor,
-        image: torch.Tensor,
-        picture: torch.Tensor,
-        reference_exact: bool = False,
-    ) -> np.ndarray:
-        """Bring (1, k, PH, PW) to the picture's size and to the host: (k, H, W) float32."""
-        resized = self.enlarge(maps, image, picture, reference_exact)
-        # The one place where the host waits for the device.
-        return resized[0].contiguous().cpu().numpy()
-
-    def enlarge(
-        self,
-        maps: torch.Tensor,
-        image: torch.Tensor,
-        picture: torch.Tensor,
-        reference_exact: bool = False,
-    ) -> torch.Tensor:
-        """Bring (1, k, PH, PW) to the picture's size, (1, k, H, W) float32."""
-        native = (int(image.shape[2]), int(image.shape[3]))
-        maps = maps.float()
-        height, width = maps.shape[-2:]
-        larger = native[0] > height or native[1] > width
-        if self.options.upsampling == 'bilateral' and larger and not reference_exact:
-            small = (picture[..., :height, :width].float() + 1.0) / 2.0
-            return upsample_bilateral(maps, small, image)
-        return upsample_bilinear(maps, native)
+def _common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:
+    """Height and width of all pictures."""
+    sizes = sorted({rgb.shape[:2] for rgb in rgbs})
+    if len(sizes) != 1:
+        raise InputError(
+            f'{len(sizes)} sizes of picture in one call: {", ".join(map(str, sizes))}; those that '
+            'are predicted together have one size',
+            cause='shape',
+        )
+    return sizes[0]

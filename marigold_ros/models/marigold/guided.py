@@ -93,7 +93,7 @@ def _members(
 ) -> torch.Tensor:
     """Metres (E, 1, H, W) of all members, one after the other: gradients take the memory."""
     with torch.no_grad():
-        image = model.upload(rgb)  # (1, 3, H, W)
+        image = model.upload([rgb])  # (1, 3, H, W)
         picture = model.preprocess(image, size)  # (1, 3, PPH, PPW)
         rgb_latent = model.encode(picture)  # (1, C, h, w)
         start, schedule = _start(model, rgb_latent, denoising_steps, members, seed, config)

@@ -3,11 +3,12 @@
 """
 The stages that run networks: encode, start, denoise, decode; batched as memory allows.
 
-Letters: PPH, PPW padded processing size; h, w latent; E members; C latent channels.
+Letters: N pictures; PPH, PPW padded processing size; h, w latent; E members; C latent channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import logging
 from typing import Any
 
@@ -101,15 +102,16 @@ class NetworkStages:
             self._channels_last = wanted
 
     def encode(self, picture: torch.Tensor) -> torch.Tensor:
-        """Scaled latent (1, C, h, w) of a picture (1, 3, PPH, PPW)."""
+        """Scaled latents (N, C, h, w) of pictures (N, 3, PPH, PPW)."""
+        tile, overlap = TILE * self.factor, OVERLAP * self.factor
         latent = self.memory.run(
             'encode',
             tuple(picture.shape[-2:]),
-            1,
-            lambda limit: self._encode(picture),
+            len(picture),
+            lambda limit: torch.cat([self._encode(part) for part in picture.split(limit)]),
             bytes_each=self._autoencoder_bytes(picture.shape[-2] * picture.shape[-1]),
-            in_tiles=lambda: tiled(
-                self._encode, picture, TILE * self.factor, OVERLAP * self.factor
+            in_tiles=lambda: torch.cat(
+                [tiled(self._encode, part, tile, overlap) for part in picture.split(1)]
             ),
         )
         return latent * self.autoencoder.config.scaling_factor
@@ -120,16 +122,20 @@ class NetworkStages:
         rgb_latent: torch.Tensor,
         members: int,
         seed: int,
+        streams: Sequence[Stream],
         reference_exact: bool = False,
     ) -> torch.Tensor:
-        """Latents (E, C, h, w) from which denoising starts."""
+        """Latents (N E, C, h, w) from which denoising starts, picture by picture."""
         options = EngineConfig() if reference_exact else self.options
         kind = self.facts.noise if options.noise == 'checkpoint' else options.noise
         if options.warm_start and kind == 'zeros':
             self._note(ZEROS_NOTE)
         shape = _shape(rgb_latent)
-        noise = self.stream.noise(kind, members, shape, seed, self.device, self.dtype)
-        return self.stream.warm(noise, picture, options.warm_start, options.scene_cut)
+        starts = []
+        for stream, own in zip(streams, picture.split(1), strict=True):
+            noise = stream.noise(kind, members, shape, seed, self.device, self.dtype)
+            starts.append(stream.warm(noise, own, options.warm_start, options.scene_cut))
+        return starts[0] if len(starts) == 1 else torch.cat(starts)
 
     def denoise(
         self,
@@ -139,9 +145,13 @@ class NetworkStages:
         seed: int = 0,
         reference_exact: bool = False,
     ) -> torch.Tensor:
-        """Denoised latents (E, C, h, w); as many members at once as fit."""
+        """Denoised latents (N E, C, h, w); as many members at once as fit."""
+        members = len(noise) // len(rgb_latent)
+        condition = rgb_latent.repeat_interleave(members, dim=0)
         if isinstance(self.scheduler, LCMScheduler):
-            return self._denoise_consistency(rgb_latent, noise, steps, seed, reference_exact)
+            return self._denoise_consistency(
+                condition, noise, steps, seed, members, reference_exact
+            )
         schedule = self._schedule(steps, reference_exact)
 
         def whole(limit: int) -> torch.Tensor:
@@ -149,21 +159,21 @@ class NetworkStages:
                 denoise(
                     self.unet,
                     self.scheduler,
-                    rgb_latent,
+                    seen,
                     part,
                     self.text,
                     steps,
                     reference_exact,
                     schedule,
                 )
-                for part in noise.split(limit)
+                for seen, part in zip(condition.split(limit), noise.split(limit), strict=True)
             ]
             return torch.cat(parts)
 
         return self._in_batches('denoise', noise, whole)
 
     def decode(self, latent: torch.Tensor, reference_exact: bool = False) -> torch.Tensor:
-        """Relative maps (E, 1, PPH, PPW) in [0, 1] of scaled latents (E, C, h, w)."""
+        """Relative maps (N E, 1, PPH, PPW) in [0, 1] of scaled latents (N E, C, h, w)."""
         pixels = latent.shape[-2] * latent.shape[-1] * self.factor**2
         scaled = latent / self.autoencoder.config.scaling_factor
         return self._in_batches(
@@ -211,10 +221,11 @@ class NetworkStages:
 
     def _denoise_consistency(
         self,
-        rgb_latent: torch.Tensor,
+        condition: torch.Tensor,
         noise: torch.Tensor,
         steps: int,
         seed: int,
+        members: int,
         reference_exact: bool,
     ) -> torch.Tensor:
         def whole(limit: int) -> torch.Tensor:
@@ -222,12 +233,13 @@ class NetworkStages:
             shared = torch.Generator('cpu').manual_seed(seed)
             if reference_exact:
                 start_noise(self.facts.noise, len(noise), _shape(noise), seed, shared)
-            own = member_generators(len(noise), seed)
+            pictures = range(len(noise) // members)
+            own = [made for _ in pictures for made in member_generators(members, seed)]
             parts = [
                 denoise_consistency(
                     self.unet,
                     self.scheduler,
-                    rgb_latent,
+                    condition[i : i + limit],
                     noise[i : i + limit],
                     self.text,
                     steps,

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Several pictures in one call: each gets the answer that it gets alone."""
+
+from marigold_ros.config import EngineConfig
+from marigold_ros.errors import InputError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.stream import Stream
+import numpy as np
+import pytest
+
+# Random weights amplify the last bits, which differ with the size of the batch.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture
+def model(small_checkpoint):
+    return load_model(str(small_checkpoint), device='cpu')
+
+
+def pictures(picture, count: int) -> list[np.ndarray]:
+    """Pictures that differ."""
+    return [np.roll(picture(48, 64), 9 * i, axis=1) for i in range(count)]
+
+
+@pytest.mark.parametrize('members', [1, 3])
+@pytest.mark.parametrize('noise', ['zeros', 'gaussian'])
+@pytest.mark.parametrize('batch_limit', [0, 2])
+def test_each_picture_gets_the_answer_that_it_gets_alone(
+    model, picture, members, noise, batch_limit
+):
+    options = EngineConfig(noise=noise, batch_limit=batch_limit)
+    rgbs = pictures(picture, 3)
+    alone = [model.predict(rgb, 2, members, options=options) for rgb in rgbs]
+    together = model.predict_together(rgbs, [Stream() for _ in rgbs], 2, members, options=options)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.relative, other.relative, atol=TOLERANCE)
+        assert (one.spread is None) == (other.spread is None) == (members == 1)
+        if members > 1:
+            np.testing.assert_allclose(one.spread, other.spread, atol=TOLERANCE)
+    assert np.abs(together[0].relative - together[1].relative).max() > 20 * TOLERANCE
+
+
+def test_each_camera_starts_warm_from_its_own_last_frame(model, picture):
+    options = EngineConfig(noise='gaussian', warm_start=0.5)
+    rgbs = pictures(picture, 2)
+    streams = [Stream(), Stream()]
+    alone = []
+    for rgb in rgbs:
+        model.reset()
+        alone.append([model.predict(rgb, 1, options=options).relative for _ in range(2)][1])
+    for _ in range(2):
+        together = model.predict_together(rgbs, streams, 1, options=options)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other.relative, atol=TOLERANCE)
+
+
+def test_pictures_of_different_sizes_are_refused(model, picture):
+    with pytest.raises(InputError, match='2 sizes of picture'):
+        model.predict_together([picture(48, 64), picture(64, 48)], [Stream(), Stream()])

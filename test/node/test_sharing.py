@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""One model for several cameras: who waits is answered together, and keeps its own state."""
+
+from concurrent.futures import ThreadPoolExecutor
+import gc
+import threading
+import weakref
+
+from marigold_ros.config import ModelConfig, NodeConfig
+from marigold_ros.frame import Prediction
+from marigold_ros.node import sharing
+from marigold_ros.node.sharing import ModelPool, SharedModel
+import numpy as np
+import pytest
+
+
+class Counter:
+    """A camera's state: how many pictures it has seen."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def reset(self):
+        self.seen = 0
+
+
+class Networks:
+    """Answers with the picture's first value and its camera's count; notes each call."""
+
+    takes_any_batch, space = True, 'depth'
+    new_stream = Counter
+
+    def __init__(self):
+        self.calls = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.at_work = threading.Event()
+
+    def predict_together(self, rgbs, streams, fail=False):
+        self.calls.append([int(rgb.flat[0]) for rgb in rgbs])
+        self.at_work.set()
+        assert self.gate.wait(10)
+        if fail:
+            raise ValueError('planted')
+        for stream in streams:
+            stream.seen += 1
+        return [
+            Prediction(np.full(rgb.shape[:2], rgb.flat[0] + 100 * stream.seen, np.float32))
+            for rgb, stream in zip(rgbs, streams, strict=True)
+        ]
+
+
+def picture(value, height=2):
+    return np.full((height, 3, 3), value, np.uint8)
+
+
+@pytest.fixture
+def networks():
+    return Networks()
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Let cameras be waited for as long as a busy machine needs."""
+    monkeypatch.setattr(sharing, 'WINDOW', 10.0)
+
+
+def values(futures):
+    return [int(future.result(10).relative[0, 0]) for future in futures]
+
+
+def test_cameras_that_ask_at_once_share_a_call(networks, patient):
+    shared = SharedModel(networks)
+    cameras = [shared.for_camera() for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(c.predict, picture(i)) for i, c in enumerate(cameras)]
+        assert values(answers) == [100, 101, 102]
+    assert [sorted(call) for call in networks.calls] == [[0, 1, 2]]
+
+
+def test_what_comes_while_the_model_is_at_work_is_served_together_next(networks):
+    shared = SharedModel(networks)
+    cameras = [shared.for_camera() for _ in range(3)]
+    networks.gate.clear()
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(cameras[0].predict, picture(0))
+        assert networks.at_work.wait(10)
+        rest = [pool.submit(cameras[i].predict, picture(i)) for i in (1, 2)]
+        while len(shared._waiting) < 2:
+            pass
+        networks.gate.set()
+        assert values([first, *rest]) == [100, 101, 102]
+    assert [sorted(call) for call in networks.calls] == [[0], [1, 2]]
+
+
+@pytest.mark.parametrize('other', [{'height': 4}, {'fail': False}])
+def test_pictures_that_one_call_cannot_answer_get_their_own(networks, other):
+    shared = SharedModel(networks)
+    front, left = shared.for_camera(), shared.for_camera()
+    settings = {name: value for name, value in other.items() if name == 'fail'}
+    with ThreadPoolExecutor(2) as pool:
+        answers = [
+            pool.submit(front.predict, picture(1)),
+            pool.submit(left.predict, picture(2, other.get('height', 2)), **settings),
+        ]
+        assert values(answers) == [101, 102]
+    assert sorted(networks.calls) == [[1], [2]]
+
+
+def test_an_error_reaches_every_camera_of_the_call_and_the_next_call_is_sound(networks, patient):
+    shared = SharedModel(networks)
+    cameras = [shared.for_camera(), shared.for_camera()]
+    with ThreadPoolExecutor(2) as pool:
+        failing = [pool.submit(c.predict, picture(1), fail=True) for c in cameras]
+        for future in failing:
+            with pytest.raises(ValueError, match='planted'):
+                future.result(10)
+        assert values([pool.submit(c.predict, picture(1)) for c in cameras]) == [101, 101]
+
+
+def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
+    monkeypatch.setattr(sharing, 'WINDOW', 0.0)
+    shared = SharedModel(networks)
+    front, left = shared.for_camera(), shared.for_camera()
+    for camera in (front, left):
+        camera.predict(picture(0))
+    front.reset()
+    assert [int(c.predict(picture(0)).relative[0, 0]) for c in (front, left)] == [100, 200]
+    assert front.space == 'depth'
+
+
+def test_a_model_that_is_compiled_for_a_batch_answers_one_at_a_time(networks, patient):
+    networks.takes_any_batch = False
+    shared = SharedModel(networks)
+    cameras = [shared.for_camera(), shared.for_camera()]
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(c.predict, picture(i)) for i, c in enumerate(cameras)]
+        assert values(answers) == [100, 101]
+    assert sorted(networks.calls) == [[0], [1]]
+
+
+def test_cameras_with_the_same_settings_load_one_model_and_the_last_one_frees_it():
+    loaded = []
+
+    def load(config):
+        model = Networks()
+        loaded.append(weakref.ref(model))
+        return model
+
+    pool = ModelPool(load)
+    front, left = pool.load('front', NodeConfig()), pool.load('left', NodeConfig())
+    other = pool.load('rear', NodeConfig(model=ModelConfig(model='another')))
+    assert len(loaded) == 2
+    del front, other
+    gc.collect()
+    assert loaded[0]() is not None
+    assert loaded[1]() is None
+    again = pool.load('front', NodeConfig())  # after a cleanup: what the left one holds serves
+    assert len(loaded) == 2
+    del left, again
+    gc.collect()
+    assert loaded[0]() is None
+
+
+def test_who_asks_again_for_what_it_holds_gets_the_files_of_now():
+    loaded = []
+    pool = ModelPool(lambda config: loaded.append(Networks()) or loaded[-1])
+    held = [pool.load(name, NodeConfig()) for name in ('front', 'left')]
+    new = pool.load('front', NodeConfig())
+    assert len(loaded) == 2
+    assert new.is_of(pool.load('left', NodeConfig())._shared)  # which takes the new one, too
+    assert len(loaded) == 2
+    assert not held[0].is_of(new._shared)
