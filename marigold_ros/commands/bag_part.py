@@ -42,6 +42,7 @@ class ReplayOptions:
     fit_every: int = 8
     held_out: str = 'rings'
     stamps: str = 'header'
+    oracle: str = 'own'
     pictures: PictureChoice | None = None
 
 
@@ -90,6 +91,10 @@ class BagPart:
         Length of the recording, and of the work.
     calibration : Calibration or None
         What the frames tell of the LiDAR's angles and clock.
+    rivals, rival_checkpoints : dict
+        Scores and descriptions of the models it is compared with, by name.
+    peak_bytes : int
+        Most memory that was used: of the GPU, or of the process.
 
     """
 
@@ -105,6 +110,9 @@ class BagPart:
     recorded_s: float = 0.0
     wall_s: float = 0.0
     calibration: Any = None
+    rivals: dict[str, Any] = field(default_factory=dict)
+    rival_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    peak_bytes: int = 0
 
     @property
     def rate(self) -> float | None:
@@ -126,6 +134,9 @@ class BagPart:
         for row in other.scorer.rows:
             row['bag'] = len(self.bags)  # which of provenance.bags
         self.scorer = merged(self.scorer, other.scorer)
+        self.rivals = merged(self.rivals, other.rivals)
+        self.rival_checkpoints.update(other.rival_checkpoints)
+        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
         self.bags += other.bags
         self.topics = self.topics or other.topics
         if self.checkpoint and other.checkpoint and self.checkpoint != other.checkpoint:

@@ -20,7 +20,13 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.evaluate_inputs import add_input_options, chosen_pictures
+from marigold_ros.commands.evaluate_inputs import (
+    add_input_options,
+    chosen_pictures,
+    ORACLES,
+    published_oracle,
+)
+from marigold_ros.commands.evaluation_text import summary, why_unscored
 from marigold_ros.commands.options import (
     add_model_options,
     add_require_option,
@@ -43,6 +49,7 @@ from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
     from marigold_ros.commands.part_store import PartStore
+    from marigold_ros.commands.players import Models
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='score between scan lines, or between degrees of azimuth (default: rings)',
     )
     parser.add_argument(
+        '--oracle',
+        choices=ORACLES,
+        help='crop, depth range and fit of the bound, as publications have them (default: that of '
+        '--dataset, else own: the whole picture)',
+    )
+    parser.add_argument(
+        '--against',
+        action='append',
+        default=[],
+        metavar='CHECKPOINT',
+        help='score this one too, on the same frames and points (may be repeated)',
+    )
+    parser.add_argument(
         '--stamps',
         choices=('header', 'log'),
         default='header',
@@ -107,8 +127,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.commands.bag_plan import look_ahead
+    from marigold_ros.commands.bag_replay import replay
     from marigold_ros.commands.crew import processes
-    from marigold_ros.commands.replay import evaluate_bag, replay
+    from marigold_ros.commands.replay import evaluate_bag
     from marigold_ros.evaluation.corruptions import STRENGTHS
     from marigold_ros.evaluation.results import to_json
 
@@ -136,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
             stamps=args.stamps,
             corruptions=args.corrupt,
             pictures=chosen,
+            oracle=args.oracle or published_oracle(args.dataset),
             limit=args.limit,
             crew=processes(replay, _loader(args, config.runtime), args.jobs, store, bar),
         )
@@ -161,7 +183,21 @@ def _loader(args: argparse.Namespace, runtime: RuntimeConfig) -> Callable[[], An
     if args.jobs > 1 and not args.torch_threads:
         args = argparse.Namespace(**vars(args))
         args.torch_threads = max((os.cpu_count() or 1) // args.jobs, 1)
-    return partial(load_chosen_model, args, runtime)
+    return partial(_load, args, runtime)
+
+
+def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
+    """Load the model and its rivals, which are named as they were given."""
+    from marigold_ros.commands.players import Models
+
+    rivals: dict[str, Any] = {}
+    for given in args.against:
+        name = Path(given).name
+        while name in rivals:
+            name += "'"
+        chosen = argparse.Namespace(**{**vars(args), 'model': given, 'vae': ''})
+        rivals[name] = load_chosen_model(chosen, runtime)
+    return Models(load_chosen_model(args, runtime), rivals)
 
 
 def _open_store(args: argparse.Namespace) -> PartStore | None:
@@ -197,57 +233,3 @@ class _ProgressBar:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-
-
-def summary(results: dict[str, Any], folder: str) -> str:
-    """Give the headline figures as a text table."""
-    frames = results['frames']
-    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
-    lines = [
-        f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
-        f'metric, {frames["dropped"]} dropped, rejected {rejected}',
-        f'{"":24}{"AbsRel":>9}{"median":>9}{"RMSE m":>9}{"MAE m":>9}{"delta1":>9}{"frames":>8}',
-    ]
-    for name, scores in results['protocols'].items():
-        values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
-        lines.append(f'{name:24}{_figures(values)}{scores["n_frames"]:8d}')
-    for name, values in results['baselines'].items():
-        lines.append(f'{"baseline " + name:24}{_figures(values)}')
-    covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
-    if covered:
-        lines.append(
-            f'held-out points within 1 sigma: {covered["1"]:.1%}, within 2: {covered["2"]:.1%}'
-        )
-    if not results['protocols']:
-        lines.append('no frame could be scored: neither LiDAR in view nor true depth')
-    reason = results['provenance']['scoring']['first_not_metric']
-    if reason:
-        lines.append(f'first frame without metric depth: {reason}')
-    if results['calibration']['text']:
-        lines.append(f'calibration: {results["calibration"]["text"]}')
-    if 'robustness' in results:
-        from marigold_ros.evaluation.robustness import table
-
-        lines += table(results['robustness'])
-    for text, count in results['provenance'].get('warnings', {}).items():
-        lines.append(f'warning ({count} frames): {text}')
-    lines.append(f'report: {folder}/report.html')
-    return '\n'.join(lines)
-
-
-def why_unscored(results: dict[str, Any]) -> str:
-    """Say in one sentence why no frame could be scored, and what to do."""
-    read = results['frames']['read']
-    warnings: dict[str, int] = results['provenance'].get('warnings', {})
-    reason = max(warnings, key=lambda text: warnings[text], default='')
-    reason = reason or results['provenance']['scoring']['first_not_metric']
-    return (
-        f'none of {read} pictures could be scored ({reason or "no LiDAR and no true depth"}): a '
-        'score needs a LiDAR point in view (camera_info, the transform camera <- LiDAR, scans '
-        'near the pictures) or true depth (--truth)'
-    )
-
-
-def _figures(values: dict[str, Any]) -> str:
-    names = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'delta1')
-    return ''.join(f'{values[name]:9.3f}' for name in names)

@@ -12,6 +12,16 @@ from marigold_ros.errors import ConfigurationError
 if TYPE_CHECKING:
     from marigold_ros.commands.picture_sets import PictureChoice
 
+# Those of `marigold_ros.evaluation.oracle`, which would load numpy for --help.
+ORACLES = (
+    'own',
+    'marigold-kitti',
+    'marigold-kitti-garg',
+    'marigold-nyu',
+    'marigold-scannet',
+    'marigold-eth3d',
+    'marigold-diode',
+)
 # As marigold_ros.commands.picture_sets has them; a test holds the two together.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 # As marigold_ros.evaluation.corruptions has them; a test holds the two together.
@@ -75,3 +85,9 @@ def corruptions(text: str) -> tuple[str, ...]:
             f"'{unknown[0]}' is no corruption; give all, or some of {','.join(CORRUPTIONS)}"
         )
     return kinds
+
+
+def published_oracle(dataset: str | None) -> str:
+    """Give the rule of the oracle that publications follow on a data set."""
+    rule = f'marigold-{dataset}'
+    return rule if rule in ORACLES else ORACLES[0]

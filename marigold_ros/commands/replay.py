@@ -4,32 +4,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.bags.reader import BagFrame, BagReader, frames
-from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
+from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.commands.bag_plan import look_ahead, spoilt_jobs
+from marigold_ros.commands.bag_replay import replay
 from marigold_ros.commands.crew import Crew, processes
+from marigold_ros.commands.players import empty_scores, Models, rival_results
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.errors import BagError, CalibrationError, InputError
-from marigold_ros.evaluation.corruptions import (
-    corrupt,
-    depth_of_relative,
-    depth_of_truth,
-    is_dense,
-)
 from marigold_ros.evaluation.report import write_all
-from marigold_ros.evaluation.results import assemble, describe, describe_bag
+from marigold_ros.evaluation.results import assemble, describe
 from marigold_ros.evaluation.robustness import robustness
-from marigold_ros.evaluation.scoring import Scorer
-from marigold_ros.frame import Frame
-from marigold_ros.pipeline import FramePipeline
 import numpy as np
 
 if TYPE_CHECKING:
@@ -50,6 +39,8 @@ def evaluate_bag(
     fit_every: int = 8,
     held_out: str = 'rings',
     stamps: str = 'header',
+    oracle: str = 'own',
+    against: Mapping[str, Any] | None = None,
     corruptions: Sequence[str] = (),
     pictures: PictureChoice | None = None,
     limit: int | None = None,
@@ -77,6 +68,10 @@ def evaluate_bag(
         Every n-th scan line, or block of azimuth, is for the fit of protocol ``heldout``.
     stamps : {'header', 'log'}
         Whether header stamps pair pictures and scans, or the times of recording.
+    oracle : str
+        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.oracle`.
+    against : mapping of str to object, or None
+        Other models, which are scored on the same frames and points.
     corruptions : sequence of str
         Kinds of corruption: every bag is replayed again at each of their strengths.
     pictures : PictureChoice or None
@@ -103,17 +98,16 @@ def evaluate_bag(
     paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     split = fit_every, held_out
-    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, pictures)
+    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
     plan = look_ahead(paths, given, limit, pictures)
     jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
     expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
     tell = None if progress is None else partial(_tell, progress, expected)
-    crew = crew or processes(replay, lambda: model, tell=tell)
+    crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
     runs: dict[tuple[str, int] | None, BagPart] = {}
     with crew(options, jobs) as parts:
         for job, part in zip(jobs, parts, strict=True):
-            empty = BagPart(Scorer(config.alignment, None, *split))
-            runs.setdefault(job.corruption, empty).add(part)
+            runs.setdefault(job.corruption, BagPart(empty_scores(options))).add(part)
             if part.failed and out is None:
                 break
     total = runs.pop(None)
@@ -124,9 +118,7 @@ def evaluate_bag(
     for text in total.failed.values():
         total.warn(text)
     results = _results(total, options, limit)
-    if runs:
-        spoilt = {key: run.scorer.results()['protocols'] for key, run in runs.items() if key}
-        results['robustness'] = robustness(results['protocols'], spoilt)
+    _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
     if out is not None:
         title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
         write_all(out, results, total.scorer, title, _intro(results))
@@ -137,128 +129,6 @@ def evaluate_bag(
 
 def _tell(progress: Progress, expected: int, done: int) -> None:
     progress(done, expected)
-
-
-def replay(
-    model: Any,
-    options: ReplayOptions,
-    job: BagJob,
-    tell: Callable[[int], None] | None = None,
-) -> BagPart:
-    """Score one bag, as far as it can be read; ``tell`` is told the pictures done."""
-    run = _Run(model, options, job.corruption)
-    try:
-        run.play(job, tell)
-    except BagError as error:  # what was read before the damage is worth its score
-        run.part.failed[str(job.path)] = str(error)
-    if job.corruption:
-        run.part.scorer.forget_samples()
-    return run.part
-
-
-@contextmanager
-def _open_input(
-    path: Path, options: ReplayOptions
-) -> Iterator[tuple[dict[str, Any], dict[str, str | None], Iterator[BagFrame]]]:
-    """Open a bag, or a folder of pictures: what it is, what is read of it, and its frames."""
-    if options.pictures is not None:
-        from marigold_ros.commands.picture_sets import PictureSet
-
-        pictures = PictureSet(path, options.pictures)
-        yield pictures.describe(), pictures.by_role, pictures.frames()
-        return
-    with BagReader(path) as reader:
-        chosen = reader.choose_topics(**options.topics)
-        stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
-        yield describe_bag(path), chosen.by_role, stream
-
-
-class _Run:
-    """The replay of one bag."""
-
-    def __init__(
-        self, model: Any, options: ReplayOptions, corruption: tuple[str, int] | None = None
-    ) -> None:
-        self._options, self._corruption = options, corruption
-        config = options.config
-        self._pipeline = FramePipeline(model, config)
-        # A pipeline of its own: fits to few lines must not be held over into the published depth.
-        self._heldout = FramePipeline(model, config)
-        split = options.fit_every, options.held_out
-        self._scorer = Scorer(config.alignment, self._heldout.finish, *split)
-        self.part = BagPart(self._scorer, checkpoint=dict(model.description))
-
-    def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
-        """Run the bag up to its end, its damage (BagError) or the job's limit."""
-        start = perf_counter()
-        stamps: list[int] = []
-        try:
-            self._play(job, tell, stamps)
-        finally:
-            self.part.wall_s = perf_counter() - start
-            self.part.calibration = self._pipeline.calibration
-            if len(stamps) > 1:
-                length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
-                self.part.recorded_s = length_ns / 1e9
-
-    def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
-        part = self.part
-        with _open_input(job.path, self._options) as (facts, part.topics, stream):
-            part.bags.append(facts)
-            for item in stream:
-                part.read += 1
-                stamps.append(item.stamp_ns)
-                self._process(item)
-                if tell:
-                    tell(part.read)
-                if part.read == job.limit:
-                    break
-
-    def _process(self, item: BagFrame) -> None:
-        if self._options.pictures is not None:  # they are no sequence
-            self._pipeline.reset()
-            self._heldout.reset()
-        if item.warning:
-            self.part.warn(item.warning)
-        if item.frame is None:
-            self._reject(item.error or InputError('the picture cannot be read'))
-            return
-        try:
-            frame = self._spoilt(item)
-            prediction = self._pipeline.predict(frame)
-            result = self._pipeline.finish(frame, prediction)
-        except (InputError, CalibrationError) as error:
-            self._reject(error)
-            return
-        self._scorer.add(
-            frame,
-            prediction,
-            result.metric,
-            truth=item.truth,
-            ring=item.ring,
-            alignment=result.alignment,
-            scan_stamp_ns=item.scan_stamp_ns,
-            timings_ms=result.timings_ms,
-        )
-
-    def _spoilt(self, item: BagFrame) -> Frame:
-        """Give the frame with its picture as the corruption makes it."""
-        assert item.frame is not None
-        if self._corruption is None:
-            return item.frame
-        kind, strength = self._corruption
-        depth, rgb = None, item.frame.rgb
-        if kind == 'fog' and item.truth is not None and is_dense(item.truth):
-            depth = depth_of_truth(item.truth)
-        elif kind == 'fog':
-            clean = self._pipeline.model.predict(rgb, **self._options.config.prediction)
-            depth = depth_of_relative(clean.relative, clean.space)
-        rng = np.random.default_rng((self.part.read, *kind.encode()))
-        return replace(item.frame, rgb=corrupt(rgb, kind, strength, rng, depth))
-
-    def _reject(self, error: Exception) -> None:
-        cause = error.cause if isinstance(error, InputError) else 'calibration'
-        self.part.reject(cause, str(error))
 
 
 def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[str, Any]:
@@ -284,9 +154,23 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
         rate=total.rate,
         provenance=provenance,
     )
+    if total.rivals:
+        results['models'] = rival_results(total)
+    results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
     found = total.calibration
     results['calibration'] = {'text': found.text, **asdict(found)}
     return results
+
+
+def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagPart]) -> None:
+    """Put what spoilt pictures cost beside the figures of each model."""
+    if not runs:
+        return
+    spoilt = {key: run.scorer.results()['protocols'] for key, run in runs.items()}
+    results['robustness'] = robustness(results['protocols'], spoilt)
+    for name, figures in results.get('models', {}).items():
+        spoilt = {key: run.rivals[name].results()['protocols'] for key, run in runs.items()}
+        figures['robustness'] = robustness(figures['protocols'], spoilt)
 
 
 def _intro(results: Mapping[str, Any]) -> str:

@@ -156,6 +156,14 @@ class Scorer(FrameScores):
         keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row, K)
         return row
 
+    def fit_with(self, finish: Finish) -> None:
+        """Hold scan lines out from now on; see the class."""
+        self._finish = finish
+
+    def time(self, stage: str, milliseconds: float) -> None:
+        """Note how long another stage of a frame took."""
+        self._latency.setdefault(stage, []).append(milliseconds)
+
     def results(self) -> dict[str, Any]:
         """
         Give what results.json has from ``protocols`` to ``surfaces``.

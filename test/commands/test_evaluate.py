@@ -191,7 +191,7 @@ def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
         yield next(frames(*arguments))
         raise BagError('cut off')
 
-    monkeypatch.setattr('marigold_ros.commands.replay.frames', damaged)
+    monkeypatch.setattr('marigold_ros.commands.bag_replay.frames', damaged)
     with pytest.raises(BagError, match='cut off; the pictures before the damage are scored in'):
         evaluate_bag(drive, StandIn(), out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
