@@ -139,9 +139,7 @@ class BagWriter:
         finally:
             self._discard()
 
-    def write(
-        self, topic: str, msgtype: str, message_fields: Mapping[str, Any], stamp_ns: int
-    ) -> None:
+    def write(self, topic: str, msgtype: str, message_fields: Any, stamp_ns: int) -> None:
         """
         Write one message.
 
@@ -149,7 +147,7 @@ class BagWriter:
         ----------
         topic, msgtype : str
             As '/camera/image_raw' and 'sensor_msgs/msg/Image'.
-        message_fields : mapping
+        message_fields : mapping or message of the rosbags library
             Nested by field; what is not named is zero or empty, as in ROS. A message inside may
             be a mapping or a tuple in the order of its fields; a time may be int nanoseconds,
             and a header without ``stamp`` takes ``stamp_ns``.
@@ -166,11 +164,10 @@ class BagWriter:
             raise BagError(
                 f"message type '{msgtype}' is unknown; name it as sensor_msgs/msg/Image"
             )
-        if isinstance(message_fields.get('header'), Mapping):
-            header = {'stamp': stamp_ns, **message_fields['header']}
-            message_fields = {**message_fields, 'header': header}
         try:
-            message = self._message(msgtype, message_fields)
+            message = message_fields
+            if isinstance(message_fields, Mapping):
+                message = self._message(msgtype, _stamped(message_fields, stamp_ns))
             cdr = self._typestore.serialize_cdr(message, msgtype)
         except BagError:
             raise
@@ -217,6 +214,8 @@ class BagWriter:
         names = [name for name, _ in definitions]
         if msgtype == 'builtin_interfaces/msg/Time' and isinstance(values, int):
             values = divmod(values, _NANOSECONDS)
+        if hasattr(values, '__msgtype__'):
+            return values  # a message of the rosbags library, in a mapping
         if not isinstance(values, Mapping):
             values = dict(zip(names, values, strict=True))
         unknown = sorted(set(values) - set(names))
@@ -254,6 +253,13 @@ class BagWriter:
         if self._partial is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial = None
+
+
+def _stamped(fields: Mapping[str, Any], stamp_ns: int) -> Mapping[str, Any]:
+    """Fill in the stamp of a header that has none."""
+    if not isinstance(fields.get('header'), Mapping):
+        return fields
+    return {**fields, 'header': {'stamp': stamp_ns, **fields['header']}}
 
 
 def _base_type(name: str) -> Any:

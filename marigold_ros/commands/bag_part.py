@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.commands.recording import RecordTo
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.merging import merged
@@ -31,8 +32,8 @@ class ReplayOptions:
     """
     How bags are replayed and scored, whatever the bag; see `evaluate_bag`.
 
-    ``topics`` maps roles to names, ``stamps`` is 'header' or 'log'; ``pictures`` says which
-    pictures of a folder or tar are taken, in place of bags.
+    ``topics`` maps roles to names, ``stamps`` is 'header' or 'log', ``record`` says where outputs
+    are recorded; ``pictures`` says which pictures of a folder or tar are taken, in place of bags.
     """
 
     config: PipelineConfig
@@ -44,6 +45,7 @@ class ReplayOptions:
     stamps: str = 'header'
     oracle: str = 'own'
     pictures: PictureChoice | None = None
+    record: RecordTo | None = None
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.bags.reader import BagFrame, BagReader, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
 from marigold_ros.commands.players import Models, Players
+from marigold_ros.commands.recording import Recording
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
     corrupt,
@@ -22,6 +22,7 @@ from marigold_ros.evaluation.corruptions import (
     is_dense,
 )
 from marigold_ros.evaluation.results import describe_bag
+from marigold_ros.frame import FrameResult
 import numpy as np
 
 if TYPE_CHECKING:
@@ -56,21 +57,32 @@ def _watch_memory(model: Any) -> PeakMemory:
     return PeakMemory(getattr(model, 'device', torch.device('cpu')))
 
 
+@dataclass(frozen=True)
+class _Input:
+    """A bag or folder: what it is, what is read of it, its frames, and where outputs go if any."""
+
+    facts: dict[str, Any]
+    by_role: dict[str, str | None]
+    stream: Iterator[BagFrame]
+    recording: Recording | None = None
+
+
 @contextmanager
-def _open_input(
-    path: Path, options: ReplayOptions
-) -> Iterator[tuple[dict[str, Any], dict[str, str | None], Iterator[BagFrame]]]:
-    """Open a bag, or a folder of pictures: what it is, what is read of it, and its frames."""
+def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
     if options.pictures is not None:
         from marigold_ros.commands.picture_sets import PictureSet
 
-        pictures = PictureSet(path, options.pictures)
-        yield pictures.describe(), pictures.by_role, pictures.frames()
+        pictures = PictureSet(job.path, options.pictures)
+        yield _Input(pictures.describe(), pictures.by_role, pictures.frames())
         return
-    with BagReader(path) as reader:
+    with BagReader(job.path) as reader, ExitStack() as stack:
         chosen = reader.choose_topics(**options.topics)
+        recording = None
+        if options.record is not None and job.corruption is None:
+            recording = options.record.bag(job.number, job.path, chosen)
+            stack.enter_context(recording)
         stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
-        yield describe_bag(path), chosen.by_role, stream
+        yield _Input(describe_bag(job.path), chosen.by_role, stream, recording)
 
 
 class _Run:
@@ -98,31 +110,36 @@ class _Run:
 
     def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
         part = self.part
-        with _open_input(job.path, self._options) as (facts, part.topics, stream):
-            part.bags.append(facts)
+        with _open_input(job, self._options) as source:
+            part.bags.append(source.facts)
+            part.topics = source.by_role
             start = perf_counter()
-            for item in stream:
+            for item in source.stream:
                 part.read += 1
                 stamps.append(item.stamp_ns)
-                self._process(item, 1e3 * (perf_counter() - start))
+                result = self._process(item, 1e3 * (perf_counter() - start))
+                if source.recording is not None:
+                    source.recording.add(item, result)
                 if tell:
                     tell(part.read)
                 if part.read == job.limit:
                     break
                 start = perf_counter()
 
-    def _process(self, item: BagFrame, read_ms: float) -> None:
+    def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
+        """Score one picture; gives what the pipeline made of it, None where it was rejected."""
         if self._options.pictures is not None:
             self._players.reset()  # they are no sequence
         if item.warning:
             self.part.warn(item.warning)
         if item.frame is None:
             self._reject(item.error or InputError('the picture cannot be read'))
-            return
+            return None
         try:
-            self._players.play(self._spoilt(item), read_ms)
+            return self._players.play(self._spoilt(item), read_ms)
         except (InputError, CalibrationError) as error:
             self._reject(error)
+            return None
 
     def _spoilt(self, item: BagFrame) -> BagFrame:
         """Give the frame with its picture as the corruption makes it."""

@@ -35,11 +35,10 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print; returns the exit code."""
     from marigold_ros.evaluation.comparison import compare_runs
     from marigold_ros.evaluation.results import to_json
-    import numpy as np
 
     a, b = read_run(args.a), read_run(args.b)
     try:
-        found = compare_runs(a, b, np.random.default_rng(0))
+        found = compare_runs(a, b)
     except InputError as error:
         raise InputError(f'{args.a} and {args.b} cannot be compared: {error}', 'shape') from None
     sides = {'a': _describe(args.a, a), 'b': _describe(args.b, b)}

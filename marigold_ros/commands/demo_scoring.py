@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import NodeConfig, PointsConfig
-from marigold_ros.errors import BagError
 
 if TYPE_CHECKING:
     from marigold_ros.bags.reader import BagReader
@@ -258,13 +257,9 @@ def clear_old(folder: Path) -> None:
         If ``recording`` is there and no bag, so somebody else's.
 
     """
-    import shutil
+    from marigold_ros.commands.recording import remove_recording
 
-    recording = folder / 'recording'
-    if recording.exists():
-        if not (recording / 'metadata.yaml').is_file():
-            raise BagError(f'{recording} is in the way and no bag; choose another --out')
-        shutil.rmtree(recording)
+    remove_recording(folder / 'recording')
     names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply')
     for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):
         with suppress(FileNotFoundError):

@@ -42,6 +42,7 @@ from marigold_ros.config import (
     ExtrinsicsConfig,
     LidarConfig,
     PipelineConfig,
+    PointsConfig,
     RuntimeConfig,
 )
 from marigold_ros.errors import BagError
@@ -58,6 +59,7 @@ class ReplayConfig(Settings):
 
     pipeline: PipelineConfig = group(PipelineConfig, flat=True)
     lidar: LidarConfig = group(LidarConfig)
+    points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
 
@@ -119,6 +121,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='N',
         help='bags at once, each in a process with a model of its own (default: 1)',
     )
+    parser.add_argument(
+        '--record',
+        action='store_true',
+        help='write what the node would publish to DIR/recording, an MCAP bag for RViz and '
+        'Foxglove (--set points.stride=4 for a smaller cloud)',
+    )
     add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
 
@@ -159,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
             pictures=chosen,
             oracle=args.oracle or published_oracle(args.dataset),
             limit=args.limit,
+            record=config.points if args.record else None,
             crew=processes(replay, _loader(args, config.runtime), args.jobs, store, bar),
         )
     if store:
@@ -208,7 +217,7 @@ def _open_store(args: argparse.Namespace) -> PartStore | None:
     if len(args.bags) == 1:
         return None
     store = PartStore(Path(args.out) / 'parts')
-    apart = ('bags', 'out', 'json', 'jobs')
+    apart = ('bags', 'out', 'json', 'jobs', 'require')
     options = {name: value for name, value in vars(args).items() if name not in apart}
     kept = store.open({**options, 'versions': versions()})
     if kept:

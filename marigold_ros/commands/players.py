@@ -13,7 +13,7 @@ from marigold_ros.bags.reader import BagFrame
 from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.scoring import Scorer
-from marigold_ros.frame import Prediction
+from marigold_ros.frame import FrameResult, Prediction
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 
@@ -59,9 +59,9 @@ class Player:
         found: Prediction = self.pipeline.model.predict(rgb, **self.pipeline.config.prediction)
         return found
 
-    def play(self, item: BagFrame) -> dict[str, Any]:
+    def play(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
         """
-        Predict and score a frame; gives its row.
+        Predict and score a frame; gives its row and what the pipeline made of it.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Player:
             timings_ms=result.timings_ms,
         )
         self.scorer.time('score', 1e3 * (perf_counter() - start))
-        return row
+        return row, result
 
 
 class Players:
@@ -110,17 +110,18 @@ class Players:
         for player in (self.main, *self.rivals.values()):
             player.reset()
 
-    def play(self, item: BagFrame, read_ms: float) -> None:
-        """Run all models on a frame; raises as :meth:`Player.play` for the main one."""
-        row = self.main.play(item)
+    def play(self, item: BagFrame, read_ms: float) -> FrameResult:
+        """Run all models on a frame; gives and raises as :meth:`Player.play` of the main one."""
+        row, result = self.main.play(item)
         self.main.scorer.time('read', read_ms)
         for name, player in self.rivals.items():
             try:
-                other = player.play(item)
+                other, _ = player.play(item)
             except (InputError, CalibrationError) as error:
                 row[f'{name}:reason'] = str(error)
                 continue
             row.update({f'{name}:{key}': other[key] for key in _SHARED if key in other})
+        return result
 
 
 def rival_results(total: BagPart) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
@@ -15,10 +15,12 @@ from marigold_ros.commands.bag_plan import look_ahead, spoilt_jobs
 from marigold_ros.commands.bag_replay import replay
 from marigold_ros.commands.crew import Crew, processes
 from marigold_ros.commands.players import empty_scores, Models, rival_results
-from marigold_ros.config import LidarConfig, PipelineConfig
+from marigold_ros.commands.recording import RecordTo
+from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe
 from marigold_ros.evaluation.robustness import robustness
+from marigold_ros.settings import as_values
 import numpy as np
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def evaluate_bag(
     pictures: PictureChoice | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
+    record: PointsConfig | None = None,
     crew: Crew | None = None,
 ) -> dict[str, Any]:
     """
@@ -80,6 +83,9 @@ def evaluate_bag(
         Stop after that many pictures in all.
     progress : callable or None
         Called with the pictures done and their expected number.
+    record : PointsConfig or None
+        The cloud of what is recorded to ``out``/recording (recording_0 and on for several bags)
+        as the node would publish it; None records nothing.
     crew : callable or None
         Who else does the work, such as `marigold_ros.commands.crew.processes`; None does it here.
 
@@ -99,6 +105,8 @@ def evaluate_bag(
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     split = fit_every, held_out
     options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
+    if record is not None and out is not None:
+        options = replace(options, record=RecordTo(Path(out), record, len(paths)))
     plan = look_ahead(paths, given, limit, pictures)
     jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
     expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
@@ -143,6 +151,7 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
         limit=limit,
         stamps=options.stamps,
         extrinsics='/tf_static of the bag' if options.T_cam_lidar is None else 'given',
+        recorded=None if options.record is None else as_values(options.record.points),
         warnings=total.warnings,
     )
     provenance['bags'] = total.bags

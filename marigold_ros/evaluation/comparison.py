@@ -16,15 +16,15 @@ import math
 from typing import Any
 
 from marigold_ros.errors import InputError
+from marigold_ros.evaluation.intervals import mean_interval
 from marigold_ros.evaluation.metrics import METRICS
-from marigold_ros.evaluation.paired_bootstrap import mean_interval
 from marigold_ros.evaluation.protocol import PROTOCOLS
 import numpy as np
 
 LATENCY = 'total_ms'
 _HIGHER_IS_BETTER = ('delta1', 'delta2', 'delta3', 'coverage')
 # What decides which points are scored, and as what.
-_SCORING = ('fit_every', 'held_out')
+_SCORING = ('fit_every', 'held_out', 'oracle')
 _OPTIONS = (
     *('alignment.min_depth', 'alignment.max_depth'),
     *('alignment.occlusion_window', 'alignment.occlusion_threshold'),
@@ -42,7 +42,7 @@ class Run:
     rows: Sequence[Mapping[str, Any]]
 
 
-def compare_runs(a: Run, b: Run, rng: np.random.Generator) -> dict[str, Any]:
+def compare_runs(a: Run, b: Run) -> dict[str, Any]:
     """
     Compare two runs metric by metric.
 
@@ -50,8 +50,6 @@ def compare_runs(a: Run, b: Run, rng: np.random.Generator) -> dict[str, Any]:
     ----------
     a, b : Run
         Of the same bags.
-    rng : numpy Generator
-        For the bootstrap.
 
     Returns
     -------
@@ -75,7 +73,7 @@ def compare_runs(a: Run, b: Run, rng: np.random.Generator) -> dict[str, Any]:
     _check_points(paired)
     protocols = {}
     for protocol in PROTOCOLS:
-        scores = _protocol(protocol, paired, rng)
+        scores = _protocol(protocol, paired)
         if scores:
             protocols[protocol] = scores
     return {
@@ -85,7 +83,7 @@ def compare_runs(a: Run, b: Run, rng: np.random.Generator) -> dict[str, Any]:
             'only_b': len(rows_b) - len(paired),
         },
         'protocols': protocols,
-        'latency': _difference(*_columns(LATENCY, paired), LATENCY, rng),
+        'latency': _difference(*_columns(LATENCY, paired), LATENCY),
     }
 
 
@@ -158,15 +156,13 @@ def _check_points(paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]])
 
 
 def _protocol(
-    protocol: str,
-    paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
-    rng: np.random.Generator,
+    protocol: str, paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
 ) -> dict[str, Any]:
     """Compare one protocol; empty where no frame has it in both."""
     metrics = {}
     for metric in (*METRICS, 'coverage'):
         a, b = _columns(f'{protocol}_{metric}', paired)
-        found = _difference(a, b, metric, rng)
+        found = _difference(a, b, metric)
         if found:
             metrics[metric] = found
     if not metrics:
@@ -185,34 +181,32 @@ def _columns(
     return a, b
 
 
-def _difference(
-    a: np.ndarray, b: np.ndarray, metric: str, rng: np.random.Generator
-) -> dict[str, Any]:
+def _difference(a: np.ndarray, b: np.ndarray, metric: str) -> dict[str, Any]:
     known = np.isfinite(a) & np.isfinite(b)
     if not known.any():
         return {}
     difference = b[known] - a[known]
     mean = float(difference.mean())
-    low, high = mean_interval(difference, rng)
+    low, high = mean_interval(difference)
     return {
         'a': float(a[known].mean()),
         'b': float(b[known].mean()),
         'difference': mean,
         'interval': [low, high],
         'n_frames': int(known.sum()),
-        'verdict': verdict(mean, low, high, metric),
+        'verdict': verdict(mean, low, high, metric) if difference.any() else 'identical',
     }
 
 
 def verdict(mean: float, low: float, high: float, metric: str) -> str:
     """Say in words what a mean difference (B minus A) and its interval show."""
-    if mean == low == high == 0.0:
-        return 'identical'
-    if not (low > 0 or high < 0):
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return 'too few frames to tell'
+    if low <= 0 <= high:
         return 'no difference shown'
     is_better = (mean > 0) == (metric in _HIGHER_IS_BETTER)
     ends = sorted((abs(low), abs(high)))
     size = f'{abs(mean):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]'
-    if metric == LATENCY:
-        return f'B is {"faster" if is_better else "slower"} by {size}'
-    return f'B is {"better" if is_better else "worse"} by {size}'
+    words = {LATENCY: ('faster', 'slower'), 'bias': ('lower', 'higher')}
+    better, worse = words.get(metric, ('better', 'worse'))
+    return f'B is {better if is_better else worse} by {size}'

@@ -37,7 +37,7 @@ def run_of(abs_rel, delta1=None, total_ms=None, stamps=None):
 
 
 def compared(a, b):
-    return compare_runs(a, b, np.random.default_rng(0))
+    return compare_runs(a, b)
 
 
 @pytest.fixture
@@ -141,6 +141,22 @@ def test_what_was_scored_differently_is_refused_and_named(errors, path, value, r
     with pytest.raises(InputError) as refusal:
         compared(a, Run(results, b.rows))
     assert reason in str(refusal.value)
+
+
+def test_bias_is_higher_or_lower_never_better():
+    a, b = run_of(np.full(N, 0.1)), run_of(np.full(N, 0.1))
+    for run, bias in ((a, '-0.2'), (b, '0.3')):
+        for row in run.rows:
+            row['heldout_bias'] = bias
+    found = compared(a, b)['protocols']['heldout']['metrics']['bias']
+    assert found['verdict'] == 'B is higher by 0.5 [0.5, 0.5]'
+
+
+def test_few_frames_say_nothing():
+    found = compared(run_of(np.full(5, 0.1)), run_of(np.full(5, 0.2)))
+    values = found['protocols']['heldout']['metrics']['abs_rel']
+    assert values['difference'] == pytest.approx(0.1)
+    assert values['verdict'] == 'too few frames to tell'
 
 
 def test_settings_of_the_model_may_differ(errors):
