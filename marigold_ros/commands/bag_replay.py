@@ -12,7 +12,7 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.bags.reader import BagFrame, BagReader, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
-from marigold_ros.commands.players import Models, Players
+from marigold_ros.commands.players import empty_scores, Models, Players
 from marigold_ros.commands.recording import Recording
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
@@ -47,6 +47,11 @@ def replay(
         for scorer in (run.part.scorer, *run.part.rivals.values()):
             scorer.forget_samples()
     return run.part
+
+
+def lost_part(options: ReplayOptions, job: BagJob, text: str) -> BagPart:
+    """Make what stands for a bag that could not be worked on."""
+    return BagPart(empty_scores(options), failed={str(job.path): text})
 
 
 def _watch_memory(model: Any) -> PeakMemory:

@@ -106,7 +106,7 @@ def evaluate_bag(
     split = fit_every, held_out
     options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
     if record is not None and out is not None:
-        options = replace(options, record=RecordTo(Path(out), record, len(paths)))
+        options = replace(options, record=RecordTo(Path(out).resolve(), record, len(paths)))
     plan = look_ahead(paths, given, limit, pictures)
     jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
     expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
