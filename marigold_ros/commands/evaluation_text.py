@@ -83,7 +83,7 @@ def _more(results: dict[str, Any]) -> list[str]:
         if name in ('heldout', 'truth') and parts:
             bins = ', '.join(f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in parts)
             lines.append(f'{name} below 15 m: {near["abs_rel"]:.3f}; from {bins}')
-    if 'rule' in results['protocols'].get('oracle', {}):
+    if 'oracle' in results['protocols']:
         oracle = results['provenance']['scoring']['oracle']
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
     drift = results['temporal'].get('scale_drift')

@@ -12,7 +12,7 @@ from typing import Any
 from marigold_ros.bags.reader import BagFrame
 from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.evaluation.scoring import Finish, Scorer
 from marigold_ros.frame import FrameResult, Prediction
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
@@ -28,10 +28,12 @@ class Models:
     against: Mapping[str, Any] = field(default_factory=dict)
 
 
-def empty_scores(options: ReplayOptions, main: bool = True) -> Scorer:
-    """Scores without frames, to which those of bags can be added."""
+def empty_scores(
+    options: ReplayOptions, main: bool = True, finish: Finish | None = None
+) -> Scorer:
+    """Scores without frames; without ``finish`` to add those of bags to."""
     split = options.fit_every, options.held_out
-    return Scorer(options.config.alignment, None, *split, oracle=options.oracle, baselines=main)
+    return Scorer(options.config.alignment, finish, *split, oracle=options.oracle, baselines=main)
 
 
 class Player:
@@ -45,8 +47,7 @@ class Player:
         self.pipeline = FramePipeline(model, options.config)
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.config)
-        self.scorer = empty_scores(options, main)
-        self.scorer.fit_with(self._heldout.finish)
+        self.scorer = empty_scores(options, main, self._heldout.finish)
         self.checkpoint = dict(model.description)
 
     def reset(self) -> None:
@@ -82,6 +83,7 @@ class Player:
             alignment=result.alignment,
             scan_stamp_ns=item.scan_stamp_ns,
             timings_ms=result.timings_ms,
+            sparse=result.sparse,
         )
         self.scorer.time('score', 1e3 * (perf_counter() - start))
         return row, result
