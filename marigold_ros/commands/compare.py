@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.errors import InputError
+from marigold_ros.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from marigold_ros.evaluation.comparison import Run
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=name.upper(),
             help='folder with results.json and per_frame.csv',
         )
+    parser.add_argument('--page', metavar='FILE', help='write an HTML page with curves as well')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
 
 
@@ -41,9 +42,26 @@ def run(args: argparse.Namespace) -> int:
         found = compare_runs(a, b)
     except InputError as error:
         raise InputError(f'{args.a} and {args.b} cannot be compared: {error}', 'shape') from None
+    if args.page:
+        _write_page(args, (a, b), found)
     sides = {'a': _describe(args.a, a), 'b': _describe(args.b, b)}
     print(to_json({'schema': 1, **sides, **found}) if args.json else _text(sides, found))
     return 0
+
+
+def _write_page(args: argparse.Namespace, runs: tuple[Run, Run], found: dict[str, Any]) -> None:
+    from marigold_ros.evaluation.comparison_page import comparison_page
+
+    names = Path(args.a).resolve().name, Path(args.b).resolve().name
+    try:
+        Path(args.page).write_text(
+            comparison_page(found, names, runs), encoding='utf-8', errors='backslashreplace'
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f'--page {args.page} cannot be written ({error.strerror}); give a file in a folder '
+            'that is there'
+        ) from error
 
 
 def read_run(folder: str | Path) -> Run:

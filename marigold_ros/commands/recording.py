@@ -24,7 +24,7 @@ from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.frame import FrameResult
 from marigold_ros.geometry.cloud import cloud_of
-from marigold_ros.geometry.sparse_depth import coverage
+from marigold_ros.geometry.fit_report import details_of, fit_report
 from marigold_ros.message_codec import (
     camera_info_fields,
     encode_cloud,
@@ -205,30 +205,14 @@ def output_messages(
 
 def _alignment_status(result: FrameResult, scan_ns: int | None) -> dict[str, Any]:
     """Tell the fit under the keys of the node's ``~/alignment``."""
-    alignment, wrong = result.alignment, result.calibration
-    values = {
-        'scale': float(alignment.scale),
-        'shift': float(alignment.shift),
-        'inliers': alignment.n_inliers,
-        'points': alignment.n_points,
-        'rms': float(alignment.rms),
-        'condition': float(alignment.condition),
-        'state': alignment.state,
-        'reason': alignment.reason,
-        'scan_stamp': '' if scan_ns is None else f'{scan_ns / 1e9:.9f}',
-        'image_stamp': f'{result.stamp_ns / 1e9:.9f}',
-        'age': alignment.age_ns / 1e9,
-        **coverage(result.sparse, result.relative.shape),
-        'calibration': wrong,
-    }
-    said = alignment.state + (f': {alignment.reason}' if alignment.reason else '')
+    report = fit_report(result.alignment, result.stamp_ns, scan_ns, details_of(result))
     return {
-        'level': _OK if alignment.state == 'fitted' and not wrong else _WARN,
+        'level': _OK if report.is_good else _WARN,
         'name': f'{NODE}: alignment',
-        'message': f'{said}; {wrong}' if wrong else said,
+        'message': report.text,
         'values': [
             {'key': key, 'value': f'{value:.6g}' if isinstance(value, float) else str(value)}
-            for key, value in values.items()
+            for key, value in report.values.items()
         ],
     }
 

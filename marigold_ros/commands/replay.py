@@ -141,6 +141,7 @@ def _tell(progress: Progress, expected: int, done: int) -> None:
 
 def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[str, Any]:
     """Put what was accumulated into the shape of results.json."""
+    T = options.T_cam_lidar
     provenance = describe(
         (),
         total.topics,
@@ -150,7 +151,7 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
         mode='offline replay, every picture, unlimited wait for the scan',
         limit=limit,
         stamps=options.stamps,
-        extrinsics='/tf_static of the bag' if options.T_cam_lidar is None else 'given',
+        extrinsics='/tf_static of the bag' if T is None else np.asarray(T).tolist(),
         recorded=None if options.record is None else as_values(options.record.points),
         warnings=total.warnings,
     )

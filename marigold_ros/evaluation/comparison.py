@@ -66,8 +66,7 @@ def compare_runs(a: Run, b: Run) -> dict[str, Any]:
 
     """
     check_comparable(a.results, b.results)
-    rows_a, rows_b = _by_key(a), _by_key(b)
-    paired = [(row, rows_b[key]) for key, row in rows_a.items() if key in rows_b]
+    paired = _paired(a, b)
     if not paired:
         raise InputError('no frame is in both results: stamps or limits differ', 'shape')
     _check_points(paired)
@@ -79,12 +78,30 @@ def compare_runs(a: Run, b: Run) -> dict[str, Any]:
     return {
         'frames': {
             'paired': len(paired),
-            'only_a': len(rows_a) - len(paired),
-            'only_b': len(rows_b) - len(paired),
+            'only_a': len(a.rows) - len(paired),
+            'only_b': len(b.rows) - len(paired),
         },
         'protocols': protocols,
         'latency': _difference(*_columns(LATENCY, paired), LATENCY),
     }
+
+
+def paired_columns(
+    name: str, a: Run, b: Run, most: int = 2000
+) -> tuple[list[int], list[float | None], list[float | None]]:
+    """Give places among the paired frames, every n-th of many, and a column of both there."""
+    paired = _paired(a, b)
+    stride = math.ceil(len(paired) / most) or 1
+    values = [
+        [float(x) if math.isfinite(x) else None for x in side[::stride]]
+        for side in _columns(name, paired)
+    ]
+    return list(range(0, len(paired), stride)), values[0], values[1]
+
+
+def _paired(a: Run, b: Run) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    rows_b = _by_key(b)
+    return [(row, rows_b[key]) for key, row in _by_key(a).items() if key in rows_b]
 
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:

@@ -98,6 +98,8 @@ def _time(results: Mapping[str, Any]) -> str:
         return ''
     p50, p95 = stages[stage]['p50'], stages[stage].get('p95')
     more = f'{1000 / p50:.1f} frames/s; 95 % below {number(p95, 0)} ms'
+    peak = (results.get('memory') or {}).get('peak_mb')
+    more += f'; {peak:.0f} MB' if peak else ''
     return _card('time a frame (median)', f'{p50:.0f} ms', more)
 
 

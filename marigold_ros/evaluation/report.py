@@ -10,7 +10,7 @@ larger than all that it shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from marigold_ros.evaluation.tables import (
     latency_table,
     provenance_tables,
     region_table,
+    steadiness_tables,
     warnings_list,
 )
 
@@ -107,8 +108,10 @@ def write_report(
             'By distance and place', *_charts(charts, 'range', more=_panel(region_table(results)))
         ),
         _section('Is sigma honest?', *_charts(charts, 'sigma')),
+        _section('Spoilt pictures', *_charts(charts, 'robustness')),
         frame_panels(samples, pictures),
         _cloud(cloud),
+        _section('Steadiness and surfaces', _pair(map(_panel, steadiness_tables(results)))),
         _section('Milliseconds a frame', _panel(latency_table(results))),
         _section('Where the figures come from', _panel(provenance_tables(results))),
     ]
@@ -139,11 +142,14 @@ def _charts(
         for name, spec in charts.items()
         if spec['group'] == group
     ]
-    figures += [more] if more else []
-    if not figures:
-        return []
+    pair = _pair([*figures, more])
     note = f'<p class="note">{escape(note)}</p>' if note else ''
-    return [f'<div class="pair">{"".join(figures)}</div>{note}']
+    return [pair + note] if pair else []
+
+
+def _pair(panels: Iterable[str]) -> str:
+    filled = ''.join(panels)
+    return f'<div class="pair">{filled}</div>' if filled else ''
 
 
 def _cloud(cloud: Mapping[str, Any] | None) -> str:

@@ -24,13 +24,18 @@ def chart_specs(
     Returns
     -------
     dict of str to dict
-        ``group`` (time, range, sigma), ``title``, ``x_label``, ``unit``, ``curves`` with ``name``
-        and ``values`` (None where there is none), and as needed ``x`` (numbers) or ``ticks``
-        (texts), ``zero`` (the axis begins there), ``top``, ``linked`` (frames: one cursor for
-        all) and ``remarks`` by place.
+        ``group`` (time, range, sigma or robustness), ``title``, ``x_label``, ``unit``, ``curves``
+        with ``name`` and ``values`` (None where there is none), and as needed ``x`` (numbers) or
+        ``ticks`` (texts), ``zero`` (the axis begins there), ``top``, ``linked`` (frames: one
+        cursor for all) and ``remarks`` by place.
 
     """
-    specs = {**_over_time(results, rows), **_by_range(results), **_sigma(results)}
+    specs = {
+        **_over_time(results, rows),
+        **_by_range(results),
+        **_sigma(results),
+        **_robustness(results),
+    }
     return {
         name: spec
         for name, spec in specs.items()
@@ -50,7 +55,7 @@ def _over_time(
         'whole': True,
         'linked': True,
         'zero': True,
-        'remarks': [_remark(row, rows[0]) for row in rows],
+        'remarks': _remarks(results, rows),
     }
 
     def chart(title: str, curves: Mapping[str, str], **more: Any) -> dict[str, Any]:
@@ -67,6 +72,7 @@ def _over_time(
             'this model': f'{protocol}_abs_rel',
             'best quadric': f'{protocol}_quadric_abs_rel',
             'LiDAR interpolated': f'{protocol}_linear_abs_rel',
+            **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
         }
         specs[f'error_{protocol}'] = chart(f'AbsRel at {where}', curves)
     names = {'scale': 'scale', 'shift': 'shift'}
@@ -83,11 +89,19 @@ def _over_time(
     return specs
 
 
-def _remark(row: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    """Say when the frame was and how its fit came about."""
-    seconds = (int(row['stamp_ns']) - int(first['stamp_ns'])) / 1e9
-    reason = f', {row["reason"]}' if row.get('reason') else ''
-    return f'{seconds:.1f} s, {row.get("state", "")}{reason}'
+def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each frame when it was, of which bag, and how its fit came about."""
+    bags = results['provenance'].get('bags', ())
+    first: dict[int, int] = {}
+    remarks = []
+    for row in rows:
+        bag, stamp_ns = int(row.get('bag', 0)), int(row['stamp_ns'])
+        parts = [f'{(stamp_ns - first.setdefault(bag, stamp_ns)) / 1e9:.1f} s']
+        if len(bags) > 1 and bag < len(bags):
+            parts.insert(0, bags[bag]['name'])
+        parts += [str(row[key]) for key in ('state', 'reason') if row.get(key)]
+        remarks.append(', '.join(parts))
+    return remarks
 
 
 def _by_range(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -153,6 +167,28 @@ def _sigma(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             'curves': [*drawn, ideal],
         }
     }
+
+
+def _robustness(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Make a chart a protocol: the error against the strength of each corruption."""
+    found = results.get('robustness') or {}
+    corruptions = found.get('corruptions') or {}
+    specs = {}
+    for protocol in dict.fromkeys(name for kind in corruptions.values() for name in kind):
+        curves = [
+            {'name': kind, 'values': [_number(x) for x in by_protocol[protocol]['abs_rel']]}
+            for kind, by_protocol in corruptions.items()
+            if protocol in by_protocol
+        ]
+        specs[f'robustness_{protocol}'] = {
+            'group': 'robustness',
+            'title': f'AbsRel against strength ({protocol})',
+            'x_label': 'strength, 0 is the picture as it came',
+            'ticks': [str(strength) for strength in found.get('strengths', ())],
+            'zero': True,
+            'curves': curves,
+        }
+    return specs
 
 
 def _spread(found: Mapping[float, float | None], x: Sequence[float]) -> list[float | None]:

@@ -140,6 +140,26 @@ def region_table(results: Mapping[str, Any]) -> str:
     )
 
 
+def steadiness_tables(results: Mapping[str, Any]) -> list[str]:
+    """Tell how depth and fit change between frames, and how edges and planes come out."""
+    titles = {
+        'temporal': 'Changes from frame to frame',
+        'surfaces': 'Edges and planes against dense truth',
+    }
+    return [
+        _facts(title, [(name, _short(text)) for name, text in _flat(results.get(key) or {})])
+        for key, title in titles.items()
+        if results.get(key)
+    ]
+
+
+def _short(text: str) -> str:
+    try:
+        return f'{float(text):.4g}'
+    except ValueError:
+        return text
+
+
 def latency_table(results: Mapping[str, Any]) -> str:
     """Draw the median of each stage with its 95th percentile, and list the percentiles."""
     stages = results['latency_ms']

@@ -12,11 +12,9 @@ from marigold_ros.commands.demo_scoring import Recording as LiveRecording
 from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
-from marigold_ros.frame import Prediction
 from marigold_ros.geometry.cloud import cloud_of
 from marigold_ros.message_codec import to_depth, to_organised
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
@@ -27,25 +25,10 @@ FRAMES = 3
 NODE = '/marigold_depth'
 
 
-class Ramp:
-    """A model that sees far above and near below."""
-
-    description = {'name': 'ramp', 'space': 'depth'}
-
-    def predict(self, rgb, **options):
-        ramp = np.linspace(1, 0, rgb.shape[0], dtype=np.float32)[:, None]
-        return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
-
-
 @pytest.fixture(scope='module')
-def drive(tmp_path_factory):
-    return write_drive(tmp_path_factory.mktemp('drive') / 'drive', FRAMES, width=160, height=120)
-
-
-@pytest.fixture(scope='module')
-def recording(drive, tmp_path_factory):
+def recording(short_drive, ramp, tmp_path_factory):
     out = tmp_path_factory.mktemp('out')
-    evaluate_bag(drive, Ramp(), out=out, record=PointsConfig(stride=2, sigma=True))
+    evaluate_bag(short_drive, ramp, out=out, record=PointsConfig(stride=2, sigma=True))
     return out / 'recording'
 
 
@@ -58,8 +41,8 @@ def stamp_ns(message):
     return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
 
 
-def pipeline_results(drive):
-    pipeline = FramePipeline(Ramp(), PipelineConfig())
+def pipeline_results(drive, model):
+    pipeline = FramePipeline(model, PipelineConfig())
     with BagReader(drive) as reader:
         return [
             (item, pipeline.process(item.frame))
@@ -67,8 +50,8 @@ def pipeline_results(drive):
         ]
 
 
-def test_the_images_are_those_of_the_pipeline_bit_by_bit(drive, recording):
-    results = pipeline_results(drive)
+def test_the_images_are_those_of_the_pipeline_bit_by_bit(short_drive, recording, ramp):
+    results = pipeline_results(short_drive, ramp)
     parts = {'depth/image_rect': 'metric', 'uncertainty/image': 'sigma'}
     for name, field in {**parts, 'relative/image': 'relative'}.items():
         found = messages(recording, f'{NODE}/{name}')
@@ -81,10 +64,10 @@ def test_the_images_are_those_of_the_pipeline_bit_by_bit(drive, recording):
             assert message.encoding == '32FC1'
 
 
-def test_the_cloud_is_thinned_as_asked_and_has_the_fields_asked_for(drive, recording):
+def test_the_cloud_is_thinned_as_asked_and_has_the_fields_asked_for(short_drive, recording, ramp):
     config = PointsConfig(stride=2, sigma=True)
     found = messages(recording, f'{NODE}/points')
-    for (message, _), (_, result) in zip(found, pipeline_results(drive), strict=True):
+    for (message, _), (_, result) in zip(found, pipeline_results(short_drive, ramp), strict=True):
         assert (message.height, message.width) == (60, 80)
         assert [field.name for field in message.fields] == ['x', 'y', 'z', 'rgb', 'sigma']
         cloud = cloud_of(result, config)
@@ -93,16 +76,16 @@ def test_the_cloud_is_thinned_as_asked_and_has_the_fields_asked_for(drive, recor
             np.testing.assert_array_equal(read[..., i], cloud[name])
 
 
-def test_the_camera_info_describes_the_rectified_picture(drive, recording):
-    _, result = pipeline_results(drive)[0]
+def test_the_camera_info_describes_the_rectified_picture(short_drive, recording, ramp):
+    _, result = pipeline_results(short_drive, ramp)[0]
     for part in ('depth', 'relative', 'uncertainty'):
         info, _ = messages(recording, f'{NODE}/{part}/camera_info')[0]
         assert np.array_equal(np.reshape(info.k, (3, 3)), result.camera.K)
         assert (info.width, info.height) == (160, 120)
 
 
-def test_what_was_read_is_beside_it_unchanged_and_in_time(drive, recording):
-    with BagReader(drive) as reader:
+def test_what_was_read_is_beside_it_unchanged_and_in_time(short_drive, recording):
+    with BagReader(short_drive) as reader:
         topics = reader.choose_topics().named
         source = list(reader.raw(topics))
     with BagReader(recording) as reader:
@@ -131,10 +114,10 @@ def test_the_bag_is_of_version_8_and_transforms_stay_for_late_listeners(recordin
     assert (qos[f'{NODE}/points']['durability'], qos[f'{NODE}/points']['reliability']) == (2, 1)
 
 
-def test_the_demo_reads_it_as_it_reads_what_a_live_node_published(drive, recording):
+def test_the_demo_reads_it_as_it_reads_what_a_live_node_published(short_drive, recording, ramp):
     with BagReader(recording) as reader:
         outputs = LiveRecording(reader)
-        for item, result in pipeline_results(drive):
+        for item, result in pipeline_results(short_drive, ramp):
             found = outputs.take(item.stamp_ns)
             alignment = read_alignment(found.values, 'depth')
             assert alignment.state == 'fitted'
@@ -143,14 +126,16 @@ def test_the_demo_reads_it_as_it_reads_what_a_live_node_published(drive, recordi
             np.testing.assert_array_equal(to_depth(found.parts['depth']), result.metric)
 
 
-def test_a_recording_can_be_evaluated_itself(recording, drive):
-    again, first = (evaluate_bag(bag, Ramp())['protocols'] for bag in (recording, drive))
+def test_a_recording_can_be_evaluated_itself(recording, short_drive, ramp):
+    again, first = (evaluate_bag(bag, ramp)['protocols'] for bag in (recording, short_drive))
     assert again == first
 
 
-def test_a_limit_ends_the_recording_with_the_results(drive, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Ramp())
-    call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '2', '--record']
+def test_a_limit_ends_the_recording_with_the_results(
+    short_drive, tmp_path, capsys, monkeypatch, ramp
+):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--limit', '2', '--record']
     assert main([*call, '--set', 'points.stride=8']) == 0
     assert len(messages(tmp_path / 'recording', f'{NODE}/points')) == 2
     assert len(messages(tmp_path / 'recording', '/camera/image_raw')) == 2
@@ -159,24 +144,26 @@ def test_a_limit_ends_the_recording_with_the_results(drive, tmp_path, capsys, mo
     assert cloud.height == 120
 
 
-def test_two_bags_get_a_recording_each_and_other_folders_are_left_alone(drive, tmp_path):
-    evaluate_bag([drive, drive], Ramp(), out=tmp_path, record=PointsConfig())
+def test_two_bags_get_a_recording_each_and_other_folders_are_left_alone(
+    short_drive, tmp_path, ramp
+):
+    evaluate_bag([short_drive, short_drive], ramp, out=tmp_path, record=PointsConfig())
     for name in ('recording_0', 'recording_1'):
         assert len(messages(tmp_path / name, f'{NODE}/depth/image_rect')) == FRAMES
     (tmp_path / 'recording').mkdir()
     (tmp_path / 'recording' / 'thesis.txt').write_text('mine')
     with pytest.raises(BagError, match='in the way and no bag'):
-        evaluate_bag(drive, Ramp(), out=tmp_path, record=PointsConfig())
+        evaluate_bag(short_drive, ramp, out=tmp_path, record=PointsConfig())
     assert (tmp_path / 'recording' / 'thesis.txt').is_file()
 
 
-def test_without_metres_there_is_no_depth_but_relative_and_the_reason(drive, tmp_path):
+def test_without_metres_there_is_no_depth_but_relative_and_the_reason(short_drive, tmp_path, ramp):
     bare = tmp_path / 'bare'
-    with BagReader(drive) as reader, BagWriter(bare) as writer:
+    with BagReader(short_drive) as reader, BagWriter(bare) as writer:
         topics = reader.choose_topics()
         for topic, msgtype, data, log_ns in reader.raw([topics.image, topics.camera_info]):
             writer.write_raw(topic, msgtype, bytes(data), log_ns)
-    evaluate_bag(bare, Ramp(), out=tmp_path, record=PointsConfig())
+    evaluate_bag(bare, ramp, out=tmp_path, record=PointsConfig())
     with BagReader(tmp_path / 'recording') as reader:
         names = {topic for topic in reader.topics if topic.startswith(NODE)}
     parts = ('relative/image', 'relative/camera_info', 'alignment')
@@ -188,9 +175,9 @@ def test_without_metres_there_is_no_depth_but_relative_and_the_reason(drive, tmp
     assert status.level == 1
 
 
-def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(drive, recording, tmp_path):
+def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(short_drive, recording, tmp_path, ramp):
     path, store = tmp_path / 'old.bag', get_typestore(Stores.ROS1_NOETIC)
-    with BagReader(drive) as reader, Ros1Writer(path) as writer:
+    with BagReader(short_drive) as reader, Ros1Writer(path) as writer:
         topics = reader.choose_topics()
         T = next(iter(frames(reader, topics, LidarConfig()))).frame.T_cam_lidar
         connections = {}
@@ -199,7 +186,7 @@ def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(drive, recording, tmp_path):
                 connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
             message = _as_ros_1(reader.decode(data, msgtype), msgtype, store)
             writer.write(connections[topic], log_ns, store.serialize_ros1(message, msgtype))
-    evaluate_bag(path, Ramp(), out=tmp_path, T_cam_lidar=T, record=PointsConfig())
+    evaluate_bag(path, ramp, out=tmp_path, T_cam_lidar=T, record=PointsConfig())
     name = f'{NODE}/depth/image_rect'
     for (new, _), (old, _) in zip(
         messages(tmp_path / 'recording', name), messages(recording, name), strict=True
@@ -207,7 +194,7 @@ def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(drive, recording, tmp_path):
         assert bytes(new.data) == bytes(old.data)
     for topic in ('/camera/image_raw', '/camera/camera_info'):
         (new, log_ns), (old, before_ns) = (
-            messages(folder, topic)[0] for folder in (tmp_path / 'recording', drive)
+            messages(folder, topic)[0] for folder in (tmp_path / 'recording', short_drive)
         )
         assert log_ns == before_ns
         assert str(new) == str(old)

@@ -85,6 +85,13 @@ def some_results(name='drive', text='plain'):
         'baselines': {'linear': macro, text: macro},
         'models': {text: {'protocols': {'heldout': scores}}},
         'latency_ms': {'total': {'p50': 50.0, 'p95': 60.0, 'p99': 70.0, 'max': 80.0}, text: {}},
+        'temporal': {'flicker': {'value': 0.012345}},
+        'surfaces': {text: 0.5},
+        'robustness': {
+            'strengths': [0, 1, 2],
+            'corruptions': {text: {'heldout': {'abs_rel': [0.1, 0.2, None]}}},
+        },
+        'memory': {'peak_mb': 512.0},
         'calibration': {'text': text},
         'provenance': {
             'bags': [{'name': name, 'sha256': 'ab' * 32, 'bytes': 123}],
@@ -179,12 +186,22 @@ def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(page):
 
 def test_all_that_was_measured_is_on_the_page(page):
     text = ' '.join(read(page).shown)
-    for part in ('0.090', '95 % interval 0.080 to 0.100', '3.0 %', 'ab' * 32, '3 of 4', '50 ms'):
+    for part in (
+        '0.090',
+        '95 % interval 0.080 to 0.100',
+        '3.0 %',
+        'ab' * 32,
+        '3 of 4',
+        '50 ms',
+        '0.01235',
+        '512 MB',
+    ):
         assert part in text
     charts = island(page)['charts']
     assert {'error_heldout', 'scale', 'points', 'time', 'range_abs_rel', 'reliability'} <= set(
         charts
     )
+    assert charts['robustness_heldout']['curves'][0]['values'] == [0.1, 0.2, None]
     assert page.count('class="chart panel"') == len(charts)
     for name in charts:
         assert f'data-chart="{name}"' in page
@@ -213,7 +230,7 @@ def test_a_page_of_thousand_frames_is_small_even_where_pictures_are_noise(tmp_pa
 
 def test_results_without_any_score_make_a_page_too(tmp_path):
     results = some_results()
-    results.update(protocols={}, baselines={}, models={}, latency_ms={})
+    results.update(protocols={}, baselines={}, models={}, latency_ms={}, robustness={})
     html = write_report(tmp_path, results, [], []).read_text()
     assert 'neither LiDAR in view nor dense truth' in html
     assert island(html) == {'charts': {}, 'cloud': None}
@@ -226,6 +243,22 @@ def test_long_runs_are_thinned_and_say_at_which_frames(page):
     assert error['x'][:3] == [0, 4, 8]
     assert all(len(c['values']) == len(error['x']) for c in error['curves'])
     assert island(page)['charts']['error_heldout']['curves'][0]['values'][1] is None
+
+
+def test_frames_of_several_bags_are_told_apart_and_timed_from_their_first():
+    results, rows = some_results(), some_rows(4)
+    results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
+    for row, bag in zip(rows, (0, 0, 1, 1), strict=True):
+        row['bag'] = bag
+    remarks = chart_specs(results, rows)['scale']['remarks']
+    ends = ['one, 0.0 s', 'one, 0.1 s', 'two, 0.0 s', 'two, 0.1 s']
+    assert remarks == [f'{end}, fitted' for end in ends]
+
+
+def test_rivals_have_a_curve_of_their_own():
+    rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some_rows(3)]
+    curves = chart_specs(some_results(), rows)['error_heldout']['curves']
+    assert {'name': 'plain', 'values': [0.5, 0.5, 0.5]} in curves
 
 
 def test_the_reliability_curve_goes_through_its_points():

@@ -72,7 +72,7 @@ class LineChart {
   }
 
   kind(curve, i) { return curve.reference ? 'kr' : `k${i % 4}`; }
-  dash(curve, i) { return curve.reference ? '4 4' : DASHES[i % 4]; }
+  dash(curve, i) { return curve.reference ? '4 4' : DASHES[(i + Math.floor(i / 4)) % 4]; }
 
   scales() {
     const values = this.spec.curves.flatMap((curve) => curve.values).filter((value) => value !== null);
@@ -117,7 +117,12 @@ class LineChart {
   }
 
   ticks() {
-    if (this.spec.ticks) return this.spec.ticks.map((text, index) => [index, text]);
+    if (this.spec.ticks) {
+      const room = (this.width - this.left - this.right) / this.spec.ticks.length;
+      const widest = 8 * Math.max(...this.spec.ticks.map((text) => text.length)) + 6;
+      const every = Math.max(1, Math.ceil(widest / room));
+      return this.spec.ticks.map((text, index) => [index, text]).filter(([index]) => index % every === 0);
+    }
     const labels = this.spec.x || [...Array(this.count).keys()];
     const wanted = this.width < 480 ? 4 : 8, ticks = [];
     if (this.spec.x && !this.spec.whole) {

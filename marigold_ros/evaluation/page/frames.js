@@ -7,6 +7,9 @@ class Wipe {
     this.names = figures.map((figure) => figure.dataset.name);
     this.images = figures.map((figure) => figure.querySelector('img'));
     this.stage = element('div', { class: 'stage' });
+    // All of a picture shall fit a screen, whatever its shape.
+    const size = (name) => Number(this.images[0].getAttribute(name));
+    this.stage.style.maxWidth = `${(34 * size('width')) / size('height')}rem`;
     this.divider = element('div', { class: 'divider' });
     this.tags = ['left', 'right'].map((side) => element('span', { class: `tag ${side}` }));
     this.stage.append(...this.images, this.divider, ...this.tags);
