@@ -13,8 +13,9 @@ from marigold_ros.bags.reader import BagFrame
 from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.scoring import Finish, Scorer
-from marigold_ros.frame import FrameResult
+from marigold_ros.frame import FrameResult, Prediction
 from marigold_ros.pipeline import FramePipeline
+import numpy as np
 
 _SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
 
@@ -48,6 +49,16 @@ class Player:
         self._heldout = FramePipeline(model, options.config)
         self.scorer = empty_scores(options, main, self._heldout.finish)
         self.checkpoint = dict(model.description)
+
+    def reset(self) -> None:
+        """Forget the frames so far."""
+        self.pipeline.reset()
+        self._heldout.reset()
+
+    def predict_picture(self, rgb: np.ndarray) -> Prediction:
+        """Run the model on a picture that is not scored."""
+        found: Prediction = self.pipeline.model.predict(rgb, **self.pipeline.config.prediction)
+        return found
 
     def play(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
         """
@@ -95,6 +106,11 @@ class Players:
             rivals={name: player.scorer for name, player in self.rivals.items()},
             rival_checkpoints={name: player.checkpoint for name, player in self.rivals.items()},
         )
+
+    def reset(self) -> None:
+        """Forget the frames so far, as between pictures that are no sequence."""
+        for player in (self.main, *self.rivals.values()):
+            player.reset()
 
     def play(self, item: BagFrame, read_ms: float) -> FrameResult:
         """Run all models on a frame; gives and raises as :meth:`Player.play` of the main one."""
