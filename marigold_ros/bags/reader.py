@@ -107,6 +107,11 @@ class BagReader:
         return replace(chosen, notes=(*self._bag.notes, *chosen.notes))
 
     @property
+    def types(self) -> Any:
+        """The message types of the bag, for a `BagWriter`; None for ROS 1, which packs others."""
+        return self._open.typestore if self._open.is2 else None
+
+    @property
     def lost(self) -> str:
         """What of the bag is missing or cut off, in words; empty where it is whole."""
         return self._bag.lost if self._bag is not None else ''

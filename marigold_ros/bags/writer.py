@@ -30,7 +30,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys import get_typestore, Stores, TypesysError
 
 _STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 _UNSET = QosTime(0, 0)
@@ -177,9 +177,16 @@ class BagWriter:
             ) from error
         self.write_raw(topic, msgtype, cdr, stamp_ns)
 
-    def write_raw(self, topic: str, msgtype: str, cdr: bytes | memoryview, stamp_ns: int) -> None:
+    def write_raw(
+        self,
+        topic: str,
+        msgtype: str,
+        cdr: bytes | memoryview,
+        stamp_ns: int,
+        types: Any = None,
+    ) -> None:
         """
-        Write one message that is serialised already.
+        Write one message that is serialised already; ``types`` knows it, as `BagReader.types` do.
 
         Raises
         ------
@@ -194,9 +201,12 @@ class BagWriter:
             profile = _PROFILES[self._qos.get(topic, 'reliable')]
             try:
                 connection = self._writer.add_connection(
-                    topic, msgtype, typestore=self._typestore, offered_qos_profiles=[profile]
+                    topic,
+                    msgtype,
+                    typestore=types or self._typestore,
+                    offered_qos_profiles=[profile],
                 )
-            except (KeyError, WriterError) as error:
+            except (KeyError, WriterError, TypesysError) as error:
                 raise BagError(
                     f"cannot add topic {topic} of type '{msgtype}' ({error}); "
                     'name the type as sensor_msgs/msg/Image'

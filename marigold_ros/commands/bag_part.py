@@ -13,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.recording import RecordTo
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.merging import merged
 import numpy as np
+
+if TYPE_CHECKING:
+    from marigold_ros.commands.picture_sets import PictureChoice
 
 _MOST_WARNINGS = 20
 
@@ -30,7 +33,7 @@ class ReplayOptions:
     How bags are replayed and scored, whatever the bag; see `evaluate_bag`.
 
     ``topics`` maps roles to names, ``stamps`` is 'header' or 'log', ``record`` says where outputs
-    are recorded.
+    are recorded; ``pictures`` says which pictures of a folder or tar are taken, in place of bags.
     """
 
     config: PipelineConfig
@@ -41,21 +44,28 @@ class ReplayOptions:
     held_out: str = 'rings'
     stamps: str = 'header'
     oracle: str = 'own'
+    pictures: PictureChoice | None = None
     record: RecordTo | None = None
 
 
 @dataclass(frozen=True)
 class BagJob:
-    """A bag, its number among all, and after how many pictures to stop (None: at its end)."""
+    """
+    A bag, its number among all, and what is to be done with it.
+
+    ``limit`` is after how many pictures to stop (None: at the end), ``corruption`` the kind and
+    the strength by which its pictures are spoilt (None: they are not).
+    """
 
     path: Path
     number: int
     limit: int | None = None
+    corruption: tuple[str, int] | None = None
 
     @property
     def key(self) -> list[Any]:
         """What is done with the bag, for JSON; its place among the bags does not matter."""
-        return [self.limit]
+        return [self.limit, self.corruption]
 
 
 @dataclass

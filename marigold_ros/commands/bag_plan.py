@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.commands.bag_part import BagJob
 from marigold_ros.errors import BagError
+from marigold_ros.evaluation.corruptions import STRENGTHS
+
+if TYPE_CHECKING:
+    from marigold_ros.commands.picture_sets import PictureChoice
 
 
 @dataclass
@@ -23,13 +28,18 @@ class Plan:
 
 
 def look_ahead(
-    paths: Sequence[str | Path], given: Mapping[str, str | None], limit: int | None = None
+    paths: Sequence[str | Path],
+    given: Mapping[str, str | None],
+    limit: int | None = None,
+    pictures: PictureChoice | None = None,
 ) -> Plan:
     """
-    Open every bag and count its pictures, so that a mistake is told before the work.
+    Open every bag or folder and count its pictures: mistakes are told before the work.
 
     Raises
     ------
+    InputError, ConfigurationError
+        Where pictures are to be read, and cannot be.
     BagError
         Where a path does not exist, or none of the bags can be used. One among others that
         cannot be read is noted in ``failed``.
@@ -43,8 +53,7 @@ def look_ahead(
     plan = Plan()
     for number, path in enumerate(paths):
         try:
-            with BagReader(path) as reader:
-                count = reader.topics[reader.choose_topics(**given).image].count
+            count = _count(Path(path), given, pictures)
         except BagError as error:
             if len(paths) == 1:
                 raise
@@ -57,3 +66,23 @@ def look_ahead(
     if len(plan.failed) == len(paths):
         raise BagError(next(iter(plan.failed.values())))
     return plan
+
+
+def _count(path: Path, given: Mapping[str, str | None], pictures: PictureChoice | None) -> int:
+    """Count the pictures of a bag, or of a folder."""
+    if pictures is not None:
+        from marigold_ros.commands.picture_sets import PictureSet
+
+        return len(PictureSet(path, pictures))
+    with BagReader(path) as reader:
+        return reader.topics[reader.choose_topics(**given).image].count
+
+
+def spoilt_jobs(jobs: Sequence[BagJob], kinds: Sequence[str]) -> list[BagJob]:
+    """Repeat jobs for every strength of each kind of corruption."""
+    return [
+        replace(job, corruption=(kind, strength))
+        for kind in kinds
+        for strength in STRENGTHS
+        for job in jobs
+    ]

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Who replays the bags of an evaluation: this process, or several.
+Who does the work on many bags: this process, several, or a cluster.
 
 Each process loads the model once. Finished bags are kept by whoever finished them, so that a
-killed run loses only what was at work.
+killed run loses only what was at work. A bag gives a part, which has ``read``, the number of its
+pictures, and ``failed``, which is empty where nothing went wrong.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
+from marigold_ros.commands.bag_part import BagJob
 from marigold_ros.commands.part_store import PartStore
 
 Progress = Callable[[int], None]
-Play = Callable[[Any, ReplayOptions, BagJob, 'Progress | None'], BagPart]
-Crew = Callable[[ReplayOptions, Sequence[BagJob]], AbstractContextManager[Iterator[BagPart]]]
+Play = Callable[[Any, Any, BagJob, 'Progress | None'], Any]
+Crew = Callable[[Any, Sequence[BagJob]], AbstractContextManager[Iterator[Any]]]
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Work:
         ``play(model, options, job, tell)`` gives the part of one bag.
     load : function
         Loads the model, once it is needed.
-    options : ReplayOptions
+    options : object
+        The same for all bags, such as `ReplayOptions`.
     store : PartStore or None
         Where finished parts are, and go.
     tell : callable or None
@@ -43,13 +45,13 @@ class Work:
 
     play: Play
     load: Callable[[], Any]
-    options: ReplayOptions
+    options: Any
     store: PartStore | None = None
     tell: Progress | None = None
     done: int = 0
     model: Any = None
 
-    def __call__(self, job: BagJob) -> BagPart:
+    def __call__(self, job: BagJob) -> Any:
         """Give the part of a bag, kept or new."""
         part = self.store.get(job) if self.store else None
         if part is None:
@@ -82,7 +84,7 @@ def processes(
     """Make a crew of processes; a single one is this one. See :class:`Work`."""
 
     @contextmanager
-    def crew(options: ReplayOptions, jobs: Sequence[BagJob]) -> Iterator[Iterator[BagPart]]:
+    def crew(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
         from marigold_ros.learning.parallel import run_jobs
 
         work = Work(play, load, options, store, tell)
@@ -93,7 +95,7 @@ def processes(
     return crew
 
 
-def _counted(parts: Iterator[BagPart], tell: Progress) -> Iterator[BagPart]:
+def _counted(parts: Iterator[Any], tell: Progress) -> Iterator[Any]:
     done = 0
     for part in parts:
         done += part.read

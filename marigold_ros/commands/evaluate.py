@@ -12,14 +12,25 @@ results.json, per_frame.csv, report.html and pictures/ to DIR.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-import os
 from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.commands.crew_options import (
+    add_crew_options,
+    CREW_OPTIONS,
+    make_crew,
+    ProgressBar,
+    Task,
+)
+from marigold_ros.commands.evaluate_inputs import (
+    add_input_options,
+    chosen_pictures,
+    ORACLES,
+    published_oracle,
+)
 from marigold_ros.commands.evaluation_text import summary, why_unscored
 from marigold_ros.commands.options import (
     add_model_options,
@@ -46,17 +57,6 @@ if TYPE_CHECKING:
     from marigold_ros.commands.part_store import PartStore
     from marigold_ros.commands.players import Models
 
-# Those of `marigold_ros.evaluation.oracle`, which would load numpy for --help.
-ORACLES = (
-    'own',
-    'marigold-kitti',
-    'marigold-kitti-garg',
-    'marigold-nyu',
-    'marigold-scannet',
-    'marigold-eth3d',
-    'marigold-diode',
-)
-
 
 @dataclass(frozen=True)
 class ReplayConfig(Settings):
@@ -75,7 +75,9 @@ class ReplayConfig(Settings):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
+    parser.add_argument(
+        'bags', nargs='+', metavar='BAG', help='folder or file of a bag; or see --dataset'
+    )
     parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     for name in ('image', 'camera-info', 'lidar', 'truth'):
@@ -97,9 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--oracle',
         choices=ORACLES,
-        default=ORACLES[0],
-        help='crop, depth range and fit of the bound, as publications have them (default: own: '
-        'the whole picture)',
+        help='crop, depth range and fit of the bound, as publications have them (default: that of '
+        '--dataset, else own: the whole picture)',
     )
     parser.add_argument(
         '--against',
@@ -117,13 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
-    parser.add_argument(
-        '--jobs',
-        type=at_least(1),
-        default=1,
-        metavar='N',
-        help='bags at once, each in a process with a model of its own (default: 1)',
-    )
+    add_input_options(parser)
+    add_crew_options(parser)
     parser.add_argument(
         '--record',
         action='store_true',
@@ -138,8 +134,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.commands.bag_plan import look_ahead
-    from marigold_ros.commands.crew import processes
-    from marigold_ros.commands.replay import evaluate_bag, replay
+    from marigold_ros.commands.bag_replay import lost_part, replay
+    from marigold_ros.commands.replay import evaluate_bag
+    from marigold_ros.evaluation.corruptions import STRENGTHS
     from marigold_ros.evaluation.results import to_json
 
     topics = {
@@ -149,9 +146,11 @@ def run(args: argparse.Namespace) -> int:
         'truth': args.truth,
     }
     make_folder(args.out)
-    pictures = look_ahead(args.bags, topics, args.limit).pictures
+    chosen = chosen_pictures(args)
+    pictures = look_ahead(args.bags, topics, args.limit, chosen).pictures
     store = _open_store(args)
-    with _ProgressBar(pictures) as bar:
+    task = Task(replay, lost_part)
+    with ProgressBar(pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
         results = evaluate_bag(
             args.bags,
             None,
@@ -159,14 +158,16 @@ def run(args: argparse.Namespace) -> int:
             config.lidar,
             args.out,
             topics=topics,
-            T_cam_lidar=_extrinsics(config.extrinsics),
+            T_cam_lidar=extrinsics(config.extrinsics),
             fit_every=args.fit_every,
             held_out=args.heldout,
             stamps=args.stamps,
-            oracle=args.oracle,
+            corruptions=args.corrupt,
+            pictures=chosen,
+            oracle=args.oracle or published_oracle(args.dataset),
             limit=args.limit,
             record=config.points if args.record else None,
-            crew=processes(replay, _loader(args, config.runtime), args.jobs, store, bar),
+            crew=make_crew(args, task, partial(_load, runtime=config.runtime), store, bar),
         )
     if store:
         store.clear()
@@ -176,21 +177,13 @@ def run(args: argparse.Namespace) -> int:
     return exit_code(args.require, results)
 
 
-def _extrinsics(config: ExtrinsicsConfig) -> Any:
+def extrinsics(config: ExtrinsicsConfig) -> Any:
     """Pose of the LiDAR in the optical frame, None where the bag's /tf_static counts."""
     if not config.translation:
         return None
     from marigold_ros.bags.static_transforms import pose_matrix
 
     return pose_matrix(config.translation, config.rotation_xyzw)
-
-
-def _loader(args: argparse.Namespace, runtime: RuntimeConfig) -> Callable[[], Any]:
-    """Load the model in each process; processes share the cores, unless threads were given."""
-    if args.jobs > 1 and not args.torch_threads:
-        args = argparse.Namespace(**vars(args))
-        args.torch_threads = max((os.cpu_count() or 1) // args.jobs, 1)
-    return partial(_load, args, runtime)
 
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
@@ -215,28 +208,9 @@ def _open_store(args: argparse.Namespace) -> PartStore | None:
     if len(args.bags) == 1:
         return None
     store = PartStore(Path(args.out) / 'parts')
-    apart = ('bags', 'out', 'json', 'jobs', 'require')
+    apart = ('bags', 'out', 'json', 'require', *CREW_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
     kept = store.open({**options, 'versions': versions()})
     if kept:
         print(f'going on: {kept} bags were finished before', file=sys.stderr)
     return store
-
-
-class _ProgressBar:
-    """A bar on stderr, silent where that is not a terminal."""
-
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
-
-    def __enter__(self) -> _ProgressBar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit='frame', total=self._expected, disable=None)
-        return self
-
-    def __call__(self, done: int) -> None:
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()

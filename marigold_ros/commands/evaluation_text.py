@@ -41,6 +41,10 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'first frame without metric depth: {reason}')
     if results['calibration']['text']:
         lines.append(f'calibration: {results["calibration"]["text"]}')
+    if 'robustness' in results:
+        from marigold_ros.evaluation.robustness import table  # not for --help: it loads OpenCV
+
+        lines += table(results['robustness'])
     for text, count in results['provenance'].get('warnings', {}).items():
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
@@ -79,7 +83,7 @@ def _more(results: dict[str, Any]) -> list[str]:
         if name in ('heldout', 'truth') and parts:
             bins = ', '.join(f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in parts)
             lines.append(f'{name} below 15 m: {near["abs_rel"]:.3f}; from {bins}')
-    if 'rule' in results['protocols'].get('oracle', {}):
+    if 'oracle' in results['protocols']:
         oracle = results['provenance']['scoring']['oracle']
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
     drift = results['temporal'].get('scale_drift')

@@ -12,9 +12,10 @@ from typing import Any
 from marigold_ros.bags.reader import BagFrame
 from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.evaluation.scoring import Scorer
-from marigold_ros.frame import FrameResult
+from marigold_ros.evaluation.scoring import Finish, Scorer
+from marigold_ros.frame import FrameResult, Prediction
 from marigold_ros.pipeline import FramePipeline
+import numpy as np
 
 _SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
 
@@ -27,10 +28,12 @@ class Models:
     against: Mapping[str, Any] = field(default_factory=dict)
 
 
-def empty_scores(options: ReplayOptions, main: bool = True) -> Scorer:
-    """Scores without frames, to which those of bags can be added."""
+def empty_scores(
+    options: ReplayOptions, main: bool = True, finish: Finish | None = None
+) -> Scorer:
+    """Scores without frames; without ``finish`` to add those of bags to."""
     split = options.fit_every, options.held_out
-    return Scorer(options.config.alignment, None, *split, oracle=options.oracle, baselines=main)
+    return Scorer(options.config.alignment, finish, *split, oracle=options.oracle, baselines=main)
 
 
 class Player:
@@ -44,9 +47,18 @@ class Player:
         self.pipeline = FramePipeline(model, options.config)
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.config)
-        self.scorer = empty_scores(options, main)
-        self.scorer.fit_with(self._heldout.finish)
+        self.scorer = empty_scores(options, main, self._heldout.finish)
         self.checkpoint = dict(model.description)
+
+    def reset(self) -> None:
+        """Forget the frames so far."""
+        self.pipeline.reset()
+        self._heldout.reset()
+
+    def predict_picture(self, rgb: np.ndarray) -> Prediction:
+        """Run the model on a picture that is not scored."""
+        found: Prediction = self.pipeline.model.predict(rgb, **self.pipeline.config.prediction)
+        return found
 
     def play(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
         """
@@ -71,6 +83,7 @@ class Player:
             alignment=result.alignment,
             scan_stamp_ns=item.scan_stamp_ns,
             timings_ms=result.timings_ms,
+            sparse=result.sparse,
         )
         self.scorer.time('score', 1e3 * (perf_counter() - start))
         return row, result
@@ -93,6 +106,11 @@ class Players:
             rivals={name: player.scorer for name, player in self.rivals.items()},
             rival_checkpoints={name: player.checkpoint for name, player in self.rivals.items()},
         )
+
+    def reset(self) -> None:
+        """Forget the frames so far, as between pictures that are no sequence."""
+        for player in (self.main, *self.rivals.values()):
+            player.reset()
 
     def play(self, item: BagFrame, read_ms: float) -> FrameResult:
         """Run all models on a frame; gives and raises as :meth:`Player.play` of the main one."""

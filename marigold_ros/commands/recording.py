@@ -11,7 +11,7 @@ and its time of recording, so that it can be played beside the rest of the old b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import shutil
@@ -75,6 +75,11 @@ class Recording:
         What is read of it.
     points : PointsConfig
         The cloud's range, stride and fields.
+    outputs : tuple of str or None
+        Parts of the outputs, such as 'depth' and 'points'; None is all.
+    everything : bool
+        Copy all topics, not only what the outputs were made of. ``left_out`` names those of types
+        that nothing in the bag defines, and outputs of an earlier run.
 
     Raises
     ------
@@ -84,9 +89,17 @@ class Recording:
     """
 
     def __init__(
-        self, path: str | Path, source: str | Path, topics: BagTopics, points: PointsConfig
+        self,
+        path: str | Path,
+        source: str | Path,
+        topics: BagTopics,
+        points: PointsConfig,
+        outputs: tuple[str, ...] | None = None,
+        everything: bool = False,
     ) -> None:
         self._path, self._topics, self._points = Path(path), topics, points
+        self._outputs, self._everything = outputs, everything
+        self.left_out: set[str] = set()
         self._source = BagReader(source)
 
     def __enter__(self) -> Recording:
@@ -97,15 +110,24 @@ class Recording:
             static = [name for name in tf if _last(name) == 'tf_static']
             self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
             opened.enter_context(self._writer)
-            names = dict.fromkeys([*self._topics.named, *(n for n in tf if n not in static)])
-            self._inputs = self._source.raw(list(names))
+            self._inputs = self._source.raw(self._copied(tf, static))
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
-            for topic, msgtype, data, log_ns in self._source.raw(static):
-                # Static transforms that were recorded late are known from the beginning here.
-                self._copy(topic, msgtype, data, min(log_ns, first_ns))
+            with suppress(BagError):  # the replay comes to the same damage and tells it
+                for topic, msgtype, data, log_ns in self._source.raw(static):
+                    # Static transforms that were recorded late are known from the beginning here.
+                    self._copy(topic, msgtype, data, min(log_ns, first_ns))
             opened.pop_all()  # all is well: __exit__ closes
         return self
+
+    def _copied(self, tf: list[str], static: list[str]) -> list[str]:
+        """Name the topics that are copied, but for static transforms."""
+        if not self._everything:
+            moving = [topic for topic in tf if topic not in static]
+            return list(dict.fromkeys([*self._topics.named, *moving]))
+        own = {topic for topic in self._source.topics if self._is_output(topic)}
+        self.left_out |= own
+        return [t for t in self._source.topics if t not in static and t not in own]
 
     def __exit__(
         self,
@@ -128,7 +150,15 @@ class Recording:
             return
         header = item.image_message.header
         for name, msgtype, fields in output_messages(result, item.scan_stamp_ns, self._points):
+            if not self._is_output(f'{NODE}/{name}'):
+                continue
             self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
+
+    def _is_output(self, topic: str) -> bool:
+        """Whether a topic is one of those that are written here."""
+        if not topic.startswith(f'{NODE}/'):
+            return False
+        return self._outputs is None or topic.split('/')[2] in self._outputs
 
     def _following(self) -> tuple[str, str, bytes, int] | None:
         try:
@@ -147,6 +177,12 @@ class Recording:
         return None
 
     def _copy(self, topic: str, msgtype: str, data: bytes, log_ns: int) -> None:
+        if self._everything and self._source.types is not None:
+            try:
+                self._writer.write_raw(topic, msgtype, data, log_ns, self._source.types)
+            except BagError:
+                self.left_out.add(topic)
+            return
         try:
             message = self._source.decode(data, msgtype)
         except BagError:

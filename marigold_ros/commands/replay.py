@@ -5,29 +5,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.bags.reader import BagFrame, BagReader, frames
-from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
-from marigold_ros.commands.bag_plan import look_ahead
+from marigold_ros.commands.bag_part import BagPart, ReplayOptions
+from marigold_ros.commands.bag_plan import look_ahead, spoilt_jobs
+from marigold_ros.commands.bag_replay import replay
 from marigold_ros.commands.crew import Crew, processes
-from marigold_ros.commands.players import empty_scores, Models, Players, rival_results
+from marigold_ros.commands.players import empty_scores, Models, rival_results
 from marigold_ros.commands.recording import RecordTo
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
-from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.report import write_all
-from marigold_ros.evaluation.results import assemble, describe, describe_bag
-from marigold_ros.frame import FrameResult
+from marigold_ros.evaluation.results import assemble, describe
+from marigold_ros.evaluation.robustness import robustness
 from marigold_ros.settings import as_values
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.models.measuring import PeakMemory
+    from marigold_ros.commands.picture_sets import PictureChoice
 
 Progress = Callable[[int, int], None]
 
@@ -46,6 +43,8 @@ def evaluate_bag(
     stamps: str = 'header',
     oracle: str = 'own',
     against: Mapping[str, Any] | None = None,
+    corruptions: Sequence[str] = (),
+    pictures: PictureChoice | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
     record: PointsConfig | None = None,
@@ -76,6 +75,10 @@ def evaluate_bag(
         Rule of the protocol ``oracle``, see `marigold_ros.evaluation.oracle`.
     against : mapping of str to object, or None
         Other models, which are scored on the same frames and points.
+    corruptions : sequence of str
+        Kinds of corruption: every bag is replayed again at each of their strengths.
+    pictures : PictureChoice or None
+        Which pictures of folders or tars to take, in place of bags.
     limit : int or None
         Stop after that many pictures in all.
     progress : callable or None
@@ -101,26 +104,31 @@ def evaluate_bag(
     paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     split = fit_every, held_out
-    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle)
+    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
     if record is not None and out is not None:
-        recordings = RecordTo(Path(out), record, len(paths))
+        recordings = RecordTo(Path(out).resolve(), record, len(paths))
         recordings.check()
         options = replace(options, record=recordings)
-    plan = look_ahead(paths, given, limit)
-    tell = None if progress is None else partial(_tell, progress, plan.pictures)
+    plan = look_ahead(paths, given, limit, pictures)
+    jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
+    expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
+    tell = None if progress is None else partial(_tell, progress, expected)
     crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
-    total = BagPart(empty_scores(options), failed=dict(plan.failed))
-    with crew(options, plan.jobs) as parts:
-        for part in parts:
-            total.add(part)
+    runs: dict[tuple[str, int] | None, BagPart] = {}
+    with crew(options, jobs) as parts:
+        for job, part in zip(jobs, parts, strict=True):
+            runs.setdefault(job.corruption, BagPart(empty_scores(options))).add(part)
             if part.failed and out is None:
                 break
+    total = runs.pop(None)
+    total.failed = {**plan.failed, **total.failed}
     failure = total.failure(paths, out)
     if failure is not None and (out is None or not total.scorer.rows):
         raise failure
     for text in total.failed.values():
         total.warn(text)
     results = _results(total, options, limit)
+    _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
     if out is not None:
         title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
         write_all(out, results, total.scorer, title, _intro(results))
@@ -131,94 +139,6 @@ def evaluate_bag(
 
 def _tell(progress: Progress, expected: int, done: int) -> None:
     progress(done, expected)
-
-
-def replay(
-    models: Models,
-    options: ReplayOptions,
-    job: BagJob,
-    tell: Callable[[int], None] | None = None,
-) -> BagPart:
-    """Score one bag, as far as it can be read; ``tell`` is told the pictures done."""
-    run = _Run(models, options)
-    memory = _watch_memory(models.main)
-    try:
-        run.play(job, tell)
-    except BagError as error:  # what was read before the damage is worth its score
-        run.part.failed[str(job.path)] = str(error)
-    run.part.peak_bytes = memory.read()
-    return run.part
-
-
-def _watch_memory(model: Any) -> PeakMemory:
-    """Note the highest use of memory from now on, where the model is."""
-    from marigold_ros.models.measuring import PeakMemory
-    import torch
-
-    return PeakMemory(getattr(model, 'device', torch.device('cpu')))
-
-
-class _Run:
-    """The replay of one bag."""
-
-    def __init__(self, models: Models, options: ReplayOptions) -> None:
-        self._options = options
-        self._players = Players(models, options)
-        self.part = self._players.part()
-
-    def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
-        """Run the bag up to its end, its damage (BagError) or the job's limit."""
-        self.part.bags.append(describe_bag(job.path))
-        start = perf_counter()
-        stamps: list[int] = []
-        try:
-            self._play(job, tell, stamps)
-        finally:
-            self.part.wall_s = perf_counter() - start
-            self.part.calibration = self._players.main.pipeline.calibration
-            if len(stamps) > 1:
-                length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
-                self.part.recorded_s = length_ns / 1e9
-
-    def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
-        part, options = self.part, self._options
-        with BagReader(job.path) as reader, ExitStack() as stack:
-            chosen = reader.choose_topics(**options.topics)
-            part.topics = chosen.by_role
-            recording = None
-            if options.record is not None:
-                recording = options.record.bag(job.number, job.path, chosen)
-                stack.enter_context(recording)
-            stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
-            start = perf_counter()
-            for item in stream:
-                part.read += 1
-                stamps.append(item.stamp_ns)
-                result = self._process(item, 1e3 * (perf_counter() - start))
-                if recording is not None:
-                    recording.add(item, result)
-                if tell:
-                    tell(part.read)
-                if part.read == job.limit:
-                    break
-                start = perf_counter()
-
-    def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
-        """Score one picture; gives what the pipeline made of it, None where it was rejected."""
-        if item.warning:
-            self.part.warn(item.warning)
-        if item.frame is None:
-            self._reject(item.error or InputError('the picture cannot be read'))
-            return None
-        try:
-            return self._players.play(item, read_ms)
-        except (InputError, CalibrationError) as error:
-            self._reject(error)
-            return None
-
-    def _reject(self, error: Exception) -> None:
-        cause = error.cause if isinstance(error, InputError) else 'calibration'
-        self.part.reject(cause, str(error))
 
 
 def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[str, Any]:
@@ -252,6 +172,17 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
     found = total.calibration
     results['calibration'] = {'text': found.text, **asdict(found)}
     return results
+
+
+def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagPart]) -> None:
+    """Put what spoilt pictures cost beside the figures of each model."""
+    if not runs:
+        return
+    spoilt = {key: run.scorer.results()['protocols'] for key, run in runs.items()}
+    results['robustness'] = robustness(results['protocols'], spoilt)
+    for name, figures in results.get('models', {}).items():
+        spoilt = {key: run.rivals[name].results()['protocols'] for key, run in runs.items()}
+        figures['robustness'] = robustness(figures['protocols'], spoilt)
 
 
 def _intro(results: Mapping[str, Any]) -> str:

@@ -75,6 +75,10 @@ class FrameScores:
         self._samples.merge(other._samples, offset)
         _merge_attributes(self, other, leave=('_samples',))
 
+    def forget_samples(self) -> None:
+        """Drop the frames kept for a report; runs that only count need no pictures."""
+        self._samples = SampleKeeper()
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the pipeline, which holds the model."""
         return {**vars(self), '_finish': None}

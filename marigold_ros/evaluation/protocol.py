@@ -67,6 +67,7 @@ def hold_out(
     every: int = 8,
     ring: np.ndarray | None = None,
     held_out: str = 'rings',
+    seen: SparseDepth | None = None,
 ) -> HeldOut:
     """
     Split the scan of a frame into lines, or blocks of azimuth, to fit and to score.
@@ -84,6 +85,8 @@ def hold_out(
         Scan line of each row of the scan, where the driver tells it.
     held_out : {'rings', 'azimuth'}
         What is kept together: scan lines or blocks of azimuth.
+    seen : SparseDepth or None
+        The whole scan as :func:`project_scan` projects it, where that is known already.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def hold_out(
     points = np.asarray(frame.points_lidar)[:, :3]
     lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
-    seen = project_scan(frame, points, config)
+    seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
     assert seen.index is not None
     width = frame.rgb.shape[1]

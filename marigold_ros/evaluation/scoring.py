@@ -44,6 +44,9 @@ import numpy as np
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
 _TRUTH_STRIDE = 4
 
+# The held-out fit at its scored pixels against dense truth there: LiDAR is judged as a judge.
+_AT_TRUTH = 'heldout_at_truth'
+
 Finish = Callable[[Frame, Prediction], FrameResult]
 
 
@@ -78,7 +81,9 @@ class Scorer(FrameScores):
     ) -> None:
         self._config, self._finish = config, finish
         self.fit_every, self.held_out, self._oracle_rule = fit_every, held_out, oracle
-        self._protocols = {name: ProtocolScores(config.max_depth) for name in PROTOCOLS}
+        self._protocols = {
+            name: ProtocolScores(config.max_depth) for name in (*PROTOCOLS, _AT_TRUTH)
+        }
         self._baselines = {
             name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
         }
@@ -101,6 +106,7 @@ class Scorer(FrameScores):
         alignment: Alignment | None = None,
         scan_stamp_ns: int | None = None,
         timings_ms: Mapping[str, float] | None = None,
+        sparse: SparseDepth | None = None,
     ) -> dict[str, Any]:
         """
         Score one frame.
@@ -123,6 +129,8 @@ class Scorer(FrameScores):
             Stamp of the scan, for the row.
         timings_ms : mapping or None
             Milliseconds by stage.
+        sparse : SparseDepth or None
+            The whole scan in the rectified picture, where it is known already.
 
         Returns
         -------
@@ -133,17 +141,19 @@ class Scorer(FrameScores):
         alignment = alignment or Alignment(state='none' if metric is None else 'fitted')
         timings_ms = timings_ms or {}
         for stage, value in timings_ms.items():
-            self._latency.setdefault(stage, []).append(float(value))
+            self.time(stage, float(value))
         self.n_metric += metric is not None
         self._space = prediction.space
         row = start_row(len(self.rows), frame, prediction, alignment, scan_stamp_ns, timings_ms)
         rgb = frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
         if frame.camera is not None and truth is not None:
             truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
-        lidar = self._lidar(frame)
-        shown = self._heldout(frame, prediction, ring, row) if len(lidar) else None
-        if truth is not None:
-            dense = self._truth(frame, prediction, alignment, lidar, truth, metric, row)
+        K = None if frame.camera is None else rectified(frame.camera).K
+        lidar = self._lidar(frame) if sparse is None else sparse
+        shown = self._heldout(frame, prediction, ring, lidar, truth, row) if len(lidar) else None
+        if truth is not None and metric is not None:
+            row.update(self._surfaces.add(metric, truth, K))
+            dense = self._truth(prediction, alignment, lidar, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
         self._note('oracle', *pairs, row)
@@ -152,32 +162,24 @@ class Scorer(FrameScores):
         ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
         row.update(self._over_time.add(frame, rgb, metric, alignment, ratio))
         self.rows.append(row)
-        K = None if frame.camera is None else rectified(frame.camera).K
         keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row, K)
         return row
-
-    def fit_with(self, finish: Finish) -> None:
-        """Hold scan lines out from now on; see the class."""
-        self._finish = finish
 
     def time(self, stage: str, milliseconds: float) -> None:
         """Note how long another stage of a frame took."""
         self._latency.setdefault(stage, []).append(milliseconds)
 
     def results(self) -> dict[str, Any]:
-        """
-        Give what results.json has from ``protocols`` to ``surfaces``.
-
-        Baselines are those of ``heldout`` where there were scans, else of ``truth``, at the very
-        pixels at which the prediction is scored.
-        """
+        """Give what results.json has from ``protocols`` to ``surfaces``."""
         protocols = {
             name: scores.summary() for name, scores in self._protocols.items() if scores.n_frames
         }
+        at_truth = protocols.pop(_AT_TRUTH, None)
         if 'heldout' in protocols:
             protocols['heldout'].update(self._sigma.summary())
-        if 'oracle' in protocols:
-            protocols['oracle']['rule'] = self.oracle['rule']
+            if at_truth:
+                names = ('macro', 'interval', 'n_frames', 'n_points')
+                protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}
         baselines = self._baselines.get(self.baselines_protocol)
         return {
             'protocols': protocols,
@@ -195,7 +197,7 @@ class Scorer(FrameScores):
 
     @property
     def baselines_protocol(self) -> str:
-        """The protocol whose fit and score points the baselines use."""
+        """The protocol whose points baselines see: ``heldout`` where there were scans."""
         return 'heldout' if self._protocols['heldout'].n_frames else 'truth'
 
     @property
@@ -214,12 +216,18 @@ class Scorer(FrameScores):
         return project_scan(frame, np.asarray(frame.points_lidar), self._config)
 
     def _heldout(
-        self, frame: Frame, prediction: Prediction, ring: np.ndarray | None, row: dict[str, Any]
+        self,
+        frame: Frame,
+        prediction: Prediction,
+        ring: np.ndarray | None,
+        lidar: SparseDepth,
+        truth: np.ndarray | None,
+        row: dict[str, Any],
     ) -> tuple[SparseDepth, np.ndarray] | None:
         """Fit to every n-th line and score between; gives the scored points and errors."""
         if self._finish is None or not can_hold_out(frame):
             return None
-        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out)
+        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, lidar)
         source = split.lines.source
         self.line_sources[source] = self.line_sources.get(source, 0) + 1
         row.update(n_lines=split.lines.count, n_fit=len(split.fit), n_score=len(split.score))
@@ -234,33 +242,31 @@ class Scorer(FrameScores):
             return None
         predicted = sample_at(result.metric, split.score)
         self._note('heldout', predicted, split.score.z, split.score, row)
+        if truth is not None:
+            exact = in_range(sample_at(truth, split.score), self._config)
+            self._note(_AT_TRUTH, predicted, exact, split.score, row)
         row.update(self._sigma.add(predicted, result.sigma, split.score))
         line = line_depth(prediction, alignment, split.score, self._config)
-        self._note_baselines('heldout', split.fit, split.score, predicted, line, row)
-        return split.score, _relative_error(predicted, split.score.z)
+        self._note_baselines('heldout', (split.fit, split.score), predicted, line, row)
+        return split.score, np.abs(predicted - split.score.z) / split.score.z
 
     def _truth(
         self,
-        frame: Frame,
         prediction: Prediction,
         alignment: Alignment,
         lidar: SparseDepth,
         truth: np.ndarray,
-        metric: np.ndarray | None,
+        metric: np.ndarray,
         row: dict[str, Any],
-    ) -> tuple[SparseDepth, np.ndarray] | None:
+    ) -> tuple[SparseDepth, np.ndarray]:
         """Score the published depth against dense truth."""
-        if metric is None:
-            return None
-        K = None if frame.camera is None else rectified(frame.camera).K
-        row.update(self._surfaces.add(metric, truth, K))
         truth = in_range(truth, self._config)
         self._note('truth', metric, truth, None, row)
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted = sample_at(metric, points)
         line = line_depth(prediction, alignment, points, self._config)
-        self._note_baselines('truth', lidar, points, predicted, line, row)
-        return points, _relative_error(predicted, points.z)
+        self._note_baselines('truth', (lidar, points), predicted, line, row)
+        return points, np.abs(predicted - points.z) / points.z
 
     def _note(
         self,
@@ -280,17 +286,13 @@ class Scorer(FrameScores):
     def _note_baselines(
         self,
         protocol: str,
-        fit: SparseDepth,
-        score: SparseDepth,
+        points: tuple[SparseDepth, SparseDepth],
         predicted: np.ndarray,
         line: np.ndarray | None,
         row: dict[str, Any],
     ) -> None:
+        """Score baselines that see the first points at the second ones."""
         if protocol in self._baselines:
             size = row['width'], row['height']
-            errors = self._baselines[protocol].add(fit, score, predicted, size, line)
+            errors = self._baselines[protocol].add(*points, predicted, size, line)
             row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})
-
-
-def _relative_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return np.abs(np.asarray(predicted, np.float64) - truth) / truth

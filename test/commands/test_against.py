@@ -87,7 +87,7 @@ def test_the_command_loads_rivals_and_tells_of_them_by_frame(
     assert "folder': heldout" in text
     assert 'oracle marigold-scannet: truth strictly between 0.001 and 10 m' in text
     results = json.loads((tmp_path / 'results.json').read_text())
-    assert results['protocols']['oracle']['rule'] == 'marigold-scannet'
+    assert results['provenance']['scoring']['oracle']['rule'] == 'marigold-scannet'
     assert results['memory']['peak_mb'] > 1
     assert {'read', 'score'} <= set(results['latency_ms'])
     with (tmp_path / 'per_frame.csv').open() as file:
