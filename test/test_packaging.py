@@ -22,6 +22,8 @@ LONGEST = 300
 LONG_FILES = {'config.py': 'one table of all settings'}
 # Modules whose ROS package has another name, or that belong to no package.xml of ours.
 ROS_PACKAGE_OF = {'tf2_ros': 'tf2_ros_py'}
+# Tests that want these skip there.
+WITHOUT_WHEELS = {'3.14': {'ray'}}
 NOT_FROM_ROS = {'marigold_ros', 'numpy', 'cv2', 'scipy', 'torch', 'yaml', 'rosbags'}
 
 
@@ -130,7 +132,8 @@ def test_requirements_are_exact_and_unambiguous_for_every_python(name):
             if pin.marker is None or pin.marker.evaluate(machine)
         ]
         assert len(chosen) == len(set(chosen))
-        assert set(chosen) == {pin.name for pin in requirements(name)}
+        missing = {pin.name for pin in requirements(name)} - set(chosen)
+        assert missing <= WITHOUT_WHEELS.get(version, set())
     assert all(str(pin.specifier).startswith('==') for pin in requirements(name))
 
 

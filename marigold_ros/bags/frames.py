@@ -16,9 +16,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.bags.bag_frame import BagFrame
 from marigold_ros.bags.ego_motion import EgoMotion
-from marigold_ros.bags.partners import CameraInfos, Truths
+from marigold_ros.bags.partners import (
+    CameraInfos,
+    LOG_TOLERANCE_NS,
+    TRUTH_TOLERANCE_NS,
+    Truths,
+)
 from marigold_ros.bags.scans import decode_scan, Scan
+from marigold_ros.bags.stamps import check_stamps, header_ns
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
@@ -35,42 +42,6 @@ _NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class BagFrame:
-    """
-    One picture of a bag and what belongs to it.
-
-    Parameters
-    ----------
-    frame : Frame or None
-        None where ``error`` is set.
-    image_message : object or None
-        The picture's message, None where not even that could be read.
-    stamp_ns : int, nanoseconds
-        The picture's header stamp (its log time where there is no message).
-    truth : (H, W) float32 or None, metres
-        True depth with the picture's stamp within 1 ms.
-    scan_stamp_ns : int or None, nanoseconds
-        Stamp of the paired scan, with ``time_offset`` added.
-    ring : (N,) int32 or None
-        Scan line of each row of ``frame.points_lidar``, where the cloud has a field 'ring'.
-    error : InputError or None
-        Why the picture is unusable.
-    warning : str
-        What else is missing or wrong, in words; empty where all is well.
-
-    """
-
-    frame: Frame | None
-    image_message: Any
-    stamp_ns: int
-    truth: np.ndarray | None = None
-    scan_stamp_ns: int | None = None
-    ring: np.ndarray | None = None
-    error: InputError | None = None
-    warning: str = ''
-
-
-@dataclass(frozen=True)
 class _Waiting:
     message: Any
     stamp_ns: int
@@ -83,6 +54,7 @@ def frames(
     topics: BagTopics,
     lidar_config: LidarConfig,
     T_cam_lidar: np.ndarray | None = None,
+    stamps: str = 'header',
 ) -> Iterator[BagFrame]:
     """
     Yield one BagFrame for every message of the image topic, in the order of the bag.
@@ -99,6 +71,8 @@ def frames(
         camera at its picture.
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None takes them from /tf_static, between the frames of scan and image.
+    stamps : {'header', 'log'}
+        Whether the headers' stamps count, or the times of recording.
 
     Yields
     ------
@@ -108,10 +82,11 @@ def frames(
     Raises
     ------
     BagError
-        Where the file itself is damaged.
+        Where stamps cannot be used; where the file is damaged, after the frames before.
 
     """
-    return _FrameStream(reader, topics, lidar_config, T_cam_lidar).run()
+    check_stamps(reader, topics, stamps)
+    yield from _FrameStream(reader, topics, lidar_config, T_cam_lidar, stamps).run()
 
 
 class _FrameStream:
@@ -123,9 +98,11 @@ class _FrameStream:
         topics: BagTopics,
         config: LidarConfig,
         T_cam_lidar: np.ndarray | None,
+        stamps: str,
     ) -> None:
         self._reader = reader
         self._topics = topics
+        self._by_header = stamps == 'header'
         self._offset_ns = round(config.time_offset * _NANOSECONDS)
         self._scans: ScanBuffer[Scan] = ScanBuffer(
             round(config.max_dt * _NANOSECONDS),
@@ -140,11 +117,13 @@ class _FrameStream:
         # One latched camera_info is not worth waiting for another.
         counts = reader.topics
         self._await_info = bool(topics.camera_info) and counts[str(topics.camera_info)].count > 1
-        self._truths = Truths(2 * LOOK_AHEAD_NS)
+        tolerance_ns = TRUTH_TOLERANCE_NS if self._by_header else LOG_TOLERANCE_NS
+        self._truths = Truths(2 * LOOK_AHEAD_NS, tolerance_ns)
         self._newest: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
-        self._scan_error = ''
-        self._unreadable: list[str] = []
+        self._scan_error = self._far = ''
+        self._max_dt = config.max_dt
+        self._noted: list[str] = []
         self._damage: BagError | None = None
 
     def run(self) -> Iterator[BagFrame]:
@@ -160,13 +139,17 @@ class _FrameStream:
                     self._forget()
                 self._motion.transforms.add_message(message)
                 continue
-            stamp = message.header.stamp
-            stamp_ns = stamp.sec * _NANOSECONDS + stamp.nanosec
+            stamp_ns = header_ns(message) if self._by_header else log_ns
             if topic == self._topics.lidar:
                 stamp_ns += self._offset_ns
-            if self._newest.get(topic, stamp_ns) - stamp_ns > CLOCK_JUMP_NS:
+            back_ns = self._newest.get(topic, stamp_ns) - stamp_ns
+            if back_ns > CLOCK_JUMP_NS:
                 yield from self._flush()
                 self._forget()
+                self._noted.append(
+                    f'the clock of {topic} jumped back by {back_ns / _NANOSECONDS:.1f} s; nothing '
+                    'from before is used after'
+                )
             self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
             self._take(topic, msgtype, message, stamp_ns, log_ns)
             while self._waiting and self._is_ready(self._waiting[0], log_ns):
@@ -203,7 +186,7 @@ class _FrameStream:
         if topic == self._topics.lidar:
             self._scan_error = str(error)
         if topic in (self._topics.truth, self._topics.camera_info):
-            self._unreadable.append(f'{topic}: {error}')
+            self._noted.append(f'{topic}: {error}')
 
     def _flush(self) -> Iterator[BagFrame]:
         while self._waiting:
@@ -237,8 +220,8 @@ class _FrameStream:
             rgb = to_rgb(head.message)
         except InputError as error:
             return BagFrame(None, head.message, head.stamp_ns, error=error)
-        warnings = list(dict.fromkeys([*self._topics.notes, *self._unreadable]))
-        self._unreadable.clear()
+        warnings = list(dict.fromkeys([*self._topics.notes, *self._noted]))
+        self._noted.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
         choice = self._scans.choose(head.stamp_ns)
         scan = choice.item
@@ -269,8 +252,7 @@ class _FrameStream:
     ) -> np.ndarray | None:
         """Return the extrinsics, and say what is missing of scan or extrinsics."""
         if scan is None and self._topics.lidar:
-            broken = f'; the last broken scan: {self._scan_error}' if self._scan_error else ''
-            warnings.append(f'no scan near the picture{broken}')
+            warnings.append(self._no_scan())
         self._scan_error = ''
         given = self._given_extrinsics
         if scan is None or scan_ns is None:
@@ -280,6 +262,22 @@ class _FrameStream:
         if moved is not None or given is not None:
             return given if moved is None else moved
         return self._lookup(camera_at[0], scan.frame_id, warnings)
+
+    def _no_scan(self) -> str:
+        """Say why there is no scan, in the same words for every picture, so that they count."""
+        if self._scan_error:
+            return f'no scan near the picture; the last broken scan: {self._scan_error}'
+        if not self._far:
+            scan_ns, image_ns = self._scans.newest_ns, self._newest.get(self._topics.image, 0)
+            self._far = 'no scan near the picture'
+            if scan_ns is not None and abs(scan_ns - image_ns) > LOOK_AHEAD_NS:
+                apart_s = (scan_ns - image_ns) / _NANOSECONDS
+                self._far += (
+                    f': at the first such picture the last scan of {self._topics.lidar} was '
+                    f'{apart_s:+.1f} s away, at most {self._max_dt} s is allowed (lidar.max_dt); '
+                    'with two clocks set lidar.time_offset, or use --stamps log'
+                )
+        return self._far
 
     def _lookup(self, target: str, source: str, warnings: list[str]) -> np.ndarray | None:
         if (target, source) not in self._extrinsics:

@@ -19,6 +19,7 @@ from marigold_ros.pairing import nearest
 import numpy as np
 
 TRUTH_TOLERANCE_NS = 1_000_000
+LOG_TOLERANCE_NS = 20_000_000  # messages of one moment are recorded one after the other
 
 
 class CameraInfos:
@@ -75,8 +76,8 @@ class CameraInfos:
 class Truths:
     """True depth with the stamp of the picture; what is older than ``horizon_ns`` is dropped."""
 
-    def __init__(self, horizon_ns: int) -> None:
-        self._horizon_ns = horizon_ns
+    def __init__(self, horizon_ns: int, tolerance_ns: int = TRUTH_TOLERANCE_NS) -> None:
+        self._horizon_ns, self._tolerance_ns = horizon_ns, tolerance_ns
         self._queue: deque[tuple[int, Any]] = deque()
 
     def add(self, stamp_ns: int, message: Any) -> None:
@@ -93,7 +94,7 @@ class Truths:
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> np.ndarray | None:
         """Give the depth (H, W) in metres of a picture of this shape, or None."""
-        index = nearest([stamp for stamp, _ in self._queue], stamp_ns, TRUTH_TOLERANCE_NS)
+        index = nearest([stamp for stamp, _ in self._queue], stamp_ns, self._tolerance_ns)
         if index is None:
             return None
         try:

@@ -4,23 +4,32 @@
 Reads bags: topics, messages, static transforms; frames are made of them in ``frames.py``.
 
 Decision: the rosbags library, because it needs no ROS, and one reader for ROS 1 and 2. It is
-handed Humble's message definitions, since bags recorded before Iron carry none of their own.
+handed Humble's message definitions, since bags recorded before Iron carry none of their own. What
+is whole of a damaged bag is read all the same; then comes the error (``storage.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.static_transforms import StaticTransforms
-from marigold_ros.bags.topics import BagTopics, choose_topics, listing, TopicInfo
+from marigold_ros.bags.storage import open_bag, OpenBag
+from marigold_ros.bags.topics import (
+    BagTopics,
+    choose_topics,
+    listing,
+    near_names,
+    TopicInfo,
+)
 from marigold_ros.errors import BagError
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-from rosbags.typesys import get_typestore, Stores
 
 __all__ = ['BagFrame', 'BagReader', 'BagTopics', 'TopicInfo', 'frames']
 
@@ -37,25 +46,16 @@ class BagReader:
     Raises
     ------
     BagError
-        On entering the block: for a missing path or one that holds no readable bag.
+        On entering the block: for a missing path or one of which nothing can be read.
 
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._reader: AnyReader | None = None
+        self._bag: OpenBag | None = None
 
     def __enter__(self) -> BagReader:
-        self._check_path()
-        try:
-            reader = AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
-            reader.open()
-        except Exception as error:  # a damaged file can fail anywhere in the library
-            raise BagError(
-                f'cannot read {self.path} as a bag ({" ".join(str(error).split())}); if recording '
-                'was cut off, repair the file with `mcap recover` (.mcap) or `ros2 bag reindex`'
-            ) from error
-        self._reader = reader
+        self._bag = open_bag(self.path)
         return self
 
     def __exit__(
@@ -64,9 +64,9 @@ class BagReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        if self._bag is not None:
+            self._bag.reader.close()
+            self._bag = None
 
     @property
     def topics(self) -> dict[str, TopicInfo]:
@@ -99,21 +99,41 @@ class BagReader:
         """
         given = {'image': image, 'camera_info': camera_info, 'lidar': lidar, 'truth': truth}
         try:
-            return choose_topics(self.topics, self.first, given)
+            chosen = choose_topics(self.topics, self.first, given)
         except BagError as error:
-            raise BagError(f'{self.path}: {error}') from error
+            lost = f'; {self.lost}' if self.lost else ''
+            raise BagError(f'{self.path}: {error}{lost}') from error
+        assert self._bag is not None
+        return replace(chosen, notes=(*self._bag.notes, *chosen.notes))
+
+    @property
+    def types(self) -> Any:
+        """The message types of the bag, for a `BagWriter`; None for ROS 1, which packs others."""
+        return self._open.typestore if self._open.is2 else None
+
+    @property
+    def lost(self) -> str:
+        """What of the bag is missing or cut off, in words; empty where it is whole."""
+        return self._bag.lost if self._bag is not None else ''
 
     def first(self, topic: str) -> Any:
         """Return a topic's first message that can be decoded, None where there is none."""
-        for _, msgtype, data, _ in self.raw([topic]):
-            try:
-                return self.decode(data, msgtype)
-            except BagError:
-                continue  # whoever reads all messages tells of this one
+        with suppress(BagError):  # whoever reads all messages tells of the damage
+            for _, msgtype, data, _ in self.raw([topic]):
+                with suppress(BagError):
+                    return self.decode(data, msgtype)
         return None
 
     def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, str, bytes, int]]:
-        """Yield topic, type, serialised message and log time in ns, in the order of log time."""
+        """
+        Yield topic, type, serialised message and log time in ns, in the order of log time.
+
+        Raises
+        ------
+        BagError
+            For an unknown topic; and where the file is damaged, after all that can be read.
+
+        """
         connections = self._connections(topics)
         if not connections:  # the library would take an empty list for all topics
             return
@@ -125,6 +145,8 @@ class BagReader:
                 f'reading {self.path} failed midway ({type(error).__name__}: {error}); '
                 'the file is damaged: repair it with `mcap recover` or `ros2 bag reindex`'
             ) from error
+        if self.lost:
+            raise BagError(self.lost)
 
     def decode(self, data: bytes, msgtype: str) -> Any:
         """Deserialise one message; raises BagError where the bytes do not fit the type."""
@@ -159,32 +181,27 @@ class BagReader:
         """
         transforms = StaticTransforms()
         names = [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
-        for _, msgtype, data, _ in self.raw(names):
-            try:
-                transforms.add_message(self.decode(data, msgtype))
-            except BagError as error:
-                transforms.refused.append(str(error))
+        try:
+            for _, msgtype, data, _ in self.raw(names):
+                try:
+                    transforms.add_message(self.decode(data, msgtype))
+                except BagError as error:
+                    transforms.refused.append(str(error))
+        except BagError as error:  # whoever reads all messages tells of the damage
+            transforms.refused.append(str(error))
         return transforms
 
     @property
     def _open(self) -> AnyReader:
-        if self._reader is None:
+        if self._bag is None:
             raise BagError(f'bag {self.path} is not open; read inside a with block')
-        return self._reader
+        return self._bag.reader
 
     def _connections(self, topics: Sequence[str]) -> list[Connection]:
         unknown = sorted(set(topics) - set(self.topics))
         if unknown:
             raise BagError(
-                f'{self.path} has no topic {", ".join(unknown)}; it has {listing(self.topics)}'
+                f'{self.path} has no topic {", ".join(unknown)}'
+                f'{near_names(unknown[0], self.topics)}; it has {listing(self.topics)}'
             )
         return [c for c in self._open.connections if c.topic in topics]
-
-    def _check_path(self) -> None:
-        if not self.path.exists():
-            raise BagError(f'{self.path} does not exist; give the folder or file of a bag')
-        if self.path.is_dir() and not (self.path / 'metadata.yaml').is_file():
-            raise BagError(
-                f'{self.path} has no metadata.yaml, so it is no bag; give the folder that '
-                'has one, or a .mcap, .db3 or .bag file, or run `ros2 bag reindex`'
-            )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 import re
 from typing import Any
 
@@ -128,6 +129,13 @@ def listing(topics: Mapping[str, TopicInfo]) -> str:
     return ', '.join(parts) or 'no topics'
 
 
+def near_names(topic: str, topics: Mapping[str, TopicInfo]) -> str:
+    """Ask for the topics that a mistyped one may have meant; empty where none is near."""
+    ends = [name for name in topics if name.endswith(f'/{topic.strip("/")}')]
+    near = ends or get_close_matches(topic, topics, n=3)
+    return f'; did you mean {" or ".join(near)}?' if near else ''
+
+
 def image_stem(topic: str) -> str:
     """Return the name of the image that a topic transports: without /compressed and its like."""
     stem, _, last = topic.rpartition('/')
@@ -149,8 +157,8 @@ def _check_given(
 ) -> None:
     if topic not in topics:
         raise BagError(
-            f'{role} topic {topic} is not in the bag; it has {listing(topics)}: '
-            'choose one of these'
+            f'{role} topic {topic} is not in the bag{near_names(topic, topics)}; it has '
+            f'{listing(topics)}: choose one of these'
         )
     if topics[topic].msgtype not in types:
         raise BagError(

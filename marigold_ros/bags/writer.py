@@ -30,7 +30,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-from rosbags.typesys import get_typestore, Stores
+from rosbags.typesys import get_typestore, Stores, TypesysError
 
 _STORAGES = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 _UNSET = QosTime(0, 0)
@@ -139,9 +139,7 @@ class BagWriter:
         finally:
             self._discard()
 
-    def write(
-        self, topic: str, msgtype: str, message_fields: Mapping[str, Any], stamp_ns: int
-    ) -> None:
+    def write(self, topic: str, msgtype: str, message_fields: Any, stamp_ns: int) -> None:
         """
         Write one message.
 
@@ -149,7 +147,7 @@ class BagWriter:
         ----------
         topic, msgtype : str
             As '/camera/image_raw' and 'sensor_msgs/msg/Image'.
-        message_fields : mapping
+        message_fields : mapping or message of the rosbags library
             Nested by field; what is not named is zero or empty, as in ROS. A message inside may
             be a mapping or a tuple in the order of its fields; a time may be int nanoseconds,
             and a header without ``stamp`` takes ``stamp_ns``.
@@ -166,11 +164,10 @@ class BagWriter:
             raise BagError(
                 f"message type '{msgtype}' is unknown; name it as sensor_msgs/msg/Image"
             )
-        if isinstance(message_fields.get('header'), Mapping):
-            header = {'stamp': stamp_ns, **message_fields['header']}
-            message_fields = {**message_fields, 'header': header}
         try:
-            message = self._message(msgtype, message_fields)
+            message = message_fields
+            if isinstance(message_fields, Mapping):
+                message = self._message(msgtype, _stamped(message_fields, stamp_ns))
             cdr = self._typestore.serialize_cdr(message, msgtype)
         except BagError:
             raise
@@ -180,9 +177,16 @@ class BagWriter:
             ) from error
         self.write_raw(topic, msgtype, cdr, stamp_ns)
 
-    def write_raw(self, topic: str, msgtype: str, cdr: bytes | memoryview, stamp_ns: int) -> None:
+    def write_raw(
+        self,
+        topic: str,
+        msgtype: str,
+        cdr: bytes | memoryview,
+        stamp_ns: int,
+        types: Any = None,
+    ) -> None:
         """
-        Write one message that is serialised already.
+        Write one message that is serialised already; ``types`` knows it, as `BagReader.types` do.
 
         Raises
         ------
@@ -197,9 +201,12 @@ class BagWriter:
             profile = _PROFILES[self._qos.get(topic, 'reliable')]
             try:
                 connection = self._writer.add_connection(
-                    topic, msgtype, typestore=self._typestore, offered_qos_profiles=[profile]
+                    topic,
+                    msgtype,
+                    typestore=types or self._typestore,
+                    offered_qos_profiles=[profile],
                 )
-            except (KeyError, WriterError) as error:
+            except (KeyError, WriterError, TypesysError) as error:
                 raise BagError(
                     f"cannot add topic {topic} of type '{msgtype}' ({error}); "
                     'name the type as sensor_msgs/msg/Image'
@@ -209,7 +216,10 @@ class BagWriter:
             raise BagError(
                 f'{topic} holds {connection.msgtype}, not {msgtype}; choose another topic'
             )
-        self._writer.write(connection, int(stamp_ns), cdr)
+        try:
+            self._writer.write(connection, int(stamp_ns), cdr)
+        except OSError as error:
+            raise BagError(f'cannot write to {self.path} ({error}); check the disk') from error
 
     def _message(self, msgtype: str, values: Any) -> Any:
         """Build a message of the rosbags library from nested values."""
@@ -217,6 +227,8 @@ class BagWriter:
         names = [name for name, _ in definitions]
         if msgtype == 'builtin_interfaces/msg/Time' and isinstance(values, int):
             values = divmod(values, _NANOSECONDS)
+        if hasattr(values, '__msgtype__'):
+            return values  # a message of the rosbags library, in a mapping
         if not isinstance(values, Mapping):
             values = dict(zip(names, values, strict=True))
         unknown = sorted(set(values) - set(names))
@@ -254,6 +266,13 @@ class BagWriter:
         if self._partial is not None:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial = None
+
+
+def _stamped(fields: Mapping[str, Any], stamp_ns: int) -> Mapping[str, Any]:
+    """Fill in the stamp of a header that has none."""
+    if not isinstance(fields.get('header'), Mapping):
+        return fields
+    return {**fields, 'header': {'stamp': stamp_ns, **fields['header']}}
 
 
 def _base_type(name: str) -> Any:

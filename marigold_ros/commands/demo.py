@@ -21,7 +21,7 @@ import sys
 import time
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.evaluate import summary
+from marigold_ros.commands.evaluation_text import summary
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import NodeConfig, PointsConfig
-from marigold_ros.errors import BagError
 
 if TYPE_CHECKING:
     from marigold_ros.bags.reader import BagReader
@@ -84,10 +83,9 @@ class Recording:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores, the intrinsics of each scored frame, and warnings with their number of frames."""
+    """Scores, and warnings with their number of frames."""
 
     scorer: Scorer
-    K: list[np.ndarray | None]
     warnings: dict[str, int]
 
 
@@ -123,7 +121,6 @@ def score_recording(
     from marigold_ros.bags.reader import BagReader, frames
     from marigold_ros.evaluation.scoring import Scorer
     from marigold_ros.frame import Prediction
-    from marigold_ros.geometry.camera import rectified
     from marigold_ros.message_codec import to_depth
     from marigold_ros.pipeline import FramePipeline
 
@@ -135,7 +132,7 @@ def score_recording(
 
     finish = as_published if source.thinned else FramePipeline(None, config.pipeline).finish
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
-    scored = Scored(scorer, [], {})
+    scored = Scored(scorer, {})
     with BagReader(source.path) as bag, BagReader(recording) as recorded:
         outputs = Recording(recorded)
         stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
@@ -163,8 +160,6 @@ def score_recording(
                 if item.stamp_ns in round_trip_ms
                 else None,
             )
-            camera = item.frame.camera
-            scored.K.append(None if camera is None else rectified(camera).K)
     return scored
 
 
@@ -232,12 +227,12 @@ def _result(
 def write_best_cloud(path: Path, scored: Scored) -> int:
     """Write the cloud of the sample with the smallest error; the number of points, 0 for none."""
     samples = [s for _, s in scored.scorer.samples if s.metric is not None]
-    usable = [s for s in samples if scored.K[s.index] is not None]
+    usable = [s for s in samples if s.K is not None]
     if not usable:
         return 0
     best: Sample = min(usable, key=lambda s: s.abs_rel if math.isfinite(s.abs_rel) else math.inf)
     assert best.metric is not None
-    return write_cloud(path, best.metric, scored.K[best.index], best.rgb, PointsConfig())
+    return write_cloud(path, best.metric, best.K, best.rgb, PointsConfig())
 
 
 def write_cloud(
@@ -262,13 +257,9 @@ def clear_old(folder: Path) -> None:
         If ``recording`` is there and no bag, so somebody else's.
 
     """
-    import shutil
+    from marigold_ros.commands.recording import remove_recording
 
-    recording = folder / 'recording'
-    if recording.exists():
-        if not (recording / 'metadata.yaml').is_file():
-            raise BagError(f'{recording} is in the way and no bag; choose another --out')
-        shutil.rmtree(recording)
+    remove_recording(folder / 'recording')
     names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply')
     for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):
         with suppress(FileNotFoundError):

@@ -13,12 +13,31 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+import sys
+from typing import Any, TYPE_CHECKING
 
+from marigold_ros.commands.crew_options import (
+    add_crew_options,
+    CREW_OPTIONS,
+    make_crew,
+    ProgressBar,
+    Task,
+)
+from marigold_ros.commands.evaluate_inputs import (
+    add_input_options,
+    chosen_pictures,
+    ORACLES,
+    published_oracle,
+)
+from marigold_ros.commands.evaluation_text import summary, why_unscored
 from marigold_ros.commands.options import (
     add_model_options,
+    add_require_option,
     add_setting_option,
     at_least,
+    exit_code,
     load_chosen_model,
     make_folder,
     read_settings,
@@ -28,9 +47,15 @@ from marigold_ros.config import (
     ExtrinsicsConfig,
     LidarConfig,
     PipelineConfig,
+    PointsConfig,
     RuntimeConfig,
 )
+from marigold_ros.errors import BagError
 from marigold_ros.settings import group, Settings
+
+if TYPE_CHECKING:
+    from marigold_ros.commands.part_store import PartStore
+    from marigold_ros.commands.players import Models
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,7 @@ class ReplayConfig(Settings):
 
     pipeline: PipelineConfig = group(PipelineConfig, flat=True)
     lidar: LidarConfig = group(LidarConfig)
+    points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
 
@@ -49,7 +75,9 @@ class ReplayConfig(Settings):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
+    parser.add_argument(
+        'bags', nargs='+', metavar='BAG', help='folder or file of a bag; or see --dataset'
+    )
     parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     for name in ('image', 'camera-info', 'lidar', 'truth'):
@@ -69,15 +97,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='score between scan lines, or between degrees of azimuth (default: rings)',
     )
     parser.add_argument(
+        '--oracle',
+        choices=ORACLES,
+        help='crop, depth range and fit of the bound, as publications have them (default: that of '
+        '--dataset, else own: the whole picture)',
+    )
+    parser.add_argument(
+        '--against',
+        action='append',
+        default=[],
+        metavar='CHECKPOINT',
+        help='score this one too, on the same frames and points (may be repeated)',
+    )
+    parser.add_argument(
+        '--stamps',
+        choices=('header', 'log'),
+        default='header',
+        help='pair pictures and scans by header, or by the time of recording (default: header)',
+    )
+    parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
     )
+    add_input_options(parser)
+    add_crew_options(parser)
+    parser.add_argument(
+        '--record',
+        action='store_true',
+        help='write what the node would publish to DIR/recording, an MCAP bag for RViz and '
+        'Foxglove (--set points.stride=4 for a smaller cloud)',
+    )
+    add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.commands.replay import evaluate_bag, look_ahead
+    from marigold_ros.commands.bag_plan import look_ahead
+    from marigold_ros.commands.bag_replay import lost_part, replay
+    from marigold_ros.commands.replay import evaluate_bag
+    from marigold_ros.evaluation.corruptions import STRENGTHS
     from marigold_ros.evaluation.results import to_json
 
     topics = {
@@ -87,27 +146,38 @@ def run(args: argparse.Namespace) -> int:
         'truth': args.truth,
     }
     make_folder(args.out)
-    look_ahead(args.bags, topics)  # a mistyped bag is told before the model is loaded
-    model = load_chosen_model(args, config.runtime)
-    with _ProgressBar() as bar:
+    chosen = chosen_pictures(args)
+    pictures = look_ahead(args.bags, topics, args.limit, chosen).pictures
+    store = _open_store(args)
+    task = Task(replay, lost_part)
+    with ProgressBar(pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
         results = evaluate_bag(
             args.bags,
-            model,
+            None,
             config.pipeline,
             config.lidar,
             args.out,
             topics=topics,
-            T_cam_lidar=_extrinsics(config.extrinsics),
+            T_cam_lidar=extrinsics(config.extrinsics),
             fit_every=args.fit_every,
             held_out=args.heldout,
+            stamps=args.stamps,
+            corruptions=args.corrupt,
+            pictures=chosen,
+            oracle=args.oracle or published_oracle(args.dataset),
             limit=args.limit,
-            progress=bar,
+            record=config.points if args.record else None,
+            crew=make_crew(args, task, partial(_load, runtime=config.runtime), store, bar),
         )
+    if store:
+        store.clear()
     print(to_json(results) if args.json else summary(results, args.out))
-    return 0
+    if not results['protocols']:
+        raise BagError(f'{why_unscored(results)}; what was read is told in {args.out}')
+    return exit_code(args.require, results)
 
 
-def _extrinsics(config: ExtrinsicsConfig) -> Any:
+def extrinsics(config: ExtrinsicsConfig) -> Any:
     """Pose of the LiDAR in the optical frame, None where the bag's /tf_static counts."""
     if not config.translation:
         return None
@@ -116,55 +186,31 @@ def _extrinsics(config: ExtrinsicsConfig) -> Any:
     return pose_matrix(config.translation, config.rotation_xyzw)
 
 
-class _ProgressBar:
-    """A bar on stderr, silent where that is not a terminal."""
+def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
+    """Load the model and its rivals, which are named as they were given."""
+    from marigold_ros.commands.players import Models
 
-    def __enter__(self) -> _ProgressBar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit='frame', disable=None)
-        return self
-
-    def __call__(self, done: int, expected: int) -> None:
-        self._bar.total = expected
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.close()
+    rivals: dict[str, Any] = {}
+    for given in args.against:
+        name = Path(given).name
+        while name in rivals:
+            name += "'"
+        chosen = argparse.Namespace(**{**vars(args), 'model': given, 'vae': ''})
+        rivals[name] = load_chosen_model(chosen, runtime)
+    return Models(load_chosen_model(args, runtime), rivals)
 
 
-def summary(results: dict[str, Any], folder: str) -> str:
-    """Give the headline figures as a text table."""
-    frames = results['frames']
-    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
-    lines = [
-        f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
-        f'metric, {frames["dropped"]} dropped, rejected {rejected}',
-        f'{"":24}{"AbsRel":>9}{"median":>9}{"RMSE m":>9}{"MAE m":>9}{"delta1":>9}{"frames":>8}',
-    ]
-    for name, scores in results['protocols'].items():
-        values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
-        lines.append(f'{name:24}{_figures(values)}{scores["n_frames"]:8d}')
-    for name, values in results['baselines'].items():
-        lines.append(f'{"baseline " + name:24}{_figures(values)}')
-    covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
-    if covered:
-        lines.append(
-            f'held-out points within 1 sigma: {covered["1"]:.1%}, within 2: {covered["2"]:.1%}'
-        )
-    if not results['protocols']:
-        lines.append('no frame could be scored: neither LiDAR in view nor true depth')
-    reason = results['provenance']['scoring']['first_not_metric']
-    if reason:
-        lines.append(f'first frame without metric depth: {reason}')
-    if results['calibration']['text']:
-        lines.append(f'calibration: {results["calibration"]["text"]}')
-    for text, count in results['provenance'].get('warnings', {}).items():
-        lines.append(f'warning ({count} frames): {text}')
-    lines.append(f'report: {folder}/report.html')
-    return '\n'.join(lines)
+def _open_store(args: argparse.Namespace) -> PartStore | None:
+    """Find what an earlier run with these options has finished; one bag alone is not kept."""
+    from marigold_ros.commands.part_store import PartStore
+    from marigold_ros.evaluation.results import versions
 
-
-def _figures(values: dict[str, Any]) -> str:
-    names = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'delta1')
-    return ''.join(f'{values[name]:9.3f}' for name in names)
+    if len(args.bags) == 1:
+        return None
+    store = PartStore(Path(args.out) / 'parts')
+    apart = ('bags', 'out', 'json', 'require', *CREW_OPTIONS)
+    options = {name: value for name, value in vars(args).items() if name not in apart}
+    kept = store.open({**options, 'versions': versions()})
+    if kept:
+        print(f'going on: {kept} bags were finished before', file=sys.stderr)
+    return store

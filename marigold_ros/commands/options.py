@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 import math
 from pathlib import Path
+import sys
 from typing import Any
 
 from marigold_ros.config import ModelConfig, RuntimeConfig
@@ -52,6 +53,39 @@ def picture_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{text}' is not of the form WIDTHxHEIGHT, as 640x480")
     return int(width), int(height)
+
+
+def requirement(text: str) -> Any:
+    """Read a requirement on results, as abs_rel<0.08."""
+    from marigold_ros.evaluation.requirements import parse_requirement
+
+    try:
+        return parse_requirement(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_require_option(parser: argparse.ArgumentParser) -> None:
+    """Add a repeatable --require."""
+    parser.add_argument(
+        '--require',
+        action='append',
+        default=[],
+        type=requirement,
+        metavar='NAME<NUMBER',
+        help="exit with 1 unless it holds, as 'abs_rel<0.08', 'truth.micro.rmse<=4' or "
+        "'frames.metric>=100' (a path in results.json; may be repeated)",
+    )
+
+
+def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
+    """Tell on stderr which requirements are not met; gives the exit code."""
+    from marigold_ros.evaluation.requirements import complaints
+
+    found = complaints(requirements, results)
+    for text in found:
+        print(f'requirement not met: {text}', file=sys.stderr)
+    return 1 if found else 0
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -5,27 +5,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
-from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.commands.bag_part import BagPart, ReplayOptions
+from marigold_ros.commands.bag_plan import look_ahead, spoilt_jobs
+from marigold_ros.commands.bag_replay import replay
+from marigold_ros.commands.crew import Crew, processes
+from marigold_ros.commands.players import empty_scores, Models, rival_results
+from marigold_ros.commands.recording import RecordTo
+from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.evaluation.report import write_all
 from marigold_ros.evaluation.results import assemble, describe
-from marigold_ros.evaluation.scoring import Scorer
-from marigold_ros.pipeline import FramePipeline
+from marigold_ros.evaluation.robustness import robustness
+from marigold_ros.settings import as_values
 import numpy as np
 
-_MOST_WARNINGS = 20
+if TYPE_CHECKING:
+    from marigold_ros.commands.picture_sets import PictureChoice
+
 Progress = Callable[[int, int], None]
 
 
 def evaluate_bag(
     bags: str | Path | Sequence[str | Path],
-    model: Any,
+    model: Any = None,
     config: PipelineConfig | None = None,
     lidar: LidarConfig | None = None,
     out: str | Path | None = None,
@@ -34,8 +40,15 @@ def evaluate_bag(
     T_cam_lidar: np.ndarray | None = None,
     fit_every: int = 8,
     held_out: str = 'rings',
+    stamps: str = 'header',
+    oracle: str = 'own',
+    against: Mapping[str, Any] | None = None,
+    corruptions: Sequence[str] = (),
+    pictures: PictureChoice | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
+    record: PointsConfig | None = None,
+    crew: Crew | None = None,
 ) -> dict[str, Any]:
     """
     Run the pipeline over every picture of one or several bags and score it.
@@ -43,10 +56,9 @@ def evaluate_bag(
     Parameters
     ----------
     bags : path or sequence of paths
-        Bags of one camera; they are streamed, one after the other, the pipeline reset between
-        them.
-    model : object
-        As ``load_model`` returns it.
+        Bags of one camera; they are streamed, the pipeline reset between them.
+    model : object or None
+        As ``load_model`` returns it; None where a ``crew`` has its own.
     config, lidar : PipelineConfig, LidarConfig or None
         Settings; None is the defaults.
     out : path or None
@@ -57,10 +69,25 @@ def evaluate_bag(
         Extrinsics; None takes them from the bag's /tf_static.
     fit_every, held_out : int, {'rings', 'azimuth'}
         Every n-th scan line, or block of azimuth, is for the fit of protocol ``heldout``.
+    stamps : {'header', 'log'}
+        Whether header stamps pair pictures and scans, or the times of recording.
+    oracle : str
+        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.oracle`.
+    against : mapping of str to object, or None
+        Other models, which are scored on the same frames and points.
+    corruptions : sequence of str
+        Kinds of corruption: every bag is replayed again at each of their strengths.
+    pictures : PictureChoice or None
+        Which pictures of folders or tars to take, in place of bags.
     limit : int or None
         Stop after that many pictures in all.
     progress : callable or None
         Called with the pictures done and their expected number.
+    record : PointsConfig or None
+        The cloud of what is recorded to ``out``/recording (recording_0 and on for several bags)
+        as the node would publish it; None records nothing.
+    crew : callable or None
+        Who else does the work, such as `marigold_ros.commands.crew.processes`; None does it here.
 
     Returns
     -------
@@ -70,164 +97,92 @@ def evaluate_bag(
     Raises
     ------
     BagError
-        If a bag is unreadable, lacks pictures or a named topic, or no picture can be used.
+        If a bag is missing, unreadable or damaged, lacks pictures or a named topic, or no picture
+        can be used. What could be scored of the bags is written to ``out`` before.
 
     """
-    paths = [bags] if isinstance(bags, (str, Path)) else list(bags)
-    config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), topics or {}
-    chosen, expected = look_ahead(paths, given)
-    run = _Run(model, config, lidar, (fit_every, held_out))
-    damage = None
-    for path in paths:
-        try:
-            run.play(path, given, T_cam_lidar, limit, progress, min(expected, limit or expected))
-        except BagError as error:  # what was read before the damage is worth its score
-            if out is None or not run.scorer.rows:
-                raise
-            damage = error
-            run.warnings[str(error)] = 1
-    if not run.scorer.rows:
-        raise BagError(run.why_nothing(paths))
-    provenance = describe(
-        paths,
-        chosen.by_role,
-        model.description,
-        config,
-        lidar,
-        mode='offline replay, every picture, unlimited wait for the scan',
-        limit=limit,
-        extrinsics='/tf_static of the bag' if T_cam_lidar is None else 'given',
-        warnings=run.warnings,
-    )
-    results = run.results(provenance)
+    paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
+    config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
+    split = fit_every, held_out
+    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
+    if record is not None and out is not None:
+        recordings = RecordTo(Path(out).resolve(), record, len(paths))
+        recordings.check()
+        options = replace(options, record=recordings)
+    plan = look_ahead(paths, given, limit, pictures)
+    jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
+    expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
+    tell = None if progress is None else partial(_tell, progress, expected)
+    crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
+    runs: dict[tuple[str, int] | None, BagPart] = {}
+    with crew(options, jobs) as parts:
+        for job, part in zip(jobs, parts, strict=True):
+            runs.setdefault(job.corruption, BagPart(empty_scores(options))).add(part)
+            if part.failed and out is None:
+                break
+    total = runs.pop(None)
+    total.failed = {**plan.failed, **total.failed}
+    failure = total.failure(paths, out)
+    if failure is not None and (out is None or not total.scorer.rows):
+        raise failure
+    for text in total.failed.values():
+        total.warn(text)
+    results = _results(total, options, limit)
+    _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
     if out is not None:
-        title = f'Depth on {", ".join(Path(p).resolve().name for p in paths)}'
-        write_all(out, results, run.scorer, title, _intro(results))
-    if damage is not None:
-        raise BagError(f'{damage}; the pictures before the damage are scored in {out}')
+        title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
+        write_all(out, results, total.scorer, title, _intro(results))
+    if failure is not None:
+        raise failure
     return results
 
 
-def look_ahead(
-    paths: Sequence[str | Path], given: Mapping[str, str | None]
-) -> tuple[BagTopics, int]:
-    """
-    Choose topics and count pictures of all bags, so that a bad one fails before the work.
-
-    Raises
-    ------
-    BagError
-        As :func:`evaluate_bag`.
-
-    """
-    if not paths:
-        raise BagError('no bag was given; give at least one')
-    expected = 0
-    for path in paths:
-        with BagReader(path) as reader:
-            chosen = reader.choose_topics(**given)
-            expected += reader.topics[chosen.image].count
-    return chosen, expected
+def _tell(progress: Progress, expected: int, done: int) -> None:
+    progress(done, expected)
 
 
-class _Run:
-    """What one evaluation accumulates."""
+def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[str, Any]:
+    """Put what was accumulated into the shape of results.json."""
+    T = options.T_cam_lidar
+    provenance = describe(
+        (),
+        total.topics,
+        total.checkpoint,
+        options.config,
+        options.lidar,
+        mode='offline replay, every picture, unlimited wait for the scan',
+        limit=limit,
+        stamps=options.stamps,
+        extrinsics='/tf_static of the bag' if T is None else np.asarray(T).tolist(),
+        recorded=None if options.record is None else as_values(options.record.points),
+        warnings=total.warnings,
+    )
+    provenance['bags'] = total.bags
+    results = assemble(
+        total.scorer,
+        read=total.read,
+        dropped=0,
+        rejected=total.rejected,
+        rate=total.rate,
+        provenance=provenance,
+    )
+    if total.rivals:
+        results['models'] = rival_results(total)
+    results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
+    found = total.calibration
+    results['calibration'] = {'text': found.text, **asdict(found)}
+    return results
 
-    def __init__(
-        self, model: Any, config: PipelineConfig, lidar: LidarConfig, split: tuple[int, str]
-    ) -> None:
-        self.config, self.lidar = config, lidar
-        self._pipeline = FramePipeline(model, config)
-        # A pipeline of its own: fits to few lines must not be held over into the published depth.
-        self._heldout = FramePipeline(model, config)
-        self.scorer = Scorer(config.alignment, self._heldout.finish, *split)
-        self.read = 0
-        self.rejected: dict[str, int] = {}
-        self.warnings: dict[str, int] = {}
-        self.first_error = ''
-        self._recorded_s = 0.0
-        self._wall_s = 0.0
 
-    def play(
-        self,
-        path: str | Path,
-        topics: Mapping[str, str | None],
-        T_cam_lidar: np.ndarray | None,
-        limit: int | None,
-        progress: Progress | None,
-        expected: int,
-    ) -> None:
-        """Run one bag, up to the limit over all bags."""
-        if limit is not None and self.read >= limit:
-            return
-        self._pipeline.reset()
-        self._heldout.reset()
-        start, stamps = perf_counter(), []
-        with BagReader(path) as reader:
-            chosen = reader.choose_topics(**topics)
-            for item in frames(reader, chosen, self.lidar, T_cam_lidar):
-                if limit is not None and self.read >= limit:
-                    break
-                self.read += 1
-                stamps.append(item.stamp_ns)
-                self._process(item)
-                if progress:
-                    progress(self.read, expected)
-        self._wall_s += perf_counter() - start
-        if len(stamps) > 1:
-            self._recorded_s += (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1) / 1e9
-
-    def _process(self, item: BagFrame) -> None:
-        if item.warning and (item.warning in self.warnings or len(self.warnings) < _MOST_WARNINGS):
-            self.warnings[item.warning] = self.warnings.get(item.warning, 0) + 1
-        if item.frame is None:
-            self._reject(item.error or InputError('the picture cannot be read'))
-            return
-        try:
-            prediction = self._pipeline.predict(item.frame)
-            result = self._pipeline.finish(item.frame, prediction)
-        except (InputError, CalibrationError) as error:
-            self._reject(error)
-            return
-        self.scorer.add(
-            item.frame,
-            prediction,
-            result.metric,
-            truth=item.truth,
-            ring=item.ring,
-            alignment=result.alignment,
-            scan_stamp_ns=item.scan_stamp_ns,
-            timings_ms=result.timings_ms,
-        )
-
-    def _reject(self, error: Exception) -> None:
-        cause = error.cause if isinstance(error, InputError) else 'calibration'
-        self.rejected[cause] = self.rejected.get(cause, 0) + 1
-        self.first_error = self.first_error or str(error)
-
-    def why_nothing(self, paths: Sequence[str | Path]) -> str:
-        """Say why no picture could be used."""
-        causes = ', '.join(f'{n} {cause}' for cause, n in self.rejected.items()) or 'none came'
-        first = f' (first: {self.first_error})' if self.first_error else ''
-        names = ', '.join(Path(p).resolve().name for p in paths)
-        return (
-            f'no picture of {names} could be used: {causes}{first}; '
-            'check the image topic with --image'
-        )
-
-    def results(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        rate = self._recorded_s / self._wall_s if self._recorded_s > 0 else None
-        results = assemble(
-            self.scorer,
-            read=self.read,
-            dropped=0,
-            rejected=self.rejected,
-            rate=rate,
-            provenance=provenance,
-        )
-        found = self._pipeline.calibration
-        results['calibration'] = {'text': found.text, **asdict(found)}
-        return results
+def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagPart]) -> None:
+    """Put what spoilt pictures cost beside the figures of each model."""
+    if not runs:
+        return
+    spoilt = {key: run.scorer.results()['protocols'] for key, run in runs.items()}
+    results['robustness'] = robustness(results['protocols'], spoilt)
+    for name, figures in results.get('models', {}).items():
+        spoilt = {key: run.rivals[name].results()['protocols'] for key, run in runs.items()}
+        figures['robustness'] = robustness(figures['protocols'], spoilt)
 
 
 def _intro(results: Mapping[str, Any]) -> str:

@@ -3,25 +3,32 @@
 """
 Depth without a network, from the fit points alone: what a prediction must beat.
 
-A constant, the best plane and the best quadric over the image, and interpolation between the
-points. The surfaces are made as strong as is fair: each is fitted in depth, in log depth and in
-disparity, every time for the smallest mean relative error (the headline metric), and the one with
-the smallest error at the fit points is taken. They never see the points they are scored at.
+A constant, the best plane and the best quadric over the image, interpolation between the points,
+and the mean map of the frames so far. The surfaces are made as strong as is fair: each is fitted
+in depth, in log depth and in disparity, every time for the smallest mean relative error (the
+headline metric), and the one with the smallest error at the fit points is taken. None of them ever
+sees the points it is scored at. Beside them stands what the prediction itself gives without the
+local field: one scale and one shift.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import math
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.interpolation import interpolate_linear, interpolate_nearest
+from marigold_ros.evaluation.mean_map import MeanMap
 from marigold_ros.evaluation.metrics import MetricAccumulator
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.spaces import to_metres
 import numpy as np
 
 BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear')
+# Those that need more than one frame's fit points: earlier frames, the prediction.
+MORE_BASELINES = ('mean_map', 'global')
 _TERMS = {0: 1, 1: 3, 2: 6}
 _ROUNDS = 15
 
@@ -195,6 +202,17 @@ def baseline_depths(
     return {name: methods[name]() for name in BASELINES}
 
 
+def line_depth(
+    prediction: Prediction, alignment: Alignment, at: SparseDepth, config: AlignmentConfig
+) -> np.ndarray | None:
+    """Depth (M,) by a fit's scale and shift alone; None where it is not of this prediction."""
+    if alignment.space != prediction.space or not math.isfinite(alignment.scale):
+        return None
+    relative = np.asarray(prediction.relative[at.v, at.u], np.float32)
+    line = to_metres(relative, alignment.scale, alignment.shift, prediction.space, config)
+    return np.where(line >= config.min_depth, line, np.nan)
+
+
 class BaselineScores:
     """
     Accumulates the baselines' metrics over frames.
@@ -208,10 +226,16 @@ class BaselineScores:
 
     def __init__(self, config: AlignmentConfig) -> None:
         self._config = config
-        self._scores = {name: MetricAccumulator() for name in BASELINES}
+        self._scores = {name: MetricAccumulator() for name in (*BASELINES, *MORE_BASELINES)}
+        self._mean_map = MeanMap()
 
     def add(
-        self, fit: SparseDepth, score: SparseDepth, predicted: np.ndarray, size: tuple[int, int]
+        self,
+        fit: SparseDepth,
+        score: SparseDepth,
+        predicted: np.ndarray,
+        size: tuple[int, int],
+        line: np.ndarray | None = None,
     ) -> dict[str, float]:
         """
         Score one frame where its prediction is scored; too few fit points give nothing.
@@ -224,6 +248,8 @@ class BaselineScores:
             The prediction at ``score``; where it is not finite the baselines are not judged.
         size : (width, height), pixels
             Of the picture.
+        line : (M,) float or None, metres
+            The prediction at ``score`` with one scale and shift only.
 
         Returns
         -------
@@ -232,14 +258,21 @@ class BaselineScores:
 
         """
         shared = np.isfinite(predicted)
-        if len(fit) < max(self._config.min_points, 6) or not shared.any():
-            return {}
-        limits = (self._config.min_depth, self._config.max_depth)
-        depths = baseline_depths(fit, score.u[shared], score.v[shared], size, limits)
-        return {
-            name: self._scores[name].add(depth, score.z[shared])['abs_rel']
-            for name, depth in depths.items()
-        }
+        errors: dict[str, float] = {}
+        if len(fit) >= max(self._config.min_points, 6) and shared.any():
+            limits = (self._config.min_depth, self._config.max_depth)
+            u, v = score.u[shared], score.v[shared]
+            depths = baseline_depths(fit, u, v, size, limits)
+            depths['mean_map'] = self._mean_map.depth(fit, u, v, size)
+            if line is not None:
+                depths['global'] = line[shared]
+            errors = {
+                name: self._scores[name].add(depth, score.z[shared])['abs_rel']
+                for name, depth in depths.items()
+            }
+        for seen in (fit, score):
+            self._mean_map.add(seen, size)
+        return errors
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Macro metrics and the pooled median by baseline; empty where none was scored."""

@@ -69,15 +69,19 @@ def judge(depth: np.ndarray, truth: np.ndarray, reach: int) -> tuple[np.ndarray,
     surface = np.isfinite(truth)
     known = cv2.erode(surface.astype(np.uint8), np.ones((side, side))) > 0
     truth = np.where(surface, truth, 0).astype(np.float32)
-    height, width = truth.shape
-    padded = np.pad(truth, reach, mode='edge')
-    nearest_gap = np.full(truth.shape, np.inf, dtype=np.float32)
-    for row in range(side):
-        for column in range(side):
-            there = padded[row : row + height, column : column + width]
-            np.fmin(nearest_gap, np.abs(depth - there), out=nearest_gap)
     low, high = (f(truth, np.ones((side, side))) for f in (cv2.erode, cv2.dilate))
-    flying = known & (depth > low) & (depth < high) & (nearest_gap > TOLERANCE * depth)
+    margin = TOLERANCE * depth
+    # The extremes are surfaces themselves, so few pixels are left to look around at.
+    with np.errstate(invalid='ignore'):
+        flying = known & (depth > low + margin) & (depth < high - margin)
+    rows, columns = np.nonzero(flying)
+    padded = np.pad(truth, reach, mode='edge')
+    here, nearest_gap = depth[flying], np.full(len(rows), np.inf, np.float32)
+    for down in range(side):
+        for right in range(side):
+            gap = np.abs(here - padded[rows + down, columns + right])
+            np.fmin(nearest_gap, gap, out=nearest_gap)
+    flying[rows, columns] = nearest_gap > margin[flying]
     return flying, known & (np.abs(depth - truth) <= TOLERANCE * truth)
 
 

@@ -4,8 +4,8 @@
 Drawing: depth as colours, points over a picture, errors over a picture, a scale bar (numpy and
 OpenCV only).
 
-Depth is drawn in turbo over the logarithm of metres, near warm and far cold, because a tenth of
-the distance is as visible at 2 m as at 50 m then. Errors use cividis, which reads the same with
+Depth is drawn in viridis over the logarithm of metres, near bright and far dark, because a tenth
+of the distance is as visible at 2 m as at 50 m then. Errors use cividis. Both read the same with
 any colour vision. Entry 0 of each table is kept for «no value», so that one table lookup draws a
 whole image.
 """
@@ -20,13 +20,14 @@ from marigold_ros.errors import ConfigurationError
 import numpy as np
 
 INVALID_GREY = 48
+ERROR_LIMIT = 0.5  # relative error at the end of the colour scale
 _LEGEND_PX = 40
 
 
 @cache
 def _table(name: str, order: str, reverse: bool) -> np.ndarray:
     """(256, 1, 3) colour table; entry 0 is the grey of pixels without a value."""
-    kind = {'turbo': cv2.COLORMAP_TURBO, 'cividis': cv2.COLORMAP_CIVIDIS}[name]
+    kind = {'viridis': cv2.COLORMAP_VIRIDIS, 'cividis': cv2.COLORMAP_CIVIDIS}[name]
     ramp = np.linspace(0, 255, 255).round().astype(np.uint8)
     colours = cv2.applyColorMap(ramp[::-1].copy() if reverse else ramp, kind)
     table = np.full((256, 1, 3), INVALID_GREY, np.uint8)
@@ -38,7 +39,7 @@ def _table(name: str, order: str, reverse: bool) -> np.ndarray:
 
 def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rgb') -> np.ndarray:
     """
-    Draw a depth image in turbo over log depth: near is warm, far is cold, no value is dark grey.
+    Draw a depth image in viridis over log depth: near bright, far dark, no value dark grey.
 
     Parameters
     ----------
@@ -71,21 +72,21 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
     np.clip(image, 1.0, 255.0, out=image)
     valid = np.isfinite(depth) & (np.asarray(depth) > 0)
     index = np.where(valid, image, np.float32(0.0)).astype(np.uint8)
-    return cv2.applyColorMap(index, _table('turbo', order, True))
+    return cv2.applyColorMap(index, _table('viridis', order, True))
 
 
 def colourise_relative(
     relative: np.ndarray, order: str = 'rgb', near_is_low: bool = True
 ) -> np.ndarray:
     """
-    Draw a relative prediction, (H, W) in [0, 1], linearly in turbo: near warm, far cold.
+    Draw a relative prediction, (H, W) in [0, 1], linearly in viridis: near bright, far dark.
 
     ``near_is_low`` is False for predictions in disparity, where 1 is near.
     """
     values = np.asarray(relative, dtype=np.float32)
     valid = np.isfinite(values)
     index = np.where(valid, 1.0 + 254.0 * np.clip(values, 0.0, 1.0), 0.0).astype(np.uint8)
-    return cv2.applyColorMap(index, _table('turbo', order, near_is_low))
+    return cv2.applyColorMap(index, _table('viridis', order, near_is_low))
 
 
 def colours_of_depth(z: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -120,7 +121,11 @@ def overlay_points(
 
 
 def error_picture(
-    rgb: np.ndarray, u: np.ndarray, v: np.ndarray, relative_error: np.ndarray, limit: float = 0.5
+    rgb: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    relative_error: np.ndarray,
+    limit: float = ERROR_LIMIT,
 ) -> np.ndarray:
     """
     Draw relative errors at the scored pixels over a darkened grey picture; large errors are on
@@ -180,25 +185,34 @@ def with_depth_legend(picture: np.ndarray, low: float, high: float) -> np.ndarra
     """Put a bar with metres under an RGB picture drawn by colourise_depth or overlay_points."""
     bar_depth = np.geomspace(low, high, max(picture.shape[1] - 20, 2))
     bar = colourise_depth(bar_depth[None], low, high)
+    ticks = depth_ticks(low, high)
+    return _with_bar(picture, bar, list(ticks.values()), list(ticks))
+
+
+def depth_ticks(low: float, high: float) -> dict[str, float]:
+    """Choose round depths of a scale, as text, each with its place between 0 and 1."""
     ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
-    positions = [math.log(t / low) / math.log(high / low) for t in ticks]
-    return _with_bar(picture, bar, positions, [f'{t:g} m' for t in ticks])
+    return {f'{t:g} m': math.log(t / low) / math.log(high / low) for t in ticks}
 
 
-def with_error_legend(picture: np.ndarray, limit: float = 0.5) -> np.ndarray:
+def error_ticks(limit: float = ERROR_LIMIT) -> dict[str, float]:
+    """Give relative errors of the scale, as text, each with its place between 0 and 1."""
+    ticks = {f'{100 * limit * s:g} %': s for s in (0.0, 0.25, 0.5, 0.75)}
+    return {**ticks, f'>{100 * limit:g} %': 1.0}
+
+
+def with_error_legend(picture: np.ndarray, limit: float = ERROR_LIMIT) -> np.ndarray:
     """Put a bar with relative errors in per cent under a picture drawn by error_picture."""
     ramp = np.linspace(1, 255, max(picture.shape[1] - 20, 2)).astype(np.uint8)[None]
     bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
-    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
-    labels = [f'{100 * limit * s:g} %' for s in shares]
-    labels[-1] = '>' + labels[-1]
-    return _with_bar(picture, bar, shares, labels)
+    ticks = error_ticks(limit)
+    return _with_bar(picture, bar, list(ticks.values()), list(ticks))
 
 
 def _with_bar(
     picture: np.ndarray,
     bar: np.ndarray,
-    positions: tuple[float, ...] | list[float],
+    positions: list[float],
     labels: list[str],
 ) -> np.ndarray:
     """Append a labelled colour bar below a picture."""

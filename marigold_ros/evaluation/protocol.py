@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What is fitted to what, and scored where: held-out scan lines, dense truth, the oracle fit.
+What is fitted to what, and scored where: the protocols, and how scan lines are held out.
 
 Scoring points that the fit has seen would be circular. So ``heldout`` gives the fit every 8th scan
 line only, as if the robot carried an 8-beam scanner, and scores the lines between; or every 8th
@@ -67,6 +67,7 @@ def hold_out(
     every: int = 8,
     ring: np.ndarray | None = None,
     held_out: str = 'rings',
+    seen: SparseDepth | None = None,
 ) -> HeldOut:
     """
     Split the scan of a frame into lines, or blocks of azimuth, to fit and to score.
@@ -84,6 +85,8 @@ def hold_out(
         Scan line of each row of the scan, where the driver tells it.
     held_out : {'rings', 'azimuth'}
         What is kept together: scan lines or blocks of azimuth.
+    seen : SparseDepth or None
+        The whole scan as :func:`project_scan` projects it, where that is known already.
 
     Raises
     ------
@@ -103,7 +106,7 @@ def hold_out(
     points = np.asarray(frame.points_lidar)[:, :3]
     lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
-    seen = project_scan(frame, points, config)
+    seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
     assert seen.index is not None
     width = frame.rgb.shape[1]
@@ -140,49 +143,25 @@ def sample_at(image: np.ndarray, sparse: SparseDepth) -> np.ndarray:
     return np.asarray(image)[sparse.v, sparse.u]
 
 
-def oracle_depth(
-    relative: np.ndarray, truth: np.ndarray, space: str, limits: tuple[float, float]
-) -> np.ndarray:
+def in_range(truth: np.ndarray, config: AlignmentConfig) -> np.ndarray:
+    """Truth outside the depth range of the fit is no truth: sky and far background; NaN there."""
+    with np.errstate(invalid='ignore'):
+        kept = (truth >= config.min_depth) & (truth <= config.max_depth)
+    return np.where(kept, truth, np.nan)
+
+
+def all_truth(
+    image: np.ndarray, truth: np.ndarray | None, lidar: SparseDepth, config: AlignmentConfig
+) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
     """
-    Fit scale and shift to the truth itself: the best two numbers could do, never a result of its
-    own.
-
-    Unweighted least squares over all pixels with truth in the prediction's own space, as Marigold
-    is evaluated (disparity: fitted to 1/truth, the result at least 1e-3 per metre).
-
-    Parameters
-    ----------
-    relative, truth : (...) float
-        Prediction, and depth in metres of the same shape; truth that is not finite or not positive
-        is left out.
-    space : {'depth', 'log', 'disparity', 'metric'}
-        The prediction's space; ``metric`` is fitted like ``depth``.
-    limits : (low, high), metres
-        The result is clipped to these.
+    Pair an image (H, W) with all truth there is.
 
     Returns
     -------
-    (...) float64, metres
-        All NaN where two numbers cannot be determined (a constant prediction).
+    image, truth, at : arrays of one shape, SparseDepth or None
+        Dense truth, with None; else every LiDAR point, with its place.
 
     """
-    x = np.asarray(relative, dtype=np.float64)
-    g = np.asarray(truth, dtype=np.float64)
-    known = np.isfinite(x) & np.isfinite(g) & (g > 0)
-    target = g[known]
-    if space == 'log':
-        target = np.log(target)
-    elif space == 'disparity':
-        target = 1.0 / target
-    design = np.column_stack([x[known], np.ones(int(known.sum()))])
-    if len(design) < 2:
-        return np.full(x.shape, np.nan)
-    (scale, shift), _, rank, _ = np.linalg.lstsq(design, target, rcond=1e-9)
-    if rank < 2:
-        return np.full(x.shape, np.nan)
-    fitted = scale * x + shift
-    if space == 'log':
-        fitted = np.exp(np.clip(fitted, np.log(limits[0]), np.log(limits[1])))
-    elif space == 'disparity':
-        fitted = 1.0 / np.maximum(fitted, 1e-3)
-    return np.clip(fitted, *limits)
+    if truth is not None:
+        return image, in_range(truth, config), None
+    return sample_at(image, lidar), lidar.z, lidar

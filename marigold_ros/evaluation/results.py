@@ -73,6 +73,7 @@ def assemble(
         'baselines_protocol': scorer.baselines_protocol,
         'fit_every': scorer.fit_every,
         'held_out': scorer.held_out,
+        'oracle': scorer.oracle,
         'scan_lines_from': dict(scorer.line_sources),
         'median_abs_rel': 'over all scored points, pooled; from a histogram, exact to 0.3 %',
         'scan_dt_ms': scan_distance(scorer.rows),

@@ -25,6 +25,8 @@ def start_row(
     return {
         'index': index,
         'stamp_ns': frame.stamp_ns,
+        'width': frame.rgb.shape[1],
+        'height': frame.rgb.shape[0],
         'state': alignment.state,
         'reason': alignment.reason,
         'scan_dt_ms': dt_ms,

@@ -16,34 +16,43 @@ from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines import BaselineScores
-from marigold_ros.evaluation.coverage import SigmaCoverage
-from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS
+from marigold_ros.evaluation.baselines import BaselineScores, line_depth
+from marigold_ros.evaluation.breakdown import cells_at
+from marigold_ros.evaluation.merging import FrameScores
+from marigold_ros.evaluation.metrics import METRICS
+from marigold_ros.evaluation.oracle import describe_oracle, oracle_pairs, OWN
+from marigold_ros.evaluation.over_time import OverTime
 from marigold_ros.evaluation.protocol import (
+    all_truth,
     can_hold_out,
     hold_out,
-    oracle_depth,
+    in_range,
     project_scan,
     PROTOCOLS,
     sample_at,
 )
+from marigold_ros.evaluation.protocol_scores import ProtocolScores
 from marigold_ros.evaluation.rows import start_row, summarise
-from marigold_ros.evaluation.samples import Sample, SampleKeeper
+from marigold_ros.evaluation.samples import keep_sample, Sample, SampleKeeper
+from marigold_ros.evaluation.sigma_scores import SigmaScores
+from marigold_ros.evaluation.surfaces import SurfaceScores
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
-from marigold_ros.geometry.camera import rectify_image, rectify_sparse
+from marigold_ros.geometry.camera import rectified, rectify_image, rectify_sparse
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 import numpy as np
 
-# Dense truth has 100 times the points of a scan; every 4th row and column is enough for the
-# baselines.
+# Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
 _TRUTH_STRIDE = 4
+
+# The held-out fit at its scored pixels against dense truth there: LiDAR is judged as a judge.
+_AT_TRUTH = 'heldout_at_truth'
 
 Finish = Callable[[Frame, Prediction], FrameResult]
 
 
-class Scorer:
+class Scorer(FrameScores):
     """
-    Accumulates protocols, baselines, latencies, rows and samples over frames.
+    Accumulates protocols, baselines, surfaces, changes over time, latencies, rows and samples.
 
     Parameters
     ----------
@@ -54,6 +63,10 @@ class Scorer:
         the fit lines only; None leaves the protocol ``heldout`` out.
     fit_every, held_out : int, {'rings', 'azimuth'}
         Every n-th scan line, or block of azimuth, is for the fit.
+    oracle : str
+        Rule of the protocol ``oracle``, one of ``ORACLES``.
+    baselines : bool
+        False leaves the baselines out, which do not depend on the model.
 
     """
 
@@ -63,12 +76,19 @@ class Scorer:
         finish: Finish | None = None,
         fit_every: int = 8,
         held_out: str = 'rings',
+        oracle: str = OWN,
+        baselines: bool = True,
     ) -> None:
         self._config, self._finish = config, finish
-        self.fit_every, self.held_out = fit_every, held_out
-        self._protocols = {name: MetricAccumulator() for name in PROTOCOLS}
-        self._baselines = {name: BaselineScores(config) for name in ('heldout', 'truth')}
-        self._coverage = SigmaCoverage()
+        self.fit_every, self.held_out, self._oracle_rule = fit_every, held_out, oracle
+        self._protocols = {
+            name: ProtocolScores(config.max_depth) for name in (*PROTOCOLS, _AT_TRUTH)
+        }
+        self._baselines = {
+            name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
+        }
+        self._sigma, self._surfaces, self._over_time = SigmaScores(), SurfaceScores(), OverTime()
+        self._space: str | None = None
         self._latency: dict[str, list[float]] = {}
         self._samples = SampleKeeper()
         self.rows: list[dict[str, Any]] = []
@@ -86,6 +106,7 @@ class Scorer:
         alignment: Alignment | None = None,
         scan_stamp_ns: int | None = None,
         timings_ms: Mapping[str, float] | None = None,
+        sparse: SparseDepth | None = None,
     ) -> dict[str, Any]:
         """
         Score one frame.
@@ -108,6 +129,8 @@ class Scorer:
             Stamp of the scan, for the row.
         timings_ms : mapping or None
             Milliseconds by stage.
+        sparse : SparseDepth or None
+            The whole scan in the rectified picture, where it is known already.
 
         Returns
         -------
@@ -118,44 +141,63 @@ class Scorer:
         alignment = alignment or Alignment(state='none' if metric is None else 'fitted')
         timings_ms = timings_ms or {}
         for stage, value in timings_ms.items():
-            self._latency.setdefault(stage, []).append(float(value))
+            self.time(stage, float(value))
         self.n_metric += metric is not None
+        self._space = prediction.space
         row = start_row(len(self.rows), frame, prediction, alignment, scan_stamp_ns, timings_ms)
+        rgb = frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
         if frame.camera is not None and truth is not None:
             truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
-        lidar = self._lidar(frame)
-        shown = self._heldout(frame, prediction, ring, row) if len(lidar) else None
-        if truth is not None:
-            dense = self._truth(lidar, truth, metric, row)
+        K = None if frame.camera is None else rectified(frame.camera).K
+        lidar = self._lidar(frame) if sparse is None else sparse
+        shown = self._heldout(frame, prediction, ring, lidar, truth, row) if len(lidar) else None
+        if truth is not None and metric is not None:
+            row.update(self._surfaces.add(metric, truth, K))
+            dense = self._truth(prediction, alignment, lidar, truth, metric, row)
             shown = shown or dense
-        self._oracle(prediction, truth, lidar, row)
+        pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
+        self._note('oracle', *pairs, row)
         if prediction.space == 'metric':
-            self._raw(prediction, truth, lidar, row)
+            self._note('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
+        ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
+        row.update(self._over_time.add(frame, rgb, metric, alignment, ratio))
         self.rows.append(row)
-        self._keep_sample(frame, prediction, metric, lidar, shown, row)
+        keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row, K)
         return row
 
-    def results(self) -> dict[str, Any]:
-        """
-        Give ``protocols``, ``baselines`` and ``latency_ms`` of results.json.
+    def time(self, stage: str, milliseconds: float) -> None:
+        """Note how long another stage of a frame took."""
+        self._latency.setdefault(stage, []).append(milliseconds)
 
-        Baselines are those of ``heldout`` where there were scans, else of ``truth``, at the very
-        pixels at which the prediction is scored.
-        """
+    def results(self) -> dict[str, Any]:
+        """Give what results.json has from ``protocols`` to ``surfaces``."""
         protocols = {
             name: scores.summary() for name, scores in self._protocols.items() if scores.n_frames
         }
+        at_truth = protocols.pop(_AT_TRUTH, None)
         if 'heldout' in protocols:
-            protocols['heldout'].update(self._coverage.summary())
+            protocols['heldout'].update(self._sigma.summary())
+            if at_truth:
+                names = ('macro', 'interval', 'n_frames', 'n_points')
+                protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}
+        baselines = self._baselines.get(self.baselines_protocol)
         return {
             'protocols': protocols,
-            'baselines': self._baselines[self.baselines_protocol].summary(),
+            'baselines': baselines.summary() if baselines else {},
             'latency_ms': summarise(self._latency),
+            'temporal': self._over_time.summary(),
+            'surfaces': self._surfaces.summary(),
         }
 
     @property
+    def oracle(self) -> dict[str, str]:
+        """Rule of the protocol ``oracle``, with what it says in words."""
+        limits = (self._config.min_depth, self._config.max_depth)
+        return describe_oracle(self._oracle_rule, limits, self._space or 'none')
+
+    @property
     def baselines_protocol(self) -> str:
-        """The protocol whose fit and score points the baselines use."""
+        """The protocol whose points baselines see: ``heldout`` where there were scans."""
         return 'heldout' if self._protocols['heldout'].n_frames else 'truth'
 
     @property
@@ -166,22 +208,26 @@ class Scorer:
     def _lidar(self, frame: Frame) -> SparseDepth:
         """All sparse depth in view of the rectified camera."""
         if frame.sparse is not None:
-            return (
-                frame.sparse
-                if frame.camera is None
-                else rectify_sparse(frame.sparse, frame.camera)
-            )
+            known = frame.sparse
+            return known if frame.camera is None else rectify_sparse(known, frame.camera)
         if not can_hold_out(frame):
-            return _empty()
+            nothing = np.zeros(0, np.int64)
+            return SparseDepth(nothing, nothing, np.zeros(0, np.float32))
         return project_scan(frame, np.asarray(frame.points_lidar), self._config)
 
     def _heldout(
-        self, frame: Frame, prediction: Prediction, ring: np.ndarray | None, row: dict[str, Any]
+        self,
+        frame: Frame,
+        prediction: Prediction,
+        ring: np.ndarray | None,
+        lidar: SparseDepth,
+        truth: np.ndarray | None,
+        row: dict[str, Any],
     ) -> tuple[SparseDepth, np.ndarray] | None:
         """Fit to every n-th line and score between; gives the scored points and errors."""
         if self._finish is None or not can_hold_out(frame):
             return None
-        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out)
+        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, lidar)
         source = split.lines.source
         self.line_sources[source] = self.line_sources.get(source, 0) + 1
         row.update(n_lines=split.lines.count, n_fit=len(split.fit), n_score=len(split.score))
@@ -195,106 +241,58 @@ class Scorer:
         if result.metric is None or len(split.score) == 0:
             return None
         predicted = sample_at(result.metric, split.score)
-        self._note('heldout', predicted, split.score.z, row)
-        row.update(self._coverage.add(predicted, result.sigma, split.score))
-        size = frame.rgb.shape[1], frame.rgb.shape[0]
-        errors = self._baselines['heldout'].add(split.fit, split.score, predicted, size)
-        row.update({f'heldout_{name}_abs_rel': error for name, error in errors.items()})
-        return split.score, _relative_error(predicted, split.score.z)
+        self._note('heldout', predicted, split.score.z, split.score, row)
+        if truth is not None:
+            exact = in_range(sample_at(truth, split.score), self._config)
+            self._note(_AT_TRUTH, predicted, exact, split.score, row)
+        row.update(self._sigma.add(predicted, result.sigma, split.score))
+        line = line_depth(prediction, alignment, split.score, self._config)
+        self._note_baselines('heldout', (split.fit, split.score), predicted, line, row)
+        return split.score, np.abs(predicted - split.score.z) / split.score.z
 
     def _truth(
         self,
+        prediction: Prediction,
+        alignment: Alignment,
         lidar: SparseDepth,
         truth: np.ndarray,
-        metric: np.ndarray | None,
+        metric: np.ndarray,
         row: dict[str, Any],
-    ) -> tuple[SparseDepth, np.ndarray] | None:
+    ) -> tuple[SparseDepth, np.ndarray]:
         """Score the published depth against dense truth."""
-        truth = self._in_range(truth)
-        if metric is None:
-            return None
-        self._note('truth', metric, truth, row)
+        truth = in_range(truth, self._config)
+        self._note('truth', metric, truth, None, row)
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted = sample_at(metric, points)
-        size = (truth.shape[1], truth.shape[0])
-        errors = self._baselines['truth'].add(lidar, points, predicted, size)
-        row.update({f'truth_{name}_abs_rel': error for name, error in errors.items()})
-        return points, _relative_error(predicted, points.z)
-
-    def _oracle(
-        self,
-        prediction: Prediction,
-        truth: np.ndarray | None,
-        lidar: SparseDepth,
-        row: dict[str, Any],
-    ) -> None:
-        limits = (self._config.min_depth, self._config.max_depth)
-        relative, target = self._all_truth(prediction.relative, truth, lidar)
-        self._note('oracle', oracle_depth(relative, target, prediction.space, limits), target, row)
-
-    def _raw(
-        self,
-        prediction: Prediction,
-        truth: np.ndarray | None,
-        lidar: SparseDepth,
-        row: dict[str, Any],
-    ) -> None:
-        self._note('raw', *self._all_truth(prediction.relative, truth, lidar), row)
-
-    def _all_truth(
-        self, image: np.ndarray, truth: np.ndarray | None, lidar: SparseDepth
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Pair an image with all truth there is: dense, else every LiDAR point."""
-        if truth is not None:
-            return image, self._in_range(truth)
-        return sample_at(image, lidar), lidar.z
-
-    def _in_range(self, truth: np.ndarray) -> np.ndarray:
-        """Truth outside the depth range of the fit is no truth: sky and far background."""
-        with np.errstate(invalid='ignore'):
-            kept = (truth >= self._config.min_depth) & (truth <= self._config.max_depth)
-        return np.where(kept, truth, np.nan)
+        line = line_depth(prediction, alignment, points, self._config)
+        self._note_baselines('truth', (lidar, points), predicted, line, row)
+        return points, np.abs(predicted - points.z) / points.z
 
     def _note(
-        self, protocol: str, predicted: np.ndarray, truth: np.ndarray, row: dict[str, Any]
-    ) -> None:
-        scores = self._protocols[protocol].add(predicted, truth)
-        row.update({f'{protocol}_{name}': scores[name] for name in (*METRICS, 'n', 'coverage')})
-
-    def _keep_sample(
         self,
-        frame: Frame,
-        prediction: Prediction,
-        metric: np.ndarray | None,
-        lidar: SparseDepth,
-        shown: tuple[SparseDepth, np.ndarray] | None,
+        protocol: str,
+        predicted: np.ndarray,
+        truth: np.ndarray,
+        at: SparseDepth | None,
         row: dict[str, Any],
     ) -> None:
-        rgb = frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
-        score, error = shown or (_empty(), np.zeros(0))
-        known = error[np.isfinite(error)]
-        quadric = row.get('heldout_quadric_abs_rel', row.get('truth_quadric_abs_rel', math.nan))
-        self._samples.add(
-            Sample(
-                index=row['index'],
-                stamp_ns=frame.stamp_ns,
-                rgb=rgb,
-                relative=prediction.relative,
-                space=prediction.space,
-                metric=metric,
-                lidar=lidar,
-                score=score,
-                error=error,
-                abs_rel=float(known.mean()) if len(known) else math.nan,
-                quadric_abs_rel=quadric,
-            )
-        )
+        """Score at sparse pixels (M,), or at all (H, W) where ``at`` is None."""
+        shape = row['height'], row['width']
+        v, u = np.ogrid[: shape[0], : shape[1]] if at is None else (at.v, at.u)
+        scores, ratio = self._protocols[protocol].add(predicted, truth, cells_at(u, v, shape))
+        row.update({f'{protocol}_{name}': scores[name] for name in (*METRICS, 'n', 'coverage')})
+        row[f'{protocol}_median_ratio'] = ratio
 
-
-def _relative_error(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return np.abs(np.asarray(predicted, np.float64) - truth) / truth
-
-
-def _empty() -> SparseDepth:
-    nothing = np.zeros(0, np.int64)
-    return SparseDepth(nothing, nothing, np.zeros(0, np.float32))
+    def _note_baselines(
+        self,
+        protocol: str,
+        points: tuple[SparseDepth, SparseDepth],
+        predicted: np.ndarray,
+        line: np.ndarray | None,
+        row: dict[str, Any],
+    ) -> None:
+        """Score baselines that see the first points at the second ones."""
+        if protocol in self._baselines:
+            size = row['width'], row['height']
+            errors = self._baselines[protocol].add(*points, predicted, size, line)
+            row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})

@@ -7,7 +7,9 @@ from __future__ import annotations
 import cv2
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import FrameResult
 from marigold_ros.geometry.flying_pixels import flying_pixels
+from marigold_ros.geometry.normals import surface_normals
 import numpy as np
 
 
@@ -134,6 +136,36 @@ def organise_cloud(
         cloud[..., -3:] = normals[::stride, ::stride]
         cloud[~np.isfinite(thinned), -3:] = np.nan
     return cloud.view([(name, np.float32) for name in names])[..., 0]
+
+
+def cloud_of(result: FrameResult, config: PointsConfig) -> np.ndarray | None:
+    """
+    Make the organised cloud of a frame, as ``~/points`` carries it.
+
+    Parameters
+    ----------
+    result : FrameResult
+        Of the pipeline.
+    config : PointsConfig
+        Range, stride, fields and which slopes are flying pixels.
+
+    Returns
+    -------
+    structured array or None
+        As :func:`organise_cloud` gives it; None without metres or camera.
+
+    """
+    fitted, camera = result.alignment.metric, result.camera
+    if result.metric is None or fitted is None or camera is None:
+        return None
+    return organise_cloud(
+        depth_of_cloud(result.metric, fitted, camera.K, config),
+        camera.K,
+        rgb=result.rgb,
+        sigma=result.sigma if config.sigma else None,
+        stride=config.stride,
+        normals=surface_normals(fitted, camera.K) if config.normals else None,
+    )
 
 
 def _checked_depth(depth: np.ndarray) -> np.ndarray:

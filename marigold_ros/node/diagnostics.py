@@ -15,8 +15,8 @@ import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from marigold_ros.frame import Alignment, FrameResult
-from marigold_ros.geometry.sparse_depth import coverage
+from marigold_ros.frame import Alignment
+from marigold_ros.geometry.fit_report import fit_report
 from marigold_ros.node.counters import Counters, Timings
 from marigold_ros.node.messages import status
 from marigold_ros.node.qos import describe
@@ -59,14 +59,6 @@ class Health:
         return text if time.monotonic() - when < _MEMORY else ''
 
 
-def details_of(result: FrameResult) -> dict[str, Any]:
-    """What there is to say of a frame's points besides the fit: coverage and calibration."""
-    return {
-        **coverage(result.sparse, result.relative.shape),
-        'calibration': result.calibration,
-    }
-
-
 def alignment_status(
     name: str,
     alignment: Alignment,
@@ -75,25 +67,9 @@ def alignment_status(
     details: Mapping[str, Any],
 ):
     """DiagnosticStatus of one fit: the numbers that put the picture into metres, or why not."""
-    values = {
-        'scale': float(alignment.scale),
-        'shift': float(alignment.shift),
-        'inliers': alignment.n_inliers,
-        'points': alignment.n_points,
-        'rms': float(alignment.rms),
-        'condition': float(alignment.condition),
-        'state': alignment.state,
-        'reason': alignment.reason,
-        'scan_stamp': '' if scan_ns is None else f'{scan_ns / 1e9:.9f}',
-        'image_stamp': f'{image_ns / 1e9:.9f}',
-        'age': alignment.age_ns / 1e9,
-        **details,
-    }
-    wrong = details.get('calibration', '')
-    level = _OK if alignment.state == 'fitted' and not wrong else _WARN
-    text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
-    text = f'{text}; {wrong}' if wrong else text
-    return status(f'{name}: alignment', level, text, values)
+    report = fit_report(alignment, image_ns, scan_ns, details)
+    level = _OK if report.is_good else _WARN
+    return status(f'{name}: alignment', level, report.text, report.values)
 
 
 def diagnostics(node, health: Health, parts: Mapping[str, Any]) -> DiagnosticArray:

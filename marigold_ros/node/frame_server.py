@@ -18,10 +18,11 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.camera import rectified_valid
+from marigold_ros.geometry.fit_report import details_of
 from marigold_ros.geometry.frame_size import resize_frame, resize_points
 from marigold_ros.geometry.sparse_depth import sparse_from_depth
 from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
-from marigold_ros.node.diagnostics import details_of, Health
+from marigold_ros.node.diagnostics import Health
 from marigold_ros.node.messages import stamp_ns
 from marigold_ros.node.vital_signs import PictureWatch
 from marigold_ros.pipeline import FramePipeline

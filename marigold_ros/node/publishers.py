@@ -16,9 +16,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import FrameResult
-from marigold_ros.geometry import organise_cloud
-from marigold_ros.geometry.cloud import depth_of_cloud
-from marigold_ros.geometry.normals import surface_normals
+from marigold_ros.geometry.cloud import cloud_of
 from marigold_ros.message_codec import (
     camera_info_fields,
     encode_cloud,
@@ -162,15 +160,9 @@ class Outputs:
         if points.max_rate > 0 and now - self._last_cloud < 1.0 / points.max_rate:
             return
         self._last_cloud = now
-        fitted, K = result.alignment.metric, result.camera.K
-        cloud = organise_cloud(
-            depth_of_cloud(result.metric, fitted, K, points),
-            K,
-            rgb=result.rgb,
-            sigma=result.sigma if points.sigma else None,
-            stride=points.stride,
-            normals=surface_normals(fitted, K) if points.normals else None,
-        )
+        cloud = cloud_of(result, points)
+        if cloud is None:
+            return
         self._send('points', organised_message, header, cloud, lambda: encode_cloud(cloud))
 
     def _publish_alignment(self, result, header, scan_ns, details) -> None:

@@ -9,9 +9,11 @@ import shutil
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
+from marigold_ros.commands.evaluate_inputs import corruptions
 from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
+from marigold_ros.evaluation.corruptions import CORRUPTIONS
 from marigold_ros.frame import Prediction
 from marigold_ros.synthetic.drive import write_drive
 import numpy as np
@@ -189,7 +191,7 @@ def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
         yield next(frames(*arguments))
         raise BagError('cut off')
 
-    monkeypatch.setattr('marigold_ros.commands.replay.frames', damaged)
+    monkeypatch.setattr('marigold_ros.commands.bag_replay.frames', damaged)
     with pytest.raises(BagError, match='cut off; the pictures before the damage are scored in'):
         evaluate_bag(drive, StandIn(), out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
@@ -206,3 +208,63 @@ def test_a_bag_whose_name_is_no_utf8_is_scored(drive, tmp_path):
     evaluate_bag(tmp_path / name, StandIn(), out=tmp_path / 'out', limit=1)
     results = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
     assert results['provenance']['bags'][0]['name'] == name
+
+
+def test_spoilt_pictures_are_scored_beside_the_clean_ones(short_drive, ramp, tmp_path):
+    class Bright:
+        """Believes that bright is far: any corruption changes its answer."""
+
+        description = ramp.description
+
+        def predict(self, rgb, **options):
+            return Prediction(rgb.astype(np.float32).mean(-1) / 255)
+
+    kinds = ('night', 'fog')
+    results = evaluate_bag(short_drive, Bright(), corruptions=kinds, out=tmp_path)
+    clean = evaluate_bag(short_drive, Bright())
+    found = results['robustness']
+    assert found['strengths'] == [0, 1, 2, 3, 4, 5]
+    assert tuple(found['corruptions']) == kinds
+    assert results['frames'] == clean['frames']
+    for protocols in found['corruptions'].values():
+        for protocol, curve in protocols.items():
+            expected = clean['protocols'][protocol]['macro']['abs_rel']
+            assert curve['abs_rel'][0] == results['protocols'][protocol]['macro']['abs_rel']
+            assert curve['abs_rel'][0] == expected
+            assert len(set(curve['abs_rel'])) == 6
+            assert curve['n_frames'][0] == clean['protocols'][protocol]['n_frames']
+
+
+def test_the_command_knows_the_corruptions_there_are(short_drive, ramp, monkeypatch, capsys):
+    assert corruptions('all') == CORRUPTIONS
+    assert corruptions('fog,rain,fog') == ('fog', 'rain')
+    with pytest.raises(SystemExit) as stop:
+        main(['evaluate', str(short_drive), '--out', 'out', '--corrupt', 'snow'])
+    assert stop.value.code == 2
+    assert "'snow' is no corruption" in capsys.readouterr().err
+
+
+def test_requirements_decide_the_exit_code_after_all_is_written(
+    drive, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '1']
+    assert main([*call, '--require', 'frames.metric>=1', '--require', 'heldout.abs_rel<9']) == 0
+    assert capsys.readouterr().err == ''
+    (tmp_path / 'report.html').unlink()
+    unmet = ['--require', 'abs_rel<0', '--require', 'raw.rmse<1', '--require', 'frames.read>0']
+    assert main([*call, *unmet]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(';')[0].split(' is ')[0] for line in lines] == [
+        'requirement not met: heldout.macro.abs_rel',
+        'requirement not met: raw.macro.rmse was not measured',
+    ]
+    assert (tmp_path / 'report.html').is_file()
+
+
+def test_a_requirement_that_is_none_is_told_before_any_work(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(['evaluate', 'none', '--out', str(tmp_path / 'out'), '--require', 'abs_rle<0.1'])
+    assert stop.value.code == 2
+    assert "did you mean 'abs_rel'" in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

@@ -8,43 +8,72 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from marigold_ros.evaluation import depth_metrics
-from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS
+from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS, PooledQuantiles
 import numpy as np
 import pytest
+from scipy import stats
 
 depths = st.floats(0.25, 90.0, width=32)
 images = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=depths)
 
 
-def by_formula(p, g):
-    """Each metric written down on its own, in loops."""
-    pairs = [(float(a), float(b)) for a, b in zip(p.ravel(), g.ravel(), strict=True)]
-    n = len(pairs)
-    d = [math.log(a) - math.log(b) for a, b in pairs]
-    mean_d = sum(d) / n
-    worst = [max(a / b, b / a) for a, b in pairs]
-    return {
-        'abs_rel': sum(abs(a - b) / b for a, b in pairs) / n,
-        'sq_rel': sum((a - b) ** 2 / b for a, b in pairs) / n,
-        'rmse': math.sqrt(sum((a - b) ** 2 for a, b in pairs) / n),
-        'rmse_log': math.sqrt(sum(x * x for x in d) / n),
-        'mae': sum(abs(a - b) for a, b in pairs) / n,
-        'log10': sum(abs(math.log10(a) - math.log10(b)) for a, b in pairs) / n,
-        # Written as the variance of d about its mean: another form of the same number.
-        'silog': 100.0 * math.sqrt(sum((x - mean_d) ** 2 for x in d) / n),
-        'delta1': sum(w < 1.25 for w in worst) / n,
-        'delta2': sum(w < 1.25**2 for w in worst) / n,
-        'delta3': sum(w < 1.25**3 for w in worst) / n,
-        'i_rmse': math.sqrt(sum((1 / a - 1 / b) ** 2 for a, b in pairs) / n),
+def as_published(p, g):
+    """Each metric of the published sets, written down on its own."""
+    p, g = (np.asarray(x, np.longdouble).ravel() for x in (p, g))
+    n = len(g)
+    d = np.log(p) - np.log(g)
+    worst = np.max([p / g, g / p], axis=0)
+    marigold = {
+        'abs_relative_difference': np.sum(np.abs(p - g) / g) / n,
+        'squared_relative_difference': np.sum(np.abs(p - g) ** 2 / g) / n,
+        'rmse_linear': np.sqrt(np.sum((p - g) ** 2) / n),
+        'rmse_log': np.sqrt(np.sum(d**2) / n),
+        'log10': np.mean(np.abs(np.log10(p) - np.log10(g))),
+        'delta1_acc': np.sum(worst < 1.25) / n,
+        'delta2_acc': np.sum(worst < 1.25**2) / n,
+        'delta3_acc': np.sum(worst < 1.25**3) / n,
+        'i_rmse': np.sqrt(np.sum((1 / p - 1 / g) ** 2) / n),
+        'silog_rmse': 100 * np.sqrt(max(np.sum(d**2) / n - np.sum(d) ** 2 / n**2, 0)),
     }
+    # The KITTI benchmark's set, in metres and 1/m here, where it has mm and 1/km.
+    kitti = {
+        'rmse': np.sqrt(np.mean((p - g) ** 2)),
+        'mae': np.mean(np.abs(p - g)),
+        'i_rmse': np.sqrt(np.mean((1 / p - 1 / g) ** 2)),
+        'i_mae': np.mean(np.abs(1 / p - 1 / g)),
+        'abs_rel': np.mean(np.abs(p - g) / g),
+        # The scale-invariant logarithmic error as Eigen et al. write it: over all pairs.
+        'silog': 100 * np.sqrt(np.sum((d[:, None] - d[None, :]) ** 2) / (2 * n**2)),
+    }
+    ours = {
+        'bias': np.mean(p - g),
+        'p50_abs_error': stats.scoreatpercentile(np.abs(p - g).astype(float), 50),
+        'p95_abs_error': stats.scoreatpercentile(np.abs(p - g).astype(float), 95),
+    }
+    return marigold, kitti | ours
 
 
-@given(images, st.integers(0, 2**32 - 1))
-def test_metrics_equal_their_formulas(truth, seed):
-    predicted = truth * np.random.default_rng(seed).uniform(0.5, 2.0, truth.shape)
+NAMES = {
+    'abs_relative_difference': 'abs_rel',
+    'squared_relative_difference': 'sq_rel',
+    'rmse_linear': 'rmse',
+    'delta1_acc': 'delta1',
+    'delta2_acc': 'delta2',
+    'delta3_acc': 'delta3',
+    'silog_rmse': 'silog',
+}
+
+
+@given(images, st.integers(0, 2**32 - 1), st.floats(0.2, 5.0))
+def test_metrics_equal_their_published_formulas_to_a_millionth(truth, seed, factor):
+    spread = np.random.default_rng(seed).uniform(0.5, 2.0, truth.shape)
+    predicted = (truth * spread * factor).astype(np.float32)
     scores = depth_metrics(predicted, truth)
-    for name, value in by_formula(predicted, truth).items():
-        assert scores[name] == pytest.approx(value, rel=1e-6, abs=1e-5), name
+    marigold, rest = as_published(predicted, truth)
+    expected = {NAMES.get(name, name): value for name, value in marigold.items()}
+    assert set(expected) | set(rest) == set(METRICS)
+    for name, value in (*expected.items(), *rest.items()):
+        assert scores[name] == pytest.approx(float(value), rel=1e-6, abs=1e-6), name
     assert scores['n'] == truth.size
 
 
@@ -101,7 +130,9 @@ def test_micro_is_the_metric_of_all_points_at_once_and_macro_the_mean_of_images(
     all_points = depth_metrics(*(np.concatenate(part) for part in zip(*pooled, strict=True)))
     micro, macro = accumulator.micro(), accumulator.macro()
     for name in METRICS:
-        assert micro[name] == pytest.approx(all_points[name])
+        # Pooled quantiles come from a histogram.
+        exact = 3e-3 if name.endswith('abs_error') else 1e-6
+        assert micro[name] == pytest.approx(all_points[name], rel=exact)
         assert macro[name] == pytest.approx(np.mean([scores[name] for scores in per_image]))
     assert (accumulator.n_frames, accumulator.n_points) == (3, 743)
 
@@ -117,6 +148,30 @@ def test_pooled_median_is_the_median_of_all_points():
     assert accumulator.median_abs_rel() == pytest.approx(
         np.median(np.concatenate(errors)), rel=0.004
     )
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.99), st.integers(1, 5))
+def test_pooled_quantiles_are_within_three_thousandths(seed, share, parts):
+    values = np.exp(np.random.default_rng(seed).normal(0, 2, (parts, 400)))
+    pooled = PooledQuantiles()
+    for part in values:
+        pooled.add(part)
+    inverted = np.quantile(values, share, method='inverted_cdf')
+    assert pooled.at(share) == pytest.approx(inverted, rel=3e-3)
+
+
+def test_pooled_quantiles_of_nothing_nil_and_too_much():
+    pooled = PooledQuantiles()
+    assert math.isnan(pooled.at(0.5))
+    pooled.add(np.array([0.0, 0.0, 1e9]))
+    assert (pooled.at(0.5), pooled.at(0.9)) == (0.0, 1000.0)
+
+
+@given(images)
+def test_bias_has_the_sign_of_what_is_too_far(truth):
+    scores = depth_metrics(truth - np.float32(0.125), truth)
+    assert scores['bias'] == pytest.approx(-0.125, abs=1e-5)
+    assert scores['bias'] == pytest.approx(-scores['mae'], abs=1e-12)
 
 
 def test_an_image_without_points_changes_nothing():

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Scan lines are found, splits share nothing, and the oracle recovers planted numbers."""
+"""Scan lines are found, and splits share nothing."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError, InputError
-from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out, oracle_depth
+from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out
 from marigold_ros.evaluation.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, Frame
 import numpy as np
@@ -157,20 +157,3 @@ def test_lines_of_the_real_drive_are_those_of_a_64_beam_scanner(shared_data):
     assert 60 <= found.count <= 64
     shuffled = find_scan_lines(points[np.random.default_rng(0).permutation(len(points))])
     assert 40 <= shuffled.count <= 64
-
-
-@pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])
-@given(seed=st.integers(0, 2**32 - 1))
-def test_oracle_recovers_a_planted_scale_and_shift(space, seed):
-    rng = np.random.default_rng(seed)
-    relative = rng.random((6, 7))
-    value = rng.uniform(0.05, 2) * relative + rng.uniform(0.02, 2)
-    truth = {'log': np.exp, 'disparity': lambda x: 1 / x}.get(space, lambda x: x)(value)
-    sparse_truth = np.where(rng.random((6, 7)) < 0.3, np.nan, truth)
-    assert oracle_depth(relative, sparse_truth, space, (0.01, 1000)) == pytest.approx(
-        truth, rel=1e-6
-    )
-
-
-def test_oracle_refuses_a_constant_prediction():
-    assert np.isnan(oracle_depth(np.full(9, 0.5), np.arange(1.0, 10), 'depth', (0.1, 100))).all()

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Compare two results of `evaluate` (or `demo`) on the same bags, frame by frame.
+
+Frames are paired by bag and stamp; each difference (B minus A, mean over the frames that both
+scored) comes with its 95 % interval from a paired block bootstrap, because neighbouring frames are
+no independent draws. Results of other bags, topics, held-out lines or depth ranges are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.errors import ConfigurationError, InputError
+
+if TYPE_CHECKING:
+    from marigold_ros.evaluation.comparison import Run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    for name in ('a', 'b'):
+        parser.add_argument(
+            name,
+            metavar=name.upper(),
+            help='folder with results.json and per_frame.csv',
+        )
+    parser.add_argument('--page', metavar='FILE', help='write an HTML page with curves as well')
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and print; returns the exit code."""
+    from marigold_ros.evaluation.comparison import compare_runs
+    from marigold_ros.evaluation.results import to_json
+
+    a, b = read_run(args.a), read_run(args.b)
+    try:
+        found = compare_runs(a, b)
+    except InputError as error:
+        raise InputError(f'{args.a} and {args.b} cannot be compared: {error}', 'shape') from None
+    if args.page:
+        _write_page(args, (a, b), found)
+    sides = {'a': _describe(args.a, a), 'b': _describe(args.b, b)}
+    print(to_json({'schema': 1, **sides, **found}) if args.json else _text(sides, found))
+    return 0
+
+
+def _write_page(args: argparse.Namespace, runs: tuple[Run, Run], found: dict[str, Any]) -> None:
+    from marigold_ros.evaluation.comparison_page import comparison_page
+
+    names = Path(args.a).resolve().name, Path(args.b).resolve().name
+    try:
+        Path(args.page).write_text(
+            comparison_page(found, names, runs), encoding='utf-8', errors='backslashreplace'
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f'--page {args.page} cannot be written ({error.strerror}); give a file in a folder '
+            'that is there'
+        ) from error
+
+
+def read_run(folder: str | Path) -> Run:
+    """
+    Read the two files of an evaluation.
+
+    Raises
+    ------
+    InputError
+        Where one is missing or damaged.
+
+    """
+    import csv
+    import json
+
+    from marigold_ros.evaluation.comparison import Run
+
+    folder = Path(folder)
+    try:
+        results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+        with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
+            rows = list(csv.DictReader(file))
+        if results['schema'] != 1:
+            raise ValueError(f'schema {results["schema"]}, not 1')
+        if not {'bags', 'topics'} <= results['provenance'].keys():
+            raise ValueError('its provenance has no bags')
+        for row in rows:
+            int(row['stamp_ns'])
+            results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
+    except OSError as error:
+        raise InputError(
+            f'{error.filename}: {error.strerror}; give a folder that evaluate wrote'
+        ) from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{folder}: results.json and per_frame.csv are not what evaluate writes ({error!r}); '
+            'evaluate anew'
+        ) from error
+    return Run(results, rows)
+
+
+def _describe(folder: str, run: Run) -> dict[str, Any]:
+    checkpoint = run.results['provenance'].get('checkpoint', {})
+    return {
+        'folder': Path(folder).resolve().name,
+        'checkpoint': checkpoint.get('name'),
+        'sha256': checkpoint.get('sha256'),
+    }
+
+
+def _text(sides: dict[str, Any], found: dict[str, Any]) -> str:
+    lines = [
+        f'{name.upper()}: {side["folder"]} (checkpoint {side["checkpoint"]})'
+        for name, side in sides.items()
+    ]
+    frames = found['frames']
+    lines.append(
+        f'{frames["paired"]} frames paired; only in A: {frames["only_a"]}, '
+        f'only in B: {frames["only_b"]}'
+    )
+    for protocol, scores in found['protocols'].items():
+        lines.append(_line(protocol, 'A', 'B', 'B - A [95 %]', ''))
+        lines += [_figures(name, values) for name, values in scores['metrics'].items()]
+        if scores['only_a'] or scores['only_b']:
+            lines.append(
+                f'  not counted: {scores["only_a"]} frames that only A could score, '
+                f'{scores["only_b"]} that only B could'
+            )
+    if found['latency']:
+        lines.append(_line('time', 'A', 'B', 'B - A [95 %]', ''))
+        lines.append(_figures('ms a frame', found['latency']))
+    return '\n'.join(lines)
+
+
+def _figures(name: str, values: dict[str, Any]) -> str:
+    low, high = values['interval']
+    difference = f'{values["difference"]:+.3g} [{low:+.3g}, {high:+.3g}]'
+    a, b = f'{values["a"]:.4g}', f'{values["b"]:.4g}'
+    return _line(f'  {name}', a, b, difference, values['verdict'])
+
+
+def _line(name: str, a: str, b: str, difference: str, verdict: str) -> str:
+    return f'{name:14}{a:>9}{b:>9}  {difference:34}{verdict}'.rstrip()

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The figures of an evaluation as text for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
+_HEAD = (
+    f'{"":24}{"AbsRel":>9}{"median":>9}{"RMSE m":>9}{"MAE m":>9}{"bias m":>9}{"delta1":>9}'
+    f'{"frames":>8}   95 % interval of AbsRel'
+)
+
+
+def summary(results: dict[str, Any], folder: str) -> str:
+    """Give the headline figures as a text table."""
+    frames = results['frames']
+    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
+    lines = [
+        f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
+        f'metric, {frames["dropped"]} dropped, rejected {rejected}',
+        _HEAD,
+        *(_protocol_line(name, scores) for name, scores in results['protocols'].items()),
+    ]
+    for model, other in results.get('models', {}).items():
+        for name, scores in other['protocols'].items():
+            lines.append(_protocol_line(f'{model}: {name}', scores))
+    for name, values in results['baselines'].items():
+        lines.append(f'{"baseline " + name:24}{_figures(values)}')
+    lines += _more(results)
+    covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
+    if covered:
+        lines.append(
+            f'held-out points within 1 sigma: {covered["1"]:.1%}, within 2: {covered["2"]:.1%}'
+        )
+    if not results['protocols']:
+        lines.append('no frame could be scored: neither LiDAR in view nor true depth')
+    reason = results['provenance']['scoring']['first_not_metric']
+    if reason:
+        lines.append(f'first frame without metric depth: {reason}')
+    if results['calibration']['text']:
+        lines.append(f'calibration: {results["calibration"]["text"]}')
+    if 'robustness' in results:
+        from marigold_ros.evaluation.robustness import table  # not for --help: it loads OpenCV
+
+        lines += table(results['robustness'])
+    for text, count in results['provenance'].get('warnings', {}).items():
+        lines.append(f'warning ({count} frames): {text}')
+    lines.append(f'report: {folder}/report.html')
+    return '\n'.join(lines)
+
+
+def why_unscored(results: dict[str, Any]) -> str:
+    """Say in one sentence why no frame could be scored, and what to do."""
+    read = results['frames']['read']
+    warnings: dict[str, int] = results['provenance'].get('warnings', {})
+    reason = max(warnings, key=lambda text: warnings[text], default='')
+    reason = reason or results['provenance']['scoring']['first_not_metric']
+    return (
+        f'none of {read} pictures could be scored ({reason or "no LiDAR and no true depth"}): a '
+        'score needs a LiDAR point in view (camera_info, the transform camera <- LiDAR, scans '
+        'near the pictures) or true depth (--truth)'
+    )
+
+
+def _protocol_line(name: str, scores: dict[str, Any]) -> str:
+    values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
+    ends = scores['interval'].get('abs_rel')
+    interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
+    return f'{name:24}{_figures(values)}{scores["n_frames"]:8d}{interval}'
+
+
+def _figures(values: dict[str, Any]) -> str:
+    return ''.join(f'{values[name]:9.3f}' for name in _COLUMNS)
+
+
+def _more(results: dict[str, Any]) -> list[str]:
+    """Say what else was measured, a line each."""
+    lines = []
+    for name, scores in results['protocols'].items():
+        near, parts = scores['near_field'], scores['by_range']
+        if name in ('heldout', 'truth') and parts:
+            bins = ', '.join(f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in parts)
+            lines.append(f'{name} below 15 m: {near["abs_rel"]:.3f}; from {bins}')
+    if 'oracle' in results['protocols']:
+        oracle = results['provenance']['scoring']['oracle']
+        lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
+    drift = results['temporal'].get('scale_drift')
+    if drift:
+        lines.append(f'scale drift from frame to frame: {drift["ratio"]:.2%}')
+    flicker = results['temporal'].get('flicker')
+    if flicker:
+        by = ' and '.join(name for name, pairs in flicker['matched_by'].items() if pairs)
+        lines.append(f'flicker where nothing moves (matched by {by}): {flicker["value"]:.2%}')
+    surfaces = {name: f'{value:.3f}' for name, value in results['surfaces'].items()}
+    if surfaces:
+        lines.append('surfaces: ' + ', '.join(f'{name} {text}' for name, text in surfaces.items()))
+    area = results['protocols'].get('heldout', {}).get('sigma', {})
+    if area:
+        random = area['ause_of_random_order']
+        lines.append(f'sigma sorts errors: AUSE {area["ause"]:.3f}, random order {random:.3f}')
+    return lines

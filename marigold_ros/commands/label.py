@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Write metric depth into copies of bags: all their topics, and depth with its camera_info beside.
+
+The copies are MCAP bags in DIR, under the names of the bags. A copy appears when it is complete;
+a run that was ended goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from functools import partial
+import json
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.commands.crew_options import (
+    add_crew_options,
+    CREW_OPTIONS,
+    make_crew,
+    ProgressBar,
+    Task,
+)
+from marigold_ros.commands.evaluate import extrinsics, ReplayConfig
+from marigold_ros.commands.options import (
+    add_model_options,
+    add_setting_option,
+    load_chosen_model,
+    make_folder,
+    read_settings,
+)
+from marigold_ros.errors import BagError, ConfigurationError
+
+_OPTIONS = 'label.json'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
+    parser.add_argument('--out', required=True, metavar='DIR', help='where the copies go')
+    parser.add_argument('--json', action='store_true', help='print what was written as JSON')
+    parser.add_argument('--points', action='store_true', help='write point clouds too')
+    parser.add_argument('--sigma', action='store_true', help='write uncertainty images too')
+    for name in ('image', 'camera-info', 'lidar'):
+        parser.add_argument(f'--{name}', metavar='TOPIC', help='default: found by type')
+    parser.add_argument(
+        '--stamps',
+        choices=('header', 'log'),
+        default='header',
+        help='pair pictures and scans by header, or by the time of recording (default: header)',
+    )
+    add_model_options(parser)
+    add_crew_options(parser)
+    add_setting_option(parser, ReplayConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label and print; returns the exit code."""
+    config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.commands.bag_label import label_bag, LabelOptions, lost_bag
+    from marigold_ros.commands.bag_part import ReplayOptions
+    from marigold_ros.commands.bag_plan import look_ahead
+
+    topics = {'image': args.image, 'camera_info': args.camera_info, 'lidar': args.lidar}
+    _check_names([Path(bag) for bag in args.bags])
+    folder = make_folder(args.out).resolve()
+    plan = look_ahead(args.bags, topics)
+    _check_options(folder, args)
+    replay = ReplayOptions(
+        config.pipeline,
+        config.lidar,
+        topics,
+        extrinsics(config.extrinsics),
+        stamps=args.stamps,
+    )
+    outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
+    options = LabelOptions(replay, folder, config.points, outputs)
+    with ProgressBar(plan.pictures) as bar:
+        load = partial(load_chosen_model, runtime=config.runtime)
+        crew = make_crew(args, Task(label_bag, lost_bag), load, None, bar)
+        with crew(options, plan.jobs) as parts:
+            labelled = [part.facts() for part in parts]
+    failed = {
+        **plan.failed,
+        **{part['bag']: part['failed'] for part in labelled if part['failed']},
+    }
+    report = {'schema': 1, 'bags': labelled, 'failed': failed}
+    print(json.dumps(report, indent=2) if args.json else _text(labelled))
+    if failed:
+        raise BagError(
+            f'{len(failed)} of {len(args.bags)} bags are damaged: {next(iter(failed.values()))}; '
+            f'all that could be read is labelled in {folder}'
+        )
+    return 0
+
+
+def _check_names(bags: list[Path]) -> None:
+    """Copies go by the names of their bags, which must differ."""
+    from marigold_ros.commands.bag_label import label_name
+
+    name, count = Counter(label_name(bag) for bag in bags).most_common(1)[0]
+    if count > 1:
+        raise ConfigurationError(
+            f"{count} of the bags are named '{name}', as their copies would be; label them into "
+            'different folders'
+        )
+
+
+def _check_options(folder: Path, args: argparse.Namespace) -> None:
+    """Refuse to mix copies of different options in one folder."""
+    apart = ('bags', 'out', 'json', *CREW_OPTIONS)
+    options = {name: value for name, value in vars(args).items() if name not in apart}
+    wanted = json.loads(json.dumps(options, default=str))
+    path = folder / _OPTIONS
+    try:
+        before = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        before = None
+    if before is not None and before != wanted:
+        name = next(n for n in sorted({*before, *wanted}) if before.get(n) != wanted.get(n))
+        raise ConfigurationError(
+            f'{folder} holds copies that were labelled with {name} = {before.get(name)}, not '
+            f'{wanted.get(name)}; give another --out'
+        )
+    path.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
+
+
+def _text(labelled: list[dict[str, Any]]) -> str:
+    lines = []
+    for part in labelled:
+        if part['kept']:
+            lines.append(f'{part["out"]}: is there already')
+            continue
+        rejected = ', '.join(f'{n} {cause}' for cause, n in part['rejected'].items()) or '0'
+        lines.append(
+            f'{part["out"]}: {part["read"]} pictures, {part["labelled"]} with metric depth, '
+            f'rejected {rejected}'
+        )
+        lines += [f'  warning ({n} pictures): {text}' for text, n in part['warnings'].items()]
+        if part['left_out']:
+            lines.append(
+                f'  left out (of unknown types, or written anew): {", ".join(part["left_out"])}'
+            )
+    return '\n'.join(lines)

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Records what the pipeline makes of a bag, under the topics of the node, beside what it was made of.
+
+Decision: the new bag holds pictures, scans and transforms of the old one too, with their times of
+recording, so that RViz and Foxglove show it alone; and the outputs of a picture have its header
+and its time of recording, so that it can be played beside the rest of the old bag as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+from types import TracebackType
+from typing import Any
+
+from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import PointsConfig
+from marigold_ros.errors import BagError
+from marigold_ros.frame import FrameResult
+from marigold_ros.geometry.cloud import cloud_of
+from marigold_ros.geometry.fit_report import details_of, fit_report
+from marigold_ros.message_codec import (
+    camera_info_fields,
+    encode_cloud,
+    encode_depth,
+    encode_image,
+)
+
+NODE = '/marigold_depth'
+_IMAGE, _INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo'
+_CLOUD, _STATUS = 'sensor_msgs/msg/PointCloud2', 'diagnostic_msgs/msg/DiagnosticArray'
+_OK, _WARN = 0, 1
+
+Message = tuple[str, str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RecordTo:
+    """The folder of an evaluation's recordings, the settings of the cloud, the number of bags."""
+
+    folder: Path
+    points: PointsConfig
+    bags: int = 1
+
+    def check(self) -> None:
+        """Raise BagError where something that is no recording is in the way."""
+        for number in range(self.bags):
+            _is_there(self._path(number))
+
+    def bag(self, number: int, source: str | Path, topics: BagTopics) -> Recording:
+        """Name one bag's recording: ``recording``, or ``recording_0`` and on for several bags."""
+        return Recording(self._path(number), source, topics, self.points)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / ('recording' if self.bags == 1 else f'recording_{number}')
+
+
+class Recording:
+    """
+    A bag of outputs being written beside the replay of another; use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path : path
+        Folder to make; an older recording there is replaced.
+    source : path
+        The bag that is replayed.
+    topics : BagTopics
+        What is read of it.
+    points : PointsConfig
+        The cloud's range, stride and fields.
+    outputs : tuple of str or None
+        Parts of the outputs, such as 'depth' and 'points'; None is all.
+    everything : bool
+        Copy all topics, not only what the outputs were made of. ``left_out`` names those of types
+        that nothing in the bag defines, and outputs of an earlier run.
+
+    Raises
+    ------
+    BagError
+        On entering: where something else is in the way or the folder cannot be written.
+
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | Path,
+        topics: BagTopics,
+        points: PointsConfig,
+        outputs: tuple[str, ...] | None = None,
+        everything: bool = False,
+    ) -> None:
+        self._path, self._topics, self._points = Path(path), topics, points
+        self._outputs, self._everything = outputs, everything
+        self.left_out: set[str] = set()
+        self._source = BagReader(source)
+
+    def __enter__(self) -> Recording:
+        remove_recording(self._path)
+        with ExitStack() as opened:
+            opened.enter_context(self._source)
+            tf = [name for name in self._source.topics if _last(name) in ('tf', 'tf_static')]
+            static = [name for name in tf if _last(name) == 'tf_static']
+            self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
+            opened.enter_context(self._writer)
+            self._inputs = self._source.raw(self._copied(tf, static))
+            self._waiting = self._following()
+            first_ns = self._waiting[3] if self._waiting else 0
+            with suppress(BagError):  # the replay comes to the same damage and tells it
+                for topic, msgtype, data, log_ns in self._source.raw(static):
+                    # Static transforms that were recorded late are known from the beginning here.
+                    self._copy(topic, msgtype, data, min(log_ns, first_ns))
+            opened.pop_all()  # all is well: __exit__ closes
+        return self
+
+    def _copied(self, tf: list[str], static: list[str]) -> list[str]:
+        """Name the topics that are copied, but for static transforms."""
+        if not self._everything:
+            moving = [topic for topic in tf if topic not in static]
+            return list(dict.fromkeys([*self._topics.named, *moving]))
+        own = {topic for topic in self._source.topics if self._is_output(topic)}
+        self.left_out |= own
+        return [t for t in self._source.topics if t not in static and t not in own]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # A damaged bag's recording ends where the bag does.
+        keeps = kind is None or issubclass(kind, BagError)
+        while keeps and self._waiting is not None and self._waiting[0] != self._topics.image:
+            self._copy(*self._waiting)  # the last picture's scan may come after it
+            self._waiting = self._following()
+        self._source.__exit__(kind, error, trace)
+        self._writer.__exit__(None if keeps else kind, error, trace)
+
+    def add(self, item: BagFrame, result: FrameResult | None) -> None:
+        """Write the next picture of the bag, what came before it, and its outputs if any."""
+        log_ns = self._copy_up_to_the_picture()
+        if result is None or log_ns is None:
+            return
+        header = item.image_message.header
+        for name, msgtype, fields in output_messages(result, item.scan_stamp_ns, self._points):
+            if not self._is_output(f'{NODE}/{name}'):
+                continue
+            self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
+
+    def _is_output(self, topic: str) -> bool:
+        """Whether a topic is one of those that are written here."""
+        if not topic.startswith(f'{NODE}/'):
+            return False
+        return self._outputs is None or topic.split('/')[2] in self._outputs
+
+    def _following(self) -> tuple[str, str, bytes, int] | None:
+        try:
+            return next(self._inputs, None)
+        except BagError:
+            return None  # the replay comes to the same damage and tells it
+
+    def _copy_up_to_the_picture(self) -> int | None:
+        """Copy inputs up to the next picture; gives its time of recording."""
+        while self._waiting is not None:
+            topic, msgtype, data, log_ns = self._waiting
+            self._copy(topic, msgtype, data, log_ns)
+            self._waiting = self._following()
+            if topic == self._topics.image:
+                return log_ns
+        return None
+
+    def _copy(self, topic: str, msgtype: str, data: bytes, log_ns: int) -> None:
+        if self._everything and self._source.types is not None:
+            try:
+                self._writer.write_raw(topic, msgtype, data, log_ns, self._source.types)
+            except BagError:
+                self.left_out.add(topic)
+            return
+        try:
+            message = self._source.decode(data, msgtype)
+        except BagError:
+            return  # told by the replay, which reads the same message
+        if hasattr(message, 'K'):  # CameraInfo of ROS 1
+            names = [name for name in vars(message) if name != '__msgtype__']
+            message = {name.lower(): getattr(message, name) for name in names}
+        self._writer.write(topic, msgtype, message, log_ns)
+
+
+def output_messages(
+    result: FrameResult, scan_ns: int | None, points: PointsConfig
+) -> Iterator[Message]:
+    """Yield topic (below the node's name), type and fields but the header, as the node does."""
+    info = None if result.camera is None else camera_info_fields(result.camera)
+    images = {'relative': encode_image(result.relative, '32FC1')}
+    if result.metric is not None:
+        images['depth'] = encode_depth(result.metric)
+    if result.metric is not None and result.sigma is not None:
+        images['uncertainty'] = encode_image(result.sigma, '32FC1')
+    for part, image in images.items():
+        yield (f'{part}/image' + ('_rect' if part == 'depth' else ''), _IMAGE, vars(image))
+        if info is not None:
+            yield f'{part}/camera_info', _INFO, info
+    cloud = cloud_of(result, points)
+    if cloud is not None:
+        fields = vars(encode_cloud(cloud))
+        yield 'points', _CLOUD, fields
+    yield 'alignment', _STATUS, {'status': [_alignment_status(result, scan_ns)]}
+
+
+def _alignment_status(result: FrameResult, scan_ns: int | None) -> dict[str, Any]:
+    """Tell the fit under the keys of the node's ``~/alignment``."""
+    report = fit_report(result.alignment, result.stamp_ns, scan_ns, details_of(result))
+    return {
+        'level': _OK if report.is_good else _WARN,
+        'name': f'{NODE}: alignment',
+        'message': report.text,
+        'values': [
+            {'key': key, 'value': f'{value:.6g}' if isinstance(value, float) else str(value)}
+            for key, value in report.values.items()
+        ],
+    }
+
+
+def remove_recording(path: Path) -> None:
+    """
+    Remove an earlier recording.
+
+    Raises
+    ------
+    BagError
+        If there is something and no bag, so somebody else's.
+
+    """
+    if _is_there(path):
+        shutil.rmtree(path)
+
+
+def _is_there(path: Path) -> bool:
+    if path.exists() and not (path / 'metadata.yaml').is_file():
+        raise BagError(f'{path} is in the way and no bag; choose another --out')
+    return path.exists()
+
+
+def _last(topic: str) -> str:
+    return topic.rpartition('/')[2]

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Confidence intervals of a mean over frames, by a moving-block bootstrap.
+
+Frames of a drive resemble their neighbours, so drawing single frames would promise too much. Whole
+blocks are drawn instead, wrapped around the end so that every frame counts alike; how long they
+are follows from the data (Politis and White 2004, corrected 2009). A bootstrap of few blocks is
+too narrow, as a normal interval of few numbers is; Student's factor for the number of blocks puts
+that right. No method can see a correlation that is longer than the recording: 60 frames whose
+neighbours correlate by 0.95 are covered in 79 of 100 cases. scipy.stats.bootstrap draws single
+frames only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+# Below that nothing can be said of how frames hang together.
+FEWEST = 8
+_CHUNK = 1 << 22
+
+
+def block_length(values: np.ndarray) -> int:
+    """
+    Choose how many neighbouring frames make a block.
+
+    Parameters
+    ----------
+    values : (n,) float
+        One figure a frame, in order of time.
+
+    Returns
+    -------
+    int
+        From the cube root of the number of frames to a third of it.
+
+    Notes
+    -----
+    Twice the length of Politis and White: theirs has the best variance, but intervals from it
+    hold the mean of 1000 frames that correlate by 0.8 in 89 of 100 cases, these in 91.
+
+    """
+    x = np.asarray(values, np.float64)
+    n = len(x)
+    x = x - x.mean()
+    power = float(x @ x)
+    least, most = math.ceil(n ** (1 / 3)), max(1, n // 3)
+    if n < FEWEST or power <= 0.0:
+        return min(least, most)
+    lags = min(n - 1, math.ceil(math.sqrt(n)) + max(5, math.ceil(math.log10(n))))
+    correlation = np.array([x[: n - k] @ x[k:] for k in range(lags + 1)]) / power
+    # The flat-top window reaches twice as far as the last lag that is clearly no noise.
+    clear = np.abs(correlation[1:]) > 2.0 * math.sqrt(math.log10(n) / n)
+    reach = min(2 * (int(np.flatnonzero(clear)[-1]) + 1) if clear.any() else 1, lags)
+    k = np.arange(1, reach + 1)
+    window = np.clip(2.0 * (1.0 - k / reach), 0.0, 1.0) if reach > 1 else np.zeros(1)
+    weighted = window * correlation[1 : reach + 1]
+    slope, level = 2.0 * float(weighted @ k), 1.0 + 2.0 * float(weighted.sum())
+    if level <= 0.0:
+        return min(least, most)
+    # 4/3 of the squared spectrum at 0: blocks that wrap around (Politis and White).
+    length = 2.0 * (2.0 * slope**2 / (4.0 / 3.0 * level**2) * n) ** (1 / 3)
+    return int(np.clip(round(length), least, most))
+
+
+def block_means(
+    values: np.ndarray, rng: np.random.Generator, length: int, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """
+    Draw means of as many frames as there are, in blocks of neighbours.
+
+    Parameters
+    ----------
+    values : (n,) float
+        One figure a frame, in order of time.
+    rng : Generator
+        The same one gives the same draws.
+    length : int
+        Frames in a block.
+    resamples : int
+        Draws.
+
+    Returns
+    -------
+    (resamples,) float64
+
+    """
+    n = len(values)
+    blocks, rest = divmod(n, length)
+    # Sums of blocks are differences of one running sum over the frames, twice around.
+    running = np.concatenate([[0.0], np.cumsum(np.concatenate([values, values]))])
+    whole = running[length : n + length] - running[:n]
+    part = running[rest : n + rest] - running[:n]
+    means = np.empty(resamples)
+    step = max(1, _CHUNK // max(blocks, 1))
+    for start in range(0, resamples, step):
+        chosen = rng.integers(0, n, (min(step, resamples - start), blocks + 1))
+        total = whole[chosen[:, :-1]].sum(axis=1) + part[chosen[:, -1]]
+        means[start : start + len(chosen)] = total / n
+    return means
+
+
+def mean_interval(
+    values: np.ndarray, seed: int = 0, length: int | None = None, level: float = LEVEL
+) -> tuple[float, float]:
+    """
+    Interval that holds the true mean in 95 of 100 recordings.
+
+    Parameters
+    ----------
+    values : (n,) float
+        One figure a frame, in order of time; what is not finite is left out.
+    seed : int
+        Of the draws.
+    length : int or None
+        Frames in a block; None lets the data choose.
+    level : float
+        Share of recordings.
+
+    Returns
+    -------
+    (float, float)
+        NaN twice for fewer than 8 frames.
+
+    """
+    x = np.asarray(values, np.float64)
+    x = x[np.isfinite(x)]
+    if len(x) < FEWEST:
+        return math.nan, math.nan
+    length = block_length(x) if length is None else length
+    means = block_means(x, np.random.default_rng(seed), length)
+    tails = 0.5 * (1.0 - level), 0.5 * (1.0 + level)
+    centre = float(x.mean())
+    low, high = (np.quantile(means, tails) - centre) * _widening(len(x) / length, level)
+    return centre + float(low), centre + float(high)
+
+
+def _widening(blocks: float, level: float) -> float:
+    """What the spread of so many independent blocks lacks, as for the mean of so many numbers."""
+    from scipy.special import ndtri, stdtrit
+
+    tail = 0.5 * (1.0 + level)
+    free = max(blocks - 1.0, 1.0)
+    return float(stdtrit(free, tail) / ndtri(tail) * math.sqrt((free + 1.0) / free))

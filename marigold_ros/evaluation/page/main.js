@@ -1,0 +1,15 @@
+// Brings the page to life; without it tables, bars and pictures are all there.
+'use strict';
+
+(() => {
+  const data = JSON.parse(document.getElementById('report-data').textContent);
+  const choose = frameChooser(document.getElementById('frames') || document.body);
+  const shared = new Cursor();
+  for (const figure of document.querySelectorAll('[data-chart]')) {
+    const spec = data.charts[figure.dataset.chart];
+    const show = spec.linked && choose ? (place) => choose(spec.x ? spec.x[place] : place) : null;
+    new LineChart(figure, spec, spec.linked ? shared : new Cursor(), show);
+  }
+  const panel = document.querySelector('.cloud');
+  if (panel && data.cloud) new Cloud(panel, data.cloud);
+})();

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What spoilt pictures cost: AbsRel against strength, by corruption and protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import math
+from typing import Any
+
+from marigold_ros.evaluation.corruptions import STRENGTHS
+
+
+def robustness(
+    clean: Mapping[str, Any], spoilt: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """
+    Put the figures of spoilt runs beside those of the clean one.
+
+    Parameters
+    ----------
+    clean : mapping
+        ``protocols`` of the clean run.
+    spoilt : mapping of (kind, strength) to mapping
+        ``protocols`` of each spoilt run; of a kind, strengths may be missing.
+
+    Returns
+    -------
+    dict
+        ``strengths`` (0 is clean), and ``corruptions``: by kind and protocol the lists ``abs_rel``
+        (macro; NaN where nothing was scored) and ``n_frames``, one number a strength.
+
+    """
+    found: dict[str, Any] = {}
+    for kind in dict.fromkeys(kind for kind, _ in spoilt):
+        runs = [clean, *(spoilt.get((kind, strength), {}) for strength in STRENGTHS)]
+        found[kind] = {
+            protocol: {
+                'abs_rel': [_macro(run, protocol) for run in runs],
+                'n_frames': [run.get(protocol, {}).get('n_frames', 0) for run in runs],
+            }
+            for protocol in clean
+        }
+    return {'strengths': [0, *STRENGTHS], 'corruptions': found}
+
+
+def table(results: Mapping[str, Any]) -> list[str]:
+    """Give the lines of the printed table; the protocol is the first that was scored."""
+    strengths = results['strengths']
+    lines = [f'{"AbsRel at strength":24}' + ''.join(f'{strength:9d}' for strength in strengths)]
+    for kind, protocols in results['corruptions'].items():
+        if protocols:
+            protocol = next(iter(protocols))
+            figures = protocols[protocol]['abs_rel']
+            lines.append(f'{f"{kind} ({protocol})":24}' + ''.join(f'{x:9.3f}' for x in figures))
+    return lines
+
+
+def _macro(protocols: Mapping[str, Any], protocol: str) -> float:
+    return float(protocols[protocol]['macro']['abs_rel']) if protocol in protocols else math.nan

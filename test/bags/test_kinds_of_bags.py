@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+One drive as every kind of bag there is: the very same frames come out of each.
+
+The kinds are written by the writers of rosbags (ROS 1 and 2, whole and compressed) and, where it
+has none, by hand from the format's definition: MCAP chunks compressed with lz4, and metadata of
+the first version.
+"""
+
+import shutil
+import sqlite3
+import struct
+
+try:
+    from compression import zstd
+except ImportError:
+    from backports import zstd
+import lz4.frame
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import LidarConfig
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+from rosbags.convert import convert
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+from rosbags.typesys import get_typestore, Stores
+import yaml
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    return write_drive(tmp_path_factory.mktemp('drive') / 'drive', frames=2, width=64, height=48)
+
+
+def frames_of(path, **choice):
+    with BagReader(path) as reader:
+        return list(frames(reader, reader.choose_topics(**choice), LidarConfig()))
+
+
+def same(found, expected):
+    assert len(found) == len(expected) == 2
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.error is None
+        assert (mine.stamp_ns, mine.scan_stamp_ns) == (theirs.stamp_ns, theirs.scan_stamp_ns)
+        for name in ('rgb', 'points_lidar', 'T_cam_lidar'):
+            pair = getattr(mine.frame, name), getattr(theirs.frame, name)
+            np.testing.assert_array_equal(*pair, err_msg=name)
+        np.testing.assert_array_equal(mine.frame.camera.K, theirs.frame.camera.K)
+        np.testing.assert_array_equal(mine.truth, theirs.truth)
+        np.testing.assert_array_equal(mine.ring, theirs.ring)
+
+
+def rewritten(drive, path, storage, keep=lambda log_ns: True, **options):
+    """Copy with the writer of rosbags itself."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    with BagReader(drive) as reader:
+        writer = Writer(path, version=8, storage_plugin=storage)
+        if options:
+            writer.set_compression(**options)
+        with writer:
+            connections = {}
+            for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+                if not keep(log_ns):
+                    continue
+                if topic not in connections:
+                    connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
+                writer.write(connections[topic], log_ns, bytes(data))
+    return path
+
+
+def file_of(folder):
+    (path,) = (p for p in folder.iterdir() if p.suffix != '.yaml')
+    return path
+
+
+STORAGES = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('alone', [False, True])
+def test_both_storages_as_folder_and_as_file(drive, tmp_path, storage, alone):
+    bag = rewritten(drive, tmp_path / 'bag', storage)
+    same(frames_of(file_of(bag) if alone else bag), frames_of(drive))
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('mode', [CompressionMode.FILE, CompressionMode.MESSAGE])
+def test_compressed_with_zstd(drive, tmp_path, storage, mode):
+    options = {'mode': mode, 'fmt': CompressionFormat.ZSTD}
+    same(frames_of(rewritten(drive, tmp_path / 'bag', storage, **options)), frames_of(drive))
+
+
+def recompressed(data, name):
+    """Pack the chunks of an uncompressed .mcap anew, as the definition of the format says."""
+    packers = {'lz4': lz4.frame.compress, 'zstd': zstd.compress, '': bytes}
+    out, place, chunks = bytearray(data[:8]), 8, 0
+    while True:
+        code, length = struct.unpack_from('<BQ', data, place)
+        body = data[place + 9 : place + 9 + length]
+        place += 9 + length
+        if code == 0x0F:  # the data section ends; no summary follows
+            break
+        if code == 0x06:
+            start, end, size, crc, n = struct.unpack_from('<QQQII', body)
+            (stored,) = struct.unpack_from('<Q', body, 32 + n)
+            records = body[40 + n : 40 + n + stored]
+            if n:
+                records = {b'zstd': zstd.decompress, b'lz4': lz4.frame.decompress}[
+                    bytes(body[32 : 32 + n])
+                ](records)
+            packed = packers[name](records)
+            head = struct.pack('<QQQII', start, end, size, crc, len(name)) + name.encode()
+            body = head + struct.pack('<Q', len(packed)) + packed
+            chunks += 1
+        if code in (0x01, 0x03, 0x04, 0x05, 0x06):
+            out += struct.pack('<BQ', code, len(body)) + body
+    assert chunks
+    out += struct.pack('<BQI', 0x0F, 4, 0) + struct.pack('<BQQQI', 0x02, 20, 0, 0, 0) + data[:8]
+    return bytes(out)
+
+
+@pytest.mark.parametrize('name', ['', 'lz4', 'zstd'])
+def test_mcap_chunks_compressed_with_anything_and_without_an_index(drive, tmp_path, name):
+    path = tmp_path / 'bag.mcap'
+    path.write_bytes(recompressed(file_of(drive).read_bytes(), name))
+    same(frames_of(path), frames_of(drive))
+
+
+@pytest.mark.parametrize('storage', STORAGES)
+@pytest.mark.parametrize('metadata', [True, False])
+def test_split_with_and_without_metadata(drive, tmp_path, storage, metadata):
+    middle = frames_of(drive)[1].stamp_ns - 1
+    parts = [
+        rewritten(drive, tmp_path / 'early', storage, lambda log_ns: log_ns <= middle),
+        rewritten(drive, tmp_path / 'late', storage, lambda log_ns: log_ns > middle),
+    ]
+    whole = rewritten(drive, tmp_path / 'whole', storage)
+    bag = tmp_path / 'bag'
+    bag.mkdir()
+    names = []
+    for number, part in enumerate(parts):
+        names.append(f'bag_{number + 9}{file_of(part).suffix}')  # 10 comes after 9, not before
+        shutil.copy(file_of(part), bag / names[-1])
+    if metadata:
+        facts = yaml.safe_load((whole / 'metadata.yaml').read_text())
+        facts['rosbag2_bagfile_information']['relative_file_paths'] = names
+        (bag / 'metadata.yaml').write_text(yaml.safe_dump(facts))
+    same(frames_of(bag), frames_of(drive))
+
+
+def test_a_bag_of_the_first_version_without_definitions(drive, tmp_path):
+    bag = rewritten(drive, tmp_path / 'bag', StoragePlugin.SQLITE3)
+    database = sqlite3.connect(file_of(bag))
+    for change in (
+        'DROP TABLE message_definitions',
+        'DROP TABLE schema',
+        'DROP TABLE metadata',
+        'ALTER TABLE topics DROP COLUMN offered_qos_profiles',
+        'ALTER TABLE topics DROP COLUMN type_description_hash',
+    ):
+        database.execute(change)
+    database.commit()
+    database.close()
+    facts = yaml.safe_load((bag / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
+    for topic in facts['topics_with_message_count']:
+        topic['topic_metadata'].pop('offered_qos_profiles')
+        topic['topic_metadata'].pop('type_description_hash')
+    kept = ('storage_identifier', 'relative_file_paths', 'duration', 'starting_time')
+    old = {name: facts[name] for name in (*kept, 'message_count', 'topics_with_message_count')}
+    (bag / 'metadata.yaml').write_text(
+        yaml.safe_dump({'rosbag2_bagfile_information': {**old, 'version': 1}})
+    )
+    same(frames_of(bag), frames_of(drive))
+    same(frames_of(file_of(bag)), frames_of(drive))
+
+
+@pytest.mark.parametrize('packed', [None, 'bz2', 'lz4'])
+def test_a_bag_of_ros_1(drive, tmp_path, packed):
+    path = tmp_path / 'old.bag'
+    ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE)
+    convert([drive], path, '', 0, packed, '', ros2, ros1, (), (), (), ())
+    same(frames_of(path), frames_of(drive))
+
+
+def test_named_topics_are_the_found_ones(drive):
+    with BagReader(drive) as reader:
+        names = reader.choose_topics().by_role
+    same(frames_of(drive, **names), frames_of(drive))
+
+
+def test_the_time_of_recording_pairs_what_headers_do_not(drive, tmp_path):
+    def header(message, stamp_ns):
+        return {'frame_id': message.header.frame_id, 'stamp': stamp_ns}
+
+    path = tmp_path / 'bag'
+    with BagReader(drive) as reader, BagWriter(path) as bag:
+        names = reader.choose_topics()
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            message = reader.decode(data, msgtype)
+            if topic != names.lidar:
+                bag.write_raw(topic, msgtype, bytes(data), log_ns)
+                continue
+            fields = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
+            kept = ('height', 'width', 'is_bigendian', 'point_step', 'row_step', 'data')
+            values = {name: getattr(message, name) for name in kept}
+            values |= {'header': header(message, 5), 'fields': fields, 'is_dense': True}
+            bag.write(topic, msgtype, values, log_ns)
+    with BagReader(path) as reader:
+        topics = reader.choose_topics()
+        by_log = list(frames(reader, topics, LidarConfig(), stamps='log'))
+        by_header = list(frames(reader, topics, LidarConfig()))
+    for item, expected in zip(by_log, frames_of(drive), strict=True):
+        np.testing.assert_array_equal(item.frame.points_lidar, expected.frame.points_lidar)
+        np.testing.assert_array_equal(item.truth, expected.truth)
+    assert all(item.frame.points_lidar is None for item in by_header)

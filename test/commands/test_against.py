@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Other models on the same frames, published oracles, and models that cheat."""
+
+import csv
+from dataclasses import replace
+import json
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.commands.evaluate import ORACLES
+from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation import oracle
+from marigold_ros.evaluation.protocol import hold_out, project_scan
+from marigold_ros.frame import Prediction
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+
+_METRES = 300.0  # of a relative depth of 1
+
+
+class Answers:
+    """A model that has an answer for each picture in turn, again and again."""
+
+    def __init__(self, answers, name='answers', space='depth'):
+        self.description = {'name': name, 'path': '/nowhere', 'space': space}
+        self._answers, self._space, self._asked = answers, space, 0
+
+    def predict(self, rgb, **options):
+        self._asked += 1
+        return Prediction(self._answers[(self._asked - 1) % len(self._answers)], None, self._space)
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('drive')
+    return write_drive(folder / 'drive', frames=3, width=160, height=120)
+
+
+@pytest.fixture(scope='module')
+def items(drive):
+    with BagReader(drive) as reader:
+        return list(frames(reader, reader.choose_topics(), LidarConfig()))
+
+
+def truth_model(items, noise=0.0, name='truth'):
+    """Knows the truth up to scale, shift and noise; what is too far counts as 100 m."""
+    rng = np.random.default_rng(0)
+    answers = []
+    for item in items:
+        depth = np.clip(np.nan_to_num(item.truth, nan=100.0, posinf=100.0), 0, 100) / 100
+        answers.append((depth * np.exp(rng.normal(0, noise, depth.shape))).astype(np.float32))
+    return Answers(answers, name)
+
+
+GLOBAL = PipelineConfig(alignment=AlignmentConfig(method='global'))
+
+
+def test_rivals_are_scored_on_the_same_frames_and_points(drive, items):
+    rivals = {'bad': truth_model(items, 0.3), 'again': truth_model(items)}
+    both = evaluate_bag(drive, truth_model(items), GLOBAL, against=rivals)
+    alone = evaluate_bag(drive, truth_model(items, 0.3), GLOBAL)
+    rivals = both['models']
+    assert set(rivals) == {'bad', 'again'}
+    assert rivals['bad']['protocols'] == alone['protocols']
+    assert rivals['again']['protocols'] == both['protocols']
+    points = {model['protocols']['heldout']['n_points'] for model in rivals.values()}
+    assert points == {both['protocols']['heldout']['n_points']}
+    assert rivals['bad']['checkpoint'] == {'name': 'truth', 'space': 'depth'}
+    assert 'baselines' not in rivals['bad']
+
+
+def test_the_command_loads_rivals_and_tells_of_them_by_frame(
+    drive, items, monkeypatch, capsys, tmp_path
+):
+    def load(name, *options):
+        return truth_model(items, 0.2 if name == 'some/folder' else 0.0)
+
+    monkeypatch.setattr('marigold_ros.models.load_model', load)
+    call = ['evaluate', str(drive), '--out', str(tmp_path), '--against', 'some/folder']
+    assert main([*call, '--against', 'folder', '--oracle', 'marigold-scannet']) == 0
+    text = capsys.readouterr().out
+    assert 'folder: heldout' in text
+    assert "folder': heldout" in text
+    assert 'oracle marigold-scannet: truth strictly between 0.001 and 10 m' in text
+    results = json.loads((tmp_path / 'results.json').read_text())
+    assert results['provenance']['scoring']['oracle']['rule'] == 'marigold-scannet'
+    assert results['memory']['peak_mb'] > 1
+    assert {'read', 'score'} <= set(results['latency_ms'])
+    with (tmp_path / 'per_frame.csv').open() as file:
+        rows = list(csv.DictReader(file))
+    rival = [float(row['folder:heldout_abs_rel']) for row in rows]
+    macro = results['models']['folder']['protocols']['heldout']['macro']['abs_rel']
+    assert np.mean(rival) == pytest.approx(macro, rel=1e-4)
+
+
+def test_the_baseline_global_is_what_the_method_global_gives(drive, items):
+    local = evaluate_bag(drive, truth_model(items, 0.1))
+    plain = evaluate_bag(drive, truth_model(items, 0.1), GLOBAL)
+    line = local['baselines']['global']
+    for name, value in plain['protocols']['heldout']['macro'].items():
+        assert line[name] == pytest.approx(value, rel=1e-4), name
+
+
+def test_a_published_crop_that_does_not_fit_ends_with_a_remedy(drive, items):
+    with pytest.raises(ConfigurationError, match='choose another --oracle'):
+        evaluate_bag(drive, truth_model(items), oracle='marigold-kitti')
+
+
+def test_the_command_offers_every_oracle():
+    assert ORACLES == oracle.ORACLES
+
+
+def cheating(items, held_out):
+    """Exact at the fit points and their pixels, 1.6 times too far and noisy everywhere else."""
+    rng = np.random.default_rng(0)
+    answers = []
+    for item in items:
+        wrong = 1.6 * np.clip(np.nan_to_num(item.truth, nan=60.0, posinf=60.0), 0, 60)
+        wrong *= np.exp(rng.normal(0, 0.3, wrong.shape))
+        split = hold_out(item.frame, AlignmentConfig(), 8, item.ring, held_out)
+        wrong[split.fit.v, split.fit.u] = split.fit.z
+        answers.append((wrong / _METRES).astype(np.float32))
+    return answers
+
+
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+@pytest.mark.parametrize('method', ['global', 'local'])
+def test_a_model_that_has_learnt_the_fit_points_by_heart_is_exposed(
+    drive, items, held_out, method
+):
+    answers = cheating(items, held_out)
+    for item, answer in zip(items, answers, strict=True):
+        # To whom scores what was fitted, it is perfect.
+        split = hold_out(item.frame, AlignmentConfig(), 8, item.ring, held_out)
+        told = _METRES * answer[split.fit.v, split.fit.u]
+        np.testing.assert_allclose(told, split.fit.z, rtol=1e-5)
+    config = PipelineConfig(alignment=replace(AlignmentConfig(), method=method))
+    cheat = evaluate_bag(drive, Answers(answers), config, held_out=held_out)
+    honest = evaluate_bag(drive, truth_model(items, 0.05), config, held_out=held_out)
+    exposed = cheat['protocols']['heldout']['macro']['abs_rel']
+    assert exposed > 0.2
+    assert exposed > 2.5 * honest['protocols']['heldout']['macro']['abs_rel']
+
+
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+def test_no_scored_point_of_a_drive_is_seen_by_the_fit(items, held_out):
+    for item in items:
+        split = hold_out(item.frame, AlignmentConfig(), 8, item.ring, held_out)
+        assert len(split.fit) > 0
+        assert len(split.score) > 0
+        scan = np.asarray(item.frame.points_lidar)[:, :3]
+        fitted = {tuple(point) for point in split.points_fit.tolist()}
+        assert not any(tuple(point) in fitted for point in scan[split.score.index].tolist())
+        everything = project_scan(item.frame, scan, AlignmentConfig())
+        assert set(split.score.index) <= set(everything.index)

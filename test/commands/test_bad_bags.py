@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Bags as robots leave them: each is evaluated by the real command, the network replaced.
+
+Looked at are the sentence, the exit code, and the results of what could be scored.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.message_codec import encode_image
+import numpy as np
+import pytest
+import yaml
+
+IMAGE, INFO, LIDAR = '/camera/image_raw', '/camera/camera_info', '/velodyne_points'
+TRUTH, STATIC = '/camera/depth_truth', '/tf_static'
+SECOND = 1_000_000_000
+
+
+class Answer:
+    """What the command said and left."""
+
+    def __init__(self, code, printed, folder):
+        self.code, self.error = code, printed.err.strip()
+        self.text = printed.out
+        path = folder / 'results.json'
+        self.results = json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
+        self.complete = all(
+            (folder / name).exists() for name in ('results.json', 'per_frame.csv', 'report.html')
+        )
+
+    @property
+    def warnings(self):
+        return self.results['provenance']['warnings']
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, tmp_path, ramp):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
+
+    def run(*arguments):
+        out = tmp_path / 'results'
+        code = main(['evaluate', *map(str, arguments), '--out', str(out)])
+        answer = Answer(code, capsys.readouterr(), out)
+        if code:
+            assert answer.error.startswith('error: ')
+            assert len(answer.error.splitlines()) == 1
+        return answer
+
+    return run
+
+
+@pytest.fixture
+def split(changed_drive, tmp_path):
+    """Make a bag of two files, with the last picture in the second."""
+
+    def cut(storage):
+        whole = changed_drive(tmp_path / 'whole', storage=storage)
+        with BagReader(whole) as reader:
+            last_ns = max(log_ns for *_, log_ns in reader.raw([IMAGE])) - SECOND // 20
+        bag = tmp_path / 'bag'
+        bag.mkdir()
+        names = []
+        for number in range(2):
+
+            def part(topic, message, log_ns, late=bool(number)):
+                return (topic, {}, log_ns) if (log_ns >= last_ns) == late else None
+
+            file = storage_file(changed_drive(tmp_path / f'part{number}', part, storage))
+            names.append(f'bag_{number}{file.suffix}')
+            shutil.copy(file, bag / names[-1])
+        facts = yaml.safe_load((whole / 'metadata.yaml').read_text())
+        facts['rosbag2_bagfile_information']['relative_file_paths'] = names
+        facts['rosbag2_bagfile_information'].pop('files')
+        (bag / 'metadata.yaml').write_text(yaml.safe_dump(facts))
+        return bag
+
+    return cut
+
+
+def storage_file(folder):
+    (path,) = (p for p in folder.iterdir() if p.suffix in ('.mcap', '.db3'))
+    return path
+
+
+@pytest.mark.parametrize('alone', [False, True])
+def test_an_mcap_without_footer_is_scored_up_to_its_cut(evaluate, changed_drive, tmp_path, alone):
+    bag = changed_drive(tmp_path / 'bag')
+    path = storage_file(bag)
+    os.truncate(path, int(0.7 * path.stat().st_size))
+    answer = evaluate(path if alone else bag)
+    assert answer.code == 1
+    assert f'{path.name} is cut off' in answer.error
+    assert '`mcap recover`' in answer.error
+    assert 'the pictures before the damage are scored in' in answer.error
+    assert answer.complete
+    assert 0 < answer.results['frames']['processed'] <= 3
+
+
+def test_a_database_without_its_tail_is_scored_as_far_as_its_rows_go(
+    evaluate, changed_drive, tmp_path
+):
+    bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
+    path = storage_file(bag)
+    os.truncate(path, int(0.75 * path.stat().st_size) // 4096 * 4096)
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert f'{path.name} is cut off' in answer.error
+    assert answer.complete
+    assert 0 < answer.results['frames']['processed'] <= 3
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_nothing_but_a_beginning_is_one_sentence(evaluate, changed_drive, tmp_path, storage):
+    bag = changed_drive(tmp_path / 'bag', storage=storage)
+    os.truncate(storage_file(bag), 100)
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert f'cannot read {bag} as a bag' in answer.error
+    assert 'repair the file' in answer.error
+    assert answer.results is None
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_of_a_split_bag_the_parts_that_are_there_are_scored(evaluate, split, storage):
+    bag = split(storage)
+    assert evaluate(bag).results['frames']['metric'] == 3
+    missing = next(bag.glob('bag_1.*'))
+    missing.unlink()
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert f'{missing.name} is missing' in answer.error
+    assert answer.results['frames']['metric'] == 2
+    assert answer.complete
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_without_metadata_the_files_are_one_bag_and_that_is_told(evaluate, split, storage):
+    bag = split(storage)
+    (bag / 'metadata.yaml').unlink()
+    answer = evaluate(bag)
+    assert answer.code == 0
+    assert answer.results['frames']['metric'] == 3
+    (warning,) = answer.warnings
+    assert 'bag has no metadata.yaml; `ros2 bag reindex` writes it' in warning
+    shutil.copy(next(bag.glob('bag_0.*')), bag / f'other{next(bag.iterdir()).suffix}')
+    assert 'belong to 2 bags (bag, other); give each file by itself' in evaluate(bag).error
+
+
+def test_messages_in_the_journal_of_a_database_are_missed_and_told(
+    evaluate, changed_drive, tmp_path
+):
+    bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
+    path = storage_file(bag)
+    path.with_name(f'{path.name}-wal').write_bytes(bytes(100))
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert f'{path.name}-wal holds messages' in answer.error
+    assert answer.results['frames']['metric'] == 3
+
+
+def test_a_topic_of_an_unknown_type_does_not_matter(evaluate, changed_drive, tmp_path):
+    bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
+    database = sqlite3.connect(storage_file(bag))
+    row = "INSERT INTO topics VALUES (99, '/own', 'own_msgs/msg/Own', 'cdr', '', '')"
+    database.execute(row)
+    database.execute("INSERT INTO messages VALUES (999, 99, 1, x'00010000')")
+    database.commit()
+    database.close()
+    answer = evaluate(storage_file(bag))
+    assert answer.code == 0
+    assert answer.results['frames']['metric'] == 3
+    named = evaluate(storage_file(bag), '--image', '/own')
+    assert 'image topic /own is of type own_msgs/msg/Own' in named.error
+
+
+def test_an_mcap_of_another_world_is_named(evaluate, changed_drive, tmp_path):
+    bag = changed_drive(tmp_path / 'bag')
+    path = storage_file(bag)
+    path.write_bytes(path.read_bytes().replace(b'ros2msg', b'protobu'))
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert "'protobu'" in answer.error
+
+
+@pytest.mark.parametrize(
+    ('option', 'given', 'meant'),
+    [
+        ('--image', '/camera/image_row', IMAGE),
+        ('--image', 'image_raw', IMAGE),
+        ('--lidar', '/velodyne_point', LIDAR),
+        ('--camera-info', '/cam/camera_info', INFO),
+        ('--truth', 'camera/depth_truth', TRUTH),
+    ],
+)
+def test_the_topic_that_was_meant_is_suggested(evaluate, short_drive, option, given, meant):
+    answer = evaluate(short_drive, option, given)
+    assert answer.code == 1
+    assert f'{given} is not in the bag; did you mean {meant}' in answer.error
+
+
+def without(*topics):
+    return lambda topic, message, log_ns: None if topic in topics else (topic, {}, log_ns)
+
+
+def test_without_camera_info_nothing_can_be_scored_but_all_is_kept(
+    evaluate, changed_drive, tmp_path
+):
+    bag = changed_drive(tmp_path / 'bag', without(INFO, TRUTH))
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert 'none of 3 pictures could be scored (no camera_info)' in answer.error
+    assert '--truth' in answer.error
+    assert answer.complete
+    assert answer.results['frames'] == {
+        'read': 3,
+        'processed': 3,
+        'metric': 0,
+        'dropped': 0,
+        'rejected': {},
+    }
+
+
+def test_without_transform_the_frames_that_it_should_join_are_named(
+    evaluate, changed_drive, tmp_path
+):
+    answer = evaluate(changed_drive(tmp_path / 'bag', without(STATIC, TRUTH)))
+    assert answer.code == 1
+    assert "'camera_optical'" in answer.error
+    assert "'velodyne'" in answer.error
+    assert answer.complete
+
+
+def stamped(change):
+    """Change the header's stamp of pictures, scans, truth and camera_info."""
+
+    def restamp(topic, message, log_ns):
+        if topic not in (IMAGE, INFO, LIDAR, TRUTH):
+            return topic, {}, log_ns
+        stamp = message.header.stamp
+        stamp_ns = change(topic, stamp.sec * SECOND + stamp.nanosec)
+        header = {'frame_id': message.header.frame_id, 'stamp': stamp_ns}
+        return topic, {'header': header}, log_ns
+
+    return restamp
+
+
+def test_stamps_of_zero_are_refused_and_the_time_of_recording_is_offered(
+    evaluate, changed_drive, tmp_path
+):
+    bag = changed_drive(tmp_path / 'bag', stamped(lambda topic, stamp_ns: 0))
+    answer = evaluate(bag)
+    assert answer.code == 1
+    assert f'the messages of {IMAGE} in {bag} have header stamp 0' in answer.error
+    assert '--stamps log' in answer.error
+    by_log = evaluate(bag, '--stamps', 'log')
+    assert by_log.code == 0
+    assert by_log.results['frames']['metric'] == 3
+    assert by_log.results['provenance']['stamps'] == 'log'
+
+
+def test_a_lidar_with_a_clock_of_its_own_is_told_with_the_distance(
+    evaluate, changed_drive, tmp_path
+):
+    def other_clock(topic, stamp_ns):
+        return stamp_ns - 1000 * SECOND * (topic == LIDAR)
+
+    bag = changed_drive(tmp_path / 'bag', stamped(other_clock))
+    answer = evaluate(bag)
+    assert answer.code == 0  # the true depth is scored
+    assert 'heldout' not in answer.results['protocols']
+    (warning,) = answer.warnings
+    assert 'was -1000.' in warning
+    assert 'lidar.time_offset' in warning
+    assert '--stamps log' in warning
+    assert evaluate(bag, '--set', 'lidar.time_offset=1000').code == 1  # out of its range
+    assert 'heldout' in evaluate(bag, '--stamps', 'log').results['protocols']
+
+
+def test_a_clock_that_jumps_back_is_told_and_survived(evaluate, changed_drive, tmp_path):
+    seen = []
+
+    def jump(topic, stamp_ns):
+        seen.append(topic)
+        return stamp_ns - 50 * SECOND * (seen.count(LIDAR) > 1)
+
+    answer = evaluate(changed_drive(tmp_path / 'bag', stamped(jump)))
+    assert answer.code == 0
+    assert answer.results['frames']['processed'] == 3
+    assert any('jumped back by 49.' in text for text in answer.warnings)
+
+
+def test_encodings_may_be_mixed(evaluate, changed_drive, tmp_path):
+    encodings = iter(['bgr8', 'mono8', 'fancy12'])
+
+    def mixed(topic, message, log_ns):
+        if topic != IMAGE:
+            return topic, {}, log_ns
+        encoding = next(encodings)
+        rgb = np.asarray(message.data).reshape(message.height, message.width, 3)
+        picture = rgb[..., 1].copy() if encoding == 'mono8' else rgb
+        fields = vars(encode_image(picture, 'mono8' if encoding == 'mono8' else 'bgr8'))
+        return topic, {**fields, 'encoding': encoding}, log_ns
+
+    answer = evaluate(changed_drive(tmp_path / 'bag', mixed))
+    assert answer.code == 0
+    assert answer.results['frames']['metric'] == 2
+    assert answer.results['frames']['rejected'] == {'encoding': 1}
+
+
+def test_a_lidar_that_looks_elsewhere_is_told(evaluate, changed_drive, tmp_path):
+    def turned(topic, message, log_ns):
+        if topic == TRUTH:
+            return None
+        if topic != LIDAR:
+            return topic, {}, log_ns
+        data = np.array(message.data)
+        points = data.view(
+            np.dtype(
+                {
+                    'names': ['x'],
+                    'formats': ['<f4'],
+                    'offsets': [0],
+                    'itemsize': message.point_step,
+                }
+            )
+        )
+        points['x'] = -np.abs(points['x'])
+        return topic, {'data': data}, log_ns
+
+    answer = evaluate(changed_drive(tmp_path / 'bag', turned))
+    assert answer.code == 1
+    assert 'none of 3 pictures could be scored' in answer.error
+    assert '0 usable points of 0 in view' in answer.error
+    assert 'check T_cam_lidar' in answer.error
+    assert answer.complete
+
+
+def test_a_lidar_recorded_after_the_pictures_is_told(evaluate, changed_drive, tmp_path):
+    def later(topic, message, log_ns):
+        if topic == TRUTH:
+            return None
+        if topic != LIDAR:
+            return topic, {}, log_ns
+        stamp = message.header.stamp
+        stamp_ns = (stamp.sec + 100) * SECOND + stamp.nanosec
+        header = {'frame_id': message.header.frame_id, 'stamp': stamp_ns}
+        return topic, {'header': header}, log_ns + 100 * SECOND
+
+    answer = evaluate(changed_drive(tmp_path / 'bag', later))
+    assert answer.code == 1
+    assert 'no scan near the picture' in answer.error
+    assert answer.complete
+
+
+def test_one_broken_bag_among_others_does_not_lose_them(
+    evaluate, short_drive, changed_drive, tmp_path
+):
+    (tmp_path / 'broken').mkdir()
+    (tmp_path / 'broken' / 'metadata.yaml').write_text('nonsense: [')
+    cut = changed_drive(tmp_path / 'cut')
+    path = storage_file(cut)
+    os.truncate(path, int(0.7 * path.stat().st_size))
+    answer = evaluate(tmp_path / 'broken', cut, short_drive)
+    assert answer.code == 1
+    assert '2 of 3 bags are damaged' in answer.error
+    assert len(answer.results['provenance']['bags']) == 2
+    assert answer.results['frames']['processed'] > 3
+    assert evaluate(short_drive, tmp_path / 'none').error.endswith('file of a bag')
+
+
+def test_a_bag_without_pictures_is_one_sentence(evaluate, changed_drive, tmp_path):
+    answer = evaluate(changed_drive(tmp_path / 'bag', without(IMAGE, TRUTH)))
+    assert answer.code == 1
+    assert 'no topic holds pictures' in answer.error
+    assert answer.results is None
+    with BagWriter(tmp_path / 'empty'):
+        pass
+    assert 'no topic holds pictures' in evaluate(tmp_path / 'empty').error
+
+
+def test_a_wrong_option_is_exit_code_2(short_drive, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(['evaluate', str(short_drive), '--out', str(tmp_path), '--stamps', 'sundial'])
+    assert stop.value.code == 2

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Copies of bags with depth: what is in them, and what becomes of runs that are ended."""
+
+import json
+import os
+import shutil
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.config import LidarConfig, PipelineConfig
+from marigold_ros.message_codec import to_depth, to_points
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+import pytest
+from rosbags.convert import convert
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg, get_typestore, Stores
+import yaml
+
+DEPTH, INFO = '/marigold_depth/depth/image_rect', '/marigold_depth/depth/camera_info'
+POINTS, SIGMA = '/marigold_depth/points', '/marigold_depth/uncertainty/image'
+
+
+@pytest.fixture
+def label(monkeypatch, capsys, tmp_path, ramp):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
+
+    def run(*arguments):
+        code = main(['label', *map(str, arguments), '--out', str(tmp_path / 'labelled')])
+        return code, capsys.readouterr()
+
+    return run
+
+
+def messages(path, topics=None):
+    with BagReader(path) as reader:
+        found = {}
+        for topic, msgtype, data, log_ns in reader.raw(topics or list(reader.topics)):
+            found.setdefault(topic, []).append((msgtype, bytes(data), log_ns))
+    return found
+
+
+def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ramp, tmp_path):
+    code, printed = label(short_drive, '--json')
+    assert code == 0, printed.err
+    copy = tmp_path / 'labelled' / 'drive'
+    before, after = messages(short_drive), messages(copy)
+    assert set(after) - set(before) == {DEPTH, INFO}
+    for topic in before:
+        if topic != '/tf_static':  # is moved to the beginning
+            assert after[topic] == before[topic]
+    assert [data for _, data, _ in after['/tf_static']] == [
+        data for _, data, _ in before['/tf_static']
+    ]
+    facts = yaml.safe_load((copy / 'metadata.yaml').read_text())['rosbag2_bagfile_information']
+    assert facts['version'] == 8
+    assert facts['storage_identifier'] == 'mcap'
+    (told,) = json.loads(printed.out)['bags']
+    assert (told['read'], told['labelled'], told['failed']) == (3, 3, '')
+
+    pipeline = FramePipeline(ramp, PipelineConfig())
+    with BagReader(short_drive) as reader, BagReader(copy) as labelled:
+        depths = [message for _, message, _ in labelled.messages([DEPTH])]
+        items = list(frames(reader, reader.choose_topics(), LidarConfig()))
+    for item, message in zip(items, depths, strict=True):
+        expected = pipeline.process(item.frame).metric
+        np.testing.assert_array_equal(to_depth(message), np.where(expected > 0, expected, np.nan))
+        assert repr(message.header) == repr(item.image_message.header)
+
+
+def test_points_and_sigma_are_written_when_asked_for(label, short_drive, tmp_path):
+    assert label(short_drive, '--points', '--sigma', '--set', 'points.stride=4')[0] == 0
+    copy = tmp_path / 'labelled' / 'drive'
+    found = messages(copy)
+    assert {DEPTH, INFO, POINTS, SIGMA} <= set(found)
+    with BagReader(copy) as reader:
+        assert len(to_points(reader.first(POINTS))) > 100
+
+
+def test_topics_of_own_types_are_copied_with_their_definitions(label, short_drive, tmp_path):
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    store.register(get_types_from_msg('int32 answer', 'own_msgs/msg/Own'))
+    bag = tmp_path / 'own'
+    with (
+        BagReader(short_drive) as reader,
+        Writer(bag, version=8, storage_plugin=StoragePlugin.SQLITE3) as writer,
+    ):
+        connections = {}
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
+            writer.write(connections[topic], log_ns, bytes(data))
+        own = writer.add_connection('/own', 'own_msgs/msg/Own', typestore=store)
+        message = store.types['own_msgs/msg/Own'](answer=42)
+        writer.write(own, log_ns, store.serialize_cdr(message, 'own_msgs/msg/Own'))
+    assert label(bag)[0] == 0
+    with BagReader(tmp_path / 'labelled' / 'own') as reader:
+        assert reader.first('/own').answer == 42
+
+
+def test_a_bag_of_ros_1_becomes_one_of_ros_2(label, short_drive, tmp_path):
+    path = tmp_path / 'old.bag'
+    ros1, ros2 = get_typestore(Stores.ROS1_NOETIC), get_typestore(Stores.ROS2_HUMBLE)
+    convert([short_drive], path, '', 0, None, '', ros2, ros1, (), (), (), ())
+    code, printed = label(path)
+    assert code == 0, printed.err
+    copy = tmp_path / 'labelled' / 'old'
+    with BagReader(copy) as reader:
+        assert reader.topics[DEPTH].count == 3
+        items = list(frames(reader, reader.choose_topics(), LidarConfig()))
+    assert [item.frame.camera is not None for item in items] == [True] * 3
+
+
+def test_a_run_that_was_ended_goes_on_and_leaves_nothing_half(
+    label, short_drive, ramp, monkeypatch, capsys, tmp_path
+):
+    bags = [shutil.copytree(short_drive, tmp_path / name) for name in ('one', 'two')]
+    seen = []
+
+    def interrupted(*options):
+        class Interrupted:
+            description = ramp.description
+
+            def predict(self, rgb, **more):
+                seen.append(1)
+                if len(seen) == 5:
+                    raise KeyboardInterrupt
+                return ramp.predict(rgb)
+
+        return Interrupted()
+
+    monkeypatch.setattr('marigold_ros.models.load_model', interrupted)
+    assert label(*bags)[0] == 130
+    out = tmp_path / 'labelled'
+    assert sorted(p.name for p in out.iterdir()) == ['label.json', 'one']
+    state = (out / 'one' / 'metadata.yaml').stat().st_mtime_ns
+    assert 'labelled with stamps = header, not log' in label(*bags, '--stamps', 'log')[1].err
+    code, printed = label(*bags)
+    assert code == 0
+    assert 'is there already' in printed.out
+    assert len(seen) == 5 + 3
+    assert (out / 'one' / 'metadata.yaml').stat().st_mtime_ns == state
+    assert messages(out / 'two').keys() == messages(out / 'one').keys()
+
+
+def test_a_damaged_bag_is_labelled_up_to_its_damage_and_the_others_too(
+    label, short_drive, changed_drive, tmp_path
+):
+    cut = changed_drive(tmp_path / 'cut')
+    (path,) = cut.glob('*.mcap')
+    os.truncate(path, int(0.7 * path.stat().st_size))
+    code, printed = label(cut, short_drive)
+    assert code == 1
+    assert '1 of 2 bags are damaged' in printed.err
+    assert f'{path.name} is cut off' in printed.err
+    counts = []
+    for name in ('cut', 'drive'):
+        with BagReader(tmp_path / 'labelled' / name) as reader:
+            counts.append(reader.topics[DEPTH].count)
+    assert 0 < counts[0] <= counts[1] == 3
+
+
+def test_pictures_without_lidar_are_copied_without_depth_and_told(label, changed_drive, tmp_path):
+    def without(topic, message, log_ns):
+        return None if topic == '/velodyne_points' else (topic, {}, log_ns)
+
+    code, printed = label(changed_drive(tmp_path / 'bag', without))
+    assert code == 0
+    assert '3 pictures, 0 with metric depth' in printed.out
+    assert 'no metric depth' in printed.out
+    assert DEPTH not in messages(tmp_path / 'labelled' / 'bag')
+
+
+def test_a_labelled_bag_is_labelled_anew(label, short_drive, tmp_path, capsys):
+    assert label(short_drive)[0] == 0
+    once = shutil.move(tmp_path / 'labelled', tmp_path / 'once')
+    code, printed = label(f'{once}/drive')
+    assert code == 0
+    assert DEPTH in printed.out
+    with BagReader(tmp_path / 'labelled' / 'drive') as reader:
+        assert reader.topics[DEPTH].count == 3
+
+
+def test_bags_of_one_name_are_refused(label, short_drive, tmp_path):
+    other = shutil.copytree(short_drive, tmp_path / 'other' / 'drive')
+    code, printed = label(short_drive, other)
+    assert code == 1
+    assert "2 of the bags are named 'drive'" in printed.err

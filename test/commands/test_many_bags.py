@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Evaluations of many bags: in several processes, killed and gone on with."""
+
+import csv
+import json
+import pickle
+import shutil
+
+from marigold_ros.__main__ import main
+from marigold_ros.commands.bag_part import BagJob, BagPart
+from marigold_ros.commands.part_store import PartStore
+import pytest
+
+
+@pytest.fixture
+def bags(short_drive, tmp_path):
+    return [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(3)]
+
+
+def figures(folder):
+    """All that does not depend on the hour."""
+    results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+    for name in ('rate', 'latency_ms', 'memory'):
+        results.pop(name)
+    results['provenance'].pop('created')
+    with (folder / 'per_frame.csv').open(encoding='utf-8', newline='') as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row.pop('total_ms')
+    return results, rows
+
+
+def test_two_processes_give_what_one_gives(bags, tmp_path):
+    options = ['--device', 'cpu', '--torch-threads', '1']
+    for jobs in ('1', '2'):
+        out = ['--out', str(tmp_path / jobs), '--limit', '7', '--jobs', jobs]
+        assert main(['evaluate', *bags, *options, *out]) == 0
+    assert figures(tmp_path / '1') == figures(tmp_path / '2')
+    results, rows = figures(tmp_path / '2')
+    assert results['frames']['read'] == 7
+    assert results['frames']['metric'] == 7
+    assert [row['bag'] for row in rows] == list('0001112')
+    assert not (tmp_path / '2' / 'parts').exists()
+
+
+class Counting:
+    """A stand-in that is interrupted after so many pictures."""
+
+    def __init__(self, ramp, pictures):
+        self.description, self._ramp = ramp.description, ramp
+        self.left, self.seen = pictures, 0
+
+    def predict(self, rgb, **options):
+        self.seen += 1
+        if self.seen > self.left:
+            raise KeyboardInterrupt
+        return self._ramp.predict(rgb)
+
+
+def test_a_killed_evaluation_goes_on_with_the_bags_that_are_left(
+    bags, ramp, monkeypatch, capsys, tmp_path
+):
+    call = ['evaluate', *bags, '--out', str(tmp_path / 'killed')]
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
+    assert main(['evaluate', *bags, '--out', str(tmp_path / 'whole')]) == 0
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Counting(ramp, 7))
+    assert main(call) == 130
+    assert len(list((tmp_path / 'killed' / 'parts').glob('*.part'))) == 2
+    capsys.readouterr()
+
+    assert main([*call, '--fit-every', '4']) == 1
+    error = capsys.readouterr().err
+    assert 'an evaluation with fit_every = 8, not 4; go on with the same options' in error
+
+    again = Counting(ramp, 100)
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: again)
+    assert main(call) == 0
+    assert 'going on: 2 bags were finished before' in capsys.readouterr().err
+    assert again.seen == 3
+    assert figures(tmp_path / 'killed') == figures(tmp_path / 'whole')
+
+
+def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
+    store = PartStore(tmp_path / 'parts')
+    assert store.open({'a': 1}) == 0
+    path = tmp_path / 'bag0'
+    job = BagJob(path, 0)
+    store.put(job, BagPart(None, read=5))
+    assert store.get(job).read == 5
+    assert store.get(BagJob(path, 0, limit=2)) is None
+    assert store.get(BagJob(path, 9)).read == 5
+    (path / 'metadata.yaml').write_text('changed')
+    assert store.get(job) is None
+
+
+class Evil:
+    def __reduce__(self):
+        return eval, ('1 + 1',)
+
+
+@pytest.mark.parametrize('content', [pickle.dumps(Evil()), b'', b'\x80\x04nonsense'])
+def test_a_part_that_is_none_is_not_read(bags, content, tmp_path):
+    store, job = PartStore(tmp_path / 'parts'), BagJob(tmp_path / 'bag0', 0)
+    store.open({})
+    store.put(job, BagPart(None))
+    (file,) = (tmp_path / 'parts').glob('*.part')
+    file.write_bytes(content)
+    assert store.get(job) is None

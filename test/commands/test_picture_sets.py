@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Benchmarks in their official layouts, very small, and folders of pictures with depth."""
+
+from dataclasses import replace
+import json
+import tarfile
+
+import cv2
+from marigold_ros.__main__ import main
+from marigold_ros.commands import picture_sets
+from marigold_ros.commands.evaluate_inputs import DATASETS
+from marigold_ros.commands.picture_sets import FOLDER, LAYOUTS, PictureChoice, PictureSet
+from marigold_ros.frame import Prediction
+import numpy as np
+import pytest
+
+RGB = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+DEPTH = np.linspace(1.0, 9.0, 48, dtype=np.float32).reshape(6, 8)
+NAMES = {
+    'nyu': ('test/a/rgb_0001.png', 'test/a/depth_0001.png', 'test/a/filled_0001.png'),
+    'kitti': ('day/drive/image_02/data/7.png', 'drive/groundtruth/7.png', '721.5377'),
+    'eth3d': ('rgb/office/images/1.png', 'depth/office/ground_truth_depth/1.JPG'),
+    'scannet': ('scene_0/color/000300.jpg', 'scene_0/depth/000300.png'),
+    'diode': ('indoors/s/1.png', 'indoors/s/1_depth.npy', 'indoors/s/1_depth_mask.npy'),
+}
+
+
+def save(path, array, scale=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == '.npy':
+        np.save(path, array)
+    elif array.ndim == 3:
+        assert cv2.imwrite(str(path), array[..., ::-1])
+    else:
+        assert cv2.imwrite(str(path), np.round(array * scale).astype(np.uint16))
+
+
+def official(folder, name, depth=DEPTH, rgb=RGB):
+    """Write one picture as the benchmark does, and its list."""
+    data = folder / name
+    files = NAMES[name]
+    save(data / files[0], rgb)
+    if name == 'eth3d':
+        path = data / files[1]
+        path.parent.mkdir(parents=True)
+        path.write_bytes(np.where(np.isnan(depth), np.inf, depth).astype('<f4').tobytes())
+    elif name == 'diode':
+        save(data / files[1], depth[..., None])
+        save(data / files[2], np.isfinite(depth).astype(np.float32))
+    else:
+        save(data / files[1], np.nan_to_num(depth), 256 if name == 'kitti' else 1000)
+    split = folder / f'{name}.txt'
+    split.write_text(' '.join(files) + '\n')
+    return data, str(split)
+
+
+@pytest.fixture(autouse=True)
+def small_layouts(monkeypatch):
+    """The sizes that layouts fix are too large for a test."""
+    small = {
+        'eth3d': replace(LAYOUTS['eth3d'], raw_size=(6, 8)),
+        'kitti': replace(LAYOUTS['kitti'], crop=(4, 6)),
+    }
+    monkeypatch.setattr(picture_sets, 'LAYOUTS', {**LAYOUTS, **small})
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('tar', [False, True])
+def test_each_benchmark_is_decoded_to_metres(tmp_path, name, tar):
+    depth = DEPTH.copy()
+    depth[3, 3] = np.nan
+    data, split = official(tmp_path, name, depth)
+    if tar:
+        with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
+            archive.add(data, '.')
+        data = tmp_path / 'set.tar'
+    pictures = PictureSet(data, PictureChoice(name, split))
+    (item,) = pictures.frames()
+    cut = np.s_[2:6, 1:7] if name == 'kitti' else np.s_[:, :]
+    assert item.error is None
+    assert item.frame.camera is None
+    assert item.frame.points_lidar is None
+    if name != 'scannet':  # whose pictures are JPEG
+        np.testing.assert_array_equal(item.frame.rgb, RGB[cut])
+    np.testing.assert_allclose(item.truth, depth[cut], atol=1 / 512)
+    assert item.truth.dtype == np.float32
+    assert pictures.by_role['dataset'] == name
+
+
+@pytest.mark.parametrize(
+    ('name', 'low', 'high'),
+    [('nyu', 1e-3, 10), ('kitti', 1e-5, 80), ('scannet', 1e-3, 10), ('eth3d', 1e-5, np.inf)],
+)
+def test_depth_counts_within_the_range_of_the_data_set(tmp_path, name, low, high):
+    depth = DEPTH.copy()
+    depth[4, 2:6] = [0.0, 9.9, 10.0, 85.0]
+    data, split = official(tmp_path, name, depth)
+    (item,) = PictureSet(data, PictureChoice(name, split)).frames()
+    row = item.truth[2, 1:5] if name == 'kitti' else item.truth[4, 2:6]
+    expected = [low < metres < high for metres in (0.0, 9.9, 10.0, 85.0)]
+    assert np.isfinite(row).tolist() == expected
+
+
+def test_diode_goes_by_its_mask_alone(tmp_path):
+    depth = np.full((6, 8), 0.1, np.float32)
+    depth[0] = np.nan
+    data, split = official(tmp_path, 'diode', depth)
+    (item,) = PictureSet(data, PictureChoice('diode', split)).frames()
+    assert np.isnan(item.truth[0]).all()
+    assert (item.truth[1:] == np.float32(0.1)).all()
+
+
+def test_kitti_pictures_without_depth_are_passed_over(tmp_path):
+    data, split = official(tmp_path, 'kitti')
+    with open(split, 'a') as file:
+        file.write('\nsome/picture.png None 721.5377\n')
+    assert len(PictureSet(data, PictureChoice('kitti', split))) == 1
+
+
+def test_the_layouts_of_the_benchmarks_have_their_sizes():
+    assert LAYOUTS['kitti'].crop == (352, 1216)
+    assert LAYOUTS['eth3d'].raw_size == (4032, 6048)
+    assert (FOLDER, *LAYOUTS) == DATASETS
+
+
+@pytest.mark.parametrize(
+    ('name', 'damage', 'sentence'),
+    [
+        ('nyu', lambda data: (data / NAMES['nyu'][1]).unlink(), 'is missing'),
+        ('eth3d', lambda data: (data / NAMES['eth3d'][1]).write_bytes(b'12'), 'has 2 bytes'),
+        ('kitti', lambda data: save(data / NAMES['kitti'][0], RGB[:3]), 'registered'),
+        ('diode', lambda data: save(data / NAMES['diode'][2], DEPTH[:2]), 'a mask has a value'),
+        ('scannet', lambda data: save(data / NAMES['scannet'][1], RGB), 'depth is (H, W)'),
+    ],
+)
+def test_a_broken_file_is_one_error_of_its_picture(tmp_path, name, damage, sentence):
+    data, split = official(tmp_path, name)
+    damage(data)
+    (item,) = PictureSet(data, PictureChoice(name, split)).frames()
+    assert item.frame is None
+    assert sentence in str(item.error)
+
+
+class Knowing:
+    """Answers with the ramp that is the truth, up to scale and shift."""
+
+    description = {'name': 'knowing', 'path': '/nowhere', 'space': 'depth'}
+
+    def predict(self, rgb, **options):
+        return Prediction(np.linspace(0, 1, rgb[..., 0].size).reshape(rgb.shape[:2]))
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Knowing())
+
+    def run(*arguments):
+        code = main(['evaluate', *map(str, arguments), '--out', str(tmp_path / 'out')])
+        return code, capsys.readouterr()
+
+    return run
+
+
+def test_a_benchmark_is_scored_by_the_command(evaluate, tmp_path):
+    data, split = official(tmp_path, 'scannet')
+    code, printed = evaluate(data, '--dataset', 'scannet', '--split', split)
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert list(results['protocols']) == ['oracle']
+    assert results['protocols']['oracle']['macro']['abs_rel'] < 1e-3
+    assert results['provenance']['topics'] == {'dataset': 'scannet', 'list': 'scannet.txt'}
+    (described,) = results['provenance']['bags']
+    assert described['name'] == 'scannet'
+    assert len(described['sha256']) == 64
+
+
+def test_a_folder_of_pictures_is_scored_by_patterns(evaluate, tmp_path):
+    for name in ('one', 'two'):
+        save(tmp_path / 'set' / name / 'image.png', RGB)
+        save(tmp_path / 'set' / name / 'depth_mm.png', DEPTH, 1000)
+    code, _ = evaluate(tmp_path / 'set', '--dataset', 'folder')
+    assert code == 0
+    for name in ('one', 'two'):
+        save(tmp_path / 'other' / f'{name}.png', RGB)
+        save(tmp_path / 'other' / f'{name}-d.png', DEPTH, 256)
+    patterns = ['--images', '*.png', '--depths', '*-d.png', '--depth-scale', '256']
+    code, printed = evaluate(tmp_path / 'other', '--dataset', 'folder', *patterns)
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['frames']['processed'] == 2
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (['--dataset', 'nyu'], '--dataset nyu needs its list of files: give --split FILE'),
+        (['--split', 'some.txt'], 'say of which --dataset'),
+        (['--dataset', 'folder'], "has no files like '*/image.*' with '*/depth_mm.png'"),
+        (['--dataset', 'kitti', '--split', 'none.txt'], 'the list none.txt cannot be read'),
+        (['--dataset', 'folder', '--depth-scale', '0'], 'give numbers per metre'),
+    ],
+)
+def test_wrong_choices_are_one_sentence(evaluate, tmp_path, options, sentence):
+    (tmp_path / 'empty').mkdir()
+    code, printed = evaluate(tmp_path / 'empty', *options)
+    assert code == 1
+    assert sentence in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize('line', ['alone.png', ''])
+def test_a_list_that_lacks_names_says_which_line(tmp_path, line):
+    data, split = official(tmp_path, 'diode')
+    with open(split, 'w') as file:
+        file.write(line)
+    with pytest.raises(picture_sets.InputError, match='line 1 is|is empty'):
+        PictureSet(data, PictureChoice('diode', split))

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The bag that evaluate --record writes: read back, it holds what the pipeline gave."""
+
+from __future__ import annotations
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.commands.demo_scoring import read_alignment
+from marigold_ros.commands.demo_scoring import Recording as LiveRecording
+from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
+from marigold_ros.errors import BagError
+from marigold_ros.geometry.cloud import cloud_of
+from marigold_ros.message_codec import to_depth, to_organised
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.typesys import get_typestore, Stores
+import yaml
+
+FRAMES = 3
+NODE = '/marigold_depth'
+
+
+@pytest.fixture(scope='module')
+def recording(short_drive, ramp, tmp_path_factory):
+    out = tmp_path_factory.mktemp('out')
+    evaluate_bag(short_drive, ramp, out=out, record=PointsConfig(stride=2, sigma=True))
+    return out / 'recording'
+
+
+def messages(path, topic):
+    with BagReader(path) as reader:
+        return [(message, log_ns) for _, message, log_ns in reader.messages([topic])]
+
+
+def stamp_ns(message):
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def pipeline_results(drive, model):
+    pipeline = FramePipeline(model, PipelineConfig())
+    with BagReader(drive) as reader:
+        return [
+            (item, pipeline.process(item.frame))
+            for item in frames(reader, reader.choose_topics(), LidarConfig())
+        ]
+
+
+def test_the_images_are_those_of_the_pipeline_bit_by_bit(short_drive, recording, ramp):
+    results = pipeline_results(short_drive, ramp)
+    parts = {'depth/image_rect': 'metric', 'uncertainty/image': 'sigma'}
+    for name, field in {**parts, 'relative/image': 'relative'}.items():
+        found = messages(recording, f'{NODE}/{name}')
+        assert len(found) == FRAMES
+        for (message, _), (item, result) in zip(found, results, strict=True):
+            data = np.frombuffer(message.data, '<f4').reshape(message.height, message.width)
+            assert data.tobytes() == getattr(result, field).tobytes()
+            assert stamp_ns(message) == item.stamp_ns
+            assert message.header.frame_id == item.image_message.header.frame_id
+            assert message.encoding == '32FC1'
+
+
+def test_the_cloud_is_thinned_as_asked_and_has_the_fields_asked_for(short_drive, recording, ramp):
+    config = PointsConfig(stride=2, sigma=True)
+    found = messages(recording, f'{NODE}/points')
+    for (message, _), (_, result) in zip(found, pipeline_results(short_drive, ramp), strict=True):
+        assert (message.height, message.width) == (60, 80)
+        assert [field.name for field in message.fields] == ['x', 'y', 'z', 'rgb', 'sigma']
+        cloud = cloud_of(result, config)
+        read = to_organised(message, ('x', 'y', 'z', 'sigma'))
+        for i, name in enumerate(('x', 'y', 'z', 'sigma')):
+            np.testing.assert_array_equal(read[..., i], cloud[name])
+
+
+def test_the_camera_info_describes_the_rectified_picture(short_drive, recording, ramp):
+    _, result = pipeline_results(short_drive, ramp)[0]
+    for part in ('depth', 'relative', 'uncertainty'):
+        info, _ = messages(recording, f'{NODE}/{part}/camera_info')[0]
+        assert np.array_equal(np.reshape(info.k, (3, 3)), result.camera.K)
+        assert (info.width, info.height) == (160, 120)
+
+
+def test_what_was_read_is_beside_it_unchanged_and_in_time(short_drive, recording):
+    with BagReader(short_drive) as reader:
+        topics = reader.choose_topics().named
+        source = list(reader.raw(topics))
+    with BagReader(recording) as reader:
+        copied = list(reader.raw(topics))
+        everything = [(log_ns, topic) for topic, _, _, log_ns in reader.raw(list(reader.topics))]
+    assert [(t, m, bytes(d), ns) for t, m, d, ns in copied] == [
+        (t, m, bytes(d), ns) for t, m, d, ns in source
+    ]
+    assert everything[0][1] == '/tf_static'
+    pictures = {log_ns for topic, _, _, log_ns in source if topic == '/camera/image_raw'}
+    assert {log_ns for log_ns, topic in everything if topic.startswith(NODE)} == pictures
+
+
+def test_the_bag_is_of_version_8_and_transforms_stay_for_late_listeners(recording):
+    text = (recording / 'metadata.yaml').read_text()
+    metadata = yaml.safe_load(text)['rosbag2_bagfile_information']
+    assert metadata['version'] == 8
+    assert metadata['storage_identifier'] == 'mcap'
+    qos = {
+        entry['topic_metadata']['name']: yaml.safe_load(
+            entry['topic_metadata']['offered_qos_profiles']
+        )[0]
+        for entry in metadata['topics_with_message_count']
+    }
+    assert (qos['/tf_static']['durability'], qos['/tf_static']['reliability']) == (1, 1)
+    assert (qos[f'{NODE}/points']['durability'], qos[f'{NODE}/points']['reliability']) == (2, 1)
+
+
+def test_the_demo_reads_it_as_it_reads_what_a_live_node_published(short_drive, recording, ramp):
+    with BagReader(recording) as reader:
+        outputs = LiveRecording(reader)
+        for item, result in pipeline_results(short_drive, ramp):
+            found = outputs.take(item.stamp_ns)
+            alignment = read_alignment(found.values, 'depth')
+            assert alignment.state == 'fitted'
+            assert alignment.scale == pytest.approx(result.alignment.scale, rel=1e-5)
+            assert alignment.n_inliers == result.alignment.n_inliers
+            np.testing.assert_array_equal(to_depth(found.parts['depth']), result.metric)
+
+
+def test_a_recording_can_be_evaluated_itself(recording, short_drive, ramp):
+    again, first = (evaluate_bag(bag, ramp)['protocols'] for bag in (recording, short_drive))
+    assert again == first
+
+
+def test_a_limit_ends_the_recording_with_the_results(
+    short_drive, tmp_path, capsys, monkeypatch, ramp
+):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--limit', '2', '--record']
+    assert main([*call, '--set', 'points.stride=8']) == 0
+    assert len(messages(tmp_path / 'recording', f'{NODE}/points')) == 2
+    assert len(messages(tmp_path / 'recording', '/camera/image_raw')) == 2
+    assert main(call) == 0  # takes the place of the first
+    cloud, _ = messages(tmp_path / 'recording', f'{NODE}/points')[0]
+    assert cloud.height == 120
+
+
+def test_two_bags_get_a_recording_each_and_other_folders_are_left_alone(
+    short_drive, tmp_path, ramp
+):
+    evaluate_bag([short_drive, short_drive], ramp, out=tmp_path, record=PointsConfig())
+    for name in ('recording_0', 'recording_1'):
+        assert len(messages(tmp_path / name, f'{NODE}/depth/image_rect')) == FRAMES
+    (tmp_path / 'recording').mkdir()
+    (tmp_path / 'recording' / 'thesis.txt').write_text('mine')
+    with pytest.raises(BagError, match='in the way and no bag'):
+        evaluate_bag(short_drive, ramp, out=tmp_path, record=PointsConfig())
+    assert (tmp_path / 'recording' / 'thesis.txt').is_file()
+
+
+def test_without_metres_there_is_no_depth_but_relative_and_the_reason(short_drive, tmp_path, ramp):
+    bare = tmp_path / 'bare'
+    with BagReader(short_drive) as reader, BagWriter(bare) as writer:
+        topics = reader.choose_topics()
+        for topic, msgtype, data, log_ns in reader.raw([topics.image, topics.camera_info]):
+            writer.write_raw(topic, msgtype, bytes(data), log_ns)
+    evaluate_bag(bare, ramp, out=tmp_path, record=PointsConfig())
+    with BagReader(tmp_path / 'recording') as reader:
+        names = {topic for topic in reader.topics if topic.startswith(NODE)}
+    parts = ('relative/image', 'relative/camera_info', 'alignment')
+    assert names == {f'{NODE}/{part}' for part in parts}
+    status = messages(tmp_path / 'recording', f'{NODE}/alignment')[0][0].status[0]
+    values = {pair.key: pair.value for pair in status.values}
+    assert values['state'] == 'none'
+    assert values['reason']
+    assert status.level == 1
+
+
+def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(short_drive, recording, tmp_path, ramp):
+    path, store = tmp_path / 'old.bag', get_typestore(Stores.ROS1_NOETIC)
+    with BagReader(short_drive) as reader, Ros1Writer(path) as writer:
+        topics = reader.choose_topics()
+        T = next(iter(frames(reader, topics, LidarConfig()))).frame.T_cam_lidar
+        connections = {}
+        for topic, msgtype, data, log_ns in reader.raw(topics.named):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
+            message = _as_ros_1(reader.decode(data, msgtype), msgtype, store)
+            writer.write(connections[topic], log_ns, store.serialize_ros1(message, msgtype))
+    evaluate_bag(path, ramp, out=tmp_path, T_cam_lidar=T, record=PointsConfig())
+    name = f'{NODE}/depth/image_rect'
+    for (new, _), (old, _) in zip(
+        messages(tmp_path / 'recording', name), messages(recording, name), strict=True
+    ):
+        assert bytes(new.data) == bytes(old.data)
+    for topic in ('/camera/image_raw', '/camera/camera_info'):
+        (new, log_ns), (old, before_ns) = (
+            messages(folder, topic)[0] for folder in (tmp_path / 'recording', short_drive)
+        )
+        assert log_ns == before_ns
+        assert str(new) == str(old)
+
+
+def _as_ros_1(message, msgtype, store):
+    """Headers have a sequence number there, and matrices of CameraInfo capital letters."""
+    values = {name: value for name, value in vars(message).items() if name != '__msgtype__'}
+    if msgtype == 'sensor_msgs/msg/CameraInfo':
+        values = {name.upper() if name in 'dkrp' else name: v for name, v in values.items()}
+    header = store.types['std_msgs/msg/Header'](
+        seq=7, stamp=message.header.stamp, frame_id=message.header.frame_id
+    )
+    return store.types[msgtype](**{**values, 'header': header})

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Corruptions: what all of them have in common, and what each does to a planted picture."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.corruptions import (
+    corrupt,
+    CORRUPTIONS,
+    depth_of_relative,
+    depth_of_truth,
+    is_dense,
+    STRENGTHS,
+)
+from marigold_ros.evaluation.robustness import robustness, table
+import numpy as np
+import pytest
+
+kinds = st.sampled_from(CORRUPTIONS)
+sizes = st.tuples(st.integers(9, 70), st.integers(9, 70))
+
+
+def scene(height, width, seed):
+    """Draw smooth colours with edges and some grain, as pictures have them."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(2 * np.pi * (rng.uniform(1, 3) * u + rng.uniform(1, 3) * v)) for _ in 'rgb']
+    picture = 120 + 70 * np.stack(waves, -1) + 40 * (u > rng.random())[..., None]
+    return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+
+
+def spoilt(rgb, kind, strength, seed=3):
+    depth = np.broadcast_to(np.linspace(40, 4, rgb.shape[0])[:, None], rgb.shape[:2])
+    return corrupt(rgb, kind, strength, np.random.default_rng(seed), depth)
+
+
+def psnr(rgb, other):
+    square = np.mean((rgb.astype(np.float64) - other) ** 2)
+    return np.inf if square == 0 else 10 * np.log10(255**2 / square)
+
+
+@given(kinds, st.integers(0, 5), sizes, st.integers(0, 9))
+def test_shape_and_type_stay_and_the_picture_is_not_touched(kind, strength, size, seed):
+    rgb = scene(*size, seed)
+    before = rgb.copy()
+    found = spoilt(rgb, kind, strength)
+    assert found.shape == rgb.shape
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(rgb, before)
+
+
+@given(kinds, sizes, st.integers(0, 9))
+def test_strength_0_is_the_picture_itself(kind, size, seed):
+    rgb = scene(*size, seed)
+    np.testing.assert_array_equal(spoilt(rgb, kind, 0), rgb)
+
+
+@given(kinds, st.sampled_from(STRENGTHS), sizes, st.integers(0, 9))
+def test_the_same_seed_gives_the_same_picture(kind, strength, size, seed):
+    rgb = scene(*size, seed)
+    np.testing.assert_array_equal(spoilt(rgb, kind, strength, 5), spoilt(rgb, kind, strength, 5))
+
+
+@pytest.mark.parametrize('kind', CORRUPTIONS)
+@settings(max_examples=15)
+@given(st.integers(0, 1000), st.integers(0, 1000))
+def test_each_strength_is_worse_than_the_one_before(kind, seed, draw):
+    rgb = scene(96, 128, seed)
+    quality = [psnr(rgb, spoilt(rgb, kind, strength, draw)) for strength in (0, *STRENGTHS)]
+    assert quality == sorted(quality, reverse=True)
+    assert quality[1] < 45 < quality[0]
+    assert quality[-1] < quality[1] - 3
+
+
+@pytest.mark.parametrize('kind', ['night', 'rain', 'noise', 'glare', 'dropout'])
+def test_another_seed_gives_another_picture(kind):
+    rgb = scene(60, 80, 0)
+    assert (spoilt(rgb, kind, 3, 1) != spoilt(rgb, kind, 3, 2)).any()
+
+
+def test_fog_hides_the_far_and_spares_the_near():
+    rgb = np.full((10, 20, 3), 20, np.uint8)
+    depth = np.r_[np.full(9, 0.0), 1e6][:, None] * np.ones((1, 20))
+    found = corrupt(rgb, 'fog', 3, np.random.default_rng(0), depth)
+    np.testing.assert_array_equal(found[0], rgb[0])
+    assert (found[-1] > 200).all()
+
+
+def test_fog_at_its_visibility_leaves_one_twentieth():
+    rgb = np.zeros((4, 4, 3), np.uint8)
+    found = corrupt(rgb, 'fog', 3, np.random.default_rng(0), np.full((4, 4), 100.0))
+    np.testing.assert_allclose(found, 217 * (1 - np.exp(-3)), atol=0.6)
+
+
+def test_unknown_and_infinite_truth_is_far_to_fog():
+    truth = np.array([[7.0, np.nan], [np.inf, 7.0]])
+    assert depth_of_truth(truth).tolist() == [[7.0, 300.0], [300.0, 7.0]]
+    assert is_dense(truth)
+    assert not is_dense(np.array([[7.0, np.nan], [np.nan, np.nan]]))
+    assert not is_dense(None)
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
+def test_a_prediction_is_laid_between_2_and_100_metres(space):
+    relative = np.linspace(0.2, 0.9, 12).reshape(3, 4)
+    depth = depth_of_relative(relative, space).ravel()
+    ends = [2.0, 100.0] if space != 'disparity' else [100.0, 2.0]
+    np.testing.assert_allclose(depth[[0, -1]], ends)
+    assert (np.diff(depth) * (ends[1] - ends[0]) > 0).all()
+    np.testing.assert_array_equal(depth_of_relative(relative, 'metric'), relative)
+
+
+def test_dropout_loses_whole_blocks_and_as_many_as_it_says():
+    rgb = scene(160, 160, 0)
+    lost = (spoilt(rgb, 'dropout', 4) != rgb).any(-1)
+    assert lost.mean() == pytest.approx(0.3, abs=0.02)
+    blocks = lost.reshape(10, 16, 10, 16).mean((1, 3))
+    assert ((blocks == 0) | (blocks > 0.9)).all()
+
+
+@pytest.mark.parametrize(('kind', 'strength'), [('snow', 1), ('rain', 6), ('rain', -1)])
+def test_unknown_kinds_and_strengths_are_refused(kind, strength):
+    with pytest.raises(ConfigurationError, match='choose of|give 0'):
+        corrupt(scene(9, 9, 0), kind, strength, np.random.default_rng(0))
+
+
+def test_fog_without_depth_is_refused():
+    with pytest.raises(ConfigurationError, match='needs their depth'):
+        corrupt(scene(9, 9, 0), 'fog', 1, np.random.default_rng(0))
+
+
+def test_figures_of_spoilt_runs_stand_beside_the_clean_one():
+    def run(error):
+        return {'truth': {'macro': {'abs_rel': error}, 'n_frames': 3}}
+
+    spoilt = {('fog', 1): run(0.2), ('fog', 2): run(0.3), ('fog', 4): {}, ('rain', 5): run(0.9)}
+    found = robustness(run(0.1), spoilt)
+    assert found['strengths'] == [0, 1, 2, 3, 4, 5]
+    fog = found['corruptions']['fog']['truth']
+    assert fog['abs_rel'][:3] == [0.1, 0.2, 0.3]
+    assert np.isnan(fog['abs_rel'][3:]).all()
+    assert fog['n_frames'] == [3, 3, 3, 0, 0, 0]
+    assert found['corruptions']['rain']['truth']['abs_rel'][-1] == 0.9
+    assert table(found)[1].split()[:4] == ['fog', '(truth)', '0.100', '0.200']

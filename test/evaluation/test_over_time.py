@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Flicker and drift of planted changes, for a camera that stands and one that moves."""
+
+import math
+
+from marigold_ros.evaluation.over_time import OverTime
+from marigold_ros.frame import Alignment, Camera, Frame
+import numpy as np
+import pytest
+
+K = np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
+STEP_NS = 100_000_000
+
+
+def wall(at_m):
+    """Picture and depth of a patterned wall that is so far ahead."""
+    v, u = np.mgrid[:120, :160]
+    x, y = (u - K[0, 2]) / K[0, 0] * at_m, (v - K[1, 2]) / K[1, 1] * at_m
+    grey = 120 + 100 * np.sin(1.7 * x) * np.sin(1.3 * y)
+    rgb = np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, axis=2)
+    return rgb, np.full((120, 160), at_m, np.float32)
+
+
+def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=None):
+    """Depth that is off by a factor in each frame, of a camera that goes towards a wall."""
+    over_time = OverTime()
+    for number, factor in enumerate(factors):
+        rgb, depth = wall(10.0 - number * step_m)
+        pose = None
+        if posed:
+            pose = np.eye(4)
+            pose[2, 3] = number * step_m
+        frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * gap_ns, T_world_camera=pose)
+        scale = scales[number] if scales else 2.0
+        alignment = Alignment('fitted', scale=scale, shift=1.0)
+        row = over_time.add(frame, rgb, np.float32(factor) * depth, alignment, factor)
+        if rows is not None:
+            rows.append(row)
+    return over_time.summary()
+
+
+def test_a_still_camera_has_the_planted_flicker_by_pixel():
+    found = played([1.0, 1.1, 1.0, 1.1, 1.0])
+    change = (0.1 + (1 - 1 / 1.1)) / 2
+    assert found['flicker']['value'] == pytest.approx(change, rel=1e-4)
+    assert found['flicker']['matched_by'] == {'pose': 0, 'pixel': 4}
+    assert found['scale_drift']['ratio'] == pytest.approx(math.log(1.1))
+    assert found['scale_drift']['scale'] == found['scale_drift']['shift'] == 0
+
+
+def test_a_camera_that_moves_is_matched_by_its_poses_and_true_depth_does_not_flicker():
+    still = played([1.0] * 4, step_m=0.2, posed=True)['flicker']
+    assert still['matched_by'] == {'pose': 3, 'pixel': 0}
+    assert still['value'] < 1e-3
+    moved = played([1.0, 1.1, 1.0, 1.1], step_m=0.2, posed=True)['flicker']
+    assert moved['value'] == pytest.approx(0.1, rel=0.1)
+
+
+def test_a_camera_that_moves_without_a_pose_has_no_flicker_but_drift():
+    found = played([1.0, 1.2], step_m=2.0)
+    assert 'flicker' not in found
+    assert found['scale_drift']['pairs'] == 1
+
+
+def test_drift_of_the_fitted_scale_is_a_ratio():
+    found = played([1.0] * 3, scales=[2.0, 4.0, 2.0])['scale_drift']
+    assert found['scale'] == pytest.approx(math.log(2))
+    assert found['ratio'] == 0
+
+
+@pytest.mark.parametrize('gap_ns', [0, -STEP_NS, 2_000_000_000])
+def test_frames_that_are_no_neighbours_are_not_compared(gap_ns):
+    rows = []
+    assert played([1.0, 1.1], gap_ns=gap_ns, rows=rows) == {}
+    assert all(math.isnan(value) for value in rows[1].values())
+
+
+def test_a_frame_without_metres_parts_its_neighbours():
+    over_time = OverTime()
+    rgb, depth = wall(10.0)
+    for number, metric in enumerate((depth, None, depth)):
+        frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * STEP_NS)
+        over_time.add(frame, rgb, metric, Alignment('fitted', scale=1.0, shift=0.0), 1.0)
+    assert over_time.summary() == {}

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The report as a file: self-contained, small, and never fooled by what a bag is called."""
+
+import base64
+from html.parser import HTMLParser
+import json
+import math
+import re
+
+from marigold_ros.evaluation.html_page import make_page
+from marigold_ros.evaluation.report import write_report
+from marigold_ros.evaluation.report_charts import chart_specs, MOST_PLACES
+from marigold_ros.evaluation.report_cloud import cloud_data, MOST_POINTS
+from marigold_ros.evaluation.report_frames import inline
+from marigold_ros.evaluation.samples import Sample
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry import unproject_depth
+import numpy as np
+import pytest
+
+K = np.array([[300.0, 0, 159.5], [0, 300, 119.5], [0, 0, 1]])
+EVIL = (
+    '<script>alert("1")</script>',
+    '"><img src=x onerror=alert(2)>',
+    "'><svg onload=alert(3)>",
+    '</script><script>alert(4)</script>',
+    '<!-- <script>',
+    '&lt;b&gt;${title}',
+)
+
+
+def a_sample(index=0, size=(240, 320), abs_rel=0.1, metric=True, seed=0):
+    rng = np.random.default_rng(seed)
+    height, width = size
+    v, u = np.mgrid[0:height, 0:width]
+    depth = (3 + 30 * (1 - v / height) + np.sin(u / 30)).astype(np.float32)
+    some = rng.integers(0, height, 900), rng.integers(0, width, 900)
+    points = SparseDepth(some[1], some[0], depth[some])
+    return Sample(
+        index,
+        index * 100_000_000,
+        rng.integers(0, 255, (height, width, 3), np.uint8),
+        (depth / depth.max()).astype(np.float32),
+        'depth',
+        depth if metric else None,
+        points,
+        points,
+        rng.uniform(0, 0.4, 900),
+        abs_rel,
+        0.3,
+        K,
+    )
+
+
+def some_results(name='drive', text='plain'):
+    macro = {
+        'abs_rel': 0.09,
+        'rmse': 2.0,
+        'mae': 1.0,
+        'delta1': 0.9,
+        'silog': 20.0,
+        'coverage': 1.0,
+    }
+    scores = {
+        'macro': {**macro, 'bias': -0.1},
+        'micro': macro,
+        'median_abs_rel': 0.03,
+        'n_frames': 3,
+        'n_points': 1000,
+        'sigma_coverage': {'1': 0.7, '2': 0.9},
+        'interval': {'abs_rel': [0.08, 0.1]},
+        'by_range': [
+            {'from': 0, 'to': 10, 'n': 5, 'abs_rel': 0.05, 'rmse': 0.5, 'bias': 0.1},
+            {'from': 10, 'to': None, 'n': 5, 'abs_rel': 0.15, 'rmse': 2.5, 'bias': -0.2},
+        ],
+        'by_region': {'left': {'abs_rel': 0.11, 'n': 7}, text: {'abs_rel': 0.12, 'n': 7}},
+        'sigma': {'reliability': [{'expected': 0.5, 'observed': 0.6}]},
+    }
+    return {
+        'schema': 1,
+        'frames': {'read': 4, 'processed': 3, 'metric': 3, 'dropped': 0, 'rejected': {text: 1}},
+        'rate': 1.0,
+        'protocols': {'heldout': scores, text: scores},
+        'baselines': {'linear': macro, text: macro},
+        'models': {text: {'protocols': {'heldout': scores}}},
+        'latency_ms': {'total': {'p50': 50.0, 'p95': 60.0, 'p99': 70.0, 'max': 80.0}, text: {}},
+        'temporal': {'flicker': {'value': 0.012345}},
+        'surfaces': {text: 0.5},
+        'robustness': {
+            'strengths': [0, 1, 2],
+            'corruptions': {text: {'heldout': {'abs_rel': [0.1, 0.2, None]}}},
+        },
+        'memory': {'peak_mb': 512.0},
+        'calibration': {'text': text},
+        'provenance': {
+            'bags': [{'name': name, 'sha256': 'ab' * 32, 'bytes': 123}],
+            'topics': {'image': f'/{text}', text: None},
+            'checkpoint': {'name': text, 'notes': [text]},
+            'options': {'lidar.fixed_frame': text},
+            'versions': {'python': '3'},
+            'machine': {'processor': text, 'cores': 2},
+            'extrinsics': text,
+            'warnings': {text: 2},
+            'scoring': {
+                'baselines_protocol': 'heldout',
+                'fit_every': 8,
+                'held_out': 'rings',
+                'first_not_metric': text,
+            },
+        },
+    }
+
+
+def some_rows(count, text=''):
+    rng = np.random.default_rng(1)
+    return [
+        {
+            'index': i,
+            'stamp_ns': i * 100_000_000,
+            'state': 'fitted',
+            'reason': text,
+            'n_points': 2000,
+            'n_inliers': 1900,
+            'scale': rng.uniform(1, 2),
+            'shift': rng.uniform(1, 2),
+            'total_ms': rng.uniform(90, 120),
+            'heldout_abs_rel': math.nan if i == 1 else rng.uniform(0, 0.2),
+            'heldout_quadric_abs_rel': rng.uniform(0, 0.2),
+            'heldout_linear_abs_rel': rng.uniform(0, 0.2),
+            'heldout_within_1_sigma': 0.7,
+        }
+        for i in range(count)
+    ]
+
+
+class Reader(HTMLParser):
+    """Collects elements, attributes and shown text."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.attributes, self.shown, self.scripts = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        inside = self.tags[-1] if self.tags else ''
+        (self.scripts if self.lasttag == 'script' and inside == 'script' else self.shown).append(
+            data
+        )
+
+
+def read(html):
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    return reader
+
+
+def island(html):
+    return json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('report')
+    samples = [('worst', a_sample(0)), ('best', a_sample(2, abs_rel=0.05))]
+    return write_report(folder, some_results(), some_rows(3), samples, 'Depth').read_text()
+
+
+def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(page):
+    reader = read(page)
+    links = [value for name, value in reader.attributes if name in ('src', 'href', 'srcset')]
+    assert links
+    assert all(link.startswith(('data:', '#')) for link in links)
+    assert 'url(' not in page
+    assert '@import' not in page
+    assert not [name for name, _ in reader.attributes if name.startswith('on') or name == 'style']
+    policy = next(v for n, v in reader.attributes if n == 'content' and 'default-src' in v)
+    assert "default-src 'none'" in policy
+    assert 'unsafe' not in policy
+    assert reader.tags.count('script') == 2  # the data and the program
+
+
+def test_all_that_was_measured_is_on_the_page(page):
+    text = ' '.join(read(page).shown)
+    for part in (
+        '0.090',
+        '95 % interval 0.080 to 0.100',
+        '3.0 %',
+        'ab' * 32,
+        '3 of 4',
+        '50 ms',
+        '0.01235',
+        '512 MB',
+    ):
+        assert part in text
+    charts = island(page)['charts']
+    assert {'error_heldout', 'scale', 'points', 'time', 'range_abs_rel', 'reliability'} <= set(
+        charts
+    )
+    assert charts['robustness_heldout']['curves'][0]['values'] == [0.1, 0.2, None]
+    assert page.count('class="chart panel"') == len(charts)
+    for name in charts:
+        assert f'data-chart="{name}"' in page
+
+
+@pytest.mark.parametrize('text', EVIL)
+def test_html_in_any_name_is_shown_as_text(text, tmp_path, page):
+    samples = [(text, a_sample(0)), ('best', a_sample(2, metric=False))]
+    results = some_results(name=text, text=text)
+    html = write_report(tmp_path, results, some_rows(3, text), samples, text, text).read_text()
+    reader, plain = read(html), read(page)
+    assert set(reader.tags) == set(plain.tags)
+    assert {name for name, _ in reader.attributes} <= {name for name, _ in plain.attributes}
+    assert reader.tags.count('script') == 2
+    shown = ''.join(reader.shown)
+    # Title twice, intro, rejected, calibration, warnings, models, topics, checkpoint and more.
+    assert shown.count(text) >= 12
+    assert island(html)['charts']['error_heldout']['remarks'][0] == f'0.0 s, fitted, {text}'
+
+
+def test_a_page_of_thousand_frames_is_small_even_where_pictures_are_noise(tmp_path):
+    samples = [('', a_sample(i, size=(720, 1280), seed=i)) for i in range(8)]
+    path = write_report(tmp_path, some_results(), some_rows(1000), samples)
+    assert 1_000_000 < path.stat().st_size < 10_000_000
+
+
+def test_results_without_any_score_make_a_page_too(tmp_path):
+    results = some_results()
+    results.update(protocols={}, baselines={}, models={}, latency_ms={}, robustness={})
+    html = write_report(tmp_path, results, [], []).read_text()
+    assert 'neither LiDAR in view nor dense truth' in html
+    assert island(html) == {'charts': {}, 'cloud': None}
+
+
+def test_long_runs_are_thinned_and_say_at_which_frames(page):
+    specs = chart_specs(some_results(), some_rows(3 * MOST_PLACES + 1))
+    error = specs['error_heldout']
+    assert len(error['x']) <= MOST_PLACES
+    assert error['x'][:3] == [0, 4, 8]
+    assert all(len(c['values']) == len(error['x']) for c in error['curves'])
+    assert island(page)['charts']['error_heldout']['curves'][0]['values'][1] is None
+
+
+def test_frames_of_several_bags_are_told_apart_and_timed_from_their_first():
+    results, rows = some_results(), some_rows(4)
+    results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
+    for row, bag in zip(rows, (0, 0, 1, 1), strict=True):
+        row['bag'] = bag
+    remarks = chart_specs(results, rows)['scale']['remarks']
+    ends = ['one, 0.0 s', 'one, 0.1 s', 'two, 0.0 s', 'two, 0.1 s']
+    assert remarks == [f'{end}, fitted' for end in ends]
+
+
+def test_rivals_have_a_curve_of_their_own():
+    rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some_rows(3)]
+    curves = chart_specs(some_results(), rows)['error_heldout']['curves']
+    assert {'name': 'plain', 'values': [0.5, 0.5, 0.5]} in curves
+
+
+def test_the_reliability_curve_goes_through_its_points():
+    spec = chart_specs(some_results(), [])['reliability']
+    curve = next(c for c in spec['curves'] if c['name'] == 'heldout')
+    assert dict(zip(spec['x'], curve['values'], strict=True))[0.5] == 0.6
+    assert curve['values'][spec['x'].index(1.0)] is None
+    ideal = next(c for c in spec['curves'] if c.get('reference'))
+    assert ideal['values'] == spec['x']
+
+
+def test_the_cloud_holds_the_points_of_the_best_frame_in_metres():
+    best = a_sample(4, abs_rel=0.01)
+    data = cloud_data([a_sample(1, abs_rel=0.2), best, a_sample(2, metric=False, abs_rel=0.0)])
+    assert data['index'] == 4
+    xyz = np.frombuffer(base64.b64decode(data['xyz']), '<i2').reshape(-1, 3) * data['unit']
+    rgb = np.frombuffer(base64.b64decode(data['rgb']), np.uint8).reshape(-1, 3)
+    assert len(xyz) == len(rgb) == data['count'] <= MOST_POINTS
+    step = data['stride']
+    truth = unproject_depth(best.metric, best.K)[::step, ::step].reshape(-1, 3)
+    # The planted surface is smooth, so nothing but its border is taken for flying pixels.
+    assert len(xyz) > 0.9 * len(truth)
+    distance = np.abs(xyz[:, None, :2] - truth[None, ::97, :2]).sum(axis=2).min(axis=0)
+    assert np.median(distance) < 0.01
+    back = xyz[:, :2] / xyz[:, 2:] * K[0, 0] + K[:2, 2]
+    # To a pixel and back: each point lies on a pixel of the thinned picture and has its colour.
+    pixels = np.rint(back).astype(int)
+    assert np.abs(back - pixels).max() < 0.1
+    assert (best.rgb[pixels[:, 1], pixels[:, 0]] == rgb).all()
+
+
+def test_no_cloud_without_metres_or_intrinsics():
+    assert cloud_data([]) is None
+    assert cloud_data([a_sample(metric=False)]) is None
+
+
+def test_pictures_shrink_to_what_a_page_can_carry():
+    noise = np.random.default_rng(0).integers(0, 255, (2160, 3840, 3), np.uint8)
+    for picture in (noise, noise[:10], noise[:, :3], noise[:1, :1]):
+        assert len(inline(picture)) < 250_000
+
+
+def test_data_cannot_end_its_element():
+    html = make_page('t', '', {'a': '</script><!--&\u2028'})
+    assert island(html) == {'a': '</script><!--&\u2028'}
+    assert html.count('</script>') == 2

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The report in a real browser: Debian's Chromium, headless, driven by selenium."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from marigold_ros.evaluation.report import write_report
+from marigold_ros.evaluation.samples import Sample
+from marigold_ros.frame import SparseDepth
+import numpy as np
+import pytest
+
+webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+CHROMIUM, DRIVER = Path('/usr/bin/chromium'), Path('/usr/bin/chromedriver')
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM.exists() and DRIVER.exists()),
+    reason='no browser: apt-get install chromium chromium-driver',
+)
+DESKTOP, PHONE = (1440, 900), (390, 844)
+FIRST_PAINT_MS = 1000
+# What `paint` tells on a machine whose cores are all busy is the machine's time, not the page's:
+# the best of a few loads counts.
+LOADS = 3
+K = np.array([[400.0, 0, 199.5], [0, 400, 149.5], [0, 0, 1]])
+EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
+
+
+def a_sample(index, abs_rel, metric=True):
+    v, u = np.mgrid[0:300, 0:400]
+    depth = (3 + 30 * (1 - v / 300) + np.sin(u / 30)).astype(np.float32)
+    rgb = np.stack([u * 255 // 400, v * 255 // 300, (u + v) % 256], axis=2).astype(np.uint8)
+    rng = np.random.default_rng(index)
+    points = rng.integers(0, 400, 2000), rng.integers(0, 300, 2000)
+    scan = SparseDepth(*points, depth[points[1], points[0]])
+    return Sample(
+        index,
+        index,
+        rgb,
+        depth / 40,
+        'depth',
+        depth if metric else None,
+        scan,
+        scan,
+        rng.uniform(0, 0.4, 2000),
+        abs_rel,
+        0.3,
+        K,
+    )
+
+
+@pytest.fixture(scope='module')
+def page(tmp_path_factory) -> Path:
+    """A report of a thousand frames with everything in it, and with evil names."""
+    rng = np.random.default_rng(0)
+    macro = {'abs_rel': 0.09, 'rmse': 2.0, 'mae': 1.0, 'delta1': 0.9, 'silog': 20, 'coverage': 1.0}
+    by_range = [
+        {'from': low, 'to': low + 10, 'n': 5, 'abs_rel': 0.1, 'rmse': low, 'bias': 0.1}
+        for low in (0, 10, 20, 30)
+    ]
+    scores = {
+        'macro': macro,
+        'micro': macro,
+        'median_abs_rel': 0.03,
+        'n_frames': 1000,
+        'n_points': 10**6,
+        'sigma_coverage': {'1': 0.7, '2': 0.9},
+        'by_range': by_range,
+        'by_region': {EVIL: {'abs_rel': 0.1}},
+        'sigma': {'reliability': [{'expected': p, 'observed': p**0.8} for p in (0.2, 0.5, 0.8)]},
+    }
+    results = {
+        'frames': {'read': 1000, 'processed': 1000, 'metric': 999, 'dropped': 0, 'rejected': {}},
+        'rate': None,
+        'protocols': {'heldout': scores},
+        'baselines': {'linear': macro, EVIL: macro},
+        'latency_ms': {'total': {'p50': 50.0, 'p95': 70.0}, EVIL: {'p50': 5.0, 'p95': 7.0}},
+        'provenance': {
+            'bags': [{'name': EVIL, 'sha256': 'a' * 64, 'bytes': 1}],
+            'topics': {'image': f'/{EVIL}'},
+            'checkpoint': {'name': EVIL},
+            'warnings': {EVIL: 3},
+            'scoring': {'baselines_protocol': 'heldout', 'fit_every': 8, 'held_out': 'rings'},
+        },
+    }
+    rows = [
+        {
+            'index': i,
+            'stamp_ns': i * 10**8,
+            'state': 'fitted',
+            'reason': EVIL,
+            'scale': 1 + 0.1 * rng.random(),
+            'shift': rng.random(),
+            'n_points': 2000,
+            'n_inliers': 1500,
+            'total_ms': 50.0,
+            'heldout_abs_rel': np.nan if i == 5 else 0.09 + 0.01 * rng.random(),
+            'heldout_linear_abs_rel': 0.1,
+            'heldout_within_1_sigma': 0.7,
+        }
+        for i in range(1000)
+    ]
+    samples = [
+        ('first', a_sample(0, 0.1)),
+        ('worst', a_sample(400, 0.2)),
+        (EVIL, a_sample(700, 0.15, metric=False)),
+        ('best', a_sample(900, 0.05)),
+    ]
+    return write_report(tmp_path_factory.mktemp('page'), results, rows, samples, EVIL, EVIL)
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    """One browser for the module; nothing of it is kept, nothing is downloaded."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (
+        *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
+        *('disable-background-networking', 'disable-component-update', 'disable-sync'),
+        *('disable-dev-shm-usage', 'force-prefers-reduced-motion'),
+        f'user-data-dir={tmp_path_factory.mktemp("profile")}',
+    ):
+        options.add_argument(f'--{flag}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])
+def opened(request, browser, page):
+    """The page at a width, its console read out at the end."""
+    width, height = request.param
+    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+    browser.get(page.as_uri())
+    yield browser
+    assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
+
+
+def find(browser, selector):
+    return browser.find_element('css selector', selector)
+
+
+def press(element, *names):
+    from selenium.webdriver.common.keys import Keys
+
+    element.send_keys(*[getattr(Keys, name, name) for name in names])
+
+
+def painted(browser):
+    """Wait for two frames, so that what was asked for is drawn."""
+    browser.execute_async_script(
+        'const done = arguments[0];'
+        'requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0)))'
+    )
+
+
+def show(browser, element):
+    browser.execute_script('arguments[0].scrollIntoView({block: "center"})', element)
+    painted(browser)
+
+
+def click(browser, element):
+    show(browser, element)
+    element.click()
+
+
+def test_it_fits_the_width_and_shows_evil_names_as_text(opened):
+    widths = 'return [document.documentElement.scrollWidth, window.innerWidth]'
+    needed, given = opened.execute_script(widths)
+    assert needed <= given
+    assert opened.title == EVIL
+    assert find(opened, 'h1').text == EVIL
+    assert opened.execute_script('return document.querySelectorAll("img[onerror]").length') == 0
+    assert f'/{EVIL}' in find(opened, '.facts + h3 + .facts').text
+
+
+def test_nothing_but_the_file_is_asked_for(opened, page):
+    painted(opened)
+    asked = opened.execute_script(
+        'return performance.getEntriesByType("resource").map((entry) => entry.name)'
+    )
+    assert [name for name in asked if not name.startswith('data:')] == []
+    events = [json.loads(e['message'])['message'] for e in opened.get_log('performance')]
+    sent = [e['params'] for e in events if e['method'] == 'Network.requestWillBeSent']
+    # The browser's own start page asks for much.
+    own = [event for event in sent if event['documentURL'] == page.as_uri()]
+    urls = {event['request']['url'] for event in own}
+    assert page.as_uri() in urls
+    assert [url for url in urls - {page.as_uri()} if not url.startswith('data:')] == []
+    assert page.stat().st_size < 10_000_000
+
+
+def test_the_first_paint_comes_within_a_second(opened, page):
+    times = []
+    for _ in range(LOADS):
+        painted(opened)
+        times += opened.execute_script(
+            'return performance.getEntriesByName("first-contentful-paint").map((e) => e.startTime)'
+        )
+        if times and min(times) < FIRST_PAINT_MS:
+            break
+        opened.get(page.as_uri())
+    assert min(times) < FIRST_PAINT_MS
+
+
+def test_pointing_at_a_curve_tells_its_values_in_all_linked_charts(opened):
+    from selenium.webdriver import ActionChains
+
+    chart = find(opened, '[data-chart="error_heldout"]')
+    plot, told = find(chart, '.plot'), find(chart, 'output')
+    show(opened, plot)
+    assert told.text == ''
+    ActionChains(opened, duration=20).move_to_element(plot).perform()
+    assert 'this model' in told.text
+    assert EVIL in told.text  # the reason of the row, as text
+    frame = int(told.text.split(':')[0].removeprefix('frame '))
+    assert 400 < frame < 600
+    assert find(opened, '[data-chart="scale"] output').text.startswith(f'frame {frame}:')
+    assert find(opened, '[data-chart="reliability"] output').text == ''
+
+
+def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
+    chart = find(opened, '[data-chart="error_heldout"]')
+    plot, told = find(chart, '.plot'), find(chart, 'output')
+    press(plot, 'HOME', 'ARROW_RIGHT')
+    assert told.text.startswith('frame 1:')
+    press(plot, 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT')
+    assert 'this model –' in told.text  # frame 5 has no score
+    press(plot, 'END', 'PAGE_DOWN')
+    assert told.text.startswith('frame 899:')
+    press(plot, 'ENTER')
+    shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
+    assert [frame.get_attribute('data-index') for frame in shown] == ['900']
+    press(plot, 'ESCAPE')
+    assert told.text == ''
+
+
+def test_the_slider_wipes_from_picture_to_depth_to_error_by_keys_and_buttons(opened):
+    frame = next(f for f in opened.find_elements('css selector', '.frame') if f.is_displayed())
+    assert frame.get_attribute('data-index') == '400'  # the worst
+    slider = find(frame, 'input[type=range]')
+
+    def state():
+        return slider.get_attribute('aria-valuetext')
+
+    assert state() == 'depth'
+    assert slider.accessible_name.startswith('Slide from picture to LiDAR to depth to error')
+    press(slider, 'ARROW_RIGHT')
+    assert state() == '5 % error, the rest depth'
+    clip = 'return getComputedStyle(arguments[0]).clipPath'
+    error = find(frame, 'img[alt^="relative error"]')
+    assert opened.execute_script(clip, error) == 'inset(0px 95% 0px 0px)'
+    press(slider, 'END')
+    assert state() == 'error'
+    press(slider, 'HOME')
+    assert state() == 'picture'
+    click(opened, find(frame, '.stops button:nth-child(2)'))
+    assert state() == 'LiDAR'
+    visible = [i for i in frame.find_elements('css selector', 'img') if i.is_displayed()]
+    assert len(visible) == 1
+    assert opened.execute_script('return arguments[0].naturalWidth', visible[0]) == 400
+    other = find(opened, '.choices button:first-child')
+    click(opened, other)
+    assert not frame.is_displayed()
+    assert other.get_attribute('aria-pressed') == 'true'
+
+
+def test_the_cloud_turns_by_key_and_by_pointer(opened):
+    from selenium.webdriver import ActionChains
+
+    canvas, told = find(opened, '.cloud canvas'), find(opened, '.cloud output')
+    show(opened, canvas)
+
+    def picture():
+        painted(opened)
+        return opened.execute_script('return arguments[0].toDataURL()', canvas), told.text
+
+    views = [picture()]
+    press(canvas, 'ARROW_LEFT')
+    views.append(picture())
+    press(canvas, '+')
+    views.append(picture())
+    ActionChains(opened, duration=20).drag_and_drop_by_offset(canvas, 60, 20).perform()
+    views.append(picture())
+    assert len(set(views)) == len({image for image, _ in views}) == 4
+    press(canvas, '0')
+    assert picture() == views[0]
+    colours = opened.execute_script(
+        'const { width, height } = arguments[0];'
+        'const { data } = arguments[0].getContext("2d").getImageData(0, 0, width, height);'
+        'return new Set(new Uint32Array(data.buffer)).size',
+        canvas,
+    )
+    assert colours > 1000  # the points, not an empty canvas

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Requirements: what they name, when they are met, and what is told where they are not."""
+
+import math
+import operator
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.requirements import complaints, parse_requirement
+import pytest
+
+RESULTS = {
+    'frames': {'read': 20, 'metric': 19, 'rejected': {}},
+    'rate': None,
+    'protocols': {
+        'heldout': {
+            'macro': {'abs_rel': 0.094, 'rmse': 5.0},
+            'micro': {'abs_rel': 0.1, 'rmse': 6.0},
+            'median_abs_rel': 0.033,
+            'n_points': 1000,
+            'interval': {'abs_rel': [0.09, 0.1]},
+        },
+        'truth': {'macro': {'abs_rel': 0.05}, 'micro': {'abs_rel': math.nan}},
+    },
+    'latency_ms': {'total': {'p95': 120.0}},
+    'provenance': {'scoring': {'baselines_protocol': 'heldout'}},
+}
+
+
+@pytest.mark.parametrize(
+    ('text', 'name', 'value'),
+    [
+        ('abs_rel', 'heldout.macro.abs_rel', 0.094),
+        ('median_abs_rel', 'heldout.median_abs_rel', 0.033),
+        ('heldout.abs_rel', 'heldout.macro.abs_rel', 0.094),
+        ('heldout.micro.rmse', 'heldout.micro.rmse', 6.0),
+        ('protocols.heldout.rmse', 'heldout.macro.rmse', 5.0),
+        ('protocols.heldout.micro.rmse', 'heldout.micro.rmse', 6.0),
+        ('truth.abs_rel', 'truth.macro.abs_rel', 0.05),
+        ('heldout.n_points', 'heldout.n_points', 1000),
+        ('frames.metric', 'frames.metric', 19),
+        ('latency_ms.total.p95', 'latency_ms.total.p95', 120.0),
+    ],
+)
+def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
+    assert complaints([parse_requirement(f'{text} <= {value}')], RESULTS) == []
+    assert complaints([parse_requirement(f'{text}>={value}')], RESULTS) == []
+    told = complaints([parse_requirement(f'{text}<{value}')], RESULTS)
+    assert told == [f'{name} is {value:g}; < {value:g} is required']
+    assert len(complaints([parse_requirement(f'{text}>{value}')], RESULTS)) == 1
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['truth.micro.abs_rel<1', 'truth.rmse<9', 'raw.abs_rel<1', 'rate>0', 'surfaces.planarity<1']
+    + ['heldout.interval.abs_rel<1', 'frames.rejected<1'],
+)
+def test_what_was_not_measured_does_not_pass(text):
+    (told,) = complaints([parse_requirement(text)], RESULTS)
+    assert 'was not measured' in told
+
+
+def test_a_metric_alone_is_that_of_truth_where_there_was_no_scan():
+    results = {**RESULTS, 'provenance': {'scoring': {'baselines_protocol': 'truth'}}}
+    (told,) = complaints([parse_requirement('abs_rel<0.01')], results)
+    assert told.startswith('truth.macro.abs_rel is 0.05;')
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', 'abs_rel', 'abs_rel=0.1', 'abs_rel==0.1', '<0.1', 'abs_rel<', 'abs_rel<x', '0.1>abs_rel']
+    + ['abs_rel<nan', 'abs_rel<inf', 'a b<1', 'abs_rel<1<2', 'heldout..rmse<1', 'abs_rel<<1'],
+)
+def test_what_is_no_requirement_is_refused(text):
+    with pytest.raises(ConfigurationError):
+        parse_requirement(text)
+
+
+@pytest.mark.parametrize(
+    ('text', 'near'),
+    [
+        ('abs_rle<1', 'abs_rel'),
+        ('held_out.abs_rel<1', 'heldout'),
+        ('heldout.abs_rle<1', 'abs_rel'),
+        ('truth.micro.rsme<1', 'rmse'),
+        ('protocols.truth.macro.delta_1>0', 'delta1'),
+        ('frame.metric>1', 'frames'),
+    ],
+)
+def test_a_misspelt_name_is_refused_with_the_near_one(text, near):
+    with pytest.raises(ConfigurationError, match=f"did you mean '{near}'"):
+        parse_requirement(text)
+
+
+@given(st.sampled_from(['<', '<=', '>', '>=']), st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_the_verdict_is_that_of_arithmetic(sign, value, limit):
+    results = {'protocols': {'heldout': {'macro': {'abs_rel': value}}}}
+    holds = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}[sign]
+    told = complaints([parse_requirement(f'heldout.abs_rel{sign}{limit!r}')], results)
+    assert bool(told) != holds(value, limit)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Sigma's scores: as planted, and its coverage as promised on held-out lines of two drives."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.evaluation.sigma_scores import SigmaScores, sparsification
+from marigold_ros.frame import SparseDepth
+from marigold_ros.models import load_model
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+from scipy import stats
+
+
+def test_shares_within_sigma_are_counted_and_averaged_over_images():
+    coverage = SigmaScores()
+    assert coverage.summary() == {}
+    truth = SparseDepth(np.arange(4), np.zeros(4, int), np.full(4, 10.0, np.float32))
+    sigma = np.ones((1, 4), np.float32)
+    predicted = np.array([10.5, 11.5, 15.0, np.nan])
+    assert coverage.add(predicted, None, truth) == {}
+    row = coverage.add(predicted, sigma, truth)
+    assert row == {
+        'heldout_within_1_sigma': 1 / 3,
+        'heldout_within_2_sigma': 2 / 3,
+        'heldout_ause': 0.0,
+    }
+    coverage.add(np.full(4, 10.0), sigma, truth)
+    empty = coverage.add(np.full(4, np.nan), sigma, truth)
+    assert all(math.isnan(share) for share in empty.values())
+    mean = coverage.summary()['sigma_coverage']
+    assert mean == pytest.approx({'1': 2 / 3, '2': 5 / 6})
+
+
+def planted(sigma_factor):
+    """Errors that are normal with a known deviation each, and a sigma that is off by a factor."""
+    rng = np.random.default_rng(0)
+    count = 200_000
+    deviation = rng.uniform(0.1, 2.0, count)
+    truth = SparseDepth(np.arange(count), np.zeros(count, int), np.full(count, 50.0))
+    predicted = truth.z + deviation * rng.normal(size=count)
+    scores = SigmaScores()
+    scores.add(predicted, (sigma_factor * deviation)[None], truth)
+    return scores.summary()['sigma']
+
+
+def test_an_honest_sigma_lies_on_the_diagonal_and_one_that_is_twice_too_wide_above_it():
+    for pair in planted(1.0)['reliability']:
+        assert pair['observed'] == pytest.approx(pair['expected'], abs=0.005)
+    for pair in planted(2.0)['reliability']:
+        within = stats.norm.cdf(2 * stats.norm.ppf(0.5 + pair['expected'] / 2)) * 2 - 1
+        assert pair['observed'] == pytest.approx(within, abs=0.005)
+
+
+def by_leaving_out(error, order):
+    """Mean error of what is left, every point left out in turn; averaged over how many are."""
+    left = [error[order][: n + 1].mean() for n in range(len(error))]
+    return np.mean(left)
+
+
+@given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 9)), st.integers(0, 99))
+def test_the_area_is_that_between_the_curves_of_leaving_points_out(error, seed):
+    sigma = np.random.default_rng(seed).random(len(error))
+    area, random = sparsification(error, sigma)
+    mean = error.mean() or 1.0
+    best = by_leaving_out(error, np.argsort(error))
+    assert area == pytest.approx((by_leaving_out(error, np.argsort(sigma)) - best) / mean)
+    assert random == pytest.approx((error.mean() - best) / mean)
+    assert sparsification(error, error)[0] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_sigma_without_relation_to_the_errors_is_as_good_as_a_random_order():
+    rng = np.random.default_rng(0)
+    area, random = sparsification(rng.exponential(size=50_000), rng.random(50_000))
+    assert area == pytest.approx(random, rel=0.05)
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    return load_model('tiny', device='cpu')
+
+
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+def test_two_thirds_of_held_out_points_of_a_real_drive_are_within_sigma(
+    tiny, shared_data, held_out
+):
+    results = evaluate_bag(shared_data / 'kitti_drive', tiny, held_out=held_out)
+    assert results['provenance']['scoring']['held_out'] == held_out
+    assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76
+
+
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+def test_two_thirds_of_held_out_points_of_a_synthetic_drive_are_within_sigma(
+    tiny, tmp_path, held_out
+):
+    bag = write_drive(tmp_path / 'drive', frames=8, width=320, height=240)
+    results = evaluate_bag(bag, tiny, held_out=held_out)
+    assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Edges and planes as planted, and boundary F1 against its definition pixel by pixel."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from marigold_ros.evaluation.surfaces import (
+    boundary_f1,
+    flying_rate,
+    planarity,
+    SurfaceScores,
+)
+import numpy as np
+import pytest
+
+K = np.array([[300.0, 0, 159.5], [0, 300, 119.5], [0, 0, 1]])
+depths = st.one_of(st.floats(0.5, 2.0), st.just(np.nan))
+
+
+def box(size=(240, 320)):
+    """A box at 3 m before a wall at 9 m."""
+    truth = np.full(size, 9.0)
+    truth[80:160, 100:220] = 3.0
+    return truth
+
+
+def by_definition(depth, truth):
+    """Weighted F1 over all ordered pairs of neighbours, one at a time."""
+    rows, columns = truth.shape
+    pairs = [
+        ((r, c), (r + down, c + right))
+        for r in range(rows)
+        for c in range(columns)
+        for down, right in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        if 0 <= r + down < rows and 0 <= c + right < columns
+    ]
+    pairs = [p for p in pairs if all(np.isfinite(m[a]) for m in (depth, truth) for a in p)]
+    total = weights = 0.0
+    for factor in np.linspace(1.05, 1.25, 10):
+        told = {p for p in pairs if depth[p[1]] / depth[p[0]] > factor}
+        true = {p for p in pairs if truth[p[1]] / truth[p[0]] > factor}
+        if factor == 1.05 and not true:
+            return math.nan
+        if told or true:
+            total += factor * 2 * len(told & true) / (len(told) + len(true))
+            weights += factor
+    return total / weights
+
+
+@given(arrays(np.float64, (4, 5), elements=depths), arrays(np.float64, (4, 5), elements=depths))
+def test_boundary_f1_is_its_definition(depth, truth):
+    assert boundary_f1(depth, truth) == pytest.approx(by_definition(depth, truth), nan_ok=True)
+
+
+def test_edges_know_ratios_only_and_a_shift_by_a_pixel_loses_half():
+    truth = box()
+    assert boundary_f1(0.37 * truth, truth) == 1.0
+    assert boundary_f1(np.full_like(truth, 5.0), truth) == 0.0
+    # The upper and lower edges of the box coincide, but for a pixel each; the sides do not.
+    assert boundary_f1(np.roll(truth, 1, axis=1), truth) == pytest.approx(119 / 200)
+    assert math.isnan(boundary_f1(truth, np.full_like(truth, 5.0)))
+
+
+def test_a_blurred_edge_flies_and_a_sharp_one_does_not():
+    truth = box()
+    ramp = truth.copy()
+    ramp[80:160, 100] = 5.0  # a column between box and wall
+    assert flying_rate(truth, truth) == 0.0
+    assert flying_rate(ramp, truth) == pytest.approx(80 / (240 * 320 - 80))
+    assert math.isnan(flying_rate(3 * truth, truth))
+
+
+def slanted(angle_deg, size=(240, 320)):
+    """Depth of a plane 5 m ahead, turned about the vertical."""
+    v, u = np.mgrid[: size[0], : size[1]]
+    angle = math.radians(angle_deg)
+    ray = (u - K[0, 2]) / K[0, 0]
+    return 5.0 * math.cos(angle) / (math.cos(angle) + math.sin(angle) * ray)
+
+
+@given(st.floats(-55, 55), st.floats(-55, 55))
+def test_the_angle_between_planes_is_the_planted_one_whatever_the_scale(told, true):
+    found = planarity(1.7 * slanted(told), slanted(true), K)
+    assert found['planes'] == 7 * 10
+    assert found['planarity'] == pytest.approx(0, abs=1e-9)
+    assert found['plane_angle_deg'] == pytest.approx(abs(told - true), abs=1e-4)
+
+
+def test_waves_on_a_wall_are_measured_in_shares_of_its_depth():
+    v, _ = np.mgrid[:240, :320]
+    truth = slanted(20.0)
+    wavy = truth * (1 + 0.03 * np.sin(2 * np.pi * v / 8))
+    assert planarity(wavy, truth, K)['planarity'] == pytest.approx(0.03 / math.sqrt(2), rel=0.02)
+
+
+def test_only_tiles_that_are_flat_in_the_truth_are_judged():
+    rough = slanted(0.0) * np.random.default_rng(0).uniform(0.9, 1.1, (240, 320))
+    assert planarity(rough, rough, K)['planes'] == 0
+    half = rough.copy()
+    half[:, :160] = slanted(0.0)[:, :160]
+    assert planarity(half, half, K)['planes'] == 7 * 5
+    assert math.isnan(planarity(half, half, None)['plane_angle_deg'])
+
+
+def test_means_are_over_the_frames_that_have_a_figure():
+    scores = SurfaceScores()
+    assert scores.summary() == {}
+    scores.add(box(), box(), K)
+    scores.add(slanted(10), slanted(0), K)
+    found = scores.summary()
+    assert found['boundary_f1'] == 1.0  # the plane has no edge
+    assert found['plane_angle_deg'] == pytest.approx(5.0, abs=0.01)
+    assert found['flying_rate'] == 0.0

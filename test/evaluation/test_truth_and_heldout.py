@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Held-out LiDAR is as good a judge as exact truth, on a synthetic drive that has both."""
+
+from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.commands.replay import evaluate_bag
+from marigold_ros.config import LidarConfig
+from marigold_ros.frame import Prediction
+from marigold_ros.synthetic.drive import write_drive
+import numpy as np
+import pytest
+
+
+class Blurred:
+    """Knows the truth, blurred by a share that grows and shrinks from frame to frame."""
+
+    def __init__(self, truths):
+        self.description = {'name': 'blurred', 'space': 'log'}
+        self._truths, self._asked = truths, 0
+
+    def predict(self, rgb, **options):
+        truth = self._truths[self._asked % len(self._truths)]
+        log = np.log(np.clip(np.nan_to_num(truth, nan=100.0, posinf=100.0), 0.5, 100.0))
+        v, u = np.mgrid[: log.shape[0], : log.shape[1]]
+        size = 0.1 + 0.05 * np.sin(self._asked)
+        self._asked += 1
+        log = log + size * np.sin(u / 9.0 + self._asked) * np.cos(v / 7.0)
+        low, high = np.log(0.3), np.log(180.0)
+        return Prediction(((log - low) / (high - low)).astype(np.float32), None, 'log')
+
+
+@pytest.fixture(scope='module')
+def results(tmp_path_factory):
+    path = tmp_path_factory.mktemp('drive') / 'drive'
+    write_drive(path, frames=12, width=200, height=150, rate=4.0)
+    with BagReader(path) as reader:
+        stream = frames(reader, reader.choose_topics(), LidarConfig())
+        truths = [item.truth for item in stream]
+    return evaluate_bag(path, Blurred(truths))
+
+
+@pytest.mark.parametrize('name', ['abs_rel', 'mae', 'rmse', 'log10', 'delta1', 'bias'])
+def test_truth_at_the_same_pixels_and_heldout_agree_within_their_intervals(results, name):
+    heldout = results['protocols']['heldout']
+    exact = heldout['at_truth']
+    assert exact['n_points'] == pytest.approx(heldout['n_points'], rel=0.02)
+    low, high = heldout['interval'][name]
+    assert low <= exact['macro'][name] <= high
+    low, high = exact['interval'][name]
+    assert low <= heldout['macro'][name] <= high
+
+
+def test_the_error_that_both_find_is_the_planted_one_and_no_trifle(results):
+    heldout = results['protocols']['heldout']
+    assert heldout['macro']['abs_rel'] > 0.02
+    width = np.ptp(heldout['interval']['abs_rel'])
+    assert width < heldout['macro']['abs_rel']
+    assert heldout['macro']['abs_rel'] == pytest.approx(
+        heldout['at_truth']['macro']['abs_rel'], rel=0.15
+    )
