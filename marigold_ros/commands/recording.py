@@ -110,14 +110,7 @@ class Recording:
             static = [name for name in tf if _last(name) == 'tf_static']
             self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
             opened.enter_context(self._writer)
-            if self._everything:
-                own = {topic for topic in self._source.topics if self._is_output(topic)}
-                self.left_out |= own
-                names = [t for t in self._source.topics if t not in static and t not in own]
-            else:
-                moving = [name for name in tf if name not in static]
-                names = list(dict.fromkeys([*self._topics.named, *moving]))
-            self._inputs = self._source.raw(names)
+            self._inputs = self._source.raw(self._copied(tf, static))
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
             with suppress(BagError):  # the replay comes to the same damage and tells it
@@ -126,6 +119,15 @@ class Recording:
                     self._copy(topic, msgtype, data, min(log_ns, first_ns))
             opened.pop_all()  # all is well: __exit__ closes
         return self
+
+    def _copied(self, tf: list[str], static: list[str]) -> list[str]:
+        """Name the topics that are copied, but for static transforms."""
+        if not self._everything:
+            moving = [topic for topic in tf if topic not in static]
+            return list(dict.fromkeys([*self._topics.named, *moving]))
+        own = {topic for topic in self._source.topics if self._is_output(topic)}
+        self.left_out |= own
+        return [t for t in self._source.topics if t not in static and t not in own]
 
     def __exit__(
         self,
