@@ -204,10 +204,12 @@ def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -
     if len(z) == 0:
         return np.zeros(0, dtype=bool)
     pixel = v * width + u
-    order = np.argsort(-z, kind='stable')
-    winner = np.empty(int(pixel.max()) + 1, dtype=np.intp)
-    # Of repeated indices the last assignment stays: farthest first, so the nearest wins.
-    winner[pixel[order]] = order
+    nearest = np.full(int(pixel.max()) + 1, np.inf, dtype=z.dtype)
+    np.minimum.at(nearest, pixel, z)
+    first = np.flatnonzero(z == nearest[pixel])
+    winner = np.empty(len(nearest), dtype=np.intp)
+    # Of repeated indices the last assignment stays: of returns as near, one wins.
+    winner[pixel[first]] = first
     return winner[pixel] == np.arange(len(z))
 
 

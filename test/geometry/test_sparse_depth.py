@@ -11,7 +11,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry import project_lidar
-from marigold_ros.geometry.sparse_depth import coverage, sparse_from_depth
+from marigold_ros.geometry.sparse_depth import coverage, nearest_per_pixel, sparse_from_depth
 import numpy as np
 import pytest
 
@@ -68,6 +68,17 @@ def test_a_point_belongs_to_the_pixel_whose_centre_is_nearest():
     centre = [[(20.49 - 79.5) / 10, (30.51 - 59.5) / 10, 10.0]]
     sparse = project(centre)
     assert (sparse.u[0], sparse.v[0]) == (20, 31)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.sampled_from([1, 2, 3]))))
+def test_one_return_stays_in_each_pixel_and_it_is_a_nearest_one(returns):
+    u, v, z = (np.array([item[part] for item in returns], int) for part in range(3))
+    kept = nearest_per_pixel(u, v, z.astype(np.float32), 3)
+    winners = {(a, b): c for a, b, c in zip(u[kept], v[kept], z[kept], strict=True)}
+    assert len(winners) == kept.sum()
+    assert winners == {
+        (a, b): min(c for x, y, c in returns if (x, y) == (a, b)) for a, b, _ in returns
+    }
 
 
 def test_the_nearest_return_of_a_pixel_wins():
