@@ -20,9 +20,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import get_typestore, Stores
 
 STORAGE_SUFFIXES = ('.mcap', '.db3')
-_REMEDY = (
-    'if recording was cut off, repair the file with `mcap recover` (.mcap) or `ros2 bag reindex`'
-)
+_REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
+_PACKED = '.zstd'
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ def open_bag(path: Path) -> OpenBag:
     """
     if not path.exists():
         raise BagError(f'{path} does not exist; give the folder or file of a bag')
+    if path.suffix == _PACKED:
+        raise BagError(
+            f'{path} is one packed file of a bag; give the folder with its metadata.yaml, or '
+            'unpack it with `zstd -d`'
+        )
     if path.is_file():
         return _open_parts(path, [path], [])
     if not (path / 'metadata.yaml').is_file():
@@ -105,8 +109,16 @@ def _open_parts(
     return OpenBag(reader, _lost_text(path, [*lost, *_logs(usable)]), notes)
 
 
+def remedy(path: Path) -> str:
+    """Say what mends a bag whose recording was cut off."""
+    inner = path.iterdir() if path.is_dir() else ()
+    known = {p.suffix for p in (path, *inner)} & set(_REMEDIES)
+    tools = ' or '.join(_REMEDIES[suffix] for suffix in sorted(known, reverse=True))
+    return f'if recording was cut off, repair it with {tools or "`ros2 bag reindex`"}'
+
+
 def _lost_text(path: Path, lost: list[str]) -> str:
-    return f'{path} is not whole: {", ".join(lost)}; {_REMEDY}' if lost else ''
+    return f'{path} is not whole: {", ".join(lost)}; {remedy(path)}' if lost else ''
 
 
 def _is_partly_readable(part: Path) -> bool:
@@ -164,4 +176,4 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _unreadable(path: Path, error: Exception | None) -> BagError:
     why = ' '.join(str(error).split()) if error else 'nothing in it can be read'
-    return BagError(f'cannot read {path} as a bag ({why}); {_REMEDY}')
+    return BagError(f'cannot read {path} as a bag ({why}); {remedy(path)}')
