@@ -97,7 +97,7 @@ class _Run:
         self, models: Models, options: ReplayOptions, corruption: tuple[str, int] | None = None
     ) -> None:
         self._options, self._corruption = options, corruption
-        self._players = Players(models, options)
+        self._players = Players(models, options, spoilt=corruption is not None)
         self.part = self._players.part()
 
     def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
