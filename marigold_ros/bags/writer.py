@@ -216,7 +216,10 @@ class BagWriter:
             raise BagError(
                 f'{topic} holds {connection.msgtype}, not {msgtype}; choose another topic'
             )
-        self._writer.write(connection, int(stamp_ns), cdr)
+        try:
+            self._writer.write(connection, int(stamp_ns), cdr)
+        except OSError as error:
+            raise BagError(f'cannot write to {self.path} ({error}); check the disk') from error
 
     def _message(self, msgtype: str, values: Any) -> Any:
         """Build a message of the rosbags library from nested values."""

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, ExitStack
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.bags.reader import BagFrame, BagReader, frames
+from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
 from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
 from marigold_ros.commands.players import empty_scores, Models, Players
 from marigold_ros.commands.recording import Recording
@@ -74,20 +76,46 @@ class _Input:
 
 @contextmanager
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
-    if options.pictures is not None:
-        from marigold_ros.commands.picture_sets import PictureSet
+    with ExitStack() as stack:
+        if options.pictures is not None:
+            from marigold_ros.commands.picture_sets import PictureSet
 
-        pictures = PictureSet(job.path, options.pictures)
-        yield _Input(pictures.describe(), pictures.by_role, pictures.frames())
-        return
-    with BagReader(job.path) as reader, ExitStack() as stack:
-        chosen = reader.choose_topics(**options.topics)
+            pictures = PictureSet(job.path, options.pictures)
+            stream = stack.enter_context(closing(_ahead(pictures.frames())))
+            yield _Input(pictures.describe(), pictures.by_role, stream)
+            return
+        with BagReader(job.path) as reader:
+            chosen = reader.choose_topics(**options.topics)
         recording = None
         if options.record is not None and job.corruption is None:
             recording = options.record.bag(job.number, job.path, chosen)
             stack.enter_context(recording)
-        stream = frames(reader, chosen, options.lidar, options.T_cam_lidar, options.stamps)
+        stream = stack.enter_context(closing(_ahead(_frames(job.path, chosen, options))))
         yield _Input(describe_bag(job.path), chosen.by_role, stream, recording)
+
+
+def _frames(
+    path: Path, chosen: BagTopics, options: ReplayOptions
+) -> Generator[BagFrame, None, None]:
+    with BagReader(path) as reader:
+        lidar = options.lidar, options.T_cam_lidar, options.stamps
+        yield from frames(reader, chosen, *lidar)
+
+
+def _ahead(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:
+    """
+    Read and decode the next picture on another core while this one is worked on.
+
+    The iterator lives in one thread from its beginning to its end, as SQLite asks for.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            coming = thread.submit(next, items, None)
+            while (item := coming.result()) is not None:
+                coming = thread.submit(next, items, None)
+                yield item
+        finally:
+            thread.submit(items.close)
 
 
 class _Run:

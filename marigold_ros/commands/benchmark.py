@@ -10,6 +10,7 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
   python -m marigold_ros benchmark alignment            the metric fit on predictions with planted
                                                         errors, beside plain methods; no model runs
   python -m marigold_ros benchmark cloud                flying pixels and sky on synthetic drives
+  python -m marigold_ros benchmark evaluate             all of evaluate but the model, by frames/s
 Figures hold for this machine as busy as it is now: the load is printed with them.
 """
 
@@ -41,14 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'subject',
         nargs='?',
         default='model',
-        choices=('model', 'alignment', 'cloud'),
+        choices=('model', 'alignment', 'cloud', 'evaluate'),
         help='what to measure (default: model); alignment heeds --data, --runs, --json, --out, '
-        'cloud --model, --size, --runs, --json, --out',
+        'cloud --model, --size, --runs, --json, --out, evaluate --data, --runs, --json, --out',
     )
     parser.add_argument(
         '--data',
         metavar='DIR',
-        help='of alignment: true depth as */depth_mm.png there (default: synthetic scenes)',
+        help='of alignment: true depth as */depth_mm.png there (default: synthetic scenes); of '
+        'evaluate: a bag (default: a synthetic drive)',
     )
     add_model_options(parser)
     parser.add_argument(
@@ -76,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar='N',
         help='frames (default: what fits in 15 s); of alignment: seeds (default: 10); '
-        'of cloud: pictures of a drive (default: 3)',
+        'of cloud: pictures of a drive (default: 3); of evaluate: how often the bag is played '
+        '(default: 2)',
     )
     parser.add_argument(
         '--rounds', type=_count, default=3, metavar='N', help='of a comparison (default: 3)'
@@ -107,6 +110,10 @@ def run(args: argparse.Namespace) -> int:
         from marigold_ros.commands.benchmark_cloud import run as run_cloud
 
         return run_cloud(args, folder)
+    if args.subject == 'evaluate':
+        from marigold_ros.commands.benchmark_evaluate import run as run_evaluate
+
+        return run_evaluate(args, folder)
     from marigold_ros.commands.benchmark_report import table, write_files
     from marigold_ros.evaluation.results import machine, to_json, versions
     from marigold_ros.models import use_threads

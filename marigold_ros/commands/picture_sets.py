@@ -11,7 +11,7 @@ LiDAR, so they are scored by ``oracle`` and ``raw``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 import hashlib
 import math
@@ -147,7 +147,7 @@ class PictureSet:
         name = self._storage.path.resolve().name
         return {'name': name, 'sha256': digest.hexdigest(), 'bytes': total}
 
-    def frames(self) -> Iterator[BagFrame]:
+    def frames(self) -> Generator[BagFrame, None, None]:
         """Yield every picture with its truth; what is wrong with one is in its ``error``."""
         for number, entry in enumerate(self.entries):
             stamp_ns = number * _APART_NS

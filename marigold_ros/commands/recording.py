@@ -11,7 +11,7 @@ and its time of recording, so that it can be played beside the rest of the old b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 import shutil
@@ -48,10 +48,17 @@ class RecordTo:
     points: PointsConfig
     bags: int = 1
 
+    def check(self) -> None:
+        """Raise BagError where something that is no recording is in the way."""
+        for number in range(self.bags):
+            _is_there(self._path(number))
+
     def bag(self, number: int, source: str | Path, topics: BagTopics) -> Recording:
         """Name one bag's recording: ``recording``, or ``recording_0`` and on for several bags."""
-        name = 'recording' if self.bags == 1 else f'recording_{number}'
-        return Recording(self.folder / name, source, topics, self.points)
+        return Recording(self._path(number), source, topics, self.points)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / ('recording' if self.bags == 1 else f'recording_{number}')
 
 
 class Recording:
@@ -97,25 +104,20 @@ class Recording:
 
     def __enter__(self) -> Recording:
         remove_recording(self._path)
-        self._source.__enter__()
-        tf = [topic for topic in self._source.topics if _last(topic) in ('tf', 'tf_static')]
-        static = [topic for topic in tf if _last(topic) == 'tf_static']
-        moving = [topic for topic in tf if topic not in static]
-        self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
-        self._writer.__enter__()
-        if self._everything:
-            own = {topic for topic in self._source.topics if self._is_output(topic)}
-            self.left_out |= own
-            names = [t for t in self._source.topics if t not in static and t not in own]
-        else:
-            names = list(dict.fromkeys([*self._topics.named, *moving]))
-        self._inputs = self._source.raw(names)
-        self._waiting = self._following()
-        first_ns = self._waiting[3] if self._waiting else 0
-        with suppress(BagError):  # the replay comes to the same damage and tells it
-            for topic, msgtype, data, log_ns in self._source.raw(static):
-                # Static transforms that were recorded late are known from the beginning here.
-                self._copy(topic, msgtype, data, min(log_ns, first_ns))
+        with ExitStack() as opened:
+            opened.enter_context(self._source)
+            tf = [name for name in self._source.topics if _last(name) in ('tf', 'tf_static')]
+            static = [name for name in tf if _last(name) == 'tf_static']
+            self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
+            opened.enter_context(self._writer)
+            self._inputs = self._source.raw(self._copied(static, tf))
+            self._waiting = self._following()
+            first_ns = self._waiting[3] if self._waiting else 0
+            with suppress(BagError):  # the replay comes to the same damage and tells it
+                for topic, msgtype, data, log_ns in self._source.raw(static):
+                    # Static transforms that were recorded late are known from the beginning here.
+                    self._copy(topic, msgtype, data, min(log_ns, first_ns))
+            opened.pop_all()  # all is well: __exit__ closes
         return self
 
     def __exit__(
@@ -137,11 +139,20 @@ class Recording:
         log_ns = self._copy_up_to_the_picture()
         if result is None or log_ns is None:
             return
-        header = {'stamp': item.stamp_ns, 'frame_id': item.image_message.header.frame_id}
+        header = item.image_message.header
         for name, msgtype, fields in output_messages(result, item.scan_stamp_ns, self._points):
             if not self._is_output(f'{NODE}/{name}'):
                 continue
             self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
+
+    def _copied(self, static: list[str], tf: list[str]) -> list[str]:
+        """Name the topics to copy, but for static transforms."""
+        if not self._everything:
+            moving = [name for name in tf if name not in static]
+            return list(dict.fromkeys([*self._topics.named, *moving]))
+        own = {topic for topic in self._source.topics if self._is_output(topic)}
+        self.left_out |= own
+        return [name for name in self._source.topics if name not in static and name not in own]
 
     def _is_output(self, topic: str) -> bool:
         """Whether a topic is one of those that are written here."""
@@ -227,11 +238,14 @@ def remove_recording(path: Path) -> None:
         If there is something and no bag, so somebody else's.
 
     """
-    if not path.exists():
-        return
-    if not (path / 'metadata.yaml').is_file():
+    if _is_there(path):
+        shutil.rmtree(path)
+
+
+def _is_there(path: Path) -> bool:
+    if path.exists() and not (path / 'metadata.yaml').is_file():
         raise BagError(f'{path} is in the way and no bag; choose another --out')
-    shutil.rmtree(path)
+    return path.exists()
 
 
 def _last(topic: str) -> str:

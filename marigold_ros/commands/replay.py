@@ -106,7 +106,9 @@ def evaluate_bag(
     split = fit_every, held_out
     options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
     if record is not None and out is not None:
-        options = replace(options, record=RecordTo(Path(out).resolve(), record, len(paths)))
+        recordings = RecordTo(Path(out).resolve(), record, len(paths))
+        recordings.check()
+        options = replace(options, record=recordings)
     plan = look_ahead(paths, given, limit, pictures)
     jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
     expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
@@ -166,6 +168,8 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
     )
     if total.rivals:
         results['models'] = rival_results(total)
+    took = results['latency_ms'].get('total', {}).get('mean')
+    results['fps'] = 1e3 / took if took else None
     results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
     found = total.calibration
     results['calibration'] = {'text': found.text, **asdict(found)}

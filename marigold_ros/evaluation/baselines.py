@@ -13,7 +13,6 @@ local field: one scale and one shift.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 import math
 
@@ -192,14 +191,15 @@ def baseline_depths(
         raise InputError(
             f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', cause='empty'
         )
-    methods: dict[str, Callable[[], np.ndarray]] = {
-        'constant': lambda: fit_surface(sparse, size, 0, limits).at(u, v),
-        'plane': lambda: fit_surface(sparse, size, 1, limits).at(u, v),
-        'quadric': lambda: fit_surface(sparse, size, 2, limits).at(u, v),
-        'nearest': lambda: interpolate_nearest(sparse, u, v),
-        'linear': lambda: interpolate_linear(sparse, u, v),
+    surfaces = {'constant': 0, 'plane': 1, 'quadric': 2}
+    nearest = interpolate_nearest(sparse, u, v)
+    return {
+        **{
+            n: fit_surface(sparse, size, degree, limits).at(u, v) for n, degree in surfaces.items()
+        },
+        'nearest': nearest,
+        'linear': interpolate_linear(sparse, u, v, nearest),
     }
-    return {name: methods[name]() for name in BASELINES}
 
 
 def line_depth(

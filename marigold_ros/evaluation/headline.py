@@ -88,7 +88,7 @@ def _against(results: Mapping[str, Any], macro: Mapping[str, Any]) -> str:
     if known[best] <= 0:
         return text
     change = own / known[best] - 1
-    return f'{abs(change):.0%} {"lower" if change < 0 else "higher"} than the {text}'
+    return f'{100 * abs(change):.0f} % {"lower" if change < 0 else "higher"} than the {text}'
 
 
 def _time(results: Mapping[str, Any]) -> str:

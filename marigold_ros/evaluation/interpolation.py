@@ -18,18 +18,20 @@ def interpolate_nearest(sparse: SparseDepth, u: np.ndarray, v: np.ndarray) -> np
     return np.asarray(sparse.z, dtype=np.float64)[index].reshape(np.shape(u))
 
 
-def interpolate_linear(sparse: SparseDepth, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def interpolate_linear(
+    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, nearest: np.ndarray | None = None
+) -> np.ndarray:
     """
     Interpolate disparity barycentrically in the Delaunay triangles of the fit points.
 
     Disparity of a flat surface is linear in the image, so walls and roads come out exactly; log
     depth did worse on a street drive (0.149 against 0.145 mean relative error). Outside the hull,
-    and where the points span no triangle, the nearest point counts. Metres, float64, shape of
-    ``u``.
+    and where the points span no triangle, the nearest point counts (``nearest``, if it is known).
+    Metres, float64, shape of ``u``.
     """
     from scipy.spatial import Delaunay, QhullError
 
-    depth = interpolate_nearest(sparse, u, v).ravel()
+    depth = (interpolate_nearest(sparse, u, v) if nearest is None else nearest.copy()).ravel()
     points = np.column_stack([sparse.u, sparse.v]).astype(np.float64)
     try:
         triangles = Delaunay(points).simplices

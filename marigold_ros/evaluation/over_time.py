@@ -119,12 +119,14 @@ class OverTime:
         if any(self._drift.values()):
             found['scale_drift'] = {
                 **{name: _mean(values) for name, values in self._drift.items()},
+                'median_ratio': _quantile(self._drift['ratio'], 0.5),
                 'p95_ratio': _quantile(self._drift['ratio'], 0.95),
                 'pairs': max(len(values) for values in self._drift.values()),
             }
         if self._flicker:
             found['flicker'] = {
                 'value': _mean(self._flicker),
+                'median': _quantile(self._flicker, 0.5),
                 'p95': _quantile(self._flicker, 0.95),
                 'pairs': len(self._flicker),
                 'matched_by': dict(self._matched),

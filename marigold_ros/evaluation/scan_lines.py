@@ -118,7 +118,10 @@ def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
     _, line = np.unique(label, return_inverse=True)
     line = line.reshape(-1)
     count = int(line.max()) + 1
-    order = np.lexsort((elevation, line))
+    # By line, then elevation, as np.lexsort does: lines of 16 bits are sorted twice as fast.
+    small = line.astype(np.uint16) if count <= 65536 else line
+    order = np.argsort(elevation, kind='stable')
+    order = order[np.argsort(small[order], kind='stable')]
     starts = np.searchsorted(line[order], np.arange(count + 1))
     middle = elevation[order][(starts[:-1] + starts[1:]) // 2]
     rank = np.empty(count, np.int64)

@@ -21,7 +21,7 @@ def bags(short_drive, tmp_path):
 def figures(folder):
     """All that does not depend on the hour."""
     results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-    for name in ('rate', 'latency_ms', 'memory'):
+    for name in ('rate', 'latency_ms', 'fps', 'memory'):
         results.pop(name)
     results['provenance'].pop('created')
     with (folder / 'per_frame.csv').open(encoding='utf-8', newline='') as file:

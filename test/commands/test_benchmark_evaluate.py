@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The benchmark of evaluate adds part by part and says what a frame costs."""
+
+import json
+
+from marigold_ros.__main__ import main
+from marigold_ros.synthetic.drive import write_drive
+import pytest
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('drive')
+    return write_drive(folder / 'drive', frames=3, width=160, height=120)
+
+
+def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):
+    call = ['benchmark', 'evaluate', '--data', str(drive), '--runs', '1']
+    assert main([*call, '--json', '--out', str(tmp_path)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / 'benchmark.json').read_text())
+    assert (printed['frames'], printed['picture']) == (3, [120, 160])
+    decoding, reading, scored, fitted, everything = printed['cpu_ms'].values()
+    assert 0 < decoding < everything
+    assert 0 < reading < scored < everything
+    assert reading < fitted
+    for name, rate in printed['frames_per_s'].items():
+        assert rate == pytest.approx(1e3 / printed['cpu_ms'][name])
+
+
+def test_the_table_names_the_parts(drive, capsys):
+    assert main(['benchmark', 'evaluate', '--data', str(drive), '--runs', '1']) == 0
+    text = capsys.readouterr().out
+    assert '3 pictures of 160x120' in text
+    assert 'reading, decoding, pairing' in text
+    assert 'all but the model' in text
+
+
+def test_a_bag_that_is_not_there_is_one_line(capsys, tmp_path):
+    assert main(['benchmark', 'evaluate', '--data', str(tmp_path / 'none')]) == 1
+    assert 'none does not exist' in capsys.readouterr().err
