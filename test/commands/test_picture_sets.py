@@ -179,8 +179,11 @@ def test_a_folder_of_pictures_is_scored_by_patterns(evaluate, tmp_path):
     for name in ('one', 'two'):
         save(tmp_path / 'set' / name / 'image.png', RGB)
         save(tmp_path / 'set' / name / 'depth_mm.png', DEPTH, 1000)
+    save(tmp_path / 'set' / 'three' / 'image.png', RGB)  # has no depth
     code, _ = evaluate(tmp_path / 'set', '--dataset', 'folder')
     assert code == 0
+    frames = json.loads((tmp_path / 'out' / 'results.json').read_text())['frames']
+    assert (frames['read'], frames['processed'], frames['rejected']) == (3, 2, {'missing': 1})
     for name in ('one', 'two'):
         save(tmp_path / 'other' / f'{name}.png', RGB)
         save(tmp_path / 'other' / f'{name}-d.png', DEPTH, 256)
