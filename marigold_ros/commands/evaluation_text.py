@@ -7,6 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
+_SURFACES = {
+    'boundary_f1': 'edges F1 {:.3f}',
+    'flying_rate': 'flying pixels a good one {:.3f}',
+    'planarity': 'deviation from flat {:.2%}',
+    'plane_angle_deg': 'planes turned by {:.1f} degrees',
+}
 _HEAD = (
     f'{"":24}{"AbsRel":>9}{"median":>9}{"RMSE m":>9}{"MAE m":>9}{"bias m":>9}{"delta1":>9}'
     f'{"frames":>8}   95 % interval of AbsRel'
@@ -79,25 +85,29 @@ def _more(results: dict[str, Any]) -> list[str]:
     """Say what else was measured, a line each."""
     lines = []
     for name, scores in results['protocols'].items():
-        near, parts = scores['near_field'], scores['by_range']
-        if name in ('heldout', 'truth') and parts:
-            bins = ', '.join(f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in parts)
-            lines.append(f'{name} below 15 m: {near["abs_rel"]:.3f}; from {bins}')
-    if 'oracle' in results['protocols']:
-        oracle = results['provenance']['scoring']['oracle']
+        if name in ('heldout', 'truth') and scores['by_range']:
+            bins = ', '.join(
+                f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in scores['by_range']
+            )
+            near = scores['near_field']
+            lines.append(f'{name}, below {near["to"]:.0f} m {near["abs_rel"]:.3f}; from {bins}')
+    oracle = results['provenance']['scoring']['oracle']
+    if oracle['rule'] != 'own' and 'oracle' in results['protocols']:
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
     drift = results['temporal'].get('scale_drift')
     if drift:
-        lines.append(f'scale drift from frame to frame: {drift["ratio"]:.2%}')
+        lines.append(f'drift of the scale from frame to frame: {drift["ratio"]:.2%}')
     flicker = results['temporal'].get('flicker')
     if flicker:
         by = ' and '.join(name for name, pairs in flicker['matched_by'].items() if pairs)
-        lines.append(f'flicker where nothing moves (matched by {by}): {flicker["value"]:.2%}')
-    surfaces = {name: f'{value:.3f}' for name, value in results['surfaces'].items()}
-    if surfaces:
-        lines.append('surfaces: ' + ', '.join(f'{name} {text}' for name, text in surfaces.items()))
-    area = results['protocols'].get('heldout', {}).get('sigma', {})
+        mean, median = flicker['value'], flicker['median']
+        lines.append(f'flicker where nothing moves, by {by}: mean {mean:.2%}, median {median:.2%}')
+    found = results['surfaces']
+    words = [text.format(found[name]) for name, text in _SURFACES.items() if name in found]
+    if words:
+        lines.append(f'surfaces: {", ".join(words)}')
+    area = results['protocols'].get('heldout', {}).get('sigma')
     if area:
         random = area['ause_of_random_order']
-        lines.append(f'sigma sorts errors: AUSE {area["ause"]:.3f}, random order {random:.3f}')
+        lines.append(f'sigma sorts errors: AUSE {area["ause"]:.3f}, a random order {random:.3f}')
     return lines

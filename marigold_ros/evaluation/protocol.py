@@ -109,8 +109,9 @@ def hold_out(
     seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
     assert seen.index is not None
-    width = frame.rgb.shape[1]
-    scored = ~in_fit[seen.index] & ~np.isin(_pixel(seen, width), _pixel(fit, width))
+    fitted = np.zeros(frame.rgb.shape[:2], bool)
+    fitted[fit.v, fit.u] = True
+    scored = ~in_fit[seen.index] & ~fitted[seen.v, seen.u]
     return HeldOut(in_fit, points[in_fit], fit, _subset(seen, scored), lines)
 
 
@@ -127,10 +128,6 @@ def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> S
     camera = frame.camera
     valid = None if is_rectified(camera) else rectified_valid(camera)
     return project_lidar(points, frame.T_cam_lidar, rectified(camera), config, valid)
-
-
-def _pixel(sparse: SparseDepth, width: int) -> np.ndarray:
-    return np.asarray(sparse.v, np.int64) * width + np.asarray(sparse.u, np.int64)
 
 
 def _subset(sparse: SparseDepth, chosen: np.ndarray) -> SparseDepth:

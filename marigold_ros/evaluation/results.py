@@ -5,8 +5,9 @@ results.json and per_frame.csv: their shape, what stands behind the figures, and
 written.
 
 ``results.json`` holds ``schema``, ``frames``, ``rate``, ``protocols``, ``baselines``,
-``latency_ms`` and ``provenance``. A figure that does not exist is null, never NaN, which is no
-JSON.
+``latency_ms``, ``temporal``, ``surfaces`` and ``provenance``; ``evaluate`` adds ``models``,
+``fps``, ``memory`` and ``calibration``. A figure that does not exist is null, never NaN, which is
+no JSON.
 """
 
 from __future__ import annotations

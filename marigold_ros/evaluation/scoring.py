@@ -227,7 +227,8 @@ class Scorer(FrameScores):
         """Fit to every n-th line and score between; gives the scored points and errors."""
         if self._finish is None or not can_hold_out(frame):
             return None
-        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, lidar)
+        seen = lidar if frame.sparse is None else None
+        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, seen)
         source = split.lines.source
         self.line_sources[source] = self.line_sources.get(source, 0) + 1
         row.update(n_lines=split.lines.count, n_fit=len(split.fit), n_score=len(split.score))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError, InputError
-from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out
+from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out, project_scan
 from marigold_ros.evaluation.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, Frame
 import numpy as np
@@ -118,6 +118,25 @@ def test_blocks_of_azimuth_share_neither_degrees_nor_pixels(seed, every):
     assert len(fitted) == pytest.approx(80 / every, abs=1)
     pixels = [set(zip(s.u.tolist(), s.v.tolist(), strict=True)) for s in (split.fit, split.score)]
     assert not pixels[0] & pixels[1]
+
+
+@pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
+@given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(4, 40), st.booleans())
+def test_no_scored_point_is_among_the_fitted_ones_whatever_the_scan(
+    held_out, seed, every, beams, told
+):
+    rng = np.random.default_rng(seed)
+    points, line = scan(rng, beams, steps=50)
+    shuffled = rng.permutation(len(points))
+    points, line = points[shuffled], line[shuffled]
+    frame, config = frame_of(points), AlignmentConfig()
+    ring = line if told else None
+    split = hold_out(frame, config, every, ring, held_out)
+    fitted = {point.tobytes() for point in split.points_fit}
+    assert not any(point.tobytes() in fitted for point in points[split.score.index])
+    assert set(split.score.index).isdisjoint(np.flatnonzero(split.in_fit))
+    again = hold_out(frame, config, every, ring, held_out, project_scan(frame, points, config))
+    assert (again.score.index == split.score.index).all()
 
 
 def test_a_flat_scanner_has_blocks_of_azimuth_too():
