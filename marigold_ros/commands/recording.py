@@ -110,7 +110,7 @@ class Recording:
             static = [name for name in tf if _last(name) == 'tf_static']
             self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
             opened.enter_context(self._writer)
-            self._inputs = self._source.raw(self._copied(static, tf))
+            self._inputs = self._source.raw(self._copied(tf, static))
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
             with suppress(BagError):  # the replay comes to the same damage and tells it
@@ -119,6 +119,15 @@ class Recording:
                     self._copy(topic, msgtype, data, min(log_ns, first_ns))
             opened.pop_all()  # all is well: __exit__ closes
         return self
+
+    def _copied(self, tf: list[str], static: list[str]) -> list[str]:
+        """Name the topics that are copied, but for static transforms."""
+        if not self._everything:
+            moving = [topic for topic in tf if topic not in static]
+            return list(dict.fromkeys([*self._topics.named, *moving]))
+        own = {topic for topic in self._source.topics if self._is_output(topic)}
+        self.left_out |= own
+        return [t for t in self._source.topics if t not in static and t not in own]
 
     def __exit__(
         self,
@@ -144,15 +153,6 @@ class Recording:
             if not self._is_output(f'{NODE}/{name}'):
                 continue
             self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
-
-    def _copied(self, static: list[str], tf: list[str]) -> list[str]:
-        """Name the topics to copy, but for static transforms."""
-        if not self._everything:
-            moving = [name for name in tf if name not in static]
-            return list(dict.fromkeys([*self._topics.named, *moving]))
-        own = {topic for topic in self._source.topics if self._is_output(topic)}
-        self.left_out |= own
-        return [name for name in self._source.topics if name not in static and name not in own]
 
     def _is_output(self, topic: str) -> bool:
         """Whether a topic is one of those that are written here."""

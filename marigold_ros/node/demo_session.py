@@ -14,9 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 import os
 from pathlib import Path
-import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -25,13 +22,13 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import MarigoldError
 from marigold_ros.node.local_ros import keep_to_this_machine, own_context, spinning
 from marigold_ros.node.player import Played, Player
+from marigold_ros.node.process import NodeProcess, running_node
 from marigold_ros.node.recorder import OUTPUTS, Recorder
 from marigold_ros.node.transport import use_roomy_transport
 import rclpy
 
 # Seconds; a full checkpoint takes long to load, and the machine may be busy with other things.
 _START_PATIENCE = 300.0
-_STOP_PATIENCE = 15.0
 _SETTLE_PATIENCE = 20.0
 
 
@@ -88,7 +85,11 @@ def run_live(
     """
     keep_to_this_machine()
     use_roomy_transport(plan.log.parent, os.environ)
-    with BagWriter(plan.recording) as writer, _ros() as ros, _running_node(plan) as process:
+    with (
+        BagWriter(plan.recording) as writer,
+        _ros() as ros,
+        running_node(plan.node_arguments, plan.log) as process,
+    ):
         recorder = Recorder(ros, writer)
         player = Player(ros, plan.topics, recorder, process.check)
         player.publish_transforms(plan.latched)
@@ -116,78 +117,8 @@ def _ros():
             node.destroy_node()
 
 
-class _NodeProcess:
-    """The depth node as a child process."""
-
-    def __init__(self, process: subprocess.Popen, log: Path) -> None:
-        self._process, self._log = process, log
-
-    def check(self) -> None:
-        """Raise where the process has ended by itself."""
-        code = self._process.poll()
-        if code is not None:
-            raise MarigoldError(
-                f'the node ended with exit code {code}: {self._last_words()} (see {self._log})'
-            )
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        return lines[-1].strip() if lines else 'it said nothing'
-
-    def stop(self) -> list[str]:
-        """End it as Ctrl-C does; tell what was wrong with that, and its error lines."""
-        faults = []
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-        try:
-            code = self._process.wait(_STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            faults.append(f'the node did not end within {_STOP_PATIENCE:g} s of SIGINT')
-        else:
-            if code != 0:
-                faults.append(f'the node ended with exit code {code} after SIGINT')
-        text = self._log.read_text(encoding='utf-8', errors='replace')
-        marks = ('[ERROR]', '[FATAL]', 'Traceback (most recent call last)')
-        return faults + [
-            line.strip() for line in text.splitlines() if any(mark in line for mark in marks)
-        ]
-
-    def kill(self) -> None:
-        """Make sure that it is gone."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-
-
-@contextmanager
-def _running_node(plan: LivePlan):
-    """Start ``python -m marigold_ros node``; it never outlives the block."""
-    import marigold_ros
-
-    command = [sys.executable, '-m', 'marigold_ros', 'node', *plan.node_arguments]
-    # The package is found where this one was, whatever the working directory.
-    home = str(Path(marigold_ros.__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, (home, os.environ.get('PYTHONPATH'))))
-    environment = {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'}
-    with plan.log.open('wb') as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,  # a Ctrl-C is for this process, which then stops the node
-        )
-    running = _NodeProcess(process, plan.log)
-    try:
-        yield running
-    finally:
-        running.kill()
-
-
 def _make_ready(
-    player: Player, recorder: Recorder, process: _NodeProcess, queue
+    player: Player, recorder: Recorder, process: NodeProcess, queue
 ) -> list[SerialMessage]:
     """Wait until the node works and has camera_info; give the messages read on the way."""
     _await(lambda: recorder.reports > 0, recorder, process, 'the node is not active')
@@ -215,7 +146,7 @@ def _make_ready(
     return early
 
 
-def _await(condition: Callable[[], bool], recorder: Recorder, process: _NodeProcess, what: str):
+def _await(condition: Callable[[], bool], recorder: Recorder, process: NodeProcess, what: str):
     deadline = time.monotonic() + _START_PATIENCE
     while not recorder.wait(condition, 0.1):
         process.check()
@@ -226,7 +157,7 @@ def _await(condition: Callable[[], bool], recorder: Recorder, process: _NodeProc
             )
 
 
-def _settle(recorder: Recorder, process: _NodeProcess, played: Played) -> None:
+def _settle(recorder: Recorder, process: NodeProcess, played: Played) -> None:
     """Wait for the last outputs, and for diagnostics that count every picture."""
     seen = recorder.reports
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import threading
 import time
 
-from marigold_ros.node.fault_campaign import mounting_parameters, View, views
 from marigold_ros.node.faults import FAULTS
 from marigold_ros.node.rig import Rig
+from marigold_ros.node.views import mounting_parameters, View, views
 from marigold_ros.node.vital_signs import memory_mb
 import numpy as np
 from rclpy.parameter import Parameter

@@ -59,7 +59,7 @@ class PlantedModel:
         return Prediction(np.repeat(rows, width, axis=1))
 
 
-def wait_for(condition, seconds=10.0, what='the condition'):
+def wait_for(condition, seconds=30.0, what='the condition'):
     """Wait until a condition holds; its value is returned."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -220,7 +220,7 @@ class Bench:
     def count(self, name):
         return self.node.health.counters.snapshot().get(name, 0)
 
-    def wait_received(self, topic, n=1, seconds=10.0):
+    def wait_received(self, topic, n=1, seconds=30.0):
         """Wait until an output has come n times; the messages."""
         return wait_for(
             lambda: len(self.robot.received[topic]) >= n and self.robot.received[topic],

@@ -56,7 +56,7 @@ def test_the_newest_picture_wins_and_nothing_queues(bench):
     for number in range(1, 6):
         running.send(number * SECOND)
         if number == 1:
-            assert running.model.started.acquire(timeout=5)
+            assert running.model.started.acquire(timeout=30)
     running.model.gate.set()
     frames = running.wait_quiet(5)
     assert frames['frames.served'] == 2

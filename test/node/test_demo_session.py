@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.errors import MarigoldError  # noqa: E402
-from marigold_ros.node import demo_session  # noqa: E402
+from marigold_ros.node import process  # noqa: E402
 from marigold_ros.node.player import LOST_AFTER, Played, Player  # noqa: E402
+from marigold_ros.node.process import NodeProcess  # noqa: E402
 
 OBEDIENT = """
 import signal, sys
@@ -33,7 +34,7 @@ def start(tmp_path):
         children.append(child)
         while not log.stat().st_size and child.poll() is None:
             pass
-        return demo_session._NodeProcess(child, log)
+        return NodeProcess(child, log)
 
     yield run
     for child in children:
@@ -58,12 +59,12 @@ def test_another_exit_code_is_a_fault(start):
 
 
 def test_a_node_that_does_not_obey_is_ended_and_told(start, monkeypatch):
-    monkeypatch.setattr(demo_session, '_STOP_PATIENCE', 0.2)
+    monkeypatch.setattr(process, '_STOP_PATIENCE', 0.2)
     deaf = OBEDIENT.replace('lambda *_: sys.exit(0)', 'signal.SIG_IGN')
-    process = start(deaf)
-    assert process.stop() == ['the node did not end within 0.2 s of SIGINT']
+    deaf_one = start(deaf)
+    assert deaf_one.stop() == ['the node did not end within 0.2 s of SIGINT']
     with pytest.raises(MarigoldError, match='exit code -9'):
-        process.check()
+        deaf_one.check()
 
 
 def test_a_node_that_ended_by_itself_is_an_error_with_its_last_words(start):

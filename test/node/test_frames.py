@@ -154,7 +154,7 @@ def test_without_a_scan_there_is_relative_depth_and_no_metres(bench):
 def test_a_scan_that_comes_after_its_picture_is_waited_for(bench):
     running = bench({'lidar.wait': 2.0}, hear=(DEPTH,))
     running.send(SECOND, scan=False)
-    assert running.model.started.acquire(timeout=5)
+    assert running.model.started.acquire(timeout=30)
     running.robot.lidar.publish(running.robot.scan_of_plane(SECOND + 3_000_000))
     running.wait_received('depth/image_rect')
     assert running.node.health.scan_ns == SECOND + 3_000_000

@@ -128,7 +128,7 @@ def test_deactivating_waits_for_the_frame_in_work_and_counts_the_waiting_one(ben
     running = bench(hear=(RELATIVE,))
     running.model.gate.clear()
     running.send(SECOND)
-    assert running.model.started.acquire(timeout=5)
+    assert running.model.started.acquire(timeout=30)
     running.send(2 * SECOND)
     close = running.node._worker.mailbox.close
 

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.node import fault_campaign  # noqa: E402
 from marigold_ros.node.faults import FAULTS  # noqa: E402
+from marigold_ros.node.views import View, views  # noqa: E402
 
 RAW = [fault for fault in FAULTS if fault.role != 'compressed']
 
@@ -22,7 +23,7 @@ RAW = [fault for fault in FAULTS if fault.role != 'compressed']
 @pytest.fixture(scope='module')
 def places():
     """Draw what the robot sees."""
-    return fault_campaign.views(0)
+    return views(0)
 
 
 def test_names_of_faults_are_told_apart_and_there_are_enough():
@@ -48,13 +49,13 @@ def test_the_same_holds_for_compressed_pictures(places):
 def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(places, monkeypatch):
     harmless = dataclasses.replace(RAW[0], name='nothing wrong', spoil=lambda *_: None)
     monkeypatch.setattr(fault_campaign, 'FAULTS', (harmless,))
-    other = fault_campaign.View.solve
+    other = View.solve
 
     def solve_wrongly(view, *arguments):
         other(view, *arguments)
         view.depth['image'] = view.depth['image'] + 0.001
 
-    monkeypatch.setattr(fault_campaign.View, 'solve', solve_wrongly)
+    monkeypatch.setattr(View, 'solve', solve_wrongly)
     outcome = fault_campaign.Campaign('image', places, 0).run(2, lambda _n: None)
     assert not outcome.clean
     assert outcome.counted['nothing wrong'] == 0
@@ -70,3 +71,18 @@ def test_a_minute_of_changes_and_restarts_leaves_neither_memory_nor_threads_behi
     assert outcome['clean']
     assert sum(outcome['events'].values()) >= 20
     assert outcome['unaccounted'] == 0
+
+
+def test_the_timing_trial_accounts_for_every_picture_and_says_what_missed_its_limit():
+    command = [sys.executable, '-m', 'marigold_ros', 'stress', 'timing', '--seconds', '2']
+    done = subprocess.run(
+        [*command, '--json'], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.stdout, done.stderr
+    outcome = json.loads(done.stdout.strip().splitlines()[-1])
+    figures = {figure['name']: figure for figure in outcome['figures']}
+    assert figures['pictures not accounted for']['value'] == 0
+    assert figures['frames a second']['value'] > 0
+    assert figures['of it in FramePipeline.process']['value'] > 0
+    late = [f for f in figures.values() if f['limit'] is not None and f['value'] > f['limit']]
+    assert outcome['clean'] == (not late) == (done.returncode == 0)
