@@ -34,6 +34,12 @@ ARGUMENTS = (
     ),
     ('use_sim_time', '', 'true where a bag or a simulator gives the time'),
     ('namespace', '', 'namespace of the node'),
+    (
+        'cameras',
+        '',
+        'names, with commas between, of several cameras that share one model; each has a node in '
+        'the namespace of its name; give image then as a relative name, as in image:=image_raw',
+    ),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
     ('respawn', 'false', 'true starts the node again, after two seconds, if it ends'),
     ('rviz', 'false', 'true starts RViz with config/marigold.rviz'),
@@ -60,6 +66,9 @@ def start(context) -> list:
         if given[name]:
             # Without its type, launch would read a folder named 2024 as a number.
             parameters.append({name: ParameterValue(given[name], value_type=str)})
+    if given['cameras']:
+        names = [name.strip() for name in given['cameras'].strip('[]').split(',')]
+        parameters.append({'cameras': names})
     if sim_time:
         parameters.append({'use_sim_time': _is_true(sim_time)})
     actions = [

@@ -42,6 +42,7 @@ PASSED_ON = (
     ('profile', '', 'speed or quality; empty: the parameter file decides'),
     ('params_file', '', 'parameter file; empty: the one that comes with the package'),
     ('namespace', '', 'namespace of the node'),
+    ('cameras', '', 'names of several cameras, as for depth.launch.py; empty: one'),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
     ('respawn', 'false', 'true starts the node again if it ends'),
     ('rviz', 'true', 'false starts no RViz'),

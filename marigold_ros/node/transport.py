@@ -7,7 +7,8 @@ Decision: Fast DDS shares 0.5 MB of memory per process and overwrites what has n
 that is full; a reliable writer notices at its next heartbeat, 3 s later. A picture with a scan of
 0.5 MB behind it was lost that way in half of all cases, so that a frame of 25 ms took 3 s. With
 16 MB and heartbeats of 20 ms none was. A robot's drivers are processes of their own and do not
-need it.
+need it. ``python -m marigold_ros.node.transport`` prints config/fast_dds.xml, for whom clouds of
+several megabytes are lost.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ _PROFILES = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+def profile(room: bool = True) -> str:
+    """Text of the profile; without room it leaves shared memory as it is."""
+    return _PROFILES.format(transports=_TRANSPORTS if room else '')
+
+
 def use_roomy_transport(folder: Path, environment: MutableMapping[str, str]) -> None:
     """
     Point this process and its children at a profile for big messages, written to a folder.
@@ -68,8 +74,7 @@ def use_roomy_transport(folder: Path, environment: MutableMapping[str, str]) -> 
     if any(name in environment for name in _VARIABLES):
         return
     path = (folder / 'fast_dds.xml').resolve()
-    transports = _TRANSPORTS if _has_room() else ''
-    path.write_text(_PROFILES.format(transports=transports), encoding='utf-8')
+    path.write_text(profile(_has_room()), encoding='utf-8')
     # Fast DDS 2 (to Jazzy) reads the first name, Fast DDS 3 the second.
     environment.update(dict.fromkeys(_VARIABLES, str(path)))
 
@@ -78,3 +83,7 @@ def _has_room() -> bool:
     if not os.access(_SHARED_MEMORY, os.W_OK):
         return False
     return shutil.disk_usage(_SHARED_MEMORY).free > 3 * SEGMENT_BYTES
+
+
+if __name__ == '__main__':
+    print(profile(), end='')

@@ -40,7 +40,7 @@ def test_the_node_can_be_launched_with_every_promised_argument():
     names = arguments_of('depth.launch.py', 'ARGUMENTS')
     promised = (
         'image camera_info lidar model profile params_file rviz use_sim_time log_level namespace '
-        'respawn'
+        'cameras respawn'
     )
     assert set(promised.split()) <= set(names)
 

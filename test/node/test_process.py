@@ -16,6 +16,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.message_codec import to_depth  # noqa: E402
+from marigold_ros.node.local_ros import own_context, spinning  # noqa: E402
 from marigold_ros.node.messages import stamp_ns  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
@@ -66,6 +67,34 @@ def test_a_signal_ends_an_active_node_within_four_seconds(start, small_checkpoin
     process.send_signal(number)
     assert process.wait(10) == 0, process.log.read_text()
     assert time.monotonic() - asked < 4.0
+    assert 'Traceback' not in process.log.read_text()
+
+
+def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
+    # Twenty members of fifty steps take far longer than the four seconds.
+    slow = ('denoising_steps:=50', 'ensemble_size:=20', 'compute_without_listeners:=true')
+    settings = [word for item in slow for word in ('-p', item)]
+    process = start('-p', f'model:={small_checkpoint}', *settings)
+    wait_for_line(process, 'active: ')
+    with own_context() as context:
+        robot = new_robot(context)
+        with spinning(robot.node):
+            deadline = time.monotonic() + 30
+            while not any(
+                int(pair.value)
+                for message in robot.received['diagnostics']
+                for status in message.status
+                for pair in status.values
+                if pair.key == 'frames.in_flight'
+            ):
+                assert time.monotonic() < deadline
+                robot.image.publish(robot.picture(1_000_000_000))
+                time.sleep(0.1)
+            asked = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 0, process.log.read_text()
+            assert time.monotonic() - asked < 4.0
+        robot.node.destroy_node()
     assert 'Traceback' not in process.log.read_text()
 
 
@@ -133,16 +162,14 @@ def test_a_node_in_another_process_serves_metres(start, small_checkpoint, new_ro
     settings = [word for item in fixed for word in ('-p', f'alignment.{item}')]
     process = start('-p', f'model:={small_checkpoint}', *settings)
     wait_for_line(process, 'active: ')
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    robot = new_robot(context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(robot.node)
-    try:
-        serve_until_depth(robot, executor)
-    finally:
-        executor.shutdown()
-        robot.node.destroy_node()
-        context.try_shutdown()
+    with own_context() as context:
+        robot = new_robot(context)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(robot.node)
+        try:
+            serve_until_depth(robot, executor)
+        finally:
+            executor.shutdown()
+            robot.node.destroy_node()
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0, process.log.read_text()

@@ -61,6 +61,30 @@ def test_a_best_effort_camera_that_joins_is_heard_too(bench):
     assert picture.subscriber is before  # made anew only when the answer changes
 
 
+@pytest.mark.parametrize('setting', ['auto', 'reliable', 'best_effort'])
+@pytest.mark.parametrize('offer', ['BEST_EFFORT', 'RELIABLE', 'LATCHED'])
+def test_every_combination_of_offer_and_setting_is_heard_or_explained(bench, offer, setting):
+    running = bench(
+        {'image_reliability': setting, 'compute_without_listeners': True}, connect=False
+    )
+    robot = running.robot.node
+    robot.destroy_publisher(running.robot.image)
+    image = robot.create_publisher(Image, '/camera/image_raw', globals()[offer])
+    picture = running.node._inputs.inputs[0]
+    running.wait_for(lambda: running.node.count_publishers('/camera/image_raw') == 1)
+    running.node._inputs.refresh_qos()
+    if setting == 'reliable' and offer == 'BEST_EFFORT':
+        running.wait_for(lambda: picture.incompatible)
+        assert 'does not fit reliable' in running.status('qos')[1]
+        return
+    running.wait_for(lambda: image.get_subscription_count() == 1)
+    running.arrive(image, running.robot.picture(SECOND), 'frames.received')
+    assert not picture.incompatible
+    if setting == 'auto':
+        expected = {'BEST_EFFORT': 'best_effort, volatile', 'RELIABLE': 'reliable, volatile'}
+        assert describe(picture.profile) == expected.get(offer, 'reliable, transient_local')
+
+
 def test_a_latched_camera_info_from_before_the_start_is_received(bench):
     running = bench(connect=False, autostart=False)
     running.robot.node.destroy_publisher(running.robot.info)

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The profile for big messages: sound XML, and never over a user's own."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 from marigold_ros.node import transport
@@ -20,6 +21,11 @@ def test_a_profile_is_written_and_pointed_at(tmp_path, monkeypatch, room):
     sizes = [int(element.text) for element in root.iter(f'{SPACE}segment_size')]
     assert sizes == [transport.SEGMENT_BYTES] * room
     assert root.find(f'.//{SPACE}heartbeatPeriod') is not None
+
+
+def test_the_shipped_profile_is_the_one_that_is_used():
+    shipped = Path(__file__).resolve().parents[2] / 'config' / 'fast_dds.xml'
+    assert shipped.read_text(encoding='utf-8') == transport.profile()
 
 
 def test_a_users_own_profile_stays(tmp_path):

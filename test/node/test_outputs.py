@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Two processes: every output is what the pipeline gives without ROS, read by upstream's own rules.
+
+Bytes are read here with struct and NumPy, as the plugins of image_transport, depth_image_proc and
+RViz read them, and not with the codec that wrote them.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from marigold_ros.models import load_model, use_threads  # noqa: E402
+from marigold_ros.node.local_ros import own_context, spinning  # noqa: E402
+from marigold_ros.node.messages import stamp_ns  # noqa: E402
+from marigold_ros.node.process import running_node  # noqa: E402
+from marigold_ros.node.publishers import TOPICS  # noqa: E402
+from marigold_ros.node.rig import INPUTS  # noqa: E402
+from marigold_ros.node.views import mounting_parameters, views  # noqa: E402
+from marigold_ros.pipeline import FramePipeline  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
+
+STAMP = 1_700_000_000_123_456_789
+SCALE_OF_COLOURS = (0.5, 80.0)
+
+
+class Heard:
+    """What came last, by output."""
+
+    def __init__(self, node):
+        self.messages = {}
+        for name, kind in TOPICS.items():
+            topic = f'/robot/marigold_depth/{name}'
+            node.create_subscription(kind, topic, self._note(name), QoSProfile(depth=5))
+
+    def _note(self, name):
+        def note(message):
+            self.messages[name] = message
+
+        return note
+
+    def whole(self, stamp):
+        """Whether every output has this stamp."""
+        stamps = [stamp_ns(message.header.stamp) for message in self.messages.values()]
+        return len(stamps) == len(TOPICS) and set(stamps) == {stamp}
+
+
+@pytest.fixture(scope='module')
+def view():
+    return views(3)[0]
+
+
+@pytest.fixture(scope='module', params=['raw', 'compressed'])
+def served(request, view, tmp_path_factory):
+    """Outputs of a node in another process for one frame, and the pipeline's own answer."""
+    transport = request.param
+    role = 'image' if transport == 'raw' else 'compressed'
+    parameters = {
+        'image_transport': transport,
+        'points.sigma': True,
+        **mounting_parameters(),
+    }
+    # One remap serves both transports; the shipped file holds in any namespace.
+    arguments = ['--ros-args', '--params-file', 'config/depth.yaml', '-r', '__ns:=/robot']
+    arguments += ['-r', f'image:={INPUTS["image"][0]}', '-r', f'lidar:={INPUTS["scan"][0]}']
+    for name, value in parameters.items():
+        arguments += ['-p', f'{name}:={str(value).lower() if value is True else value}']
+    log = tmp_path_factory.mktemp('outputs') / 'node.log'
+    with own_context() as context:
+        robot = rclpy.create_node('robot', context=context, use_global_arguments=False)
+        heard = Heard(robot)
+        publishers = {
+            name: robot.create_publisher(INPUTS[name][1], INPUTS[name][0], QoSProfile(depth=5))
+            for name in (role, 'info', 'scan')
+        }
+        with running_node(arguments, log) as process, spinning(robot):
+            reset = robot.create_client(Trigger, '/robot/marigold_depth/reset')
+            _send(publishers, view, STAMP - 1, heard, process, patience=1.0)
+            assert reset.wait_for_service(30)
+            forgotten = reset.call_async(Trigger.Request())
+            _wait(forgotten.done, process)
+            _send(publishers, view, STAMP, heard, process, patience=60.0)
+            assert process.stop() == []
+        robot.destroy_node()
+    use_threads(0)
+    result = FramePipeline(load_model('tiny')).process(view.frame(role))
+    return heard.messages, result
+
+
+def _send(publishers, view, stamp, heard, process, patience):
+    """Send a frame, anew after some seconds: connections come to stand one by one."""
+    deadline = time.monotonic() + 90
+    while not heard.whole(stamp):
+        assert time.monotonic() < deadline, set(TOPICS) - set(heard.messages)
+        for name in ('scan', 'info', *publishers):
+            publishers[name].publish(view.message(name, stamp))
+        again = time.monotonic() + patience
+        while not heard.whole(stamp) and time.monotonic() < again:
+            process.check()
+            time.sleep(0.01)
+
+
+def _wait(condition, process, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        process.check()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def pixels(message, kind):
+    """Rows of an uncompressed image, by step."""
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    return rows.view(kind)
+
+
+def test_every_output_has_the_stamp_and_the_frame_of_the_picture(served):
+    messages, _ = served
+    for message in messages.values():
+        assert stamp_ns(message.header.stamp) == STAMP
+        assert message.header.frame_id == 'camera_optical'
+
+
+@pytest.mark.parametrize(
+    ('topic', 'field'),
+    [
+        ('relative/image', 'relative'),
+        ('depth/image_rect', 'metric'),
+        ('uncertainty/image', 'sigma'),
+    ],
+)
+def test_images_are_the_pipelines_to_the_bit(served, topic, field):
+    messages, result = served
+    message = messages[topic]
+    assert message.encoding == '32FC1'
+    assert message.step == 4 * message.width
+    assert message.is_bigendian == 0
+    np.testing.assert_array_equal(pixels(message, '<f4'), getattr(result, field))
+
+
+def test_depth_has_what_depth_image_proc_asks_for(served):
+    # It subscribes to image_rect and to the sibling camera_info, takes 32FC1 for metres with NaN
+    # for nothing and K from P, and wants both with one stamp, frame and size.
+    messages, result = served
+    image, info = messages['depth/image_rect'], messages['depth/camera_info']
+    assert (info.height, info.width) == (image.height, image.width)
+    assert info.header == image.header
+    P = np.array(info.p).reshape(3, 4)
+    np.testing.assert_array_equal(P[:, :3], result.camera.K)
+    assert not P[:, 3].any()
+    v, u = np.argwhere(np.isfinite(result.metric))[100]
+    z = pixels(image, '<f4')[v, u]
+    point = np.array([(u - P[0, 2]) * z / P[0, 0], (v - P[1, 2]) * z / P[1, 1], z])
+    np.testing.assert_allclose(cloud_of(messages['points'])['xyz'][v, u], point, rtol=1e-5)
+
+
+def cloud_of(message):
+    """Fields of a cloud, by their offsets."""
+    offsets = {field.name: field.offset for field in message.fields}
+    data = np.frombuffer(message.data, np.uint8).reshape(message.height, message.row_step)
+    data = data[:, : message.width * message.point_step]
+    data = data.reshape(message.height, message.width, message.point_step)
+
+    def read(name, kind='<f4'):
+        return data[..., offsets[name] : offsets[name] + 4].copy().view(kind)[..., 0]
+
+    colour = read('rgb', '<u4')
+    return {
+        'xyz': np.stack([read(axis) for axis in 'xyz'], axis=-1),
+        # RViz and PCL: the bits of the float are 0x00RRGGBB.
+        'rgb': np.stack([colour >> shift & 0xFF for shift in (16, 8, 0)], axis=-1),
+        'sigma': read('sigma'),
+    }
+
+
+def test_the_cloud_is_organised_coloured_and_no_point_is_invented(served, view):
+    messages, result = served
+    message = messages['points']
+    assert (message.height, message.width) == result.metric.shape
+    assert not message.is_dense
+    cloud = cloud_of(message)
+    valid = np.isfinite(cloud['xyz'][..., 2])
+    assert 0.5 < valid.mean() < 1.0
+    np.testing.assert_array_equal(np.isfinite(cloud['xyz']).all(-1), valid)
+    np.testing.assert_array_equal(cloud['xyz'][valid][:, 2], result.metric[valid])
+    np.testing.assert_array_equal(cloud['rgb'][valid], result.rgb[valid])
+    np.testing.assert_array_equal(cloud['sigma'][valid], result.sigma[valid])
+
+
+def test_compressed_depth_is_read_by_the_plugins_rule(served):
+    # compressed_depth_image_transport: 12 bytes (int32, float A, float B), then a PNG of inverse
+    # depth; depth is A / (png - B), 0 is nothing.
+    messages, result = served
+    message = messages['depth/image_rect/compressedDepth']
+    assert message.format == '32FC1; compressedDepth png'
+    data = bytes(message.data)
+    _, a, b = struct.unpack_from('<iff', data)
+    inverse = cv2.imdecode(np.frombuffer(data[12:], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert inverse.dtype == np.uint16
+    with np.errstate(divide='ignore'):
+        depth = np.where(inverse > 0, a / (inverse.astype(np.float64) - b), np.nan)
+    expected = np.where(result.metric < 100.0, result.metric, np.nan)
+    np.testing.assert_array_equal(np.isfinite(depth), np.isfinite(expected))
+    known = np.isfinite(depth)
+    # Half a step of the quantisation, whose depth grows with the square of depth.
+    step = expected[known] ** 2 / a
+    assert np.all(np.abs(depth[known] - expected[known]) <= 0.51 * step + 1e-5)
+
+
+def test_colours_are_near_red_far_blue_and_black_where_nothing_is_known(served):
+    messages, result = served
+    message = messages['depth/color']
+    assert message.encoding == 'bgr8'
+    bgr = pixels(message, np.uint8).reshape(message.height, message.width, 3).astype(int)
+    unknown = ~np.isfinite(result.metric)
+    assert not bgr[unknown].any()
+    assert bgr[~unknown].any(axis=-1).all()
+    jpeg = cv2.imdecode(
+        np.frombuffer(bytes(messages['depth/color/compressed'].data), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert np.abs(jpeg.astype(int) - bgr).mean() < 12
+    near, far = np.nanpercentile(result.metric, (2, 98))
+    bluer = (bgr[..., 0] - bgr[..., 2])[~unknown]
+    depth = result.metric[~unknown]
+    assert bluer[depth > far].mean() > bluer[depth < near].mean()
+
+
+def test_alignment_tells_the_numbers_of_the_fit_and_its_points(served):
+    messages, result = served
+    (status,) = messages['alignment'].status
+    assert isinstance(messages['alignment'], DiagnosticArray)
+    assert status.name == '/robot/marigold_depth: alignment'
+    values = {pair.key: pair.value for pair in status.values}
+    assert values['state'] == 'fitted'
+    assert float(values['scale']) == pytest.approx(result.alignment.scale, rel=1e-5)
+    assert float(values['shift']) == pytest.approx(result.alignment.shift, rel=1e-5)
+    assert int(values['inliers']) == result.alignment.n_inliers
+    points = messages['alignment/points']
+    assert points.width * points.height == len(result.sparse)
+    K = result.camera.K
+    offsets = {field.name: field.offset for field in points.fields}
+    rows = np.frombuffer(points.data, np.uint8).reshape(-1, points.point_step)
+    x, y, z, inlier = (
+        rows[:, offsets[n] : offsets[n] + 4].copy().view('<f4')[:, 0]
+        for n in ('x', 'y', 'z', 'inlier')
+    )
+    np.testing.assert_allclose(x * K[0, 0] / z + K[0, 2], result.sparse.u, atol=1e-2)
+    np.testing.assert_allclose(y * K[1, 1] / z + K[1, 2], result.sparse.v, atol=1e-2)
+    np.testing.assert_array_equal(inlier > 0, result.alignment.inlier)
+
+
+def test_relative_depth_has_a_camera_and_is_not_called_depth(served):
+    messages, result = served
+    relative = pixels(messages['relative/image'], '<f4')
+    assert relative.min() >= 0
+    assert relative.max() <= 1
+    np.testing.assert_allclose(
+        np.array(messages['relative/camera_info'].k).reshape(3, 3), result.camera.K
+    )
