@@ -115,8 +115,7 @@ def _checked(points_lidar: np.ndarray) -> np.ndarray:
 
 def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
     """Number lines from below by their median elevation."""
-    _, line = np.unique(label, return_inverse=True)
-    line = line.reshape(-1)
+    line = _consecutive(label)
     count = int(line.max()) + 1
     # By line, then elevation, as np.lexsort does: lines of 16 bits are sorted twice as fast.
     small = line.astype(np.uint16) if count <= 65536 else line
@@ -127,6 +126,14 @@ def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
     rank = np.empty(count, np.int64)
     rank[np.argsort(middle, kind='stable')] = np.arange(count)
     return ScanLines(rank[line], count, source)
+
+
+def _consecutive(label: np.ndarray) -> np.ndarray:
+    """Number the labels that occur from 0 on; as np.unique does, without sorting small ones."""
+    if label.dtype.kind in 'iu' and label.min() >= 0 and label.max() <= 65535:
+        occurs = np.bincount(label) > 0
+        return (np.cumsum(occurs) - 1)[label]
+    return np.unique(label, return_inverse=True)[1].reshape(-1)
 
 
 def _lines_by_order(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray | None:
@@ -195,4 +202,4 @@ def _lines_by_elevation(elevation: np.ndarray) -> np.ndarray | None:
 
 def _wrapped(angle: np.ndarray) -> np.ndarray:
     """Degrees in [-180, 180)."""
-    return np.mod(angle + 180.0, 360.0) - 180.0
+    return angle - 360.0 * np.floor((angle + 180.0) / 360.0)  # 4 times as fast as np.mod

@@ -75,6 +75,14 @@ def test_the_ring_field_wins_over_geometry_and_is_numbered_from_below():
     assert (found.line == line).all()
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(0, 1), (7, 3), (-5, 2), (70_000, 1)]))
+def test_rings_may_have_any_numbers(seed, numbering):
+    points, line = scan(np.random.default_rng(seed), 16, steps=30)
+    first, step = numbering
+    found = find_scan_lines(points, ring=first + step * line)
+    assert (found.line == line).all()
+
+
 def test_points_without_lines_become_bands_of_elevation():
     points = np.random.default_rng(0).normal(0, 5, (5000, 3)) + (20, 0, 0)
     found = find_scan_lines(points)
