@@ -19,7 +19,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.static_transforms import StaticTransforms
-from marigold_ros.bags.storage import open_bag, OpenBag
+from marigold_ros.bags.storage import open_bag, OpenBag, remedy
 from marigold_ros.bags.topics import (
     BagTopics,
     choose_topics,
@@ -143,7 +143,7 @@ class BagReader:
         except Exception as error:  # a damaged file can fail anywhere in the library
             raise BagError(
                 f'reading {self.path} failed midway ({type(error).__name__}: {error}); '
-                'the file is damaged: repair it with `mcap recover` or `ros2 bag reindex`'
+                f'the file is damaged: {remedy(self.path)}'
             ) from error
         if self.lost:
             raise BagError(self.lost)

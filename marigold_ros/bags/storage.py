@@ -20,9 +20,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import get_typestore, Stores
 
 STORAGE_SUFFIXES = ('.mcap', '.db3')
-_REMEDY = (
-    'if recording was cut off, repair the file with `mcap recover` (.mcap) or `ros2 bag reindex`'
-)
+_REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
+_PACKED = '.zstd'
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,27 @@ def open_bag(path: Path) -> OpenBag:
     """
     if not path.exists():
         raise BagError(f'{path} does not exist; give the folder or file of a bag')
-    if path.is_file():
-        return _open_parts(path, [path], [])
-    if not (path / 'metadata.yaml').is_file():
-        parts = _storage_files(path)
+    if path.suffix == _PACKED:
+        raise BagError(
+            f'{path} is one packed file of a bag; give the folder with its metadata.yaml, or '
+            'unpack it with `zstd -d`'
+        )
+    note, whole, parts = '', [path], [path]
+    missing: list[str] = []
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        whole = parts = _storage_files(path)
         note = f'{path.name} has no metadata.yaml; `ros2 bag reindex` writes it'
-        return _open_parts(path, parts, [], (note,))
-    try:
-        return OpenBag(_opened([path]), _lost_text(path, _logs(path.glob('*.db3'))))
-    except Exception as error:  # a damaged file can fail anywhere in the library
+    elif path.is_dir():
         parts, missing = _listed_files(path)
+    try:
+        logs = _logs(path.glob('*.db3') if path.is_dir() else whole)
+        return OpenBag(_opened(whole), _lost_text(path, logs), (note,) if note else ())
+    except Exception as error:  # a damaged file can fail anywhere in the library
         if not parts:
             raise _unreadable(path, error) from error
         why = ' '.join(str(error).split())
-        note = f'metadata.yaml of {path.name} does not fit its files ({why}), which are read alone'
-        return _open_parts(path, parts, missing, (note,))
+        note = note or f'{path.name} is read without its metadata.yaml, which does not fit ({why})'
+        return _open_parts(path, parts, missing, note)
 
 
 def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
@@ -77,10 +82,12 @@ def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
     return reader
 
 
-def _open_parts(
-    path: Path, parts: list[Path], missing: list[str], notes: tuple[str, ...] = ()
-) -> OpenBag:
-    """Open storage files as one bag, those that are cut off as far as they go."""
+def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) -> OpenBag:
+    """
+    Open storage files as one bag, those that are cut off as far as they go.
+
+    The ``note`` is for files that are all whole; otherwise what is lost says it.
+    """
     usable, cut, lost = [], set(), [f'{name} is missing' for name in missing]
     first_error: Exception | None = None
     for part in parts:
@@ -102,11 +109,20 @@ def _open_parts(
         reader = _opened(usable, cut)
     except Exception as error:
         raise _unreadable(path, error) from error
-    return OpenBag(reader, _lost_text(path, [*lost, *_logs(usable)]), notes)
+    lost += _logs(usable)
+    return OpenBag(reader, _lost_text(path, lost), () if lost else (note,))
+
+
+def remedy(path: Path) -> str:
+    """Say what mends a bag whose recording was cut off."""
+    inner = path.iterdir() if path.is_dir() else ()
+    known = {p.suffix for p in (path, *inner)} & set(_REMEDIES)
+    tools = ' or '.join(_REMEDIES[suffix] for suffix in sorted(known, reverse=True))
+    return f'if recording was cut off, repair it with {tools or "`ros2 bag reindex`"}'
 
 
 def _lost_text(path: Path, lost: list[str]) -> str:
-    return f'{path} is not whole: {", ".join(lost)}; {_REMEDY}' if lost else ''
+    return f'{path} is not whole: {", ".join(lost)}; {remedy(path)}' if lost else ''
 
 
 def _is_partly_readable(part: Path) -> bool:
@@ -164,4 +180,4 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 def _unreadable(path: Path, error: Exception | None) -> BagError:
     why = ' '.join(str(error).split()) if error else 'nothing in it can be read'
-    return BagError(f'cannot read {path} as a bag ({why}); {_REMEDY}')
+    return BagError(f'cannot read {path} as a bag ({why}); {remedy(path)}')

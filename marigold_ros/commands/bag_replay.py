@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
@@ -75,28 +76,28 @@ class _Input:
 
 @contextmanager
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
-    if options.pictures is not None:
-        from marigold_ros.commands.picture_sets import PictureSet
-
-        pictures = PictureSet(job.path, options.pictures)
-        yield _Input(pictures.describe(), pictures.by_role, pictures.frames())
-        return
-    with BagReader(job.path) as reader:
-        chosen = reader.choose_topics(**options.topics)
     with ExitStack() as stack:
+        if options.pictures is not None:
+            from marigold_ros.commands.picture_sets import PictureSet
+
+            pictures = PictureSet(job.path, options.pictures)
+            stream = stack.enter_context(closing(_ahead(pictures.frames())))
+            yield _Input(pictures.describe(), pictures.by_role, stream)
+            return
+        with BagReader(job.path) as reader:
+            chosen = reader.choose_topics(**options.topics)
         recording = None
         if options.record is not None and job.corruption is None:
             recording = options.record.bag(job.number, job.path, chosen)
             stack.enter_context(recording)
-        facts = describe_bag(job.path)
-        with closing(_ahead(_bag_frames(job, chosen, options))) as stream:
-            yield _Input(facts, chosen.by_role, stream, recording)
+        stream = stack.enter_context(closing(_ahead(_frames(job.path, chosen, options))))
+        yield _Input(describe_bag(job.path), chosen.by_role, stream, recording)
 
 
-def _bag_frames(
-    job: BagJob, chosen: BagTopics, options: ReplayOptions
+def _frames(
+    path: Path, chosen: BagTopics, options: ReplayOptions
 ) -> Generator[BagFrame, None, None]:
-    with BagReader(job.path) as reader:
+    with BagReader(path) as reader:
         lidar = options.lidar, options.T_cam_lidar, options.stamps
         yield from frames(reader, chosen, *lidar)
 
@@ -124,7 +125,7 @@ class _Run:
         self, models: Models, options: ReplayOptions, corruption: tuple[str, int] | None = None
     ) -> None:
         self._options, self._corruption = options, corruption
-        self._players = Players(models, options)
+        self._players = Players(models, options, spoilt=corruption is not None)
         self.part = self._players.part()
 
     def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:

@@ -147,10 +147,10 @@ def run(args: argparse.Namespace) -> int:
     }
     make_folder(args.out)
     chosen = chosen_pictures(args)
-    pictures = look_ahead(args.bags, topics, args.limit, chosen).pictures
+    plan = look_ahead(args.bags, topics, args.limit, chosen)
     store = _open_store(args)
     task = Task(replay, lost_part)
-    with ProgressBar(pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
+    with ProgressBar(plan.pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
         results = evaluate_bag(
             args.bags,
             None,
@@ -168,6 +168,7 @@ def run(args: argparse.Namespace) -> int:
             limit=args.limit,
             record=config.points if args.record else None,
             crew=make_crew(args, task, partial(_load, runtime=config.runtime), store, bar),
+            plan=plan,
         )
     if store:
         store.clear()

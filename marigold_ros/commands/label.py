@@ -93,6 +93,16 @@ def run(args: argparse.Namespace) -> int:
             f'{len(failed)} of {len(args.bags)} bags are damaged: {next(iter(failed.values()))}; '
             f'all that could be read is labelled in {folder}'
         )
+    unlabelled = [part for part in labelled if part['read'] and not part['labelled']]
+    if unlabelled and len(unlabelled) == len(labelled):
+        warnings: Counter[str] = Counter()
+        for part in unlabelled:
+            warnings.update(part['warnings'])
+        reason = warnings.most_common(1)[0][0] if warnings else 'no LiDAR'
+        raise BagError(
+            f'no picture has metric depth ({reason}): depth in metres needs a LiDAR in view, see '
+            'the warnings'
+        )
     return 0
 
 

@@ -49,8 +49,8 @@ class PartStore:
         """
         path = self.folder / _OPTIONS
         wanted = json.loads(json.dumps(options, default=str))
-        before = _read_json(path)
-        if before is not None and before != wanted:
+        before, count = _read_json(path), len(list(self.folder.glob('*.part')))
+        if count and before is not None and before != wanted:
             names = {*before, *wanted}
             other = next(name for name in sorted(names) if before.get(name) != wanted.get(name))
             raise ConfigurationError(
@@ -65,7 +65,7 @@ class PartStore:
             raise ConfigurationError(
                 f'{self.folder} cannot be written ({error.strerror}); give another --out'
             ) from error
-        return len(list(self.folder.glob('*.part')))
+        return count
 
     def get(self, job: BagJob) -> BagPart | None:
         """Give a finished part; None where there is none, or one that cannot be read."""

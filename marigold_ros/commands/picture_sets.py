@@ -11,7 +11,7 @@ LiDAR, so they are scored by ``oracle`` and ``raw``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 import hashlib
 import math
@@ -124,11 +124,12 @@ class PictureSet:
                 raise ConfigurationError(
                     f'--dataset {choice.dataset} needs its list of files: give --split FILE'
                 )
+        self._alone: list[str] = []
         self.entries = self._listed() if choice.split else self._found()
 
     def __len__(self) -> int:
-        """Return how many pictures there are."""
-        return len(self.entries)
+        """Return how many pictures there are, those without a partner included."""
+        return len(self.entries) + len(self._alone)
 
     @property
     def by_role(self) -> dict[str, str | None]:
@@ -147,7 +148,7 @@ class PictureSet:
         name = self._storage.path.resolve().name
         return {'name': name, 'sha256': digest.hexdigest(), 'bytes': total}
 
-    def frames(self) -> Iterator[BagFrame]:
+    def frames(self) -> Generator[BagFrame, None, None]:
         """Yield every picture with its truth; what is wrong with one is in its ``error``."""
         for number, entry in enumerate(self.entries):
             stamp_ns = number * _APART_NS
@@ -157,6 +158,8 @@ class PictureSet:
                 yield BagFrame(None, None, stamp_ns, error=error)
                 continue
             yield BagFrame(Frame(rgb, stamp_ns=stamp_ns), None, stamp_ns, truth)
+        for text in self._alone:
+            yield BagFrame(None, None, 0, error=InputError(text, cause='missing'))
 
     def _read(self, entry: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
         rgb = decode_picture(self._storage.read(entry[0]), self._path(entry[0]))
@@ -234,9 +237,9 @@ class PictureSet:
 
     def _found(self) -> list[tuple[str, ...]]:
         images, depths = self._choice.images, self._choice.depths
-        entries, problems = match(self._storage.names, images, depths)
+        entries, self._alone = match(self._storage.names, images, depths)
         if not entries:
-            why = f' ({problems[0]})' if problems else ''
+            why = f' ({self._alone[0]})' if self._alone else ''
             raise InputError(
                 f"{self._storage.path} has no files like '{images}' with '{depths}'{why}; give "
                 '--images and --depths, or a list with --split',

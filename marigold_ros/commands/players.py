@@ -90,10 +90,14 @@ class Player:
 
 
 class Players:
-    """The main model and its rivals on the frames of one bag."""
+    """
+    The main model and its rivals on the frames of one bag.
 
-    def __init__(self, models: Models, options: ReplayOptions) -> None:
-        self.main = Player(models.main, options)
+    Baselines do not see the picture: where pictures are ``spoilt`` they are left out.
+    """
+
+    def __init__(self, models: Models, options: ReplayOptions, spoilt: bool = False) -> None:
+        self.main = Player(models.main, options, main=not spoilt)
         self.rivals = {
             name: Player(model, options, main=False) for name, model in models.against.items()
         }

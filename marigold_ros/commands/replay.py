@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.bag_part import BagPart, ReplayOptions
-from marigold_ros.commands.bag_plan import look_ahead, spoilt_jobs
+from marigold_ros.commands.bag_plan import look_ahead, Plan, spoilt_jobs
 from marigold_ros.commands.bag_replay import replay
 from marigold_ros.commands.crew import Crew, processes
 from marigold_ros.commands.players import empty_scores, Models, rival_results
@@ -49,6 +49,7 @@ def evaluate_bag(
     progress: Progress | None = None,
     record: PointsConfig | None = None,
     crew: Crew | None = None,
+    plan: Plan | None = None,
 ) -> dict[str, Any]:
     """
     Run the pipeline over every picture of one or several bags and score it.
@@ -89,6 +90,9 @@ def evaluate_bag(
     crew : callable or None
         Who else does the work, such as `marigold_ros.commands.crew.processes`; None does it here.
 
+    plan : Plan or None
+        What `look_ahead` gave for these bags, topics and limit, if that was asked already.
+
     Returns
     -------
     dict
@@ -109,7 +113,7 @@ def evaluate_bag(
         recordings = RecordTo(Path(out).resolve(), record, len(paths))
         recordings.check()
         options = replace(options, record=recordings)
-    plan = look_ahead(paths, given, limit, pictures)
+    plan = plan or look_ahead(paths, given, limit, pictures)
     jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
     expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
     tell = None if progress is None else partial(_tell, progress, expected)

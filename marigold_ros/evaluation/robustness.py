@@ -45,14 +45,14 @@ def robustness(
 
 
 def table(results: Mapping[str, Any]) -> list[str]:
-    """Give the lines of the printed table; the protocol is the first that was scored."""
+    """Give the lines of the printed table: the first protocol, and the model by itself."""
     strengths = results['strengths']
     lines = [f'{"AbsRel at strength":24}' + ''.join(f'{strength:9d}' for strength in strengths)]
     for kind, protocols in results['corruptions'].items():
-        if protocols:
-            protocol = next(iter(protocols))
-            figures = protocols[protocol]['abs_rel']
-            lines.append(f'{f"{kind} ({protocol})":24}' + ''.join(f'{x:9.3f}' for x in figures))
+        for number, (protocol, curve) in enumerate(protocols.items()):
+            if number == 0 or protocol == 'oracle':
+                figures = ''.join(f'{x:9.3f}' for x in curve['abs_rel'])
+                lines.append(f'{f"{kind} ({protocol})":24}{figures}')
     return lines
 
 

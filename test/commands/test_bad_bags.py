@@ -117,14 +117,16 @@ def test_a_database_without_its_tail_is_scored_as_far_as_its_rows_go(
     assert 0 < answer.results['frames']['processed'] <= 3
 
 
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_nothing_but_a_beginning_is_one_sentence(evaluate, changed_drive, tmp_path, storage):
+@pytest.mark.parametrize(
+    ('storage', 'tool'), [('mcap', 'mcap recover'), ('sqlite3', 'ros2 bag reindex')]
+)
+def test_nothing_but_a_beginning_is_one_sentence(evaluate, changed_drive, tmp_path, storage, tool):
     bag = changed_drive(tmp_path / 'bag', storage=storage)
     os.truncate(storage_file(bag), 100)
     answer = evaluate(bag)
     assert answer.code == 1
     assert f'cannot read {bag} as a bag' in answer.error
-    assert 'repair the file' in answer.error
+    assert f'repair it with `{tool}`' in answer.error
     assert answer.results is None
 
 
@@ -179,6 +181,18 @@ def test_a_topic_of_an_unknown_type_does_not_matter(evaluate, changed_drive, tmp
     assert answer.results['frames']['metric'] == 3
     named = evaluate(storage_file(bag), '--image', '/own')
     assert 'image topic /own is of type own_msgs/msg/Own' in named.error
+
+
+def test_other_files_are_told_what_they_are(evaluate, tmp_path):
+    packed = tmp_path / 'bag_0.db3.zstd'
+    packed.write_bytes(b'1')
+    assert 'one packed file of a bag; give the folder' in evaluate(packed).error
+    (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
+    assert 'repair it with `rosbag reindex`' in evaluate(tmp_path / 'old.bag').error
+    (tmp_path / 'text.txt').write_text('no bag')
+    assert 'cannot read' in evaluate(tmp_path / 'text.txt').error
+    (tmp_path / 'folder').mkdir()
+    assert 'so it is no bag' in evaluate(tmp_path / 'folder').error
 
 
 def test_an_mcap_of_another_world_is_named(evaluate, changed_drive, tmp_path):

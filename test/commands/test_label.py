@@ -166,9 +166,9 @@ def test_pictures_without_lidar_are_copied_without_depth_and_told(label, changed
         return None if topic == '/velodyne_points' else (topic, {}, log_ns)
 
     code, printed = label(changed_drive(tmp_path / 'bag', without))
-    assert code == 0
+    assert code == 1
+    assert 'no picture has metric depth (no metric depth: ' in printed.err
     assert '3 pictures, 0 with metric depth' in printed.out
-    assert 'no metric depth' in printed.out
     assert DEPTH not in messages(tmp_path / 'labelled' / 'bag')
 
 

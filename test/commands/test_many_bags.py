@@ -4,13 +4,19 @@
 
 import csv
 import json
+from pathlib import Path
 import pickle
 import shutil
+import subprocess
+import sys
+import time
 
 from marigold_ros.__main__ import main
 from marigold_ros.commands.bag_part import BagJob, BagPart
 from marigold_ros.commands.part_store import PartStore
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -42,6 +48,23 @@ def test_two_processes_give_what_one_gives(bags, tmp_path):
     assert results['frames']['metric'] == 7
     assert [row['bag'] for row in rows] == list('0001112')
     assert not (tmp_path / '2' / 'parts').exists()
+
+
+def test_a_process_that_is_killed_leaves_what_it_finished(bags, capsys, tmp_path):
+    options = ['--device', 'cpu', '--torch-threads', '1', '--out', str(tmp_path / 'out')]
+    command = [sys.executable, '-m', 'marigold_ros', 'evaluate', *bags, *options]
+    killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while not list(tmp_path.glob('out/parts/*.part')) and time.monotonic() < end:
+            time.sleep(0.02)
+    finally:
+        killed.kill()
+        killed.wait()
+    assert not (tmp_path / 'out' / 'results.json').exists()
+    assert main(['evaluate', *bags, *options]) == 0
+    assert 'bags were finished before' in capsys.readouterr().err
+    assert figures(tmp_path / 'out')[0]['frames']['processed'] == 9
 
 
 class Counting:
@@ -83,7 +106,8 @@ def test_a_killed_evaluation_goes_on_with_the_bags_that_are_left(
 
 def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
     store = PartStore(tmp_path / 'parts')
-    assert store.open({'a': 1}) == 0
+    assert store.open({'a': 2}) == 0
+    assert store.open({'a': 1}) == 0  # nothing was finished, so nothing is mixed
     path = tmp_path / 'bag0'
     job = BagJob(path, 0)
     store.put(job, BagPart(None, read=5))

@@ -175,12 +175,32 @@ def test_a_benchmark_is_scored_by_the_command(evaluate, tmp_path):
     assert len(described['sha256']) == 64
 
 
+@pytest.mark.parametrize(('name', 'size'), [('nyu', (480, 640)), ('kitti', (375, 1242))])
+def test_the_rule_of_publications_goes_with_the_data_set(
+    evaluate, monkeypatch, tmp_path, name, size
+):
+    monkeypatch.setattr(picture_sets, 'LAYOUTS', LAYOUTS)
+    ramp = np.linspace(1.0, 9.0, size[0] * size[1], dtype=np.float32).reshape(size)
+    data, split = official(tmp_path, name, ramp, np.zeros((*size, 3), np.uint8))
+    code, printed = evaluate(data, '--dataset', name, '--split', split)
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['provenance']['scoring']['oracle']['rule'] == f'marigold-{name}'
+    rows = {'nyu': range(45, 471), 'kitti': range(int(0.3324324 * 352), int(0.91351351 * 352))}
+    columns = {'nyu': 560, 'kitti': int(0.96405229 * 1216) - int(0.0359477 * 1216)}
+    scored = results['protocols']['oracle']['n_points']
+    assert scored == len(rows[name]) * columns[name]
+
+
 def test_a_folder_of_pictures_is_scored_by_patterns(evaluate, tmp_path):
     for name in ('one', 'two'):
         save(tmp_path / 'set' / name / 'image.png', RGB)
         save(tmp_path / 'set' / name / 'depth_mm.png', DEPTH, 1000)
+    save(tmp_path / 'set' / 'three' / 'image.png', RGB)  # has no depth
     code, _ = evaluate(tmp_path / 'set', '--dataset', 'folder')
     assert code == 0
+    frames = json.loads((tmp_path / 'out' / 'results.json').read_text())['frames']
+    assert (frames['read'], frames['processed'], frames['rejected']) == (3, 2, {'missing': 1})
     for name in ('one', 'two'):
         save(tmp_path / 'other' / f'{name}.png', RGB)
         save(tmp_path / 'other' / f'{name}-d.png', DEPTH, 256)
