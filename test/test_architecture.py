@@ -31,6 +31,7 @@ MAY_IMPORT = {
     'evaluation': GROUND | {'geometry'},
     'pipeline': GROUND | {'geometry', 'models'},
     'learning': GROUND | {'geometry', 'models', 'evaluation', 'synthetic'},
+    'replay': GROUND | {'geometry', 'models', 'evaluation', 'learning', 'pipeline'},
     'node': GROUND | {'geometry', 'models', 'evaluation', 'synthetic', 'pipeline'},
 }
 # Shells stand on top: nothing below imports them. `commands` starts the node, inside a function.

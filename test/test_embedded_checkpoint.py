@@ -5,10 +5,10 @@
 import re
 
 from diffusers import MarigoldDepthPipeline
-from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import EngineConfig
 from marigold_ros.learning.score import rendered, score
 from marigold_ros.models import EMBEDDED, load_model, use_threads
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.scene import make_sample
 import numpy as np
 import pytest

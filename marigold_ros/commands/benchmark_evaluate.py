@@ -21,8 +21,8 @@ from marigold_ros.commands.benchmark import tell
 
 if TYPE_CHECKING:
     from marigold_ros.bags.reader import BagFrame
-    from marigold_ros.commands.bag_part import ReplayOptions
     from marigold_ros.frame import Prediction
+    from marigold_ros.replay.bag_part import ReplayOptions
     import numpy as np
 
 _DECODED = 'decoding pictures alone'
@@ -88,9 +88,9 @@ def measure(bag: Path, runs: int) -> dict[str, Any]:
         If the bag cannot be read.
 
     """
-    from marigold_ros.commands.bag_part import ReplayOptions
     from marigold_ros.config import LidarConfig, PipelineConfig
     from marigold_ros.evaluation.cost import one_thread
+    from marigold_ros.replay.bag_part import ReplayOptions
 
     options = ReplayOptions(PipelineConfig(), LidarConfig())
     with one_thread():
@@ -140,8 +140,8 @@ def _decode(items: list[BagFrame]) -> None:
 
 def _score(items: list[BagFrame], options: ReplayOptions) -> None:
     """Score a map in metres that is there already, also as the fit to few lines."""
-    from marigold_ros.commands.players import empty_scores
     from marigold_ros.frame import Alignment, Frame, FrameResult
+    from marigold_ros.replay.players import empty_scores
 
     def as_published(frame: Frame, prediction: Prediction) -> FrameResult:
         metric = prediction.relative
@@ -158,7 +158,7 @@ def _score(items: list[BagFrame], options: ReplayOptions) -> None:
 
 
 def _play(items: list[BagFrame], options: ReplayOptions, baselines: bool) -> None:
-    from marigold_ros.commands.players import Player
+    from marigold_ros.replay.players import Player
 
     player = Player(_Ramp(), options, main=baselines)
     for item in items:

@@ -14,8 +14,8 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.commands.options import at_least
 
 if TYPE_CHECKING:
-    from marigold_ros.commands.crew import Crew
-    from marigold_ros.commands.part_store import PartStore
+    from marigold_ros.replay.crew import Crew
+    from marigold_ros.replay.part_store import PartStore
 
 CREW_OPTIONS = ('jobs', 'ray')
 
@@ -71,8 +71,8 @@ def make_crew(
         Told the pictures done.
 
     """
-    from marigold_ros.commands.crew import processes
-    from marigold_ros.commands.ray_crew import Cluster, tasks
+    from marigold_ros.replay.crew import processes
+    from marigold_ros.replay.ray_crew import Cluster, tasks
 
     if (args.jobs > 1 or args.ray) and not args.torch_threads:
         args = argparse.Namespace(**vars(args))

@@ -251,8 +251,8 @@ def _offline(
     """Evaluate the bag without a node, and make a cloud of its first metric frame."""
     from marigold_ros.bags.reader import BagReader, frames
     from marigold_ros.commands.demo_scoring import FIT_EVERY, write_cloud
-    from marigold_ros.commands.replay import evaluate_bag
     from marigold_ros.pipeline import FramePipeline
+    from marigold_ros.replay.evaluate_bags import evaluate_bag
 
     model = load_chosen_model(args, config.runtime)
     with _progress(source.pictures, 'offline') as bar:

@@ -257,7 +257,7 @@ def clear_old(folder: Path) -> None:
         If ``recording`` is there and no bag, so somebody else's.
 
     """
-    from marigold_ros.commands.recording import remove_recording
+    from marigold_ros.replay.recording import remove_recording
 
     remove_recording(folder / 'recording')
     names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply')

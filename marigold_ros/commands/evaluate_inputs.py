@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from marigold_ros.commands.picture_sets import PictureChoice
+    from marigold_ros.replay.picture_sets import PictureChoice
 
 # Those of `marigold_ros.evaluation.oracle`, which would load numpy for --help.
 ORACLES = (
@@ -22,7 +22,7 @@ ORACLES = (
     'marigold-eth3d',
     'marigold-diode',
 )
-# As marigold_ros.commands.picture_sets has them; a test holds the two together.
+# As marigold_ros.replay.picture_sets has them; a test holds the two together.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 # As marigold_ros.evaluation.corruptions has them; a test holds the two together.
 CORRUPTIONS = ('night', 'rain', 'fog', 'blur', 'noise', 'jpeg', 'glare', 'dropout')
@@ -66,7 +66,7 @@ def chosen_pictures(args: argparse.Namespace) -> PictureChoice | None:
         if args.split:
             raise ConfigurationError('--split is a list of pictures; say of which --dataset')
         return None
-    from marigold_ros.commands.picture_sets import PictureChoice
+    from marigold_ros.replay.picture_sets import PictureChoice
 
     if not args.depth_scale > 0:
         raise ConfigurationError(

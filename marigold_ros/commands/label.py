@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.commands.bag_label import label_bag, LabelOptions, lost_bag
-    from marigold_ros.commands.bag_part import ReplayOptions
-    from marigold_ros.commands.bag_plan import look_ahead
+    from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
+    from marigold_ros.replay.bag_part import ReplayOptions
+    from marigold_ros.replay.bag_plan import look_ahead
 
     topics = {'image': args.image, 'camera_info': args.camera_info, 'lidar': args.lidar}
     _check_names([Path(bag) for bag in args.bags])
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_names(bags: list[Path]) -> None:
     """Copies go by the names of their bags, which must differ."""
-    from marigold_ros.commands.bag_label import label_name
+    from marigold_ros.replay.bag_label import label_name
 
     name, count = Counter(label_name(bag) for bag in bags).most_common(1)[0]
     if count > 1:

@@ -7,8 +7,8 @@ import re
 import shutil
 
 from marigold_ros.__main__ import main
-from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 import numpy as np
 import pytest
 

@@ -10,11 +10,11 @@ from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.evaluate_inputs import corruptions
-from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruptions import CORRUPTIONS
 from marigold_ros.frame import Prediction
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest
@@ -191,7 +191,7 @@ def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
         yield next(frames(*arguments))
         raise BagError('cut off')
 
-    monkeypatch.setattr('marigold_ros.commands.bag_replay.frames', damaged)
+    monkeypatch.setattr('marigold_ros.replay.bag_replay.frames', damaged)
     with pytest.raises(BagError, match='cut off; the pictures before the damage are scored in'):
         evaluate_bag(drive, StandIn(), out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())

@@ -3,9 +3,9 @@
 """Held-out LiDAR is as good a judge as exact truth, on a synthetic drive that has both."""
 
 from marigold_ros.bags.reader import BagReader, frames
-from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest

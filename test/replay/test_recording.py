@@ -9,12 +9,12 @@ from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.demo_scoring import read_alignment
 from marigold_ros.commands.demo_scoring import Recording as LiveRecording
-from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.geometry.cloud import cloud_of
 from marigold_ros.message_codec import to_depth, to_organised
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer

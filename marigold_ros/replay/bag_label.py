@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader, frames
-from marigold_ros.commands.bag_part import BagJob, ReplayOptions
-from marigold_ros.commands.recording import Recording
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.bag_part import BagJob, ReplayOptions
+from marigold_ros.replay.recording import Recording
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ import pickle
 import shutil
 from typing import Any
 
-from marigold_ros.commands.bag_part import BagJob, BagPart
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.replay.bag_part import BagJob, BagPart
 
 _OPTIONS = 'options.json'
 _OWN = 'marigold_ros'

@@ -13,9 +13,6 @@ from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
-from marigold_ros.commands.bag_part import BagJob, BagPart, ReplayOptions
-from marigold_ros.commands.players import empty_scores, Models, Players
-from marigold_ros.commands.recording import Recording
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
     corrupt,
@@ -25,6 +22,9 @@ from marigold_ros.evaluation.corruptions import (
 )
 from marigold_ros.evaluation.results import describe_bag
 from marigold_ros.frame import FrameResult
+from marigold_ros.replay.bag_part import BagJob, BagPart, ReplayOptions
+from marigold_ros.replay.players import empty_scores, Models, Players
+from marigold_ros.replay.recording import Recording
 import numpy as np
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class _Input:
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
     with ExitStack() as stack:
         if options.pictures is not None:
-            from marigold_ros.commands.picture_sets import PictureSet
+            from marigold_ros.replay.picture_sets import PictureSet
 
             pictures = PictureSet(job.path, options.pictures)
             stream = stack.enter_context(closing(_ahead(pictures.frames())))

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 import uuid
 
-from marigold_ros.commands.bag_part import BagJob
-from marigold_ros.commands.crew import Crew, Play, Progress, Work
-from marigold_ros.commands.part_store import PartStore
 from marigold_ros.errors import MarigoldError
+from marigold_ros.replay.bag_part import BagJob
+from marigold_ros.replay.crew import Crew, Play, Progress, Work
+from marigold_ros.replay.part_store import PartStore
 
 LOCAL = 'local'
 _RETRIES = 3

@@ -9,12 +9,12 @@ import json
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.commands.evaluate import ORACLES
-from marigold_ros.commands.replay import evaluate_bag
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation import oracle
 from marigold_ros.evaluation.protocol import hold_out, project_scan
 from marigold_ros.frame import Prediction
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest

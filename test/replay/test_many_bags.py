@@ -12,8 +12,8 @@ import sys
 import time
 
 from marigold_ros.__main__ import main
-from marigold_ros.commands.bag_part import BagJob, BagPart
-from marigold_ros.commands.part_store import PartStore
+from marigold_ros.replay.bag_part import BagJob, BagPart
+from marigold_ros.replay.part_store import PartStore
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.recording import RecordTo
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.merging import merged
+from marigold_ros.replay.recording import RecordTo
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.commands.picture_sets import PictureChoice
+    from marigold_ros.replay.picture_sets import PictureChoice
 
 _MOST_WARNINGS = 20
 

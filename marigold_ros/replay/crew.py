@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from marigold_ros.commands.bag_part import BagJob
-from marigold_ros.commands.part_store import PartStore
+from marigold_ros.replay.bag_part import BagJob
+from marigold_ros.replay.part_store import PartStore
 
 Progress = Callable[[int], None]
 Play = Callable[[Any, Any, BagJob, 'Progress | None'], Any]

@@ -10,11 +10,11 @@ from time import perf_counter
 from typing import Any
 
 from marigold_ros.bags.reader import BagFrame
-from marigold_ros.commands.bag_part import BagPart, ReplayOptions
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.scoring import Finish, Scorer
 from marigold_ros.frame import FrameResult, Prediction
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.bag_part import BagPart, ReplayOptions
 import numpy as np
 
 _SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
