@@ -44,7 +44,9 @@ $(STAMP): $(REQUIREMENTS) setup.py setup.cfg package.xml
 	$(PYTHON) -m venv $(VENV_OPTIONS) \
 	    $(if $(filter-out $@,$(wildcard $(VENV)/.ready-*)),--clear) $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+# Old pips (Debian 12) would run `setup.py develop`, which new setuptools refuse.
+	$(BIN)/python -m pip install --disable-pip-version-check --use-pep517 --no-deps \
+	    --editable .
 	@touch $@
 
 demo: setup
