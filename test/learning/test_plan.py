@@ -161,10 +161,10 @@ def test_tiny_diffusion_has_at_most_seven_million_weights_and_a_frozen_autoencod
     path = RECIPES / 'tiny_diffusion.yaml'
     networks, plans = plan_recipe(path)
     assert sum(count(network) for network in networks) <= 7e6
-    assert [plan.name for plan in plans] == ['autoencoder', 'latent', 'finish']
+    assert [plan.name for plan in plans] == ['autoencoder', 'sight', 'latent', 'finish']
     recipe = read_recipe(path)
     stages = read_stages(recipe['stages'], recipe['common'])
-    assert [stage.trains for stage in stages] == [('autoencoder',), ('unet',), ('unet',)]
+    assert [stage.trains for stage in stages] == [('autoencoder',), *3 * [('unet',)]]
     assert recipe['facts']['noise'] == 'gaussian'
 
 

@@ -263,9 +263,10 @@ class Bench:
         self.node.stop()
         for executor in self.executors:
             executor.shutdown(timeout_sec=1.0)
-        self.context.try_shutdown()
+        # A thread that still spins when the context goes ends with an error.
         for thread in self.threads:
-            thread.join(3)
+            thread.join(30)
+        self.context.try_shutdown()
         self.robot.node.destroy_node()
         self.node.destroy_node()
 
