@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What the embedded checkpoint is good for: bounds that a broken or mixed-up file would break."""
+"""What the embedded checkpoints are good for: bounds that a broken or mixed-up file breaks."""
 
 import re
 
 from diffusers import MarigoldDepthPipeline
 from marigold_ros.config import EngineConfig
+from marigold_ros.learning.ablation import measure
 from marigold_ros.learning.score import rendered, score
 from marigold_ros.models import EMBEDDED, load_model, use_threads
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -36,17 +37,19 @@ def test_on_the_real_drive_its_fitted_depth_beats_the_best_quadric(tiny, shared_
     assert heldout['median_abs_rel'] < 0.25
 
 
-def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(tiny):
-    card = (EMBEDDED / 'tiny' / 'README.md').read_text(encoding='utf-8')
+@pytest.mark.parametrize('name', ['tiny', 'tiny-diffusion'])
+def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(name):
+    card = (EMBEDDED / name / 'README.md').read_text(encoding='utf-8')
     code = re.findall(r'```python\n(.*?)```', card, flags=re.S)[1]
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    names = {'folder': str(EMBEDDED / 'tiny'), 'rgb': image}
+    names = {'folder': str(EMBEDDED / name), 'rgb': image}
     exec(code, names)
     assert isinstance(names['pipe'], MarigoldDepthPipeline)
-    stored = load_file(EMBEDDED / 'tiny' / 'empty_text_embedding.safetensors')
+    stored = load_file(EMBEDDED / name / 'empty_text_embedding.safetensors')
     assert torch.equal(names['pipe'].empty_text_embedding, stored['empty_text_embedding'])
-    edge = max(names['latents'].shape[-2:]) * 8
-    ours = tiny.predict(image, processing_resolution=edge, reference_exact=True)
+    edge = names['pipe'].default_processing_resolution
+    model = load_model(name, device='cpu')
+    ours = model.predict(image, processing_resolution=edge, reference_exact=True)
     np.testing.assert_allclose(names['depth'].prediction[0, :, :, 0], ours.relative, atol=2e-3)
 
 
@@ -72,6 +75,14 @@ def test_a_warm_start_steadies_a_still_scene_that_is_denoised_from_noise(tiny):
 def test_a_warm_start_is_told_to_be_of_no_use_from_zeros(tiny):
     tiny.predict(np.zeros((48, 64, 3), np.uint8), options=EngineConfig(warm_start=0.1))
     assert any('starts from zeros' in note for note in tiny.description['notes'])
+
+
+def test_members_of_the_diffusion_checkpoint_differ_and_their_mean_is_better():
+    diffusion = load_model('tiny-diffusion', device='cpu')
+    scenes = list(rendered(make_sample, 16))
+    one, eight = (measure(diffusion, scenes, members=n) for n in (1, 8))
+    assert eight['abs_rel'] < 0.99 * one['abs_rel']
+    assert eight['spearman'] > 0.2
 
 
 def test_no_file_is_too_large_for_a_repository():
