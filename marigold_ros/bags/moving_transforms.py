@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import Any
 
+from marigold_ros.bags.stamps import header_ns
 from marigold_ros.bags.static_transforms import inverse, plain, pose_matrix, StaticTransforms
 from marigold_ros.errors import CalibrationError
 from marigold_ros.pairing import CLOCK_JUMP_NS
@@ -43,7 +44,7 @@ class MovingTransforms:
     def is_jump(self, message: Any) -> bool:
         """Tell whether a message is so far behind its frames' newest that the clock has jumped."""
         return any(
-            self._newest(item) - _stamp_ns(item) > CLOCK_JUMP_NS for item in message.transforms
+            self._newest(item) - header_ns(item) > CLOCK_JUMP_NS for item in message.transforms
         )
 
     def add_message(self, message: Any) -> None:
@@ -59,7 +60,7 @@ class MovingTransforms:
                 continue
             if child not in self._tracks or self._tracks[child].parent != parent:
                 self._tracks[child] = _Track(parent)
-            self._tracks[child].add(_stamp_ns(item), (np.array(pose[0]), np.array(pose[1])))
+            self._tracks[child].add(header_ns(item), (np.array(pose[0]), np.array(pose[1])))
 
     def clear(self) -> None:
         """Forget all that moves, as after a clock jump."""
@@ -111,7 +112,7 @@ class MovingTransforms:
 
     def _newest(self, item: Any) -> int:
         track = self._tracks.get(plain(item.child_frame_id))
-        return track.stamps[-1] if track is not None else _stamp_ns(item)
+        return track.stamps[-1] if track is not None else header_ns(item)
 
 
 class _Track:
@@ -189,8 +190,3 @@ def slerp(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
     angle = np.arccos(cosine)
     weights = np.sin((1.0 - share) * angle), np.sin(share * angle)
     return np.asarray((weights[0] * first + weights[1] * last) / np.sin(angle))
-
-
-def _stamp_ns(item: Any) -> int:
-    stamp = item.header.stamp
-    return int(stamp.sec * _NANOSECONDS + stamp.nanosec)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 import itertools
-import math
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from marigold_ros.config import NodeConfig, PointsConfig
 if TYPE_CHECKING:
     from marigold_ros.bags.reader import BagReader
     from marigold_ros.commands.demo_input import Source
-    from marigold_ros.evaluation.samples import Sample
     from marigold_ros.evaluation.scoring import Scorer
     from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
     import numpy as np
@@ -62,14 +60,14 @@ class Recording:
 
     def take(self, stamp_ns: int) -> Outputs | None:
         """Give the outputs of a picture, None where some are missing; asked in order of time."""
+        from marigold_ros.bags.stamps import header_ns
+
         while not self._is_settled(stamp_ns):
             following = next(self._messages, None)
             if following is None:
                 break
             topic, message, _ = following
-            stamp = message.header.stamp
-            key = stamp.sec * 1_000_000_000 + stamp.nanosec
-            self._frames.setdefault(key, Outputs()).parts[_PARTS[topic]] = message
+            self._frames.setdefault(header_ns(message), Outputs()).parts[_PARTS[topic]] = message
         outputs = self._frames.pop(stamp_ns, None)
         return outputs if outputs is not None and outputs.complete else None
 
@@ -226,11 +224,11 @@ def _result(
 
 def write_best_cloud(path: Path, scored: Scored) -> int:
     """Write the cloud of the sample with the smallest error; the number of points, 0 for none."""
-    samples = [s for _, s in scored.scorer.samples if s.metric is not None]
-    usable = [s for s in samples if s.K is not None]
-    if not usable:
+    from marigold_ros.evaluation.samples import best_for_cloud
+
+    best = best_for_cloud(sample for _, sample in scored.scorer.samples)
+    if best is None:
         return 0
-    best: Sample = min(usable, key=lambda s: s.abs_rel if math.isfinite(s.abs_rel) else math.inf)
     assert best.metric is not None
     return write_cloud(path, best.metric, best.K, best.rgb, PointsConfig())
 

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from marigold_ros.config import PointsConfig
-from marigold_ros.evaluation.samples import Sample
+from marigold_ros.evaluation.samples import best_for_cloud, Sample
 from marigold_ros.geometry.cloud import depth_of_cloud, unproject_depth
 import numpy as np
 
@@ -31,10 +31,9 @@ def cloud_data(samples: Sequence[Sample]) -> dict[str, Any] | None:
         has a cloud.
 
     """
-    usable = [s for s in samples if s.metric is not None and s.K is not None]
-    if not usable:
+    best = best_for_cloud(samples)
+    if best is None:
         return None
-    best = min(usable, key=lambda s: s.abs_rel if math.isfinite(s.abs_rel) else math.inf)
     assert best.metric is not None
     assert best.K is not None
     kept = depth_of_cloud(best.metric, best.metric, best.K, PointsConfig())

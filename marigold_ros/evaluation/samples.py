@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 import math
 from typing import Any
@@ -60,6 +60,14 @@ class Sample:
     abs_rel: float
     quadric_abs_rel: float
     K: np.ndarray | None = None
+
+
+def best_for_cloud(samples: Iterable[Sample]) -> Sample | None:
+    """Choose, of the samples with metres and a camera, the one with the smallest error."""
+    usable = [s for s in samples if s.metric is not None and s.K is not None]
+    return min(
+        usable, key=lambda s: s.abs_rel if math.isfinite(s.abs_rel) else math.inf, default=None
+    )
 
 
 class SampleKeeper:

@@ -41,7 +41,7 @@ class Robot:
     def __init__(self, node, seen: list[View]) -> None:
         self._arrived = threading.Condition()
         self.arrivals: dict[str, dict[int, float]] = {name: {} for name in OUTPUTS}
-        self.first_relative = float('nan')
+        self.first_relative: float | None = None
         self._report: dict[str, dict[str, str]] = {}
         self.reports = 0
         roles = ('scan', 'info', 'image')
@@ -70,7 +70,7 @@ class Robot:
 
     def _note_relative(self, _data: bytes) -> None:
         with self._arrived:
-            if self.first_relative != self.first_relative:
+            if self.first_relative is None:
                 self.first_relative = time.monotonic()
                 self._arrived.notify_all()
 

@@ -30,6 +30,7 @@ from marigold_ros.node.rig import INPUTS
 from marigold_ros.node.timing_robot import OUTPUTS, RATE, Robot
 from marigold_ros.node.transport import use_roomy_transport
 from marigold_ros.node.views import mounting_parameters, View, views
+from marigold_ros.node.vital_signs import resident_mb
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import rclpy
@@ -134,7 +135,7 @@ def _started(folder: Path, seen: list[View]) -> Iterator[tuple[float, Robot, Nod
         with spinning(node):
             begun = time.monotonic()
             with running_node(arguments, folder / 'node.log') as process:
-                while robot.first_relative != robot.first_relative:
+                while robot.first_relative is None:
                     robot.send_for(0.1)
                     process.check()
                     if time.monotonic() - begun > _PATIENCE:
@@ -157,7 +158,7 @@ def _run(
     before = set(robot.arrivals[_LAST])
     memory = []
     for _ in range(_PARTS):
-        memory.append(_resident_mb(process.pid))
+        memory.append(resident_mb(process.pid))
         robot.send_for(seconds / _PARTS)
         progress(seconds / _PARTS)
     seen = robot.reports
@@ -172,7 +173,7 @@ def _run(
         'p99': float(np.percentile(ages, 99)),
         'frame_ms': robot.number('timing', 'total.p50_ms'),
         'rate': (len(came) - 1) / span,
-        'growth': 100.0 * (_resident_mb(process.pid) / memory[1] - 1.0),
+        'growth': 100.0 * (resident_mb(process.pid) / memory[1] - 1.0),
     }
 
 
@@ -217,11 +218,6 @@ def _busy_process() -> Iterator[None]:
     finally:
         busy.kill()
         busy.wait()
-
-
-def _resident_mb(pid: int) -> float:
-    pages = int(Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -96,13 +96,17 @@ def clock_gap(picture_ns: int, newest_scan_ns: int | None, max_dt_ns: int) -> st
     return f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
 
 
+def resident_mb(process: int | str = 'self') -> float:
+    """Resident memory of a process in MB, on Linux."""
+    pages = int(Path(f'/proc/{process}/statm').read_text(encoding='ascii').split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+
+
 def memory_mb() -> dict[str, float]:
     """Memory of this process in MB: ``resident``, and ``gpu`` where torch holds some."""
     found = {}
-    status = Path('/proc/self/statm')
-    if status.exists():
-        pages = int(status.read_text(encoding='ascii').split()[1])
-        found['resident_mb'] = round(pages * os.sysconf('SC_PAGE_SIZE') / 1e6, 1)
+    if Path('/proc/self/statm').exists():
+        found['resident_mb'] = round(resident_mb(), 1)
     torch = sys.modules.get('torch')
     if torch is not None and torch.cuda.is_available():
         found['gpu_mb'] = round(torch.cuda.memory_allocated() / 1e6, 1)

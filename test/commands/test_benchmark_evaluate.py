@@ -5,14 +5,12 @@
 import json
 
 from marigold_ros.__main__ import main
-from marigold_ros.synthetic.drive import write_drive
 import pytest
 
 
 @pytest.fixture(scope='module')
-def drive(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('drive')
-    return write_drive(folder / 'drive', frames=3, width=160, height=120)
+def drive(short_drive):
+    return short_drive
 
 
 def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):

@@ -15,7 +15,6 @@ from marigold_ros.evaluation import oracle
 from marigold_ros.evaluation.protocol import hold_out, project_scan
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
-from marigold_ros.synthetic.drive import write_drive
 import numpy as np
 import pytest
 
@@ -35,9 +34,8 @@ class Answers:
 
 
 @pytest.fixture(scope='module')
-def drive(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('drive')
-    return write_drive(folder / 'drive', frames=3, width=160, height=120)
+def drive(short_drive):
+    return short_drive
 
 
 @pytest.fixture(scope='module')
