@@ -192,7 +192,12 @@ def one_step_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> tor
 
 
 def pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far."""
+    """
+    Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far.
+
+    As long as the autoencoder is frozen, the latent is held to that of the depth picture, too.
+    Trained along, its encoder sees colour alone and forgets what depth looks like.
+    """
     x0 = chain.one_step(chain.encode(batch.rgb))
     predicted = chain.decode(x0).float()
     valid, sky = batch.valid.float(), batch.sky.float()
@@ -201,6 +206,8 @@ def pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
     beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
     loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
+    if any(weight.requires_grad for weight in chain.autoencoder.parameters()):
+        return loss
     with torch.no_grad():
         target = chain.encode(as_picture(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])
