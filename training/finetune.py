@@ -7,7 +7,8 @@ Train a checkpoint from a recipe; run it again and it goes on from where it stop
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
     python training/finetune.py training/recipes/marigold_v1_1.yaml --plan
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only --score
-    accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine
+    accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine    # GPUs
+    torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
 SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
 """
@@ -15,6 +16,7 @@ SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 import signal
 import subprocess
@@ -57,7 +59,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         parser.error('--out is missing, the folder of the run')
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.arithmetic import new_accelerator
+    from marigold_ros.learning.arithmetic import missing_processes, new_accelerator
     from marigold_ros.learning.distillation import Distillation
     from marigold_ros.learning.plan import plan_recipe, write_plan
     from marigold_ros.learning.recipe import Run
@@ -71,6 +73,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             print(write_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
+        if warning := missing_processes(accelerator.num_processes, os.environ):
+            print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
         run = kind(args.recipe, args.out, args.data, accelerator, args.workers)
         if not args.export_only:
             if accelerator.is_local_main_process:
@@ -83,6 +87,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if accelerator.is_main_process:
             target = run.export(args.score)
             print(run.measured(), target, sep='\n')
+        accelerator.end_training()
     except (MarigoldError, FloatingPointError) as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
         return 1

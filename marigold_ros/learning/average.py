@@ -14,7 +14,8 @@ class WeightAverage:
     """
     The averaged weights of networks.
 
-    Without averaging they are the weights themselves, because a copy would cost memory.
+    Without averaging they are the weights themselves, because a copy would cost memory: those of
+    the moment, for wrappers of several processes move them.
 
     Parameters
     ----------
@@ -26,21 +27,27 @@ class WeightAverage:
     """
 
     def __init__(self, networks: nn.Module, wanted: bool) -> None:
-        self._wanted = wanted
-        self.weights = {
-            name: value.detach().clone() if wanted else value.detach()
-            for name, value in networks.state_dict().items()
-        }
+        self._networks = networks
+        self._average = (
+            {name: value.detach().clone() for name, value in networks.state_dict().items()}
+            if wanted
+            else None
+        )
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The averaged weights by name."""
+        return dict(self._networks.state_dict()) if self._average is None else self._average
 
     @torch.no_grad()
     def update(self, networks: nn.Module, keep: float, step: int) -> None:
         """Take the weights after a step in; ``keep`` of the average stays, less at first."""
-        if not self._wanted:
+        if self._average is None:
             return
         # Short at first, so that the average does not remember the random start.
         keep = min(keep, (1 + step) / (10 + step))
         for name, value in networks.state_dict().items():
-            self.weights[name].lerp_(value.to(self.weights[name].dtype), 1.0 - keep)
+            self._average[name].lerp_(value.to(self._average[name].dtype), 1.0 - keep)
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
         """Go on from saved averages."""

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import InputError
+from marigold_ros.learning.mixture import Part
 from marigold_ros.learning.networks import usual_size
 from marigold_ros.learning.stages import Stage
 
@@ -24,7 +25,9 @@ OWN_LICENCE = 'Apache-2.0, as the code that made them'
 THEIR_LICENCE = 'derived from `{start}`; the licence of those weights applies to these'
 
 
-def model_card(recipe: Mapping[str, Any], stages: list[Stage], trainer: Any) -> str:
+def model_card(
+    recipe: Mapping[str, Any], stages: list[Stage], parts: Sequence[Part], folder: Path
+) -> str:
     """
     Write the card of a run.
 
@@ -34,9 +37,10 @@ def model_card(recipe: Mapping[str, Any], stages: list[Stage], trainer: Any) -> 
         With name, init and facts.
     stages : list of Stage
         In order.
-    trainer
-        Has ``mixtures``, whose parts name their sources, and the ``folder`` of the run; figures
-        of a ``metrics.json`` there go on the card.
+    parts : sequence of Part
+        The sources and their weights.
+    folder : Path
+        Of the run; figures of a ``metrics.json`` there go on the card.
 
     Returns
     -------
@@ -56,8 +60,8 @@ def model_card(recipe: Mapping[str, Any], stages: list[Stage], trainer: Any) -> 
         way=_way(facts),
         deviation=_deviation(stages),
         stages='\n'.join(_row(stage) for stage in stages),
-        data='\n'.join(_data(trainer)),
-        metrics=metrics_table(trainer.folder / METRICS),
+        data='\n'.join(_data(parts)),
+        metrics=metrics_table(folder / METRICS),
         licence=licence.format(start=start),
         diffusers=opened.format(
             height=height, width=width, steps=facts.get('default_denoising_steps', 1)
@@ -96,9 +100,8 @@ def _row(stage: Stage) -> str:
     return f'| {" | ".join(cells)} |'
 
 
-def _data(trainer: Any) -> list[str]:
+def _data(parts: Sequence[Part]) -> list[str]:
     """One line for each source: name, pictures, share of the batches."""
-    parts = trainer.mixtures[0].parts
     total = sum(part.weight for part in parts)
     return [
         f'- {part.source.name}: {len(part.source)} pictures, {part.weight / total:.0%} of the '

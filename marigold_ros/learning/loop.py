@@ -25,7 +25,7 @@ from marigold_ros.learning.mixture import Batch, collate, LatentBatch, leave_sig
 from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.run_log import RunLog
-from marigold_ros.learning.run_state import load_state, save_state
+from marigold_ros.learning.run_state import load_state, save_state, STATE
 from marigold_ros.learning.stages import learning_rate, new_optimizer, Stage
 from marigold_ros.learning.validation import Validation
 import torch
@@ -90,7 +90,7 @@ class Trainer:
         self.stage_index = self.step = self.skipped = 0
         self.model: Any = None
         self._prepare()
-        if (folder / 'state.pt').exists():
+        if (folder / STATE).exists():
             self._load()
 
     def run(self, minutes: float | None = None, stop: Any = None) -> bool:
@@ -228,10 +228,6 @@ class Trainer:
         self._prepare()
         self._save()
 
-    def averaged(self) -> None:
-        """Put the averaged weights into the networks (for export in the middle of a stage)."""
-        self.chain.load_state_dict(self.average.weights)
-
     def _log(
         self, stage: Stage, losses: dict[str, list[float]], norm: float, waiting: float, bar: tqdm
     ) -> None:
@@ -272,7 +268,7 @@ class Trainer:
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             save_state(
-                self.folder / 'state.pt',
+                self.folder / STATE,
                 {
                     'chain': self.chain.state_dict(),
                     'average': self.average.weights,
@@ -288,12 +284,12 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _load(self) -> None:
-        state = load_state(self.folder / 'state.pt', self.chain, self.accelerator.device)
+        state = load_state(self.folder / STATE, self.chain)
         self.chain.load_state_dict(state['chain'])
         self.average.restore(state['average'])
         self.stage_index, self.step = state['stage_index'], state['step']
         self.skipped = state['skipped']
         self._prepare()
         self.optimizer.load_state_dict(state['optimizer'])
-        torch.set_rng_state(state['torch_rng'].cpu())
+        torch.set_rng_state(state['torch_rng'])
         self.chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])

@@ -20,6 +20,7 @@ from marigold_ros.learning.mixture import Mixture, Part
 from marigold_ros.learning.networks import export_checkpoint
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.parallel import never, Stop, Stopped
+from marigold_ros.learning.run_state import load_averaged, STATE
 from marigold_ros.learning.score import figures
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.sources.whole_file import write_whole
@@ -117,15 +118,19 @@ class Run:
             )
         return validation
 
+    def parts(self, scale: float = 1.0) -> list[Part]:
+        """Make the sources with their weights and sizes."""
+        found = []
+        for entry, source in zip(self.recipe['sources'], self.sources, strict=True):
+            height, width = (side * scale for side in entry['size'])
+            size = round(height), round(width)
+            found.append(Part(source, float(entry.get('weight', len(source))), size))
+        return found
+
     def mixture(self, stage: Stage, number: int) -> Mixture:
         """Make the batches of a stage."""
-        parts = []
-        for entry, source in zip(self.recipe['sources'], self.sources, strict=True):
-            height, width = (side * stage.scale for side in entry['size'])
-            size = round(height), round(width)
-            parts.append(Part(source, float(entry.get('weight', len(source))), size))
         return Mixture(
-            parts,
+            self.parts(stage.scale),
             stage.batch_size,
             self.space,
             self.augmentation,
@@ -142,7 +147,11 @@ class Run:
             [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
             self.folder,
             self.accelerator,
-            {'recipe': self.recipe, **(provenance or {})},
+            {
+                'recipe': self.recipe,
+                'processes': self.accelerator.num_processes,
+                **(provenance or {}),
+            },
             self.seed,
             self.workers,
             self.validation,
@@ -164,11 +173,10 @@ class Run:
 
         ``scored`` first measures them on held-out scenes, for ``metrics.json`` and the card.
         """
-        trainer = self.trainer()
-        trainer.averaged()
+        device = self.accelerator.device
+        weights = load_averaged(self.folder / STATE, self.chain, device)
         if scored:
-            weights, facts = trainer.average.weights, facts_of(self.recipe['facts'])
-            model = engine_model(self.chain, weights, facts, self.accelerator.device)
+            model = engine_model(self.chain, weights, facts_of(self.recipe['facts']), device)
             write_whole(self.folder / METRICS, json.dumps(figures(model), indent=2).encode())
         target = self.folder / self.recipe['name']
         export_checkpoint(
@@ -176,7 +184,7 @@ class Run:
             self.chain.autoencoder,
             self.chain.unet,
             self.recipe['facts'],
-            model_card(self.recipe, self.stages, trainer),
+            model_card(self.recipe, self.stages, self.parts(), self.folder),
             scheduler=self.chain.scheduler,
             text=self.chain.text,
         )

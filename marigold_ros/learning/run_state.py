@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.learning.objectives import Chain
 import torch
+
+STATE = 'state.pt'  # in the folder of a run
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -36,11 +39,9 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load_state(
-    path: Path, networks: torch.nn.Module, device: torch.device | str
-) -> dict[str, Any]:
+def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     """
-    Read a state, and check that it belongs to the networks.
+    Read a state into main memory, and check that it belongs to the networks.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def load_state(
 
     """
     try:
-        state = torch.load(path, weights_only=True, map_location=device)
+        state = torch.load(path, weights_only=True, map_location='cpu')
     except Exception as error:  # torch raises whatever the damage led to
         raise CheckpointError(
             f'{path} is damaged ({str(error).strip()[:120]}); restore it, or delete it to start '
@@ -70,3 +71,39 @@ def load_state(
                 'the recipe; give the recipe that began the run'
             )
     return state
+
+
+def load_averaged(path: Path, chain: Chain, device: torch.device | str) -> dict[str, torch.Tensor]:
+    """
+    Put the averaged weights of a run and the scale of its latents into its networks.
+
+    It takes no trainer: one of several processes can do it alone.
+
+    Parameters
+    ----------
+    path : Path
+        Of the run's state.
+    chain : Chain
+        Its networks; they go to ``device``.
+    device : torch.device or str
+
+    Returns
+    -------
+    dict
+        The weights by name.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged or of other networks.
+
+    """
+    if not path.exists():
+        raise CheckpointError(
+            f'{path.parent} holds no checkpoint yet; train first, by the same command without '
+            '--export-only'
+        )
+    state = load_state(path, chain.to(device))
+    chain.load_state_dict(state['average'])
+    chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])
+    return dict(chain.state_dict())

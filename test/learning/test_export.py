@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 import re
 import stat
-from types import SimpleNamespace
 
 from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, InputError
@@ -53,13 +52,10 @@ class Pictures:
         return self.count
 
 
-@pytest.fixture
-def trainer(tmp_path):
-    parts = [
-        Part(Pictures('synthetic mixed', 8000), 3.0, (96, 128)),
-        Part(Pictures('vkitti', 20148), 1.0, (96, 320)),
-    ]
-    return SimpleNamespace(mixtures=[SimpleNamespace(parts=parts)], folder=tmp_path)
+PARTS = [
+    Part(Pictures('synthetic mixed', 8000), 3.0, (96, 128)),
+    Part(Pictures('vkitti', 20148), 1.0, (96, 320)),
+]
 
 
 @pytest.fixture
@@ -77,8 +73,8 @@ def export(chain, folder: Path, facts: dict, card: str = '# toy\n', **more) -> P
 
 
 @pytest.mark.parametrize('facts', [ZEROS, NOISE], ids=['zeros', 'noise'])
-def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, trainer, tmp_path, facts):
-    card = model_card(recipe(facts), STAGES, trainer)
+def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, tmp_path, facts):
+    card = model_card(recipe(facts), STAGES, PARTS, tmp_path)
     folder = tmp_path / 'toy'
     text = torch.randn(1, 2, 32)
     export(chain, folder, facts, card, scheduler=chain.scheduler, text=text)
@@ -98,11 +94,11 @@ def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, trainer, tmp
     np.testing.assert_allclose(again.relative, depth, atol=5e-3)
 
 
-def test_the_card_says_what_it_was_trained_on_and_how(trainer):
-    (trainer.folder / 'metrics.json').write_text(
+def test_the_card_says_what_it_was_trained_on_and_how(tmp_path):
+    (tmp_path / 'metrics.json').write_text(
         json.dumps({'200 held-out scenes': {'abs_rel': 0.1723, 'delta1': 0.7618}})
     )
-    card = model_card(recipe(ZEROS), STAGES, trainer)
+    card = model_card(recipe(ZEROS), STAGES, PARTS, tmp_path)
     assert card.startswith('# toy\n')
     assert 'trained from nothing' in card
     assert 'log depth, in one step from zeros' in card
@@ -116,26 +112,29 @@ def test_the_card_says_what_it_was_trained_on_and_how(trainer):
     assert 'Weights: Apache-2.0' in card
 
 
-def test_the_card_of_a_run_from_other_weights_names_them_without_their_place(trainer, tmp_path):
+def test_the_card_of_a_run_from_other_weights_names_them_without_their_place(tmp_path):
     published = tmp_path / 'somewhere' / 'stable-diffusion-2'
     published.mkdir(parents=True)
     init = {'kind': 'stable_diffusion', 'path': str(published)}
-    card = model_card(recipe(NOISE, init), STAGES[:1], trainer)
+    card = model_card(recipe(NOISE, init), STAGES[:1], PARTS, tmp_path)
     assert '`stable-diffusion-2`; the licence of those weights applies' in card
     assert 'somewhere' not in card
     assert 'Unlike Marigold' not in card
     assert 'depth, in 2 steps from Gaussian noise' in card
     hub = model_card(
-        recipe(NOISE, {'kind': 'checkpoint', 'path': 'prs-eth/marigold-depth-v1-1'}), [], trainer
+        recipe(NOISE, {'kind': 'checkpoint', 'path': 'prs-eth/marigold-depth-v1-1'}),
+        [],
+        PARTS,
+        tmp_path,
     )
     assert '`prs-eth/marigold-depth-v1-1`' in hub
 
 
-def test_metrics_that_are_no_figures_are_refused(trainer):
+def test_metrics_that_are_no_figures_are_refused(tmp_path):
     for content in ('[1, 2]', '{"scenes": {"abs_rel": "good"}}', '{'):
-        (trainer.folder / 'metrics.json').write_text(content)
+        (tmp_path / 'metrics.json').write_text(content)
         with pytest.raises(InputError, match=r'metrics\.json holds no figures'):
-            model_card(recipe(ZEROS), STAGES, trainer)
+            model_card(recipe(ZEROS), STAGES, PARTS, tmp_path)
 
 
 def test_the_recipes_own_schedule_is_written(chain, tmp_path):
