@@ -7,7 +7,7 @@ Train a checkpoint from a recipe; run it again and it goes on from where it stop
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
     python training/finetune.py training/recipes/marigold_v1_1.yaml --plan
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only --score
-    accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine    # GPUs
+    accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
     torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
 SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
@@ -47,6 +47,9 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         '--precision', choices=('no', 'bf16', 'fp16'), default='bf16', help='default: bf16'
     )
     parser.add_argument(
+        '--shard', action='store_true', help='divide the weights among the processes (FSDP)'
+    )
+    parser.add_argument(
         '--plan', action='store_true', help='print arithmetic and memory of each stage and stop'
     )
     parser.add_argument('--data-only', action='store_true', help='look over the data and stop')
@@ -75,7 +78,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
-        run = kind(args.recipe, args.out, args.data, accelerator, args.workers)
+        run = kind(args.recipe, args.out, args.data, accelerator, args.workers, args.shard)
         if not args.export_only:
             if accelerator.is_local_main_process:
                 run.prepare_data(max(1, args.workers), lambda: bool(wanted))

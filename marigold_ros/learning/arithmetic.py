@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs
+from accelerate.utils import AutocastKwargs, DistributedType
+from marigold_ros.errors import ConfigurationError
+
+DIVIDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def new_accelerator(precision: str = 'bf16', cpu: bool = False) -> Accelerator:
@@ -23,9 +26,20 @@ def new_accelerator(precision: str = 'bf16', cpu: bool = False) -> Accelerator:
     cpu : bool
         Whether to leave a GPU alone.
 
+    Raises
+    ------
+    ConfigurationError
+        If accelerate is configured to divide weights itself: files would hold parts of them.
+
     """
     keep_no_copies = AutocastKwargs(cache_enabled=False)
-    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[keep_no_copies])
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[keep_no_copies])
+    if accelerator.distributed_type in DIVIDING:
+        raise ConfigurationError(
+            f'accelerate is set to {accelerator.distributed_type.value}; configure it for plain '
+            'processes (accelerate config), and give --shard to divide the weights'
+        )
+    return accelerator
 
 
 def missing_processes(processes: int, environment: Mapping[str, str]) -> str:

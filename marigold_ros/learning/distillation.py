@@ -28,7 +28,6 @@ from marigold_ros.learning.networks import save_network, usual_size, whole_folde
 from marigold_ros.learning.objectives import Chain, decode, encode, latents_of
 from marigold_ros.learning.pairs import Pair
 from marigold_ros.learning.recipe import Run
-from marigold_ros.learning.run_state import load_averaged, STATE
 from marigold_ros.learning.sources.whole_file import write_whole
 from marigold_ros.learning.targets import to_metres
 from marigold_ros.models.marigold.checkpoint import read_facts
@@ -142,8 +141,8 @@ class Distillation(Run):
         The figures go to ``metrics.json`` in the run's folder and on the card. It is always
         ``scored``: a student is worth what it saves.
         """
-        load_averaged(self.folder / STATE, self.chain, self.accelerator.device)
-        measured = compare(self.chain, self.facts, self.accelerator.device)
+        chain = self.finished()
+        measured = compare(chain, self.facts, self.accelerator.device)
         figures = self.folder / METRICS
         write_whole(figures, json.dumps(measured, indent=2).encode())
         target = self.folder / self.recipe['name']
@@ -155,7 +154,7 @@ class Distillation(Run):
             size='x'.join(map(str, measured_size(self.facts))),
         )
         with whole_folder(target) as draft:
-            save_network(self.chain.student, draft)
+            save_network(chain.student, draft)
             (draft / 'README.md').write_text(card, encoding='utf-8')
         write_sums(target)
         return target

@@ -30,6 +30,7 @@ from marigold_ros.learning.mixture import (
     Part,
 )
 from marigold_ros.learning.objectives import Chain, latents_of
+from marigold_ros.learning.sharding import whole
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -243,7 +244,7 @@ class Pictures(Dataset):
 def _weights(chain: Chain) -> str:
     """SHA-256 of the autoencoder's weights and scale."""
     digest = hashlib.sha256(str(chain.autoencoder.config.scaling_factor).encode())
-    for name, value in sorted(chain.autoencoder.state_dict().items()):
+    for name, value in sorted(whole(chain.autoencoder.state_dict()).items()):
         digest.update(name.encode())
         digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

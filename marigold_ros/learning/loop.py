@@ -26,6 +26,7 @@ from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.run_log import RunLog
 from marigold_ros.learning.run_state import load_state, save_state, STATE
+from marigold_ros.learning.sharding import divide, divide_moments, divided, gathered, whole
 from marigold_ros.learning.stages import learning_rate, new_optimizer, Stage
 from marigold_ros.learning.validation import Validation
 import torch
@@ -43,7 +44,7 @@ class Trainer:
     Parameters
     ----------
     chain : Chain
-        Networks to train, changed in place.
+        Networks to train, changed in place; divided among the processes or not.
     stages : list of Stage
         In order.
     mixtures : list of Mixture
@@ -172,7 +173,8 @@ class Trainer:
         if not stage.latent_cache:
             return mixture
         cached = LatentMixture(mixture, self.chain, self.latents, self.accelerator)
-        filled = cached.fill(self.chain, self.accelerator, self.workers, stop)
+        with gathered(self.chain):
+            filled = cached.fill(self.chain, self.accelerator, self.workers, stop)
         return None if self._should_stop(not filled) else cached
 
     def _batches(
@@ -204,11 +206,12 @@ class Trainer:
             # A wrapper of the last stage must not be wrapped again.
             self.chain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
-        self.model, self.optimizer = self.accelerator.prepare(self.chain, optimizer)
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.model = self.chain if divided(self.chain) else self.accelerator.prepare(self.chain)
 
     def _clip(self, stage: Stage) -> float:
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        return float(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf))
+        return float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
 
     def _should_stop(self, wanted: bool) -> bool:
         """All processes stop at the same step."""
@@ -221,9 +224,12 @@ class Trainer:
         """Take the averaged weights, set the latent scale after the autoencoder, go on."""
         self.chain.load_state_dict(self.average.weights)
         if stage.objective == 'autoencoder':
-            self.chain.set_scaling_factor(
-                self.mixtures[self.stage_index][i].to(self.accelerator.device) for i in range(8)
-            )
+            # All processes take all rows, or each would have another scale.
+            mixture = self.mixtures[self.stage_index].undivided()
+            with gathered(self.chain):
+                self.chain.set_scaling_factor(
+                    mixture[number].to(self.accelerator.device) for number in range(8)
+                )
         self.stage_index, self.step = self.stage_index + 1, 0
         self._prepare()
         self._save()
@@ -256,40 +262,39 @@ class Trainer:
     def _validate(self, stage: Stage, validation: Validation) -> float:
         """Score the averaged weights; returns the seconds that it took."""
         began = time.monotonic()
+        weights = whole(self.average.weights)
         if self.accelerator.is_main_process:
             picture = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
-            weights, device = self.average.weights, self.accelerator.device
-            figures = validation.run(self.chain, weights, device, picture)
+            figures = validation.run(self.chain, weights, self.accelerator.device, picture)
             line = {'stage': stage.name, 'step': self.step, 'validation': figures}
             self.log.write({**line, 'time': time.time()}, self._steps_done, picture)
         self.accelerator.wait_for_everyone()
         return time.monotonic() - began
 
     def _save(self) -> None:
+        state = {
+            'chain': whole(self.chain.state_dict()),
+            'average': whole(self.average.weights),
+            'optimizer': whole(self.optimizer.state_dict()),
+            'stage_index': self.stage_index,
+            'step': self.step,
+            'skipped': self.skipped,
+            'torch_rng': torch.get_rng_state(),
+            'scaling_factor': self.chain.autoencoder.config.scaling_factor,
+            'provenance': json.dumps(self.provenance),
+        }
         if self.accelerator.is_main_process:
-            save_state(
-                self.folder / STATE,
-                {
-                    'chain': self.chain.state_dict(),
-                    'average': self.average.weights,
-                    'optimizer': self.optimizer.state_dict(),
-                    'stage_index': self.stage_index,
-                    'step': self.step,
-                    'skipped': self.skipped,
-                    'torch_rng': torch.get_rng_state(),
-                    'scaling_factor': self.chain.autoencoder.config.scaling_factor,
-                    'provenance': json.dumps(self.provenance),
-                },
-            )
+            save_state(self.folder / STATE, state)
         self.accelerator.wait_for_everyone()
 
     def _load(self) -> None:
         state = load_state(self.folder / STATE, self.chain)
-        self.chain.load_state_dict(state['chain'])
-        self.average.restore(state['average'])
+        self.chain.load_state_dict(divide(state['chain'], self.chain.state_dict()))
+        self.average.restore(divide(state['average'], self.chain.state_dict()))
         self.stage_index, self.step = state['stage_index'], state['step']
         self.skipped = state['skipped']
         self._prepare()
-        self.optimizer.load_state_dict(state['optimizer'])
+        trained = [w for group in self.optimizer.param_groups for w in group['params']]
+        self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
         torch.set_rng_state(state['torch_rng'])
         self.chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])

@@ -152,6 +152,10 @@ class Mixture(torch.utils.data.Dataset):
         ]
         return make_batch(taken, part.source.name, self.rows)
 
+    def undivided(self) -> Mixture:
+        """Give the same batches with all their rows, whatever this process takes."""
+        return Mixture(self.parts, self.batch_size, self.space, self.augmentation, self.seed)
+
     @property
     def rows(self) -> tuple[int, ...]:
         """Pictures of each whole batch that are this process's."""

@@ -22,6 +22,7 @@ from marigold_ros.learning.objectives import Chain
 from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run_state import load_averaged, STATE
 from marigold_ros.learning.score import figures
+from marigold_ros.learning.sharding import divided, shard
 from marigold_ros.learning.sources import open_source
 from marigold_ros.learning.sources.whole_file import write_whole
 from marigold_ros.learning.stages import read_stages, Stage
@@ -52,6 +53,8 @@ class Run:
         Device, arithmetic and processes.
     workers : int
         Processes that load batches ahead.
+    sharded : bool
+        Whether the processes divide the weights among them.
 
     """
 
@@ -62,8 +65,9 @@ class Run:
         data: Path,
         accelerator: Accelerator,
         workers: int = 0,
+        sharded: bool = False,
     ) -> None:
-        self.recipe = read_recipe(recipe)
+        self.recipe, self.sharded = read_recipe(recipe), sharded
         self.folder, self.accelerator, self.workers = folder, accelerator, workers
         self.seed = int(self.recipe.get('seed', 0))
         self.data = data
@@ -141,6 +145,8 @@ class Run:
 
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
         """Make the trainer, at the run's last checkpoint."""
+        if self.sharded and not divided(self.chain):
+            shard(self.chain, self.accelerator)
         return Trainer(
             self.chain,
             self.stages,
@@ -167,26 +173,36 @@ class Run:
         """Train to the end or for a time; True when the recipe is done."""
         return self.trainer(provenance).run(minutes, stop)
 
+    def finished(self) -> Chain:
+        """
+        Give the networks with the averaged weights of the last checkpoint.
+
+        One of several processes can do it alone: divided networks are left as they are.
+        """
+        chain = self.new_chain() if divided(self.chain) else self.chain
+        load_averaged(self.folder / STATE, chain.to(self.accelerator.device))
+        return chain
+
     def export(self, scored: bool = False) -> Path:
         """
         Write the averaged weights of the last checkpoint as a folder that the node opens.
 
         ``scored`` first measures them on held-out scenes, for ``metrics.json`` and the card.
         """
-        device = self.accelerator.device
-        weights = load_averaged(self.folder / STATE, self.chain, device)
+        chain = self.finished()
         if scored:
-            model = engine_model(self.chain, weights, facts_of(self.recipe['facts']), device)
+            facts, device = facts_of(self.recipe['facts']), self.accelerator.device
+            model = engine_model(chain, chain.state_dict(), facts, device)
             write_whole(self.folder / METRICS, json.dumps(figures(model), indent=2).encode())
         target = self.folder / self.recipe['name']
         export_checkpoint(
             target,
-            self.chain.autoencoder,
-            self.chain.unet,
+            chain.autoencoder,
+            chain.unet,
             self.recipe['facts'],
             model_card(self.recipe, self.stages, self.parts(), self.folder),
-            scheduler=self.chain.scheduler,
-            text=self.chain.text,
+            scheduler=chain.scheduler,
+            text=chain.text,
         )
         write_sums(target)
         return target

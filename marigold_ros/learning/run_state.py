@@ -73,24 +73,9 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     return state
 
 
-def load_averaged(path: Path, chain: Chain, device: torch.device | str) -> dict[str, torch.Tensor]:
+def load_averaged(path: Path, chain: Chain) -> None:
     """
     Put the averaged weights of a run and the scale of its latents into its networks.
-
-    It takes no trainer: one of several processes can do it alone.
-
-    Parameters
-    ----------
-    path : Path
-        Of the run's state.
-    chain : Chain
-        Its networks; they go to ``device``.
-    device : torch.device or str
-
-    Returns
-    -------
-    dict
-        The weights by name.
 
     Raises
     ------
@@ -103,7 +88,6 @@ def load_averaged(path: Path, chain: Chain, device: torch.device | str) -> dict[
             f'{path.parent} holds no checkpoint yet; train first, by the same command without '
             '--export-only'
         )
-    state = load_state(path, chain.to(device))
+    state = load_state(path, chain)
     chain.load_state_dict(state['average'])
     chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])
-    return dict(chain.state_dict())

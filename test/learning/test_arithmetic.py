@@ -5,12 +5,17 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.arithmetic import new_accelerator
 from marigold_ros.learning.augment import Augmentation
 from marigold_ros.learning.mixture import Mixture, Part
 from marigold_ros.learning.noise import Draws
 from marigold_ros.learning.objectives import OBJECTIVES
+from marigold_ros.learning.sharding import shard
 from marigold_ros.learning.stages import new_optimizer, Stage
 import pytest
 import torch
@@ -73,3 +78,19 @@ def test_a_state_of_adam_that_was_not_fused_goes_on_as_it_was(decay):
         step(after, copies, number)
     for one, other in zip(weights, copies, strict=True):
         assert torch.equal(one, other)
+
+
+def test_what_divides_weights_otherwise_is_refused(monkeypatch):
+    monkeypatch.setattr(Accelerator, 'distributed_type', DistributedType.FSDP)
+    with pytest.raises(ConfigurationError, match='set to FSDP; .* give --shard'):
+        new_accelerator('bf16', cpu=True)
+
+
+@pytest.mark.parametrize(
+    ('processes', 'precision', 'said'),
+    [(1, 'bf16', 'there is one'), (2, 'fp16', 'choose .* bf16')],
+)
+def test_weights_that_cannot_be_divided_are_refused(chain, processes, precision, said):
+    accelerator = SimpleNamespace(num_processes=processes, mixed_precision=precision)
+    with pytest.raises(ConfigurationError, match=said):
+        shard(chain, accelerator)

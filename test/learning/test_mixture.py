@@ -81,10 +81,13 @@ def test_processes_share_a_batch_row_by_row(planted):
     how = Augmentation(colour=1.0, sensor=1.0)
     part = [Part(planted(9), 1.0, (32, 48))]
     whole = Mixture(part, 4, 'log', how)[2]
-    shares = [Mixture(part, 4, 'log', how, rank=rank, world=2)[2] for rank in (0, 1)]
+    mixtures = [Mixture(part, 4, 'log', how, rank=rank, world=2) for rank in (0, 1)]
+    shares = [mixture[2] for mixture in mixtures]
     assert [share.rows for share in shares] == [(0, 2), (1, 3)]
     for share in shares:
         assert torch.equal(share.rgb, whole.rgb[list(share.rows)])
+    for mixture in mixtures:
+        assert torch.equal(mixture.undivided()[2].rgb, whole.rgb)
 
 
 def test_sparse_depth_keeps_its_points_when_it_is_scaled_down():

@@ -72,10 +72,11 @@ def test_a_recipe_ends_in_a_folder_that_opens(whole):
     assert json.loads((whole / 'toy' / 'marigold_ros.json').read_text())['space'] == 'log'
 
 
-def test_two_processes_stop_go_on_and_end_as_one_does(recipe, whole, tmp_path):
+@pytest.mark.parametrize('how', [(), ('--shard',)], ids=['whole', 'divided'])
+def test_two_processes_stop_go_on_and_end_as_one_does(recipe, whole, tmp_path, how):
     launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
-    run(command(recipe, tmp_path, '--minutes', '0', before=launcher))
-    run(command(recipe, tmp_path, before=launcher))
+    run(command(recipe, tmp_path, '--minutes', '0', *how, before=launcher))
+    run(command(recipe, tmp_path, *how, before=launcher))
     for out, processes in ((whole, 1), (tmp_path, 2)):
         state = torch.load(out / 'state.pt', weights_only=True)
         assert json.loads(state['provenance'])['processes'] == processes
