@@ -78,7 +78,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
-        run = kind(args.recipe, args.out, args.data, accelerator, args.workers, args.shard)
+        with accelerator.local_main_process_first():  # it makes the files of what is rendered
+            run = kind(args.recipe, args.out, args.data, accelerator, args.workers, args.shard)
         if not args.export_only:
             if accelerator.is_local_main_process:
                 run.prepare_data(max(1, args.workers), lambda: bool(wanted))
