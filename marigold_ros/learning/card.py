@@ -58,7 +58,7 @@ def model_card(
         start=STARTS[init['kind']].format(start=start),
         space=SPACES[facts['space']],
         way=_way(facts),
-        deviation=_deviation(stages),
+        deviation=_deviation(stages) + _kept(recipe.get('keep_of_start', 0.0)),
         stages='\n'.join(_row(stage) for stage in stages),
         data='\n'.join(_data(parts)),
         metrics=metrics_table(folder / METRICS),
@@ -90,6 +90,10 @@ def _deviation(stages: list[Stage]) -> str:
         f'({", ".join(together)}): at\ninference the encoder sees only pictures and the decoder '
         'writes only depth.\n'
     )
+
+
+def _kept(share: float) -> str:
+    return f'\nOf the weights it was trained on from, {share:.0%} are kept.\n' if share else ''
 
 
 def _row(stage: Stage) -> str:

@@ -113,9 +113,7 @@ class Chain(nn.Module):
 
     def checkpoint_gradients(self, wanted: bool) -> None:
         """Trade time for memory: keep only some activations for the backward pass."""
-        for network in (self.unet, self.autoencoder):
-            if network is None:
-                continue
+        for network in filter(None, (self.unet, self.autoencoder)):
             if wanted:
                 network.enable_gradient_checkpointing()
             else:
@@ -192,12 +190,7 @@ def one_step_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> tor
 
 
 def pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """
-    Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far.
-
-    As long as the autoencoder is frozen, the latent is held to that of the depth picture, too.
-    Trained along, its encoder sees colour alone and forgets what depth looks like.
-    """
+    """Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far."""
     x0 = chain.one_step(chain.encode(batch.rgb))
     predicted = chain.decode(x0).float()
     valid, sky = batch.valid.float(), batch.sky.float()
@@ -207,7 +200,7 @@ def pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
     loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
     if any(weight.requires_grad for weight in chain.autoencoder.parameters()):
-        return loss
+        return loss  # trained along, the encoder sees colour alone and forgets what depth is like
     with torch.no_grad():
         target = chain.encode(as_picture(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])

@@ -12,6 +12,7 @@ from typing import Any
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.augment import read_augmentation
+from marigold_ros.learning.average import blend
 from marigold_ros.learning.card import METRICS, metrics_table, model_card
 from marigold_ros.learning.initialise import initialise
 from marigold_ros.learning.latent_cache import check_augmentation
@@ -33,7 +34,16 @@ from marigold_ros.settings import nearest_name
 import yaml
 
 REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
-OPTIONAL = ('seed', 'augment', 'common', 'noise', 'noise_strength', 'validation', 'student')
+OPTIONAL = (
+    'seed',
+    'augment',
+    'common',
+    'noise',
+    'noise_strength',
+    'validation',
+    'student',
+    'keep_of_start',
+)
 KEYS = REQUIRED + OPTIONAL
 
 
@@ -75,6 +85,7 @@ class Run:
         self.augmentation = read_augmentation(self.recipe.get('augment', {}))
         if any(stage.latent_cache for stage in self.stages):
             check_augmentation(self.augmentation)
+        self.kept = self._kept()
         self.space = self.recipe['facts']['space']
         self.validation = self._validation(data)
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
@@ -111,6 +122,19 @@ class Run:
         except Stopped:
             return False
         return True
+
+    def _kept(self) -> float:
+        """Share of the first weights in what is exported."""
+        kept = self.recipe.get('keep_of_start', 0.0)
+        if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0.0 <= kept < 1.0:
+            raise ConfigurationError(f'keep_of_start is {kept!r}; choose from 0 to below 1')
+        made_anew = [stage.name for stage in self.stages if stage.objective == 'autoencoder']
+        if kept and (made_anew or self.recipe['init'].get('kind') != 'checkpoint'):
+            raise ConfigurationError(
+                'keep_of_start needs an init of kind checkpoint and no stage of objective '
+                f'autoencoder; leave it out of {self.recipe["name"]}'
+            )
+        return float(kept)
 
     def _validation(self, data: Path) -> Validation:
         validation = Validation(self.recipe.get('validation') or {}, self.recipe['facts'], data)
@@ -177,10 +201,14 @@ class Run:
         """
         Give the networks with the averaged weights of the last checkpoint.
 
+        Where the recipe says ``keep_of_start``, they go back so far to where the run began.
         One of several processes can do it alone: divided networks are left as they are.
         """
         chain = self.new_chain() if divided(self.chain) else self.chain
         load_averaged(self.folder / STATE, chain.to(self.accelerator.device))
+        if self.kept:
+            start = self.first_chain().state_dict()
+            chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
         return chain
 
     def export(self, scored: bool = False) -> Path:

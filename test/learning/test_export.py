@@ -7,12 +7,14 @@ from pathlib import Path
 import re
 import stat
 
+from accelerate import Accelerator
 from diffusers import DDIMScheduler
-from marigold_ros.errors import CheckpointError, InputError
+from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.learning.card import model_card
 from marigold_ros.learning.initialise import initialise
 from marigold_ros.learning.mixture import Part
 from marigold_ros.learning.networks import export_checkpoint, usual_size
+from marigold_ros.learning.recipe import Run
 from marigold_ros.learning.stages import Stage
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.weights import write_sums
@@ -20,6 +22,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 import torch
+import yaml
 
 INIT = {
     'kind': 'small',
@@ -52,6 +55,7 @@ class Pictures:
         return self.count
 
 
+STEP = {'name': 'a', 'objective': 'one_step', 'steps': 1}
 PARTS = [
     Part(Pictures('synthetic mixed', 8000), 3.0, (96, 128)),
     Part(Pictures('vkitti', 20148), 1.0, (96, 320)),
@@ -213,3 +217,45 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path,
         export(chain, folder, ZEROS, '# new\n')
     assert (folder / 'README.md').read_text() == '# old\n'
     assert [path.name for path in tmp_path.iterdir()] == ['toy']
+
+
+def test_an_export_keeps_a_share_of_where_the_run_began(toy, small_checkpoint, tmp_path):
+    stage = {'name': 'on', 'objective': 'one_step', 'steps': 2, 'warmup': 1, 'learning_rate': 1e-2}
+    content = {
+        **toy,
+        'init': {'kind': 'checkpoint', 'path': str(small_checkpoint)},
+        'facts': {**toy['facts'], 'space': 'depth'},
+        'stages': [stage],
+        'keep_of_start': 0.25,
+    }
+    (tmp_path / 'on.yaml').write_text(yaml.safe_dump(content))
+    accelerator = Accelerator(cpu=True, mixed_precision='bf16')
+    run = Run(tmp_path / 'on.yaml', tmp_path / 'out', tmp_path / 'data', accelerator)
+    run.train()
+    start = run.first_chain().state_dict()
+    trained = torch.load(tmp_path / 'out' / 'state.pt', weights_only=True)['average']
+    moved = 0.0
+    for name, value in run.finished().state_dict().items():
+        torch.testing.assert_close(value, 0.75 * trained[name] + 0.25 * start[name])
+        moved = max(moved, (value - start[name]).abs().max().item())
+    assert moved > 1e-3
+    assert '25% are kept' in (run.export() / 'README.md').read_text()
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'keep_of_start': 1.0}, 'keep_of_start is 1.0; choose from 0 to below 1'),
+        ({'keep_of_start': 'half'}, "is 'half'"),
+        ({'keep_of_start': 0.5}, 'needs an init of kind checkpoint'),
+    ],
+)
+def test_a_share_of_nothing_cannot_be_kept(toy, tmp_path, change, words):
+    (tmp_path / 'bad.yaml').write_text(yaml.safe_dump({**toy, 'stages': [STEP], **change}))
+    with pytest.raises(ConfigurationError, match=words):
+        Run(
+            tmp_path / 'bad.yaml',
+            tmp_path / 'out',
+            tmp_path / 'data',
+            Accelerator(cpu=True, mixed_precision='bf16'),
+        )

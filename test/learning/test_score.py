@@ -58,6 +58,7 @@ def test_an_export_with_figures_has_them_on_its_card(toy, tmp_path, monkeypatch)
     run = Run(
         recipe, tmp_path / 'out', tmp_path / 'data', Accelerator(cpu=True, mixed_precision='bf16')
     )
+    run.train()
     folder = run.export(scored=True)
     kept = json.loads((tmp_path / 'out' / 'metrics.json').read_text())
     card = (folder / 'README.md').read_text()
