@@ -128,11 +128,12 @@ class Run:
         kept = self.recipe.get('keep_of_start', 0.0)
         if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0.0 <= kept < 1.0:
             raise ConfigurationError(f'keep_of_start is {kept!r}; choose from 0 to below 1')
-        made_anew = [stage.name for stage in self.stages if stage.objective == 'autoencoder']
-        if kept and (made_anew or self.recipe['init'].get('kind') != 'checkpoint'):
+        made_anew = any(stage.objective == 'autoencoder' for stage in self.stages)
+        new = made_anew or 'student' in self.recipe
+        if kept and (new or self.recipe['init'].get('kind') != 'checkpoint'):
             raise ConfigurationError(
-                'keep_of_start needs an init of kind checkpoint and no stage of objective '
-                f'autoencoder; leave it out of {self.recipe["name"]}'
+                'keep_of_start needs an init of kind checkpoint, no student and no stage of '
+                f'objective autoencoder; leave it out of {self.recipe["name"]}'
             )
         return float(kept)
 

@@ -196,13 +196,19 @@ def test_nothing_but_the_file_is_asked_for(opened, page):
 
 
 def test_the_first_paint_comes_within_a_second(opened, page):
+    # The entry comes some time after what it tells of, later than the next frames.
+    first_paint = (
+        'const done = arguments[0];'
+        'new PerformanceObserver((list, observer) => {'
+        '  for (const entry of list.getEntriesByName("first-contentful-paint")) {'
+        '    observer.disconnect(); done(entry.startTime);'
+        '  }'
+        '}).observe({type: "paint", buffered: true});'
+    )
     times = []
     for _ in range(LOADS):
-        painted(opened)
-        times += opened.execute_script(
-            'return performance.getEntriesByName("first-contentful-paint").map((e) => e.startTime)'
-        )
-        if times and min(times) < FIRST_PAINT_MS:
+        times.append(opened.execute_async_script(first_paint))
+        if times[-1] < FIRST_PAINT_MS:
             break
         opened.get(page.as_uri())
     assert min(times) < FIRST_PAINT_MS
