@@ -140,7 +140,8 @@ def work_of_picture(stage: Stage, networks: Networks, size: Size) -> float:
     own = 'autoencoder' in stage.trains
     total = (trained if own else 1.0) * encode + trained * unet
     total += (trained if own else passed) * decode
-    return total + (encode if stage.objective == 'pixel' else 0.0)  # of the target
+    # The depth picture is encoded as a target of the latent, see `pixel_loss`.
+    return total + (encode if stage.objective == 'pixel' and not own else 0.0)
 
 
 def _forward_work(networks: Networks, size: Size) -> dict[str, float]:
