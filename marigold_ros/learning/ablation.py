@@ -26,6 +26,7 @@ from marigold_ros.evaluation.chart import line_chart
 from marigold_ros.evaluation.metrics import depth_metrics
 from marigold_ros.learning.noise import KINDS
 from marigold_ros.learning.recipe import read_recipe, Run
+from marigold_ros.learning.run_state import STATE
 from marigold_ros.learning.score import best_affine, FEWEST, known, Labelled
 from marigold_ros.learning.stages import read_stages
 import numpy as np
@@ -198,10 +199,10 @@ def train_noise_kinds(
         run.prepare_data(max(1, workers))
         if not shared.exists():
             _train_autoencoder(run)
-            shutil.copyfile(folder / 'state.pt', shared)
+            shutil.copyfile(folder / STATE, shared)
             run = Run(own, folder, data, accelerator, workers)
-        elif not (folder / 'state.pt').exists():
-            shutil.copyfile(shared, folder / 'state.pt')
+        elif not (folder / STATE).exists():
+            shutil.copyfile(shared, folder / STATE)
         run.train()
         folders[kind] = run.export()
     return folders
