@@ -19,17 +19,23 @@ from typing import Any
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
-from marigold_ros.geometry.alignment import align
-from marigold_ros.geometry.calibration_monitor import Calibration, CalibrationMonitor
-from marigold_ros.geometry.camera import (
+from marigold_ros.geometry.alignment.align import align
+from marigold_ros.geometry.alignment.point_guidance import align_guided
+from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
+from marigold_ros.geometry.calibration.monitor import Calibration, CalibrationMonitor
+from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.rectification import (
     rectified,
     rectify_image,
 )
-from marigold_ros.geometry.frame_points import sparse_of_frame
-from marigold_ros.geometry.outcome import conservative, count_pixels, without_border, without_sky
-from marigold_ros.geometry.point_guidance import align_guided
+from marigold_ros.geometry.postprocess import (
+    conservative,
+    count_pixels,
+    without_border,
+    without_sky,
+)
 from marigold_ros.geometry.sky import sky_mask
-from marigold_ros.geometry.temporal import (
+from marigold_ros.geometry.temporal.smoothing import (
     hold_on,
     is_scene_cut,
     Memory,
@@ -37,7 +43,6 @@ from marigold_ros.geometry.temporal import (
     smooth,
     thumbnail,
 )
-from marigold_ros.geometry.uncertainty import count_errors, ErrorCounts, sigma_map
 import numpy as np
 
 # A stamp that goes back further means that a bag was started again, not that messages overtook.

@@ -20,7 +20,7 @@ from hypothesis import settings  # noqa: E402
 from marigold_ros.bags.reader import BagReader  # noqa: E402
 from marigold_ros.bags.writer import BagWriter  # noqa: E402
 from marigold_ros.frame import Prediction  # noqa: E402
-from marigold_ros.synthetic.drive import write_drive  # noqa: E402
+from marigold_ros.synthetic.drive.drive import write_drive  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
@@ -43,7 +43,11 @@ def shared_data() -> Path:
 @pytest.fixture(scope='session')
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a checkpoint: the Marigold architecture, very small, random weights."""
-    from marigold_ros.learning.networks import export_checkpoint, small_autoencoder, small_unet
+    from marigold_ros.learning.networks.small_networks import (
+        export_checkpoint,
+        small_autoencoder,
+        small_unet,
+    )
     import torch
 
     torch.manual_seed(0)

@@ -207,7 +207,7 @@ def test_an_offender_is_named(tmp_path, module, source, offence):
     [
         ('models/engine.py', 'import torch\nfrom diffusers import DDIMScheduler'),
         ('node/depth_node.py', 'import rclpy\nfrom marigold_ros.pipeline import FramePipeline'),
-        ('commands/node.py', 'def run():\n    from marigold_ros.node.cameras import main'),
+        ('commands/node.py', 'def run():\n    from marigold_ros.node.main import main'),
         ('commands/demo.py', 'def run():\n    import torch'),
         ('evaluation/metrics.py', 'import numpy\nfrom marigold_ros.geometry import align'),
         ('pipeline.py', 'from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch'),

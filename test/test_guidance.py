@@ -10,13 +10,13 @@ from marigold_ros.commands.predict import PredictConfig
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Frame, Prediction, SparseDepth
-from marigold_ros.geometry.local_field import chequerboard
+from marigold_ros.geometry.alignment.local_field import chequerboard
 from marigold_ros.models import load_model
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.settings import build
-from marigold_ros.synthetic.drive import write_drive
-from marigold_ros.synthetic.scene import make_sample
+from marigold_ros.synthetic.drive.drive import write_drive
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
 

@@ -11,7 +11,7 @@ from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import unproject_depth
-from marigold_ros.geometry.sparse_depth import sparse_from_depth
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@
 from pathlib import Path
 import re
 
-from marigold_ros.node.parameter_file import parameter_table
+from marigold_ros.node.interface.parameter_file import parameter_table
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -14,7 +14,7 @@ README = (ROOT / 'README.md').read_text(encoding='utf-8')
 def test_the_table_of_parameters_is_the_one_that_config_makes():
     table = README.split('--table`) -->\n')[1].split('<!-- parameters: end')[0]
     assert table.strip() == parameter_table().strip(), (
-        'run python -m marigold_ros.node.parameter_file --table and paste it'
+        'run python -m marigold_ros.node.interface.parameter_file --table and paste it'
     )
 
 

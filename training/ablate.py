@@ -28,19 +28,19 @@ def main() -> int:
     """Measure, print, draw."""
     args = read_arguments()
 
-    from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.ablation import (
+    from ablation import (
         ablate,
         ablate_noise,
         as_svg,
         as_table,
         train_noise_kinds,
     )
-    from marigold_ros.learning.arithmetic import new_accelerator
-    from marigold_ros.learning.score import rendered
+    from marigold_ros.errors import MarigoldError
+    from marigold_ros.learning.run.accelerator import new_accelerator
+    from marigold_ros.learning.run.score import rendered
     from marigold_ros.models import load_model
-    from marigold_ros.synthetic.scene import make_sample
-    from marigold_ros.synthetic.second import make_second_sample
+    from marigold_ros.synthetic.scenes.scene import make_sample
+    from second_generator.generator import make_second_sample
 
     make = make_second_sample if args.second else make_sample
     rows = []

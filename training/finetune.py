@@ -62,10 +62,10 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         parser.error('--out is missing, the folder of the run')
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.arithmetic import missing_processes, new_accelerator
-    from marigold_ros.learning.distillation import Distillation
-    from marigold_ros.learning.plan import plan_recipe, write_plan
-    from marigold_ros.learning.recipe import Run
+    from marigold_ros.learning.networks.distillation import Distillation
+    from marigold_ros.learning.run.accelerator import missing_processes, new_accelerator
+    from marigold_ros.learning.run.plan import plan_recipe, write_plan
+    from marigold_ros.learning.run.recipe import Run
 
     kind = Distillation if distil else Run
     wanted: list[int] = []

@@ -31,8 +31,8 @@ def main() -> int:
     parser.add_argument('--rate', type=float, default=59.0, help='pictures/s of the device')
     args = parser.parse_args()
 
+    from loading_benchmark import as_table, measure, measure_layouts
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.loading import as_table, measure, measure_layouts
 
     try:
         if args.recipe:

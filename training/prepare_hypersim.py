@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--workers', type=int, default=1, help='processes, a scene each')
     args = parser.parse_args(arguments)
 
+    from hypersim.preparation import find_jobs, META, prepare_split
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.hypersim_preparation import find_jobs, META, prepare_split
 
     broken: list[str] = []
     try:

@@ -41,7 +41,9 @@ def main() -> int:
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.score import (
+    from marigold_ros.learning.data.sources.folder import FolderPairs
+    from marigold_ros.learning.data.sources.synthetic import FIRST_TRAINING_SEED
+    from marigold_ros.learning.run.score import (
         contact_sheet,
         mean_map,
         MEAN_MAP_SIZE,
@@ -49,11 +51,9 @@ def main() -> int:
         rendered,
         score,
     )
-    from marigold_ros.learning.sources.folder import FolderPairs
-    from marigold_ros.learning.sources.synthetic import FIRST_TRAINING_SEED
     from marigold_ros.models import load_model
-    from marigold_ros.synthetic.scene import make_sample
-    from marigold_ros.synthetic.second import make_second_sample
+    from marigold_ros.synthetic.scenes.scene import make_sample
+    from second_generator.generator import make_second_sample
 
     def pairs(source=None):
         if source is not None:

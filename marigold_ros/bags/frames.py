@@ -18,13 +18,13 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.bags.bag_frame import BagFrame
 from marigold_ros.bags.ego_motion import EgoMotion
-from marigold_ros.bags.partners import (
+from marigold_ros.bags.scans import decode_scan, Scan
+from marigold_ros.bags.stamp_matching import (
     CameraInfos,
     LOG_TOLERANCE_NS,
     TRUTH_TOLERANCE_NS,
     Truths,
 )
-from marigold_ros.bags.scans import decode_scan, Scan
 from marigold_ros.bags.stamps import check_stamps, header_ns
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.config import LidarConfig

@@ -32,8 +32,8 @@ from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from marigold_ros.models.benchmarks.workload import Work
     from marigold_ros.models.marigold.checkpoint import Networks
-    from marigold_ros.models.workload import Work
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,23 +103,23 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, draw."""
     folder = make_folder(args.out) if args.out else None
     if args.subject == 'alignment':
-        from marigold_ros.commands.benchmark_alignment import run as run_alignment
+        from marigold_ros.commands.benchmarks.alignment import run as run_alignment
 
         return run_alignment(args, folder)
     if args.subject == 'cloud':
-        from marigold_ros.commands.benchmark_cloud import run as run_cloud
+        from marigold_ros.commands.benchmarks.cloud import run as run_cloud
 
         return run_cloud(args, folder)
     if args.subject == 'evaluate':
-        from marigold_ros.commands.benchmark_evaluate import run as run_evaluate
+        from marigold_ros.commands.benchmarks.evaluation import run as run_evaluate
 
         return run_evaluate(args, folder)
-    from marigold_ros.commands.benchmark_report import table, write_files
-    from marigold_ros.evaluation.results import machine, to_json, versions
+    from marigold_ros.commands.benchmarks.report import table, write_files
+    from marigold_ros.evaluation.results.results import machine, to_json, versions
     from marigold_ros.models import use_threads
-    from marigold_ros.models.benchmarking import Benchmark
-    from marigold_ros.models.levers import levers
-    from marigold_ros.models.marigold.devices import choose_device
+    from marigold_ros.models.benchmarks.benchmark import Benchmark
+    from marigold_ros.models.benchmarks.variants import levers
+    from marigold_ros.models.runtime.devices import choose_device
 
     config = model_settings(args)
     use_threads(config.torch_threads)
@@ -158,7 +158,7 @@ def _progress(total: int, what: str) -> Any:
 def _source(args: argparse.Namespace) -> Callable[[], Networks]:
     """Give a function that loads the chosen networks, each time with the same weights."""
     if args.arch:
-        from marigold_ros.models.marigold.random_networks import random_networks
+        from marigold_ros.models.benchmarks.random_networks import random_networks
 
         if args.vae not in ('', 'tiny'):
             raise ConfigurationError(
@@ -175,7 +175,7 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
 
 def _work(args: argparse.Namespace) -> Work:
-    from marigold_ros.models.workload import Work
+    from marigold_ros.models.benchmarks.workload import Work
 
     height, width = args.size
     return Work(height, width, args.steps, args.members, args.resolution, args.seed)

@@ -17,7 +17,7 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from marigold_ros.evaluation.comparison import Run
+    from marigold_ros.evaluation.results.comparison import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; returns the exit code."""
-    from marigold_ros.evaluation.comparison import compare_runs
-    from marigold_ros.evaluation.results import to_json
+    from marigold_ros.evaluation.results.comparison import compare_runs
+    from marigold_ros.evaluation.results.results import to_json
 
     a, b = read_run(args.a), read_run(args.b)
     try:
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write_page(args: argparse.Namespace, runs: tuple[Run, Run], found: dict[str, Any]) -> None:
-    from marigold_ros.evaluation.comparison_page import comparison_page
+    from marigold_ros.evaluation.report.comparison_page import comparison_page
 
     names = Path(args.a).resolve().name, Path(args.b).resolve().name
     try:
@@ -77,7 +77,7 @@ def read_run(folder: str | Path) -> Run:
     import csv
     import json
 
-    from marigold_ros.evaluation.comparison import Run
+    from marigold_ros.evaluation.results.comparison import Run
 
     folder = Path(folder)
     try:

@@ -37,8 +37,8 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.settings import as_values
 
 if TYPE_CHECKING:
-    from marigold_ros.commands.demo_input import Source
-    from marigold_ros.commands.demo_scoring import Scored
+    from marigold_ros.live_run.scoring import Scored
+    from marigold_ros.live_run.source import Source
 
 Say = Callable[[str], None]
 
@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 1 if the node said that something went wrong."""
-    from marigold_ros.commands.demo_input import look_over, synthetic_drive
-    from marigold_ros.commands.demo_scoring import clear_old
+    from marigold_ros.live_run.scoring import clear_old
+    from marigold_ros.live_run.source import look_over, synthetic_drive
 
     started = time.monotonic()
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         faults, results = _live(live, args.rate, config, source, folder, say)
     if args.json:
-        from marigold_ros.evaluation.results import to_json
+        from marigold_ros.evaluation.results.results import to_json
 
         print(to_json(results))
     say(summary(results, str(folder)))
@@ -118,7 +118,7 @@ def _plain_path(text: str) -> str:
 def live_runner() -> Any:
     """Give the module that runs the node, None where there is no rclpy."""
     try:
-        from marigold_ros.node import demo_session
+        from marigold_ros.live_run import session as demo_session
     except ImportError:
         return None
     return demo_session
@@ -129,13 +129,13 @@ def _live(
 ) -> tuple[list[str], dict[str, Any]]:
     """Run the node, score its recording, write the report."""
     from marigold_ros.bags.reader import BagReader
-    from marigold_ros.commands.demo_input import (
+    from marigold_ros.live_run.scoring import FIT_EVERY, score_recording
+    from marigold_ros.live_run.source import (
         node_arguments,
         node_topics,
         node_values,
         played_messages,
     )
-    from marigold_ros.commands.demo_scoring import FIT_EVERY, score_recording
     from marigold_ros.settings import build
 
     values = node_values(source, config, every_frame=rate is None)
@@ -178,7 +178,7 @@ def _results(
     outcome: Any, scored: Scored, config: NodeConfig, source: Source, rate: float | None
 ) -> dict[str, Any]:
     """Put results.json together; the counters are the node's own."""
-    from marigold_ros.evaluation.results import assemble, describe
+    from marigold_ros.evaluation.results.results import assemble, describe
 
     played, frames = outcome.played, outcome.reports['frames']
     prefix = 'frames.rejected.'
@@ -232,8 +232,8 @@ def _stages(timing: Mapping[str, str]) -> dict[str, dict[str, float]]:
 
 
 def _write(folder: Path, results: dict[str, Any], scored: Scored, source: Source) -> None:
-    from marigold_ros.commands.demo_scoring import write_best_cloud
-    from marigold_ros.evaluation.report import write_all
+    from marigold_ros.evaluation.report.report import write_all
+    from marigold_ros.live_run.scoring import write_best_cloud
 
     seen = 'every 8th line of each scan' if source.thinned else 'whole scans'
     intro = (
@@ -250,7 +250,7 @@ def _offline(
 ) -> dict[str, Any]:
     """Evaluate the bag without a node, and make a cloud of its first metric frame."""
     from marigold_ros.bags.reader import BagReader, frames
-    from marigold_ros.commands.demo_scoring import FIT_EVERY, write_cloud
+    from marigold_ros.live_run.scoring import FIT_EVERY, write_cloud
     from marigold_ros.pipeline import FramePipeline
     from marigold_ros.replay.evaluate_bags import evaluate_bag
 

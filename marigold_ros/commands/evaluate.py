@@ -18,20 +18,20 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.crew_options import (
-    add_crew_options,
-    CREW_OPTIONS,
-    make_crew,
-    ProgressBar,
-    Task,
-)
-from marigold_ros.commands.evaluate_inputs import (
+from marigold_ros.commands.evaluate_options import (
     add_input_options,
     chosen_pictures,
     ORACLES,
     published_oracle,
 )
 from marigold_ros.commands.evaluation_text import summary, why_unscored
+from marigold_ros.commands.executor_options import (
+    add_crew_options,
+    CREW_OPTIONS,
+    make_crew,
+    ProgressBar,
+    Task,
+)
 from marigold_ros.commands.options import (
     add_model_options,
     add_require_option,
@@ -54,8 +54,8 @@ from marigold_ros.errors import BagError
 from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
+    from marigold_ros.replay.model_scorers import Models
     from marigold_ros.replay.part_store import PartStore
-    from marigold_ros.replay.players import Models
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.evaluation.corruptions import STRENGTHS
-    from marigold_ros.evaluation.results import to_json
+    from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.bag_plan import look_ahead
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -189,7 +189,7 @@ def extrinsics(config: ExtrinsicsConfig) -> Any:
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
     """Load the model and its rivals, which are named as they were given."""
-    from marigold_ros.replay.players import Models
+    from marigold_ros.replay.model_scorers import Models
 
     rivals: dict[str, Any] = {}
     for given in args.against:
@@ -203,7 +203,7 @@ def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
 
 def _open_store(args: argparse.Namespace) -> PartStore | None:
     """Find what an earlier run with these options has finished; one bag alone is not kept."""
-    from marigold_ros.evaluation.results import versions
+    from marigold_ros.evaluation.results.results import versions
     from marigold_ros.replay.part_store import PartStore
 
     if len(args.bags) == 1:

@@ -48,7 +48,9 @@ def summary(results: dict[str, Any], folder: str) -> str:
     if results['calibration']['text']:
         lines.append(f'calibration: {results["calibration"]["text"]}')
     if 'robustness' in results:
-        from marigold_ros.evaluation.robustness import table  # not for --help: it loads OpenCV
+        from marigold_ros.evaluation.results.robustness import (
+            table,  # not for --help: it loads OpenCV
+        )
 
         lines += table(results['robustness'])
     for text, count in results['provenance'].get('warnings', {}).items():

@@ -16,14 +16,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.commands.crew_options import (
+from marigold_ros.commands.evaluate import extrinsics, ReplayConfig
+from marigold_ros.commands.executor_options import (
     add_crew_options,
     CREW_OPTIONS,
     make_crew,
     ProgressBar,
     Task,
 )
-from marigold_ros.commands.evaluate import extrinsics, ReplayConfig
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from marigold_ros.evaluation.results import to_json
+    from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.models import list_checkpoints, load_model
 
     entries: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 def _check(args: argparse.Namespace) -> int:
     """Look at the files, load, run one picture, look at the answer."""
-    from marigold_ros.evaluation.results import to_json
+    from marigold_ros.evaluation.results.results import to_json
     import numpy as np
 
     if args.path:

@@ -24,5 +24,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the node until it is told to stop."""
     with needing_ros():
-        from marigold_ros.node.cameras import main
+        from marigold_ros.node.main import main
     return int(main(['marigold_ros', *args.passed_on]) or 0)

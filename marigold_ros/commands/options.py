@@ -57,7 +57,7 @@ def picture_size(text: str) -> tuple[int, int]:
 
 def requirement(text: str) -> Any:
     """Read a requirement on results, as abs_rel<0.08."""
-    from marigold_ros.evaluation.requirements import parse_requirement
+    from marigold_ros.evaluation.results.requirements import parse_requirement
 
     try:
         return parse_requirement(text)
@@ -80,7 +80,7 @@ def add_require_option(parser: argparse.ArgumentParser) -> None:
 
 def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
     """Tell on stderr which requirements are not met; gives the exit code."""
-    from marigold_ros.evaluation.requirements import complaints
+    from marigold_ros.evaluation.results.requirements import complaints
 
     found = complaints(requirements, results)
     for text in found:

@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_json(model: Any, done: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
-    from marigold_ros.evaluation.results import to_json
+    from marigold_ros.evaluation.results.results import to_json
 
     print(to_json({'model': model.description, 'pictures': done, 'failed': failed}))
 
@@ -140,7 +140,7 @@ def read_picture(path: str | Path) -> np.ndarray:
 def write_prediction(folder: Path, name: str, prediction: Prediction) -> list[Path]:
     """Write the three files of one picture."""
     import cv2
-    from marigold_ros.evaluation.pictures import colourise_relative
+    from marigold_ros.evaluation.report.drawing import colourise_relative
     import numpy as np
 
     relative = prediction.relative.astype(np.float32)

@@ -15,7 +15,7 @@ import argparse
 import json
 from typing import Any
 
-from marigold_ros.commands.benchmark_report import grid
+from marigold_ros.commands.benchmarks.report import grid
 from marigold_ros.commands.options import at_least, needing_ros
 
 
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run a trial and print what came of it."""
     with needing_ros():
-        from marigold_ros.node import fault_campaign, soak, timing_trial
+        import fault_campaign
+        import soak
+        import timing_trial
     from tqdm import tqdm
 
     if args.trial == 'faults':

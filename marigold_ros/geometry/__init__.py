@@ -2,8 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Cameras, sparse depth, the metric fit and clouds: numpy and OpenCV; neither torch nor ROS."""
 
-from marigold_ros.geometry.alignment import align
-from marigold_ros.geometry.cloud import organise_cloud, unproject_depth
-from marigold_ros.geometry.sparse_depth import project_lidar
+from marigold_ros.geometry.alignment.align import align
+from marigold_ros.geometry.camera.lidar_projection import project_lidar
+from marigold_ros.geometry.cloud.organised import organise_cloud, unproject_depth
 
 __all__ = ['align', 'organise_cloud', 'project_lidar', 'unproject_depth']

@@ -7,8 +7,8 @@ from __future__ import annotations
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction
-from marigold_ros.geometry.guided_field import grid_shape
-from marigold_ros.geometry.local_field import upsample_field
+from marigold_ros.geometry.alignment.kriging_field import grid_shape
+from marigold_ros.geometry.alignment.local_field import upsample_field
 import numpy as np
 
 

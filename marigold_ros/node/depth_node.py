@@ -18,16 +18,16 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.node import parameters
-from marigold_ros.node.diagnostics import diagnostics, Health
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
+from marigold_ros.node.health.diagnostics import diagnostics, Health
+from marigold_ros.node.interface import parameters
+from marigold_ros.node.interface.publishers import Outputs
+from marigold_ros.node.interface.subscriptions import Inputs
+from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.node.lifecycle import ManagedNode, PATIENCE, tolerant, transition
 from marigold_ros.node.loading import load, Loader
-from marigold_ros.node.publishers import Outputs
 from marigold_ros.node.ros_helpers import FILTERS, PictureReader
-from marigold_ros.node.subscriptions import Inputs
-from marigold_ros.node.transforms import Extrinsics
 from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup

@@ -17,14 +17,14 @@ from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame
-from marigold_ros.geometry.camera import rectified_valid
-from marigold_ros.geometry.fit_report import details_of
-from marigold_ros.geometry.frame_size import resize_frame, resize_points
-from marigold_ros.geometry.sparse_depth import sparse_from_depth
+from marigold_ros.geometry.alignment.fit_report import details_of
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
+from marigold_ros.geometry.camera.rectification import rectified_valid
+from marigold_ros.geometry.camera.resizing import resize_frame, resize_points
 from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
-from marigold_ros.node.diagnostics import Health
-from marigold_ros.node.messages import stamp_ns
-from marigold_ros.node.vital_signs import PictureWatch
+from marigold_ros.node.health.diagnostics import Health
+from marigold_ros.node.health.input_health import PictureWatch
+from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.pipeline import FramePipeline
 from sensor_msgs.msg import Image, PointCloud2
 

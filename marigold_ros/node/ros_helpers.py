@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.errors import InputError
 from marigold_ros.message_codec import check_image, PICTURE_ENCODINGS, to_rgb
-from marigold_ros.node.messages import byte_array
+from marigold_ros.node.interface.messages import byte_array
 import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
 

@@ -17,12 +17,12 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError, ConfigurationError
-from marigold_ros.evaluation.merging import merged
+from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.replay.recording import RecordTo
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.picture_sets import PictureChoice
+    from marigold_ros.replay.image_sets import PictureChoice
 
 _MOST_WARNINGS = 20
 

@@ -15,7 +15,7 @@ from marigold_ros.evaluation.corruptions import STRENGTHS
 from marigold_ros.replay.bag_part import BagJob
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.picture_sets import PictureChoice
+    from marigold_ros.replay.image_sets import PictureChoice
 
 
 @dataclass
@@ -71,7 +71,7 @@ def look_ahead(
 def _count(path: Path, given: Mapping[str, str | None], pictures: PictureChoice | None) -> int:
     """Count the pictures of a bag, or of a folder."""
     if pictures is not None:
-        from marigold_ros.replay.picture_sets import PictureSet
+        from marigold_ros.replay.image_sets import PictureSet
 
         return len(PictureSet(path, pictures))
     with BagReader(path) as reader:

@@ -20,15 +20,15 @@ from marigold_ros.evaluation.corruptions import (
     depth_of_truth,
     is_dense,
 )
-from marigold_ros.evaluation.results import describe_bag
+from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.frame import FrameResult
 from marigold_ros.replay.bag_part import BagJob, BagPart, ReplayOptions
-from marigold_ros.replay.players import empty_scores, Models, Players
+from marigold_ros.replay.model_scorers import empty_scores, Models, Players
 from marigold_ros.replay.recording import Recording
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.models.measuring import PeakMemory
+    from marigold_ros.models.benchmarks.measuring import PeakMemory
 
 
 def replay(
@@ -58,7 +58,7 @@ def lost_part(options: ReplayOptions, job: BagJob, text: str) -> BagPart:
 
 def _watch_memory(model: Any) -> PeakMemory:
     """Note the highest use of memory from now on, where the model is."""
-    from marigold_ros.models.measuring import PeakMemory
+    from marigold_ros.models.benchmarks.measuring import PeakMemory
     import torch
 
     return PeakMemory(getattr(model, 'device', torch.device('cpu')))
@@ -78,7 +78,7 @@ class _Input:
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
     with ExitStack() as stack:
         if options.pictures is not None:
-            from marigold_ros.replay.picture_sets import PictureSet
+            from marigold_ros.replay.image_sets import PictureSet
 
             pictures = PictureSet(job.path, options.pictures)
             stream = stack.enter_context(closing(_ahead(pictures.frames())))

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
-from marigold_ros.evaluation.report import write_all
-from marigold_ros.evaluation.results import assemble, describe
-from marigold_ros.evaluation.robustness import robustness
+from marigold_ros.evaluation.report.report import write_all
+from marigold_ros.evaluation.results.results import assemble, describe
+from marigold_ros.evaluation.results.robustness import robustness
 from marigold_ros.replay.bag_part import BagPart, ReplayOptions
 from marigold_ros.replay.bag_plan import look_ahead, Plan, spoilt_jobs
 from marigold_ros.replay.bag_replay import replay
-from marigold_ros.replay.crew import Crew, processes
-from marigold_ros.replay.players import empty_scores, Models, rival_results
+from marigold_ros.replay.executor import Crew, processes
+from marigold_ros.replay.model_scorers import empty_scores, Models, rival_results
 from marigold_ros.replay.recording import RecordTo
 from marigold_ros.settings import as_values
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.picture_sets import PictureChoice
+    from marigold_ros.replay.image_sets import PictureChoice
 
 Progress = Callable[[int, int], None]
 
@@ -73,7 +73,7 @@ def evaluate_bag(
     stamps : {'header', 'log'}
         Whether header stamps pair pictures and scans, or the times of recording.
     oracle : str
-        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.oracle`.
+        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.protocols.oracle`.
     against : mapping of str to object, or None
         Other models, which are scored on the same frames and points.
     corruptions : sequence of str
@@ -88,7 +88,7 @@ def evaluate_bag(
         The cloud of what is recorded to ``out``/recording (recording_0 and on for several bags)
         as the node would publish it; None records nothing.
     crew : callable or None
-        Who else does the work, such as `marigold_ros.replay.crew.processes`; None does it here.
+        Who else does the work, such as `marigold_ros.replay.executor.processes`; None does it here.
 
     plan : Plan or None
         What `look_ahead` gave for these bags, topics and limit, if that was asked already.

@@ -14,7 +14,13 @@ from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.geometry import project_lidar
 from marigold_ros.message_codec import encode_image
-from marigold_ros.synthetic.drive import FIXED_FRAME, IMAGE, LIDAR, simulate_drive, write_drive
+from marigold_ros.synthetic.drive.drive import (
+    FIXED_FRAME,
+    IMAGE,
+    LIDAR,
+    simulate_drive,
+    write_drive,
+)
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation, Slerp

@@ -20,7 +20,7 @@ import lz4.frame
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 from rosbags.convert import convert

@@ -14,7 +14,7 @@ from marigold_ros.bags.playback import (
 )
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.errors import BagError
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import pytest
 from rosbags.typesys import get_typestore, Stores
 

@@ -9,7 +9,7 @@ from marigold_ros.__main__ import main
 
 def test_it_measures_masks_on_synthetic_drives(tmp_path, capsys, monkeypatch):
     drives = (('street', (14,)), ('room', ()))
-    monkeypatch.setattr('marigold_ros.commands.benchmark_cloud._DRIVES', drives)
+    monkeypatch.setattr('marigold_ros.commands.benchmarks.cloud._DRIVES', drives)
     call = ['benchmark', 'cloud', '--runs', '1', '--size', '192x256', '--device', 'cpu']
     assert main([*call, '--out', str(tmp_path)]) == 0
     text = capsys.readouterr().out

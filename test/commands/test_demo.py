@@ -15,7 +15,11 @@ from marigold_ros.bags.playback import serial_messages
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands import demo
-from marigold_ros.commands.demo_input import (
+from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig
+from marigold_ros.errors import BagError, CalibrationError
+from marigold_ros.evaluation.protocols.protocol import hold_out
+from marigold_ros.live_run.scoring import clear_old, read_alignment, Recording
+from marigold_ros.live_run.source import (
     look_over,
     node_arguments,
     node_topics,
@@ -23,15 +27,11 @@ from marigold_ros.commands.demo_input import (
     played_messages,
     synthetic_drive,
 )
-from marigold_ros.commands.demo_scoring import clear_old, read_alignment, Recording
-from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig
-from marigold_ros.errors import BagError, CalibrationError
-from marigold_ros.evaluation.protocol import hold_out
 from marigold_ros.message_codec import to_points
 from marigold_ros.models import load_model, use_threads
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import build
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 

@@ -9,7 +9,7 @@ import shutil
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.commands.evaluate_inputs import corruptions
+from marigold_ros.commands.evaluate_options import corruptions
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruptions import CORRUPTIONS

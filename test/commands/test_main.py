@@ -102,23 +102,23 @@ def test_an_interrupt_is_one_word_and_exit_code_130(monkeypatch, capsys):
 
 def test_the_node_gets_all_arguments_as_they_are(monkeypatch):
     received = []
-    stand_in = types.ModuleType('marigold_ros.node.cameras')
+    stand_in = types.ModuleType('marigold_ros.node.main')
     stand_in.main = lambda argv: received.append(argv) or 0
     monkeypatch.setitem(sys.modules, 'marigold_ros.node', types.ModuleType('marigold_ros.node'))
-    monkeypatch.setitem(sys.modules, 'marigold_ros.node.cameras', stand_in)
+    monkeypatch.setitem(sys.modules, 'marigold_ros.node.main', stand_in)
     arguments = ['--ros-args', '-p', 'model:=tiny', '-r', 'image:=/camera/image_raw']
     assert main(['node', *arguments]) == 0
     assert received == [['marigold_ros', *arguments]]
 
 
 def test_without_rclpy_the_node_says_how_to_get_it(monkeypatch, capsys):
-    for name in ('rclpy', 'marigold_ros.node.cameras'):
+    for name in ('rclpy', 'marigold_ros.node.main'):
         monkeypatch.setitem(sys.modules, name, None)
     error = ModuleNotFoundError("No module named 'rclpy'", name='rclpy')
     real_import = __import__
 
     def without_ros(name, *rest):
-        if name == 'marigold_ros.node.cameras':
+        if name == 'marigold_ros.node.main':
             raise error
         return real_import(name, *rest)
 

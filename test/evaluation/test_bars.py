@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Bars are as long as their values."""
 
-from marigold_ros.evaluation.bars import _BAR, _TAIL, Bar, bar_chart
+from marigold_ros.evaluation.report.bars import _BAR, _TAIL, Bar, bar_chart
 import numpy as np
 import pytest
 

@@ -5,7 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.evaluation import depth_metrics
-from marigold_ros.evaluation.breakdown import Breakdown, cells_at
+from marigold_ros.evaluation.metrics.breakdown import Breakdown, cells_at
 import numpy as np
 import pytest
 

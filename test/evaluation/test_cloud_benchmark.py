@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Judging clouds: what flies, what is good, what is neither."""
 
-from marigold_ros.evaluation.cloud_benchmark import blurred, judge, Tally
+from marigold_ros.evaluation.benchmarks.cloud import blurred, judge, Tally
 import numpy as np
 
 

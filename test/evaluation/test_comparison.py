@@ -5,7 +5,7 @@
 from copy import deepcopy
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.comparison import compare_runs, Run
+from marigold_ros.evaluation.results.comparison import compare_runs, Run
 import numpy as np
 import pytest
 

@@ -13,7 +13,7 @@ from marigold_ros.evaluation.corruptions import (
     is_dense,
     STRENGTHS,
 )
-from marigold_ros.evaluation.robustness import robustness, table
+from marigold_ros.evaluation.results.robustness import robustness, table
 import numpy as np
 import pytest
 

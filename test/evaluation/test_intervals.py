@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from marigold_ros.evaluation.intervals import block_length, block_means, mean_interval
+from marigold_ros.evaluation.metrics.intervals import block_length, block_means, mean_interval
 import numpy as np
 import pytest
 

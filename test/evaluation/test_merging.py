@@ -4,11 +4,11 @@
 
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.evaluation.merging import merged
-from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.evaluation.scoring.merging import merged
+from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Prediction
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 

@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from marigold_ros.evaluation import depth_metrics
-from marigold_ros.evaluation.metrics import MetricAccumulator, METRICS, PooledQuantiles
+from marigold_ros.evaluation.metrics.depth_metrics import (
+    MetricAccumulator,
+    METRICS,
+    PooledQuantiles,
+)
 import numpy as np
 import pytest
 from scipy import stats

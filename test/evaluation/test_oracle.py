@@ -5,8 +5,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.metrics import depth_metrics
-from marigold_ros.evaluation.oracle import (
+from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
+from marigold_ros.evaluation.protocols.oracle import (
     describe_oracle,
     oracle_depth,
     PUBLISHED,

@@ -4,7 +4,7 @@
 
 import math
 
-from marigold_ros.evaluation.over_time import OverTime
+from marigold_ros.evaluation.metrics.temporal import OverTime
 from marigold_ros.frame import Alignment, Camera, Frame
 import numpy as np
 import pytest

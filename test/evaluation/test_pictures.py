@@ -3,8 +3,8 @@
 """Colours mean what the legend says."""
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.chart import line_chart
-from marigold_ros.evaluation.pictures import (
+from marigold_ros.evaluation.report.chart import line_chart
+from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
     colourise_relative,
     depth_scale,

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError, InputError
-from marigold_ros.evaluation.protocol import choose_fit_lines, hold_out, project_scan
-from marigold_ros.evaluation.scan_lines import azimuth_blocks, find_scan_lines
+from marigold_ros.evaluation.protocols.protocol import choose_fit_lines, hold_out, project_scan
+from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, Frame
 import numpy as np
 import pytest

@@ -8,12 +8,12 @@ import json
 import math
 import re
 
-from marigold_ros.evaluation.html_page import make_page
-from marigold_ros.evaluation.report import write_report
-from marigold_ros.evaluation.report_charts import chart_specs, MOST_PLACES
-from marigold_ros.evaluation.report_cloud import cloud_data, MOST_POINTS
-from marigold_ros.evaluation.report_frames import inline
-from marigold_ros.evaluation.samples import Sample
+from marigold_ros.evaluation.report.chart_specs import chart_specs, MOST_PLACES
+from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
+from marigold_ros.evaluation.report.frames import inline
+from marigold_ros.evaluation.report.html_page import make_page
+from marigold_ros.evaluation.report.report import write_report
+from marigold_ros.evaluation.scoring.samples import Sample
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import unproject_depth
 import numpy as np

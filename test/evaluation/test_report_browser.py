@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from marigold_ros.evaluation.report import write_report
-from marigold_ros.evaluation.samples import Sample
+from marigold_ros.evaluation.report.report import write_report
+from marigold_ros.evaluation.scoring.samples import Sample
 from marigold_ros.frame import SparseDepth
 import numpy as np
 import pytest

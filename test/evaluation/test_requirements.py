@@ -8,7 +8,7 @@ import operator
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.requirements import complaints, parse_requirement
+from marigold_ros.evaluation.results.requirements import complaints, parse_requirement
 import pytest
 
 RESULTS = {

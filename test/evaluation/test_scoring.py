@@ -8,12 +8,12 @@ import math
 import re
 
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
-from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
-from marigold_ros.evaluation.metrics import METRICS
-from marigold_ros.evaluation.report import write_all
-from marigold_ros.evaluation.results import assemble, describe, describe_bag, to_json
-from marigold_ros.evaluation.samples import Sample, SampleKeeper
-from marigold_ros.evaluation.scoring import Scorer
+from marigold_ros.evaluation.baselines.baselines import BASELINES, MORE_BASELINES
+from marigold_ros.evaluation.metrics.depth_metrics import METRICS
+from marigold_ros.evaluation.report.report import write_all
+from marigold_ros.evaluation.results.results import assemble, describe, describe_bag, to_json
+from marigold_ros.evaluation.scoring.samples import Sample, SampleKeeper
+from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.pipeline import FramePipeline

@@ -7,11 +7,11 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from marigold_ros.evaluation.sigma_scores import SigmaScores, sparsification
+from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores, sparsification
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models import load_model
 from marigold_ros.replay.evaluate_bags import evaluate_bag
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 from scipy import stats

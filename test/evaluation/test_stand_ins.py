@@ -3,16 +3,20 @@
 """Stand-ins for models and LiDARs, and what alignments make of them."""
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.alignment_benchmark import measure
-from marigold_ros.evaluation.anchors import five_nearest, least_squares, tukey
-from marigold_ros.evaluation.stand_ins import (
+from marigold_ros.evaluation.benchmarks.alignment import measure
+from marigold_ros.evaluation.benchmarks.reference_alignments import (
+    five_nearest,
+    least_squares,
+    tukey,
+)
+from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     KINDS,
     make_stand_in,
     near_edges,
     Pattern,
     PATTERNS,
 )
-from marigold_ros.synthetic.scene import make_sample
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
 

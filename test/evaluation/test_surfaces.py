@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from marigold_ros.evaluation.surfaces import (
+from marigold_ros.evaluation.metrics.surfaces import (
     boundary_f1,
     flying_rate,
     planarity,

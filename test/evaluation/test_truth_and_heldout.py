@@ -6,7 +6,7 @@ from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 

@@ -10,8 +10,8 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
-from marigold_ros.geometry.alignment import hold
-from marigold_ros.geometry.robust_fit import fit_line
+from marigold_ros.geometry.alignment.align import hold
+from marigold_ros.geometry.alignment.robust_fit import fit_line
 import numpy as np
 import pytest
 

@@ -11,14 +11,14 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Camera, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
-from marigold_ros.geometry.calibration_evidence import agreement, PITCH_DEG, YAW_DEG
-from marigold_ros.geometry.calibration_monitor import (
+from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
+from marigold_ros.geometry.calibration.monitor import (
     Calibration,
     CalibrationMonitor,
     judge,
 )
-from marigold_ros.geometry.cloud import unproject_depth
-from marigold_ros.geometry.temporal import Now, thumbnail
+from marigold_ros.geometry.cloud.organised import unproject_depth
+from marigold_ros.geometry.temporal.smoothing import Now, thumbnail
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation

@@ -5,7 +5,7 @@
 import cv2
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Camera, SparseDepth
-from marigold_ros.geometry.camera import (
+from marigold_ros.geometry.camera.rectification import (
     is_rectified,
     rectified,
     rectified_valid,

@@ -9,7 +9,7 @@ from marigold_ros.config import AlignmentConfig, PointsConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera
 from marigold_ros.geometry import organise_cloud, project_lidar, unproject_depth
-from marigold_ros.geometry.cloud import depth_of_cloud
+from marigold_ros.geometry.cloud.organised import depth_of_cloud
 import numpy as np
 import pytest
 

@@ -5,7 +5,7 @@
 import cv2
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.flying_pixels import flying_pixels
+from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
 import numpy as np
 import pytest
 

@@ -5,9 +5,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.guided_field import correct_locally, grid_shape, representatives
-from marigold_ros.geometry.kriging import krige
-from marigold_ros.geometry.local_field import chequerboard, sample_grid
+from marigold_ros.geometry.alignment.gaussian_process import krige
+from marigold_ros.geometry.alignment.kriging_field import (
+    correct_locally,
+    grid_shape,
+    representatives,
+)
+from marigold_ros.geometry.alignment.local_field import chequerboard, sample_grid
 import numpy as np
 import pytest
 

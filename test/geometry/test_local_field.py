@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
-from marigold_ros.geometry.local_field import (
+from marigold_ros.geometry.alignment.local_field import (
     add_levels,
     believable,
     COARSE_LEVELS,

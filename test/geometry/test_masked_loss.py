@@ -5,8 +5,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.masked_loss import masked_loss, minimise_masked_loss
-from marigold_ros.geometry.robust_fit import fit_by_method
+from marigold_ros.geometry.alignment.masked_loss import masked_loss, minimise_masked_loss
+from marigold_ros.geometry.alignment.robust_fit import fit_by_method
 import numpy as np
 import pytest
 from scipy.optimize import minimize

@@ -4,7 +4,7 @@
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from marigold_ros.geometry.normals import surface_normals
+from marigold_ros.geometry.cloud.normals import surface_normals
 import numpy as np
 
 K = np.array([[300.0, 0, 79.5], [0, 290.0, 60.2], [0, 0, 1]])

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import align, project_lidar
-from marigold_ros.geometry.cloud import unproject_depth
-from marigold_ros.geometry.sparse_depth import sparse_from_depth
-from marigold_ros.geometry.temporal import (
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
+from marigold_ros.geometry.cloud.organised import unproject_depth
+from marigold_ros.geometry.temporal.smoothing import (
     hold_on,
     is_scene_cut,
     Memory,
@@ -22,7 +22,7 @@ from marigold_ros.geometry.temporal import (
     thumbnail,
 )
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.synthetic.drive import simulate_drive
+from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
 

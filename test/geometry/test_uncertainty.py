@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
-from marigold_ros.geometry.line_covariance import line_variance
-from marigold_ros.geometry.uncertainty import count_errors, sigma_map
+from marigold_ros.geometry.alignment.affine_covariance import line_variance
+from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 import numpy as np
 import pytest
 

@@ -25,13 +25,13 @@ import launch_testing  # noqa: E402
 from launch_testing.actions import ReadyToTest  # noqa: E402
 from lifecycle_msgs.msg import State  # noqa: E402
 from lifecycle_msgs.srv import GetState  # noqa: E402
+from loopback_node import INPUTS  # noqa: E402
 from marigold_ros.message_codec import to_depth  # noqa: E402
-from marigold_ros.node.rig import INPUTS  # noqa: E402
-from marigold_ros.node.views import mounting_parameters, views  # noqa: E402
 import numpy as np  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from sensor_msgs.msg import Image, PointCloud2  # noqa: E402
+from synthetic_messages import mounting_parameters, views  # noqa: E402
 
 LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
 NAMESPACE = 'robot'

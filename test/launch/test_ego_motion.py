@@ -14,8 +14,8 @@ from geometry_msgs.msg import TransformStamped  # noqa: E402
 from marigold_ros.bags.moving_transforms import MovingTransforms  # noqa: E402
 from marigold_ros.bags.static_transforms import StaticTransforms  # noqa: E402
 from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
-from marigold_ros.node.messages import to_stamp  # noqa: E402
-from marigold_ros.node.transforms import Extrinsics  # noqa: E402
+from marigold_ros.node.interface.messages import to_stamp  # noqa: E402
+from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402
 import rclpy  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 

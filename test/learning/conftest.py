@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives import Chain
-from marigold_ros.learning.pairs import Pair
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.objectives.objectives import Chain
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest

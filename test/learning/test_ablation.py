@@ -12,10 +12,7 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
-from accelerate import Accelerator
-from marigold_ros.errors import ConfigurationError
-from marigold_ros.frame import Prediction
-from marigold_ros.learning.ablation import (
+from ablation import (
     ablate,
     as_svg,
     as_table,
@@ -25,9 +22,12 @@ from marigold_ros.learning.ablation import (
     train_noise_kinds,
     with_noise,
 )
-from marigold_ros.learning.noise import KINDS
-from marigold_ros.learning.pairs import Pair
-from marigold_ros.learning.recipe import Run
+from accelerate import Accelerator
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.frame import Prediction
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.objectives.noise import KINDS
+from marigold_ros.learning.run.recipe import Run
 from marigold_ros.models import load_model
 import numpy as np
 import pytest

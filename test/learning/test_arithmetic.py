@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.arithmetic import new_accelerator
-from marigold_ros.learning.augment import Augmentation
-from marigold_ros.learning.mixture import Mixture, Part
-from marigold_ros.learning.noise import Draws
-from marigold_ros.learning.objectives import OBJECTIVES
-from marigold_ros.learning.sharding import shard
-from marigold_ros.learning.stages import new_optimizer, Stage
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.learning.objectives.objectives import OBJECTIVES
+from marigold_ros.learning.run.accelerator import new_accelerator
+from marigold_ros.learning.run.sharding import shard
+from marigold_ros.learning.run.stages import new_optimizer, Stage
 import pytest
 import torch
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.augment import (
+from marigold_ros.learning.data.augment import (
     Augmentation,
     change_light,
     change_picture,
@@ -17,7 +17,7 @@ from marigold_ros.learning.augment import (
     read_augmentation,
     through_jpeg,
 )
-from marigold_ros.learning.pairs import Pair
+from marigold_ros.learning.data.pairs import Pair
 import numpy as np
 import pytest
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
-from marigold_ros.learning.sources import open_source
+from marigold_ros.learning.data.sources import open_source
 from marigold_ros.message_codec import encode_depth, encode_image
-from marigold_ros.synthetic.drive import write_drive
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
 
@@ -66,7 +66,7 @@ def test_a_bag_is_read_once(drive, tmp_path, monkeypatch):
     first = source('bag', tmp_path, folder='bags_in')
     first.prepare()
     monkeypatch.setattr(
-        'marigold_ros.learning.sources.bag._extract', lambda job: pytest.fail('read')
+        'marigold_ros.learning.data.sources.bag._extract', lambda job: pytest.fail('read')
     )
     again = source('bag', tmp_path, folder='bags_in')
     again.prepare()

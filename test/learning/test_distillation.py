@@ -18,16 +18,20 @@ from diffusers import AutoencoderTiny, MarigoldDepthPipeline
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.learning.distillation import (
+from marigold_ros.learning.networks.distillation import (
     compare,
     Distillation,
     held_out,
     measured_size,
     Student,
 )
-from marigold_ros.learning.networks import export_checkpoint, small_autoencoder, small_unet
-from marigold_ros.learning.objectives import decode, encode
-from marigold_ros.learning.recipe import Run
+from marigold_ros.learning.networks.small_networks import (
+    export_checkpoint,
+    small_autoencoder,
+    small_unet,
+)
+from marigold_ros.learning.objectives.objectives import decode, encode
+from marigold_ros.learning.run.recipe import Run
 from marigold_ros.models import load_model
 import numpy as np
 import pytest
@@ -83,7 +87,7 @@ def export(run_in, tmp_path_factory):
     run = run_in(tmp_path_factory.mktemp('export') / 'run', steps=2)
     assert run.train()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('marigold_ros.learning.distillation.SCENES', 2)
+        patch.setattr('marigold_ros.learning.networks.distillation.SCENES', 2)
         return run.export()
 
 

@@ -10,12 +10,12 @@ import stat
 from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
-from marigold_ros.learning.card import model_card
-from marigold_ros.learning.initialise import initialise
-from marigold_ros.learning.mixture import Part
-from marigold_ros.learning.networks import export_checkpoint, usual_size
-from marigold_ros.learning.recipe import Run
-from marigold_ros.learning.stages import Stage
+from marigold_ros.learning.data.mixture import Part
+from marigold_ros.learning.networks.initialise import initialise
+from marigold_ros.learning.networks.small_networks import export_checkpoint, usual_size
+from marigold_ros.learning.run.card import model_card
+from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.stages import Stage
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.weights import write_sums
 import numpy as np
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path,
     def full(*args, **more):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('marigold_ros.learning.networks.save_file', full)
+    monkeypatch.setattr('marigold_ros.learning.networks.small_networks.save_file', full)
     with pytest.raises(CheckpointError, match='No space left.*export again'):
         export(chain, folder, ZEROS, '# new\n')
     assert (folder / 'README.md').read_text() == '# old\n'

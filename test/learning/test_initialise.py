@@ -8,8 +8,8 @@ import shutil
 
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.learning.initialise import initialise, widen
-from marigold_ros.learning.networks import small_autoencoder, TEXT_SHAPE
+from marigold_ros.learning.networks.initialise import initialise, widen
+from marigold_ros.learning.networks.small_networks import small_autoencoder, TEXT_SHAPE
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch

@@ -35,7 +35,7 @@ def server():
     """Give processes that have imported everything already, forked from one without threads."""
     context = get_context('forkserver')
     context.set_forkserver_preload(
-        ['marigold_ros.learning.recipe', 'marigold_ros.learning.arithmetic']
+        ['marigold_ros.learning.run.recipe', 'marigold_ros.learning.run.accelerator']
     )
     return context
 

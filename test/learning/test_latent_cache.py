@@ -12,14 +12,14 @@ import pickle
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
-from marigold_ros.learning import latent_blocks
-from marigold_ros.learning.augment import Augmentation
-from marigold_ros.learning.latent_cache import LatentMixture
-from marigold_ros.learning.loop import Trainer
-from marigold_ros.learning.mixture import Mixture, Part
-from marigold_ros.learning.noise import Draws
-from marigold_ros.learning.recipe import Run
-from marigold_ros.learning.stages import Stage
+from marigold_ros.learning.data import latent_blocks
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.latent_cache import LatentMixture
+from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.learning.run.loop import Trainer
+from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.stages import Stage
 import pytest
 import torch
 import yaml

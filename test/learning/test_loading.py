@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from marigold_ros.learning import loading
-from marigold_ros.learning.loading import as_table, Loading, measure, measure_layouts
+import loading_benchmark as loading
+from loading_benchmark import as_table, Loading, measure, measure_layouts
 import pytest
 import yaml
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.learning.augment import Augmentation
-from marigold_ros.learning.loop import Trainer
-from marigold_ros.learning.mixture import Mixture, Part
-from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives import as_picture, Chain
-from marigold_ros.learning.recipe import read_recipe
-from marigold_ros.learning.stages import learning_rate, read_stages, Stage
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.objectives.objectives import as_picture, Chain
+from marigold_ros.learning.run.loop import Trainer
+from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.stages import learning_rate, read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch
@@ -100,7 +100,7 @@ def test_a_run_out_of_time_or_told_to_stop_keeps_a_checkpoint_and_goes_on(new_tr
 
 
 def test_the_log_tells_loss_by_source_rate_and_waiting(new_trainer, tmp_path, monkeypatch):
-    monkeypatch.setattr('marigold_ros.learning.loop.LOG_EVERY', 1)
+    monkeypatch.setattr('marigold_ros.learning.run.loop.LOG_EVERY', 1)
     new_trainer(tmp_path, STAGES[1:2]).run()
     lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines] == [1, 2, 3]

@@ -4,7 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.learning.losses import (
+from marigold_ros.learning.objectives.losses import (
     affine_invariant,
     fit_affine,
     gradient_difference,

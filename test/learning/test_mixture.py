@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections import Counter
 
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.augment import Augmentation
-from marigold_ros.learning.mixture import collate, Mixture, Part, scale
-from marigold_ros.learning.pairs import Pair
-from marigold_ros.learning.sources import open_source
-from marigold_ros.learning.sources.synthetic import SyntheticPairs
-from marigold_ros.learning.targets import normalise
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.mixture import collate, Mixture, Part, scale
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.data.sources import open_source
+from marigold_ros.learning.data.sources.synthetic import SyntheticPairs
+from marigold_ros.learning.objectives.targets import normalise
 import numpy as np
 import pytest
 import torch

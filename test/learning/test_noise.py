@@ -3,7 +3,7 @@
 """Noise of training: its statistics, and that it does not depend on who draws it."""
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.noise import check_noise, Draws, KINDS, training_noise
+from marigold_ros.learning.objectives.noise import check_noise, Draws, KINDS, training_noise
 import pytest
 import torch
 from torch.nn import functional

@@ -9,11 +9,11 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.distillation import Student
-from marigold_ros.learning.mixture import Batch
-from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.noise import Draws, training_noise
-from marigold_ros.learning.objectives import (
+from marigold_ros.learning.data.mixture import Batch
+from marigold_ros.learning.networks.distillation import Student
+from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.objectives.noise import Draws, training_noise
+from marigold_ros.learning.objectives.objectives import (
     as_picture,
     Chain,
     in_metres,
@@ -22,7 +22,7 @@ from marigold_ros.learning.objectives import (
     OBJECTIVES,
     pixel_loss,
 )
-from marigold_ros.learning.targets import normalise, SPACES
+from marigold_ros.learning.objectives.targets import normalise, SPACES
 from marigold_ros.models.marigold.denoiser import denoise
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np

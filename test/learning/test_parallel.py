@@ -17,8 +17,8 @@ import sys
 import time
 
 from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.learning.data.sources.decode import decode_picture
 from marigold_ros.learning.parallel import run_jobs, Stopped
-from marigold_ros.learning.sources.decode import decode_picture
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from marigold_ros.learning.networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.plan import (
+from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.run.plan import (
     activations_of,
     memory_of,
     networks_of,
@@ -16,8 +16,8 @@ from marigold_ros.learning.plan import (
     work_of_picture,
     write_plan,
 )
-from marigold_ros.learning.recipe import read_recipe
-from marigold_ros.learning.stages import read_stages, Stage
+from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.stages import read_stages, Stage
 import pytest
 import torch
 from torch import nn

@@ -10,16 +10,16 @@ import runpy
 import sys
 
 import cv2
-from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning import hypersim_preparation
-from marigold_ros.learning.hypersim_raw import (
+from hypersim import preparation as hypersim_preparation
+from hypersim.raw_frames import (
     distance_to_depth,
     FOCAL_PX,
     hdf5,
     to_millimetres,
     tone_map,
 )
-from marigold_ros.learning.sources import open_source
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.learning.data.sources import open_source
 import numpy as np
 import pytest
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from marigold_ros.learning.arithmetic import missing_processes
+from marigold_ros.learning.run.accelerator import missing_processes
 from marigold_ros.models import load_model
 import numpy as np
 import pytest

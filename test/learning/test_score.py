@@ -13,12 +13,12 @@ import sys
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny
 from marigold_ros.frame import Prediction
-from marigold_ros.learning.recipe import Run
-from marigold_ros.learning.score import figures
-from marigold_ros.synthetic.scene import make_sample
-from marigold_ros.synthetic.second import make_second_sample
+from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.score import figures
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
+from second_generator.generator import make_second_sample
 import torch
 import yaml
 
@@ -51,7 +51,7 @@ def test_the_figures_of_a_card_are_of_both_generators_and_all_guesses():
 
 def test_an_export_with_figures_has_them_on_its_card(toy, tmp_path, monkeypatch):
     few = partial(figures, scenes=1, second=1, averaged=2)
-    monkeypatch.setattr('marigold_ros.learning.recipe.figures', few)
+    monkeypatch.setattr('marigold_ros.learning.run.recipe.figures', few)
     stage = {'name': 'a', 'objective': 'one_step', 'steps': 1}
     recipe = tmp_path / 'toy.yaml'
     recipe.write_text(yaml.safe_dump({**toy, 'stages': [stage]}))

@@ -10,10 +10,10 @@ import tarfile
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
+from marigold_ros.learning.data.sources import open_source
+from marigold_ros.learning.data.sources.listing import match
+from marigold_ros.learning.data.sources.verify import verify
 from marigold_ros.learning.parallel import run_jobs
-from marigold_ros.learning.sources import open_source
-from marigold_ros.learning.sources.listing import match
-from marigold_ros.learning.sources.verify import verify
 import numpy as np
 import pytest
 

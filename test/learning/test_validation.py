@@ -12,15 +12,15 @@ from types import ModuleType
 from accelerate import Accelerator
 import cv2
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.augment import Augmentation
-from marigold_ros.learning.initialise import initialise
-from marigold_ros.learning.loop import Trainer
-from marigold_ros.learning.mixture import Mixture, Part
-from marigold_ros.learning.networks import export_checkpoint
-from marigold_ros.learning.recipe import Run
-from marigold_ros.learning.run_log import NO_CURVES, numbers, RunLog
-from marigold_ros.learning.stages import Stage
-from marigold_ros.learning.validation import engine_model, facts_of, Validation
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.networks.initialise import initialise
+from marigold_ros.learning.networks.small_networks import export_checkpoint
+from marigold_ros.learning.run.loop import Trainer
+from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.run_log import NO_CURVES, numbers, RunLog
+from marigold_ros.learning.run.stages import Stage
+from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
 import numpy as np

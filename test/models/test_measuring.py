@@ -7,16 +7,9 @@ from types import SimpleNamespace
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.benchmarking import Benchmark
-from marigold_ros.models.comparing import alternate, Comparison, difference
-from marigold_ros.models.levers import lever, levers, SWITCHES
-from marigold_ros.models.marigold.checkpoint import load_networks
-from marigold_ros.models.marigold.random_networks import (
-    parameters_of,
-    random_networks,
-    require_memory,
-)
-from marigold_ros.models.measuring import (
+from marigold_ros.models.benchmarks.benchmark import Benchmark
+from marigold_ros.models.benchmarks.comparing import alternate, Comparison, difference
+from marigold_ros.models.benchmarks.measuring import (
     matmul_peak,
     PeakMemory,
     percentiles,
@@ -24,7 +17,14 @@ from marigold_ros.models.measuring import (
     stopwatch,
     work_of_frame,
 )
-from marigold_ros.models.workload import benchmark_picture, Work
+from marigold_ros.models.benchmarks.random_networks import (
+    parameters_of,
+    random_networks,
+    require_memory,
+)
+from marigold_ros.models.benchmarks.variants import lever, levers, SWITCHES
+from marigold_ros.models.benchmarks.workload import benchmark_picture, Work
+from marigold_ros.models.marigold.checkpoint import load_networks
 import numpy as np
 import pytest
 import torch
@@ -170,7 +170,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_figures():
 
 def test_the_published_shape_is_refused_where_memory_is_short(monkeypatch):
     monkeypatch.setattr(
-        'marigold_ros.models.marigold.random_networks.free_memory', lambda device: 10**9
+        'marigold_ros.models.benchmarks.random_networks.free_memory', lambda device: 10**9
     )
     with pytest.raises(ConfigurationError, match='weights of sd2 need 3.8 GB and 1.0 GB'):
         random_networks('sd2')

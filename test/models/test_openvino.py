@@ -15,8 +15,8 @@ from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
-from marigold_ros.models.marigold.devices import has_bfloat16
-from marigold_ros.models.marigold.openvino_networks import (
+from marigold_ros.models.runtime.devices import has_bfloat16
+from marigold_ros.models.runtime.openvino_networks import (
     CompiledNetwork,
     OpenVinoUNet,
     require_openvino,

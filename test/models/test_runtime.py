@@ -10,10 +10,10 @@ from diffusers.models.attention_processor import Attention
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold import devices
-from marigold_ros.models.marigold.devices import choose_dtype
-from marigold_ros.models.marigold.folded_attention import fold_text, FoldedAttention
-from marigold_ros.models.marigold.runtime import compile_arguments, use_cache, warm_up_sizes
+from marigold_ros.models.runtime import devices
+from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.folded_attention import fold_text, FoldedAttention
+from marigold_ros.models.runtime.prepare import compile_arguments, use_cache, warm_up_sizes
 import numpy as np
 import pytest
 import torch
@@ -170,7 +170,7 @@ def test_an_unknown_mode_is_refused():
 
 
 COMPILE = """
-from marigold_ros.models.marigold.runtime import compile_arguments
+from marigold_ros.models.runtime.prepare import compile_arguments
 import torch
 
 torch._inductor.config.cpp_cache_precompile_headers = False

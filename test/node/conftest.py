@@ -22,7 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image  # noqa: E402
 from marigold_ros.node.depth_node import DepthNode  # noqa: E402
 from marigold_ros.node.distro import spin, threaded_executor  # noqa: E402
-from marigold_ros.node.messages import image_message, to_stamp  # noqa: E402
+from marigold_ros.node.interface.messages import image_message, to_stamp  # noqa: E402
 from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402

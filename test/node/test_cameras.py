@@ -9,11 +9,11 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.live_run.local_ros import spinning  # noqa: E402
 from marigold_ros.message_codec import encode_image  # noqa: E402
-from marigold_ros.node.cameras import make_nodes  # noqa: E402
 from marigold_ros.node.distro import threaded_executor  # noqa: E402
-from marigold_ros.node.local_ros import spinning  # noqa: E402
-from marigold_ros.node.messages import image_message  # noqa: E402
+from marigold_ros.node.interface.messages import image_message  # noqa: E402
+from marigold_ros.node.main import make_nodes  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.message_codec import encode_jpeg  # noqa: E402
-from marigold_ros.node.messages import compressed_message, stamp_ns, to_stamp  # noqa: E402
+from marigold_ros.node.interface.messages import compressed_message, stamp_ns, to_stamp  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402

@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.errors import MarigoldError  # noqa: E402
-from marigold_ros.node import process  # noqa: E402
-from marigold_ros.node.player import LOST_AFTER, Played, Player  # noqa: E402
-from marigold_ros.node.process import NodeProcess  # noqa: E402
+from marigold_ros.live_run import process
+from marigold_ros.live_run.player import LOST_AFTER, Played, Player  # noqa: E402
+from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 
 OBEDIENT = """
 import signal, sys

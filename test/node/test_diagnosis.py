@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.message_codec import encode_image  # noqa: E402
-from marigold_ros.node.messages import image_message  # noqa: E402
+from marigold_ros.node.interface.messages import image_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 OK, WARN = 0, 1

@@ -17,7 +17,7 @@ from marigold_ros.message_codec import (  # noqa: E402
     to_depth,
     to_organised,
 )
-from marigold_ros.node.messages import (  # noqa: E402
+from marigold_ros.node.interface.messages import (  # noqa: E402
     image_message,
     stamp_ns,
 )

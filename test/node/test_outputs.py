@@ -19,16 +19,16 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from loopback_node import INPUTS  # noqa: E402
+from marigold_ros.live_run.local_ros import own_context, spinning  # noqa: E402
+from marigold_ros.live_run.process import running_node  # noqa: E402
 from marigold_ros.models import load_model, use_threads  # noqa: E402
-from marigold_ros.node.local_ros import own_context, spinning  # noqa: E402
-from marigold_ros.node.messages import stamp_ns  # noqa: E402
-from marigold_ros.node.process import running_node  # noqa: E402
-from marigold_ros.node.publishers import TOPICS  # noqa: E402
-from marigold_ros.node.rig import INPUTS  # noqa: E402
-from marigold_ros.node.views import mounting_parameters, views  # noqa: E402
+from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
+from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
 from marigold_ros.pipeline import FramePipeline  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
+from synthetic_messages import mounting_parameters, views  # noqa: E402
 
 STAMP = 1_700_000_000_123_456_789
 SCALE_OF_COLOURS = (0.5, 80.0)

@@ -15,7 +15,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from marigold_ros.frame import Alignment  # noqa: E402
 from marigold_ros.message_codec import to_depth  # noqa: E402
-from marigold_ros.node.diagnostics import alignment_status  # noqa: E402
+from marigold_ros.node.health.diagnostics import alignment_status  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 SECOND = 1_000_000_000

@@ -12,8 +12,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.config import NodeConfig  # noqa: E402
 from marigold_ros.errors import ConfigurationError  # noqa: E402
-from marigold_ros.node.parameter_file import parameter_file  # noqa: E402
-from marigold_ros.node.parameters import config_of, declare, NAMES  # noqa: E402
+from marigold_ros.node.interface.parameter_file import parameter_file  # noqa: E402
+from marigold_ros.node.interface.parameters import config_of, declare, NAMES  # noqa: E402
 from marigold_ros.settings import parameters  # noqa: E402
 import rclpy  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -61,7 +61,9 @@ def test_every_setting_is_declared_with_meaning_and_range(plain_node):
 
 def test_the_shipped_parameter_file_is_up_to_date():
     shipped = (ROOT / 'config' / 'depth.yaml').read_text(encoding='utf-8')
-    assert shipped == parameter_file(), 'write it anew: python -m marigold_ros.node.parameter_file'
+    assert shipped == parameter_file(), (
+        'write it anew: python -m marigold_ros.node.interface.parameter_file'
+    )
 
 
 def test_ros_reads_the_shipped_parameter_file_as_the_defaults(plain_node):

@@ -15,9 +15,9 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.live_run.local_ros import own_context, spinning  # noqa: E402
 from marigold_ros.message_codec import to_depth  # noqa: E402
-from marigold_ros.node.local_ros import own_context, spinning  # noqa: E402
-from marigold_ros.node.messages import stamp_ns  # noqa: E402
+from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 

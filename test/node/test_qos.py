@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.live_run.local_ros import own_context  # noqa: E402
 from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor  # noqa: E402
-from marigold_ros.node.local_ros import own_context  # noqa: E402
-from marigold_ros.node.qos import describe, input_profile  # noqa: E402
+from marigold_ros.node.interface.qos import describe, input_profile  # noqa: E402
 from rclpy.exceptions import InvalidHandle  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402

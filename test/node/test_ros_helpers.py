@@ -16,7 +16,7 @@ from marigold_ros.errors import InputError  # noqa: E402
 from marigold_ros.geometry import organise_cloud  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image, to_organised  # noqa: E402
 from marigold_ros.node import ros_helpers  # noqa: E402
-from marigold_ros.node.messages import image_message  # noqa: E402
+from marigold_ros.node.interface.messages import image_message  # noqa: E402
 from marigold_ros.node.ros_helpers import organised_message, PictureReader  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402

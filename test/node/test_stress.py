@@ -13,9 +13,9 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.node import fault_campaign  # noqa: E402
-from marigold_ros.node.faults import FAULTS  # noqa: E402
-from marigold_ros.node.views import View, views  # noqa: E402
+import fault_campaign
+from faults import FAULTS  # noqa: E402
+from synthetic_messages import View, views  # noqa: E402
 
 RAW = [fault for fault in FAULTS if fault.role != 'compressed']
 

@@ -14,7 +14,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
 from marigold_ros.errors import CalibrationError  # noqa: E402
-from marigold_ros.node.transforms import Extrinsics  # noqa: E402
+from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402
 
 STAMP = 7_500_000_000
 

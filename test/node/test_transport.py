@@ -5,7 +5,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-from marigold_ros.node import transport
+from marigold_ros.live_run import transport
 import pytest
 
 SPACE = '{http://www.eprosima.com}'

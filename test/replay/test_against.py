@@ -11,8 +11,8 @@ from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.commands.evaluate import ORACLES
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation import oracle
-from marigold_ros.evaluation.protocol import hold_out, project_scan
+from marigold_ros.evaluation.protocols import oracle
+from marigold_ros.evaluation.protocols.protocol import hold_out, project_scan
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 import numpy as np

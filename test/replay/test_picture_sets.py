@@ -8,10 +8,10 @@ import tarfile
 
 import cv2
 from marigold_ros.__main__ import main
-from marigold_ros.commands.evaluate_inputs import DATASETS
+from marigold_ros.commands.evaluate_options import DATASETS
 from marigold_ros.frame import Prediction
-from marigold_ros.replay import picture_sets
-from marigold_ros.replay.picture_sets import FOLDER, LAYOUTS, PictureChoice, PictureSet
+from marigold_ros.replay import image_sets as picture_sets
+from marigold_ros.replay.image_sets import FOLDER, LAYOUTS, PictureChoice, PictureSet
 import numpy as np
 import pytest
 

@@ -12,7 +12,7 @@ from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
 from marigold_ros.replay.bag_part import BagJob, BagPart
 from marigold_ros.replay.part_store import PartStore
-from marigold_ros.replay.ray_crew import Cluster, tasks
+from marigold_ros.replay.ray_executor import Cluster, tasks
 import pytest
 
 # Ray leaves files and processes to its own threads when it ends.

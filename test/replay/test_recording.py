@@ -7,11 +7,11 @@ from __future__ import annotations
 from marigold_ros.__main__ import main
 from marigold_ros.bags.reader import BagReader, frames
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.commands.demo_scoring import read_alignment
-from marigold_ros.commands.demo_scoring import Recording as LiveRecording
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
-from marigold_ros.geometry.cloud import cloud_of
+from marigold_ros.geometry.cloud.organised import cloud_of
+from marigold_ros.live_run.scoring import read_alignment
+from marigold_ros.live_run.scoring import Recording as LiveRecording
 from marigold_ros.message_codec import to_depth, to_organised
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag

@@ -10,7 +10,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.static_transforms import pose_matrix
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.message_codec import to_camera, to_organised, to_points, to_rgb
-from marigold_ros.synthetic.drive import (
+from marigold_ros.synthetic.drive.drive import (
     CAMERA_FRAME,
     CAMERA_INFO,
     IMAGE,
@@ -24,8 +24,8 @@ from marigold_ros.synthetic.drive import (
     TRUTH,
     write_drive,
 )
-from marigold_ros.synthetic.journey import draw_journey, STREET_SPEED
-from marigold_ros.synthetic.scene import is_free
+from marigold_ros.synthetic.drive.journey import draw_journey, STREET_SPEED
+from marigold_ros.synthetic.scenes.scene import is_free
 import numpy as np
 import pytest
 import yaml

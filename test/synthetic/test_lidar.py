@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from marigold_ros.synthetic.appearance import draw_lighting, draw_materials
-from marigold_ros.synthetic.description import BOX, PLANE, Scene, SolidList
-from marigold_ros.synthetic.journey import vehicle_pose
-from marigold_ros.synthetic.lidar import beam_directions, LidarModel, scan
+from marigold_ros.synthetic.appearance.appearance import draw_lighting, draw_materials
+from marigold_ros.synthetic.drive.journey import vehicle_pose
+from marigold_ros.synthetic.drive.lidar import beam_directions, LidarModel, scan
+from marigold_ros.synthetic.raycast.description import BOX, PLANE, Scene, SolidList
 import numpy as np
 import pytest
 

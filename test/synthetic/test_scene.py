@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.synthetic.description import (
+from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,
     CABIN,
@@ -21,7 +21,7 @@ from marigold_ros.synthetic.description import (
     SolidList,
     ViewCamera,
 )
-from marigold_ros.synthetic.scene import (
+from marigold_ros.synthetic.scenes.scene import (
     draw_camera,
     draw_scene,
     intersect,

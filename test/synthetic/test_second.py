@@ -7,14 +7,14 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from marigold_ros.synthetic import second
-from marigold_ros.synthetic import second_shapes as shapes
-from marigold_ros.synthetic.second import make_second_sample, trace
-from marigold_ros.synthetic.second_layout import Ground, Layout, spin
-from marigold_ros.synthetic.second_scenes import draw_layout
-from marigold_ros.synthetic.second_shapes import march, Thing
 import numpy as np
 import pytest
+from second_generator import generator as second
+from second_generator import shapes as shapes
+from second_generator.generator import make_second_sample, trace
+from second_generator.layout import Ground, Layout, spin
+from second_generator.scenes import draw_layout
+from second_generator.shapes import march, Thing
 
 WIDTH, HEIGHT = 64, 48
 
@@ -143,12 +143,12 @@ def test_samples_are_repeatable_and_of_their_own_kind():
 
 
 def test_nothing_that_draws_scenes_is_shared_with_the_first_generator():
-    allowed = {'marigold_ros.errors', 'marigold_ros.synthetic.description'}
+    allowed = {'marigold_ros.errors', 'marigold_ros.synthetic.raycast.description'}
     for path in Path(second.__file__).parent.glob('second*.py'):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('marigold_ros'):
                 if node.module == 'marigold_ros.synthetic':
                     assert all(alias.name.startswith('second') for alias in node.names)
                     continue
-                own = node.module.startswith('marigold_ros.synthetic.second')
+                own = node.module.startswith('second_generator.generator')
                 assert own or node.module in allowed, f'{path.name}: {node.module}'

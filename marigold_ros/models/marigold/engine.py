@@ -18,18 +18,18 @@ from typing import Any
 from marigold_ros.config import EngineConfig, GuidedConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.models.guidance.guided import predict_guided
 from marigold_ros.models.marigold.arguments import (
     check_picture,
     check_range,
     SEED_LIMIT,
     STEPS_LIMIT,
 )
-from marigold_ros.models.marigold.guided import predict_guided
 from marigold_ros.models.marigold.picture_stages import PictureStages
-from marigold_ros.models.marigold.runtime import warm_up_sizes
 from marigold_ros.models.marigold.stages import MOST_MEMBERS
 from marigold_ros.models.marigold.stream import Stream
 from marigold_ros.models.marigold.weights import fingerprint
+from marigold_ros.models.runtime.prepare import warm_up_sizes
 from marigold_ros.settings import as_values
 import numpy as np
 import torch

@@ -22,9 +22,9 @@ from marigold_ros.models.marigold.denoiser import (
     start_noise,
 )
 from marigold_ros.models.marigold.memory import LIVE_MAPS, MemoryPlan, OVERLAP, TILE, tiled
-from marigold_ros.models.marigold.runtime import lay_out, prepare_networks
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, spacing_for
 from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.models.runtime.prepare import lay_out, prepare_networks
 import torch
 
 MOST_MEMBERS = 20

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Depth without a network, from the fit points alone: what a prediction must beat.
+
+A constant, the best plane and the best quadric over the image, interpolation between the points,
+and the mean map of the frames so far. The surfaces are made as strong as is fair: each is fitted
+in depth, in log depth and in disparity, every time for the smallest mean relative error (the
+headline metric), and the one with the smallest error at the fit points is taken. None of them ever
+sees the points it is scored at. Beside them stands what the prediction itself gives without the
+local field: one scale and one shift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.baselines.interpolation import interpolate_linear, interpolate_nearest
+from marigold_ros.evaluation.baselines.mean_map import MeanMap
+from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.spaces import to_metres
+import numpy as np
+
+BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear')
+# Those that need more than one frame's fit points: earlier frames, the prediction.
+MORE_BASELINES = ('mean_map', 'global')
+_TERMS = {0: 1, 1: 3, 2: 6}
+_ROUNDS = 15
+
+
+@dataclass(frozen=True)
+class Surface:
+    """
+    Depth as a polynomial of the pixel position in one space.
+
+    Parameters
+    ----------
+    coefficients : (1,), (3,) or (6,) float
+        Of 1; x, y; x², xy, y², with x and y in units of half the picture, centred.
+    space : {'depth', 'log', 'disparity'}
+        What the polynomial gives.
+    size : (width, height), pixels
+        Of the picture.
+    limits : (low, high), metres
+        Depths are clipped to these.
+
+    """
+
+    coefficients: np.ndarray
+    space: str
+    size: tuple[int, int]
+    limits: tuple[float, float]
+
+    def at(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Evaluate at columns and rows of any equal shape; float64 metres of that shape."""
+        basis = _basis(np.ravel(u), np.ravel(v), self.size, len(self.coefficients))
+        depth = to_depth(basis @ self.coefficients, self.space, self.limits)
+        return depth.reshape(np.shape(u))
+
+    def map(self) -> np.ndarray:
+        """Evaluate at every pixel; (H, W) float64 metres."""
+        width, height = self.size
+        v, u = np.mgrid[0:height, 0:width]
+        return self.at(u, v)
+
+
+def fit_surface(
+    sparse: SparseDepth,
+    size: tuple[int, int],
+    degree: int,
+    limits: tuple[float, float] = (0.1, 100.0),
+) -> Surface:
+    """
+    Fit a constant (degree 0), plane (1) or quadric (2) with the smallest mean relative error.
+
+    Parameters
+    ----------
+    sparse : SparseDepth
+        The fit points, at least as many as the polynomial has terms.
+    size : (width, height), pixels
+        Of the picture.
+    degree : {0, 1, 2}
+        Of the polynomial.
+    limits : (low, high), metres
+        Range of the results.
+
+    Raises
+    ------
+    InputError
+        If there are fewer points than terms.
+
+    """
+    terms = _TERMS[degree]
+    if len(sparse) < terms:
+        raise InputError(
+            f'{len(sparse)} fit points; a surface of degree {degree} needs {terms}', cause='empty'
+        )
+    z = np.asarray(sparse.z, dtype=np.float64)
+    basis = _basis(sparse.u, sparse.v, size, terms)
+    candidates = [
+        (*minimise_relative_error(basis, z, space, limits), space)
+        for space in ('depth', 'log', 'disparity')
+    ]
+    _, coefficients, space = min(candidates, key=lambda c: c[0])
+    return Surface(coefficients, space, size, limits)
+
+
+def minimise_relative_error(
+    basis: np.ndarray, z: np.ndarray, space: str, limits: tuple[float, float]
+) -> tuple[float, np.ndarray]:
+    """
+    Minimise mean |p - z| / z by Gauss-Newton with re-weighting; give error and coefficients.
+
+    Weights of 1/|error| turn squares into absolute values. The best round counts, since neither
+    part promises to get better every time.
+    """
+    target = {'depth': z, 'log': np.log(z), 'disparity': 1.0 / z}[space]
+    weight = {'depth': 1.0 / z, 'log': np.ones_like(z), 'disparity': z}[space]
+    best_error, best = np.inf, np.zeros(basis.shape[1])
+    for _ in range(_ROUNDS):
+        # Six centred terms are well conditioned: normal equations serve, 20 times faster.
+        weighted = basis * weight[:, None]
+        normal, right = weighted.T @ weighted, weighted.T @ (target * weight)
+        coefficients = np.linalg.lstsq(normal, right, rcond=None)[0]
+        value = basis @ coefficients
+        p = to_depth(value, space, limits)
+        residual = p / z - 1.0
+        error = float(np.mean(np.abs(residual)))
+        if error < best_error:
+            best_error, best = error, coefficients
+        slope = {'depth': np.ones_like(p), 'log': p, 'disparity': -(p**2)}[space] / z
+        target = value - residual / slope
+        weight = np.abs(slope) / np.sqrt(np.maximum(np.abs(residual), 1e-4))
+    return best_error, best
+
+
+def _basis(u: np.ndarray, v: np.ndarray, size: tuple[int, int], terms: int) -> np.ndarray:
+    """(M, terms) polynomial terms of the centred pixel position."""
+    x = (np.asarray(u, dtype=np.float64) - 0.5 * (size[0] - 1)) / (0.5 * size[0])
+    y = (np.asarray(v, dtype=np.float64) - 0.5 * (size[1] - 1)) / (0.5 * size[1])
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:terms], axis=1)
+
+
+def to_depth(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
+    """Turn values of a space into metres within the limits; the shape stays."""
+    low, high = limits
+    if space == 'log':
+        return np.exp(np.clip(value, np.log(low), np.log(high)))
+    if space == 'disparity':
+        return 1.0 / np.clip(value, 1.0 / high, 1.0 / low)
+    return np.clip(value, low, high)
+
+
+def baseline_depths(
+    sparse: SparseDepth,
+    u: np.ndarray,
+    v: np.ndarray,
+    size: tuple[int, int],
+    limits: tuple[float, float] = (0.1, 100.0),
+) -> dict[str, np.ndarray]:
+    """
+    Give the depth of every baseline at some pixels.
+
+    Parameters
+    ----------
+    sparse : SparseDepth
+        The fit points; at least six.
+    u, v : (...) int, pixels
+        Where to evaluate.
+    size : (width, height), pixels
+        Of the picture.
+    limits : (low, high), metres
+        Range of the fitted surfaces.
+
+    Returns
+    -------
+    dict of str to (...) float64, metres
+        By the names in ``BASELINES``; finite everywhere.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than six fit points.
+
+    """
+    if len(sparse) < _TERMS[2]:
+        raise InputError(
+            f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', cause='empty'
+        )
+    surfaces = {'constant': 0, 'plane': 1, 'quadric': 2}
+    nearest = interpolate_nearest(sparse, u, v)
+    return {
+        **{
+            n: fit_surface(sparse, size, degree, limits).at(u, v) for n, degree in surfaces.items()
+        },
+        'nearest': nearest,
+        'linear': interpolate_linear(sparse, u, v, nearest),
+    }
+
+
+def line_depth(
+    prediction: Prediction, alignment: Alignment, at: SparseDepth, config: AlignmentConfig
+) -> np.ndarray | None:
+    """Depth (M,) by a fit's scale and shift alone; None where it is not of this prediction."""
+    if alignment.space != prediction.space or not math.isfinite(alignment.scale):
+        return None
+    relative = np.asarray(prediction.relative[at.v, at.u], np.float32)
+    line = to_metres(relative, alignment.scale, alignment.shift, prediction.space, config)
+    return np.where(line >= config.min_depth, line, np.nan)
+
+
+class BaselineScores:
+    """
+    Accumulates the baselines' metrics over frames.
+
+    Parameters
+    ----------
+    config : AlignmentConfig
+        Depth range of the surfaces, and how many points a fit needs.
+
+    """
+
+    def __init__(self, config: AlignmentConfig) -> None:
+        self._config = config
+        self._scores = {name: MetricAccumulator() for name in (*BASELINES, *MORE_BASELINES)}
+        self._mean_map = MeanMap()
+
+    def add(
+        self,
+        fit: SparseDepth,
+        score: SparseDepth,
+        predicted: np.ndarray,
+        size: tuple[int, int],
+        line: np.ndarray | None = None,
+    ) -> dict[str, float]:
+        """
+        Score one frame where its prediction is scored; too few fit points give nothing.
+
+        Parameters
+        ----------
+        fit, score : SparseDepth
+            What the baselines see, and where they are judged.
+        predicted : (M,) float, metres
+            The prediction at ``score``; where it is not finite the baselines are not judged.
+        size : (width, height), pixels
+            Of the picture.
+        line : (M,) float or None, metres
+            The prediction at ``score`` with one scale and shift only.
+
+        Returns
+        -------
+        dict
+            Mean relative error by baseline.
+
+        """
+        shared = np.isfinite(predicted)
+        errors: dict[str, float] = {}
+        if len(fit) >= max(self._config.min_points, 6) and shared.any():
+            limits = (self._config.min_depth, self._config.max_depth)
+            u, v = score.u[shared], score.v[shared]
+            depths = baseline_depths(fit, u, v, size, limits)
+            depths['mean_map'] = self._mean_map.depth(fit, u, v, size)
+            if line is not None:
+                depths['global'] = line[shared]
+            errors = {
+                name: self._scores[name].add(depth, score.z[shared])['abs_rel']
+                for name, depth in depths.items()
+            }
+        for seen in (fit, score):
+            self._mean_map.add(seen, size)
+        return errors
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Macro metrics and the pooled median by baseline; empty where none was scored."""
+        return {
+            name: {**scores.macro(), 'median_abs_rel': scores.median_abs_rel()}
+            for name, scores in self._scores.items()
+            if scores.n_frames
+        }

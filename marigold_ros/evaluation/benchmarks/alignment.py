@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+How well and how fast sparse depth puts stand-in predictions into metres, beside plain methods.
+
+Errors are mean relative errors over all known pixels, averaged over scenes and seeds; a frame
+without a fit counts as refused, not as an error. Ratios are to the five nearest points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.evaluation.baselines.interpolation import interpolate_linear, interpolate_nearest
+from marigold_ros.evaluation.benchmarks.cost import cpu_ms
+from marigold_ros.evaluation.benchmarks.reference_alignments import (
+    five_nearest,
+    least_squares,
+    tukey,
+)
+from marigold_ros.evaluation.benchmarks.simulated_predictions import (
+    DRAWS,
+    KINDS,
+    make_stand_in,
+    near_edges,
+    Pattern,
+    PATTERNS,
+    StandIn,
+)
+from marigold_ros.geometry.alignment.align import align
+import numpy as np
+
+METHODS = ('barycentric', 'nearest', 'least squares', 'Tukey', '5 nearest', 'global', 'local')
+# Interpolation is slow and hardly differs between seeds.
+_INTERPOLATED_SEEDS = 1
+_COST_SIZE = (480, 640)
+_COST_POINTS = 2000
+_COST_RUNS = 20
+
+
+@dataclass
+class Case:
+    """Errors of one kind of prediction and pattern of points, by method."""
+
+    kind: str
+    pattern: str
+    everywhere: dict[str, list[float]] = field(default_factory=dict)
+    at_edges: dict[str, list[float]] = field(default_factory=dict)
+    refused: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """Mean errors, and their ratios to the five nearest points."""
+        every, edges = _means(self.everywhere), _means(self.at_edges)
+        return {
+            'kind': self.kind,
+            'pattern': self.pattern,
+            'abs_rel': every,
+            'abs_rel_at_edges': edges,
+            'ratio': _ratio(every, '5 nearest'),
+            'ratio_at_edges': _ratio(edges, '5 nearest'),
+            'ratio_to_tukey': _ratio(every, 'Tukey'),
+            'refused': self.refused,
+        }
+
+
+def jobs(seeds: int, draw_seeds: int) -> Iterator[tuple[str, Pattern, int, str]]:
+    """Kind, pattern, seed and table of every run on one scene."""
+    for kind in KINDS:
+        for pattern in PATTERNS:
+            yield from ((kind, pattern, seed, 'patterns') for seed in range(seeds))
+    for pattern in DRAWS:
+        yield from (('smooth', pattern, seed, 'draws') for seed in range(draw_seeds))
+
+
+def measure(
+    depths: Sequence[np.ndarray], seeds: int, draw_seeds: int, step: Callable[[], Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """
+    Score all methods on all stand-ins.
+
+    Parameters
+    ----------
+    depths : sequence of (H, W) float32, metres
+        True depth of the scenes; 0 where unknown.
+    seeds, draw_seeds : int
+        Runs for each scene of the main patterns, and of the other draws of points.
+    step : callable
+        Called after each run.
+
+    Returns
+    -------
+    dict
+        ``patterns`` and ``draws``: a row for each case.
+
+    """
+    cases: dict[str, dict[tuple[str, str], Case]] = {'patterns': {}, 'draws': {}}
+    for depth in depths:
+        edges = near_edges(depth)
+        for kind, pattern, seed, table in jobs(seeds, draw_seeds):
+            case = cases[table].setdefault((kind, pattern.name), Case(kind, pattern.name))
+            stand_in = make_stand_in(depth, pattern, kind, seed)
+            metric = _all_methods(stand_in, seed < _INTERPOLATED_SEEDS)
+            case.refused += sum(found is None for found in metric.values())
+            for name, found in metric.items():
+                if found is None:
+                    continue
+                case.everywhere.setdefault(name, []).append(stand_in.error(found))
+                case.at_edges.setdefault(name, []).append(stand_in.error(found, edges))
+            step()
+    return {table: [case.summary() for case in found.values()] for table, found in cases.items()}
+
+
+def measure_cost(depth: np.ndarray) -> dict[str, float]:
+    """CPU time in ms of align at 640x480 with 2000 points, median: global, and with the field."""
+    small = cv2.resize(depth, _COST_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
+    cost = {}
+    for name, rows in (('16 rows', 16), ('random', 0)):
+        stand_in = make_stand_in(small, Pattern(name, _COST_POINTS, rows=rows), 'smooth', 0)
+        for method in ('global', 'local'):
+            config = AlignmentConfig(method=method)
+            arguments = stand_in.prediction, stand_in.sparse, config
+            cost[f'{method}, {name}'] = cpu_ms(_COST_RUNS, align, *arguments)
+    return cost
+
+
+def fields(depth: np.ndarray, kind: str, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
+    """Log of truth over the global fit, NaN where unknown, and of our field; (H, W) both."""
+    stand_in = make_stand_in(depth, pattern, kind, 0)
+    plain, local = (
+        align(stand_in.prediction, stand_in.sparse, AlignmentConfig(method=method)).metric
+        for method in ('global', 'local')
+    )
+    if plain is None or local is None:
+        return np.full(depth.shape, np.nan), np.full(depth.shape, np.nan)
+    wanted = np.log(np.where(depth > 0, depth, np.nan) / plain)
+    return wanted, np.log(local / plain)
+
+
+def _all_methods(stand_in: StandIn, interpolated: bool) -> dict[str, np.ndarray | None]:
+    """Metres by each method; None where a fit was refused."""
+    prediction, sparse = stand_in.prediction, stand_in.sparse
+    relative, shape = prediction.relative, prediction.relative.shape
+    known, z = relative[sparse.v, sparse.u].astype(np.float64), sparse.z.astype(np.float64)
+    metric: dict[str, np.ndarray | None] = {}
+    if interpolated:
+        v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
+        metric['barycentric'] = interpolate_linear(sparse, u, v)
+        metric['nearest'] = interpolate_nearest(sparse, u, v)
+    for name, line in (('least squares', least_squares), ('Tukey', tukey)):
+        scale, shift = line(known, z)
+        metric[name] = scale * relative + shift
+    metric['5 nearest'] = five_nearest(relative, sparse.u, sparse.v, z)
+    for method in ('global', 'local'):
+        metric[method] = align(prediction, sparse, AlignmentConfig(method=method)).metric
+    return metric
+
+
+def _means(errors: dict[str, list[float]]) -> dict[str, float]:
+    return {
+        name: float(np.nanmean(values))
+        for name, values in errors.items()
+        if np.isfinite(values).any()
+    }
+
+
+def _ratio(means: dict[str, float], to: str) -> float:
+    """Ratio of our local alignment to another method; NaN where either has no figure."""
+    if 'local' not in means or to not in means:
+        return float('nan')
+    return means['local'] / means[to]

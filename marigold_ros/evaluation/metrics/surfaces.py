@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Edges and planes of a depth map against dense truth: what a mean error does not show.
+
+Boundary F1 is that of Depth Pro: an edge is a pair of neighbouring pixels whose depths differ by
+more than a factor; edges of prediction and truth must be the same pairs, in the same direction,
+at factors from 1.05 to 1.25. It knows ratios only, so no alignment matters. Planes are tiles in
+which the truth is one: there the inverse depth is linear in the picture, and the prediction is
+judged by how flat it is and by how far its own plane is turned.
+"""
+
+from __future__ import annotations
+
+import math
+
+from marigold_ros.evaluation.benchmarks.cloud import judge
+import numpy as np
+
+_FACTORS = np.linspace(1.05, 1.25, 10)
+_EDGES = np.log(_FACTORS)
+_TILE_PX = 32
+# Relative depth by which truth may miss its plane; rendered depth of a wall misses it by 1e-5,
+# that of an RGB-D camera by about 0.005.
+_FLAT = 0.005
+# Pixels around a point within which true surfaces count: as far as a map of a quarter of the
+# picture's width, made larger, is blurred.
+_REACH_PX = 4
+
+
+def boundary_f1(depth: np.ndarray, truth: np.ndarray) -> float:
+    """
+    Agreement of occlusion edges, 0 to 1; NaN where the truth has none.
+
+    Parameters
+    ----------
+    depth, truth : (H, W) float
+        Both up to one factor each; pairs with a pixel that is not finite and positive in either
+        are left out.
+
+    Returns
+    -------
+    float
+        F1 of precision and recall over pairs, averaged over the factors with the factor as weight.
+
+    """
+    levels = len(_FACTORS) + 1
+    counts = np.zeros((levels, levels))
+    maps = [_log(image) for image in (depth, truth)]
+    for axis in (0, 1):
+        steps = [np.diff(image, axis=axis) for image in maps]
+        known = np.isfinite(steps[0]) & np.isfinite(steps[1])
+        edge = known & ((np.abs(steps[0]) > _EDGES[0]) | (np.abs(steps[1]) > _EDGES[0]))
+        told, true = (step[edge] for step in steps)
+        for sign in (1, -1):
+            # Falling steps are edges of the other direction, none of this one.
+            level = [np.searchsorted(_EDGES, sign * step) for step in (told, true)]
+            pairs = np.bincount(level[0] * levels + level[1], minlength=levels * levels)
+            counts += pairs.reshape(levels, levels)
+    # What exceeds a factor exceeds all smaller ones.
+    above = counts[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
+    both, told, true = np.diag(above)[1:], above[1:, 0], above[0, 1:]
+    if not true[0]:
+        return math.nan
+    f1 = np.divide(2 * both, told + true, out=np.zeros(len(both)), where=told + true > 0)
+    return float((f1 * _FACTORS).sum() / _FACTORS[told + true > 0].sum())
+
+
+def flying_rate(depth: np.ndarray, truth: np.ndarray) -> float:
+    """Flying pixels a good one, as ``benchmark cloud`` counts them; NaN without a good one."""
+    flying, good = judge(depth, truth, _REACH_PX)
+    return float(flying.sum() / good.sum()) if good.any() else math.nan
+
+
+def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
+    """
+    Judge a map where the truth is flat.
+
+    Parameters
+    ----------
+    depth, truth : (H, W) float, metres
+    K : (3, 3) float or None, pixels
+        Intrinsics; without them there is no angle.
+
+    Returns
+    -------
+    dict
+        ``planarity``, root mean square of the relative deviation of depth from its own plane in a
+        tile of 32 pixels; ``plane_angle_deg``, between that plane and the truth's; ``planes``,
+        the number of tiles. Medians over tiles, NaN without any.
+
+    """
+    tiles = [_tiles(image) for image in (depth, truth)]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        known = ((tiles[0] > 0) & (tiles[1] > 0) & np.isfinite(tiles[0] + tiles[1])).all(axis=1)
+        inverse = [1.0 / tile[known] for tile in tiles]
+    if not known.any():
+        return {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
+    (told, off), (true, miss) = (_fit_planes(part) for part in inverse)
+    flat = np.abs(miss).max(axis=1) < _FLAT
+    if not flat.any():
+        return {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
+    deviation = np.sqrt(np.square(off[flat]).mean(axis=1))
+    angle = math.nan
+    if K is not None:
+        centres = _tile_centres(truth.shape)[known][flat]
+        angle = float(np.median(_angles_deg(told[flat], true[flat], centres, K)))
+    return {
+        'planarity': float(np.median(deviation)),
+        'plane_angle_deg': angle,
+        'planes': int(flat.sum()),
+    }
+
+
+def _log(image: np.ndarray) -> np.ndarray:
+    with np.errstate(divide='ignore', invalid='ignore'):
+        log = np.log(np.asarray(image, np.float64))
+    return np.where(np.isfinite(log), log, np.nan)
+
+
+def _tiles(image: np.ndarray) -> np.ndarray:
+    """Cut an image into whole tiles, (n, tile * tile) float64."""
+    rows, columns = (side // _TILE_PX for side in image.shape)
+    cut = np.asarray(image, np.float64)[: rows * _TILE_PX, : columns * _TILE_PX]
+    cut = cut.reshape(rows, _TILE_PX, columns, _TILE_PX).swapaxes(1, 2)
+    return cut.reshape(rows * columns, _TILE_PX * _TILE_PX)
+
+
+def _tile_centres(shape: tuple[int, ...]) -> np.ndarray:
+    """Column and row of the middle of each tile, (n, 2) pixels."""
+    rows, columns = (side // _TILE_PX for side in shape)
+    v, u = np.mgrid[:rows, :columns]
+    return (np.stack([u.ravel(), v.ravel()], axis=1) + 0.5) * _TILE_PX - 0.5
+
+
+def _fit_planes(inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes and level of inverse depth in each tile (n, 3), and what depth misses, relative."""
+    offset = np.arange(_TILE_PX) - 0.5 * (_TILE_PX - 1)
+    x, y = np.tile(offset, _TILE_PX), np.repeat(offset, _TILE_PX)
+    # Centred, so the three columns are at right angles and least squares is three means.
+    power = float((x * x).sum())
+    level = inverse.mean(axis=1)
+    plane = np.stack([inverse @ x / power, inverse @ y / power, level], axis=1)
+    fitted = plane[:, :1] * x + plane[:, 1:2] * y + plane[:, 2:]
+    return plane, fitted / inverse - 1.0
+
+
+def _angles_deg(
+    told: np.ndarray, true: np.ndarray, centres: np.ndarray, K: np.ndarray
+) -> np.ndarray:
+    """Angles between planes: 1/z = m · (u, v, 1) has the normal Kᵀm."""
+    normals = []
+    for plane in (told, true):
+        level = plane[:, 2] - (plane[:, :2] * centres).sum(axis=1)
+        normal = np.column_stack([plane[:, :2], level]) @ np.asarray(K, np.float64)
+        normals.append(normal / np.linalg.norm(normal, axis=1, keepdims=True))
+    cosine = np.clip((normals[0] * normals[1]).sum(axis=1), -1.0, 1.0)
+    return np.degrees(np.arccos(cosine))
+
+
+class SurfaceScores:
+    """Means over frames of what this module measures."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, float]] = []
+
+    def add(self, depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
+        """
+        Judge one frame.
+
+        Parameters
+        ----------
+        depth, truth : (H, W) float, metres
+            NaN is unknown; +Inf is sky.
+        K : (3, 3) float or None, pixels
+
+        Returns
+        -------
+        dict
+            ``boundary_f1``, ``flying_rate``, ``planarity``, ``plane_angle_deg`` and ``planes``.
+
+        """
+        row = {
+            'boundary_f1': boundary_f1(depth, truth),
+            'flying_rate': flying_rate(depth, truth),
+            **planarity(depth, truth, K),
+        }
+        self._rows.append(row)
+        return row
+
+    def summary(self) -> dict[str, float]:
+        """Mean of each over the frames that have it; empty where no frame has any."""
+        found = {}
+        for name in self._rows[0] if self._rows else ():
+            values = [row[name] for row in self._rows if math.isfinite(row[name])]
+            if values:
+                found[name] = float(np.mean(values))
+        return found if set(found) - {'planes'} else {}

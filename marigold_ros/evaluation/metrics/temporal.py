@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+How much depth changes from frame to frame where nothing moved, and how much its scale drifts.
+
+Flicker compares the depth of a frame with that of the one before, carried to where the camera is
+now: by the poses of both where they are known, as the temporal alignment error of video models
+does, else at the pixels of a camera that stands. A camera that moves without a pose has none. What
+moves by itself is kept out by the picture, which has to look the same, and by the median.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import math
+from typing import Any
+
+from marigold_ros.frame import Alignment, Frame
+from marigold_ros.geometry.camera.rectification import rectified
+from marigold_ros.geometry.temporal.smoothing import Memory, Now, remembered_points, thumbnail
+import numpy as np
+
+# Of 2000; fewer say nothing of a picture.
+_FEWEST_POINTS = 100
+# Frames farther apart, or of another bag, are no neighbours.
+_FARTHEST_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of a frame until the next."""
+
+    memory: Memory
+    scale: float
+    shift: float
+    ratio: float
+
+
+class OverTime:
+    """Accumulates changes between neighbouring frames."""
+
+    def __init__(self) -> None:
+        self._last: _Seen | None = None
+        self._flicker: list[float] = []
+        self._matched = {'pose': 0, 'pixel': 0}
+        self._drift: dict[str, list[float]] = {'ratio': [], 'scale': [], 'shift': []}
+
+    def add(
+        self,
+        frame: Frame,
+        rgb: np.ndarray,
+        metric: np.ndarray | None,
+        alignment: Alignment,
+        ratio: float,
+    ) -> dict[str, float]:
+        """
+        Compare a frame with the one before.
+
+        Parameters
+        ----------
+        frame : Frame
+            Stamp, camera and pose.
+        rgb : (H, W, 3) uint8
+            The rectified picture.
+        metric : (H, W) float or None, metres
+            The published depth; without it neither this nor the next frame has a neighbour.
+        alignment : Alignment
+            Scale and shift of the published fit.
+        ratio : float
+            Median of predicted over true depth, NaN where unknown.
+
+        Returns
+        -------
+        dict
+            ``flicker`` and ``drift_ratio``, ``drift_scale``, ``drift_shift``; NaN where unknown.
+
+        """
+        before, self._last = self._last, None
+        values = dict.fromkeys(('flicker', *(f'drift_{name}' for name in self._drift)), math.nan)
+        if metric is None:
+            return values
+        K = None if frame.camera is None else rectified(frame.camera).K
+        now = Now(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        place = (now.K, now.T_world_camera)
+        memory = Memory(np.asarray(metric, np.float32), now.grey, now.stamp_ns, *place)
+        self._last = _Seen(memory, alignment.scale, alignment.shift, ratio)
+        if before is None or not 0 < now.stamp_ns - before.memory.stamp_ns <= _FARTHEST_NS:
+            return values
+        if before.memory.metric.shape != memory.metric.shape:
+            return values
+        changes = {
+            'ratio': _log_change(before.ratio, ratio),
+            'scale': _log_change(before.scale, alignment.scale),
+            'shift': abs(alignment.shift - before.shift),
+        }
+        for name, change in changes.items():
+            values[f'drift_{name}'] = change
+            if math.isfinite(change):
+                self._drift[name].append(change)
+        values['flicker'] = self._note_flicker(before.memory, memory, now)
+        return values
+
+    def _note_flicker(self, before: Memory, memory: Memory, now: Now) -> float:
+        points = remembered_points(before, now)
+        with np.errstate(invalid='ignore'):
+            change = np.abs(memory.metric[points.v, points.u] / points.z - 1.0)
+        change = change[np.isfinite(change)]
+        if len(change) < _FEWEST_POINTS:
+            return math.nan
+        posed = before.T_world_camera is not None and now.T_world_camera is not None
+        self._matched['pose' if posed else 'pixel'] += 1
+        self._flicker.append(float(np.median(change)))
+        return self._flicker[-1]
+
+    def summary(self) -> dict[str, Any]:
+        """Give ``scale_drift`` and ``flicker`` of results.json; empty without any pair."""
+        found: dict[str, Any] = {}
+        if any(self._drift.values()):
+            found['scale_drift'] = {
+                **{name: _mean(values) for name, values in self._drift.items()},
+                'median_ratio': _quantile(self._drift['ratio'], 0.5),
+                'p95_ratio': _quantile(self._drift['ratio'], 0.95),
+                'pairs': max(len(values) for values in self._drift.values()),
+            }
+        if self._flicker:
+            found['flicker'] = {
+                'value': _mean(self._flicker),
+                'median': _quantile(self._flicker, 0.5),
+                'p95': _quantile(self._flicker, 0.95),
+                'pairs': len(self._flicker),
+                'matched_by': dict(self._matched),
+            }
+        return found
+
+
+def _log_change(before: float, now: float) -> float:
+    """Size of the change of a factor; NaN where one is unknown."""
+    return abs(math.log(now / before)) if before > 0 and now > 0 else math.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share)) if values else math.nan

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The oracle fit, which has seen the truth: a bound to compare with publications, never a result.
+
+Published figures of affine-invariant models are made so: two numbers by least squares over all
+truth, the result clipped to the data set's range, scored within the data set's crop. The rules
+are those of prs-eth/Marigold. Theirs show the model the cropped picture; here a picture is
+predicted whole, and what lies outside the crop is neither fitted to nor scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import math
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.protocols.protocol import all_truth
+from marigold_ros.frame import Prediction, SparseDepth
+import numpy as np
+
+_NEAREST_DISPARITY = 1e-3
+
+
+@dataclass(frozen=True)
+class PublishedRule:
+    """
+    Which truth of a data set counts, and how.
+
+    Parameters
+    ----------
+    low, high : float, metres
+        Truth counts strictly between; predictions are clipped to both.
+    size : (H, W) or None, pixels
+        Of the published picture: the lowest rows and the middle columns of a larger one.
+    window : (top, bottom, left, right) or None
+        What is scored of it: shares of its sides, cut to whole pixels, or pixels.
+    fit_side : int or None, pixels
+        The fit sees every n-th pixel only, so that no side is longer.
+    larger : bool
+        Whether the picture may be larger than ``size``.
+
+    """
+
+    low: float
+    high: float
+    size: tuple[int, int] | None = None
+    window: tuple[float, float, float, float] | None = None
+    fit_side: int | None = None
+    larger: bool = True
+
+    def valid(self, truth: np.ndarray) -> np.ndarray:
+        """
+        Tell which pixels of a depth image count, (H, W) bool.
+
+        Raises
+        ------
+        ConfigurationError
+            If the picture is too small for the crop, or of another size than the window is for.
+
+        """
+        height, width = self.size or truth.shape
+        rows, columns = truth.shape[0] - height, truth.shape[1] - width
+        if min(rows, columns) < 0 or (max(rows, columns) > 0 and not self.larger):
+            raise ConfigurationError(
+                f'the picture is {truth.shape[1]}x{truth.shape[0]}; the published crop is for '
+                f'{width}x{height}{" or more" if self.larger else ""}: choose another --oracle'
+            )
+        top, left = rows, columns // 2
+        window = self.window or (0.0, 1.0, 0.0, 1.0)
+        sides = (height, height, width, width)
+        edges = [
+            int(edge * side) if edge <= 1 else int(edge)
+            for edge, side in zip(window, sides, strict=True)
+        ]
+        chosen = np.zeros(truth.shape, bool)
+        chosen[top + edges[0] : top + edges[1], left + edges[2] : left + edges[3]] = True
+        with np.errstate(invalid='ignore'):
+            return chosen & (truth > self.low) & (truth < self.high)
+
+    def text(self) -> str:
+        """Say the rule in words, for the results."""
+        crop = ''
+        if self.size and self.larger:
+            crop = f'the lowest {self.size[0]} rows, {self.size[1]} middle columns; '
+        window = f'scored within {self.window} of rows and columns; ' if self.window else ''
+        side = f'fitted at no more than {self.fit_side} px a side; ' if self.fit_side else ''
+        return (
+            f'truth strictly between {self.low:g} and {self.high:g} m; {crop}{window}{side}'
+            'least squares over all of it, result clipped to that range, no outlier left out; the '
+            'model saw the whole picture'
+        )
+
+
+_KITTI = (352, 1216)
+PUBLISHED = {
+    'marigold-kitti': PublishedRule(
+        1e-5, 80.0, _KITTI, (0.3324324, 0.91351351, 0.0359477, 0.96405229)
+    ),
+    'marigold-kitti-garg': PublishedRule(
+        1e-5, 80.0, _KITTI, (0.40810811, 0.99189189, 0.03594771, 0.96405229)
+    ),
+    'marigold-nyu': PublishedRule(1e-3, 10.0, (480, 640), (45, 471, 41, 601), larger=False),
+    'marigold-scannet': PublishedRule(1e-3, 10.0),
+    'marigold-eth3d': PublishedRule(1e-5, math.inf, fit_side=1024),
+    'marigold-diode': PublishedRule(0.6, 350.0),
+}
+OWN = 'own'
+ORACLES = (OWN, *PUBLISHED)
+
+
+def describe_oracle(name: str, limits: tuple[float, float], space: str) -> dict[str, str]:
+    """Say which rule held, for the results."""
+    if name == OWN:
+        text = (
+            f'truth from {limits[0]:g} to {limits[1]:g} m, whole picture; least squares over all '
+            'of it, result clipped to that range'
+        )
+    else:
+        text = PUBLISHED[name].text()
+    where = f"in the space of the prediction, '{space}'"
+    if space == 'log' and name != OWN:
+        where += ', which no published rule knows'
+    return {'rule': name, 'text': f'{text}; fitted {where}'}
+
+
+def oracle_pairs(
+    prediction: Prediction,
+    truth: np.ndarray | None,
+    lidar: SparseDepth,
+    rule: str,
+    config: AlignmentConfig,
+) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
+    """
+    Give the fitted prediction and all truth that the named rule scores it against.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    truth : (H, W) float or None, metres
+        Dense truth; without it every LiDAR point is truth.
+    lidar : SparseDepth
+        All points in view.
+    rule : str
+        One of ``ORACLES``.
+    config : AlignmentConfig
+        Depth range of the rule ``own``.
+
+    Returns
+    -------
+    predicted, truth, at : arrays of one shape in metres, SparseDepth or None
+        With None for whole images.
+
+    Raises
+    ------
+    ConfigurationError
+        If a published crop is not for pictures of this size.
+
+    """
+    relative, space = prediction.relative, prediction.space
+    if rule == OWN:
+        limits = (config.min_depth, config.max_depth)
+        relative, known, at = all_truth(relative, truth, lidar, config)
+        return oracle_depth(relative, known, space, limits), known, at
+    if truth is None:
+        truth = np.full(relative.shape, np.nan)
+        truth[lidar.v, lidar.u] = lidar.z
+    return *published_oracle(relative, truth, space, PUBLISHED[rule]), None
+
+
+def published_oracle(
+    relative: np.ndarray, truth: np.ndarray, space: str, rule: PublishedRule
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Fit and cut as a publication does.
+
+    Parameters
+    ----------
+    relative, truth : (H, W) float
+        Prediction, and depth in metres.
+    space : {'depth', 'log', 'disparity', 'metric'}
+        The prediction's space.
+    rule : PublishedRule
+        Of the data set.
+
+    Returns
+    -------
+    predicted, truth : (H, W) float64, metres
+        To be scored; truth is NaN where it does not count.
+
+    """
+    valid = rule.valid(truth)
+    seen = np.s_[:, :] if rule.fit_side is None else _thinned(truth.shape, rule.fit_side)
+    known = np.where(valid, truth, np.nan)[seen]
+    predicted = oracle_depth(relative, known, space, (rule.low, rule.high), relative[seen])
+    return predicted, np.where(valid, np.asarray(truth, np.float64), np.nan)
+
+
+def oracle_depth(
+    relative: np.ndarray,
+    truth: np.ndarray,
+    space: str,
+    limits: tuple[float, float],
+    seen: np.ndarray | None = None,
+) -> np.ndarray:
+    """
+    Fit scale and shift to the truth itself.
+
+    Unweighted least squares over all pixels with truth in the prediction's own space, as Marigold
+    is evaluated (disparity: positive ones are fitted to 1/truth, the result at least 1e-3 per
+    metre).
+
+    Parameters
+    ----------
+    relative : (...) float
+        Prediction.
+    truth : (...) float, metres
+        What is not finite or not positive is left out.
+    space : {'depth', 'log', 'disparity', 'metric'}
+        The prediction's space; ``metric`` is fitted like ``depth``.
+    limits : (low, high), metres
+        The result is clipped to these.
+    seen : (...) float or None
+        The part of the prediction that ``truth`` belongs to; None is all of it.
+
+    Returns
+    -------
+    (...) float64, metres
+        In the shape of ``relative``; all NaN where two numbers cannot be determined (a constant
+        prediction).
+
+    """
+    relative = np.asarray(relative, dtype=np.float64)
+    x = relative if seen is None else np.asarray(seen, dtype=np.float64)
+    g = np.asarray(truth, dtype=np.float64)
+    known = np.isfinite(x) & np.isfinite(g) & (g > 0)
+    if space == 'disparity':
+        known &= x > 0
+    target = g[known]
+    if space == 'log':
+        target = np.log(target)
+    elif space == 'disparity':
+        target = 1.0 / target
+    line = _least_squares(x[known], target)
+    if line is None:
+        return np.full(relative.shape, np.nan)
+    scale, shift = line
+    fitted = scale * relative + shift
+    if space == 'log':
+        fitted = np.exp(np.clip(fitted, np.log(limits[0]), np.log(limits[1])))
+    elif space == 'disparity':
+        fitted = 1.0 / np.maximum(fitted, _NEAREST_DISPARITY)
+    return np.clip(fitted, *limits)
+
+
+def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
+    """Scale and shift about the means, (n,) both; None where ``x`` is constant."""
+    if len(x) < 2:
+        return None
+    x_mean, y_mean = float(x.mean()), float(y.mean())
+    x, y = x - x_mean, y - y_mean
+    spread = float((x * x).sum())
+    if spread <= 1e-18 * len(x) * (1.0 + x_mean**2):
+        return None
+    scale = float((x * y).sum()) / spread
+    return scale, y_mean - scale * x_mean
+
+
+def _thinned(shape: tuple[int, ...], most: int) -> tuple[np.ndarray, ...]:
+    """Index rows and columns as torch's nearest-neighbour scaling picks them; all if few."""
+    share = min(most / side for side in shape)
+    if share >= 1:
+        return np.ix_(*(np.arange(side) for side in shape))
+    step = np.float32(1.0 / share)
+    picked = []
+    for side in shape:
+        place = np.floor(np.arange(int(side * share), dtype=np.float32) * step)
+        picked.append(np.minimum(place.astype(np.intp), side - 1))
+    return np.ix_(*picked)

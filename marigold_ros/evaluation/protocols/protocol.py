@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What is fitted to what, and scored where: the protocols, and how scan lines are held out.
+
+Scoring points that the fit has seen would be circular. So ``heldout`` gives the fit every 8th scan
+line only, as if the robot carried an 8-beam scanner, and scores the lines between; or every 8th
+degree of azimuth, which leaves gaps from top to bottom. A random split was rejected: nearly every
+scored point would have a fitted neighbour a pixel away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError, CalibrationError
+from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines, ScanLines
+from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.camera.lidar_projection import project_lidar
+from marigold_ros.geometry.camera.rectification import is_rectified, rectified, rectified_valid
+import numpy as np
+
+PROTOCOLS = ('heldout', 'truth', 'oracle', 'raw')
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """
+    One scan, split.
+
+    Parameters
+    ----------
+    in_fit : (N,) bool
+        Which rows of the scan the fit may see.
+    points_fit : (n, 3) float, metres
+        These rows, in the LiDAR's frame.
+    fit : SparseDepth
+        Those in view of the camera.
+    score : SparseDepth
+        Points of all other lines in view, none of them in a pixel of ``fit``; ``index`` counts in
+        the whole scan.
+    lines : ScanLines
+        Line (or block) of every row of the scan.
+
+    """
+
+    in_fit: np.ndarray
+    points_fit: np.ndarray
+    fit: SparseDepth
+    score: SparseDepth
+    lines: ScanLines
+
+
+def choose_fit_lines(lines: ScanLines, every: int) -> np.ndarray:
+    """Tell for each point whether its line is an every-n-th one, (N,) bool; never empty."""
+    if every < 2:
+        raise AlignmentError(f'fit-every is {every}; at least 2, or no scan line is left to score')
+    # The middle of each group, so that neither the sky nor the bumper's edge is always the fit's.
+    chosen = lines.line % every == min(every // 2, lines.count - 1)
+    return np.asarray(chosen)
+
+
+def hold_out(
+    frame: Frame,
+    config: AlignmentConfig,
+    every: int = 8,
+    ring: np.ndarray | None = None,
+    held_out: str = 'rings',
+    seen: SparseDepth | None = None,
+) -> HeldOut:
+    """
+    Split the scan of a frame into lines, or blocks of azimuth, to fit and to score.
+
+    Parameters
+    ----------
+    frame : Frame
+        With camera, scan and extrinsics.
+    config : AlignmentConfig
+        Depth range and occlusion test of the projection. The scored points pass the occlusion test
+        of the whole scan, so that no scored point is one the camera cannot see.
+    every : int
+        Every n-th line is for the fit.
+    ring : (N,) int or None
+        Scan line of each row of the scan, where the driver tells it.
+    held_out : {'rings', 'azimuth'}
+        What is kept together: scan lines or blocks of azimuth.
+    seen : SparseDepth or None
+        The whole scan as :func:`project_scan` projects it, where that is known already.
+
+    Raises
+    ------
+    CalibrationError
+        If camera or extrinsics are missing.
+    InputError
+        If the scan is empty or malformed.
+    AlignmentError
+        If ``every`` is below 2.
+
+    """
+    if not can_hold_out(frame):
+        raise CalibrationError(
+            'a scan can only be held out of a frame with points_lidar, camera and T_cam_lidar; '
+            'check camera_info and the transform camera <- LiDAR'
+        )
+    points = np.asarray(frame.points_lidar)[:, :3]
+    lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
+    in_fit = choose_fit_lines(lines, every)
+    seen = project_scan(frame, points, config) if seen is None else seen
+    fit = project_scan(frame, points[in_fit], config)
+    assert seen.index is not None
+    fitted = np.zeros(frame.rgb.shape[:2], bool)
+    fitted[fit.v, fit.u] = True
+    scored = ~in_fit[seen.index] & ~fitted[seen.v, seen.u]
+    return HeldOut(in_fit, points[in_fit], fit, _subset(seen, scored), lines)
+
+
+def can_hold_out(frame: Frame) -> bool:
+    """Whether a frame has a scan, and what it takes to see it in the picture."""
+    parts = (frame.points_lidar, frame.camera, frame.T_cam_lidar)
+    return all(part is not None for part in parts) and len(parts[0]) > 0  # type: ignore[arg-type]
+
+
+def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> SparseDepth:
+    """Project LiDAR points (n, 3) into the rectified picture of a frame, as the pipeline does."""
+    assert frame.camera is not None
+    assert frame.T_cam_lidar is not None
+    camera = frame.camera
+    valid = None if is_rectified(camera) else rectified_valid(camera)
+    return project_lidar(points, frame.T_cam_lidar, rectified(camera), config, valid)
+
+
+def _subset(sparse: SparseDepth, chosen: np.ndarray) -> SparseDepth:
+    index = None if sparse.index is None else sparse.index[chosen]
+    return SparseDepth(sparse.u[chosen], sparse.v[chosen], sparse.z[chosen], index)
+
+
+def sample_at(image: np.ndarray, sparse: SparseDepth) -> np.ndarray:
+    """Read an (H, W) image at the pixels of sparse depth, (M,)."""
+    return np.asarray(image)[sparse.v, sparse.u]
+
+
+def in_range(truth: np.ndarray, config: AlignmentConfig) -> np.ndarray:
+    """Truth outside the depth range of the fit is no truth: sky and far background; NaN there."""
+    with np.errstate(invalid='ignore'):
+        kept = (truth >= config.min_depth) & (truth <= config.max_depth)
+    return np.where(kept, truth, np.nan)
+
+
+def all_truth(
+    image: np.ndarray, truth: np.ndarray | None, lidar: SparseDepth, config: AlignmentConfig
+) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
+    """
+    Pair an image (H, W) with all truth there is.
+
+    Returns
+    -------
+    image, truth, at : arrays of one shape, SparseDepth or None
+        Dense truth, with None; else every LiDAR point, with its place.
+
+    """
+    if truth is not None:
+        return image, in_range(truth, config), None
+    return sample_at(image, lidar), lidar.z, lidar

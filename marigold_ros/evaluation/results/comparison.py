@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Two results of the same bags, frame by frame: how much they differ, and how sure that is.
+
+Frames are paired by bag and stamp. What was not scored alike (another bag, split, depth range,
+other points) is refused, because its difference would be no difference of the depth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+import math
+from typing import Any
+
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.metrics.depth_metrics import METRICS
+from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.evaluation.protocols.protocol import PROTOCOLS
+import numpy as np
+
+LATENCY = 'total_ms'
+_HIGHER_IS_BETTER = ('delta1', 'delta2', 'delta3', 'coverage')
+# What decides which points are scored, and as what.
+_SCORING = ('fit_every', 'held_out', 'oracle')
+_OPTIONS = (
+    *('alignment.min_depth', 'alignment.max_depth'),
+    *('alignment.occlusion_window', 'alignment.occlusion_threshold'),
+    *('lidar.max_dt', 'lidar.time_offset', 'lidar.fixed_frame'),
+)
+
+Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation: what results.json and per_frame.csv hold, the latter as text or numbers."""
+
+    results: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+
+def compare_runs(a: Run, b: Run) -> dict[str, Any]:
+    """
+    Compare two runs metric by metric.
+
+    Parameters
+    ----------
+    a, b : Run
+        Of the same bags.
+
+    Returns
+    -------
+    dict
+        ``frames``: ``paired``, ``only_a``, ``only_b``; ``protocols``: by protocol and metric the
+        means ``a`` and ``b`` over the ``n_frames`` that both scored, ``difference`` (B minus A),
+        its 95 % ``interval`` and a ``verdict`` in words, and ``only_a``, ``only_b``: frames that
+        one alone scored; ``latency``: the same of the milliseconds a frame.
+
+    Raises
+    ------
+    InputError
+        If the two cannot be compared; it says why.
+
+    """
+    check_comparable(a.results, b.results)
+    paired = _paired(a, b)
+    if not paired:
+        raise InputError('no frame is in both results: stamps or limits differ', 'shape')
+    _check_points(paired)
+    protocols = {}
+    for protocol in PROTOCOLS:
+        scores = _protocol(protocol, paired)
+        if scores:
+            protocols[protocol] = scores
+    return {
+        'frames': {
+            'paired': len(paired),
+            'only_a': len(a.rows) - len(paired),
+            'only_b': len(b.rows) - len(paired),
+        },
+        'protocols': protocols,
+        'latency': _difference(*_columns(LATENCY, paired), LATENCY),
+    }
+
+
+def paired_columns(
+    name: str, a: Run, b: Run, most: int = 2000
+) -> tuple[list[int], list[float | None], list[float | None]]:
+    """Give places among the paired frames, every n-th of many, and a column of both there."""
+    paired = _paired(a, b)
+    stride = math.ceil(len(paired) / most) or 1
+    values = [
+        [float(x) if math.isfinite(x) else None for x in side[::stride]]
+        for side in _columns(name, paired)
+    ]
+    return list(range(0, len(paired), stride)), values[0], values[1]
+
+
+def _paired(a: Run, b: Run) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    rows_b = _by_key(b)
+    return [(row, rows_b[key]) for key, row in _by_key(a).items() if key in rows_b]
+
+
+def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Raise InputError where the settings of two results.json say that they scored differently."""
+    left, right = a['provenance'], b['provenance']
+    hashes = [[bag['sha256'] for bag in side['bags']] for side in (left, right)]
+    names = [', '.join(bag['name'] for bag in side['bags']) for side in (left, right)]
+    if sorted(hashes[0]) != sorted(hashes[1]):
+        raise InputError(f'other bags: A is of {names[0]}, B of {names[1]} (by SHA-256)', 'shape')
+    differences = [
+        f'{what} is {first!r} in A and {second!r} in B'
+        for what, first, second in (*_settings(left, right), *_topics(left, right))
+        if first != second
+    ]
+    if differences:
+        raise InputError(
+            f'scored differently: {"; ".join(differences)}; evaluate both alike', 'shape'
+        )
+
+
+def _settings(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    found = [
+        (name, left.get('scoring', {}).get(name), right.get('scoring', {}).get(name))
+        for name in _SCORING
+    ]
+    found += [
+        (name, left.get('options', {}).get(name), right.get('options', {}).get(name))
+        for name in _OPTIONS
+    ]
+    return [*found, ('extrinsics', left.get('extrinsics'), right.get('extrinsics'))]
+
+
+def _topics(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [
+        (f'topic of {role}', left['topics'].get(role), right['topics'].get(role))
+        for role in ('image', 'camera_info', 'lidar', 'truth')
+    ]
+
+
+def _by_key(run: Run) -> dict[Key, Mapping[str, Any]]:
+    """Rows by bag, stamp, and how often that stamp came before (a bag that was looped)."""
+    hashes = [bag['sha256'] for bag in run.results['provenance']['bags']]
+    seen: Counter[tuple[str, int]] = Counter()
+    rows: dict[Key, Mapping[str, Any]] = {}
+    for row in run.rows:
+        key = hashes[int(row.get('bag') or 0)], int(row['stamp_ns'])
+        rows[(*key, seen[key])] = row
+        seen[key] += 1
+    return rows
+
+
+def _check_points(paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
+    """Refuse frames whose truth has not as many points in A as in B, whatever the reason."""
+    for protocol in PROTOCOLS:
+        n_a, n_b = _columns(f'{protocol}_n', paired)
+        coverage_a, coverage_b = _columns(f'{protocol}_coverage', paired)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            truth_a, truth_b = n_a / coverage_a, n_b / coverage_b
+            # The file holds six digits.
+            other = np.abs(truth_a - truth_b) > 1 + 1e-5 * truth_a
+        if other.any():
+            first = int(np.argmax(other))
+            raise InputError(
+                f'{protocol} is scored at other points in {int(other.sum())} of {len(paired)} '
+                f'frames (first: {truth_a[first]:.0f} in A, {truth_b[first]:.0f} in B); check '
+                'options and versions of the two',
+                'shape',
+            )
+
+
+def _protocol(
+    protocol: str, paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Compare one protocol; empty where no frame has it in both."""
+    metrics = {}
+    for metric in (*METRICS, 'coverage'):
+        a, b = _columns(f'{protocol}_{metric}', paired)
+        found = _difference(a, b, metric)
+        if found:
+            metrics[metric] = found
+    if not metrics:
+        return {}
+    a, b = _columns(f'{protocol}_abs_rel', paired)
+    only_a, only_b = np.isfinite(a) & ~np.isfinite(b), np.isfinite(b) & ~np.isfinite(a)
+    return {'metrics': metrics, 'only_a': int(only_a.sum()), 'only_b': int(only_b.sum())}
+
+
+def _columns(
+    name: str, paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """One column of both, (n,) float; NaN where it is empty or not there."""
+    cells = ([pair[side].get(name, '') for pair in paired] for side in (0, 1))
+    a, b = (np.array([math.nan if x in ('', None) else float(x) for x in side]) for side in cells)
+    return a, b
+
+
+def _difference(a: np.ndarray, b: np.ndarray, metric: str) -> dict[str, Any]:
+    known = np.isfinite(a) & np.isfinite(b)
+    if not known.any():
+        return {}
+    difference = b[known] - a[known]
+    mean = float(difference.mean())
+    low, high = mean_interval(difference)
+    return {
+        'a': float(a[known].mean()),
+        'b': float(b[known].mean()),
+        'difference': mean,
+        'interval': [low, high],
+        'n_frames': int(known.sum()),
+        'verdict': verdict(mean, low, high, metric) if difference.any() else 'identical',
+    }
+
+
+def verdict(mean: float, low: float, high: float, metric: str) -> str:
+    """Say in words what a mean difference (B minus A) and its interval show."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return 'too few frames to tell'
+    if low <= 0 <= high:
+        return 'no difference shown'
+    is_better = (mean > 0) == (metric in _HIGHER_IS_BETTER)
+    ends = sorted((abs(low), abs(high)))
+    size = f'{abs(mean):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]'
+    words = {LATENCY: ('faster', 'slower'), 'bias': ('lower', 'higher')}
+    better, worse = words.get(metric, ('better', 'worse'))
+    return f'B is {better if is_better else worse} by {size}'

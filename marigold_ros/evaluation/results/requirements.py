@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Requirements on results, such as ``abs_rel<0.08``: what a pipeline of integration gates on.
+
+The left side is a path in results.json with two short cuts: a protocol's name stands for
+``protocols.<name>``, a metric's for its mean over frames (``macro``). A metric alone is that of
+the protocol the baselines use: ``heldout`` where there were scans, else ``truth``; never that of
+``oracle``, which has seen the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+import difflib
+import math
+import operator
+import re
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.metrics.depth_metrics import METRICS
+from marigold_ros.evaluation.protocols.protocol import PROTOCOLS
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    '<': operator.lt,
+    '<=': operator.le,
+    '>': operator.gt,
+    '>=': operator.ge,
+}
+_GRAMMAR = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+.\w]+)\s*')
+_PARTS = (
+    *('frames', 'rate', 'protocols', 'baselines', 'latency_ms', 'temporal', 'surfaces', 'models'),
+    *('calibration', 'robustness', 'memory'),
+)
+# What protocols hold beside metrics.
+_OF_PROTOCOL = (
+    *('macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points', 'interval', 'sigma'),
+    *('sigma_coverage', 'by_region', 'near_field'),
+)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One requirement: a path of names, ``<``, ``<=``, ``>`` or ``>=``, and the limit."""
+
+    path: tuple[str, ...]
+    sign: str
+    limit: float
+
+    def complaint(self, results: Mapping[str, Any]) -> str:
+        """
+        Say in one line why results do not meet it; empty where they do.
+
+        A figure that is missing does not meet any requirement.
+        """
+        path = _full_path(self.path, results)
+        value: Any = results
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        wanted = f'{self.sign} {self.limit:g} is required'
+        name = '.'.join(path[1:] if path[0] == 'protocols' else path)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            return f'{name} was not measured; {wanted}'
+        if _COMPARE[self.sign](value, self.limit):
+            return ''
+        return f'{name} is {value:.6g}; {wanted}'
+
+
+def parse_requirement(text: str) -> Requirement:
+    """
+    Read a requirement.
+
+    Raises
+    ------
+    ConfigurationError
+        Where the text is none, or names what no results hold.
+
+    """
+    match = _GRAMMAR.fullmatch(text)
+    try:
+        limit = float(match[3]) if match else math.nan
+    except ValueError:
+        limit = math.nan
+    if match is None or not math.isfinite(limit):
+        raise ConfigurationError(
+            f"'{text}' is no requirement; write NAME<NUMBER with <, <=, > or >=, as abs_rel<0.08, "
+            'heldout.micro.rmse<=4 or frames.metric>=100'
+        )
+    path = tuple(match[1].split('.'))
+    _check_names(path)
+    return Requirement(path, match[2], limit)
+
+
+def complaints(requirements: Iterable[Requirement], results: Mapping[str, Any]) -> list[str]:
+    """Give one line for each requirement that results do not meet."""
+    return [text for text in (item.complaint(results) for item in requirements) if text]
+
+
+def _check_names(path: tuple[str, ...]) -> None:
+    """Refuse a misspelt name before hours of work; deeper names depend on the run."""
+    metrics = (*METRICS, 'coverage')
+    known: tuple[str, ...]
+    inside = path[1:] if path[0] == 'protocols' else path
+    if inside and inside[0] in PROTOCOLS:
+        name, known = (inside[1] if len(inside) > 1 else ''), (*metrics, *_OF_PROTOCOL)
+        if name in ('macro', 'micro'):
+            name, known = (inside[2] if len(inside) > 2 else ''), metrics
+    elif len(path) == 1:
+        name, known = path[0], (*metrics, 'median_abs_rel', 'rate')
+    else:
+        name, known = path[0], (*_PARTS, *PROTOCOLS)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean '{near[0]}'?" if near else f'choose one of {", ".join(known)}'
+    raise ConfigurationError(f"'{'.'.join(path)}' names no figure: '{name}' is unknown; {hint}")
+
+
+def _full_path(path: tuple[str, ...], results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Resolve the short cuts."""
+    if path[0] in results:
+        return path if path[0] != 'protocols' else ('protocols', *_of_protocol(path[1:]))
+    if path[0] in PROTOCOLS:
+        return ('protocols', *_of_protocol(path))
+    if len(path) == 1:
+        scoring = results.get('provenance', {}).get('scoring', {})
+        return ('protocols', *_of_protocol((scoring.get('baselines_protocol', 'heldout'), *path)))
+    return path
+
+
+def _of_protocol(path: tuple[str, ...]) -> tuple[str, ...]:
+    if len(path) == 2 and path[1] not in _OF_PROTOCOL:
+        return path[0], 'macro', path[1]
+    return path

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Scores frames one after the other and keeps what the report needs, whoever made the predictions.
+
+The offline replay and the demo (which scores what the node published) both hand their frames to a
+:class:`Scorer`; so a figure means the same in either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+import math
+from typing import Any
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import MarigoldError
+from marigold_ros.evaluation.baselines.baselines import BaselineScores, line_depth
+from marigold_ros.evaluation.metrics.breakdown import cells_at
+from marigold_ros.evaluation.metrics.depth_metrics import METRICS
+from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
+from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
+from marigold_ros.evaluation.metrics.temporal import OverTime
+from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs, OWN
+from marigold_ros.evaluation.protocols.protocol import (
+    all_truth,
+    can_hold_out,
+    hold_out,
+    in_range,
+    project_scan,
+    PROTOCOLS,
+    sample_at,
+)
+from marigold_ros.evaluation.results.per_frame import start_row, summarise
+from marigold_ros.evaluation.scoring.merging import FrameScores
+from marigold_ros.evaluation.scoring.protocol_scores import ProtocolScores
+from marigold_ros.evaluation.scoring.samples import keep_sample, Sample, SampleKeeper
+from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
+from marigold_ros.geometry.camera.rectification import rectified, rectify_image, rectify_sparse
+import numpy as np
+
+# Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
+_TRUTH_STRIDE = 4
+
+# The held-out fit at its scored pixels against dense truth there: LiDAR is judged as a judge.
+_AT_TRUTH = 'heldout_at_truth'
+
+Finish = Callable[[Frame, Prediction], FrameResult]
+
+
+class Scorer(FrameScores):
+    """
+    Accumulates protocols, baselines, surfaces, changes over time, latencies, rows and samples.
+
+    Parameters
+    ----------
+    config : AlignmentConfig
+        Depth range and occlusion test of truth points.
+    finish : callable or None
+        ``FramePipeline.finish`` of a pipeline of its own, which puts a prediction into metres with
+        the fit lines only; None leaves the protocol ``heldout`` out.
+    fit_every, held_out : int, {'rings', 'azimuth'}
+        Every n-th scan line, or block of azimuth, is for the fit.
+    oracle : str
+        Rule of the protocol ``oracle``, one of ``ORACLES``.
+    baselines : bool
+        False leaves the baselines out, which do not depend on the model.
+
+    """
+
+    def __init__(
+        self,
+        config: AlignmentConfig,
+        finish: Finish | None = None,
+        fit_every: int = 8,
+        held_out: str = 'rings',
+        oracle: str = OWN,
+        baselines: bool = True,
+    ) -> None:
+        self._config, self._finish = config, finish
+        self.fit_every, self.held_out, self._oracle_rule = fit_every, held_out, oracle
+        self._protocols = {
+            name: ProtocolScores(config.max_depth) for name in (*PROTOCOLS, _AT_TRUTH)
+        }
+        self._baselines = {
+            name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
+        }
+        self._sigma, self._surfaces, self._over_time = SigmaScores(), SurfaceScores(), OverTime()
+        self._space: str | None = None
+        self._latency: dict[str, list[float]] = {}
+        self._samples = SampleKeeper()
+        self.rows: list[dict[str, Any]] = []
+        self.n_metric = 0
+        self.line_sources: dict[str, int] = {}
+
+    def add(
+        self,
+        frame: Frame,
+        prediction: Prediction,
+        metric: np.ndarray | None,
+        *,
+        truth: np.ndarray | None = None,
+        ring: np.ndarray | None = None,
+        alignment: Alignment | None = None,
+        scan_stamp_ns: int | None = None,
+        timings_ms: Mapping[str, float] | None = None,
+        sparse: SparseDepth | None = None,
+    ) -> dict[str, Any]:
+        """
+        Score one frame.
+
+        Parameters
+        ----------
+        frame : Frame
+            The input, with camera, the whole scan and extrinsics as far as they are known.
+        prediction : Prediction
+            The model's answer for the rectified picture.
+        metric : (H, W) float or None, metres
+            The depth that was published, fitted to all points; NaN invalid.
+        truth : (H, W) float or None, metres
+            Dense truth, registered to ``frame.rgb``.
+        ring : (N,) int or None
+            Scan lines of ``frame.points_lidar``.
+        alignment : Alignment or None
+            The published fit, for the row.
+        scan_stamp_ns : int or None
+            Stamp of the scan, for the row.
+        timings_ms : mapping or None
+            Milliseconds by stage.
+        sparse : SparseDepth or None
+            The whole scan in the rectified picture, where it is known already.
+
+        Returns
+        -------
+        dict
+            The frame's row of per_frame.csv.
+
+        """
+        alignment = alignment or Alignment(state='none' if metric is None else 'fitted')
+        timings_ms = timings_ms or {}
+        for stage, value in timings_ms.items():
+            self.time(stage, float(value))
+        self.n_metric += metric is not None
+        self._space = prediction.space
+        row = start_row(len(self.rows), frame, prediction, alignment, scan_stamp_ns, timings_ms)
+        rgb = frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
+        if frame.camera is not None and truth is not None:
+            truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
+        K = None if frame.camera is None else rectified(frame.camera).K
+        lidar = self._lidar(frame) if sparse is None else sparse
+        shown = self._heldout(frame, prediction, ring, lidar, truth, row) if len(lidar) else None
+        if truth is not None and metric is not None:
+            row.update(self._surfaces.add(metric, truth, K))
+            dense = self._truth(prediction, alignment, lidar, truth, metric, row)
+            shown = shown or dense
+        pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
+        self._note('oracle', *pairs, row)
+        if prediction.space == 'metric':
+            self._note('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
+        ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
+        row.update(self._over_time.add(frame, rgb, metric, alignment, ratio))
+        self.rows.append(row)
+        keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row, K)
+        return row
+
+    def time(self, stage: str, milliseconds: float) -> None:
+        """Note how long another stage of a frame took."""
+        self._latency.setdefault(stage, []).append(milliseconds)
+
+    def results(self) -> dict[str, Any]:
+        """Give what results.json has from ``protocols`` to ``surfaces``."""
+        protocols = {
+            name: scores.summary() for name, scores in self._protocols.items() if scores.n_frames
+        }
+        at_truth = protocols.pop(_AT_TRUTH, None)
+        if 'heldout' in protocols:
+            protocols['heldout'].update(self._sigma.summary())
+            if at_truth:
+                names = ('macro', 'interval', 'n_frames', 'n_points')
+                protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}
+        baselines = self._baselines.get(self.baselines_protocol)
+        return {
+            'protocols': protocols,
+            'baselines': baselines.summary() if baselines else {},
+            'latency_ms': summarise(self._latency),
+            'temporal': self._over_time.summary(),
+            'surfaces': self._surfaces.summary(),
+        }
+
+    @property
+    def oracle(self) -> dict[str, str]:
+        """Rule of the protocol ``oracle``, with what it says in words."""
+        limits = (self._config.min_depth, self._config.max_depth)
+        return describe_oracle(self._oracle_rule, limits, self._space or 'none')
+
+    @property
+    def baselines_protocol(self) -> str:
+        """The protocol whose points baselines see: ``heldout`` where there were scans."""
+        return 'heldout' if self._protocols['heldout'].n_frames else 'truth'
+
+    @property
+    def samples(self) -> list[tuple[str, Sample]]:
+        """Frames for the report, in order of time, each with what it stands for."""
+        return self._samples.chosen()
+
+    def _lidar(self, frame: Frame) -> SparseDepth:
+        """All sparse depth in view of the rectified camera."""
+        if frame.sparse is not None:
+            known = frame.sparse
+            return known if frame.camera is None else rectify_sparse(known, frame.camera)
+        if not can_hold_out(frame):
+            nothing = np.zeros(0, np.int64)
+            return SparseDepth(nothing, nothing, np.zeros(0, np.float32))
+        return project_scan(frame, np.asarray(frame.points_lidar), self._config)
+
+    def _heldout(
+        self,
+        frame: Frame,
+        prediction: Prediction,
+        ring: np.ndarray | None,
+        lidar: SparseDepth,
+        truth: np.ndarray | None,
+        row: dict[str, Any],
+    ) -> tuple[SparseDepth, np.ndarray] | None:
+        """Fit to every n-th line and score between; gives the scored points and errors."""
+        if self._finish is None or not can_hold_out(frame):
+            return None
+        seen = lidar if frame.sparse is None else None
+        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, seen)
+        source = split.lines.source
+        self.line_sources[source] = self.line_sources.get(source, 0) + 1
+        row.update(n_lines=split.lines.count, n_fit=len(split.fit), n_score=len(split.score))
+        try:
+            result = self._finish(replace(frame, points_lidar=split.points_fit), prediction)
+        except MarigoldError as error:
+            row['heldout_reason'] = str(error)
+            return None
+        alignment = result.alignment
+        row.update(heldout_state=alignment.state, heldout_reason=alignment.reason)
+        if result.metric is None or len(split.score) == 0:
+            return None
+        predicted = sample_at(result.metric, split.score)
+        self._note('heldout', predicted, split.score.z, split.score, row)
+        if truth is not None:
+            exact = in_range(sample_at(truth, split.score), self._config)
+            self._note(_AT_TRUTH, predicted, exact, split.score, row)
+        row.update(self._sigma.add(predicted, result.sigma, split.score))
+        line = line_depth(prediction, alignment, split.score, self._config)
+        self._note_baselines('heldout', (split.fit, split.score), predicted, line, row)
+        return split.score, np.abs(predicted - split.score.z) / split.score.z
+
+    def _truth(
+        self,
+        prediction: Prediction,
+        alignment: Alignment,
+        lidar: SparseDepth,
+        truth: np.ndarray,
+        metric: np.ndarray,
+        row: dict[str, Any],
+    ) -> tuple[SparseDepth, np.ndarray]:
+        """Score the published depth against dense truth."""
+        truth = in_range(truth, self._config)
+        self._note('truth', metric, truth, None, row)
+        points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
+        predicted = sample_at(metric, points)
+        line = line_depth(prediction, alignment, points, self._config)
+        self._note_baselines('truth', (lidar, points), predicted, line, row)
+        return points, np.abs(predicted - points.z) / points.z
+
+    def _note(
+        self,
+        protocol: str,
+        predicted: np.ndarray,
+        truth: np.ndarray,
+        at: SparseDepth | None,
+        row: dict[str, Any],
+    ) -> None:
+        """Score at sparse pixels (M,), or at all (H, W) where ``at`` is None."""
+        shape = row['height'], row['width']
+        v, u = np.ogrid[: shape[0], : shape[1]] if at is None else (at.v, at.u)
+        scores, ratio = self._protocols[protocol].add(predicted, truth, cells_at(u, v, shape))
+        row.update({f'{protocol}_{name}': scores[name] for name in (*METRICS, 'n', 'coverage')})
+        row[f'{protocol}_median_ratio'] = ratio
+
+    def _note_baselines(
+        self,
+        protocol: str,
+        points: tuple[SparseDepth, SparseDepth],
+        predicted: np.ndarray,
+        line: np.ndarray | None,
+        row: dict[str, Any],
+    ) -> None:
+        """Score baselines that see the first points at the second ones."""
+        if protocol in self._baselines:
+            size = row['width'], row['height']
+            errors = self._baselines[protocol].add(*points, predicted, size, line)
+            row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Putting a relative prediction into metres with sparse depth.
+
+The fit is closed form in the space that the prediction is affine in, weighted by the noise that
+the sensor has there, and masked where the prediction is clipped. A fit that cannot be trusted is
+refused with a reason: the last one is held then, or there are no metres. Gradient descent on scale
+and shift was rejected: it is slower and, in published comparisons, less exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import AlignmentError
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.fit_checks import contradicted, too_poor, untrustworthy
+from marigold_ros.geometry.alignment.kriging_field import correct_locally
+from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
+from marigold_ros.geometry.alignment.robust_fit import fit_by_method
+from marigold_ros.geometry.spaces import fitted_log_depth, log_ratio, target_of, to_metres
+import numpy as np
+
+# Models clip their answer to [0, 1]: at the ends it says «at least», not «equal».
+_CENSORED_LOW, _CENSORED_HIGH = 0.01, 0.99
+_NAN = float('nan')
+_NO_POINTS = 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
+
+
+def align(
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    previous: Alignment | None = None,
+    no_points: str = _NO_POINTS,
+) -> Alignment:
+    """
+    Fit scale, shift and, for method ``local``, a correction field, which metres get as well.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        The model's answer; ``relative`` is (H, W).
+    sparse : SparseDepth or None
+        Known depth at its pixels.
+    config : AlignmentConfig
+        Method, noise, rules.
+    previous : Alignment or None
+        The last fit with ``age_ns`` as of this frame; it is held if this frame's is refused.
+    no_points : str
+        The reason to state where ``sparse`` is None.
+
+    Returns
+    -------
+    Alignment
+        ``fitted``, or ``held``, or ``none`` with the reason in words.
+
+    Raises
+    ------
+    AlignmentError
+        If a point lies outside the prediction, or method ``fixed`` has no positive scale.
+
+    """
+    _check_inside(prediction, sparse)
+    if config.method == 'none':
+        reason = 'alignment.method is none; choose global or local to get metres'
+        return Alignment(reason=reason, space=prediction.space, n_points=len(sparse or ()))
+    if config.method == 'fixed':
+        if config.scale <= 0:
+            raise AlignmentError(
+                f'alignment.scale is {config.scale:g}; method fixed needs a positive one: '
+                'set alignment.scale and alignment.shift'
+            )
+        return _finish(prediction, sparse, config, config.scale, config.shift)
+    if prediction.space == 'metric':
+        told = _finish(prediction, sparse, config, 1.0, 0.0)
+        reason = contradicted(told.inlier, config)
+        return _refuse(prediction, sparse, config, None, reason) if reason else told
+    if sparse is None:
+        return _refuse(prediction, None, config, previous, no_points)
+    relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
+    z = sparse.z.astype(np.float64)
+    usable = np.isfinite(relative) & np.isfinite(z) & (z >= config.min_depth)
+    usable &= (z <= config.max_depth) & (relative > _CENSORED_LOW) & (relative < _CENSORED_HIGH)
+    reason = too_poor(z[usable], len(sparse), config)
+    if reason:
+        return _refuse(prediction, sparse, config, previous, reason)
+    target, sigma = target_of(z[usable], prediction.space, config)
+    fit = fit_by_method(relative[usable], target, sigma, config)
+    fitted = to_metres(relative[usable], fit.scale, fit.shift, prediction.space, config)
+    agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
+    reason = untrustworthy(fit, agrees, config)
+    if reason:
+        return _refuse(prediction, sparse, config, previous, reason)
+    inlier = np.zeros(len(sparse), dtype=bool)
+    inlier[usable] = agrees
+    return _finish(prediction, sparse, config, fit.scale, fit.shift, inlier, fit.condition)
+
+
+def hold(
+    prediction: Prediction,
+    previous: Alignment,
+    config: AlignmentConfig,
+    age_ns: int,
+    reason: str,
+    n_points: int = 0,
+) -> Alignment:
+    """
+    Apply an earlier fit to this frame's prediction.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        This frame's answer, in the space of the earlier one.
+    previous : Alignment
+        The earlier fit; its scale, shift, field and relative error are kept.
+    config : AlignmentConfig
+        Depth limits.
+    age_ns : int
+        Time between that fit's frame and this one.
+    reason : str
+        Why this frame has no fit of its own.
+    n_points : int
+        Points that were offered in this frame.
+
+    Returns
+    -------
+    Alignment
+        With state ``held``.
+
+    Raises
+    ------
+    AlignmentError
+        If ``previous`` has no fit or belongs to another space.
+
+    """
+    if previous.state == 'none' or previous.space != prediction.space:
+        raise AlignmentError(
+            f"the earlier alignment is '{previous.state}' in space '{previous.space}'; only a fit "
+            f"in space '{prediction.space}' can be held: start anew after a change of model"
+        )
+    metric = _metric_map(prediction, config, previous.scale, previous.shift, previous.field)
+    return replace(
+        previous,
+        state='held',
+        reason=reason,
+        metric=metric,
+        inlier=None,
+        held_out=None,
+        n_points=n_points,
+        n_inliers=0,
+        rms=_NAN,
+        age_ns=int(age_ns),
+    )
+
+
+def _check_inside(prediction: Prediction, sparse: SparseDepth | None) -> None:
+    if sparse is None or len(sparse) == 0:
+        return
+    (height, width), u, v = prediction.relative.shape, sparse.u, sparse.v
+    if u.min() < 0 or v.min() < 0 or u.max() >= width or v.max() >= height:
+        raise AlignmentError(
+            f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
+            f'prediction is {width}x{height}; project the points with the camera of this picture'
+        )
+
+
+def _refuse(
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    previous: Alignment | None,
+    reason: str,
+) -> Alignment:
+    """Hold the previous fit where it may be held; otherwise there are no metres."""
+    usable = previous is not None and previous.state != 'none'
+    if previous is not None and usable and previous.space == prediction.space:
+        if previous.age_ns <= config.hold_limit * 1e9:
+            return hold(prediction, previous, config, previous.age_ns, reason, len(sparse or ()))
+        reason += (
+            f'; the last fit is {previous.age_ns / 1e9:.2f} s old, alignment.hold_limit is '
+            f'{config.hold_limit:g} s'
+        )
+    return Alignment(reason=reason, space=prediction.space, n_points=len(sparse or ()))
+
+
+def _finish(
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    scale: float,
+    shift: float,
+    inlier: np.ndarray | None = None,
+    condition: float = _NAN,
+) -> Alignment:
+    """Apply a fit, add the field, and measure what is left at the points."""
+    field = None
+    left = held_out = None
+    if sparse is not None and len(sparse):
+        known = prediction.relative[sparse.v, sparse.u].astype(np.float64)
+        left = log_ratio(sparse.z, to_metres(known, scale, shift, prediction.space, config))
+        if inlier is None:
+            inlier = np.isfinite(left) & (np.abs(left) < REJECT_LOG)
+        if config.method == 'local' and len(sparse) >= config.min_points:
+            # Clipped pixels take part: there the field is all that can put them right.
+            guides = fitted_log_depth(prediction, scale, shift, config, known)
+            shape = prediction.relative.shape
+            local = correct_locally(sparse.u, sparse.v, left, *guides, shape, config)
+            field, held_out = local.field, local.held_out
+            left = np.where(local.believed, held_out, np.nan)
+    metric = _metric_map(prediction, config, scale, shift, field)
+    rms, spread_log = _errors(sparse, inlier, left, metric)
+    return Alignment(
+        state='fitted',
+        scale=scale,
+        shift=shift,
+        space=prediction.space,
+        metric=metric,
+        field=field,
+        inlier=inlier,
+        held_out=held_out,
+        n_points=len(sparse or ()),
+        n_inliers=0 if inlier is None else int(inlier.sum()),
+        rms=rms,
+        spread_log=spread_log,
+        condition=condition,
+    )
+
+
+def _errors(
+    sparse: SparseDepth | None,
+    inlier: np.ndarray | None,
+    left: np.ndarray | None,
+    metric: np.ndarray,
+) -> tuple[float, float]:
+    """Root mean square in metres, and robust deviation of the log ratios, of the inliers."""
+    if sparse is None or inlier is None or left is None:
+        return _NAN, _NAN
+    used = inlier & np.isfinite(left) & np.isfinite(metric[sparse.v, sparse.u])
+    if not used.any():
+        return _NAN, _NAN
+    error = sparse.z[used] - metric[sparse.v[used], sparse.u[used]]
+    # About zero, not about their median: a biased fixed scale must show.
+    spread = np.median(np.abs(left[used]))
+    return float(np.sqrt(np.mean(np.square(error)))), 1.4826 * float(spread)
+
+
+def _metric_map(
+    prediction: Prediction,
+    config: AlignmentConfig,
+    scale: float,
+    shift: float,
+    field: np.ndarray | None,
+) -> np.ndarray:
+    """Metres at every pixel; NaN where not finite or nearer than ``min_depth``."""
+    relative = np.asarray(prediction.relative, dtype=np.float32)
+    metric = to_metres(relative, scale, shift, prediction.space, config)
+    if field is not None:
+        metric *= upsample_field(field, metric.shape)
+    valid = metric >= np.float32(config.min_depth)
+    valid &= metric < np.inf
+    metric[~valid] = np.nan
+    return metric

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+A straight line through points of which up to 40 % may be wrong, in closed form.
+
+Least squares is pulled by outliers, and the usual remedy, Tukey's biweight about the best half,
+locks onto a dense cluster (a wall at one depth) and rejects the rest of the scene when the model
+is poor. So two descents start from the best of a fixed set of pairs: Tukey's, which is exact on
+good data, and one of capped absolute residuals, which keeps all that is roughly right; the second
+is used where it is clearly better. The pairs are RANSAC's, but the same ones in every frame, so
+that the fit does not jitter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.geometry.alignment.masked_loss import minimise_masked_loss
+import numpy as np
+
+# Tukey's constant for 95 % efficiency on normal residuals.
+_TUKEY = 4.685
+# 40 % outliers spoil 64 % of the pairs: of 128 pairs all are spoilt with probability 1e-25.
+_PAIRS = 128
+_SAMPLE = 512
+# More points than these add time and no certainty; all of them are weighted in the end.
+_ENOUGH = 4096
+# Residual in expected deviations (2 % of the depth each) that is as wrong as can be.
+_CAP = 25.0
+# Share by which the capped descent must be better before it is used.
+_MARGIN = 0.1
+
+
+@dataclass(frozen=True)
+class LineFit:
+    """
+    ``y = scale * x + shift`` with its quality.
+
+    Parameters
+    ----------
+    scale, shift : float
+        The line.
+    weight : (n,) float
+        Weights of the last round in [0, 1]; 0 marks an outlier.
+    condition : float
+        Condition number of the weighted normal equations.
+    scale_error : float
+        Standard error of ``scale``.
+
+    """
+
+    scale: float
+    shift: float
+    weight: np.ndarray
+    condition: float
+    scale_error: float
+
+
+def fit_line(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> LineFit:
+    """
+    Fit a line robustly.
+
+    Parameters
+    ----------
+    x, y : (n,) float64
+        At least 3 points.
+    sigma : (n,) float64
+        Expected deviation of ``y``; smaller residuals are never taken for outliers.
+    rounds : int
+        Rounds of re-weighting; 0 is plain weighted least squares.
+
+    Returns
+    -------
+    LineFit
+        With an infinite condition number where ``x`` is constant.
+
+    """
+    if rounds == 0:
+        line = _weighted(x, y, 1.0 / sigma**2)
+        return _with_quality(x, y, sigma, line, np.ones(len(x)))
+    order = np.lexsort((y, x))
+    few = order[np.linspace(0, len(x) - 1, min(len(x), _ENOUGH)).astype(np.intp)]
+    chosen = (x[few], y[few], sigma[few])
+    start = _best_pair(*chosen)
+    tukey = _descend(*chosen, start, _tukey, rounds)
+    capped = _descend(*chosen, start, _capped, rounds)
+    if _score(*chosen, capped) < (1.0 - _MARGIN) * _score(*chosen, tukey):
+        weight = _capped((y - capped[0] * x - capped[1]) / sigma)
+        return _with_quality(x, y, sigma, capped, weight)
+    weight = _tukey((y - tukey[0] * x - tukey[1]) / sigma)
+    return _with_quality(x, y, sigma, tukey, weight)
+
+
+def fit_by_method(
+    x: np.ndarray, y: np.ndarray, sigma: np.ndarray, config: AlignmentConfig
+) -> LineFit:
+    """
+    Fit a line as the settings say.
+
+    Method ``median`` fits a scale alone: of the lines through the origin the one that half of the
+    points lie above. ``least_squares`` weights by the noise only; all others are robust. A shift
+    beyond its limits is put at the nearest, and the scale to the minimum of the masked loss there.
+
+    Parameters
+    ----------
+    x, y, sigma : (n,) float64
+        As for :func:`fit_line`.
+    config : AlignmentConfig
+        ``method``, ``robust_rounds`` and the limits of the shift.
+
+    """
+    if config.method == 'median':
+        positive = np.abs(x) > 1e-6
+        scale = float(np.median(y[positive] / x[positive])) if positive.any() else 0.0
+        weight = _tukey((y - scale * x) / sigma)
+        return _with_quality(x, y, sigma, (scale, 0.0), weight)
+    rounds = 0 if config.method == 'least_squares' else config.robust_rounds
+    fit = fit_line(x, y, sigma, rounds)
+    limits = (config.shift_min, config.shift_max)
+    if limits[0] <= fit.shift <= limits[1] or not fit.weight.any():
+        return fit
+    line = minimise_masked_loss(x, y, fit.weight / sigma**2, config.mean_weight, limits)
+    return _with_quality(x, y, sigma, line, fit.weight)
+
+
+def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:
+    """Tukey's biweight of residuals about zero; their scale is 1.4826 MAD, at least ``floor``."""
+    scale = max(1.4826 * float(np.median(np.abs(residual))), floor)
+    return np.square(np.clip(1.0 - np.square(residual / (_TUKEY * scale)), 0.0, None))
+
+
+def _tukey(residual: np.ndarray) -> np.ndarray:
+    # In units of the expected noise: what the sensor explains is no outlier.
+    return tukey_weights(residual, floor=1.0)
+
+
+def _capped(residual: np.ndarray) -> np.ndarray:
+    """Weights that make least squares minimise absolute residuals up to the cap."""
+    size = np.abs(residual)
+    return (size < _CAP) / np.maximum(size, 1.0)
+
+
+def _score(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, line: tuple[float, float]) -> float:
+    """Mean absolute residual, capped: how well a line serves all points."""
+    return float(np.minimum(np.abs(y - line[0] * x - line[1]) / sigma, _CAP).mean())
+
+
+def _descend(
+    x: np.ndarray,
+    y: np.ndarray,
+    sigma: np.ndarray,
+    line: tuple[float, float],
+    weigh: Callable[[np.ndarray], np.ndarray],
+    rounds: int,
+) -> tuple[float, float]:
+    """Re-weighted least squares from a start."""
+    base = 1.0 / sigma**2
+    for _ in range(rounds):
+        line = _weighted(x, y, base * weigh((y - line[0] * x - line[1]) / sigma))
+    return line
+
+
+def _with_quality(
+    x: np.ndarray,
+    y: np.ndarray,
+    sigma: np.ndarray,
+    line: tuple[float, float],
+    weight: np.ndarray,
+) -> LineFit:
+    """Add condition number and standard error to a line."""
+    total = weight / sigma**2
+    normal = np.array([[total @ (x * x), total @ x], [total @ x, total.sum()]])
+    low, high = np.linalg.eigvalsh(normal)
+    condition = float(high / low) if low > 0 else float('inf')
+    kept = max(float(weight.sum()) - 2.0, 1.0)
+    noise = float(weight @ ((y - line[0] * x - line[1]) / sigma) ** 2) / kept
+    information = float(total @ (x - normal[0, 1] / max(normal[1, 1], 1e-300)) ** 2)
+    error = float(np.sqrt(noise / information)) if information > 0 else float('inf')
+    return LineFit(line[0], line[1], weight, condition, error)
+
+
+def _weighted(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Weighted least squares about the means, where the equations are best conditioned."""
+    total = weight.sum()
+    if total <= 0:
+        return 0.0, float(np.median(y))
+    x_mean, y_mean = weight @ x / total, weight @ y / total
+    spread = weight @ (x - x_mean) ** 2
+    scale = float(weight @ ((x - x_mean) * (y - y_mean)) / spread) if spread > 0 else 0.0
+    return scale, float(y_mean - scale * x_mean)
+
+
+def _best_pair(x: np.ndarray, y: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
+    """Of the lines through fixed pairs of points sorted by ``x``, the one with the best score."""
+    n = len(x)
+    third = max(1, n // 3)
+    draw = np.random.default_rng(0)
+    # One end in the lower third and one in the upper: short pairs tell nothing of the slope.
+    low, high = draw.integers(0, third, _PAIRS), draw.integers(n - third, n, _PAIRS)
+    apart = x[high] - x[low] > 1e-9
+    low, high = low[apart], high[apart]
+    if len(low) == 0:
+        return 0.0, float(np.median(y))
+    slope = (y[high] - y[low]) / (x[high] - x[low])
+    # Only growing lines can be right; data that fall regardless turn the slope in the rounds.
+    if (slope > 0).any():
+        low, slope = low[slope > 0], slope[slope > 0]
+    shift = y[low] - slope * x[low]
+    sample = np.linspace(0, n - 1, min(n, _SAMPLE)).astype(np.intp)
+    residual = y[sample] - slope[:, None] * x[sample] - shift[:, None]
+    score = np.minimum(np.abs(residual) / sigma[sample], _CAP).mean(axis=1)
+    best = int(np.argmin(score))
+    return float(slope[best]), float(shift[best])

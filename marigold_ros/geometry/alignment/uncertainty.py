@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+One standard deviation of metric depth at every pixel, learnt from what fits get wrong.
+
+Each frame's points are judged by a fit that did not know their neighbourhood. Their relative
+errors are counted in cells (how far the nearest known point is, how steep depth is, how near or
+far the model says it is), older frames count less, and a pixel's sigma is the 68.3 % quantile of
+its cell: conformal prediction, so coverage holds whatever the errors' distribution. The ensemble's
+spread and the covariance of the two fitted numbers enter each score before the quantile is taken
+and are added again behind it, so they say where sigma is large but never make it wrong. One
+relative error a frame, which was used before, covered points next to others far too well and
+depth edges far too badly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.affine_covariance import line_variance
+from marigold_ros.geometry.alignment.local_field import chequerboard
+from marigold_ros.geometry.spaces import log_ratio, slope, to_metres
+import numpy as np
+
+# Share of a normal distribution within one deviation.
+_ONE_SIGMA = 0.6827
+# Edges of the cells: distance as a share of the diagonal; relative change of depth across 3
+# pixels of the working grid; the prediction itself.
+_DISTANCE = (0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
+_STEEPNESS = (0.01, 0.03, 0.1, 0.3)
+_RELATIVE = (0.02, 0.2, 0.4, 0.6, 0.8)
+_CELLS = (len(_DISTANCE) + 1, len(_STEEPNESS) + 1, len(_RELATIVE) + 1)
+# Relative errors are counted on a logarithmic scale, 16 steps to a decade.
+_ERRORS = np.geomspace(1e-4, 10.0, 81)
+# A frame counts this much less with each frame that follows: half of it is left after 6.
+_FORGETTING = 0.9
+# A cell with fewer judged points than this leans on what the wider group says.
+_PRIOR_POINTS = 20.0
+# Cells are told apart on a grid of about this many pixels a side: a model's answer has no more
+# detail, and the cost stays that of a small picture.
+_LONGEST_SIDE = 320
+# A point above or below tells less than one this many times as far away beside: ground recedes
+# and things stand on it. Chosen where lines and columns held out of drives are covered alike.
+_UPRIGHT = 1.65
+_WINDOW = np.ones((3, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """
+    What the frames so far got wrong; immutable, the next frame makes a new one.
+
+    Parameters
+    ----------
+    counts : cells x (steps + 1) float64
+        Judged points by cell and by relative error.
+    place : (u, v), both (M,) int, pixels
+        Points of the last fitted frame; a held frame is as far from them as its pixels are.
+    frames : int
+        How many frames were counted.
+
+    """
+
+    counts: np.ndarray
+    place: tuple[np.ndarray, np.ndarray]
+    frames: int = 1
+
+
+def count_errors(
+    before: ErrorCounts | None,
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    alignment: Alignment,
+    config: AlignmentConfig,
+) -> ErrorCounts | None:
+    """
+    Add a fitted frame's held-out errors to those of the frames before.
+
+    Parameters
+    ----------
+    before : ErrorCounts or None
+        None after a reset.
+    prediction, sparse, alignment, config
+        The frame; only an alignment in state ``fitted`` with points adds anything.
+
+    Returns
+    -------
+    ErrorCounts or None
+        None while no point was ever judged.
+
+    """
+    if sparse is None or len(sparse) == 0 or alignment.state != 'fitted':
+        return before
+    assert alignment.metric is not None
+    u, v, shape = sparse.u, sparse.v, alignment.metric.shape
+    told = prediction.relative[v, u].astype(np.float64)
+    plain = to_metres(told, alignment.scale, alignment.shift, alignment.space, config)
+    far = log_ratio(sparse.z.astype(np.float64), plain)
+    at = _on_grid(u, v, shape)
+    spread, line = _explained(prediction, alignment, sparse, config, at)
+    steep = _class_of(_steepness(_sampled(alignment.metric))[at], _STEEPNESS)
+    relative = _class_of(told, _RELATIVE)
+    fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
+    if alignment.held_out is None:
+        # No field, no neighbourhood: what two numbers leave over is the same near and far.
+        for row in range(_CELLS[0]):
+            _count(fresh[row], far, np.hypot(spread, line), (steep, relative))
+    else:
+        apart = _apart(u, v, shape)
+        explained = np.hypot(spread, line * _faded(apart))
+        near = _class_of(apart, _DISTANCE)
+        _count(fresh, alignment.held_out, explained, (near, steep, relative))
+        if alignment.space != 'metric':  # a guided model has no line
+            # Where no point is near the field has faded: the error is that of the two numbers.
+            _count(fresh[-1], far, np.hypot(spread, line), (steep, relative))
+    if before is None:
+        return ErrorCounts(fresh, (u, v)) if fresh.any() else None
+    return ErrorCounts(_FORGETTING * before.counts + fresh, (u, v), before.frames + 1)
+
+
+def sigma_map(
+    errors: ErrorCounts | None,
+    prediction: Prediction,
+    alignment: Alignment,
+    config: AlignmentConfig,
+    sparse: SparseDepth | None = None,
+) -> np.ndarray | None:
+    """
+    Deviation of metric depth.
+
+    Parameters
+    ----------
+    errors : ErrorCounts or None
+        From :func:`count_errors`, this frame's included.
+    prediction, alignment, config
+        The frame, fitted or held.
+    sparse : SparseDepth or None
+        Its points, if it was fitted to them.
+
+    Returns
+    -------
+    (H, W) float32 or None, metres
+        NaN where ``metric`` is; None where nothing is known of the error.
+
+    """
+    metric = alignment.metric
+    if metric is None or (errors is None and prediction.spread is None):
+        return None
+    spread, line = _explained(prediction, alignment, sparse, config)
+    if errors is not None:
+        gaps, steep = _gaps(*errors.place, metric.shape), _steepness(_sampled(metric))
+        if alignment.held_out is not None:
+            line = line * _faded(gaps)
+    variance = np.square(spread) + np.square(line)
+    if errors is not None:
+        features = (
+            (gaps, _DISTANCE),
+            (steep, _STEEPNESS),
+            (_sampled(prediction.relative), _RELATIVE),
+        )
+        cell = np.zeros(steep.shape, np.uint8)
+        for values, edges in features:
+            cell = cell * np.uint8(len(edges) + 1) + _class_map(values, edges)
+        table = np.zeros(256, np.float32)  # cv2.LUT wants all 256 classes that eight bits have
+        table[: np.prod(_CELLS)] = np.square(_quantiles(errors.counts)).ravel()
+        variance += cv2.LUT(cell, table)
+    if alignment.state == 'held':
+        variance += np.float32(config.hold_growth * alignment.age_ns / 1e9) ** 2
+    deviation = cv2.resize(np.sqrt(variance), metric.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(metric * deviation, dtype=np.float32)
+
+
+def _count(
+    counts: np.ndarray, ratio: np.ndarray, explained: np.ndarray, cell: tuple[np.ndarray, ...]
+) -> None:
+    """Count the part of each relative error that is not explained already."""
+    judged = np.isfinite(ratio)
+    error = np.abs(np.expm1(np.clip(ratio[judged], -5.0, 5.0)))
+    score = np.sqrt(np.clip(error**2 - explained[judged].astype(np.float64) ** 2, 0.0, None))
+    step = np.searchsorted(_ERRORS, score)
+    index = np.ravel_multi_index((*(part[judged] for part in cell), step), counts.shape)
+    counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
+
+
+def _quantiles(counts: np.ndarray) -> np.ndarray:
+    """One sigma in each cell; thin cells lean on their groups."""
+    everything = counts.sum(axis=(0, 1, 2))
+    share = everything / everything.sum()
+    # From the widest group to the cell itself, each the prior of the next.
+    for axes in ((1, 2), (2,), ()):
+        group = counts.sum(axis=axes, keepdims=True) if axes else counts
+        group = group + _PRIOR_POINTS * share
+        share = group / group.sum(axis=-1, keepdims=True)
+    cumulated = np.cumsum(share, axis=-1)
+    step = np.argmax(cumulated >= _ONE_SIGMA, axis=-1)
+    above = np.take_along_axis(cumulated, step[..., None], -1)[..., 0]
+    inside = np.take_along_axis(share, step[..., None], -1)[..., 0]
+    part = 1.0 - (above - _ONE_SIGMA) / np.maximum(inside, 1e-12)
+    edges = np.concatenate([[0.0], _ERRORS, [_ERRORS[-1]]])
+    low, high = edges[step], edges[step + 1]
+    return np.asarray(low + part * (high - low))
+
+
+def _class_of(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+    # NaN belongs to the lowest class, as in _class_map.
+    known = np.nan_to_num(values.astype(np.float32), nan=0.0)
+    return np.searchsorted(np.asarray(edges, np.float32), known, side='left')
+
+
+def _class_map(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+    index = np.zeros(values.shape, np.uint8)
+    for edge in edges:
+        index += values > np.float32(edge)
+    return index
+
+
+def _stride(shape: tuple[int, ...]) -> int:
+    return max(1, round(max(shape) / _LONGEST_SIDE))
+
+
+def _sampled(image: np.ndarray) -> np.ndarray:
+    """Every n-th pixel of an image, from the middle of each n by n square: the working grid."""
+    step = _stride(image.shape)
+    return np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
+
+
+def _on_grid(
+    u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of pixels on the working grid."""
+    step = _stride(shape)
+    rows, columns = (-(-(n - step // 2) // step) for n in shape)
+    return np.minimum(v // step, rows - 1), np.minimum(u // step, columns - 1)
+
+
+def _steepness(metric: np.ndarray) -> np.ndarray:
+    """Relative change of depth around each cell of the grid; invalid ones count as near."""
+    known = np.nan_to_num(metric, nan=0.0)
+    high = cv2.dilate(known, _WINDOW)
+    return (high - cv2.erode(known, _WINDOW)) / np.maximum(high, np.float32(1e-6))
+
+
+def _gaps(u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Distance of each cell from the nearest point in diagonals; up and down is farther."""
+    step = _stride(shape)
+    rows, columns = (-(-(n - step // 2) // step) for n in shape)
+    if len(u) == 0:
+        return np.full((rows, columns), 1.0, np.float32)
+    narrow = max(1, round(columns / _UPRIGHT))
+    empty = np.ones((rows, narrow), np.uint8)
+    row, column = _on_grid(u, v, shape)
+    empty[row, column * narrow // columns] = 0
+    gaps = cv2.distanceTransform(empty, cv2.DIST_L2, 3)
+    gaps = cv2.resize(gaps, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    return gaps * np.float32(_UPRIGHT**0.5 / np.hypot(rows, columns))
+
+
+def _apart(u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Distance of each point from the nearest one that its judge knew, in diagonals."""
+    black = chequerboard(u, v, (shape[0], shape[1]))
+    apart = np.empty(len(u), np.float32)
+    for colour in (black, ~black):
+        gaps = _gaps(u[~colour], v[~colour], shape)
+        apart[colour] = gaps[_on_grid(u[colour], v[colour], shape)]
+    return apart
+
+
+def _faded(apart: np.ndarray) -> np.ndarray:
+    """Share of the fitted line's own error that is left: near points the field takes it out."""
+    return np.minimum(apart / np.float32(_DISTANCE[-1]), np.float32(1.0))
+
+
+def _explained(
+    prediction: Prediction,
+    alignment: Alignment,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    at: tuple[np.ndarray, np.ndarray] | slice = slice(None),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Relative deviations by the ensemble and by the fit's covariance, at cells of the grid."""
+    assert alignment.metric is not None
+    metric = _sampled(alignment.metric)
+    spread, line = np.zeros_like(metric[at]), np.zeros_like(metric[at])
+    known = line_variance(prediction, alignment, sparse, config)
+    if known is None and prediction.spread is None:
+        return spread, line
+    with np.errstate(invalid='ignore', divide='ignore'):
+        # Relative change of depth with one unit of ``relative``: carries both to metres.
+        carry = (np.abs(slope(metric, alignment)) / metric)[at]
+    carry = np.nan_to_num(carry, copy=False, nan=0.0, posinf=0.0)
+    if prediction.spread is not None:
+        spread = np.asarray(carry * _sampled(prediction.spread)[at], dtype=np.float32)
+    if known is not None:
+        middle, at_middle, growth = (np.float32(part) for part in known)
+        away = np.square(_sampled(prediction.relative)[at] - middle)
+        line = np.asarray(carry * np.sqrt(at_middle + growth * away), dtype=np.float32)
+    return spread, line

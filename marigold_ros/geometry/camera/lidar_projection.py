@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+LiDAR as the camera sees it: projection, nearest return, occlusion test.
+
+A LiDAR beside or above the camera sees past objects that hide what is behind them from the camera.
+Such returns land on the object's pixels with the background's depth and ruin a fit. They are found
+by the rule of Conti et al. that Marigold-DC uses as well: within a 7x7 window, what is more than
+1.5 m behind the nearest return is hidden. Meshing the scan needs its beam structure, which many
+drivers do not give.
+"""
+
+from __future__ import annotations
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Camera, SparseDepth
+from marigold_ros.geometry.camera.rectification import is_rectified
+import numpy as np
+
+# Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
+_ROTATION_TOLERANCE = 1e-3
+_FAR = np.float32(1e9)
+_TILES = (16, 12)  # columns and rows
+
+
+def project_lidar(
+    points_lidar: np.ndarray,
+    T_cam_lidar: np.ndarray,
+    camera: Camera,
+    config: AlignmentConfig,
+    valid: np.ndarray | None = None,
+) -> SparseDepth:
+    """
+    Project a scan into a rectified picture and keep what the camera can see.
+
+    Parameters
+    ----------
+    points_lidar : (N, 3) float, metres
+        The scan in the LiDAR's frame; rows that are not finite are dropped and counted.
+    T_cam_lidar : (4, 4) float
+        ``p_cam = T_cam_lidar @ p_lidar``.
+    camera : Camera
+        A rectified camera.
+    config : AlignmentConfig
+        Depth range and the occlusion test.
+    valid : (H, W) bool or None
+        Pixels that hold picture; points elsewhere count as outside.
+
+    Returns
+    -------
+    SparseDepth
+        At most one point per pixel; ``counts`` says what became of all ``points``.
+
+    Raises
+    ------
+    CalibrationError
+        If the transform is not a rigid motion, or the camera is not rectified.
+    InputError
+        If the points are not (N, 3).
+
+    """
+    T = check_transform(T_cam_lidar)
+    if not is_rectified(camera):
+        raise CalibrationError(
+            f'camera has distortion {camera.distortion} ({camera.distortion_model}); points are '
+            'projected into rectified pictures only: use rectified(camera) and rectify_image'
+        )
+    points = np.asarray(points_lidar)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise InputError(
+            f'points have shape {points.shape}; a scan is (N, 3): x, y, z in metres', cause='shape'
+        )
+    counts = {'points': len(points)}
+
+    index = np.flatnonzero(np.isfinite(points).all(axis=1))
+    counts['not_finite'] = len(points) - len(index)
+    x, y, z = T[:3, :3] @ points[index].T.astype(np.float64) + T[:3, 3:]
+
+    near = (z >= config.min_depth) & (z <= config.max_depth)
+    counts['out_of_range'] = len(index) - int(near.sum())
+    index, x, y, z = index[near], x[near], y[near], z[near]
+
+    K = camera.K
+    u = np.floor((K[0, 0] * x + K[0, 1] * y) / z + (K[0, 2] + 0.5))
+    v = np.floor(K[1, 1] * y / z + (K[1, 2] + 0.5))
+    inside = (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
+    if valid is not None:
+        inside[inside] = valid[v[inside].astype(np.intp), u[inside].astype(np.intp)]
+    counts['outside'] = len(index) - int(inside.sum())
+    index, z = index[inside], z[inside].astype(np.float32)
+    u, v = u[inside].astype(np.intp), v[inside].astype(np.intp)
+
+    first = nearest_per_pixel(u, v, z, camera.width)
+    counts['farther_in_pixel'] = len(index) - int(first.sum())
+    index, u, v, z = index[first], u[first], v[first], z[first]
+
+    seen = _not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
+    counts['occluded'] = len(index) - int(seen.sum())
+    counts['kept'] = int(seen.sum())
+    return SparseDepth(u[seen], v[seen], z[seen], index[seen], counts)
+
+
+def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 1) -> SparseDepth:
+    """
+    Take sparse depth from a depth image that is registered to the picture.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        Depth along the optical axis; what is not finite or not positive is invalid.
+    config : AlignmentConfig
+        Depth range.
+    stride : int
+        Every n-th row and column.
+
+    Returns
+    -------
+    SparseDepth
+        With ``index`` into the flattened depth image.
+
+    Raises
+    ------
+    InputError
+        If ``depth`` is not two-dimensional or ``stride`` is below 1.
+
+    """
+    depth = np.asarray(depth)
+    if depth.ndim != 2 or stride < 1:
+        raise InputError(
+            f'depth has shape {depth.shape} and stride is {stride}; give an (H, W) image and a '
+            'stride of at least 1',
+            cause='shape',
+        )
+    z = depth[::stride, ::stride].astype(np.float32)
+    known = np.isfinite(z) & (z > 0)
+    kept = known & (z >= config.min_depth) & (z <= config.max_depth)
+    v, u = np.nonzero(kept)
+    counts = {
+        'points': z.size,
+        'not_finite': int(z.size - known.sum()),
+        'out_of_range': int(known.sum() - kept.sum()),
+        'outside': 0,
+        'farther_in_pixel': 0,
+        'occluded': 0,
+        'kept': len(u),
+    }
+    z = z[kept]
+    u, v = u * stride, v * stride
+    return SparseDepth(u, v, z, v * depth.shape[1] + u, counts)
+
+
+def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, float]:
+    """
+    Tell how much of a picture and of its depth the points cover.
+
+    Returns
+    -------
+    dict
+        ``image_coverage``, the share of 16 by 12 tiles that hold a point, and ``nearest`` and
+        ``farthest``, the 5th and 95th percentile of depth in metres; 0 and NaN without points.
+
+    """
+    if sparse is None or len(sparse) == 0:
+        return {'image_coverage': 0.0, 'nearest': float('nan'), 'farthest': float('nan')}
+    columns, rows = _TILES
+    tile = sparse.v * rows // shape[0] * columns + sparse.u * columns // shape[1]
+    near, far = np.percentile(sparse.z, [5, 95])
+    share = np.count_nonzero(np.bincount(tile)) / (columns * rows)
+    return {'image_coverage': share, 'nearest': float(near), 'farthest': float(far)}
+
+
+def check_transform(T: np.ndarray) -> np.ndarray:
+    """Return a rigid motion as (4, 4) float64, or raise CalibrationError saying what is wrong."""
+    T = np.asarray(T, dtype=np.float64)
+    remedy = 'check T_cam_lidar (the transform camera <- LiDAR: p_cam = T_cam_lidar @ p_lidar)'
+    if T.shape != (4, 4) or not np.isfinite(T).all():
+        raise CalibrationError(
+            f'T_cam_lidar has shape {T.shape} and finite={bool(np.isfinite(T).all())}; a '
+            f'transform is a finite (4, 4) matrix: {remedy}'
+        )
+    if not np.allclose(T[3], (0, 0, 0, 1), atol=1e-9):
+        raise CalibrationError(
+            f'the last row of T_cam_lidar is {T[3].tolist()}; it must be 0 0 0 1: {remedy}'
+        )
+    R = T[:3, :3]
+    error = float(np.abs(R @ R.T - np.eye(3)).max())
+    if error > _ROTATION_TOLERANCE:
+        raise CalibrationError(
+            f'the rotation of T_cam_lidar misses orthonormality by {error:.2g}; allowed are '
+            f'{_ROTATION_TOLERANCE:g}: {remedy}'
+        )
+    if np.linalg.det(R) < 0:
+        raise CalibrationError(
+            f'the rotation of T_cam_lidar has determinant {np.linalg.det(R):.3f}; a rotation has '
+            f'+1, a mirrored axis -1: {remedy}'
+        )
+    return T
+
+
+def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
+    """Mask of the nearest return in each pixel."""
+    if len(z) == 0:
+        return np.zeros(0, dtype=bool)
+    pixel = v * width + u
+    nearest = np.full(int(pixel.max()) + 1, np.inf, dtype=z.dtype)
+    np.minimum.at(nearest, pixel, z)
+    first = np.flatnonzero(z == nearest[pixel])
+    winner = np.empty(len(nearest), dtype=np.intp)
+    # Of repeated indices the last assignment stays: of returns as near, one wins.
+    winner[pixel[first]] = first
+    return winner[pixel] == np.arange(len(z))
+
+
+def _not_hidden(
+    u: np.ndarray, v: np.ndarray, z: np.ndarray, window: int, threshold: float
+) -> np.ndarray:
+    """Mask of the points that no nearer point in their window hides."""
+    if window <= 1 or len(z) == 0:
+        return np.ones(len(z), dtype=bool)
+    left, top = u.min(), v.min()
+    nearest = np.full((v.max() - top + 1, u.max() - left + 1), _FAR, dtype=np.float32)
+    nearest[v - top, u - left] = z
+    kernel = np.ones((window, window), dtype=np.uint8)
+    nearest = cv2.erode(
+        nearest, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=(float(_FAR),) * 4
+    )
+    return z <= nearest[v - top, u - left] + np.float32(threshold)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A frame at another size: picture, camera and points together, so that they stay one frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel
+from marigold_ros.geometry.camera.rectification import rescale
+import numpy as np
+
+
+def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
+    """
+    Bring a frame to another size.
+
+    Parameters
+    ----------
+    frame : Frame
+        Its LiDAR points are in the LiDAR's frame and stay as they are.
+    size : (int, int), pixels
+        Height and width.
+
+    Returns
+    -------
+    Frame
+        Its camera describes the resized picture; of points of ``sparse`` that fall into one pixel
+        the nearest stays.
+
+    """
+    height, width = size
+    old_height, old_width = frame.rgb.shape[:2]
+    if (old_height, old_width) == size:
+        return frame
+    # Area means where it shrinks; OpenCV takes linear weights where it grows.
+    rgb = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA)
+    camera = None if frame.camera is None else rescale(frame.camera, width, height)
+    sparse = frame.sparse
+    if sparse is not None:
+        sparse = resize_points(sparse, (old_height, old_width), size)
+    return replace(frame, rgb=rgb, camera=camera, sparse=sparse)
+
+
+def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int]) -> SparseDepth:
+    """Move points of a picture of one size (height, width) to the same places in another."""
+    if old == new:
+        return sparse
+    u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)
+    v = ((sparse.v + 0.5) * (new[0] / old[0])).astype(np.intp)
+    first = nearest_per_pixel(u, v, sparse.z, new[1])
+    index = None if sparse.index is None else sparse.index[first]
+    counts = {**sparse.counts, 'kept': int(first.sum())}
+    return SparseDepth(u[first], v[first], sparse.z[first], index, counts)

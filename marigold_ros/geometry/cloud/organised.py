@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Depth images as organised clouds: one point per pixel, NaN where the depth is invalid."""
+
+from __future__ import annotations
+
+import cv2
+from marigold_ros.config import PointsConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import FrameResult
+from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
+from marigold_ros.geometry.cloud.normals import surface_normals
+import numpy as np
+
+
+def unproject_depth(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """
+    Lift a depth image to points of the camera's frame with the pinhole model.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        Depth along the optical axis (REP 118); what is not finite is invalid.
+    K : (3, 3) float, pixels
+        Intrinsics of the rectified image that ``depth`` belongs to.
+
+    Returns
+    -------
+    (H, W, 3) float32, metres
+        Organised points, x right, y down, z forward (REP 103); invalid pixels are NaN.
+
+    Raises
+    ------
+    InputError
+        If ``depth`` is not two-dimensional (a ValueError as well).
+    CalibrationError
+        If ``K`` is not a pinhole matrix.
+
+    """
+    points = np.empty((*_checked_depth(depth).shape, 3), dtype=np.float32)
+    _fill(points, np.asarray(depth), K, 1)
+    return points
+
+
+def depth_of_cloud(
+    depth: np.ndarray, surface: np.ndarray, K: np.ndarray, config: PointsConfig
+) -> np.ndarray:
+    """
+    Keep what belongs into a cloud: points within its range and on a surface.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        What the points get.
+    surface : (H, W) float, metres
+        Where to look for flying pixels: depth without gaps, such as the fitted map.
+    K : (3, 3) float, pixels
+        Intrinsics of both.
+    config : PointsConfig
+        Range, and which slopes are flying pixels.
+
+    Returns
+    -------
+    (H, W) float, metres
+        NaN, never clipped, where a point is left out.
+
+    """
+    outside = (depth < config.min_depth) | (depth > config.max_depth)  # NaN compares false
+    outside |= flying_pixels(surface, K, config.flying_angle)
+    return np.where(outside, np.float32(np.nan), depth)
+
+
+def organise_cloud(
+    depth: np.ndarray,
+    K: np.ndarray,
+    rgb: np.ndarray | None = None,
+    sigma: np.ndarray | None = None,
+    stride: int = 1,
+    normals: np.ndarray | None = None,
+) -> np.ndarray:
+    """
+    Make the organised cloud of a depth image, laid out as PointCloud2 wants it.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        Depth along the optical axis; what is not finite is invalid.
+    K : (3, 3) float, pixels
+        Intrinsics of the rectified image that ``depth`` belongs to.
+    rgb : (H, W, 3) uint8 or None
+        The picture; colours are packed as ``r << 16 | g << 8 | b`` in the bits of a float32.
+    sigma : (H, W) float or None, metres
+        One standard deviation of the depth.
+    stride : int
+        Every n-th row and column.
+    normals : (H, W, 3) float or None
+        Which way the surface faces, as ``surface_normals`` gives it.
+
+    Returns
+    -------
+    (ceil(H / stride), ceil(W / stride)) structured
+        float32 fields ``x y z``, then ``rgb``, ``sigma`` and ``normal_x normal_y normal_z`` if
+        they were given; normals are NaN where the point is.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree or ``stride`` is below 1.
+    CalibrationError
+        If ``K`` is not a pinhole matrix.
+
+    """
+    depth = _checked_depth(depth)
+    if stride < 1:
+        raise InputError(f'stride is {stride}; choose a value of at least 1', cause='shape')
+    for name, image in (('rgb', rgb), ('sigma', sigma), ('normals', normals)):
+        if image is not None and image.shape[:2] != depth.shape:
+            raise InputError(
+                f'{name} has shape {image.shape}, depth {depth.shape}; they must be one size: '
+                'resize one of them',
+                cause='shape',
+            )
+    names = ['x', 'y', 'z', *(['rgb'] if rgb is not None else [])]
+    names += ['sigma'] if sigma is not None else []
+    names += ['normal_x', 'normal_y', 'normal_z'] if normals is not None else []
+    thinned = depth[::stride, ::stride]
+    cloud = np.empty((*thinned.shape, len(names)), dtype=np.float32)
+    _fill(cloud, thinned, K, stride)
+    if rgb is not None:
+        # Blue first and a fourth byte on top: r << 16 | g << 8 | b in little-endian order.
+        bgra = cv2.cvtColor(np.ascontiguousarray(rgb[::stride, ::stride]), cv2.COLOR_RGB2BGRA)
+        cloud.view(np.uint32)[..., 3] = bgra.view('<u4')[..., 0] & 0xFFFFFF
+    if sigma is not None:
+        cloud[..., names.index('sigma')] = sigma[::stride, ::stride]
+    if normals is not None:
+        cloud[..., -3:] = normals[::stride, ::stride]
+        cloud[~np.isfinite(thinned), -3:] = np.nan
+    return cloud.view([(name, np.float32) for name in names])[..., 0]
+
+
+def cloud_of(result: FrameResult, config: PointsConfig) -> np.ndarray | None:
+    """
+    Make the organised cloud of a frame, as ``~/points`` carries it.
+
+    Parameters
+    ----------
+    result : FrameResult
+        Of the pipeline.
+    config : PointsConfig
+        Range, stride, fields and which slopes are flying pixels.
+
+    Returns
+    -------
+    structured array or None
+        As :func:`organise_cloud` gives it; None without metres or camera.
+
+    """
+    fitted, camera = result.alignment.metric, result.camera
+    if result.metric is None or fitted is None or camera is None:
+        return None
+    return organise_cloud(
+        depth_of_cloud(result.metric, fitted, camera.K, config),
+        camera.K,
+        rgb=result.rgb,
+        sigma=result.sigma if config.sigma else None,
+        stride=config.stride,
+        normals=surface_normals(fitted, camera.K) if config.normals else None,
+    )
+
+
+def _checked_depth(depth: np.ndarray) -> np.ndarray:
+    depth = np.asarray(depth)
+    if depth.ndim != 2:
+        raise InputError(f'depth has shape {depth.shape}; a depth image is (H, W)', cause='shape')
+    return depth
+
+
+def _fill(points: np.ndarray, depth: np.ndarray, K: np.ndarray, stride: int) -> None:
+    """Write x, y, z of every ``stride``-th pixel into the first three channels."""
+    K = np.asarray(K, dtype=np.float64)
+    if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+        raise CalibrationError(
+            f'K is {K.tolist()}; a cloud needs a finite (3, 3) matrix with positive focal '
+            'lengths: check camera_info'
+        )
+    height, width = depth.shape
+    down = (np.arange(height) * stride - K[1, 2]) / K[1, 1]
+    right = (np.arange(width) * stride - K[0, 2]) / K[0, 0]
+    z = depth.astype(np.float32)
+    z[~np.isfinite(z)] = np.nan
+    points[..., 2] = z
+    np.multiply(z, down.astype(np.float32)[:, None], out=points[..., 1])
+    np.multiply(z, right.astype(np.float32), out=points[..., 0])
+    if K[0, 1]:
+        points[..., 0] -= z * (K[0, 1] / K[0, 0] * down).astype(np.float32)[:, None]

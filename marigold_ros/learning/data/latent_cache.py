@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Latents of all pictures on disk, for stages that train the U-Net only.
+
+The autoencoder is frozen there and half of the compute, so every picture is encoded once, as it is
+and mirrored. Batches come from there by the rule that batches of pictures come by: they have the
+same pictures, mirrored alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+import hashlib
+from pathlib import Path
+
+from accelerate import Accelerator
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.latent_blocks import LatentBlocks
+from marigold_ros.learning.data.mixture import (
+    Batch,
+    change,
+    collate,
+    LatentBatch,
+    leave_signals,
+    make_batch,
+    Mixture,
+    Part,
+)
+from marigold_ros.learning.objectives.objectives import Chain, latents_of
+from marigold_ros.learning.run.sharding import whole
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+LAYOUT = 1  # of the files; another number makes all caches anew
+KEPT = ('flip', 'smallest_crop')  # of the augmentation; the latter says nothing without a crop
+PLAIN, MIRRORED = Augmentation(flip=0.0), Augmentation(flip=1.0)
+
+
+def check_augmentation(how: Augmentation) -> None:
+    """Raise ConfigurationError unless pictures are changed in no way but by mirroring."""
+    for item in fields(how):
+        value = getattr(how, item.name)
+        if item.name not in KEPT and value:
+            raise ConfigurationError(
+                f'augment.{item.name} is {value} and a stage has latent_cache: its pictures are '
+                f'encoded once, so they can only be mirrored; set {item.name} to 0, or '
+                'latent_cache to false'
+            )
+
+
+class LatentMixture(Dataset):
+    """
+    The batches of a mixture, by the same rule, with latents from disk in place of pictures.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        Tells which pictures a batch has.
+    chain : Chain
+        Its autoencoder, as it is now, makes the latents.
+    folder : Path
+        Gets one folder for each autoencoder, space, size and source.
+    accelerator : Accelerator
+        Device, arithmetic and processes that encode.
+
+    Raises
+    ------
+    ConfigurationError
+        If the mixture changes pictures by more than mirroring.
+
+    """
+
+    def __init__(
+        self, mixture: Mixture, chain: Chain, folder: Path, accelerator: Accelerator
+    ) -> None:
+        check_augmentation(mixture.augmentation)
+        self.mixture = mixture
+        views = 2 if mixture.augmentation.flip else 1
+        facts = [LAYOUT, _weights(chain), mixture.space, views, accelerator.mixed_precision]
+        config = chain.autoencoder.config
+        factor = 2 ** (len(config.block_out_channels) - 1)
+        self.caches = [
+            LatentBlocks(part, folder, facts, views, config.latent_channels, factor)
+            for part in mixture.parts
+        ]
+
+    def __getitem__(self, number: int) -> LatentBatch:
+        """Return this process's rows of batch ``number``."""
+        which, visits = self.mixture.visits(number)
+        flip = self.mixture.augmentation.flip
+        rows = []
+        for index, rng in visits:
+            _, drawn = rng.random(2)  # as with pictures, where the first decides on a crop
+            rows.append(self.caches[which].read(index, mirrored=bool(drawn < flip)))
+        rgb_latent, depth_latent, mask = (
+            torch.from_numpy(np.stack(values)).float() for values in zip(*rows, strict=True)
+        )
+        name = self.mixture.parts[which].source.name
+        return LatentBatch(rgb_latent, depth_latent, mask, name, self.mixture.rows)
+
+    def fill(
+        self,
+        chain: Chain,
+        accelerator: Accelerator,
+        workers: int = 0,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """
+        Encode this process's share of what is missing; False when it was stopped.
+
+        Parameters
+        ----------
+        chain, accelerator
+            As above.
+        workers : int
+            Processes that read pictures ahead; 0 reads in this one.
+        stop : function without arguments
+            Once it is true, filling ends after the pictures in work; whole blocks stay.
+
+        Raises
+        ------
+        MarigoldError
+            If the disk is too small or becomes full; blocks that are written stay good.
+        CheckpointError
+            If a latent is not finite in float16.
+
+        """
+        together = len(self.mixture.rows)
+        return all(
+            Filler(part, self.mixture.space, cache, chain, accelerator).fill(
+                together, workers, stop
+            )
+            for part, cache in zip(self.mixture.parts, self.caches, strict=True)
+        )
+
+
+class Filler:
+    """
+    Encodes what is missing of a cache.
+
+    Parameters
+    ----------
+    part, space : Part, str
+        Whose pictures and which relative values.
+    blocks : LatentBlocks
+        Where the latents go.
+    chain, accelerator : Chain, Accelerator
+        What encodes.
+
+    """
+
+    def __init__(
+        self, part: Part, space: str, blocks: LatentBlocks, chain: Chain, accelerator: Accelerator
+    ) -> None:
+        self.part, self.blocks = part, blocks
+        self.pictures = Pictures(part, space, blocks.views)
+        self.chain, self.accelerator = chain, accelerator
+
+    def fill(self, together: int, workers: int, stop: Callable[[], bool]) -> bool:
+        """Encode this process's share, ``together`` pictures at a time; see LatentMixture."""
+        missing = self.blocks.missing()
+        if not missing:
+            return True
+        self.blocks.begin(len(missing))
+        # By number: another process may have written a block before this one looked.
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        jobs = [
+            (number, some)
+            for number in missing
+            if number % world == rank
+            for some in _in_parts(self.blocks.pictures(number), together)
+        ]
+        loader = DataLoader(
+            self.pictures,
+            sampler=[some for _, some in jobs],
+            batch_size=1,
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=leave_signals,
+        )
+        waiting: list[np.ndarray] = []
+        with tqdm(
+            total=sum(len(some) for _, some in jobs),
+            desc=f'encode {self.part.source.name}',
+            disable=not self.accelerator.is_main_process,
+        ) as bar:
+            for (number, some), batch in zip(jobs, loader, strict=True):
+                if stop():
+                    return False
+                waiting.append(self._encode(batch.to(self.accelerator.device), some[0]))
+                if some[-1] == self.blocks.pictures(number)[-1]:
+                    self.blocks.write(number, np.concatenate(waiting))
+                    waiting = []
+                bar.update(len(some))
+        return True
+
+    def _encode(self, batch: Batch, first: int) -> np.ndarray:
+        """Records (n,) of n pictures that are followed by their mirror images."""
+        with self.accelerator.autocast():
+            rgb, depth, mask = latents_of(self.chain, batch)
+        views = self.blocks.views
+        records = np.empty(len(rgb) // views, self.blocks.record)
+        for name, latent in (('rgb', rgb), ('depth', depth)):
+            half = latent.half().cpu()  # (views * n, C, h, w)
+            if not torch.isfinite(half).all():
+                raise CheckpointError(
+                    f'latents of {self.part.source.name} from picture {first} on are not finite '
+                    'in float16; set latent_cache to false, or train the autoencoder again if '
+                    'they are not finite there either'
+                )
+            records[name] = half.unflatten(0, (views, -1)).transpose(0, 1).numpy()
+        records['mask'] = mask[: len(records), 0].cpu().numpy() > 0
+        return records
+
+
+def _in_parts(pictures: range, together: int) -> Iterator[range]:
+    for start in range(0, len(pictures), together):
+        yield pictures[start : start + together]
+
+
+class Pictures(Dataset):
+    """Some pictures of a part, followed by their mirror images, as a Batch."""
+
+    def __init__(self, part: Part, space: str, views: int) -> None:
+        self.part, self.space, self.views = part, space, views
+
+    def __getitem__(self, numbers: range) -> Batch:
+        """Return a batch of the pictures of these numbers."""
+        pairs = [self.part.source.read(index) for index in numbers]
+        rng = np.random.default_rng(0)  # of no influence: nothing is left to chance
+        taken = [
+            change(pair, self.part.size, self.space, how, rng)
+            for how in (PLAIN, MIRRORED)[: self.views]
+            for pair in pairs
+        ]
+        return make_batch(taken, self.part.source.name)
+
+
+def _weights(chain: Chain) -> str:
+    """SHA-256 of the autoencoder's weights and scale."""
+    digest = hashlib.sha256(str(chain.autoencoder.config.scaling_factor).encode())
+    for name, value in sorted(whole(chain.autoencoder.state_dict()).items()):
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

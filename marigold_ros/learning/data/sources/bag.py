@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Recordings: pictures of ROS bags with a depth topic, or with LiDAR projected as sparse depth.
+
+Decision: a bag is read once, in its order, into a folder of files, because training jumps about
+and bags do not. Pictures without depth are left out and counted; what cannot be decoded is an
+error, as it is of files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+import hashlib
+import json
+import os
+from pathlib import Path
+import shutil
+import zipfile
+
+import cv2
+from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
+from marigold_ros.config import AlignmentConfig, LidarConfig
+from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
+from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
+from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.parallel import never, run_jobs, Stop
+from marigold_ros.learning.data.sources.decode import decode_picture
+from marigold_ros.learning.data.sources.verify import implausible, refuse
+import numpy as np
+from tqdm import tqdm
+
+INDEX = 'index.json'
+SUFFIXES = ('.bag', '.mcap', '.db3')
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is taken of a bag."""
+
+    image: str | None
+    camera_info: str | None
+    depth: str | None
+    lidar: str | None
+    T_cam_lidar: tuple[tuple[float, ...], ...] | None
+    every: int
+    min_depth: float
+    max_depth: float
+
+
+class BagPairs:
+    """
+    Pictures with depth of one bag, or of all bags in a folder.
+
+    Parameters
+    ----------
+    data : Path
+        Where ``folder`` starts; what is taken of the bags goes to ``data/bags``.
+    folder : str
+        A bag, or a folder of bags.
+    image, camera_info, depth, lidar : str or None
+        Topics, found by content where not given. Dense depth is taken where ``depth`` is given,
+        or where ``lidar`` is not and the bag has a topic with 'depth_truth' in its name; it must
+        be registered to the picture and have its stamps.
+    T_cam_lidar : 4 lists of 4 numbers or None
+        Camera from LiDAR; None takes it from /tf_static.
+    every : int
+        Takes every n-th picture.
+    min_depth, max_depth : float, metres
+        Depth outside is unknown; recordings have no sky, as infinite depth is 'too far' there.
+
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        folder: str,
+        image: str | None = None,
+        camera_info: str | None = None,
+        depth: str | None = None,
+        lidar: str | None = None,
+        T_cam_lidar: Sequence[Sequence[float]] | None = None,
+        every: int = 1,
+        min_depth: float = AlignmentConfig.min_depth,
+        max_depth: float = AlignmentConfig.max_depth,
+    ) -> None:
+        if every < 1:
+            raise ConfigurationError(f'every is {every}; give 1 for all pictures, or more')
+        if depth and lidar:
+            raise ConfigurationError(f'depth is {depth} and lidar {lidar}; give one of them')
+        AlignmentConfig(min_depth=min_depth, max_depth=max_depth)  # checks the range
+        pose = None
+        if T_cam_lidar is not None:
+            pose = tuple(map(tuple, check_transform(np.asarray(T_cam_lidar)).tolist()))
+        self.name = f'bag {folder}'
+        self._choice = _Choice(image, camera_info, depth, lidar, pose, every, min_depth, max_depth)
+        self._jobs = [
+            (path, data / 'bags' / f'{path.stem}-{_fingerprint(path, self._choice)[:12]}')
+            for path in _bags_in(data / folder)
+        ]
+        self._counts: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Return how many pairs there are; extracts them if that was not done."""
+        return int(self._ends()[-1])
+
+    def read(self, index: int) -> Pair:
+        """Return one pair; raises InputError naming the file where it is broken."""
+        ends = self._ends()
+        bag = int(np.searchsorted(ends, index, side='right'))
+        place = index - (int(ends[bag - 1]) if bag else 0)
+        stem = self._jobs[bag][1] / f'{place:06d}'
+        try:
+            rgb = decode_picture(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
+            with np.load(stem.with_suffix('.npz')) as known:
+                depth = np.full(rgb.shape[:2], np.nan, np.float32)
+                depth.flat[known['pixel']] = known['depth']
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f'{stem} is damaged ({error}); delete {stem.parent} and start again'
+            ) from error
+        return Pair(rgb, depth)
+
+    def fingerprint(self) -> str:
+        """Return what changes when a bag changes, or what is taken of it."""
+        return ' '.join(to.name for _, to in self._jobs)
+
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
+        """Take the pairs out of the bags; raises InputError naming every broken one."""
+        jobs = [(path, to, self._choice) for path, to in self._jobs if not (to / INDEX).exists()]
+        problems: list[str] = []
+        with run_jobs(_extract, jobs, workers, stop) as answers:
+            for found in tqdm(
+                answers, total=len(jobs), desc=f'read {self.name}', disable=not jobs
+            ):
+                problems += found
+        refuse(problems, self.name)
+        for _, to, _ in jobs:
+            facts = json.loads((to / INDEX).read_text(encoding='utf-8'))
+            for reason, count in facts['left_out'].items():
+                tqdm.write(f'{to.name}: {count} pictures left out: {reason}')
+
+    def _ends(self) -> np.ndarray:
+        if self._counts is None:
+            self.prepare()
+            facts = [json.loads((to / INDEX).read_text(encoding='utf-8')) for _, to in self._jobs]
+            self._counts = np.cumsum([fact['pairs'] for fact in facts])
+        return self._counts
+
+
+def _bags_in(path: Path) -> list[Path]:
+    if path.is_file() or (path / 'metadata.yaml').is_file():
+        return [path]
+    inner = sorted(path.iterdir()) if path.is_dir() else []
+    found = [p for p in inner if (p / 'metadata.yaml').is_file() or p.suffix in SUFFIXES]
+    if not found:
+        raise InputError(
+            f'{path} is no bag and holds none (a folder with metadata.yaml, or a file ending with '
+            f"{', '.join(SUFFIXES)}); check 'folder' in the recipe",
+            cause='missing',
+        )
+    return found
+
+
+def _fingerprint(path: Path, choice: _Choice) -> str:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    text = json.dumps([str(path.resolve()), facts, asdict(choice)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+_Job = tuple[Path, Path, _Choice]
+
+
+def _extract(job: _Job) -> list[str]:
+    """Write a bag's pairs, all or none; says in words what is broken."""
+    path, target, choice = job
+    draft = target.with_name(f'.{target.name}.{os.getpid()}')
+    try:
+        draft.mkdir(parents=True)
+        problems, pairs, left_out = _write_pairs(path, draft, choice)
+        if not problems and not pairs:
+            why = '; '.join(f'{count} times {reason}' for reason, count in left_out.items())
+            problems = [f'{path} has no picture with depth ({why or "no pictures"})']
+        if not problems:
+            facts = {'bag': str(path), 'pairs': pairs, 'left_out': left_out}
+            (draft / INDEX).write_text(json.dumps(facts, indent=1), encoding='utf-8')
+            _put_in_place(draft, target)
+    except MarigoldError as error:
+        return [str(error)]
+    except OSError as error:
+        return [f'{target} could not be written ({error}); free some space and start again']
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return problems
+
+
+def _put_in_place(draft: Path, target: Path) -> None:
+    try:
+        os.replace(draft, target)
+    except OSError:
+        if not (target / INDEX).exists():  # else another process was first, with the same
+            raise
+
+
+def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], int, Counter[str]]:
+    problems: list[str] = []
+    left_out: Counter[str] = Counter()
+    pairs = 0
+    config = AlignmentConfig(min_depth=choice.min_depth, max_depth=choice.max_depth)
+    pose = None if choice.T_cam_lidar is None else np.array(choice.T_cam_lidar)
+    with BagReader(path) as reader:
+        topics = _topics(reader, choice)
+        for number, item in enumerate(frames(reader, topics, LidarConfig(), pose)):
+            if number % choice.every:
+                continue
+            where = f'{path} picture {number} of {topics.image} (stamp {item.stamp_ns})'
+            if item.error is not None:
+                problems.append(f'{where}: {item.error}')
+                continue
+            pair = _pair(item, config)
+            if isinstance(pair, str):
+                left_out[pair] += 1
+                continue
+            wrong = implausible(pair.depth, (config.min_depth, config.max_depth))
+            if wrong:
+                problems.append(f'{where}: its depth {wrong}')
+                continue
+            _keep(pair, folder / f'{pairs:06d}', config)
+            pairs += 1
+    return problems, pairs, left_out
+
+
+def _topics(reader: BagReader, choice: _Choice) -> BagTopics:
+    found = reader.choose_topics(choice.image, choice.camera_info, choice.lidar, choice.depth)
+    if choice.lidar or not found.truth:
+        return replace(found, truth=None)
+    # Nothing waits for scans that nobody asks for.
+    return replace(found, lidar=None)
+
+
+def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | str:
+    """Return picture and depth, or in words why there is none."""
+    frame = item.frame
+    if frame is None or (item.truth is None and frame.points_lidar is None):
+        return item.warning or 'no depth near the picture'
+    if item.truth is not None:
+        return Pair(frame.rgb, item.truth) if np.isfinite(item.truth).any() else 'no depth in it'
+    if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:
+        return item.warning or 'no camera_info or no transform from LiDAR to camera'
+    camera = rectified(frame.camera)
+    seen = rectified_valid(frame.camera)
+    try:
+        points = project_lidar(frame.points_lidar, frame.T_cam_lidar, camera, config, seen)
+        rgb = rectify_image(frame.rgb, frame.camera)
+    except (CalibrationError, InputError) as error:
+        return str(error)
+    depth = np.full(rgb.shape[:2], np.nan, np.float32)
+    depth[points.v, points.u] = points.z
+    return Pair(rgb, depth) if len(points.z) else 'no LiDAR point in view'
+
+
+def _keep(pair: Pair, stem: Path, config: AlignmentConfig) -> None:
+    depth = pair.depth.astype(np.float32).ravel()
+    within = (depth >= config.min_depth) & (depth <= config.max_depth)
+    pixel = np.flatnonzero(within).astype(np.int32)
+    bgr = cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
+    # Fast over small: the files are read many times.
+    _, data = cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    stem.with_suffix('.png').write_bytes(data.tobytes())
+    np.savez_compressed(stem.with_suffix('.npz'), pixel=pixel, depth=depth[pixel])

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Ray-cast rooms and streets, rendered once into a cache on disk.
+
+The cache is two memory-mapped arrays and a list of what is done, so that an interrupted rendering
+goes on; other processes get their paths and open them themselves. Picture i is drawn from seed
+``first_seed + i``: a range of seeds per split keeps splits apart.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.parallel import never, run_jobs, Stop
+from marigold_ros.synthetic.scenes.scene import GENERATION, KINDS, make_sample
+import numpy as np
+from tqdm import tqdm
+
+# Held-out scenes have seeds below.
+FIRST_TRAINING_SEED = 1_000_000
+
+
+class SyntheticPairs:
+    """
+    Rendered pictures.
+
+    Parameters
+    ----------
+    data : Path
+        The cache goes to ``data/synthetic``.
+    height, width : int
+        Of the rendered pictures, px.
+    count : int
+        How many.
+    scene : str or None
+        'room' or 'street'; None mixes them.
+    first_seed : int
+        From a million on; smaller ones are for held-out scenes.
+
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        height: int,
+        width: int,
+        count: int,
+        scene: str | None = None,
+        first_seed: int = FIRST_TRAINING_SEED,
+    ) -> None:
+        if scene not in (None, *KINDS):
+            raise ConfigurationError(f"scene is '{scene}'; choose one of {', '.join(KINDS)}")
+        if first_seed < FIRST_TRAINING_SEED:
+            raise ConfigurationError(
+                f'first_seed is {first_seed}; below {FIRST_TRAINING_SEED} are held-out scenes'
+            )
+        if min(height, width, count) < 1:
+            raise ConfigurationError(f'{count} pictures of {height}x{width}; give at least one')
+        self.name = f'synthetic {scene or "mixed"} {height}x{width}'
+        self._size, self._scene, self._first_seed = (height, width), scene, first_seed
+        stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
+        self._fingerprint = f'{stem}_{count}'
+        self._stem, self._count = data / 'synthetic' / stem, count
+        self._arrays  # noqa: B018  a cache of another shape is told now
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pictures, depth and what is done, mapped from their files."""
+        shape = (self._count, *self._size)
+        self._stem.parent.mkdir(parents=True, exist_ok=True)
+        return (
+            _open(self._stem.with_name(f'{self._stem.name}_rgb.npy'), (*shape, 3), np.uint8),
+            _open(self._stem.with_name(f'{self._stem.name}_depth.npy'), shape, np.float32),
+            _open(self._stem.with_name(f'{self._stem.name}_done.npy'), (self._count,), np.bool_),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the arrays out: they would travel as copies, gigabytes of them."""
+        return {key: value for key, value in vars(self).items() if key != '_arrays'}
+
+    def __len__(self) -> int:
+        """Return how many pictures there are once all are rendered."""
+        return self._count
+
+    def read(self, index: int) -> Pair:
+        """Return one pair, rendering it if the cache lacks it."""
+        rgb, depth, done = self._arrays
+        if not done[index]:
+            self._keep(index, *_render(self._job(index)))
+        return Pair(np.asarray(rgb[index]), np.asarray(depth[index]))
+
+    def fingerprint(self) -> str:
+        """Return what decides every picture."""
+        return self._fingerprint
+
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
+        """Render what is missing, with a progress bar."""
+        missing = [int(i) for i in np.flatnonzero(~self._arrays[2])]
+        if not missing:
+            return
+        with run_jobs(_render, [self._job(i) for i in missing], workers, stop) as rendered:
+            bar = tqdm(rendered, total=len(missing), desc=f'render {self.name}')
+            for index, (rgb, depth) in zip(missing, bar, strict=True):
+                self._keep(index, rgb, depth)
+
+    def _job(self, index: int) -> tuple[int, int, int, str | None]:
+        height, width = self._size
+        return self._first_seed + index, width, height, self._scene
+
+    def _keep(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> None:
+        pictures, maps, done = self._arrays
+        pictures[index], maps[index] = rgb, depth
+        done[index] = True
+
+
+def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    if not path.exists():
+        return np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=shape)
+    array = np.load(path, mmap_mode='r+')
+    if array.shape != shape or array.dtype != dtype:
+        raise InputError(
+            f'{path.name} holds {array.shape} {array.dtype}, the recipe asks for {shape}; '
+            'delete the cache or name another folder of data',
+            cause='shape',
+        )
+    return array
+
+
+def _render(job: tuple[int, int, int, str | None]) -> tuple[np.ndarray, np.ndarray]:
+    seed, width, height, scene = job
+    sample = make_sample(seed, width=width, height=height, kind=scene)
+    return sample.rgb, sample.depth

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+A small autoencoder that does for a checkpoint what its own does, in a fraction of the time.
+
+It is an AutoencoderTiny: convolutions of one width without normalisation, which is what costs time
+at full size. Its latents are the teacher's scaled ones (``scaling_factor`` 1), because those are
+what the U-Net knows. Its encoder learns colour pictures and its decoder depth only, since nothing
+else is asked of them; a narrower AutoencoderKL was rejected, its group norms stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from diffusers import AutoencoderTiny
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.mixture import Batch, change, in_multiples, make_batch
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.data.sources.whole_file import write_whole
+from marigold_ros.learning.networks.small_networks import save_network, usual_size, whole_folder
+from marigold_ros.learning.objectives.losses import masked_mean
+from marigold_ros.learning.objectives.objectives import Chain, decode, encode, latents_of
+from marigold_ros.learning.objectives.targets import to_metres
+from marigold_ros.learning.run.card import METRICS, metrics_table
+from marigold_ros.learning.run.recipe import Run
+from marigold_ros.models.benchmarks.measuring import milliseconds
+from marigold_ros.models.marigold.checkpoint import read_facts
+from marigold_ros.models.marigold.locate import find_folder
+from marigold_ros.models.marigold.weights import write_sums
+from marigold_ros.settings import nearest_name
+from marigold_ros.synthetic.scenes.scene import make_sample
+import numpy as np
+import torch
+
+SCENES = 16  # held out, that both are measured on
+ROUNDS = 9  # of both in turns, for the medians of their times
+
+
+@dataclass(frozen=True)
+class Student:
+    """A recipe's ``student``; the numbers are TAESD's, for an autoencoder of SD-2's size."""
+
+    width: int = 64  # channels of every layer
+    encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)  # at full size first
+    decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)  # at full size last
+    predicted: bool = True  # learn to decode the checkpoint's own predictions, too
+
+    def build(self, levels: int, latent_channels: int, seed: int) -> AutoencoderTiny:
+        """Make it with random weights; raises ConfigurationError where that cannot be."""
+        for name in ('encoder_blocks', 'decoder_blocks'):
+            if len(getattr(self, name)) != levels:
+                raise ConfigurationError(
+                    f'student.{name} is {list(getattr(self, name))}; the autoencoder of the '
+                    f'checkpoint has {levels} sizes: give as many numbers'
+                )
+        if not all(x >= 1 for x in (self.width, *self.encoder_blocks, *self.decoder_blocks)):
+            raise ConfigurationError(f'{self}; give numbers of at least 1')
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return AutoencoderTiny(
+                encoder_block_out_channels=(self.width,) * levels,
+                decoder_block_out_channels=(self.width,) * levels,
+                num_encoder_blocks=tuple(self.encoder_blocks),
+                num_decoder_blocks=tuple(self.decoder_blocks),
+                latent_channels=latent_channels,
+                scaling_factor=1.0,
+            )
+
+
+def read_student(entry: Mapping[str, Any]) -> Student:
+    """Read a recipe's ``student``; an unknown key is an error that names the nearest."""
+    known = [item.name for item in fields(Student)]
+    for key in entry:
+        if key not in known:
+            raise ConfigurationError(f"student has '{key}'; {nearest_name(key, known)}")
+    return Student(**entry)
+
+
+class Distillation(Run):
+    """A run that trains a student, by a recipe whose ``init`` is the teacher's checkpoint."""
+
+    def new_chain(self) -> Chain:
+        """Open the teacher and put a new student beside it."""
+        student = read_student(self.recipe.get('student', {}))
+        self._check(student)
+        chain = self.first_chain()
+        config = chain.autoencoder.config
+        levels = len(config.block_out_channels)
+        chain.student = student.build(levels, config.latent_channels, self.seed)
+        if student.predicted:
+            chain.predicted = self.facts['noise']
+        else:
+            chain.unet = None  # nothing asks it: steps and checkpoints are smaller
+        return chain
+
+    def _check(self, student: Student) -> None:
+        """The recipe must fit the checkpoint and train nothing else."""
+        init = self.recipe['init']
+        if not isinstance(init, Mapping) or init.get('kind') != 'checkpoint':
+            raise ConfigurationError(
+                f'init is {init}; a student learns from {{kind: checkpoint, path: ...}}'
+            )
+        facts = read_facts(find_folder(str(init.get('path'))))
+        for name in ('space', 'noise'):
+            found, given = getattr(facts, name), self.recipe['facts'].get(name)
+            if given != found:
+                raise ConfigurationError(
+                    f"facts.{name} of the recipe is '{given}' and {facts.name} has '{found}'; "
+                    'write that into the recipe'
+                )
+        for stage in self.stages:
+            if stage.objective != 'distill' or stage.trains != ('student',):
+                raise ConfigurationError(
+                    f'stage {stage.name} has objective {stage.objective} and trains '
+                    f'{", ".join(stage.trains)}; here every stage must have distill and train the '
+                    'student'
+                )
+            if stage.gradient_checkpointing:
+                # diffusers' checkpointed AutoencoderTiny forgets to bring pictures to [0, 1].
+                raise ConfigurationError(
+                    f'stage {stage.name} has gradient_checkpointing, which AutoencoderTiny does '
+                    'wrong; leave it out, a student needs little memory'
+                )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The recipe's."""
+        return self.recipe['facts']
+
+    def export(self, scored: bool = True) -> Path:
+        """
+        Measure teacher and student, and write the student as a folder for ``load_model(vae=…)``.
+
+        The figures go to ``metrics.json`` in the run's folder and on the card. It is always
+        ``scored``: a student is worth what it saves.
+        """
+        chain = self.finished()
+        measured = compare(chain, self.facts, self.accelerator.device)
+        figures = self.folder / METRICS
+        write_whole(figures, json.dumps(measured, indent=2).encode())
+        target = self.folder / self.recipe['name']
+        card = CARD.format(
+            name=self.recipe['name'],
+            teacher=find_folder(str(self.recipe['init']['path'])).resolve().name,
+            metrics=metrics_table(figures),
+            scenes=SCENES,
+            size='x'.join(map(str, measured_size(self.facts))),
+        )
+        with whole_folder(target) as draft:
+            save_network(chain.student, draft)
+            (draft / 'README.md').write_text(card, encoding='utf-8')
+        write_sums(target)
+        return target
+
+
+@torch.no_grad()
+def compare(
+    chain: Chain,
+    facts: Mapping[str, Any],
+    device: torch.device,
+    scenes: int = SCENES,
+    rounds: int = ROUNDS,
+) -> dict[str, dict[str, float]]:
+    """
+    Measure teacher and student side by side.
+
+    Parameters
+    ----------
+    chain : Chain
+        With a student, on the device.
+    facts : mapping
+        Of the checkpoint: its usual size is measured at.
+    device : torch.device
+    scenes, rounds : int
+        Held-out scenes for the errors, and runs of each for the times.
+
+    Returns
+    -------
+    dict
+        ``teacher`` and ``student`` to ``round_trip`` (AbsRel of the truth after the teacher's
+        encoder and the own decoder, in metres), ``map_difference`` and ``latent_difference``
+        (mean absolute, to the teacher's), ``answer_difference`` (of the checkpoint's answer in one
+        step, where the chain has predictions), ``milliseconds`` (median of encoding a picture and
+        decoding a map) and ``speed`` (in multiples of the teacher's).
+
+    """
+    networks = {'teacher': chain.autoencoder, 'student': chain.student}
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in networks}
+    for batch in held_out(measured_size(facts), chain.space, scenes):
+        batch = batch.to(device)
+        rgb_latent, depth_latent, _ = latents_of(chain, batch)
+        taught = chain.decode(depth_latent).clamp(0.0, 1.0)
+        for name, network in networks.items():
+            relative = decode(network, depth_latent).clamp(0.0, 1.0)
+            metres = to_metres(relative, batch.depth, batch.valid, chain.space)
+            error = torch.where(batch.valid, (metres / batch.depth - 1.0).abs(), 0.0)
+            row = {
+                'round_trip': masked_mean(error, batch.valid),
+                'map_difference': (relative - taught).abs().mean(),
+                'latent_difference': (encode(network, batch.rgb) - rgb_latent).abs().mean(),
+            }
+            if chain.predicted:
+                answers = [_answer(chain, x, batch.rgb) for x in (network, chain.autoencoder)]
+                row['answer_difference'] = (answers[0] - answers[1]).abs().mean()
+            rows[name].append({key: value.item() for key, value in row.items()})
+    times = _times(networks, batch.rgb, depth_latent, device, rounds)
+    return {
+        name: {
+            **{key: float(np.mean([row[key] for row in rows[name]])) for key in rows[name][0]},
+            'milliseconds': times[name],
+            'speed': times['teacher'] / times[name],
+        }
+        for name in networks
+    }
+
+
+def _answer(chain: Chain, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
+    """Relative of a picture by one step of the checkpoint with an autoencoder."""
+    rgb_latent = encode(autoencoder, rgb)
+    start = None
+    if chain.predicted != 'zeros':
+        noise = torch.randn(rgb_latent.shape, generator=torch.Generator().manual_seed(0))
+        start = noise.to(rgb_latent)
+    return decode(autoencoder, chain.one_step(rgb_latent, start)).clamp(0.0, 1.0)
+
+
+def _times(
+    networks: Mapping[str, Any],
+    rgb: torch.Tensor,
+    latent: torch.Tensor,
+    device: torch.device,
+    rounds: int,
+) -> dict[str, float]:
+    """Median time of encoding and decoding by each, in turns so that both meet the same load."""
+
+    def job(network: Any) -> Callable[[], Any]:
+        return lambda: (encode(network, rgb), decode(network, latent))
+
+    taken: dict[str, list[float]] = {name: [] for name in networks}
+    for number in range(rounds + 1):
+        for name, network in networks.items():
+            spent = milliseconds(job(network), device)
+            if number:  # the first is for warming up
+                taken[name].append(spent)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def measured_size(facts: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of a 4:3 picture as the checkpoint's networks see it."""
+    return in_multiples(usual_size(facts))
+
+
+def held_out(size: tuple[int, int], space: str, scenes: int) -> Iterator[Batch]:
+    """Render scenes that no training has, one a batch."""
+    rng, plain = np.random.default_rng(0), Augmentation(flip=0.0)
+    for seed in range(scenes):
+        sample = make_sample(seed, width=size[1], height=size[0])
+        pair = Pair(sample.rgb, sample.depth)
+        yield make_batch([change(pair, size, space, plain, rng)], 'held out')
+
+
+CARD = """# {name}
+
+A small autoencoder (AutoencoderTiny), taught by that of the Marigold checkpoint `{teacher}` to
+take its place. It encodes pictures and decodes depth; it is good for nothing else.
+
+```python
+from marigold_ros.models import load_model
+model = load_model('{teacher}', vae=folder)       # folder: the path of this one
+```
+
+With diffusers: `AutoencoderTiny.from_pretrained(folder)`, as `vae` of a MarigoldDepthPipeline.
+{metrics}
+Measured on {scenes} held-out rendered scenes at {size}, both in one run. `round_trip`: AbsRel of
+the truth, in metres, after the teacher's encoder and either decoder. Differences are mean absolute
+ones to the teacher's map (in [0, 1]), to its latent of the picture (deviation about 1), and to the
+checkpoint's answer with its own autoencoder (in [0, 1]).
+`milliseconds`: encoding a picture and decoding a map.
+
+Weights: derived from `{teacher}`; the licence of those weights applies to these.
+"""

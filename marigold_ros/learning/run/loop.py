@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The training loop: stages of a recipe, one visible step, checkpoints that resume exactly.
+
+Everything random is a function of the seed and the step, so that a checkpoint is networks, their
+averages, optimiser, stage and step. It replaces the one before in a single rename; a run that is
+killed goes on from the last one. It is read with ``weights_only``: no pickled code runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import json
+import math
+from pathlib import Path
+import time
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from marigold_ros.learning.data.latent_cache import LatentMixture
+from marigold_ros.learning.data.mixture import Batch, collate, LatentBatch, leave_signals, Mixture
+from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.learning.objectives.objectives import Chain
+from marigold_ros.learning.run.average import WeightAverage
+from marigold_ros.learning.run.run_log import RunLog
+from marigold_ros.learning.run.run_state import load_state, save_state, STATE
+from marigold_ros.learning.run.sharding import divide, divide_moments, divided, gathered, whole
+from marigold_ros.learning.run.stages import learning_rate, new_optimizer, Stage
+from marigold_ros.learning.run.validation import Validation
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+FAILURES_ALLOWED = 5
+LOG_EVERY = 20  # steps
+
+
+class Trainer:
+    """
+    Runs the stages of a recipe in a folder, from its last checkpoint if there is one.
+
+    Parameters
+    ----------
+    chain : Chain
+        Networks to train, changed in place; divided among the processes or not.
+    stages : list of Stage
+        In order.
+    mixtures : list of Mixture
+        The batches of each stage.
+    folder : Path
+        Gets ``state.pt``, ``log.jsonl``, ``pictures`` and ``tensorboard``.
+    accelerator : Accelerator
+        Device, arithmetic and processes.
+    provenance : dict
+        What a checkpoint says of the run: recipe, commit, versions.
+    seed : int
+        Of the noise.
+    workers : int
+        Processes that load batches ahead; 0 loads in this one.
+    validation : Validation or None
+        Of the stages with ``validate_every``.
+    latents : Path or None
+        Folder of the caches of stages with ``latent_cache``; None is in the run's own.
+
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        stages: list[Stage],
+        mixtures: list[Mixture],
+        folder: Path,
+        accelerator: Accelerator,
+        provenance: dict[str, Any] | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        validation: Validation | None = None,
+        latents: Path | None = None,
+    ) -> None:
+        self.chain, self.stages, self.mixtures = chain, stages, mixtures
+        self.folder, self.accelerator = folder, accelerator
+        self.provenance, self.seed, self.workers = provenance or {}, seed, workers
+        self.validation, self.log = validation, RunLog(folder)
+        self.latents = folder / 'latents' if latents is None else latents
+        self.folder.mkdir(parents=True, exist_ok=True)
+        set_seed(seed)
+        chain.to(accelerator.device)
+        self.average = WeightAverage(chain, any(stage.average for stage in stages))
+        self.stage_index = self.step = self.skipped = 0
+        self.model: Any = None
+        self._prepare()
+        if (folder / STATE).exists():
+            self._load()
+
+    def run(self, minutes: float | None = None, stop: Any = None) -> bool:
+        """
+        Train to the end of the recipe, or for a time; True when the recipe is done.
+
+        ``stop``, a function without arguments, ends the run with a checkpoint once it is true.
+        """
+        deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+        try:
+            while self.stage_index < len(self.stages):
+                stage = self.stages[self.stage_index]
+                if not self._run_stage(stage, deadline, stop or (lambda: False)):
+                    self._save()
+                    return False
+                self._end_stage(stage)
+        finally:
+            self.log.close()
+        return True
+
+    def _run_stage(self, stage: Stage, deadline: float, stop: Any) -> bool:
+        dataset = self._dataset(stage, lambda: time.monotonic() > deadline or stop())
+        if dataset is None:
+            return False
+        data = self._batches(stage, dataset)
+        losses: dict[str, list[float]] = {}
+        failures, waited, started = 0, 0.0, time.monotonic()
+        bar = tqdm(
+            total=stage.steps,
+            initial=self.step,
+            desc=stage.name,
+            disable=not self.accelerator.is_main_process,
+        )
+        while self.step < stage.steps:
+            if self._should_stop(time.monotonic() > deadline or stop()):
+                return False
+            for entry in self.optimizer.param_groups:
+                entry['lr'] = learning_rate(stage, self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            for part in range(stage.accumulation):
+                asked = time.monotonic()
+                batch = next(data).to(self.accelerator.device)
+                waited += time.monotonic() - asked
+                number = self.step * stage.accumulation + part
+                draws = Draws(self.seed + 1000 * self.stage_index, number, batch.rows)
+                with self.accelerator.autocast():
+                    loss = self.model(stage.objective, batch, draws)
+                self.accelerator.backward(loss / stage.accumulation)
+                losses.setdefault(batch.source, []).append(loss.item())
+            norm = self._clip(stage)
+            failures = 0 if math.isfinite(norm) else failures + 1
+            # Without a known pixel there is nothing to learn, and momentum alone would move.
+            idle = norm == 0.0
+            self.skipped += failures > 0 or idle
+            if failures >= FAILURES_ALLOWED:
+                raise FloatingPointError(
+                    f'{failures} steps in a row without a finite loss (stage {stage.name}, step '
+                    f'{self.step}); lower learning_rate and resume from the last checkpoint'
+                )
+            if not (failures or idle):
+                self.optimizer.step()
+                self.average.update(self.chain, stage.average, self.step)
+            self.step += 1
+            bar.update()
+            if self.step % LOG_EVERY == 0:
+                elapsed = time.monotonic() - started
+                self._log(stage, losses, norm, waited / max(elapsed, 1e-9), bar)
+                losses, waited, started = {}, 0.0, time.monotonic()
+            if self.validation and stage.validates_at(self.step):
+                started += self._validate(stage, self.validation)
+            if self.step % stage.save_every == 0:
+                self._save()
+        bar.close()
+        return True
+
+    def _dataset(self, stage: Stage, stop: Callable[[], bool]) -> Mixture | LatentMixture | None:
+        """Batches of a stage by number, once they are there; None when told to stop before."""
+        mixture = self.mixtures[self.stage_index]
+        if not stage.latent_cache:
+            return mixture
+        cached = LatentMixture(mixture, self.chain, self.latents, self.accelerator)
+        with gathered(self.chain):
+            filled = cached.fill(self.chain, self.accelerator, self.workers, stop)
+        return None if self._should_stop(not filled) else cached
+
+    def _batches(
+        self, stage: Stage, dataset: Mixture | LatentMixture
+    ) -> Iterator[Batch | LatentBatch]:
+        """Batches of a stage from this step on."""
+        numbers = range(self.step * stage.accumulation, stage.steps * stage.accumulation)
+        return iter(
+            DataLoader(
+                dataset,
+                sampler=numbers,
+                batch_size=1,
+                collate_fn=collate,
+                num_workers=self.workers,
+                worker_init_fn=leave_signals,
+            )
+        )
+
+    def _prepare(self) -> None:
+        """Make the optimiser of this stage and wrap the networks for the processes."""
+        stage = self.stages[min(self.stage_index, len(self.stages) - 1)]
+        self.chain.requires_grad_(False)
+        for name in stage.trains:
+            getattr(self.chain, name).requires_grad_(True)
+        self.chain.checkpoint_gradients(stage.gradient_checkpointing)
+        trained = [p for p in self.chain.parameters() if p.requires_grad]
+        optimizer = new_optimizer(stage, trained)
+        if self.model is not None:
+            # A wrapper of the last stage must not be wrapped again.
+            self.chain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.accelerator.free_memory()
+        self.optimizer = self.accelerator.prepare(optimizer)
+        self.model = self.chain if divided(self.chain) else self.accelerator.prepare(self.chain)
+
+    def _clip(self, stage: Stage) -> float:
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        return float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
+
+    def _should_stop(self, wanted: bool) -> bool:
+        """All processes stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return wanted
+        flag = torch.tensor([float(wanted)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, 'sum').item())
+
+    def _end_stage(self, stage: Stage) -> None:
+        """Take the averaged weights, set the latent scale after the autoencoder, go on."""
+        self.chain.load_state_dict(self.average.weights)
+        if stage.objective == 'autoencoder':
+            # All processes take all rows, or each would have another scale.
+            mixture = self.mixtures[self.stage_index].undivided()
+            with gathered(self.chain):
+                self.chain.set_scaling_factor(
+                    mixture[number].to(self.accelerator.device) for number in range(8)
+                )
+        self.stage_index, self.step = self.stage_index + 1, 0
+        self._prepare()
+        self._save()
+
+    def _log(
+        self, stage: Stage, losses: dict[str, list[float]], norm: float, waiting: float, bar: tqdm
+    ) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        means = {source: sum(values) / len(values) for source, values in losses.items()}
+        every = [x for values in losses.values() for x in values]
+        line = {
+            'stage': stage.name,
+            'step': self.step,
+            'loss': sum(every) / len(every),
+            'loss_by_source': means,
+            'gradient_norm': norm,
+            'learning_rate': learning_rate(stage, self.step - 1),
+            'waiting_for_data': waiting,
+            'skipped_steps': self.skipped,
+            'time': time.time(),
+        }
+        bar.set_postfix(loss=f'{line["loss"]:.4f}')
+        self.log.write(line, self._steps_done)
+
+    @property
+    def _steps_done(self) -> int:
+        return sum(stage.steps for stage in self.stages[: self.stage_index]) + self.step
+
+    def _validate(self, stage: Stage, validation: Validation) -> float:
+        """Score the averaged weights; returns the seconds that it took."""
+        began = time.monotonic()
+        weights = whole(self.average.weights)
+        if self.accelerator.is_main_process:
+            picture = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
+            figures = validation.run(self.chain, weights, self.accelerator.device, picture)
+            line = {'stage': stage.name, 'step': self.step, 'validation': figures}
+            self.log.write({**line, 'time': time.time()}, self._steps_done, picture)
+        self.accelerator.wait_for_everyone()
+        return time.monotonic() - began
+
+    def _save(self) -> None:
+        state = {
+            'chain': whole(self.chain.state_dict()),
+            'average': whole(self.average.weights),
+            'optimizer': whole(self.optimizer.state_dict()),
+            'stage_index': self.stage_index,
+            'step': self.step,
+            'skipped': self.skipped,
+            'torch_rng': torch.get_rng_state(),
+            'scaling_factor': self.chain.autoencoder.config.scaling_factor,
+            'provenance': json.dumps(self.provenance),
+        }
+        if self.accelerator.is_main_process:
+            save_state(self.folder / STATE, state)
+        self.accelerator.wait_for_everyone()
+
+    def _load(self) -> None:
+        state = load_state(self.folder / STATE, self.chain)
+        self.chain.load_state_dict(divide(state['chain'], self.chain.state_dict()))
+        self.average.restore(divide(state['average'], self.chain.state_dict()))
+        self.stage_index, self.step = state['stage_index'], state['step']
+        self.skipped = state['skipped']
+        self._prepare()
+        trained = [w for group in self.optimizer.param_groups for w in group['params']]
+        self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
+        torch.set_rng_state(state['torch_rng'])
+        self.chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])

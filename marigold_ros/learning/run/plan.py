@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What a recipe will cost before it starts: arithmetic of its stages, memory of their peaks.
+
+Both are counted on networks without weights. Arithmetic is that of the layers, exact. Memory is
+that of weights, gradients, Adam's moments and the average, exact, and an estimate of activations:
+the output of each layer is kept once, 4 bytes a number of norms and activation functions, 2 of
+convolutions and products under half precision, and there the copy of the layer's weights that the
+backward pass needs; attention keeps no matrix of tokens by tokens.
+Left out is what the device's driver and its allocator take (half a GB and a tenth, usually).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from marigold_ros.learning.data.mixture import MULTIPLE
+from marigold_ros.learning.networks.initialise import initialise
+from marigold_ros.learning.objectives.objectives import ENCODED_PIXELS
+from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.stages import read_stages, Stage
+from marigold_ros.models import EMBEDDED
+from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
+from marigold_ros.models.benchmarks.random_networks import (
+    empty_networks,
+    parameters_of,
+    working_memory,
+)
+from marigold_ros.models.marigold.weights import read_json
+import torch
+from torch import nn
+
+Networks = tuple[UNet2DConditionModel, AutoencoderKL]
+Size = tuple[int, int]
+ONE_STEP = ('pixel', 'masked_pixel', 'silog')  # objectives through the decoder
+PRODUCTS = (nn.Conv2d, nn.Linear)  # what half precision computes in two bytes
+NOTHING_KEPT = (nn.Dropout, nn.Identity)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Cost of a stage: pictures, FLOP of one (mean over the sources), bytes by what they hold."""
+
+    name: str
+    pictures: int
+    flop: float
+    memory: dict[str, float]
+
+
+def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan]]:
+    """
+    Plan all stages of a recipe on one device; needs neither its data nor its weights.
+
+    Parameters
+    ----------
+    path : Path
+        Of the recipe.
+    half : bool
+        Whether in half precision.
+
+    Returns
+    -------
+    networks
+        Without weights, unless they are small. What a folder that is not here holds is taken to
+        have the shape of Stable Diffusion 2.
+    plans : list of StagePlan
+
+    """
+    recipe = read_recipe(path)
+    networks = networks_of(recipe)
+    stages = read_stages(recipe['stages'], recipe.get('common', {}))
+    averaged = any(stage.average for stage in stages)
+    plans = []
+    for stage in stages:
+        sizes = sizes_of(recipe['sources'], stage.scale)
+        total = sum(weight for weight, _ in sizes)
+        flop = sum(w * work_of_picture(stage, networks, size) for w, size in sizes) / total
+        largest = max((size for _, size in sizes), key=lambda size: size[0] * size[1])
+        plans.append(
+            StagePlan(
+                stage.name,
+                stage.steps * stage.batch_size * stage.accumulation,
+                flop,
+                memory_of(stage, networks, largest, half, averaged),
+            )
+        )
+    return networks, plans
+
+
+def networks_of(recipe: Mapping[str, Any]) -> Networks:
+    """U-Net and autoencoder of a recipe's ``init``, without fetching anything."""
+    entry = recipe['init']
+    path = str(entry.get('path', ''))
+    if entry.get('kind') == 'small':
+        chain = initialise(entry, 0, recipe['facts']['space'])
+        return chain.unet, chain.autoencoder
+    for folder in (EMBEDDED / path, Path(path).expanduser()):
+        if entry.get('kind') == 'checkpoint' and (folder / 'unet' / 'config.json').is_file():
+            with torch.device('meta'):
+                return (
+                    UNet2DConditionModel.from_config(read_json(folder / 'unet' / 'config.json')),
+                    AutoencoderKL.from_config(read_json(folder / 'vae' / 'config.json')),
+                )
+    unet, autoencoder = empty_networks()
+    return unet, autoencoder
+
+
+def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[float, Size]]:
+    """Weight and size (H, W) of each source's pictures in a stage."""
+    found = []
+    for entry in sources:
+        height, width = (
+            max(MULTIPLE, MULTIPLE * round(side * scale / MULTIPLE)) for side in entry['size']
+        )
+        found.append((float(entry.get('weight', entry.get('count', 1))), (height, width)))
+    return found
+
+
+def work_of_picture(stage: Stage, networks: Networks, size: Size) -> float:
+    """
+    FLOP of one picture, forward and backward.
+
+    Backward is twice the forward pass, once where the gradient only passes through; gradient
+    checkpointing runs forward once more.
+    """
+    work = _forward_work(networks, size)
+    encode, unet, decode = work['encode'], work[PER_STEP], work['decode']
+    again = float(stage.gradient_checkpointing)
+    trained, passed = 3.0 + again, 2.0 + again
+    if stage.objective == 'autoencoder':
+        return 2.0 * trained * (encode + decode)
+    if stage.objective not in ONE_STEP:
+        return 2.0 * encode + trained * unet
+    own = 'autoencoder' in stage.trains
+    total = (trained if own else 1.0) * encode + trained * unet
+    total += (trained if own else passed) * decode
+    # The depth picture is encoded as a target of the latent, see `pixel_loss`.
+    return total + (encode if stage.objective == 'pixel' and not own else 0.0)
+
+
+def _forward_work(networks: Networks, size: Size) -> dict[str, float]:
+    unet, autoencoder = networks
+    model = SimpleNamespace(
+        unet=unet,
+        autoencoder=autoencoder,
+        kinds=(type(unet), type(autoencoder)),
+        factor=MULTIPLE,
+        text=torch.empty(1, 2, unet.config.cross_attention_dim, device='meta'),
+    )
+    return work_of_frame(model, size, 1, 1)
+
+
+def memory_of(
+    stage: Stage, networks: Networks, size: Size, half: bool, averaged: bool = False
+) -> dict[str, float]:
+    """
+    Bytes of a stage at pictures of a size (H, W) on one device, by what they hold, and the peak.
+
+    Encoding comes before activations, so that the peak has the larger of both. ``averaged`` says
+    whether any stage of the run averages its weights.
+    """
+    parts = dict(zip(('unet', 'autoencoder'), networks, strict=True))
+    trained = parameters_of(*(parts[name] for name in stage.trains))
+    itemsize = 2 if half else 4
+    together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
+    held = {
+        'weights': 4.0 * parameters_of(*networks),
+        'gradients': 4.0 * trained,
+        'moments': 8.0 * trained,
+        'average': 4.0 * parameters_of(*networks) * averaged,
+    }
+    passing = {
+        'encoding': float(together * working_memory(networks[1], size, itemsize)),
+        'activations': activations_of(stage, networks, size, half),
+    }
+    if stage.objective == 'autoencoder':
+        passing['encoding'] = 0.0  # is among the activations
+    return {**held, **passing, 'peak': sum(held.values()) + max(passing.values())}
+
+
+def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> float:
+    """Estimate the bytes that a micro-batch keeps for the backward pass."""
+    with torch.device('meta'):
+        unet, autoencoder = (type(net).from_config(net.config).train() for net in networks)
+        # Pictures and depth pictures, where the autoencoder is trained.
+        batch = stage.batch_size * (2 if stage.objective == 'autoencoder' else 1)
+        height, width = (side // MULTIPLE for side in size)
+        latent = torch.empty(batch, autoencoder.config.latent_channels, height, width)
+        picture = torch.empty(batch, 3, *size)
+        text = torch.empty(batch, 2, unet.config.cross_attention_dim)
+        moment = torch.zeros((), dtype=torch.long)
+    kept = Kept(half)
+    for network in (unet, autoencoder):
+        kept.watch(network, stage.gradient_checkpointing)
+    if stage.objective == 'autoencoder':
+        autoencoder.encode(picture)
+        autoencoder.decode(latent)
+        return kept.total
+    unet(torch.cat([latent, latent], 1), moment, text)
+    if stage.objective in ONE_STEP:
+        autoencoder.decode(latent)
+        if 'autoencoder' in stage.trains:
+            autoencoder.encode(picture)
+    return kept.total
+
+
+class Kept:
+    """Counts bytes that networks keep for the backward pass while they run forward."""
+
+    def __init__(self, half: bool) -> None:
+        self.product = 2 if half else 4
+        self._bytes = self._largest = 0.0
+
+    @property
+    def total(self) -> float:
+        """All that is kept, and the largest block that is computed again."""
+        return self._bytes + self._largest
+
+    def watch(self, network: Any, checkpointing: bool) -> None:
+        """Count what a network keeps from now on."""
+        for layer in network.modules():
+            if not list(layer.children()) and not isinstance(layer, NOTHING_KEPT):
+                layer.register_forward_hook(self._count)
+        if checkpointing:
+            network.enable_gradient_checkpointing(self._again)
+
+    def _count(self, layer: nn.Module, _given: Any, output: Any) -> None:
+        product = isinstance(layer, PRODUCTS)
+        if isinstance(output, torch.Tensor):
+            self._bytes += output.numel() * (self.product if product else 4)
+        if product and self.product == 2:
+            self._bytes += 2 * parameters_of(layer)
+
+    def _again(self, block: Callable[..., Any], *given: Any) -> Any:
+        """Run a block of which only the answer is kept."""
+        before = self._bytes
+        answer = block(*given)
+        self._largest = max(self._largest, self._bytes - before)
+        tensors = answer if isinstance(answer, tuple) else (answer,)
+        self._bytes = before + sum(self.product * x.numel() for x in tensors)
+        return answer
+
+
+def write_plan(networks: Networks, plans: Sequence[StagePlan]) -> str:
+    """Write plans as text."""
+    unet, autoencoder = (parameters_of(network) / 1e6 for network in networks)
+    lines = [f'parameters: autoencoder {autoencoder:.1f} M, U-Net {unet:.1f} M']
+    for plan in plans:
+        lines.append(
+            f'{plan.name}: {plan.pictures} pictures of {_flop(plan.flop)} are '
+            f'{_flop(plan.pictures * plan.flop)}'
+        )
+        memory = ', '.join(f'{name} {value / 1e9:.2f}' for name, value in plan.memory.items())
+        lines.append(f'  memory in GB: {memory}')
+    total = sum(plan.pictures * plan.flop for plan in plans)
+    peak = max(plan.memory['peak'] for plan in plans)
+    lines.append(f'in all {_flop(total)}; peak of memory {peak / 1e9:.1f} GB')
+    return '\n'.join(lines)
+
+
+def _flop(value: float) -> str:
+    """Write FLOP with a prefix."""
+    for prefix, unit in (('E', 1e18), ('P', 1e15), ('T', 1e12)):
+        if value >= unit:
+            return f'{value / unit:.2f} {prefix}FLOP'
+    return f'{value / 1e9:.2f} GFLOP'

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The file that a training run goes on from: replaced in one rename, read without pickled code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.learning.objectives.objectives import Chain
+import torch
+
+STATE = 'state.pt'  # in the folder of a run
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """
+    Write a state beside the old one and put it in its place.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written, as on a full disk; the old one is left as it is.
+
+    """
+    draft = path.with_suffix('.tmp')
+    try:
+        torch.save(state, draft)
+        with draft.open('rb+') as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except (OSError, RuntimeError) as error:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(
+            f'{path} could not be written ({error}); the one before is untouched: free some space '
+            'and run the same command again'
+        ) from error
+
+
+def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
+    """
+    Read a state into main memory, and check that it belongs to the networks.
+
+    Raises
+    ------
+    CheckpointError
+        If it is damaged, or of other networks.
+
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location='cpu')
+    except Exception as error:  # torch raises whatever the damage led to
+        raise CheckpointError(
+            f'{path} is damaged ({str(error).strip()[:120]}); restore it, or delete it to start '
+            'the run anew'
+        ) from error
+    own = networks.state_dict()
+    for name in sorted(set(own) ^ set(state['chain'])):
+        where = 'the recipe' if name in own else 'the checkpoint'
+        raise CheckpointError(
+            f'{path} is of another architecture: {name} is only in {where}; give the recipe that '
+            'began the run, or another --out'
+        )
+    for name, value in own.items():
+        if value.shape != state['chain'][name].shape:
+            shapes = tuple(state['chain'][name].shape), tuple(value.shape)
+            raise CheckpointError(
+                f'{path} is of another architecture: {name} is {shapes[0]} there, {shapes[1]} in '
+                'the recipe; give the recipe that began the run'
+            )
+    return state
+
+
+def load_averaged(path: Path, chain: Chain) -> None:
+    """
+    Put the averaged weights of a run and the scale of its latents into its networks.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged or of other networks.
+
+    """
+    if not path.exists():
+        raise CheckpointError(
+            f'{path.parent} holds no checkpoint yet; train first, by the same command without '
+            '--export-only'
+        )
+    state = load_state(path, chain)
+    chain.load_state_dict(state['average'])
+    chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Plays serialised messages to a depth node over DDS, at its own speed or at the recording's.
+
+Decision: ``auto`` measures the first frames and then sends a picture when its period is over and
+the last picture's outputs have come, whichever is later, so that a slow machine serves every
+frame; a number is a multiple of real time, and what the node cannot serve is dropped by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+import time
+
+from marigold_ros.bags.playback import scans_first, SerialMessage
+from marigold_ros.live_run.recorder import Recorder
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+import sensor_msgs.msg
+
+# The first frame warms everything up; the ones after it are measured.
+PROBES = 4
+# Seconds for one frame in the slowest case (a full checkpoint on a CPU).
+PATIENCE = 300.0
+# Diagnostics (one a second) after which a picture that the node never counted is given up: DDS
+# drops what cannot be deserialised before the node sees it.
+LOST_AFTER = 8
+_INPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+
+
+@dataclass
+class Played:
+    """What was sent: pictures, the pace as a multiple of real time, and the times it took."""
+
+    sent: int = 0
+    rate: float = float('nan')
+    seconds: float = 0.0
+    sent_at: dict[int, float] = field(default_factory=dict)
+    unanswered: int = 0
+
+
+class Player:
+    """
+    Publishers of the node's inputs.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Publishes.
+    topics : mapping of role to (topic, message type)
+        Roles ``image``, ``camera_info`` and ``lidar``.
+    recorder : Recorder
+        Tells which frames are complete.
+    check : callable
+        Raises where the depth node has gone.
+
+    """
+
+    def __init__(self, node, topics, recorder: Recorder, check: Callable[[], None]) -> None:
+        self._node, self._recorder, self._check = node, recorder, check
+        self._publishers = {
+            role: node.create_publisher(_message_class(msgtype), topic, _INPUT)
+            for role, (topic, msgtype) in topics.items()
+        }
+        self._latched: list = []
+
+    def publish_transforms(self, messages: Iterable[bytes]) -> None:
+        """Publish /tf_static for whoever looks on, where tf2_msgs is installed."""
+        try:
+            from tf2_msgs.msg import TFMessage
+        except ImportError:
+            return
+        latched = QoSProfile(
+            depth=100,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        self._latched.append(self._node.create_publisher(TFMessage, '/tf_static', latched))
+        for data in messages:
+            self._latched[-1].publish(data)
+
+    @property
+    def matched(self) -> bool:
+        """Whether the node listens to every input, and reliably."""
+        for publisher in self._publishers.values():
+            listeners = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
+            if publisher.get_subscription_count() < 1 or not listeners:
+                return False
+            offers = [info.qos_profile.reliability for info in listeners]
+            if any(offer != ReliabilityPolicy.RELIABLE for offer in offers):
+                return False
+        return True
+
+    def send(self, message: SerialMessage) -> None:
+        """Publish one message as it is."""
+        self._publishers[message.role].publish(message.data)
+
+    def play(
+        self,
+        messages: Iterable[SerialMessage],
+        rate: float | None,
+        period: float,
+        progress: Callable[[int], None],
+        announce: Callable[[float, float], None],
+    ) -> Played:
+        """
+        Send all messages.
+
+        Parameters
+        ----------
+        messages : iterable of SerialMessage
+            In the order of the bag.
+        rate : float or None
+            Multiple of real time; None serves every frame.
+        period : float, seconds
+            Between two pictures of the recording.
+        progress : callable
+            Told how many pictures have been sent or served.
+        announce : callable
+            Told the rate and the seconds a frame takes, once they are known.
+
+        Returns
+        -------
+        Played
+
+        """
+        started = time.monotonic()
+        if rate is None:
+            played = self._play_all(scans_first(messages), period, progress, announce)
+        else:
+            played = self._play_timed(messages, rate, progress)
+        played.seconds = time.monotonic() - started
+        return played
+
+    def _play_timed(self, messages, rate: float, progress) -> Played:
+        played = Played(rate=rate)
+        first_ns = start = None
+        for message in messages:
+            if first_ns is None:
+                first_ns, start = message.log_ns, time.monotonic()
+            self._pause_until(start + (message.log_ns - first_ns) / 1e9 / rate)
+            if message.role == 'image':
+                self._check()
+                played.sent += 1
+                played.sent_at[message.stamp_ns] = time.monotonic()
+                progress(played.sent)
+            self.send(message)
+        return played
+
+    def _play_all(self, messages, period: float, progress, announce) -> Played:
+        played = Played()
+        pace = 0.0
+        took: list[float] = []
+        sent_at = time.monotonic()
+        for message in messages:
+            if message.role == 'image':
+                if played.sent:
+                    self._await_answer(played, progress)
+                    took.append(time.monotonic() - sent_at)
+                if played.sent == PROBES:
+                    pace = max(period, median(took[1:]))
+                    played.rate = period / pace
+                    announce(played.rate, median(took[1:]))
+                self._pause_until(sent_at + pace)
+                sent_at = time.monotonic()
+                played.sent += 1
+                played.sent_at[message.stamp_ns] = sent_at
+            self.send(message)
+        if played.sent:
+            self._await_answer(played, progress)
+            took.append(time.monotonic() - sent_at)
+        if not pace and took:  # a bag with fewer pictures than probes
+            played.rate = min(1.0, period / median(took))
+            announce(played.rate, median(took))
+        return played
+
+    def _await_answer(self, played: Played, progress) -> None:
+        """Wait until the last picture is served or known not to be."""
+        recorder, seen = self._recorder, self._recorder.reports
+
+        def lost() -> bool:
+            received = recorder.count('frames.received') + played.unanswered
+            idle = not recorder.count('frames.in_flight')
+            return recorder.reports >= seen + LOST_AFTER and received < played.sent and idle
+
+        def answered() -> bool:
+            return recorder.complete + recorder.unserved + played.unanswered >= played.sent
+
+        deadline = time.monotonic() + PATIENCE
+        while not recorder.wait(answered, 0.5):
+            self._check()
+            if lost() or time.monotonic() > deadline:
+                played.unanswered += 1
+        progress(played.sent)
+
+    @staticmethod
+    def _pause_until(moment: float) -> None:
+        left = moment - time.monotonic()
+        if left > 0:
+            time.sleep(left)
+
+
+def _message_class(msgtype: str) -> type:
+    return getattr(sensor_msgs.msg, msgtype.rpartition('/')[2])

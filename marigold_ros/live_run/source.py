@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What the demo plays: a bag, its topics, its extrinsics, and the scan lines the node may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+import hashlib
+import json
+from pathlib import Path
+import shutil
+from statistics import median
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.settings import as_values
+
+if TYPE_CHECKING:
+    from marigold_ros.bags.playback import SerialMessage
+    from marigold_ros.bags.reader import BagReader, BagTopics
+    import numpy as np
+
+DRIVE_RATE = 10.0
+
+
+def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
+    """Give a synthetic drive in a folder, made only if it is not there with these settings."""
+    from marigold_ros.synthetic.drive.drive import write_drive
+
+    bag, note = folder / 'drive', folder / 'drive.json'
+    settings = {'frames': frames, 'rate': DRIVE_RATE, 'width': width, 'height': height, 'seed': 0}
+    written = {**settings, 'made_by': _fingerprint()}
+    if (bag / 'metadata.yaml').is_file() and note.is_file():
+        if json.loads(note.read_text(encoding='utf-8')) == written:
+            return bag
+        shutil.rmtree(bag)
+    write_drive(bag, **settings)  # type: ignore[arg-type]
+    note.write_text(json.dumps(written) + '\n', encoding='utf-8')
+    return bag
+
+
+def _fingerprint() -> str:
+    """Hash the code that draws scenes, so that a drive of an older one is made anew."""
+    import marigold_ros.synthetic
+
+    digest = hashlib.sha256()
+    for path in sorted(Path(marigold_ros.synthetic.__file__).parent.glob('*.py')):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    A bag, looked over.
+
+    Parameters
+    ----------
+    path : Path
+        The bag.
+    topics : BagTopics
+        What is read of it.
+    types : mapping of role to str
+        Message types of image, camera_info and lidar.
+    pictures : int
+        How many are played.
+    period : float, seconds
+        Between two pictures.
+    T_cam_lidar : (4, 4) float or None
+        Extrinsics; None without a LiDAR.
+    latched : tuple of bytes
+        Messages of /tf_static.
+    thinned : bool
+        The node gets every 8th scan line only, because nothing else could be scored.
+
+    """
+
+    path: Path
+    topics: BagTopics
+    types: dict[str, str]
+    pictures: int
+    period: float
+    T_cam_lidar: np.ndarray | None
+    latched: tuple[bytes, ...]
+    thinned: bool
+
+
+def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
+    """
+    Choose topics and find the extrinsics of a bag.
+
+    Raises
+    ------
+    BagError
+        If it cannot be read or has no pictures.
+    CalibrationError
+        If it has a LiDAR, but neither the bag nor the settings say where.
+
+    """
+    from marigold_ros.bags.playback import serial_messages
+    from marigold_ros.bags.reader import BagReader
+    from marigold_ros.bags.topics import CLOUD_TYPE
+
+    with BagReader(bag) as reader:
+        topics = reader.choose_topics()
+        infos = reader.topics
+        roles = ('image', 'camera_info', 'lidar')
+        named = {role: getattr(topics, role) for role in roles if getattr(topics, role)}
+        types = {role: infos[topic].msgtype for role, topic in named.items()}
+        stamps = [m.stamp_ns for m in serial_messages(reader, topics, limit) if m.role == 'image']
+        steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
+        static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
+        return Source(
+            path=Path(bag),
+            topics=topics,
+            types=types,
+            pictures=len(stamps),
+            period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
+            T_cam_lidar=_extrinsics(reader, topics, config) if 'lidar' in named else None,
+            latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),
+            thinned=topics.truth is None and types.get('lidar') == CLOUD_TYPE,
+        )
+
+
+def _extrinsics(reader: BagReader, topics: BagTopics, config: NodeConfig) -> np.ndarray:
+    """Pose of the LiDAR in the optical frame, from the settings or the bag."""
+    from marigold_ros.bags.static_transforms import pose_matrix
+
+    given = config.extrinsics
+    if given.translation:
+        return pose_matrix(given.translation, given.rotation_xyzw)
+    first = [reader.first(topic) for topic in (topics.image, topics.camera_info) if topic]
+    frames = [message.header.frame_id for message in first if message and message.header.frame_id]
+    scan = reader.first(str(topics.lidar))
+    if not frames or scan is None:
+        raise CalibrationError(
+            f'{reader.path}: the frames of camera and LiDAR cannot be read; check the first '
+            'messages, or give --set extrinsics.translation=… and extrinsics.rotation_xyzw=…'
+        )
+    try:
+        return reader.static_transforms().lookup(frames[0], scan.header.frame_id)
+    except CalibrationError as error:
+        raise CalibrationError(
+            f'{error}: --set extrinsics.translation=x,y,z --set extrinsics.rotation_xyzw=x,y,z,w'
+        ) from error
+
+
+def node_values(source: Source, config: NodeConfig, every_frame: bool) -> dict[str, Any]:
+    """Parameters that differ from the node's defaults, by full name."""
+    from marigold_ros.bags.topics import is_rectified_name
+    from marigold_ros.synthetic.drive.drive import quaternion_xyzw
+
+    defaults, values = as_values(NodeConfig()), as_values(config)
+    compressed = source.types['image'].endswith('CompressedImage')
+    wanted: dict[str, Any] = {
+        'image_transport': 'compressed' if compressed else 'raw',
+        'image_rectified': 'yes' if is_rectified_name(source.topics.image) else 'no',
+        'points.max_rate': 0.5,  # the recording would be mostly clouds otherwise
+        'sparse_source': {'sensor_msgs/msg/LaserScan': 'scan', None: 'none'}.get(
+            source.types.get('lidar'), 'pointcloud'
+        ),
+    }
+    if every_frame:
+        # Here nobody is in a hurry: with the right scan always, the run can be compared.
+        wanted['lidar.wait'] = 1.0
+    for name, value in wanted.items():
+        if values[name] == defaults[name]:
+            values[name] = value
+    if source.T_cam_lidar is not None:
+        values['extrinsics.translation'] = tuple(source.T_cam_lidar[:3, 3])
+        values['extrinsics.rotation_xyzw'] = tuple(quaternion_xyzw(source.T_cam_lidar[:3, :3]))
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def node_arguments(source: Source, values: dict[str, Any]) -> list[str]:
+    """Write parameters and remaps as command line of the node."""
+    arguments = ['--ros-args']
+    for name, value in values.items():
+        arguments += ['-p', f'{name}:={_yaml(value)}']
+    for role, (topic, _) in node_topics(source).items():
+        name = role
+        if role == 'image':
+            topic = topic.removesuffix('/compressed') if _is_compressed(source) else topic
+        elif role == 'lidar' and values.get('sparse_source') == 'scan':
+            name = 'scan'
+        arguments += ['-r', f'{name}:={topic}']
+    return arguments
+
+
+def node_topics(source: Source) -> dict[str, tuple[str, str]]:
+    """Topic and type to publish for each role; as in the bag, where image_transport allows it."""
+    topics = {role: (getattr(source.topics, role), kind) for role, kind in source.types.items()}
+    image, kind = topics['image']
+    if _is_compressed(source) and not image.endswith('/compressed'):
+        topics['image'] = (f'{image}/compressed', kind)
+    return topics
+
+
+def _is_compressed(source: Source) -> bool:
+    return source.types['image'].endswith('CompressedImage')
+
+
+def _yaml(value: Any) -> str:
+    """Write a value so that ROS reads its type: JSON is YAML, but for short floats."""
+    if isinstance(value, float):
+        return f'{value:.12f}'
+    if isinstance(value, tuple):
+        return f'[{", ".join(f"{x:.12f}" for x in value)}]'
+    return json.dumps(value)
+
+
+def played_messages(
+    reader: BagReader, source: Source, limit: int | None, every: int
+) -> Iterator[SerialMessage]:
+    """Yield what is sent to the node; scans only with the lines to fit, where they are thinned."""
+    from marigold_ros.bags.playback import serial_messages
+
+    for message in serial_messages(reader, source.topics, limit):
+        if message.role == 'lidar' and source.thinned:
+            yield _thinned(reader, message, every)
+        else:
+            yield message
+
+
+def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMessage:
+    """Keep every n-th scan line of a cloud, as the protocol ``heldout`` chooses them."""
+    from marigold_ros.bags.scans import decode_scan
+    from marigold_ros.errors import BagError
+    from marigold_ros.evaluation.protocols.protocol import choose_fit_lines
+    from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
+    from marigold_ros.message_codec import has_field, to_organised
+    import numpy as np
+
+    try:
+        cloud = reader.decode(message.data, message.msgtype)
+        scan = decode_scan(cloud, message.msgtype)
+        lines = find_scan_lines(scan.points, scan.ring)
+        fields = ('x', 'y', 'z', 'ring') if has_field(cloud, 'ring') else ('x', 'y', 'z')
+        read = np.isfinite(to_organised(cloud, fields)).all(axis=2).ravel()
+    except (BagError, InputError):
+        return message  # the node shall say what is wrong with it
+    kept = np.flatnonzero(read)[choose_fit_lines(lines, every)]
+    return replace(message, data=_subcloud(cloud, kept))
+
+
+def _subcloud(cloud: Any, kept: np.ndarray) -> bytes:
+    """Serialise a cloud with some of its points, all bytes of them as they were."""
+    import numpy as np
+    from rosbags.typesys import get_typestore, Stores
+
+    step, width = int(cloud.point_step), int(cloud.width)
+    rows = np.asarray(cloud.data).view(np.uint8).reshape(-1)[: cloud.height * cloud.row_step]
+    points = rows.reshape(cloud.height, cloud.row_step)[:, : width * step].reshape(-1, step)
+    changed = replace(
+        cloud,
+        height=1,
+        width=len(kept),
+        row_step=len(kept) * step,
+        data=np.ascontiguousarray(points[kept]).reshape(-1),
+    )
+    typestore = get_typestore(Stores.ROS2_HUMBLE)
+    return bytes(typestore.serialize_cdr(changed, 'sensor_msgs/msg/PointCloud2'))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Names of what may make a model faster, joined by «+»: arithmetic and runtime settings.
+
+Each is measured against the plain float32 model, so that what does not help is seen too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+import importlib.util
+from typing import Any
+
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.runtime.devices import DTYPES
+import torch
+
+SWITCHES = tuple(item.name for item in fields(RuntimeConfig) if item.type == 'bool')
+# As diffusers would run them.
+PLAIN = RuntimeConfig(channels_last=False)
+NAMED: dict[str, dict[str, Any]] = {
+    'compile': {'compile': 'auto'},
+    'openvino': {'backend': 'openvino'},
+}
+ALL = 'all'
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One way to run a model, under its name."""
+
+    name: str
+    dtype: str
+    runtime: RuntimeConfig
+
+
+def lever(name: str) -> Lever:
+    """
+    Read a name such as ``bfloat16+channels_last`` or ``fold_text+compile``.
+
+    Raises
+    ------
+    ConfigurationError
+        If a part of it is unknown.
+
+    """
+    dtype, runtime = 'float32', PLAIN
+    for part in name.split('+'):
+        if part in DTYPES:
+            dtype = part
+        elif part in SWITCHES:
+            switched: dict[str, Any] = {part: True}
+            runtime = replace(runtime, **switched)
+        elif part in NAMED:
+            runtime = replace(runtime, **NAMED[part])
+        else:
+            known = ', '.join((*SWITCHES, *NAMED, *DTYPES))
+            raise ConfigurationError(
+                f"lever '{name}' has '{part}'; join any of {known} by +, or say {ALL}"
+            )
+    return Lever(name, dtype, runtime)
+
+
+def levers(names: list[str], device: torch.device) -> list[Lever]:
+    """Read several names; ``all`` is each by itself, then what goes together on the device."""
+    half = 'float16' if device.type == 'cuda' else 'bfloat16'
+    exact = '+'.join(SWITCHES)
+    everything = [
+        *SWITCHES,
+        half,
+        'compile',
+        exact,
+        f'{half}+channels_last',
+        f'{half}+{exact}',
+        f'{half}+{exact}+compile',
+    ]
+    if device.type == 'cpu' and importlib.util.find_spec('openvino'):
+        everything += ['openvino', f'{half}+openvino']
+    chosen = [one for name in names for one in (everything if name == ALL else [name])]
+    return [lever(name) for name in dict.fromkeys(chosen)]

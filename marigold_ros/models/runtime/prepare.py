@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Makes the networks of a checkpoint run faster without changing their answer.
+
+What compiled code needs is prepared when the model is loaded: a compiler that is missing is an
+error then, not a slow robot later. Compiled code is kept on disk, so that only the first start
+compiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import os
+from pathlib import Path
+import re
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.runtime.folded_attention import fold_text
+from marigold_ros.models.runtime.openvino_networks import (
+    OpenVinoAutoencoder,
+    OpenVinoUNet,
+    require_openvino,
+)
+import torch
+
+CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
+
+
+def prepare_networks(
+    unet: UNet2DConditionModel,
+    autoencoder: AutoencoderKL | AutoencoderTiny,
+    text: torch.Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    runtime: RuntimeConfig,
+) -> tuple[Any, Any]:
+    """
+    Make networks run as the settings say; those handed in are changed.
+
+    Parameters
+    ----------
+    unet, autoencoder
+        As loaded.
+    text : (1, L, D)
+        Empty-prompt embedding, on the device and in the arithmetic.
+    device, dtype : torch.device, torch.dtype
+        Where they run, in which arithmetic.
+    runtime : RuntimeConfig
+        What to do.
+
+    Returns
+    -------
+    unet, autoencoder
+        With the calls of those handed in.
+
+    Raises
+    ------
+    ConfigurationError
+        If code is to be compiled and there is no compiler for it, or OpenVINO cannot do it.
+
+    """
+    if runtime.backend == 'openvino':
+        return _by_openvino(unet, autoencoder, text, device, dtype, runtime)
+    # Not diffusers' own `to`, which warns of a cast that is meant.
+    for network in (unet, autoencoder):
+        torch.nn.Module.to(network, device, dtype)
+    if runtime.fold_text:
+        fold_text(unet, text)
+    if runtime.fuse_qkv:
+        with torch.no_grad():
+            unet.fuse_qkv_projections()
+            if isinstance(autoencoder, AutoencoderKL):
+                autoencoder.fuse_qkv_projections()
+    lay_out((unet, autoencoder), runtime.channels_last)
+    if runtime.compile != 'off':
+        _require_compiler(device)
+        use_cache(runtime.cache_dir)
+        how = compile_arguments(runtime.compile, device)
+        for network in (unet, autoencoder.encoder, autoencoder.decoder):
+            network.compile(**how)
+    return unet, autoencoder
+
+
+def lay_out(networks: Iterable[torch.nn.Module], channels_last: bool) -> None:
+    """Put the weights of networks into one layout in memory, in place."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    how: dict[str, Any] = {'memory_format': layout}
+    # Weights made in inference mode would never carry gradients again.
+    with torch.inference_mode(False):
+        for network in networks:
+            torch.nn.Module.to(network, **how)
+
+
+def _by_openvino(
+    unet: UNet2DConditionModel,
+    autoencoder: AutoencoderKL | AutoencoderTiny,
+    text: torch.Tensor,
+    device: torch.device,
+    dtype: torch.dtype,
+    runtime: RuntimeConfig,
+) -> tuple[OpenVinoUNet, OpenVinoAutoencoder]:
+    require_openvino(device, dtype)
+    if runtime.compile != 'off':
+        raise ConfigurationError(
+            f'runtime.compile is {runtime.compile} and runtime.backend openvino, which compiles '
+            'by itself; set one of them to its default'
+        )
+    lay_out((autoencoder,), runtime.channels_last)
+    return OpenVinoUNet(unet, text.float(), dtype), OpenVinoAutoencoder(autoencoder, dtype)
+
+
+def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:
+    """
+    Choose torch.compile's arguments for a device: shapes are static, weights are constants.
+
+    On a CPU freezing the weights lets Inductor lay them out once for oneDNN; on a GPU CUDA graphs
+    take away the launch of each kernel, which is most of the time of small networks.
+    """
+    if device.type == 'cuda':
+        return {'dynamic': False, 'mode': 'reduce-overhead' if mode == 'auto' else mode}
+    options: dict[str, Any] = {'freezing': True}
+    if mode == 'max-autotune':
+        options['max_autotune'] = True
+    return {'dynamic': False, 'options': options}
+
+
+def use_cache(folder: str) -> Path:
+    """Keep compiled code in a folder; a user's own environment variable wins over the default."""
+    if folder:
+        os.environ[CACHE_VARIABLE] = str(Path(folder).expanduser())
+    elif CACHE_VARIABLE not in os.environ:
+        root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        os.environ[CACHE_VARIABLE] = str(root / 'marigold_ros' / 'compiled')
+    return Path(os.environ[CACHE_VARIABLE])
+
+
+def warm_up_sizes(text: str) -> list[tuple[int, int]]:
+    """Read ``480x640, 720x1280`` as sizes (H, W); raises ConfigurationError."""
+    sizes = []
+    for part in filter(None, re.split(r'[,\s]+', text)):
+        found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', part)
+        if found is None:
+            raise ConfigurationError(
+                f"runtime.warm_up has '{part}'; give pictures' sizes HxW with commas between, as "
+                '480x640,720x1280'
+            )
+        sizes.append((int(found[1]), int(found[2])))
+    return sizes
+
+
+def _require_compiler(device: torch.device) -> None:
+    if device.type == 'cuda':
+        if not torch.utils._triton.has_triton():
+            raise ConfigurationError(
+                'runtime.compile needs Triton on a GPU, which is not installed; pip install '
+                'triton, or set runtime.compile to off'
+            )
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise ConfigurationError(
+            'runtime.compile needs a C++ compiler and none was found; install g++, or set '
+            'runtime.compile to off'
+        ) from error

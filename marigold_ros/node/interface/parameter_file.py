@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The parameter file config/depth.yaml and the README's table, from config.py; imports no ROS.
+
+``python -m marigold_ros.node.interface.parameter_file > config/depth.yaml`` writes the file anew, and
+``--table`` prints the table; tests compare both with what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import sys
+import textwrap
+from typing import Any
+
+from marigold_ros.config import NodeConfig
+from marigold_ros.settings import Parameter, parameters
+
+HEADER = """\
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+#
+# All parameters of the node with their defaults, made from marigold_ros/config.py by
+# `python -m marigold_ros.node.interface.parameter_file`. Copy it, keep the lines that you change.
+# Numbers with a decimal point need it: ROS takes 80 for an integer and refuses it.
+/**:
+  ros__parameters:
+"""
+
+# Of lists, which have no default: ROS knows no type of an empty one.
+_EXAMPLES = {
+    'translation': '[0.0, 0.0, 0.0]',
+    'rotation_xyzw': '[0.0, 0.0, 0.0, 1.0]',
+    'cameras': '[front, left]',
+}
+
+
+def rule(parameter: Parameter) -> str:
+    """Say in words which values a parameter takes; empty where all of its type are fine."""
+    if parameter.choices:
+        return f'one of {", ".join(parameter.choices)}'
+    if parameter.low is None and parameter.high is None:
+        return ''
+    if parameter.high is None:
+        return f'at least {parameter.low:g}'
+    if parameter.low is None:
+        return f'at most {parameter.high:g}'
+    return f'{parameter.low:.10g} to {parameter.high:.10g}'
+
+
+def parameter_file() -> str:
+    """Text of the parameter file: each parameter under its meaning and its range."""
+    return HEADER + ''.join(f'{line}\n' for line in _lines())
+
+
+def parameter_table() -> str:
+    """Make the README's table: name, default, meaning and range of each parameter."""
+    rows = ['| parameter | default | meaning |', '|---|---|---|']
+    for parameter in parameters(NodeConfig):
+        default = 'unset' if parameter.item else f'`{_yaml(parameter.default)}`'
+        rows.append(f'| `{parameter.name}` | {default} | {_meaning(parameter)} |')
+    return '\n'.join(rows) + '\n'
+
+
+def _meaning(parameter: Parameter) -> str:
+    words = [parameter.text, rule(parameter), 'fixed at start' if parameter.read_only else '']
+    return '; '.join(word for word in words if word)
+
+
+def _lines() -> Iterator[str]:
+    group = ''
+    for parameter in parameters(NodeConfig):
+        prefix, _, leaf = parameter.name.rpartition('.')
+        if prefix != group:
+            group = prefix
+            if prefix:
+                # ROS refuses a key without values: a group of unset ones is a comment as well.
+                yield f'    # {prefix}:' if _all_unset(prefix) else f'    {prefix}:'
+        outer = '    # ' if prefix and parameter.item else '    '
+        indent = f'{outer}  ' if prefix else outer
+        yield from textwrap.wrap(
+            _meaning(parameter), 99, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '
+        )
+        if parameter.item:
+            value = f'{leaf}: {_EXAMPLES[leaf]}'
+            yield f'{indent}{value}' if prefix else f'{indent}# {value}'
+        else:
+            yield f'{indent}{leaf}: {_yaml(parameter.default)}'
+
+
+def _all_unset(prefix: str) -> bool:
+    members = [p for p in parameters(NodeConfig) if p.name.startswith(f'{prefix}.')]
+    return all(parameter.item for parameter in members)
+
+
+def _yaml(value: Any) -> str:
+    """Write one value so that ROS reads its type: quoted strings, floats with a point."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}'" if isinstance(value, str) else repr(value)
+
+
+if __name__ == '__main__':
+    print(parameter_table() if '--table' in sys.argv else parameter_file(), end='')

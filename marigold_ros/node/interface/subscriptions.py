@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The inputs: pictures, camera_info and sparse depth, checked by header and paired by stamp.
+
+A callback here looks at the header only and never at pixels; what it rejects is counted at once.
+Reading pixels and points is the worker's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import posixpath
+import threading
+import time
+from typing import Any
+
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.message_codec import has_field
+from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
+from marigold_ros.node.health.counters import Counters
+from marigold_ros.node.health.input_health import clock_gap, Rate
+from marigold_ros.node.interface.messages import stamp_ns
+from marigold_ros.node.interface.qos import describe, input_profile, user_overrides
+from marigold_ros.node.ros_helpers import SimpleFilter, subscribe
+from marigold_ros.pairing import Choice, CLOCK_JUMP_NS, ScanBuffer
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
+
+_SPARSE = {
+    'pointcloud': ('lidar', PointCloud2),
+    'scan': ('scan', LaserScan),
+    'depth_image': ('sparse_depth', Image),
+}
+
+# The first camera_info may come just behind the first picture, seconds.
+_FIRST_INFO = 0.1
+
+
+@dataclass
+class Input:
+    """One subscription and how it came about."""
+
+    name: str
+    topic: str
+    kind: type
+    depth: int
+    reliability: str
+    callback: Callable
+    subscriber: Any = None
+    profile: Any = None
+    publishers: int = 0
+    incompatible: int = 0
+    rate: Rate = field(default_factory=Rate)
+
+
+class Inputs(SimpleFilter):
+    """
+    A source of pictures whose header is sound; camera_info and scans are kept beside.
+
+    Parameters
+    ----------
+    node : rclpy.node.Node
+        Subscribes.
+    config : NodeConfig
+        Topics, QoS and pairing.
+    counters : Counters
+        Receives ``frames.*``, ``scans.*`` and ``infos.*``.
+    pictures : PictureReader
+        Checks the pictures' headers here, and reads them elsewhere.
+    report : callable
+        ``report(part, text)`` is told what is wrong with an input.
+    on_jump : callable
+        Called when stamps jump back by more than a second.
+
+    """
+
+    def __init__(self, node, config: NodeConfig, counters: Counters, pictures, report, on_jump):
+        super().__init__()
+        self._node, self._counters = node, counters
+        self._report, self._on_jump = report, on_jump
+        self._group = HoldableGroup()
+        self._scan_arrived = threading.Condition()
+        self._info_arrived = threading.Event()
+        self._last_stamp: int | None = None
+        self._open = False
+        self.camera_info: CameraInfo | None = None
+        self.pictures = pictures
+        self.inputs = self._plan(config)
+        self.config = config
+        self._scans = self._new_buffer()
+
+    def _new_buffer(self) -> ScanBuffer:
+        lidar = self.config.lidar
+        return ScanBuffer(round(lidar.max_dt * 1e9), round(lidar.buffer * 1e9))
+
+    def _plan(self, config: NodeConfig) -> list[Input]:
+        """Work out names and types of the inputs."""
+        image_topic = self._node.resolve_topic_name('image')
+        kind, topic = Image, image_topic
+        if config.image_transport == 'compressed':
+            kind, topic = CompressedImage, image_topic + '/compressed'
+        info_topic = self._node.resolve_topic_name('camera_info')
+        if info_topic == self._node.resolve_topic_name('camera_info', only_expand=True):
+            # Not remapped: the sibling of the picture's topic, by image_transport's rule.
+            info_topic = posixpath.join(posixpath.dirname(image_topic), 'camera_info')
+        plan = [
+            Input('image', topic, kind, 1, config.image_reliability, self._on_image),
+            Input('info', info_topic, CameraInfo, 1, config.info_reliability, self._on_info),
+        ]
+        if config.sparse_source != 'none':
+            name, kind = _SPARSE[config.sparse_source]
+            topic = self._node.resolve_topic_name(name)
+            plan.append(Input('scan', topic, kind, 5, config.lidar_reliability, self._on_scan))
+        return plan
+
+    @property
+    def image_topic(self) -> str:
+        """The topic of the pictures."""
+        return self.inputs[0].topic
+
+    @property
+    def has_sparse(self) -> bool:
+        """Whether sparse depth is wanted."""
+        return len(self.inputs) > 2
+
+    def set_config(self, config: NodeConfig) -> None:
+        """Take changed settings over; the buffer starts anew when its rule changed."""
+        changed = config.lidar != self.config.lidar
+        self.config = config
+        if changed:
+            self._scans = self._new_buffer()
+
+    def open(self) -> None:
+        """Subscribe."""
+        self._open = True
+        self.clear()
+        # Pictures last: of messages that are ready together, camera_info and scan are taken first.
+        for item in reversed(self.inputs):
+            self._subscribe(item, self._wanted_profile(item))
+
+    def close(self) -> None:
+        """Drop the subscriptions; whoever waits for a scan goes on without."""
+        self._open = False
+        for item in self.inputs:
+            self._unsubscribe(item)
+        with self._scan_arrived:
+            self._scan_arrived.notify_all()
+
+    def _wanted_profile(self, item: Input):
+        publishers = self._node.get_publishers_info_by_topic(item.topic)
+        item.publishers = len(publishers)
+        return input_profile(item.reliability, item.depth, publishers)
+
+    def _subscribe(self, item: Input, profile) -> None:
+        def incompatible(_event) -> None:
+            item.incompatible += 1
+
+        options = {
+            'qos_profile': profile,
+            'callback_group': self._group,
+            'event_callbacks': on_incompatible_qos(incompatible),
+        }
+        overrides = user_overrides(self._node, item.topic, 'subscription')
+        if overrides is not None:
+            options['qos_overriding_options'] = overrides
+        item.subscriber = subscribe(self._node, item.kind, item.topic, item.callback, **options)
+        item.profile = profile
+
+    def _unsubscribe(self, item: Input) -> None:
+        if item.subscriber is not None:
+            with self._group.held():
+                self._node.destroy_subscription(item.subscriber.sub)
+        item.subscriber = None
+
+    def refresh_qos(self) -> None:
+        """Look at the publishers again; subscribe anew where the answer changed."""
+        for item in self.inputs:
+            profile = self._wanted_profile(item)
+            fixed = user_overrides(self._node, item.topic, 'subscription') is not None
+            if not self._open or fixed or describe(profile) == describe(item.profile):
+                continue
+            self._unsubscribe(item)
+            item.incompatible = 0
+            self._subscribe(item, profile)
+            self._node.get_logger().info(f'{item.topic}: subscribed anew, {describe(profile)}')
+
+    def clear(self) -> None:
+        """Forget scans and stamps, as after a clock jump."""
+        self._scans.clear()
+        self._last_stamp = None
+
+    def await_info(self) -> CameraInfo | None:
+        """Give the last camera_info; the first one, if somebody publishes it, is waited for."""
+        if self.camera_info is None and self.inputs[1].publishers:
+            self._info_arrived.wait(_FIRST_INFO)
+        return self.camera_info
+
+    def await_scan(self, picture_ns: int) -> Choice:
+        """Choose the scan for a picture, waiting up to ``lidar.wait`` for one that fits better."""
+        if not self.has_sparse:
+            return Choice(None, None, None, True)
+        source = self.inputs[2]
+        deadline = time.monotonic() + self.config.lidar.wait
+        with self._scan_arrived:
+            while True:
+                choice = self._scans.choose(picture_ns)
+                left = deadline - time.monotonic()
+                silent = not len(self._scans) and not source.publishers
+                if choice.final or left <= 0 or silent or not self._open:
+                    return choice
+                self._scan_arrived.wait(left)
+
+    def why_no_scan(self, picture_ns: int) -> str:
+        """Say why none of the scans belongs to a picture."""
+        return clock_gap(picture_ns, self._scans.newest_ns, round(self.config.lidar.max_dt * 1e9))
+
+    def _on_image(self, message) -> None:
+        if not self._open:  # it was on its way when the subscription ended
+            return
+        self._counters.enter_frame()
+        self.inputs[0].rate.tick()
+        stamp = stamp_ns(message.header.stamp)
+        try:
+            self.pictures.check(message)
+            self._check_age(stamp)
+        except InputError as error:
+            self._counters.leave_frame(f'rejected.{error.cause}')
+            self._report('image', str(error))
+            self._node.get_logger().warning(
+                f'picture rejected: {error}', throttle_duration_sec=5.0
+            )
+            return
+        if self._last_stamp is not None and self._last_stamp - stamp > CLOCK_JUMP_NS:
+            self._on_jump(f'the stamp of {self.image_topic} went back')
+        self._last_stamp = stamp
+        self.signalMessage(message)
+
+    def _check_age(self, stamp: int) -> None:
+        limit = self.config.max_input_age
+        now = self._node.get_clock().now().nanoseconds
+        if limit > 0 and now > 0 and now - stamp > limit * 1e9:
+            raise InputError(
+                f'picture is {(now - stamp) / 1e9:.3f} s old, max_input_age is {limit:g} s; '
+                'compare the clocks, or set use_sim_time when a bag is played',
+                cause='age',
+            )
+
+    def _on_info(self, message) -> None:
+        self._counters.add('infos.received')
+        self.inputs[1].rate.tick()
+        self.camera_info = message
+        self._info_arrived.set()
+
+    def _on_scan(self, message) -> None:
+        if not self._open:
+            return
+        self._counters.add('scans.received')
+        self.inputs[2].rate.tick()
+        try:
+            if isinstance(message, PointCloud2):
+                _check_cloud(message)
+        except MarigoldError as error:
+            self.reject_scan(error)
+            return
+        stamp = stamp_ns(message.header.stamp) + round(self.config.lidar.time_offset * 1e9)
+        with self._scan_arrived:
+            jumped = self._scans.is_jump(stamp)
+        if jumped:
+            self._on_jump(f'the stamp of {self.inputs[2].topic} went back')
+        with self._scan_arrived:
+            self._scans.add(stamp, message)
+            self._scan_arrived.notify_all()
+
+    def reject_scan(self, error: MarigoldError) -> None:
+        """Count a bad scan."""
+        self._counters.add(f'scans.rejected.{getattr(error, "cause", "calibration")}')
+        self._report('scan', str(error))
+        self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)
+
+
+def _check_cloud(message: PointCloud2) -> None:
+    """Refuse a cloud whose header alone shows that it cannot be used."""
+    missing = [name for name in 'xyz' if not has_field(message, name)]
+    if missing:
+        raise InputError(
+            f'cloud has no field {", ".join(missing)}; it has '
+            f'{", ".join(field.name for field in message.fields)}: choose another topic',
+            cause='fields',
+        )

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What each choice of a checkpoint is worth: members, steps, initial noise, noise of training.
+
+Settings of inference are measured on one checkpoint, on the same pictures with the same seeds, so
+that N members contain those of fewer. Kinds of training noise need a short training each; they
+share their autoencoder. A spread is compared with the error by ranks, pixel by pixel within a
+picture and in the space of the prediction, where one scale and shift leave ranks as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+import math
+from pathlib import Path
+import shutil
+import time
+from typing import Any
+
+from accelerate import Accelerator
+from marigold_ros.config import EngineConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
+from marigold_ros.evaluation.report.chart import line_chart
+from marigold_ros.learning.objectives.noise import KINDS
+from marigold_ros.learning.run.recipe import read_recipe, Run
+from marigold_ros.learning.run.run_state import STATE
+from marigold_ros.learning.run.score import best_affine, FEWEST, known, Labelled
+from marigold_ros.learning.run.stages import read_stages
+import numpy as np
+from scipy.stats import spearmanr
+from tqdm import tqdm
+import yaml
+
+MEMBERS = (1, 2, 4, 8, 16)
+STEPS = (1, 2, 4, 10, 25, 50)
+STARTS = ('gaussian', 'zeros')
+CHARTED = {'members': 'ensemble members', 'steps': 'denoising steps'}
+CHART_WIDTH, CHART_HEIGHT = 720, 260  # of evaluation/chart.py
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting and what it gives, means over pictures; ``spearman`` is NaN without spread."""
+
+    group: str  # members | steps | start | training noise
+    value: str
+    abs_rel: float
+    delta1: float
+    spearman: float  # of spread against error
+    milliseconds: float  # a picture
+    pictures: int
+
+
+def measure(
+    model: Any,
+    pairs: Iterable[Labelled],
+    steps: int | None = None,
+    members: int | None = None,
+    start: str = 'checkpoint',
+) -> dict[str, float]:
+    """
+    Score one setting.
+
+    Parameters
+    ----------
+    model : MarigoldModel
+    pairs : iterable of (label, Pair)
+        Pictures with dense truth; the n-th has seed n.
+    steps, members : int or None
+        None is the checkpoint's own.
+    start : {'checkpoint', 'gaussian', 'zeros'}
+        Initial noise.
+
+    Returns
+    -------
+    dict
+        ``abs_rel``, ``delta1``, ``spearman``, ``milliseconds``, ``pictures``.
+
+    """
+    options = EngineConfig(noise=start)
+    rows = []
+    for seed, (_, pair) in enumerate(pairs):
+        truth, valid = known(pair)
+        if valid.sum() < FEWEST:
+            continue
+        began = time.perf_counter()
+        answer = model.predict(pair.rgb, steps, members, seed=seed, options=options)
+        spent = 1e3 * (time.perf_counter() - began)
+        fitted = best_affine(answer.relative, truth, valid, answer.space)
+        metrics = depth_metrics(fitted, truth, valid)
+        agreement = math.nan
+        if answer.spread is not None:
+            agreement = rank_agreement(answer.spread, fitted, truth, valid, answer.space)
+        rows.append((metrics['abs_rel'], metrics['delta1'], agreement, spent))
+    if not rows:
+        raise ConfigurationError('there is no picture with known depth; give at least one scene')
+    columns = np.array(rows).T
+    agreements = columns[2][np.isfinite(columns[2])]
+    return {
+        'abs_rel': float(columns[0].mean()),
+        'delta1': float(columns[1].mean()),
+        'spearman': float(agreements.mean()) if len(agreements) else math.nan,
+        'milliseconds': float(columns[3].mean()),
+        'pictures': len(rows),
+    }
+
+
+def rank_agreement(
+    spread: np.ndarray, fitted: np.ndarray, truth: np.ndarray, valid: np.ndarray, space: str
+) -> float:
+    """
+    Spearman's correlation of a spread with the error at the valid pixels of a picture.
+
+    ``fitted`` and ``truth`` (H, W) are metres; the error is the absolute difference in ``space``.
+    NaN where all members agree everywhere.
+    """
+    own = {'depth': np.positive, 'log': np.log, 'disparity': np.reciprocal}[space]
+    error = np.abs(own(fitted[valid]) - own(truth[valid]))
+    if np.ptp(spread[valid]) == 0.0 or np.ptp(error) == 0.0:
+        return math.nan
+    return float(spearmanr(spread[valid], error)[0])
+
+
+def ablate(
+    model: Any,
+    pairs: Sequence[Labelled],
+    members: Sequence[int] = MEMBERS,
+    steps: Sequence[int] = STEPS,
+) -> list[Row]:
+    """
+    Change one setting of a checkpoint at a time: members, steps, initial noise.
+
+    Members are counted from noise, as from zeros all of them are the same.
+    """
+    settings: list[tuple[str, Any, dict[str, Any]]] = [
+        *(('members', n, {'members': n, 'start': 'gaussian'}) for n in members),
+        *(('steps', n, {'members': 1, 'steps': n}) for n in steps),
+        *(('start', kind, {'members': 1, 'start': kind}) for kind in STARTS),
+    ]
+    return [
+        Row(group, str(value), **_counted(measure(model, pairs, **arguments)))
+        for group, value, arguments in tqdm(settings, desc='ablate')
+    ]
+
+
+def _counted(figures: Mapping[str, float]) -> dict[str, Any]:
+    return {**figures, 'pictures': int(figures['pictures'])}
+
+
+def ablate_noise(folders: Mapping[str, Any], pairs: Sequence[Labelled]) -> list[Row]:
+    """Score models, by the noise they were trained with, as they run by default."""
+    return [
+        Row('training noise', kind, **_counted(measure(model, pairs)))
+        for kind, model in folders.items()
+    ]
+
+
+def train_noise_kinds(
+    recipe: Path, out: Path, data: Path, accelerator: Accelerator, most_steps: int, workers: int
+) -> dict[str, Path]:
+    """
+    Train a recipe with each kind of noise, from the same autoencoder; goes on where it stopped.
+
+    Parameters
+    ----------
+    recipe : Path
+        With a stage of objective ``latent``.
+    out, data : Path
+        Folder of the runs; where the data are.
+    accelerator : Accelerator
+    most_steps : int
+        Of each stage.
+    workers : int
+        Processes that load batches.
+
+    Returns
+    -------
+    dict
+        Kind to the folder of its checkpoint.
+
+    Raises
+    ------
+    ConfigurationError
+        If the recipe has no use for noise.
+
+    """
+    base = read_recipe(recipe)
+    shared, folders = out / 'autoencoder.pt', {}
+    for kind in KINDS:
+        folder = out / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        own = folder / 'recipe.yaml'
+        changed = with_noise(base, kind, most_steps)
+        own.write_text(yaml.safe_dump(changed, sort_keys=False), encoding='utf-8')
+        run = Run(own, folder, data, accelerator, workers)
+        run.prepare_data(max(1, workers))
+        if not shared.exists():
+            _train_autoencoder(run)
+            shutil.copyfile(folder / STATE, shared)
+            run = Run(own, folder, data, accelerator, workers)
+        elif not (folder / STATE).exists():
+            shutil.copyfile(shared, folder / STATE)
+        run.train()
+        folders[kind] = run.export()
+    return folders
+
+
+def _train_autoencoder(run: Run) -> None:
+    """Train up to the first stage that has to do with noise."""
+    trainer = run.trainer()
+    trainer.run(stop=lambda: run.stages[trainer.stage_index].objective != 'autoencoder')
+
+
+def with_noise(recipe: Mapping[str, Any], kind: str, most_steps: int) -> dict[str, Any]:
+    """Give a recipe with another noise and shorter stages, without validation."""
+    stages = read_stages(recipe['stages'], recipe.get('common', {}))
+    if not any(stage.objective == 'latent' for stage in stages):
+        raise ConfigurationError(
+            f'recipe {recipe["name"]} has no stage of objective latent, which alone uses noise'
+        )
+    shorter = []
+    for entry, stage in zip(recipe['stages'], stages, strict=True):
+        steps = min(stage.steps, most_steps)
+        warmup = min(stage.warmup, max(1, steps // 10))
+        shorter.append({**entry, 'steps': steps, 'warmup': warmup, 'validate_every': 0})
+    return {**recipe, 'noise': kind, 'stages': shorter}
+
+
+def as_table(rows: Sequence[Row]) -> str:
+    """Write rows as text; the change is that of AbsRel against the first row of the group."""
+    first: dict[str, float] = {}
+    lines = [f'{"":30} AbsRel   change   delta1   Spearman   ms/picture   pictures']
+    for row in rows:
+        change = row.abs_rel / first.setdefault(row.group, row.abs_rel) - 1.0
+        spearman = f'{row.spearman:8.2f}' if math.isfinite(row.spearman) else ' ' * 8
+        lines.append(
+            f'{row.group + " " + row.value:30} {row.abs_rel:.4f}  {change:+7.1%}   '
+            f'{row.delta1:.4f}   {spearman}   {row.milliseconds:10.1f}   {row.pictures:8d}'
+        )
+    return '\n'.join(lines)
+
+
+def as_svg(rows: Sequence[Row]) -> str:
+    """Draw AbsRel over members and over steps, one above the other: an SVG file."""
+    charts = []
+    for group, label in CHARTED.items():
+        own = [row for row in rows if row.group == group]
+        values = [row.value for row in own]
+        charts.append(line_chart({'AbsRel': [r.abs_rel for r in own]}, label, 'AbsRel', values))
+    drawn = [chart for chart in charts if chart]
+    placed = (
+        chart.replace(
+            '<svg ', f'<svg y="{n * CHART_HEIGHT}" width="{CHART_WIDTH}" height="{CHART_HEIGHT}" '
+        )
+        for n, chart in enumerate(drawn)
+    )
+    # Grey is legible on light and dark pages.
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" color="#808080" font-family="sans-serif" '
+        f'viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT * len(drawn)}">{"".join(placed)}</svg>\n'
+    )

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""How fast training pictures come, as pictures and as latents from disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+import tarfile
+from tempfile import TemporaryDirectory
+import time
+from typing import Any
+
+import cv2
+from marigold_ros.learning.data.augment import Augmentation, read_augmentation
+from marigold_ros.learning.data.latent_blocks import LatentBlocks
+from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.data.pairs import Source
+from marigold_ros.learning.data.sources import open_source
+from marigold_ros.learning.data.sources.synthetic import SyntheticPairs
+from marigold_ros.learning.run.recipe import read_recipe
+import numpy as np
+
+SIZE = (480, 640)
+MADE = 8  # pictures, read again and again
+CHANNELS, FACTOR = 4, 8  # of Stable Diffusion's latents
+BATCH = 2
+
+
+@dataclass(frozen=True)
+class Loading:
+    """One source, one way: seconds of CPU that a picture takes one process."""
+
+    name: str
+    seconds: float
+
+    def waiting(self, workers: int, rate: float) -> float:
+        """Share of the time that a device of so many pictures a second waits for data."""
+        return max(0.0, 1.0 - workers / (self.seconds * rate))
+
+
+def measure(recipe: Path, data: Path, pictures: int) -> list[Loading]:
+    """Measure the sources of a recipe as a worker loads them, at their full size."""
+    entries = read_recipe(recipe)
+    how = read_augmentation(entries.get('augment', {}))
+    return measure_sources(entries['sources'], data, how, entries['facts']['space'], pictures)
+
+
+def measure_layouts(pictures: int) -> list[Loading]:
+    """Measure rendered pictures of 480x640 in each layout, with the recipes' changes."""
+    how = Augmentation(colour=0.3, lens=0.3)
+    with TemporaryDirectory() as folder:
+        data = Path(folder)
+        return measure_sources(make_layouts(data), data, how, 'depth', pictures)
+
+
+def measure_sources(
+    entries: Sequence[Mapping[str, Any]],
+    data: Path,
+    how: Augmentation,
+    space: str,
+    pictures: int,
+) -> list[Loading]:
+    """
+    Measure sources, each also as latents from disk.
+
+    Parameters
+    ----------
+    entries, data
+        As a recipe's ``sources``, and where their folders start.
+    how : Augmentation
+        How pictures are changed; latents are not.
+    space : str
+        Of the relative values.
+    pictures : int
+        How many are read of each, once all have been read before.
+
+    Returns
+    -------
+    list of Loading
+
+    """
+    rows = []
+    for entry in entries:
+        source, (height, width) = open_source(entry, data), entry['size']
+        part = Part(source, 1.0, (height, width))
+        mixture = Mixture([part], BATCH, space, how)
+        label = f'{source.name}, {height}x{width}'
+        rows.append(Loading(label, _timed(mixture.__getitem__, pictures // BATCH) / BATCH))
+        with TemporaryDirectory(dir=data) as folder:
+            rows.append(Loading(f'{label}, latents', _latents(part, Path(folder), pictures)))
+    return rows
+
+
+def _latents(part: Part, folder: Path, pictures: int) -> float:
+    """Seconds of a picture's latents, of blocks of zeros: what they hold takes no time."""
+    blocks = LatentBlocks(part, folder, [], 2, CHANNELS, FACTOR)
+    held = blocks.pictures(0)
+    blocks.write(0, np.zeros(len(held), blocks.record))
+
+    def read(number: int) -> tuple[np.ndarray, ...]:
+        found = blocks.read(held[7 * number % len(held)], mirrored=bool(number % 2))
+        return tuple(array.astype(np.float32) for array in found)
+
+    return _timed(read, pictures)
+
+
+def _timed(read: Callable[[int], object], count: int) -> float:
+    """Mean seconds of CPU of a call, after as many that bring the files into memory."""
+    for number in range(count):
+        read(number)
+    began = time.process_time()
+    for number in range(count):
+        read(number)
+    return (time.process_time() - began) / max(1, count)
+
+
+def make_layouts(data: Path) -> list[dict[str, Any]]:
+    """Render pictures into a folder, a tar as Hypersim's, and the cache of rendered ones."""
+    height, width = SIZE
+    rendered: Source = SyntheticPairs(data, height, width, MADE, scene='room')
+    for index in range(MADE):
+        pair = rendered.read(index)
+        millimetres = np.nan_to_num(1000.0 * pair.depth, posinf=0.0).clip(0, 65535)
+        bgr = cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
+        scene = data / 'mine' / f'{index:03d}'
+        scene.mkdir(parents=True)
+        cv2.imwrite(str(scene / 'image.png'), bgr)
+        cv2.imwrite(str(scene / 'depth_mm.png'), np.rint(millimetres).astype(np.uint16))
+    with tarfile.open(data / 'hypersim.tar', 'w') as archive:
+        for index in range(MADE):
+            for old, new in (('image', 'rgb'), ('depth_mm', 'depth_plane')):
+                name = f'ai_001_001/{new}_cam_00_fr{index:04d}.png'
+                archive.add(data / 'mine' / f'{index:03d}' / f'{old}.png', name)
+    size = list(SIZE)
+    return [
+        {
+            'kind': 'folder',
+            'folder': 'mine',
+            'size': size,
+            'images': '*/image.png',
+            'depths': '*/depth_mm.png',
+        },
+        {'kind': 'hypersim', 'folder': 'hypersim.tar', 'size': size},
+        {
+            'kind': 'synthetic',
+            'height': height,
+            'width': width,
+            'count': MADE,
+            'scene': 'room',
+            'size': size,
+        },
+    ]
+
+
+def as_table(rows: Sequence[Loading], workers: int, rate: float) -> str:
+    """Write the figures as a Markdown table."""
+    lines = [
+        f'| source | ms of CPU a picture | pictures/s a worker | waiting at {rate:g}/s, '
+        f'{workers} workers |',
+        '|---|---|---|---|',
+    ]
+    lines += [
+        f'| {row.name} | {1e3 * row.seconds:.2f} | {1 / row.seconds:.0f} | '
+        f'{row.waiting(workers, rate):.0%} |'
+        for row in rows
+    ]
+    return '\n'.join(lines)
