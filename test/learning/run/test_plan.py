@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import nn
 
-RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
+RECIPES = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
 
 
 @pytest.fixture(scope='module')

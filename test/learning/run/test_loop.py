@@ -216,7 +216,7 @@ def test_a_recipe_that_cannot_be_is_named(tmp_path, text, words):
 
 
 def test_every_recipe_of_the_project_is_readable():
-    folder = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
+    folder = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
     for path in folder.glob('*.yaml'):
         recipe = read_recipe(path)
         assert read_stages(recipe['stages'], recipe.get('common', {})), path

@@ -257,7 +257,7 @@ def test_a_student_has_the_latent_channels_of_its_teacher_and_a_scale_of_one():
 
 def test_the_script_prints_both_and_the_folder(small_checkpoint, run_in, tmp_path):
     run_in(tmp_path / 'run', steps=1)  # writes the recipe beside it
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     line = [sys.executable, str(root / 'training' / 'distill_autoencoder.py')]
     line += [str(tmp_path / 'run.yaml'), '--out', str(tmp_path / 'out'), '--workers', '0']
     line += ['--data', str(tmp_path / 'data'), '--device', 'cpu', '--precision', 'no']

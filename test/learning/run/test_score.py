@@ -22,7 +22,7 @@ from second_generator.generator import make_second_sample
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Knowing:
