@@ -18,8 +18,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 ARGUMENTS = (
-    ('image', '', 'topic of the pictures; with image_transport compressed, without /compressed'),
-    ('camera_info', '', 'topic of camera_info; empty: the sibling of the pictures'),
+    ('image', '', 'topic of the images; with image_transport compressed, without /compressed'),
+    ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
     ('model', '', 'checkpoint: name, folder or hub id; empty: the parameter file decides'),
     (

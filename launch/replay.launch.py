@@ -35,8 +35,8 @@ ARGUMENTS = (
     ('delay', '5.0', 'seconds before the bag starts, so that the model is loaded by then'),
 )
 PASSED_ON = (
-    ('image', '', 'topic of the pictures'),
-    ('camera_info', '', 'topic of camera_info; empty: the sibling of the pictures'),
+    ('image', '', 'topic of the images'),
+    ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
     ('model', '', 'checkpoint; empty: the parameter file decides'),
     ('profile', '', 'speed or quality; empty: the parameter file decides'),

@@ -21,7 +21,7 @@ from marigold_ros.threads import settle_threads
 COMMANDS = {
     'demo': 'run the real node over DDS on a synthetic drive or a bag, score it, draw a report',
     'node': 'run the ROS 2 node',
-    'predict': 'write relative depth for pictures, without ROS',
+    'predict': 'write relative depth for images, without ROS',
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
     'compare': 'tell how two results of evaluate differ, and how sure that is',
     'label': 'write metric depth into copies of bags, without ROS',

@@ -59,7 +59,7 @@ class RuntimeConfig(Settings):
     backend: str = setting(
         'torch',
         'what runs the networks; openvino (pip install openvino) is faster on CPUs, and compiles '
-        'for some seconds at the first picture of each size',
+        'for some seconds at the first image of each size',
         choices=('torch', 'openvino'),
         read_only=True,
     )
@@ -76,7 +76,7 @@ class RuntimeConfig(Settings):
     )
     compile: str = setting(
         'off',
-        'torch.compile for each size of picture, which takes minutes the first time; auto is '
+        'torch.compile for each size of image, which takes minutes the first time; auto is '
         'frozen weights on a CPU and CUDA graphs on a GPU',
         choices=('off', 'auto', 'default', 'reduce-overhead', 'max-autotune'),
         read_only=True,
@@ -89,7 +89,7 @@ class RuntimeConfig(Settings):
     )
     warm_up: str = setting(
         '',
-        "sizes of pictures to run once when the model is loaded, as '480x640,720x1280'; empty is "
+        "sizes of images to run once when the model is loaded, as '480x640,720x1280'; empty is "
         'none',
         read_only=True,
     )
@@ -119,7 +119,7 @@ class EngineConfig(Settings):
     )
     scene_cut: float = setting(
         0.15,
-        'mean change of a small grey picture, of 1, above which the warm start is left out and '
+        'mean change of a small grey image, of 1, above which the warm start is left out and '
         'fits and depth so far are forgotten',
         low=0.0,
         high=1.0,
@@ -131,7 +131,7 @@ class EngineConfig(Settings):
     )
     upsampling: str = setting(
         'bilinear',
-        "to the picture's own size: bilinear, or bilateral (edges follow the picture)",
+        "to the image's own size: bilinear, or bilateral (edges follow the image)",
         choices=('bilinear', 'bilateral'),
     )
     batch_limit: int = setting(
@@ -203,7 +203,7 @@ class AlignmentConfig(Settings):
     )
     field_reach: float = setting(
         0.06,
-        "reach of a point in the local correction, as a share of the picture's diagonal",
+        "reach of a point in the local correction, as a share of the image's diagonal",
         low=0.001,
         high=1.0,
     )
@@ -218,7 +218,7 @@ class AlignmentConfig(Settings):
     )
     smoothing: float = setting(
         0.6,
-        'share of the last depth in the new one where picture and depth stood still; 0 makes '
+        'share of the last depth in the new one where image and depth stood still; 0 makes '
         'fits independent',
         low=0.0,
         high=0.9,
@@ -296,7 +296,7 @@ class PipelineConfig(Settings):
     )
     processing_resolution: int = setting(
         -1,
-        "longest side at the model in pixels; 0 is the picture's own size, "
+        "longest side at the model in pixels; 0 is the image's own size, "
         "-1 the checkpoint's choice",
         low=-1,
         high=8192,
@@ -331,7 +331,7 @@ class PipelineConfig(Settings):
 
     @property
     def prediction(self) -> dict[str, Any]:
-        """Arguments of a model's ``predict`` besides the picture; None is the checkpoint's own."""
+        """Arguments of a model's ``predict`` besides the image; None is the checkpoint's own."""
         steps, members = PROFILES[self.profile]
         native = self.processing_resolution
         return {
@@ -355,11 +355,11 @@ def check_guidance(pipeline: PipelineConfig, runtime: RuntimeConfig) -> None:
 
 @dataclass(frozen=True)
 class LidarConfig(Settings):
-    """How scans are paired with pictures."""
+    """How scans are paired with images."""
 
     max_dt: float = setting(
         0.06,
-        'seconds; largest difference between the stamps of a picture and its scan',
+        'seconds; largest difference between the stamps of an image and its scan',
         low=0.0,
         high=10.0,
     )
@@ -374,7 +374,7 @@ class LidarConfig(Settings):
     fixed_frame: str = setting(
         '',
         'frame that stands still and never jumps, such as odom: scans are shifted to where the '
-        'camera was at its picture, and depth is carried from frame to frame; empty is off',
+        'camera was at its image, and depth is carried from frame to frame; empty is off',
         read_only=True,
     )
 
@@ -459,7 +459,7 @@ class NodeConfig(Settings):
     )
     image_rectified: str = setting(
         'auto',
-        "whether the pictures are rectified already; auto goes by «rect» in the topic's name",
+        "whether the images are rectified already; auto goes by «rect» in the topic's name",
         choices=('auto', 'yes', 'no'),
         read_only=True,
     )
@@ -470,10 +470,10 @@ class NodeConfig(Settings):
         choices=('none', 'pointcloud', 'scan', 'depth_image'),
         read_only=True,
     )
-    frame_id: str = setting('', "frame to use in place of the pictures' own; empty keeps theirs")
+    frame_id: str = setting('', "frame to use in place of the images' own; empty keeps theirs")
     image_reliability: str = setting(
         'auto',
-        'QoS of the pictures; auto follows the publishers',
+        'QoS of the images; auto follows the publishers',
         choices=_RELIABILITIES,
         read_only=True,
     )
@@ -493,7 +493,7 @@ class NodeConfig(Settings):
         0.0, 'frames a second at the most; 0 is as fast as it goes', low=0.0, high=1000.0
     )
     max_input_age: float = setting(
-        0.0, 'seconds; older pictures are dropped; 0 keeps all', low=0.0, high=3600.0
+        0.0, 'seconds; older images are dropped; 0 keeps all', low=0.0, high=3600.0
     )
     compute_without_listeners: bool = setting(False, 'run the model also while nobody listens')
     unload_on_deactivate: bool = setting(
@@ -501,7 +501,7 @@ class NodeConfig(Settings):
     )
     output_resolution: str = setting(
         'input',
-        "size of depth and cloud: input is the picture's, processing the model's own, which is "
+        "size of depth and cloud: input is the image's, processing the model's own, which is "
         'smaller; camera_info is scaled with it',
         choices=('input', 'processing'),
     )

@@ -37,7 +37,7 @@ class BagError(MarigoldError):
 
 class InputError(MarigoldError, ValueError):
     """
-    One bad frame, scan or picture.
+    One bad frame, scan or image.
 
     Parameters
     ----------

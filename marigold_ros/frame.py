@@ -132,13 +132,13 @@ class Frame:
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        The picture.
+        The image.
     camera : Camera or None
         Describes ``rgb``; without it there is neither a fit nor a cloud.
     points_lidar, T_cam_lidar : (N, 3) float in metres and (4, 4) float, or None
         The paired scan in the LiDAR's frame, and ``p_cam = T_cam_lidar @ p_lidar``.
     stamp_ns : int, nanoseconds
-        Acquisition time of the picture.
+        Acquisition time of the image.
     sparse : SparseDepth or None
         Sparse depth that is already in the image (a registered depth image), in place of a scan.
     T_world_camera : (4, 4) float or None
@@ -158,12 +158,12 @@ class Frame:
         shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
             raise InputError(
-                f'rgb has shape {shape} and dtype {dtype}; a picture is (H, W, 3) uint8',
+                f'rgb has shape {shape} and dtype {dtype}; an image is (H, W, 3) uint8',
                 cause='shape',
             )
         if self.camera is not None and (self.camera.height, self.camera.width) != shape[:2]:
             raise CalibrationError(
-                f'camera_info is for {self.camera.width}x{self.camera.height}, the picture is '
+                f'camera_info is for {self.camera.width}x{self.camera.height}, the image is '
                 f'{shape[1]}x{shape[0]}; they must agree: '
                 'check which camera_info the node listens to'
             )
@@ -172,7 +172,7 @@ class Frame:
 @dataclass(frozen=True)
 class Prediction:
     """
-    What a depth model says of one picture.
+    What a depth model says of one image.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class FrameResult:
     Parameters
     ----------
     relative, space : (H, W) float32 in [0, 1], str
-        The model's answer at the picture's size, and its space.
+        The model's answer at the image's size, and its space.
     alignment : Alignment
         The fit; its ``state`` says whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
@@ -272,7 +272,7 @@ class FrameResult:
     camera : Camera or None
         Describes all these images (rectified, no distortion).
     rgb, stamp_ns : (H, W, 3) uint8, int
-        The picture they belong to (rectified when the input was not), and its stamp.
+        The image they belong to (rectified when the input was not), and its stamp.
     sparse : SparseDepth or None
         The points that were offered to the fit.
     timings_ms : mapping of str to float

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which scan belongs to which picture, by header stamp: one rule for the node and for bags.
+Which scan belongs to which image, by header stamp: one rule for the node and for bags.
 
-Decision: the picture leads, and the nearest scan within ``max_dt`` follows it. The Python
+Decision: the image leads, and the nearest scan within ``max_dt`` follows it. The Python
 ApproximateTimeSynchronizer was rejected: after a looped bag it goes silent (it drops the smallest
 stamps, which are then the new ones), it pairs greedily, and it needs every partner. This module
 is pure Python and knows neither messages nor clocks.
@@ -54,16 +54,16 @@ def nearest(stamps: Sequence[int], stamp_ns: int, max_dt_ns: int) -> int | None:
 @dataclass(frozen=True)
 class Choice(Generic[Item]):
     """
-    The scan for one picture.
+    The scan for one image.
 
     Parameters
     ----------
     item : object or None
         What was added with the stamp; None where no scan is near enough.
     stamp_ns, dt_ns : int or None, nanoseconds
-        Its stamp, and that minus the picture's.
+        Its stamp, and that minus the image's.
     final : bool
-        A scan at or after the picture is known, so waiting can bring nothing better from a
+        A scan at or after the image is known, so waiting can bring nothing better from a
         sensor whose scans arrive in order.
 
     """
@@ -81,7 +81,7 @@ class ScanBuffer(Generic[Item]):
     Parameters
     ----------
     max_dt_ns : int, nanoseconds
-        Largest difference between a picture and its scan.
+        Largest difference between an image and its scan.
     horizon_ns : int, nanoseconds
         Scans this much older than the newest are forgotten.
 
@@ -141,7 +141,7 @@ class ScanBuffer(Generic[Item]):
             self._forget()
 
     def choose(self, stamp_ns: int) -> Choice[Item]:
-        """Choose the scan for a picture with that stamp, by the rule of ``nearest``."""
+        """Choose the scan for an image with that stamp, by the rule of ``nearest``."""
         with self._lock:
             final = self._newest is not None and self._newest >= stamp_ns
             stamps = [stamp for stamp, _ in self._scans]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One camera frame from picture to metric depth: the only place that knows the order of the steps.
+One camera frame from image to metric depth: the only place that knows the order of the steps.
 
 The node and the offline evaluation both call it. It comes in two halves because a scan often
-arrives after its picture: the node runs :meth:`FramePipeline.predict` first, decides the pairing
+arrives after its image: the node runs :meth:`FramePipeline.predict` first, decides the pairing
 as late as possible, and then runs :meth:`FramePipeline.finish`. The model is passed in: no torch.
 """
 
@@ -36,10 +36,10 @@ from marigold_ros.geometry.postprocess import (
 )
 from marigold_ros.geometry.sky import sky_mask
 from marigold_ros.geometry.temporal.smoothing import (
+    CurrentFrame,
     hold_on,
     is_scene_cut,
-    Memory,
-    Now,
+    PreviousFrame,
     smooth,
     thumbnail,
 )
@@ -67,7 +67,7 @@ class FramePipeline:
         self.model = model
         self._config = PipelineConfig() if config is None else config
         self._fit: Alignment | None = None
-        self._memory: Memory | None = None
+        self._memory: PreviousFrame | None = None
         self._errors: ErrorCounts | None = None
         self.reset()
 
@@ -103,17 +103,17 @@ class FramePipeline:
 
     def predict(self, frame: Frame) -> Prediction:
         """
-        Rectify the picture if need be and run the model on it.
+        Rectify the image if need be and run the model on it.
 
         Parameters
         ----------
         frame : Frame
-            Picture and camera; the points are not looked at.
+            Image and camera; the points are not looked at.
 
         Returns
         -------
         Prediction
-            For the rectified picture, at its size.
+            For the rectified image, at its size.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class FramePipeline:
         CalibrationError
             If the camera's distortion is not known.
         InputError
-            If the prediction is of another size than the picture, or the points are not (N, 3).
+            If the prediction is of another size than the image, or the points are not (N, 3).
 
         """
         rgb, timings = self._claim(frame, prediction)
@@ -183,7 +183,7 @@ class FramePipeline:
         if alignment.metric is not None:
             measured_ns = now.stamp_ns - alignment.age_ns
             place = (now.K, now.T_world_camera)
-            self._memory = Memory(alignment.metric, now.grey, measured_ns, *place)
+            self._memory = PreviousFrame(alignment.metric, now.grey, measured_ns, *place)
         timings['total'] = sum(timings.values())
         return FrameResult(
             relative=prediction.relative,
@@ -202,7 +202,7 @@ class FramePipeline:
         )
 
     def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
-        """Take over picture and timing of the first half, if this is its prediction."""
+        """Take over image and timing of the first half, if this is its prediction."""
         if self._pending is not None and self._pending[0] is prediction:
             _, rgb, timings = self._pending
             self._pending = None
@@ -212,7 +212,7 @@ class FramePipeline:
         return rgb, {'predict': 0.0}
 
     def _watch_stream(self, frame: Frame) -> None:
-        """Forget the frames so far after a jump of the clock or a change of picture size."""
+        """Forget the frames so far after a jump of the clock or a change of image size."""
         went_back = self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns - _CLOCK_JUMP_NS
         shape = frame.rgb.shape[:2]
         if went_back or shape != self._shape:
@@ -228,16 +228,18 @@ class FramePipeline:
     def _forget_fits(self) -> None:
         self._fit = self._memory = self._errors = None
 
-    def _watch_scene(self, frame: Frame, rgb: np.ndarray) -> Now:
+    def _watch_scene(self, frame: Frame, rgb: np.ndarray) -> CurrentFrame:
         """Describe the frame for the memory, and forget what was seen before a scene cut."""
         K = None if frame.camera is None else rectified(frame.camera).K
-        now = Now(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        now = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
         limit = self.config.engine.scene_cut
         if self._memory is not None and is_scene_cut(self._memory.grey, now.grey, limit):
             self._forget_fits()
         return now
 
-    def _over_time(self, alignment: Alignment, prediction: Prediction, now: Now) -> Alignment:
+    def _over_time(
+        self, alignment: Alignment, prediction: Prediction, now: CurrentFrame
+    ) -> Alignment:
         """Take over what stood still since the last frame that had metres."""
         memory, config = self._memory, self.config.alignment
         if memory is None or config.method == 'fixed':
@@ -283,7 +285,7 @@ def _rectified_rgb(frame: Frame) -> np.ndarray:
 def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:
     if prediction.relative.shape != rgb.shape[:2]:
         raise InputError(
-            f'the prediction is {prediction.relative.shape}, the picture {rgb.shape[:2]}; a model '
-            'answers at the size of its picture: hand over the prediction of this frame',
+            f'the prediction is {prediction.relative.shape}, the image {rgb.shape[:2]}; a model '
+            'answers at the size of its image: hand over the prediction of this frame',
             cause='shape',
         )

@@ -110,7 +110,7 @@ class Ramp:
 
 @pytest.fixture(scope='session')
 def short_drive(tmp_path_factory):
-    """Three pictures of 160x120 with LiDAR, true depth and transforms."""
+    """Three images of 160x120 with LiDAR, true depth and transforms."""
     folder = tmp_path_factory.mktemp('short_drive')
     return write_drive(folder / 'drive', frames=3, width=160, height=120)
 

@@ -55,7 +55,7 @@ def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(name):
 
 def test_a_warm_start_steadies_a_still_scene_that_is_denoised_from_noise(tiny):
     still, rng = make_sample(5).rgb.astype(np.float64), np.random.default_rng(0)
-    pictures = [
+    images = [
         np.clip(still + rng.normal(0, 4, still.shape), 0, 255).astype(np.uint8) for _ in range(8)
     ]
 
@@ -63,7 +63,7 @@ def test_a_warm_start_steadies_a_still_scene_that_is_denoised_from_noise(tiny):
         tiny.reset()
         options = EngineConfig(noise='gaussian', warm_start=warm_start)
         answers = [
-            tiny.predict(rgb, seed=i, options=options).relative for i, rgb in enumerate(pictures)
+            tiny.predict(rgb, seed=i, options=options).relative for i, rgb in enumerate(images)
         ]
         return np.mean([np.abs(b - a).mean() for a, b in zip(answers, answers[1:], strict=False)])
 

@@ -14,7 +14,7 @@ import pytest
 K = np.array([[500.0, 0, 32], [0, 500, 24], [0, 0, 1]])
 
 
-def picture(height=48, width=64):
+def image(height=48, width=64):
     return np.zeros((height, width, 3), np.uint8)
 
 
@@ -57,24 +57,24 @@ def test_a_camera_without_pixels_is_refused(width, height):
         np.zeros((48, 64, 4), np.uint8),
         np.zeros((48, 64, 3), np.float32),
         np.zeros((0, 64, 3), np.uint8),
-        'picture.png',
+        'image.png',
     ],
 )
-def test_a_picture_that_is_not_rgb_bytes_is_refused(rgb):
-    with pytest.raises(InputError, match='a picture is') as caught:
+def test_a_image_that_is_not_rgb_bytes_is_refused(rgb):
+    with pytest.raises(InputError, match='an image is') as caught:
         Frame(rgb)
     assert caught.value.cause == 'shape'
 
 
-def test_a_camera_of_another_size_than_the_picture_is_refused():
+def test_a_camera_of_another_size_than_the_image_is_refused():
     with pytest.raises(CalibrationError, match='64x48.*32x24'):
-        Frame(picture(24, 32), camera=Camera(K, 64, 48))
+        Frame(image(24, 32), camera=Camera(K, 64, 48))
 
 
-def test_a_frame_needs_only_its_picture():
-    frame = Frame(picture())
+def test_a_frame_needs_only_its_image():
+    frame = Frame(image())
     assert (frame.camera, frame.points_lidar, frame.T_cam_lidar, frame.sparse) == (None,) * 4
-    assert Frame(picture(), camera=Camera(K, 64, 48)).stamp_ns == 0
+    assert Frame(image(), camera=Camera(K, 64, 48)).stamp_ns == 0
 
 
 @pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])
@@ -117,6 +117,6 @@ def test_an_alignment_is_not_metric_until_something_made_it_so():
 
 def test_records_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Frame(picture()).stamp_ns = 3
+        Frame(image()).stamp_ns = 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         Camera(K, 64, 48).width = 3

@@ -23,7 +23,7 @@ T_CAM_LIDAR = np.array([[0.0, -1, 0, 0.1], [0, 0, -1, -0.2], [1, 0, 0, -0.3], [0
 
 
 class Oracle:
-    """Reads relative depth from the brightness of the picture; remembers what it was asked."""
+    """Reads relative depth from the brightness of the image; remembers what it was asked."""
 
     def __init__(self, space='depth', spread=None):
         self.space, self.spread, self.asked = space, spread, {}
@@ -150,10 +150,10 @@ def test_a_looped_bag_a_new_size_a_reset_and_new_rules_forget_the_last_fit():
     assert kept.process(blind).alignment.state == 'held'
 
 
-def test_a_distorted_picture_is_rectified_before_the_model_sees_it():
+def test_a_distorted_image_is_rectified_before_the_model_sees_it():
     distortion = (-0.25, 0.05, 0.0, 0.0, 0.0)
     frame, depth = scene()
-    # Distort the ideal picture: each raw pixel takes the ideal one that OpenCV says it shows.
+    # Distort the ideal image: each raw pixel takes the ideal one that OpenCV says it shows.
     v, u = np.mgrid[0:120, 0:160].astype(np.float32)
     raw_pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2)
     ideal = cv2.undistortPoints(raw_pixels, K, np.array(distortion), P=K).reshape(120, 160, 2)
@@ -265,7 +265,7 @@ def test_a_frames_pose_says_where_the_last_depth_is_looked_up():
     carried = np.abs(second(0.0) / alone - 1).mean()
     assert carried > 5e-3
     assert np.abs(second(8.0) / alone - 1).mean() < 0.5 * carried
-    # Out of sight of the last picture there is nothing to take over.
+    # Out of sight of the last image there is nothing to take over.
     np.testing.assert_array_equal(second(1000.0), alone)
 
 

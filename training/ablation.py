@@ -3,10 +3,10 @@
 """
 What each choice of a checkpoint is worth: members, steps, initial noise, noise of training.
 
-Settings of inference are measured on one checkpoint, on the same pictures with the same seeds, so
+Settings of inference are measured on one checkpoint, on the same images with the same seeds, so
 that N members contain those of fewer. Kinds of training noise need a short training each; they
 share their autoencoder. A spread is compared with the error by ranks, pixel by pixel within a
-picture and in the space of the prediction, where one scale and shift leave ranks as they are.
+image and in the space of the prediction, where one scale and shift leave ranks as they are.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ CHART_WIDTH, CHART_HEIGHT = 720, 260  # of evaluation/chart.py
 
 @dataclass(frozen=True)
 class Row:
-    """One setting and what it gives, means over pictures; ``spearman`` is NaN without spread."""
+    """One setting and what it gives, means over images; ``spearman`` is NaN without spread."""
 
     group: str  # members | steps | start | training noise
     value: str
     abs_rel: float
     delta1: float
     spearman: float  # of spread against error
-    milliseconds: float  # a picture
-    pictures: int
+    milliseconds: float  # an image
+    images: int
 
 
 def measure(
@@ -68,7 +68,7 @@ def measure(
     ----------
     model : MarigoldModel
     pairs : iterable of (label, Pair)
-        Pictures with dense truth; the n-th has seed n.
+        Images with dense truth; the n-th has seed n.
     steps, members : int or None
         None is the checkpoint's own.
     start : {'checkpoint', 'gaussian', 'zeros'}
@@ -96,7 +96,7 @@ def measure(
             agreement = rank_agreement(answer.spread, fitted, truth, valid, answer.space)
         rows.append((metrics['abs_rel'], metrics['delta1'], agreement, spent))
     if not rows:
-        raise ConfigurationError('there is no picture with known depth; give at least one scene')
+        raise ConfigurationError('there is no image with known depth; give at least one scene')
     columns = np.array(rows).T
     agreements = columns[2][np.isfinite(columns[2])]
     return {
@@ -112,7 +112,7 @@ def rank_agreement(
     spread: np.ndarray, fitted: np.ndarray, truth: np.ndarray, valid: np.ndarray, space: str
 ) -> float:
     """
-    Spearman's correlation of a spread with the error at the valid pixels of a picture.
+    Spearman's correlation of a spread with the error at the valid pixels of an image.
 
     ``fitted`` and ``truth`` (H, W) are metres; the error is the absolute difference in ``space``.
     NaN where all members agree everywhere.
@@ -232,13 +232,13 @@ def with_noise(recipe: Mapping[str, Any], kind: str, most_steps: int) -> dict[st
 def as_table(rows: Sequence[Row]) -> str:
     """Write rows as text; the change is that of AbsRel against the first row of the group."""
     first: dict[str, float] = {}
-    lines = [f'{"":30} AbsRel   change   delta1   Spearman   ms/picture   pictures']
+    lines = [f'{"":30} AbsRel   change   delta1   Spearman   ms/image   images']
     for row in rows:
         change = row.abs_rel / first.setdefault(row.group, row.abs_rel) - 1.0
         spearman = f'{row.spearman:8.2f}' if math.isfinite(row.spearman) else ' ' * 8
         lines.append(
             f'{row.group + " " + row.value:30} {row.abs_rel:.4f}  {change:+7.1%}   '
-            f'{row.delta1:.4f}   {spearman}   {row.milliseconds:10.1f}   {row.pictures:8d}'
+            f'{row.delta1:.4f}   {spearman}   {row.milliseconds:10.1f}   {row.images:8d}'
         )
     return '\n'.join(lines)
 

@@ -4,7 +4,7 @@
 Teach a small autoencoder to do for a checkpoint what its own does, several times faster.
 
     python training/distill_autoencoder.py training/recipes/distill.yaml --out runs/distill
-    python -m marigold_ros predict picture.jpg --vae runs/distill/tiny-vae
+    python -m marigold_ros predict image.jpg --vae runs/distill/tiny-vae
 
 It resumes, stops and reads its data as finetune.py does; at its end it prints both autoencoders'
 errors and times. The folder that it writes is for `vae=` of load_model, and for diffusers.

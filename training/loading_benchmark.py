@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""How fast training pictures come, as pictures and as latents from disk."""
+"""How fast training images come, as images and as latents from disk."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from marigold_ros.learning.run.recipe import read_recipe
 import numpy as np
 
 SIZE = (480, 640)
-MADE = 8  # pictures, read again and again
+MADE = 8  # images, read again and again
 CHANNELS, FACTOR = 4, 8  # of Stable Diffusion's latents
 BATCH = 2
 
 
 @dataclass(frozen=True)
 class Loading:
-    """One source, one way: seconds of CPU that a picture takes one process."""
+    """One source, one way: seconds of CPU that an image takes one process."""
 
     name: str
     seconds: float
 
     def waiting(self, workers: int, rate: float) -> float:
-        """Share of the time that a device of so many pictures a second waits for data."""
+        """Share of the time that a device of so many images a second waits for data."""
         return max(0.0, 1.0 - workers / (self.seconds * rate))
 
 
-def measure(recipe: Path, data: Path, pictures: int) -> list[Loading]:
+def measure(recipe: Path, data: Path, images: int) -> list[Loading]:
     """Measure the sources of a recipe as a worker loads them, at their full size."""
     entries = read_recipe(recipe)
     how = read_augmentation(entries.get('augment', {}))
-    return measure_sources(entries['sources'], data, how, entries['facts']['space'], pictures)
+    return measure_sources(entries['sources'], data, how, entries['facts']['space'], images)
 
 
-def measure_layouts(pictures: int) -> list[Loading]:
-    """Measure rendered pictures of 480x640 in each layout, with the recipes' changes."""
+def measure_layouts(images: int) -> list[Loading]:
+    """Measure rendered images of 480x640 in each layout, with the recipes' changes."""
     how = Augmentation(colour=0.3, lens=0.3)
     with TemporaryDirectory() as folder:
         data = Path(folder)
-        return measure_sources(make_layouts(data), data, how, 'depth', pictures)
+        return measure_sources(make_layouts(data), data, how, 'depth', images)
 
 
 def measure_sources(
@@ -60,7 +60,7 @@ def measure_sources(
     data: Path,
     how: Augmentation,
     space: str,
-    pictures: int,
+    images: int,
 ) -> list[Loading]:
     """
     Measure sources, each also as latents from disk.
@@ -70,10 +70,10 @@ def measure_sources(
     entries, data
         As a recipe's ``sources``, and where their folders start.
     how : Augmentation
-        How pictures are changed; latents are not.
+        How images are changed; latents are not.
     space : str
         Of the relative values.
-    pictures : int
+    images : int
         How many are read of each, once all have been read before.
 
     Returns
@@ -87,23 +87,23 @@ def measure_sources(
         part = Part(source, 1.0, (height, width))
         mixture = Mixture([part], BATCH, space, how)
         label = f'{source.name}, {height}x{width}'
-        rows.append(Loading(label, _timed(mixture.__getitem__, pictures // BATCH) / BATCH))
+        rows.append(Loading(label, _timed(mixture.__getitem__, images // BATCH) / BATCH))
         with TemporaryDirectory(dir=data) as folder:
-            rows.append(Loading(f'{label}, latents', _latents(part, Path(folder), pictures)))
+            rows.append(Loading(f'{label}, latents', _latents(part, Path(folder), images)))
     return rows
 
 
-def _latents(part: Part, folder: Path, pictures: int) -> float:
-    """Seconds of a picture's latents, of blocks of zeros: what they hold takes no time."""
+def _latents(part: Part, folder: Path, images: int) -> float:
+    """Seconds of an image's latents, of blocks of zeros: what they hold takes no time."""
     blocks = LatentBlocks(part, folder, [], 2, CHANNELS, FACTOR)
-    held = blocks.pictures(0)
+    held = blocks.images(0)
     blocks.write(0, np.zeros(len(held), blocks.record))
 
     def read(number: int) -> tuple[np.ndarray, ...]:
         found = blocks.read(held[7 * number % len(held)], mirrored=bool(number % 2))
         return tuple(array.astype(np.float32) for array in found)
 
-    return _timed(read, pictures)
+    return _timed(read, images)
 
 
 def _timed(read: Callable[[int], object], count: int) -> float:
@@ -117,7 +117,7 @@ def _timed(read: Callable[[int], object], count: int) -> float:
 
 
 def make_layouts(data: Path) -> list[dict[str, Any]]:
-    """Render pictures into a folder, a tar as Hypersim's, and the cache of rendered ones."""
+    """Render images into a folder, a tar as Hypersim's, and the cache of rendered ones."""
     height, width = SIZE
     rendered: Source = SyntheticPairs(data, height, width, MADE, scene='room')
     for index in range(MADE):
@@ -157,7 +157,7 @@ def make_layouts(data: Path) -> list[dict[str, Any]]:
 def as_table(rows: Sequence[Loading], workers: int, rate: float) -> str:
     """Write the figures as a Markdown table."""
     lines = [
-        f'| source | ms of CPU a picture | pictures/s a worker | waiting at {rate:g}/s, '
+        f'| source | ms of CPU an image | images/s a worker | waiting at {rate:g}/s, '
         f'{workers} workers |',
         '|---|---|---|---|',
     ]

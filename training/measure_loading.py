@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Measure how fast pictures come, and how long a device waits for them.
+Measure how fast images come, and how long a device waits for them.
 
     python training/measure_loading.py training/recipes/marigold_v1_1.yaml --data data --rate 59
     python training/measure_loading.py --rate 59 --workers 4
 
-The first measures the sources of a recipe, the second pictures of 480x640 in each layout, made in
+The first measures the sources of a recipe, the second images of 480x640 in each layout, made in
 a temporary folder. Each source is also measured as latents from disk. CPU time of one process is
-what counts: on a busy machine it stays about the same. --rate is how many pictures a second the
-device takes: its FLOP/s over the FLOP of one picture, see finetune.py --plan.
+what counts: on a busy machine it stays about the same. --rate is how many images a second the
+device takes: its FLOP/s over the FLOP of one image, see finetune.py --plan.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument('--data', type=Path, default=Path('data'), help='(default: data)')
     parser.add_argument('--pictures', type=int, default=64, help='of each source (default: 64)')
     parser.add_argument('--workers', type=int, default=2, help='processes that load (default: 2)')
-    parser.add_argument('--rate', type=float, default=59.0, help='pictures/s of the device')
+    parser.add_argument('--rate', type=float, default=59.0, help='images/s of the device')
     args = parser.parse_args()
 
     from loading_benchmark import as_table, measure, measure_layouts

@@ -7,7 +7,7 @@ Prepare Hypersim's raw HDF5 files for training; run it again and it does what is
     python training/prepare_hypersim.py RAW OUT --splits train --scenes 'ai_001_*'
 
 RAW holds the scenes (ai_001_001, …) and metadata_images_split_scene_v1.csv. OUT gets a folder for
-each split with pictures, depth in mm, filename_list_<split>.txt and filename_meta_<split>.csv.
+each split with images, depth in mm, filename_list_<split>.txt and filename_meta_<split>.csv.
 Broken files are named and left out; the exit code is 1 then.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Score a checkpoint on scenes that it was not trained on, or on your own pictures with depth.
+Score a checkpoint on scenes that it was not trained on, or on your own images with depth.
 
     python training/score.py --scenes 200
     python training/score.py --second 60 --model runs/tiny/tiny
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument('--vae', help="autoencoder in place of the checkpoint's own")
     parser.add_argument('--scenes', type=int, default=0, help='held-out scenes (default: 200)')
     parser.add_argument('--second', type=int, default=0, help='scenes of the second generator')
-    parser.add_argument('--pairs', type=Path, help='folder of folders with picture and depth')
+    parser.add_argument('--pairs', type=Path, help='folder of folders with image and depth')
     parser.add_argument('--mean-map', action='store_true', help='score the mean map as well')
     parser.add_argument('--pictures', help='write a contact sheet of the first ten to this PNG')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
@@ -84,7 +84,7 @@ def main() -> int:
     if args.json:
         print(json.dumps(table, indent=2))
         return 0
-    print(f'{"":28} AbsRel   delta1   pictures')
+    print(f'{"":28} AbsRel   delta1   images')
     for name, row in table.items():
         print(f'{name:28} {row["abs_rel"]:.4f}   {row["delta1"]:.4f}   {row["pictures"]}')
     return 0

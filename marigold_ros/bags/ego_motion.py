@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Where a bag's sensors were in a frame that stands still, at the stamps of pictures and scans."""
+"""Where a bag's sensors were in a frame that stands still, at the stamps of images and scans."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class EgoMotion:
         warnings: list[str],
     ) -> np.ndarray | None:
         """
-        Pose of the LiDAR at its scan in the camera at its picture, (4, 4).
+        Pose of the LiDAR at its scan in the camera at its image, (4, 4).
 
         Parameters
         ----------
@@ -100,6 +100,6 @@ class EgoMotion:
     def _unknown(self, frame_id: str) -> str:
         """Say the same of every frame, so that warnings can be counted."""
         return (
-            f"'{frame_id}' has no pose in '{self.fixed_frame}' at the time of picture or scan: "
+            f"'{frame_id}' has no pose in '{self.fixed_frame}' at the time of image or scan: "
             'motion is not compensated; record /tf, or check lidar.fixed_frame'
         )

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Frames of a bag: each picture with its camera, its scan, its extrinsics and its truth.
+Frames of a bag: each image with its camera, its scan, its extrinsics and its truth.
 
-Decision: a bag is in the order of arrival, while pictures and scans belong together by header
-stamp, so a picture waits until its partners are known. The wait is bounded by log time: a sensor
+Decision: a bag is in the order of arrival, while images and scans belong together by header
+stamp, so an image waits until its partners are known. The wait is bounded by log time: a sensor
 that died must not make the whole rest of the bag pile up in memory. Nothing that a single message
 does wrong ends the stream; it is told in ``error`` or ``warning``.
 """
@@ -68,7 +68,7 @@ def frames(
     lidar_config : LidarConfig
         ``max_dt``, ``time_offset`` and ``fixed_frame``; a scan is waited for as long as it can
         still come. With a fixed frame, ``T_cam_lidar`` goes from the LiDAR at its scan to the
-        camera at its picture.
+        camera at its image.
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None takes them from /tf_static, between the frames of scan and image.
     stamps : {'header', 'log'}
@@ -77,7 +77,7 @@ def frames(
     Yields
     ------
     BagFrame
-        ``frame.camera`` is the last camera_info at or before the picture, else the bag's first.
+        ``frame.camera`` is the last camera_info at or before the image, else the bag's first.
 
     Raises
     ------
@@ -264,16 +264,16 @@ class _FrameStream:
         return self._lookup(camera_at[0], scan.frame_id, warnings)
 
     def _no_scan(self) -> str:
-        """Say why there is no scan, in the same words for every picture, so that they count."""
+        """Say why there is no scan, in the same words for every image, so that they count."""
         if self._scan_error:
-            return f'no scan near the picture; the last broken scan: {self._scan_error}'
+            return f'no scan near the image; the last broken scan: {self._scan_error}'
         if not self._far:
             scan_ns, image_ns = self._scans.newest_ns, self._newest.get(self._topics.image, 0)
-            self._far = 'no scan near the picture'
+            self._far = 'no scan near the image'
             if scan_ns is not None and abs(scan_ns - image_ns) > LOOK_AHEAD_NS:
                 apart_s = (scan_ns - image_ns) / _NANOSECONDS
                 self._far += (
-                    f': at the first such picture the last scan of {self._topics.lidar} was '
+                    f': at the first such image the last scan of {self._topics.lidar} was '
                     f'{apart_s:+.1f} s away, at most {self._max_dt} s is allowed (lidar.max_dt); '
                     'with two clocks set lidar.time_offset, or use --stamps log'
                 )

@@ -48,7 +48,7 @@ class MovingTransforms:
         )
 
     def add_message(self, message: Any) -> None:
-        """Add a tf2_msgs/TFMessage; an invalid transform in it does not spoil the others."""
+        """Add a tf2_msgs/TFMessage; an invalid transform in it does not corrupt the others."""
         for item in message.transforms:
             move, turn = item.transform.translation, item.transform.rotation
             parent, child = plain(item.header.frame_id), plain(item.child_frame_id)
@@ -173,7 +173,7 @@ class _Moment(StaticTransforms):
             raise CalibrationError(
                 f"no transform '{track.parent}' <- '{frame}' at "
                 f'{self._stamp_ns / _NANOSECONDS:.3f} s, it is known from {known[0]} to '
-                f'{known[1]} s; record /tf around every picture and scan'
+                f'{known[1]} s; record /tf around every image and scan'
             )
         return track.parent, pose
 

@@ -3,7 +3,7 @@
 """
 A bag's messages as they are stored, in the order in which to send them to a running node.
 
-Decision: the serialised bytes are passed on untouched, because decoding and encoding a picture
+Decision: the serialised bytes are passed on untouched, because decoding and encoding an image
 costs more than sending it, and because what the node gets is then what was recorded.
 """
 
@@ -55,7 +55,7 @@ def serial_messages(
     reader: BagReader, topics: BagTopics, limit: int | None = None
 ) -> Iterator[SerialMessage]:
     """
-    Yield pictures, camera_info and scans in the order of the bag.
+    Yield images, camera_info and scans in the order of the bag.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def serial_messages(
     topics : BagTopics
         The topic of true depth is left out.
     limit : int or None
-        Stop before the picture after that many.
+        Stop before the image after that many.
 
     Raises
     ------
@@ -81,10 +81,10 @@ def serial_messages(
     for role in ('camera_info', 'lidar'):
         if getattr(topics, role):
             roles[getattr(topics, role)] = role
-    pictures = 0
+    images = 0
     for topic, msgtype, data, log_ns in reader.raw(list(roles)):
-        pictures += roles[topic] == 'image'
-        if limit is not None and pictures > limit:
+        images += roles[topic] == 'image'
+        if limit is not None and images > limit:
             return
         stamp_ns = header_stamp_ns(data)
         yield SerialMessage(
@@ -94,10 +94,10 @@ def serial_messages(
 
 def scans_first(messages: Iterable[SerialMessage]) -> Iterator[SerialMessage]:
     """
-    Hold each picture back until the scan that settles its predecessor's pairing has passed.
+    Hold each image back until the scan that settles its predecessor's pairing has passed.
 
-    Who sends a picture only after the answer to the last one would otherwise wait for an answer
-    that waits for a scan that stands behind the picture. The order within a topic stays.
+    Who sends an image only after the answer to the last one would otherwise wait for an answer
+    that waits for a scan that stands behind the image. The order within a topic stays.
     """
     held: deque[SerialMessage] = deque()
     sent_ns: int | None = None

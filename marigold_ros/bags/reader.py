@@ -87,13 +87,13 @@ class BagReader:
         """
         Choose what to read; topics that are given are taken, the others found by content.
 
-        Pictures that have a camera_info beside them come first, then colour, then uncompressed.
+        Images that have a camera_info beside them come first, then colour, then uncompressed.
         True depth is an image topic with 'depth_truth' in its name.
 
         Raises
         ------
         BagError
-            Where there are no pictures, or a given topic is absent or of a wrong type; it names
+            Where there are no images, or a given topic is absent or of a wrong type; it names
             all topics with their types.
 
         """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What stands beside a picture and is found by its stamp: the camera_info and the true depth.
+What stands beside an image and is found by its stamp: the camera_info and the true depth.
 
 Both are queues of messages as they come. What is missing or wrong goes to a list of warnings: the
-picture is worth something without them.
+image is worth something without them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LOG_TOLERANCE_NS = 20_000_000  # messages of one moment are recorded one after t
 
 class CameraInfos:
     """
-    The camera of a picture: the last camera_info at or before it, else the first of the bag.
+    The camera of an image: the last camera_info at or before it, else the first of the bag.
 
     Parameters
     ----------
     first : object or None
         The first camera_info of the bag, wherever it is recorded.
     rectified : bool
-        Whether the pictures are rectified, so that P counts instead of K and distortion.
+        Whether the images are rectified, so that P counts instead of K and distortion.
 
     """
 
@@ -50,7 +50,7 @@ class CameraInfos:
     def camera(
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> tuple[Camera | None, str]:
-        """Give the camera of a picture of this shape (H, W), or None, and its frame_id."""
+        """Give the camera of an image of this shape (H, W), or None, and its frame_id."""
         before = [stamp for stamp, _ in self._queue if stamp <= stamp_ns]
         while before and self._queue[0][0] != max(before):
             self._queue.popleft()
@@ -66,7 +66,7 @@ class CameraInfos:
             return None, frame_id
         if (camera.height, camera.width) != shape:
             warnings.append(
-                f'camera_info is for {camera.width}x{camera.height} px, the picture has '
+                f'camera_info is for {camera.width}x{camera.height} px, the image has '
                 f'{shape[1]}x{shape[0]}; name the camera_info topic that belongs to it'
             )
             return None, frame_id
@@ -74,7 +74,7 @@ class CameraInfos:
 
 
 class Truths:
-    """True depth with the stamp of the picture; what is older than ``horizon_ns`` is dropped."""
+    """True depth with the stamp of the image; what is older than ``horizon_ns`` is dropped."""
 
     def __init__(self, horizon_ns: int, tolerance_ns: int = TRUTH_TOLERANCE_NS) -> None:
         self._horizon_ns, self._tolerance_ns = horizon_ns, tolerance_ns
@@ -93,7 +93,7 @@ class Truths:
     def depth(
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> np.ndarray | None:
-        """Give the depth (H, W) in metres of a picture of this shape, or None."""
+        """Give the depth (H, W) in metres of an image of this shape, or None."""
         index = nearest([stamp for stamp, _ in self._queue], stamp_ns, self._tolerance_ns)
         if index is None:
             return None
@@ -104,8 +104,8 @@ class Truths:
             return None
         if depth.shape != shape:
             warnings.append(
-                f'true depth is {depth.shape[1]}x{depth.shape[0]} px, the picture '
-                f'{shape[1]}x{shape[0]}; it must be registered to the picture: name another topic'
+                f'true depth is {depth.shape[1]}x{depth.shape[0]} px, the image '
+                f'{shape[1]}x{shape[0]}; it must be registered to the image: name another topic'
             )
             return None
         return depth

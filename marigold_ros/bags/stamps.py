@@ -50,7 +50,7 @@ def check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:
         first = [_stamp_or_none(reader, *item) for item in islice(_readable(reader, topic), 2)]
         if first == [0, 0]:
             raise BagError(
-                f'the messages of {topic} in {reader.path} have header stamp 0, and pictures and '
+                f'the messages of {topic} in {reader.path} have header stamp 0, and images and '
                 'scans are paired by it; use the time of recording with --stamps log'
             )
 

@@ -4,7 +4,7 @@
 The tree of ``/tf_static``: poses between frames that never move against each other.
 
 Decision: a dozen lines instead of tf2, which needs a running ROS. A missing transform is an
-error: the identity in its place would put every LiDAR point beside the picture, unnoticed.
+error: the identity in its place would put every LiDAR point beside the image, unnoticed.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class StaticTransforms:
         """
         Add all transforms of a tf2_msgs/TFMessage.
 
-        One that is invalid, as with a quaternion of zeros, does not spoil the others: its error
+        One that is invalid, as with a quaternion of zeros, does not corrupt the others: its error
         goes to ``refused``, and ``lookup`` quotes it where a transform is missing.
         """
         for stamped in message.transforms:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which topics of a bag are the picture, its camera_info, the LiDAR and the true depth.
+Which topics of a bag are the image, its camera_info, the LiDAR and the true depth.
 
 Decision: by type and content, not by a list of well-known names: the first message of each
-candidate is looked at, because depth images, colourised depth and pictures share one type.
+candidate is looked at, because depth images, colourised depth and images share one type.
 Names only break ties.
 """
 
@@ -89,7 +89,7 @@ def choose_topics(
     Raises
     ------
     BagError
-        Where no topic holds pictures, or a given one is absent or of a wrong type.
+        Where no topic holds images, or a given one is absent or of a wrong type.
 
     """
     chosen: dict[str, str | None] = {}
@@ -109,7 +109,7 @@ def choose_topics(
     if image is None:
         why = f' ({"; ".join(notes)})' if notes else ''
         raise BagError(
-            f'no topic holds pictures{why}; the bag has {listing(topics)}; '
+            f'no topic holds images{why}; the bag has {listing(topics)}; '
             'name the image topic, or record one'
         )
     notes.clear()  # another topic serves
@@ -179,7 +179,7 @@ def _image(
     notes: list[str],
 ) -> str | None:
     """
-    Prefer pictures with a camera_info, in colour, uncompressed, and then the most frequent.
+    Prefer images with a camera_info, in colour, uncompressed, and then the most frequent.
 
     ``notes`` is told why a topic of an image type is passed over.
     """
@@ -202,7 +202,7 @@ def _image(
 
 
 def _is_grey(message: Any) -> bool:
-    """Tell whether a message is a grey picture; InputError where it is no picture at all."""
+    """Tell whether a message is a grey image; InputError where it is no image at all."""
     encoding = message.format if hasattr(message, 'format') else message.encoding
     try:
         check_image(message)

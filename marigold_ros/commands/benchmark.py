@@ -5,7 +5,7 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
 
   python -m marigold_ros benchmark                      the embedded checkpoint
   python -m marigold_ros benchmark --against diffusers  and the reference, in turns
-  python -m marigold_ros benchmark --levers all         what makes it faster, and what does not
+  python -m marigold_ros benchmark --variants all         what makes it faster, and what does not
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
   python -m marigold_ros benchmark alignment            the metric fit on predictions with planted
                                                         errors, beside plain methods; no model runs
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_size,
         default=(480, 640),
         metavar='HxW',
-        help='of the picture (default: 480x640)',
+        help='of the image (default: 480x640)',
     )
     parser.add_argument(
         '--resolution', type=int, metavar='N', help="processing resolution (the checkpoint's)"
@@ -78,16 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar='N',
         help='frames (default: what fits in 15 s); of alignment: seeds (default: 10); '
-        'of cloud: pictures of a drive (default: 3); of evaluate: how often the bag is played '
+        'of cloud: images of a drive (default: 3); of evaluate: how often the bag is played '
         '(default: 2)',
     )
     parser.add_argument(
         '--rounds', type=_count, default=3, metavar='N', help='of a comparison (default: 3)'
     )
     parser.add_argument(
-        '--levers',
+        '--variants',
         nargs='+',
-        metavar='LEVER',
+        metavar='VARIANT',
         help='what to measure against the plain float32 model: all, or names as '
         'bfloat16+channels_last of channels_last, fuse_qkv, fold_text, compile, openvino, '
         'bfloat16, float16',
@@ -118,13 +118,13 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import machine, to_json, versions
     from marigold_ros.models import use_threads
     from marigold_ros.models.benchmarks.benchmark import Benchmark
-    from marigold_ros.models.benchmarks.variants import levers
+    from marigold_ros.models.benchmarks.variants import variants
     from marigold_ros.models.runtime.devices import choose_device
 
     config = model_settings(args)
     use_threads(config.torch_threads)
     runtime = read_settings(RuntimeConfig, args.settings)
-    chosen = levers(args.levers or [], choose_device(config.device))
+    chosen = variants(args.variants or [], choose_device(config.device))
     benchmark = Benchmark(_source(args), _work(args), config.device, config.dtype, tell, runtime)
     results: dict[str, Any] = {
         'schema': 1,
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     if args.against:
         results['against'] = benchmark.against_reference(args.rounds, _progress)
     if chosen:
-        results['levers'] = benchmark.measure_levers(chosen, args.rounds, _progress)
+        results['variants'] = benchmark.measure_variants(chosen, args.rounds, _progress)
     print(to_json(results) if args.json else table(results))
     if folder is not None:
         for path in write_files(folder, results):

@@ -6,7 +6,7 @@ Run the real node over DDS on a synthetic drive or a bag, score what it says, an
 The node runs as its own process and gets the bag as from a robot; what it publishes is recorded as
 a bag and scored. With a topic of true depth, the node sees whole scans; without one it sees every
 8th scan line, and its depth is scored at the lines between. Writes report.html, results.json,
-per_frame.csv, cloud.ply, pictures/, recording/ and node.log to DIR.
+per_frame.csv, cloud.ply, images/, recording/ and node.log to DIR.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
     at_least,
+    image_size,
     load_chosen_model,
     make_folder,
     model_settings,
-    picture_size,
     read_settings,
     speed,
 )
@@ -61,11 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'number is a multiple of real time, with drops (default: auto)',
     )
     parser.add_argument(
-        '--frames', type=at_least(1), metavar='N', help='pictures (default: 40, or the whole bag)'
+        '--frames', type=at_least(1), metavar='N', help='images (default: 40, or the whole bag)'
     )
     parser.add_argument(
         '--size',
-        type=picture_size,
+        type=image_size,
         default=(640, 480),
         metavar='WxH',
         help='of the synthetic drive (default: 640x480)',
@@ -154,10 +154,10 @@ def _live(
         say(f'rate auto: {pace:.2f} of real time (a frame takes {1e3 * seconds:.0f} ms)')
 
     say(f'node: starting, its log is {plan.log}')
-    with BagReader(source.path) as reader, _progress(source.pictures, 'playing') as bar:
-        messages = played_messages(reader, source, source.pictures, FIT_EVERY)
+    with BagReader(source.path) as reader, _progress(source.images, 'playing') as bar:
+        messages = played_messages(reader, source, source.images, FIT_EVERY)
         outcome = live.run_live(plan, messages, bar, announce)
-    with _progress(source.pictures, 'scoring') as bar:
+    with _progress(source.images, 'scoring') as bar:
         scored = score_recording(
             source,
             plan.recording,
@@ -170,7 +170,7 @@ def _live(
     _write(folder, results, scored, source)
     faults = list(outcome.faults)
     if not results['frames']['processed']:
-        faults.append(f'no picture of {outcome.played.sent} was served; {plan.log} says why')
+        faults.append(f'no image of {outcome.played.sent} was served; {plan.log} says why')
     return faults, results
 
 
@@ -255,7 +255,7 @@ def _offline(
     from marigold_ros.replay.evaluate_bags import evaluate_bag
 
     model = load_chosen_model(args, config.runtime)
-    with _progress(source.pictures, 'offline') as bar:
+    with _progress(source.images, 'offline') as bar:
         results = evaluate_bag(
             source.path,
             model,
@@ -264,7 +264,7 @@ def _offline(
             folder,
             T_cam_lidar=source.T_cam_lidar,
             fit_every=FIT_EVERY,
-            limit=source.pictures,
+            limit=source.images,
             progress=lambda done, _: bar(done),
         )
     pipeline = FramePipeline(model, config.pipeline)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Replay bags through the pipeline, picture by picture and without ROS, and score the depth.
+Replay bags through the pipeline, image by image and without ROS, and score the depth.
 
 With a LiDAR, every n-th scan line (or degree of azimuth: --heldout azimuth) is for the fit and
 those between are for the score; with a topic of true depth, the published depth is scored against
 it as well. Planes, quadrics and interpolated LiDAR are scored in the same run. Writes
-results.json, per_frame.csv, report.html and pictures/ to DIR.
+results.json, per_frame.csv, report.html and images/ to DIR.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.evaluate_options import (
     add_input_options,
-    chosen_pictures,
+    chosen_images,
     ORACLES,
     published_oracle,
 )
 from marigold_ros.commands.evaluation_text import summary, why_unscored
 from marigold_ros.commands.executor_options import (
-    add_crew_options,
-    CREW_OPTIONS,
-    make_crew,
+    add_executor_options,
+    EXECUTOR_OPTIONS,
+    make_executor,
     ProgressBar,
     Task,
 )
@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--oracle',
         choices=ORACLES,
         help='crop, depth range and fit of the bound, as publications have them (default: that of '
-        '--dataset, else own: the whole picture)',
+        '--dataset, else own: the whole image)',
     )
     parser.add_argument(
         '--against',
@@ -113,13 +113,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--stamps',
         choices=('header', 'log'),
         default='header',
-        help='pair pictures and scans by header, or by the time of recording (default: header)',
+        help='pair images and scans by header, or by the time of recording (default: header)',
     )
     parser.add_argument(
-        '--limit', type=at_least(1), metavar='N', help='stop after N pictures (default: all)'
+        '--limit', type=at_least(1), metavar='N', help='stop after N images (default: all)'
     )
     add_input_options(parser)
-    add_crew_options(parser)
+    add_executor_options(parser)
     parser.add_argument(
         '--record',
         action='store_true',
@@ -146,11 +146,11 @@ def run(args: argparse.Namespace) -> int:
         'truth': args.truth,
     }
     make_folder(args.out)
-    chosen = chosen_pictures(args)
+    chosen = chosen_images(args)
     plan = look_ahead(args.bags, topics, args.limit, chosen)
     store = _open_store(args)
     task = Task(replay, lost_part)
-    with ProgressBar(plan.pictures * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
+    with ProgressBar(plan.images * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
         results = evaluate_bag(
             args.bags,
             None,
@@ -163,11 +163,11 @@ def run(args: argparse.Namespace) -> int:
             held_out=args.heldout,
             stamps=args.stamps,
             corruptions=args.corrupt,
-            pictures=chosen,
+            images=chosen,
             oracle=args.oracle or published_oracle(args.dataset),
             limit=args.limit,
             record=config.points if args.record else None,
-            crew=make_crew(args, task, partial(_load, runtime=config.runtime), store, bar),
+            executor=make_executor(args, task, partial(_load, runtime=config.runtime), store, bar),
             plan=plan,
         )
     if store:
@@ -209,7 +209,7 @@ def _open_store(args: argparse.Namespace) -> PartStore | None:
     if len(args.bags) == 1:
         return None
     store = PartStore(Path(args.out) / 'parts')
-    apart = ('bags', 'out', 'json', 'require', *CREW_OPTIONS)
+    apart = ('bags', 'out', 'json', 'require', *EXECUTOR_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
     kept = store.open({**options, 'versions': versions()})
     if kept:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Options of ``evaluate`` that choose what is scored: pictures in place of bags, spoilt ones."""
+"""Options of ``evaluate`` that choose what is scored: images in place of bags, corrupted ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.image_sets import PictureChoice
+    from marigold_ros.replay.image_sets import ImageChoice
 
 # Those of `marigold_ros.evaluation.protocols.oracle`, which would load numpy for --help.
 ORACLES = (
@@ -29,15 +29,15 @@ CORRUPTIONS = ('night', 'rain', 'fog', 'blur', 'noise', 'jpeg', 'glare', 'dropou
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what else than bags as they are can be scored: pictures, spoilt ones."""
+    """Declare what else than bags as they are can be scored: images, corrupted ones."""
     parser.add_argument(
         '--dataset',
         choices=DATASETS,
-        help='BAG is a folder or tar of pictures with depth: of a benchmark, or any (folder)',
+        help='BAG is a folder or tar of images with depth: of a benchmark, or any (folder)',
     )
     parser.add_argument('--split', default='', metavar='FILE', help='list of its files')
     parser.add_argument(
-        '--images', default='*/image.*', metavar='PATTERN', help='without a list: its pictures'
+        '--images', default='*/image.*', metavar='PATTERN', help='without a list: its images'
     )
     parser.add_argument(
         '--depths', default='*/depth_mm.png', metavar='PATTERN', help='and their depth'
@@ -55,25 +55,25 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
         type=corruptions,
         default=(),
         metavar='KINDS',
-        help='score with spoilt pictures as well, at 5 strengths each: all, or some of '
+        help='score with corrupted images as well, at 5 strengths each: all, or some of '
         f'{",".join(CORRUPTIONS)}',
     )
 
 
-def chosen_pictures(args: argparse.Namespace) -> PictureChoice | None:
-    """Read which pictures are to be taken in place of bags; None for bags."""
+def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
+    """Read which images are to be taken in place of bags; None for bags."""
     if args.dataset is None:
         if args.split:
-            raise ConfigurationError('--split is a list of pictures; say of which --dataset')
+            raise ConfigurationError('--split is a list of images; say of which --dataset')
         return None
-    from marigold_ros.replay.image_sets import PictureChoice
+    from marigold_ros.replay.image_sets import ImageChoice
 
     if not args.depth_scale > 0:
         raise ConfigurationError(
             f'--depth-scale is {args.depth_scale}; give numbers per metre, such as 1000 for mm'
         )
     patterns = args.images, args.depths
-    return PictureChoice(args.dataset, args.split, *patterns, args.depth_scale)
+    return ImageChoice(args.dataset, args.split, *patterns, args.depth_scale)
 
 
 def corruptions(text: str) -> tuple[str, ...]:

@@ -66,9 +66,9 @@ def why_unscored(results: dict[str, Any]) -> str:
     reason = max(warnings, key=lambda text: warnings[text], default='')
     reason = reason or results['provenance']['scoring']['first_not_metric']
     return (
-        f'none of {read} pictures could be scored ({reason or "no LiDAR and no true depth"}): a '
+        f'none of {read} images could be scored ({reason or "no LiDAR and no true depth"}): a '
         'score needs a LiDAR point in view (camera_info, the transform camera <- LiDAR, scans '
-        'near the pictures) or true depth (--truth)'
+        'near the images) or true depth (--truth)'
     )
 
 

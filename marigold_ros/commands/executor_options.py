@@ -14,21 +14,21 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.commands.options import at_least
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.executor import Crew
+    from marigold_ros.replay.executor import Executor
     from marigold_ros.replay.part_store import PartStore
 
-CREW_OPTIONS = ('jobs', 'ray')
+EXECUTOR_OPTIONS = ('jobs', 'ray')
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is done with a bag, and what stands for one whose worker was lost; see `crew.Work`."""
+    """What is done with a bag, and what stands for one whose worker was lost; see `executor.Work`."""
 
     play: Callable[..., Any]
     lost: Callable[..., Any]
 
 
-def add_crew_options(parser: argparse.ArgumentParser) -> None:
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
     """Declare --jobs and --ray."""
     parser.add_argument(
         '--jobs',
@@ -47,20 +47,20 @@ def add_crew_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_crew(
+def make_executor(
     args: argparse.Namespace,
     task: Task,
     load: Callable[[argparse.Namespace], Any],
     store: PartStore | None,
     tell: Callable[[int], None],
-) -> Crew:
+) -> Executor:
     """
-    Make the crew that the options ask for.
+    Make the executor that the options ask for.
 
     Parameters
     ----------
     args : Namespace
-        Those of `add_crew_options` and `add_model_options`. Several processes share the cores,
+        Those of `add_executor_options` and `add_model_options`. Several processes share the cores,
         unless a number of threads was given.
     task : Task
     load : function of args
@@ -68,7 +68,7 @@ def make_crew(
     store : PartStore or None
         Keeps finished parts.
     tell : callable
-        Told the pictures done.
+        Told the images done.
 
     """
     from marigold_ros.replay.executor import processes

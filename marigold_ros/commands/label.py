@@ -18,9 +18,9 @@ from typing import Any
 
 from marigold_ros.commands.evaluate import extrinsics, ReplayConfig
 from marigold_ros.commands.executor_options import (
-    add_crew_options,
-    CREW_OPTIONS,
-    make_crew,
+    add_executor_options,
+    EXECUTOR_OPTIONS,
+    make_executor,
     ProgressBar,
     Task,
 )
@@ -49,10 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--stamps',
         choices=('header', 'log'),
         default='header',
-        help='pair pictures and scans by header, or by the time of recording (default: header)',
+        help='pair images and scans by header, or by the time of recording (default: header)',
     )
     add_model_options(parser)
-    add_crew_options(parser)
+    add_executor_options(parser)
     add_setting_option(parser, ReplayConfig)
 
 
@@ -77,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
     )
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
-    with ProgressBar(plan.pictures) as bar:
+    with ProgressBar(plan.images) as bar:
         load = partial(load_chosen_model, runtime=config.runtime)
-        crew = make_crew(args, Task(label_bag, lost_bag), load, None, bar)
-        with crew(options, plan.jobs) as parts:
+        executor = make_executor(args, Task(label_bag, lost_bag), load, None, bar)
+        with executor(options, plan.jobs) as parts:
             labelled = [part.facts() for part in parts]
     failed = {
         **plan.failed,
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
             warnings.update(part['warnings'])
         reason = warnings.most_common(1)[0][0] if warnings else 'no LiDAR'
         raise BagError(
-            f'no picture has metric depth ({reason}): depth in metres needs a LiDAR in view, see '
+            f'no image has metric depth ({reason}): depth in metres needs a LiDAR in view, see '
             'the warnings'
         )
     return 0
@@ -120,7 +120,7 @@ def _check_names(bags: list[Path]) -> None:
 
 def _check_options(folder: Path, args: argparse.Namespace) -> None:
     """Refuse to mix copies of different options in one folder."""
-    apart = ('bags', 'out', 'json', *CREW_OPTIONS)
+    apart = ('bags', 'out', 'json', *EXECUTOR_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
     wanted = json.loads(json.dumps(options, default=str))
     path = folder / _OPTIONS
@@ -145,10 +145,10 @@ def _text(labelled: list[dict[str, Any]]) -> str:
             continue
         rejected = ', '.join(f'{n} {cause}' for cause, n in part['rejected'].items()) or '0'
         lines.append(
-            f'{part["out"]}: {part["read"]} pictures, {part["labelled"]} with metric depth, '
+            f'{part["out"]}: {part["read"]} images, {part["labelled"]} with metric depth, '
             f'rejected {rejected}'
         )
-        lines += [f'  warning ({n} pictures): {text}' for text, n in part['warnings'].items()]
+        lines += [f'  warning ({n} images): {text}' for text, n in part['warnings'].items()]
         if part['left_out']:
             lines.append(
                 f'  left out (of unknown types, or written anew): {", ".join(part["left_out"])}'

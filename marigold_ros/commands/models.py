@@ -4,7 +4,7 @@
 List the embedded checkpoints, or check one.
 
   python -m marigold_ros models               lists what the package brings along
-  python -m marigold_ros models check PATH    looks at files and schedule, runs a picture
+  python -m marigold_ros models check PATH    looks at files and schedule, runs an image
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Look at the files, load, run one picture, look at the answer."""
+    """Look at the files, load, run one image, look at the answer."""
     from marigold_ros.evaluation.results.results import to_json
     import numpy as np
 
@@ -94,14 +94,14 @@ def _check(args: argparse.Namespace) -> int:
     start = perf_counter()
     model = load_chosen_model(args)
     load_s = perf_counter() - start
-    rgb = _test_picture()
+    rgb = _test_image()
     start = perf_counter()
     prediction = model.predict(rgb)
     predict_s = perf_counter() - start
     relative = prediction.relative
     wrong = []
     if relative.shape != rgb.shape[:2]:
-        wrong.append(f'answers {relative.shape} to a picture of {rgb.shape[:2]}')
+        wrong.append(f'answers {relative.shape} to an image of {rgb.shape[:2]}')
     elif not np.isfinite(relative).all():
         wrong.append(f'{int((~np.isfinite(relative)).sum())} of {relative.size} values not finite')
     elif relative.min() < 0 or relative.max() > 1:
@@ -110,7 +110,7 @@ def _check(args: argparse.Namespace) -> int:
         wrong.append(f'the same value {relative.mean():.3g} everywhere')
     if wrong:
         raise CheckpointError(
-            f"'{args.model}' loads, but its answer to a test picture is wrong: {wrong[0]}; "
+            f"'{args.model}' loads, but its answer to a test image is wrong: {wrong[0]}; "
             'the weights are damaged, or do not belong to this architecture'
         )
     facts = {**report, **_facts(model), 'load_s': load_s, 'predict_s': predict_s}
@@ -118,7 +118,7 @@ def _check(args: argparse.Namespace) -> int:
         print(to_json({'ok': True, **facts}))
     else:
         print('\n'.join([_line(facts), *_details(facts)]))
-        print(f'ok: loaded in {load_s:.1f} s, one picture in {predict_s:.2f} s')
+        print(f'ok: loaded in {load_s:.1f} s, one image in {predict_s:.2f} s')
     return 0
 
 
@@ -146,11 +146,11 @@ def _details(facts: dict[str, Any]) -> list[str]:
         lines.append(f'  {file["path"]}: {size}, SHA-256 {file["sha256"][:12]}… {verdict}')
     steps = ', '.join(str(step) for step in facts['timesteps'])
     lines.append(f'  schedule: {facts["timestep_spacing"]}, timesteps {steps}')
-    lines.append(f'  autoencoder: mean error of a depth picture {facts["round_trip_error"]:.3f}')
+    lines.append(f'  autoencoder: mean error of a depth image {facts["round_trip_error"]:.3f}')
     return lines + [f'  note: {note}' for note in facts['notes']]
 
 
-def _test_picture() -> Any:
+def _test_image() -> Any:
     """Floor, wall and a ball, (96, 128, 3) uint8: no checkpoint answers it with a constant."""
     import numpy as np
 

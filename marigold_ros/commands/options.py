@@ -47,7 +47,7 @@ def speed(text: str) -> float | None:
     return value
 
 
-def picture_size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT."""
     width, _, height = text.partition('x')
     if not (width.isdecimal() and height.isdecimal()):

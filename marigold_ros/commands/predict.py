@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Write relative depth for pictures, without ROS and without metres.
+Write relative depth for images, without ROS and without metres.
 
-For each picture, DIR gets NAME_relative.png (16 bit, 0 to 65535), NAME_relative.npy (float32, 0 to
+For each image, DIR gets NAME_relative.png (16 bit, 0 to 65535), NAME_relative.npy (float32, 0 to
 1) and NAME_color.png (near warm, far cold). Relative depth is known up to scale and shift only.
 """
 
@@ -43,14 +43,14 @@ class PredictConfig(Settings):
         """Check that no points are asked for."""
         if self.pipeline.guidance != 'none':
             raise ConfigurationError(
-                f'guidance is {self.pipeline.guidance}, and pictures have no points; evaluate a '
+                f'guidance is {self.pipeline.guidance}, and images have no points; evaluate a '
                 'bag, or leave guidance at none'
             )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('images', nargs='+', metavar='IMAGE', help='picture files')
+    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
     parser.add_argument('--json', action='store_true', help='print files and timings as JSON')
     add_model_options(parser)
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict all pictures; 1 if one of them could not be read."""
+    """Predict all images; 1 if one of them could not be read."""
     config = read_settings(PredictConfig, args.settings)
     folder = make_folder(args.out)
     model = load_chosen_model(args, config.runtime)
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     failed: list[dict[str, str]] = []
     for path, name in zip(args.images, unique_names(args.images), strict=True):
         try:
-            rgb = read_picture(path)
+            rgb = read_image(path)
             start = perf_counter()
             prediction = model.predict(rgb, **config.pipeline.prediction)
         except InputError as error:
@@ -100,7 +100,7 @@ def _print_json(model: Any, done: list[dict[str, Any]], failed: list[dict[str, s
 
 
 def unique_names(paths: list[str]) -> list[str]:
-    """Name the output of each picture after its file; equal names get _2, _3 and so on."""
+    """Name the output of each image after its file; equal names get _2, _3 and so on."""
     names: list[str] = []
     for path in paths:
         stem = name = Path(path).stem
@@ -112,14 +112,14 @@ def unique_names(paths: list[str]) -> list[str]:
     return names
 
 
-def read_picture(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path) -> np.ndarray:
     """
-    Read a picture file as (H, W, 3) uint8 RGB, upright as its EXIF data says.
+    Read an image file as (H, W, 3) uint8 RGB, upright as its EXIF data says.
 
     Raises
     ------
     InputError
-        If the file is missing, unreadable or no picture.
+        If the file is missing, unreadable or no image.
 
     """
     import cv2
@@ -132,13 +132,13 @@ def read_picture(path: str | Path) -> np.ndarray:
     bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if bgr is None:
         raise InputError(
-            f'{data.size} bytes that are no picture OpenCV can read; give a JPEG, PNG, TIFF, …'
+            f'{data.size} bytes that are no image OpenCV can read; give a JPEG, PNG, TIFF, …'
         )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def write_prediction(folder: Path, name: str, prediction: Prediction) -> list[Path]:
-    """Write the three files of one picture."""
+    """Write the three files of one image."""
     import cv2
     from marigold_ros.evaluation.report.drawing import colourise_relative
     import numpy as np

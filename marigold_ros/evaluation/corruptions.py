@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Spoils pictures as nights, weather, lenses and links do, at five strengths, repeatably.
+Corrupts images as nights, weather, lenses and links do, at five strengths, repeatably.
 
 Decision: simple models with the physics that matters to depth (fog by distance, noise by light,
 rain in front of everything) and constants chosen so that strength 1 is noticed and strength 5 is
 what a robot should stop at. Strengths are nested: with the same generator a stronger one has the
 same drops, blocks and noise and more of them, so that error against strength is a curve and not a
-lottery. Only the picture is spoilt; the LiDAR stays clean. Strength 0 is the picture itself.
+lottery. Only the image is corrupted; the LiDAR stays clean. Strength 0 is the image itself.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def fog(rgb: np.ndarray, strength: int, rng: np.random.Generator, depth: np.ndar
 def blur(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
     """Out of focus."""
     deviation = _BLUR[strength - 1] * np.hypot(*rgb.shape[:2])
-    # Small pictures have no pixel to spare, but stronger is blurrier there as well.
+    # Small images have no pixel to spare, but stronger is blurrier there as well.
     return np.asarray(cv2.GaussianBlur(rgb, (0, 0), max(deviation, 0.4 + 0.2 * strength)))
 
 
@@ -95,7 +95,7 @@ def glare(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarra
 
 
 def dropout(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Blocks of the picture that were lost on their way; the LiDAR loses nothing."""
+    """Blocks of the image that were lost on their way; the LiDAR loses nothing."""
     height, width = rgb.shape[:2]
     rows, columns = -(-height // _BLOCK_PX), -(-width // _BLOCK_PX)
     order = rng.permutation(rows * columns).reshape(rows, columns)
@@ -120,7 +120,7 @@ def corrupt(
     depth: np.ndarray | None = None,
 ) -> np.ndarray:
     """
-    Spoil a picture.
+    Corrupt an image.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def corrupt(
     kind : str
         One of ``CORRUPTIONS``.
     strength : int
-        0 (the picture itself) to 5.
+        0 (the image itself) to 5.
     rng : numpy.random.Generator
         In the same state for all strengths that are compared.
     depth : (H, W) float or None, metres
@@ -165,7 +165,7 @@ def depth_of_truth(truth: np.ndarray) -> np.ndarray:
 
 def depth_of_relative(relative: np.ndarray, space: str) -> np.ndarray:
     """
-    Lay a prediction for the clean picture between 2 and 100 m, for fog without dense truth.
+    Lay a prediction for the clean image between 2 and 100 m, for fog without dense truth.
 
     Parameters
     ----------

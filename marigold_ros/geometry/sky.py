@@ -3,7 +3,7 @@
 """
 Finding the sky, where a fitted map has a number but the world has no depth.
 
-Several weak signs must agree: the map at its far end, a bright and smooth part of the picture that
+Several weak signs must agree: the map at its far end, a bright and smooth part of the image that
 reaches the upper border, no LiDAR return nearby, and nearer things around it. Where one fails,
 pixels stay as they are: a wall taken for sky would be an obstacle lost. A learned segmentation was
 rejected: another network to run, with errors that nobody here could bound.
@@ -15,7 +15,7 @@ import cv2
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
-# The picture is looked at with its longest side this long.
+# The image is looked at with its longest side this long.
 _SIDE = 320
 # Share of the map's range within which it is at its far end, and which it leaves around the sky.
 _FAR, _LEFT = 0.05, 0.1
@@ -25,7 +25,7 @@ _AROUND = (8, 10)
 _SMOOTH, _BRIGHT = 6.0, 60
 # Pixels around a return in which there is no sky.
 _RETURN_REACH = 4
-# Shares of the picture and of its first row; a narrower piece may be a wall or a window.
+# Shares of the image and of its first row; a narrower piece may be a wall or a window.
 _LEAST_AREA, _LEAST_TOP = 0.005, 0.2
 # What was fitted nearer than this, in metres, is a wall or a ceiling.
 _LEAST_DEPTH = 10.0
@@ -43,7 +43,7 @@ def sky_mask(
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        The picture.
+        The image.
     prediction : Prediction
         The model's answer to it. One in space ``metric`` has no far end, so it shows no sky.
     metric : (H, W) float, metres
@@ -84,7 +84,7 @@ def _shrink(image: np.ndarray, interpolation: int) -> np.ndarray:
 
 
 def _looks_like_sky(rgb: np.ndarray) -> np.ndarray:
-    """Where the picture is smooth and at least as bright as half of its pixels."""
+    """Where the image is smooth and at least as bright as half of its pixels."""
     grey = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (3, 3), 0)
     change = np.maximum(
         np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125)),
@@ -97,7 +97,7 @@ def _looks_like_sky(rgb: np.ndarray) -> np.ndarray:
 def _near_returns(
     sparse: SparseDepth | None, shape: tuple[int, ...], small: tuple[int, ...]
 ) -> np.ndarray:
-    """Surroundings of LiDAR returns in the small picture."""
+    """Surroundings of LiDAR returns in the small image."""
     hit = np.zeros(small, dtype=np.uint8)
     if sparse is None or not len(sparse):
         return hit > 0

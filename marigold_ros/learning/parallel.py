@@ -75,14 +75,14 @@ def run_jobs(
     if count <= 1:
         yield _one_by_one(function, jobs, stop)
         return
-    crew: list[_Worker] = []
+    executor: list[_Worker] = []
     try:
         with _signals_held():
             for _ in range(count):
-                crew.append(_hire(function))
-        yield _in_turns(crew, jobs, stop)
+                executor.append(_hire(function))
+        yield _in_turns(executor, jobs, stop)
     finally:
-        for worker in crew:
+        for worker in executor:
             worker.process.kill()
             worker.process.join()
             worker.line.close()
@@ -97,7 +97,7 @@ def _one_by_one(
         yield function(job)
 
 
-def _in_turns(crew: Sequence[_Worker], jobs: Sequence[Any], stop: Stop) -> Iterator[Any]:
+def _in_turns(executor: Sequence[_Worker], jobs: Sequence[Any], stop: Stop) -> Iterator[Any]:
     waiting = iter(enumerate(jobs))
     at_work: dict[Any, int] = {}  # the job's number by the line to whoever does it
     done: dict[int, Any] = {}
@@ -108,7 +108,7 @@ def _in_turns(crew: Sequence[_Worker], jobs: Sequence[Any], stop: Stop) -> Itera
             at_work[line] = number
             return
 
-    for worker in crew:
+    for worker in executor:
         hand_out(worker.line)
     for number in range(len(jobs)):
         while number not in done:
@@ -120,15 +120,15 @@ def _in_turns(crew: Sequence[_Worker], jobs: Sequence[Any], stop: Stop) -> Itera
                     done[at_work.pop(line)] = line.recv()
                     hand_out(line)
                 except (EOFError, OSError) as error:
-                    raise _lost(crew, line) from error
+                    raise _lost(executor, line) from error
         answer = done.pop(number)
         if isinstance(answer, MarigoldError):
             raise answer
         yield answer
 
 
-def _lost(crew: Sequence[_Worker], line: Any) -> MarigoldError:
-    (process,) = (worker.process for worker in crew if worker.line is line)
+def _lost(executor: Sequence[_Worker], line: Any) -> MarigoldError:
+    (process,) = (worker.process for worker in executor if worker.line is line)
     process.join()
     return MarigoldError(
         f'a working process ended by itself (exit code {process.exitcode}; -9 is often a lack of '

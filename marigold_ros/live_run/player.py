@@ -3,8 +3,8 @@
 """
 Plays serialised messages to a depth node over DDS, at its own speed or at the recording's.
 
-Decision: ``auto`` measures the first frames and then sends a picture when its period is over and
-the last picture's outputs have come, whichever is later, so that a slow machine serves every
+Decision: ``auto`` measures the first frames and then sends an image when its period is over and
+the last image's outputs have come, whichever is later, so that a slow machine serves every
 frame; a number is a multiple of real time, and what the node cannot serve is dropped by it.
 """
 
@@ -24,7 +24,7 @@ import sensor_msgs.msg
 PROBES = 4
 # Seconds for one frame in the slowest case (a full checkpoint on a CPU).
 PATIENCE = 300.0
-# Diagnostics (one a second) after which a picture that the node never counted is given up: DDS
+# Diagnostics (one a second) after which an image that the node never counted is given up: DDS
 # drops what cannot be deserialised before the node sees it.
 LOST_AFTER = 8
 _INPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -32,7 +32,7 @@ _INPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 @dataclass
 class Played:
-    """What was sent: pictures, the pace as a multiple of real time, and the times it took."""
+    """What was sent: images, the pace as a multiple of real time, and the times it took."""
 
     sent: int = 0
     rate: float = float('nan')
@@ -115,9 +115,9 @@ class Player:
         rate : float or None
             Multiple of real time; None serves every frame.
         period : float, seconds
-            Between two pictures of the recording.
+            Between two images of the recording.
         progress : callable
-            Told how many pictures have been sent or served.
+            Told how many images have been sent or served.
         announce : callable
             Told the rate and the seconds a frame takes, once they are known.
 
@@ -171,13 +171,13 @@ class Player:
         if played.sent:
             self._await_answer(played, progress)
             took.append(time.monotonic() - sent_at)
-        if not pace and took:  # a bag with fewer pictures than probes
+        if not pace and took:  # a bag with fewer images than probes
             played.rate = min(1.0, period / median(took))
             announce(played.rate, median(took))
         return played
 
     def _await_answer(self, played: Played, progress) -> None:
-        """Wait until the last picture is served or known not to be."""
+        """Wait until the last image is served or known not to be."""
         recorder, seen = self._recorder, self._recorder.reports
 
         def lost() -> bool:

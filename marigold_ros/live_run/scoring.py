@@ -51,7 +51,7 @@ class Outputs:
 
 
 class Recording:
-    """Outputs by the stamp of their picture, read in the order of the recording."""
+    """Outputs by the stamp of their image, read in the order of the recording."""
 
     def __init__(self, reader: BagReader) -> None:
         topics = [topic for topic in _PARTS if topic in reader.topics]
@@ -59,7 +59,7 @@ class Recording:
         self._frames: dict[int, Outputs] = {}
 
     def take(self, stamp_ns: int) -> Outputs | None:
-        """Give the outputs of a picture, None where some are missing; asked in order of time."""
+        """Give the outputs of an image, None where some are missing; asked in order of time."""
         from marigold_ros.bags.stamps import header_ns
 
         while not self._is_settled(stamp_ns):
@@ -111,9 +111,9 @@ def score_recording(
     space : str
         Space of its relative images.
     round_trip_ms : mapping
-        Milliseconds from picture to last output, by stamp.
+        Milliseconds from image to last output, by stamp.
     progress : callable
-        Told the number of pictures looked at.
+        Told the number of images looked at.
 
     """
     from marigold_ros.bags.reader import BagReader, frames
@@ -134,7 +134,7 @@ def score_recording(
     with BagReader(source.path) as bag, BagReader(recording) as recorded:
         outputs = Recording(recorded)
         stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
-        for number, item in enumerate(itertools.islice(stream, source.pictures), 1):
+        for number, item in enumerate(itertools.islice(stream, source.images), 1):
             progress(number)
             if item.warning:
                 scored.warnings[item.warning] = scored.warnings.get(item.warning, 0) + 1

@@ -58,7 +58,7 @@ class LiveRun:
     What came of it.
 
     ``reports`` are the parts of the node's last diagnostics, ``round_trip_ms`` the time from
-    sending a picture to its last output, by stamp; ``faults`` is what went wrong, in words.
+    sending an image to its last output, by stamp; ``faults`` is what went wrong, in words.
     """
 
     played: Played
@@ -158,14 +158,14 @@ def _await(condition: Callable[[], bool], recorder: Recorder, process: NodeProce
 
 
 def _settle(recorder: Recorder, process: NodeProcess, played: Played) -> None:
-    """Wait for the last outputs, and for diagnostics that count every picture."""
+    """Wait for the last outputs, and for diagnostics that count every image."""
     seen = recorder.reports
 
     def counted() -> bool:
         if recorder.reports <= seen or recorder.count('frames.in_flight'):
             return False
         everything = recorder.count('frames.received') >= played.sent
-        # Pictures that were lost on the way never come: two reports without work are enough.
+        # Images that were lost on the way never come: two reports without work are enough.
         return everything or recorder.reports >= seen + 3
 
     deadline = time.monotonic() + _SETTLE_PATIENCE

@@ -64,10 +64,10 @@ class Source:
         What is read of it.
     types : mapping of role to str
         Message types of image, camera_info and lidar.
-    pictures : int
+    images : int
         How many are played.
     period : float, seconds
-        Between two pictures.
+        Between two images.
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None without a LiDAR.
     latched : tuple of bytes
@@ -80,7 +80,7 @@ class Source:
     path: Path
     topics: BagTopics
     types: dict[str, str]
-    pictures: int
+    images: int
     period: float
     T_cam_lidar: np.ndarray | None
     latched: tuple[bytes, ...]
@@ -94,7 +94,7 @@ def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
     Raises
     ------
     BagError
-        If it cannot be read or has no pictures.
+        If it cannot be read or has no images.
     CalibrationError
         If it has a LiDAR, but neither the bag nor the settings say where.
 
@@ -116,7 +116,7 @@ def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
             path=Path(bag),
             topics=topics,
             types=types,
-            pictures=len(stamps),
+            images=len(stamps),
             period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
             T_cam_lidar=_extrinsics(reader, topics, config) if 'lidar' in named else None,
             latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Settings of Fast DDS for pictures and clouds between two processes of one machine; no ROS here.
+Settings of Fast DDS for images and clouds between two processes of one machine; no ROS here.
 
 Decision: Fast DDS shares 0.5 MB of memory per process and overwrites what has not been read when
-that is full; a reliable writer notices at its next heartbeat, 3 s later. A picture with a scan of
+that is full; a reliable writer notices at its next heartbeat, 3 s later. An image with a scan of
 0.5 MB behind it was lost that way in half of all cases, so that a frame of 25 ms took 3 s. With
 16 MB and heartbeats of 20 ms none was. A robot's drivers are processes of their own and do not
 need it. ``python -m marigold_ros.live_run.transport`` prints config/fast_dds.xml, for whom clouds of

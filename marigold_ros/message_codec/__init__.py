@@ -27,10 +27,10 @@ from marigold_ros.message_codec.encoders import (
     encode_jpeg,
     ImageFields,
 )
-from marigold_ros.message_codec.images import check_image, PICTURE_ENCODINGS, to_depth, to_rgb
+from marigold_ros.message_codec.images import check_image, IMAGE_ENCODINGS, to_depth, to_rgb
 
 __all__ = [
-    'PICTURE_ENCODINGS',
+    'IMAGE_ENCODINGS',
     'CloudFields',
     'CompressedFields',
     'ImageFields',

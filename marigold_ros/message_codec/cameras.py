@@ -3,10 +3,10 @@
 """
 ``sensor_msgs/CameraInfo`` of ROS 1 and 2 to a Camera, and back.
 
-Decision: a Camera describes the picture as it arrives, so region of interest and binning are
+Decision: a Camera describes the image as it arrives, so region of interest and binning are
 applied here, once, in the order of image_geometry (first the offset, then the binning), and no
-other module knows them. ``roi.do_rectify`` says that the rectified picture would need a region of
-its own; we keep the raw picture's window for both, so the flag changes nothing, and pixels that
+other module knows them. ``roi.do_rectify`` says that the rectified image would need a region of
+its own; we keep the raw image's window for both, so the flag changes nothing, and pixels that
 rectification cannot fill are invalid.
 """
 
@@ -21,14 +21,14 @@ import numpy as np
 
 def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
     """
-    Read intrinsics for the picture that a CameraInfo belongs to.
+    Read intrinsics for the image that a CameraInfo belongs to.
 
     Parameters
     ----------
     camera_info : CameraInfo
         With ``k d r p`` (ROS 2) or ``K D R P`` (ROS 1).
     rectified : bool
-        The picture is rectified already (image_proc publishes image_rect beside the raw
+        The image is rectified already (image_proc publishes image_rect beside the raw
         camera_info): K is then the message's P, without distortion.
 
     Returns
@@ -40,7 +40,7 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
     Raises
     ------
     CalibrationError
-        For an uncalibrated camera (K of zeros), sizes of zero, or a region outside the picture.
+        For an uncalibrated camera (K of zeros), sizes of zero, or a region outside the image.
 
     """
     K = _matrix(camera_info, 'k', (3, 3))
@@ -61,9 +61,9 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
             [0, 0, 1],
         ]
     )
-    picture_width, picture_height = width // binning_x, height // binning_y
+    image_width, image_height = width // binning_x, height // binning_y
     if rectified:
-        return Camera(window @ (P if P.any() else K), picture_width, picture_height)
+        return Camera(window @ (P if P.any() else K), image_width, image_height)
     distortion = np.asarray(_either(camera_info, 'd'), np.float64).reshape(-1)
     if not np.isfinite(distortion).all():
         raise CalibrationError(
@@ -72,8 +72,8 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
         )
     return Camera(
         K=window @ K,
-        width=picture_width,
-        height=picture_height,
+        width=image_width,
+        height=image_height,
         distortion=tuple(distortion.tolist()),
         distortion_model=camera_info.distortion_model or 'plumb_bob',
         R=R if R.any() else None,

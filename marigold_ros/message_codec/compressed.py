@@ -5,7 +5,7 @@ Compressed images: jpeg and png (8 and 16 bit), and the compressedDepth format.
 
 Decision: the codec is found from the data's first bytes, not from ``format``, which drivers fill
 freely; size and end marker are read before decoding, because OpenCV decodes a cut jpeg to a
-half-grey picture without an error, and a forged size would ask for gigabytes.
+half-grey image without an error, and a forged size would ask for gigabytes.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ MAX_PIXELS = 1 << 27  # 134 megapixels: above any camera, below what would exhau
 DEPTH_HEADER = struct.Struct('<iff')  # of compressedDepth: kind (0: inverse depth), A, B
 
 
-def check_picture(message: Any) -> None:
-    """Check, without decoding it, that a CompressedImage is a whole jpeg or png picture."""
+def check_compressed(message: Any) -> None:
+    """Check, without decoding it, that a CompressedImage is a whole jpeg or png image."""
     text = message.format
     if 'compressedDepth' in text or source_encoding(text) in ('16UC1', '32FC1'):
         raise InputError(
-            f'compressed image has format {text!r}, which is depth and not a picture; '
-            'choose a picture topic, or read it as depth',
+            f'compressed image has format {text!r}, which is depth and not an image; '
+            'choose an image topic, or read it as depth',
             'encoding',
         )
     _check_data(as_bytes(message.data, 'compressed image'))
 
 
-def decode_picture(message: Any) -> tuple[np.ndarray, str]:
-    """Return a checked picture as (H, W) or (H, W, 3) RGB of 8 or 16 bits, and its encoding."""
+def decode_image(message: Any) -> tuple[np.ndarray, str]:
+    """Return a checked image as (H, W) or (H, W, 3) RGB of 8 or 16 bits, and its encoding."""
     pixels = _decode(as_bytes(message.data, 'compressed image'))
     encoding = source_encoding(message.format)
     if pixels.ndim == 2:
@@ -152,7 +152,7 @@ def _check_data(data: np.ndarray) -> None:
         )
     if size is None or not whole:
         raise InputError(
-            f'compressed image of {len(content)} bytes ends before its picture does; '
+            f'compressed image of {len(content)} bytes ends before its image does; '
             'the message is cut short: check the driver or the recording',
             'truncated',
         )

@@ -126,12 +126,12 @@ def encode_depth(depth_m: np.ndarray, encoding: str = '32FC1') -> ImageFields:
 
 def encode_jpeg(rgb: np.ndarray, quality: int = 90) -> CompressedFields:
     """
-    Compress a picture as image_transport does.
+    Compress an image as image_transport does.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        The picture.
+        The image.
     quality : int
         1 to 100.
 
@@ -150,7 +150,7 @@ def encode_jpeg(rgb: np.ndarray, quality: int = 90) -> CompressedFields:
         raise InputError(
             f'jpeg got an array {rgb.shape} of {rgb.dtype}; give (H, W, 3) uint8', 'shape'
         )
-    check_size(rgb.shape[0], rgb.shape[1], 'jpeg picture')
+    check_size(rgb.shape[0], rgb.shape[1], 'jpeg image')
     if not 1 <= quality <= 100:
         raise InputError(f'jpeg quality is {quality}; choose a value in [1, 100]', 'encoding')
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

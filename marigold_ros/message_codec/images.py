@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Images: ``sensor_msgs/Image`` and ``CompressedImage`` to pictures and depth.
+Images: ``sensor_msgs/Image`` and ``CompressedImage`` to images and depth.
 
-Decision: a picture is always (H, W, 3) uint8 RGB. Pictures of 16 bits are divided by 257 and
-rounded, which maps 0..65535 exactly onto 0..255; stretching to the picture's own range was
+Decision: an image is always (H, W, 3) uint8 RGB. Images of 16 bits are divided by 257 and
+rounded, which maps 0..65535 exactly onto 0..255; stretching to the image's own range was
 rejected, since brightness would then jump between frames. ``16UC1`` and ``32FC1`` are depth,
-never pictures; ``8UC1`` and ``8UC3`` are read as mono8 and bgr8, as cv_bridge does.
+never images; ``8UC1`` and ``8UC3`` are read as mono8 and bgr8, as cv_bridge does.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class _Layout:
 
     item: str  # NumPy type without byte order
     channels: int
-    convert: Callable[[np.ndarray], np.ndarray] | None  # None: depth, not a picture
+    convert: Callable[[np.ndarray], np.ndarray] | None  # None: depth, not an image
     multiple: int = 1  # the width must be a multiple of this
-    rows_per_two: int = 2  # rows in data for every two rows of the picture
+    rows_per_two: int = 2  # rows in data for every two rows of the image
 
 
 def _cv(code: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -73,14 +73,14 @@ _LAYOUTS = {
     for pattern, code in _BAYER.items()
     for bits in (8, 16)
 }
-PICTURE_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if layout.convert)
+IMAGE_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if layout.convert)
 # mono16 too: depth_image_proc takes it for millimetres as well.
 _DEPTH_ENCODINGS = ('32FC1', '16UC1', 'mono16')
 
 
 def check_image(message: Any) -> None:
     """
-    Check from its header alone that a message holds a picture; cheap, nothing is converted.
+    Check from its header alone that a message holds an image; cheap, nothing is converted.
 
     Parameters
     ----------
@@ -94,13 +94,13 @@ def check_image(message: Any) -> None:
 
     """
     if hasattr(message, 'format'):
-        compressed.check_picture(message)
+        compressed.check_compressed(message)
         return
     layout = _layout(message.encoding)
     if layout.convert is None:
         raise InputError(
-            f'image has encoding {message.encoding}, which is depth and not a picture; '
-            'choose a picture topic, or read it as depth',
+            f'image has encoding {message.encoding}, which is depth and not an image; '
+            'choose an image topic, or read it as depth',
             'encoding',
         )
     _check_layout(message, layout)
@@ -108,13 +108,13 @@ def check_image(message: Any) -> None:
 
 def to_rgb(message: Any) -> np.ndarray:
     """
-    Decode a picture.
+    Decode an image.
 
     Parameters
     ----------
     message : Image or CompressedImage
         Honours ``step`` and ``is_bigendian``; 16 bits become 8 by dividing by 257, rounded.
-        For nv12 and nv21 ``height`` is the picture's; ``data`` holds 3/2 as many rows.
+        For nv12 and nv21 ``height`` is the image's; ``data`` holds 3/2 as many rows.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def to_rgb(message: Any) -> np.ndarray:
     """
     check_image(message)
     if hasattr(message, 'format'):
-        pixels, encoding = compressed.decode_picture(message)
+        pixels, encoding = compressed.decode_image(message)
         pattern = encoding.removeprefix('bayer_')[:4]
         if pixels.ndim == 2 and encoding.startswith('bayer_') and pattern in _BAYER:
             return _to_8bit(_converted(pixels, _cv(_BAYER[pattern]), encoding))
@@ -159,7 +159,7 @@ def to_depth(message: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        As ``check_image``; cause 'encoding' for a picture.
+        As ``check_image``; cause 'encoding' for an image.
 
     """
     if hasattr(message, 'format'):
@@ -237,8 +237,8 @@ def _converted(
         ) from error
 
 
-def _to_8bit(picture: np.ndarray) -> np.ndarray:
-    if picture.dtype == np.uint8:
-        return picture
+def _to_8bit(image: np.ndarray) -> np.ndarray:
+    if image.dtype == np.uint8:
+        return image
     # 65535 / 255 = 257; an odd divisor has no ties, so adding its half rounds correctly.
-    return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)

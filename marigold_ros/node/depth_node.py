@@ -27,7 +27,7 @@ from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.node.lifecycle import ManagedNode, PATIENCE, tolerant, transition
 from marigold_ros.node.loading import load, Loader
-from marigold_ros.node.ros_helpers import FILTERS, PictureReader
+from marigold_ros.node.ros_helpers import FILTERS, ImageReader
 from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -49,7 +49,7 @@ class DepthNode(ManagedNode):
         self._pipeline: Any = None
         self._outputs: Any = None
         self._extrinsics: Any = None
-        self._pictures: Any = None
+        self._images: Any = None
         self._diagnostics: Any = None
         self._inputs: Any = None
         self._server: Any = None
@@ -76,11 +76,11 @@ class DepthNode(ManagedNode):
         self._extrinsics = Extrinsics(
             self, self._config.extrinsics, self._config.lidar.fixed_frame
         )
-        self._pictures = PictureReader()
+        self._images = ImageReader()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.get_logger().info(
             f'extrinsics: {self._extrinsics.source}; message_filters: {FILTERS}; '
-            f'cv_bridge: {self._pictures.state}'
+            f'cv_bridge: {self._images.state}'
         )
 
     @transition
@@ -93,7 +93,7 @@ class DepthNode(ManagedNode):
             self,
             self._config,
             self.health.counters,
-            self._pictures,
+            self._images,
             self.health.report,
             self._on_jump,
         )
@@ -107,7 +107,7 @@ class DepthNode(ManagedNode):
             self._current_config,
         )
         self._worker = Worker(self._server.serve, self._shortest_period)
-        self._inputs.registerCallback(self._on_picture)
+        self._inputs.registerCallback(self._on_image)
         self._inputs.open()
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
         self._ticks = [
@@ -203,8 +203,8 @@ class DepthNode(ManagedNode):
 
     # Frames
 
-    def _on_picture(self, message) -> None:
-        """Take a picture whose header is sound."""
+    def _on_image(self, message) -> None:
+        """Take an image whose header is sound."""
         counters = self.health.counters
         if not self._current_config().compute_without_listeners and not self._outputs.anybody():
             counters.leave_frame('skipped_idle')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One picture from message to messages: decode, predict, pair, fit, publish.
+One image from message to messages: decode, predict, pair, fit, publish.
 
 No lifecycle and no subscriptions here; what is wrong with a frame is counted and reported here.
 """
@@ -23,18 +23,18 @@ from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.camera.resizing import resize_frame, resize_points
 from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
 from marigold_ros.node.health.diagnostics import Health
-from marigold_ros.node.health.input_health import PictureWatch
+from marigold_ros.node.health.input_health import ImageWatch
 from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.pipeline import FramePipeline
 from sensor_msgs.msg import Image, PointCloud2
 
-# Pictures without a scan, one after the other, that are worth a word.
+# Images without a scan, one after the other, that are worth a word.
 _STAYS_AWAY = 10
 
 
 class FrameServer:
     """
-    Serves pictures one after the other, in the worker's thread.
+    Serves images one after the other, in the worker's thread.
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ class FrameServer:
         self._bad_info = self._bad_scan = None
         self._read_scan: tuple = (None, None)
         self._warned_frames = False
-        self._picture_size = (0, 0)
-        self._watch = PictureWatch()
-        self._alone = 0  # pictures without a scan in a row
+        self._image_size = (0, 0)
+        self._watch = ImageWatch()
+        self._alone = 0  # images without a scan in a row
 
     def reset_soon(self) -> None:
         """Forget filters before the next frame."""
@@ -82,12 +82,12 @@ class FrameServer:
         self._next_model = model
 
     def serve(self, message) -> None:
-        """Work on one picture; whatever happens is counted, and nothing escapes."""
+        """Work on one image; whatever happens is counted, and nothing escapes."""
         try:
             self._serve(message)
         except MarigoldError as error:
             self._fail(getattr(error, 'cause', 'calibration'), str(error))
-        except Exception:  # the node goes on with the next picture
+        except Exception:  # the node goes on with the next image
             if self._node.context.ok():
                 self._fail('internal', traceback.format_exc())
         else:
@@ -108,7 +108,7 @@ class FrameServer:
         prediction = self._pipeline.predict(frame)
         predicted = time.perf_counter()
         choice = self._inputs.await_scan(frame.stamp_ns)
-        # As late as possible: odometry of the picture's time often comes after the picture.
+        # As late as possible: odometry of the image's time often comes after the image.
         place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
         frame, scan_ns = self._with_sparse(frame, choice, header.frame_id)
@@ -155,10 +155,10 @@ class FrameServer:
             self._health.timings.add({'age': age_ms})
 
     def _decode(self, message, config: NodeConfig) -> Frame:
-        rgb = self._inputs.pictures.read(message)
+        rgb = self._inputs.images.read(message)
         if blind := self._watch.look(rgb):
             self._health.report('camera', blind)
-        self._picture_size = rgb.shape[:2]
+        self._image_size = rgb.shape[:2]
         camera = self._camera(message, rgb.shape[:2], config)
         frame = Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
         if config.output_resolution == 'input':
@@ -178,8 +178,8 @@ class FrameServer:
         if info.header.frame_id != message.header.frame_id and not self._warned_frames:
             self._warned_frames = True
             self._node.get_logger().warning(
-                f"the picture is in frame '{message.header.frame_id}', its camera_info in "
-                f"'{info.header.frame_id}'; the picture's counts: check that they belong together"
+                f"the image is in frame '{message.header.frame_id}', its camera_info in "
+                f"'{info.header.frame_id}'; the image's counts: check that they belong together"
             )
         rectified = config.image_rectified == 'yes' or (
             config.image_rectified == 'auto' and is_rectified_name(self._inputs.image_topic)
@@ -188,7 +188,7 @@ class FrameServer:
             camera = to_camera(info, rectified=rectified)
             if (camera.height, camera.width) != shape:
                 raise CalibrationError(
-                    f'camera_info is for {camera.width}x{camera.height}, the picture is '
+                    f'camera_info is for {camera.width}x{camera.height}, the image is '
                     f'{shape[1]}x{shape[0]}; they must agree: check which camera_info the node '
                     f'listens to ({self._inputs.inputs[1].topic})'
                 )
@@ -224,9 +224,9 @@ class FrameServer:
         try:
             if isinstance(scan, Image):
                 sparse = sparse_from_depth(to_depth(scan), self._pipeline.config.alignment)
-                sparse = resize_points(sparse, self._picture_size, frame.rgb.shape[:2])
+                sparse = resize_points(sparse, self._image_size, frame.rgb.shape[:2])
                 return replace(frame, sparse=sparse), choice.stamp_ns
-            if scan is not self._read_scan[0]:  # one scan often serves several pictures
+            if scan is not self._read_scan[0]:  # one scan often serves several images
                 read = to_points if isinstance(scan, PointCloud2) else scan_to_points
                 self._read_scan = (scan, read(scan))
             points = self._read_scan[1]

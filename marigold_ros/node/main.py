@@ -41,7 +41,7 @@ def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
     Raises
     ------
     ConfigurationError
-        If parameters are wrong, or two cameras take their pictures from one topic.
+        If parameters are wrong, or two cameras take their images from one topic.
 
     """
     node = DepthNode(load_model, cli_args=list(cli_args), **options)
@@ -72,7 +72,7 @@ def _check_topics(nodes: dict[str, DepthNode]) -> None:
         topic = node.resolve_topic_name('image')
         if topic in owners:
             raise ConfigurationError(
-                f'cameras {owners[topic]} and {name} both take their pictures from {topic}; remap '
+                f'cameras {owners[topic]} and {name} both take their images from {topic}; remap '
                 f'image to a relative name, as in image:=image_raw, or each by itself, as in '
                 f'{node.get_namespace()}/image:={topic}'
             )

@@ -15,7 +15,7 @@ import inspect
 from typing import Any
 
 from marigold_ros.errors import InputError
-from marigold_ros.message_codec import check_image, PICTURE_ENCODINGS, to_rgb
+from marigold_ros.message_codec import check_image, IMAGE_ENCODINGS, to_rgb
 from marigold_ros.node.interface.messages import byte_array
 import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
@@ -68,8 +68,8 @@ def subscribe(node, message_type, topic, callback, **options):
     return subscriber
 
 
-class PictureReader:
-    """Pictures by message_codec, and by cv_bridge where only that knows the encoding."""
+class ImageReader:
+    """Images by message_codec, and by cv_bridge where only that knows the encoding."""
 
     def __init__(self) -> None:
         self._bridge: Any = None
@@ -89,11 +89,11 @@ class PictureReader:
             self.state = 'used for encodings that are not built in'
 
     def _is_foreign(self, message) -> bool:
-        """Whether only cv_bridge may know the encoding; depth is no picture for it either."""
+        """Whether only cv_bridge may know the encoding; depth is no image for it either."""
         return (
             self._bridge is not None
             and not hasattr(message, 'format')
-            and message.encoding not in (*PICTURE_ENCODINGS, '32FC1', '16UC1')
+            and message.encoding not in (*IMAGE_ENCODINGS, '32FC1', '16UC1')
         )
 
     def check(self, message) -> None:
@@ -106,14 +106,14 @@ class PictureReader:
         if not self._is_foreign(message):
             return to_rgb(message)
         try:
-            picture = np.asarray(self._bridge.imgmsg_to_cv2(message, 'rgb8'))
+            image = np.asarray(self._bridge.imgmsg_to_cv2(message, 'rgb8'))
         except Exception as error:  # CvBridgeError, cv2.error, KeyError, TypeError: all the same
             raise InputError(
                 f"encoding '{message.encoding}' is unknown here and to cv_bridge ({error}); known "
-                f'are {", ".join(sorted(PICTURE_ENCODINGS))}',
+                f'are {", ".join(sorted(IMAGE_ENCODINGS))}',
                 cause='encoding',
             ) from error
-        return np.ascontiguousarray(picture, dtype=np.uint8)
+        return np.ascontiguousarray(image, dtype=np.uint8)
 
 
 def cloud_message(header, fields) -> PointCloud2:
@@ -123,7 +123,7 @@ def cloud_message(header, fields) -> PointCloud2:
     Parameters
     ----------
     header : std_msgs.msg.Header
-        Stamp and frame of the picture.
+        Stamp and frame of the image.
     fields : CloudFields
         Layout and bytes.
 
@@ -150,7 +150,7 @@ def organised_message(header, points, encode):
     Parameters
     ----------
     header : std_msgs.msg.Header
-        Stamp and frame of the picture.
+        Stamp and frame of the image.
     points : (H, W) structured, all fields float32
         As organise_cloud gives it.
     encode : callable

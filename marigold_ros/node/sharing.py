@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One model for several cameras: loaded once, and run once for the pictures that wait for it.
+One model for several cameras: loaded once, and run once for the images that wait for it.
 
 Decision: cameras keep their own worker, fit and rate; only the networks are common ground. Who
 finds the model free waits a moment for the other cameras, since those of one robot mostly expose
@@ -24,7 +24,7 @@ WINDOW = 0.005  # seconds for which the other cameras are waited for
 
 
 class _Request:
-    """A picture that waits for the model."""
+    """An image that waits for the model."""
 
     def __init__(self, camera: CameraModel, rgb: np.ndarray, settings: dict[str, Any]) -> None:
         self.camera, self.rgb, self.settings = camera, rgb, settings
@@ -124,7 +124,7 @@ class CameraModel:
         self.stream = None if new_stream is None else new_stream()
 
     def predict(self, rgb: np.ndarray, **settings: Any) -> Prediction:
-        """Answer as the model does; perhaps together with other cameras' pictures."""
+        """Answer as the model does; perhaps together with other cameras' images."""
         return self._shared.predict(_Request(self, rgb, settings))
 
     def predict_guided(self, *arguments: Any, **settings: Any) -> Prediction:

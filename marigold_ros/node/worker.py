@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One worker thread behind a slot for one picture: the newest wins, nothing queues.
+One worker thread behind a slot for one image: the newest wins, nothing queues.
 
 Decision: inference runs beside the executor, not in a callback, so that parameters, services and
 diagnostics answer meanwhile. A queue was rejected: it only makes depth older.

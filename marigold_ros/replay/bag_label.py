@@ -46,9 +46,9 @@ class Labelled:
     bag, out : str
         The bag, and its copy.
     read, labelled : int
-        Pictures that came, and those that have depth in metres.
+        Images that came, and those that have depth in metres.
     rejected, warnings : dict of str to int
-        Unusable pictures by cause; what else is amiss, with its number of pictures.
+        Unusable images by cause; what else is amiss, with its number of images.
     left_out : list of str
         Topics of types that the bag does not define.
     failed : str
@@ -89,7 +89,7 @@ def label_bag(
     job: BagJob,
     tell: Callable[[int], None] | None = None,
 ) -> Labelled:
-    """Write one bag's copy; up to its damage where it has one. See `crew.Work`."""
+    """Write one bag's copy; up to its damage where it has one. See `executor.Work`."""
     target = options.target(job)
     done = Labelled(str(job.path), str(target))
     if target.exists():
@@ -129,7 +129,7 @@ def _label(
                 result = None
                 try:
                     if item.frame is None:
-                        raise item.error or InputError('the picture cannot be read')
+                        raise item.error or InputError('the image cannot be read')
                     result = pipeline.process(item.frame)
                     done.labelled += result.metric is not None
                     if result.metric is None:

@@ -22,7 +22,7 @@ from marigold_ros.replay.recording import RecordTo
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.image_sets import PictureChoice
+    from marigold_ros.replay.image_sets import ImageChoice
 
 _MOST_WARNINGS = 20
 
@@ -33,7 +33,7 @@ class ReplayOptions:
     How bags are replayed and scored, whatever the bag; see `evaluate_bag`.
 
     ``topics`` maps roles to names, ``stamps`` is 'header' or 'log', ``record`` says where outputs
-    are recorded; ``pictures`` says which pictures of a folder or tar are taken, in place of bags.
+    are recorded; ``pictures`` says which images of a folder or tar are taken, in place of bags.
     """
 
     config: PipelineConfig
@@ -44,7 +44,7 @@ class ReplayOptions:
     held_out: str = 'rings'
     stamps: str = 'header'
     oracle: str = 'own'
-    pictures: PictureChoice | None = None
+    images: ImageChoice | None = None
     record: RecordTo | None = None
 
 
@@ -53,8 +53,8 @@ class BagJob:
     """
     A bag, its number among all, and what is to be done with it.
 
-    ``limit`` is after how many pictures to stop (None: at the end), ``corruption`` the kind and
-    the strength by which its pictures are spoilt (None: they are not).
+    ``limit`` is after how many images to stop (None: at the end), ``corruption`` the kind and
+    the strength by which its images are corrupted (None: they are not).
     """
 
     path: Path
@@ -82,11 +82,11 @@ class BagPart:
     topics, checkpoint : dict
         Topic by role, and the model's description.
     read : int
-        Pictures that came.
+        Images that came.
     rejected, warnings : dict of str to int
-        Unusable pictures by cause; what else is amiss, with its number of frames.
+        Unusable images by cause; what else is amiss, with its number of frames.
     first_error : str
-        Why the first picture was unusable.
+        Why the first image was unusable.
     failed : dict of str to str
         Why a bag could not be read, or not to its end, by its path.
     recorded_s, wall_s : float, seconds
@@ -127,7 +127,7 @@ class BagPart:
             self.warnings[text] = self.warnings.get(text, 0) + count
 
     def reject(self, cause: str, text: str) -> None:
-        """Count an unusable picture."""
+        """Count an unusable image."""
         self.rejected[cause] = self.rejected.get(cause, 0) + 1
         self.first_error = self.first_error or text
 
@@ -166,18 +166,18 @@ class BagPart:
             return None
         first = next(iter(self.failed.values()))
         if len(paths) == 1:
-            return BagError(f'{first}; the pictures before the damage are scored in {out}')
+            return BagError(f'{first}; the images before the damage are scored in {out}')
         return BagError(
             f'{len(self.failed)} of {len(paths)} bags are damaged: {first}; all that could be '
             f'read is scored in {out}'
         )
 
     def _why_nothing(self, paths: Sequence[Path]) -> str:
-        """Say why no picture could be used."""
+        """Say why no image could be used."""
         causes = ', '.join(f'{n} {cause}' for cause, n in self.rejected.items()) or 'none came'
         first = f' (first: {self.first_error})' if self.first_error else ''
         names = ', '.join(path.resolve().name for path in paths)
         return (
-            f'no picture of {names} could be used: {causes}{first}; '
+            f'no image of {names} could be used: {causes}{first}; '
             'check the image topic with --image'
         )

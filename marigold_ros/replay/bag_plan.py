@@ -15,15 +15,15 @@ from marigold_ros.evaluation.corruptions import STRENGTHS
 from marigold_ros.replay.bag_part import BagJob
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.image_sets import PictureChoice
+    from marigold_ros.replay.image_sets import ImageChoice
 
 
 @dataclass
 class Plan:
-    """What to replay: jobs, the number of pictures in all, and why bags are left out, by path."""
+    """What to replay: jobs, the number of images in all, and why bags are left out, by path."""
 
     jobs: list[BagJob] = field(default_factory=list)
-    pictures: int = 0
+    images: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -31,15 +31,15 @@ def look_ahead(
     paths: Sequence[str | Path],
     given: Mapping[str, str | None],
     limit: int | None = None,
-    pictures: PictureChoice | None = None,
+    images: ImageChoice | None = None,
 ) -> Plan:
     """
-    Open every bag or folder and count its pictures: mistakes are told before the work.
+    Open every bag or folder and count its images: mistakes are told before the work.
 
     Raises
     ------
     InputError, ConfigurationError
-        Where pictures are to be read, and cannot be.
+        Where images are to be read, and cannot be.
     BagError
         Where a path does not exist, or none of the bags can be used. One among others that
         cannot be read is noted in ``failed``.
@@ -53,32 +53,32 @@ def look_ahead(
     plan = Plan()
     for number, path in enumerate(paths):
         try:
-            count = _count(Path(path), given, pictures)
+            count = _count(Path(path), given, images)
         except BagError as error:
             if len(paths) == 1:
                 raise
             plan.failed[str(path)] = str(error)
             continue
-        left = count if limit is None else max(min(count, limit - plan.pictures), 0)
+        left = count if limit is None else max(min(count, limit - plan.images), 0)
         if left:
             plan.jobs.append(BagJob(Path(path), number, None if left == count else left))
-        plan.pictures += left
+        plan.images += left
     if len(plan.failed) == len(paths):
         raise BagError(next(iter(plan.failed.values())))
     return plan
 
 
-def _count(path: Path, given: Mapping[str, str | None], pictures: PictureChoice | None) -> int:
-    """Count the pictures of a bag, or of a folder."""
-    if pictures is not None:
-        from marigold_ros.replay.image_sets import PictureSet
+def _count(path: Path, given: Mapping[str, str | None], images: ImageChoice | None) -> int:
+    """Count the images of a bag, or of a folder."""
+    if images is not None:
+        from marigold_ros.replay.image_sets import ImageSet
 
-        return len(PictureSet(path, pictures))
+        return len(ImageSet(path, images))
     with BagReader(path) as reader:
         return reader.topics[reader.choose_topics(**given).image].count
 
 
-def spoilt_jobs(jobs: Sequence[BagJob], kinds: Sequence[str]) -> list[BagJob]:
+def corrupted_jobs(jobs: Sequence[BagJob], kinds: Sequence[str]) -> list[BagJob]:
     """Repeat jobs for every strength of each kind of corruption."""
     return [
         replace(job, corruption=(kind, strength))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Plays one bag, or one folder of pictures, through the pipeline of each model, and scores it."""
+"""Plays one bag, or one folder of images, through the pipeline of each model, and scores it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def replay(
     job: BagJob,
     tell: Callable[[int], None] | None = None,
 ) -> BagPart:
-    """Score one bag, as far as it can be read; ``tell`` is told the pictures done."""
+    """Score one bag, as far as it can be read; ``tell`` is told the images done."""
     run = _Run(models, options, job.corruption)
     memory = _watch_memory(models.main)
     try:
@@ -77,12 +77,12 @@ class _Input:
 @contextmanager
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
     with ExitStack() as stack:
-        if options.pictures is not None:
-            from marigold_ros.replay.image_sets import PictureSet
+        if options.images is not None:
+            from marigold_ros.replay.image_sets import ImageSet
 
-            pictures = PictureSet(job.path, options.pictures)
-            stream = stack.enter_context(closing(_ahead(pictures.frames())))
-            yield _Input(pictures.describe(), pictures.by_role, stream)
+            images = ImageSet(job.path, options.images)
+            stream = stack.enter_context(closing(_ahead(images.frames())))
+            yield _Input(images.describe(), images.by_role, stream)
             return
         with BagReader(job.path) as reader:
             chosen = reader.choose_topics(**options.topics)
@@ -104,7 +104,7 @@ def _frames(
 
 def _ahead(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:
     """
-    Read and decode the next picture on another core while this one is worked on.
+    Read and decode the next image on another core while this one is worked on.
 
     The iterator lives in one thread from its beginning to its end, as SQLite asks for.
     """
@@ -125,7 +125,7 @@ class _Run:
         self, models: Models, options: ReplayOptions, corruption: tuple[str, int] | None = None
     ) -> None:
         self._options, self._corruption = options, corruption
-        self._players = Players(models, options, spoilt=corruption is not None)
+        self._players = Players(models, options, corrupted=corruption is not None)
         self.part = self._players.part()
 
     def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
@@ -160,22 +160,22 @@ class _Run:
                 start = perf_counter()
 
     def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
-        """Score one picture; gives what the pipeline made of it, None where it was rejected."""
-        if self._options.pictures is not None:
+        """Score one image; gives what the pipeline made of it, None where it was rejected."""
+        if self._options.images is not None:
             self._players.reset()  # they are no sequence
         if item.warning:
             self.part.warn(item.warning)
         if item.frame is None:
-            self._reject(item.error or InputError('the picture cannot be read'))
+            self._reject(item.error or InputError('the image cannot be read'))
             return None
         try:
-            return self._players.play(self._spoilt(item), read_ms)
+            return self._players.play(self._corrupted(item), read_ms)
         except (InputError, CalibrationError) as error:
             self._reject(error)
             return None
 
-    def _spoilt(self, item: BagFrame) -> BagFrame:
-        """Give the frame with its picture as the corruption makes it."""
+    def _corrupted(self, item: BagFrame) -> BagFrame:
+        """Give the frame with its image as the corruption makes it."""
         if self._corruption is None or item.frame is None:
             return item
         kind, strength = self._corruption
@@ -183,11 +183,11 @@ class _Run:
         if kind == 'fog' and item.truth is not None and is_dense(item.truth):
             depth = depth_of_truth(item.truth)
         elif kind == 'fog':
-            clean = self._players.main.predict_picture(rgb)
+            clean = self._players.main.predict_image(rgb)
             depth = depth_of_relative(clean.relative, clean.space)
         rng = np.random.default_rng((self.part.read, *kind.encode()))
-        spoilt = corrupt(rgb, kind, strength, rng, depth)
-        return replace(item, frame=replace(item.frame, rgb=spoilt))
+        corrupted = corrupt(rgb, kind, strength, rng, depth)
+        return replace(item, frame=replace(item.frame, rgb=corrupted))
 
     def _reject(self, error: Exception) -> None:
         cause = error.cause if isinstance(error, InputError) else 'calibration'

@@ -15,16 +15,16 @@ from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe
 from marigold_ros.evaluation.results.robustness import robustness
 from marigold_ros.replay.bag_part import BagPart, ReplayOptions
-from marigold_ros.replay.bag_plan import look_ahead, Plan, spoilt_jobs
+from marigold_ros.replay.bag_plan import corrupted_jobs, look_ahead, Plan
 from marigold_ros.replay.bag_replay import replay
-from marigold_ros.replay.executor import Crew, processes
+from marigold_ros.replay.executor import Executor, processes
 from marigold_ros.replay.model_scorers import empty_scores, Models, rival_results
 from marigold_ros.replay.recording import RecordTo
 from marigold_ros.settings import as_values
 import numpy as np
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.image_sets import PictureChoice
+    from marigold_ros.replay.image_sets import ImageChoice
 
 Progress = Callable[[int, int], None]
 
@@ -44,26 +44,26 @@ def evaluate_bag(
     oracle: str = 'own',
     against: Mapping[str, Any] | None = None,
     corruptions: Sequence[str] = (),
-    pictures: PictureChoice | None = None,
+    images: ImageChoice | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
     record: PointsConfig | None = None,
-    crew: Crew | None = None,
+    executor: Executor | None = None,
     plan: Plan | None = None,
 ) -> dict[str, Any]:
     """
-    Run the pipeline over every picture of one or several bags and score it.
+    Run the pipeline over every image of one or several bags and score it.
 
     Parameters
     ----------
     bags : path or sequence of paths
         Bags of one camera; they are streamed, the pipeline reset between them.
     model : object or None
-        As ``load_model`` returns it; None where a ``crew`` has its own.
+        As ``load_model`` returns it; None where a ``executor`` has its own.
     config, lidar : PipelineConfig, LidarConfig or None
         Settings; None is the defaults.
     out : path or None
-        Folder for results.json, per_frame.csv, report.html and pictures; None writes nothing.
+        Folder for results.json, per_frame.csv, report.html and images; None writes nothing.
     topics : mapping or None
         Names for ``image``, ``camera_info``, ``lidar`` and ``truth``; what is not given is found.
     T_cam_lidar : (4, 4) float or None
@@ -71,23 +71,23 @@ def evaluate_bag(
     fit_every, held_out : int, {'rings', 'azimuth'}
         Every n-th scan line, or block of azimuth, is for the fit of protocol ``heldout``.
     stamps : {'header', 'log'}
-        Whether header stamps pair pictures and scans, or the times of recording.
+        Whether header stamps pair images and scans, or the times of recording.
     oracle : str
         Rule of the protocol ``oracle``, see `marigold_ros.evaluation.protocols.oracle`.
     against : mapping of str to object, or None
         Other models, which are scored on the same frames and points.
     corruptions : sequence of str
         Kinds of corruption: every bag is replayed again at each of their strengths.
-    pictures : PictureChoice or None
-        Which pictures of folders or tars to take, in place of bags.
+    images : ImageChoice or None
+        Which images of folders or tars to take, in place of bags.
     limit : int or None
-        Stop after that many pictures in all.
+        Stop after that many images in all.
     progress : callable or None
-        Called with the pictures done and their expected number.
+        Called with the images done and their expected number.
     record : PointsConfig or None
         The cloud of what is recorded to ``out``/recording (recording_0 and on for several bags)
         as the node would publish it; None records nothing.
-    crew : callable or None
+    executor : callable or None
         Who else does the work, such as `marigold_ros.replay.executor.processes`; None does it here.
 
     plan : Plan or None
@@ -101,25 +101,25 @@ def evaluate_bag(
     Raises
     ------
     BagError
-        If a bag is missing, unreadable or damaged, lacks pictures or a named topic, or no picture
+        If a bag is missing, unreadable or damaged, lacks images or a named topic, or no image
         can be used. What could be scored of the bags is written to ``out`` before.
 
     """
     paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
     config, lidar, given = config or PipelineConfig(), lidar or LidarConfig(), dict(topics or {})
     split = fit_every, held_out
-    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, pictures)
+    options = ReplayOptions(config, lidar, given, T_cam_lidar, *split, stamps, oracle, images)
     if record is not None and out is not None:
         recordings = RecordTo(Path(out).resolve(), record, len(paths))
         recordings.check()
         options = replace(options, record=recordings)
-    plan = plan or look_ahead(paths, given, limit, pictures)
-    jobs = [*plan.jobs, *spoilt_jobs(plan.jobs, corruptions)]
-    expected = plan.pictures * len(jobs) // max(len(plan.jobs), 1)
+    plan = plan or look_ahead(paths, given, limit, images)
+    jobs = [*plan.jobs, *corrupted_jobs(plan.jobs, corruptions)]
+    expected = plan.images * len(jobs) // max(len(plan.jobs), 1)
     tell = None if progress is None else partial(_tell, progress, expected)
-    crew = crew or processes(replay, lambda: Models(model, against or {}), tell=tell)
+    executor = executor or processes(replay, lambda: Models(model, against or {}), tell=tell)
     runs: dict[tuple[str, int] | None, BagPart] = {}
-    with crew(options, jobs) as parts:
+    with executor(options, jobs) as parts:
         for job, part in zip(jobs, parts, strict=True):
             runs.setdefault(job.corruption, BagPart(empty_scores(options))).add(part)
             if part.failed and out is None:
@@ -154,7 +154,7 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
         total.checkpoint,
         options.config,
         options.lidar,
-        mode='offline replay, every picture, unlimited wait for the scan',
+        mode='offline replay, every image, unlimited wait for the scan',
         limit=limit,
         stamps=options.stamps,
         extrinsics='/tf_static of the bag' if T is None else np.asarray(T).tolist(),
@@ -181,14 +181,14 @@ def _results(total: BagPart, options: ReplayOptions, limit: int | None) -> dict[
 
 
 def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagPart]) -> None:
-    """Put what spoilt pictures cost beside the figures of each model."""
+    """Put what corrupted images cost beside the figures of each model."""
     if not runs:
         return
-    spoilt = {key: run.scorer.results()['protocols'] for key, run in runs.items()}
-    results['robustness'] = robustness(results['protocols'], spoilt)
+    corrupted = {key: run.scorer.results()['protocols'] for key, run in runs.items()}
+    results['robustness'] = robustness(results['protocols'], corrupted)
     for name, figures in results.get('models', {}).items():
-        spoilt = {key: run.rivals[name].results()['protocols'] for key, run in runs.items()}
-        figures['robustness'] = robustness(figures['protocols'], spoilt)
+        corrupted = {key: run.rivals[name].results()['protocols'] for key, run in runs.items()}
+        figures['robustness'] = robustness(figures['protocols'], corrupted)
 
 
 def _intro(results: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ Who does the work on many bags: this process, several, or a cluster.
 
 Each process loads the model once. Finished bags are kept by whoever finished them, so that a
 killed run loses only what was at work. A bag gives a part, which has ``read``, the number of its
-pictures, and ``failed``, which is empty where nothing went wrong.
+images, and ``failed``, which is empty where nothing went wrong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from marigold_ros.replay.part_store import PartStore
 
 Progress = Callable[[int], None]
 Play = Callable[[Any, Any, BagJob, 'Progress | None'], Any]
-Crew = Callable[[Any, Sequence[BagJob]], AbstractContextManager[Iterator[Any]]]
+Executor = Callable[[Any, Sequence[BagJob]], AbstractContextManager[Iterator[Any]]]
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Work:
     store : PartStore or None
         Where finished parts are, and go.
     tell : callable or None
-        Told the pictures done so far, of all bags; in this process only.
+        Told the images done so far, of all bags; in this process only.
 
     """
 
@@ -80,19 +80,19 @@ def processes(
     workers: int = 1,
     store: PartStore | None = None,
     tell: Progress | None = None,
-) -> Crew:
-    """Make a crew of processes; a single one is this one. See :class:`Work`."""
+) -> Executor:
+    """Make a executor of processes; a single one is this one. See :class:`Work`."""
 
     @contextmanager
-    def crew(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
+    def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
         from marigold_ros.learning.parallel import run_jobs
 
         work = Work(play, load, options, store, tell)
         with run_jobs(work, jobs, workers) as parts:
-            # One process alone tells of every picture by itself.
+            # One process alone tells of every image by itself.
             yield _counted(parts, tell) if tell and min(workers, len(jobs)) > 1 else parts
 
-    return crew
+    return executor
 
 
 def _counted(parts: Iterator[Any], tell: Progress) -> Iterator[Any]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Folders and tars of pictures with true depth as inputs of an evaluation, in place of bags.
+Folders and tars of images with true depth as inputs of an evaluation, in place of bags.
 
 Five are laid out as Marigold's own evaluation has them: a tar or folder, and a list with a
-picture, its depth and, for some, a third file in each line. How depth is stored, where it is valid
-and what is cut out is as there. Pictures are independent of each other and have neither camera nor
+image, its depth and, for some, a third file in each line. How depth is stored, where it is valid
+and what is cut out is as there. Images are independent of each other and have neither camera nor
 LiDAR, so they are scored by ``oracle`` and ``raw``.
 """
 
@@ -21,14 +21,14 @@ from typing import Any
 from marigold_ros.bags.bag_frame import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
-from marigold_ros.learning.data.sources.decode import decode_depth, decode_picture
+from marigold_ros.learning.data.sources.decode import decode_depth, decode_image
 from marigold_ros.learning.data.sources.listing import match
 from marigold_ros.learning.data.sources.storage import open_storage
 import numpy as np
 
-# Pictures are no sequence; so far apart nothing takes them for one.
+# Images are no sequence; so far apart nothing takes them for one.
 _APART_NS = 1_000_000_000_000
-_LINE = 'a line is a picture, its depth and what else the data set has'
+_LINE = 'a line is an image, its depth and what else the data set has'
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Layout:
     low, high : float, metres
         Depth counts strictly between.
     crop : (height, width) or None, pixels
-        Cut out of picture and depth at the bottom, in the middle.
+        Cut out of image and depth at the bottom, in the middle.
     raw_size : (height, width) or None, pixels
         Depth files are nothing but float32 of this shape.
     masked : bool
@@ -70,14 +70,14 @@ FOLDER = 'folder'
 
 
 @dataclass(frozen=True)
-class PictureChoice:
+class ImageChoice:
     """
-    Which pictures to take of a folder or tar.
+    Which images to take of a folder or tar.
 
     Parameters
     ----------
     dataset : str
-        A name of ``LAYOUTS``, or ``FOLDER`` for any pictures with depth.
+        A name of ``LAYOUTS``, or ``FOLDER`` for any images with depth.
     split : str
         File with the list; empty only for ``FOLDER``, whose files are found by the patterns.
     images, depths : str
@@ -94,26 +94,26 @@ class PictureChoice:
     per_metre: float = 1000.0
 
 
-class PictureSet:
+class ImageSet:
     """
-    The pictures of a folder or tar.
+    The images of a folder or tar.
 
     Parameters
     ----------
     path : Path
         Folder, or uncompressed tar.
-    choice : PictureChoice
+    choice : ImageChoice
 
     Raises
     ------
     InputError
-        If folder, tar or list are missing or damaged, or hold no pictures with depth.
+        If folder, tar or list are missing or damaged, or hold no images with depth.
     ConfigurationError
         If a data set is named without its list.
 
     """
 
-    def __init__(self, path: Path, choice: PictureChoice) -> None:
+    def __init__(self, path: Path, choice: ImageChoice) -> None:
         self._storage = open_storage(path)
         self._choice = choice
         if choice.dataset == FOLDER:
@@ -128,7 +128,7 @@ class PictureSet:
         self.entries = self._listed() if choice.split else self._found()
 
     def __len__(self) -> int:
-        """Return how many pictures there are, those without a partner included."""
+        """Return how many images there are, those without a partner included."""
         return len(self.entries) + len(self._alone)
 
     @property
@@ -149,7 +149,7 @@ class PictureSet:
         return {'name': name, 'sha256': digest.hexdigest(), 'bytes': total}
 
     def frames(self) -> Generator[BagFrame, None, None]:
-        """Yield every picture with its truth; what is wrong with one is in its ``error``."""
+        """Yield every image with its truth; what is wrong with one is in its ``error``."""
         for number, entry in enumerate(self.entries):
             stamp_ns = number * _APART_NS
             try:
@@ -162,12 +162,12 @@ class PictureSet:
             yield BagFrame(None, None, 0, error=InputError(text, cause='missing'))
 
     def _read(self, entry: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        rgb = decode_picture(self._storage.read(entry[0]), self._path(entry[0]))
+        rgb = decode_image(self._storage.read(entry[0]), self._path(entry[0]))
         depth = self._depth(entry)
         if depth.shape != rgb.shape[:2]:
             raise InputError(
-                f'{self._path(entry[1])} is {depth.shape[1]}x{depth.shape[0]} px, its picture '
-                f'{rgb.shape[1]}x{rgb.shape[0]}; depth must be registered to the picture',
+                f'{self._path(entry[1])} is {depth.shape[1]}x{depth.shape[0]} px, its image '
+                f'{rgb.shape[1]}x{rgb.shape[0]}; depth must be registered to the image',
                 cause='size',
             )
         cut = self._window(rgb.shape[:2], entry[0])
@@ -229,7 +229,7 @@ class PictureSet:
                     f'{columns} names',
                     cause='fields',
                 )
-            if words[1] != 'None':  # KITTI lists pictures that have no depth like this
+            if words[1] != 'None':  # KITTI lists images that have no depth like this
                 entries.append(tuple(words[:columns]))
         if not entries:
             raise InputError(f'the list {self._choice.split} is empty; {_LINE}', cause='empty')

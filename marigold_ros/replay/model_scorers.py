@@ -55,8 +55,8 @@ class Player:
         self.pipeline.reset()
         self._heldout.reset()
 
-    def predict_picture(self, rgb: np.ndarray) -> Prediction:
-        """Run the model on a picture that is not scored."""
+    def predict_image(self, rgb: np.ndarray) -> Prediction:
+        """Run the model on an image that is not scored."""
         found: Prediction = self.pipeline.model.predict(rgb, **self.pipeline.config.prediction)
         return found
 
@@ -93,11 +93,11 @@ class Players:
     """
     The main model and its rivals on the frames of one bag.
 
-    Baselines do not see the picture: where pictures are ``spoilt`` they are left out.
+    Baselines do not see the image: where images are ``corrupted`` they are left out.
     """
 
-    def __init__(self, models: Models, options: ReplayOptions, spoilt: bool = False) -> None:
-        self.main = Player(models.main, options, main=not spoilt)
+    def __init__(self, models: Models, options: ReplayOptions, corrupted: bool = False) -> None:
+        self.main = Player(models.main, options, main=not corrupted)
         self.rivals = {
             name: Player(model, options, main=False) for name, model in models.against.items()
         }
@@ -112,7 +112,7 @@ class Players:
         )
 
     def reset(self) -> None:
-        """Forget the frames so far, as between pictures that are no sequence."""
+        """Forget the frames so far, as between images that are no sequence."""
         for player in (self.main, *self.rivals.values()):
             player.reset()
 

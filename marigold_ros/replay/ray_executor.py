@@ -18,7 +18,7 @@ import uuid
 
 from marigold_ros.errors import MarigoldError
 from marigold_ros.replay.bag_part import BagJob
-from marigold_ros.replay.executor import Crew, Play, Progress, Work
+from marigold_ros.replay.executor import Executor, Play, Progress, Work
 from marigold_ros.replay.part_store import PartStore
 
 LOCAL = 'local'
@@ -54,11 +54,11 @@ def tasks(
     cluster: Cluster,
     store: PartStore | None = None,
     tell: Progress | None = None,
-) -> Crew:
-    """Make a crew of Ray tasks; ``lost`` makes the part of a bag whose worker was lost."""
+) -> Executor:
+    """Make a executor of Ray tasks; ``lost`` makes the part of a bag whose worker was lost."""
 
     @contextmanager
-    def crew(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
+    def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
         ray = _import_ray()
         mine = not ray.is_initialized()
         if mine:
@@ -79,7 +79,7 @@ def tasks(
             if mine:
                 ray.shutdown()
 
-    return crew
+    return executor
 
 
 def _task(work: Work, run: str, job: BagJob) -> Any:

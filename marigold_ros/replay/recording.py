@@ -3,8 +3,8 @@
 """
 Records what the pipeline makes of a bag, under the topics of the node, beside what it was made of.
 
-Decision: the new bag holds pictures, scans and transforms of the old one too, with their times of
-recording, so that RViz and Foxglove show it alone; and the outputs of a picture have its header
+Decision: the new bag holds images, scans and transforms of the old one too, with their times of
+recording, so that RViz and Foxglove show it alone; and the outputs of an image have its header
 and its time of recording, so that it can be played beside the rest of the old bag as well.
 """
 
@@ -138,14 +138,14 @@ class Recording:
         # A damaged bag's recording ends where the bag does.
         keeps = kind is None or issubclass(kind, BagError)
         while keeps and self._waiting is not None and self._waiting[0] != self._topics.image:
-            self._copy(*self._waiting)  # the last picture's scan may come after it
+            self._copy(*self._waiting)  # the last image's scan may come after it
             self._waiting = self._following()
         self._source.__exit__(kind, error, trace)
         self._writer.__exit__(None if keeps else kind, error, trace)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:
-        """Write the next picture of the bag, what came before it, and its outputs if any."""
-        log_ns = self._copy_up_to_the_picture()
+        """Write the next image of the bag, what came before it, and its outputs if any."""
+        log_ns = self._copy_up_to_the_image()
         if result is None or log_ns is None:
             return
         header = item.image_message.header
@@ -166,8 +166,8 @@ class Recording:
         except BagError:
             return None  # the replay comes to the same damage and tells it
 
-    def _copy_up_to_the_picture(self) -> int | None:
-        """Copy inputs up to the next picture; gives its time of recording."""
+    def _copy_up_to_the_image(self) -> int | None:
+        """Copy inputs up to the next image; gives its time of recording."""
         while self._waiting is not None:
             topic, msgtype, data, log_ns = self._waiting
             self._copy(topic, msgtype, data, log_ns)

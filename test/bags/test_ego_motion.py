@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Moving transforms against SciPy, and scans that are shifted to their pictures."""
+"""Moving transforms against SciPy, and scans that are shifted to their images."""
 
 from types import SimpleNamespace
 
@@ -76,7 +76,7 @@ def test_nothing_is_extrapolated_and_the_known_time_is_named():
         moving.lookup('odom', 'base', START)
 
 
-def test_a_broken_pose_does_not_spoil_the_others():
+def test_a_broken_pose_does_not_corrupt_the_others():
     moving = MovingTransforms(StaticTransforms())
     both = message('odom', 'base', START, (1.0, 0, 0))
     both.transforms += message('base', 'arm', START, (0, 0, 0), (0.0, 0, 0, 0)).transforms
@@ -112,8 +112,8 @@ def read(path, **settings):
         return list(frames(reader, reader.choose_topics(), LidarConfig(**settings)))
 
 
-def test_a_late_scan_of_a_drive_meets_the_truth_of_its_picture_only_when_it_is_shifted(tmp_path):
-    """Scans of other pictures are 100 ms off, in which the vehicle goes half a metre."""
+def test_a_late_scan_of_a_drive_meets_the_truth_of_its_image_only_when_it_is_shifted(tmp_path):
+    """Scans of other images are 100 ms off, in which the vehicle goes half a metre."""
     path = write_drive(tmp_path / 'drive', frames=4, width=320, height=240, seed=2)
     drive = simulate_drive(frames=4, width=320, height=240, seed=2)
     errors = {}
@@ -131,7 +131,7 @@ def test_a_late_scan_of_a_drive_meets_the_truth_of_its_picture_only_when_it_is_s
 
 
 def _error_of_next_scan(path, fixed):
-    """Median error of the next picture's scan in this picture, metres."""
+    """Median error of the next image's scan in this image, metres."""
     found = []
     with BagReader(path) as reader:
         topics = reader.choose_topics()
@@ -149,7 +149,7 @@ def _error_of_next_scan(path, fixed):
 
 
 class _Half:
-    """A reader that leaves out every second picture and the scans of the others."""
+    """A reader that leaves out every second image and the scans of the others."""
 
     def __init__(self, reader):
         self._reader = reader
@@ -165,7 +165,7 @@ class _Half:
                 yield item
 
 
-def picture(bag, stamp_ns, log_ns):
+def image(bag, stamp_ns, log_ns):
     fields = vars(encode_image(np.zeros((4, 6, 3), np.uint8), 'rgb8'))
     fields['header'] = {'stamp': stamp_ns, 'frame_id': 'camera'}
     bag.write('/camera/image', 'sensor_msgs/msg/Image', fields, log_ns)
@@ -186,7 +186,7 @@ def test_a_looped_bag_takes_each_loops_own_poses_and_late_ones_are_waited_for(tm
             for tick in range(15):
                 stamp = START + tick * 100 * MS
                 log = stamp + loop * 10 * S
-                picture(bag, stamp, log)
+                image(bag, stamp, log)
                 pose(bag, stamp + 20 * MS, log + 90 * MS, float(tick + 100 * loop))
     with BagReader(tmp_path / 'bag') as reader:
         topics = BagTopics('/camera/image')

@@ -108,7 +108,7 @@ def test_time_offset_is_added_to_the_scans(drive):
     assert item.scan_stamp_ns == START + 10 * MS
 
 
-def test_a_picture_without_scan_says_so_and_is_still_read(drive):
+def test_a_image_without_scan_says_so_and_is_still_read(drive):
     drive.image(START)
     drive.scan(START + 61 * MS)
     (item,) = drive.read()
@@ -149,7 +149,7 @@ def test_a_looped_recording_pairs_in_every_loop(drive):
         assert item.frame.camera.K[0, 0] == 5.0 + loop
 
 
-def test_the_camera_is_the_last_before_the_picture_else_the_first_of_the_bag(drive):
+def test_the_camera_is_the_last_before_the_image_else_the_first_of_the_bag(drive):
     for tick in range(4):
         drive.image(START + tick * 100 * MS)
     drive.info(START + 50 * MS, focal=7.0)
@@ -201,7 +201,7 @@ def test_given_extrinsics_win(drive):
     assert 'unheard_of' not in item.warning
 
 
-def test_a_broken_picture_is_reported_in_its_place(drive):
+def test_a_broken_image_is_reported_in_its_place(drive):
     drive.image(START, value=1)
     drive.image(START + 100 * MS, data=np.zeros(5, np.uint8))
     drive.image(START + 200 * MS, encoding='h264')
@@ -236,7 +236,7 @@ def test_a_broken_scan_is_a_warning(drive):
     assert 'none with finite x, y, z' in item.warning
 
 
-def test_truth_needs_the_stamp_of_the_picture(drive):
+def test_truth_needs_the_stamp_of_the_image(drive):
     drive.image(START)
     drive.truth(START + 2 * MS)
     drive.image(START + S)
@@ -289,11 +289,11 @@ def test_truth_of_another_size_is_a_warning_not_a_score(drive):
     drive.add('/camera/depth_truth', 'Image', fields, START)
     (item,) = drive.read()
     assert item.truth is None
-    assert 'true depth is 12x8 px, the picture 6x4' in item.warning
+    assert 'true depth is 12x8 px, the image 6x4' in item.warning
 
 
 @pytest.mark.parametrize('topic', ['/camera/depth_truth', '/camera/camera_info'])
-def test_unreadable_messages_beside_the_picture_are_told_once(drive, tmp_path, topic):
+def test_unreadable_messages_beside_the_image_are_told_once(drive, tmp_path, topic):
     drive.image(START)
     drive.info(START)
     drive.truth(START)

@@ -30,7 +30,7 @@ def order(messages):
     return [(m.role, m.stamp_ns // MS) for m in scans_first(messages)]
 
 
-def test_pictures_wait_for_the_scan_that_settles_the_one_before():
+def test_images_wait_for_the_scan_that_settles_the_one_before():
     late = [message('image', 100 * n, 100 * n) for n in range(3)]
     late += [message('lidar', 100 * n, 100 * n + 150) for n in range(3)]
     late.sort(key=lambda m: m.log_ns)
@@ -38,7 +38,7 @@ def test_pictures_wait_for_the_scan_that_settles_the_one_before():
     assert order(late) == [*names, ('lidar', 200)]
 
 
-def test_a_scan_right_behind_its_picture_changes_nothing():
+def test_a_scan_right_behind_its_image_changes_nothing():
     stream = []
     for n in range(4):
         stream += [message('camera_info', 100 * n, 100 * n), message('image', 100 * n, 100 * n)]
@@ -49,7 +49,7 @@ def test_a_scan_right_behind_its_picture_changes_nothing():
     ]
 
 
-def test_without_scans_pictures_go_on_after_two_seconds_of_recording():
+def test_without_scans_images_go_on_after_two_seconds_of_recording():
     stream = [message('image', 100 * n, 100 * n) for n in range(100)]
     held = 0
     for sent, _ in enumerate(scans_first(iter_counting(stream, counter := [0])), 1):
@@ -94,7 +94,7 @@ def test_too_few_bytes_have_no_stamp():
     assert header_stamp_ns(b'') is None
 
 
-def test_a_limit_counts_pictures_and_true_depth_is_not_played(tmp_path):
+def test_a_limit_counts_images_and_true_depth_is_not_played(tmp_path):
     bag = write_drive(tmp_path / 'drive', 3, width=64, height=48)
     with BagReader(bag) as reader:
         topics = reader.choose_topics()

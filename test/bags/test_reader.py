@@ -62,11 +62,11 @@ def chosen(path, topics, **given):
         ({'/a/depth_truth': GREY, '/b/image': GREY}, '/b/image'),
     ],
 )
-def test_the_picture_is_found_by_content(tmp_path, topics, image):
+def test_the_image_is_found_by_content(tmp_path, topics, image):
     assert chosen(tmp_path / 'bag', topics).image == image
 
 
-def test_partners_of_the_picture_are_found(tmp_path):
+def test_partners_of_the_image_are_found(tmp_path):
     topics = {
         '/camera/image_raw/compressed': JPEG,
         '/camera/camera_info': INFO,
@@ -101,7 +101,7 @@ def test_given_topics_are_taken(tmp_path):
     assert (found.image, found.truth) == ('/b/image', '/depth')
 
 
-def test_a_bag_without_pictures_names_what_it_has(tmp_path):
+def test_a_bag_without_images_names_what_it_has(tmp_path):
     topics = {'/depth': DEPTH, '/points': cloud('x', 'y', 'z')}
     with pytest.raises(BagError) as caught:
         chosen(tmp_path / 'bag', topics)
@@ -149,9 +149,9 @@ def test_a_ros1_bag_gives_the_same_frames(tmp_path):
     info = types['sensor_msgs/msg/CameraInfo'](
         header, 4, 6, 'plumb_bob', **matrices, binning_x=0, binning_y=0, roi=roi
     )
-    picture = types['sensor_msgs/msg/Image'](header, **vars(COLOUR[1]))
+    image = types['sensor_msgs/msg/Image'](header, **vars(COLOUR[1]))
     with Ros1Writer(tmp_path / 'old.bag') as bag:
-        for topic, message in (('/camera_info', info), ('/image', picture)):
+        for topic, message in (('/camera_info', info), ('/image', image)):
             msgtype = message.__msgtype__
             connection = bag.add_connection(topic, msgtype, typestore=store)
             bag.write(connection, STAMP, store.serialize_ros1(message, msgtype))

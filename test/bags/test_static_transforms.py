@@ -102,7 +102,7 @@ def test_frames_need_two_names(parent, child):
         StaticTransforms().add(parent, child, (0, 0, 0), IDENTITY)
 
 
-def test_a_bad_transform_in_a_message_does_not_spoil_the_others():
+def test_a_bad_transform_in_a_message_does_not_corrupt_the_others():
     def stamped(parent, child, w):
         return SimpleNamespace(
             header=SimpleNamespace(frame_id=parent),

@@ -14,7 +14,7 @@ STAMP = 1_700_000_000_123_456_789
 IMAGE = 'sensor_msgs/msg/Image'
 
 
-def picture():
+def image_array():
     return np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_back(tmp_path, storage):
     cloud = np.zeros((1, 3), [(name, '<f4') for name in 'xyz'])
     cloud['x'] = [[1, 2, 3]]
     with BagWriter(path, storage) as bag:
-        image = {'header': {'frame_id': 'camera'}, **vars(encode_image(picture(), 'rgb8'))}
+        image = {'header': {'frame_id': 'camera'}, **vars(encode_image(image_array(), 'rgb8'))}
         bag.write('/image', IMAGE, image, STAMP)
         bag.write('/points', 'sensor_msgs/msg/PointCloud2', vars(encode_cloud(cloud)), STAMP + 1)
         bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [transform()]}, STAMP + 2)
@@ -48,7 +48,7 @@ def test_what_is_written_is_read_back(tmp_path, storage):
         assert log_ns == STAMP
         assert image.header.stamp.sec * 10**9 + image.header.stamp.nanosec == STAMP
         assert image.header.frame_id == 'camera'
-        np.testing.assert_array_equal(to_rgb(image), picture())
+        np.testing.assert_array_equal(to_rgb(image), image_array())
         assert to_points(read['/points'][0])[:, 0].tolist() == [1, 2, 3]
         assert reader.static_transforms().lookup('base', 'lidar')[0, 3] == 1.0
     assert [entry.name for entry in path.parent.iterdir()] == ['drive']
@@ -57,8 +57,8 @@ def test_what_is_written_is_read_back(tmp_path, storage):
 def test_metadata_is_what_humble_reads(tmp_path):
     qos = {'/image': 'sensor'}
     with BagWriter(tmp_path / 'bag', qos=qos) as bag:
-        bag.write('/image', IMAGE, vars(encode_image(picture(), 'rgb8')), STAMP)
-        bag.write('/other', IMAGE, vars(encode_image(picture(), 'rgb8')), STAMP)
+        bag.write('/image', IMAGE, vars(encode_image(image_array(), 'rgb8')), STAMP)
+        bag.write('/other', IMAGE, vars(encode_image(image_array(), 'rgb8')), STAMP)
         bag.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [transform()]}, STAMP)
     text = (tmp_path / 'bag' / 'metadata.yaml').read_text()
     information = YAML(typ='safe').load(text)['rosbag2_bagfile_information']
@@ -78,7 +78,7 @@ def test_metadata_is_what_humble_reads(tmp_path):
 
 def test_raw_messages_are_copied_byte_for_byte(tmp_path):
     with BagWriter(tmp_path / 'a') as bag:
-        bag.write('/image', IMAGE, vars(encode_image(picture(), 'bgr8')), STAMP)
+        bag.write('/image', IMAGE, vars(encode_image(image_array(), 'bgr8')), STAMP)
     with BagReader(tmp_path / 'a') as reader, BagWriter(tmp_path / 'b') as copy:
         for topic, msgtype, data, log_ns in reader.raw(['/image']):
             copy.write_raw(topic, msgtype, data, log_ns)
@@ -90,7 +90,7 @@ def test_raw_messages_are_copied_byte_for_byte(tmp_path):
 def test_a_failed_run_leaves_nothing_behind(tmp_path):
     def interrupted():
         with BagWriter(tmp_path / 'bag') as bag:
-            bag.write('/image', IMAGE, vars(encode_image(picture(), 'rgb8')), STAMP)
+            bag.write('/image', IMAGE, vars(encode_image(image_array(), 'rgb8')), STAMP)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -107,7 +107,7 @@ def test_an_existing_path_is_never_touched(tmp_path):
 @pytest.mark.parametrize(
     ('msgtype', 'fields', 'words'),
     [
-        ('sensor_msgs/msg/Picture', {}, 'unknown'),
+        ('sensor_msgs/msg/Image', {}, 'unknown'),
         (IMAGE, {'heigth': 3}, 'no field heigth'),
         (IMAGE, {'height': 'tall'}, 'cannot write'),
         (IMAGE, {'height': -1}, 'cannot write'),

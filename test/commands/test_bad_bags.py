@@ -59,7 +59,7 @@ def evaluate(monkeypatch, capsys, tmp_path, ramp):
 
 @pytest.fixture
 def split(changed_drive, tmp_path):
-    """Make a bag of two files, with the last picture in the second."""
+    """Make a bag of two files, with the last image in the second."""
 
     def cut(storage):
         whole = changed_drive(tmp_path / 'whole', storage=storage)
@@ -99,7 +99,7 @@ def test_an_mcap_without_footer_is_scored_up_to_its_cut(evaluate, changed_drive,
     assert answer.code == 1
     assert f'{path.name} is cut off' in answer.error
     assert '`mcap recover`' in answer.error
-    assert 'the pictures before the damage are scored in' in answer.error
+    assert 'the images before the damage are scored in' in answer.error
     assert answer.complete
     assert 0 < answer.results['frames']['processed'] <= 3
 
@@ -230,7 +230,7 @@ def test_without_camera_info_nothing_can_be_scored_but_all_is_kept(
     bag = changed_drive(tmp_path / 'bag', without(INFO, TRUTH))
     answer = evaluate(bag)
     assert answer.code == 1
-    assert 'none of 3 pictures could be scored (no camera_info)' in answer.error
+    assert 'none of 3 images could be scored (no camera_info)' in answer.error
     assert '--truth' in answer.error
     assert answer.complete
     assert answer.results['frames'] == {
@@ -253,7 +253,7 @@ def test_without_transform_the_frames_that_it_should_join_are_named(
 
 
 def stamped(change):
-    """Change the header's stamp of pictures, scans, truth and camera_info."""
+    """Change the header's stamp of images, scans, truth and camera_info."""
 
     def restamp(topic, message, log_ns):
         if topic not in (IMAGE, INFO, LIDAR, TRUTH):
@@ -319,8 +319,8 @@ def test_encodings_may_be_mixed(evaluate, changed_drive, tmp_path):
             return topic, {}, log_ns
         encoding = next(encodings)
         rgb = np.asarray(message.data).reshape(message.height, message.width, 3)
-        picture = rgb[..., 1].copy() if encoding == 'mono8' else rgb
-        fields = vars(encode_image(picture, 'mono8' if encoding == 'mono8' else 'bgr8'))
+        image = rgb[..., 1].copy() if encoding == 'mono8' else rgb
+        fields = vars(encode_image(image, 'mono8' if encoding == 'mono8' else 'bgr8'))
         return topic, {**fields, 'encoding': encoding}, log_ns
 
     answer = evaluate(changed_drive(tmp_path / 'bag', mixed))
@@ -351,13 +351,13 @@ def test_a_lidar_that_looks_elsewhere_is_told(evaluate, changed_drive, tmp_path)
 
     answer = evaluate(changed_drive(tmp_path / 'bag', turned))
     assert answer.code == 1
-    assert 'none of 3 pictures could be scored' in answer.error
+    assert 'none of 3 images could be scored' in answer.error
     assert '0 usable points of 0 in view' in answer.error
     assert 'check T_cam_lidar' in answer.error
     assert answer.complete
 
 
-def test_a_lidar_recorded_after_the_pictures_is_told(evaluate, changed_drive, tmp_path):
+def test_a_lidar_recorded_after_the_images_is_told(evaluate, changed_drive, tmp_path):
     def later(topic, message, log_ns):
         if topic == TRUTH:
             return None
@@ -370,7 +370,7 @@ def test_a_lidar_recorded_after_the_pictures_is_told(evaluate, changed_drive, tm
 
     answer = evaluate(changed_drive(tmp_path / 'bag', later))
     assert answer.code == 1
-    assert 'no scan near the picture' in answer.error
+    assert 'no scan near the image' in answer.error
     assert answer.complete
 
 
@@ -390,14 +390,14 @@ def test_one_broken_bag_among_others_does_not_lose_them(
     assert evaluate(short_drive, tmp_path / 'none').error.endswith('file of a bag')
 
 
-def test_a_bag_without_pictures_is_one_sentence(evaluate, changed_drive, tmp_path):
+def test_a_bag_without_images_is_one_sentence(evaluate, changed_drive, tmp_path):
     answer = evaluate(changed_drive(tmp_path / 'bag', without(IMAGE, TRUTH)))
     assert answer.code == 1
-    assert 'no topic holds pictures' in answer.error
+    assert 'no topic holds images' in answer.error
     assert answer.results is None
     with BagWriter(tmp_path / 'empty'):
         pass
-    assert 'no topic holds pictures' in evaluate(tmp_path / 'empty').error
+    assert 'no topic holds images' in evaluate(tmp_path / 'empty').error
 
 
 def test_a_wrong_option_is_exit_code_2(short_drive, tmp_path):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark: table, JSON, picture, wrong usage."""
+"""The command benchmark: table, JSON, image, wrong usage."""
 
 import json
 
@@ -45,8 +45,8 @@ def test_against_the_reference_ratio_and_difference_stand_together(arguments, ca
     assert len(found['against']['ratios']) == 2
     assert found['work']['processing_size'] == [96, 128]
     assert json.loads((tmp_path / 'out' / 'benchmark.json').read_text()) == found
-    picture = cv2.imread(str(tmp_path / 'out' / 'benchmark.png'))
-    assert picture.shape[1] == 720
+    image = cv2.imread(str(tmp_path / 'out' / 'benchmark.png'))
+    assert image.shape[1] == 720
     assert main([*arguments, *more[:-1]]) == 0
     text = capsys.readouterr().out
     assert 'times as fast as diffusers in float32' in text
@@ -66,7 +66,7 @@ def test_wrong_usage_exits_with_2(arguments, wrong, capsys):
     ('wrong', 'words'),
     [
         (['--steps', '0'], 'denoising_steps is 0'),
-        (['--levers', 'warp'], "'warp'; join any of channels_last"),
+        (['--variants', 'warp'], "'warp'; join any of channels_last"),
         (['--set', 'compile=turbo'], "'turbo'; choose one of"),
         (['--members', '99'], 'ensemble_size is 99'),
         (['--vae', 'tiny'], "no autoencoder 'tiny'"),
@@ -79,12 +79,12 @@ def test_a_wrong_value_is_one_line(arguments, wrong, words, capsys):
     assert words in error.splitlines()[-1]
 
 
-def test_levers_stand_in_a_table_and_in_the_picture(arguments, capsys, tmp_path):
-    more = ['--runs', '1', '--rounds', '1', '--levers', 'fold_text', '--set', 'fuse_qkv=true']
+def test_levers_stand_in_a_table_and_in_the_image(arguments, capsys, tmp_path):
+    more = ['--runs', '1', '--rounds', '1', '--variants', 'fold_text', '--set', 'fuse_qkv=true']
     assert main([*arguments, *more, '--out', str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert 'max diff' in text
     assert 'fold_text' in text
     found = json.loads((tmp_path / 'benchmark.json').read_text())
     assert found['model']['runtime']['fuse_qkv'] is True
-    assert found['levers'][0]['difference']['max'] < 1e-3
+    assert found['variants'][0]['difference']['max'] < 1e-3

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark alignment: tables, JSON, picture, wrong input."""
+"""The command benchmark alignment: tables, JSON, image, wrong input."""
 
 import json
 

@@ -30,7 +30,7 @@ def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):
 def test_the_table_names_the_parts(drive, capsys):
     assert main(['benchmark', 'evaluate', '--data', str(drive), '--runs', '1']) == 0
     text = capsys.readouterr().out
-    assert '3 pictures of 160x120' in text
+    assert '3 images of 160x120' in text
     assert 'reading, decoding, pairing' in text
     assert 'all but the model' in text
 

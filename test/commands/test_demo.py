@@ -198,9 +198,9 @@ def test_with_true_depth_the_node_gets_the_messages_as_they_are(drive):
         assert list(played_messages(reader, source, None, 8)) == stored
 
 
-def test_real_drive_is_looked_over_as_compressed_pictures(shared_data):
+def test_real_drive_is_looked_over_as_compressed_images(shared_data):
     source = look_over(shared_data / 'kitti_drive', NodeConfig(), 5)
-    assert source.pictures == 5
+    assert source.images == 5
     assert source.period == pytest.approx(0.1, rel=0.01)
     assert source.thinned
     values = node_values(source, NodeConfig(), every_frame=True)
@@ -310,7 +310,7 @@ def test_senseless_options_are_wrong_usage(wrong):
     assert caught.value.code == 2
 
 
-def test_a_run_in_which_no_picture_was_served_fails_and_says_where_to_look(
+def test_a_run_in_which_no_image_was_served_fails_and_says_where_to_look(
     drive, small_checkpoint, tmp_path
 ):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
@@ -322,5 +322,5 @@ def test_a_run_in_which_no_picture_was_served_fails_and_says_where_to_look(
             writer.write(topic, 'sensor_msgs/msg/Image', fields, log_ns)
     answer = run_demo(cut, tmp_path / 'demo', small_checkpoint, '--frames', '2')
     assert answer.returncode == 1
-    assert 'error: no picture of 2 was served' in answer.stderr
-    assert 'picture rejected: rgb8 image has 100 bytes' in (tmp_path / 'demo/node.log').read_text()
+    assert 'error: no image of 2 was served' in answer.stderr
+    assert 'image rejected: rgb8 image has 100 bytes' in (tmp_path / 'demo/node.log').read_text()

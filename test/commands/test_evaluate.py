@@ -20,15 +20,15 @@ import pytest
 
 
 class StandIn:
-    """Answers with a given map for a known picture, else with a ramp: far above, near below."""
+    """Answers with a given map for a known image, else with a ramp: far above, near below."""
 
     def __init__(self, known=()):
         self.description = {'name': 'stand-in', 'path': '/nowhere', 'space': 'depth'}
         self._known = list(known)
 
     def predict(self, rgb, **options):
-        for picture, relative in self._known:
-            if np.array_equal(picture, rgb):
+        for image, relative in self._known:
+            if np.array_equal(image, rgb):
                 return Prediction(relative)
         ramp = np.linspace(1, 0, rgb.shape[0], dtype=np.float32)[:, None]
         return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
@@ -87,7 +87,7 @@ def test_two_bags_add_up_and_the_limit_is_over_both(drive, tmp_path):
     assert len(results['provenance']['bags']) == 2
 
 
-def test_broken_pictures_are_counted_by_cause_and_the_rest_goes_on(drive, tmp_path):
+def test_broken_images_are_counted_by_cause_and_the_rest_goes_on(drive, tmp_path):
     path = tmp_path / 'broken'
     with BagReader(drive) as reader, BagWriter(path) as writer:
         names = reader.choose_topics()
@@ -147,7 +147,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_the_work(tmp_path, capsys):
     assert 'cannot be made' in capsys.readouterr().err
 
 
-def test_no_usable_picture_at_all_is_an_error():
+def test_no_usable_image_at_all_is_an_error():
     with pytest.raises(BagError, match='no bag was given'):
         evaluate_bag([], StandIn())
 
@@ -190,7 +190,7 @@ def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
         raise BagError('cut off')
 
     monkeypatch.setattr('marigold_ros.replay.bag_replay.frames', damaged)
-    with pytest.raises(BagError, match='cut off; the pictures before the damage are scored in'):
+    with pytest.raises(BagError, match='cut off; the images before the damage are scored in'):
         evaluate_bag(drive, StandIn(), out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['processed'] == 1
@@ -208,7 +208,7 @@ def test_a_bag_whose_name_is_no_utf8_is_scored(drive, tmp_path):
     assert results['provenance']['bags'][0]['name'] == name
 
 
-def test_spoilt_pictures_are_scored_beside_the_clean_ones(short_drive, ramp, tmp_path):
+def test_corrupted_images_are_scored_beside_the_clean_ones(short_drive, ramp, tmp_path):
     class Bright:
         """Believes that bright is far: any corruption changes its answer."""
 

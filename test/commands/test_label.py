@@ -161,14 +161,14 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage_and_the_others_too(
     assert 0 < counts[0] <= counts[1] == 3
 
 
-def test_pictures_without_lidar_are_copied_without_depth_and_told(label, changed_drive, tmp_path):
+def test_images_without_lidar_are_copied_without_depth_and_told(label, changed_drive, tmp_path):
     def without(topic, message, log_ns):
         return None if topic == '/velodyne_points' else (topic, {}, log_ns)
 
     code, printed = label(changed_drive(tmp_path / 'bag', without))
     assert code == 1
-    assert 'no picture has metric depth (no metric depth: ' in printed.err
-    assert '3 pictures, 0 with metric depth' in printed.out
+    assert 'no image has metric depth (no metric depth: ' in printed.err
+    assert '3 images, 0 with metric depth' in printed.out
     assert DEPTH not in messages(tmp_path / 'labelled' / 'bag')
 
 

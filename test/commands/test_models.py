@@ -82,7 +82,7 @@ def test_check_of_the_embedded_checkpoint_tells_what_it_looked_at(capsys):
     text = capsys.readouterr().out
     assert text.count('as recorded') == len(list((EMBEDDED / 'tiny').rglob('*.safetensors'))) - 1
     assert 'timesteps 999' in text
-    assert re.search(r'mean error of a depth picture 0\.0\d+', text)
+    assert re.search(r'mean error of a depth image 0\.0\d+', text)
 
 
 def test_check_names_a_file_that_was_changed(tmp_path, capsys):

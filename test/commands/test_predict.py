@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Pictures in, three files each out."""
+"""Images in, three files each out."""
 
 import json
 
 import cv2
 from marigold_ros.__main__ import main
-from marigold_ros.commands.predict import read_picture, unique_names
+from marigold_ros.commands.predict import read_image, unique_names
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
@@ -33,15 +33,15 @@ def model(monkeypatch):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
     path = tmp_path / 'street – ü.png'
     path.write_bytes(cv2.imencode('.png', rgb[..., ::-1])[1].tobytes())
     return path, rgb
 
 
-def test_the_three_files_hold_the_prediction(model, picture, tmp_path, capsys):
-    path, rgb = picture
+def test_the_three_files_hold_the_prediction(model, image, tmp_path, capsys):
+    path, rgb = image
     out = tmp_path / 'out'
     assert main(['predict', str(path), '--out', str(out)]) == 0
     relative = np.load(out / f'{path.stem}_relative.npy')
@@ -58,9 +58,9 @@ def test_the_three_files_hold_the_prediction(model, picture, tmp_path, capsys):
     assert 'ms' in capsys.readouterr().out
 
 
-def test_unreadable_pictures_are_told_and_the_others_done(model, picture, tmp_path, capsys):
-    path, _ = picture
-    (tmp_path / 'text.jpg').write_text('no picture')
+def test_unreadable_images_are_told_and_the_others_done(model, image, tmp_path, capsys):
+    path, _ = image
+    (tmp_path / 'text.jpg').write_text('no image')
     (tmp_path / 'empty.png').write_bytes(b'')
     bad = [str(tmp_path / name) for name in ('text.jpg', 'empty.png', 'missing.png')]
     out = tmp_path / 'out'
@@ -75,8 +75,8 @@ def test_unreadable_pictures_are_told_and_the_others_done(model, picture, tmp_pa
     assert len(list(out.iterdir())) == 3
 
 
-def test_settings_reach_the_model_and_unset_ones_are_the_checkpoints(model, picture, tmp_path):
-    path, _ = picture
+def test_settings_reach_the_model_and_unset_ones_are_the_checkpoints(model, image, tmp_path):
+    path, _ = image
     call = ['predict', str(path), '--out', str(tmp_path)]
     main(call)
     main([*call, '--set', 'denoising_steps=4', '--set', 'processing_resolution=0'])
@@ -87,10 +87,10 @@ def test_settings_reach_the_model_and_unset_ones_are_the_checkpoints(model, pict
     assert (third['ensemble_size'], third['options'].merge) == (3, 'reference')
 
 
-def test_pictures_of_one_name_do_not_overwrite_each_other():
+def test_images_of_one_name_do_not_overwrite_each_other():
     assert unique_names(['a/x.png', 'b/x.jpg', 'x_2.png', 'x.png']) == ['x', 'x_2', 'x_2_2', 'x_3']
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match='check the path'):
-        read_picture(tmp_path / 'none.png')
+        read_image(tmp_path / 'none.png')

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Corruptions: what all of them have in common, and what each does to a planted picture."""
+"""Corruptions: what all of them have in common, and what each does to a planted image."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,15 +22,15 @@ sizes = st.tuples(st.integers(9, 70), st.integers(9, 70))
 
 
 def scene(height, width, seed):
-    """Draw smooth colours with edges and some grain, as pictures have them."""
+    """Draw smooth colours with edges and some grain, as images have them."""
     rng = np.random.default_rng(seed)
     v, u = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(2 * np.pi * (rng.uniform(1, 3) * u + rng.uniform(1, 3) * v)) for _ in 'rgb']
-    picture = 120 + 70 * np.stack(waves, -1) + 40 * (u > rng.random())[..., None]
-    return np.clip(picture + rng.normal(0, 4, picture.shape), 0, 255).astype(np.uint8)
+    image = 120 + 70 * np.stack(waves, -1) + 40 * (u > rng.random())[..., None]
+    return np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
-def spoilt(rgb, kind, strength, seed=3):
+def corrupted(rgb, kind, strength, seed=3):
     depth = np.broadcast_to(np.linspace(40, 4, rgb.shape[0])[:, None], rgb.shape[:2])
     return corrupt(rgb, kind, strength, np.random.default_rng(seed), depth)
 
@@ -41,25 +41,27 @@ def psnr(rgb, other):
 
 
 @given(kinds, st.integers(0, 5), sizes, st.integers(0, 9))
-def test_shape_and_type_stay_and_the_picture_is_not_touched(kind, strength, size, seed):
+def test_shape_and_type_stay_and_the_image_is_not_touched(kind, strength, size, seed):
     rgb = scene(*size, seed)
     before = rgb.copy()
-    found = spoilt(rgb, kind, strength)
+    found = corrupted(rgb, kind, strength)
     assert found.shape == rgb.shape
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(rgb, before)
 
 
 @given(kinds, sizes, st.integers(0, 9))
-def test_strength_0_is_the_picture_itself(kind, size, seed):
+def test_strength_0_is_the_image_itself(kind, size, seed):
     rgb = scene(*size, seed)
-    np.testing.assert_array_equal(spoilt(rgb, kind, 0), rgb)
+    np.testing.assert_array_equal(corrupted(rgb, kind, 0), rgb)
 
 
 @given(kinds, st.sampled_from(STRENGTHS), sizes, st.integers(0, 9))
-def test_the_same_seed_gives_the_same_picture(kind, strength, size, seed):
+def test_the_same_seed_gives_the_same_image(kind, strength, size, seed):
     rgb = scene(*size, seed)
-    np.testing.assert_array_equal(spoilt(rgb, kind, strength, 5), spoilt(rgb, kind, strength, 5))
+    np.testing.assert_array_equal(
+        corrupted(rgb, kind, strength, 5), corrupted(rgb, kind, strength, 5)
+    )
 
 
 @pytest.mark.parametrize('kind', CORRUPTIONS)
@@ -67,16 +69,16 @@ def test_the_same_seed_gives_the_same_picture(kind, strength, size, seed):
 @given(st.integers(0, 1000), st.integers(0, 1000))
 def test_each_strength_is_worse_than_the_one_before(kind, seed, draw):
     rgb = scene(96, 128, seed)
-    quality = [psnr(rgb, spoilt(rgb, kind, strength, draw)) for strength in (0, *STRENGTHS)]
+    quality = [psnr(rgb, corrupted(rgb, kind, strength, draw)) for strength in (0, *STRENGTHS)]
     assert quality == sorted(quality, reverse=True)
     assert quality[1] < 45 < quality[0]
     assert quality[-1] < quality[1] - 3
 
 
 @pytest.mark.parametrize('kind', ['night', 'rain', 'noise', 'glare', 'dropout'])
-def test_another_seed_gives_another_picture(kind):
+def test_another_seed_gives_another_image(kind):
     rgb = scene(60, 80, 0)
-    assert (spoilt(rgb, kind, 3, 1) != spoilt(rgb, kind, 3, 2)).any()
+    assert (corrupted(rgb, kind, 3, 1) != corrupted(rgb, kind, 3, 2)).any()
 
 
 def test_fog_hides_the_far_and_spares_the_near():
@@ -113,7 +115,7 @@ def test_a_prediction_is_laid_between_2_and_100_metres(space):
 
 def test_dropout_loses_whole_blocks_and_as_many_as_it_says():
     rgb = scene(160, 160, 0)
-    lost = (spoilt(rgb, 'dropout', 4) != rgb).any(-1)
+    lost = (corrupted(rgb, 'dropout', 4) != rgb).any(-1)
     assert lost.mean() == pytest.approx(0.3, abs=0.02)
     blocks = lost.reshape(10, 16, 10, 16).mean((1, 3))
     assert ((blocks == 0) | (blocks > 0.9)).all()
@@ -130,12 +132,12 @@ def test_fog_without_depth_is_refused():
         corrupt(scene(9, 9, 0), 'fog', 1, np.random.default_rng(0))
 
 
-def test_figures_of_spoilt_runs_stand_beside_the_clean_one():
+def test_figures_of_corrupted_runs_stand_beside_the_clean_one():
     def run(error):
         return {'truth': {'macro': {'abs_rel': error}, 'n_frames': 3}}
 
-    spoilt = {('fog', 1): run(0.2), ('fog', 2): run(0.3), ('fog', 4): {}, ('rain', 5): run(0.9)}
-    found = robustness(run(0.1), spoilt)
+    corrupted = {('fog', 1): run(0.2), ('fog', 2): run(0.3), ('fog', 4): {}, ('rain', 5): run(0.9)}
+    found = robustness(run(0.1), corrupted)
     assert found['strengths'] == [0, 1, 2, 3, 4, 5]
     fog = found['corruptions']['fog']['truth']
     assert fog['abs_rel'][:3] == [0.1, 0.2, 0.3]

@@ -18,7 +18,7 @@ ROOMS = ('nyu_a', 'nyu_b', 'kinect_a', 'kinect_b', 'room')
 
 
 def street():
-    """Smooth bright sky over rough dark houses and a road: picture, prediction, depth, sky."""
+    """Smooth bright sky over rough dark houses and a road: image, prediction, depth, sky."""
     rng = np.random.default_rng(0)
     rgb = rng.integers(20, 120, (HEIGHT, WIDTH, 3)).astype(np.uint8)
     sky = np.zeros((HEIGHT, WIDTH), dtype=bool)

@@ -33,9 +33,9 @@ def test_create_cloud_gives_the_bytes_of_message_codec(with_sigma, monkeypatch):
 
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'mono8'])
-def test_cv_bridge_reads_the_same_picture(encoding):
+def test_cv_bridge_reads_the_same_image(encoding):
     pytest.importorskip('cv_bridge', reason='needs cv_bridge, part of ROS')
-    reader = ros_helpers.PictureReader()
+    reader = ros_helpers.ImageReader()
     if not reader.state.startswith('used'):
         pytest.skip(f'cv_bridge is {reader.state}')
     shape = (6, 8) if encoding == 'mono8' else (6, 8, 3)

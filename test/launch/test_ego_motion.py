@@ -59,18 +59,18 @@ def both():
     context.try_shutdown()
 
 
-@pytest.mark.parametrize(('picture_ms', 'scan_ms'), [(0, 100), (37, 81), (50, 50), (99, 3)])
-def test_live_and_offline_shift_a_scan_alike(both, picture_ms, scan_ms):
+@pytest.mark.parametrize(('image_ms', 'scan_ms'), [(0, 100), (37, 81), (50, 50), (99, 3)])
+def test_live_and_offline_shift_a_scan_alike(both, image_ms, scan_ms):
     extrinsics, moving = both
-    picture, scan = START + picture_ms * MS, START + scan_ms * MS
+    image, scan = START + image_ms * MS, START + scan_ms * MS
     np.testing.assert_allclose(
-        extrinsics.lookup('camera', 'lidar', scan, picture),
-        moving.lookup_full('camera', picture, 'lidar', scan, 'odom'),
+        extrinsics.lookup('camera', 'lidar', scan, image),
+        moving.lookup_full('camera', image, 'lidar', scan, 'odom'),
         atol=1e-9,
     )
     np.testing.assert_allclose(
-        extrinsics.camera_pose('camera', picture),
-        moving.lookup('odom', 'camera', picture),
+        extrinsics.camera_pose('camera', image),
+        moving.lookup('odom', 'camera', image),
         atol=1e-9,
     )
     assert extrinsics.not_moved == 0

@@ -14,7 +14,7 @@ import torch
 
 
 class PlantedPairs:
-    """Pairs whose picture shows its own depth, 1 to 9 m from dark to bright, with a hole."""
+    """Pairs whose image shows its own depth, 1 to 9 m from dark to bright, with a hole."""
 
     def __init__(self, count: int, size: tuple[int, int] = (32, 48), name: str = 'planted'):
         self.name, self._count, self._size = name, count, size
@@ -49,7 +49,7 @@ def planted():
 
 @pytest.fixture(scope='session')
 def toy() -> dict:
-    """Give a recipe without stages, for very small networks and eight rendered pictures."""
+    """Give a recipe without stages, for very small networks and eight rendered images."""
     return {
         'name': 'toy',
         'init': {

@@ -17,7 +17,7 @@ import sys
 import time
 
 from marigold_ros.errors import InputError, MarigoldError
-from marigold_ros.learning.data.sources.decode import decode_picture
+from marigold_ros.learning.data.sources.decode import decode_image
 from marigold_ros.learning.parallel import run_jobs, Stopped
 import pytest
 
@@ -37,7 +37,7 @@ def test_answers_come_in_order(workers):
 def test_an_error_is_the_jobs_own_and_ends_the_workers(workers):
     with (
         pytest.raises(InputError, match='x.png is cut off') as caught,
-        run_jobs(partial(decode_picture, name='x.png'), [b'', b''], workers) as answers,
+        run_jobs(partial(decode_image, name='x.png'), [b'', b''], workers) as answers,
     ):
         list(answers)
     assert caught.value.cause == 'truncated'

@@ -75,7 +75,7 @@ def test_a_node_that_ended_by_itself_is_an_error_with_its_last_words(start):
 
 
 class Silent:
-    """A recorder of a node that works, but never counts the picture that was sent."""
+    """A recorder of a node that works, but never counts the image that was sent."""
 
     complete = unserved = reports = 0
 
@@ -87,7 +87,7 @@ class Silent:
         return 0
 
 
-def test_a_picture_that_dds_cannot_deliver_is_given_up_after_some_reports():
+def test_a_image_that_dds_cannot_deliver_is_given_up_after_some_reports():
     recorder, played = Silent(), Played(sent=1)
     Player(None, {}, recorder, lambda: None)._await_answer(played, lambda _sent: None)
     assert played.unanswered == 1

@@ -74,7 +74,7 @@ def test_a_point_falls_on_the_same_spot_of_the_sensor(x, y, binning_x, binning_y
         assert v_part * binning_y + y == pytest.approx(v)
 
 
-def test_a_rectified_picture_is_described_by_p_without_distortion():
+def test_a_rectified_image_is_described_by_p_without_distortion():
     camera = to_camera(info(), rectified=True)
     np.testing.assert_array_equal(camera.K, np.reshape(P, (3, 4))[:, :3])
     assert camera.distortion == ()

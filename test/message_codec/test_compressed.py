@@ -30,7 +30,7 @@ def random_pixels(seed, shape, dtype):
     return np.random.default_rng(seed).integers(0, high, shape, dtype, endpoint=True)
 
 
-def smooth_picture():
+def smooth_image():
     ramp = np.linspace(0, 255, 64).astype(np.uint8)
     return np.stack(
         [np.tile(ramp, (48, 1)), np.full((48, 64), 90, np.uint8)] + [np.tile(ramp[::-1], (48, 1))],
@@ -64,13 +64,13 @@ def test_png_with_alpha_loses_only_the_alpha():
 
 @pytest.mark.parametrize('text', ['', 'jpeg', 'rgb8; jpeg compressed bgr8', 'png'])
 def test_jpeg_is_known_by_its_data_whatever_format_says(text):
-    rgb = smooth_picture()
+    rgb = smooth_image()
     message = compressed_message(rgb[..., ::-1], '.jpg', text)
     assert np.abs(to_rgb(message).astype(int) - rgb).mean() < 3
 
 
 def test_a_format_that_says_rgb_was_given_to_the_encoder_swaps_nothing():
-    rgb = smooth_picture()
+    rgb = smooth_image()
     message = compressed_message(rgb, '.jpg', 'rgb8; jpeg compressed rgb8')
     assert np.abs(to_rgb(message).astype(int) - rgb).mean() < 3
 
@@ -83,14 +83,14 @@ def test_a_compressed_mosaic_is_demosaiced():
 
 
 def test_written_jpeg_is_read_back_and_says_its_format():
-    rgb = smooth_picture()
+    rgb = smooth_image()
     fields = encode_jpeg(rgb, quality=95)
     assert fields.format == 'rgb8; jpeg compressed bgr8'
     assert np.abs(to_rgb(fields).astype(int) - rgb).mean() < 3
 
 
 def test_jpeg_with_padding_behind_its_end_is_whole():
-    fields = encode_jpeg(smooth_picture())
+    fields = encode_jpeg(smooth_image())
     padded = SimpleNamespace(format='jpeg', data=fields.data.tobytes() + bytes(4096))
     np.testing.assert_array_equal(to_rgb(padded), to_rgb(fields))
 
@@ -143,11 +143,11 @@ def test_compressed_depth_of_16uc1_is_millimetres():
 
 
 def jpeg_bytes():
-    return encode_jpeg(smooth_picture()).data.tobytes()
+    return encode_jpeg(smooth_image()).data.tobytes()
 
 
 def png_bytes(pixels=None):
-    _, data = cv2.imencode('.png', smooth_picture() if pixels is None else pixels)
+    _, data = cv2.imencode('.png', smooth_image() if pixels is None else pixels)
     return data.tobytes()
 
 
@@ -168,7 +168,7 @@ def forged_jpeg():
     ('text', 'data', 'cause'),
     [
         ('jpeg', b'', 'empty'),
-        ('jpeg', b'not a picture at all', 'unreadable'),
+        ('jpeg', b'not an image at all', 'unreadable'),
         ('jpeg', jpeg_bytes()[:20], 'truncated'),
         ('jpeg', jpeg_bytes()[:-200], 'truncated'),
         ('png', png_bytes()[:20], 'truncated'),
@@ -180,7 +180,7 @@ def forged_jpeg():
         ('h264', b'\x00\x00\x00\x01\x67\x42', 'unreadable'),
     ],
 )
-def test_bad_pictures_are_refused_by_cause_before_decoding(text, data, cause):
+def test_bad_images_are_refused_by_cause_before_decoding(text, data, cause):
     for function in (check_image, to_rgb):
         with pytest.raises(InputError) as caught:
             function(SimpleNamespace(format=text, data=data))
@@ -211,13 +211,13 @@ def test_bad_compressed_depth_is_refused_by_cause(text, data, cause):
 
 @settings(max_examples=100)
 @given(
-    picture=st.sampled_from([jpeg_bytes(), png_bytes()]),
+    image=st.sampled_from([jpeg_bytes(), png_bytes()]),
     damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
     cut=st.integers(0, 3000),
     text=st.sampled_from(['jpeg', '32FC1; compressedDepth png', 'bayer_rggb8; png']),
 )
-def test_damaged_data_either_decodes_or_raises_input_error(picture, damage, cut, text):
-    data = bytearray(picture[:cut])
+def test_damaged_data_either_decodes_or_raises_input_error(image, damage, cut, text):
+    data = bytearray(image[:cut])
     for position, value in damage:
         if position < len(data):
             data[position] = value

@@ -12,7 +12,7 @@ from marigold_ros.message_codec import (
     check_image,
     encode_depth,
     encode_image,
-    PICTURE_ENCODINGS,
+    IMAGE_ENCODINGS,
     to_depth,
     to_rgb,
 )
@@ -64,7 +64,7 @@ def test_16bit_colour_is_divided_by_257_and_rounded(seed, height, width, padding
 
 
 @given(**sizes, padding=paddings, encoding=st.sampled_from(['mono8', '8UC1']))
-def test_grey_pictures_repeat_their_value(seed, height, width, padding, encoding):
+def test_grey_images_repeat_their_value(seed, height, width, padding, encoding):
     pixels = random_pixels(seed, (height, width), np.uint8)
     rgb = to_rgb(image_message(pixels, encoding, padding))
     np.testing.assert_array_equal(rgb, np.stack([pixels] * 3, axis=-1))
@@ -187,7 +187,7 @@ def test_16uc1_is_never_wrapped():
     encoding=st.sampled_from(['rgb8', 'bgr8', 'mono8']),
     order=st.sampled_from(['C', 'F']),
 )
-def test_written_pictures_are_read_back(seed, height, width, encoding, order):
+def test_written_images_are_read_back(seed, height, width, encoding, order):
     shape = (height, width) if encoding == 'mono8' else (height, width, 3)
     pixels = np.array(random_pixels(seed, shape, np.uint8), order=order)
     fields = encode_image(pixels, encoding)
@@ -247,9 +247,9 @@ def test_the_result_never_aliases_the_message():
 
 
 @pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
-def test_depth_is_refused_as_a_picture_and_pictures_as_depth(encoding):
+def test_depth_is_refused_as_a_image_and_images_as_depth(encoding):
     pixels = np.ones((2, 2), np.float32 if encoding == '32FC1' else np.uint16)
-    with pytest.raises(InputError, match='depth and not a picture') as caught:
+    with pytest.raises(InputError, match='depth and not an image') as caught:
         to_rgb(image_message(pixels, encoding))
     assert caught.value.cause == 'encoding'
     with pytest.raises(InputError, match='not depth'):
@@ -292,7 +292,7 @@ def test_malformed_images_are_refused_by_cause_from_the_header(change, cause):
     step=st.integers(0, 2**32 - 1) | st.integers(0, 40),
     bigendian=st.booleans(),
     data=st.binary(max_size=200),
-    encoding=st.sampled_from([*sorted(PICTURE_ENCODINGS), '32FC1', '16UC1', 'nonsense']),
+    encoding=st.sampled_from([*sorted(IMAGE_ENCODINGS), '32FC1', '16UC1', 'nonsense']),
 )
 def test_any_header_either_decodes_or_raises_input_error(
     height, width, step, bigendian, data, encoding

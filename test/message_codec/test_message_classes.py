@@ -47,7 +47,7 @@ def recorded(msgtype, fields):
     return STORE.deserialize_cdr(STORE.serialize_cdr(message, msgtype), msgtype)
 
 
-def picture():
+def image():
     return np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 
 
@@ -58,10 +58,10 @@ def depth():
 @pytest.mark.parametrize(
     ('kind', 'fields', 'decode'),
     [
-        ('Image', encode_image(picture(), 'bgr8'), to_rgb),
+        ('Image', encode_image(image(), 'bgr8'), to_rgb),
         ('Image', encode_depth(depth()), to_depth),
         ('Image', encode_depth(depth(), '16UC1'), to_depth),
-        ('CompressedImage', encode_jpeg(picture()), to_rgb),
+        ('CompressedImage', encode_jpeg(image()), to_rgb),
         ('CompressedImage', encode_compressed_depth(depth()), to_depth),
     ],
 )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Copies of the small checkpoint to edit, pictures, and diffusers' pipeline as the oracle."""
+"""Copies of the small checkpoint to edit, images, and diffusers' pipeline as the oracle."""
 
 from collections.abc import Callable
 import json
@@ -55,7 +55,7 @@ def oracle() -> Callable[..., MarigoldDepthPipeline]:
 
 
 @pytest.fixture
-def picture() -> Callable[..., np.ndarray]:
+def image() -> Callable[..., np.ndarray]:
     def make(height: int, width: int, seed: int = 0) -> np.ndarray:
         rng = np.random.default_rng(seed)
         coarse = rng.random((height // 8 + 2, width // 8 + 2, 3))

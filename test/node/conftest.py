@@ -92,8 +92,8 @@ class Robot:
     def header(self, stamp_ns, frame=OPTICAL):
         return Header(stamp=to_stamp(stamp_ns), frame_id=frame)
 
-    def picture(self, stamp_ns):
-        """Make a picture of the plane."""
+    def image_message(self, stamp_ns):
+        """Make an image of the plane."""
         rgb = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
         return image_message(self.header(stamp_ns), encode_image(rgb, 'rgb8'))
 
@@ -197,9 +197,9 @@ class Bench:
 
     def send(self, stamp_ns, scan=True, info=True):
         """
-        Publish scan and camera_info of one moment, and once they are there, the picture.
+        Publish scan and camera_info of one moment, and once they are there, the image.
 
-        DDS keeps no order between topics, so what is sent must have arrived before the picture.
+        DDS keeps no order between topics, so what is sent must have arrived before the image.
         """
         for wanted, publisher, message, counter in (
             (scan, self.robot.lidar, self.robot.scan_of_plane, 'scans.received'),
@@ -207,7 +207,7 @@ class Bench:
         ):
             if wanted is True:
                 self.arrive(publisher, message(stamp_ns), counter)
-        self.arrive(self.robot.image, self.robot.picture(stamp_ns), 'frames.received')
+        self.arrive(self.robot.image, self.robot.image_message(stamp_ns), 'frames.received')
 
     wait_for = staticmethod(wait_for)
 
@@ -229,12 +229,12 @@ class Bench:
         )
 
     def wait_quiet(self, received):
-        """Wait until so many pictures came in and none is in work; the counters."""
+        """Wait until so many images came in and none is in work; the counters."""
         wait_for(
             lambda: (
                 self.count('frames.received') >= received and self.count('frames.in_flight') == 0
             ),
-            what=f'{received} pictures received and done',
+            what=f'{received} images received and done',
         )
         return self.node.health.counters.snapshot('frames.')
 

@@ -82,7 +82,7 @@ def test_one_camera_can_be_led_to_a_topic_of_its_own(cameras):
 
 
 def test_two_cameras_with_one_topic_are_refused(cameras):
-    with pytest.raises(ConfigurationError, match='front and left both take their pictures from'):
+    with pytest.raises(ConfigurationError, match='front and left both take their images from'):
         cameras(*CAMERAS, '-r', 'image:=/camera/image_raw')
 
 
@@ -104,7 +104,7 @@ def test_all_cameras_are_served_by_the_model_that_was_loaded_once(cameras, wait_
     executor = threaded_executor(context, 5)
     for node in nodes:
         executor.add_node(node)
-    picture = image_message(
+    message = image_message(
         Header(frame_id='optical'), encode_image(np.zeros((8, 12, 3), np.uint8), 'rgb8')
     )
     with spinning(robot, executor):
@@ -120,7 +120,7 @@ def test_all_cameras_are_served_by_the_model_that_was_loaded_once(cameras, wait_
             image = robot.create_publisher(Image, f'{space}/image', 10)
             wait_for(image.get_subscription_count, 30, 'the connection of the input')
             wait_for(lambda n=node: sum(n.listeners().values()), 30, 'that of the output')
-            image.publish(picture)
+            image.publish(message)
             wait_for(lambda h=heard: h, 30, f'a map of {space}')
         served = [node.health.counters.snapshot()['frames.served'] for node in nodes]
     assert served == [1, 1]

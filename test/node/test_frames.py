@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Pictures, scans and camera_info go in over DDS; what comes out."""
+"""Images, scans and camera_info go in over DDS; what comes out."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVERYTHING = (
 DEPTH, RELATIVE = EVERYTHING[0], EVERYTHING[5]
 
 
-def test_every_output_carries_stamp_and_frame_of_the_picture(bench):
+def test_every_output_carries_stamp_and_frame_of_the_image(bench):
     running = bench(hear=EVERYTHING)
     stamp = 5 * SECOND + 123
     running.send(stamp)
@@ -151,7 +151,7 @@ def test_without_a_scan_there_is_relative_depth_and_no_metres(bench):
     assert values['reason'] in text
 
 
-def test_a_scan_that_comes_after_its_picture_is_waited_for(bench):
+def test_a_scan_that_comes_after_its_image_is_waited_for(bench):
     running = bench({'lidar.wait': 2.0}, hear=(DEPTH,))
     running.send(SECOND, scan=False)
     assert running.model.started.acquire(timeout=30)
@@ -197,7 +197,7 @@ def test_an_unknown_distortion_is_diagnosed_and_relative_depth_goes_on(bench):
     assert "distortion model is 'barrel'" in running.status('infos')[1]
 
 
-def test_a_distorted_picture_gives_rectified_depth_and_camera_info(bench):
+def test_a_distorted_image_gives_rectified_depth_and_camera_info(bench):
     running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
     info = running.robot.camera_info(SECOND)
     info.distortion_model, info.d = 'plumb_bob', [0.05, 0.0, 0.0, 0.0, 0.0]
@@ -271,5 +271,5 @@ def test_a_registered_depth_image_serves_as_sparse_depth(bench):
         ('/direct/image', False),
     ],
 )
-def test_rectified_pictures_are_known_by_a_word_of_their_topic(topic, expected):
+def test_rectified_images_are_known_by_a_word_of_their_topic(topic, expected):
     assert is_rectified_name(topic) is expected

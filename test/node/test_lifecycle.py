@@ -33,7 +33,7 @@ def change(running, transition):
 
 
 def serve_one_while_active(running, round_):
-    """Activate, have one picture served, deactivate."""
+    """Activate, have one image served, deactivate."""
     assert change(running, Transition.TRANSITION_ACTIVATE)
     assert state(running) == State.PRIMARY_STATE_ACTIVE
     running.wait_connected(1)

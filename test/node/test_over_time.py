@@ -28,7 +28,7 @@ HEARD = (
 
 
 def serve(running, stamps, silent):
-    """Send pictures, without scans where ``silent`` says so; the state of each and its sigma."""
+    """Send images, without scans where ``silent`` says so; the state of each and its sigma."""
     states, sigmas = [], []
     for stamp in stamps:
         before = {topic: len(running.robot.received[topic]) for topic, _ in HEARD}

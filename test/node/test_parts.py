@@ -112,8 +112,8 @@ def test_bytes_arrive_as_they_were():
 
 
 def test_near_is_red_far_is_blue_and_invalid_is_black():
-    picture = colour_depth(np.array([[0.5, 80.0, np.nan, 0.1, 500.0]], np.float32), 0.5, 80.0)
-    near, far, invalid, nearer, farther = picture[0].astype(int)
+    image = colour_depth(np.array([[0.5, 80.0, np.nan, 0.1, 500.0]], np.float32), 0.5, 80.0)
+    near, far, invalid, nearer, farther = image[0].astype(int)
     assert near[2] > near[0]
     assert far[0] > far[2]
     assert (invalid == 0).all()

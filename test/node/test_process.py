@@ -88,7 +88,7 @@ def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
                 if pair.key == 'frames.in_flight'
             ):
                 assert time.monotonic() < deadline
-                robot.image.publish(robot.picture(1_000_000_000))
+                robot.image.publish(robot.image_message(1_000_000_000))
                 time.sleep(0.1)
             asked = time.monotonic()
             process.send_signal(signal.SIGINT)
@@ -117,7 +117,7 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
         (['-p', 'lidar.max_td:=0.1'], "did you mean 'lidar.max_dt'"),
         (['--params-file', '/no/such/file.yaml'], '/no/such/file.yaml'),
         (['-p', 'extrinsics.translation:=[1.0, 2.0, 3.0]'], 'give 3 and 4'),
-        (['-p', 'cameras:=[front,left]'], 'both take their pictures from /camera/image_raw'),
+        (['-p', 'cameras:=[front,left]'], 'both take their images from /camera/image_raw'),
     ],
 )
 def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, arguments, words):
@@ -130,14 +130,14 @@ def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, argument
 
 
 def serve_until_depth(robot, executor):
-    """Publish frames until the node answers with depth; depth carries the picture's stamp."""
+    """Publish frames until the node answers with depth; depth carries the image's stamp."""
     robot.hear('depth/image_rect', Image)
     stamp, deadline = 1_000_000_000, time.monotonic() + 20
     while not robot.received['depth/image_rect']:
         assert time.monotonic() < deadline
         stamp += 100_000_000
         robot.info.publish(robot.camera_info(stamp))
-        robot.image.publish(robot.picture(stamp))
+        robot.image.publish(robot.image_message(stamp))
         executor.spin_once(timeout_sec=0.1)
     message = robot.received['depth/image_rect'][0]
     assert 1_000_000_000 < stamp_ns(message.header.stamp) <= stamp

@@ -17,7 +17,7 @@ from marigold_ros.geometry import organise_cloud  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image, to_organised  # noqa: E402
 from marigold_ros.node import ros_helpers  # noqa: E402
 from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from marigold_ros.node.ros_helpers import organised_message, PictureReader  # noqa: E402
+from marigold_ros.node.ros_helpers import ImageReader, organised_message  # noqa: E402
 from sensor_msgs.msg import PointCloud2  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
@@ -60,8 +60,8 @@ def test_create_cloud_gets_a_flat_array_and_the_message_is_the_same(cloud, monke
     assert theirs == own
 
 
-def foreign_picture():
-    """Make a picture in an encoding that message_codec does not know."""
+def foreign_image():
+    """Make an image in an encoding that message_codec does not know."""
     message = image_message(Header(), encode_image(np.zeros((4, 5, 3), np.uint8), 'rgb8'))
     message.encoding = '8UC7'
     return message
@@ -90,17 +90,17 @@ def with_cv_bridge(monkeypatch):
 
 
 def test_cv_bridge_reads_what_the_codec_does_not_know(with_cv_bridge):
-    reader = PictureReader()
+    reader = ImageReader()
     assert reader.state.startswith('used')
-    reader.check(foreign_picture())
-    assert (reader.read(foreign_picture()) == 9).all()
+    reader.check(foreign_image())
+    assert (reader.read(foreign_image()) == 9).all()
 
 
 def test_what_nobody_knows_is_refused_with_the_known_ones(with_cv_bridge):
-    message = foreign_picture()
+    message = foreign_image()
     message.encoding = 'rgb17'
     with pytest.raises(InputError, match='rgb17.*mono8') as refused:
-        PictureReader().read(message)
+        ImageReader().read(message)
     assert refused.value.cause == 'encoding'
 
 
@@ -110,24 +110,24 @@ def test_a_broken_cv_bridge_is_noticed_and_left_alone(with_cv_bridge):
         PlantedBridge.imgmsg_to_cv2,
     )
     try:
-        reader = PictureReader()
+        reader = ImageReader()
     finally:
         PlantedBridge.imgmsg_to_cv2 = kept
     assert 'swaps colours' in reader.state
     with pytest.raises(InputError, match='encoding'):
-        reader.check(foreign_picture())
+        reader.check(foreign_image())
 
 
-def test_depth_is_no_picture_even_with_cv_bridge(with_cv_bridge):
-    message = foreign_picture()
+def test_depth_is_no_image_even_with_cv_bridge(with_cv_bridge):
+    message = foreign_image()
     message.encoding = '32FC1'
-    with pytest.raises(InputError, match='depth and not a picture'):
-        PictureReader().check(message)
+    with pytest.raises(InputError, match='depth and not an image'):
+        ImageReader().check(message)
 
 
 def test_without_cv_bridge_unknown_encodings_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, 'cv_bridge', None)
-    reader = PictureReader()
+    reader = ImageReader()
     assert reader.state.startswith('not used')
     with pytest.raises(InputError, match='encoding'):
-        reader.check(foreign_picture())
+        reader.check(foreign_image())

@@ -16,7 +16,7 @@ import pytest
 
 
 class Counter:
-    """A camera's state: how many pictures it has seen."""
+    """A camera's state: how many images it has seen."""
 
     def __init__(self):
         self.seen = 0
@@ -26,7 +26,7 @@ class Counter:
 
 
 class Networks:
-    """Answers with the picture's first value and its camera's count; notes each call."""
+    """Answers with the image's first value and its camera's count; notes each call."""
 
     takes_any_batch, space = True, 'depth'
     new_stream = Counter
@@ -51,7 +51,7 @@ class Networks:
         ]
 
 
-def picture(value, height=2):
+def image(value, height=2):
     return np.full((height, 3, 3), value, np.uint8)
 
 
@@ -74,7 +74,7 @@ def test_cameras_that_ask_at_once_share_a_call(networks, patient):
     shared = SharedModel(networks)
     cameras = [shared.for_camera() for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(c.predict, picture(i)) for i, c in enumerate(cameras)]
+        answers = [pool.submit(c.predict, image(i)) for i, c in enumerate(cameras)]
         assert values(answers) == [100, 101, 102]
     assert [sorted(call) for call in networks.calls] == [[0, 1, 2]]
 
@@ -84,9 +84,9 @@ def test_what_comes_while_the_model_is_at_work_is_served_together_next(networks)
     cameras = [shared.for_camera() for _ in range(3)]
     networks.gate.clear()
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(cameras[0].predict, picture(0))
+        first = pool.submit(cameras[0].predict, image(0))
         assert networks.at_work.wait(10)
-        rest = [pool.submit(cameras[i].predict, picture(i)) for i in (1, 2)]
+        rest = [pool.submit(cameras[i].predict, image(i)) for i in (1, 2)]
         while len(shared._waiting) < 2:
             pass
         networks.gate.set()
@@ -95,14 +95,14 @@ def test_what_comes_while_the_model_is_at_work_is_served_together_next(networks)
 
 
 @pytest.mark.parametrize('other', [{'height': 4}, {'fail': False}])
-def test_pictures_that_one_call_cannot_answer_get_their_own(networks, other):
+def test_images_that_one_call_cannot_answer_get_their_own(networks, other):
     shared = SharedModel(networks)
     front, left = shared.for_camera(), shared.for_camera()
     settings = {name: value for name, value in other.items() if name == 'fail'}
     with ThreadPoolExecutor(2) as pool:
         answers = [
-            pool.submit(front.predict, picture(1)),
-            pool.submit(left.predict, picture(2, other.get('height', 2)), **settings),
+            pool.submit(front.predict, image(1)),
+            pool.submit(left.predict, image(2, other.get('height', 2)), **settings),
         ]
         assert values(answers) == [101, 102]
     assert sorted(networks.calls) == [[1], [2]]
@@ -112,11 +112,11 @@ def test_an_error_reaches_every_camera_of_the_call_and_the_next_call_is_sound(ne
     shared = SharedModel(networks)
     cameras = [shared.for_camera(), shared.for_camera()]
     with ThreadPoolExecutor(2) as pool:
-        failing = [pool.submit(c.predict, picture(1), fail=True) for c in cameras]
+        failing = [pool.submit(c.predict, image(1), fail=True) for c in cameras]
         for future in failing:
             with pytest.raises(ValueError, match='planted'):
                 future.result(10)
-        assert values([pool.submit(c.predict, picture(1)) for c in cameras]) == [101, 101]
+        assert values([pool.submit(c.predict, image(1)) for c in cameras]) == [101, 101]
 
 
 def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
@@ -124,9 +124,9 @@ def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
     shared = SharedModel(networks)
     front, left = shared.for_camera(), shared.for_camera()
     for camera in (front, left):
-        camera.predict(picture(0))
+        camera.predict(image(0))
     front.reset()
-    assert [int(c.predict(picture(0)).relative[0, 0]) for c in (front, left)] == [100, 200]
+    assert [int(c.predict(image(0)).relative[0, 0]) for c in (front, left)] == [100, 200]
     assert front.space == 'depth'
 
 
@@ -135,7 +135,7 @@ def test_a_model_that_is_compiled_for_a_batch_answers_one_at_a_time(networks, pa
     shared = SharedModel(networks)
     cameras = [shared.for_camera(), shared.for_camera()]
     with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(c.predict, picture(i)) for i, c in enumerate(cameras)]
+        answers = [pool.submit(c.predict, image(i)) for i, c in enumerate(cameras)]
         assert values(answers) == [100, 101]
     assert sorted(networks.calls) == [[0], [1]]
 

@@ -37,7 +37,7 @@ def test_every_fault_is_counted_every_good_frame_served_and_no_depth_is_wrong(pl
     assert set(outcome.counted) == {fault.name for fault in RAW}
 
 
-def test_the_same_holds_for_compressed_pictures(places):
+def test_the_same_holds_for_compressed_images(places):
     faults = [fault for fault in FAULTS if fault.role == 'compressed']
     outcome = fault_campaign.Campaign('compressed', places, 0).run(
         2 * len(faults), lambda _n: None
@@ -47,7 +47,7 @@ def test_the_same_holds_for_compressed_pictures(places):
 
 
 def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(places, monkeypatch):
-    harmless = dataclasses.replace(RAW[0], name='nothing wrong', spoil=lambda *_: None)
+    harmless = dataclasses.replace(RAW[0], name='nothing wrong', corrupt=lambda *_: None)
     monkeypatch.setattr(fault_campaign, 'FAULTS', (harmless,))
     other = View.solve
 
@@ -73,7 +73,7 @@ def test_a_minute_of_changes_and_restarts_leaves_neither_memory_nor_threads_behi
     assert outcome['unaccounted'] == 0
 
 
-def test_the_timing_trial_accounts_for_every_picture_and_says_what_missed_its_limit():
+def test_the_timing_trial_accounts_for_every_image_and_says_what_missed_its_limit():
     command = [sys.executable, '-m', 'marigold_ros', 'stress', 'timing', '--seconds', '2']
     done = subprocess.run(
         [*command, '--json'], capture_output=True, text=True, timeout=240, check=False
@@ -81,7 +81,7 @@ def test_the_timing_trial_accounts_for_every_picture_and_says_what_missed_its_li
     assert done.stdout, done.stderr
     outcome = json.loads(done.stdout.strip().splitlines()[-1])
     figures = {figure['name']: figure for figure in outcome['figures']}
-    assert figures['pictures not accounted for']['value'] == 0
+    assert figures['images not accounted for']['value'] == 0
     assert figures['frames a second']['value'] > 0
     assert figures['of it in FramePipeline.process']['value'] > 0
     late = [f for f in figures.values() if f['limit'] is not None and f['value'] > f['limit']]

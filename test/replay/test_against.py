@@ -22,7 +22,7 @@ _METRES = 300.0  # of a relative depth of 1
 
 
 class Answers:
-    """A model that has an answer for each picture in turn, again and again."""
+    """A model that has an answer for each image in turn, again and again."""
 
     def __init__(self, answers, name='answers', space='depth'):
         self.description = {'name': name, 'path': '/nowhere', 'space': space}

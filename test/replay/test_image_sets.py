@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Benchmarks in their official layouts, very small, and folders of pictures with depth."""
+"""Benchmarks in their official layouts, very small, and folders of images with depth."""
 
 from dataclasses import replace
 import json
@@ -10,8 +10,8 @@ import cv2
 from marigold_ros.__main__ import main
 from marigold_ros.commands.evaluate_options import DATASETS
 from marigold_ros.frame import Prediction
-from marigold_ros.replay import image_sets as picture_sets
-from marigold_ros.replay.image_sets import FOLDER, LAYOUTS, PictureChoice, PictureSet
+from marigold_ros.replay import image_sets as image_sets
+from marigold_ros.replay.image_sets import FOLDER, ImageChoice, ImageSet, LAYOUTS
 import numpy as np
 import pytest
 
@@ -37,7 +37,7 @@ def save(path, array, scale=None):
 
 
 def official(folder, name, depth=DEPTH, rgb=RGB):
-    """Write one picture as the benchmark does, and its list."""
+    """Write one image as the benchmark does, and its list."""
     data = folder / name
     files = NAMES[name]
     save(data / files[0], rgb)
@@ -62,7 +62,7 @@ def small_layouts(monkeypatch):
         'eth3d': replace(LAYOUTS['eth3d'], raw_size=(6, 8)),
         'kitti': replace(LAYOUTS['kitti'], crop=(4, 6)),
     }
-    monkeypatch.setattr(picture_sets, 'LAYOUTS', {**LAYOUTS, **small})
+    monkeypatch.setattr(image_sets, 'LAYOUTS', {**LAYOUTS, **small})
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -75,17 +75,17 @@ def test_each_benchmark_is_decoded_to_metres(tmp_path, name, tar):
         with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
             archive.add(data, '.')
         data = tmp_path / 'set.tar'
-    pictures = PictureSet(data, PictureChoice(name, split))
-    (item,) = pictures.frames()
+    images = ImageSet(data, ImageChoice(name, split))
+    (item,) = images.frames()
     cut = np.s_[2:6, 1:7] if name == 'kitti' else np.s_[:, :]
     assert item.error is None
     assert item.frame.camera is None
     assert item.frame.points_lidar is None
-    if name != 'scannet':  # whose pictures are JPEG
+    if name != 'scannet':  # whose images are JPEG
         np.testing.assert_array_equal(item.frame.rgb, RGB[cut])
     np.testing.assert_allclose(item.truth, depth[cut], atol=1 / 512)
     assert item.truth.dtype == np.float32
-    assert pictures.by_role['dataset'] == name
+    assert images.by_role['dataset'] == name
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_depth_counts_within_the_range_of_the_data_set(tmp_path, name, low, high
     depth = DEPTH.copy()
     depth[4, 2:6] = [0.0, 9.9, 10.0, 85.0]
     data, split = official(tmp_path, name, depth)
-    (item,) = PictureSet(data, PictureChoice(name, split)).frames()
+    (item,) = ImageSet(data, ImageChoice(name, split)).frames()
     row = item.truth[2, 1:5] if name == 'kitti' else item.truth[4, 2:6]
     expected = [low < metres < high for metres in (0.0, 9.9, 10.0, 85.0)]
     assert np.isfinite(row).tolist() == expected
@@ -106,16 +106,16 @@ def test_diode_goes_by_its_mask_alone(tmp_path):
     depth = np.full((6, 8), 0.1, np.float32)
     depth[0] = np.nan
     data, split = official(tmp_path, 'diode', depth)
-    (item,) = PictureSet(data, PictureChoice('diode', split)).frames()
+    (item,) = ImageSet(data, ImageChoice('diode', split)).frames()
     assert np.isnan(item.truth[0]).all()
     assert (item.truth[1:] == np.float32(0.1)).all()
 
 
-def test_kitti_pictures_without_depth_are_passed_over(tmp_path):
+def test_kitti_images_without_depth_are_passed_over(tmp_path):
     data, split = official(tmp_path, 'kitti')
     with open(split, 'a') as file:
-        file.write('\nsome/picture.png None 721.5377\n')
-    assert len(PictureSet(data, PictureChoice('kitti', split))) == 1
+        file.write('\nsome/image.png None 721.5377\n')
+    assert len(ImageSet(data, ImageChoice('kitti', split))) == 1
 
 
 def test_the_layouts_of_the_benchmarks_have_their_sizes():
@@ -134,10 +134,10 @@ def test_the_layouts_of_the_benchmarks_have_their_sizes():
         ('scannet', lambda data: save(data / NAMES['scannet'][1], RGB), 'depth is (H, W)'),
     ],
 )
-def test_a_broken_file_is_one_error_of_its_picture(tmp_path, name, damage, sentence):
+def test_a_broken_file_is_one_error_of_its_image(tmp_path, name, damage, sentence):
     data, split = official(tmp_path, name)
     damage(data)
-    (item,) = PictureSet(data, PictureChoice(name, split)).frames()
+    (item,) = ImageSet(data, ImageChoice(name, split)).frames()
     assert item.frame is None
     assert sentence in str(item.error)
 
@@ -179,7 +179,7 @@ def test_a_benchmark_is_scored_by_the_command(evaluate, tmp_path):
 def test_the_rule_of_publications_goes_with_the_data_set(
     evaluate, monkeypatch, tmp_path, name, size
 ):
-    monkeypatch.setattr(picture_sets, 'LAYOUTS', LAYOUTS)
+    monkeypatch.setattr(image_sets, 'LAYOUTS', LAYOUTS)
     ramp = np.linspace(1.0, 9.0, size[0] * size[1], dtype=np.float32).reshape(size)
     data, split = official(tmp_path, name, ramp, np.zeros((*size, 3), np.uint8))
     code, printed = evaluate(data, '--dataset', name, '--split', split)
@@ -192,7 +192,7 @@ def test_the_rule_of_publications_goes_with_the_data_set(
     assert scored == len(rows[name]) * columns[name]
 
 
-def test_a_folder_of_pictures_is_scored_by_patterns(evaluate, tmp_path):
+def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
     for name in ('one', 'two'):
         save(tmp_path / 'set' / name / 'image.png', RGB)
         save(tmp_path / 'set' / name / 'depth_mm.png', DEPTH, 1000)
@@ -234,5 +234,5 @@ def test_a_list_that_lacks_names_says_which_line(tmp_path, line):
     data, split = official(tmp_path, 'diode')
     with open(split, 'w') as file:
         file.write(line)
-    with pytest.raises(picture_sets.InputError, match='line 1 is|is empty'):
-        PictureSet(data, PictureChoice('diode', split))
+    with pytest.raises(image_sets.InputError, match='line 1 is|is empty'):
+        ImageSet(data, ImageChoice('diode', split))

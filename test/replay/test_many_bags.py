@@ -68,11 +68,11 @@ def test_a_process_that_is_killed_leaves_what_it_finished(bags, capsys, tmp_path
 
 
 class Counting:
-    """A stand-in that is interrupted after so many pictures."""
+    """A stand-in that is interrupted after so many images."""
 
-    def __init__(self, ramp, pictures):
+    def __init__(self, ramp, images):
         self.description, self._ramp = ramp.description, ramp
-        self.left, self.seen = pictures, 0
+        self.left, self.seen = images, 0
 
     def predict(self, rgb, **options):
         self.seen += 1

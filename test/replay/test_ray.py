@@ -61,8 +61,8 @@ def test_a_worker_that_is_killed_is_replaced_and_the_bag_tried_again(cluster, ba
         return BagPart(None, read=job.number + model, topics={'image': str(job.path)})
 
     told = []
-    crew = tasks(play, lambda: 10, lost, Cluster(), tell=told.append)
-    with crew(None, bags) as parts:
+    executor = tasks(play, lambda: 10, lost, Cluster(), tell=told.append)
+    with executor(None, bags) as parts:
         found = list(parts)
     assert (bags[1].path / 'tried').exists()
     assert [part.read for part in found] == [10, 11, 12]
@@ -104,8 +104,8 @@ def test_a_known_error_in_a_worker_is_that_error_here(cluster, bags):
     def load():
         raise CheckpointError('no such checkpoint')
 
-    crew = tasks(lambda *job: None, load, lost, Cluster())
-    with pytest.raises(CheckpointError, match='no such checkpoint'), crew(None, bags) as parts:
+    executor = tasks(lambda *job: None, load, lost, Cluster())
+    with pytest.raises(CheckpointError, match='no such checkpoint'), executor(None, bags) as parts:
         list(parts)
 
 

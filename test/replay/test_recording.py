@@ -76,7 +76,7 @@ def test_the_cloud_is_thinned_as_asked_and_has_the_fields_asked_for(short_drive,
             np.testing.assert_array_equal(read[..., i], cloud[name])
 
 
-def test_the_camera_info_describes_the_rectified_picture(short_drive, recording, ramp):
+def test_the_camera_info_describes_the_rectified_image(short_drive, recording, ramp):
     _, result = pipeline_results(short_drive, ramp)[0]
     for part in ('depth', 'relative', 'uncertainty'):
         info, _ = messages(recording, f'{NODE}/{part}/camera_info')[0]
@@ -95,8 +95,8 @@ def test_what_was_read_is_beside_it_unchanged_and_in_time(short_drive, recording
         (t, m, bytes(d), ns) for t, m, d, ns in source
     ]
     assert everything[0][1] == '/tf_static'
-    pictures = {log_ns for topic, _, _, log_ns in source if topic == '/camera/image_raw'}
-    assert {log_ns for log_ns, topic in everything if topic.startswith(NODE)} == pictures
+    images = {log_ns for topic, _, _, log_ns in source if topic == '/camera/image_raw'}
+    assert {log_ns for log_ns, topic in everything if topic.startswith(NODE)} == images
 
 
 def test_the_bag_is_of_version_8_and_transforms_stay_for_late_listeners(recording):

@@ -91,7 +91,7 @@ def test_metadata_is_what_humble_reads_and_transforms_are_latched(bag):
     assert all(q['durability'] != transient_local for t, q in offered.items() if t != TRANSFORMS)
 
 
-def test_stamps_run_at_the_rate_and_scans_follow_their_picture(bag):
+def test_stamps_run_at_the_rate_and_scans_follow_their_image(bag):
     found = messages(bag)
     stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m, _ in found[IMAGE]]
     assert stamps == [START_NS + i * 100_000_000 for i in range(3)]
@@ -161,7 +161,7 @@ def test_clouds_carry_ring_and_intensity(bag):
         assert intensity.min() >= 0
 
 
-def test_pictures_show_the_scene(bag):
+def test_images_show_the_scene(bag):
     for message, _ in messages(bag)[IMAGE]:
         assert message.encoding == 'rgb8'
         assert message.header.frame_id == CAMERA_FRAME

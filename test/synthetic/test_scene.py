@@ -219,7 +219,7 @@ def test_streets_leave_their_lane_free():
 
 
 @pytest.mark.parametrize('kind', ['room', 'street'])
-def test_same_seed_gives_identical_bytes_and_another_seed_another_picture(kind: str):
+def test_same_seed_gives_identical_bytes_and_another_seed_another_image(kind: str):
     first = make_sample(11, WIDTH, HEIGHT, kind)
     second = make_sample(11, WIDTH, HEIGHT, kind)
     assert first.rgb.tobytes() == second.rgb.tobytes()
@@ -267,7 +267,7 @@ def test_normals_are_unit_and_face_the_camera():
     assert (geometry.facing > -0.02).all()
 
 
-def test_redrawn_appearance_changes_the_picture_and_nothing_else():
+def test_redrawn_appearance_changes_the_image_and_nothing_else():
     rng = np.random.default_rng(21)
     scene = draw_scene(rng, 'room')
     camera = draw_camera(rng, scene, WIDTH, HEIGHT)
@@ -275,8 +275,8 @@ def test_redrawn_appearance_changes_the_picture_and_nothing_else():
     first, second = render_geometry(scene, camera), render_geometry(other, camera)
     assert np.array_equal(first.depth, second.depth)
     assert np.array_equal(first.uv, second.uv)
-    pictures = [shade(s, first, np.random.default_rng(1)) for s in (scene, other)]
-    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() > 5
+    images = [shade(s, first, np.random.default_rng(1)) for s in (scene, other)]
+    assert np.abs(images[0].astype(int) - images[1]).mean() > 5
 
 
 def test_unknown_kind_is_refused_by_name():

@@ -114,7 +114,7 @@ def test_a_real_checkpoint_is_measured(small_checkpoint, pair):
         ('start', 'gaussian'),
         ('start', 'zeros'),
     ]
-    assert all(row.pictures == 2 and row.milliseconds > 0 for row in rows)
+    assert all(row.images == 2 and row.milliseconds > 0 for row in rows)
     # One member of one step is the same setting in three groups.
     same = [rows[0].abs_rel, rows[2].abs_rel, rows[4].abs_rel]
     assert same == [same[0]] * 3
@@ -124,7 +124,7 @@ def test_a_real_checkpoint_is_measured(small_checkpoint, pair):
 
 def test_without_known_depth_there_is_nothing_to_measure(pair):
     sky = Pair(pair.rgb, np.full_like(pair.depth, np.inf))
-    with pytest.raises(ConfigurationError, match='no picture with known depth'):
+    with pytest.raises(ConfigurationError, match='no image with known depth'):
         measure(Noisy(pair), [('x', sky)])
 
 

@@ -11,7 +11,7 @@ import yaml
 
 
 def test_a_device_waits_for_what_its_workers_do_not_bring():
-    slow = Loading('x', 0.05)  # 20 pictures/s a worker
+    slow = Loading('x', 0.05)  # 20 images/s a worker
     assert slow.waiting(2, 80.0) == pytest.approx(0.5)
     assert slow.waiting(4, 80.0) == slow.waiting(5, 80.0) == 0.0
 
@@ -21,9 +21,9 @@ def test_every_layout_is_measured_and_latents_come_faster(monkeypatch):
     monkeypatch.setattr(loading, 'MADE', 2)
     rows = measure_layouts(16)
     assert len(rows) == 6
-    for pictures, latents in zip(rows[::2], rows[1::2], strict=True):
-        assert latents.name == f'{pictures.name}, latents'
-        assert 0.0 < latents.seconds < pictures.seconds
+    for images, latents in zip(rows[::2], rows[1::2], strict=True):
+        assert latents.name == f'{images.name}, latents'
+        assert 0.0 < latents.seconds < images.seconds
     table = as_table(rows, workers=2, rate=59.0)
     assert table.count('\n') == 7
     assert 'waiting at 59/s, 2 workers' in table

@@ -131,7 +131,7 @@ def test_doubling_the_light_changes_nothing_and_gamma_is_that_of_a_display():
     assert shown[0, 2, 0] == 0
 
 
-def test_a_black_picture_stays_black_and_one_without_objects_keeps_its_light():
+def test_a_black_image_stays_black_and_one_without_objects_keeps_its_light():
     assert not tone_map(np.zeros((4, 4, 3)), np.ones((4, 4), bool)).any()
     shown = tone_map(np.full((4, 4, 3), 0.5**2.2), np.zeros((4, 4), bool))
     assert (shown == 128).all()
@@ -231,10 +231,10 @@ BROKEN = {
 
 @pytest.mark.parametrize('case', BROKEN)
 def test_a_broken_file_is_named_skipped_and_tried_again(raw, tmp_path, capsys, case):
-    kind, spoil, reason = BROKEN[case]
+    kind, corrupt, reason = BROKEN[case]
     path = frame_files(raw, 'ai_001_001', 1)[kind]
     whole = path.read_bytes()
-    spoil(path)
+    corrupt(path)
     for _ in range(2):
         assert run(raw, tmp_path / 'out') == 1
         errors = [line for line in capsys.readouterr().err.splitlines() if 'broken:' in line]

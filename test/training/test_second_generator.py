@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from second_generator import generator
-from second_generator import shapes
+from second_generator import generator, shapes
 from second_generator.generator import make_second_sample, trace
 from second_generator.layout import Ground, Layout, spin
 from second_generator.scenes import draw_layout

@@ -64,12 +64,12 @@ class Outcome:
 
 class Campaign:
     """
-    Messages of one transport of pictures.
+    Messages of one transport of images.
 
     Parameters
     ----------
     role : {'image', 'compressed'}
-        How pictures come.
+        How images come.
     places : list of View
         What is sent.
     seed : int
@@ -146,22 +146,22 @@ class Campaign:
         stamp = self._next_stamp()
         before = rig.count(fault.counter)
         messages = {role: view.message(role, stamp) for role in ('scan', 'info', self._role)}
-        fault.spoil(messages[fault.role], self._rng)
-        picture = stamp_ns(messages[self._role].header.stamp)
-        self._forbidden[picture] = fault.name
+        fault.corrupt(messages[fault.role], self._rng)
+        image = stamp_ns(messages[self._role].header.stamp)
+        self._forbidden[image] = fault.name
         for role, message in messages.items():
             rig.arrive(role, message)
         rig.wait_idle()
         self.outcome.sent[fault.name] += 1
         self.outcome.counted[fault.name] += rig.count(fault.counter) - before
         if fault.served:
-            rig.wait(lambda: picture in self._relative, f'relative depth despite {fault.name}')
-        self._relative.discard(picture)
+            rig.wait(lambda: image in self._relative, f'relative depth despite {fault.name}')
+        self._relative.discard(image)
 
 
 def run_campaign(messages: int, seed: int, progress: Callable[[int], None]) -> Outcome:
     """
-    Send good and broken messages, three quarters with raw pictures and one with jpeg.
+    Send good and broken messages, three quarters with raw images and one with jpeg.
 
     Parameters
     ----------

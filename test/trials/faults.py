@@ -3,7 +3,7 @@
 """
 The ways in which messages are broken on real robots, and what the node must count them as.
 
-Each takes a sound message and spoils it in place; the counter is the one that must go up by one.
+Each takes a sound message and corrupts it in place; the counter is the one that must go up by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 _MANY = 2**32 - 1  # the most that a header can state
-Spoil = Callable[[Any, np.random.Generator], None]
+Corrupt = Callable[[Any, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,24 @@ class Fault:
     One way to break a message.
 
     ``role`` is the input (image, compressed, info, scan), ``counter`` what must go up by one,
-    ``served`` whether the picture is served all the same, with relative depth only.
+    ``served`` whether the image is served all the same, with relative depth only.
     """
 
     name: str
     role: str
     counter: str
-    spoil: Spoil
+    corrupt: Corrupt
     served: bool = True
 
 
-def _set(**values: Any) -> Spoil:
-    """Spoil fields by name."""
+def _set(**values: Any) -> Corrupt:
+    """Corrupt fields by name."""
 
-    def spoil(message: Any, _rng: np.random.Generator) -> None:
+    def corrupt(message: Any, _rng: np.random.Generator) -> None:
         for name, value in values.items():
             setattr(message, name, value)
 
-    return spoil
+    return corrupt
 
 
 def _cut(message: Any, rng: np.random.Generator) -> None:
@@ -57,7 +57,7 @@ def _empty(message: Any, _rng: np.random.Generator) -> None:
 
 
 def _noise(message: Any, rng: np.random.Generator) -> None:
-    """Put noise in the place of a compressed picture."""
+    """Put noise in the place of a compressed image."""
     message.data = array.array('B', b'\x00' + rng.bytes(500))
 
 
@@ -77,14 +77,14 @@ def _png_bomb(message: Any, _rng: np.random.Generator) -> None:
     message.data = array.array('B', start + bytes(4) + bytes(100) + end)
 
 
-def _floats(value: float) -> Spoil:
-    """Spoil all coordinates of a cloud."""
+def _floats(value: float) -> Corrupt:
+    """Corrupt all coordinates of a cloud."""
 
-    def spoil(message: Any, _rng: np.random.Generator) -> None:
+    def corrupt(message: Any, _rng: np.random.Generator) -> None:
         count = len(message.data) // 4
         message.data = array.array('B', np.full(count, value, '<f4').tobytes())
 
-    return spoil
+    return corrupt
 
 
 def _behind(message: Any, _rng: np.random.Generator) -> None:
@@ -111,52 +111,52 @@ def _rows(message: Any, _rng: np.random.Generator) -> None:
     message.height, message.row_step = _MANY, message.width * message.point_step
 
 
-def _later(seconds: int) -> Spoil:
-    def spoil(message: Any, _rng: np.random.Generator) -> None:
+def _later(seconds: int) -> Corrupt:
+    def corrupt(message: Any, _rng: np.random.Generator) -> None:
         message.header.stamp.sec += seconds
 
-    return spoil
+    return corrupt
 
 
-def _at(seconds: int) -> Spoil:
-    def spoil(message: Any, _rng: np.random.Generator) -> None:
+def _at(seconds: int) -> Corrupt:
+    def corrupt(message: Any, _rng: np.random.Generator) -> None:
         message.header.stamp.sec, message.header.stamp.nanosec = seconds, 0
 
-    return spoil
+    return corrupt
 
 
-def _picture(name: str, cause: str, spoil: Spoil, role: str = 'image') -> Fault:
-    return Fault(name, role, f'frames.rejected.{cause}', spoil, served=False)
+def _image(name: str, cause: str, corrupt: Corrupt, role: str = 'image') -> Fault:
+    return Fault(name, role, f'frames.rejected.{cause}', corrupt, served=False)
 
 
 def _info(name: str, **values: Any) -> Fault:
     return Fault(name, 'info', 'infos.rejected.calibration', _set(**values))
 
 
-def _scan(name: str, cause: str, spoil: Spoil) -> Fault:
-    return Fault(name, 'scan', f'scans.rejected.{cause}', spoil)
+def _scan(name: str, cause: str, corrupt: Corrupt) -> Fault:
+    return Fault(name, 'scan', f'scans.rejected.{cause}', corrupt)
 
 
 _NAN = float('nan')
 FAULTS = (
-    _picture('unknown encoding', 'encoding', _set(encoding='rgb17')),
-    _picture('depth as picture', 'encoding', _set(encoding='32FC1')),
-    _picture('picture cut short', 'truncated', _cut),
-    _picture('picture without data', 'truncated', _empty),
-    _picture('step below a row', 'step', _set(step=10)),
-    _picture('step of 4 billion', 'truncated', _set(step=_MANY)),
-    _picture('no rows', 'size', _set(height=0)),
-    _picture('4 billion rows', 'size', _set(height=_MANY)),
-    _picture('4 billion columns', 'size', _set(width=_MANY)),
+    _image('unknown encoding', 'encoding', _set(encoding='rgb17')),
+    _image('depth as image', 'encoding', _set(encoding='32FC1')),
+    _image('image cut short', 'truncated', _cut),
+    _image('image without data', 'truncated', _empty),
+    _image('step below a row', 'step', _set(step=10)),
+    _image('step of 4 billion', 'truncated', _set(step=_MANY)),
+    _image('no rows', 'size', _set(height=0)),
+    _image('4 billion rows', 'size', _set(height=_MANY)),
+    _image('4 billion columns', 'size', _set(width=_MANY)),
     Fault('stamp zero', 'image', 'clock_jumps', _at(0)),
     Fault('stamp before 1970', 'image', 'clock_jumps', _at(-5)),
-    _picture('jpeg cut short', 'truncated', _cut, 'compressed'),
-    _picture('jpeg without data', 'empty', _empty, 'compressed'),
-    _picture('noise as jpeg', 'unreadable', _noise, 'compressed'),
-    _picture('jpeg bomb', 'size', _jpeg_bomb, 'compressed'),
-    _picture('png bomb', 'size', _png_bomb, 'compressed'),
-    _picture(
-        'compressed depth as picture',
+    _image('jpeg cut short', 'truncated', _cut, 'compressed'),
+    _image('jpeg without data', 'empty', _empty, 'compressed'),
+    _image('noise as jpeg', 'unreadable', _noise, 'compressed'),
+    _image('jpeg bomb', 'size', _jpeg_bomb, 'compressed'),
+    _image('png bomb', 'size', _png_bomb, 'compressed'),
+    _image(
+        'compressed depth as image',
         'encoding',
         _set(format='16UC1; compressedDepth png'),
         'compressed',

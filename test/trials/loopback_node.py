@@ -150,5 +150,5 @@ class Rig:
         )
 
     def wait_idle(self) -> None:
-        """Wait until no picture is being worked on."""
+        """Wait until no image is being worked on."""
         self.wait(lambda: self.count('frames.in_flight') == 0, 'the end of the frame in work')

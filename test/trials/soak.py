@@ -36,7 +36,7 @@ class Outcome:
     """
     What came of a soak.
 
-    ``events`` by kind; pictures ``received`` and ``served``, and ``unaccounted`` for; resident
+    ``events`` by kind; images ``received`` and ``served``, and ``unaccounted`` for; resident
     ``memory_mb`` and ``threads`` after the first tenth of the time and at its end.
     """
 
@@ -54,7 +54,7 @@ class Outcome:
 
     @property
     def clean(self) -> bool:
-        """Whether all pictures are accounted for and nothing grew."""
+        """Whether all images are accounted for and nothing grew."""
         grown = self.growth > _GROWTH or self.threads[1] > self.threads[0]
         return self.served > 0 and self.unaccounted == 0 and not grown
 
@@ -110,7 +110,7 @@ class Soak:
     def _break_message(self) -> None:
         fault = _FAULTS[int(self._rng.integers(len(_FAULTS)))]
         message = self._views[0].message(fault.role, self._stamp + 1)
-        fault.spoil(message, self._rng)
+        fault.corrupt(message, self._rng)
         self._rig.publishers[fault.role].publish(message)
 
     def _jump_back(self) -> None:

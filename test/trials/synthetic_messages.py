@@ -43,7 +43,7 @@ def mounting_parameters() -> dict[str, list[float]]:
 
 
 class View:
-    """One picture with its scan and camera, as messages of any moment, and its right depth."""
+    """One image with its scan and camera, as messages of any moment, and its right depth."""
 
     def __init__(self, rgb: np.ndarray, points: np.ndarray, camera: Camera) -> None:
         self._rgb, self._camera = encode_image(rgb, 'rgb8'), camera_info_fields(camera)

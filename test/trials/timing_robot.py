@@ -20,7 +20,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, PointCloud2
 from synthetic_messages import View
 
-RATE = 30.0  # pictures a second
+RATE = 30.0  # images a second
 OUTPUTS = {'depth/image_rect': Image, 'depth/color': Image, 'points': PointCloud2}
 _PATIENCE = 120.0
 
@@ -87,7 +87,7 @@ class Robot:
         return float(self._report.get(part, {}).get(key, 0.0))
 
     def counts(self) -> dict[str, int]:
-        """What the node's last diagnostics count of pictures."""
+        """What the node's last diagnostics count of images."""
         values = self._report.get('frames', {})
         return {
             key: int(value)
@@ -96,7 +96,7 @@ class Robot:
         }
 
     def send(self, index: int) -> int:
-        """Send scan, camera_info and picture of now; returns their stamp."""
+        """Send scan, camera_info and image of now; returns their stamp."""
         stamp = time.time_ns()
         for role, data in self._messages[index % len(self._messages)].items():
             # Behind the four bytes of CDR's encapsulation a message begins with its stamp.

@@ -3,7 +3,7 @@
 """
 How fast the node is where it matters to a robot: start, age of what it publishes, its own cost.
 
-The node is a process of its own with its default settings; a robot in this process sends pictures
+The node is a process of its own with its default settings; a robot in this process sends images
 of 640x480 with 2000 points, hears depth, colour and cloud, and takes the time at which the last of
 them came, transport included.
 """
@@ -113,7 +113,7 @@ def run_trial(seconds: float, seed: int, progress: Callable[[float], None]) -> O
         Figure('age, 99 % of the frames', alone['p99'], 'ms', frame + period + 30),
         Figure('growth of memory', alone['growth'], '%', 5.0),
         Figure('frames a second', alone['rate'], '1/s'),
-        Figure('pictures not accounted for', lost, '', 0),
+        Figure('images not accounted for', lost, '', 0),
         Figure('beside a busy process, times slower', alone['rate'] / busy['rate'], '', 2.5),
         Figure('CPU time of a frame', cpu_ms, 'ms'),
         Figure('of it in FramePipeline.process', own_ms, 'ms'),
@@ -200,7 +200,7 @@ def _cpu_of_pipeline(seen: list[View]) -> float:
 
 
 def _final_counts(robot: Robot, process: NodeProcess) -> dict[str, int]:
-    """Wait for diagnostics in which no picture is in work."""
+    """Wait for diagnostics in which no image is in work."""
     seen = robot.reports
     robot.wait(
         lambda: robot.reports > seen + 1 and robot.counts().get('frames.in_flight') == 0,

@@ -167,7 +167,7 @@ def prepare_scene(job: SceneJob) -> list[str]:
 
 def prepare_frame(job: SceneJob, camera: str, number: int) -> dict[str, Any]:
     """
-    Write picture and depth of a frame.
+    Write image and depth of a frame.
 
     Returns
     -------

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One frame of Hypersim's raw HDF5 files as a picture and planar depth.
+One frame of Hypersim's raw HDF5 files as an image and planar depth.
 
 Raw depth is the distance to the camera's centre, and raw colour is linear light. Both become what
 Marigold's preparation gives: depth along the optical axis of one pinhole camera for all scenes
-(those with a tilted sensor too), and pictures whose 90th percentile of brightness is 0.8 after a
+(those with a tilted sensor too), and images whose 90th percentile of brightness is 0.8 after a
 gamma of 2.2 (Hypersim, Roberts et al., ICCV 2021, and its tone-mapping script).
 """
 
@@ -20,11 +20,11 @@ from marigold_ros.learning.data.sources.hypersim import RULE
 from marigold_ros.learning.data.sources.verify import implausible
 import numpy as np
 
-FOCAL_PX, FOCAL_WIDTH_PX = 886.81, 1024  # of all pictures; a smaller width scales it
+FOCAL_PX, FOCAL_WIDTH_PX = 886.81, 1024  # of all images; a smaller width scales it
 GAMMA = 2.2
 BRIGHT_PERCENTILE, BRIGHT_VALUE = 90.0, 0.8
 LUMA = (0.3, 0.59, 0.11)
-DARKEST = 1e-4  # a picture whose 90th percentile is below stays black
+DARKEST = 1e-4  # an image whose 90th percentile is below stays black
 NOTHING = -1  # entity of a pixel that shows no object
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A second, independent generator of pictures with exact depth, for choosing between checkpoints.
+A second, independent generator of images with exact depth, for choosing between checkpoints.
 
 A network trained on the scenes of `scene` learns their habits as well as depth; scores on scenes
 drawn by the same code do not show it. Here nothing that draws or colours is shared with it:
@@ -36,7 +36,7 @@ LAND_STEPS = 250
 
 def make_second_sample(seed: int, width: int = 256, height: int = 192) -> Sample:
     """
-    Make one picture with its depth; a seed always gives the same bytes.
+    Make one image with its depth; a seed always gives the same bytes.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def make_second_sample(seed: int, width: int = 256, height: int = 192) -> Sample
         z = t * along.ravel()
         if len(np.unique(owner[owner >= 0])) < 3 or z.min() < 0.15:
             continue
-        rgb = _picture(layout, rng, (centre, rays, focal), (t, owner))
+        rgb = _image(layout, rng, (centre, rays, focal), (t, owner))
         return Sample(rgb, z.reshape(height, width).astype(np.float32), 'second')
     raise ConfigurationError(f'no free view in {TRIES} scenes; choose another seed than {seed}')
 
@@ -165,7 +165,7 @@ def _march_land(ground: Ground, centre: np.ndarray, rays: np.ndarray) -> np.ndar
     return found
 
 
-def _picture(
+def _image(
     layout: Layout, rng: np.random.Generator, view: tuple, hits: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     centre, rays, focal = view

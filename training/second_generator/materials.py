@@ -190,7 +190,7 @@ def sky(lamp: Lamp, lattice: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 
 def expose(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn light (H, W, 3) into a picture, uint8: exposure, white balance, blur, noise, gamma."""
+    """Turn light (H, W, 3) into an image, uint8: exposure, white balance, blur, noise, gamma."""
     middle = np.median(light.mean(axis=-1)) + 1e-4
     image = light * (rng.uniform(0.12, 0.3) / middle) * np.exp(rng.normal(0, 0.06, 3))
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), rng.uniform(0.45, 0.8))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""``benchmark alignment``: tables, JSON and a picture of stand-ins put into metres."""
+"""``benchmark alignment``: tables, JSON and an image of simulated predictions put into metres."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _SCENES = 4
 _SIZE = (320, 240)
 _SEEDS, _DRAW_SEEDS = 10, 2
-# Log ratio at the ends of the picture's colours.
+# Log ratio at the ends of the image's colours.
 _LIMIT = 0.4
 
 
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace, folder: Path | None) -> int:
         depths = _recorded(Path(args.data)) if args.data else _synthetic()
         seeds, draws = args.runs or _SEEDS, min(args.runs or _SEEDS, _DRAW_SEEDS)
         total = len(depths) * sum(1 for _ in jobs(seeds, draws))
-        with tqdm(total=total, desc='stand-ins', disable=None, leave=False) as bar:
+        with tqdm(total=total, desc='simulated predictions', disable=None, leave=False) as bar:
             results: dict[str, Any] = {
                 'schema': 1,
                 'machine': machine(),
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, folder: Path | None) -> int:
         if folder is not None:
             text = to_json(results) + '\n'
             (folder / 'alignment.json').write_text(text, encoding='utf-8')
-            drawn = picture(depths[0])
+            drawn = image(depths[0])
             (folder / 'alignment.png').write_bytes(cv2.imencode('.png', drawn)[1].tobytes())
     return 0
 
@@ -66,7 +66,7 @@ def table(results: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def picture(depth: np.ndarray) -> np.ndarray:
+def image(depth: np.ndarray) -> np.ndarray:
     """Draw the wanted correction and ours, a row for each kind: (h, w, 3) uint8 BGR."""
     import cv2
     from marigold_ros.evaluation.benchmarks.alignment import fields
@@ -120,7 +120,7 @@ def _recorded(folder: Path) -> list[np.ndarray]:
     for path in paths:
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if image is None or image.dtype != np.uint16 or image.ndim != 2:
-            raise InputError(f'{path} is no 16 bit grey picture; write depth in millimetres so')
+            raise InputError(f'{path} is no 16 bit grey image; write depth in millimetres so')
         found.append(image.astype(np.float32) / 1000)
     return found
 

@@ -47,7 +47,7 @@ def table(results: Mapping[str, Any]) -> str:
     sky, cost = results['sky'], results['cost_ms']
     return '\n'.join(
         [
-            f'{results["pictures"]} pictures; flying and left: per good point',
+            f'{results["pictures"]} images; flying and left: per good point',
             *grid(rows),
             f'sky: {100 * sky["found"]:.1f} % of it found, {100 * sky["wrong"]:.3f} % of all '
             f'other pixels taken for it (rooms: {100 * sky["wrong_in_rooms"]:.3f} %)',
@@ -69,13 +69,13 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     tallies = [Tally() for _ in (*_BLURS, config.model)]
     # Pixels by kind of scene: sky, found, others, taken for sky.
     sky = {kind: np.zeros(4) for kind, _ in _DRIVES}
-    pictures = 0
+    images = 0
     cost: dict[str, float] = {}
     for kind, frames in _drives(args.size, args.runs or _FRAMES):
         pipeline = FramePipeline(model)
         for frame, truth in frames:
             result = pipeline.process(frame)
-            pictures += 1
+            images += 1
             K, fitted = frame.camera.K, result.alignment.metric
             for tally, pixels in zip(tallies, _BLURS, strict=False):
                 depth = blurred(truth, pixels, _SKY_DEPTH)
@@ -90,7 +90,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     names = [*(f'blurred over {pixels} px' for pixels in _BLURS), config.model]
     total, rooms = sky['street'] + sky['room'], sky['room']
     return {
-        'pictures': pictures,
+        'pictures': images,
         'flying_pixels': {n: tally.summary() for n, tally in zip(names, tallies, strict=True)},
         'sky': {
             'found': total[1] / max(total[0], 1),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from marigold_ros.replay.bag_part import ReplayOptions
     import numpy as np
 
-_DECODED = 'decoding pictures alone'
+_DECODED = 'decoding images alone'
 _READ = 'reading, decoding, pairing'
 _SCORED = '+ projection, split, metrics'
 _FITTED = '+ published and held-out fit'
@@ -74,7 +74,7 @@ def _bag(given: str | None) -> Iterator[Path]:
     from marigold_ros.synthetic.drive.drive import write_drive
 
     with tempfile.TemporaryDirectory() as folder:
-        tell('drawing a drive of 10 pictures')
+        tell('drawing a drive of 10 images')
         yield write_drive(Path(folder) / 'drive', 10, width=1242, height=375, lidar_beams=64)
 
 
@@ -194,7 +194,7 @@ def table(results: dict[str, Any]) -> str:
     """Give the figures as text."""
     height, width = results['picture']
     lines = [
-        f'{results["frames"]} pictures of {width}x{height}, {results["points"]:.0f} points; CPU '
+        f'{results["frames"]} images of {width}x{height}, {results["points"]:.0f} points; CPU '
         f'time of one thread ({results["machine"]["processor"]})',
         f'opening the bag, up to its first frame: {results["opening_ms"]:.0f} ms, once',
         f'{"":34}{"ms a frame":>12}{"frames/s a core":>17}',

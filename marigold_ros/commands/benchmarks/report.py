@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The benchmark's figures as a table, a file and a picture."""
+"""The benchmark's figures as a table, a file and an image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def table(results: Mapping[str, Any]) -> str:
         f'{model["autoencoder"]}',
         f'{name}, {device["threads"]} threads, torch {device["torch"]}, load average '
         f'{"unknown" if load is None else format(load, ".1f")}',
-        f'picture {work["height"]}x{work["width"]}, networks '
+        f'image {work["height"]}x{work["width"]}, networks '
         f'{"x".join(map(str, work["processing_size"]))}, {work["steps"]} steps, '
         f'{work["members"]} members, {own["runs"]} runs',
         '',
@@ -46,8 +46,8 @@ def table(results: Mapping[str, Any]) -> str:
     ]
     if 'against' in results:
         lines += ['', *_against(results['against'])]
-    if 'levers' in results:
-        lines += ['', *_levers(results['levers'])]
+    if 'variants' in results:
+        lines += ['', *_variants(results['variants'])]
     return '\n'.join(lines)
 
 
@@ -58,11 +58,11 @@ def write_files(folder: Path, results: Mapping[str, Any]) -> list[Path]:
 
     files = [folder / 'benchmark.json', folder / 'benchmark.png']
     files[0].write_text(to_json(results) + '\n', encoding='utf-8')
-    files[1].write_bytes(cv2.imencode('.png', picture(results)[..., ::-1])[1].tobytes())
+    files[1].write_bytes(cv2.imencode('.png', image(results)[..., ::-1])[1].tobytes())
     return files
 
 
-def picture(results: Mapping[str, Any]) -> Any:
+def image(results: Mapping[str, Any]) -> Any:
     """Draw the stages, and what they were compared with: (H, W, 3) uint8 RGB."""
     from marigold_ros.evaluation.report.bars import Bar, bar_chart
     import numpy as np
@@ -88,12 +88,12 @@ def picture(results: Mapping[str, Any]) -> Any:
         ]
         title = f'against diffusers: {against["ratio"]:.2f} times as fast'
         charts.append(bar_chart(title, sides))
-    if 'levers' in results:
+    if 'variants' in results:
         bars = [
-            Bar(row['lever'], row['ratio'], 0.0, f'{row["ratio"]:.2f}')
-            for row in results['levers']
+            Bar(row['variant'], row['ratio'], 0.0, f'{row["ratio"]:.2f}')
+            for row in results['variants']
         ]
-        charts.append(bar_chart('levers: times as fast as plain float32', bars))
+        charts.append(bar_chart('variants: times as fast as plain float32', bars))
     return np.concatenate(charts)
 
 
@@ -122,16 +122,16 @@ def _against(against: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _levers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _variants(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells: list[tuple[str, ...]] = [
-        ('lever', 'ms', 'plain ms', 'ratio', 'max diff', 'mean diff', 'ready in s')
+        ('variant', 'ms', 'plain ms', 'ratio', 'max diff', 'mean diff', 'ready in s')
     ]
     for row in rows:
         apart = row['difference']
         cells.append(
             (
-                row['lever'],
-                f'{median(row["lever_ms"]):.1f}',
+                row['variant'],
+                f'{median(row["variant_ms"]):.1f}',
                 f'{median(row["plain_ms"]):.1f}',
                 f'{row["ratio"]:.2f}',
                 f'{apart["max"]:.2g}',

@@ -40,11 +40,11 @@ class Surface:
     Parameters
     ----------
     coefficients : (1,), (3,) or (6,) float
-        Of 1; x, y; x², xy, y², with x and y in units of half the picture, centred.
+        Of 1; x, y; x², xy, y², with x and y in units of half the image, centred.
     space : {'depth', 'log', 'disparity'}
         What the polynomial gives.
     size : (width, height), pixels
-        Of the picture.
+        Of the image.
     limits : (low, high), metres
         Depths are clipped to these.
 
@@ -82,7 +82,7 @@ def fit_surface(
     sparse : SparseDepth
         The fit points, at least as many as the polynomial has terms.
     size : (width, height), pixels
-        Of the picture.
+        Of the image.
     degree : {0, 1, 2}
         Of the polynomial.
     limits : (low, high), metres
@@ -172,7 +172,7 @@ def baseline_depths(
     u, v : (...) int, pixels
         Where to evaluate.
     size : (width, height), pixels
-        Of the picture.
+        Of the image.
     limits : (low, high), metres
         Range of the fitted surfaces.
 
@@ -247,7 +247,7 @@ class BaselineScores:
         predicted : (M,) float, metres
             The prediction at ``score``; where it is not finite the baselines are not judged.
         size : (width, height), pixels
-            Of the picture.
+            Of the image.
         line : (M,) float or None, metres
             The prediction at ``score`` with one scale and shift only.
 

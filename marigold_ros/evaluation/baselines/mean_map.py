@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The mean depth of what was seen so far in each part of the picture: a baseline without a network.
+The mean depth of what was seen so far in each part of the image: a baseline without a network.
 
 On a dull recording it is good, and then a good score says little. It is made of the earlier frames
 and of the fit points of the frame at hand, never of the points that are scored there; so it needs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-How well and how fast sparse depth puts stand-in predictions into metres, beside plain methods.
+How well and how fast sparse depth puts simulated predictions into metres, beside plain methods.
 
 Errors are mean relative errors over all known pixels, averaged over scenes and seeds; a frame
 without a fit counts as refused, not as an error. Ratios are to the five nearest points.
@@ -25,11 +25,11 @@ from marigold_ros.evaluation.benchmarks.reference_alignments import (
 from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     DRAWS,
     KINDS,
-    make_stand_in,
     near_edges,
     Pattern,
     PATTERNS,
-    StandIn,
+    simulate_prediction,
+    SimulatedPrediction,
 )
 from marigold_ros.geometry.alignment.align import align
 import numpy as np
@@ -80,7 +80,7 @@ def measure(
     depths: Sequence[np.ndarray], seeds: int, draw_seeds: int, step: Callable[[], Any]
 ) -> dict[str, list[dict[str, Any]]]:
     """
-    Score all methods on all stand-ins.
+    Score all methods on all simulated predictions.
 
     Parameters
     ----------
@@ -102,14 +102,14 @@ def measure(
         edges = near_edges(depth)
         for kind, pattern, seed, table in jobs(seeds, draw_seeds):
             case = cases[table].setdefault((kind, pattern.name), Case(kind, pattern.name))
-            stand_in = make_stand_in(depth, pattern, kind, seed)
-            metric = _all_methods(stand_in, seed < _INTERPOLATED_SEEDS)
+            simulated = simulate_prediction(depth, pattern, kind, seed)
+            metric = _all_methods(simulated, seed < _INTERPOLATED_SEEDS)
             case.refused += sum(found is None for found in metric.values())
             for name, found in metric.items():
                 if found is None:
                     continue
-                case.everywhere.setdefault(name, []).append(stand_in.error(found))
-                case.at_edges.setdefault(name, []).append(stand_in.error(found, edges))
+                case.everywhere.setdefault(name, []).append(simulated.error(found))
+                case.at_edges.setdefault(name, []).append(simulated.error(found, edges))
             step()
     return {table: [case.summary() for case in found.values()] for table, found in cases.items()}
 
@@ -119,19 +119,19 @@ def measure_cost(depth: np.ndarray) -> dict[str, float]:
     small = cv2.resize(depth, _COST_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
     cost = {}
     for name, rows in (('16 rows', 16), ('random', 0)):
-        stand_in = make_stand_in(small, Pattern(name, _COST_POINTS, rows=rows), 'smooth', 0)
+        simulated = simulate_prediction(small, Pattern(name, _COST_POINTS, rows=rows), 'smooth', 0)
         for method in ('global', 'local'):
             config = AlignmentConfig(method=method)
-            arguments = stand_in.prediction, stand_in.sparse, config
+            arguments = simulated.prediction, simulated.sparse, config
             cost[f'{method}, {name}'] = cpu_ms(_COST_RUNS, align, *arguments)
     return cost
 
 
 def fields(depth: np.ndarray, kind: str, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
     """Log of truth over the global fit, NaN where unknown, and of our field; (H, W) both."""
-    stand_in = make_stand_in(depth, pattern, kind, 0)
+    simulated = simulate_prediction(depth, pattern, kind, 0)
     plain, local = (
-        align(stand_in.prediction, stand_in.sparse, AlignmentConfig(method=method)).metric
+        align(simulated.prediction, simulated.sparse, AlignmentConfig(method=method)).metric
         for method in ('global', 'local')
     )
     if plain is None or local is None:
@@ -140,9 +140,11 @@ def fields(depth: np.ndarray, kind: str, pattern: Pattern) -> tuple[np.ndarray, 
     return wanted, np.log(local / plain)
 
 
-def _all_methods(stand_in: StandIn, interpolated: bool) -> dict[str, np.ndarray | None]:
+def _all_methods(
+    simulated: SimulatedPrediction, interpolated: bool
+) -> dict[str, np.ndarray | None]:
     """Metres by each method; None where a fit was refused."""
-    prediction, sparse = stand_in.prediction, stand_in.sparse
+    prediction, sparse = simulated.prediction, simulated.sparse
     relative, shape = prediction.relative, prediction.relative.shape
     known, z = relative[sparse.v, sparse.u].astype(np.float64), sparse.z.astype(np.float64)
     metric: dict[str, np.ndarray | None] = {}

@@ -21,7 +21,7 @@ TOLERANCE = 0.05
 
 @dataclass
 class Tally:
-    """Numbers of points, summed over pictures."""
+    """Numbers of points, summed over images."""
 
     flying: int = 0
     removed: int = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Alignments that any user could write in ten lines: what ours must beat on stand-ins.
+Alignments that any user could write in ten lines: what ours must beat on simulated predictions.
 
 Plain least squares, a line by Tukey's biweight, and that line corrected by the ratios of the five
 nearest points. All are for predictions in the space ``depth``.

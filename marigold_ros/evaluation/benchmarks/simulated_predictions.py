@@ -33,7 +33,7 @@ EDGE_WIDTH = 8
 @dataclass(frozen=True)
 class Pattern:
     """
-    Where a stand-in LiDAR measures.
+    Where a simulated prediction LiDAR measures.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Pattern:
     points : int
         How many, at most as many as there are pixels.
     rows : int
-        Scan rows that they lie on, in the lower 70 % of the picture; 0 is anywhere.
+        Scan rows that they lie on, in the lower 70 % of the image; 0 is anywhere.
     part : {'all', 'near', 'far', 'left'}
         ``near`` and ``far`` are the nearest and farthest 30 % of the pixels.
     outliers : float
@@ -71,7 +71,7 @@ DRAWS = (
 
 
 @dataclass(frozen=True)
-class StandIn:
+class SimulatedPrediction:
     """
     One test case: what an alignment gets, and the truth that judges it.
 
@@ -99,7 +99,9 @@ class StandIn:
         return float(np.mean(np.abs(told - self.depth[known]) / self.depth[known]))
 
 
-def make_stand_in(depth: np.ndarray, pattern: Pattern, kind: str, seed: int) -> StandIn:
+def simulate_prediction(
+    depth: np.ndarray, pattern: Pattern, kind: str, seed: int
+) -> SimulatedPrediction:
     """
     Distort true depth into a prediction, and draw points of it.
 
@@ -122,13 +124,15 @@ def make_stand_in(depth: np.ndarray, pattern: Pattern, kind: str, seed: int) -> 
     """
     known = depth > 0
     if not known.any():
-        raise InputError('a stand-in needs true depth; this picture has none', cause='empty')
+        raise InputError(
+            'a simulated prediction needs true depth; this image has none', cause='empty'
+        )
     rng = np.random.default_rng(seed)
     filled = np.maximum(_filled(depth, known), _NEAREST)
     told = _smooth_errors(rng, filled) if kind == 'smooth' else _object_errors(rng, filled)
     low, high = np.percentile(told, [2, 98])
     relative = np.clip((told - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
-    return StandIn(Prediction(relative), _points(rng, depth, known, pattern), depth)
+    return SimulatedPrediction(Prediction(relative), _points(rng, depth, known, pattern), depth)
 
 
 def near_edges(depth: np.ndarray, width: int = EDGE_WIDTH) -> np.ndarray:
@@ -166,7 +170,7 @@ def _segments(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
     height, width = depth.shape
     v, u = np.mgrid[0:height, 0:width]
-    # A factor of 1.5 in depth is as far as half the picture's width.
+    # A factor of 1.5 in depth is as far as half the image's width.
     place = np.stack([u / width, v / width, np.log(depth) / (2 * np.log(1.5))], axis=-1)
     place = place.reshape(-1, 3)
     centres = place[rng.choice(len(place), _SEGMENTS, replace=False)]

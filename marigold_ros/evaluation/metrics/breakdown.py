@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Where the errors are: by distance, in the near field, and by thirds of the picture; pooled."""
+"""Where the errors are: by distance, in the near field, and by thirds of the image; pooled."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _N_SUMS = 6
 
 
 def cells_at(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Ninth of the picture (H, W), numbered row by row, that each pixel lies in; shape of both."""
+    """Ninth of the image (H, W), numbered row by row, that each pixel lies in; shape of both."""
     return v * 3 // shape[0] * 3 + u * 3 // shape[1]
 
 
 class Breakdown:
     """
-    Sums over points by depth and by ninth of the picture.
+    Sums over points by depth and by ninth of the image.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Breakdown:
         return {'from': 0.0, 'to': _STEP_M * _STEPS_NEAR, **_figures(sums)}
 
     def by_region(self) -> dict[str, dict[str, float]]:
-        """Give figures for the thirds of the picture, by rows and by columns."""
+        """Give figures for the thirds of the image, by rows and by columns."""
         grid = self._sums.sum(axis=1).reshape(_N_SUMS, 3, 3)
         rows, columns = grid.sum(axis=2), grid.sum(axis=1)
         return {

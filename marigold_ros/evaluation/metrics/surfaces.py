@@ -6,7 +6,7 @@ Edges and planes of a depth map against dense truth: what a mean error does not 
 Boundary F1 is that of Depth Pro: an edge is a pair of neighbouring pixels whose depths differ by
 more than a factor; edges of prediction and truth must be the same pairs, in the same direction,
 at factors from 1.05 to 1.25. It knows ratios only, so no alignment matters. Planes are tiles in
-which the truth is one: there the inverse depth is linear in the picture, and the prediction is
+which the truth is one: there the inverse depth is linear in the image, and the prediction is
 judged by how flat it is and by how far its own plane is turned.
 """
 
@@ -24,7 +24,7 @@ _TILE_PX = 32
 # that of an RGB-D camera by about 0.005.
 _FLAT = 0.005
 # Pixels around a point within which true surfaces count: as far as a map of a quarter of the
-# picture's width, made larger, is blurred.
+# image's width, made larger, is blurred.
 _REACH_PX = 4
 
 

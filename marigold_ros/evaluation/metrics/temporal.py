@@ -6,7 +6,7 @@ How much depth changes from frame to frame where nothing moved, and how much its
 Flicker compares the depth of a frame with that of the one before, carried to where the camera is
 now: by the poses of both where they are known, as the temporal alignment error of video models
 does, else at the pixels of a camera that stands. A camera that moves without a pose has none. What
-moves by itself is kept out by the picture, which has to look the same, and by the median.
+moves by itself is kept out by the image, which has to look the same, and by the median.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from typing import Any
 
 from marigold_ros.frame import Alignment, Frame
 from marigold_ros.geometry.camera.rectification import rectified
-from marigold_ros.geometry.temporal.smoothing import Memory, Now, remembered_points, thumbnail
+from marigold_ros.geometry.temporal.smoothing import (
+    CurrentFrame,
+    PreviousFrame,
+    remembered_points,
+    thumbnail,
+)
 import numpy as np
 
-# Of 2000; fewer say nothing of a picture.
+# Of 2000; fewer say nothing of an image.
 _FEWEST_POINTS = 100
 # Frames farther apart, or of another bag, are no neighbours.
 _FARTHEST_NS = 1_000_000_000
@@ -31,7 +36,7 @@ _FARTHEST_NS = 1_000_000_000
 class _Seen:
     """What is kept of a frame until the next."""
 
-    memory: Memory
+    memory: PreviousFrame
     scale: float
     shift: float
     ratio: float
@@ -62,7 +67,7 @@ class OverTime:
         frame : Frame
             Stamp, camera and pose.
         rgb : (H, W, 3) uint8
-            The rectified picture.
+            The rectified image.
         metric : (H, W) float or None, metres
             The published depth; without it neither this nor the next frame has a neighbour.
         alignment : Alignment
@@ -81,9 +86,9 @@ class OverTime:
         if metric is None:
             return values
         K = None if frame.camera is None else rectified(frame.camera).K
-        now = Now(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        now = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
         place = (now.K, now.T_world_camera)
-        memory = Memory(np.asarray(metric, np.float32), now.grey, now.stamp_ns, *place)
+        memory = PreviousFrame(np.asarray(metric, np.float32), now.grey, now.stamp_ns, *place)
         self._last = _Seen(memory, alignment.scale, alignment.shift, ratio)
         if before is None or not 0 < now.stamp_ns - before.memory.stamp_ns <= _FARTHEST_NS:
             return values
@@ -101,7 +106,9 @@ class OverTime:
         values['flicker'] = self._note_flicker(before.memory, memory, now)
         return values
 
-    def _note_flicker(self, before: Memory, memory: Memory, now: Now) -> float:
+    def _note_flicker(
+        self, before: PreviousFrame, memory: PreviousFrame, now: CurrentFrame
+    ) -> float:
         points = remembered_points(before, now)
         with np.errstate(invalid='ignore'):
             change = np.abs(memory.metric[points.v, points.u] / points.z - 1.0)

@@ -5,7 +5,7 @@ The oracle fit, which has seen the truth: a bound to compare with publications, 
 
 Published figures of affine-invariant models are made so: two numbers by least squares over all
 truth, the result clipped to the data set's range, scored within the data set's crop. The rules
-are those of prs-eth/Marigold. Theirs show the model the cropped picture; here a picture is
+are those of prs-eth/Marigold. Theirs show the model the cropped image; here an image is
 predicted whole, and what lies outside the crop is neither fitted to nor scored.
 """
 
@@ -33,13 +33,13 @@ class PublishedRule:
     low, high : float, metres
         Truth counts strictly between; predictions are clipped to both.
     size : (H, W) or None, pixels
-        Of the published picture: the lowest rows and the middle columns of a larger one.
+        Of the published image: the lowest rows and the middle columns of a larger one.
     window : (top, bottom, left, right) or None
         What is scored of it: shares of its sides, cut to whole pixels, or pixels.
     fit_side : int or None, pixels
         The fit sees every n-th pixel only, so that no side is longer.
     larger : bool
-        Whether the picture may be larger than ``size``.
+        Whether the image may be larger than ``size``.
 
     """
 
@@ -57,14 +57,14 @@ class PublishedRule:
         Raises
         ------
         ConfigurationError
-            If the picture is too small for the crop, or of another size than the window is for.
+            If the image is too small for the crop, or of another size than the window is for.
 
         """
         height, width = self.size or truth.shape
         rows, columns = truth.shape[0] - height, truth.shape[1] - width
         if min(rows, columns) < 0 or (max(rows, columns) > 0 and not self.larger):
             raise ConfigurationError(
-                f'the picture is {truth.shape[1]}x{truth.shape[0]}; the published crop is for '
+                f'the image is {truth.shape[1]}x{truth.shape[0]}; the published crop is for '
                 f'{width}x{height}{" or more" if self.larger else ""}: choose another --oracle'
             )
         top, left = rows, columns // 2
@@ -89,7 +89,7 @@ class PublishedRule:
         return (
             f'truth strictly between {self.low:g} and {self.high:g} m; {crop}{window}{side}'
             'least squares over all of it, result clipped to that range, no outlier left out; the '
-            'model saw the whole picture'
+            'model saw the whole image'
         )
 
 
@@ -114,7 +114,7 @@ def describe_oracle(name: str, limits: tuple[float, float], space: str) -> dict[
     """Say which rule held, for the results."""
     if name == OWN:
         text = (
-            f'truth from {limits[0]:g} to {limits[1]:g} m, whole picture; least squares over all '
+            f'truth from {limits[0]:g} to {limits[1]:g} m, whole image; least squares over all '
             'of it, result clipped to that range'
         )
     else:
@@ -155,7 +155,7 @@ def oracle_pairs(
     Raises
     ------
     ConfigurationError
-        If a published crop is not for pictures of this size.
+        If a published crop is not for images of this size.
 
     """
     relative, space = prediction.relative, prediction.space

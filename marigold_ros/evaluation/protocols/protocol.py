@@ -116,13 +116,13 @@ def hold_out(
 
 
 def can_hold_out(frame: Frame) -> bool:
-    """Whether a frame has a scan, and what it takes to see it in the picture."""
+    """Whether a frame has a scan, and what it takes to see it in the image."""
     parts = (frame.points_lidar, frame.camera, frame.T_cam_lidar)
     return all(part is not None for part in parts) and len(parts[0]) > 0  # type: ignore[arg-type]
 
 
 def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> SparseDepth:
-    """Project LiDAR points (n, 3) into the rectified picture of a frame, as the pipeline does."""
+    """Project LiDAR points (n, 3) into the rectified image of a frame, as the pipeline does."""
     assert frame.camera is not None
     assert frame.T_cam_lidar is not None
     camera = frame.camera

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A bar chart as a picture, drawn with OpenCV: labels, bars, values beside them."""
+"""A bar chart as an image, drawn with OpenCV: labels, bars, values beside them."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ def _robustness(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         specs[f'robustness_{protocol}'] = {
             'group': 'robustness',
             'title': f'AbsRel against strength ({protocol})',
-            'x_label': 'strength, 0 is the picture as it came',
+            'x_label': 'strength, 0 is the image as it came',
             'ticks': [str(strength) for strength in found.get('strengths', ())],
             'zero': True,
             'curves': curves,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Drawing: depth as colours, points over a picture, errors over a picture, a scale bar (numpy and
+Drawing: depth as colours, points over an image, errors over an image, a scale bar (numpy and
 OpenCV only).
 
 Depth is drawn in viridis over the logarithm of metres, near bright and far dark, because a tenth
@@ -53,7 +53,7 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
     Returns
     -------
     (H, W, 3) uint8
-        The picture.
+        The image.
 
     Raises
     ------
@@ -98,12 +98,12 @@ def overlay_points(
     rgb: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray, low: float, high: float
 ) -> np.ndarray:
     """
-    Draw sparse depth over a darkened picture; where points meet, the nearest is on top.
+    Draw sparse depth over a darkened image; where points meet, the nearest is on top.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        The picture.
+        The image.
     u, v : (M,) int, pixels
         Column and row.
     z : (M,) float, metres
@@ -112,7 +112,7 @@ def overlay_points(
     Returns
     -------
     (H, W, 3) uint8
-        A new picture.
+        A new image.
 
     """
     order = np.argsort(-np.asarray(z), kind='stable')
@@ -120,7 +120,7 @@ def overlay_points(
     return _stamp(_darken(rgb, 0.6), np.asarray(u)[order], np.asarray(v)[order], colours)
 
 
-def error_picture(
+def error_image(
     rgb: np.ndarray,
     u: np.ndarray,
     v: np.ndarray,
@@ -128,13 +128,13 @@ def error_picture(
     limit: float = ERROR_LIMIT,
 ) -> np.ndarray:
     """
-    Draw relative errors at the scored pixels over a darkened grey picture; large errors are on
+    Draw relative errors at the scored pixels over a darkened grey image; large errors are on
     top.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        The picture.
+        The image.
     u, v : (M,) int, pixels
         Column and row of the scored pixels.
     relative_error : (M,) float
@@ -144,7 +144,7 @@ def error_picture(
     Returns
     -------
     (H, W, 3) uint8
-        A new picture.
+        A new image.
 
     """
     error = np.asarray(relative_error, dtype=np.float32)
@@ -181,12 +181,12 @@ def _stamp(canvas: np.ndarray, u: np.ndarray, v: np.ndarray, colours: np.ndarray
     return canvas
 
 
-def with_depth_legend(picture: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Put a bar with metres under an RGB picture drawn by colourise_depth or overlay_points."""
-    bar_depth = np.geomspace(low, high, max(picture.shape[1] - 20, 2))
+def with_depth_legend(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Put a bar with metres under an RGB image drawn by colourise_depth or overlay_points."""
+    bar_depth = np.geomspace(low, high, max(image.shape[1] - 20, 2))
     bar = colourise_depth(bar_depth[None], low, high)
     ticks = depth_ticks(low, high)
-    return _with_bar(picture, bar, list(ticks.values()), list(ticks))
+    return _with_bar(image, bar, list(ticks.values()), list(ticks))
 
 
 def depth_ticks(low: float, high: float) -> dict[str, float]:
@@ -201,22 +201,22 @@ def error_ticks(limit: float = ERROR_LIMIT) -> dict[str, float]:
     return {**ticks, f'>{100 * limit:g} %': 1.0}
 
 
-def with_error_legend(picture: np.ndarray, limit: float = ERROR_LIMIT) -> np.ndarray:
-    """Put a bar with relative errors in per cent under a picture drawn by error_picture."""
-    ramp = np.linspace(1, 255, max(picture.shape[1] - 20, 2)).astype(np.uint8)[None]
+def with_error_legend(image: np.ndarray, limit: float = ERROR_LIMIT) -> np.ndarray:
+    """Put a bar with relative errors in per cent under an image drawn by error_image."""
+    ramp = np.linspace(1, 255, max(image.shape[1] - 20, 2)).astype(np.uint8)[None]
     bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
     ticks = error_ticks(limit)
-    return _with_bar(picture, bar, list(ticks.values()), list(ticks))
+    return _with_bar(image, bar, list(ticks.values()), list(ticks))
 
 
 def _with_bar(
-    picture: np.ndarray,
+    image: np.ndarray,
     bar: np.ndarray,
     positions: list[float],
     labels: list[str],
 ) -> np.ndarray:
-    """Append a labelled colour bar below a picture."""
-    width = picture.shape[1]
+    """Append a labelled colour bar below an image."""
+    width = image.shape[1]
     strip = np.full((_LEGEND_PX, width, 3), 255, np.uint8)
     strip[4:18, 10 : 10 + bar.shape[1]] = np.repeat(bar, 14, axis=0)[:, : width - 10]
     end = -10
@@ -231,7 +231,7 @@ def _with_bar(
             strip, label, (left, 34), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
         )
         end = left + text_width
-    return np.vstack([picture, strip])
+    return np.vstack([image, strip])
 
 
 def depth_scale(z: np.ndarray) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The frames of the report: picture, LiDAR, depth and error, inlined as JPEG and as PNG files."""
+"""The frames of the report: image, LiDAR, depth and error, inlined as JPEG and as PNG files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marigold_ros.evaluation.report.drawing import (
     colourise_relative,
     depth_scale,
     depth_ticks,
-    error_picture,
+    error_image,
     error_ticks,
     overlay_points,
     with_depth_legend,
@@ -27,7 +27,7 @@ import numpy as np
 
 _INLINE_WIDTH_PX = 960
 _INLINE_PIXELS = 420_000
-# Noise does not compress; a page of 8 frames with 4 pictures each stays below 10 MB nevertheless.
+# Noise does not compress; a page of 8 frames with 4 images each stays below 10 MB nevertheless.
 _INLINE_BYTES = 160_000
 _QUALITIES = (85, 70, 55, 40, 25)
 _CAPTIONS = {
@@ -63,7 +63,7 @@ def draw_sample(sample: Sample) -> dict[str, np.ndarray]:
     else:
         panels['depth'] = colourise_depth(sample.metric, low, high)
     if len(sample.score):
-        panels['error'] = error_picture(sample.rgb, sample.score.u, sample.score.v, sample.error)
+        panels['error'] = error_image(sample.rgb, sample.score.u, sample.score.v, sample.error)
     return panels
 
 
@@ -75,7 +75,7 @@ def scale_of(sample: Sample) -> tuple[float, float]:
 
 
 def frame_panels(samples: Sequence[tuple[str, Sample]], folder: Path) -> str:
-    """Give the section of the frames and write each picture to the folder, with its legend."""
+    """Give the section of the frames and write each image to the folder, with its legend."""
     if not samples:
         return ''
     worst = max(samples, key=lambda item: _known(item[1].abs_rel))[1]
@@ -159,7 +159,7 @@ def _save(sample: Sample, panels: Mapping[str, np.ndarray], folder: Path) -> Non
 
 
 def inline(rgb: np.ndarray) -> str:
-    """Give an RGB picture as a data URI of a JPEG, reduced to what a page can carry."""
+    """Give an RGB image as a data URI of a JPEG, reduced to what a page can carry."""
     height, width = rgb.shape[:2]
     factor = min(1.0, _INLINE_WIDTH_PX / width, math.sqrt(_INLINE_PIXELS / (width * height)))
     if factor < 1.0:

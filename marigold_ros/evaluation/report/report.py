@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The report: one HTML page that needs nothing beside it, and its pictures as single PNG files.
+The report: one HTML page that needs nothing beside it, and its images as single PNG files.
 
-Tables, bars and pictures are plain HTML; a script of the page's own adds curves with a cursor, the
-slider between pictures and the cloud to turn around. A plotting library was rejected: it would be
+Tables, bars and images are plain HTML; a script of the page's own adds curves with a cursor, the
+slider between images and the cloud to turn around. A plotting library was rejected: it would be
 larger than all that it shows.
 """
 
@@ -42,7 +42,7 @@ _NO_SCRIPT = (
 def write_all(
     folder: str | Path, results: Mapping[str, Any], scorer: Scorer, title: str, intro: str = ''
 ) -> None:
-    """Write results.json, per_frame.csv, report.html and pictures/ at the top of a folder."""
+    """Write results.json, per_frame.csv, report.html and images/ at the top of a folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, results)
@@ -81,9 +81,9 @@ def write_report(
 
     """
     folder = Path(folder)
-    pictures = folder / 'pictures'
-    pictures.mkdir(exist_ok=True)
-    for old in pictures.glob('frame_*.png'):
+    images = folder / 'pictures'
+    images.mkdir(exist_ok=True)
+    for old in images.glob('frame_*.png'):
         old.unlink()  # of an earlier run into the same folder
     charts = chart_specs(results, rows)
     cloud = cloud_data([sample for _, sample in samples])
@@ -101,15 +101,15 @@ def write_report(
                 charts,
                 'time',
                 'Arrow keys move the cursor once a chart '
-                'has the focus; Enter or a double click shows the nearest picture below.',
+                'has the focus; Enter or a double click shows the nearest image below.',
             ),
         ),
         _section(
             'By distance and place', *_charts(charts, 'range', more=_panel(region_table(results)))
         ),
         _section('Is sigma honest?', *_charts(charts, 'sigma')),
-        _section('Spoilt pictures', *_charts(charts, 'robustness')),
-        frame_panels(samples, pictures),
+        _section('Corrupted images', *_charts(charts, 'robustness')),
+        frame_panels(samples, images),
         _cloud(cloud),
         _section('Steadiness and surfaces', _pair(map(_panel, steadiness_tables(results)))),
         _section('Milliseconds a frame', _panel(latency_table(results))),

@@ -34,7 +34,7 @@ BASELINE_TEXT = {
     'quadric': 'best quadric over the image',
     'nearest': 'nearest LiDAR point',
     'linear': 'LiDAR interpolated linearly',
-    'mean_map': 'mean depth of the frames so far, by place in the picture',
+    'mean_map': 'mean depth of the frames so far, by place in the image',
     'global': 'this model with one scale and shift, without the local field',
 }
 
@@ -51,7 +51,7 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
     text = (
-        f'{frames["read"]} pictures read, {frames["processed"]} processed, {frames["metric"]} '
+        f'{frames["read"]} images read, {frames["processed"]} processed, {frames["metric"]} '
         f'with metric depth, {frames["dropped"]} dropped, '
         + (f'rejected: {rejected}.' if rejected else 'none rejected.')
     )
@@ -119,7 +119,7 @@ def _cells(values: Mapping[str, Any]) -> str:
 
 
 def region_table(results: Mapping[str, Any]) -> str:
-    """Tell the error by part of the picture and protocol, where it was measured."""
+    """Tell the error by part of the image and protocol, where it was measured."""
     protocols = {n: s['by_region'] for n, s in results['protocols'].items() if s.get('by_region')}
     if not protocols:
         return ''
@@ -135,7 +135,7 @@ def region_table(results: Mapping[str, Any]) -> str:
     )
     head = ''.join(f'<th>{escape(name)}</th>' for name in protocols)
     return (
-        '<h3>AbsRel by part of the picture</h3><div class="wide"><table>'
+        '<h3>AbsRel by part of the image</h3><div class="wide"><table>'
         f'<tr><th>part</th>{head}</tr>{lines}</table></div>'
     )
 

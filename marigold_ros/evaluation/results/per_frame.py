@@ -57,7 +57,7 @@ def summarise(latency_ms: Mapping[str, Sequence[float]]) -> dict[str, dict[str, 
 
 
 def scan_distance(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Tell how far scans were from their pictures in time, ms; empty without scans."""
+    """Tell how far scans were from their images in time, ms; empty without scans."""
     dt = np.abs([row['scan_dt_ms'] for row in rows if math.isfinite(row['scan_dt_ms'])])
     if not len(dt):
         return {}

@@ -52,7 +52,7 @@ def assemble(
     scorer : Scorer
         Holds every processed frame.
     read : int
-        Pictures that came: processed, dropped and rejected ones.
+        Images that came: processed, dropped and rejected ones.
     dropped : int
         Those that a newer one replaced (live runs only).
     rejected : mapping of cause to int

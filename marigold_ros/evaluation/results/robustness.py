@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What spoilt pictures cost: AbsRel against strength, by corruption and protocol."""
+"""What corrupted images cost: AbsRel against strength, by corruption and protocol."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from marigold_ros.evaluation.corruptions import STRENGTHS
 
 
 def robustness(
-    clean: Mapping[str, Any], spoilt: Mapping[tuple[str, int], Mapping[str, Any]]
+    clean: Mapping[str, Any], corrupted: Mapping[tuple[str, int], Mapping[str, Any]]
 ) -> dict[str, Any]:
     """
-    Put the figures of spoilt runs beside those of the clean one.
+    Put the figures of corrupted runs beside those of the clean one.
 
     Parameters
     ----------
     clean : mapping
         ``protocols`` of the clean run.
-    spoilt : mapping of (kind, strength) to mapping
-        ``protocols`` of each spoilt run; of a kind, strengths may be missing.
+    corrupted : mapping of (kind, strength) to mapping
+        ``protocols`` of each corrupted run; of a kind, strengths may be missing.
 
     Returns
     -------
@@ -32,8 +32,8 @@ def robustness(
 
     """
     found: dict[str, Any] = {}
-    for kind in dict.fromkeys(kind for kind, _ in spoilt):
-        runs = [clean, *(spoilt.get((kind, strength), {}) for strength in STRENGTHS)]
+    for kind in dict.fromkeys(kind for kind, _ in corrupted):
+        runs = [clean, *(corrupted.get((kind, strength), {}) for strength in STRENGTHS)]
         found[kind] = {
             protocol: {
                 'abs_rel': [_macro(run, protocol) for run in runs],

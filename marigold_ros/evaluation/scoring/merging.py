@@ -76,7 +76,7 @@ class FrameScores:
         _merge_attributes(self, other, leave=('_samples',))
 
     def forget_samples(self) -> None:
-        """Drop the frames kept for a report; runs that only count need no pictures."""
+        """Drop the frames kept for a report; runs that only count need no images."""
         self._samples = SampleKeeper()
 
     def __getstate__(self) -> dict[str, Any]:

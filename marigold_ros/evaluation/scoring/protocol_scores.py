@@ -52,7 +52,7 @@ class ProtocolScores:
         predicted, truth : (...) float, metres
             As for :func:`marigold_ros.evaluation.depth_metrics`.
         cell : (...) int
-            Ninth of the picture that each lies in.
+            Ninth of the image that each lies in.
 
         Returns
         -------

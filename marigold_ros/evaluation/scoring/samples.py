@@ -26,7 +26,7 @@ class Sample:
     index, stamp_ns : int
         Place in the sequence, and stamp.
     rgb : (H, W, 3) uint8
-        The rectified picture.
+        The rectified image.
     relative : (H, W) float
         The prediction.
     space : str
@@ -44,7 +44,7 @@ class Sample:
     quadric_abs_rel : float
         The same of the best quadric, NaN without one.
     K : (3, 3) float or None, pixels
-        Intrinsics of the rectified picture.
+        Intrinsics of the rectified image.
 
     """
 
@@ -138,7 +138,7 @@ def keep_sample(
     row: Mapping[str, Any],
     K: np.ndarray | None,
 ) -> None:
-    """Offer a scored frame: its rectified picture, scored points with their errors, and row."""
+    """Offer a scored frame: its rectified image, scored points with their errors, and row."""
     nothing = np.zeros(0, np.int64)
     score, error = shown or (SparseDepth(nothing, nothing, np.zeros(0)), np.zeros(0))
     known = error[np.isfinite(error)]

@@ -116,7 +116,7 @@ class Scorer(FrameScores):
         frame : Frame
             The input, with camera, the whole scan and extrinsics as far as they are known.
         prediction : Prediction
-            The model's answer for the rectified picture.
+            The model's answer for the rectified image.
         metric : (H, W) float or None, metres
             The depth that was published, fitted to all points; NaN invalid.
         truth : (H, W) float or None, metres
@@ -130,7 +130,7 @@ class Scorer(FrameScores):
         timings_ms : mapping or None
             Milliseconds by stage.
         sparse : SparseDepth or None
-            The whole scan in the rectified picture, where it is known already.
+            The whole scan in the rectified image, where it is known already.
 
         Returns
         -------

@@ -163,7 +163,7 @@ def _check_inside(prediction: Prediction, sparse: SparseDepth | None) -> None:
     if u.min() < 0 or v.min() < 0 or u.max() >= width or v.max() >= height:
         raise AlignmentError(
             f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
-            f'prediction is {width}x{height}; project the points with the camera of this picture'
+            f'prediction is {width}x{height}; project the points with the camera of this image'
         )
 
 

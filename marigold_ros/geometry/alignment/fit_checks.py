@@ -34,7 +34,7 @@ def untrustworthy(fit: LineFit, agrees: np.ndarray, config: AlignmentConfig) -> 
     if not fit.condition <= MAX_CONDITION:
         return (
             f'the prediction is constant at the points (condition {fit.condition:.2g}, allowed '
-            f'{MAX_CONDITION:.0e}); check the picture (lens covered, all black?) and the model'
+            f'{MAX_CONDITION:.0e}); check the image (lens covered, all black?) and the model'
         )
     # Two standard errors: a slope that may as well be zero carries no metres.
     if not fit.scale > 2.0 * fit.scale_error:

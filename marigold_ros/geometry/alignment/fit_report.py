@@ -32,7 +32,7 @@ def details_of(result: FrameResult) -> dict[str, Any]:
 def fit_report(
     alignment: Alignment, image_ns: int, scan_ns: int | None, details: Mapping[str, Any]
 ) -> FitReport:
-    """Tell the numbers that put the picture into metres, or why not."""
+    """Tell the numbers that put the image into metres, or why not."""
     values = {
         'scale': float(alignment.scale),
         'shift': float(alignment.shift),

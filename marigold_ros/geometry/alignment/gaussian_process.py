@@ -3,7 +3,7 @@
 """
 A Gaussian process over place and depth: what a few hundred residuals say about every pixel.
 
-Its kernel has two parts: points count for each other if they are close in the picture and at
+Its kernel has two parts: points count for each other if they are close in the image and at
 similar fitted depth (an edge in the prediction cuts a region off from its neighbour), and, weakly,
 wherever they are if their depth is similar (an error of tone). The answer fades to 0 where neither
 holds. Cholesky gives it in closed form, with what each point's residual would be had it not been
@@ -18,7 +18,7 @@ import cv2
 from marigold_ros.geometry.alignment.local_field import bilinear
 import numpy as np
 
-# Lengths: of the picture's diagonal, and of log depth. Deviations: relative to the local part's.
+# Lengths: of the image's diagonal, and of log depth. Deviations: relative to the local part's.
 # Chosen by experiment on distorted real depth images and on held-out lines of real scans.
 _SIMILAR = 0.5
 _TONE, _TONE_SIMILAR = 1.0, 0.7
@@ -34,7 +34,7 @@ _SLICE, _MOST_SLICES = 0.25, 20
 @dataclass(frozen=True)
 class Volume:
     """
-    Predictions over the picture at evenly spaced log depths.
+    Predictions over the image at evenly spaced log depths.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Volume:
     high: float
 
     def on_grid(self, guide: np.ndarray) -> np.ndarray:
-        """Interpolate at a grid over the picture that holds log depth, (h, w) float32."""
+        """Interpolate at a grid over the image that holds log depth, (h, w) float32."""
         slices = cv2.resize(self.slices, guide.shape[::-1], interpolation=cv2.INTER_LINEAR)
         count = slices.shape[2]
         lower, share = self._between(guide)
@@ -62,7 +62,7 @@ class Volume:
     def at(
         self, u: np.ndarray, v: np.ndarray, guide: np.ndarray, shape: tuple[int, int]
     ) -> np.ndarray:
-        """Interpolate at pixels of a picture (H, W) with their log depth, (M,) float32."""
+        """Interpolate at pixels of an image (H, W) with their log depth, (M,) float32."""
         rows, columns, count = self.slices.shape
         x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
         corners, weights = bilinear(x, y, rows, columns)
@@ -88,9 +88,9 @@ class Process:
     Parameters
     ----------
     x, y, guide : (n,) float32
-        Place, of the picture's diagonal, and log of fitted depth.
+        Place, of the image's diagonal, and log of fitted depth.
     reach : float
-        Of the local kernel, of the picture's diagonal.
+        Of the local kernel, of the image's diagonal.
     alpha : (n,) float32
         Inverse covariance times values: predictions are kernels weighted by it.
     inverse : (n, n) float32
@@ -136,7 +136,7 @@ class Process:
         self, weights: tuple[np.ndarray, ...], guide: np.ndarray, shape: tuple[int, int]
     ) -> tuple[Volume, ...]:
         """
-        Predict all over the picture, at slices of log depth.
+        Predict all over the image, at slices of log depth.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class Process:
         guide : (h, w) float32
             Log of fitted depth.
         shape : (H, W)
-            Size of the picture.
+            Size of the image.
 
         Returns
         -------
@@ -186,9 +186,9 @@ def krige(
     Parameters
     ----------
     x, y, guide, values : (n,) float
-        Place, of the picture's diagonal; log of fitted depth; what is to be predicted.
+        Place, of the image's diagonal; log of fitted depth; what is to be predicted.
     reach : float
-        Of the local kernel, of the picture's diagonal.
+        Of the local kernel, of the image's diagonal.
     floor : float
         Least deviation of the values: smaller residuals are never outliers.
 

@@ -64,7 +64,7 @@ class LocalCorrection:
 
 
 def grid_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the field of a picture (H, W)."""
+    """Rows and columns of the field of an image (H, W)."""
     shrink = min(1.0, LONGEST_SIDE / max(shape))
     return max(2, round(shape[0] * shrink)), max(2, round(shape[1] * shrink))
 
@@ -90,9 +90,9 @@ def correct_locally(
     guide : (M,) float
         Log of the fitted depth there.
     guide_grid : (h, w) float32
-        The same all over the picture, of :func:`grid_shape`.
+        The same all over the image, of :func:`grid_shape`.
     shape : (H, W)
-        Size of the picture.
+        Size of the image.
     config : AlignmentConfig
         ``field_reach`` and ``field_limit``.
 
@@ -187,7 +187,7 @@ def _krige(
 
 def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
     """
-    Choose at most some points evenly over the picture: of each cell the one with the median value.
+    Choose at most some points evenly over the image: of each cell the one with the median value.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def add_levels(
     left : (M,) float
         What is left over there, a log ratio; finite, see :func:`believable`.
     shape : (H, W)
-        Size of the picture.
+        Size of the image.
     config : AlignmentConfig
         ``field_reach``.
     levels : tuple of (width, prior)
@@ -85,7 +85,7 @@ def add_levels(
 def sample_grid(
     grid: np.ndarray, u: np.ndarray, v: np.ndarray, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Interpolate a grid over the picture (H, W) at pixels, (M,)."""
+    """Interpolate a grid over the image (H, W) at pixels, (M,)."""
     rows, columns = grid.shape
     x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
     corners, weights = bilinear(x, y, rows, columns)
@@ -136,7 +136,7 @@ def chequerboard(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.nda
     Colour of the tile that each point lies in, (M,) bool; each colour judges the other.
 
     At its own points a field looks several times better than elsewhere. Tiles are so large that
-    the judged points are about as far from known ones as the pixels of the picture are.
+    the judged points are about as far from known ones as the pixels of the image are.
     """
     tile = 4.0 * _typical_gap(u, v, shape)
     return ((u // tile + v // tile) % 2).astype(bool)
@@ -155,7 +155,7 @@ def trust_in_field(log_ratio: np.ndarray, correction: np.ndarray) -> float:
 
 
 def _typical_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
-    """Median distance of the picture's pixels from the nearest point, in pixels."""
+    """Median distance of the image's pixels from the nearest point, in pixels."""
     cell = max(1.0, max(shape) / LONGEST_SIDE)
     empty = np.ones((int(shape[0] / cell) + 1, int(shape[1] / cell) + 1), dtype=np.uint8)
     empty[(v / cell).astype(np.intp), (u / cell).astype(np.intp)] = 0

@@ -43,7 +43,7 @@ def align_guided(
     model : object
         Has ``predict_guided(rgb, sparse, …)``, which answers in space ``metric``.
     rgb : (H, W, 3) uint8
-        The picture.
+        The image.
     prediction : Prediction
         The model's plain answer.
     sparse : SparseDepth or None

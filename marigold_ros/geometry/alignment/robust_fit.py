@@ -22,7 +22,7 @@ import numpy as np
 
 # Tukey's constant for 95 % efficiency on normal residuals.
 _TUKEY = 4.685
-# 40 % outliers spoil 64 % of the pairs: of 128 pairs all are spoilt with probability 1e-25.
+# 40 % outliers corrupt 64 % of the pairs: of 128 pairs all are corrupted with probability 1e-25.
 _PAIRS = 128
 _SAMPLE = 512
 # More points than these add time and no certainty; all of them are weighted in the end.

@@ -40,7 +40,7 @@ _FORGETTING = 0.9
 # A cell with fewer judged points than this leans on what the wider group says.
 _PRIOR_POINTS = 20.0
 # Cells are told apart on a grid of about this many pixels a side: a model's answer has no more
-# detail, and the cost stays that of a small picture.
+# detail, and the cost stays that of a small image.
 _LONGEST_SIDE = 320
 # A point above or below tells less than one this many times as far away beside: ground recedes
 # and things stand on it. Chosen where lines and columns held out of drives are covered alike.

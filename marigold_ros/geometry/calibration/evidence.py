@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Does the LiDAR look where the extrinsics say? What the points and the picture tell of it.
+Does the LiDAR look where the extrinsics say? What the points and the image tell of it.
 
-Points turned by a wrong angle lie beside the edges of the picture, and of the map, that they
+Points turned by a wrong angle lie beside the edges of the image, and of the map, that they
 belong to. So a few points of each frame are tried at a grid of yaw and pitch angles: those on the
-near side of a step in depth shall meet edges of the picture, and local differences of depth those
-of the fitted map. The agreement is summed over many different pictures, which is far more robust
-than an angle per picture. A regression of the residuals on the map's gradient was rejected: where
+near side of a step in depth shall meet edges of the image, and local differences of depth those
+of the fitted map. The agreement is summed over many different images, which is far more robust
+than an angle per image. A regression of the residuals on the map's gradient was rejected: where
 the map is blurred or shifted it answers with the map's error.
 """
 
@@ -39,21 +39,21 @@ def agreement(
     rng: np.random.Generator,
 ) -> np.ndarray | None:
     """
-    How well points and picture agree if the points are turned back by each angle.
+    How well points and image agree if the points are turned back by each angle.
 
     Parameters
     ----------
     grey : (h, w) float32
-        Thumbnail of the picture, values in [0, 255].
+        Thumbnail of the image, values in [0, 255].
     log_depth : (any, any) float32 or None
-        Log of depth of the whole picture by the global fit, at a size of its own; None where
-        there is none, and the picture alone counts.
+        Log of depth of the whole image by the global fit, at a size of its own; None where
+        there is none, and the image alone counts.
     sparse : SparseDepth
-        Points in the picture.
+        Points in the image.
     K : (3, 3) float, pixels
-        Intrinsics of the picture.
+        Intrinsics of the image.
     size : (int, int), pixels
-        Height and width of the picture.
+        Height and width of the image.
     rng : numpy.random.Generator
         Chooses the points that are tried.
 
@@ -139,13 +139,13 @@ def _local(log_depth: np.ndarray) -> np.ndarray:
 def _turned_back(
     image: np.ndarray, pixels: np.ndarray, K: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Values (N, 21, 17) where pixels of the picture lie once turned back; 0 outside the image."""
+    """Values (N, 21, 17) where pixels of the image lie once turned back; 0 outside the image."""
     ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
     focal = K[[0, 1], [0, 1]] * ratio
     x, y = ((pixels - K[:2, 2]) / K[[0, 1], [0, 1]]).T[..., None]
     u, v = ((pixels + 0.5) * ratio - 0.5).T[..., None]
     yaw, pitch = np.tan(np.deg2rad(YAW_DEG)), np.tan(np.deg2rad(PITCH_DEG))
-    # To first order in the angles, with the growth towards the corners of a wide picture. Both
+    # To first order in the angles, with the growth towards the corners of a wide image. Both
     # turns are rounded by themselves, so that one addition joins them.
     by_yaw = np.rint([u - focal[0] * (1 + x * x) * yaw, v - focal[1] * x * y * yaw])
     by_pitch = np.rint([focal[0] * x * y * pitch, focal[1] * (1 + y * y) * pitch])

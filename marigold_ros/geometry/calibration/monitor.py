@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What the pictures so far say of the LiDAR's angles and of its clock, and whether to say it.
+What the images so far say of the LiDAR's angles and of its clock, and whether to say it.
 
-The last pictures count that differ from each other: a robot that stands has seen one scene only,
-however long it stands. Angles are said where four parts of these pictures agree on them, and a
+The last images count that differ from each other: a robot that stands has seen one scene only,
+however long it stands. Angles are said where four parts of these images agree on them, and a
 delay where the angle follows the yaw rate. A scene can mislead by half a degree (points on the
 near side of a step lie below its upper edge, maps are blurred), so small angles are not said.
 """
@@ -19,13 +19,13 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
 from marigold_ros.geometry.spaces import to_metres
-from marigold_ros.geometry.temporal.smoothing import Now
+from marigold_ros.geometry.temporal.smoothing import CurrentFrame
 import numpy as np
 
-_PICTURES, _FEWEST = 120, 8
-# Seconds between two looks: neighbouring pictures tell the same.
+_IMAGES, _FEWEST = 120, 8
+# Seconds between two looks: neighbouring images tell the same.
 _PERIOD_NS = 150_000_000
-# Mean change of a tiny grey picture, of 255, from which on a picture is another one.
+# Mean change of a tiny grey image, of 255, from which on an image is another one.
 _ANOTHER = 2.5
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
 # Angles and delays must exceed so many of their standard errors.
@@ -45,13 +45,13 @@ class Calibration:
     Parameters
     ----------
     yaw_deg, pitch_deg : float, degrees
-        How far its points lie to the right of, and above, what the picture shows.
+        How far its points lie to the right of, and above, what the image shows.
     yaw_error_deg, pitch_error_deg : float, degrees
-        Standard errors, from how far parts of the pictures agree; not what the scenes mislead.
+        Standard errors, from how far parts of the images agree; not what the scenes mislead.
     delay_s, delay_error_s : float, seconds
         How much the scans' stamps are too late, and its standard error.
-    n_pictures : int
-        Pictures that this comes from.
+    n_images : int
+        Images that this comes from.
 
     """
 
@@ -61,7 +61,7 @@ class Calibration:
     pitch_error_deg: float = _NAN
     delay_s: float = _NAN
     delay_error_s: float = _NAN
-    n_pictures: int = 0
+    n_images: int = 0
 
     @property
     def text(self) -> str:
@@ -72,7 +72,7 @@ class Calibration:
             (self.pitch_deg, self.pitch_error_deg, ('below', 'above')),
         ):
             if abs(value) >= max(_LEAST_ANGLE, _ERRORS * error):
-                said.append(f'LiDAR looks {abs(value):.1f}° {words[value > 0]} the picture')
+                said.append(f'LiDAR looks {abs(value):.1f}° {words[value > 0]} the image')
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
             early = 'late' if self.delay_s > 0 else 'early'
             said.append(f'LiDAR is {abs(self.delay_s):.2f} s {early}')
@@ -80,20 +80,20 @@ class Calibration:
 
 
 class CalibrationMonitor:
-    """Collects evidence picture by picture."""
+    """Collects evidence image by image."""
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[np.ndarray, float]] = deque(maxlen=_PICTURES)
+        self._looks: deque[tuple[np.ndarray, float]] = deque(maxlen=_IMAGES)
         self._rng = np.random.default_rng(0)
         self._tiny: np.ndarray | None = None
         self._looked_ns: int | None = None
         self._count = 0
-        self._before: Now | None = None
+        self._before: CurrentFrame | None = None
         self.calibration = Calibration()
 
     def look(
         self,
-        now: Now,
+        now: CurrentFrame,
         prediction: Prediction,
         sparse: SparseDepth | None,
         alignment: Alignment,
@@ -104,14 +104,14 @@ class CalibrationMonitor:
 
         Parameters
         ----------
-        now : Now
+        now : CurrentFrame
             Thumbnail, stamp, intrinsics and, if known, pose.
         prediction : Prediction
             The model's answer.
         sparse : SparseDepth or None
             The points of the fit.
         alignment : Alignment
-            The fit; where there is none, the picture alone counts.
+            The fit; where there is none, the image alone counts.
         config : AlignmentConfig
             Depth limits.
 
@@ -135,7 +135,7 @@ class CalibrationMonitor:
                 self.calibration = judge(list(self._looks))
         return self.calibration.text
 
-    def _is_new(self, now: Now) -> bool:
+    def _is_new(self, now: CurrentFrame) -> bool:
         """Whether enough time and enough of the scene went by since the last look."""
         if self._looked_ns is not None and abs(now.stamp_ns - self._looked_ns) < _PERIOD_NS:
             return False
@@ -148,7 +148,7 @@ class CalibrationMonitor:
 
 def judge(looks: list[tuple[np.ndarray, float]]) -> Calibration:
     """
-    Say what the agreements of many pictures tell together.
+    Say what the agreements of many images tell together.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def judge(looks: list[tuple[np.ndarray, float]]) -> Calibration:
 
     """
     if len(looks) < _FEWEST:
-        return Calibration(n_pictures=len(looks))
+        return Calibration(n_images=len(looks))
     scores = np.stack([look[0] for look in looks])
     rates = np.rad2deg([look[1] for look in looks])
     yaw, pitch = _peak(scores.mean(axis=0))
@@ -172,7 +172,7 @@ def judge(looks: list[tuple[np.ndarray, float]]) -> Calibration:
     if turning.sum() >= 2 * _FEWEST and rates[turning].std() >= _LEAST_TURNING:
         profiles = scores[turning][:, :, int(np.abs(PITCH_DEG - pitch).argmin())]
         delay, angle = _shear(profiles, rates[turning])
-        # Every fourth picture, so that each part has seen all the turns.
+        # Every fourth image, so that each part has seen all the turns.
         some = [_shear(profiles[k::_PARTS], rates[turning][k::_PARTS])[0] for k in range(_PARTS)]
         delay_error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
         yaw = angle if abs(delay) >= _ERRORS * delay_error else yaw
@@ -211,7 +211,7 @@ def _shear(profiles: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
     return _top(sums[:, j], int(i), _DELAYS), _top(sums[i], int(j), YAW_DEG)
 
 
-def _yaw_rate(before: Now | None, now: Now) -> float:
+def _yaw_rate(before: CurrentFrame | None, now: CurrentFrame) -> float:
     """How fast the camera turns right, rad/s; NaN without two poses."""
     if before is None or before.T_world_camera is None or now.T_world_camera is None:
         return _NAN

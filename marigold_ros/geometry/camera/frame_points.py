@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Sparse depth of a frame, from whichever source it has, in its rectified picture."""
+"""Sparse depth of a frame, from whichever source it has, in its rectified image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marigold_ros.geometry.camera.rectification import (
 
 
 def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | None, str]:
-    """Give sparse depth in the rectified picture, or None and the reason in words."""
+    """Give sparse depth in the rectified image, or None and the reason in words."""
     camera = frame.camera
     if frame.sparse is not None:
         if camera is None:

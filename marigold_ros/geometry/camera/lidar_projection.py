@@ -33,7 +33,7 @@ def project_lidar(
     valid: np.ndarray | None = None,
 ) -> SparseDepth:
     """
-    Project a scan into a rectified picture and keep what the camera can see.
+    Project a scan into a rectified image and keep what the camera can see.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def project_lidar(
     config : AlignmentConfig
         Depth range and the occlusion test.
     valid : (H, W) bool or None
-        Pixels that hold picture; points elsewhere count as outside.
+        Pixels that hold image; points elsewhere count as outside.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def project_lidar(
     if not is_rectified(camera):
         raise CalibrationError(
             f'camera has distortion {camera.distortion} ({camera.distortion_model}); points are '
-            'projected into rectified pictures only: use rectified(camera) and rectify_image'
+            'projected into rectified images only: use rectified(camera) and rectify_image'
         )
     points = np.asarray(points_lidar)
     if points.ndim != 2 or points.shape[1] != 3:
@@ -104,7 +104,7 @@ def project_lidar(
 
 def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 1) -> SparseDepth:
     """
-    Take sparse depth from a depth image that is registered to the picture.
+    Take sparse depth from a depth image that is registered to the image.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 
 
 def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, float]:
     """
-    Tell how much of a picture and of its depth the points cover.
+    Tell how much of an image and of its depth the points cover.
 
     Returns
     -------

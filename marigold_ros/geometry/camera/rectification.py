@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Camera models: rescaling, and rectifying pictures and registered depth.
+Camera models: rescaling, and rectifying images and registered depth.
 
-Everything behind this module works on rectified pictures with one pinhole matrix, because a depth
+Everything behind this module works on rectified images with one pinhole matrix, because a depth
 image can only be published together with such a one. The frame of a camera is taken to be that of
-its *rectified* picture, as CameraInfo states it for ``P``: extrinsics and clouds need no ``R``.
-Leaving pictures distorted and undistorting points was rejected: the cloud would still be bent.
+its *rectified* image, as CameraInfo states it for ``P``: extrinsics and clouds need no ``R``.
+Leaving images distorted and undistorting points was rejected: the cloud would still be bent.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equid
 
 def rescale(camera: Camera, width: int, height: int) -> Camera:
     """
-    Describe the same camera for a picture resized to another size.
+    Describe the same camera for an image resized to another size.
 
     Focal lengths and principal point are multiplied by the ratio of the sizes, as image_proc does
     with a resized CameraInfo and its consumers expect. OpenCV resizes about pixel centres, which
-    would give ``(c + 0.5) s - 0.5``: half a pixel of the larger picture at the most.
+    would give ``(c + 0.5) s - 0.5``: half a pixel of the larger image at the most.
 
     Parameters
     ----------
     camera : Camera
-        Camera of the original picture.
+        Camera of the original image.
     width, height : int, pixels
-        Size of the resized picture.
+        Size of the resized image.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def rescale(camera: Camera, width: int, height: int) -> Camera:
 
 
 def is_rectified(camera: Camera) -> bool:
-    """Whether pictures of this camera already follow the pinhole model of ``K``."""
+    """Whether images of this camera already follow the pinhole model of ``K``."""
     undistorted = not any(camera.distortion)
     unturned = camera.R is None or np.allclose(camera.R, np.eye(3), atol=1e-9)
     unchanged = camera.P is None or np.allclose(camera.P, camera.K, rtol=1e-9, atol=1e-6)
@@ -58,19 +58,19 @@ def is_rectified(camera: Camera) -> bool:
 
 
 def rectified(camera: Camera) -> Camera:
-    """Return the pinhole camera of the rectified picture: ``K`` is ``P`` if there is one."""
+    """Return the pinhole camera of the rectified image: ``K`` is ``P`` if there is one."""
     K = camera.K if camera.P is None else camera.P
     return Camera(K=K, width=camera.width, height=camera.height)
 
 
 def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> np.ndarray:
     """
-    Undo distortion and rotation of a raw picture.
+    Undo distortion and rotation of a raw image.
 
     Parameters
     ----------
     image : (H, W) or (H, W, C), any type that OpenCV can resample
-        Raw picture of ``camera``.
+        Raw image of ``camera``.
     camera : Camera
         Its calibration.
     nearest : bool
@@ -79,7 +79,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
     Returns
     -------
     like ``image``
-        Picture of ``rectified(camera)``; 0 without a source, see :func:`rectified_valid`.
+        Image of ``rectified(camera)``; 0 without a source, see :func:`rectified_valid`.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
     """
     if image.shape[:2] != (camera.height, camera.width):
         raise CalibrationError(
-            f'the picture is {image.shape[1]}x{image.shape[0]}, its camera {camera.width}x'
+            f'the image is {image.shape[1]}x{image.shape[0]}, its camera {camera.width}x'
             f'{camera.height}; they must agree: rescale the camera or check camera_info'
         )
     if is_rectified(camera):
@@ -100,7 +100,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
 
 
 def rectified_valid(camera: Camera) -> np.ndarray:
-    """Which pixels of the rectified picture have a source in the raw one: (H, W) bool."""
+    """Which pixels of the rectified image have a source in the raw one: (H, W) bool."""
     if is_rectified(camera):
         return np.ones((camera.height, camera.width), dtype=bool)
     return _valid(*_key(camera))
@@ -108,19 +108,19 @@ def rectified_valid(camera: Camera) -> np.ndarray:
 
 def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     """
-    Move sparse depth that is registered to the raw picture into the rectified one.
+    Move sparse depth that is registered to the raw image into the rectified one.
 
     Parameters
     ----------
     sparse : SparseDepth
-        Depth at pixels of the raw picture.
+        Depth at pixels of the raw image.
     camera : Camera
         Its calibration.
 
     Returns
     -------
     SparseDepth
-        Points whose rectified pixel lies in the picture; those that leave it count as ``outside``.
+        Points whose rectified pixel lies in the image; those that leave it count as ``outside``.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
     if model not in _COEFFICIENTS:
         raise CalibrationError(
             f"distortion model is '{model}'; known are {', '.join(sorted(_COEFFICIENTS))}: "
-            'publish a rectified picture, or calibrate with one of these'
+            'publish a rectified image, or calibrate with one of these'
         )
     values = np.asarray(distortion, dtype=np.float64)
     if len(values) not in _COEFFICIENTS[model] or not np.isfinite(values).all():
@@ -195,7 +195,7 @@ def _maps(
     width: int,
     height: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where each rectified pixel lies in the raw picture: two (H, W) float32."""
+    """Where each rectified pixel lies in the raw image: two (H, W) float32."""
     K, R, P = (np.frombuffer(b).reshape(3, 3) for b in (K_bytes, R_bytes, P_bytes))
     coefficients = _coefficients(model, distortion)
     fisheye = model == 'equidistant'
@@ -206,7 +206,7 @@ def _maps(
 
 @lru_cache(maxsize=8)
 def _valid(*key: object) -> np.ndarray:
-    """Pixels whose source lies inside the raw picture; read-only because it is shared."""
+    """Pixels whose source lies inside the raw image; read-only because it is shared."""
     map_x, map_y = _maps(*key)
     height, width = map_x.shape
     # Half a pixel beyond the outermost centres still belongs to the outermost pixels.

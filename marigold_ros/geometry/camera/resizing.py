@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A frame at another size: picture, camera and points together, so that they stay one frame."""
+"""A frame at another size: image, camera and points together, so that they stay one frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
     Returns
     -------
     Frame
-        Its camera describes the resized picture; of points of ``sparse`` that fall into one pixel
+        Its camera describes the resized image; of points of ``sparse`` that fall into one pixel
         the nearest stays.
 
     """
@@ -45,7 +45,7 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int]) -> SparseDepth:
-    """Move points of a picture of one size (height, width) to the same places in another."""
+    """Move points of an image of one size (height, width) to the same places in another."""
     if old == new:
         return sparse
     u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)

@@ -5,7 +5,7 @@ Finding flying pixels: depth between two surfaces, where there is nothing.
 
 A network blurs the step between a thing and what is behind it, and a cloud shows the ramp as a
 veil. Such a ramp is seen at a grazing angle and ends on both sides; a road is seen at a grazing
-angle too but goes on, and its inverse depth is linear in the picture. So a pixel is flying if
+angle too but goes on, and its inverse depth is linear in the image. So a pixel is flying if
 depth is steep on both sides of it and most of the change over twice the width happens within it,
 on any of four levels of a pyramid. An angle alone was rejected: it would take the road.
 """

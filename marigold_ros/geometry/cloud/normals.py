@@ -3,7 +3,7 @@
 """
 Surface normals of a depth image, from the gradient of inverse depth.
 
-On a plane inverse depth is linear in the picture: 1/z = m · (u, v, 1), and its normal is a
+On a plane inverse depth is linear in the image: 1/z = m · (u, v, 1), and its normal is a
 multiple of Kᵀm. So central differences give planes exactly, at any angle, and no points are made.
 The cross product of differences of points was rejected: more arithmetic, and no more exact.
 """

@@ -88,7 +88,7 @@ def organise_cloud(
     K : (3, 3) float, pixels
         Intrinsics of the rectified image that ``depth`` belongs to.
     rgb : (H, W, 3) uint8 or None
-        The picture; colours are packed as ``r << 16 | g << 8 | b`` in the bits of a float32.
+        The image; colours are packed as ``r << 16 | g << 8 | b`` in the bits of a float32.
     sigma : (H, W) float or None, metres
         One standard deviation of the depth.
     stride : int

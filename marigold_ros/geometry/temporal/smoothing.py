@@ -3,8 +3,8 @@
 """
 What a frame takes over from the one before: metric depth, where nothing moved.
 
-A model normalises every picture anew, so scale and shift have no memory: what is remembered is
-metric depth. Where picture and depth stood still the last depth is a second measurement of every
+A model normalises every image anew, so scale and shift have no memory: what is remembered is
+metric depth. Where image and depth stood still the last depth is a second measurement of every
 pixel, and the mean of both is taken; without points the new prediction is fitted to it. Adding it
 to the points of an ordinary fit was rejected: two numbers and a smooth field cannot calm the
 noise of single pixels, and points that were made up would be counted as evidence for the fit.
@@ -40,7 +40,7 @@ _POINTS = 2000
 
 
 @dataclass(frozen=True)
-class Memory:
+class PreviousFrame:
     """
     The last frame that had metres.
 
@@ -67,8 +67,8 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Now:
-    """Picture, place and time of the frame at hand; fields as in :class:`Memory`."""
+class CurrentFrame:
+    """Image, place and time of the frame at hand; fields as in :class:`PreviousFrame`."""
 
     grey: np.ndarray
     stamp_ns: int
@@ -77,7 +77,7 @@ class Now:
 
 
 def thumbnail(rgb: np.ndarray) -> np.ndarray:
-    """Shrink a picture to grey values, (h, w) float32 in [0, 255], longest side at most 320."""
+    """Shrink an image to grey values, (h, w) float32 in [0, 255], longest side at most 320."""
     height, width = rgb.shape[:2]
     share = min(1.0, _LONGEST_SIDE / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))
@@ -91,9 +91,11 @@ def is_scene_cut(before: np.ndarray, now: np.ndarray, limit: float) -> bool:
     return float(np.mean(np.abs(few[0] - few[1]))) > 255.0 * limit
 
 
-def smooth(metric: np.ndarray, memory: Memory, now: Now, config: AlignmentConfig) -> np.ndarray:
+def smooth(
+    metric: np.ndarray, memory: PreviousFrame, now: CurrentFrame, config: AlignmentConfig
+) -> np.ndarray:
     """
-    Mean of a frame's depth and the remembered one where picture and depth stood still.
+    Mean of a frame's depth and the remembered one where image and depth stood still.
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def smooth(metric: np.ndarray, memory: Memory, now: Now, config: AlignmentConfig
         As fitted to this frame's points.
     memory : Memory
         The frame before.
-    now : Now
+    now : CurrentFrame
         This frame.
     config : AlignmentConfig
         ``smoothing`` is the share of the old depth; it fades to nothing at ``hold_limit``, so
@@ -139,12 +141,12 @@ def smooth(metric: np.ndarray, memory: Memory, now: Now, config: AlignmentConfig
 def hold_on(
     held: Alignment,
     prediction: Prediction,
-    memory: Memory,
-    now: Now,
+    memory: PreviousFrame,
+    now: CurrentFrame,
     config: AlignmentConfig,
 ) -> Alignment:
     """
-    Fit a frame without points to the remembered depth, where enough of the picture stood still.
+    Fit a frame without points to the remembered depth, where enough of the image stood still.
 
     Parameters
     ----------
@@ -159,7 +161,7 @@ def hold_on(
     Returns
     -------
     Alignment
-        State, reason and age of ``held``; its scale, shift, field and depth too where the picture
+        State, reason and age of ``held``; its scale, shift, field and depth too where the image
         moved or the remembered depth does not fit.
 
     """
@@ -181,7 +183,7 @@ def hold_on(
     )
 
 
-def remembered_points(memory: Memory, now: Now) -> SparseDepth:
+def remembered_points(memory: PreviousFrame, now: CurrentFrame) -> SparseDepth:
     """Give remembered depth at a grid of pixels that look the same now; empty if most moved."""
     height, width = memory.metric.shape
     step = max(1, round(np.sqrt(height * width / _POINTS)))
@@ -211,7 +213,7 @@ def remembered_points(memory: Memory, now: Now) -> SparseDepth:
 
 
 def _grey_at(grey: np.ndarray, u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Thumbnail value at pixels of the picture."""
+    """Thumbnail value at pixels of the image."""
     return grey[v * grey.shape[0] // shape[0], u * grey.shape[1] // shape[1]]
 
 
@@ -235,12 +237,12 @@ def _standing(before: np.ndarray, now: np.ndarray, carried: bool = False) -> np.
     )
 
 
-def _has_poses(memory: Memory, now: Now) -> bool:
+def _has_poses(memory: PreviousFrame, now: CurrentFrame) -> bool:
     parts = (memory.K, memory.T_world_camera, now.K, now.T_world_camera)
     return all(part is not None for part in parts)
 
 
-def _between(memory: Memory, now: Now, back: bool) -> np.ndarray:
+def _between(memory: PreviousFrame, now: CurrentFrame, back: bool) -> np.ndarray:
     """(4, 4) that takes points of the camera now to the one then (back), or the other way."""
     assert memory.T_world_camera is not None
     assert now.T_world_camera is not None
@@ -260,7 +262,9 @@ def _project(
     return x, y, np.where(depth > 0, depth, np.nan)
 
 
-def _carried(metric: np.ndarray, memory: Memory, now: Now) -> tuple[np.ndarray, np.ndarray]:
+def _carried(
+    metric: np.ndarray, memory: PreviousFrame, now: CurrentFrame
+) -> tuple[np.ndarray, np.ndarray]:
     """
     Remembered depth and thumbnail as this frame's camera would see them.
 

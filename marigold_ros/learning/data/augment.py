@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Changes pictures at each visit: mirror, crop, light, lens, sensor, JPEG; depth follows its picture.
+Changes images at each visit: mirror, crop, light, lens, sensor, JPEG; depth follows its image.
 
 Colours are changed in linear light, where exposure and white balance are factors, and come back
 through a display curve of varying strength. All of it is drawn from the generator handed in.
@@ -80,9 +80,9 @@ def flip(pair: Pair, how: Augmentation, rng: np.random.Generator) -> Pair:
     return Pair(pair.rgb[:, ::-1], pair.depth[:, ::-1])
 
 
-def change_picture(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def change_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """
-    Change light, lens and sensor of a picture.
+    Change light, lens and sensor of an image.
 
     Parameters
     ----------
@@ -98,35 +98,35 @@ def change_picture(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator)
     rgb = np.ascontiguousarray(rgb)
     if how.colour == how.grey == how.lens == how.sensor == how.jpeg == 0.0:
         return rgb
-    picture = cv2.LUT(rgb, LINEAR)
+    image = cv2.LUT(rgb, LINEAR)
     if how.colour:
-        picture = change_light(picture, how.colour, rng)
+        image = change_light(image, how.colour, rng)
     if rng.random() < how.grey:
-        picture = cv2.transform(picture, MEAN)
+        image = cv2.transform(image, MEAN)
     if rng.random() < how.lens:
-        picture = through_lens(picture, rng)
+        image = through_lens(image, rng)
     gamma = float(np.exp(rng.uniform(-0.35, 0.35) * how.colour)) / DISPLAY
-    picture = cv2.pow(np.clip(picture, 0.0, 1.0), gamma)
+    image = cv2.pow(np.clip(image, 0.0, 1.0), gamma)
     if rng.random() < how.sensor:
-        picture += sensor_noise(picture, rng)
-    changed = cv2.convertScaleAbs(np.maximum(picture, 0.0), alpha=255.0)  # rounded, up to 255
+        image += sensor_noise(image, rng)
+    changed = cv2.convertScaleAbs(np.maximum(image, 0.0), alpha=255.0)  # rounded, up to 255
     if rng.random() < how.jpeg:
         changed = through_jpeg(changed, int(rng.integers(25, 95)))
     return changed
 
 
-def change_light(picture: np.ndarray, width: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw saturation, hue, white balance, exposure and contrast of a linear picture."""
+def change_light(image: np.ndarray, width: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw saturation, hue, white balance, exposure and contrast of a linear image."""
     turn = _hue_turn(rng.normal(0.0, 0.35) * width)
     saturation = np.exp(rng.uniform(-1.2, 0.5) * width)
     balance = np.exp(rng.normal(0.0, 0.12, 3) * width)
     exposure = np.exp(rng.uniform(-0.9, 0.7) * width)
     contrast = np.exp(rng.uniform(-0.5, 0.4) * width)
     matrix = np.diag(balance * exposure) @ (MEAN + saturation * turn @ (np.eye(3) - MEAN))
-    middle = np.mean(matrix @ cv2.mean(picture)[:3])
+    middle = np.mean(matrix @ cv2.mean(image)[:3])
     # All of it in one pass: what is allocated anew costs more than what is computed.
     affine = np.hstack([contrast * matrix, np.full((3, 1), (1.0 - contrast) * middle)])
-    changed = cv2.transform(picture, affine)
+    changed = cv2.transform(image, affine)
     return np.maximum(changed, 0.0, out=changed)
 
 
@@ -136,20 +136,20 @@ def _hue_turn(angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
 
 
-def through_lens(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def through_lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Darken the corners, and blur: out of focus or in motion."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     y = (np.arange(height) - height / 2) / height
     x = (np.arange(width) - width / 2) / width
     radius = (y[:, None] ** 2 + x[None, :] ** 2)[..., None]
-    picture = picture * (1.0 - rng.uniform(0.0, 1.2) * radius).astype(np.float32)
+    image = image * (1.0 - rng.uniform(0.0, 1.2) * radius).astype(np.float32)
     kind = rng.random()
     if kind < 0.5:
-        # Of a picture of 640 pixels a sigma of two, and in proportion.
-        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.2, 1.0) * max(1.0, width / 320))
+        # Of an image of 640 pixels a sigma of two, and in proportion.
+        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, 1.0) * max(1.0, width / 320))
     if kind < 0.65:
-        return cv2.filter2D(picture, -1, _motion(rng, max(3, width // 60)))
-    return picture
+        return cv2.filter2D(image, -1, _motion(rng, max(3, width // 60)))
+    return image
 
 
 def _motion(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -163,14 +163,14 @@ def _motion(rng: np.random.Generator, length: int) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def sensor_noise(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw noise that grows in the shadows of a display picture, half of it grey."""
+def sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw noise that grows in the shadows of a display image, half of it grey."""
     strength = rng.uniform(0.0, 0.05)
-    drawn = rng.integers(0, 256, (*picture.shape[:2], 4), dtype=np.uint8)
+    drawn = rng.integers(0, 256, (*image.shape[:2], 4), dtype=np.uint8)
     normal = cv2.LUT(drawn, NORMAL)
     noise = normal[..., :3] + normal[..., 3:]
     noise *= strength * 0.5**0.5
-    noise /= cv2.sqrt(0.2 + 0.8 * picture)
+    noise /= cv2.sqrt(0.2 + 0.8 * image)
     return noise
 
 

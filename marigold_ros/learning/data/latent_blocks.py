@@ -27,7 +27,7 @@ BLOCK_BYTES = 32 << 20
 
 class LatentBlocks:
     """
-    Latents of all pictures of one source at one size.
+    Latents of all images of one source at one size.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class LatentBlocks:
     facts : list
         What decides the latents besides the part.
     views : int
-        1 keeps pictures as they are, 2 their mirror images as well.
+        1 keeps images as they are, 2 their mirror images as well.
     channels, factor : int
         Of a latent, and pixels along a side of its cell.
 
@@ -64,11 +64,11 @@ class LatentBlocks:
                 ('mask', np.bool_, shape),
             ]
         )
-        self.block = max(1, BLOCK_BYTES // self.record.itemsize)  # pictures
+        self.block = max(1, BLOCK_BYTES // self.record.itemsize)  # images
 
     def read(self, index: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Return a picture's latents (C, h, w) float16 and mask (1, h, w) bool.
+        Return an image's latents (C, h, w) float16 and mask (1, h, w) bool.
 
         Raises
         ------
@@ -93,8 +93,8 @@ class LatentBlocks:
         blocks = -(-self.count // self.block)
         return [number for number in range(blocks) if not self._is_whole(number)]
 
-    def pictures(self, number: int) -> range:
-        """Tell which pictures a block holds."""
+    def images(self, number: int) -> range:
+        """Tell which images a block holds."""
         first = number * self.block
         return range(first, min(first + self.block, self.count))
 
@@ -128,6 +128,6 @@ class LatentBlocks:
         return self.folder / f'{number:06d}.npy'
 
     def _is_whole(self, number: int) -> bool:
-        path, size = self._path(number), len(self.pictures(number)) * self.record.itemsize
+        path, size = self._path(number), len(self.images(number)) * self.record.itemsize
         # Losing power may leave a file that was renamed and not yet written.
         return path.is_file() and path.stat().st_size >= size

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Latents of all pictures on disk, for stages that train the U-Net only.
+Latents of all images on disk, for stages that train the U-Net only.
 
-The autoencoder is frozen there and half of the compute, so every picture is encoded once, as it is
-and mirrored. Batches come from there by the rule that batches of pictures come by: they have the
-same pictures, mirrored alike.
+The autoencoder is frozen there and half of the compute, so every image is encoded once, as it is
+and mirrored. Batches come from there by the rule that batches of images come by: they have the
+same images, mirrored alike.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ PLAIN, MIRRORED = Augmentation(flip=0.0), Augmentation(flip=1.0)
 
 
 def check_augmentation(how: Augmentation) -> None:
-    """Raise ConfigurationError unless pictures are changed in no way but by mirroring."""
+    """Raise ConfigurationError unless images are changed in no way but by mirroring."""
     for item in fields(how):
         value = getattr(how, item.name)
         if item.name not in KEPT and value:
             raise ConfigurationError(
-                f'augment.{item.name} is {value} and a stage has latent_cache: its pictures are '
+                f'augment.{item.name} is {value} and a stage has latent_cache: its images are '
                 f'encoded once, so they can only be mirrored; set {item.name} to 0, or '
                 'latent_cache to false'
             )
@@ -55,12 +55,12 @@ def check_augmentation(how: Augmentation) -> None:
 
 class LatentMixture(Dataset):
     """
-    The batches of a mixture, by the same rule, with latents from disk in place of pictures.
+    The batches of a mixture, by the same rule, with latents from disk in place of images.
 
     Parameters
     ----------
     mixture : Mixture
-        Tells which pictures a batch has.
+        Tells which images a batch has.
     chain : Chain
         Its autoencoder, as it is now, makes the latents.
     folder : Path
@@ -71,7 +71,7 @@ class LatentMixture(Dataset):
     Raises
     ------
     ConfigurationError
-        If the mixture changes pictures by more than mirroring.
+        If the mixture changes images by more than mirroring.
 
     """
 
@@ -95,7 +95,7 @@ class LatentMixture(Dataset):
         flip = self.mixture.augmentation.flip
         rows = []
         for index, rng in visits:
-            _, drawn = rng.random(2)  # as with pictures, where the first decides on a crop
+            _, drawn = rng.random(2)  # as with images, where the first decides on a crop
             rows.append(self.caches[which].read(index, mirrored=bool(drawn < flip)))
         rgb_latent, depth_latent, mask = (
             torch.from_numpy(np.stack(values)).float() for values in zip(*rows, strict=True)
@@ -118,9 +118,9 @@ class LatentMixture(Dataset):
         chain, accelerator
             As above.
         workers : int
-            Processes that read pictures ahead; 0 reads in this one.
+            Processes that read images ahead; 0 reads in this one.
         stop : function without arguments
-            Once it is true, filling ends after the pictures in work; whole blocks stay.
+            Once it is true, filling ends after the images in work; whole blocks stay.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class Filler:
     Parameters
     ----------
     part, space : Part, str
-        Whose pictures and which relative values.
+        Whose images and which relative values.
     blocks : LatentBlocks
         Where the latents go.
     chain, accelerator : Chain, Accelerator
@@ -158,11 +158,11 @@ class Filler:
         self, part: Part, space: str, blocks: LatentBlocks, chain: Chain, accelerator: Accelerator
     ) -> None:
         self.part, self.blocks = part, blocks
-        self.pictures = Pictures(part, space, blocks.views)
+        self.images = Images(part, space, blocks.views)
         self.chain, self.accelerator = chain, accelerator
 
     def fill(self, together: int, workers: int, stop: Callable[[], bool]) -> bool:
-        """Encode this process's share, ``together`` pictures at a time; see LatentMixture."""
+        """Encode this process's share, ``together`` images at a time; see LatentMixture."""
         missing = self.blocks.missing()
         if not missing:
             return True
@@ -173,10 +173,10 @@ class Filler:
             (number, some)
             for number in missing
             if number % world == rank
-            for some in _in_parts(self.blocks.pictures(number), together)
+            for some in _in_parts(self.blocks.images(number), together)
         ]
         loader = DataLoader(
-            self.pictures,
+            self.images,
             sampler=[some for _, some in jobs],
             batch_size=1,
             collate_fn=collate,
@@ -193,14 +193,14 @@ class Filler:
                 if stop():
                     return False
                 waiting.append(self._encode(batch.to(self.accelerator.device), some[0]))
-                if some[-1] == self.blocks.pictures(number)[-1]:
+                if some[-1] == self.blocks.images(number)[-1]:
                     self.blocks.write(number, np.concatenate(waiting))
                     waiting = []
                 bar.update(len(some))
         return True
 
     def _encode(self, batch: Batch, first: int) -> np.ndarray:
-        """Records (n,) of n pictures that are followed by their mirror images."""
+        """Records (n,) of n images that are followed by their mirror images."""
         with self.accelerator.autocast():
             rgb, depth, mask = latents_of(self.chain, batch)
         views = self.blocks.views
@@ -209,7 +209,7 @@ class Filler:
             half = latent.half().cpu()  # (views * n, C, h, w)
             if not torch.isfinite(half).all():
                 raise CheckpointError(
-                    f'latents of {self.part.source.name} from picture {first} on are not finite '
+                    f'latents of {self.part.source.name} from image {first} on are not finite '
                     'in float16; set latent_cache to false, or train the autoencoder again if '
                     'they are not finite there either'
                 )
@@ -218,19 +218,19 @@ class Filler:
         return records
 
 
-def _in_parts(pictures: range, together: int) -> Iterator[range]:
-    for start in range(0, len(pictures), together):
-        yield pictures[start : start + together]
+def _in_parts(images: range, together: int) -> Iterator[range]:
+    for start in range(0, len(images), together):
+        yield images[start : start + together]
 
 
-class Pictures(Dataset):
-    """Some pictures of a part, followed by their mirror images, as a Batch."""
+class Images(Dataset):
+    """Some images of a part, followed by their mirror images, as a Batch."""
 
     def __init__(self, part: Part, space: str, views: int) -> None:
         self.part, self.space, self.views = part, space, views
 
     def __getitem__(self, numbers: range) -> Batch:
-        """Return a batch of the pictures of these numbers."""
+        """Return a batch of the images of these numbers."""
         pairs = [self.part.source.read(index) for index in numbers]
         rng = np.random.default_rng(0)  # of no influence: nothing is left to chance
         taken = [

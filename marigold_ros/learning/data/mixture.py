@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Batches as a function of their number: sources mixed by weight, pictures shuffled, changed, scaled.
+Batches as a function of their number: sources mixed by weight, images shuffled, changed, scaled.
 
 Batch n of a seed is always the same, whoever asks for it and whatever was asked before. So a
 resumed run needs to know its step only, loading ahead in other processes changes nothing, and
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.data.augment import Augmentation, change_picture, crop, flip
+from marigold_ros.learning.data.augment import Augmentation, change_image, crop, flip
 from marigold_ros.learning.data.pairs import Pair, Source
 from marigold_ros.learning.objectives.targets import normalise
 import numpy as np
@@ -32,11 +32,11 @@ AnyBatch = TypeVar('AnyBatch', 'Batch', 'LatentBatch')
 @dataclass(frozen=True)
 class Batch:
     """
-    Pictures of one source.
+    Images of one source.
 
     ``rgb`` (B, 3, H, W) float32 in [-1, 1]; ``relative`` (B, 1, H, W) float32 in [0, 1]; ``valid``
     and ``sky`` (B, 1, H, W) bool; ``depth`` (B, 1, H, W) float32 metres, NaN unknown, inf sky;
-    ``source`` its name; ``rows`` the numbers of the pictures within the whole batch.
+    ``source`` its name; ``rows`` the numbers of the images within the whole batch.
     """
 
     rgb: torch.Tensor
@@ -55,7 +55,7 @@ class Batch:
 @dataclass(frozen=True)
 class LatentBatch:
     """
-    Latents of a batch, for objectives that need no picture.
+    Latents of a batch, for objectives that need no image.
 
     ``rgb_latent`` and ``depth_latent`` (B, C, h, w) float32, scaled; ``mask`` (B, 1, h, w)
     float32, 1 where all pixels of a cell are known or sky; ``source`` and ``rows`` as in a Batch.
@@ -83,7 +83,7 @@ def _moved(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
 
 @dataclass(frozen=True)
 class Part:
-    """One source of a mixture with its weight and the size (H, W) its pictures are brought to."""
+    """One source of a mixture with its weight and the size (H, W) its images are brought to."""
 
     source: Source
     weight: float
@@ -99,11 +99,11 @@ class Mixture(torch.utils.data.Dataset):
     parts : sequence of Part
         Each batch comes from one of them.
     batch_size : int
-        Pictures of a batch, over all processes.
+        Images of a batch, over all processes.
     space : str
         Of the relative values.
     augmentation : Augmentation
-        How pictures are changed at each visit.
+        How images are changed at each visit.
     seed : int
         Of every choice.
     rank, world : int
@@ -128,7 +128,7 @@ class Mixture(torch.utils.data.Dataset):
                 )
             if not len(part.source):
                 raise InputError(
-                    f'{part.source.name} has no pictures; check its folder and its list',
+                    f'{part.source.name} has no images; check its folder and its list',
                     cause='empty',
                 )
         if batch_size % world:
@@ -158,19 +158,19 @@ class Mixture(torch.utils.data.Dataset):
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Pictures of each whole batch that are this process's."""
+        """Images of each whole batch that are this process's."""
         return tuple(range(self.rank, self.batch_size, self.world))
 
     def visits(self, number: int) -> tuple[int, list[tuple[int, np.random.Generator]]]:
         """
-        Tell which pictures batch ``number`` has.
+        Tell which images batch ``number`` has.
 
         Returns
         -------
         which : int
             The source, all of them are from.
         visits : list of (index, generator)
-            For each row of this process the picture, and where its changes are drawn from.
+            For each row of this process the image, and where its changes are drawn from.
 
         """
         which, first = self._place(number)
@@ -180,7 +180,7 @@ class Mixture(torch.utils.data.Dataset):
         ]
 
     def _place(self, number: int) -> tuple[int, int]:
-        """Which source batch ``number`` comes from, and how many pictures of it came before."""
+        """Which source batch ``number`` comes from, and how many images of it came before."""
         if number >= len(self._plan):
             draw = np.random.default_rng([self.seed, 1])
             self._plan = draw.choice(len(self.parts), 1024 + 2 * number, p=self._share)
@@ -189,7 +189,7 @@ class Mixture(torch.utils.data.Dataset):
         return which, before * self.batch_size
 
     def _index(self, which: int, position: int) -> int:
-        """Picture at a position of a source's endless shuffled list."""
+        """Image at a position of a source's endless shuffled list."""
         count = len(self.parts[which].source)
         epoch, place = divmod(position, count)
         return int(_shuffled(count, self.seed, which, epoch)[place])
@@ -206,7 +206,7 @@ def change(
     """Crop, scale and change a pair: rgb, relative, valid, sky and depth, each (H, W, ...)."""
     pair = crop(pair, how, size[1] / size[0], rng)
     pair = flip(scale(pair, size), how, rng)
-    rgb = change_picture(pair.rgb, how, rng)
+    rgb = change_image(pair.rgb, how, rng)
     depth = pair.depth.astype(np.float32)
     return rgb, *normalise(depth, space), depth
 
@@ -214,7 +214,7 @@ def change(
 def make_batch(
     taken: Sequence[tuple[np.ndarray, ...]], source: str, rows: tuple[int, ...] = ()
 ) -> Batch:
-    """Stack what :func:`change` gave for several pictures."""
+    """Stack what :func:`change` gave for several images."""
     rgb, relative, valid, sky, depth = (
         torch.from_numpy(np.stack(values)) for values in zip(*taken, strict=True)
     )
@@ -239,7 +239,7 @@ def scale(pair: Pair, size: tuple[int, int]) -> Pair:
     """
     Bring a pair to a size (H, W), multiples of 8.
 
-    Pictures are averaged over the new pixels; depth is taken at their centres, because an average
+    Images are averaged over the new pixels; depth is taken at their centres, because an average
     over an edge is a depth that nothing has. Where it is unknown there, as between the points of a
     LiDAR, it is the nearest one known within the new pixel.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What training reads: pictures with depth, and what every source of them offers."""
+"""What training reads: images with depth, and what every source of them offers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 @dataclass(frozen=True)
 class Pair:
     """
-    A picture with its depth.
+    An image with its depth.
 
     ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32, metres along the optical axis, NaN where it
     is not known, inf for the sky.
@@ -36,7 +36,7 @@ class Source(Protocol):
         """Return one pair; raises InputError naming the file where it is broken."""
 
     def fingerprint(self) -> str:
-        """Return what changes when a picture does, so that what was made of them is told."""
+        """Return what changes when an image does, so that what was made of them is told."""
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """

@@ -5,7 +5,7 @@ A small autoencoder that does for a checkpoint what its own does, in a fraction 
 
 It is an AutoencoderTiny: convolutions of one width without normalisation, which is what costs time
 at full size. Its latents are the teacher's scaled ones (``scaling_factor`` 1), because those are
-what the U-Net knows. Its encoder learns colour pictures and its decoder depth only, since nothing
+what the U-Net knows. Its encoder learns colour images and its decoder depth only, since nothing
 else is asked of them; a narrower AutoencoderKL was rejected, its group norms stay.
 """
 
@@ -123,7 +123,7 @@ class Distillation(Run):
                     'student'
                 )
             if stage.gradient_checkpointing:
-                # diffusers' checkpointed AutoencoderTiny forgets to bring pictures to [0, 1].
+                # diffusers' checkpointed AutoencoderTiny forgets to bring images to [0, 1].
                 raise ConfigurationError(
                     f'stage {stage.name} has gradient_checkpointing, which AutoencoderTiny does '
                     'wrong; leave it out, a student needs little memory'
@@ -187,7 +187,7 @@ def compare(
         ``teacher`` and ``student`` to ``round_trip`` (AbsRel of the truth after the teacher's
         encoder and the own decoder, in metres), ``map_difference`` and ``latent_difference``
         (mean absolute, to the teacher's), ``answer_difference`` (of the checkpoint's answer in one
-        step, where the chain has predictions), ``milliseconds`` (median of encoding a picture and
+        step, where the chain has predictions), ``milliseconds`` (median of encoding an image and
         decoding a map) and ``speed`` (in multiples of the teacher's).
 
     """
@@ -222,7 +222,7 @@ def compare(
 
 
 def _answer(chain: Chain, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
-    """Relative of a picture by one step of the checkpoint with an autoencoder."""
+    """Relative of an image by one step of the checkpoint with an autoencoder."""
     rgb_latent = encode(autoencoder, rgb)
     start = None
     if chain.predicted != 'zeros':
@@ -253,7 +253,7 @@ def _times(
 
 
 def measured_size(facts: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of a 4:3 picture as the checkpoint's networks see it."""
+    """Height and width of a 4:3 image as the checkpoint's networks see it."""
     return in_multiples(usual_size(facts))
 
 
@@ -269,7 +269,7 @@ def held_out(size: tuple[int, int], space: str, scenes: int) -> Iterator[Batch]:
 CARD = """# {name}
 
 A small autoencoder (AutoencoderTiny), taught by that of the Marigold checkpoint `{teacher}` to
-take its place. It encodes pictures and decodes depth; it is good for nothing else.
+take its place. It encodes images and decodes depth; it is good for nothing else.
 
 ```python
 from marigold_ros.models import load_model
@@ -280,9 +280,9 @@ With diffusers: `AutoencoderTiny.from_pretrained(folder)`, as `vae` of a Marigol
 {metrics}
 Measured on {scenes} held-out rendered scenes at {size}, both in one run. `round_trip`: AbsRel of
 the truth, in metres, after the teacher's encoder and either decoder. Differences are mean absolute
-ones to the teacher's map (in [0, 1]), to its latent of the picture (deviation about 1), and to the
+ones to the teacher's map (in [0, 1]), to its latent of the image (deviation about 1), and to the
 checkpoint's answer with its own autoencoder (in [0, 1]).
-`milliseconds`: encoding a picture and decoding a map.
+`milliseconds`: encoding an image and decoding a map.
 
 Weights: derived from `{teacher}`; the licence of those weights applies to these.
 """

@@ -189,7 +189,7 @@ def ddim_of(folder: Path, schedule: str) -> DDIMScheduler:
 @torch.no_grad()
 def widen(unet: UNet2DConditionModel, latent_channels: int) -> None:
     """
-    Let a text-to-image U-Net take two latents, the picture's first; changed in place.
+    Let a text-to-image U-Net take two latents, the image's first; changed in place.
 
     Twice the same latent gives what the one gave before: weights [O, C, 3, 3] are repeated to
     [O, 2C, 3, 3] and halved, the bias is kept.

@@ -56,7 +56,7 @@ def small_unet(
     attention_levels: int = 1,
 ) -> UNet2DConditionModel:
     """
-    Build a U-Net that takes the picture's latent first and the noisy depth latent second.
+    Build a U-Net that takes the image's latent first and the noisy depth latent second.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def small_unet(
 
 
 def usual_size(facts: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width at which a checkpoint of these facts sees a 4:3 picture."""
+    """Height and width at which a checkpoint of these facts sees a 4:3 image."""
     pixels = facts.get('default_processing_pixels', 0)
     if pixels:
         return size_by_area(480, 640, pixels)

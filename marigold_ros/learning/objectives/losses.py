@@ -14,7 +14,7 @@ MEAN_WEIGHT = 0.15  # of the squared mean in `silog` (DiffusionDepth's code)
 SMALLEST_VARIANCE = 1e-4
 SMALLEST_SCALE = 1e-3
 NEAREST = 1e-3  # m; the logarithm needs a positive depth
-PICTURE = (1, 2, 3)  # axes of one picture
+IMAGE = (1, 2, 3)  # axes of one image
 
 
 def masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -25,7 +25,7 @@ def masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 @dataclass(frozen=True)
 class AffineFit:
     """
-    ``scale * predicted + shift`` nearest to a target, for each picture.
+    ``scale * predicted + shift`` nearest to a target, for each image.
 
     ``scale``, ``shift`` (B, 1, 1, 1); ``usable`` (B, 1, 1, 1) bool is False where the fit is
     degenerate.
@@ -42,7 +42,7 @@ class AffineFit:
 
 def fit_affine(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> AffineFit:
     """
-    Find each picture's least-squares scale and shift, in closed form; gradients pass through.
+    Find each image's least-squares scale and shift, in closed form; gradients pass through.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def fit_affine(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
         With a scale of at least 1e-3.
 
     """
-    count = mask.sum(PICTURE, keepdim=True).clamp(min=1.0)
-    mean_p = (predicted * mask).sum(PICTURE, keepdim=True) / count
-    mean_t = (target * mask).sum(PICTURE, keepdim=True) / count
+    count = mask.sum(IMAGE, keepdim=True).clamp(min=1.0)
+    mean_p = (predicted * mask).sum(IMAGE, keepdim=True) / count
+    mean_t = (target * mask).sum(IMAGE, keepdim=True) / count
     centred = (predicted - mean_p) * mask
-    variance = (centred**2).sum(PICTURE, keepdim=True) / count
-    covariance = (centred * (target - mean_t)).sum(PICTURE, keepdim=True) / count
+    variance = (centred**2).sum(IMAGE, keepdim=True) / count
+    covariance = (centred * (target - mean_t)).sum(IMAGE, keepdim=True) / count
     scale = covariance / variance.clamp(min=SMALLEST_VARIANCE)
     usable = (variance > SMALLEST_VARIANCE) & (scale > SMALLEST_SCALE)
     scale = scale.clamp(min=SMALLEST_SCALE)
@@ -71,7 +71,7 @@ def affine_invariant(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """
-    L1 after each picture's best scale and shift; pictures with a degenerate fit are left out.
+    L1 after each image's best scale and shift; images with a degenerate fit are left out.
 
     What pulls those is a direct loss beside this one.
     """
@@ -98,7 +98,7 @@ def masked_pixel(
     predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, weight: float = BIAS_WEIGHT
 ) -> torch.Tensor:
     """
-    Squared error at known pixels plus its squared mean, averaged over pictures.
+    Squared error at known pixels plus its squared mean, averaged over images.
 
     ``1/T sum d^2 + weight/T^2 (sum d)^2`` with d in metres over the T pixels of the mask
     (DiffusionDepth, eq. 10). It is not scale-invariant; with the plus sign it punishes a bias more
@@ -123,7 +123,7 @@ def silog(
     predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, weight: float = MEAN_WEIGHT
 ) -> torch.Tensor:
     """
-    Variance of the log ratio at known pixels plus a share of its squared mean, over pictures.
+    Variance of the log ratio at known pixels plus a share of its squared mean, over images.
 
     Scale-invariant with weight 0 (Eigen et al., 2014): the prediction may be multiplied by any
     number. With DiffusionDepth's 0.15 a wrong scale costs little, but something.
@@ -138,5 +138,5 @@ def silog(
 
 def _moments(value: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean square and mean (B,) of values that are 0 outside the mask."""
-    count = (mask > 0).sum(PICTURE).clamp(min=1)
-    return (value**2).sum(PICTURE) / count, value.sum(PICTURE) / count
+    count = (mask > 0).sum(IMAGE).clamp(min=1)
+    return (value**2).sum(IMAGE) / count, value.sum(IMAGE) / count

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Noise of training: the same for a picture whoever draws it, and Marigold's pyramid of it.
+Noise of training: the same for an image whoever draws it, and Marigold's pyramid of it.
 
 The pyramid is the original's as its code has it, not as the paper describes it: the first level is
 not coarser, so white noise comes in twice, which takes a share from the coarse levels. Published
-checkpoints were trained so, and so it stays. Only the deviation is made one per picture instead of
-per batch, or a picture's noise would depend on its neighbours.
+checkpoints were trained so, and so it stays. Only the deviation is made one per image instead of
+per batch, or an image's noise would depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEVELS = 10  # at the most; small latents end earlier, at one cell
 
 class Draws:
     """
-    Random numbers of one batch, one generator a picture.
+    Random numbers of one batch, one generator an image.
 
     So they do not depend on how the batch is divided among processes.
 
@@ -33,7 +33,7 @@ class Draws:
     seed, number : int
         Of the run and of the batch.
     rows : sequence of int
-        The pictures within the whole batch.
+        The images within the whole batch.
 
     """
 
@@ -88,7 +88,7 @@ def training_noise(
 
     Returns
     -------
-    (B, C, h, w) of deviation one: per picture for pyramids, expected for plain noise
+    (B, C, h, w) of deviation one: per image for pyramids, expected for plain noise
 
     Raises
     ------

@@ -8,7 +8,7 @@ What is minimised: each objective by its name, with the networks that it trains.
 (Martin Garcia et al., arXiv 2409.11355). ``masked_pixel`` and ``silog`` are for sparse truth: the
 prediction gets its metres from the two percentiles of the truth that normalised the target, not
 from a fit, which would take out the very bias that they weigh.
-Letters: B pictures, C latent channels, H, W picture, h, w latent.
+Letters: B images, C latent channels, H, W image, h, w latent.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Chain(nn.Module):
         """Loss of a batch: a call, so that wrappers for several processes see it."""
         return OBJECTIVES[objective].loss(self, batch, draws)
 
-    def encode(self, picture: torch.Tensor) -> torch.Tensor:
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
-        return encode(self.autoencoder, picture)
+        return encode(self.autoencoder, image)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
@@ -92,7 +92,7 @@ class Chain(nn.Module):
     def predict(
         self, rgb_latent: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor | int
     ) -> torch.Tensor:
-        """Output of the U-Net (B, C, h, w): picture first, then the noisy depth latent."""
+        """Output of the U-Net (B, C, h, w): image first, then the noisy depth latent."""
         text = self.text.to(rgb_latent).expand(len(rgb_latent), -1, -1)
         both = torch.cat([rgb_latent, noisy], 1)
         return self.unet(both, timestep, encoder_hidden_states=text).sample
@@ -124,14 +124,14 @@ class Chain(nn.Module):
         """Make the latents' standard deviation 1, as latent diffusion expects."""
         latents = []
         for batch in batches:
-            pictures = torch.cat([batch.rgb, as_picture(batch.relative)])
-            latents.append(self.autoencoder.encode(pictures).latent_dist.mode().flatten())
+            images = torch.cat([batch.rgb, as_image(batch.relative)])
+            latents.append(self.autoencoder.encode(images).latent_dist.mode().flatten())
         self.autoencoder.register_to_config(scaling_factor=1.0 / torch.cat(latents).std().item())
 
 
-def encode(autoencoder: Any, picture: torch.Tensor) -> torch.Tensor:
+def encode(autoencoder: Any, image: torch.Tensor) -> torch.Tensor:
     """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
-    answer = autoencoder.encode(picture)
+    answer = autoencoder.encode(image)
     # AutoencoderTiny has no distribution.
     latent = answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
     return latent * autoencoder.config.scaling_factor
@@ -143,14 +143,14 @@ def decode(autoencoder: Any, latent: torch.Tensor) -> torch.Tensor:
     return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
 
 
-def as_picture(relative: torch.Tensor) -> torch.Tensor:
+def as_image(relative: torch.Tensor) -> torch.Tensor:
     """Repeat (B, 1, H, W) in [0, 1] to the (B, 3, H, W) in [-1, 1] that the encoder takes."""
     return (relative * 2.0 - 1.0).expand(-1, 3, -1, -1)
 
 
 def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """L1 of colour pictures and depth pictures after the round trip, with a slight KL term."""
-    both = torch.cat([batch.rgb, as_picture(batch.relative)])
+    """L1 of colour images and depth images after the round trip, with a slight KL term."""
+    both = torch.cat([batch.rgb, as_image(batch.relative)])
     posterior = chain.autoencoder.encode(both).latent_dist
     shape = posterior.mean.shape[1:]
     noise = torch.cat([draws.normal(shape), draws.normal(shape)]).to(both)
@@ -183,7 +183,7 @@ def latent_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch
 
 
 def one_step_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
-    """L1 + MSE between the one-step latent and the depth picture's own; the encoder is frozen."""
+    """L1 + MSE between the one-step latent and the depth image's own; the encoder is frozen."""
     rgb_latent, target, mask = latents_of(chain, batch)
     x0 = chain.one_step(rgb_latent).float()
     return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
@@ -202,7 +202,7 @@ def pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     if any(weight.requires_grad for weight in chain.autoencoder.parameters()):
         return loss  # trained along, the encoder sees colour alone and forgets what depth is like
     with torch.no_grad():
-        target = chain.encode(as_picture(batch.relative)).float()
+        target = chain.encode(as_image(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])
     return loss + LATENT * masked_mean((x0.float() - target).abs(), mask)
 
@@ -219,7 +219,7 @@ def silog_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
 
 def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    Decode the one-step prediction and undo each picture's normalisation.
+    Decode the one-step prediction and undo each image's normalisation.
 
     Returns
     -------
@@ -236,7 +236,7 @@ def distill_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     """
     L1 + MSE between the student's and the teacher's latents, L1 + gradients between their maps.
 
-    The student encodes pictures only and decodes latents of depth only: nothing else is asked of
+    The student encodes images only and decodes latents of depth only: nothing else is asked of
     it when the checkpoint runs.
     """
     rgb_latent, depth_latent, _ = latents_of(chain, batch)
@@ -257,11 +257,11 @@ def distill_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
 def latents_of(
     chain: Chain, batch: Batch | LatentBatch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents of pictures and of depth, and the mask; the autoencoder is not trained by them."""
+    """Latents of images and of depth, and the mask; the autoencoder is not trained by them."""
     if isinstance(batch, LatentBatch):
         return batch.rgb_latent, batch.depth_latent, batch.mask
-    both = torch.cat([batch.rgb, as_picture(batch.relative)])
-    # Large pictures one by one: this would be the peak of memory.
+    both = torch.cat([batch.rgb, as_image(batch.relative)])
+    # Large images one by one: this would be the peak of memory.
     count = max(1, ENCODED_PIXELS // (both.shape[-2] * both.shape[-1]))
     with torch.no_grad():
         latents = torch.cat([chain.encode(part).float() for part in both.split(count)])

@@ -22,7 +22,7 @@ def normalise(
     depth: np.ndarray, space: str, quantiles: tuple[float, float] = QUANTILES
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Map a picture's depth to the relative values that a model of a space answers with.
+    Map an image's depth to the relative values that a model of a space answers with.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def normalise(
     elif space == 'disparity':
         value = 1.0 / value
     low, high = np.quantile(value[valid], quantiles)
-    # A picture of one distance only is in the middle, whatever the last bits say.
+    # An image of one distance only is in the middle, whatever the last bits say.
     wide = high - low > 1e-6 * max(abs(low), abs(high), 1.0)
     relative = np.clip((value - low) / (high - low), 0.0, 1.0) if wide else 0.5
     return np.where(valid, relative, far).astype(np.float32), valid, sky
@@ -71,7 +71,7 @@ def to_metres(
     relative: torch.Tensor, depth: torch.Tensor, valid: torch.Tensor, space: str
 ) -> torch.Tensor:
     """
-    Undo :func:`normalise` by the percentiles of each picture's own depth.
+    Undo :func:`normalise` by the percentiles of each image's own depth.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def to_metres(
     depth = torch.where(valid, depth, torch.nan)
     value = {'depth': depth, 'log': depth.log(), 'disparity': 1.0 / depth}[space]
     ends = torch.tensor(QUANTILES, dtype=value.dtype, device=value.device)
-    ends = torch.stack([picture.nanquantile(ends) for picture in value]).nan_to_num()  # (B, 2)
+    ends = torch.stack([image.nanquantile(ends) for image in value]).nan_to_num()  # (B, 2)
     low, high = ends[:, :, None, None].split(1, dim=1)  # (B, 1, 1, 1) each
     value = low + (high - low) * relative
     if space == 'log':

@@ -62,7 +62,7 @@ def blend(
     Give weights between those trained and those at the start, of which ``kept`` in [0, 1] stays.
 
     Networks that were trained on from the same weights often are better there, above all on
-    pictures unlike the last ones (Wortsman et al., Robust fine-tuning, CVPR 2022).
+    images unlike the last ones (Wortsman et al., Robust fine-tuning, CVPR 2022).
     """
     return {
         name: value.lerp(start[name].to(value), kept) if value.is_floating_point() else value

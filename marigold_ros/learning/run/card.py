@@ -87,7 +87,7 @@ def _deviation(stages: list[Stage]) -> str:
         return ''
     return (
         '\nUnlike Marigold, encoder and decoder were trained on together with the U-Net '
-        f'({", ".join(together)}): at\ninference the encoder sees only pictures and the decoder '
+        f'({", ".join(together)}): at\ninference the encoder sees only images and the decoder '
         'writes only depth.\n'
     )
 
@@ -105,10 +105,10 @@ def _row(stage: Stage) -> str:
 
 
 def _data(parts: Sequence[Part]) -> list[str]:
-    """One line for each source: name, pictures, share of the batches."""
+    """One line for each source: name, images, share of the batches."""
     total = sum(part.weight for part in parts)
     return [
-        f'- {part.source.name}: {len(part.source)} pictures, {part.weight / total:.0%} of the '
+        f'- {part.source.name}: {len(part.source)} images, {part.weight / total:.0%} of the '
         'batches'
         for part in parts
     ]
@@ -139,7 +139,7 @@ CARD = """# {name}
 A Marigold (an autoencoder, a U-Net on its latents, DDIM steps), {start}.
 It answers in {space}, in {way}.
 {deviation}
-It is not meant for safety; check it on your own pictures first.
+It is not meant for safety; check it on your own images first.
 
 | stage | objective | trains | steps | batch |
 |---|---|---|---|---|
@@ -151,7 +151,7 @@ Data:
 {metrics}
 Weights: {licence}. Data keep their own licences.
 
-`folder` is the path of this folder, `rgb` a picture (H, W, 3) uint8:
+`folder` is the path of this folder, `rgb` an image (H, W, 3) uint8:
 
 ```python
 from marigold_ros.models import load_model
@@ -173,7 +173,7 @@ pipe.empty_text_embedding = embedding
 """
 DIFFUSERS_ZEROS = """channels = pipe.vae.config.latent_channels
 latents = torch.zeros(1, channels, {height} // 8, {width} // 8)
-picture = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; with latents it has to be (3, H, W)
-depth = pipe(picture, latents=latents, processing_resolution={width})"""
+image = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; with latents it has to be (3, H, W)
+depth = pipe(image, latents=latents, processing_resolution={width})"""
 DIFFUSERS_NOISE = """generator = torch.Generator('cpu').manual_seed(0)
 depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""

@@ -264,10 +264,10 @@ class Trainer:
         began = time.monotonic()
         weights = whole(self.average.weights)
         if self.accelerator.is_main_process:
-            picture = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
-            figures = validation.run(self.chain, weights, self.accelerator.device, picture)
+            image = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
+            figures = validation.run(self.chain, weights, self.accelerator.device, image)
             line = {'stage': stage.name, 'step': self.step, 'validation': figures}
-            self.log.write({**line, 'time': time.time()}, self._steps_done, picture)
+            self.log.write({**line, 'time': time.time()}, self._steps_done, image)
         self.accelerator.wait_for_everyone()
         return time.monotonic() - began
 

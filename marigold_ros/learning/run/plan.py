@@ -45,10 +45,10 @@ NOTHING_KEPT = (nn.Dropout, nn.Identity)
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Cost of a stage: pictures, FLOP of one (mean over the sources), bytes by what they hold."""
+    """Cost of a stage: images, FLOP of one (mean over the sources), bytes by what they hold."""
 
     name: str
-    pictures: int
+    images: int
     flop: float
     memory: dict[str, float]
 
@@ -80,7 +80,7 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
     for stage in stages:
         sizes = sizes_of(recipe['sources'], stage.scale)
         total = sum(weight for weight, _ in sizes)
-        flop = sum(w * work_of_picture(stage, networks, size) for w, size in sizes) / total
+        flop = sum(w * work_of_image(stage, networks, size) for w, size in sizes) / total
         largest = max((size for _, size in sizes), key=lambda size: size[0] * size[1])
         plans.append(
             StagePlan(
@@ -112,7 +112,7 @@ def networks_of(recipe: Mapping[str, Any]) -> Networks:
 
 
 def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[float, Size]]:
-    """Weight and size (H, W) of each source's pictures in a stage."""
+    """Weight and size (H, W) of each source's images in a stage."""
     found = []
     for entry in sources:
         height, width = (
@@ -122,9 +122,9 @@ def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[f
     return found
 
 
-def work_of_picture(stage: Stage, networks: Networks, size: Size) -> float:
+def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     """
-    FLOP of one picture, forward and backward.
+    FLOP of one image, forward and backward.
 
     Backward is twice the forward pass, once where the gradient only passes through; gradient
     checkpointing runs forward once more.
@@ -140,7 +140,7 @@ def work_of_picture(stage: Stage, networks: Networks, size: Size) -> float:
     own = 'autoencoder' in stage.trains
     total = (trained if own else 1.0) * encode + trained * unet
     total += (trained if own else passed) * decode
-    # The depth picture is encoded as a target of the latent, see `pixel_loss`.
+    # The depth image is encoded as a target of the latent, see `pixel_loss`.
     return total + (encode if stage.objective == 'pixel' and not own else 0.0)
 
 
@@ -160,7 +160,7 @@ def memory_of(
     stage: Stage, networks: Networks, size: Size, half: bool, averaged: bool = False
 ) -> dict[str, float]:
     """
-    Bytes of a stage at pictures of a size (H, W) on one device, by what they hold, and the peak.
+    Bytes of a stage at images of a size (H, W) on one device, by what they hold, and the peak.
 
     Encoding comes before activations, so that the peak has the larger of both. ``averaged`` says
     whether any stage of the run averages its weights.
@@ -188,25 +188,25 @@ def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> 
     """Estimate the bytes that a micro-batch keeps for the backward pass."""
     with torch.device('meta'):
         unet, autoencoder = (type(net).from_config(net.config).train() for net in networks)
-        # Pictures and depth pictures, where the autoencoder is trained.
+        # Images and depth images, where the autoencoder is trained.
         batch = stage.batch_size * (2 if stage.objective == 'autoencoder' else 1)
         height, width = (side // MULTIPLE for side in size)
         latent = torch.empty(batch, autoencoder.config.latent_channels, height, width)
-        picture = torch.empty(batch, 3, *size)
+        image = torch.empty(batch, 3, *size)
         text = torch.empty(batch, 2, unet.config.cross_attention_dim)
         moment = torch.zeros((), dtype=torch.long)
     kept = Kept(half)
     for network in (unet, autoencoder):
         kept.watch(network, stage.gradient_checkpointing)
     if stage.objective == 'autoencoder':
-        autoencoder.encode(picture)
+        autoencoder.encode(image)
         autoencoder.decode(latent)
         return kept.total
     unet(torch.cat([latent, latent], 1), moment, text)
     if stage.objective in ONE_STEP:
         autoencoder.decode(latent)
         if 'autoencoder' in stage.trains:
-            autoencoder.encode(picture)
+            autoencoder.encode(image)
     return kept.total
 
 
@@ -253,12 +253,12 @@ def write_plan(networks: Networks, plans: Sequence[StagePlan]) -> str:
     lines = [f'parameters: autoencoder {autoencoder:.1f} M, U-Net {unet:.1f} M']
     for plan in plans:
         lines.append(
-            f'{plan.name}: {plan.pictures} pictures of {_flop(plan.flop)} are '
-            f'{_flop(plan.pictures * plan.flop)}'
+            f'{plan.name}: {plan.images} images of {_flop(plan.flop)} are '
+            f'{_flop(plan.images * plan.flop)}'
         )
         memory = ', '.join(f'{name} {value / 1e9:.2f}' for name, value in plan.memory.items())
         lines.append(f'  memory in GB: {memory}')
-    total = sum(plan.pictures * plan.flop for plan in plans)
+    total = sum(plan.images * plan.flop for plan in plans)
     peak = max(plan.memory['peak'] for plan in plans)
     lines.append(f'in all {_flop(total)}; peak of memory {peak / 1e9:.1f} GB')
     return '\n'.join(lines)

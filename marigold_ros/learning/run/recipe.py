@@ -58,7 +58,7 @@ class Run:
     folder : Path
         Of the run.
     data : Path
-        Folder that the recipe's relative paths of data start from; rendered pictures go there too.
+        Folder that the recipe's relative paths of data start from; rendered images go there too.
     accelerator : Accelerator
         Device, arithmetic and processes.
     workers : int
@@ -142,7 +142,7 @@ class Run:
         asking = [stage.name for stage in self.stages if stage.validate_every]
         if asking and not validation:
             raise ConfigurationError(
-                f'validate_every of stage {asking[0]} needs pictures; give the recipe '
+                f'validate_every of stage {asking[0]} needs images; give the recipe '
                 'validation: {scenes: 20}, or set it to 0'
             )
         return validation

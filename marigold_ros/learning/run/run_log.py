@@ -37,7 +37,7 @@ class RunLog:
         self._begun = False
         self._curves: Any = None
 
-    def write(self, line: Mapping[str, Any], at: int, picture: Path | None = None) -> None:
+    def write(self, line: Mapping[str, Any], at: int, image: Path | None = None) -> None:
         """
         Add a line.
 
@@ -47,7 +47,7 @@ class RunLog:
             Goes to log.jsonl as it is; its numbers are drawn, nested ones as ``outer/inner``.
         at : int
             Steps since the run began, over all stages.
-        picture : Path or None
+        image : Path or None
             To be shown with it.
 
         """
@@ -62,7 +62,7 @@ class RunLog:
             return
         for name, value in numbers(line).items():
             self._curves.add_scalar(name, value, at)
-        shown = None if picture is None else cv2.imread(str(picture))
+        shown = None if image is None else cv2.imread(str(image))
         if shown is not None:
             rgb = cv2.cvtColor(shown, cv2.COLOR_BGR2RGB)
             self._curves.add_image('pictures', rgb, at, dataformats='HWC')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Accuracy on pictures with dense truth, each method with its best fit to the whole truth.
+Accuracy on images with dense truth, each method with its best fit to the whole truth.
 
 The model's scale and shift and the surfaces' coefficients come from one and the same minimiser of
 the mean relative error, so that neither side has the better fit.
@@ -35,7 +35,7 @@ LIMITS = (0.1, 120.0)
 MEASURES = ('abs_rel', 'delta1')
 METHODS = ('model', 'quadric', 'plane', 'mean map')
 MEAN_MAP_SIZE = (96, 128)
-FEWEST = 100  # known pixels of a picture that counts
+FEWEST = 100  # known pixels of an image that counts
 Labelled = tuple[str, Pair]
 
 
@@ -49,13 +49,13 @@ def rendered(
 
 
 def read(source: FilePairs) -> Iterator[Labelled]:
-    """Read all pairs of a source, each labelled by its picture."""
-    for index, (picture, _) in enumerate(source.entries):
-        yield picture, source.read(index)
+    """Read all pairs of a source, each labelled by its image."""
+    for index, (image, _) in enumerate(source.entries):
+        yield image, source.read(index)
 
 
 def mean_map(pairs: Iterable[Labelled], size: tuple[int, int]) -> np.ndarray:
-    """Average the relative log depth of pictures at a size (H, W): the guess without looking."""
+    """Average the relative log depth of images at a size (H, W): the guess without looking."""
     relatives = (normalise(pair.depth, 'log')[0] for _, pair in pairs)
     maps = [cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in relatives]
     return np.mean(maps, axis=0)
@@ -65,14 +65,14 @@ def score(
     model: Any, pairs: Iterable[Labelled], total: int, average: np.ndarray | None = None
 ) -> dict[str, dict[str, float]]:
     """
-    Average the metrics over pictures.
+    Average the metrics over images.
 
     Parameters
     ----------
     model
         Has ``predict(rgb)``.
     pairs : iterable of (label, Pair)
-        Pictures with dense truth.
+        Images with dense truth.
     total : int
         How many, for the progress bar.
     average : (h, w) or None
@@ -114,7 +114,7 @@ def figures(
     model
         Has ``predict(rgb)``.
     scenes, second : int
-        Held-out scenes of the generator of the training pictures, and of the second one, by which
+        Held-out scenes of the generator of the training images, and of the second one, by which
         checkpoints are chosen.
     averaged : int
         Training scenes of which the mean map is the average.
@@ -191,7 +191,7 @@ def best_affine(
 def contact_sheet(
     model: Any, pairs: Iterable[Labelled], path: str, size: tuple[int, int] = (192, 256)
 ) -> None:
-    """Write rows of picture, prediction and truth side by side as one PNG, at a size (H, W)."""
+    """Write rows of image, prediction and truth side by side as one PNG, at a size (H, W)."""
     rows = []
     for _, pair in pairs:
         truth, valid = known(pair)

@@ -30,12 +30,12 @@ class Stage:
     decay_from: float = 0.7  # share of the steps after which the rate falls exponentially
     final_rate: float = 0.01  # share of the rate at the end
     weight_decay: float = 0.0
-    scale: float = 1.0  # of each side of the pictures
+    scale: float = 1.0  # of each side of the images
     average: float = 0.0  # of the exponential moving average of the weights; 0 is without
     clip: float = 0.0  # norm of the gradient; 0 is without
     trains: tuple[str, ...] = ()  # of NETWORKS; empty is the objective's own choice
     gradient_checkpointing: bool = False
-    latent_cache: bool = False  # encode all pictures once, before the stage; see latent_cache.py
+    latent_cache: bool = False  # encode all images once, before the stage; see latent_cache.py
     save_every: int = 200  # steps
     validate_every: int = 0  # steps, and at the end, where the U-Net is trained; 0 is never
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Scores a run while it trains, on pictures that stay the same, through the engine that users run.
+Scores a run while it trains, on images that stay the same, through the engine that users run.
 
 The engine gets copies of the weights: it changes their layout and their arithmetic. Nothing is
 drawn from a global generator, so that a run ends the same with and without validation.
@@ -39,7 +39,7 @@ from second_generator.generator import make_second_sample
 import torch
 
 KEYS = ('scenes', 'second', 'pairs')
-SHOWN = 8  # pictures
+SHOWN = 8  # images
 METHODS = ('model', 'quadric')  # the best quadric stays the same: the mark to be below
 Weights = Mapping[str, torch.Tensor]
 Table = dict[str, dict[str, float]]
@@ -98,7 +98,7 @@ class Validation:
 
     @cached_property
     def sets(self) -> dict[str, list[Labelled]]:
-        """The pictures by the key that asked for them; rendered once."""
+        """The images by the key that asked for them; rendered once."""
         sets = {
             'scenes': list(rendered(make_sample, self._counts['scenes'])),
             'second': list(rendered(make_second_sample, self._counts['second'])),
@@ -108,13 +108,13 @@ class Validation:
 
     @property
     def shown(self) -> list[Labelled]:
-        """The pictures that are drawn: eight, taken from the sets in turns."""
+        """The images that are drawn: eight, taken from the sets in turns."""
         turns = joined.from_iterable(zip_longest(*self.sets.values()))
         worth = (item for item in turns if item and known(item[1])[1].sum() >= FEWEST)
         return list(islice(worth, SHOWN))
 
     def run(
-        self, chain: Chain, weights: Weights, device: torch.device, picture: Path
+        self, chain: Chain, weights: Weights, device: torch.device, image: Path
     ) -> dict[str, Table]:
         """
         Score weights and draw what they predict.
@@ -127,7 +127,7 @@ class Validation:
             In place of the chain's own, as its ``state_dict``.
         device : torch.device
             Where the model runs.
-        picture : Path
+        image : Path
             PNG to write.
 
         Returns
@@ -142,8 +142,8 @@ class Validation:
             for name, pairs in self.sets.items():
                 table = score(model, pairs, len(pairs))
                 figures[name] = {key: table[key] for key in METHODS if key in table}
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            contact_sheet(model, self.shown, str(picture))
+            image.parent.mkdir(parents=True, exist_ok=True)
+            contact_sheet(model, self.shown, str(image))
         return figures
 
 

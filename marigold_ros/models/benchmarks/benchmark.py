@@ -27,8 +27,8 @@ from marigold_ros.models.benchmarks.measuring import (
 )
 from marigold_ros.models.benchmarks.random_networks import require_memory, working_memory
 from marigold_ros.models.benchmarks.reference_pipeline import ReferencePipeline
-from marigold_ros.models.benchmarks.variants import Lever, PLAIN
-from marigold_ros.models.benchmarks.workload import benchmark_picture, runs_for, Work
+from marigold_ros.models.benchmarks.variants import PLAIN, Variant
+from marigold_ros.models.benchmarks.workload import benchmark_image, runs_for, Work
 from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.runtime.devices import choose_device, choose_dtype
@@ -85,7 +85,7 @@ class Benchmark:
             resolution=edge,
         )
         self.size = self.model.processing_size(work.height, work.width, edge)
-        self.rgb = benchmark_picture(work.height, work.width)
+        self.rgb = benchmark_image(work.height, work.width)
 
     def describe(self) -> dict[str, Any]:
         """Tell what is measured, and on what."""
@@ -200,41 +200,41 @@ class Benchmark:
             'difference_default': difference(ours, expected),
         }
 
-    def measure_levers(
-        self, chosen: Sequence[Lever], rounds: int, progress: Callable[[int, str], Any]
+    def measure_variants(
+        self, chosen: Sequence[Variant], rounds: int, progress: Callable[[int, str], Any]
     ) -> list[dict[str, Any]]:
         """
-        Run each of several levers and the plain float32 model in turns.
+        Run each of several variants and the plain float32 model in turns.
 
         Parameters
         ----------
-        chosen : sequence of Lever
+        chosen : sequence of Variant
             What to measure.
         rounds : int
-            Each times the lever, then the plain model.
+            Each times the variant, then the plain model.
         progress : callable
             As in :meth:`measure`.
 
         Returns
         -------
         list of dict
-            ``lever``, ``ready_s`` (to load and to answer the first frame, compiling included),
-            ``lever_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and mean) of
+            ``variant``, ``ready_s`` (to load and to answer the first frame, compiling included),
+            ``variant_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and mean) of
             the answers.
 
         """
         plain = self._plain_model()
         expected = self._run(plain)
         rows = []
-        with progress(len(chosen) * rounds, 'rounds of levers') as bar:
+        with progress(len(chosen) * rounds, 'rounds of variants') as bar:
             for one in chosen:
-                self._tell(f'lever {one.name}')
+                self._tell(f'variant {one.name}')
                 rows.append(self._measure_lever(one, plain, expected, rounds, bar.update))
         return rows
 
     def _measure_lever(
         self,
-        one: Lever,
+        one: Variant,
         plain: MarigoldModel,
         expected: np.ndarray,
         rounds: int,
@@ -250,9 +250,9 @@ class Benchmark:
             lambda: self._run(model), lambda: self._run(plain), self.device, rounds, tick
         )
         return {
-            'lever': one.name,
+            'variant': one.name,
             'ready_s': ready_s,
-            'lever_ms': compared.first_ms,
+            'variant_ms': compared.first_ms,
             'plain_ms': compared.second_ms,
             'ratio': compared.ratio,
             'difference': difference(got, expected),

@@ -103,7 +103,7 @@ def require_memory(needed: int, what: str) -> None:
     if free is not None and needed > free:
         raise ConfigurationError(
             f'{what} need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free; close '
-            'other programs, or choose a smaller model or picture'
+            'other programs, or choose a smaller model or image'
         )
 
 

@@ -53,7 +53,7 @@ class ReferencePipeline:
         self, rgb: np.ndarray, steps: int, members: int, resolution: int, seed: int = 0
     ) -> np.ndarray:
         """
-        Predict a relative map (H, W) of a picture (H, W, 3) uint8, as the pipeline's users do.
+        Predict a relative map (H, W) of an image (H, W, 3) uint8, as the pipeline's users do.
 
         Raises
         ------

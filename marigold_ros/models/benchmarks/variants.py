@@ -28,7 +28,7 @@ ALL = 'all'
 
 
 @dataclass(frozen=True)
-class Lever:
+class Variant:
     """One way to run a model, under its name."""
 
     name: str
@@ -36,7 +36,7 @@ class Lever:
     runtime: RuntimeConfig
 
 
-def lever(name: str) -> Lever:
+def variant(name: str) -> Variant:
     """
     Read a name such as ``bfloat16+channels_last`` or ``fold_text+compile``.
 
@@ -58,12 +58,12 @@ def lever(name: str) -> Lever:
         else:
             known = ', '.join((*SWITCHES, *NAMED, *DTYPES))
             raise ConfigurationError(
-                f"lever '{name}' has '{part}'; join any of {known} by +, or say {ALL}"
+                f"variant '{name}' has '{part}'; join any of {known} by +, or say {ALL}"
             )
-    return Lever(name, dtype, runtime)
+    return Variant(name, dtype, runtime)
 
 
-def levers(names: list[str], device: torch.device) -> list[Lever]:
+def variants(names: list[str], device: torch.device) -> list[Variant]:
     """Read several names; ``all`` is each by itself, then what goes together on the device."""
     half = 'float16' if device.type == 'cuda' else 'bfloat16'
     exact = '+'.join(SWITCHES)
@@ -79,4 +79,4 @@ def levers(names: list[str], device: torch.device) -> list[Lever]:
     if device.type == 'cpu' and importlib.util.find_spec('openvino'):
         everything += ['openvino', f'{half}+openvino']
     chosen = [one for name in names for one in (everything if name == ALL else [name])]
-    return [lever(name) for name in dict.fromkeys(chosen)]
+    return [variant(name) for name in dict.fromkeys(chosen)]

@@ -71,7 +71,7 @@ def predict_guided(
         if not is_out_of_memory(error):
             raise
         raise InputError(
-            f'gradients of a picture of {size[1]}x{size[0]} do not fit into the memory of '
+            f'gradients of an image of {size[1]}x{size[0]} do not fit into the memory of '
             f'{model.device}; set guided.checkpointing, or lower processing_resolution',
             cause='size',
         ) from error
@@ -94,8 +94,8 @@ def _members(
     """Metres (E, 1, H, W) of all members, one after the other: gradients take the memory."""
     with torch.no_grad():
         image = model.upload([rgb])  # (1, 3, H, W)
-        picture = model.preprocess(image, size)  # (1, 3, PPH, PPW)
-        rgb_latent = model.encode(picture)  # (1, C, h, w)
+        preprocessed = model.preprocess(image, size)  # (1, 3, PPH, PPW)
+        rgb_latent = model.encode(preprocessed)  # (1, C, h, w)
         start, schedule = _start(model, rgb_latent, denoising_steps, members, seed, config)
 
     def ask(latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -113,7 +113,7 @@ def _members(
         else:
             guided = guide_noise(ask, latent, schedule, points, preview, config)
         with torch.no_grad():
-            relative = model.enlarge(preview(guided.latent), image, picture)
+            relative = model.enlarge(preview(guided.latent), image, preprocessed)
             value = points.low + points.span * (guided.scale * relative + guided.shift)
             answers.append(to_metres(value, model.space))
     return torch.cat(answers)

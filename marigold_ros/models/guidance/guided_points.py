@@ -48,7 +48,7 @@ class Points:
 def prepare_points(
     sparse: SparseDepth,
     space: str,
-    picture: tuple[int, int],
+    image: tuple[int, int],
     size: tuple[int, int],
     device: torch.device,
 ) -> Points:
@@ -58,11 +58,11 @@ def prepare_points(
     Parameters
     ----------
     sparse : SparseDepth
-        In the picture; a point whose depth is not positive and finite is left out.
+        In the image; a point whose depth is not positive and finite is left out.
     space : {'depth', 'log', 'disparity'}
         Of the model.
-    picture, size : (H, W) and (PH, PW)
-        Of the picture, and of the relative map.
+    image, size : (H, W) and (PH, PW)
+        Of the image, and of the relative map.
     device : torch.device
         Of the networks.
 
@@ -73,15 +73,15 @@ def prepare_points(
     Raises
     ------
     AlignmentError
-        If a point lies outside the picture, there are fewer than three, or all have one depth.
+        If a point lies outside the image, there are fewer than three, or all have one depth.
 
     """
     usable = np.isfinite(sparse.z) & (sparse.z > 0)
     u, v, z = sparse.u[usable], sparse.v[usable], sparse.z[usable].astype(np.float64)
-    if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= picture[1] or v.max() >= picture[0]):
+    if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= image[1] or v.max() >= image[0]):
         raise AlignmentError(
             f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
-            f'picture is {picture[1]}x{picture[0]}; project the points with its camera'
+            f'image is {image[1]}x{image[0]}; project the points with its camera'
         )
     value = {'log': np.log, 'disparity': np.reciprocal}.get(space, np.asarray)(z)
     low, span = (float(value.min()), float(np.ptp(value))) if len(z) else (0.0, 0.0)
@@ -95,8 +95,8 @@ def prepare_points(
         wanted,
         low,
         span,
-        _weights(v, picture[0], size[0], device),
-        _weights(u, picture[1], size[1], device),
+        _weights(v, image[0], size[0], device),
+        _weights(u, image[1], size[1], device),
     )
 
 
@@ -117,7 +117,7 @@ def fitted_line(told: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]
     if not (scale > 0.0 and float(variance.sqrt()) > LEAST_DEVIATION):
         raise AlignmentError(
             f'the prediction varies by {float(variance.sqrt()):.2g} of its range at the points '
-            f'and its scale is {scale:.3g}; it must vary and grow with depth: check the picture, '
+            f'and its scale is {scale:.3g}; it must vary and grow with depth: check the image, '
             'T_cam_lidar and the pairing'
         )
     return scale, float(y.mean() - scale * x.mean())

@@ -20,10 +20,10 @@ def check_range(name: str, value: Any, low: int, high: int) -> None:
         raise ConfigurationError(f'{name} is {value!r}; choose a whole number in [{low}, {high}]')
 
 
-def check_picture(rgb: np.ndarray) -> None:
+def check_image(rgb: np.ndarray) -> None:
     """Refuse what is no (H, W, 3) uint8; raises InputError."""
     shape, dtype = np.shape(rgb), getattr(rgb, 'dtype', None)
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
         raise InputError(
-            f'rgb has shape {shape} and dtype {dtype}; a picture is (H, W, 3) uint8', cause='shape'
+            f'rgb has shape {shape} and dtype {dtype}; an image is (H, W, 3) uint8', cause='shape'
         )

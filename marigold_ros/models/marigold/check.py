@@ -4,7 +4,7 @@
 Checks a checkpoint before a robot relies on it: files, weights, hashes, schedule, round trip.
 
 Whatever would stop it from loading raises; the report holds what a person wants to read. The round
-trip sends a planted depth picture through the autoencoder and back: a wrong scaling factor, mixed
+trip sends a planted depth image through the autoencoder and back: a wrong scaling factor, mixed
 up files or damage inside the weights show there and nowhere else.
 """
 
@@ -23,10 +23,10 @@ from marigold_ros.models.marigold.weights import fingerprint, sha256, verify_sum
 from safetensors import safe_open
 import torch
 
-# Mean error of the planted picture after the best scale and shift; the autoencoder of SD-2 stays
+# Mean error of the planted image after the best scale and shift; the autoencoder of SD-2 stays
 # well below 0.02, a random one is far above.
 ROUND_TRIP_LIMIT = 0.1
-SIZE = (96, 128)  # px, of the planted picture
+SIZE = (96, 128)  # px, of the planted image
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CheckpointReport:
     prediction_type: str
     spacing: str
     timesteps: tuple[int, ...]  # of the default number of steps
-    round_trip: float  # mean error of a planted picture in [0, 1]
+    round_trip: float  # mean error of a planted image in [0, 1]
     notes: tuple[str, ...]
 
 
@@ -96,7 +96,7 @@ def check_checkpoint(
     error = round_trip(networks)
     if not error <= round_trip_limit:
         raise CheckpointError(
-            f'{networks.weight_files[1]}: a depth picture comes back from the autoencoder with a '
+            f'{networks.weight_files[1]}: a depth image comes back from the autoencoder with a '
             f'mean error of {error:.3f} of its range (at most {round_trip_limit:g}); its weights '
             'are damaged or not its own: restore them'
         )
@@ -117,7 +117,7 @@ def check_checkpoint(
 
 
 def round_trip(networks: Networks) -> float:
-    """Mean error of a planted picture after the autoencoder, up to scale and shift."""
+    """Mean error of a planted image after the autoencoder, up to scale and shift."""
     planted = planted_depth(*SIZE)  # (1, 1, H, W)
     stages = NetworkStages(networks, torch.device('cpu'), torch.float32)
     with torch.inference_mode():

@@ -60,14 +60,14 @@ def denoise(
     schedule: Schedule | None = None,
 ) -> torch.Tensor:
     """
-    Denoise depth latents that are conditioned on the picture.
+    Denoise depth latents that are conditioned on the image.
 
     Parameters
     ----------
     unet, scheduler
         Networks of the checkpoint; the scheduler is left as it is.
     rgb_latent : (1 or E, C, h, w)
-        The picture of all members, or each one's own, scaled.
+        The image of all members, or each one's own, scaled.
     noise : (E, C, h, w)
         Where each member starts.
     text : (1, L, D)

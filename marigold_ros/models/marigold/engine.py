@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Runs a Marigold checkpoint on one picture: resize, pad, encode, denoise, decode, merge, resize.
+Runs a Marigold checkpoint on one image: resize, pad, encode, denoise, decode, merge, resize.
 
 Each stage is a method of its own, so that it can be timed or replaced. From the upload of the
 bytes to the download of the answer everything stays on the device, and only the download waits.
-Letters: N pictures; H, W picture; PH, PW processing size; PPH, PPW padded to multiples of the
+Letters: N images; H, W image; PH, PW processing size; PPH, PPW padded to multiples of the
 autoencoder's factor; h, w latent; E members; C latent channels.
 """
 
@@ -20,12 +20,12 @@ from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.guidance.guided import predict_guided
 from marigold_ros.models.marigold.arguments import (
-    check_picture,
+    check_image,
     check_range,
     SEED_LIMIT,
     STEPS_LIMIT,
 )
-from marigold_ros.models.marigold.picture_stages import PictureStages
+from marigold_ros.models.marigold.image_stages import ImageStages
 from marigold_ros.models.marigold.stages import MOST_MEMBERS
 from marigold_ros.models.marigold.stream import Stream
 from marigold_ros.models.marigold.weights import fingerprint
@@ -35,7 +35,7 @@ import numpy as np
 import torch
 
 
-class MarigoldModel(PictureStages):
+class MarigoldModel(ImageStages):
     """A loaded checkpoint, ready to predict; see :class:`NetworkStages` for its arguments."""
 
     @property
@@ -73,7 +73,7 @@ class MarigoldModel(PictureStages):
 
     @property
     def takes_any_batch(self) -> bool:
-        """Whether the number of pictures in a call may change without compiling anew."""
+        """Whether the number of images in a call may change without compiling anew."""
         return self.runtime.backend == 'torch' and self.runtime.compile == 'off'
 
     def new_stream(self) -> Stream:
@@ -102,16 +102,16 @@ class MarigoldModel(PictureStages):
         options: EngineConfig | None = None,
     ) -> Prediction:
         """
-        Estimate relative depth of one picture.
+        Estimate relative depth of one image.
 
         Parameters
         ----------
         rgb : (H, W, 3) uint8
-            The picture.
+            The image.
         denoising_steps, ensemble_size : int or None
             None is the checkpoint's own default.
         processing_resolution : int or None
-            Longest side at the networks in pixels, 0 the picture's own; None the checkpoint's.
+            Longest side at the networks in pixels, 0 the image's own; None the checkpoint's.
         seed : int
             Of the noise; the same seed gives the same answer.
         reference_exact : bool
@@ -128,7 +128,7 @@ class MarigoldModel(PictureStages):
         Raises
         ------
         InputError
-            If the picture is not (H, W, 3) uint8, too long and thin for the processing size, or
+            If the image is not (H, W, 3) uint8, too long and thin for the processing size, or
             too large for the memory.
         ConfigurationError
             If steps, members or seed are out of range.
@@ -158,26 +158,26 @@ class MarigoldModel(PictureStages):
         options: EngineConfig | None = None,
     ) -> list[Prediction]:
         """
-        Estimate relative depth of several pictures of one size at once.
+        Estimate relative depth of several images of one size at once.
 
         Parameters
         ----------
         rgbs : sequence of (H, W, 3) uint8
-            The pictures, such as those of several cameras.
+            The images, such as those of several cameras.
         streams : sequence of Stream
-            What each camera's last frame left; one for each picture.
+            What each camera's last frame left; one for each image.
         denoising_steps, ensemble_size, processing_resolution, seed, reference_exact, options
-            As for :meth:`predict`; each picture gets the noise that it gets alone.
+            As for :meth:`predict`; each image gets the noise that it gets alone.
 
         Returns
         -------
         list of Prediction
-            One for each picture, equal up to rounding to those of single calls.
+            One for each image, equal up to rounding to those of single calls.
 
         Raises
         ------
         InputError, ConfigurationError
-            As :meth:`predict`, and if the pictures differ in size.
+            As :meth:`predict`, and if the images differ in size.
 
         """
         steps = self.facts.denoising_steps if denoising_steps is None else denoising_steps
@@ -186,21 +186,21 @@ class MarigoldModel(PictureStages):
         check_range('ensemble_size', members, 1, MOST_MEMBERS)
         check_range('seed', seed, 0, SEED_LIMIT)
         for rgb in rgbs:
-            check_picture(rgb)
+            check_image(rgb)
         height, width = _common_size(rgbs)
         self.options = EngineConfig() if options is None else options
         self.lay_out(reference_exact)
         size = self.processing_size(height, width, processing_resolution)
         image = self.upload(rgbs)  # (N, 3, H, W)
-        picture = self.preprocess(image, size, reference_exact)  # (N, 3, PPH, PPW)
-        rgb_latent = self.encode(picture)  # (N, C, h, w)
-        noise = self.start(picture, rgb_latent, members, seed, streams, reference_exact)
+        preprocessed = self.preprocess(image, size, reference_exact)  # (N, 3, PPH, PPW)
+        rgb_latent = self.encode(preprocessed)  # (N, C, h, w)
+        noise = self.start(preprocessed, rgb_latent, members, seed, streams, reference_exact)
         latent = self.denoise(rgb_latent, noise, steps, seed, reference_exact)  # (N E, C, h, w)
         for stream, own in zip(streams, latent.split(int(members)), strict=True):
             stream.keep(own)
         relative = self.decode(latent, reference_exact)[..., : size[0], : size[1]]
         maps = self.merge(relative, members, reference_exact)  # (N, 1 or 2, PH, PW)
-        answers = self.postprocess(maps, image, picture, reference_exact)  # (N, 1 or 2, H, W)
+        answers = self.postprocess(maps, image, preprocessed, reference_exact)  # (N, 1 or 2, H, W)
         return [
             Prediction(answer[0], answer[1] if members > 1 else None, self.facts.space)
             for answer in answers
@@ -227,7 +227,7 @@ class MarigoldModel(PictureStages):
         rgb, processing_resolution, seed
             As for :meth:`predict`.
         sparse : SparseDepth
-            In the picture.
+            In the image.
         denoising_steps : int or None
             DDIM steps; None is as many as the optimiser takes where denoising starts from noise.
         ensemble_size : int or None
@@ -258,18 +258,18 @@ class MarigoldModel(PictureStages):
         if denoising_steps is not None:
             check_range('denoising_steps', denoising_steps, 1, STEPS_LIMIT)
         check_range('seed', seed, 0, SEED_LIMIT)
-        check_picture(rgb)
+        check_image(rgb)
         self.options = EngineConfig() if options is None else options
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
         return predict_guided(self, rgb, sparse, size, denoising_steps, members, seed, guided)
 
 
 def _common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:
-    """Height and width of all pictures."""
+    """Height and width of all images."""
     sizes = sorted({rgb.shape[:2] for rgb in rgbs})
     if len(sizes) != 1:
         raise InputError(
-            f'{len(sizes)} sizes of picture in one call: {", ".join(map(str, sizes))}; those that '
+            f'{len(sizes)} sizes of image in one call: {", ".join(map(str, sizes))}; those that '
             'are predicted together have one size',
             cause='shape',
         )

@@ -135,7 +135,7 @@ class MemoryPlan:
         self._limits.pop(key)
         self._empty_cache()
         raise InputError(
-            f'the picture does not fit into the memory of {self.device} ({stage} of one member, '
+            f'the image does not fit into the memory of {self.device} ({stage} of one member, '
             f'latent {" x ".join(map(str, shape))}); lower processing_resolution',
             cause='size',
         )

@@ -5,7 +5,7 @@ The merge that Marigold's paper describes, with exact gradients.
 
 It minimises the sum of all pairs' root-mean-square distances plus a pull of the median's range to
 [0, 1] (Ke et al., CVPR 2024, section 3.3). The distances depend on the members' second moments
-alone, so that after one pass over the pictures each evaluation is a few small matrices; only the
+alone, so that after one pass over the images each evaluation is a few small matrices; only the
 range is looked at on a grid. The reference differentiates numerically on float32 noise, with all
 pairs at full size for each parameter. Like it, this stops after two iterations: the objective's
 true minimum under noisy members is at scales of zero, where all distances vanish.

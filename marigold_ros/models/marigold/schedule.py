@@ -121,7 +121,7 @@ def ddim_schedule(
         )
     if config.thresholding:
         raise CheckpointError(
-            'the schedule asks for dynamic thresholding, which is for pictures, not latents; set '
+            'the schedule asks for dynamic thresholding, which is for images, not latents; set '
             'thresholding to false in scheduler/scheduler_config.json'
         )
     spacing = spacing or config.timestep_spacing

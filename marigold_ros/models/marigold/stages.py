@@ -3,7 +3,7 @@
 """
 The stages that run networks: encode, start, denoise, decode; batched as memory allows.
 
-Letters: N pictures; PPH, PPW padded processing size; h, w latent; E members; C latent channels.
+Letters: N images; PPH, PPW padded processing size; h, w latent; E members; C latent channels.
 """
 
 from __future__ import annotations
@@ -101,38 +101,38 @@ class NetworkStages:
             lay_out((self.unet, self.autoencoder), wanted)
             self._channels_last = wanted
 
-    def encode(self, picture: torch.Tensor) -> torch.Tensor:
-        """Scaled latents (N, C, h, w) of pictures (N, 3, PPH, PPW)."""
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (N, C, h, w) of images (N, 3, PPH, PPW)."""
         tile, overlap = TILE * self.factor, OVERLAP * self.factor
         latent = self.memory.run(
             'encode',
-            tuple(picture.shape[-2:]),
-            len(picture),
-            lambda limit: torch.cat([self._encode(part) for part in picture.split(limit)]),
-            bytes_each=self._autoencoder_bytes(picture.shape[-2] * picture.shape[-1]),
+            tuple(image.shape[-2:]),
+            len(image),
+            lambda limit: torch.cat([self._encode(part) for part in image.split(limit)]),
+            bytes_each=self._autoencoder_bytes(image.shape[-2] * image.shape[-1]),
             in_tiles=lambda: torch.cat(
-                [tiled(self._encode, part, tile, overlap) for part in picture.split(1)]
+                [tiled(self._encode, part, tile, overlap) for part in image.split(1)]
             ),
         )
         return latent * self.autoencoder.config.scaling_factor
 
     def start(
         self,
-        picture: torch.Tensor,
+        image: torch.Tensor,
         rgb_latent: torch.Tensor,
         members: int,
         seed: int,
         streams: Sequence[Stream],
         reference_exact: bool = False,
     ) -> torch.Tensor:
-        """Latents (N E, C, h, w) from which denoising starts, picture by picture."""
+        """Latents (N E, C, h, w) from which denoising starts, image by image."""
         options = EngineConfig() if reference_exact else self.options
         kind = self.facts.noise if options.noise == 'checkpoint' else options.noise
         if options.warm_start and kind == 'zeros':
             self._note(ZEROS_NOTE)
         shape = _shape(rgb_latent)
         starts = []
-        for stream, own in zip(streams, picture.split(1), strict=True):
+        for stream, own in zip(streams, image.split(1), strict=True):
             noise = stream.noise(kind, members, shape, seed, self.device, self.dtype)
             starts.append(stream.warm(noise, own, options.warm_start, options.scene_cut))
         return starts[0] if len(starts) == 1 else torch.cat(starts)
@@ -197,7 +197,7 @@ class NetworkStages:
         return (self._decode(scaled).float().mean(1, keepdim=True) + 1.0) / 2.0
 
     def _autoencoder_bytes(self, pixels: int) -> int:
-        """Estimate what the autoencoder holds at its peak for one picture."""
+        """Estimate what the autoencoder holds at its peak for one image."""
         widths = self.autoencoder.config.block_out_channels
         return LIVE_MAPS * widths[min(1, len(widths) - 1)] * pixels * self.dtype.itemsize
 
@@ -233,8 +233,8 @@ class NetworkStages:
             shared = torch.Generator('cpu').manual_seed(seed)
             if reference_exact:
                 start_noise(self.facts.noise, len(noise), _shape(noise), seed, shared)
-            pictures = range(len(noise) // members)
-            own = [made for _ in pictures for made in member_generators(members, seed)]
+            images = range(len(noise) // members)
+            own = [made for _ in images for made in member_generators(members, seed)]
             parts = [
                 denoise_consistency(
                     self.unet,
@@ -255,8 +255,8 @@ class NetworkStages:
         most = min(len(latent), self.options.batch_limit or MOST_MEMBERS)
         return self.memory.run(stage, tuple(latent.shape[-2:]), most, whole, **more)
 
-    def _encode(self, picture: torch.Tensor) -> torch.Tensor:
-        answer = self.autoencoder.encode(picture)
+    def _encode(self, image: torch.Tensor) -> torch.Tensor:
+        answer = self.autoencoder.encode(image)
         # AutoencoderTiny has no distribution.
         return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
 

@@ -14,11 +14,11 @@ from marigold_ros.models.marigold.denoiser import start_noise
 import torch
 from torch.nn import functional
 
-THUMBNAIL = (12, 16)  # cells in which pictures are compared
+THUMBNAIL = (12, 16)  # cells in which images are compared
 
 
 class Stream:
-    """State between frames of one stream of pictures."""
+    """State between frames of one stream of images."""
 
     def __init__(self) -> None:
         self.reset()
@@ -54,7 +54,7 @@ class Stream:
         return self._noise[1]
 
     def warm(
-        self, noise: torch.Tensor, picture: torch.Tensor, share: float, scene_cut: float
+        self, noise: torch.Tensor, image: torch.Tensor, share: float, scene_cut: float
     ) -> torch.Tensor:
         """
         Mix the last frame's latent into the noise.
@@ -63,7 +63,7 @@ class Stream:
         ----------
         noise : (E, C, h, w)
             Where denoising starts otherwise.
-        picture : (1, 3, PPH, PPW) in [-1, 1]
+        image : (1, 3, PPH, PPW) in [-1, 1]
             This frame, to be compared with the last one.
         share : float
             Of the latent, in [0, 1).
@@ -78,7 +78,7 @@ class Stream:
         if share == 0.0:
             self._latent = self._thumbnail = None
             return noise
-        grey = picture.float().mean(1, keepdim=True)
+        grey = image.float().mean(1, keepdim=True)
         thumbnail = functional.adaptive_avg_pool2d(grey, THUMBNAIL) * 0.5
         before, latent = self._thumbnail, self._latent
         self._thumbnail = thumbnail

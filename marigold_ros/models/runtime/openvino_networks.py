@@ -80,7 +80,7 @@ class OpenVinoUNet:
     unet : UNet2DConditionModel
         On the CPU, in float32; it is taken over.
     text : (1, L, D)
-        What every picture is conditioned on.
+        What every image is conditioned on.
     precision : torch.dtype
         Of the sums.
 
@@ -128,12 +128,12 @@ class OpenVinoAutoencoder:
         whole = precision == torch.float32
         self._decoder = decoder if whole else CompiledNetwork(decoder, precision)
 
-    def encode(self, picture: torch.Tensor) -> SimpleNamespace:
-        """Latents of a picture (1, 3, H, W): (1, C, h, w), without a distribution."""
-        return SimpleNamespace(latents=self._encoder(picture))
+    def encode(self, image: torch.Tensor) -> SimpleNamespace:
+        """Latents of an image (1, 3, H, W): (1, C, h, w), without a distribution."""
+        return SimpleNamespace(latents=self._encoder(image))
 
     def decode(self, latent: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
-        """Pictures (E, 3, H, W) of latents (E, C, h, w)."""
+        """Images (E, 3, H, W) of latents (E, C, h, w)."""
         return (self._decoder(latent),)
 
 
@@ -167,8 +167,8 @@ class _Encoder(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        answer = self.autoencoder.encode(picture)
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        answer = self.autoencoder.encode(image)
         return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
 
 

@@ -145,7 +145,7 @@ def warm_up_sizes(text: str) -> list[tuple[int, int]]:
         found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', part)
         if found is None:
             raise ConfigurationError(
-                f"runtime.warm_up has '{part}'; give pictures' sizes HxW with commas between, as "
+                f"runtime.warm_up has '{part}'; give images' sizes HxW with commas between, as "
                 '480x640,720x1280'
             )
         sizes.append((int(found[1]), int(found[2])))

@@ -43,13 +43,13 @@ class Counters:
             self._values[name] += 1
 
     def enter_frame(self) -> None:
-        """Count a picture that came in."""
+        """Count an image that came in."""
         with self._lock:
             self._values['frames.received'] += 1
             self._values['frames.in_flight'] += 1
 
     def leave_frame(self, outcome: str) -> None:
-        """Count what became of a picture: served, dropped_newer, skipped_idle, rejected.CAUSE."""
+        """Count what became of an image: served, dropped_newer, skipped_idle, rejected.CAUSE."""
         with self._lock:
             self._values[f'frames.{outcome}'] += 1
             self._values['frames.in_flight'] -= 1

@@ -66,7 +66,7 @@ def alignment_status(
     scan_ns: int | None,
     details: Mapping[str, Any],
 ):
-    """DiagnosticStatus of one fit: the numbers that put the picture into metres, or why not."""
+    """DiagnosticStatus of one fit: the numbers that put the image into metres, or why not."""
     report = fit_report(alignment, image_ns, scan_ns, details)
     level = _OK if report.is_good else _WARN
     return status(f'{name}: alignment', level, report.text, report.values)
@@ -183,6 +183,6 @@ def _qos_status(name: str, inputs, outputs) -> DiagnosticStatus:
         if item.incompatible:
             deaf.append(f'{item.topic} has a publisher whose QoS does not fit {chosen}')
     values['message_filters'] = FILTERS
-    values['cv_bridge'] = inputs.pictures.state
+    values['cv_bridge'] = inputs.images.state
     values.update({f'listeners.{topic}': n for topic, n in outputs.listeners().items()})
     return status(f'{name}: qos', _WARN if deaf else _OK, '; '.join(deaf) or 'compatible', values)

@@ -19,7 +19,7 @@ import numpy as np
 
 # Messages that a rate is taken over, and the silence after which it is zero, seconds.
 _WINDOW, _SILENCE = 30, 3.0
-# Equal pictures in a row of a camera that is stuck: noise changes a living one's each time.
+# Equal images in a row of a camera that is stuck: noise changes a living one's each time.
 _STUCK = 10
 _SAMPLES = 64  # rows and columns looked at
 _BLACK, _WHITE = 5, 250  # grey values of 255
@@ -55,8 +55,8 @@ class Rate:
         return (len(times) - 1) / max(times[-1] - times[0], 1e-9)
 
 
-class PictureWatch:
-    """Looks whether a camera sees anything, at a few thousand pixels of each picture."""
+class ImageWatch:
+    """Looks whether a camera sees anything, at a few thousand pixels of each image."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
@@ -64,7 +64,7 @@ class PictureWatch:
 
     def look(self, rgb: np.ndarray) -> str:
         """
-        Say what is wrong with a picture; empty if nothing.
+        Say what is wrong with an image; empty if nothing.
 
         Parameters
         ----------
@@ -77,20 +77,20 @@ class PictureWatch:
         self._last, self._equal = seen, self._equal + 1 if same else 0
         grey = seen.max(axis=2)
         if np.mean(grey <= _BLACK) > _SHARE:
-            return 'the picture is black: lens cap, exposure, or light?'
+            return 'the image is black: lens cap, exposure, or light?'
         if np.mean(seen.min(axis=2) >= _WHITE) > _SHARE:
-            return 'the picture is white: exposure or glare?'
+            return 'the image is white: exposure or glare?'
         if self._equal >= _STUCK:
-            return f'the last {self._equal + 1} pictures are equal: has the camera stopped?'
+            return f'the last {self._equal + 1} images are equal: has the camera stopped?'
         return ''
 
 
-def clock_gap(picture_ns: int, newest_scan_ns: int | None, max_dt_ns: int) -> str:
-    """Say why no scan belongs to a picture, from the newest scan's stamp (None without any)."""
+def clock_gap(image_ns: int, newest_scan_ns: int | None, max_dt_ns: int) -> str:
+    """Say why no scan belongs to an image, from the newest scan's stamp (None without any)."""
     if newest_scan_ns is None:
         return 'no scan has arrived'
-    gap = (newest_scan_ns - picture_ns) / 1e9
-    text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the picture'
+    gap = (newest_scan_ns - image_ns) / 1e9
+    text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
     if abs(gap) > 2.0:
         return f'{text}: two clocks?'
     return f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'

@@ -74,7 +74,7 @@ _TURBO = cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8), cv2.COLORMAP_
 
 def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     """
-    Colour picture of depth for people: logarithmic between ``near`` and ``far``.
+    Colour image of depth for people: logarithmic between ``near`` and ``far``.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
     shade = cv2.log(clipped.astype(np.float32, copy=False))
     shade -= np.log(near)
     shade *= 255.0 / np.log(far / near)
-    picture = cv2.LUT(
+    image = cv2.LUT(
         cv2.cvtColor(np.rint(shade).astype(np.uint8), cv2.COLOR_GRAY2BGR), _TURBO[None]
     )
-    picture[~valid] = 0
-    return picture
+    image[~valid] = 0
+    return image

@@ -3,7 +3,7 @@
 """
 The outputs: one place that knows which topic carries what; only what somebody hears is computed.
 
-Everything leaves with the picture's own header. Plain publishers, not lifecycle ones: frames exist
+Everything leaves with the image's own header. Plain publishers, not lifecycle ones: frames exist
 only while the node is active, and a second gate that drops messages in silence helps nobody.
 """
 

@@ -4,7 +4,7 @@
 Quality of service of the inputs and outputs.
 
 Decision: ``auto`` follows the publishers. Best effort hears everybody, but over UDP between two
-processes it lost 88 of 100 pictures of 0.9 MB, reliable 12; reliable hears only those who offer
+processes it lost 88 of 100 images of 0.9 MB, reliable 12; reliable hears only those who offer
 it. So the node looks who is there, every second, and subscribes anew when the answer changes.
 """
 

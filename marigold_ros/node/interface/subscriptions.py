@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The inputs: pictures, camera_info and sparse depth, checked by header and paired by stamp.
+The inputs: images, camera_info and sparse depth, checked by header and paired by stamp.
 
 A callback here looks at the header only and never at pixels; what it rejects is counted at once.
 Reading pixels and points is the worker's business.
@@ -34,7 +34,7 @@ _SPARSE = {
     'depth_image': ('sparse_depth', Image),
 }
 
-# The first camera_info may come just behind the first picture, seconds.
+# The first camera_info may come just behind the first image, seconds.
 _FIRST_INFO = 0.1
 
 
@@ -57,7 +57,7 @@ class Input:
 
 class Inputs(SimpleFilter):
     """
-    A source of pictures whose header is sound; camera_info and scans are kept beside.
+    A source of images whose header is sound; camera_info and scans are kept beside.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class Inputs(SimpleFilter):
         Topics, QoS and pairing.
     counters : Counters
         Receives ``frames.*``, ``scans.*`` and ``infos.*``.
-    pictures : PictureReader
-        Checks the pictures' headers here, and reads them elsewhere.
+    images : ImageReader
+        Checks the images' headers here, and reads them elsewhere.
     report : callable
         ``report(part, text)`` is told what is wrong with an input.
     on_jump : callable
@@ -76,7 +76,7 @@ class Inputs(SimpleFilter):
 
     """
 
-    def __init__(self, node, config: NodeConfig, counters: Counters, pictures, report, on_jump):
+    def __init__(self, node, config: NodeConfig, counters: Counters, images, report, on_jump):
         super().__init__()
         self._node, self._counters = node, counters
         self._report, self._on_jump = report, on_jump
@@ -86,7 +86,7 @@ class Inputs(SimpleFilter):
         self._last_stamp: int | None = None
         self._open = False
         self.camera_info: CameraInfo | None = None
-        self.pictures = pictures
+        self.images = images
         self.inputs = self._plan(config)
         self.config = config
         self._scans = self._new_buffer()
@@ -103,7 +103,7 @@ class Inputs(SimpleFilter):
             kind, topic = CompressedImage, image_topic + '/compressed'
         info_topic = self._node.resolve_topic_name('camera_info')
         if info_topic == self._node.resolve_topic_name('camera_info', only_expand=True):
-            # Not remapped: the sibling of the picture's topic, by image_transport's rule.
+            # Not remapped: the sibling of the image's topic, by image_transport's rule.
             info_topic = posixpath.join(posixpath.dirname(image_topic), 'camera_info')
         plan = [
             Input('image', topic, kind, 1, config.image_reliability, self._on_image),
@@ -117,7 +117,7 @@ class Inputs(SimpleFilter):
 
     @property
     def image_topic(self) -> str:
-        """The topic of the pictures."""
+        """The topic of the images."""
         return self.inputs[0].topic
 
     @property
@@ -136,7 +136,7 @@ class Inputs(SimpleFilter):
         """Subscribe."""
         self._open = True
         self.clear()
-        # Pictures last: of messages that are ready together, camera_info and scan are taken first.
+        # Images last: of messages that are ready together, camera_info and scan are taken first.
         for item in reversed(self.inputs):
             self._subscribe(item, self._wanted_profile(item))
 
@@ -197,24 +197,24 @@ class Inputs(SimpleFilter):
             self._info_arrived.wait(_FIRST_INFO)
         return self.camera_info
 
-    def await_scan(self, picture_ns: int) -> Choice:
-        """Choose the scan for a picture, waiting up to ``lidar.wait`` for one that fits better."""
+    def await_scan(self, image_ns: int) -> Choice:
+        """Choose the scan for an image, waiting up to ``lidar.wait`` for one that fits better."""
         if not self.has_sparse:
             return Choice(None, None, None, True)
         source = self.inputs[2]
         deadline = time.monotonic() + self.config.lidar.wait
         with self._scan_arrived:
             while True:
-                choice = self._scans.choose(picture_ns)
+                choice = self._scans.choose(image_ns)
                 left = deadline - time.monotonic()
                 silent = not len(self._scans) and not source.publishers
                 if choice.final or left <= 0 or silent or not self._open:
                     return choice
                 self._scan_arrived.wait(left)
 
-    def why_no_scan(self, picture_ns: int) -> str:
-        """Say why none of the scans belongs to a picture."""
-        return clock_gap(picture_ns, self._scans.newest_ns, round(self.config.lidar.max_dt * 1e9))
+    def why_no_scan(self, image_ns: int) -> str:
+        """Say why none of the scans belongs to an image."""
+        return clock_gap(image_ns, self._scans.newest_ns, round(self.config.lidar.max_dt * 1e9))
 
     def _on_image(self, message) -> None:
         if not self._open:  # it was on its way when the subscription ended
@@ -223,14 +223,12 @@ class Inputs(SimpleFilter):
         self.inputs[0].rate.tick()
         stamp = stamp_ns(message.header.stamp)
         try:
-            self.pictures.check(message)
+            self.images.check(message)
             self._check_age(stamp)
         except InputError as error:
             self._counters.leave_frame(f'rejected.{error.cause}')
             self._report('image', str(error))
-            self._node.get_logger().warning(
-                f'picture rejected: {error}', throttle_duration_sec=5.0
-            )
+            self._node.get_logger().warning(f'image rejected: {error}', throttle_duration_sec=5.0)
             return
         if self._last_stamp is not None and self._last_stamp - stamp > CLOCK_JUMP_NS:
             self._on_jump(f'the stamp of {self.image_topic} went back')
@@ -242,7 +240,7 @@ class Inputs(SimpleFilter):
         now = self._node.get_clock().now().nanoseconds
         if limit > 0 and now > 0 and now - stamp > limit * 1e9:
             raise InputError(
-                f'picture is {(now - stamp) / 1e9:.3f} s old, max_input_age is {limit:g} s; '
+                f'image is {(now - stamp) / 1e9:.3f} s old, max_input_age is {limit:g} s; '
                 'compare the clocks, or set use_sim_time when a bag is played',
                 cause='age',
             )

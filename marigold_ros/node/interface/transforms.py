@@ -61,7 +61,7 @@ class Extrinsics:
         self.source = 'tf2' if self._fixed is None else self.source
 
     def lookup(
-        self, camera_frame: str, lidar_frame: str, stamp_ns: int, picture_ns: int | None = None
+        self, camera_frame: str, lidar_frame: str, stamp_ns: int, image_ns: int | None = None
     ) -> np.ndarray:
         """
         Pose of the LiDAR in the camera's optical frame.
@@ -69,13 +69,13 @@ class Extrinsics:
         Parameters
         ----------
         camera_frame, lidar_frame : str
-            Frames of the picture and of the scan.
+            Frames of the image and of the scan.
         stamp_ns : int, nanoseconds
             The scan's stamp; the latest transform serves where none of that time is known, and
             ``latest_used`` counts how often.
-        picture_ns : int or None, nanoseconds
-            The picture's stamp: with a fixed frame, the LiDAR's pose at its scan is that in the
-            camera at its picture, and ``not_moved`` counts where tf2 does not know the motion.
+        image_ns : int or None, nanoseconds
+            The image's stamp: with a fixed frame, the LiDAR's pose at its scan is that in the
+            camera at its image, and ``not_moved`` counts where tf2 does not know the motion.
 
         Returns
         -------
@@ -89,9 +89,9 @@ class Extrinsics:
 
         """
         moved = None
-        if self.fixed_frame and picture_ns is not None:
+        if self.fixed_frame and image_ns is not None:
             source = lidar_frame if self._fixed is None else camera_frame
-            moved = self._moved((camera_frame, picture_ns), (source, stamp_ns))
+            moved = self._moved((camera_frame, image_ns), (source, stamp_ns))
         if self._fixed is not None:
             return self._fixed if moved is None else moved @ self._fixed
         if moved is not None:
@@ -121,8 +121,8 @@ class Extrinsics:
         if not self.fixed_frame or self._buffer is None:
             return None
         try:
-            at_picture = Time.from_msg(to_stamp(stamp_ns))
-            return _matrix(self._lookup(self.fixed_frame, camera_frame, at_picture))
+            at_image = Time.from_msg(to_stamp(stamp_ns))
+            return _matrix(self._lookup(self.fixed_frame, camera_frame, at_image))
         except (self._errors, CalibrationError):
             return None
 

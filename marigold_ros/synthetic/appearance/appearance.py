@@ -35,7 +35,7 @@ def draw_materials(
         ranges = np.array([getattr(look, name) for look in looks])
         return rng.uniform(ranges[:, 0], ranges[:, 1])
 
-    # Skewed to greys: saturated things are the exception in real pictures.
+    # Skewed to greys: saturated things are the exception in real images.
     dull = rng.uniform(0.6, 1.8) * (0.25 + 0.75 * rng.random(count) ** 0.5)
     hsv = np.stack([within('hue'), within('saturation') * dull, within('value')], axis=1)
     hsv[:, 1] = np.minimum(hsv[:, 1], 0.98)

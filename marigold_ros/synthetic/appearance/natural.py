@@ -5,7 +5,7 @@ Textures with the statistics of nature: clouds of 1/f noise, and dead leaves.
 
 Dead leaves are shapes of all sizes heaped over one another: sharp edges without any depth, so that
 a network cannot take each edge of colour for an edge of depth. Both are tables, read at the level
-of detail that a pixel covers, so that they never alias. A picture picks from a fixed bank, because
+of detail that a pixel covers, so that they never alias. An image picks from a fixed bank, because
 drawing tables of its own would cost a quarter of its time.
 """
 
@@ -35,7 +35,7 @@ class Atlas:
 
 
 def draw_atlas(rng: np.random.Generator) -> Atlas:
-    """Pick both tables of one picture."""
+    """Pick both tables of one image."""
     return Atlas(*(table[int(rng.integers(BANK))] for table in _bank()))
 
 

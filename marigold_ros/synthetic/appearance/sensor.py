@@ -10,7 +10,7 @@ import numpy as np
 
 def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
-    Take a picture of linear light.
+    Take an image of linear light.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shoulder, gamma, contrast and saturation of a camera's picture style; into [0, 1]."""
+    """Shoulder, gamma, contrast and saturation of a camera's image style; into [0, 1]."""
     image = np.maximum(image, 0)
     shoulder = rng.uniform(0.0, 1.0)
     image = image * (1 + shoulder * image / 4) / (1 + shoulder * image)

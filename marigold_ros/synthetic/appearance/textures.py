@@ -19,7 +19,7 @@ OCTAVES = 4
 
 
 def noise_lattice(rng: np.random.Generator) -> np.ndarray:
-    """Draw the random lattice that all textures of one picture read, (128, 128) float32."""
+    """Draw the random lattice that all textures of one image read, (128, 128) float32."""
     return rng.uniform(-1, 1, (LATTICE, LATTICE)).astype(np.float32)
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A drive through one synthetic scene, as a bag: pictures, LiDAR scans, true depth, transforms.
+A drive through one synthetic scene, as a bag: images, LiDAR scans, true depth, transforms.
 
 Decision: camera and LiDAR rays meet the same solids, each from its own origin, so that what one
 sees past an obstacle and the other does not is as real as in a recording. The LiDAR's noise is
-drawn per scan; the picture's random numbers start anew with each frame, which keeps textures on
+drawn per scan; the image's random numbers start anew with each frame, which keeps textures on
 their surfaces and exposure still, as with a camera on manual settings.
 """
 
@@ -37,7 +37,7 @@ BASE_FRAME, CAMERA_FRAME, LIDAR_FRAME = 'base_link', 'camera_optical', 'velodyne
 FIXED_FRAME = 'odom'
 ODOMETRY_RATE = 50  # 1/s
 START_NS = 1_700_000_000 * 1_000_000_000
-SCAN_DELAY_NS = 3_000_000  # scans come a few ms after their picture, as in real recordings
+SCAN_DELAY_NS = 3_000_000  # scans come a few ms after their image, as in real recordings
 FIELD_OF_VIEW_DEG = 75.0
 NANOSECONDS = 1_000_000_000
 LIMITS = {'frames': (1, 10000), 'width': (32, 4096), 'height': (32, 4096), 'lidar_beams': (2, 256)}
@@ -49,7 +49,7 @@ class DriveFrame:
     What the sensors give at one step.
 
     ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32 z in metres, +Inf for sky; ``points`` (N,)
-    structured as in `lidar.scan`; the stamps of picture and scan in ns; ``T_world_cam`` (4, 4)
+    structured as in `lidar.scan`; the stamps of image and scan in ns; ``T_world_cam`` (4, 4)
     where the camera was.
     """
 
@@ -66,7 +66,7 @@ class Drive:
     """
     A drawn drive: the camera, how both sensors are mounted, and its frames, made on demand.
 
-    ``pose`` gives T_world_base (4, 4) at a time in seconds from the first picture.
+    ``pose`` gives T_world_base (4, 4) at a time in seconds from the first image.
     """
 
     camera: Camera
@@ -90,9 +90,9 @@ def simulate_drive(
     Parameters
     ----------
     frames : int
-        Number of pictures, each with one scan.
+        Number of images, each with one scan.
     rate : float, 1/s
-        Pictures a second.
+        Images a second.
     seed : int
         The same seed gives the same drive on the same machine.
     width, height : int, pixels

@@ -4,7 +4,7 @@
 A spinning multi-beam LiDAR in a synthetic scene: rays from its own origin, noise, dropouts.
 
 Its axes are a vehicle's (x forward, y left, z up, REP 103). All rays of one scan leave at one
-instant: drivers that compensate the sensor's motion deliver just that, and the picture has no
+instant: drivers that compensate the sensor's motion deliver just that, and the image has no
 rolling shutter either.
 """
 

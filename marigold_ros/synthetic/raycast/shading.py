@@ -25,7 +25,7 @@ STEPS = ((0, 2), (2, 0), (0, -2), (-2, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  
 
 def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
     """
-    Make the picture that a camera takes of a scene.
+    Make the image that a camera takes of a scene.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def _shell_materials(solids: SolidList, rng: np.random.Generator) -> int:
 
 
 def _openings(solids: SolidList, rng: np.random.Generator, size: tuple) -> None:
-    """Doors, windows, pictures, skirting and pillars on the walls."""
+    """Doors, windows, images, skirting and pillars on the walls."""
     width, height, length = size
     frame, skirting = solids.material('frame'), solids.material('frame')
     for side in range(4):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Rooms and streets drawn at random and seen through a camera: pictures with exact depth.
+Rooms and streets drawn at random and seen through a camera: images with exact depth.
 
 The door to the sibling modules: scenes are drawn apart from rendering, geometry apart from light,
 so that buffers can be cached and one geometry lit many ways; camera and LiDAR rays meet the same
@@ -42,7 +42,7 @@ __all__ = [
     'shade',
 ]
 KINDS = ('room', 'street')
-# Counted up whenever a seed gives another picture than before: caches go by it.
+# Counted up whenever a seed gives another image than before: caches go by it.
 GENERATION = 2
 ROOM_SHARE = 0.6
 ROOM_DEPTH, STREET_DEPTH = 50.0, 120.0  # m, beyond it is sky
@@ -206,7 +206,7 @@ def _worth_seeing(rng: np.random.Generator, scene: Scene, camera: ViewCamera) ->
 
 def make_sample(seed: int, width: int = 256, height: int = 192, kind: str | None = None) -> Sample:
     """
-    Make one training picture with its depth; a seed always gives the same bytes.
+    Make one training image with its depth; a seed always gives the same bytes.
 
     Parameters
     ----------

@@ -30,14 +30,14 @@ def sparse_of(z, rng, count=300):
     return SparseDepth(u, v, z[v, u])
 
 
-def picture(surface):
+def image(surface):
     v, u = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
     return surface((u - 31.5) / 32, (v - 23.5) / 24)
 
 
 @pytest.mark.parametrize('space', SURFACES)
 def test_quadric_recovers_a_planted_quadric_in_its_space_with_a_fifth_outliers(space):
-    truth = picture(SURFACES[space])
+    truth = image(SURFACES[space])
     rng = np.random.default_rng(3)
     sparse = sparse_of(truth, rng)
     wrong = rng.random(len(sparse)) < 0.2
@@ -48,7 +48,7 @@ def test_quadric_recovers_a_planted_quadric_in_its_space_with_a_fifth_outliers(s
 
 
 def test_plane_recovers_the_road_in_disparity_exactly():
-    truth = picture(lambda x, y: 1 / (0.12 + 0.1 * y + 0.01 * x))
+    truth = image(lambda x, y: 1 / (0.12 + 0.1 * y + 0.01 * x))
     surface = fit_surface(sparse_of(truth, np.random.default_rng(0)), SIZE, 1)
     assert surface.space == 'disparity'
     assert surface.map() == pytest.approx(truth, rel=1e-6)
@@ -76,7 +76,7 @@ def test_constant_is_as_good_as_the_best_of_all_constants():
 
 
 def test_linear_interpolation_is_exact_on_a_flat_wall_and_nearest_outside_the_hull():
-    truth = picture(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))
+    truth = image(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))
     v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
     sparse = SparseDepth(u, v, truth[v, u])
     rows, columns = np.mgrid[8:41, 8:57]

@@ -11,10 +11,10 @@ from marigold_ros.evaluation.benchmarks.reference_alignments import (
 )
 from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     KINDS,
-    make_stand_in,
     near_edges,
     Pattern,
     PATTERNS,
+    simulate_prediction,
 )
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
@@ -29,7 +29,7 @@ def depth():
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('pattern', PATTERNS, ids=lambda p: p.name)
 def test_a_stand_in_is_a_function_of_its_seed_with_points_where_they_belong(depth, kind, pattern):
-    one, other = (make_stand_in(depth, pattern, kind, 3) for _ in range(2))
+    one, other = (simulate_prediction(depth, pattern, kind, 3) for _ in range(2))
     np.testing.assert_array_equal(one.prediction.relative, other.prediction.relative)
     np.testing.assert_array_equal(one.sparse.z, other.sparse.z)
     relative, sparse = one.prediction.relative, one.sparse
@@ -46,7 +46,7 @@ def test_a_stand_in_is_a_function_of_its_seed_with_points_where_they_belong(dept
 
 @pytest.mark.parametrize('part', ['near', 'far', 'left'])
 def test_parts_of_the_scene_can_be_left_without_points(depth, part):
-    sparse = make_stand_in(depth, Pattern('', 100, part=part), 'smooth', 0).sparse
+    sparse = simulate_prediction(depth, Pattern('', 100, part=part), 'smooth', 0).sparse
     at = depth[sparse.v, sparse.u]
     if part == 'left':
         assert sparse.u.max() < 80
@@ -67,9 +67,9 @@ def test_edges_are_where_depth_steps_and_only_there():
     assert not near_edges(depth).any()
 
 
-def test_a_picture_without_truth_is_an_error():
+def test_a_image_without_truth_is_an_error():
     with pytest.raises(InputError, match='none'):
-        make_stand_in(np.zeros((9, 9)), PATTERNS[0], 'smooth', 0)
+        simulate_prediction(np.zeros((9, 9)), PATTERNS[0], 'smooth', 0)
 
 
 def test_anchors_are_exact_on_exact_points():

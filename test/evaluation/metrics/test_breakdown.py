@@ -52,7 +52,7 @@ def test_every_ten_metres_have_the_metrics_of_their_points(seed):
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_thirds_of_the_picture_have_the_metrics_of_their_points(seed):
+def test_thirds_of_the_image_have_the_metrics_of_their_points(seed):
     found = broken_down(seed)['by_region']
     height, width = SHAPE
     for number, name in enumerate(('left', 'centre', 'right')):

@@ -14,7 +14,7 @@ STEP_NS = 100_000_000
 
 
 def wall(at_m):
-    """Picture and depth of a patterned wall that is so far ahead."""
+    """Image and depth of a patterned wall that is so far ahead."""
     v, u = np.mgrid[:120, :160]
     x, y = (u - K[0, 2]) / K[0, 0] * at_m, (v - K[1, 2]) / K[1, 1] * at_m
     grey = 120 + 100 * np.sin(1.7 * x) * np.sin(1.3 * y)

@@ -47,7 +47,7 @@ SHAPES = {'marigold-nyu': (480, 640), 'marigold-eth3d': (1100, 1300)}
 
 
 def crop_window(name):
-    """First and last row and column of what is scored of a cropped picture, counted by hand."""
+    """First and last row and column of what is scored of a cropped image, counted by hand."""
     return {
         'marigold-kitti': (117, 321, 43, 1172),  # int(.3324324 * 352), int(.91351351 * 352), …
         'marigold-kitti-garg': (143, 349, 43, 1172),
@@ -109,7 +109,7 @@ def test_the_published_evaluation_is_met_to_a_millionth(name, space):
 @pytest.mark.parametrize(
     ('name', 'shape'), [('marigold-kitti', (351, 1300)), ('marigold-nyu', (481, 640))]
 )
-def test_a_picture_that_a_published_crop_is_not_for_is_refused(name, shape):
+def test_a_image_that_a_published_crop_is_not_for_is_refused(name, shape):
     truth = np.ones(shape)
     with pytest.raises(ConfigurationError, match='choose another --oracle'):
         published_oracle(truth, truth, 'depth', PUBLISHED[name])

@@ -8,7 +8,7 @@ from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
     colourise_relative,
     depth_scale,
-    error_picture,
+    error_image,
     INVALID_GREY,
     overlay_points,
     with_depth_legend,
@@ -69,16 +69,16 @@ def test_the_nearest_point_is_on_top():
 def test_large_errors_are_brighter_than_small_ones():
     rgb = np.full((20, 40, 3), 90, np.uint8)
     error = np.array([0.0, 0.5, np.nan])
-    drawn = error_picture(rgb, np.array([5, 20, 35]), np.array([10, 10, 10]), error).astype(int)
+    drawn = error_image(rgb, np.array([5, 20, 35]), np.array([10, 10, 10]), error).astype(int)
     assert drawn[10, 20].sum() > drawn[10, 5].sum()
     assert (drawn[10, 35] == INVALID_GREY).all()
 
 
-def test_legends_are_put_below_and_leave_the_picture_alone():
-    picture = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
-    for drawn in (with_depth_legend(picture, 1, 50), with_error_legend(picture)):
+def test_legends_are_put_below_and_leave_the_image_alone():
+    image = np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8)
+    for drawn in (with_depth_legend(image, 1, 50), with_error_legend(image)):
         assert drawn.shape[0] > 30
-        assert (drawn[:30] == picture).all()
+        assert (drawn[:30] == image).all()
 
 
 def test_a_scale_is_found_for_any_depths():

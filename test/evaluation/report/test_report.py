@@ -222,7 +222,7 @@ def test_html_in_any_name_is_shown_as_text(text, tmp_path, page):
     assert island(html)['charts']['error_heldout']['remarks'][0] == f'0.0 s, fitted, {text}'
 
 
-def test_a_page_of_thousand_frames_is_small_even_where_pictures_are_noise(tmp_path):
+def test_a_page_of_thousand_frames_is_small_even_where_images_are_noise(tmp_path):
     samples = [('', a_sample(i, size=(720, 1280), seed=i)) for i in range(8)]
     path = write_report(tmp_path, some_results(), some_rows(1000), samples)
     assert 1_000_000 < path.stat().st_size < 10_000_000
@@ -284,7 +284,7 @@ def test_the_cloud_holds_the_points_of_the_best_frame_in_metres():
     distance = np.abs(xyz[:, None, :2] - truth[None, ::97, :2]).sum(axis=2).min(axis=0)
     assert np.median(distance) < 0.01
     back = xyz[:, :2] / xyz[:, 2:] * K[0, 0] + K[:2, 2]
-    # To a pixel and back: each point lies on a pixel of the thinned picture and has its colour.
+    # To a pixel and back: each point lies on a pixel of the thinned image and has its colour.
     pixels = np.rint(back).astype(int)
     assert np.abs(back - pixels).max() < 0.1
     assert (best.rgb[pixels[:, 1], pixels[:, 0]] == rgb).all()
@@ -295,10 +295,10 @@ def test_no_cloud_without_metres_or_intrinsics():
     assert cloud_data([a_sample(metric=False)]) is None
 
 
-def test_pictures_shrink_to_what_a_page_can_carry():
+def test_images_shrink_to_what_a_page_can_carry():
     noise = np.random.default_rng(0).integers(0, 255, (2160, 3840, 3), np.uint8)
-    for picture in (noise, noise[:10], noise[:, :3], noise[:1, :1]):
-        assert len(inline(picture)) < 250_000
+    for image in (noise, noise[:10], noise[:, :3], noise[:1, :1]):
+        assert len(inline(image)) < 250_000
 
 
 def test_data_cannot_end_its_element():

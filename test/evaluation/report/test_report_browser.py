@@ -246,7 +246,7 @@ def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
     assert told.text == ''
 
 
-def test_the_slider_wipes_from_picture_to_depth_to_error_by_keys_and_buttons(opened):
+def test_the_slider_wipes_from_image_to_depth_to_error_by_keys_and_buttons(opened):
     frame = next(f for f in opened.find_elements('css selector', '.frame') if f.is_displayed())
     assert frame.get_attribute('data-index') == '400'  # the worst
     slider = find(frame, 'input[type=range]')
@@ -255,7 +255,7 @@ def test_the_slider_wipes_from_picture_to_depth_to_error_by_keys_and_buttons(ope
         return slider.get_attribute('aria-valuetext')
 
     assert state() == 'depth'
-    assert slider.accessible_name.startswith('Slide from picture to LiDAR to depth to error')
+    assert slider.accessible_name.startswith('Slide from image to LiDAR to depth to error')
     press(slider, 'ARROW_RIGHT')
     assert state() == '5 % error, the rest depth'
     clip = 'return getComputedStyle(arguments[0]).clipPath'
@@ -282,20 +282,20 @@ def test_the_cloud_turns_by_key_and_by_pointer(opened):
     canvas, told = find(opened, '.cloud canvas'), find(opened, '.cloud output')
     show(opened, canvas)
 
-    def picture():
+    def image():
         painted(opened)
         return opened.execute_script('return arguments[0].toDataURL()', canvas), told.text
 
-    views = [picture()]
+    views = [image()]
     press(canvas, 'ARROW_LEFT')
-    views.append(picture())
+    views.append(image())
     press(canvas, '+')
-    views.append(picture())
+    views.append(image())
     ActionChains(opened, duration=20).drag_and_drop_by_offset(canvas, 60, 20).perform()
-    views.append(picture())
-    assert len(set(views)) == len({image for image, _ in views}) == 4
+    views.append(image())
+    assert len(set(views)) == len({first for first, _ in views}) == 4
     press(canvas, '0')
-    assert picture() == views[0]
+    assert image() == views[0]
     colours = opened.execute_script(
         'const { width, height } = arguments[0];'
         'const { data } = arguments[0].getContext("2d").getImageData(0, 0, width, height);'

@@ -240,7 +240,7 @@ def test_per_frame_csv_has_one_line_a_frame_and_empty_cells_for_what_is_missing(
     assert float(rows[0]['heldout_quadric_abs_rel']) > 0
 
 
-def test_single_pictures_lie_beside_the_report(written):
+def test_single_images_lie_beside_the_report(written):
     names = {path.name for path in (written / 'pictures').iterdir()}
     assert {f'frame_0000_{part}.png' for part in ('input', 'lidar', 'depth', 'error')} <= names
     assert 'frame_0002_relative.png' in names

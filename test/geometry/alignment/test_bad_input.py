@@ -132,7 +132,7 @@ def test_a_lidar_turned_by_180_degrees_about_the_view_contradicts_the_map():
     assert 'T_cam_lidar' in alignment.reason
 
 
-def test_a_camera_info_of_another_picture_size_is_named():
+def test_a_camera_info_of_another_image_size_is_named():
     camera = Camera(np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]]), 160, 120)
     with pytest.raises(CalibrationError, match=r'160x120.*320x240'):
         Frame(np.zeros((240, 320, 3), np.uint8), camera, np.ones((50, 3)), np.eye(4))

@@ -18,7 +18,7 @@ from marigold_ros.geometry.calibration.monitor import (
     judge,
 )
 from marigold_ros.geometry.cloud.organised import unproject_depth
-from marigold_ros.geometry.temporal.smoothing import Now, thumbnail
+from marigold_ros.geometry.temporal.smoothing import CurrentFrame, thumbnail
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -32,7 +32,7 @@ STEP = 200_000_000
 
 @lru_cache(maxsize=32)
 def scene(seed):
-    """A sloping ground with boxes, each in a colour of its own: picture and depth."""
+    """A sloping ground with boxes, each in a colour of its own: image and depth."""
     rng = np.random.default_rng(seed)
     v = np.arange(HEIGHT)[:, None]
     depth = np.minimum(1.6 * FOCAL / np.maximum(v - HORIZON, 8.0), 60.0) * np.ones((1, WIDTH))
@@ -62,17 +62,17 @@ def scan_of(depth, T, seed):
     return project_lidar(points * rng.normal(1, 0.003, (len(points), 1)), T, CAMERA, CONFIG)
 
 
-def drive(yaw=0.0, pitch=0.0, pictures=16, still=False, delay=0.0, rate=0.0, blur=12.0):
-    """Show a monitor many pictures; the map is the truth, blurred over pixels, in a tone error."""
+def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=12.0):
+    """Show a monitor many images; the map is the truth, blurred over pixels, in a tone error."""
     monitor, heading = CalibrationMonitor(), 0.0
-    for index in range(pictures):
+    for index in range(images):
         rgb, depth = scene(0 if still else index % 24)
         turning = rate * np.sin(index)
         heading += turning * STEP / 1e9
         sparse = scan_of(depth, turned(yaw + delay * turning, pitch), index)
         relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), blur)
         prediction = Prediction(relative.astype(np.float32), space='log')
-        now = Now(thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None)
+        now = CurrentFrame(thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None)
         alignment = align(prediction, sparse, CONFIG)
         text = monitor.look(now, prediction, sparse, alignment, CONFIG)
     assert text == monitor.calibration.text
@@ -103,15 +103,15 @@ def test_without_an_error_nothing_is_said():
     assert found.text == ''
 
 
-def test_a_robot_that_stands_has_seen_one_picture_only():
-    found = drive(3.0, still=True, pictures=30)
-    assert found.n_pictures <= 1
+def test_a_robot_that_stands_has_seen_one_image_only():
+    found = drive(3.0, still=True, images=30)
+    assert found.n_images <= 1
     assert (found.text, str(found.yaw_deg)) == ('', 'nan')
 
 
 @pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
 def test_a_delay_is_told_from_an_angle_by_the_yaw_rate(delay, words):
-    found = drive(1.5, delay=delay, rate=25.0, pictures=48)
+    found = drive(1.5, delay=delay, rate=25.0, images=48)
     assert found.delay_s == pytest.approx(delay, abs=0.025)
     assert found.yaw_deg == pytest.approx(1.5, abs=0.5)
     assert words in found.text
@@ -119,10 +119,10 @@ def test_a_delay_is_told_from_an_angle_by_the_yaw_rate(delay, words):
 
 
 def test_turning_without_a_delay_says_nothing():
-    assert drive(rate=25.0, pictures=32).text == ''
+    assert drive(rate=25.0, images=32).text == ''
 
 
-def test_pictures_without_structure_or_points_are_no_evidence():
+def test_images_without_structure_or_points_are_no_evidence():
     monitor = CalibrationMonitor()
     flat = Prediction(np.full((HEIGHT, WIDTH), 0.5, np.float32))
     rng = np.random.default_rng(0)
@@ -131,12 +131,12 @@ def test_pictures_without_structure_or_points_are_no_evidence():
         rgb[:, : index * 32] //= 2
         wall = scan_of(np.full((HEIGHT, WIDTH), 5.0, np.float32), turned(3, 0), index)
         for sparse in (None, SparseDepth(wall.u[:9], wall.v[:9], wall.z[:9]), wall):
-            now = Now(thumbnail(rgb), index * STEP, K)
+            now = CurrentFrame(thumbnail(rgb), index * STEP, K)
             assert monitor.look(now, flat, sparse, Alignment(), CONFIG) == ''
-    assert monitor.calibration.n_pictures == 0
+    assert monitor.calibration.n_images == 0
 
 
-def test_without_a_fit_the_edges_of_the_picture_alone_count():
+def test_without_a_fit_the_edges_of_the_image_alone_count():
     rgb, depth = scene(1)
     sparse = scan_of(depth, turned(2, 0), 0)
     rng, size = np.random.default_rng(0), (HEIGHT, WIDTH)
@@ -145,19 +145,19 @@ def test_without_a_fit_the_edges_of_the_picture_alone_count():
     assert abs(YAW_DEG[scores.max(axis=1).argmax()] - 2.0) <= 0.5
 
 
-def test_pictures_that_contradict_each_other_are_not_believed():
+def test_images_that_contradict_each_other_are_not_believed():
     def peak(place):
         return np.exp(-np.square((YAW_DEG[:, None] - place) / 0.5) - np.square(PITCH_DEG / 0.5))
 
     sure = judge([(peak(2.0), np.nan)] * 12)
-    assert sure.text == 'LiDAR looks 2.0° to the right of the picture'
+    assert sure.text == 'LiDAR looks 2.0° to the right of the image'
     unsure = judge([(peak(place), np.nan) for place in np.repeat([4.0, 2.0, -1.0, 2.0], 3)])
     assert unsure.text == ''
 
 
 def test_the_words_are_those_of_a_person():
     both = Calibration(-1.32, 0.1, 0.1, 0.1, 0.08, 0.01, 40)
-    assert both.text == 'LiDAR looks 1.3° to the left of the picture; LiDAR is 0.08 s late'
+    assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
     assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
 
@@ -173,5 +173,5 @@ def test_a_look_costs_little():
         start = time.thread_time()
         agreement(grey, log_depth, sparse, K, size, rng)
         costs.append(time.thread_time() - start)
-    # 1 ms, and every second picture at 10 Hz; the slack is for busy machines.
+    # 1 ms, and every second image at 10 Hz; the slack is for busy machines.
     assert np.median(costs) < 0.008

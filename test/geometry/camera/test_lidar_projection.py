@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""LiDAR in the picture: what is projected, what is dropped and why."""
+"""LiDAR in the image: what is projected, what is dropped and why."""
 
 import json
 
@@ -127,7 +127,7 @@ def test_occlusion_agrees_with_the_rule_written_out():
     assert set(sparse.index[np.array(expected)]) == set(kept.index)
 
 
-def test_points_on_pixels_without_picture_count_as_outside():
+def test_points_on_pixels_without_image_count_as_outside():
     valid = np.zeros((120, 160), bool)
     valid[:, 80:] = True
     sparse = project(wall(5.0, range(160), [50]), valid=valid)
@@ -176,7 +176,7 @@ def test_a_depth_image_becomes_points_at_its_own_pixels():
 
 
 @pytest.mark.parametrize(('name', 'least'), [('kitti', 12000), ('nuscenes', 2000)])
-def test_a_real_scan_covers_its_picture(shared_data, name, least):
+def test_a_real_scan_covers_its_image(shared_data, name, least):
     calibration = json.loads((shared_data / name / 'camera.json').read_text())
     height, width = cv2.imread(str(shared_data / name / 'image.jpg')).shape[:2]
     points = np.load(shared_data / name / 'points_lidar.npy')
@@ -184,12 +184,12 @@ def test_a_real_scan_covers_its_picture(shared_data, name, least):
     sparse = project_lidar(points, np.array(calibration['T_cam_lidar']), camera, CONFIG)
     assert len(sparse) > least
     assert sparse.counts['occluded'] < 0.2 * len(sparse)
-    # Road scenes: what is lower in the picture is nearer.
+    # Road scenes: what is lower in the image is nearer.
     low, high = sparse.v > 0.8 * height, sparse.v < 0.55 * height
     assert np.median(sparse.z[low]) < 0.7 * np.median(sparse.z[high])
 
 
-def test_coverage_tells_how_much_of_picture_and_depth_the_points_cover():
+def test_coverage_tells_how_much_of_image_and_depth_the_points_cover():
     assert coverage(None, (120, 160))['image_coverage'] == 0.0
     u, v = np.arange(0, 160, 10), np.full(16, 5)
     row = coverage(SparseDepth(u, v, np.linspace(2, 21, 16).astype(np.float32)), (120, 160))

@@ -31,7 +31,7 @@ def camera(model='plumb_bob', distortion=None, **more):
 
 
 def project_raw(points, raw):
-    """Oracle: OpenCV's forward projection into the distorted picture."""
+    """Oracle: OpenCV's forward projection into the distorted image."""
     points, zero = points.reshape(-1, 1, 3), np.zeros(3)
     project = cv2.fisheye.projectPoints if raw.distortion_model == 'equidistant' else None
     coefficients = np.array(raw.distortion)
@@ -78,7 +78,7 @@ def test_the_rectified_camera_is_rectified_and_has_the_matrix_p():
 def test_a_rectified_pixel_shows_what_the_raw_camera_sees_along_its_ray(model):
     raw = camera(model, P=P)
     v, u = np.mgrid[0:240, 0:320].astype(np.float32)
-    # The picture holds its own coordinates, so resampling returns where each pixel came from.
+    # The image holds its own coordinates, so resampling returns where each pixel came from.
     source = rectify_image(np.dstack([u, v]), raw)
     valid = rectified_valid(raw)
     v, u = (index.ravel() for index in np.mgrid[10:230:20, 10:310:20])
@@ -92,7 +92,7 @@ def test_a_rectified_pixel_shows_what_the_raw_camera_sees_along_its_ray(model):
 
 
 @pytest.mark.parametrize('model', DISTORTIONS)
-def test_registered_depth_moves_with_the_picture(model):
+def test_registered_depth_moves_with_the_image(model):
     raw = camera(model, P=P)
     rng = np.random.default_rng(1)
     z = rng.uniform(2, 20, 60)
@@ -121,7 +121,7 @@ def test_nearest_resampling_makes_no_new_values():
     assert set(np.unique(rectify_image(labels, camera(), nearest=True))) <= {0, 255}
 
 
-def test_a_rectified_picture_is_returned_as_it_is():
+def test_a_rectified_image_is_returned_as_it_is():
     image = np.zeros((240, 320, 3), np.uint8)
     assert rectify_image(image, camera(distortion=())) is image
     assert rectified_valid(camera(distortion=())).all()
@@ -141,6 +141,6 @@ def test_a_wrong_number_of_coefficients_is_refused():
         rectify_image(np.zeros((240, 320, 3), np.uint8), camera(distortion=(0.1,) * 3))
 
 
-def test_a_picture_of_another_size_is_refused():
+def test_a_image_of_another_size_is_refused():
     with pytest.raises(CalibrationError, match='must agree'):
         rectify_image(np.zeros((100, 320, 3), np.uint8), camera())

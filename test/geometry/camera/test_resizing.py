@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A resized frame is still one frame: picture, camera and points agree."""
+"""A resized frame is still one frame: image, camera and points agree."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_pixel_of_the_half_is_the_mean_of_four_and_the_camera_is_halved():
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(0, 300),
 )
-def test_points_stay_where_they_are_in_the_picture_and_the_nearest_of_a_pixel_wins(
+def test_points_stay_where_they_are_in_the_image_and_the_nearest_of_a_pixel_wins(
     height, width, seed, count
 ):
     rng = np.random.default_rng(seed)

@@ -13,10 +13,10 @@ from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.temporal.smoothing import (
+    CurrentFrame,
     hold_on,
     is_scene_cut,
-    Memory,
-    Now,
+    PreviousFrame,
     remembered_points,
     smooth,
     thumbnail,
@@ -32,7 +32,7 @@ SHAPE = (120, 160)
 
 
 def still(seed=0):
-    """Give a textured picture and its depth."""
+    """Give a textured image and its depth."""
     rng = np.random.default_rng(seed)
     v, u = np.mgrid[0:120, 0:160]
     squares = rng.integers(40, 215, (12, 16)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
@@ -51,7 +51,7 @@ def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
     for index in range(20):
         last_raw, raw = raw, noisy(depth, rng)
         noise = rng.normal(0, 3, rgb.shape)
-        now = Now(thumbnail(np.clip(rgb + noise, 0, 255).astype(np.uint8)), index * STEP)
+        now = CurrentFrame(thumbnail(np.clip(rgb + noise, 0, 255).astype(np.uint8)), index * STEP)
         calm = raw if memory is None else smooth(raw, memory, now, CONFIG)
         if index > 3:
             pairs = ((raw, last_raw), (calm, memory.metric))
@@ -59,7 +59,7 @@ def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
                 part.append(np.median(np.abs(new / old - 1)))
             for part, new in zip(errors, (raw, calm), strict=True):
                 part.append(np.mean(np.abs(new / depth - 1)))
-        memory = Memory(calm, now.grey, now.stamp_ns)
+        memory = PreviousFrame(calm, now.grey, now.stamp_ns)
     assert np.mean(flicker[1]) < 0.5 * np.mean(flicker[0])
     assert np.mean(errors[1]) < np.mean(errors[0])
 
@@ -69,21 +69,21 @@ def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
 @pytest.mark.parametrize('place', [(), (np.diag([150.0, 150.0, 1.0]), np.eye(4))])
 def test_a_planted_change_of_content_leaves_no_trail_beyond_two_frames(nearer, repainted, place):
     rgb, depth = still()
-    memory = Memory(depth, thumbnail(rgb), 0, *place)
+    memory = PreviousFrame(depth, thumbnail(rgb), 0, *place)
     changed, new = rgb.copy(), depth.copy()
     new[40:80, 60:100] *= np.float32(nearer)
     if repainted:
         patch = changed[40:80, 60:100]
         patch += np.where(patch < 128, 60, 256 - 60).astype(np.uint8)
     for index in (1, 2, 3):
-        now = Now(thumbnail(changed), index * STEP, *place)
-        memory = Memory(smooth(new, memory, now, CONFIG), now.grey, now.stamp_ns, *place)
+        now = CurrentFrame(thumbnail(changed), index * STEP, *place)
+        memory = PreviousFrame(smooth(new, memory, now, CONFIG), now.grey, now.stamp_ns, *place)
         off = np.abs(memory.metric / new - 1)[40:80, 60:100]
         # Looked up by poses, a pixel beside an edge of the paint may be its neighbour.
         trail = np.percentile(off, 75) if place else off.max()
         if repainted or nearer < 0.85:
             assert trail < 0.002
-    # A small step that the picture does not show is let in slowly, but not for long.
+    # A small step that the image does not show is let in slowly, but not for long.
     assert off.max() < 0.02
 
 
@@ -99,8 +99,8 @@ def test_smoothed_depth_lies_between_old_and_new_and_is_invalid_exactly_where_ne
         old[rng.random(SHAPE) < 0.2] = np.nan
         new[rng.random(SHAPE) < 0.2] = np.nan
     before = new.copy()
-    now = Now(thumbnail(rgb), int(age_s * 1e9))
-    memory = Memory(old, thumbnail(rgb), 0)
+    now = CurrentFrame(thumbnail(rgb), int(age_s * 1e9))
+    memory = PreviousFrame(old, thumbnail(rgb), 0)
     result = smooth(new, memory, now, replace(CONFIG, smoothing=share))
     np.testing.assert_array_equal(new, before)
     np.testing.assert_array_equal(np.isnan(result), np.isnan(new))
@@ -116,11 +116,11 @@ def test_smoothed_depth_lies_between_old_and_new_and_is_invalid_exactly_where_ne
 
 def test_a_contradiction_of_scale_and_a_moved_camera_keep_nothing():
     rgb, depth = still()
-    memory, now = Memory(depth, thumbnail(rgb), 0), Now(thumbnail(rgb), STEP)
+    memory, now = PreviousFrame(depth, thumbnail(rgb), 0), CurrentFrame(thumbnail(rgb), STEP)
     for factor in (0.88, 1.12):
         other = depth * np.float32(factor)
         np.testing.assert_array_equal(smooth(other, memory, now, CONFIG), other)
-    moved = Now(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
+    moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
     new = depth * np.float32(1.02)
     np.testing.assert_array_equal(smooth(new, memory, moved, CONFIG), new)
     assert len(remembered_points(memory, moved)) == 0
@@ -131,14 +131,17 @@ def test_without_points_a_still_scene_keeps_its_metres_though_the_model_normalis
     rgb, depth = still()
     first = Prediction(((depth - 2) / 30).astype(np.float32))
     fitted = align(first, sparse_from_depth(depth, CONFIG, stride=4), CONFIG)
-    memory, now = Memory(fitted.metric, thumbnail(rgb), 0), Now(thumbnail(rgb), STEP)
+    memory, now = (
+        PreviousFrame(fitted.metric, thumbnail(rgb), 0),
+        CurrentFrame(thumbnail(rgb), STEP),
+    )
     anew = Prediction(((depth - 1) / 22).astype(np.float32))
     held = align(anew, None, CONFIG, replace(fitted, age_ns=STEP))
     result = hold_on(held, anew, memory, now, CONFIG)
     assert (result.state, result.age_ns, result.reason) == ('held', STEP, held.reason)
     assert np.abs(held.metric / depth - 1).mean() > 0.1
     np.testing.assert_allclose(result.metric, depth, rtol=0.01)
-    moved = Now(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
+    moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
     assert hold_on(held, anew, memory, moved, CONFIG) is held
     assert hold_on(held, anew, memory, now, replace(CONFIG, smoothing=0.0)) is held
     nothing = Prediction(np.full(SHAPE, 0.5, np.float32))
@@ -156,8 +159,8 @@ def drive():
 
 def test_with_poses_depth_is_carried_along_a_drive():
     K, ((before, first), (truth, second)) = drive()
-    memory = Memory(before, thumbnail(first.rgb), 0, K, first.T_world_cam)
-    now = Now(thumbnail(second.rgb), STEP, K, second.T_world_cam)
+    memory = PreviousFrame(before, thumbnail(first.rgb), 0, K, first.T_world_cam)
+    now = CurrentFrame(thumbnail(second.rgb), STEP, K, second.T_world_cam)
     points = remembered_points(memory, now)
     assert len(points) > 300
     ratio = points.z / truth[points.v, points.u]
@@ -236,21 +239,21 @@ def test_poses_that_are_equal_change_nothing():
     pose = np.eye(4)
     plain = smooth(
         depth * np.float32(1.03),
-        Memory(depth, thumbnail(rgb), 0),
-        Now(thumbnail(rgb), STEP),
+        PreviousFrame(depth, thumbnail(rgb), 0),
+        CurrentFrame(thumbnail(rgb), STEP),
         CONFIG,
     )
     posed = smooth(
         depth * np.float32(1.03),
-        Memory(depth, thumbnail(rgb), 0, K, pose),
-        Now(thumbnail(rgb), STEP, K, pose),
+        PreviousFrame(depth, thumbnail(rgb), 0, K, pose),
+        CurrentFrame(thumbnail(rgb), STEP, K, pose),
         CONFIG,
     )
     inner = np.s_[6:-6, 6:-6]
     np.testing.assert_allclose(posed[inner], plain[inner], rtol=1e-3)
 
 
-def test_a_scene_cut_is_a_large_change_of_the_whole_picture():
+def test_a_scene_cut_is_a_large_change_of_the_whole_image():
     one, two = thumbnail(still(0)[0]), thumbnail(255 - still(0)[0])
     assert is_scene_cut(one, two, 0.15)
     assert not is_scene_cut(one, one, 0.15)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Changes of pictures: depth follows its picture, bytes stay bytes, the generator decides all."""
+"""Changes of images: depth follows its image, bytes stay bytes, the generator decides all."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import (
     Augmentation,
     change_light,
-    change_picture,
+    change_image,
     crop,
     flip,
     NORMAL,
@@ -39,13 +39,13 @@ def belongs_together(pair: Pair) -> bool:
     return pair.rgb.shape[:2] == pair.depth.shape and bool((brightness == pair.depth).all())
 
 
-def picture(height: int = 24, width: int = 40) -> np.ndarray:
+def image(height: int = 24, width: int = 40) -> np.ndarray:
     coarse = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
 
 
 @given(SIDES, SIDES, st.floats(0.3, 4.0), SEEDS)
-def test_depth_follows_its_picture_through_crop_and_mirror(height, width, aspect, seed):
+def test_depth_follows_its_image_through_crop_and_mirror(height, width, aspect, seed):
     rng = np.random.default_rng(seed)
     pair = crop(planted(height, width), ALL, aspect, rng)
     assert belongs_together(pair)
@@ -83,37 +83,37 @@ def test_mirroring_twice_is_nothing():
 
 
 @given(SEEDS)
-def test_a_changed_picture_is_bytes_of_the_same_size_and_the_same_for_the_same_generator(seed):
-    rgb = picture()
+def test_a_changed_image_is_bytes_of_the_same_size_and_the_same_for_the_same_generator(seed):
+    rgb = image()
     before = rgb.copy()
-    changed = change_picture(rgb, ALL, np.random.default_rng(seed))
+    changed = change_image(rgb, ALL, np.random.default_rng(seed))
     assert changed.dtype == np.uint8
     assert changed.shape == rgb.shape
     assert np.array_equal(rgb, before)
-    assert np.array_equal(changed, change_picture(rgb, ALL, np.random.default_rng(seed)))
+    assert np.array_equal(changed, change_image(rgb, ALL, np.random.default_rng(seed)))
 
 
 def test_with_all_chances_zero_nothing_changes():
-    rgb = picture()
-    assert np.array_equal(change_picture(rgb, NOTHING, np.random.default_rng(0)), rgb)
+    rgb = image()
+    assert np.array_equal(change_image(rgb, NOTHING, np.random.default_rng(0)), rgb)
 
 
 @pytest.mark.parametrize('name', ['colour', 'grey', 'lens', 'sensor', 'jpeg'])
-def test_each_chance_alone_changes_the_picture(name):
+def test_each_chance_alone_changes_the_image(name):
     how = replace(NOTHING, **{name: 1.0})
     rng = np.random.default_rng(1)
-    changed = [change_picture(picture(), how, rng) for _ in range(10)]
-    assert sum(not np.array_equal(each, picture()) for each in changed) >= 8
+    changed = [change_image(image(), how, rng) for _ in range(10)]
+    assert sum(not np.array_equal(each, image()) for each in changed) >= 8
 
 
 def test_a_chance_that_does_not_come_leaves_every_byte():
     rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     how = replace(NOTHING, sensor=1e-12)
-    assert np.array_equal(change_picture(rgb, how, np.random.default_rng(0)), rgb)
+    assert np.array_equal(change_image(rgb, how, np.random.default_rng(0)), rgb)
 
 
-def test_a_grey_picture_has_equal_channels():
-    changed = change_picture(picture(), replace(NOTHING, grey=1.0), np.random.default_rng(0))
+def test_a_grey_image_has_equal_channels():
+    changed = change_image(image(), replace(NOTHING, grey=1.0), np.random.default_rng(0))
     assert np.ptp(changed, axis=2).max() == 0
 
 
@@ -128,9 +128,9 @@ def test_light_of_no_width_changes_nothing_and_of_any_width_nothing_below_zero(s
 
 
 def test_views_are_changed_as_their_copies_are():
-    rgb = picture()[:, ::-1]
-    first = change_picture(rgb, ALL, np.random.default_rng(0))
-    second = change_picture(rgb.copy(), ALL, np.random.default_rng(0))
+    rgb = image()[:, ::-1]
+    first = change_image(rgb, ALL, np.random.default_rng(0))
+    second = change_image(rgb.copy(), ALL, np.random.default_rng(0))
     assert np.array_equal(first, second)
 
 

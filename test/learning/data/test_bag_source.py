@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -36,7 +36,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_bag_gives_its_pictures_with_dense_depth(drive, tmp_path):
+def test_a_bag_gives_its_images_with_dense_depth(drive, tmp_path):
     os.symlink(drive / 'bags', tmp_path / 'bags_in')
     dense = source('bag', tmp_path, folder='bags_in/street')
     assert len(dense) == 4
@@ -98,36 +98,36 @@ def test_a_folder_without_bags_or_topics_that_are_not_there_are_refused(drive, t
 
 
 def write_bag(path: Path, depths: list[np.ndarray]) -> None:
-    """Pictures of 16x24 with these depth maps, and nothing else."""
+    """Images of 16x24 with these depth maps, and nothing else."""
     with BagWriter(path) as bag:
         for index, depth in enumerate(depths):
             stamp = 10**18 + index * 10**8
             header = {'frame_id': 'camera', 'stamp': stamp}
             for topic, fields in (
-                ('/color', encode_image(picture(16, 24, index), 'rgb8')),
+                ('/color', encode_image(image(16, 24, index), 'rgb8')),
                 ('/depth', encode_depth(depth)),
             ):
                 message = {'header': header, **asdict(fields)}
                 bag.write(topic, 'sensor_msgs/msg/Image', message, stamp)
 
 
-def test_pictures_of_a_bag_without_depth_are_left_out_and_counted(tmp_path, capsys):
+def test_images_of_a_bag_without_depth_are_left_out_and_counted(tmp_path, capsys):
     nothing = np.full((16, 24), np.nan, np.float32)
     write_bag(tmp_path / 'drive', [nothing, ramp(16, 24, 1, 9), nothing, ramp(16, 24, 2, 9)])
     pairs = source('bag', tmp_path, folder='drive', image='/color', depth='/depth')
     pairs.prepare()
-    assert '2 pictures left out' in capsys.readouterr().out
+    assert '2 images left out' in capsys.readouterr().out
     assert len(pairs) == 2
-    assert np.array_equal(pairs.read(0).rgb, picture(16, 24, 1))
+    assert np.array_equal(pairs.read(0).rgb, image(16, 24, 1))
     np.testing.assert_array_equal(pairs.read(1).depth, ramp(16, 24, 2, 9))
 
 
 @pytest.mark.parametrize(
     ('depths', 'reason'),
     [
-        ([np.full((16, 24), np.nan, np.float32)] * 2, 'no picture with depth.*2 times'),
-        ([ramp(8, 12, 1, 9)], 'no picture with depth.*12x8 px'),
-        ([ramp(16, 24, 1, 9), ramp(16, 24, 4e3, 9e3)], 'picture 1 of /color.*check the unit'),
+        ([np.full((16, 24), np.nan, np.float32)] * 2, 'no image with depth.*2 times'),
+        ([ramp(8, 12, 1, 9)], 'no image with depth.*12x8 px'),
+        ([ramp(16, 24, 1, 9), ramp(16, 24, 4e3, 9e3)], 'image 1 of /color.*check the unit'),
     ],
 )
 def test_a_bag_of_unusable_depth_is_named_with_its_reason(tmp_path, depths, reason):

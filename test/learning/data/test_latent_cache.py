@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Training on latents from disk is training on the pictures that they were made of."""
+"""Training on latents from disk is training on the images that they were made of."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def mixture(planted):
 
 @pytest.fixture
 def four_a_block(monkeypatch):
-    """Latents and mask of a 32x48 picture and its mirror image are 792 bytes."""
+    """Latents and mask of a 32x48 image and its mirror image are 792 bytes."""
     monkeypatch.setattr(latent_blocks, 'BLOCK_BYTES', 4 * 792)
 
 
@@ -63,11 +63,11 @@ def cached(mixture, chain, folder, accelerator, **more) -> LatentMixture:
 
 
 @pytest.mark.parametrize('objective', ['latent', 'one_step'])
-def test_the_loss_is_that_of_the_pictures(
+def test_the_loss_is_that_of_the_images(
     mixture, chain, tmp_path, accelerator, objective, four_a_block
 ):
     dataset = cached(mixture, chain, tmp_path, accelerator)
-    for number in range(8):  # both sources, pictures that come again, mirrored and not
+    for number in range(8):  # both sources, images that come again, mirrored and not
         draws = [Draws(1, number, mixture.rows) for _ in range(2)]
         batch = dataset[number]
         assert batch.source == mixture[number].source
@@ -75,7 +75,7 @@ def test_the_loss_is_that_of_the_pictures(
         assert chain(objective, batch, draws[1]).item() == pytest.approx(expected, rel=2e-3)
 
 
-def test_pictures_are_mirrored_when_they_would_be_and_latents_are_of_the_mirrored_picture(
+def test_images_are_mirrored_when_they_would_be_and_latents_are_of_the_mirrored_image(
     mixture, chain, tmp_path, accelerator
 ):
     dataset = cached(mixture, chain, tmp_path, accelerator)
@@ -83,7 +83,7 @@ def test_pictures_are_mirrored_when_they_would_be_and_latents_are_of_the_mirrore
         for number in range(4):
             expected = chain.encode(mixture[number].rgb)
             torch.testing.assert_close(dataset[number].rgb_latent, expected, atol=2e-3, rtol=2e-3)
-            # A latent of the mirrored picture is not the mirrored latent, so this tells.
+            # A latent of the mirrored image is not the mirrored latent, so this tells.
             assert (dataset[number].rgb_latent.flip(-1) - expected).abs().mean() > 0.01
 
 
@@ -271,7 +271,7 @@ def test_latents_beyond_float16_are_refused_not_kept(new_chain, mixture, tmp_pat
     chain = new_chain()
     chain.autoencoder.register_to_config(scaling_factor=1e7)
     dataset = LatentMixture(mixture, chain, tmp_path, accelerator)
-    with pytest.raises(CheckpointError, match='wide from picture 0 on are not finite in float16'):
+    with pytest.raises(CheckpointError, match='wide from image 0 on are not finite in float16'):
         dataset.fill(chain, accelerator)
     assert len(dataset.caches[0].missing()) == 1
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Batches are a function of their number; picture and truth belong together."""
+"""Batches are a function of their number; image and truth belong together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_batch_has_one_source_its_size_in_multiples_of_eight_and_matching_trut
         assert (bright[known] - batch.depth[:, 0][known]).abs().max() < 0.6
 
 
-def test_every_picture_comes_once_before_any_comes_twice(planted):
+def test_every_image_comes_once_before_any_comes_twice(planted):
     source = planted(7)
     mixture = Mixture([Part(source, 1.0, (32, 48))], 3, 'log', PLAIN)
     for number in range(7):
@@ -115,7 +115,7 @@ def test_sources_are_drawn_by_their_weight(planted):
 
 
 def test_what_makes_no_batch_is_refused(planted):
-    with pytest.raises(InputError, match='has no pictures'):
+    with pytest.raises(InputError, match='has no images'):
         Mixture([Part(planted(0), 1.0, (8, 8))], 1, 'log', PLAIN)
     with pytest.raises(ConfigurationError, match='weight'):
         Mixture([Part(planted(1), 0.0, (8, 8))], 1, 'log', PLAIN)

@@ -19,7 +19,7 @@ import pytest
 
 
 def write(path: Path, image: np.ndarray) -> None:
-    """Write a picture (RGB) or depth by its ending."""
+    """Write an image (RGB) or depth by its ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == '.npy':
         np.save(path, image)
@@ -28,7 +28,7 @@ def write(path: Path, image: np.ndarray) -> None:
     path.write_bytes(cv2.imencode(path.suffix, np.ascontiguousarray(stored))[1].tobytes())
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -48,7 +48,7 @@ def hypersim(tmp_path: Path) -> Path:
     frames = [(scene, frame) for scene in ('ai_001_001', 'ai_002_001') for frame in (0, 7)]
     for index, (scene, frame) in enumerate(frames):
         names = [f'{scene}/{kind}_cam_00_fr{frame:04d}.png' for kind in ('rgb', 'depth_plane')]
-        write(folder / names[0], picture(24, 32, index))
+        write(folder / names[0], image(24, 32, index))
         write(folder / names[1], np.rint(ramp(24, 32, 0.0, 65.5) * 1000).astype(np.uint16))
         lines.append(' '.join(names))
     (tmp_path / 'list.txt').write_text('\n'.join(lines))  # as the official lists: no last newline
@@ -59,7 +59,7 @@ def test_hypersim_comes_back_in_metres_with_zeros_and_far_depth_unknown(hypersim
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     assert len(pairs) == 4
     pair = pairs.read(2)
-    assert np.array_equal(pair.rgb, picture(24, 32, 2))
+    assert np.array_equal(pair.rgb, image(24, 32, 2))
     true = ramp(24, 32, 0.0, 65.5)
     known = (np.rint(true * 1000) > 0) & (true < 65.0)
     assert np.array_equal(np.isfinite(pair.depth), known)
@@ -143,7 +143,7 @@ def test_virtual_kitti_uncropped_keeps_its_size_and_an_official_list_is_followed
 
 def test_virtual_kitti_smaller_than_the_crop_is_named(tmp_path):
     scene = 'Scene01/clone/frames'
-    write(tmp_path / f'rgb/{scene}/rgb/Camera_0/rgb_00000.jpg', picture(100, 200))
+    write(tmp_path / f'rgb/{scene}/rgb/Camera_0/rgb_00000.jpg', image(100, 200))
     write(tmp_path / f'depth/{scene}/depth/Camera_0/depth_00000.png', mm(100, 200, 900))
     with pytest.raises(InputError, match=r'rgb_00000.jpg is 100x200, smaller than the 352x1216'):
         source('vkitti', tmp_path, folder='.').prepare()
@@ -153,7 +153,7 @@ def test_virtual_kitti_smaller_than_the_crop_is_named(tmp_path):
 def test_a_folder_gives_metres_from_each_format(tmp_path, ending):
     true = ramp(20, 30, 0.5, 9.0)
     stored = np.rint(true * 256).astype(np.uint16) if ending == '.png' else true
-    write(tmp_path / 'set/images/a.jpg', picture(20, 30))
+    write(tmp_path / 'set/images/a.jpg', image(20, 30))
     write(tmp_path / f'set/depths/a{ending}', stored)
     pairs = source('folder', tmp_path, folder='set', depth_scale=256, max_depth=8.0)
     pairs.prepare()
@@ -166,7 +166,7 @@ def test_a_folder_gives_metres_from_each_format(tmp_path, ending):
 def test_infinite_depth_is_sky_only_where_the_recipe_says_so(tmp_path):
     depth = ramp(8, 8, 1.0, 5.0)
     depth[0] = np.inf
-    write(tmp_path / 'images/a.png', picture(8, 8))
+    write(tmp_path / 'images/a.png', image(8, 8))
     write(tmp_path / 'depths/a.npy', depth)
     assert np.isnan(source('folder', tmp_path, folder='.').read(0).depth[0]).all()
     with_sky = source('folder', tmp_path, folder='.', sky_above=float('inf')).read(0).depth
@@ -174,9 +174,9 @@ def test_infinite_depth_is_sky_only_where_the_recipe_says_so(tmp_path):
     assert np.array_equal(with_sky[1:], depth[1:])
 
 
-def test_pictures_in_folders_of_their_own_are_matched_by_folder(tmp_path):
+def test_images_in_folders_of_their_own_are_matched_by_folder(tmp_path):
     for index, name in enumerate(('desk', 'sofa')):
-        write(tmp_path / name / ('image.png' if index else 'image.jpg'), picture(16, 24, index))
+        write(tmp_path / name / ('image.png' if index else 'image.jpg'), image(16, 24, index))
         write(tmp_path / name / 'depth_mm.png', np.full((16, 24), 1000 + index, np.uint16))
         (tmp_path / name / 'camera.json').write_text('{}')
     pairs = source('folder', tmp_path, folder='.', images='*/image.*', depths='*/depth_mm.png')
@@ -197,26 +197,26 @@ def test_names_are_matched_by_what_the_stars_stand_for():
     names = ['b/x_rgb.jpg', 'a/x_rgb.jpg', 'a/x_depth.png', 'a/y_depth.png', 'b/x_depth.png']
     entries, problems = match(names, '*/*_rgb.jpg', '*/*_depth.png')
     assert entries == [('a/x_rgb.jpg', 'a/x_depth.png'), ('b/x_rgb.jpg', 'b/x_depth.png')]
-    assert problems == ['a/y_depth.png has no picture']
+    assert problems == ['a/y_depth.png has no image']
     with pytest.raises(ConfigurationError, match='same number'):
         match(names, '*/*.jpg', '*.png')
 
 
 BROKEN = {
-    'missing picture': ('rgb', lambda path: path.unlink(), 'is missing'),
+    'missing image': ('rgb', lambda path: path.unlink(), 'is missing'),
     'missing depth': ('depth', lambda path: path.unlink(), 'is missing'),
-    'empty picture': ('rgb', lambda path: path.write_bytes(b''), 'cut off after 0 bytes'),
-    'truncated picture': ('rgb', lambda path: halve(path), 'is cut off after'),
+    'empty image': ('rgb', lambda path: path.write_bytes(b''), 'cut off after 0 bytes'),
+    'truncated image': ('rgb', lambda path: halve(path), 'is cut off after'),
     'truncated depth': ('depth', lambda path: halve(path), 'is cut off after'),
-    'damaged depth': ('depth', lambda path: spoil(path), 'is damaged'),
-    'no picture': (
+    'damaged depth': ('depth', lambda path: corrupt(path), 'is damaged'),
+    'no image': (
         'rgb',
         lambda path: path.write_bytes(b'<html>' * 9),
         'damaged or no pict',
     ),
     'another size': ('depth', lambda path: write(path, mm(24, 30, 3000)), 'is 24x30 and its pict'),
-    '8 bit depth': ('depth', lambda path: write(path, picture(24, 32)[..., 0]), 'holds uint8'),
-    'colour depth': ('depth', lambda path: write(path, picture(24, 32)), 'depth is \\(H, W\\)'),
+    '8 bit depth': ('depth', lambda path: write(path, image(24, 32)[..., 0]), 'holds uint8'),
+    'colour depth': ('depth', lambda path: write(path, image(24, 32)), 'depth is \\(H, W\\)'),
     'all zero': ('depth', lambda path: write(path, mm(24, 32, 0)), 'has no depth'),
     'metres for mm': ('depth', lambda path: write(path, mm(24, 32, 3)), 'median of 0.003 m.*unit'),
 }
@@ -226,7 +226,7 @@ def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def spoil(path: Path) -> None:
+def corrupt(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(bytes(data))
@@ -238,10 +238,10 @@ def mm(height: int, width: int, value: int) -> np.ndarray:
 
 @pytest.mark.parametrize('case', BROKEN)
 def test_a_broken_file_is_named_with_its_reason(hypersim, case):
-    which, spoiled, reason = BROKEN[case]
+    which, corrupted, reason = BROKEN[case]
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     path = hypersim / 'hypersim/train' / pairs.entries[1][which == 'depth']
-    spoiled(path)
+    corrupted(path)
     with pytest.raises(InputError, match=f'1 problems.*\n.*{reason}') as caught:
         pairs.prepare()
     assert path.name in str(caught.value)
@@ -255,7 +255,7 @@ def test_depth_that_is_nan_only_or_in_mm_is_named(tmp_path):
         ('far', ramp(8, 8, 1e4, 2e4)),
         ('cut', ramp(8, 8, 1.0, 2.0)),
     ):
-        write(tmp_path / f'images/{name}.png', picture(8, 8))
+        write(tmp_path / f'images/{name}.png', image(8, 8))
         write(tmp_path / f'depths/{name}.npy', depth)
     halve(tmp_path / 'depths/cut.npy')
     with pytest.raises(InputError) as caught:
@@ -270,9 +270,9 @@ def test_depth_that_is_nan_only_or_in_mm_is_named(tmp_path):
 
 def test_all_broken_files_are_counted_and_twenty_named(tmp_path):
     for index in range(23):
-        write(tmp_path / f'images/{index:02d}.png', picture(4, 4))
+        write(tmp_path / f'images/{index:02d}.png', image(4, 4))
         write(tmp_path / f'depths/{index:02d}.png', mm(4, 4, 0))
-    write(tmp_path / 'images/lonely.png', picture(4, 4))
+    write(tmp_path / 'images/lonely.png', image(4, 4))
     with pytest.raises(InputError, match='24 problems') as caught:
         source('folder', tmp_path, folder='.').prepare()
     assert str(caught.value).count('has no depth') == 20
@@ -346,10 +346,10 @@ def test_a_setting_that_makes_no_sense_is_refused(hypersim, keys, reason):
         source('folder', hypersim, folder='hypersim/train', **keys)
 
 
-def test_rendered_pictures_travel_to_other_processes_by_their_path(tmp_path):
+def test_rendered_images_travel_to_other_processes_by_their_path(tmp_path):
     pairs = source('synthetic', tmp_path, height=64, width=96, count=40)
     here = [pairs.read(index) for index in range(2)]
-    assert len(pickle.dumps(pairs)) < 1000  # the pictures are 1.2 MB
+    assert len(pickle.dumps(pairs)) < 1000  # the images are 1.2 MB
     with run_jobs(pairs.read, range(3), 2) as answers:
         there = list(answers)
     for a, b in zip([*here, pairs.read(2)], there, strict=True):

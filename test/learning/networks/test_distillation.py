@@ -92,7 +92,7 @@ def export(run_in, tmp_path_factory):
 
 
 def loss(run: Distillation) -> float:
-    """Mean of the loss over all pictures."""
+    """Mean of the loss over all images."""
     mixture = run.mixture(run.stages[0], 0)
     with torch.no_grad():
         return float(np.mean([run.chain('distill', mixture[i], None).item() for i in range(3)]))
@@ -109,14 +109,14 @@ def test_a_few_steps_lower_the_loss_and_leave_the_teacher_alone(new_run):
 
 
 class Shifted(torch.nn.Module):
-    """The teacher with latents of pictures that are off by a shift, and maps by half of it."""
+    """The teacher with latents of images that are off by a shift, and maps by half of it."""
 
     def __init__(self, teacher, shift: float) -> None:
         super().__init__()
         self.config, self.teacher, self.shift = teacher.config, teacher, shift
 
-    def encode(self, picture):
-        latent = self.teacher.encode(picture).latent_dist.mode()
+    def encode(self, image):
+        latent = self.teacher.encode(image).latent_dist.mode()
         return AutoencoderTinyOutput(latent + self.shift / self.config.scaling_factor)
 
     def decode(self, latent):
@@ -149,10 +149,10 @@ def test_the_result_opens_beside_its_checkpoint_and_does_there_what_it_learnt(
     model = load_model(str(small_checkpoint), device='cpu', vae=str(export))
     assert model.description['autoencoder'] == 'AutoencoderTiny'
     student = AutoencoderTiny.from_pretrained(export)
-    picture = torch.rand(1, 3, 32, 48) * 2 - 1
+    image = torch.rand(1, 3, 32, 48) * 2 - 1
     with torch.no_grad():
-        latent = encode(student, picture)
-        torch.testing.assert_close(model.encode(picture), latent, atol=1e-4, rtol=1e-4)
+        latent = encode(student, image)
+        torch.testing.assert_close(model.encode(image), latent, atol=1e-4, rtol=1e-4)
         expected = decode(student, latent).clamp(0.0, 1.0)
         torch.testing.assert_close(model.decode(latent), expected, atol=1e-4, rtol=1e-4)
     assert model.predict(np.zeros((32, 48, 3), np.uint8)).relative.shape == (32, 48)

@@ -45,7 +45,7 @@ STAGES = [
 ]
 
 
-class Pictures:
+class Images:
     """A source as a card sees it."""
 
     def __init__(self, name: str, count: int) -> None:
@@ -57,8 +57,8 @@ class Pictures:
 
 STEP = {'name': 'a', 'objective': 'one_step', 'steps': 1}
 PARTS = [
-    Part(Pictures('synthetic mixed', 8000), 3.0, (96, 128)),
-    Part(Pictures('vkitti', 20148), 1.0, (96, 320)),
+    Part(Images('synthetic mixed', 8000), 3.0, (96, 128)),
+    Part(Images('vkitti', 20148), 1.0, (96, 320)),
 ]
 
 
@@ -106,8 +106,8 @@ def test_the_card_says_what_it_was_trained_on_and_how(tmp_path):
     assert card.startswith('# toy\n')
     assert 'trained from nothing' in card
     assert 'log depth, in one step from zeros' in card
-    assert '- synthetic mixed: 8000 pictures, 75% of the batches' in card
-    assert '- vkitti: 20148 pictures, 25% of the batches' in card
+    assert '- synthetic mixed: 8000 images, 75% of the batches' in card
+    assert '- vkitti: 20148 images, 25% of the batches' in card
     assert '| first | autoencoder | autoencoder | 450 | 16 |' in card
     assert '| last | pixel | autoencoder + unet | 2600 | 8 x 4 |' in card
     assert '| measured on | abs_rel | delta1 |' in card

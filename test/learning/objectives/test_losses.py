@@ -20,7 +20,7 @@ SEEDS = st.integers(0, 10_000)
 
 
 def maps(seed: int, *shape: int) -> list[np.ndarray]:
-    """Prediction and truth in metres, and a mask with some pixels in each picture."""
+    """Prediction and truth in metres, and a mask with some pixels in each image."""
     rng = np.random.default_rng(seed)
     mask = rng.random(shape) < 0.6
     mask[..., 0, :3] = True
@@ -78,7 +78,7 @@ def test_a_degenerate_fit_is_marked_and_leaves_the_loss_to_the_direct_term(slope
     assert torch.equal(predicted.grad, torch.zeros_like(predicted))
 
 
-def test_a_degenerate_picture_does_not_spoil_its_neighbour():
+def test_a_degenerate_image_does_not_corrupt_its_neighbour():
     target = torch.rand(2, 1, 8, 8)
     predicted = torch.stack([torch.full((1, 8, 8), 0.5), 0.5 * target[1] ** 2])
     mask = torch.ones_like(target)

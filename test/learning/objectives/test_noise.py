@@ -25,14 +25,14 @@ def coarse_energy(noise: torch.Tensor) -> float:
 @pytest.mark.parametrize('part', [0.0, 0.4, 1.0])
 def test_noise_has_mean_zero_and_deviation_one(kind, part):
     noise = draw(kind, part=part, rows=range(64))
-    # Coarse levels move the mean of a single picture, not that of many.
+    # Coarse levels move the mean of a single image, not that of many.
     assert noise.std().item() == pytest.approx(1.0, abs=0.05)
     assert noise.mean().item() == pytest.approx(0.0, abs=0.1)
     if kind != 'gaussian':
         torch.testing.assert_close(noise.std((1, 2, 3)), torch.ones(64))
 
 
-def test_gaussian_noise_is_what_each_pictures_generator_gives():
+def test_gaussian_noise_is_what_each_images_generator_gives():
     assert torch.equal(draw('gaussian'), Draws(0, 7, range(16)).normal(SHAPE))
 
 
@@ -72,13 +72,13 @@ def test_a_batch_divided_among_processes_has_the_same_noise(kind):
     assert torch.equal(whole[[1, 3]], draw(kind, rows=[1, 3]))
 
 
-def test_timesteps_are_each_pictures_own_and_in_range():
+def test_timesteps_are_each_images_own_and_in_range():
     timesteps = Draws(3, 5, range(200)).timesteps(10)
     assert set(timesteps.tolist()) == set(range(10))
     assert torch.equal(timesteps[[17, 4]], Draws(3, 5, [17, 4]).timesteps(10))
 
 
-def test_other_seeds_batches_and_pictures_have_other_noise():
+def test_other_seeds_batches_and_images_have_other_noise():
     first = Draws(0, 0, [0]).normal(SHAPE)
     for other in (Draws(1, 0, [0]), Draws(0, 1, [0]), Draws(0, 0, [1])):
         assert not torch.equal(first, other.normal(SHAPE))

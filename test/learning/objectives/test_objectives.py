@@ -14,7 +14,7 @@ from marigold_ros.learning.networks.distillation import Student
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.objectives.noise import Draws, training_noise
 from marigold_ros.learning.objectives.objectives import (
-    as_picture,
+    as_image,
     Chain,
     in_metres,
     latent_loss,
@@ -62,7 +62,7 @@ def frozen():
 
 
 def make_batch(depth: np.ndarray, space: str = 'log', seed: int = 0) -> Batch:
-    """Batch with random pictures and the depth (B, H, W) given."""
+    """Batch with random images and the depth (B, H, W) given."""
     depth = depth.astype(np.float32)
     relative, valid, sky = (
         torch.from_numpy(np.stack(values))[:, None]
@@ -77,8 +77,8 @@ def make_batch(depth: np.ndarray, space: str = 'log', seed: int = 0) -> Batch:
     )
 
 
-def random_depth(seed: int = 0, pictures: int = 2) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(0.5, 30.0, (pictures, H, W))
+def random_depth(seed: int = 0, images: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(0.5, 30.0, (images, H, W))
 
 
 def draws(batch: Batch, number: int = 0) -> Draws:
@@ -94,9 +94,9 @@ def test_noisy_latents_and_targets_are_those_of_the_scheduler_that_the_original_
     kind, noise
 ):
     chain = new_chain(scheduler_of(kind), noise=noise)
-    batch = make_batch(random_depth(pictures=4))
+    batch = make_batch(random_depth(images=4))
     with torch.no_grad():
-        rgb_latent, target = chain.encode(batch.rgb), chain.encode(as_picture(batch.relative))
+        rgb_latent, target = chain.encode(batch.rgb), chain.encode(as_image(batch.relative))
     ddpm, again = ddpm_of(chain.scheduler), draws(batch)
     timestep = again.timesteps(1000)
     expected = training_noise(again, target.shape[1:], noise, 0.9, timestep / 1000)
@@ -106,8 +106,8 @@ def test_noisy_latents_and_targets_are_those_of_the_scheduler_that_the_original_
         'sample': target,
     }
 
-    def predict(picture, noisy, asked):
-        torch.testing.assert_close(picture, rgb_latent)
+    def predict(image, noisy, asked):
+        torch.testing.assert_close(image, rgb_latent)
         torch.testing.assert_close(noisy, ddpm.add_noise(target, expected, timestep))
         assert torch.equal(asked, timestep)
         return answers[kind] + 0.5
@@ -212,7 +212,7 @@ def test_epsilon_at_pure_noise_is_refused_because_it_leaves_the_sample_open():
 
 
 @pytest.mark.parametrize('depth', [np.inf, 3.0, np.nan], ids=['sky', 'constant', 'unknown'])
-def test_pictures_of_one_kind_only_give_finite_losses_and_gradients(depth):
+def test_images_of_one_kind_only_give_finite_losses_and_gradients(depth):
     batch = make_batch(np.full((1, H, W), depth))
     for name in OBJECTIVES:
         chain = new_chain()
@@ -229,7 +229,7 @@ def test_pictures_of_one_kind_only_give_finite_losses_and_gradients(depth):
 def test_sky_has_to_be_far_and_may_be_farther(space, beyond, before):
     batch = make_batch(np.full((1, H, W), np.inf), space)
     chain = new_chain(space=space)
-    chain.one_step = lambda rgb_latent: chain.encode(as_picture(batch.relative))
+    chain.one_step = lambda rgb_latent: chain.encode(as_image(batch.relative))
     chain.decode = lambda latent: torch.full((1, 1, H, W), beyond)
     assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.0, abs=1e-6)
     chain.decode = lambda latent: torch.full((1, 1, H, W), before)
@@ -248,7 +248,7 @@ def test_pixel_is_the_written_sum_of_its_terms(trained):
     x0 = torch.zeros(1, 4, H // 8, W // 8)
     chain.one_step = lambda rgb_latent: x0
     with torch.no_grad():
-        latent = chain.encode(as_picture(batch.relative)).abs().mean().item()
+        latent = chain.encode(as_image(batch.relative)).abs().mean().item()
     # Differences at the border between the halves: 0.5, in one of so many columns at each scale.
     gradient = sum(0.5 / (W // 2**k - 1) for k in range(3))
     expected = 0.0 + 0.5 * 0.25 + 0.5 * gradient + (0.0 if trained else 0.1 * latent)
@@ -335,7 +335,7 @@ def test_losses_on_latents_leave_the_autoencoder_alone_even_where_it_may_be_trai
 
 @pytest.mark.parametrize('name', OBJECTIVES)
 def test_the_mean_over_rows_divided_among_processes_is_the_loss_of_the_batch(frozen, name):
-    batch = make_batch(random_depth(pictures=4))
+    batch = make_batch(random_depth(images=4))
 
     def of(rows: list[int]) -> float:
         names = 'rgb', 'relative', 'valid', 'sky', 'depth'
@@ -356,7 +356,7 @@ def test_after_scaling_the_latents_have_unit_deviation():
     batches = [make_batch(random_depth(seed), seed=seed) for seed in range(3)]
     chain.set_scaling_factor(iter(batches))
     with torch.no_grad():
-        latents = [chain.encode(torch.cat([b.rgb, as_picture(b.relative)])) for b in batches]
+        latents = [chain.encode(torch.cat([b.rgb, as_image(b.relative)])) for b in batches]
     assert torch.cat(latents).std().item() == pytest.approx(1.0, rel=1e-4)
 
 
@@ -366,8 +366,8 @@ def test_decoding_is_the_mean_of_the_channels_in_zero_to_one_and_not_clamped():
     with torch.no_grad():
         decoded = chain.decode(latent)
         scale = chain.autoencoder.config.scaling_factor
-        picture = chain.autoencoder.decode(latent / scale).sample
-    torch.testing.assert_close(decoded, (picture.mean(1, keepdim=True) + 1) / 2)
+        image = chain.autoencoder.decode(latent / scale).sample
+    torch.testing.assert_close(decoded, (image.mean(1, keepdim=True) + 1) / 2)
     assert decoded.shape == (1, 1, 32, 40)
 
 
@@ -386,10 +386,10 @@ def test_an_autoencoder_step_lowers_the_loss():
     assert math.isfinite(losses[-1])
 
 
-def test_depth_pictures_are_grey_and_in_minus_one_to_one():
+def test_depth_images_are_grey_and_in_minus_one_to_one():
     relative = torch.rand(2, 1, 4, 6)
-    picture = as_picture(relative)
-    assert picture.shape == (2, 3, 4, 6)
-    torch.testing.assert_close(picture, torch.cat([2.0 * relative - 1.0] * 3, 1))
-    assert picture.min() >= -1.0
-    assert picture.max() <= 1.0
+    image = as_image(relative)
+    assert image.shape == (2, 3, 4, 6)
+    torch.testing.assert_close(image, torch.cat([2.0 * relative - 1.0] * 3, 1))
+    assert image.min() >= -1.0
+    assert image.max() <= 1.0

@@ -74,7 +74,7 @@ def test_values_equal_numpys_percentiles_written_out(depth, space):
 
 @pytest.mark.parametrize('space', SPACES)
 @pytest.mark.parametrize('distance', [0.3, 7.123456, 80.0])
-def test_a_picture_of_one_distance_is_in_the_middle(space, distance):
+def test_a_image_of_one_distance_is_in_the_middle(space, distance):
     depth = np.full((4, 6), distance, np.float32)
     depth[0, 0] = np.nan
     relative, valid, _ = normalise(depth, space)
@@ -83,7 +83,7 @@ def test_a_picture_of_one_distance_is_in_the_middle(space, distance):
 
 @pytest.mark.parametrize('space', SPACES)
 @pytest.mark.parametrize('nothing', [np.nan, 0.0, np.inf])
-def test_a_picture_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
+def test_a_image_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
     relative, valid, sky = normalise(np.full((4, 6), nothing), space)
     assert not valid.any()
     assert sky.all() == np.isinf(nothing)

@@ -12,7 +12,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.objectives import as_picture, Chain
+from marigold_ros.learning.objectives.objectives import as_image, Chain
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import learning_rate, read_stages, Stage
@@ -131,8 +131,8 @@ def test_after_the_autoencoder_the_latents_have_unit_deviation(new_trainer, tmp_
     with torch.no_grad():
         for number in range(8):
             batch = trainer.mixtures[0][number]
-            for picture in (batch.rgb, as_picture(batch.relative)):
-                deviations.append(chain.encode(picture).flatten())
+            for image in (batch.rgb, as_image(batch.relative)):
+                deviations.append(chain.encode(image).flatten())
     assert torch.cat(deviations).std().item() == pytest.approx(1.0, rel=0.02)
 
 

@@ -13,7 +13,7 @@ from marigold_ros.learning.run.plan import (
     networks_of,
     plan_recipe,
     sizes_of,
-    work_of_picture,
+    work_of_image,
     write_plan,
 )
 from marigold_ros.learning.run.recipe import read_recipe
@@ -86,13 +86,13 @@ def test_copies_in_half_precision_are_of_all_weights_or_of_one_block_at_a_time(s
 @pytest.mark.parametrize('objective', ['latent', 'autoencoder'])
 def test_activations_are_near_what_autograd_keeps(small, objective):
     unet, autoencoder = small
-    picture, latent = torch.randn(2, 3, 96, 128), torch.randn(2, 4, 12, 16)
+    image, latent = torch.randn(2, 3, 96, 128), torch.randn(2, 4, 12, 16)
     text = torch.zeros(2, *TEXT_SHAPE[1:])
 
     def run():
         if objective == 'latent':
             return unet(torch.cat([latent, latent], 1), 5, text).sample
-        both = torch.cat([picture, picture])
+        both = torch.cat([image, image])
         return autoencoder.decode(autoencoder.encode(both).latent_dist.mode()).sample
 
     real = kept_by_autograd(run, small)
@@ -115,17 +115,17 @@ def test_activations_grow_with_the_batch_and_shrink_by_checkpointing_and_half_pr
 
 def test_backward_costs_two_forward_passes_and_one_where_it_only_passes_through(small):
     size = (64, 96)
-    latent = work_of_picture(stage('latent'), small, size)
-    again = work_of_picture(stage('latent', gradient_checkpointing=True), small, size)
+    latent = work_of_image(stage('latent'), small, size)
+    again = work_of_image(stage('latent', gradient_checkpointing=True), small, size)
     unet = again - latent
     encode = (latent - 3 * unet) / 2
-    decode = work_of_picture(stage('autoencoder'), small, size) / 6 - encode
+    decode = work_of_image(stage('autoencoder'), small, size) / 6 - encode
     assert min(unet, encode, decode) > 0
-    pixel = work_of_picture(stage('pixel'), small, size)
+    pixel = work_of_image(stage('pixel'), small, size)
     assert pixel == pytest.approx(2 * encode + 3 * unet + 2 * decode)
-    whole = work_of_picture(stage('pixel', trains=('autoencoder', 'unet')), small, size)
+    whole = work_of_image(stage('pixel', trains=('autoencoder', 'unet')), small, size)
     assert whole == pytest.approx(3 * encode + 3 * unet + 3 * decode)
-    assert work_of_picture(stage('silog'), small, size) == pytest.approx(pixel - encode)
+    assert work_of_image(stage('silog'), small, size) == pytest.approx(pixel - encode)
 
 
 def test_sizes_are_scaled_to_multiples_of_eight():
@@ -142,8 +142,8 @@ def test_the_plan_of_marigold_is_what_its_recipe_says():
     unet, autoencoder = (count(network) for network in networks)
     assert unet == pytest.approx(866e6, rel=0.001)
     assert autoencoder == pytest.approx(83.7e6, rel=0.001)
-    assert plan.pictures == 18_000 * 32
-    assert plan.flop * plan.pictures == pytest.approx(3.7e18, rel=0.1)
+    assert plan.images == 18_000 * 32
+    assert plan.flop * plan.images == pytest.approx(3.7e18, rel=0.1)
     assert plan.memory['peak'] < 16e9
     text = write_plan(networks, [plan])
     assert 'EFLOP' in text

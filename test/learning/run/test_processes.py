@@ -130,7 +130,7 @@ def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end
         assert torch.equal(again[name], value), name
 
 
-def test_signals_while_pictures_are_rendered_end_the_run_and_keep_what_is_done(toy, tmp_path):
+def test_signals_while_images_are_rendered_end_the_run_and_keep_what_is_done(toy, tmp_path):
     many = {**toy, **TRAINING, 'sources': [{**toy['sources'][0], 'count': 20_000}]}
     (tmp_path / 'many.yaml').write_text(yaml.safe_dump(many), encoding='utf-8')
     line = command(tmp_path / 'many.yaml', tmp_path / 'out', '--workers', '2')

@@ -164,7 +164,7 @@ def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
         assert own.processing_resolution == exported.processing_resolution
 
 
-def test_the_same_pictures_are_drawn_each_time_eight_at_most_from_all_sets(
+def test_the_same_images_are_drawn_each_time_eight_at_most_from_all_sets(
     chain, validation, tmp_path
 ):
     assert [label for label, _ in validation.shown][1] == 'seconds'
@@ -239,8 +239,8 @@ class Curves:
     def add_scalar(self, name: str, value: float, at: int) -> None:
         self.scalars.append((name, value, at))
 
-    def add_image(self, name: str, picture: np.ndarray, at: int, dataformats: str) -> None:
-        self.images.append((name, picture.shape, at, dataformats))
+    def add_image(self, name: str, image: np.ndarray, at: int, dataformats: str) -> None:
+        self.images.append((name, image.shape, at, dataformats))
 
     def close(self) -> None:
         self.closed = True

@@ -22,8 +22,8 @@ from marigold_ros.models.benchmarks.random_networks import (
     random_networks,
     require_memory,
 )
-from marigold_ros.models.benchmarks.variants import lever, levers, SWITCHES
-from marigold_ros.models.benchmarks.workload import benchmark_picture, Work
+from marigold_ros.models.benchmarks.variants import SWITCHES, variant, variants
+from marigold_ros.models.benchmarks.workload import benchmark_image, Work
 from marigold_ros.models.marigold.checkpoint import load_networks
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_the_stages_of_a_frame_add_up_to_the_frame(benchmark):
 
 
 def test_timing_leaves_the_model_and_its_answer_as_they_were(benchmark):
-    model, rgb = benchmark.model, benchmark_picture(40, 50)
+    model, rgb = benchmark.model, benchmark_image(40, 50)
     before = model.predict(rgb).relative
     with stopwatch(model) as times:
         timed = model.predict(rgb).relative
@@ -155,11 +155,11 @@ def test_a_difference_names_its_largest_and_its_mean():
     assert found == {'max': 2.0, 'mean': 0.5}
 
 
-def test_a_picture_needs_a_size():
-    assert benchmark_picture(7, 90).shape == (7, 90, 3)
-    assert np.array_equal(benchmark_picture(64, 64), benchmark_picture(64, 64))
+def test_a_image_needs_a_size():
+    assert benchmark_image(7, 90).shape == (7, 90, 3)
+    assert np.array_equal(benchmark_image(64, 64), benchmark_image(64, 64))
     with pytest.raises(ConfigurationError, match='0x5'):
-        benchmark_picture(0, 5)
+        benchmark_image(0, 5)
 
 
 def test_what_does_not_fit_into_memory_is_refused_with_figures():
@@ -191,11 +191,11 @@ def test_the_published_shape_has_the_published_size_and_answers_sanely():
 
 def test_a_lever_is_measured_with_the_difference_that_it_makes(benchmark):
     names = ['fold_text', 'bfloat16+channels_last']
-    rows = benchmark.measure_levers(levers(names, CPU), 2, no_progress)
-    assert [row['lever'] for row in rows] == names
+    rows = benchmark.measure_variants(variants(names, CPU), 2, no_progress)
+    assert [row['variant'] for row in rows] == names
     assert rows[0]['difference']['max'] < 1e-3
     assert 1e-5 < rows[1]['difference']['mean'] < 0.05
-    assert all(len(row['lever_ms']) == len(row['plain_ms']) == 2 for row in rows)
+    assert all(len(row['variant_ms']) == len(row['plain_ms']) == 2 for row in rows)
     assert all(row['ready_s'] > 0.0 for row in rows)
 
 
@@ -209,17 +209,17 @@ def test_with_levers_on_it_is_still_compared_with_the_plain_reference(small_chec
 
 
 def test_names_of_levers_are_joined_by_a_plus():
-    one = lever('bfloat16+channels_last+compile')
+    one = variant('bfloat16+channels_last+compile')
     assert (one.dtype, one.runtime) == (
         'bfloat16',
         RuntimeConfig(channels_last=True, compile='auto'),
     )
     with pytest.raises(ConfigurationError, match=r"'warp\+fold_text' has 'warp'; join any of"):
-        lever('warp+fold_text')
+        variant('warp+fold_text')
 
 
 def test_all_levers_are_each_switch_alone_and_some_together():
-    names = [one.name for one in levers(['all', 'fold_text'], CPU)]
+    names = [one.name for one in variants(['all', 'fold_text'], CPU)]
     assert set(SWITCHES) | {'bfloat16', 'compile'} <= set(names)
     assert len(names) == len(set(names))
-    assert 'float16' in [one.name for one in levers(['all'], torch.device('cuda'))]
+    assert 'float16' in [one.name for one in variants(['all'], torch.device('cuda'))]

@@ -27,8 +27,8 @@ def model(small_checkpoint):
 
 
 @pytest.fixture
-def rgb(picture):
-    return picture(72, 96)
+def rgb(image):
+    return image(72, 96)
 
 
 def points(depth, count=80, seed=0) -> SparseDepth:

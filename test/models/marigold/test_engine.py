@@ -35,7 +35,7 @@ def reference(small_checkpoint):
     return pipe
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def image(height: int, width: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.random((height // 8 + 2, width // 8 + 2, 3))
     return (np.kron(coarse, np.ones((8, 8, 1)))[:height, :width] * 255).astype(np.uint8)
@@ -46,7 +46,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     ('size', 'resolution'), [((96, 128), 128), ((75, 133), 96), ((50, 41), 0), ((120, 90), 200)]
 )
 def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps, size, resolution):
-    rgb = picture(*size)
+    rgb = image(*size)
     expected = reference(
         rgb,
         num_inference_steps=steps,
@@ -66,7 +66,7 @@ def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps,
 
 @pytest.mark.parametrize('seed', [1, 5])
 def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model, reference, seed):
-    rgb = picture(96, 128, seed=3)
+    rgb = image(96, 128, seed=3)
     output = reference(
         rgb,
         num_inference_steps=2,
@@ -86,7 +86,7 @@ def test_members_run_one_by_one_are_the_reference_with_its_default_batch_size(
 ):
     # The reference's merge amplifies the last bit, so that the batches have to be the same.
     model = load_model(str(small_checkpoint), device='cpu')
-    rgb = picture(96, 128, seed=3)
+    rgb = image(96, 128, seed=3)
     expected = reference(
         rgb,
         num_inference_steps=2,
@@ -124,7 +124,7 @@ def test_trailing_steps_start_at_the_last_timestep(model, steps, expected):
 
 
 def test_the_same_seed_gives_identical_depth_and_another_seed_does_not(model):
-    rgb = picture(60, 80)
+    rgb = image(60, 80)
     first, again, other = (model.predict(rgb, seed=s).relative for s in (5, 5, 6))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_identical_depth_and_another_seed_does_not(model):
 
 @settings(max_examples=20)
 @given(st.integers(1, 90), st.integers(1, 90))
-def test_every_size_of_picture_gets_an_answer_of_its_size(model, height, width):
+def test_every_size_of_image_gets_an_answer_of_its_size(model, height, width):
     relative = model.predict(np.zeros((height, width, 3), np.uint8)).relative
     assert relative.shape == (height, width)
     assert relative.dtype == np.float32
@@ -171,7 +171,7 @@ def test_the_longest_edge_rule_is_marigolds(model):
         None,
     ],
 )
-def test_what_is_no_picture_is_refused_with_its_shape(model, rgb):
+def test_what_is_no_image_is_refused_with_its_shape(model, rgb):
     with pytest.raises(InputError, match=r'\(H, W, 3\) uint8'):
         model.predict(rgb)
 
@@ -195,34 +195,34 @@ def test_what_is_no_picture_is_refused_with_its_shape(model, rgb):
 )
 def test_settings_out_of_range_are_refused_by_name(model, arguments):
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
-        model.predict(picture(16, 16), **arguments)
+        model.predict(image(16, 16), **arguments)
 
 
 @pytest.mark.parametrize('value', [0, 128, 255])
-def test_a_constant_picture_gets_a_finite_answer(model, value):
+def test_a_constant_image_gets_a_finite_answer(model, value):
     answer = model.predict(np.full((40, 50, 3), value, np.uint8), 1, 3)
     assert np.isfinite(answer.relative).all()
     assert np.isfinite(answer.spread).all()
 
 
-def test_a_picture_of_one_pixel_gets_one_value(model):
+def test_a_image_of_one_pixel_gets_one_value(model):
     for resolution in (None, 0, 64):
         answer = model.predict(np.full((1, 1, 3), 9, np.uint8), processing_resolution=resolution)
         assert answer.relative.shape == (1, 1)
 
 
-def test_an_8k_picture_is_answered_at_its_size(model):
+def test_an_8k_image_is_answered_at_its_size(model):
     answer = model.predict(np.zeros((4320, 7680, 3), np.uint8), processing_resolution=64)
     assert answer.relative.shape == (4320, 7680)
 
 
-def test_a_picture_too_thin_for_the_resolution_is_refused(model):
+def test_a_image_too_thin_for_the_resolution_is_refused(model):
     with pytest.raises(InputError, match='500x1.*no pixel left'):
         model.predict(np.zeros((1, 500, 3), np.uint8), processing_resolution=64)
 
 
-def test_read_only_and_strided_pictures_are_taken_as_they_are(model):
-    rgb = picture(40, 50)
+def test_read_only_and_strided_images_are_taken_as_they_are(model):
+    rgb = image(40, 50)
     expected = model.predict(rgb).relative
     frozen = rgb.copy()
     frozen.setflags(write=False)
@@ -233,7 +233,7 @@ def test_read_only_and_strided_pictures_are_taken_as_they_are(model):
 
 
 def test_numpy_numbers_are_numbers(model):
-    rgb = picture(40, 50)
+    rgb = image(40, 50)
     expected = model.predict(rgb, 2, 1, 48, seed=3).relative
     got = model.predict(rgb, np.int64(2), np.int32(1), np.int16(48), seed=np.uint8(3))
     assert np.array_equal(got.relative, expected)
@@ -245,14 +245,14 @@ def test_a_disparity_checkpoint_differs_in_its_space_only(small_checkpoint, tmp_
     for name, key in (('model_index.json', 'prediction_type'), ('marigold_ros.json', 'space')):
         path = folder / name
         path.write_text(json.dumps({**json.loads(path.read_text()), key: 'disparity'}))
-    rgb = picture(40, 50)
+    rgb = image(40, 50)
     answer = load_model(str(folder), device='cpu').predict(rgb)
     assert answer.space == 'disparity'
     assert np.array_equal(answer.relative, model.predict(rgb).relative)
 
 
 def test_bfloat16_answers_nearly_the_same(small_checkpoint, model):
-    rgb = picture(64, 96)
+    rgb = image(64, 96)
     half = load_model(str(small_checkpoint), device='cpu', dtype='bfloat16').predict(rgb, 1, 3)
     assert half.relative.dtype == half.spread.dtype == np.float32
     full = model.predict(rgb, 1, 1).relative
@@ -261,7 +261,7 @@ def test_bfloat16_answers_nearly_the_same(small_checkpoint, model):
 
 
 def test_the_references_merge_may_be_chosen(model):
-    rgb = picture(64, 96)
+    rgb = image(64, 96)
     fitted = model.predict(rgb, 1, 4)
     reference = model.predict(rgb, 1, 4, options=EngineConfig(merge='reference'))
     assert not np.array_equal(fitted.relative, reference.relative)

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 
 def planted(seed: int, count: int, noise: float, outlier: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Members that are scaled, shifted, noisy copies of a truth, one of them spoilt."""
+    """Members that are scaled, shifted, noisy copies of a truth, one of them corrupted."""
     rng = np.random.default_rng(seed)
     height, width = 60, 80
     y, x = np.mgrid[:height, :width] / width

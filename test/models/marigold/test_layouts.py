@@ -64,18 +64,18 @@ def compare(model, pipe, rgb, steps, seed=3, tolerance=2e-4, **arguments) -> Non
 
 
 @pytest.mark.parametrize('steps', [1, 2, 4, 10])
-def test_v1_0_answers_as_diffusers_does_with_leading_steps(copy, edit, oracle, picture, steps):
+def test_v1_0_answers_as_diffusers_does_with_leading_steps(copy, edit, oracle, image, steps):
     make_v1_0(copy, edit)
     model = load_model(str(copy), device='cpu')
-    compare(model, oracle(model), picture(75, 100), steps)
+    compare(model, oracle(model), image(75, 100), steps)
 
 
-def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit, picture, caplog):
+def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit, image, caplog):
     make_v1_0(copy, edit)
     model = load_model(str(copy), device='cpu')
     assert model.facts.denoising_steps == 10
     assert model.facts.processing_resolution == 128
-    rgb = picture(48, 64)
+    rgb = image(48, 64)
     with caplog.at_level(logging.WARNING):
         few = [model.predict(rgb, n, 1, 64).relative for n in (1, 2, 1)]
         model.predict(rgb, 10, 1, 64)
@@ -88,37 +88,37 @@ def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit
 
 
 @pytest.mark.parametrize('steps', [1, 2, 4])
-def test_an_lcm_checkpoint_answers_as_diffusers_does(copy, edit, oracle, picture, steps):
+def test_an_lcm_checkpoint_answers_as_diffusers_does(copy, edit, oracle, image, steps):
     make_lcm(copy, edit)
     model = load_model(str(copy), device='cpu')
     assert model.facts.denoising_steps == 1
     assert any('LCM' in note for note in model.description['notes'])
-    compare(model, oracle(model), picture(64, 96), steps)
+    compare(model, oracle(model), image(64, 96), steps)
 
 
-def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, picture):
+def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, image):
     make_lcm(copy, edit)
     model = load_model(str(copy), device='cpu')
-    whole = model.predict(picture(64, 96), 3, 3, 96).relative
+    whole = model.predict(image(64, 96), 3, 3, 96).relative
     one = EngineConfig(batch_limit=1)
-    apart = model.predict(picture(64, 96), 3, 3, 96, options=one).relative
+    apart = model.predict(image(64, 96), 3, 3, 96, options=one).relative
     np.testing.assert_allclose(whole, apart, atol=1e-4)
 
 
-def test_more_steps_than_an_lcm_checkpoint_knows_are_refused(copy, edit, picture):
+def test_more_steps_than_an_lcm_checkpoint_knows_are_refused(copy, edit, image):
     make_lcm(copy, edit)
     edit(copy / 'scheduler' / 'scheduler_config.json', original_inference_steps=5)
     model = load_model(str(copy), device='cpu')
     with pytest.raises(ConfigurationError, match='denoising_steps is 6.*distilled'):
-        model.predict(picture(32, 32), 6)
+        model.predict(image(32, 32), 6)
 
 
-def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, oracle, picture):
+def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, oracle, image):
     make_v1_0(copy, edit, timestep_spacing='trailing')
     edit(copy / 'model_index.json', _class_name='StableDiffusionPipeline')
     model = load_model(str(copy), device='cpu')
     assert (model.facts.noise, model.facts.denoising_steps) == ('zeros', 1)
-    rgb = picture(96, 128)
+    rgb = image(96, 128)
     # As a tensor, because the pipeline reads the size of an array from the wrong axes here.
     expected = oracle(model)(
         torch.from_numpy(rgb).permute(2, 0, 1) / 255.0,
@@ -133,16 +133,16 @@ def test_an_end_to_end_checkpoint_starts_from_zeros_in_one_step(copy, edit, orac
 
 
 @pytest.mark.parametrize('kind', ['epsilon', 'sample'])
-def test_other_prediction_types_answer_as_diffusers_does(copy, edit, oracle, picture, kind):
+def test_other_prediction_types_answer_as_diffusers_does(copy, edit, oracle, image, kind):
     make_v1_0(copy, edit, timestep_spacing='trailing', prediction_type=kind)
     model = load_model(str(copy), device='cpu')
-    compare(model, oracle(model), picture(64, 64), 2)
+    compare(model, oracle(model), image(64, 64), 2)
 
 
 @pytest.mark.parametrize('variant', [None, 'fp16'])
 @pytest.mark.parametrize('shard', ['10GB', '100KB'])
-def test_half_precision_variants_and_shards_open(copy, picture, variant, shard):
-    before = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+def test_half_precision_variants_and_shards_open(copy, image, variant, shard):
+    before = load_model(str(copy), device='cpu').predict(image(32, 48)).relative
     unet = UNet2DConditionModel.from_pretrained(copy / 'unet')
     for path in (copy / 'unet').glob('*.safetensors'):
         path.unlink()
@@ -151,22 +151,22 @@ def test_half_precision_variants_and_shards_open(copy, picture, variant, shard):
         copy / 'unet', variant=variant, max_shard_size=shard
     )
     assert (len(list((copy / 'unet').glob('*.safetensors'))) > 1) == (shard == '100KB')
-    after = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+    after = load_model(str(copy), device='cpu').predict(image(32, 48)).relative
     np.testing.assert_allclose(after, before, atol=0.02 if variant else 1e-5)
 
 
-def test_full_weights_win_over_half_precision_copies_beside_them(copy, picture):
-    before = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+def test_full_weights_win_over_half_precision_copies_beside_them(copy, image):
+    before = load_model(str(copy), device='cpu').predict(image(32, 48)).relative
     unet = UNet2DConditionModel.from_pretrained(copy / 'unet')
     torch.nn.init.zeros_(unet.conv_out.weight)
     torch.nn.Module.to(unet, torch.float16).save_pretrained(copy / 'unet', variant='fp16')
-    after = load_model(str(copy), device='cpu').predict(picture(32, 48)).relative
+    after = load_model(str(copy), device='cpu').predict(image(32, 48)).relative
     assert np.array_equal(after, before)
 
 
 @pytest.mark.parametrize('apart', [False, True])
 def test_a_small_autoencoder_runs_in_the_checkpoint_or_given_apart(
-    copy, tmp_path, oracle, picture, apart
+    copy, tmp_path, oracle, image, apart
 ):
     if not apart:
         for path in (copy / 'vae').iterdir():
@@ -175,7 +175,7 @@ def test_a_small_autoencoder_runs_in_the_checkpoint_or_given_apart(
     taesd().save_pretrained(folder)
     model = load_model(str(copy), device='cpu', vae=str(folder) if apart else None)
     assert model.description['autoencoder'] == 'AutoencoderTiny'
-    compare(model, oracle(model), picture(64, 96), 2)
+    compare(model, oracle(model), image(64, 96), 2)
 
 
 def test_an_autoencoder_of_other_latents_is_refused(copy, tmp_path):

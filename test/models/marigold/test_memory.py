@@ -33,8 +33,8 @@ def refuse_more_than(monkeypatch, network, method: str, limit: int, kind=torch.O
 
 @pytest.mark.parametrize('kind', [torch.OutOfMemoryError, RuntimeError])
 @pytest.mark.parametrize(('part', 'method'), [('unet', 'forward'), ('autoencoder', 'decode')])
-def test_an_ensemble_is_split_until_it_fits(model, picture, monkeypatch, part, method, kind):
-    rgb = picture(48, 64)
+def test_an_ensemble_is_split_until_it_fits(model, image, monkeypatch, part, method, kind):
+    rgb = image(48, 64)
     whole = model.predict(rgb, 1, 5)
     sizes = refuse_more_than(monkeypatch, getattr(model, part), method, 2, kind)
     split = model.predict(rgb, 1, 5)
@@ -50,27 +50,27 @@ def test_an_ensemble_is_split_until_it_fits(model, picture, monkeypatch, part, m
     assert sizes == [5, 2, 2, 1], 'a reset forgets it'
 
 
-def test_a_frame_that_fits_in_no_way_is_an_error_with_the_remedy(model, picture, monkeypatch):
+def test_a_frame_that_fits_in_no_way_is_an_error_with_the_remedy(model, image, monkeypatch):
     refuse_more_than(monkeypatch, model.unet, 'forward', 0)
     with pytest.raises(InputError, match='does not fit.*lower processing_resolution') as caught:
-        model.predict(picture(48, 64))
+        model.predict(image(48, 64))
     assert caught.value.cause == 'size'
 
 
-def test_other_errors_are_not_taken_for_short_memory(model, picture, monkeypatch):
+def test_other_errors_are_not_taken_for_short_memory(model, image, monkeypatch):
     def broken(*args, **more):
         raise RuntimeError('shapes do not match')
 
     monkeypatch.setattr(model.unet, 'forward', broken)
     with pytest.raises(RuntimeError, match='shapes do not match'):
-        model.predict(picture(48, 64))
+        model.predict(image(48, 64))
 
 
-def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, picture, monkeypatch):
+def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, image, monkeypatch):
     monkeypatch.setattr('marigold_ros.models.marigold.stages.TILE', 8)
     monkeypatch.setattr('marigold_ros.models.marigold.stages.OVERLAP', 4)
     monkeypatch.setattr(memory, 'free_memory', lambda device: 1000)
-    rgb = picture(120, 160)
+    rgb = image(120, 160)
     prediction = model.predict(rgb, 1, 2, 160)
     assert prediction.relative.shape == (120, 160)
     assert np.isfinite(prediction.relative).all()
@@ -78,16 +78,16 @@ def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, pictu
     assert len(tiles) == 2, 'encode and decode'
 
 
-def test_what_fits_is_estimated_before_the_first_frame(model, picture, monkeypatch):
+def test_what_fits_is_estimated_before_the_first_frame(model, image, monkeypatch):
     sizes = refuse_more_than(monkeypatch, model.autoencoder, 'decode', 5)
     each = memory.LIVE_MAPS * 8 * 96 * 128 * 4  # maps of 8 channels, in float32
     monkeypatch.setattr(memory, 'free_memory', lambda device: 2.5 * each / memory.USABLE)
-    model.predict(picture(96, 128), 1, 5)
+    model.predict(image(96, 128), 1, 5)
     assert sizes == [2, 2, 1]
 
 
-def test_batched_and_unbatched_members_agree(model, picture):
-    rgb = picture(75, 100)
+def test_batched_and_unbatched_members_agree(model, image):
+    rgb = image(75, 100)
     whole = model.predict(rgb, 2, 4)
     apart = model.predict(rgb, 2, 4, options=EngineConfig(batch_limit=1))
     np.testing.assert_allclose(apart.relative, whole.relative, atol=2e-4)

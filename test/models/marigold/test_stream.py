@@ -26,9 +26,9 @@ def test_gaussian_noise_is_one_draw_of_all_members():
 
 
 @pytest.mark.parametrize('noise', ['gaussian', 'fixed', 'zeros'])
-def test_a_kind_of_noise_can_be_chosen(model, picture, noise):
+def test_a_kind_of_noise_can_be_chosen(model, image, noise):
     options = EngineConfig(noise=noise)
-    rgb = picture(48, 64)
+    rgb = image(48, 64)
     first, second = (model.predict(rgb, seed=s, options=options).relative for s in (1, 2))
     assert np.array_equal(first, second) == (noise != 'gaussian')
     model.reset()
@@ -36,18 +36,18 @@ def test_a_kind_of_noise_can_be_chosen(model, picture, noise):
     assert np.array_equal(first, third) == (noise == 'zeros')
 
 
-def test_fixed_noise_is_the_gaussian_noise_of_the_streams_first_seed(model, picture):
-    rgb = picture(48, 64)
+def test_fixed_noise_is_the_gaussian_noise_of_the_streams_first_seed(model, image):
+    rgb = image(48, 64)
     expected = model.predict(rgb, seed=4).relative
     fixed = EngineConfig(noise='fixed')
     answers = [model.predict(rgb, seed=s, options=fixed).relative for s in (4, 5, 6)]
     assert all(np.array_equal(answer, expected) for answer in answers)
 
 
-def frames(picture, count: int) -> list[np.ndarray]:
+def frames(image, count: int) -> list[np.ndarray]:
     """One static scene with sensor noise."""
     rng = np.random.default_rng(0)
-    still = picture(96, 128).astype(int)
+    still = image(96, 128).astype(int)
     return [
         np.clip(still + rng.integers(-4, 5, still.shape), 0, 255).astype(np.uint8)
         for _ in range(count)
@@ -63,9 +63,9 @@ def flicker(model, rgbs: list[np.ndarray], options: EngineConfig | None = None) 
 
 
 def test_a_warm_start_reduces_the_change_between_frames_of_a_static_scene(
-    model, picture, monkeypatch
+    model, image, monkeypatch
 ):
-    # What training gives: an answer that follows the picture and keeps some of its start.
+    # What training gives: an answer that follows the image and keeps some of its start.
     def trained(stacked, t, encoder_hidden_states, return_dict):
         rgb_latent, start = stacked.chunk(2, dim=1)
         return (-0.7 * rgb_latent - 0.3 * start,)
@@ -75,7 +75,7 @@ def test_a_warm_start_reduces_the_change_between_frames_of_a_static_scene(
 
     monkeypatch.setattr(model.unet, 'forward', trained)
     monkeypatch.setattr(model.autoencoder, 'decode', decode)
-    rgbs = frames(picture, 8)
+    rgbs = frames(image, 8)
     cold = flicker(model, rgbs)
     model.reset()
     assert flicker(model, rgbs, EngineConfig(warm_start=0.3)) < 0.85 * cold
@@ -109,14 +109,14 @@ def test_a_warm_start_begins_anew(why):
     assert torch.equal(stream.warm(noise, rgb, 0.1, 0.15), noise)
 
 
-def test_frames_are_independent_unless_a_warm_start_is_asked_for(model, picture):
-    first = model.predict(picture(48, 64)).relative
-    model.predict(picture(48, 64, seed=1))
-    assert np.array_equal(model.predict(picture(48, 64)).relative, first)
+def test_frames_are_independent_unless_a_warm_start_is_asked_for(model, image):
+    first = model.predict(image(48, 64)).relative
+    model.predict(image(48, 64, seed=1))
+    assert np.array_equal(model.predict(image(48, 64)).relative, first)
 
 
-def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, picture):
-    rgb = picture(48, 64)
+def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, image):
+    rgb = image(48, 64)
     expected = model.predict(rgb, seed=2, reference_exact=True).relative
     options = EngineConfig(noise='zeros', warm_start=0.5, upsampling='bilateral')
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, picture):
         assert np.array_equal(answer.relative, expected)
 
 
-def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model, picture):
+def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model, image):
     fetched = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -133,7 +133,7 @@ def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model,
                 fetched.append(str(function))
             return function(*args, **(kwargs or {}))
 
-    rgb = picture(75, 100)
+    rgb = image(75, 100)
     options = EngineConfig(warm_start=0.1, upsampling='bilateral')
     model.predict(rgb, 2, 3, options=options)  # schedules and noise are made once
     with Watch():

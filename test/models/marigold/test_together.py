@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Several pictures in one call: each gets the answer that it gets alone."""
+"""Several images in one call: each gets the answer that it gets alone."""
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import InputError
@@ -18,19 +18,17 @@ def model(small_checkpoint):
     return load_model(str(small_checkpoint), device='cpu')
 
 
-def pictures(picture, count: int) -> list[np.ndarray]:
-    """Pictures that differ."""
-    return [np.roll(picture(48, 64), 9 * i, axis=1) for i in range(count)]
+def images(image, count: int) -> list[np.ndarray]:
+    """Images that differ."""
+    return [np.roll(image(48, 64), 9 * i, axis=1) for i in range(count)]
 
 
 @pytest.mark.parametrize('members', [1, 3])
 @pytest.mark.parametrize('noise', ['zeros', 'gaussian'])
 @pytest.mark.parametrize('batch_limit', [0, 2])
-def test_each_picture_gets_the_answer_that_it_gets_alone(
-    model, picture, members, noise, batch_limit
-):
+def test_each_image_gets_the_answer_that_it_gets_alone(model, image, members, noise, batch_limit):
     options = EngineConfig(noise=noise, batch_limit=batch_limit)
-    rgbs = pictures(picture, 3)
+    rgbs = images(image, 3)
     alone = [model.predict(rgb, 2, members, options=options) for rgb in rgbs]
     together = model.predict_together(rgbs, [Stream() for _ in rgbs], 2, members, options=options)
     for one, other in zip(alone, together, strict=True):
@@ -41,9 +39,9 @@ def test_each_picture_gets_the_answer_that_it_gets_alone(
     assert np.abs(together[0].relative - together[1].relative).max() > 20 * TOLERANCE
 
 
-def test_each_camera_starts_warm_from_its_own_last_frame(model, picture):
+def test_each_camera_starts_warm_from_its_own_last_frame(model, image):
     options = EngineConfig(noise='gaussian', warm_start=0.5)
-    rgbs = pictures(picture, 2)
+    rgbs = images(image, 2)
     streams = [Stream(), Stream()]
     alone = []
     for rgb in rgbs:
@@ -55,6 +53,6 @@ def test_each_camera_starts_warm_from_its_own_last_frame(model, picture):
         np.testing.assert_allclose(one, other.relative, atol=TOLERANCE)
 
 
-def test_pictures_of_different_sizes_are_refused(model, picture):
-    with pytest.raises(InputError, match='2 sizes of picture'):
-        model.predict_together([picture(48, 64), picture(64, 48)], [Stream(), Stream()])
+def test_images_of_different_sizes_are_refused(model, image):
+    with pytest.raises(InputError, match='2 sizes of image'):
+        model.predict_together([image(48, 64), image(64, 48)], [Stream(), Stream()])

@@ -50,7 +50,7 @@ def plain(small_checkpoint):
 
 @inside
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_openvino_keeps_the_answer(small_checkpoint, plain, picture, dtype):
+def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     if dtype == 'bfloat16' and not has_bfloat16():
         pytest.skip('this CPU has no bfloat16')
@@ -61,7 +61,7 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, picture, dtype):
         runtime=RuntimeConfig(backend='openvino'),
     )
     for size, members in (((75, 133), 1), ((96, 128), 2)):
-        rgb = picture(*size)
+        rgb = image(*size)
         expected, got = (m.predict(rgb, 2, members, seed=3).relative for m in (plain, model))
         difference = np.abs(got - expected)
         assert difference.max() < TOLERANCE if dtype == 'float32' else difference.mean() < 0.02

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Every lever of the runtime leaves the answer as it was."""
+"""Every variant of the runtime leaves the answer as it was."""
 
 import os
 import subprocess
@@ -41,10 +41,10 @@ def plain(small_checkpoint):
     ids=['channels_last', 'fuse_qkv', 'fold_text', 'all'],
 )
 @pytest.mark.parametrize('exact', [False, True], ids=['own', 'reference_exact'])
-def test_a_lever_keeps_the_answer(small_checkpoint, plain, picture, runtime, exact):
+def test_a_lever_keeps_the_answer(small_checkpoint, plain, image, runtime, exact):
     model = load_model(str(small_checkpoint), device='cpu', runtime=runtime)
     for size in ((75, 133), (96, 128)):
-        rgb = picture(*size)
+        rgb = image(*size)
         expected = plain.predict(rgb, 2, 1, seed=3, reference_exact=exact).relative
         got = model.predict(rgb, 2, 1, seed=3, reference_exact=exact).relative
         np.testing.assert_allclose(got, expected, atol=TOLERANCE)
@@ -66,8 +66,8 @@ def test_large_networks_are_bfloat16_where_the_cpu_has_it(monkeypatch):
         assert choose_dtype('auto', torch.device('cuda'), 12_000_000) == torch.float16
 
 
-def test_a_lever_in_half_precision_is_near_the_plain_answer(small_checkpoint, plain, picture):
-    rgb = picture(96, 128)
+def test_a_lever_in_half_precision_is_near_the_plain_answer(small_checkpoint, plain, image):
+    rgb = image(96, 128)
     model = load_model(
         str(small_checkpoint),
         device='cpu',
@@ -77,10 +77,10 @@ def test_a_lever_in_half_precision_is_near_the_plain_answer(small_checkpoint, pl
     assert np.abs(model.predict(rgb).relative - plain.predict(rgb).relative).mean() < 0.02
 
 
-def test_members_keep_their_answers_under_all_levers(small_checkpoint, plain, picture):
+def test_members_keep_their_answers_under_all_variants(small_checkpoint, plain, image):
     runtime = RuntimeConfig(channels_last=True, fuse_qkv=True, fold_text=True)
     model = load_model(str(small_checkpoint), device='cpu', runtime=runtime)
-    rgb = picture(96, 128)
+    rgb = image(96, 128)
     expected, got = (m.predict(rgb, 2, 3) for m in (plain, model))
     np.testing.assert_allclose(got.relative, expected.relative, atol=1e-3)
     np.testing.assert_allclose(got.spread, expected.spread, atol=1e-3)
@@ -183,16 +183,16 @@ class Small(torch.nn.Module):
         self.convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
         self.norm = torch.nn.GroupNorm(2, 8)
 
-    def forward(self, picture):
-        return torch.nn.functional.silu(self.norm(self.convolution(picture)))
+    def forward(self, image):
+        return torch.nn.functional.silu(self.norm(self.convolution(image)))
 
 
 network = Small().eval().requires_grad_(False)
-picture = torch.rand(1, 3, 16, 16)
+image = torch.rand(1, 3, 16, 16)
 with torch.inference_mode():
-    expected = network(picture)
+    expected = network(image)
     network.compile(**compile_arguments('auto', torch.device('cpu')))
-    print(float((network(picture) - expected).abs().max()))
+    print(float((network(image) - expected).abs().max()))
 """
 
 

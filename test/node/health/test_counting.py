@@ -23,7 +23,7 @@ DEPTH, RELATIVE = ('depth/image_rect', Image), ('relative/image', Image)
 
 
 def total(frames):
-    """Add up what the pictures became."""
+    """Add up what the images became."""
     return sum(n for name, n in frames.items() if name != 'frames.received')
 
 
@@ -50,7 +50,7 @@ def test_a_cloud_without_coordinates_is_rejected_by_its_header(bench):
     assert running.count('scans.rejected.fields') == 1
 
 
-def test_the_newest_picture_wins_and_nothing_queues(bench):
+def test_the_newest_image_wins_and_nothing_queues(bench):
     running = bench(hear=(RELATIVE,))
     running.model.gate.clear()
     for number in range(1, 6):
@@ -65,15 +65,15 @@ def test_the_newest_picture_wins_and_nothing_queues(bench):
     assert stamps == [1 * SECOND, 5 * SECOND]
 
 
-def test_counters_add_up_after_a_burst_with_broken_pictures(bench):
+def test_counters_add_up_after_a_burst_with_broken_images(bench):
     running = bench(hear=(RELATIVE, DEPTH))
-    unknown = running.robot.picture(SECOND)
+    unknown = running.robot.image_message(SECOND)
     unknown.encoding = 'rgb17'
-    cut = running.robot.picture(SECOND)
+    cut = running.robot.image_message(SECOND)
     cut.data = cut.data[:-10]
-    narrow = running.robot.picture(SECOND)
+    narrow = running.robot.image_message(SECOND)
     narrow.step = 10
-    hollow = running.robot.picture(SECOND)
+    hollow = running.robot.image_message(SECOND)
     hollow.height = 0
     sent = 0
     for number in range(10):
@@ -101,9 +101,9 @@ def test_a_jpeg_that_cannot_be_decoded_is_rejected_and_not_served(bench):
     running.wait_for(lambda: publisher.get_subscription_count() == 1)
     running.node._inputs.refresh_qos()
     running.wait_for(lambda: publisher.get_subscription_count() == 1)
-    picture = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
-    good = compressed_message(running.robot.header(SECOND), picture)
-    broken = compressed_message(running.robot.header(2 * SECOND), picture)
+    image = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
+    good = compressed_message(running.robot.header(SECOND), image)
+    broken = compressed_message(running.robot.header(2 * SECOND), image)
     broken.data = array.array('B', bytes(broken.data)[: len(broken.data) // 3])
     running.arrive(publisher, broken, 'frames.received')
     running.wait_quiet(1)
@@ -157,7 +157,7 @@ def test_ros_time_that_jumps_back_empties_them_too(bench):
         assert running.count('clock_jumps') == jumps
 
 
-def test_pictures_older_than_the_limit_are_rejected(bench):
+def test_images_older_than_the_limit_are_rejected(bench):
     running = bench({'max_input_age': 1.0}, hear=(RELATIVE,))
     running.send(SECOND)  # 1970
     frames = running.wait_quiet(1)
@@ -168,7 +168,7 @@ def test_pictures_older_than_the_limit_are_rejected(bench):
     assert running.wait_quiet(2)['frames.served'] == 1
 
 
-def test_an_unknown_error_is_counted_and_the_next_picture_is_served(bench):
+def test_an_unknown_error_is_counted_and_the_next_image_is_served(bench):
     running = bench(hear=(RELATIVE,))
     predict = running.model.predict
     running.model.predict = lambda *_a, **_k: 1 / 0

@@ -19,7 +19,7 @@ RELATIVE = ('relative/image', Image)
 
 
 def send_alone(running, stamp, grey):
-    """Publish a noisy picture of a grey value, without scan or camera_info."""
+    """Publish a noisy image of a grey value, without scan or camera_info."""
     rng = np.random.default_rng(stamp % 2**32)
     rgb = np.clip(grey + rng.integers(-3, 4, (48, 64, 3)), 0, 255).astype(np.uint8)
     message = image_message(running.robot.header(stamp), encode_image(rgb, 'rgb8'))
@@ -36,7 +36,7 @@ def test_two_clocks_are_recognised_and_which_half_is_missing_is_counted(bench):
         send_alone(running, 137 * SECOND + k * SECOND // 10, 128)
     level, text, values = running.status('scans')
     assert level == WARN
-    assert '37.9 s behind the picture: two clocks?' in text
+    assert '37.9 s behind the image: two clocks?' in text
     assert values['pairs.whole'] == '1'
     assert values['pairs.without_scan'] == '10'
 

@@ -9,7 +9,7 @@ import sys
 from types import SimpleNamespace
 
 from marigold_ros.node.health import input_health as vital_signs
-from marigold_ros.node.health.input_health import clock_gap, PictureWatch, Rate
+from marigold_ros.node.health.input_health import clock_gap, ImageWatch, Rate
 import numpy as np
 import pytest
 
@@ -56,32 +56,32 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_a_living_picture_is_not_complained_about(rng):
-    watch = PictureWatch()
-    picture = rng.integers(20, 230, (48, 64, 3), dtype=np.uint8)
+def test_a_living_image_is_not_complained_about(rng):
+    watch = ImageWatch()
+    image = rng.integers(20, 230, (48, 64, 3), dtype=np.uint8)
     for k in range(30):
-        picture[k, k] ^= 1  # one bit of noise is life
-        assert watch.look(picture) == ''
+        image[k, k] ^= 1  # one bit of noise is life
+        assert watch.look(image) == ''
 
 
 @pytest.mark.parametrize(('value', 'word'), [(0, 'black'), (4, 'black'), (255, 'white')])
 @pytest.mark.parametrize('size', [(480, 640), (7, 5), (1, 1)])
 def test_a_blind_camera_is_named(value, word, size):
-    assert word in PictureWatch().look(np.full((*size, 3), value, np.uint8))
+    assert word in ImageWatch().look(np.full((*size, 3), value, np.uint8))
 
 
 def test_a_strong_colour_is_neither_black_nor_white():
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 0] = 255
-    assert PictureWatch().look(red) == ''
+    assert ImageWatch().look(red) == ''
 
 
 def test_a_camera_that_stopped_is_named_until_it_goes_on(rng):
-    watch = PictureWatch()
-    picture = rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)
-    said = [watch.look(picture) for _ in range(12)]
+    watch = ImageWatch()
+    image = rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)
+    said = [watch.look(image) for _ in range(12)]
     assert said[:10] == [''] * 10
-    assert 'last 11 pictures are equal' in said[10]
+    assert 'last 11 images are equal' in said[10]
     assert watch.look(rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)) == ''
 
 
@@ -89,9 +89,9 @@ def test_a_camera_that_stopped_is_named_until_it_goes_on(rng):
     ('newest', 'words'),
     [
         (None, 'no scan has arrived'),
-        (137 * SECOND, '37 s ahead of the picture: two clocks?'),
-        (63 * SECOND, '37 s behind the picture: two clocks?'),
-        (100 * SECOND - SECOND // 5, '0.2 s behind the picture, lidar.max_dt is 0.06 s'),
+        (137 * SECOND, '37 s ahead of the image: two clocks?'),
+        (63 * SECOND, '37 s behind the image: two clocks?'),
+        (100 * SECOND - SECOND // 5, '0.2 s behind the image, lidar.max_dt is 0.06 s'),
     ],
 )
 def test_a_missing_scan_is_explained_by_the_clocks(newest, words):

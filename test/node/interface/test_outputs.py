@@ -124,7 +124,7 @@ def pixels(message, kind):
     return rows.view(kind)
 
 
-def test_every_output_has_the_stamp_and_the_frame_of_the_picture(served):
+def test_every_output_has_the_stamp_and_the_frame_of_the_image(served):
     messages, _ = served
     for message in messages.values():
         assert stamp_ns(message.header.stamp) == STAMP

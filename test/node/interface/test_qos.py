@@ -49,16 +49,16 @@ def test_the_profile_hears_everybody_and_is_reliable_only_if_all_are(setting, of
 
 def test_a_best_effort_camera_that_joins_is_heard_too(bench):
     running = bench(hear=(('relative/image', Image),))
-    picture = running.node._inputs.inputs[0]
-    assert describe(picture.profile) == 'reliable, volatile'
+    image_input = running.node._inputs.inputs[0]
+    assert describe(image_input.profile) == 'reliable, volatile'
     late = running.robot.node.create_publisher(Image, '/camera/image_raw', BEST_EFFORT)
-    running.wait_for(lambda: describe(picture.profile) == 'best_effort, volatile')
+    running.wait_for(lambda: describe(image_input.profile) == 'best_effort, volatile')
     running.wait_for(lambda: late.get_subscription_count() == 1)
-    before = picture.subscriber
-    running.arrive(late, running.robot.picture(SECOND), 'frames.received')
+    before = image_input.subscriber
+    running.arrive(late, running.robot.image_message(SECOND), 'frames.received')
     running.wait_received('relative/image')
     running.node._inputs.refresh_qos()
-    assert picture.subscriber is before  # made anew only when the answer changes
+    assert image_input.subscriber is before  # made anew only when the answer changes
 
 
 @pytest.mark.parametrize('setting', ['auto', 'reliable', 'best_effort'])
@@ -70,19 +70,19 @@ def test_every_combination_of_offer_and_setting_is_heard_or_explained(bench, off
     robot = running.robot.node
     robot.destroy_publisher(running.robot.image)
     image = robot.create_publisher(Image, '/camera/image_raw', globals()[offer])
-    picture = running.node._inputs.inputs[0]
+    image_input = running.node._inputs.inputs[0]
     running.wait_for(lambda: running.node.count_publishers('/camera/image_raw') == 1)
     running.node._inputs.refresh_qos()
     if setting == 'reliable' and offer == 'BEST_EFFORT':
-        running.wait_for(lambda: picture.incompatible)
+        running.wait_for(lambda: image_input.incompatible)
         assert 'does not fit reliable' in running.status('qos')[1]
         return
     running.wait_for(lambda: image.get_subscription_count() == 1)
-    running.arrive(image, running.robot.picture(SECOND), 'frames.received')
-    assert not picture.incompatible
+    running.arrive(image, running.robot.image_message(SECOND), 'frames.received')
+    assert not image_input.incompatible
     if setting == 'auto':
         expected = {'BEST_EFFORT': 'best_effort, volatile', 'RELIABLE': 'reliable, volatile'}
-        assert describe(picture.profile) == expected.get(offer, 'reliable, transient_local')
+        assert describe(image_input.profile) == expected.get(offer, 'reliable, transient_local')
 
 
 def test_a_latched_camera_info_from_before_the_start_is_received(bench):

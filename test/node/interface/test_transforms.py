@@ -116,34 +116,34 @@ def test_without_tf2_and_parameters_there_is_no_identity(monkeypatch):
         extrinsics.lookup('camera', 'lidar', STAMP)
 
 
-PICTURE = STAMP + 40_000_000
+IMAGE = STAMP + 40_000_000
 
 
-def test_with_a_fixed_frame_the_scan_is_shifted_to_the_picture(planted_tf2):
+def test_with_a_fixed_frame_the_scan_is_shifted_to_the_image(planted_tf2):
     planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
-    planted_tf2['camera', PICTURE, 'lidar', STAMP, 'odom'] = 0.7
-    planted_tf2['odom', 'camera'] = (PICTURE, 12.0)
+    planted_tf2['camera', IMAGE, 'lidar', STAMP, 'odom'] = 0.7
+    planted_tf2['odom', 'camera'] = (IMAGE, 12.0)
     extrinsics = Extrinsics('node', ExtrinsicsConfig(), 'odom')
-    assert extrinsics.lookup('camera', 'lidar', STAMP, PICTURE)[0, 3] == 0.7
-    assert extrinsics.camera_pose('camera', PICTURE)[0, 3] == 12.0
+    assert extrinsics.lookup('camera', 'lidar', STAMP, IMAGE)[0, 3] == 0.7
+    assert extrinsics.camera_pose('camera', IMAGE)[0, 3] == 12.0
     assert (extrinsics.not_moved, extrinsics.latest_used) == (0, 0)
     without = Extrinsics('node', ExtrinsicsConfig())
-    assert without.lookup('camera', 'lidar', STAMP, PICTURE)[0, 3] == 0.5
-    assert without.camera_pose('camera', PICTURE) is None
+    assert without.lookup('camera', 'lidar', STAMP, IMAGE)[0, 3] == 0.5
+    assert without.camera_pose('camera', IMAGE) is None
 
 
 def test_given_extrinsics_are_moved_by_the_cameras_own_motion(planted_tf2):
-    planted_tf2['camera', PICTURE, 'camera', STAMP, 'odom'] = 0.2
+    planted_tf2['camera', IMAGE, 'camera', STAMP, 'odom'] = 0.2
     config = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 0.0, 1.0))
-    found = Extrinsics('node', config, 'odom').lookup('camera', 'lidar', STAMP, PICTURE)
+    found = Extrinsics('node', config, 'odom').lookup('camera', 'lidar', STAMP, IMAGE)
     np.testing.assert_allclose(found[:3, 3], (1.2, 2.0, 3.0))
 
 
 def test_motion_that_is_not_known_in_time_is_left_out_and_counted(planted_tf2):
     planted_tf2['camera', 'lidar'] = (STAMP, 0.5)
     extrinsics = Extrinsics('node', ExtrinsicsConfig(), 'odom')
-    assert extrinsics.lookup('camera', 'lidar', STAMP, PICTURE)[0, 3] == 0.5
-    assert extrinsics.camera_pose('camera', PICTURE) is None
+    assert extrinsics.lookup('camera', 'lidar', STAMP, IMAGE)[0, 3] == 0.5
+    assert extrinsics.camera_pose('camera', IMAGE) is None
     assert extrinsics.not_moved == 1
 
 
@@ -152,7 +152,7 @@ def test_a_fixed_frame_without_tf2_is_counted_too(monkeypatch):
     config = ExtrinsicsConfig(translation=(1.0, 2.0, 3.0), rotation_xyzw=(0.0, 0.0, 0.0, 1.0))
     extrinsics = Extrinsics('node', config, 'odom')
     np.testing.assert_array_equal(
-        extrinsics.lookup('camera', 'lidar', STAMP, PICTURE)[:3, 3], (1.0, 2.0, 3.0)
+        extrinsics.lookup('camera', 'lidar', STAMP, IMAGE)[:3, 3], (1.0, 2.0, 3.0)
     )
-    assert extrinsics.camera_pose('camera', PICTURE) is None
+    assert extrinsics.camera_pose('camera', IMAGE) is None
     assert extrinsics.not_moved == 1

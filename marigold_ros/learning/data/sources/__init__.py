@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Where training pictures come from; a recipe names a kind, and each kind is a module here."""
+"""Where training images come from; a recipe names a kind, and each kind is a module here."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Recordings: pictures of ROS bags with a depth topic, or with LiDAR projected as sparse depth.
+Recordings: images of ROS bags with a depth topic, or with LiDAR projected as sparse depth.
 
 Decision: a bag is read once, in its order, into a folder of files, because training jumps about
-and bags do not. Pictures without depth are left out and counted; what cannot be decoded is an
+and bags do not. Images without depth are left out and counted; what cannot be decoded is an
 error, as it is of files.
 """
 
@@ -28,7 +28,7 @@ from marigold_ros.geometry.camera.rectification import rectified, rectified_vali
 from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.parallel import never, run_jobs, Stop
-from marigold_ros.learning.data.sources.decode import decode_picture
+from marigold_ros.learning.data.sources.decode import decode_image
 from marigold_ros.learning.data.sources.verify import implausible, refuse
 import numpy as np
 from tqdm import tqdm
@@ -53,7 +53,7 @@ class _Choice:
 
 class BagPairs:
     """
-    Pictures with depth of one bag, or of all bags in a folder.
+    Images with depth of one bag, or of all bags in a folder.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ class BagPairs:
     image, camera_info, depth, lidar : str or None
         Topics, found by content where not given. Dense depth is taken where ``depth`` is given,
         or where ``lidar`` is not and the bag has a topic with 'depth_truth' in its name; it must
-        be registered to the picture and have its stamps.
+        be registered to the image and have its stamps.
     T_cam_lidar : 4 lists of 4 numbers or None
         Camera from LiDAR; None takes it from /tf_static.
     every : int
-        Takes every n-th picture.
+        Takes every n-th image.
     min_depth, max_depth : float, metres
         Depth outside is unknown; recordings have no sky, as infinite depth is 'too far' there.
 
@@ -88,7 +88,7 @@ class BagPairs:
         max_depth: float = AlignmentConfig.max_depth,
     ) -> None:
         if every < 1:
-            raise ConfigurationError(f'every is {every}; give 1 for all pictures, or more')
+            raise ConfigurationError(f'every is {every}; give 1 for all images, or more')
         if depth and lidar:
             raise ConfigurationError(f'depth is {depth} and lidar {lidar}; give one of them')
         AlignmentConfig(min_depth=min_depth, max_depth=max_depth)  # checks the range
@@ -114,7 +114,7 @@ class BagPairs:
         place = index - (int(ends[bag - 1]) if bag else 0)
         stem = self._jobs[bag][1] / f'{place:06d}'
         try:
-            rgb = decode_picture(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
+            rgb = decode_image(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
             with np.load(stem.with_suffix('.npz')) as known:
                 depth = np.full(rgb.shape[:2], np.nan, np.float32)
                 depth.flat[known['pixel']] = known['depth']
@@ -141,7 +141,7 @@ class BagPairs:
         for _, to, _ in jobs:
             facts = json.loads((to / INDEX).read_text(encoding='utf-8'))
             for reason, count in facts['left_out'].items():
-                tqdm.write(f'{to.name}: {count} pictures left out: {reason}')
+                tqdm.write(f'{to.name}: {count} images left out: {reason}')
 
     def _ends(self) -> np.ndarray:
         if self._counts is None:
@@ -184,7 +184,7 @@ def _extract(job: _Job) -> list[str]:
         problems, pairs, left_out = _write_pairs(path, draft, choice)
         if not problems and not pairs:
             why = '; '.join(f'{count} times {reason}' for reason, count in left_out.items())
-            problems = [f'{path} has no picture with depth ({why or "no pictures"})']
+            problems = [f'{path} has no image with depth ({why or "no images"})']
         if not problems:
             facts = {'bag': str(path), 'pairs': pairs, 'left_out': left_out}
             (draft / INDEX).write_text(json.dumps(facts, indent=1), encoding='utf-8')
@@ -217,7 +217,7 @@ def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], 
         for number, item in enumerate(frames(reader, topics, LidarConfig(), pose)):
             if number % choice.every:
                 continue
-            where = f'{path} picture {number} of {topics.image} (stamp {item.stamp_ns})'
+            where = f'{path} image {number} of {topics.image} (stamp {item.stamp_ns})'
             if item.error is not None:
                 problems.append(f'{where}: {item.error}')
                 continue
@@ -243,10 +243,10 @@ def _topics(reader: BagReader, choice: _Choice) -> BagTopics:
 
 
 def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | str:
-    """Return picture and depth, or in words why there is none."""
+    """Return image and depth, or in words why there is none."""
     frame = item.frame
     if frame is None or (item.truth is None and frame.points_lidar is None):
-        return item.warning or 'no depth near the picture'
+        return item.warning or 'no depth near the image'
     if item.truth is not None:
         return Pair(frame.rgb, item.truth) if np.isfinite(item.truth).any() else 'no depth in it'
     if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:

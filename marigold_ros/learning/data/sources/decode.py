@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Bytes of a picture or a depth file to arrays; what is cut off or of a wrong type is refused."""
+"""Bytes of an image or a depth file to arrays; what is cut off or of a wrong type is refused."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PNG_END = b'IEND\xaeB`\x82'
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 
 
-def decode_picture(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str) -> np.ndarray:
     """
-    Decode a picture to (H, W, 3) uint8; its EXIF rotation is ignored, as depth has none.
+    Decode an image to (H, W, 3) uint8; its EXIF rotation is ignored, as depth has none.
 
     Raises
     ------
     InputError
-        Naming ``name``, if the bytes are cut off or no picture.
+        Naming ``name``, if the bytes are cut off or no image.
 
     """
-    picture = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    image = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def decode_depth(data: bytes, name: str) -> np.ndarray:
@@ -83,7 +83,7 @@ def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
             f'{name}: this OpenCV reads no EXR, or the file is damaged; convert it to .npy or '
             'float TIFF, or set OPENCV_IO_ENABLE_OPENEXR=1 with an OpenCV built with OpenEXR'
         )
-    raise InputError(f'{name} is damaged or no picture; fetch it again')
+    raise InputError(f'{name} is damaged or no image; fetch it again')
 
 
 def is_cut_off(data: bytes) -> bool:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Pairs of a picture file and a depth file: what the file-based kinds of sources share."""
+"""Pairs of an image file and a depth file: what the file-based kinds of sources share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.parallel import never, Stop
-from marigold_ros.learning.data.sources.decode import decode_depth, decode_picture
+from marigold_ros.learning.data.sources.decode import decode_depth, decode_image
 from marigold_ros.learning.data.sources.listing import Entry, match, read_list
 from marigold_ros.learning.data.sources.storage import open_storage, Storage
 from marigold_ros.learning.data.sources.verify import implausible, verify
@@ -75,7 +75,7 @@ class DepthRule:
 
 class FilePairs:
     """
-    Pictures and depth maps in files.
+    Images and depth maps in files.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class FilePairs:
 
     def read(self, index: int) -> Pair:
         """Return one pair; raises InputError naming the file where it is broken."""
-        rgb, metres = self._picture(index), self._metres(index)
+        rgb, metres = self._image(index), self._metres(index)
         self._same_size(self.entries[index], rgb, metres)
         top, left, height, width = self._window(rgb.shape[:2], self.entries[index][0])
         cut = np.s_[top : top + height, left : left + width]
@@ -132,7 +132,7 @@ class FilePairs:
     def check(self, index: int) -> list[str]:
         """Say in words all that is wrong with a pair."""
         problems, arrays = [], []
-        for load in (self._picture, self._metres):
+        for load in (self._image, self._metres):
             try:
                 arrays.append(load(index))
             except InputError as error:
@@ -168,9 +168,9 @@ class FilePairs:
     def _path(self, name: str) -> str:
         return str(self.storage.path / name)
 
-    def _picture(self, index: int) -> np.ndarray:
+    def _image(self, index: int) -> np.ndarray:
         name = self.entries[index][0]
-        return decode_picture(self.storage.read(name), self._path(name))
+        return decode_image(self.storage.read(name), self._path(name))
 
     def _metres(self, index: int) -> np.ndarray:
         name = self.entries[index][1]
@@ -179,7 +179,7 @@ class FilePairs:
     def _same_size(self, entry: Entry, rgb: np.ndarray, metres: np.ndarray) -> None:
         if rgb.shape[:2] != metres.shape:
             raise InputError(
-                f'{self._path(entry[1])} is {metres.shape[0]}x{metres.shape[1]} and its picture '
+                f'{self._path(entry[1])} is {metres.shape[0]}x{metres.shape[1]} and its image '
                 f'{entry[0]} is {rgb.shape[0]}x{rgb.shape[1]}; both must be of one size',
                 cause='size',
             )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Any folder or tar with pictures and dense or sparse depth maps."""
+"""Any folder or tar with images and dense or sparse depth maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marigold_ros.learning.data.sources.files import DepthRule, FilePairs
 
 class FolderPairs(FilePairs):
     """
-    Pictures and depth maps of a folder.
+    Images and depth maps of a folder.
 
     Parameters
     ----------
@@ -20,10 +20,10 @@ class FolderPairs(FilePairs):
     folder : str
         Folder or uncompressed tar.
     images, depths : str
-        Patterns of the files relative to the folder. A picture and a depth map belong together
+        Patterns of the files relative to the folder. An image and a depth map belong together
         when the stars of both stand for the same texts, a last ``.*`` left out (listing.py).
     list : str or None
-        File with 'picture depth' lines, names relative to the folder, in place of the patterns.
+        File with 'image depth' lines, names relative to the folder, in place of the patterns.
     depth_scale : float
         Whole numbers per metre: 1000 for mm, 256 for KITTI. Floating-point files hold metres.
     min_depth, max_depth : float, metres

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Hypersim as Marigold's preparation lays it out: pictures of rooms with depth in mm.
+Hypersim as Marigold's preparation lays it out: images of rooms with depth in mm.
 
 ``<scene>/rgb_cam_XX_frYYYY.png`` beside ``<scene>/depth_plane_cam_XX_frYYYY.png`` in a folder or
 tar for each split; training/prepare_hypersim.py makes it from the raw data.
@@ -27,7 +27,7 @@ class HypersimPairs(FilePairs):
     folder : str
         Folder or uncompressed tar of the split.
     list : str or None
-        File with 'picture depth' lines, names relative to the folder; None takes all there is.
+        File with 'image depth' lines, names relative to the folder; None takes all there is.
 
     """
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which picture belongs to which depth file: from a list, or by two patterns.
+Which image belongs to which depth file: from a list, or by two patterns.
 
-In a pattern ``*`` stands for any text within one name and ``**/`` for any folders. A picture and
+In a pattern ``*`` stands for any text within one name and ``**/`` for any folders. An image and
 a depth file belong together when the stars of both patterns stand for the same texts; a last
 ``.*``, the ending, does not count. So ``rgb/*.jpg`` goes with ``depth/*.png`` by the stem, and
 ``*/image.*`` with ``*/depth_mm.png`` by the folder. Pairing sorted lists by position was
@@ -24,7 +24,7 @@ _WILD = re.compile(r'(\*\*/|\*)')
 
 def read_list(path: Path) -> list[Entry]:
     """
-    Read a list of files: a picture and its depth a line; what follows them is ignored.
+    Read a list of files: an image and its depth a line; what follows them is ignored.
 
     Raises
     ------
@@ -45,12 +45,12 @@ def read_list(path: Path) -> list[Entry]:
             continue
         if len(words) < 2:
             raise InputError(
-                f"{path} line {number} is '{line.strip()}'; a line is 'picture depth'",
+                f"{path} line {number} is '{line.strip()}'; a line is 'image depth'",
                 cause='fields',
             )
         entries.append((words[0].removeprefix('./'), words[1].removeprefix('./')))
     if not entries:
-        raise InputError(f'list {path} is empty; a line is a picture and its depth', cause='empty')
+        raise InputError(f'list {path} is empty; a line is an image and its depth', cause='empty')
     return entries
 
 
@@ -67,7 +67,7 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
 
     Returns
     -------
-    entries : list of (picture, depth), sorted
+    entries : list of (image, depth), sorted
     problems : list of str
         What lacks its partner or has two, in words.
 
@@ -77,16 +77,16 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
         If the patterns have not the same number of stars, or none.
 
     """
-    pictures, maps = _pattern(images), _pattern(depths)
-    if pictures.groups != maps.groups or not pictures.groups:
+    of_images, of_depths = _pattern(images), _pattern(depths)
+    if of_images.groups != of_depths.groups or not of_images.groups:
         raise ConfigurationError(
-            f"'{images}' has {pictures.groups} stars that count and '{depths}' {maps.groups}; "
+            f"'{images}' has {of_images.groups} stars that count and '{depths}' {of_depths.groups}; "
             "give both the same number, at least one (a last '.*' does not count)"
         )
     found: tuple[dict, dict] = ({}, {})
     problems = []
     for name in sorted(names):
-        for pattern, kept in zip((pictures, maps), found, strict=True):
+        for pattern, kept in zip((of_images, of_depths), found, strict=True):
             key = pattern.fullmatch(name)
             if key and key.groups() in kept:
                 problems.append(f'{name} and {kept[key.groups()]} stand for the same')
@@ -94,7 +94,7 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
                 kept[key.groups()] = name
     rgb, depth = found
     problems += [f'{rgb[key]} has no depth' for key in sorted(set(rgb) - set(depth))]
-    problems += [f'{depth[key]} has no picture' for key in sorted(set(depth) - set(rgb))]
+    problems += [f'{depth[key]} has no image' for key in sorted(set(depth) - set(rgb))]
     return [(rgb[key], depth[key]) for key in sorted(set(rgb) & set(depth))], problems
 
 

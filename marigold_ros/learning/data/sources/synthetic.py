@@ -4,7 +4,7 @@
 Ray-cast rooms and streets, rendered once into a cache on disk.
 
 The cache is two memory-mapped arrays and a list of what is done, so that an interrupted rendering
-goes on; other processes get their paths and open them themselves. Picture i is drawn from seed
+goes on; other processes get their paths and open them themselves. Image i is drawn from seed
 ``first_seed + i``: a range of seeds per split keeps splits apart.
 """
 
@@ -27,14 +27,14 @@ FIRST_TRAINING_SEED = 1_000_000
 
 class SyntheticPairs:
     """
-    Rendered pictures.
+    Rendered images.
 
     Parameters
     ----------
     data : Path
         The cache goes to ``data/synthetic``.
     height, width : int
-        Of the rendered pictures, px.
+        Of the rendered images, px.
     count : int
         How many.
     scene : str or None
@@ -60,7 +60,7 @@ class SyntheticPairs:
                 f'first_seed is {first_seed}; below {FIRST_TRAINING_SEED} are held-out scenes'
             )
         if min(height, width, count) < 1:
-            raise ConfigurationError(f'{count} pictures of {height}x{width}; give at least one')
+            raise ConfigurationError(f'{count} images of {height}x{width}; give at least one')
         self.name = f'synthetic {scene or "mixed"} {height}x{width}'
         self._size, self._scene, self._first_seed = (height, width), scene, first_seed
         stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
@@ -70,7 +70,7 @@ class SyntheticPairs:
 
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pictures, depth and what is done, mapped from their files."""
+        """Images, depth and what is done, mapped from their files."""
         shape = (self._count, *self._size)
         self._stem.parent.mkdir(parents=True, exist_ok=True)
         return (
@@ -84,7 +84,7 @@ class SyntheticPairs:
         return {key: value for key, value in vars(self).items() if key != '_arrays'}
 
     def __len__(self) -> int:
-        """Return how many pictures there are once all are rendered."""
+        """Return how many images there are once all are rendered."""
         return self._count
 
     def read(self, index: int) -> Pair:
@@ -95,7 +95,7 @@ class SyntheticPairs:
         return Pair(np.asarray(rgb[index]), np.asarray(depth[index]))
 
     def fingerprint(self) -> str:
-        """Return what decides every picture."""
+        """Return what decides every image."""
         return self._fingerprint
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
@@ -113,8 +113,8 @@ class SyntheticPairs:
         return self._first_seed + index, width, height, self._scene
 
     def _keep(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> None:
-        pictures, maps, done = self._arrays
-        pictures[index], maps[index] = rgb, depth
+        images, maps, done = self._arrays
+        images[index], maps[index] = rgb, depth
         done[index] = True
 
 

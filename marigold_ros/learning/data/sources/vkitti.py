@@ -29,7 +29,7 @@ class VirtualKittiPairs(FilePairs):
     folder : str
         Folder or uncompressed tar that holds ``rgb`` and ``depth``.
     list : str or None
-        File with 'picture depth' lines, names relative to the folder; None takes all there is.
+        File with 'image depth' lines, names relative to the folder; None takes all there is.
     crop : bool
         Whether to cut out the KITTI benchmark's 352x1216 at the bottom in the middle.
 

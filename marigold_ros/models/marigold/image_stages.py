@@ -3,7 +3,7 @@
 """
 The stages around the networks: upload, resize and pad, merge members, resize back.
 
-Letters: N pictures of one size; H, W picture; PH, PW processing size; PPH, PPW padded to multiples
+Letters: N images of one size; H, W image; PH, PW processing size; PPH, PPW padded to multiples
 of the autoencoder's factor; E members.
 """
 
@@ -16,7 +16,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.ensemble import merge_members
 from marigold_ros.models.marigold.reference_merge import merge_reference
 from marigold_ros.models.marigold.resizing import (
-    fit_picture,
+    fit_image,
     size_by_area,
     size_by_edge,
     upsample_bilateral,
@@ -27,14 +27,14 @@ import numpy as np
 import torch
 
 
-class PictureStages(NetworkStages):
-    """What happens to pictures and maps; see :class:`NetworkStages` for its arguments."""
+class ImageStages(NetworkStages):
+    """What happens to images and maps; see :class:`NetworkStages` for its arguments."""
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
         """
-        Size at which the networks see a picture.
+        Size at which the networks see an image.
 
         Marigold's rule is the longest edge, rounded down; a checkpoint that states a number of
         pixels instead gets the edge that comes nearest to it, both sides multiples of 8.
@@ -54,10 +54,10 @@ class PictureStages(NetworkStages):
     def upload(self, rgbs: Sequence[np.ndarray]) -> torch.Tensor:
         """Bring N of (H, W, 3) uint8 to the device as (N, 3, H, W) float32 in [0, 1]."""
         # Message buffers are often read-only, which torch cannot express.
-        pictures = [torch.from_numpy(np.require(rgb, requirements=['C', 'W'])) for rgb in rgbs]
+        images = [torch.from_numpy(np.require(rgb, requirements=['C', 'W'])) for rgb in rgbs]
         if self.device.type == 'cuda':
-            pictures = [picture.pin_memory() for picture in pictures]
-        moved = [picture.to(self.device, non_blocking=True)[None] for picture in pictures]
+            images = [image.pin_memory() for image in images]
+        moved = [image.to(self.device, non_blocking=True)[None] for image in images]
         together = moved[0] if len(moved) == 1 else torch.cat(moved)
         return together.permute(0, 3, 1, 2).float() / 255.0
 
@@ -66,13 +66,13 @@ class PictureStages(NetworkStages):
     ) -> torch.Tensor:
         """Resize and pad (N, 3, H, W) in [0, 1] to (N, 3, PPH, PPW) in [-1, 1]."""
         if not reference_exact:
-            # A single cell has no variance to normalise by: tiny pictures get two.
+            # A single cell has no variance to normalise by: tiny images get two.
             least = (self.coarsest, self.coarsest * (2 if max(size) <= self.coarsest else 1))
-            # Half precision, which a CPU cannot resize in, would also lose bits of the picture.
-            return fit_picture(image, size, self.factor, least).to(self.dtype)
+            # Half precision, which a CPU cannot resize in, would also lose bits of the image.
+            return fit_image(image, size, self.factor, least).to(self.dtype)
         if self.device.type == 'cuda':
             image = image.to(self.dtype)
-        return fit_picture(image, size, self.factor).to(self.dtype)
+        return fit_image(image, size, self.factor).to(self.dtype)
 
     def merge(
         self, relative: torch.Tensor, members: int, reference_exact: bool = False
@@ -98,11 +98,11 @@ class PictureStages(NetworkStages):
         self,
         maps: torch.Tensor,
         image: torch.Tensor,
-        picture: torch.Tensor,
+        preprocessed: torch.Tensor,
         reference_exact: bool = False,
     ) -> np.ndarray:
-        """Bring (N, k, PH, PW) to the pictures' size and to the host: (N, k, H, W) float32."""
-        resized = self.enlarge(maps, image, picture, reference_exact)
+        """Bring (N, k, PH, PW) to the images' size and to the host: (N, k, H, W) float32."""
+        resized = self.enlarge(maps, image, preprocessed, reference_exact)
         # The one place where the host waits for the device.
         return resized.contiguous().cpu().numpy()
 
@@ -110,15 +110,15 @@ class PictureStages(NetworkStages):
         self,
         maps: torch.Tensor,
         image: torch.Tensor,
-        picture: torch.Tensor,
+        preprocessed: torch.Tensor,
         reference_exact: bool = False,
     ) -> torch.Tensor:
-        """Bring (N, k, PH, PW) to the pictures' size, (N, k, H, W) float32."""
+        """Bring (N, k, PH, PW) to the images' size, (N, k, H, W) float32."""
         native = (int(image.shape[2]), int(image.shape[3]))
         maps = maps.float()
         height, width = maps.shape[-2:]
         larger = native[0] > height or native[1] > width
         if self.options.upsampling == 'bilateral' and larger and not reference_exact:
-            small = (picture[..., :height, :width].float() + 1.0) / 2.0
+            small = (preprocessed[..., :height, :width].float() + 1.0) / 2.0
             return upsample_bilateral(maps, small, image)
         return upsample_bilinear(maps, native)
