@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What pipeline, node and evaluation use of a depth model; imports no torch.
+
+A model family implements :class:`DepthModel`. The members that :class:`ExtendedDepthModel` adds
+are optional: what a model lacks is refused or done without where it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from marigold_ros.config import EngineConfig, GuidedConfig
+from marigold_ros.frame import Prediction, SparseDepth
+import numpy as np
+
+
+class DepthModel(Protocol):
+    """A loaded checkpoint, ready to predict."""
+
+    @property
+    def space(self) -> str:
+        """Space of its predictions: depth, log, disparity or metric."""
+
+    @property
+    def device(self) -> Any:
+        """Where it runs, a ``torch.device``."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """Facts for reports and diagnostics, at least ``name`` and ``space``."""
+
+    def predict(
+        self,
+        rgb: np.ndarray,
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        *,
+        options: EngineConfig | None = None,
+    ) -> Prediction:
+        """
+        Predict relative depth of one image.
+
+        Parameters
+        ----------
+        rgb : (H, W, 3) uint8
+            The image.
+        denoising_steps, ensemble_size : int or None
+            None is the checkpoint's own default.
+        processing_resolution : int or None
+            Longest side at the model in pixels, 0 native; None is the checkpoint's own.
+        seed : int
+            Seed of the noise.
+        options : EngineConfig or None
+            None is the checkpoint's own way.
+
+        Returns
+        -------
+        Prediction
+            ``relative`` (H, W) float32, in :attr:`space`.
+
+        """
+
+    def reset(self) -> None:
+        """Forget everything that earlier frames have left."""
+
+
+class Stream(Protocol):
+    """State that a model keeps between the frames of one camera."""
+
+    def reset(self) -> None:
+        """Forget the last frame."""
+
+
+class ExtendedDepthModel(DepthModel, Protocol):
+    """A depth model with all optional members."""
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether the number of images may change from call to call at no cost."""
+
+    def new_stream(self) -> Any:
+        """Return the :class:`Stream` of another camera, for :meth:`predict_together`."""
+
+    def predict_together(
+        self,
+        rgbs: Sequence[np.ndarray],
+        streams: Sequence[Any],
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        *,
+        options: EngineConfig | None = None,
+    ) -> list[Prediction]:
+        """Predict several images of one size at once; one stream for each."""
+
+    def predict_guided(
+        self,
+        rgb: np.ndarray,
+        sparse: SparseDepth,
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        options: EngineConfig | None = None,
+        guided: GuidedConfig | None = None,
+    ) -> Prediction:
+        """Predict metric depth (H, W) that follows sparse depth; in space ``metric``."""
+
+    def processing_size(
+        self, height: int, width: int, processing_resolution: int | None
+    ) -> tuple[int, int]:
+        """Return the (height, width) at which the model sees an image of a size."""
