@@ -22,7 +22,7 @@ EXECUTOR_OPTIONS = ('jobs', 'ray')
 
 @dataclass(frozen=True)
 class Task:
-    """What is done with a bag, and what stands for one whose worker was lost; see `executor.Work`."""
+    """What is done with a bag, and what stands for one whose worker was lost."""
 
     play: Callable[..., Any]
     lost: Callable[..., Any]

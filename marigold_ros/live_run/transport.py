@@ -7,8 +7,8 @@ Decision: Fast DDS shares 0.5 MB of memory per process and overwrites what has n
 that is full; a reliable writer notices at its next heartbeat, 3 s later. An image with a scan of
 0.5 MB behind it was lost that way in half of all cases, so that a frame of 25 ms took 3 s. With
 16 MB and heartbeats of 20 ms none was. A robot's drivers are processes of their own and do not
-need it. ``python -m marigold_ros.live_run.transport`` prints config/fast_dds.xml, for whom clouds of
-several megabytes are lost.
+need it. ``python -m marigold_ros.live_run.transport`` prints config/fast_dds.xml, for whom clouds
+of several megabytes are lost.
 """
 
 from __future__ import annotations

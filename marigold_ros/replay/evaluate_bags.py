@@ -88,7 +88,7 @@ def evaluate_bag(
         The cloud of what is recorded to ``out``/recording (recording_0 and on for several bags)
         as the node would publish it; None records nothing.
     executor : callable or None
-        Who else does the work, such as `marigold_ros.replay.executor.processes`; None does it here.
+        Who else does the work, such as `executor.processes`; None does it here.
 
     plan : Plan or None
         What `look_ahead` gave for these bags, topics and limit, if that was asked already.

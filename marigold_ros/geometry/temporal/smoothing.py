@@ -151,8 +151,7 @@ def hold_on(
     Parameters
     ----------
     held : Alignment
-        The last fit applied to this frame, as :func:`marigold_ros.geometry.alignment.align.align` gives
-        it where points are missing.
+        The last fit applied to this frame, as ``align`` returns it where points are missing.
     prediction : Prediction
         This frame's.
     memory, now, config

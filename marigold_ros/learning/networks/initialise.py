@@ -59,7 +59,7 @@ def initialise(
     space : {'depth', 'log', 'disparity'}
         Of the relative values.
     noise, noise_strength : str, float
-        Of the objective ``latent``, see :func:`marigold_ros.learning.objectives.noise.training_noise`.
+        Of the objective ``latent``, see :func:`training_noise`.
 
     Returns
     -------

@@ -219,8 +219,8 @@ class Benchmark:
         -------
         list of dict
             ``variant``, ``ready_s`` (to load and to answer the first frame, compiling included),
-            ``variant_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and mean) of
-            the answers.
+            ``variant_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and mean)
+            of the answers.
 
         """
         plain = self._plain_model()

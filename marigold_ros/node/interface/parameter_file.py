@@ -3,8 +3,8 @@
 """
 The parameter file config/depth.yaml and the README's table, from config.py; imports no ROS.
 
-``python -m marigold_ros.node.interface.parameter_file > config/depth.yaml`` writes the file anew, and
-``--table`` prints the table; tests compare both with what is there.
+``python -m marigold_ros.node.interface.parameter_file > config/depth.yaml`` writes the file anew,
+and ``--table`` prints the table; tests compare both with what is there.
 """
 
 from __future__ import annotations
