@@ -25,7 +25,7 @@ from marigold_ros.synthetic.drive.drive import (
     write_drive,
 )
 from marigold_ros.synthetic.drive.journey import draw_journey, STREET_SPEED
-from marigold_ros.synthetic.scenes.scene import is_free
+from marigold_ros.synthetic.raycast.surfaces import is_free
 import numpy as np
 import pytest
 import yaml

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from marigold_ros.synthetic.appearance.appearance import draw_lighting, draw_materials
+from marigold_ros.synthetic.appearance.lighting import draw_lighting
+from marigold_ros.synthetic.appearance.materials import draw_materials
 from marigold_ros.synthetic.drive.journey import vehicle_pose
 from marigold_ros.synthetic.drive.lidar import beam_directions, LidarModel, scan
 from marigold_ros.synthetic.raycast.description import BOX, PLANE, Scene, SolidList

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from marigold_ros.synthetic.appearance.natural import draw_atlas, look_up, SIDE
+from marigold_ros.synthetic.appearance.natural_textures import draw_atlas, look_up, SIDE
 import numpy as np
 import pytest
 

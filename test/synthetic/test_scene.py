@@ -9,6 +9,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.synthetic.appearance.shading import shade
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,
@@ -17,22 +18,19 @@ from marigold_ros.synthetic.raycast.description import (
     PLANE,
     ROLLER,
     ROOF,
+    Scene,
     SHELL,
     SolidList,
     ViewCamera,
 )
+from marigold_ros.synthetic.raycast.surfaces import intersect, is_free, render_geometry
 from marigold_ros.synthetic.scenes.scene import (
     draw_camera,
     draw_scene,
-    intersect,
-    is_free,
     look_from,
     make_sample,
     NoFreePlaceError,
     redraw_appearance,
-    render_geometry,
-    Scene,
-    shade,
 )
 import numpy as np
 import pytest

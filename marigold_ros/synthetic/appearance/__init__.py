@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Appearance of a ray-cast scene: materials, textures, light, shading and the camera's sensor.
+
+Imports ``raycast`` only; used by ``scenes`` and ``drive``.
+"""

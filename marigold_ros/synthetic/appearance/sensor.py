@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""From light to bytes: exposure, white balance, blur, vignette, noise, tone curve and JPEG."""
+"""The camera's sensor: exposure, white balance, blur, vignette, noise, tone curve and JPEG."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
-    Take an image of linear light.
+    Develop linear light into an 8-bit image.
 
     Parameters
     ----------

@@ -1,19 +1,250 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Procedural textures on whole images: patterns in surface metres, faded before they alias.
+Procedural textures of whole images: patterns in surface metres, faded before they alias.
 
-Noise is read from one periodic lattice with cubic interpolation for all pixels at once; patterns
-run once per kind with parameters gathered per pixel, not once per material.
+A pattern maps a patch of pixels to the mix of its material's two colours (N,) and a factor on the
+result, (N, 1), (N, 3) or scalar; patterns have period one. Noise is read from one periodic lattice
+for all pixels at once, and patterns run once per kind, not once per material.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
-from marigold_ros.synthetic.appearance.natural import Atlas, look_up
-from marigold_ros.synthetic.appearance.patterns import LATTICE, Patch, PATTERNS
+from marigold_ros.synthetic.appearance.natural_textures import Atlas, look_up
 from marigold_ros.synthetic.raycast.description import Materials
 import numpy as np
+
+(
+    PLAIN,
+    GRADIENT,
+    CHECKER,
+    STRIPES,
+    BRICKS,
+    PLANKS,
+    WOOD,
+    PATCHES,
+    CELLS,
+    FACADE,
+    ROAD,
+    FOLIAGE,
+    LEAVES,
+    CLOUDS,
+    PRINT,
+    OUTLOOK,
+) = range(16)
+LATTICE = 128  # noise repeats after so many periods
+
+Pattern = tuple  # (mix, factor)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """
+    Pixels of one kind of texture.
+
+    ``u``, ``v`` (N,) in periods, ``metres`` (2, N), ``noise`` (N,) about [-1, 1], ``blur`` (N,)
+    pixel size in periods, ``footprint`` (N,) the same in metres, ``seed`` (2, N) in [0, 100] per
+    material, ``extra`` (4, N) layout, ``lattice`` (128, 128) random numbers,
+    ``atlas`` tables of natural textures.
+    """
+
+    u: np.ndarray
+    v: np.ndarray
+    metres: np.ndarray
+    noise: np.ndarray
+    blur: np.ndarray
+    footprint: np.ndarray
+    seed: np.ndarray
+    extra: np.ndarray
+    lattice: np.ndarray
+    atlas: Atlas
+
+
+def _fade(value: np.ndarray, blur: np.ndarray, mean: float = 0.5) -> np.ndarray:
+    """Blend a pattern of period one into its mean where a pixel covers too much of it."""
+    return mean + (value - mean) * np.clip(1.5 - 2.0 * blur, 0, 1)
+
+
+def _random(patch: Patch, column: np.ndarray, row: np.ndarray | float) -> np.ndarray:
+    """Random number in [0, 1] per cell, another set per material."""
+    x = np.mod(column + np.floor(patch.seed[0]), LATTICE).astype(np.int32)
+    y = np.mod(row + np.floor(patch.seed[1]), LATTICE).astype(np.int32)
+    return patch.lattice[y, x] * 0.5 + 0.5
+
+
+def _gradient(patch: Patch) -> Pattern:
+    turn = patch.seed[0]
+    along = patch.u * np.sin(turn) + patch.v * np.cos(turn)
+    return 0.5 + 0.5 * np.sin(along * 0.4 + patch.seed[1]), 1.0
+
+
+def _checker(patch: Patch) -> Pattern:
+    """Tiles with joints; two thirds of the materials have tiles of one colour."""
+    u, v = patch.u, patch.v
+    board = np.mod(np.floor(u) + np.floor(v), 2)
+    gap = np.minimum(np.abs(u - np.round(u)), np.abs(v - np.round(v)))
+    joint = gap < 0.02 + 0.3 * patch.blur
+    board = np.where(patch.seed[0] < 35, board, 0.4 * _random(patch, np.floor(u), np.floor(v)))
+    return _fade(board, patch.blur), (1 - _fade(joint * 0.35, patch.blur, 0.03))[:, None]
+
+
+def _stripes(patch: Patch) -> Pattern:
+    along = np.where(patch.seed[0] < 70, patch.u, patch.v)
+    width = 0.2 + 0.006 * patch.seed[1]
+    return _fade(along - np.floor(along) < width, patch.blur), 1.0
+
+
+def _bricks(patch: Patch) -> Pattern:
+    across, along = patch.v * 5, patch.u * 2
+    row = np.floor(across)
+    x = along + 0.5 * np.mod(row, 2)
+    column = np.floor(x)
+    joint = (x - column < 0.06) | (across - row < 0.14)
+    mix = _fade(0.8 * _random(patch, column + 7 * row, row), patch.blur * 3, 0.4)
+    return mix, (1 + _fade(joint * 0.35, patch.blur * 5, 0.06))[:, None]
+
+
+def _planks(patch: Patch) -> Pattern:
+    lengthways = patch.seed[0] < 50
+    across = np.where(lengthways, patch.u, patch.v) * 4
+    along = np.where(lengthways, patch.v, patch.u)
+    plank = np.floor(across)
+    board = np.floor(along * 0.5 + 5 * _random(patch, plank, plank * 3))
+    grain = _fade(np.sin(9 * (across + 0.6 * patch.noise)), patch.blur * 8, 0.0)
+    joint = across - plank < 0.05 + 0.6 * patch.blur
+    mix = _fade(0.2 + 0.7 * _random(patch, plank, board + 5), patch.blur * 3) + 0.15 * grain
+    return np.clip(mix, 0, 1), (1 - _fade(joint * 0.4, patch.blur * 3, 0.04))[:, None]
+
+
+def _wood(patch: Patch) -> Pattern:
+    lengthways = patch.seed[0] < 50
+    across = np.where(lengthways, patch.u, patch.v) * 2
+    along = np.where(lengthways, patch.v, patch.u)
+    phase = across + 0.5 * patch.noise + 0.2 * np.sin(along)
+    return _fade(0.5 + 0.5 * np.sin(2 * np.pi * phase), patch.blur * 3), 1.0
+
+
+def _patches(patch: Patch) -> Pattern:
+    return np.clip(0.5 + (patch.noise - 0.1) * (1 + 0.04 * patch.seed[0]), 0, 1), 1.0
+
+
+def _cells(patch: Patch) -> Pattern:
+    """Cells of their own colours: books in a row, mosaics."""
+    column = np.floor(patch.u)
+    row = np.where(patch.seed[0] < 60, 0, np.floor(patch.v))
+    channels = [_random(patch, column + 11 * k, row + 29 * k) for k in range(3)]
+    grey = _random(patch, column + 50, row)
+    tint = 0.35 + 0.6 * np.stack(channels, axis=1) + 0.8 * grey[:, None]
+    mix = _random(patch, column + 3, row + 57)
+    return _fade(mix, patch.blur), _fade(tint, patch.blur[:, None], 1.05)
+
+
+def _facade(patch: Patch) -> Pattern:
+    """Rows of windows with frames, some lit or reflecting, at one storey per period."""
+    density = 0.7 + 0.012 * patch.seed[1]
+    wide = 0.25 + 0.0025 * patch.seed[0]
+    u = patch.u * density
+    column, row = np.floor(u), np.floor(patch.v)
+    x, y = np.abs(u - column - 0.5), np.abs(patch.v - row - 0.5)
+    tall = 0.2 + 0.0012 * patch.seed[1]
+    pane = (x < wide) & (y < tall)
+    rim = (x < wide + 0.04) & (y < tall + 0.03) & ~pane
+    bar = (x < 0.02) & (patch.seed[0] < 60)
+    chance = _random(patch, column, row)
+    glass = np.where(chance > 0.88, 0.9, 0.12 + 0.4 * chance)
+    ledge = (patch.v - row > 0.96) & (patch.seed[1] > 40)
+    window = np.where(pane & ~bar, glass, np.where(rim | ledge, 1.2, 1.0))
+    return 0.3 + 0.3 * np.clip(patch.noise, -1, 1), _fade(window, patch.blur * 2, 0.75)[:, None]
+
+
+def _road(patch: Patch) -> Pattern:
+    """Asphalt with lane lines, edge lines and a crossing; layout: half, lane, lanes, crossing."""
+    x, z = patch.metres
+    half, lane, lanes, crossing = patch.extra
+    line = np.round((x + half) / lane)
+    off_line = np.abs(x + half - line * lane)
+    inner = (line > 0.5) & (line < lanes - 0.5)
+    period = 6 + 0.08 * patch.seed[0]
+    dashed = np.mod(z + patch.seed[1], period) < period * 0.45
+    solid = (line == np.floor(lanes / 2)) & (patch.seed[1] > 60)
+    edge = (np.abs(np.abs(x) - half + 0.25) < 0.06) & (patch.seed[0] > 35)
+    paint = (off_line < 0.07) & inner & (dashed | solid) | edge
+    zebra = (np.abs(z - crossing - 1.8) < 1.8) & (np.mod(x, 1.0) < 0.5) & (np.abs(x) < half)
+    painted = (paint | zebra) * np.clip(0.75 + 0.35 * patch.noise, 0, 1)
+    # A line thinner than a pixel keeps its share of it.
+    share = np.clip(0.14 / np.maximum(patch.footprint * 0.35, 0.14), 0.25, 1)
+    painted = np.where(zebra, painted, painted * share)
+    worn = 1 - 0.15 * np.exp(-((np.abs(off_line - lane / 2) - 0.75) ** 2) / 0.08)
+    return np.clip(0.4 + 0.35 * patch.noise, 0, 1), (worn * (1 + 3.2 * painted))[:, None]
+
+
+def _foliage(patch: Patch) -> Pattern:
+    speckle = _random(patch, np.floor(patch.u * 6), np.floor(patch.v * 6))
+    tone = 0.5 + 0.9 * _fade(speckle, patch.blur * 4) + 0.25 * patch.noise
+    return np.clip(0.5 + 0.6 * patch.noise, 0, 1), np.clip(tone, 0.15, 2)[:, None]
+
+
+def _natural(patch: Patch, levels: tuple[np.ndarray, ...], periods: float) -> np.ndarray:
+    """Read a table that repeats after so many periods; half of the materials lose its colours."""
+    u, v = patch.u / periods + patch.seed[0], patch.v / periods + patch.seed[1]
+    tone = look_up(levels, u, v, patch.blur / periods)
+    grey = (patch.seed[0] % 1.0 < 0.5)[:, None]
+    return np.where(grey, tone.mean(axis=1, keepdims=True), tone)
+
+
+def _leaves(patch: Patch) -> Pattern:
+    return 0.5 + 0.3 * np.clip(patch.noise, -1, 1), _natural(patch, patch.atlas.leaves, 3.0)
+
+
+def _clouds(patch: Patch) -> Pattern:
+    strength = (0.15 + 0.008 * patch.seed[1])[:, None]
+    tone = 1 + strength * (_natural(patch, patch.atlas.clouds, 3.0) - 1)
+    return np.clip(1.5 * tone.mean(axis=1) - 1.0, 0, 1), tone
+
+
+def _print(patch: Patch) -> Pattern:
+    """Boxes of goods and sheets of paper: coloured fields with lines of dark marks."""
+    field = _random(patch, np.floor(patch.u * 2), np.floor(patch.v * 2))
+    line, along = patch.v * 14, patch.u * 30
+    written = (line - np.floor(line) < 0.5) & (
+        _random(patch, np.floor(along), np.floor(line)) > 0.4
+    )
+    marks = _fade(np.where(field > 0.45, written, 0.0), patch.blur * 12, 0.2)
+    mix = _fade(np.round(field * 3) / 3, patch.blur * 2)
+    return mix, (1 - 0.75 * marks)[:, None]
+
+
+def _outlook(patch: Patch) -> Pattern:
+    """What a window shows: a pale sky over trees and houses, in no relation to any depth."""
+    horizon = 0.02 * (patch.seed[1] - 50) + 0.3 * patch.noise
+    sky = np.clip((horizon - patch.metres[1]) * 6 + 0.5, 0, 1)[:, None]
+    u, v = patch.metres / 2.0 + patch.seed * 0.37
+    view = look_up(patch.atlas.leaves, u, v, patch.footprint / 2.0)
+    green = np.array([0.8, 1.0, 0.6], dtype=np.float32)
+    return np.full_like(patch.u, 0.2), sky * 1.6 + (1 - sky) * 0.35 * view * green
+
+
+PATTERNS = {
+    GRADIENT: _gradient,
+    CHECKER: _checker,
+    STRIPES: _stripes,
+    BRICKS: _bricks,
+    PLANKS: _planks,
+    WOOD: _wood,
+    PATCHES: _patches,
+    CELLS: _cells,
+    FACADE: _facade,
+    ROAD: _road,
+    FOLIAGE: _foliage,
+    LEAVES: _leaves,
+    CLOUDS: _clouds,
+    PRINT: _print,
+    OUTLOOK: _outlook,
+}
+
 
 OCTAVES = 4
 

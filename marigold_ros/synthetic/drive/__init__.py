@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Drives of a vehicle with camera and LiDAR through one scene, written as ROS 2 bags.
+
+Imports ``scenes``, ``raycast``, ``appearance``, and ``bags`` for writing.
+"""

@@ -25,9 +25,11 @@ from marigold_ros.message_codec import (
     encode_depth,
     encode_image,
 )
+from marigold_ros.synthetic.appearance.shading import shade
 from marigold_ros.synthetic.drive.journey import draw_journey, Mounting, PoseAt
 from marigold_ros.synthetic.drive.lidar import LidarModel, scan
-from marigold_ros.synthetic.scenes.scene import render_geometry, shade, ViewCamera
+from marigold_ros.synthetic.raycast.description import ViewCamera
+from marigold_ros.synthetic.raycast.surfaces import render_geometry
 import numpy as np
 
 IMAGE, CAMERA_INFO = '/camera/image_raw', '/camera/camera_info'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Where a vehicle with camera and LiDAR goes: its mounting, and smooth free paths through scenes.
+Journeys of a vehicle with camera and LiDAR: its mounting, and smooth free paths through scenes.
 
 The vehicle's frame has its origin on the ground below the camera, x forward, y left, z up
 (REP 103); poses are functions of time, because the LiDAR measures a little after the camera.
@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.synthetic.scenes.scene import draw_scene, intersect, is_free, look_from, Scene
+from marigold_ros.synthetic.raycast.description import Scene
+from marigold_ros.synthetic.raycast.surfaces import intersect, is_free
+from marigold_ros.synthetic.scenes.scene import draw_scene, look_from
 import numpy as np
 
 # Columns: the vehicle's axes x, y, z in the axes of an optical frame (right, down, forward).

@@ -22,7 +22,7 @@ POINT = np.dtype([('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('intensity', '<f4')
 @dataclass(frozen=True)
 class LidarModel:
     """
-    What a sensor measures; the defaults resemble a common 32-beam one.
+    Model of a sensor; the defaults resemble a common 32-beam one.
 
     ``beams`` lie evenly between ``lowest_deg`` and ``highest_deg`` (ring 0 is the lowest),
     ``azimuth_steps`` around the full circle. ``noise`` is one standard deviation of range in
@@ -42,7 +42,7 @@ class LidarModel:
 
 def beam_directions(model: LidarModel) -> tuple[np.ndarray, np.ndarray]:
     """
-    Point every beam of a scan.
+    Return the direction of every beam of a scan.
 
     Returns
     -------

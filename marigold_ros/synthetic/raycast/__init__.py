@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Solids, cameras and rays: where rays end, without colour.
+
+Used by ``appearance``, ``scenes`` and ``drive``; imports nothing of them.
+"""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What a synthetic scene is made of: plain arrays, no behaviour beyond building them.
+Description of a synthetic scene: solids, materials, lighting and cameras as plain arrays.
 
 World frame of a scene: x right, y down, z forward, metres, the axes of an optical frame without
 yaw and pitch. The floor or road is the plane y = 0, so a camera at height h sits at y = -h and

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Ray against solids: one interval per ray and solid, and the nearest hit.
+Ray against solid: one interval per ray and solid, and the nearest hit.
 
 Rays enter as three planes (x, y, z), so that a rectangle of pixels is a view. All solids but the
-plane are convex: a ray is inside on one interval [near, far], the visible point is near (far for
-the shell, seen from within). First pass: nearest solid; second pass: normal and coordinates once
-per ray instead of once per ray and solid.
+plane are convex: a ray is inside on one interval [near, far], and the visible point is near (far
+for the shell, which is seen from within).
 """
 
 from __future__ import annotations
@@ -174,7 +173,7 @@ def bounding_cones(
 
 
 def _in_beam(unit: np.ndarray, towards: np.ndarray, cosine: np.ndarray) -> np.ndarray:
-    """Tell which cones touch the one cone around all rays (3, N); (R,) bool."""
+    """Return which cones touch the one cone around all rays (3, N), (R,) bool."""
     if not unit.shape[1]:
         return np.zeros(len(cosine), dtype=bool)
     axis = unit.mean(axis=1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What rays find: normals and surface coordinates, for pixels and LiDAR rays alike.
+Normals and surface coordinates where camera and LiDAR rays end.
 
 Camera rays have z = 1 in the camera frame, so their ray parameter is the z-depth itself.
 """
@@ -54,7 +54,7 @@ def intersect(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
 
 def render_geometry(scene: Scene, camera: ViewCamera) -> Geometry:
     """
-    See a scene through a camera, without colour.
+    Render depth, normals and materials of a scene, without colour.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ _SURFACES = {
 
 def is_free(scene: Scene, points: np.ndarray, margin: float = 0.15) -> np.ndarray:
     """
-    Tell whether points (N, 3) lie in free space, at least about ``margin`` m from every solid.
+    Return whether points (N, 3) lie in free space, at least about ``margin`` m from every solid.
 
     Boxes stand for balls and cylinders too, which is on the safe side.
     """

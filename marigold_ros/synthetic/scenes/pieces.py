@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What rooms and streets share: a frame to build a piece in, people, and small clutter."""
+"""Pieces that rooms and streets share: a frame to build in, people, and small clutter."""
 
 from __future__ import annotations
 

@@ -3,44 +3,22 @@
 """
 Rooms and streets drawn at random and seen through a camera: images with exact depth.
 
-The door to the sibling modules: scenes are drawn apart from rendering, geometry apart from light,
-so that buffers can be cached and one geometry lit many ways; camera and LiDAR rays meet the same
-solids. Meshes and a rasteriser were rejected: numpy alone traces these unit shapes fast enough.
+Drawing, geometry and light are separate, so that one geometry can be lit many ways; camera and
+LiDAR rays meet the same solids.
 """
 
 from __future__ import annotations
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.synthetic.appearance.appearance import (
-    draw_lighting,
-    draw_materials,
-    redraw_appearance,
-)
-from marigold_ros.synthetic.raycast.description import Geometry, Hits, Sample, Scene, ViewCamera
-from marigold_ros.synthetic.raycast.shading import shade
+from marigold_ros.synthetic.appearance.lighting import draw_lighting
+from marigold_ros.synthetic.appearance.materials import draw_materials
+from marigold_ros.synthetic.appearance.shading import shade
+from marigold_ros.synthetic.raycast.description import Sample, Scene, ViewCamera
 from marigold_ros.synthetic.raycast.surfaces import intersect, is_free, render_geometry
 from marigold_ros.synthetic.scenes.rooms import draw_room
 from marigold_ros.synthetic.scenes.streets import draw_street
 import numpy as np
 
-__all__ = [
-    'GENERATION',
-    'Geometry',
-    'Hits',
-    'NoFreePlaceError',
-    'Sample',
-    'Scene',
-    'ViewCamera',
-    'draw_camera',
-    'draw_scene',
-    'intersect',
-    'is_free',
-    'look_from',
-    'make_sample',
-    'redraw_appearance',
-    'render_geometry',
-    'shade',
-]
 KINDS = ('room', 'street')
 # Counted up whenever a seed gives another image than before: caches go by it.
 GENERATION = 2
@@ -95,6 +73,17 @@ def draw_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
         max_depth=ROOM_DEPTH if kind == 'room' else STREET_DEPTH,
         focus=focus,
         lane=lane,
+    )
+
+
+def redraw_appearance(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Draw new materials and lighting for the same shapes."""
+    return Scene(
+        **{
+            **vars(scene),
+            'materials': draw_materials(rng, scene.roles, scene.layout),
+            'lighting': draw_lighting(rng, scene.kind, scene.extent),
+        }
     )
 
 

@@ -263,7 +263,7 @@ def _parked(
 
 
 def _distance(solids: SolidList, rng: np.random.Generator) -> None:
-    """What closes the street far away: houses or hills, within the visible range."""
+    """Add houses or hills that close the street far away, within the visible range."""
     kind = rng.random()
     if kind < 0.45:
         for _ in range(rng.integers(2, 7)):

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Light on a seen scene: Lambert and highlights, cast shadows, contact shadows, sky and fog.
+Shading of rendered geometry: Lambert and highlights, shadows, ambient occlusion, sky and fog.
 
-Shadows and ambient occlusion are found on every second pixel and enlarged, which costs a quarter
-and softens them as real lamps and skies do.
+Shadows and ambient occlusion are computed at every second pixel and enlarged, which softens them.
 """
 
 from __future__ import annotations
 
 import cv2
-from marigold_ros.synthetic.appearance.natural import Atlas, draw_atlas, look_up
-from marigold_ros.synthetic.appearance.patterns import LATTICE
+from marigold_ros.synthetic.appearance.natural_textures import Atlas, draw_atlas, look_up
 from marigold_ros.synthetic.appearance.sensor import develop
-from marigold_ros.synthetic.appearance.textures import albedo, fractal_noise, noise_lattice
+from marigold_ros.synthetic.appearance.textures import (
+    albedo,
+    fractal_noise,
+    LATTICE,
+    noise_lattice,
+)
 from marigold_ros.synthetic.raycast.description import Geometry, Lighting, PLANE, Scene, SHELL
 from marigold_ros.synthetic.raycast.primitives import nearest_hit
 import numpy as np
@@ -25,7 +28,7 @@ STEPS = ((0, 2), (2, 0), (0, -2), (-2, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  
 
 def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
     """
-    Make the image that a camera takes of a scene.
+    Shade a scene into the image that a camera takes.
 
     Parameters
     ----------

@@ -3,10 +3,9 @@
 """
 Textures with the statistics of nature: clouds of 1/f noise, and dead leaves.
 
-Dead leaves are shapes of all sizes heaped over one another: sharp edges without any depth, so that
-a network cannot take each edge of colour for an edge of depth. Both are tables, read at the level
-of detail that a pixel covers, so that they never alias. An image picks from a fixed bank, because
-drawing tables of its own would cost a quarter of its time.
+Dead leaves (Lee, Mumford and Huang 2001) are overlapping shapes of all sizes: sharp edges of
+colour without an edge of depth. Both are periodic tables with levels of detail, picked per image
+from a fixed bank.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def _dead_leaves(rng: np.random.Generator) -> np.ndarray:
 
 
 def _wrapped(place: float, size: float) -> list[float]:
-    """Give the places at which a shape shows in a periodic table."""
+    """Return the places at which a shape appears in a periodic table."""
     return [p for p in (place, place - SIDE, place + SIDE) if -1.5 * size < p < SIDE + 1.5 * size]
 
 

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Materials: the ranges of colour and texture of each role, and drawing from them.
+
+Colours are ranges of (hue, saturation, value) per role, muted as in life, so that no colour
+reveals a depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marigold_ros.synthetic.appearance.textures import (
+    BRICKS,
+    CELLS,
+    CHECKER,
+    CLOUDS,
+    FACADE,
+    FOLIAGE,
+    GRADIENT,
+    LEAVES,
+    OUTLOOK,
+    PATCHES,
+    PLAIN,
+    PLANKS,
+    PRINT,
+    ROAD,
+    STRIPES,
+    WOOD,
+)
+from marigold_ros.synthetic.raycast.description import Materials
+import numpy as np
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges from which a role's appearance is drawn; colours in display HSV."""
+
+    textures: tuple[int, ...]
+    hue: Range
+    saturation: Range
+    value: Range
+    scale: Range = (0.1, 1.0)
+    difference: float = 0.3
+    contrast: Range = (0.05, 0.3)
+    gloss: Range = (0.0, 0.1)
+    glow: Range = (0.0, 0.0)
+
+
+ANY = (0.0, 1.0)
+# fmt: off
+MATERIALS = {
+    'wall': Ranges(
+        (PLAIN, PLAIN, PLAIN, GRADIENT, PLAIN, BRICKS, STRIPES, CLOUDS, CLOUDS), (0.02, 0.6),
+        (0, 0.22), (0.4, 0.95), (0.1, 0.7), 0.12, (0.0, 0.15)),
+    'accent': Ranges(
+        (PLAIN, STRIPES, PATCHES, BRICKS, CELLS), ANY, (0.1, 0.55), (0.2, 0.8), (0.1, 0.6), 0.2),
+    'ceiling': Ranges(
+        (PLAIN, PLAIN, CHECKER, PLANKS), (0.05, 0.6), (0, 0.08), (0.65, 0.98), (0.4, 0.9), 0.06,
+        (0.0, 0.1)),
+    'floor': Ranges(
+        (PLANKS, PLANKS, CHECKER, BRICKS, PATCHES, PLAIN, CELLS, WOOD, CLOUDS, CLOUDS),
+        (0.02, 0.15), (0.05, 0.6), (0.15, 0.8), (0.15, 0.9), 0.3, (0.05, 0.45), (0, 0.5)),
+    'frame': Ranges((PLAIN, WOOD), (0.03, 0.6), (0, 0.3), (0.2, 0.95)),
+    'door': Ranges(
+        (PLAIN, WOOD, PLANKS, GRADIENT), (0.02, 0.65), (0.05, 0.55), (0.15, 0.85), (0.2, 0.8)),
+    'window': Ranges(
+        (OUTLOOK, OUTLOOK, GRADIENT), (0.5, 0.62), (0.0, 0.25), (0.3, 1.0), (0.5, 2), 0.5,
+        glow=(0.0, 5.0)),
+    'picture': Ranges(
+        (PATCHES, CELLS, CHECKER, GRADIENT, FOLIAGE, LEAVES, LEAVES, PRINT), ANY, (0.1, 0.7),
+        (0.15, 0.9), (0.05, 0.4), 0.9),
+    'furniture': Ranges(
+        (WOOD, WOOD, PLAIN, PLANKS, GRADIENT), (0.02, 0.12), (0.15, 0.75), (0.12, 0.92),
+        (0.1, 0.5), 0.25, (0.05, 0.3), (0, 0.4)),
+    'fabric': Ranges(
+        (PATCHES, STRIPES, CHECKER, PLAIN, PLAIN, FOLIAGE, CLOUDS, LEAVES), ANY, (0.05, 0.55),
+        (0.12, 0.85), (0.03, 0.3), 0.35, (0.1, 0.5)),
+    'books': Ranges((CELLS,), ANY, (0.15, 0.6), (0.15, 0.8), (0.02, 0.06), 0.9),
+    'metal': Ranges((PLAIN, GRADIENT), (0.05, 0.65), (0, 0.12), (0.15, 0.85), gloss=(0.2, 0.9)),
+    'lamp': Ranges((PLAIN, GRADIENT), (0.08, 0.15), (0.0, 0.4), (0.7, 1.0), glow=(0.0, 2.0)),
+    'plastic': Ranges(
+        (PLAIN, PLAIN, STRIPES, GRADIENT), ANY, (0.05, 0.8), (0.1, 0.9), gloss=(0.0, 0.6)),
+    'paper': Ranges(
+        (PLAIN, PATCHES, PRINT, PRINT), (0.05, 0.6), (0, 0.15), (0.6, 0.97), (0.05, 0.3), 0.6),
+    'carton': Ranges(
+        (PLAIN, PLAIN, STRIPES, PRINT, CELLS), (0.06, 0.11), (0.15, 0.6), (0.3, 0.85), (0.1, 0.5),
+        0.4),
+    'screen': Ranges(
+        (PLAIN, GRADIENT, PATCHES), (0.5, 0.7), (0, 0.4), (0.03, 0.2), (0.1, 0.4),
+        gloss=(0.2, 0.7), glow=(0, 0.5)),
+    'skin': Ranges((PLAIN,), (0.03, 0.08), (0.25, 0.55), (0.3, 0.9)),
+    'hair': Ranges((PLAIN,), (0.03, 0.12), (0.1, 0.6), (0.05, 0.5), contrast=(0.3, 0.6)),
+    'cloth': Ranges((PLAIN, PLAIN, STRIPES, PATCHES), ANY, (0.05, 0.6), (0.05, 0.8), (0.04, 0.3)),
+    'road': Ranges(
+        (ROAD,), (0.05, 0.65), (0.0, 0.1), (0.22, 0.6), (0.3, 1.5), 0.12, (0.03, 0.25), (0, 0.15)),
+    'pavement': Ranges(
+        (CHECKER, BRICKS, PLAIN), (0.03, 0.6), (0, 0.15), (0.3, 0.75), (0.3, 1.0), 0.12,
+        (0.1, 0.4)),
+    'kerb': Ranges((PLAIN, STRIPES), (0.05, 0.6), (0, 0.08), (0.4, 0.8), (0.8, 1.5), 0.15),
+    'grass': Ranges(
+        (FOLIAGE, PATCHES, CLOUDS), (0.17, 0.32), (0.4, 0.8), (0.2, 0.6), (0.3, 2.0), 0.3,
+        (0.3, 0.7)),
+    'building': Ranges(
+        (FACADE, FACADE, FACADE, BRICKS, PLAIN, GRADIENT, CLOUDS, CELLS), (0.0, 0.16), (0.02, 0.5),
+        (0.25, 0.9), (2.2, 3.6), 0.25, (0.05, 0.25)),
+    'roof': Ranges((PLAIN, STRIPES, BRICKS), (0.0, 0.1), (0.1, 0.6), (0.15, 0.6), (0.2, 0.5)),
+    'fence': Ranges(
+        (STRIPES, PLANKS, PLAIN, BRICKS, FOLIAGE), (0.03, 0.35), (0.05, 0.5), (0.2, 0.9),
+        (0.12, 0.4)),
+    'car': Ranges(
+        (PLAIN,), ANY, (0.0, 0.75), (0.05, 0.92), contrast=(0.0, 0.08), gloss=(0.3, 1.0)),
+    'glass': Ranges((GRADIENT, PLAIN), (0.5, 0.62), (0.0, 0.25), (0.04, 0.3), gloss=(0.4, 1.0)),
+    'tyre': Ranges((PLAIN,), (0.05, 0.6), (0, 0.1), (0.04, 0.15)),
+    'tail_light': Ranges((PLAIN,), (0.97, 1.03), (0.7, 0.95), (0.4, 0.9), glow=(0, 0.6)),
+    'trunk': Ranges((WOOD, STRIPES), (0.04, 0.1), (0.15, 0.5), (0.15, 0.5), (0.05, 0.2)),
+    'foliage': Ranges(
+        (FOLIAGE, FOLIAGE, LEAVES), (0.14, 0.38), (0.35, 0.85), (0.15, 0.6), (0.08, 0.6), 0.4,
+        (0.4, 0.9)),
+    'pole': Ranges((PLAIN, PLAIN, WOOD), (0.05, 0.6), (0, 0.3), (0.1, 0.75), gloss=(0, 0.4)),
+    'sign': Ranges((CHECKER, PLAIN, CELLS, PRINT), ANY, (0.3, 0.95), (0.4, 0.95), (0.2, 0.7), 0.8),
+    'hill': Ranges((FOLIAGE, PATCHES), (0.15, 0.45), (0.15, 0.5), (0.2, 0.5), (4, 12)),
+}
+# fmt: on
+# Roles that are recognised by their texture and keep it.
+KEPT = ('road', 'lamp', 'window', 'glass', 'tail_light', 'tyre', 'skin', 'foliage')
+SURPRISES = (LEAVES, LEAVES, CLOUDS, CLOUDS, PATCHES, PRINT, CELLS, CHECKER)
+
+
+def linear_from_hsv(hsv: np.ndarray) -> np.ndarray:
+    """Turn display HSV in [0, 1] (N, 3) into linear RGB (N, 3)."""
+    hue, saturation, value = hsv[:, :1], hsv[:, 1:2], hsv[:, 2:]
+    wheel = np.abs((hue + np.array([0.0, 2 / 3, 1 / 3])) % 1.0 * 6 - 3) - 1
+    display = value * (1 - saturation + saturation * np.clip(wheel, 0, 1))
+    return display**2.2
+
+
+def draw_materials(
+    rng: np.random.Generator, roles: tuple[str, ...], layout: np.ndarray
+) -> Materials:
+    """Draw the appearance of every material from its role; ``layout`` (M, 4) travels along."""
+    table = [MATERIALS[role] for role in roles]
+    count = len(roles)
+
+    def within(name: str) -> np.ndarray:
+        ranges = np.array([getattr(row, name) for row in table])
+        return rng.uniform(ranges[:, 0], ranges[:, 1])
+
+    # Skewed to greys: saturated things are the exception in real images.
+    dull = rng.uniform(0.6, 1.8) * (0.25 + 0.75 * rng.random(count) ** 0.5)
+    hsv = np.stack([within('hue'), within('saturation') * dull, within('value')], axis=1)
+    hsv[:, 1] = np.minimum(hsv[:, 1], 0.98)
+    difference = np.array([row.difference for row in table])[:, None]
+    change = rng.normal(0, 1, (count, 3)) * difference * np.array([0.15, 0.4, 0.6])
+    other = hsv + change
+    other[:, 1:] = np.clip(other[:, 1:], 0.0, 0.98)
+    floor_value = np.maximum(0.35 * hsv[:, 2:], 0.04)
+    other[:, 2:] = np.maximum(other[:, 2:], floor_value)
+    same = _walls_alike(roles)
+    usual = np.array([row.textures[rng.integers(len(row.textures))] for row in table])
+    texture, widening = _surprised(rng, roles, usual)
+    materials = Materials(
+        texture=texture,
+        colour_a=linear_from_hsv(hsv),
+        colour_b=linear_from_hsv(other),
+        scale=within('scale') * widening,
+        offset=rng.uniform(0, 100, (count, 2)),
+        contrast=within('contrast') * rng.choice([0.3, 1.0, 1.8]),
+        gloss=within('gloss') * (rng.random(count) < 0.6),
+        glow=within('glow') * (rng.random(count) < 0.6),
+        extra=np.asarray(layout, dtype=np.float64).reshape(count, 4),
+    )
+    return Materials(
+        **{
+            name: values if name in ('offset', 'extra') else values[same]
+            for name, values in vars(materials).items()
+        }
+    )
+
+
+def _surprised(
+    rng: np.random.Generator, roles: tuple[str, ...], usual: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw textures that a role does not suggest for some things, and factors on their size."""
+    share = rng.choice([0.0, 0.12, 0.35, 0.9], p=[0.45, 0.3, 0.18, 0.07])
+    surprised = (rng.random(len(roles)) < share) & ~np.isin(roles, KEPT)
+    other = np.array(SURPRISES)[rng.integers(0, len(SURPRISES), len(roles))]
+    widening = np.exp(rng.normal(0.0, 0.6, len(roles)))
+    return np.where(surprised, other, usual), np.where(surprised, widening, 1.0)
+
+
+def _walls_alike(roles: tuple[str, ...]) -> np.ndarray:
+    """Return the material that each shares: the first of its role for walls, windows, kerbs, …."""
+    first: dict[str, int] = {}
+    source = np.arange(len(roles))
+    for index, role in enumerate(roles):
+        if role in ('wall', 'grass', 'pavement', 'kerb', 'window'):
+            source[index] = first.setdefault(role, index)
+    return source
