@@ -16,13 +16,14 @@ import math
 from typing import Any
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.metrics.depth_metrics import METRICS
 from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.protocols.protocol import PROTOCOLS
 import numpy as np
 
 LATENCY = 'total_ms'
-_HIGHER_IS_BETTER = ('delta1', 'delta2', 'delta3', 'coverage')
+# By direction in which a metric is better: what a smaller and a larger figure is called.
+_WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
 # What decides which points are scored, and as what.
 _SCORING = ('fit_every', 'held_out', 'oracle')
 _OPTIONS = (
@@ -177,7 +178,7 @@ def _protocol(
 ) -> dict[str, Any]:
     """Compare one protocol; empty where no frame has it in both."""
     metrics = {}
-    for metric in (*METRICS, 'coverage'):
+    for metric in METRICS:
         a, b = _columns(f'{protocol}_{metric}', paired)
         found = _difference(a, b, metric)
         if found:
@@ -221,9 +222,7 @@ def verdict(mean: float, low: float, high: float, metric: str) -> str:
         return 'too few frames to tell'
     if low <= 0 <= high:
         return 'no difference shown'
-    is_better = (mean > 0) == (metric in _HIGHER_IS_BETTER)
+    words = ('faster', 'slower') if metric == LATENCY else _WORDS[METRICS[metric].better]
     ends = sorted((abs(low), abs(high)))
     size = f'{abs(mean):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]'
-    words = {LATENCY: ('faster', 'slower'), 'bias': ('lower', 'higher')}
-    better, worse = words.get(metric, ('better', 'worse'))
-    return f'B is {better if is_better else worse} by {size}'
+    return f'B is {words[mean > 0]} by {size}'

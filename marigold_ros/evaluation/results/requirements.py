@@ -20,7 +20,7 @@ import re
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.metrics.depth_metrics import METRICS
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.protocols.protocol import PROTOCOLS
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -100,15 +100,14 @@ def complaints(requirements: Iterable[Requirement], results: Mapping[str, Any]) 
 
 def _check_names(path: tuple[str, ...]) -> None:
     """Refuse a misspelt name before hours of work; deeper names depend on the run."""
-    metrics = (*METRICS, 'coverage')
     known: tuple[str, ...]
     inside = path[1:] if path[0] == 'protocols' else path
     if inside and inside[0] in PROTOCOLS:
-        name, known = (inside[1] if len(inside) > 1 else ''), (*metrics, *_OF_PROTOCOL)
+        name, known = (inside[1] if len(inside) > 1 else ''), (*METRICS, *_OF_PROTOCOL)
         if name in ('macro', 'micro'):
-            name, known = (inside[2] if len(inside) > 2 else ''), metrics
+            name, known = (inside[2] if len(inside) > 2 else ''), tuple(METRICS)
     elif len(path) == 1:
-        name, known = path[0], (*metrics, 'median_abs_rel', 'rate')
+        name, known = path[0], (*METRICS, 'median_abs_rel', 'rate')
     else:
         name, known = path[0], (*_PARTS, *PROTOCOLS)
     if name in known:

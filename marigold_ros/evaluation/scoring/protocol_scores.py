@@ -1,23 +1,104 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""All figures of one protocol: metrics, their intervals, and where the errors are."""
+"""The scores of one protocol: metrics, their intervals, and errors by distance and region."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from marigold_ros.evaluation.metrics.breakdown import Breakdown
 from marigold_ros.evaluation.metrics.depth_metrics import (
+    errors_at,
     MetricAccumulator,
-    METRICS,
-    pairs_at,
     scored_pixels,
 )
 from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.evaluation.metrics.metric_table import MeanFormula, METRICS, PointErrors
 import numpy as np
 
-_NAMES = (*METRICS, 'coverage')
-_SHARES = ('delta1', 'delta2', 'delta3', 'coverage')
+_STEP_M = 5.0
+_STEPS_A_BIN, _STEPS_NEAR = 2, 3
+_THIRDS = (('top', 'middle', 'bottom'), ('left', 'centre', 'right'))
+_CELLS = 9
+
+
+def _formula(name: str) -> MeanFormula:
+    formula = METRICS[name].formula
+    assert isinstance(formula, MeanFormula)
+    return formula
+
+
+# Metrics of one mean each, which are also reported by distance and region.
+_BROKEN_DOWN = {name: _formula(name) for name in ('abs_rel', 'rmse', 'bias', 'mae', 'delta1')}
+
+
+def cells_at(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the ninth of the image (H, W), row by row, that each pixel lies in; shape of both."""
+    return v * 3 // shape[0] * 3 + u * 3 // shape[1]
+
+
+class Breakdown:
+    """
+    Sums over points by depth and by ninth of the image.
+
+    Parameters
+    ----------
+    max_depth : float, metres
+        Truth beyond it counts in the last bin.
+
+    """
+
+    def __init__(self, max_depth: float) -> None:
+        bins = max(1, math.ceil(max_depth / (_STEP_M * _STEPS_A_BIN)))
+        self._sums = np.zeros((1 + len(_BROKEN_DOWN), bins * _STEPS_A_BIN, _CELLS))
+
+    def add(self, errors: PointErrors, cell: np.ndarray) -> None:
+        """Add points with the ninths of :func:`cells_at`, (n,)."""
+        step = np.minimum((errors.g / _STEP_M).astype(np.intp), self._sums.shape[1] - 1)
+        place = step * _CELLS + cell
+        terms = (formula.terms[0](errors) for formula in _BROKEN_DOWN.values())
+        for sums, term in zip(self._sums, (None, *terms), strict=True):
+            sums += np.bincount(place, term, sums.size).reshape(sums.shape)
+
+    def summary(self) -> dict[str, Any]:
+        """Return ``by_range``, ``near_field`` and ``by_region`` as in results.json."""
+        return {
+            'by_range': self._by_range(),
+            'near_field': self._near_field(),
+            'by_region': self._by_region(),
+        }
+
+    def _by_range(self) -> list[dict[str, float]]:
+        """Return the figures of every 10 m that hold a point."""
+        sums = self._sums.sum(axis=2)
+        sums = sums.reshape(len(sums), -1, _STEPS_A_BIN).sum(axis=2)
+        width = _STEP_M * _STEPS_A_BIN
+        return [
+            {'from': number * width, 'to': (number + 1) * width, **_figures(sums[:, number])}
+            for number in np.flatnonzero(sums[0]).tolist()
+        ]
+
+    def _near_field(self) -> dict[str, float]:
+        """Return the figures below 15 m."""
+        sums = self._sums[:, :_STEPS_NEAR].sum(axis=(1, 2))
+        return {'from': 0.0, 'to': _STEP_M * _STEPS_NEAR, **_figures(sums)}
+
+    def _by_region(self) -> dict[str, dict[str, float]]:
+        """Return the figures of the thirds of the image, by rows and by columns."""
+        grid = self._sums.sum(axis=1).reshape(-1, 3, 3)
+        rows, columns = grid.sum(axis=2), grid.sum(axis=1)
+        return {
+            name: _figures(sums[:, number])
+            for names, sums in zip(_THIRDS, (rows, columns), strict=True)
+            for number, name in enumerate(names)
+        }
+
+
+def _figures(sums: np.ndarray) -> dict[str, float]:
+    n = int(sums[0])
+    means = (sums[1:] / n if n else np.full(len(_BROKEN_DOWN), np.nan)).tolist()
+    formulas = zip(_BROKEN_DOWN.items(), means, strict=True)
+    return {'n': n, **{name: formula.finish(mean) for (name, formula), mean in formulas}}
 
 
 class ProtocolScores:
@@ -27,13 +108,13 @@ class ProtocolScores:
     Parameters
     ----------
     max_depth : float, metres
-        Up to where errors are told by distance.
+        Largest depth of the breakdown by distance.
 
     """
 
     def __init__(self, max_depth: float) -> None:
         self._metrics = MetricAccumulator()
-        self._parts = Breakdown(max_depth)
+        self._breakdown = Breakdown(max_depth)
         self._frames: list[list[float]] = []
 
     @property
@@ -61,27 +142,29 @@ class ProtocolScores:
 
         """
         known, scored = scored_pixels(predicted, truth)
-        p, g = pairs_at(predicted, truth, scored)
-        values = self._metrics.add_pairs(p, g, int(np.count_nonzero(known)))
-        if len(p) == 0:
-            return values, float('nan')
-        self._parts.add(p, g, cell[scored])
-        self._frames.append([values[name] for name in _NAMES])
-        return values, float(np.median(p / g))
+        errors = errors_at(predicted, truth, scored)
+        values = self._metrics.add_errors(errors, int(np.count_nonzero(known)))
+        if not scored.any():
+            return values, math.nan
+        self._breakdown.add(errors, cell[scored])
+        self._frames.append([values[name] for name in METRICS])
+        return values, float(np.median(errors.p / errors.g))
 
     def summary(self) -> dict[str, Any]:
-        """Give the protocol's part of results.json; ``interval`` from 8 frames on."""
-        found = {**self._metrics.summary(), **self._parts.summary()}
-        columns = zip(_NAMES, np.array(self._frames).T, strict=True)
+        """Return the protocol's part of results.json; ``interval`` from 8 frames on."""
+        columns = zip(METRICS, np.array(self._frames).T, strict=True)
         intervals = {name: _interval(name, column) for name, column in columns}
-        return found | {
-            'interval': {name: ends for name, ends in intervals.items() if np.isfinite(ends).all()}
+        return {
+            **self._metrics.summary(),
+            **self._breakdown.summary(),
+            'interval': {
+                name: ends for name, ends in intervals.items() if np.isfinite(ends).all()
+            },
         }
 
 
 def _interval(name: str, values: np.ndarray) -> list[float]:
-    """95 % interval within what the metric can be."""
+    """Return the 95 % interval of the mean, within the bounds of the metric."""
     low, high = mean_interval(values)
-    if name != 'bias':
-        low = max(low, 0.0)
-    return [low, min(high, 1.0) if name in _SHARES else high]
+    lowest, highest = METRICS[name].bounds
+    return [max(low, lowest), min(high, highest)]

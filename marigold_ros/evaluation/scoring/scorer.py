@@ -17,8 +17,6 @@ from typing import Any
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines.baselines import BaselineScores, line_depth
-from marigold_ros.evaluation.metrics.breakdown import cells_at
-from marigold_ros.evaluation.metrics.depth_metrics import METRICS
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.metrics.temporal import OverTime
@@ -34,7 +32,7 @@ from marigold_ros.evaluation.protocols.protocol import (
 )
 from marigold_ros.evaluation.results.per_frame import start_row, summarise
 from marigold_ros.evaluation.scoring.merging import FrameScores
-from marigold_ros.evaluation.scoring.protocol_scores import ProtocolScores
+from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.samples import keep_sample, Sample, SampleKeeper
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
@@ -281,7 +279,7 @@ class Scorer(FrameScores):
         shape = row['height'], row['width']
         v, u = np.ogrid[: shape[0], : shape[1]] if at is None else (at.v, at.u)
         scores, ratio = self._protocols[protocol].add(predicted, truth, cells_at(u, v, shape))
-        row.update({f'{protocol}_{name}': scores[name] for name in (*METRICS, 'n', 'coverage')})
+        row.update({f'{protocol}_{name}': value for name, value in scores.items()})
         row[f'{protocol}_median_ratio'] = ratio
 
     def _note_baselines(

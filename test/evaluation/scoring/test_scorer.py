@@ -9,7 +9,7 @@ import re
 
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.evaluation.baselines.baselines import BASELINES, MORE_BASELINES
-from marigold_ros.evaluation.metrics.depth_metrics import METRICS
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, describe_bag, to_json
 from marigold_ros.evaluation.scoring.samples import Sample, SampleKeeper
@@ -211,7 +211,7 @@ def test_results_json_has_the_promised_shape(written):
     for scores in results['protocols'].values():
         assert {'macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points'} <= set(scores)
         assert {'interval', 'by_range', 'near_field', 'by_region'} <= set(scores)
-        assert set(scores['macro']) == set(scores['micro']) == {*METRICS, 'coverage'}
+        assert set(scores['macro']) == set(scores['micro']) == set(METRICS)
     assert results['protocols']['truth']['n_frames'] == 2
     assert results['protocols']['heldout']['n_frames'] == 3
     assert set(results['baselines']) == {*BASELINES, *MORE_BASELINES}

@@ -5,7 +5,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.evaluation import depth_metrics
-from marigold_ros.evaluation.metrics.breakdown import Breakdown, cells_at
+from marigold_ros.evaluation.metrics.metric_table import PointErrors
+from marigold_ros.evaluation.scoring.protocol_scores import Breakdown, cells_at
 import numpy as np
 import pytest
 
@@ -32,7 +33,7 @@ def chosen(seed, which):
 def broken_down(seed):
     parts = Breakdown(70.0)
     for u, v, g, p in planted(seed):
-        parts.add(p, g, cells_at(u, v, SHAPE))
+        parts.add(PointErrors(p, g), cells_at(u, v, SHAPE))
     return parts.summary()
 
 
@@ -65,9 +66,11 @@ def test_thirds_of_the_image_have_the_metrics_of_their_points(seed):
 
 def test_empty_bins_are_left_out_and_what_is_too_far_is_in_the_last():
     parts = Breakdown(30.0)
-    parts.add(np.array([2.0, 90.0]), np.array([1.0, 100.0]), np.array([0, 8]))
-    assert [(part['from'], part['n']) for part in parts.by_range()] == [(0.0, 1), (20.0, 1)]
-    region = parts.by_region()
+    errors = PointErrors(np.array([2.0, 90.0]), np.array([1.0, 100.0]))
+    parts.add(errors, np.array([0, 8]))
+    found = parts.summary()
+    assert [(part['from'], part['n']) for part in found['by_range']] == [(0.0, 1), (20.0, 1)]
+    region = found['by_region']
     assert region['left']['n'] == region['bottom']['n'] == 1
     assert region['centre']['n'] == 0
     assert np.isnan(region['centre']['abs_rel'])
