@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.spaces import SPACES
 import numpy as np
 
-SPACES = ('depth', 'log', 'disparity', 'metric')
 STATES = ('fitted', 'held', 'none')
 
 

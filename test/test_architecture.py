@@ -21,7 +21,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
 
-GROUND = {'config', 'settings', 'errors', 'frame', 'message_codec', 'pairing', 'bags', 'threads'}
+GROUND = {
+    *(
+        'config',
+        'settings',
+        'errors',
+        'frame',
+        'spaces',
+        'message_codec',
+        'pairing',
+        'bags',
+        'threads',
+    )
+}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
     '__init__': GROUND,

@@ -7,7 +7,8 @@ from __future__ import annotations
 import dataclasses
 
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SPACES, SparseDepth
+from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth
+from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
 

@@ -10,6 +10,7 @@ are optional: what a model lacks is refused or done without where it is asked fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any, Protocol
 
 from marigold_ros.config import EngineConfig, GuidedConfig
@@ -109,6 +110,7 @@ class ExtendedDepthModel(DepthModel, Protocol):
         seed: int = 0,
         options: EngineConfig | None = None,
         guided: GuidedConfig | None = None,
+        max_depth: float = math.inf,
     ) -> Prediction:
         """Predict metric depth (H, W) that follows sparse depth; in space ``metric``."""
 

@@ -22,7 +22,7 @@ from marigold_ros.evaluation.baselines.interpolation import interpolate_linear, 
 from marigold_ros.evaluation.baselines.mean_map import MeanMap
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.spaces import to_metres
+from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
 import numpy as np
 
 BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear')
@@ -209,7 +209,7 @@ def line_depth(
     if alignment.space != prediction.space or not math.isfinite(alignment.scale):
         return None
     relative = np.asarray(prediction.relative[at.v, at.u], np.float32)
-    line = to_metres(relative, alignment.scale, alignment.shift, prediction.space, config)
+    line = fitted_depth(relative, alignment.scale, alignment.shift, prediction.space, config)
     return np.where(line >= config.min_depth, line, np.nan)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.spaces import target_of
+from marigold_ros.geometry.alignment.fitted_depth import target_of
 import numpy as np
 
 

@@ -17,10 +17,15 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.fit_checks import contradicted, too_poor, untrustworthy
+from marigold_ros.geometry.alignment.fitted_depth import (
+    fitted_depth,
+    fitted_log_depth,
+    log_ratio,
+    target_of,
+)
 from marigold_ros.geometry.alignment.kriging_field import correct_locally
 from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.alignment.robust_fit import fit_by_method
-from marigold_ros.geometry.spaces import fitted_log_depth, log_ratio, target_of, to_metres
 import numpy as np
 
 # Models clip their answer to [0, 1]: at the ends it says «at least», not «equal».
@@ -89,7 +94,7 @@ def align(
         return _refuse(prediction, sparse, config, previous, reason)
     target, sigma = target_of(z[usable], prediction.space, config)
     fit = fit_by_method(relative[usable], target, sigma, config)
-    fitted = to_metres(relative[usable], fit.scale, fit.shift, prediction.space, config)
+    fitted = fitted_depth(relative[usable], fit.scale, fit.shift, prediction.space, config)
     agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
     reason = untrustworthy(fit, agrees, config)
     if reason:
@@ -200,7 +205,7 @@ def _finish(
     left = held_out = None
     if sparse is not None and len(sparse):
         known = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-        left = log_ratio(sparse.z, to_metres(known, scale, shift, prediction.space, config))
+        left = log_ratio(sparse.z, fitted_depth(known, scale, shift, prediction.space, config))
         if inlier is None:
             inlier = np.isfinite(left) & (np.abs(left) < REJECT_LOG)
         if config.method == 'local' and len(sparse) >= config.min_points:
@@ -256,7 +261,7 @@ def _metric_map(
 ) -> np.ndarray:
     """Metres at every pixel; NaN where not finite or nearer than ``min_depth``."""
     relative = np.asarray(prediction.relative, dtype=np.float32)
-    metric = to_metres(relative, scale, shift, prediction.space, config)
+    metric = fitted_depth(relative, scale, shift, prediction.space, config)
     if field is not None:
         metric *= upsample_field(field, metric.shape)
     valid = metric >= np.float32(config.min_depth)

@@ -20,8 +20,8 @@ from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align
+from marigold_ros.geometry.alignment.fitted_depth import fitted_depth, log_ratio
 from marigold_ros.geometry.alignment.local_field import believable, chequerboard
-from marigold_ros.geometry.spaces import log_ratio, to_metres
 import numpy as np
 
 Guide = Callable[[SparseDepth], Prediction]
@@ -76,10 +76,16 @@ def align_guided(
         )
 
     def guide(points: SparseDepth) -> Prediction:
-        return model.predict_guided(rgb, points, **config.prediction, guided=config.guided)
+        return model.predict_guided(
+            rgb,
+            points,
+            **config.prediction,
+            guided=config.guided,
+            max_depth=config.alignment.max_depth,
+        )
 
     relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-    told = to_metres(relative, fit.scale, fit.shift, fit.space, config.alignment)
+    told = fitted_depth(relative, fit.scale, fit.shift, fit.space, config.alignment)
     believed = believable(sparse.u, sparse.v, log_ratio(sparse.z, told))
     try:
         guided = guide(_chosen(sparse, believed))

@@ -21,8 +21,8 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.affine_covariance import line_variance
+from marigold_ros.geometry.alignment.fitted_depth import fitted_depth, log_ratio, slope
 from marigold_ros.geometry.alignment.local_field import chequerboard
-from marigold_ros.geometry.spaces import log_ratio, slope, to_metres
 import numpy as np
 
 # Share of a normal distribution within one deviation.
@@ -97,7 +97,7 @@ def count_errors(
     assert alignment.metric is not None
     u, v, shape = sparse.u, sparse.v, alignment.metric.shape
     told = prediction.relative[v, u].astype(np.float64)
-    plain = to_metres(told, alignment.scale, alignment.shift, alignment.space, config)
+    plain = fitted_depth(told, alignment.scale, alignment.shift, alignment.space, config)
     far = log_ratio(sparse.z.astype(np.float64), plain)
     at = _on_grid(u, v, shape)
     spread, line = _explained(prediction, alignment, sparse, config, at)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
-from marigold_ros.geometry.spaces import to_metres
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame
 import numpy as np
 
@@ -235,6 +235,6 @@ def _log_depth(
     height, width = (max(1, side // 2) for side in shape)
     small = cv2.resize(prediction.relative, (width, height), interpolation=cv2.INTER_NEAREST)
     small = np.asarray(small, np.float32)
-    metres = to_metres(small, alignment.scale, alignment.shift, prediction.space, config)
+    metres = fitted_depth(small, alignment.scale, alignment.shift, prediction.space, config)
     metres = cv2.patchNaNs(metres, config.min_depth)
     return np.asarray(cv2.log(np.clip(metres, config.min_depth, config.max_depth)))

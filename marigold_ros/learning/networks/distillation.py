@@ -27,7 +27,7 @@ from marigold_ros.learning.data.sources.whole_file import write_whole
 from marigold_ros.learning.networks.small_networks import save_network, usual_size, whole_folder
 from marigold_ros.learning.objectives.losses import masked_mean
 from marigold_ros.learning.objectives.objectives import Chain, decode, encode, latents_of
-from marigold_ros.learning.objectives.targets import to_metres
+from marigold_ros.learning.objectives.targets import denormalise
 from marigold_ros.learning.run.card import METRICS, metrics_table
 from marigold_ros.learning.run.recipe import Run
 from marigold_ros.models.benchmarks.measuring import milliseconds
@@ -199,7 +199,7 @@ def compare(
         taught = chain.decode(depth_latent).clamp(0.0, 1.0)
         for name, network in networks.items():
             relative = decode(network, depth_latent).clamp(0.0, 1.0)
-            metres = to_metres(relative, batch.depth, batch.valid, chain.space)
+            metres = denormalise(relative, batch.depth, batch.valid, chain.space)
             error = torch.where(batch.valid, (metres / batch.depth - 1.0).abs(), 0.0)
             row = {
                 'round_trip': masked_mean(error, batch.valid),

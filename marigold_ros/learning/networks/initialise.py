@@ -20,13 +20,13 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.objectives.noise import check_noise
 from marigold_ros.learning.objectives.objectives import Chain
-from marigold_ros.learning.objectives.targets import SPACES
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.marigold.empty_text import empty_text
 from marigold_ros.models.marigold.locate import find_folder
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
 from marigold_ros.settings import nearest_name
+from marigold_ros.spaces import RELATIVE_SPACES
 import torch
 
 Parts = tuple[AutoencoderKL, UNet2DConditionModel, DDIMScheduler, torch.Tensor]
@@ -75,8 +75,8 @@ def initialise(
 
     """
     check_noise(noise, noise_strength)
-    if space not in SPACES:
-        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(SPACES)}")
+    if space not in RELATIVE_SPACES:
+        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}")
     kind = _mapping('init', entry).get('kind')
     if kind not in KINDS:
         raise ConfigurationError(f"init.kind is '{kind}'; choose one of {', '.join(KINDS)}")

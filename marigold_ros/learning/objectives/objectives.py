@@ -28,7 +28,7 @@ from marigold_ros.learning.objectives.losses import (
     silog,
 )
 from marigold_ros.learning.objectives.noise import Draws, training_noise
-from marigold_ros.learning.objectives.targets import to_metres
+from marigold_ros.learning.objectives.targets import denormalise
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
 from torch import nn
@@ -228,7 +228,7 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
 
     """
     relative = chain.decode(chain.one_step(chain.encode(batch.rgb))).float()
-    predicted = to_metres(relative, batch.depth, batch.valid, chain.space)
+    predicted = denormalise(relative, batch.depth, batch.valid, chain.space)
     return predicted, torch.where(batch.valid, batch.depth, torch.nan), batch.valid.float()
 
 

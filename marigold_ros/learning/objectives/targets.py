@@ -9,11 +9,11 @@ Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the e
 from __future__ import annotations
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.spaces import from_metres, RELATIVE_SPACES, to_metres
 import numpy as np
 import torch
 
 QUANTILES = (0.02, 0.98)
-SPACES = ('depth', 'log', 'disparity')
 NEAREST = 1e-3  # m; logarithm and inverse need a positive depth
 FARTHEST = 1e3  # m; where a disparity comes near zero
 
@@ -48,18 +48,15 @@ def normalise(
         If the space is unknown.
 
     """
-    if space not in SPACES:
-        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(SPACES)}")
+    if space not in RELATIVE_SPACES:
+        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}")
     sky = np.isposinf(depth)
     valid = np.isfinite(depth) & (depth > 0)
     far = 0.0 if space == 'disparity' else 1.0
     if not valid.any():
         return np.full(depth.shape, far, np.float32), valid, sky
     value = np.maximum(np.where(valid, depth, 1.0), NEAREST).astype(np.float64)
-    if space == 'log':
-        value = np.log(value)
-    elif space == 'disparity':
-        value = 1.0 / value
+    value = from_metres(value, space)
     low, high = np.quantile(value[valid], quantiles)
     # An image of one distance only is in the middle, whatever the last bits say.
     wide = high - low > 1e-6 * max(abs(low), abs(high), 1.0)
@@ -67,7 +64,7 @@ def normalise(
     return np.where(valid, relative, far).astype(np.float32), valid, sky
 
 
-def to_metres(
+def denormalise(
     relative: torch.Tensor, depth: torch.Tensor, valid: torch.Tensor, space: str
 ) -> torch.Tensor:
     """
@@ -89,11 +86,8 @@ def to_metres(
 
     """
     depth = torch.where(valid, depth, torch.nan)
-    value = {'depth': depth, 'log': depth.log(), 'disparity': 1.0 / depth}[space]
+    value = from_metres(depth, space, torch.log)
     ends = torch.tensor(QUANTILES, dtype=value.dtype, device=value.device)
     ends = torch.stack([image.nanquantile(ends) for image in value]).nan_to_num()  # (B, 2)
     low, high = ends[:, :, None, None].split(1, dim=1)  # (B, 1, 1, 1) each
-    value = low + (high - low) * relative
-    if space == 'log':
-        return value.exp()
-    return 1.0 / value.clamp(min=1.0 / FARTHEST) if space == 'disparity' else value
+    return to_metres(low + (high - low) * relative, space, FARTHEST, torch.exp)

@@ -19,7 +19,6 @@ from marigold_ros.learning.data.sources.whole_file import write_whole
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.learning.networks.small_networks import export_checkpoint
 from marigold_ros.learning.objectives.objectives import Chain
-from marigold_ros.learning.objectives.targets import SPACES
 from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.card import METRICS, metrics_table, model_card
@@ -31,6 +30,7 @@ from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
 from marigold_ros.models.marigold.weights import write_sums
 from marigold_ros.settings import nearest_name
+from marigold_ros.spaces import RELATIVE_SPACES
 import yaml
 
 REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
@@ -260,8 +260,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if missing:
         raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
     space = recipe['facts'].get('space') if isinstance(recipe['facts'], dict) else None
-    if space not in SPACES:
+    if space not in RELATIVE_SPACES:
         raise ConfigurationError(
-            f"facts.space of {path.name} is '{space}'; choose one of {', '.join(SPACES)}"
+            f"facts.space of {path.name} is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}"
         )
     return recipe

@@ -26,12 +26,12 @@ from marigold_ros.models.guidance.guided_points import (
     fitted_line,
     Points,
     prepare_points,
-    to_metres,
 )
 from marigold_ros.models.marigold.arguments import STEPS_LIMIT
 from marigold_ros.models.marigold.ensemble import reduce_members
 from marigold_ros.models.marigold.memory import is_out_of_memory
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
+from marigold_ros.spaces import to_metres
 import numpy as np
 import torch
 
@@ -59,6 +59,7 @@ def predict_guided(
     members: int,
     seed: int,
     config: GuidedConfig,
+    max_depth: float,
 ) -> Prediction:
     """Do the work of :meth:`MarigoldModel.predict_guided` at a processing size (PH, PW)."""
     check_guidable(model)
@@ -66,7 +67,9 @@ def predict_guided(
     model.lay_out(reference_exact=False)
     try:
         with ready_for_gradients(model, config.checkpointing):
-            metric = _members(model, rgb, points, size, denoising_steps, members, seed, config)
+            metric = _members(
+                model, rgb, points, size, denoising_steps, members, seed, config, max_depth
+            )
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -90,6 +93,7 @@ def _members(
     members: int,
     seed: int,
     config: GuidedConfig,
+    max_depth: float,
 ) -> torch.Tensor:
     """Metres (E, 1, H, W) of all members, one after the other: gradients take the memory."""
     with torch.no_grad():
@@ -115,7 +119,7 @@ def _members(
         with torch.no_grad():
             relative = model.enlarge(preview(guided.latent), image, preprocessed)
             value = points.low + points.span * (guided.scale * relative + guided.shift)
-            answers.append(to_metres(value, model.space))
+            answers.append(to_metres(value, model.space, max_depth, torch.exp))
     return torch.cat(answers)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models.marigold.resizing import neighbours
+from marigold_ros.spaces import from_metres
 import numpy as np
 import torch
 
@@ -83,7 +84,7 @@ def prepare_points(
             f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
             f'image is {image[1]}x{image[0]}; project the points with its camera'
         )
-    value = {'log': np.log, 'disparity': np.reciprocal}.get(space, np.asarray)(z)
+    value = from_metres(z, space)
     low, span = (float(value.min()), float(np.ptp(value))) if len(z) else (0.0, 0.0)
     if len(z) < LEAST_POINTS or not z.max() > 1.000001 * z.min():
         raise AlignmentError(
@@ -98,15 +99,6 @@ def prepare_points(
         _weights(v, image[0], size[0], device),
         _weights(u, image[1], size[1], device),
     )
-
-
-def to_metres(value: torch.Tensor, space: str) -> torch.Tensor:
-    """Depth of values in a space; infinite where a disparity is not positive."""
-    if space == 'log':
-        return value.exp()
-    if space == 'disparity':
-        return torch.where(value > 0, value, 0.0).reciprocal()
-    return value
 
 
 def fitted_line(told: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:

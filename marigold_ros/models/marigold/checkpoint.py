@@ -24,9 +24,9 @@ from diffusers import (
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.marigold.empty_text import empty_text, NAME
 from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
+from marigold_ros.spaces import RELATIVE_SPACES
 import torch
 
-SPACES = ('depth', 'log', 'disparity')
 NOISES = ('gaussian', 'zeros')
 # Pipelines of the Marigold family that predict something else from networks of the same shape.
 OTHER_KINDS = {'Normals': 'surface normals', 'Intrinsics': 'albedo and lighting'}
@@ -132,8 +132,10 @@ def read_facts(folder: Path) -> Facts:
     schedule = _schedule_config(folder)
     end_to_end = kind == E2E_PIPELINE
     space = extra.get('space', index.get('prediction_type') or 'depth')
-    if space not in SPACES:
-        raise CheckpointError(f"{folder.name} answers in '{space}'; known are {', '.join(SPACES)}")
+    if space not in RELATIVE_SPACES:
+        raise CheckpointError(
+            f"{folder.name} answers in '{space}'; known are {', '.join(RELATIVE_SPACES)}"
+        )
     noise = extra.get('noise', 'zeros' if end_to_end else 'gaussian')
     if noise not in NOISES:
         raise CheckpointError(

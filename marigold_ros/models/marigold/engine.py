@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+import math
 from typing import Any
 
 from marigold_ros.config import EngineConfig, GuidedConfig
@@ -216,6 +217,7 @@ class MarigoldModel(ImageStages):
         seed: int = 0,
         options: EngineConfig | None = None,
         guided: GuidedConfig | None = None,
+        max_depth: float = math.inf,
     ) -> Prediction:
         """
         Estimate depth in metres with the denoising steered by sparse depth; for labels.
@@ -236,6 +238,8 @@ class MarigoldModel(ImageStages):
             Its warm start is not used.
         guided : GuidedConfig or None
             Steps and rates of the optimiser.
+        max_depth : float, metres
+            Depth where disparity falls to 0 or below.
 
         Returns
         -------
@@ -261,7 +265,9 @@ class MarigoldModel(ImageStages):
         check_image(rgb)
         self.options = EngineConfig() if options is None else options
         size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
-        return predict_guided(self, rgb, sparse, size, denoising_steps, members, seed, guided)
+        return predict_guided(
+            self, rgb, sparse, size, denoising_steps, members, seed, guided, max_depth
+        )
 
 
 def _common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:

@@ -48,7 +48,7 @@ def test_points_stay_where_they_are_in_the_image_and_the_nearest_of_a_pixel_wins
     resized = resize_frame(frame_with(SparseDepth(u, v, z)), (height, width)).sparse
     best = {}
     for column, row, depth in zip(u, v, z, strict=True):
-        place = int((row + 0.5) * height / 80), int((column + 0.5) * width / 120)
+        place = int((row + 0.5) * (height / 80)), int((column + 0.5) * (width / 120))
         best[place] = min(depth, best.get(place, np.inf))
     told = zip(resized.v, resized.u, resized.z, strict=True)
     assert {(row, column): depth for row, column, depth in told} == best

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.objectives.targets import normalise, SPACES
+from marigold_ros.learning.objectives.targets import normalise
+from marigold_ros.spaces import RELATIVE_SPACES
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ NUMBERS = st.one_of(
 DEPTHS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2), elements=NUMBERS)
 
 
-@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('space', RELATIVE_SPACES)
 def test_the_second_and_98th_percentile_become_the_ends_and_the_rest_is_affine(space):
     value = np.linspace(0.5, 3.0, 101)
     relative, valid, sky = normalise(BACK[space](value).reshape(1, -1), space)
@@ -29,14 +30,14 @@ def test_the_second_and_98th_percentile_become_the_ends_and_the_rest_is_affine(s
     assert not sky.any()
 
 
-@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('space', RELATIVE_SPACES)
 def test_nearness_is_small_but_for_disparity(space):
     relative, _, _ = normalise(np.linspace(1.0, 9.0, 50).reshape(5, 10), space)
     rising = np.diff(relative.ravel())
     assert (rising <= 0).all() if space == 'disparity' else (rising >= 0).all()
 
 
-@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('space', RELATIVE_SPACES)
 def test_sky_and_unknown_pixels_are_far_and_do_not_move_the_others(space):
     depth = np.linspace(1.0, 9.0, 48).reshape(6, 8)
     alone, _, _ = normalise(depth, space)
@@ -50,7 +51,7 @@ def test_sky_and_unknown_pixels_are_far_and_do_not_move_the_others(space):
     np.testing.assert_array_equal(sky, np.isposinf(wide))
 
 
-@given(DEPTHS, st.sampled_from(SPACES))
+@given(DEPTHS, st.sampled_from(RELATIVE_SPACES))
 def test_whatever_comes_the_values_are_in_zero_to_one_and_each_pixel_is_one_kind(depth, space):
     relative, valid, sky = normalise(depth, space)
     assert relative.dtype == np.float32
@@ -60,7 +61,7 @@ def test_whatever_comes_the_values_are_in_zero_to_one_and_each_pixel_is_one_kind
     assert (valid | sky | ~(np.isfinite(depth) & (depth > 0))).all()
 
 
-@given(DEPTHS, st.sampled_from(SPACES))
+@given(DEPTHS, st.sampled_from(RELATIVE_SPACES))
 def test_values_equal_numpys_percentiles_written_out(depth, space):
     relative, valid, _ = normalise(depth, space)
     if not valid.any():
@@ -72,7 +73,7 @@ def test_values_equal_numpys_percentiles_written_out(depth, space):
         np.testing.assert_allclose(relative[valid], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('space', RELATIVE_SPACES)
 @pytest.mark.parametrize('distance', [0.3, 7.123456, 80.0])
 def test_a_image_of_one_distance_is_in_the_middle(space, distance):
     depth = np.full((4, 6), distance, np.float32)
@@ -81,7 +82,7 @@ def test_a_image_of_one_distance_is_in_the_middle(space, distance):
     assert (relative[valid] == 0.5).all()
 
 
-@pytest.mark.parametrize('space', SPACES)
+@pytest.mark.parametrize('space', RELATIVE_SPACES)
 @pytest.mark.parametrize('nothing', [np.nan, 0.0, np.inf])
 def test_a_image_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
     relative, valid, sky = normalise(np.full((4, 6), nothing), space)

@@ -9,33 +9,25 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction
 from marigold_ros.geometry.alignment.kriging_field import grid_shape
 from marigold_ros.geometry.alignment.local_field import upsample_field
+from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 
 
 def target_of(z: np.ndarray, space: str, config: AlignmentConfig) -> tuple[np.ndarray, np.ndarray]:
     """Depth in the prediction's space, and the sensor's noise carried over to it."""
     noise = config.noise_floor + config.noise_slope * z
-    if space == 'log':
-        return np.log(z), noise / z
-    if space == 'disparity':
-        return 1.0 / z, noise / z**2
-    return z, noise
+    slope = {'log': z, 'disparity': z**2}
+    return from_metres(z, space), noise / slope[space] if space in slope else noise
 
 
-def to_metres(
+def fitted_depth(
     relative: np.ndarray, scale: float, shift: float, space: str, config: AlignmentConfig
 ) -> np.ndarray:
     """Invert the space: depth in metres of ``scale * relative + shift``, not yet checked."""
     kind = relative.dtype.type
     value = relative * kind(scale)
     value += kind(shift)
-    if space == 'log':
-        with np.errstate(over='ignore'):
-            return np.exp(value)
-    if space == 'disparity':
-        # NaN goes through np.maximum; a disparity at or below 0 is beyond the range.
-        return kind(1.0) / np.maximum(value, kind(1.0 / config.max_depth))
-    return value
+    return to_metres(value, space, config.max_depth)
 
 
 def slope(metric: np.ndarray, alignment: Alignment) -> np.ndarray | float:
@@ -73,7 +65,7 @@ def fitted_log_depth(
     small = cv2.resize(relative, (width, height), interpolation=cv2.INTER_AREA)
     found = []
     for values in (known, small):
-        metres = to_metres(values, scale, shift, prediction.space, config)
+        metres = fitted_depth(values, scale, shift, prediction.space, config)
         metres = np.nan_to_num(metres, nan=config.min_depth)
         found.append(np.log(np.clip(metres, config.min_depth, config.max_depth)))
     return found[0], found[1]
