@@ -23,7 +23,7 @@ from accelerate import Accelerator
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
-from marigold_ros.evaluation.report.chart import line_chart
+from marigold_ros.evaluation.report.charts import line_chart, svg_document
 from marigold_ros.learning.objectives.noise import KINDS
 from marigold_ros.learning.run.recipe import read_recipe, Run
 from marigold_ros.learning.run.run_state import STATE
@@ -38,7 +38,6 @@ MEMBERS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 10, 25, 50)
 STARTS = ('gaussian', 'zeros')
 CHARTED = {'members': 'ensemble members', 'steps': 'denoising steps'}
-CHART_WIDTH, CHART_HEIGHT = 720, 260  # of evaluation/chart.py
 
 
 @dataclass(frozen=True)
@@ -250,15 +249,4 @@ def as_svg(rows: Sequence[Row]) -> str:
         own = [row for row in rows if row.group == group]
         values = [row.value for row in own]
         charts.append(line_chart({'AbsRel': [r.abs_rel for r in own]}, label, 'AbsRel', values))
-    drawn = [chart for chart in charts if chart]
-    placed = (
-        chart.replace(
-            '<svg ', f'<svg y="{n * CHART_HEIGHT}" width="{CHART_WIDTH}" height="{CHART_HEIGHT}" '
-        )
-        for n, chart in enumerate(drawn)
-    )
-    # Grey is legible on light and dark pages.
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" color="#808080" font-family="sans-serif" '
-        f'viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT * len(drawn)}">{"".join(placed)}</svg>\n'
-    )
+    return svg_document(chart for chart in charts if chart)

@@ -94,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.add_argument(
-        '--out', metavar='DIR', help='write benchmark.json and benchmark.png there'
+        '--out', metavar='DIR', help='write benchmark.json and benchmark.svg there'
     )
     add_setting_option(parser, RuntimeConfig)
 

@@ -237,7 +237,7 @@ def write_cloud(
     path: Path, depth: np.ndarray, K: np.ndarray | None, rgb: np.ndarray, config: PointsConfig
 ) -> int:
     """Write depth as a coloured cloud, without what ~/points leaves out; the number of points."""
-    from marigold_ros.evaluation.report.ply import write_ply
+    from marigold_ros.evaluation.report.cloud import write_ply
     from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 
     assert K is not None

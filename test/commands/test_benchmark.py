@@ -3,10 +3,12 @@
 """The command benchmark: table, JSON, image, wrong usage."""
 
 import json
+from xml.etree import ElementTree
 
-import cv2
 from marigold_ros.__main__ import main
 import pytest
+
+SVG = '{http://www.w3.org/2000/svg}'
 
 
 @pytest.fixture
@@ -45,8 +47,10 @@ def test_against_the_reference_ratio_and_difference_stand_together(arguments, ca
     assert len(found['against']['ratios']) == 2
     assert found['work']['processing_size'] == [96, 128]
     assert json.loads((tmp_path / 'out' / 'benchmark.json').read_text()) == found
-    image = cv2.imread(str(tmp_path / 'out' / 'benchmark.png'))
-    assert image.shape[1] == 720
+    drawn = ElementTree.parse(tmp_path / 'out' / 'benchmark.svg')
+    texts = [item.text for item in drawn.iter(f'{SVG}text')]
+    for side in ('ours', 'diffusers'):
+        assert [text for text in texts if text.startswith(side)] == [f'{side} 1', f'{side} 2']
     assert main([*arguments, *more[:-1]]) == 0
     text = capsys.readouterr().out
     assert 'times as fast as diffusers in float32' in text

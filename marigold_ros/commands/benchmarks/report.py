@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The benchmark's figures as a table, a file and an image."""
+"""The benchmark's figures as a table, a file and charts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from marigold_ros.evaluation.report.charts import Chart
 
 # Names of stages where the engine's own word says too little.
 NAMES = {
@@ -52,27 +55,26 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def write_files(folder: Path, results: Mapping[str, Any]) -> list[Path]:
-    """Write benchmark.json and benchmark.png."""
-    import cv2
+    """Write benchmark.json and benchmark.svg."""
+    from marigold_ros.evaluation.report.charts import svg_document
     from marigold_ros.evaluation.results.results import to_json
 
-    files = [folder / 'benchmark.json', folder / 'benchmark.png']
+    files = [folder / 'benchmark.json', folder / 'benchmark.svg']
     files[0].write_text(to_json(results) + '\n', encoding='utf-8')
-    files[1].write_bytes(cv2.imencode('.png', image(results)[..., ::-1])[1].tobytes())
+    files[1].write_text(svg_document(charts(results)), encoding='utf-8')
     return files
 
 
-def image(results: Mapping[str, Any]) -> Any:
-    """Draw the stages, and what they were compared with: (H, W, 3) uint8 RGB."""
-    from marigold_ros.evaluation.report.bars import Bar, bar_chart
-    import numpy as np
+def charts(results: Mapping[str, Any]) -> list[Chart]:
+    """Draw the stages, and what they were compared with."""
+    from marigold_ros.evaluation.report.charts import Bar, bar_chart
 
     own, model, work = results['own'], results['model'], results['work']
     stages = [
-        Bar(NAMES.get(name, name), value['p50'], value['p95'], f'{value["p50"]:.1f} ms')
+        Bar(NAMES.get(name, name), value['p50'], f'{value["p50"]:.1f} ms', value['p95'])
         for name, value in {**own['stages_ms'], 'frame': own['frame_ms']}.items()
     ]
-    charts = [
+    drawn = [
         bar_chart(
             f'{model["name"]}, {model["dtype"]}, {work["height"]}x{work["width"]}, '
             f'{work["steps"]} steps, {work["members"]} members: p50, light to p95',
@@ -82,19 +84,17 @@ def image(results: Mapping[str, Any]) -> Any:
     if 'against' in results:
         against = results['against']
         sides = [
-            Bar(f'{side} {i + 1}', value, 0.0, f'{value:.1f} ms')
+            Bar(f'{side} {i + 1}', value, f'{value:.1f} ms')
             for i, pair in enumerate(zip(against['ours_ms'], against['reference_ms'], strict=True))
             for side, value in zip(('ours', 'diffusers'), pair, strict=True)
         ]
-        title = f'against diffusers: {against["ratio"]:.2f} times as fast'
-        charts.append(bar_chart(title, sides))
+        drawn.append(bar_chart(f'against diffusers: {against["ratio"]:.2f} times as fast', sides))
     if 'variants' in results:
         bars = [
-            Bar(row['variant'], row['ratio'], 0.0, f'{row["ratio"]:.2f}')
-            for row in results['variants']
+            Bar(row['variant'], row['ratio'], f'{row["ratio"]:.2f}') for row in results['variants']
         ]
-        charts.append(bar_chart('variants: times as fast as plain float32', bars))
-    return np.concatenate(charts)
+        drawn.append(bar_chart('variants: times as fast as plain float32', bars))
+    return drawn
 
 
 def _stage_rows(own: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -1,26 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""One frame's cloud, thinned and packed for the report."""
+"""Coloured point clouds to look at: packed into the report page, or as a PLY file."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import math
+from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import PointsConfig
+from marigold_ros.errors import InputError
 from marigold_ros.evaluation.scoring.samples import best_for_cloud, Sample
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 import numpy as np
 
 MOST_POINTS = 60_000
 _INT16_MAX = 32767
+_COLOURS = ('red', 'green', 'blue')
+_VERTEX = np.dtype([*((axis, '<f4') for axis in 'xyz'), *((colour, 'u1') for colour in _COLOURS)])
+_BUTTONS = (  # key, text, meaning
+    ('ArrowLeft', '←', 'turn left'),
+    ('ArrowRight', '→', 'turn right'),
+    ('ArrowUp', '↑', 'from above'),
+    ('ArrowDown', '↓', 'from below'),
+    ('+', '+', 'closer'),
+    ('-', '−', 'farther'),
+    ('0', 'reset', 'reset'),
+)
 
 
 def cloud_data(samples: Sequence[Sample]) -> dict[str, Any] | None:
     """
-    Pack the cloud of the metric sample with the smallest error.
+    Pack the cloud of the metric sample with the smallest error for ``page/cloud.js``.
 
     Returns
     -------
@@ -60,3 +73,63 @@ def cloud_data(samples: Sequence[Sample]) -> dict[str, Any] | None:
 
 def _packed(array: np.ndarray) -> str:
     return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode('ascii')
+
+
+def cloud_section(cloud: Mapping[str, Any] | None) -> str:
+    """Return the section of the page in which the script draws the cloud; empty without one."""
+    if cloud is None:
+        return ''
+    buttons = ''.join(
+        f'<button type="button" data-key="{key}" aria-label="{meaning}">{text}</button>'
+        for key, text, meaning in _BUTTONS
+    )
+    return (
+        f'<section><h2>Point cloud of frame {cloud["index"]}</h2><div class="panel cloud">'
+        '<canvas tabindex="0" role="img" aria-label="Point cloud; arrow keys turn it, plus and '
+        'minus zoom, 0 resets the view"></canvas><output></output>'
+        f'<div class="choices">{buttons}</div><p class="note">Drag to turn, pinch or scroll to '
+        'zoom (after a click), arrow keys and + − 0 on the keyboard. Flying pixels are removed; '
+        f'one in {cloud["stride"]} rows and columns is shown.</p></div></section>'
+    )
+
+
+def write_ply(path: str | Path, points: np.ndarray, rgb: np.ndarray) -> int:
+    """
+    Write points with colours as a binary little-endian PLY file.
+
+    Parameters
+    ----------
+    path : path
+        File to write; it is replaced.
+    points : (..., 3) float, metres
+        Points that are not finite are left out.
+    rgb : (..., 3) uint8
+        Their colours, of the same shape.
+
+    Returns
+    -------
+    int
+        Number of points written.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or are not (..., 3).
+
+    """
+    points, rgb = np.asarray(points), np.asarray(rgb)
+    if points.shape != rgb.shape or points.ndim < 2 or points.shape[-1] != 3:
+        raise InputError(
+            f'points are {points.shape}, colours {rgb.shape}; give (..., 3) of both', 'shape'
+        )
+    points, rgb = points.reshape(-1, 3), rgb.reshape(-1, 3)
+    valid = np.isfinite(points).all(axis=1)
+    vertices = np.empty(int(valid.sum()), _VERTEX)
+    for index, (axis, colour) in enumerate(zip('xyz', _COLOURS, strict=True)):
+        vertices[axis], vertices[colour] = points[valid, index], rgb[valid, index]
+    header = ['ply', 'format binary_little_endian 1.0', f'element vertex {len(vertices)}']
+    header += [f'property float {axis}' for axis in 'xyz']
+    header += [f'property uchar {colour}' for colour in _COLOURS]
+    header += ['end_header', '']
+    Path(path).write_bytes('\n'.join(header).encode('ascii') + vertices.tobytes())
+    return len(vertices)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from marigold_ros.evaluation.report.charts import chart_figure, frame_chart, Spec
 from marigold_ros.evaluation.report.html_page import make_page
-from marigold_ros.evaluation.report.tables import number
+from marigold_ros.evaluation.report.tables import comparison_table
 from marigold_ros.evaluation.results.comparison import LATENCY, paired_columns, Run
 
 
@@ -17,14 +18,14 @@ def comparison_page(
     found: Mapping[str, Any], names: tuple[str, str], runs: tuple[Run, Run]
 ) -> str:
     """
-    Make the page.
+    Return the page of a comparison.
 
     Parameters
     ----------
     found : mapping
-        As ``compare_runs`` gives it.
+        As ``compare_runs`` returns it.
     names : (str, str)
-        What to call A and B; plain text.
+        Names of A and B; plain text.
     runs : (Run, Run)
         What was compared.
 
@@ -45,61 +46,37 @@ def comparison_page(
         'of a block bootstrap.</p>',
     ]
     for protocol, scores in found['protocols'].items():
-        parts.append(f'<section><h2>{escape(protocol)}</h2>{_figure(protocol, charts)}')
-        parts.append(f'<div class="panel">{_table(scores["metrics"])}</div>')
+        parts.append(_section(protocol, protocol, charts, scores['metrics']))
         if scores['only_a'] or scores['only_b']:
             parts.append(
-                f'<p class="warning">Not counted: {scores["only_a"]} frames that only A could '
-                f'score, {scores["only_b"]} that only B could.</p>'
+                f'<p class="warning">Not counted: {scores["only_a"]} frames scored in A only, '
+                f'{scores["only_b"]} in B only.</p>'
             )
-        parts.append('</section>')
     if found['latency']:
-        parts.append(f'<section><h2>Milliseconds a frame</h2>{_figure(LATENCY, charts)}')
-        parts.append(f'<div class="panel">{_table({"total": found["latency"]})}</div></section>')
+        metrics = {'total': found['latency']}
+        parts.append(_section('Milliseconds per frame', LATENCY, charts, metrics))
     return make_page(title, '\n'.join(parts), {'charts': charts, 'cloud': None})
 
 
-def _figure(name: str, charts: Mapping[str, Mapping[str, Any]]) -> str:
+def _section(
+    title: str, chart: str, charts: Mapping[str, Spec], metrics: Mapping[str, Mapping[str, Any]]
+) -> str:
     return (
-        f'<figure class="chart panel" data-chart="{escape(name)}">'
-        f'<figcaption>{escape(charts[name]["title"])}</figcaption></figure>'
+        f'<section><h2>{escape(title)}</h2>{chart_figure(chart, charts[chart])}'
+        f'<div class="panel">{comparison_table(metrics)}</div></section>'
     )
-
-
-def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = []
-    for name, values in metrics.items():
-        low, high = values['interval']
-        cells = [f'<td>{number(values[key], 4)}</td>' for key in ('a', 'b', 'difference')]
-        cells.append(f'<td>{number(low, 4)} to {number(high, 4)}</td>')
-        own = ' class="own"' if values['verdict'].startswith('B is') else ''
-        verdict = escape(values['verdict'])
-        lines.append(f'<tr{own}><td>{escape(name)}</td>{"".join(cells)}<td>{verdict}</td></tr>')
-    heads = ('metric', 'A', 'B', 'B − A', '95 % interval', 'verdict')
-    head = ''.join(f'<th>{text}</th>' for text in heads)
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
 def _charts(
     found: Mapping[str, Any], names: tuple[str, str], runs: tuple[Run, Run]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Spec]:
     columns = {name: (f'{name}_abs_rel', f'AbsRel ({name})', '') for name in found['protocols']}
     if found['latency']:
-        columns[LATENCY] = (LATENCY, 'Time a frame', 'ms')
+        columns[LATENCY] = (LATENCY, 'Time per frame', 'ms')
     charts = {}
     for name, (column, title, unit) in columns.items():
         places, *values = paired_columns(column, *runs)
-        charts[name] = {
-            'title': title,
-            'x_label': 'frame',
-            'x': places,
-            'whole': True,
-            'linked': True,
-            'zero': True,
-            'unit': unit,
-            'curves': [
-                {'name': f'{side}: {text}', 'values': curve}
-                for side, text, curve in zip('AB', names, values, strict=True)
-            ],
-        }
+        sides = (f'{side}: {text}' for side, text in zip('AB', names, strict=True))
+        curves = dict(zip(sides, values, strict=True))
+        charts[name] = frame_chart(title, places, curves, unit=unit)
     return charts

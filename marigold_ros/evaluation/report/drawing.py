@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Drawing: depth as colours, points over an image, errors over an image, a scale bar (numpy and
-OpenCV only).
+Images of depth, points and errors, and their colour scales (numpy and OpenCV only).
 
-Depth is drawn in viridis over the logarithm of metres, near bright and far dark, because a tenth
-of the distance is as visible at 2 m as at 50 m then. Errors use cividis. Both read the same with
-any colour vision. Entry 0 of each table is kept for «no value», so that one table lookup draws a
-whole image.
+Depth is drawn in viridis over the logarithm of metres, near bright and far dark, so that equal
+ratios of depth are equal steps of colour. Errors use cividis. Both read the same with any colour
+vision. Entry 0 of each table means «no value», so that one table lookup draws a whole image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 import math
 
@@ -26,7 +25,7 @@ _LEGEND_PX = 40
 
 @cache
 def _table(name: str, order: str, reverse: bool) -> np.ndarray:
-    """(256, 1, 3) colour table; entry 0 is the grey of pixels without a value."""
+    """Return a (256, 1, 3) colour table; entry 0 is the grey of pixels without a value."""
     kind = {'viridis': cv2.COLORMAP_VIRIDIS, 'cividis': cv2.COLORMAP_CIVIDIS}[name]
     ramp = np.linspace(0, 255, 255).round().astype(np.uint8)
     colours = cv2.applyColorMap(ramp[::-1].copy() if reverse else ramp, kind)
@@ -48,12 +47,11 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
     low, high : float, metres
         Ends of the colour scale, 0 < low < high; values beyond take the end's colour.
     order : {'rgb', 'bgr'}
-        Order of the channels; ``bgr`` is what ``bgr8`` images and ``cv2.imwrite`` take.
+        Order of the channels; ``bgr`` for ``bgr8`` images and ``cv2.imwrite``.
 
     Returns
     -------
     (H, W, 3) uint8
-        The image.
 
     Raises
     ------
@@ -61,7 +59,10 @@ def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rg
         If the scale is empty or not positive.
 
     """
-    _check_scale(low, high)
+    if not 0 < low < high < math.inf:
+        raise ConfigurationError(
+            f'the colour scale goes from {low:g} to {high:g} m; it needs 0 < low < high'
+        )
     image = np.array(depth, dtype=np.float32, ndmin=2)
     np.maximum(image, 0.0, out=image)
     np.log(image, out=image, where=image > 0)
@@ -90,7 +91,7 @@ def colourise_relative(
 
 
 def colours_of_depth(z: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Give the RGB colours, (M, 3), that colourise_depth gives depths (M,) in metres."""
+    """Return the RGB colours, (M, 3), of depths (M,) in metres, as colourise_depth draws them."""
     return colourise_depth(np.reshape(z, (1, -1)), low, high)[0]
 
 
@@ -98,7 +99,7 @@ def overlay_points(
     rgb: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray, low: float, high: float
 ) -> np.ndarray:
     """
-    Draw sparse depth over a darkened image; where points meet, the nearest is on top.
+    Draw sparse depth over a darkened image, the nearest points on top.
 
     Parameters
     ----------
@@ -128,8 +129,7 @@ def error_image(
     limit: float = ERROR_LIMIT,
 ) -> np.ndarray:
     """
-    Draw relative errors at the scored pixels over a darkened grey image; large errors are on
-    top.
+    Draw relative errors at the scored pixels over a darkened grey image, large errors on top.
 
     Parameters
     ----------
@@ -163,13 +163,12 @@ def _darken(rgb: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _stamp(canvas: np.ndarray, u: np.ndarray, v: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Put squares on the canvas, later points over earlier ones; dense sets get single pixels."""
+    """Draw squares on the canvas, later ones on top; dense sets get single pixels."""
     height, width = canvas.shape[:2]
     radius = 0 if len(u) > 0.1 * height * width else (1 if width < 1600 else 2)
     inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
     u, v, colours = u[inside], v[inside], colours[inside]
-    # One rank image instead of one draw per offset keeps «later over earlier» true between
-    # neighbours.
+    # One rank image, not a draw per offset, keeps later points on top of their neighbours too.
     rank = np.full((height, width), -1, np.int64)
     number = np.arange(len(u))
     for dv in range(-radius, radius + 1):
@@ -182,45 +181,38 @@ def _stamp(canvas: np.ndarray, u: np.ndarray, v: np.ndarray, colours: np.ndarray
 
 
 def with_depth_legend(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Put a bar with metres under an RGB image drawn by colourise_depth or overlay_points."""
+    """Append a scale in metres to an RGB image by colourise_depth or overlay_points."""
     bar_depth = np.geomspace(low, high, max(image.shape[1] - 20, 2))
     bar = colourise_depth(bar_depth[None], low, high)
-    ticks = depth_ticks(low, high)
-    return _with_bar(image, bar, list(ticks.values()), list(ticks))
+    return _with_bar(image, bar, depth_ticks(low, high))
 
 
 def depth_ticks(low: float, high: float) -> dict[str, float]:
-    """Choose round depths of a scale, as text, each with its place between 0 and 1."""
+    """Return round depths of a scale as text, each with its place between 0 and 1."""
     ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
     return {f'{t:g} m': math.log(t / low) / math.log(high / low) for t in ticks}
 
 
 def error_ticks(limit: float = ERROR_LIMIT) -> dict[str, float]:
-    """Give relative errors of the scale, as text, each with its place between 0 and 1."""
+    """Return relative errors of a scale as text, each with its place between 0 and 1."""
     ticks = {f'{100 * limit * s:g} %': s for s in (0.0, 0.25, 0.5, 0.75)}
     return {**ticks, f'>{100 * limit:g} %': 1.0}
 
 
 def with_error_legend(image: np.ndarray, limit: float = ERROR_LIMIT) -> np.ndarray:
-    """Put a bar with relative errors in per cent under an image drawn by error_image."""
+    """Append a scale in per cent to an image by error_image."""
     ramp = np.linspace(1, 255, max(image.shape[1] - 20, 2)).astype(np.uint8)[None]
     bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
-    ticks = error_ticks(limit)
-    return _with_bar(image, bar, list(ticks.values()), list(ticks))
+    return _with_bar(image, bar, error_ticks(limit))
 
 
-def _with_bar(
-    image: np.ndarray,
-    bar: np.ndarray,
-    positions: list[float],
-    labels: list[str],
-) -> np.ndarray:
+def _with_bar(image: np.ndarray, bar: np.ndarray, ticks: Mapping[str, float]) -> np.ndarray:
     """Append a labelled colour bar below an image."""
     width = image.shape[1]
     strip = np.full((_LEGEND_PX, width, 3), 255, np.uint8)
     strip[4:18, 10 : 10 + bar.shape[1]] = np.repeat(bar, 14, axis=0)[:, : width - 10]
     end = -10
-    for position, label in zip(positions, labels, strict=True):
+    for label, position in ticks.items():
         x = 10 + round(position * (bar.shape[1] - 1))
         (text_width, _), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
         left = min(max(x - text_width // 2, 2), width - text_width - 2)
@@ -235,17 +227,10 @@ def _with_bar(
 
 
 def depth_scale(z: np.ndarray) -> tuple[float, float]:
-    """Choose the ends of a colour scale, metres: about the 1st and 99th percentile of depths."""
+    """Return the ends of a colour scale, metres: about the 1st and 99th percentile of depths."""
     values = np.asarray(z, dtype=np.float64).ravel()
     values = values[np.isfinite(values) & (values > 0)]
     if values.size == 0:
         return 0.5, 80.0
     low, high = np.percentile(values, (1, 99))
     return float(low * 0.9), float(max(high * 1.1, low * 1.5))
-
-
-def _check_scale(low: float, high: float) -> None:
-    if not 0 < low < high < math.inf:
-        raise ConfigurationError(
-            f'the colour scale goes from {low:g} to {high:g} m; it needs 0 < low < high'
-        )

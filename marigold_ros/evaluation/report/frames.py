@@ -31,13 +31,13 @@ _INLINE_PIXELS = 420_000
 _INLINE_BYTES = 160_000
 _QUALITIES = (85, 70, 55, 40, 25)
 _CAPTIONS = {
-    'picture': 'picture',
+    'image': 'image',
     'LiDAR': 'LiDAR points in view, coloured by depth',
     'depth': 'metric depth',
     'relative': 'relative prediction (this frame has no metric depth)',
     'error': 'relative error at the scored pixels',
 }
-_FILES = {'picture': 'input', 'LiDAR': 'lidar'}
+_FILES = {'image': 'input', 'LiDAR': 'lidar'}
 
 
 def draw_sample(sample: Sample) -> dict[str, np.ndarray]:
@@ -47,11 +47,11 @@ def draw_sample(sample: Sample) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to (H, W, 3) uint8
-        ``picture``, ``LiDAR``, ``depth`` or ``relative``, and ``error`` in RGB; what there is no
-        data for is left out.
+        ``image``, ``LiDAR``, ``depth`` or ``relative``, and ``error`` in RGB; those without data
+        are left out.
 
     """
-    panels = {'picture': sample.rgb}
+    panels = {'image': sample.rgb}
     low, high = scale_of(sample)
     if len(sample.lidar):
         points = sample.lidar
@@ -68,14 +68,14 @@ def draw_sample(sample: Sample) -> dict[str, np.ndarray]:
 
 
 def scale_of(sample: Sample) -> tuple[float, float]:
-    """Ends of the colour scale of a frame's depth, metres."""
+    """Return the ends of the colour scale of a frame's depth, metres."""
     if len(sample.lidar):
         return depth_scale(sample.lidar.z)
     return depth_scale(np.zeros(0) if sample.metric is None else sample.metric)
 
 
 def frame_panels(samples: Sequence[tuple[str, Sample]], folder: Path) -> str:
-    """Give the section of the frames and write each image to the folder, with its legend."""
+    """Return the section of the frames, and write each image with its legend to the folder."""
     if not samples:
         return ''
     worst = max(samples, key=lambda item: _known(item[1].abs_rel))[1]
@@ -103,12 +103,12 @@ def _panel(meaning: str, sample: Sample, panels: Mapping[str, np.ndarray], is_fi
     return (
         f'<div class="panel frame" id="frame-{sample.index}" data-index="{sample.index}" '
         f'data-label="{escape(label)}"{first}>'
-        f'<h3>Frame {escape(label)}: {_sentence(sample)}</h3>'
+        f'<h3>Frame {escape(label)}: {_score_text(sample)}</h3>'
         f'<div class="layers">{figures}</div>{_legends(sample, panels)}</div>'
     )
 
 
-def _sentence(sample: Sample) -> str:
+def _score_text(sample: Sample) -> str:
     if not math.isfinite(sample.abs_rel):
         return 'not scored'
     text = f'AbsRel {sample.abs_rel:.3f}'
@@ -129,7 +129,7 @@ def _legends(sample: Sample, panels: Mapping[str, np.ndarray]) -> str:
 
 
 def _ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
-    """Draw a colour scale; labels that would run into the last one are left out."""
+    """Return a colour scale; labels that would overlap the last one are left out."""
     texts, end = [], -1.0
     for label, place in ticks.items():
         if place - end < 0.1:
@@ -146,7 +146,7 @@ def _ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
 
 
 def _save(sample: Sample, panels: Mapping[str, np.ndarray], folder: Path) -> None:
-    """Write PNG files; the encoder's own writer hides failures, Python's does not."""
+    """Write PNG files; cv2.imwrite hides failures, Path.write_bytes raises."""
     low, high = scale_of(sample)
     for name, panel in panels.items():
         drawn = panel
@@ -159,7 +159,7 @@ def _save(sample: Sample, panels: Mapping[str, np.ndarray], folder: Path) -> Non
 
 
 def inline(rgb: np.ndarray) -> str:
-    """Give an RGB image as a data URI of a JPEG, reduced to what a page can carry."""
+    """Encode an RGB image as a data URI of a JPEG, reduced to a size that a page can carry."""
     height, width = rgb.shape[:2]
     factor = min(1.0, _INLINE_WIDTH_PX / width, math.sqrt(_INLINE_PIXELS / (width * height)))
     if factor < 1.0:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Puts a page together from the files in ``page/``: one HTML file that needs nothing beside it.
+Assemble a page from the files in ``page/``: one HTML file that needs nothing beside it.
 
-Decision: a content security policy lets only this page's own script run, by its hash, and fetches
-nothing. Text of a bag is escaped where it is written; were that forgotten once, it could still do
-nothing.
+A content security policy lets only the page's own script run, by its hash, and fetches nothing:
+text of a bag is escaped where it is written, and harmless where that was forgotten.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _SCRIPTS = ('charts.js', 'frames.js', 'cloud.js', 'main.js')
 
 def make_page(title: str, body: str, data: Mapping[str, Any]) -> str:
     """
-    Make a page.
+    Return a page as an HTML document.
 
     Parameters
     ----------
@@ -34,16 +33,12 @@ def make_page(title: str, body: str, data: Mapping[str, Any]) -> str:
     body : str
         HTML, its texts escaped.
     data : mapping
-        What the scripts draw, of what JSON has.
-
-    Returns
-    -------
-    str
-        The HTML document.
+        What the scripts draw, as JSON types.
 
     """
-    script = '\n'.join(_read(name).replace("'use strict';\n", '') for name in _SCRIPTS)
-    script = f"'use strict';\n{script}"
+    script = '\n'.join(
+        ["'use strict';", *(_read(name).replace("'use strict';\n", '') for name in _SCRIPTS)]
+    )
     style = _read('report.css')
     policy = (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
@@ -69,6 +64,6 @@ def _hash(text: str) -> str:
 
 
 def _island(data: Mapping[str, Any]) -> str:
-    """JSON that no text inside can end: neither ``</script>`` nor ``<!--`` survives."""
+    """Return JSON that no text inside can end: neither ``</script>`` nor ``<!--`` survives."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(',', ':'))
     return text.replace('<', '\\u003c').replace('>', '\\u003e').replace('&', '\\u0026')

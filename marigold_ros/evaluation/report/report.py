@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The report: one HTML page that needs nothing beside it, and its images as single PNG files.
+Write the report: one HTML page that needs nothing beside it, and its images as PNG files.
 
-Tables, bars and images are plain HTML; a script of the page's own adds curves with a cursor, the
-slider between images and the cloud to turn around. A plotting library was rejected: it would be
-larger than all that it shows.
+Tables, bars and images are plain HTML; the page's script adds curves with a cursor, the slider
+between images and the cloud to turn. A plotting library would be larger than all that it shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.evaluation.report.chart_specs import chart_specs
-from marigold_ros.evaluation.report.cloud import cloud_data
+from marigold_ros.evaluation.report.charts import chart_figure, chart_specs
+from marigold_ros.evaluation.report.cloud import cloud_data, cloud_section
 from marigold_ros.evaluation.report.frames import frame_panels
-from marigold_ros.evaluation.report.headline import accuracy_bars, headline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.tables import (
+    accuracy_bars,
     accuracy_table,
     frames_sentence,
+    headline,
     latency_table,
     provenance_tables,
     region_table,
-    steadiness_tables,
+    stability_tables,
     warnings_list,
 )
 from marigold_ros.evaluation.results.results import write_per_frame, write_results
@@ -37,12 +37,16 @@ _NO_SCRIPT = (
     '<noscript><p class="warning">Curves, slider and cloud need JavaScript, which is off; the '
     'figures are in per_frame.csv and results.json beside this page.</p></noscript>'
 )
+_KEYS = (
+    'Arrow keys move the cursor once a chart has the focus; Enter or a double click shows the '
+    'nearest image below.'
+)
 
 
 def write_all(
     folder: str | Path, results: Mapping[str, Any], scorer: Scorer, title: str, intro: str = ''
 ) -> None:
-    """Write results.json, per_frame.csv, report.html and images/ at the top of a folder."""
+    """Write results.json, per_frame.csv, report.html and pictures/ at the top of a folder."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, results)
@@ -66,11 +70,11 @@ def write_report(
     folder : path
         An existing folder.
     results : mapping
-        What results.json holds.
+        The content of results.json.
     rows : sequence of mappings
-        What per_frame.csv holds.
+        The rows of per_frame.csv.
     samples : sequence of (str, Sample)
-        Frames to show, each with what it stands for.
+        Frames to show, each with its meaning (worst, best, …).
     title, intro : str
         Plain text at the top.
 
@@ -87,6 +91,13 @@ def write_report(
         old.unlink()  # of an earlier run into the same folder
     charts = chart_specs(results, rows)
     cloud = cloud_data([sample for _, sample in samples])
+
+    def curves(group: str) -> list[str]:
+        return [chart_figure(n, spec) for n, spec in charts.items() if spec['group'] == group]
+
+    over_time = curves('time')
+    ranges = [*curves('range'), _panel(region_table(results))]
+    tables = [_panel(table) for table in stability_tables(results)]
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
@@ -95,25 +106,15 @@ def write_report(
         _NO_SCRIPT,
         headline(results),
         _section('Accuracy', _panel(accuracy_bars(results)), _panel(accuracy_table(results))),
-        _section(
-            'Over time',
-            *_charts(
-                charts,
-                'time',
-                'Arrow keys move the cursor once a chart '
-                'has the focus; Enter or a double click shows the nearest image below.',
-            ),
-        ),
-        _section(
-            'By distance and place', *_charts(charts, 'range', more=_panel(region_table(results)))
-        ),
-        _section('Is sigma honest?', *_charts(charts, 'sigma')),
-        _section('Corrupted images', *_charts(charts, 'robustness')),
+        _section('Over time', _pair(over_time), f'<p class="note">{_KEYS}</p>' * bool(over_time)),
+        _section('By distance and place', _pair(ranges)),
+        _section('Calibration of sigma', _pair(curves('sigma'))),
+        _section('Corrupted images', _pair(curves('robustness'))),
         frame_panels(samples, images),
-        _cloud(cloud),
-        _section('Steadiness and surfaces', _pair(map(_panel, steadiness_tables(results)))),
-        _section('Milliseconds a frame', _panel(latency_table(results))),
-        _section('Where the figures come from', _panel(provenance_tables(results))),
+        cloud_section(cloud),
+        _section('Temporal stability and surfaces', _pair(tables)),
+        _section('Milliseconds per frame', _panel(latency_table(results))),
+        _section('Provenance', _panel(provenance_tables(results))),
     ]
     body = '\n'.join(part for part in parts if part)
     html = make_page(title, body, {'charts': charts, 'cloud': cloud})
@@ -123,51 +124,16 @@ def write_report(
 
 
 def _section(title: str, *panels: str) -> str:
-    """Give a heading with its panels; nothing where all are empty."""
-    filled = [panel for panel in panels if panel]
-    return f'<section><h2>{escape(title)}</h2>{"".join(filled)}</section>' if filled else ''
+    """Return a heading with its panels; nothing where all are empty."""
+    filled = ''.join(panels)
+    return f'<section><h2>{escape(title)}</h2>{filled}</section>' if filled else ''
 
 
 def _panel(content: str) -> str:
     return f'<div class="panel">{content}</div>' if content else ''
 
 
-def _charts(
-    charts: Mapping[str, Mapping[str, Any]], group: str, note: str = '', more: str = ''
-) -> list[str]:
-    """Give the places of a group's charts, two beside each other where there is room."""
-    figures = [
-        f'<figure class="chart panel" data-chart="{escape(name)}">'
-        f'<figcaption>{escape(spec["title"])}</figcaption></figure>'
-        for name, spec in charts.items()
-        if spec['group'] == group
-    ]
-    pair = _pair([*figures, more])
-    note = f'<p class="note">{escape(note)}</p>' if note else ''
-    return [pair + note] if pair else []
-
-
-def _pair(panels: Iterable[str]) -> str:
+def _pair(panels: Sequence[str]) -> str:
+    """Put panels beside each other where there is room."""
     filled = ''.join(panels)
     return f'<div class="pair">{filled}</div>' if filled else ''
-
-
-def _cloud(cloud: Mapping[str, Any] | None) -> str:
-    if cloud is None:
-        return ''
-    keys = {'ArrowLeft': '←', 'ArrowRight': '→', 'ArrowUp': '↑', 'ArrowDown': '↓', '+': '+'}
-    keys = {**keys, '-': '−', '0': 'reset'}
-    names = {'ArrowLeft': 'turn left', 'ArrowRight': 'turn right', 'ArrowUp': 'from above'}
-    names = {**names, 'ArrowDown': 'from below', '+': 'closer', '-': 'farther', '0': 'reset'}
-    buttons = ''.join(
-        f'<button type="button" data-key="{key}" aria-label="{names[key]}">{text}</button>'
-        for key, text in keys.items()
-    )
-    return (
-        f'<section><h2>Frame {cloud["index"]} as a cloud</h2><div class="panel cloud">'
-        '<canvas tabindex="0" role="img" aria-label="Point cloud; arrow keys turn it, plus and '
-        'minus zoom, 0 resets the view"></canvas><output></output>'
-        f'<div class="choices">{buttons}</div><p class="note">Drag to turn, pinch or scroll to '
-        'zoom (after a click), arrow keys and + − 0 on the keyboard. Without flying '
-        f'pixels; one of {cloud["stride"]} rows and columns.</p></div></section>'
-    )

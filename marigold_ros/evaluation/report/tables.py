@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The figures of the report as HTML: sentence, tables and bars made from results.json."""
+"""The figures of results.json as HTML: headline cards, bars and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import math
 from typing import Any
 
-from marigold_ros.evaluation.report.html_bars import bar
+from marigold_ros.evaluation.report.charts import Bar, page_bars
 
 _COLUMNS = (
     ('abs_rel', 'AbsRel', 3),
@@ -25,9 +25,10 @@ _PROTOCOL_TEXT = {
     'heldout': 'fitted to every {every}th {part}, scored at those between',
     'truth': 'fitted to all LiDAR points, scored at the dense truth',
     'oracle': 'scale and shift fitted to the truth itself (a bound, not a result)',
-    'raw': 'its own metres, not fitted to anything',
+    'raw': 'its own metres, without a fit',
 }
 _PART_TEXT = {'rings': 'scan line', 'azimuth': 'degree of azimuth'}
+_WHERE = {'heldout': 'at LiDAR points held out of the fit', 'truth': 'at the dense truth'}
 BASELINE_TEXT = {
     'constant': 'best constant depth',
     'plane': 'best plane over the image',
@@ -40,14 +41,32 @@ BASELINE_TEXT = {
 
 
 def number(value: Any, digits: int) -> str:
-    """Write a figure; a dash where there is none."""
+    """Format a figure with so many decimals; a dash where it is missing or not finite."""
     if value is None or not math.isfinite(value):
         return '–'
     return f'{value:.{digits}f}'
 
 
+def _percent(value: Any) -> str:
+    text = number(None if value is None else 100 * value, 1)
+    return f'{text} %' if text != '–' else text
+
+
+def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
+    """Return a table that scrolls sideways where it is too wide."""
+    head = ''.join(f'<th>{text}</th>' for text in heads)
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _row(name: str, cells: Iterable[str], own: bool = False) -> str:
+    """Return a row of a table, its texts escaped; own rows stand out."""
+    kind = ' class="own"' if own else ''
+    texts = ''.join(f'<td>{escape(text)}</td>' for text in (name, *cells))
+    return f'<tr{kind}>{texts}</tr>'
+
+
 def frames_sentence(results: Mapping[str, Any]) -> str:
-    """Say how many frames were read, processed, metric, dropped and rejected."""
+    """Return a paragraph with the numbers of read, processed, metric, dropped, rejected frames."""
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
     text = (
@@ -59,7 +78,7 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
 
 
 def warnings_list(results: Mapping[str, Any]) -> str:
-    """List what a reader must know before the figures."""
+    """Return a paragraph for each warning of the run."""
     provenance, texts = results['provenance'], []
     reason = provenance.get('scoring', {}).get('first_not_metric')
     if reason:
@@ -71,77 +90,183 @@ def warnings_list(results: Mapping[str, Any]) -> str:
     return ''.join(f'<p class="warning">{escape(text)}</p>' for text in texts)
 
 
+def headline(results: Mapping[str, Any]) -> str:
+    """Return the cards: error with interval and best baseline, median, sigma, frames, time."""
+    protocol = _main_protocol(results)
+    scores = results['protocols'].get(protocol)
+    cards = []
+    if scores:
+        macro = scores['macro']
+        ends = _interval(scores)
+        interval = f'95 % interval {ends[0]:.3f} to {ends[1]:.3f}; ' if ends else ''
+        text = f'{interval}{_WHERE.get(protocol, "")}; {_against_baseline(results, macro)}'
+        rmse, mae = number(macro.get('rmse'), 2), number(macro.get('mae'), 2)
+        median = _percent(scores.get('median_abs_rel'))
+        share = _percent(macro.get('delta1'))
+        cards = [
+            _card('mean relative error (AbsRel)', number(macro.get('abs_rel'), 3), text, 'main'),
+            _card('median relative error', median, 'of all points'),
+            _card('RMSE', f'{rmse} m', f'MAE {mae} m'),
+            _card('within 25 % of the truth', share, 'of the points (δ1)'),
+        ]
+        covered = scores.get('sigma_coverage')
+        if covered:
+            text = f'nominal 68 %; within 2 sigma: {_percent(covered.get("2"))}'
+            cards.append(_card('errors within 1 sigma', _percent(covered.get('1')), text))
+    frames = results['frames']
+    away = f'{frames["dropped"]} dropped, {sum(frames["rejected"].values())} rejected'
+    cards.append(_card('metric frames', f'{frames["metric"]} of {frames["read"]}', away))
+    return f'<ul class="cards">{"".join(cards)}{_time_card(results)}</ul>'
+
+
+def _main_protocol(results: Mapping[str, Any]) -> str:
+    return str(results['provenance'].get('scoring', {}).get('baselines_protocol', 'heldout'))
+
+
+def _card(label: str, figure: str, more: str, kind: str = '') -> str:
+    kind = f' class="{kind}"' if kind else ''
+    return (
+        f'<li{kind}><span class="label">{escape(label)}</span><b>{escape(figure)}</b>'
+        f'<span class="more">{escape(more)}</span></li>'
+    )
+
+
+def _interval(scores: Mapping[str, Any]) -> tuple[float, float] | None:
+    ends = (scores.get('interval') or {}).get('abs_rel')
+    return None if not ends or None in ends else (float(ends[0]), float(ends[1]))
+
+
+def _against_baseline(results: Mapping[str, Any], macro: Mapping[str, Any]) -> str:
+    """Compare the mean relative error with that of the best baseline."""
+    errors = {name: values.get('abs_rel') for name, values in results['baselines'].items()}
+    known = {name: e for name, e in errors.items() if e is not None and math.isfinite(e)}
+    own = macro.get('abs_rel')
+    if not known or own is None or not math.isfinite(own):
+        return 'no baseline'
+    best = min(known, key=lambda name: known[name])
+    text = f'best baseline {known[best]:.3f} ({BASELINE_TEXT.get(best, best)})'
+    if known[best] <= 0:
+        return text
+    change = own / known[best] - 1
+    return f'{100 * abs(change):.0f} % {"lower" if change < 0 else "higher"} than the {text}'
+
+
+def _time_card(results: Mapping[str, Any]) -> str:
+    stages = results['latency_ms']
+    stage = next((name for name in ('total', 'round_trip') if name in stages), None)
+    if stage is None or not stages[stage].get('p50'):
+        return ''
+    p50, p95 = stages[stage]['p50'], stages[stage].get('p95')
+    more = f'{1000 / p50:.1f} frames/s; 95 % below {number(p95, 0)} ms'
+    peak = (results.get('memory') or {}).get('peak_mb')
+    more += f'; {peak:.0f} MB' if peak else ''
+    return _card('time per frame (median)', f'{p50:.0f} ms', more)
+
+
+def accuracy_bars(results: Mapping[str, Any]) -> str:
+    """Draw the mean relative errors of models and baselines; shorter is better."""
+    protocol = _main_protocol(results)
+    models = {'this model': results['protocols']}
+    models.update((n, e.get('protocols', e)) for n, e in (results.get('models') or {}).items())
+    bars = []
+    for name, protocols in models.items():
+        if protocol in protocols:
+            scores = protocols[protocol]
+            bars.append(_error_bar(name, scores['macro'], _interval(scores)))
+    for name, values in results['baselines'].items():
+        bars.append(_error_bar(BASELINE_TEXT.get(name, name), values, own=False))
+    bars = [bar for bar in bars if math.isfinite(bar.value)]
+    if not bars:
+        return ''
+    note = 'Mean over frames; shorter is better.'
+    if any(bar.whisker for bar in bars):
+        note += ' The thin line is the 95 % interval.'
+    return (
+        f'<h3>AbsRel {escape(_WHERE.get(protocol, protocol))}</h3>'
+        f'{page_bars(bars)}<p class="note">{note}</p>'
+    )
+
+
+def _error_bar(
+    label: str,
+    values: Mapping[str, Any],
+    interval: tuple[float, float] | None = None,
+    own: bool = True,
+) -> Bar:
+    error = values.get('abs_rel')
+    value = math.nan if error is None else float(error)
+    return Bar(label, value, number(value, 3), whisker=interval, own=own)
+
+
 def accuracy_table(results: Mapping[str, Any]) -> str:
-    """Put models and baselines under one heading, macro figures."""
+    """Return the table of all protocols, models and baselines, means over frames."""
     scoring = results['provenance'].get('scoring', {})
     words = {
         'every': scoring.get('fit_every', 8),
         'part': _PART_TEXT.get(scoring.get('held_out', 'rings'), 'part'),
     }
-    lines = list(_protocol_rows('this model', results['protocols'], words))
+    how = {name: text.format(**words) for name, text in _PROTOCOL_TEXT.items()}
+    rows = list(_protocol_rows('this model', results['protocols'], how))
     for name, entry in (results.get('models') or {}).items():
-        lines += _protocol_rows(name, entry.get('protocols', entry), words)
+        rows += _protocol_rows(name, entry.get('protocols', entry), how)
     for name, values in results['baselines'].items():
-        text = escape(BASELINE_TEXT.get(name, name))
-        lines.append(f'<tr><td>{text}</td>{_cells(values)}<td></td><td></td></tr>')
-    if not lines:
+        rows.append(_row(BASELINE_TEXT.get(name, name), [*_metrics(values), '', '']))
+    if not rows:
         return '<p>No frame could be scored: there is neither LiDAR in view nor dense truth.</p>'
+    note = 'Means over frames; «median» is that of all points.'
     protocol = scoring.get('baselines_protocol', '')
-    note = (
-        'The baselines see the same LiDAR points as the fit in '
-        f'«{_PROTOCOL_TEXT[protocol]}» and are scored at the same pixels.'.format(**words)
-        if results['baselines'] and protocol in _PROTOCOL_TEXT
-        else ''
-    )
-    head = ''.join(f'<th>{text}</th>' for _, text, _ in _COLUMNS)
-    return (
-        f'<div class="wide"><table><tr><th>what</th><th>median</th>{head}<th>frames</th>'
-        f'<th>points</th></tr>{"".join(lines)}</table></div>'
-        f'<p class="note">Means over frames; «median» is that of all points. {escape(note)}</p>'
-    )
+    if results['baselines'] and protocol in how:
+        note += (
+            f' The baselines see the same LiDAR points as the fit in «{how[protocol]}» and are '
+            'scored at the same pixels.'
+        )
+    heads = ('method', 'median', *(text for _, text, _ in _COLUMNS), 'frames', 'points')
+    return f'{_table(heads, rows)}<p class="note">{escape(note)}</p>'
 
 
 def _protocol_rows(
-    model: str, protocols: Mapping[str, Any], words: Mapping[str, Any]
+    model: str, protocols: Mapping[str, Any], how: Mapping[str, str]
 ) -> Iterable[str]:
     for name, scores in protocols.items():
-        how = _PROTOCOL_TEXT[name].format(**words) if name in _PROTOCOL_TEXT else name
-        text = f'{model}, {how}'
         values = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
-        counts = ''.join(f'<td>{scores.get(key, "")}</td>' for key in ('n_frames', 'n_points'))
-        yield f'<tr class="own"><td>{escape(text)}</td>{_cells(values)}{counts}</tr>'
+        counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
+        yield _row(f'{model}, {how.get(name, name)}', [*_metrics(values), *counts], own=True)
 
 
-def _cells(values: Mapping[str, Any]) -> str:
+def _metrics(values: Mapping[str, Any]) -> list[str]:
     cells = [number(values.get('median_abs_rel'), 3)]
-    cells += [number(values.get(name), digits) for name, _, digits in _COLUMNS]
-    return ''.join(f'<td>{cell}</td>' for cell in cells)
+    return cells + [number(values.get(name), digits) for name, _, digits in _COLUMNS]
 
 
 def region_table(results: Mapping[str, Any]) -> str:
-    """Tell the error by part of the image and protocol, where it was measured."""
+    """Return the error by part of the image and protocol; empty where it was not measured."""
     protocols = {n: s['by_region'] for n, s in results['protocols'].items() if s.get('by_region')}
     if not protocols:
         return ''
-    regions = dict.fromkeys(region for scores in protocols.values() for region in scores)
-    lines = ''.join(
-        f'<tr><td>{escape(region)}</td>'
-        + ''.join(
-            f'<td>{number(scores.get(region, {}).get("abs_rel"), 3)}</td>'
-            for scores in protocols.values()
+    rows = (
+        _row(
+            region,
+            (number(parts.get(region, {}).get('abs_rel'), 3) for parts in protocols.values()),
         )
-        + '</tr>'
-        for region in regions
+        for region in dict.fromkeys(region for parts in protocols.values() for region in parts)
     )
-    head = ''.join(f'<th>{escape(name)}</th>' for name in protocols)
-    return (
-        '<h3>AbsRel by part of the image</h3><div class="wide"><table>'
-        f'<tr><th>part</th>{head}</tr>{lines}</table></div>'
-    )
+    heads = ('part', *(escape(name) for name in protocols))
+    return f'<h3>AbsRel by part of the image</h3>{_table(heads, rows)}'
 
 
-def steadiness_tables(results: Mapping[str, Any]) -> list[str]:
-    """Tell how depth and fit change between frames, and how edges and planes come out."""
+def comparison_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures of two compared runs, metric by metric, with their verdicts."""
+    rows = []
+    for name, values in metrics.items():
+        low, high = values['interval']
+        cells = [number(values[key], 4) for key in ('a', 'b', 'difference')]
+        cells += [f'{number(low, 4)} to {number(high, 4)}', values['verdict']]
+        rows.append(_row(name, cells, values['verdict'].startswith('B is')))
+    return _table(('metric', 'A', 'B', 'B − A', '95 % interval', 'verdict'), rows)
+
+
+def stability_tables(results: Mapping[str, Any]) -> list[str]:
+    """Return the tables of temporal stability and of edges and planes, where measured."""
     titles = {
         'temporal': 'Changes from frame to frame',
         'surfaces': 'Edges and planes against dense truth',
@@ -161,61 +286,51 @@ def _short(text: str) -> str:
 
 
 def latency_table(results: Mapping[str, Any]) -> str:
-    """Draw the median of each stage with its 95th percentile, and list the percentiles."""
+    """Draw the median of each stage with its 95th percentile, and list all percentiles."""
     stages = results['latency_ms']
     if not stages:
         return ''
-    longest = max((values.get('p95') or 0.0) for values in stages.values()) or 1.0
-    bars = ''.join(
-        bar(
+    bars = [
+        Bar(
             stage,
-            min((values.get('p50') or 0.0) / longest, 1.0),
+            values.get('p50') or 0.0,
             f'{number(values.get("p50"), 1)} · {number(values.get("p95"), 1)}',
-            True,
-            tail=(values.get('p95') or 0.0) / longest,
+            values.get('p95') or 0.0,
         )
         for stage, values in stages.items()
-    )
+    ]
     names = ('p50', 'p95', 'p99', 'max', 'mean')
-    lines = ''.join(
-        f'<tr><td>{escape(stage)}</td>'
-        + ''.join(f'<td>{number(values.get(name), 1)}</td>' for name in names)
-        + '</tr>'
+    rows = (
+        _row(stage, (number(values.get(name), 1) for name in names))
         for stage, values in stages.items()
     )
-    head = ''.join(f'<th>{name}</th>' for name in names)
     machine = results['provenance'].get('machine', {})
     place = f'{machine.get("processor", "")}, {machine.get("cores", "?")} cores'
     return (
-        f'<div class="bars">{bars}</div><p class="note">Median, and the 95th percentile behind '
-        f'it; {escape(place)}.</p><details><summary>All percentiles</summary><div class="wide">'
-        f'<table><tr><th>stage</th>{head}</tr>{lines}</table></div></details>'
+        f'{page_bars(bars)}<p class="note">Median, and the 95th percentile behind it; '
+        f'{escape(place)}.</p><details><summary>All percentiles</summary>'
+        f'{_table(("stage", *names), rows)}</details>'
     )
 
 
 def provenance_tables(results: Mapping[str, Any]) -> str:
-    """Show all of ``provenance``: bags, topics and checkpoint open, the rest folded."""
+    """Return all of ``provenance``: bags, topics and checkpoint open, the rest folded."""
     provenance = dict(results['provenance'])
-    parts = []
-    bags = provenance.pop('bags', [])
-    parts.append(
-        _facts(
-            'Bags',
-            [(bag['name'], f'{bag["bytes"]:,} bytes, SHA-256 {bag["sha256"]}') for bag in bags],
-        )
-    )
+    bags = [
+        (bag['name'], f'{bag["bytes"]:,} bytes, SHA-256 {bag["sha256"]}')
+        for bag in provenance.pop('bags', [])
+    ]
+    parts = [_facts('Bags', bags)]
     for key, title in (('topics', 'Topics'), ('checkpoint', 'Checkpoint')):
         parts.append(_facts(title, _flat(provenance.pop(key, {}))))
-    for key, title in (('versions', 'Versions and machine'), ('options', 'Every option')):
-        entries = _flat(provenance.pop(key, {}))
-        if key == 'versions':
-            entries += _flat(provenance.pop('machine', {}))
-        parts.append(_folded(title, entries))
-    return ''.join([*parts, _folded('How it was run and scored', _flat(provenance))])
+    versions = _flat(provenance.pop('versions', {})) + _flat(provenance.pop('machine', {}))
+    parts.append(_folded('Versions and machine', versions))
+    parts.append(_folded('All options', _flat(provenance.pop('options', {}))))
+    return ''.join([*parts, _folded('Run and scoring', _flat(provenance))])
 
 
 def _flat(value: Any, name: str = '') -> list[tuple[str, str]]:
-    """Lay a nested mapping out as names with dots and texts."""
+    """Flatten a nested mapping to texts under dotted names."""
     if isinstance(value, Mapping):
         return [
             pair
@@ -227,10 +342,8 @@ def _flat(value: Any, name: str = '') -> list[tuple[str, str]]:
 
 
 def _facts(title: str, entries: Iterable[tuple[str, str]]) -> str:
-    lines = ''.join(
-        f'<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>' for name, text in entries
-    )
-    return f'<h3>{escape(title)}</h3><table class="facts">{lines}</table>' if lines else ''
+    rows = ''.join(_row(name, [text]) for name, text in entries)
+    return f'<h3>{escape(title)}</h3><table class="facts">{rows}</table>' if rows else ''
 
 
 def _folded(title: str, entries: list[tuple[str, str]]) -> str:

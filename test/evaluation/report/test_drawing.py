@@ -3,7 +3,6 @@
 """Colours mean what the legend says."""
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.report.chart import line_chart
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
     colourise_relative,
@@ -85,11 +84,3 @@ def test_a_scale_is_found_for_any_depths():
     for z in (np.zeros(0), np.array([np.nan]), np.full(5, 3.0), np.geomspace(1, 90, 100)):
         low, high = depth_scale(z)
         assert 0 < low < high < np.inf
-
-
-def test_a_chart_has_gaps_where_values_are_missing_and_none_without_values():
-    chart = line_chart({'a <b>': [1, 2, np.nan, 3, 4], 'c': [np.nan] * 5}, 'frame', 'error')
-    assert chart.count('<path') == 2 + 2
-    assert 'a &lt;b&gt;' in chart
-    assert line_chart({'a': [np.nan]}, 'x', 'y') == ''
-    assert line_chart({'a': [0.0]}, 'x', 'y')

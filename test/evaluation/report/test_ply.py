@@ -3,7 +3,7 @@
 """PLY files, read back by their own header."""
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.report.ply import write_ply
+from marigold_ros.evaluation.report.cloud import write_ply
 import numpy as np
 import pytest
 

@@ -8,7 +8,7 @@ import json
 import math
 import re
 
-from marigold_ros.evaluation.report.chart_specs import chart_specs, MOST_PLACES
+from marigold_ros.evaluation.report.charts import chart_specs, MOST_PLACES
 from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
@@ -255,7 +255,7 @@ def test_frames_of_several_bags_are_told_apart_and_timed_from_their_first():
     assert remarks == [f'{end}, fitted' for end in ends]
 
 
-def test_rivals_have_a_curve_of_their_own():
+def test_compared_models_have_a_curve_of_their_own():
     rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some_rows(3)]
     curves = chart_specs(some_results(), rows)['error_heldout']['curves']
     assert {'name': 'plain', 'values': [0.5, 0.5, 0.5]} in curves

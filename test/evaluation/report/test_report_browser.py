@@ -264,7 +264,7 @@ def test_the_slider_wipes_from_image_to_depth_to_error_by_keys_and_buttons(opene
     press(slider, 'END')
     assert state() == 'error'
     press(slider, 'HOME')
-    assert state() == 'picture'
+    assert state() == 'image'
     click(opened, find(frame, '.stops button:nth-child(2)'))
     assert state() == 'LiDAR'
     visible = [i for i in frame.find_elements('css selector', 'img') if i.is_displayed()]

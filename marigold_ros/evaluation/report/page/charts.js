@@ -42,7 +42,7 @@ class LineChart {
     this.count = Math.max(...spec.curves.map((curve) => curve.values.length));
     figure.append(this.legend());
     this.plot = shape('svg', { class: 'plot', role: 'img', tabindex: 0, focusable: 'true' });
-    const keys = 'arrow keys read values' + (choose ? ', Enter shows the nearest picture' : '');
+    const keys = 'arrow keys read values' + (choose ? ', Enter shows the nearest image' : '');
     this.plot.setAttribute('aria-label', `${spec.title}, over ${spec.x_label}; ${keys}`);
     this.readout = element('output');
     figure.append(this.plot, this.readout);

@@ -1,4 +1,4 @@
-// The pictures of a frame on top of each other, with a slider that wipes from one to the next.
+// The images of a frame on top of each other, with a slider that wipes from one to the next.
 'use strict';
 
 class Wipe {
@@ -7,7 +7,7 @@ class Wipe {
     this.names = figures.map((figure) => figure.dataset.name);
     this.images = figures.map((figure) => figure.querySelector('img'));
     this.stage = element('div', { class: 'stage' });
-    // All of a picture shall fit a screen, whatever its shape.
+    // The whole image fits a screen, whatever its shape.
     const size = (name) => Number(this.images[0].getAttribute(name));
     this.stage.style.maxWidth = `${(34 * size('width')) / size('height')}rem`;
     this.divider = element('div', { class: 'divider' });
@@ -43,7 +43,7 @@ class Wipe {
     this.set(100 * Math.max(lower, 0) + Math.min(Math.round(100 * share), 99.9));
   }
 
-  // 0 is the first picture, 100 the second; between them the second covers the left part.
+  // 0 is the first image, 100 the second; between them the second covers the left part.
   set(position) {
     const last = 100 * (this.images.length - 1);
     this.position = Math.min(Math.max(position, 0), last);

@@ -1,4 +1,4 @@
-// Brings the page to life; without it tables, bars and pictures are all there.
+// Adds the interaction; tables, bars and images are there without it.
 'use strict';
 
 (() => {

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+All charts of the project: bars and curves as SVG files, and those of the HTML pages.
+
+``line_chart`` and ``bar_chart`` draw static charts that ``svg_document`` puts into a file.
+``page_bars`` draws bars in HTML, and ``chart_specs`` describes the curves that ``page/charts.js``
+draws with a cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+import math
+from typing import Any
+
+import numpy as np
+
+Spec = dict[str, Any]
+
+MOST_PLACES = 2000  # on the axis of frames; a screen has no more pixels
+_RANGE_METRICS = {'abs_rel': ('AbsRel', ''), 'rmse': ('RMSE', 'm'), 'bias': ('Bias', 'm')}
+_NORMAL_SHARES = {'1': 0.6827, '2': 0.9545}  # within so many sigma
+
+# Okabe-Ito colours, which any colour vision tells apart on white and on black; dashes do so too.
+_STROKES = (('#0072B2', ''), ('#D55E00', '7 4'), ('#009E73', '2 3'))
+_WIDTH, _HEIGHT = 720, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 34, 36
+_ROW, _PAD, _LETTER = 24, 12, 7.0  # px: of a bar chart, and the width of a letter
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A static chart: SVG elements in a box of 720 x ``height`` px, and what it shows."""
+
+    elements: str
+    height: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """
+    One row of a bar chart.
+
+    ``text`` stands beside the bar, a lighter bar behind it reaches up to ``tail`` (0: none), a
+    thin line spans ``whisker``. On pages a bar that is not ``own`` is grey.
+    """
+
+    label: str
+    value: float
+    text: str = ''
+    tail: float = 0.0
+    whisker: tuple[float, float] | None = None
+    own: bool = True
+
+    @property
+    def end(self) -> float:
+        """The largest finite value drawn in this row."""
+        values = (self.value, self.tail, *(self.whisker or ()))
+        return max((value for value in values if math.isfinite(value)), default=0.0)
+
+
+def svg_document(charts: Iterable[Chart]) -> str:
+    """Return an SVG file with the charts below one another, legible on light and dark pages."""
+    parts, top = [], 0
+    for chart in charts:
+        size = f'width="{_WIDTH}" height="{chart.height}"'
+        parts.append(
+            f'<svg y="{top}" {size} viewBox="0 0 {_WIDTH} {chart.height}" role="img" '
+            f'aria-label="{escape(chart.label)}">{chart.elements}</svg>'
+        )
+        top += chart.height
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" color="#808080" '
+        f'fill="currentColor" font-family="sans-serif" font-size="13">{"".join(parts)}</svg>\n'
+    )
+
+
+def bar_chart(title: str, bars: Sequence[Bar]) -> Chart:
+    """
+    Draw horizontal bars from zero, the longest over the whole width.
+
+    Parameters
+    ----------
+    title : str
+        Plain text above them.
+    bars : sequence of Bar
+        From the top; a value that is not finite or not positive leaves a row without a bar.
+
+    """
+    left = 2 * _PAD + _LETTER * max((len(bar.label) for bar in bars), default=0)
+    right = 2 * _PAD + _LETTER * max((len(bar.text) for bar in bars), default=0)
+    per_px = (max((bar.end for bar in bars), default=0.0) or 1.0) / max(_WIDTH - left - right, 40)
+    colour = _STROKES[0][0]
+    parts = [_text(_PAD, _PAD + _ROW // 2, title)]
+    for row, bar in enumerate(bars, start=1):
+        middle, end = _PAD + row * _ROW + _ROW // 2, left
+        for kind, value, opacity in (('tail', bar.tail, 0.4), ('fill', bar.value, 1)):
+            if math.isfinite(value) and value > 0.0:
+                parts.append(
+                    f'<rect class="{kind}" x="{left:g}" y="{middle - 7}" height="14" '
+                    f'width="{value / per_px:.2f}" fill="{colour}" fill-opacity="{opacity}"/>'
+                )
+                end = max(end, left + value / per_px)
+        parts.append(_text(_PAD, middle, bar.label) + _text(end + _PAD // 2, middle, bar.text))
+    return Chart(''.join(parts), _ROW * (len(bars) + 1) + 2 * _PAD, title)
+
+
+def page_bars(bars: Sequence[Bar]) -> str:
+    """Return bars from zero as HTML, without a script; labels wrap where there is little room."""
+    longest = max((bar.end for bar in bars), default=0.0) or 1.0
+    rows = []
+    for bar in bars:
+        kind = ' own' if bar.own else ''
+        parts = [
+            f'<rect class="{name}" width="{100 * value / longest:.2f}%" height="18" rx="3"/>'
+            for name, value in (('tail', bar.tail), ('fill', bar.value))
+            if name == 'fill' or value > bar.value
+        ]
+        if bar.whisker:
+            low, high = (f'{100 * end / longest:.2f}%' for end in bar.whisker)
+            parts += [
+                f'<line class="whisker" x1="{x1}" x2="{x2}" y1="{y1}" y2="{y2}"/>'
+                for x1, x2, y1, y2 in ((low, high, 9, 9), (low, low, 5, 13), (high, high, 5, 13))
+            ]
+        rows.append(
+            f'<span class="name{kind}">{escape(bar.label)}</span>'
+            f'<svg class="bar{kind}" aria-hidden="true">{"".join(parts)}</svg>'
+            f'<span class="figure{kind}">{escape(bar.text)}</span>'
+        )
+    return f'<div class="bars">{"".join(rows)}</div>'
+
+
+def line_chart(
+    curves: Mapping[str, Sequence[float]],
+    x_label: str,
+    y_label: str,
+    ticks: Sequence[str] | None = None,
+) -> Chart | None:
+    """
+    Draw up to three curves over their index; NaN leaves a gap.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of float
+        By name.
+    x_label, y_label : str
+        Of the axes.
+    ticks : sequence of str or None
+        Texts below each index; None writes the first, the middle and the last index.
+
+    Returns
+    -------
+    Chart or None
+        None if there is no finite value.
+
+    """
+    finite = [value for curve in curves.values() for value in curve if math.isfinite(value)]
+    if not finite:
+        return None
+    top = max(finite) * 1.05 or 1.0
+    count = max(len(curve) for curve in curves.values())
+    step = _nice_step(top / 4)
+    parts = []
+    for tick in range(int(top / step) + 1):
+        y = _y(tick * step, top)
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
+            'stroke="currentColor" stroke-opacity=".2"/>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick * step:g}</text>'
+        )
+    below = {index: str(index) for index in sorted({0, (count - 1) // 2, count - 1})}
+    for index, text in below.items() if ticks is None else enumerate(ticks):
+        parts.append(
+            f'<text x="{_x(index, count):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">'
+            f'{escape(text)}</text>'
+        )
+    for place, ((name, curve), (colour, dash)) in enumerate(
+        zip(curves.items(), _STROKES, strict=False)
+    ):
+        pattern = f' stroke-dasharray="{dash}"' if dash else ''
+        stroke = f'stroke="{colour}" stroke-width="2.5"{pattern} fill="none"'
+        parts += [f'<path d="{path}" {stroke}/>' for path in _paths(curve, count, top)]
+        x = _LEFT + 200 * place
+        parts.append(f'<path d="M{x} 14h34" {stroke}/>{_text(x + 40, 14, name)}')
+    parts.append(
+        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="13" y="{_HEIGHT / 2}" text-anchor="middle" '
+        f'transform="rotate(-90 13 {_HEIGHT / 2})">{escape(y_label)}</text>'
+    )
+    return Chart(''.join(parts), _HEIGHT, f'{y_label} by {x_label}')
+
+
+def _text(x: float, middle: float, text: str) -> str:
+    return f'<text x="{x:g}" y="{middle + 4:g}">{escape(text)}</text>'
+
+
+def _paths(curve: Sequence[float], count: int, top: float) -> list[str]:
+    """Return the path data of each unbroken stretch; a lone point becomes a dash of 4 px."""
+    paths: list[str] = []
+    stretch: list[str] = []
+    for index, value in enumerate([*curve, math.nan]):
+        if math.isfinite(value):
+            stretch.append(f'{_x(index, count):.1f} {_y(value, top):.1f}')
+        elif stretch:
+            paths.append('M' + 'L'.join(stretch) + ('h4' if len(stretch) == 1 else ''))
+            stretch = []
+    return paths
+
+
+def _x(index: int, count: int) -> float:
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * index / max(count - 1, 1)
+
+
+def _y(value: float, top: float) -> float:
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
+
+
+def _nice_step(raw: float) -> float:
+    """Return the next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+
+
+def chart_figure(name: str, spec: Mapping[str, Any]) -> str:
+    """Return the HTML element in which the script draws the chart of that name."""
+    return (
+        f'<figure class="chart panel" data-chart="{escape(name)}">'
+        f'<figcaption>{escape(spec["title"])}</figcaption></figure>'
+    )
+
+
+def frame_chart(
+    title: str, frames: Sequence[int], curves: Mapping[str, Sequence[float | None]], **more: Any
+) -> Spec:
+    """Describe curves over frame numbers, with one cursor for all such charts of a page."""
+    return {
+        'title': title,
+        'x_label': 'frame',
+        'x': list(frames),
+        'whole': True,
+        'linked': True,
+        'zero': True,
+        'curves': [{'name': name, 'values': list(values)} for name, values in curves.items()],
+        **more,
+    }
+
+
+def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
+    """
+    Describe the curves of a report for which there are figures.
+
+    Parameters
+    ----------
+    results : mapping
+        The content of results.json.
+    rows : sequence of mappings
+        The rows of per_frame.csv.
+
+    Returns
+    -------
+    dict of str to dict
+        ``group`` (time, range, sigma or robustness), ``title``, ``x_label``, ``unit``, ``curves``
+        with ``name`` and ``values`` (None where there is none), and as needed ``x`` (numbers) or
+        ``ticks`` (texts), ``whole`` (``x`` are whole numbers), ``zero`` (the axis begins there),
+        ``top``, ``linked`` (frames: one cursor for all) and ``remarks`` by place.
+
+    """
+    specs = {
+        **_over_time(results, rows),
+        **_by_range(results),
+        **_reliability(results),
+        **_robustness(results),
+    }
+    return {
+        name: spec
+        for name, spec in specs.items()
+        if any(value is not None for curve in spec['curves'] for value in curve['values'])
+    }
+
+
+def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
+    rows = rows[:: math.ceil(len(rows) / MOST_PLACES) or 1]
+    frames, remarks = [int(row['index']) for row in rows], _remarks(results, rows)
+
+    def chart(title: str, columns: Mapping[str, str], **more: Any) -> Spec:
+        curves = {name: [_number(row.get(key)) for row in rows] for name, key in columns.items()}
+        known = {name: v for name, v in curves.items() if any(x is not None for x in v)}
+        return frame_chart(title, frames, known, **{'group': 'time', 'remarks': remarks, **more})
+
+    specs = {}
+    for protocol, where in (('heldout', 'held-out LiDAR points'), ('truth', 'dense truth')):
+        columns = {
+            'this model': f'{protocol}_abs_rel',
+            'best quadric': f'{protocol}_quadric_abs_rel',
+            'LiDAR interpolated': f'{protocol}_linear_abs_rel',
+            **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
+        }
+        specs[f'error_{protocol}'] = chart(f'AbsRel at {where}', columns)
+    names = {'scale': 'scale', 'shift': 'shift'}
+    specs['scale'] = chart('Scale and shift of the fit', names, zero=False)
+    names = {'in view': 'n_points', 'inliers': 'n_inliers'}
+    specs['points'] = chart('LiDAR points of the fit', names)
+    specs['time'] = chart('Time per frame', {'total': 'total_ms'}, unit='ms')
+    within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
+    specs['coverage'] = chart('Held-out points within sigma', within, top=1.0, group='sigma')
+    if specs['coverage']['curves']:
+        names = zip(('normal distribution', ''), _NORMAL_SHARES.values(), strict=True)
+        specs['coverage']['curves'] += [
+            {'name': name, 'values': [share] * len(rows), 'reference': True}
+            for name, share in names
+        ]
+    return specs
+
+
+def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the bag, the time in it and the state of the fit for each frame."""
+    bags = results['provenance'].get('bags', ())
+    first: dict[int, int] = {}
+    remarks = []
+    for row in rows:
+        bag, stamp_ns = int(row.get('bag', 0)), int(row['stamp_ns'])
+        parts = [f'{(stamp_ns - first.setdefault(bag, stamp_ns)) / 1e9:.1f} s']
+        if len(bags) > 1 and bag < len(bags):
+            parts.insert(0, bags[bag]['name'])
+        parts += [str(row[key]) for key in ('state', 'reason') if row.get(key)]
+        remarks.append(', '.join(parts))
+    return remarks
+
+
+def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
+    protocols = {n: s['by_range'] for n, s in results['protocols'].items() if s.get('by_range')}
+    if not protocols:
+        return {}
+    longest = max(protocols.values(), key=len)
+    return {
+        f'range_{metric}': {
+            'group': 'range',
+            'title': f'{label} by true depth' + (f', {unit}' if unit else ''),
+            'unit': unit,
+            'x_label': 'true depth, m',
+            'ticks': [_range_text(item) for item in longest],
+            'zero': True,
+            'curves': [
+                {'name': name, 'values': [_number(item.get(metric)) for item in ranges]}
+                for name, ranges in protocols.items()
+            ],
+        }
+        for metric, (label, unit) in _RANGE_METRICS.items()
+    }
+
+
+def _range_text(item: Mapping[str, Any]) -> str:
+    low, high = _number(item.get('from')), _number(item.get('to'))
+    return f'{low or 0:g}+' if high is None else f'{low or 0:g}–{high:g}'
+
+
+def _reliability(results: Mapping[str, Any]) -> dict[str, Spec]:
+    """Describe the reliability diagram: nominal against observed share of errors."""
+    curves: dict[str, dict[float, float | None]] = {}
+    for name, scores in results['protocols'].items():
+        points = (scores.get('sigma') or {}).get('reliability')
+        if not points and scores.get('sigma_coverage'):
+            points = [
+                {'expected': share, 'observed': scores['sigma_coverage'].get(k)}
+                for k, share in _NORMAL_SHARES.items()
+            ]
+        found = {_number(p.get('expected')): _number(p.get('observed')) for p in points or ()}
+        curves[name] = {0.0: 0.0, **{k: v for k, v in found.items() if k is not None}}
+    x = sorted({0.0, 1.0, *(place for curve in curves.values() for place in curve)})
+    drawn = [
+        {'name': name, 'values': _interpolated(curve, x)}
+        for name, curve in curves.items()
+        if len(curve) > 1
+    ]
+    if not drawn:
+        return {}
+    return {
+        'reliability': {
+            'group': 'sigma',
+            'title': 'Share of errors within the nominal interval',
+            'x_label': 'nominal share',
+            'x': x,
+            'zero': True,
+            'top': 1.0,
+            'curves': [*drawn, {'name': 'ideal', 'values': x, 'reference': True}],
+        }
+    }
+
+
+def _interpolated(curve: Mapping[float, float | None], x: Sequence[float]) -> list[float | None]:
+    """Interpolate a curve linearly at ``x``, up to its last known point."""
+    known = sorted((place, value) for place, value in curve.items() if value is not None)
+    places, values = zip(*known, strict=True)
+    joined = np.interp(x, places, values)
+    return [float(v) if place <= places[-1] else None for place, v in zip(x, joined, strict=True)]
+
+
+def _robustness(results: Mapping[str, Any]) -> dict[str, Spec]:
+    """Describe a chart for each protocol: the error against the strength of each corruption."""
+    found = results.get('robustness') or {}
+    corruptions = found.get('corruptions') or {}
+    return {
+        f'robustness_{protocol}': {
+            'group': 'robustness',
+            'title': f'AbsRel by strength of corruption ({protocol})',
+            'x_label': 'strength, 0 is the original image',
+            'ticks': [str(strength) for strength in found.get('strengths', ())],
+            'zero': True,
+            'curves': [
+                {'name': kind, 'values': [_number(x) for x in by_protocol[protocol]['abs_rel']]}
+                for kind, by_protocol in corruptions.items()
+                if protocol in by_protocol
+            ],
+        }
+        for protocol in dict.fromkeys(name for kind in corruptions.values() for name in kind)
+    }
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number with six digits, else None."""
+    if value is None or isinstance(value, str):
+        return None
+    return float(f'{float(value):.6g}') if math.isfinite(value) else None
