@@ -66,14 +66,6 @@ class RuntimeConfig(Settings):
     channels_last: bool = setting(
         True, 'keep the channels of a pixel together in memory', read_only=True
     )
-    fuse_qkv: bool = setting(
-        False, 'project to queries, keys and values by one matrix', read_only=True
-    )
-    fold_text: bool = setting(
-        False,
-        'fold the constant text of the empty prompt into the weights of the cross-attention',
-        read_only=True,
-    )
     compile: str = setting(
         'off',
         'torch.compile for each size of image, which takes minutes the first time; auto is '
@@ -255,7 +247,7 @@ class GuidedConfig(Settings):
     latent_rate: float = setting(
         0.05, 'rate of the optimiser for the latent, whose deviation is 1', low=0.0, high=1.0
     )
-    line_rate: float = setting(
+    affine_rate: float = setting(
         0.005,
         'its rate for scale and shift, in units of the range of the points',
         low=0.0,
@@ -341,6 +333,21 @@ class PipelineConfig(Settings):
             'seed': self.seed,
             'options': self.engine,
         }
+
+
+# Names of earlier versions: what became of each.
+REMOVED_OR_RENAMED = {
+    'guided.line_rate': 'it is called guided.affine_rate now: use that name',
+    'runtime.fuse_qkv': 'it was removed, because it gained at most 2 %: leave it out',
+    'runtime.fold_text': 'it was removed, because it gained at most 2 %: leave it out',
+}
+
+
+def refuse_former_name(name: str) -> None:
+    """Raise ConfigurationError for a setting of an earlier version, with or without its group."""
+    for former, fate in REMOVED_OR_RENAMED.items():
+        if name in (former, former.split('.')[-1]):
+            raise ConfigurationError(f"there is no setting '{name}' any more; {fate}")
 
 
 def check_guidance(pipeline: PipelineConfig, runtime: RuntimeConfig) -> None:

@@ -89,8 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         metavar='VARIANT',
         help='what to measure against the plain float32 model: all, or names as '
-        'bfloat16+channels_last of channels_last, fuse_qkv, fold_text, compile, openvino, '
-        'bfloat16, float16',
+        'bfloat16+channels_last of channels_last, compile, openvino, bfloat16, float16',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.add_argument(

@@ -12,7 +12,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from marigold_ros.config import ModelConfig, RuntimeConfig
+from marigold_ros.config import ModelConfig, refuse_former_name, RuntimeConfig
 from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.settings import build, Parameter, parameters
 
@@ -178,6 +178,9 @@ def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
         If a name is unknown, or a value has the wrong type or is out of range.
 
     """
+    assignments = list(assignments)
+    for name, _ in assignments:
+        refuse_former_name(name)
     known = {parameter.name: parameter for parameter in parameters(kind)}
     values = {
         name: _typed(known[name], text) if name in known else text for name, text in assignments

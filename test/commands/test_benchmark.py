@@ -83,12 +83,21 @@ def test_a_wrong_value_is_one_line(arguments, wrong, words, capsys):
     assert words in error.splitlines()[-1]
 
 
-def test_levers_stand_in_a_table_and_in_the_image(arguments, capsys, tmp_path):
-    more = ['--runs', '1', '--rounds', '1', '--variants', 'fold_text', '--set', 'fuse_qkv=true']
+def test_variants_stand_in_a_table_and_in_the_image(arguments, capsys, tmp_path):
+    more = [
+        '--runs',
+        '1',
+        '--rounds',
+        '1',
+        '--variants',
+        'channels_last',
+        '--set',
+        'channels_last=false',
+    ]
     assert main([*arguments, *more, '--out', str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert 'max diff' in text
-    assert 'fold_text' in text
+    assert 'channels_last' in text
     found = json.loads((tmp_path / 'benchmark.json').read_text())
-    assert found['model']['runtime']['fuse_qkv'] is True
+    assert found['model']['runtime']['channels_last'] is False
     assert found['variants'][0]['difference']['max'] < 1e-3

@@ -38,7 +38,7 @@ class Variant:
 
 def variant(name: str) -> Variant:
     """
-    Read a name such as ``bfloat16+channels_last`` or ``fold_text+compile``.
+    Read a name such as ``bfloat16+channels_last`` or ``compile``.
 
     Raises
     ------
@@ -66,16 +66,8 @@ def variant(name: str) -> Variant:
 def variants(names: list[str], device: torch.device) -> list[Variant]:
     """Read several names; ``all`` is each by itself, then what goes together on the device."""
     half = 'float16' if device.type == 'cuda' else 'bfloat16'
-    exact = '+'.join(SWITCHES)
-    everything = [
-        *SWITCHES,
-        half,
-        'compile',
-        exact,
-        f'{half}+channels_last',
-        f'{half}+{exact}',
-        f'{half}+{exact}+compile',
-    ]
+    together = f'{half}+{"+".join(SWITCHES)}'
+    everything = [*SWITCHES, half, 'compile', together, f'{together}+compile']
     if device.type == 'cpu' and importlib.util.find_spec('openvino'):
         everything += ['openvino', f'{half}+openvino']
     chosen = [one for name in names for one in (everything if name == ALL else [name])]

@@ -232,7 +232,7 @@ class _Pull:
         self._adam = torch.optim.Adam(
             [
                 {'params': [self.latent], 'lr': config.latent_rate},
-                {'params': [self._root, self._shift], 'lr': config.line_rate},
+                {'params': [self._root, self._shift], 'lr': config.affine_rate},
             ]
         )
 

@@ -19,7 +19,6 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.runtime.folded_attention import fold_text
 from marigold_ros.models.runtime.openvino_networks import (
     OpenVinoAutoencoder,
     OpenVinoUNet,
@@ -68,13 +67,6 @@ def prepare_networks(
     # Not diffusers' own `to`, which warns of a cast that is meant.
     for network in (unet, autoencoder):
         torch.nn.Module.to(network, device, dtype)
-    if runtime.fold_text:
-        fold_text(unet, text)
-    if runtime.fuse_qkv:
-        with torch.no_grad():
-            unet.fuse_qkv_projections()
-            if isinstance(autoencoder, AutoencoderKL):
-                autoencoder.fuse_qkv_projections()
     lay_out((unet, autoencoder), runtime.channels_last)
     if runtime.compile != 'off':
         _require_compiler(device)

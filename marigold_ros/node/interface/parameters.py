@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from marigold_ros.config import NodeConfig
+from marigold_ros.config import NodeConfig, refuse_former_name
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import parameter_overrides
 from marigold_ros.node.interface.parameter_file import rule
@@ -101,6 +101,7 @@ def _unknown(names: list[str]) -> list[str]:
             continue
         kin = [other for other in NAMES if other.startswith(f'{name.split(".")[0]}.')]
         if kin or within_edits(name, NAMES, _SLIP):
+            refuse_former_name(name)
             raise ConfigurationError(
                 f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
             )

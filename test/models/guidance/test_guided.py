@@ -87,7 +87,7 @@ def test_a_planted_latent_is_recovered_at_the_points(model):
         return float((told - prepared.wanted).abs().mean())
 
     unmoved = guide_clean(
-        start, prepared, model.preview, GuidedConfig(steps=1, latent_rate=0.0, line_rate=0.0)
+        start, prepared, model.preview, GuidedConfig(steps=1, latent_rate=0.0, affine_rate=0.0)
     )
     moved = guide_clean(start, prepared, model.preview, GuidedConfig(steps=60))
     before = left(unmoved.latent, unmoved.scale, unmoved.shift)
@@ -99,7 +99,7 @@ def test_a_planted_latent_is_recovered_at_the_points(model):
 def test_the_planted_latent_itself_stays_and_its_line_is_found(model):
     latent, depth, sparse = planted(model, seed=1)
     prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
-    still = GuidedConfig(steps=1, latent_rate=0.0, line_rate=0.0)
+    still = GuidedConfig(steps=1, latent_rate=0.0, affine_rate=0.0)
     found = guide_clean(latent, prepared, model.preview, still)
     assert float(found.scale) * prepared.span == pytest.approx(20.0, rel=1e-4)
     offset = prepared.low + prepared.span * float(found.shift)

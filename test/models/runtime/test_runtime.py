@@ -6,13 +6,11 @@ import os
 import subprocess
 import sys
 
-from diffusers.models.attention_processor import Attention
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.runtime import devices
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.folded_attention import fold_text, FoldedAttention
 from marigold_ros.models.runtime.prepare import compile_arguments, use_cache, warm_up_sizes
 import numpy as np
 import pytest
@@ -30,19 +28,9 @@ def plain(small_checkpoint):
     )
 
 
-@pytest.mark.parametrize(
-    'runtime',
-    [
-        RuntimeConfig(),
-        RuntimeConfig(fuse_qkv=True),
-        RuntimeConfig(fold_text=True),
-        RuntimeConfig(fuse_qkv=True, fold_text=True),
-    ],
-    ids=['channels_last', 'fuse_qkv', 'fold_text', 'all'],
-)
 @pytest.mark.parametrize('exact', [False, True], ids=['own', 'reference_exact'])
-def test_a_lever_keeps_the_answer(small_checkpoint, plain, image, runtime, exact):
-    model = load_model(str(small_checkpoint), device='cpu', runtime=runtime)
+def test_channels_last_keeps_the_answer(small_checkpoint, plain, image, exact):
+    model = load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig())
     for size in ((75, 133), (96, 128)):
         rgb = image(*size)
         expected = plain.predict(rgb, 2, 1, seed=3, reference_exact=exact).relative
@@ -66,46 +54,18 @@ def test_large_networks_are_bfloat16_where_the_cpu_has_it(monkeypatch):
         assert choose_dtype('auto', torch.device('cuda'), 12_000_000) == torch.float16
 
 
-def test_a_lever_in_half_precision_is_near_the_plain_answer(small_checkpoint, plain, image):
+def test_half_precision_is_near_the_plain_answer(small_checkpoint, plain, image):
     rgb = image(96, 128)
-    model = load_model(
-        str(small_checkpoint),
-        device='cpu',
-        dtype='bfloat16',
-        runtime=RuntimeConfig(channels_last=True, fuse_qkv=True, fold_text=True),
-    )
+    model = load_model(str(small_checkpoint), device='cpu', dtype='bfloat16')
     assert np.abs(model.predict(rgb).relative - plain.predict(rgb).relative).mean() < 0.02
 
 
-def test_members_keep_their_answers_under_all_variants(small_checkpoint, plain, image):
-    runtime = RuntimeConfig(channels_last=True, fuse_qkv=True, fold_text=True)
-    model = load_model(str(small_checkpoint), device='cpu', runtime=runtime)
+def test_members_keep_their_answers_in_channels_last(small_checkpoint, plain, image):
+    model = load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig())
     rgb = image(96, 128)
     expected, got = (m.predict(rgb, 2, 3) for m in (plain, model))
     np.testing.assert_allclose(got.relative, expected.relative, atol=1e-3)
     np.testing.assert_allclose(got.spread, expected.spread, atol=1e-3)
-
-
-@pytest.mark.parametrize('tokens', [1, 2, 3])
-@pytest.mark.parametrize('bias', [False, True])
-def test_folded_attention_is_attention_to_that_text(tokens, bias):
-    torch.manual_seed(tokens)
-    attention = Attention(32, cross_attention_dim=24, heads=4, dim_head=16, bias=bias).eval()
-    text, pixels = torch.randn(1, tokens, 24), torch.randn(3, 50, 32)
-    with torch.no_grad():
-        expected = attention(pixels, encoder_hidden_states=text.expand(3, -1, -1))
-        got = FoldedAttention(attention, text)(pixels, encoder_hidden_states=None)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
-    assert (got.std(1) > 0.0).all() == (tokens > 1)
-
-
-def test_a_long_text_is_not_folded_and_a_short_one_everywhere(small_checkpoint):
-    model = load_model(str(small_checkpoint), device='cpu')
-    blocks = [m for m in model.unet.modules() if hasattr(m, 'attn2')]
-    width = model.text.shape[-1]
-    assert fold_text(model.unet, torch.zeros(1, 77, width)) == 0
-    assert fold_text(model.unet, model.text) == len(blocks) > 0
-    assert all(isinstance(block.attn2, FoldedAttention) for block in blocks)
 
 
 def test_the_sizes_that_are_named_run_when_a_model_is_loaded(small_checkpoint, monkeypatch):
