@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which room may import which: read from the source of every module, checked against one table.
+Architecture: which room may import which, without circles, and how large files and rooms may be.
 
-Imports inside functions count for the direction and for ROS; for torch only those at module level
-do, because a command may load a model once it is running.
+Imports are read from the source of every module. Imports inside functions count for the direction,
+for circles and for ROS; for torch only those at module level do, because a command may load a
+model once it is running.
 """
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +22,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
+SCRIPTS = {
+    path.stem
+    for folder in (ROOT / 'training', ROOT / 'test' / 'trials')
+    for path in folder.iterdir()
+    if path.suffix == '.py' or (path / '__init__.py').exists()
+}
 
 GROUND = {
-    *(
-        'config',
-        'settings',
-        'errors',
-        'frame',
-        'spaces',
-        'message_codec',
-        'pairing',
-        'bags',
-        'threads',
-    )
+    'bags',
+    'config',
+    'errors',
+    'frame',
+    'message_codec',
+    'pairing',
+    'settings',
+    'spaces',
+    'sparse_sources',
+    'threads',
 }
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
@@ -44,12 +51,16 @@ MAY_IMPORT = {
     'pipeline': GROUND | {'geometry', 'models'},
     'learning': GROUND | {'geometry', 'models', 'evaluation', 'synthetic'},
     'replay': GROUND | {'geometry', 'models', 'evaluation', 'learning', 'pipeline'},
-    'node': GROUND | {'geometry', 'models', 'evaluation', 'synthetic', 'pipeline'},
+    'node': GROUND | {'geometry', 'models', 'pipeline'},
+    'live_run': GROUND | {'geometry', 'models', 'evaluation', 'synthetic', 'pipeline', 'node'},
 }
-# Shells stand on top: nothing below imports them. `commands` starts the node, inside a function.
-MAY_IMPORT['commands'] = {*MAY_IMPORT, 'commands', 'node'}
+# Shells stand on top: nothing below imports them. Commands start ROS inside functions only.
+SHELLS = {'node', 'live_run'}
+MAY_IMPORT['live_run'] |= {'replay'}
+MAY_IMPORT['commands'] = {*MAY_IMPORT, 'commands'}
 MAY_IMPORT['__main__'] = MAY_IMPORT['commands']
 
+MOST_FILES, MOST_LINES = 15, 600
 ARRAYS = {'numpy', 'scipy', 'cv2'}
 THIRD_PARTY = {
     **dict.fromkeys(GROUND, {'numpy', 'cv2', 'rosbags'}),
@@ -152,14 +163,14 @@ def _broken_rule(room: str, item: Import, package: str) -> str | None:
             return None
         if target not in MAY_IMPORT.get(room, set()):
             return f'{room} imports {target}'
-        lazy_only = room == 'commands' and target == 'node' and item.at_module_level
-        return 'commands imports node at module level' if lazy_only else None
-    if top == 'training':
-        return f'{room} imports the shell training'
+        lazy_only = room == 'commands' and target in SHELLS and item.at_module_level
+        return f'commands imports {target} at module level' if lazy_only else None
+    if top in {'training', *SCRIPTS}:
+        return f'{room} imports {top}, which is not installed'
     if item.for_typing:
         return None
-    if top in ROS and room != 'node':
-        return f'{room} imports {top}; only node imports ROS'
+    if top in ROS and room not in SHELLS:
+        return f'{room} imports {top}; only {" and ".join(sorted(SHELLS))} import ROS'
     if top in TORCH and item.at_module_level and room not in ('models', 'learning'):
         return f'{room} imports {top} at module level'
     allowed = THIRD_PARTY.get(room)
@@ -192,9 +203,9 @@ def test_imports_point_down():
         ('bags/reader.py', 'from ..pipeline import FramePipeline', 'bags imports pipeline'),
         ('bags/reader.py', 'from marigold_ros import node', 'bags imports node'),
         ('models/engine.py', 'import marigold_ros.commands.demo', 'models imports commands'),
-        ('models/engine.py', 'from sensor_msgs.msg import Image', 'only node imports ROS'),
+        ('models/engine.py', 'from sensor_msgs.msg import Image', 'import ROS'),
         ('models/engine.py', "import importlib\nimportlib.import_module('rclpy')", 'rclpy'),
-        ('learning/loop.py', 'import training.finetune', 'the shell training'),
+        ('learning/loop.py', 'import training.finetune', 'which is not installed'),
         (
             'pipeline.py',
             'try:\n    import torch\nexcept ImportError:\n    torch = None',
@@ -230,6 +241,102 @@ def test_what_is_allowed_passes(tmp_path, module, source):
     path.parent.mkdir(parents=True)
     path.write_text(source, encoding='utf-8')
     assert offences(tmp_path / 'marigold_ros') == []
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Modules of a package and the modules of it that each imports, wherever the import stands."""
+    modules = {}
+    for path in package.rglob('*.py'):
+        parts = path.relative_to(package.parent).with_suffix('').parts
+        modules['.'.join(parts).removesuffix('.__init__')] = path
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for item in imports_of(path, package):
+            parent = item.name.rpartition('.')[0]
+            target = item.name if item.name in modules else parent
+            if target in modules and target != name:
+                graph[name].add(target)
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
+    """Groups of nodes that reach each other, each sorted."""
+    reached = {}
+    for start in graph:
+        seen, todo = set(), [start]
+        while todo:
+            for target in graph[todo.pop()] - seen:
+                seen.add(target)
+                todo.append(target)
+        reached[start] = seen
+    groups = {
+        tuple(sorted(b for b in seen if a in reached[b] and a in seen))
+        for a, seen in reached.items()
+    }
+    return sorted(group for group in groups if len(group) > 1)
+
+
+def rooms_of(graph: dict[str, set[str]], package: str) -> dict[str, set[str]]:
+    """The same graph between sub-rooms: a module below the second level stands for its folder."""
+
+    def place(module: str) -> str:
+        parts = module.split('.')
+        return '.'.join(parts[:3]) if len(parts) > 3 else module
+
+    merged: dict[str, set[str]] = {}
+    for name, targets in graph.items():
+        if name == package:
+            continue
+        inside = merged.setdefault(place(name), set())
+        # A room's face may hand on names of its sub-rooms.
+        inside.update(place(t) for t in targets if t.count('.') > 1)
+    return {
+        name: {t for t in targets if t in merged and t != name} for name, targets in merged.items()
+    }
+
+
+def test_modules_do_not_import_in_a_circle():
+    assert circles(import_graph(PACKAGE)) == []
+
+
+def test_sub_rooms_do_not_import_in_a_circle():
+    assert circles(rooms_of(import_graph(PACKAGE), PACKAGE.name)) == []
+
+
+def test_a_planted_circle_is_found(tmp_path):
+    package = tmp_path / 'marigold_ros'
+    for module, source in (
+        ('bags/a.py', 'from marigold_ros.bags.b import x'),
+        ('bags/b.py', 'def f():\n    from marigold_ros.bags import c'),
+        ('bags/c.py', 'from marigold_ros.bags.a import y'),
+        ('bags/d.py', 'from marigold_ros.bags.a import y'),
+    ):
+        (package / module).parent.mkdir(parents=True, exist_ok=True)
+        (package / module).write_text(source, encoding='utf-8')
+    expected = tuple(f'marigold_ros.bags.{name}' for name in 'abc')
+    assert circles(import_graph(package)) == [expected]
+
+
+def sources() -> list[Path]:
+    folders = (PACKAGE, ROOT / 'training', ROOT / 'test', ROOT / 'launch')
+    return [path for folder in folders for path in folder.rglob('*.py')]
+
+
+def test_no_file_is_longer_than_600_lines():
+    long = [p.name for p in sources() if len(p.read_text('utf-8').splitlines()) > MOST_LINES]
+    assert long == []
+
+
+def test_no_folder_holds_more_than_15_files():
+    count = Counter(p.parent for p in sources() if p.name != '__init__.py')
+    wide = {p.relative_to(ROOT).as_posix(): n for p, n in count.items() if n > MOST_FILES}
+    assert wide == {}
+
+
+def test_every_room_says_what_lives_there():
+    for path in PACKAGE.rglob('__init__.py'):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+        assert len(text) > 40, f'{path.relative_to(ROOT)} has no docstring that describes the room'
 
 
 def loaded_after(statement: str) -> set[str]:
