@@ -228,7 +228,7 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
     """Keep every n-th scan line of a cloud, as the protocol ``heldout`` chooses them."""
     from marigold_ros.bags.scans import decode_scan
     from marigold_ros.errors import BagError
-    from marigold_ros.evaluation.protocols.protocol import choose_fit_lines
+    from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
     from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
     from marigold_ros.message_codec import has_field, to_organised
     import numpy as np

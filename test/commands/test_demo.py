@@ -17,7 +17,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands import demo
 from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import BagError, CalibrationError
-from marigold_ros.evaluation.protocols.protocol import hold_out
+from marigold_ros.evaluation.protocols.held_out import hold_out
 from marigold_ros.live_run.scoring import clear_old, read_alignment, Recording
 from marigold_ros.live_run.source import (
     look_over,

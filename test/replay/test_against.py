@@ -12,7 +12,7 @@ from marigold_ros.commands.evaluate import ORACLES
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.protocols import oracle
-from marigold_ros.evaluation.protocols.protocol import hold_out, project_scan
+from marigold_ros.evaluation.protocols.held_out import hold_out, project_scan
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 import numpy as np

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace, folder: Path | None) -> int:
     """Measure, print, draw."""
     import cv2
     from marigold_ros.evaluation.benchmarks.alignment import jobs, measure, measure_cost
-    from marigold_ros.evaluation.benchmarks.cost import one_thread
+    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
     from marigold_ros.evaluation.results.results import machine, to_json
     from tqdm import tqdm
 

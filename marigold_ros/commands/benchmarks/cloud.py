@@ -27,7 +27,7 @@ _COST_RUNS = 30
 
 def run(args: argparse.Namespace, folder: Path | None) -> int:
     """Measure and print."""
-    from marigold_ros.evaluation.benchmarks.cost import one_thread
+    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
     from marigold_ros.evaluation.results.results import machine, to_json
 
     with one_thread():
@@ -102,7 +102,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _cost(result: FrameResult, K: np.ndarray) -> dict[str, float]:
-    from marigold_ros.evaluation.benchmarks.cost import cpu_ms
+    from marigold_ros.evaluation.benchmarks.cpu_time import cpu_ms
     from marigold_ros.frame import Prediction
     from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
     from marigold_ros.geometry.cloud.normals import surface_normals

@@ -89,7 +89,7 @@ def measure(bag: Path, runs: int) -> dict[str, Any]:
 
     """
     from marigold_ros.config import LidarConfig, PipelineConfig
-    from marigold_ros.evaluation.benchmarks.cost import one_thread
+    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
     from marigold_ros.replay.bag_part import ReplayOptions
 
     options = ReplayOptions(PipelineConfig(), LidarConfig())

@@ -15,8 +15,8 @@ from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.evaluation.baselines.interpolation import interpolate_linear, interpolate_nearest
-from marigold_ros.evaluation.benchmarks.cost import cpu_ms
+from marigold_ros.evaluation.baselines import interpolate_linear, interpolate_nearest
+from marigold_ros.evaluation.benchmarks.cpu_time import cpu_ms
 from marigold_ros.evaluation.benchmarks.reference_alignments import (
     five_nearest,
     least_squares,

@@ -16,7 +16,7 @@ import math
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.protocols.protocol import all_truth
+from marigold_ros.evaluation.protocols.protocols import all_truth
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which laser of a spinning LiDAR measured each point, from the ring field, the order, or the
-elevation; or which block of azimuth it lies in.
+Finds the laser of a spinning LiDAR that measured each point, or the point's block of azimuth.
 
-Elevation alone cannot tell the lasers of a 64-beam scanner apart: they sit up to 20 cm from its
-origin, so near points of one laser reach several neighbours' angles (measured on a street drive:
-lines 0.4° apart, spread over 2.6°). Such scans come laser after laser, which the order of the
-points shows; so the order is asked before the elevation.
+The ring field is preferred, then the order of the points, then their elevation. Elevation alone
+cannot separate the lasers of a 64-beam scanner: they sit up to 20 cm from its origin, so near
+points of one laser reach the angles of its neighbours. Such scans come laser after laser.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ _BLOCK = 1.0
 @dataclass(frozen=True)
 class ScanLines:
     """
-    Line of every point of a scan.
+    Scan line of every point of a scan.
 
     Parameters
     ----------
-    line : (N,) int
-        0 is the lowest line in the scan, by median elevation.
+    index : (N,) int
+        0 is the lowest scan line, by median elevation.
     count : int
-        Number of lines.
+        Number of scan lines.
     source : {'ring', 'order', 'elevation', 'bands', 'azimuth'}
         What the lines were read from; ``bands`` are 64 equal slices of elevation, the last resort;
         ``azimuth`` are blocks of azimuth in place of lines.
 
     """
 
-    line: np.ndarray
+    index: np.ndarray
     count: int
     source: str
 
@@ -54,7 +52,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
     points_lidar : (N, 3) float, metres
         The scan in the LiDAR's frame (z up), in the order of the message.
     ring : (N,) int or None
-        The driver's own line numbers.
+        The driver's own scan line numbers.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from typing import Any
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.protocols.protocol import PROTOCOLS
+from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
 import numpy as np
 
 LATENCY = 'total_ms'

@@ -21,7 +21,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.protocols.protocol import PROTOCOLS
+from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     '<': operator.lt,

@@ -16,20 +16,13 @@ from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines.baselines import BaselineScores, line_depth
+from marigold_ros.evaluation.baselines import affine_depth, BaselineScores
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.metrics.temporal import OverTime
+from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
 from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs, OWN
-from marigold_ros.evaluation.protocols.protocol import (
-    all_truth,
-    can_hold_out,
-    hold_out,
-    in_range,
-    project_scan,
-    PROTOCOLS,
-    sample_at,
-)
+from marigold_ros.evaluation.protocols.protocols import all_truth, in_range, PROTOCOLS, sample_at
 from marigold_ros.evaluation.results.per_frame import start_row, summarise
 from marigold_ros.evaluation.scoring.merging import FrameScores
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
@@ -227,9 +220,9 @@ class Scorer(FrameScores):
             return None
         seen = lidar if frame.sparse is None else None
         split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, seen)
-        source = split.lines.source
+        source = split.scan_lines.source
         self.line_sources[source] = self.line_sources.get(source, 0) + 1
-        row.update(n_lines=split.lines.count, n_fit=len(split.fit), n_score=len(split.score))
+        row.update(n_lines=split.scan_lines.count, n_fit=len(split.fit), n_score=len(split.score))
         try:
             result = self._finish(replace(frame, points_lidar=split.points_fit), prediction)
         except MarigoldError as error:
@@ -245,7 +238,7 @@ class Scorer(FrameScores):
             exact = in_range(sample_at(truth, split.score), self._config)
             self._note(_AT_TRUTH, predicted, exact, split.score, row)
         row.update(self._sigma.add(predicted, result.sigma, split.score))
-        line = line_depth(prediction, alignment, split.score, self._config)
+        line = affine_depth(prediction, alignment, split.score, self._config)
         self._note_baselines('heldout', (split.fit, split.score), predicted, line, row)
         return split.score, np.abs(predicted - split.score.z) / split.score.z
 
@@ -263,7 +256,7 @@ class Scorer(FrameScores):
         self._note('truth', metric, truth, None, row)
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted = sample_at(metric, points)
-        line = line_depth(prediction, alignment, points, self._config)
+        line = affine_depth(prediction, alignment, points, self._config)
         self._note_baselines('truth', (lidar, points), predicted, line, row)
         return points, np.abs(predicted - points.z) / points.z
 

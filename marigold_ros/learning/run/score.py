@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import cv2
-from marigold_ros.evaluation.baselines.baselines import (
+from marigold_ros.evaluation.baselines import (
     fit_surface,
     minimise_relative_error,
     to_depth,

@@ -8,7 +8,7 @@ import math
 import re
 
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
-from marigold_ros.evaluation.baselines.baselines import BASELINES, MORE_BASELINES
+from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, describe_bag, to_json

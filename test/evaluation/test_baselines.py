@@ -5,7 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.baselines.baselines import (
+from marigold_ros.evaluation.baselines import (
     baseline_depths,
     BASELINES,
     fit_surface,

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Depth without a network, from the fit points alone: what a prediction must beat.
+Depth without a network, from the fit points alone: the errors that a prediction must beat.
 
 A constant, the best plane and the best quadric over the image, interpolation between the points,
-and the mean map of the frames so far. The surfaces are made as strong as is fair: each is fitted
-in depth, in log depth and in disparity, every time for the smallest mean relative error (the
-headline metric), and the one with the smallest error at the fit points is taken. None of them ever
-sees the points it is scored at. Beside them stands what the prediction itself gives without the
-local field: one scale and one shift.
+and the mean map of the frames so far. Each surface is fitted in depth, in log depth and in
+disparity for the smallest mean relative error (the headline metric), and the best of the three at
+the fit points is taken. No baseline sees the points it is scored at. ``global`` is the prediction
+itself with one scale and shift, without the local field.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ import math
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.baselines.interpolation import interpolate_linear, interpolate_nearest
-from marigold_ros.evaluation.baselines.mean_map import MeanMap
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
@@ -30,6 +27,7 @@ BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear')
 MORE_BASELINES = ('mean_map', 'global')
 _TERMS = {0: 1, 1: 3, 2: 6}
 _ROUNDS = 15
+_CELL_PX = 16
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Surface:
     coefficients : (1,), (3,) or (6,) float
         Of 1; x, y; x², xy, y², with x and y in units of half the image, centred.
     space : {'depth', 'log', 'disparity'}
-        What the polynomial gives.
+        Space of the polynomial's values.
     size : (width, height), pixels
         Of the image.
     limits : (low, high), metres
@@ -113,10 +111,10 @@ def minimise_relative_error(
     basis: np.ndarray, z: np.ndarray, space: str, limits: tuple[float, float]
 ) -> tuple[float, np.ndarray]:
     """
-    Minimise mean |p - z| / z by Gauss-Newton with re-weighting; give error and coefficients.
+    Minimise mean |p - z| / z by Gauss-Newton with re-weighting; return error and coefficients.
 
-    Weights of 1/|error| turn squares into absolute values. The best round counts, since neither
-    part promises to get better every time.
+    Weights of 1/|error| turn squares into absolute values. The best round counts, because rounds
+    do not improve monotonically.
     """
     target = {'depth': z, 'log': np.log(z), 'disparity': 1.0 / z}[space]
     weight = {'depth': 1.0 / z, 'log': np.ones_like(z), 'disparity': z}[space]
@@ -139,20 +137,52 @@ def minimise_relative_error(
 
 
 def _basis(u: np.ndarray, v: np.ndarray, size: tuple[int, int], terms: int) -> np.ndarray:
-    """(M, terms) polynomial terms of the centred pixel position."""
+    """Return the (M, terms) polynomial terms of the centred pixel position."""
     x = (np.asarray(u, dtype=np.float64) - 0.5 * (size[0] - 1)) / (0.5 * size[0])
     y = (np.asarray(v, dtype=np.float64) - 0.5 * (size[1] - 1)) / (0.5 * size[1])
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:terms], axis=1)
 
 
 def to_depth(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
-    """Turn values of a space into metres within the limits; the shape stays."""
+    """Convert values of a space to metres within the limits; the shape stays."""
     low, high = limits
     if space == 'log':
         return np.exp(np.clip(value, np.log(low), np.log(high)))
     if space == 'disparity':
         return 1.0 / np.clip(value, 1.0 / high, 1.0 / low)
     return np.clip(value, low, high)
+
+
+def interpolate_nearest(sparse: SparseDepth, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the depth of the nearest fit point in the image; metres, shape of ``u``."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(np.column_stack([sparse.u, sparse.v]).astype(np.float64))
+    _, index = tree.query(np.column_stack([np.ravel(u), np.ravel(v)]).astype(np.float64))
+    return np.asarray(sparse.z, dtype=np.float64)[index].reshape(np.shape(u))
+
+
+def interpolate_linear(
+    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, nearest: np.ndarray | None = None
+) -> np.ndarray:
+    """
+    Interpolate disparity barycentrically in the Delaunay triangles of the fit points.
+
+    Disparity of a flat surface is linear in the image, so walls and roads come out exactly.
+    Outside the hull, and where the points span no triangle, the nearest point counts (``nearest``,
+    if it is known). Metres, float64, shape of ``u``.
+    """
+    from scipy.interpolate import LinearNDInterpolator
+    from scipy.spatial import QhullError
+
+    depth = interpolate_nearest(sparse, u, v) if nearest is None else nearest
+    points = np.column_stack([sparse.u, sparse.v]).astype(np.float64)
+    try:
+        plane = LinearNDInterpolator(points, 1.0 / np.asarray(sparse.z, np.float64))
+    except (QhullError, ValueError):
+        return depth
+    disparity = plane(np.asarray(u, np.float64), np.asarray(v, np.float64))
+    return np.where(np.isfinite(disparity), 1.0 / disparity, depth)
 
 
 def baseline_depths(
@@ -163,7 +193,7 @@ def baseline_depths(
     limits: tuple[float, float] = (0.1, 100.0),
 ) -> dict[str, np.ndarray]:
     """
-    Give the depth of every baseline at some pixels.
+    Return the depth of every baseline of one frame at some pixels.
 
     Parameters
     ----------
@@ -191,26 +221,65 @@ def baseline_depths(
         raise InputError(
             f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', cause='empty'
         )
-    surfaces = {'constant': 0, 'plane': 1, 'quadric': 2}
+    surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
-    return {
-        **{
-            n: fit_surface(sparse, size, degree, limits).at(u, v) for n, degree in surfaces.items()
-        },
-        'nearest': nearest,
-        'linear': interpolate_linear(sparse, u, v, nearest),
-    }
+    depths = (*surfaces, nearest, interpolate_linear(sparse, u, v, nearest))
+    return dict(zip(BASELINES, depths, strict=True))
 
 
-def line_depth(
+def affine_depth(
     prediction: Prediction, alignment: Alignment, at: SparseDepth, config: AlignmentConfig
 ) -> np.ndarray | None:
-    """Depth (M,) by a fit's scale and shift alone; None where it is not of this prediction."""
+    """Return depth (M,) by a fit's scale and shift alone; None for a fit of another space."""
     if alignment.space != prediction.space or not math.isfinite(alignment.scale):
         return None
     relative = np.asarray(prediction.relative[at.v, at.u], np.float32)
-    line = fitted_depth(relative, alignment.scale, alignment.shift, prediction.space, config)
-    return np.where(line >= config.min_depth, line, np.nan)
+    depth = fitted_depth(relative, alignment.scale, alignment.shift, prediction.space, config)
+    return np.where(depth >= config.min_depth, depth, np.nan)
+
+
+class MeanMap:
+    """
+    Mean depth so far in cells of 16 pixels, over frames of one size.
+
+    Made of earlier frames and of the fit points of the present one, never of the points that are
+    scored there. On a monotonous recording it is good, and then a good score means little.
+    """
+
+    def __init__(self) -> None:
+        self._sums = np.zeros((2, 0, 0))
+
+    def depth(
+        self, fit: SparseDepth, u: np.ndarray, v: np.ndarray, size: tuple[int, int]
+    ) -> np.ndarray:
+        """
+        Return the mean depth at pixels (M,) of earlier frames and these fit points; (M,) metres.
+
+        A cell without a point takes the nearest one's mean. ``size`` is (width, height).
+        """
+        from scipy.ndimage import distance_transform_edt
+
+        total, count = self._with(fit, size)
+        empty = count == 0
+        mean = np.divide(total, count, out=np.zeros_like(total), where=~empty)
+        nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)
+        return np.asarray(mean[tuple(nearest)][v // _CELL_PX, u // _CELL_PX])
+
+    def add(self, sparse: SparseDepth, size: tuple[int, int]) -> None:
+        """Add a frame's points, those that were scored too, for the frames to come."""
+        self._sums = self._with(sparse, size)
+
+    def merge(self, other: MeanMap) -> None:
+        """Leave out another bag's map: each bag begins anew."""
+
+    def _with(self, sparse: SparseDepth, size: tuple[int, int]) -> np.ndarray:
+        """Return sums and counts, (2, rows, columns), with some points added."""
+        columns, rows = (-(-side // _CELL_PX) for side in size)
+        cell = (sparse.v // _CELL_PX) * columns + sparse.u // _CELL_PX
+        sums = np.stack(
+            [np.bincount(cell, weight, rows * columns) for weight in (sparse.z, None)]
+        ).reshape(2, rows, columns)
+        return sums + self._sums if sums.shape == self._sums.shape else sums
 
 
 class BaselineScores:
@@ -235,20 +304,20 @@ class BaselineScores:
         score: SparseDepth,
         predicted: np.ndarray,
         size: tuple[int, int],
-        line: np.ndarray | None = None,
+        affine: np.ndarray | None = None,
     ) -> dict[str, float]:
         """
-        Score one frame where its prediction is scored; too few fit points give nothing.
+        Score one frame where its prediction is scored; nothing with too few fit points.
 
         Parameters
         ----------
         fit, score : SparseDepth
-            What the baselines see, and where they are judged.
+            Points that the baselines see, and points at which they are scored.
         predicted : (M,) float, metres
-            The prediction at ``score``; where it is not finite the baselines are not judged.
+            The prediction at ``score``; points where it is not finite are left out.
         size : (width, height), pixels
             Of the image.
-        line : (M,) float or None, metres
+        affine : (M,) float or None, metres
             The prediction at ``score`` with one scale and shift only.
 
         Returns
@@ -259,23 +328,23 @@ class BaselineScores:
         """
         shared = np.isfinite(predicted)
         errors: dict[str, float] = {}
-        if len(fit) >= max(self._config.min_points, 6) and shared.any():
+        if len(fit) >= max(self._config.min_points, _TERMS[2]) and shared.any():
             limits = (self._config.min_depth, self._config.max_depth)
             u, v = score.u[shared], score.v[shared]
             depths = baseline_depths(fit, u, v, size, limits)
             depths['mean_map'] = self._mean_map.depth(fit, u, v, size)
-            if line is not None:
-                depths['global'] = line[shared]
+            if affine is not None:
+                depths['global'] = affine[shared]
             errors = {
                 name: self._scores[name].add(depth, score.z[shared])['abs_rel']
                 for name, depth in depths.items()
             }
-        for seen in (fit, score):
-            self._mean_map.add(seen, size)
+        for points in (fit, score):
+            self._mean_map.add(points, size)
         return errors
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Macro metrics and the pooled median by baseline; empty where none was scored."""
+        """Return macro metrics and the pooled median by baseline; empty where none was scored."""
         return {
             name: {**scores.macro(), 'median_abs_rel': scores.median_abs_rel()}
             for name, scores in self._scores.items()

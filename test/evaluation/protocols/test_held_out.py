@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError, InputError
-from marigold_ros.evaluation.protocols.protocol import choose_fit_lines, hold_out, project_scan
+from marigold_ros.evaluation.protocols.held_out import choose_fit_lines, hold_out, project_scan
 from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
 from marigold_ros.frame import Camera, Frame
 import numpy as np
@@ -42,11 +42,11 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
     points, line = points[kept], line[kept]
     found = find_scan_lines(points)
     assert (found.source, found.count) == ('order', beams)
-    assert (found.line == line).all()
+    assert (found.index == line).all()
     shuffled = rng.permutation(len(points))
     found = find_scan_lines(points[shuffled])
     assert (found.source, found.count) == ('elevation', beams)
-    assert (found.line == line[shuffled]).all()
+    assert (found.index == line[shuffled]).all()
 
 
 def test_near_points_of_an_offset_laser_keep_their_line():
@@ -56,7 +56,7 @@ def test_near_points_of_an_offset_laser_keep_their_line():
     found = find_scan_lines(points)
     assert found.source == 'order'
     assert found.count == 64
-    assert len(set(zip(found.line.tolist(), line.tolist(), strict=True))) == 64
+    assert len(set(zip(found.index.tolist(), line.tolist(), strict=True))) == 64
 
 
 def test_a_scan_that_starts_in_the_middle_of_the_view_is_cut_there():
@@ -65,14 +65,14 @@ def test_a_scan_that_starts_in_the_middle_of_the_view_is_cut_there():
     order = np.concatenate([np.roll(np.arange(100), 50) + 100 * beam for beam in range(40)])
     found = find_scan_lines(points[order])
     assert (found.source, found.count) == ('order', 40)
-    assert (found.line == line[order]).all()
+    assert (found.index == line[order]).all()
 
 
 def test_the_ring_field_wins_over_geometry_and_is_numbered_from_below():
     points, line = scan(np.random.default_rng(0), 16)
     found = find_scan_lines(points, ring=15 - line)
     assert found.source == 'ring'
-    assert (found.line == line).all()
+    assert (found.index == line).all()
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([(0, 1), (7, 3), (-5, 2), (70_000, 1)]))
@@ -80,7 +80,7 @@ def test_rings_may_have_any_numbers(seed, numbering):
     points, line = scan(np.random.default_rng(seed), 16, steps=30)
     first, step = numbering
     found = find_scan_lines(points, ring=first + step * line)
-    assert (found.line == line).all()
+    assert (found.index == line).all()
 
 
 def test_points_without_lines_become_bands_of_elevation():
@@ -118,7 +118,7 @@ def test_fit_and_score_share_neither_lines_nor_points_nor_pixels(seed, every, be
 def test_blocks_of_azimuth_share_neither_degrees_nor_pixels(seed, every):
     points, _ = scan(np.random.default_rng(seed), 32, steps=200)
     split = hold_out(frame_of(points), AlignmentConfig(), every, held_out='azimuth')
-    assert split.lines.source == 'azimuth'
+    assert split.scan_lines.source == 'azimuth'
     degree = np.floor(np.degrees(np.arctan2(points[:, 1], points[:, 0])))
     fitted, scored = set(degree[split.in_fit]), set(degree[split.score.index])
     assert fitted
@@ -151,7 +151,7 @@ def test_a_flat_scanner_has_blocks_of_azimuth_too():
     angle = np.radians(np.arange(-90, 90, 0.25))
     blocks = azimuth_blocks(np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1))
     assert blocks.count == 180
-    assert (np.diff(blocks.line) >= 0).all()
+    assert (np.diff(blocks.index) >= 0).all()
 
 
 def test_every_eighth_line_is_for_the_fit():

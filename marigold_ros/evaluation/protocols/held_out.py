@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What is fitted to what, and scored where: the protocols, and how scan lines are held out.
+Splits a scan into lines that the fit may see and lines that score it.
 
 Scoring points that the fit has seen would be circular. So ``heldout`` gives the fit every 8th scan
 line only, as if the robot carried an 8-beam scanner, and scores the lines between; or every 8th
-degree of azimuth, which leaves gaps from top to bottom. A random split was rejected: nearly every
-scored point would have a fitted neighbour a pixel away.
+degree of azimuth, which leaves gaps from top to bottom. A random split would leave nearly every
+scored point a fitted neighbour one pixel away.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from marigold_ros.geometry.camera.lidar_projection import project_lidar
 from marigold_ros.geometry.camera.rectification import is_rectified, rectified, rectified_valid
 import numpy as np
 
-PROTOCOLS = ('heldout', 'truth', 'oracle', 'raw')
-
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -32,16 +30,16 @@ class HeldOut:
     Parameters
     ----------
     in_fit : (N,) bool
-        Which rows of the scan the fit may see.
+        Rows of the scan that the fit may see.
     points_fit : (n, 3) float, metres
         These rows, in the LiDAR's frame.
     fit : SparseDepth
         Those in view of the camera.
     score : SparseDepth
-        Points of all other lines in view, none of them in a pixel of ``fit``; ``index`` counts in
-        the whole scan.
-    lines : ScanLines
-        Line (or block) of every row of the scan.
+        Points of all other scan lines in view, none of them in a pixel of ``fit``; ``index``
+        counts in the whole scan.
+    scan_lines : ScanLines
+        Scan line (or block of azimuth) of every row of the scan.
 
     """
 
@@ -49,16 +47,16 @@ class HeldOut:
     points_fit: np.ndarray
     fit: SparseDepth
     score: SparseDepth
-    lines: ScanLines
+    scan_lines: ScanLines
 
 
-def choose_fit_lines(lines: ScanLines, every: int) -> np.ndarray:
-    """Tell for each point whether its line is an every-n-th one, (N,) bool; never empty."""
+def choose_fit_lines(scan_lines: ScanLines, every: int) -> np.ndarray:
+    """Return for each point whether its scan line is for the fit, (N,) bool; never all False."""
     if every < 2:
         raise AlignmentError(f'fit-every is {every}; at least 2, or no scan line is left to score')
     # The middle of each group, so that neither the sky nor the bumper's edge is always the fit's.
-    chosen = lines.line % every == min(every // 2, lines.count - 1)
-    return np.asarray(chosen)
+    middle = min(every // 2, scan_lines.count - 1)
+    return np.asarray(scan_lines.index % every == middle)
 
 
 def hold_out(
@@ -70,21 +68,21 @@ def hold_out(
     seen: SparseDepth | None = None,
 ) -> HeldOut:
     """
-    Split the scan of a frame into lines, or blocks of azimuth, to fit and to score.
+    Split the scan of a frame into scan lines, or blocks of azimuth, to fit and to score.
 
     Parameters
     ----------
     frame : Frame
         With camera, scan and extrinsics.
     config : AlignmentConfig
-        Depth range and occlusion test of the projection. The scored points pass the occlusion test
-        of the whole scan, so that no scored point is one the camera cannot see.
+        Depth range and occlusion test of the projection. Scored points pass the occlusion test of
+        the whole scan, so that the camera can see each of them.
     every : int
-        Every n-th line is for the fit.
+        Every n-th scan line is for the fit.
     ring : (N,) int or None
-        Scan line of each row of the scan, where the driver tells it.
+        Scan line of each row of the scan, where the driver reports it.
     held_out : {'rings', 'azimuth'}
-        What is kept together: scan lines or blocks of azimuth.
+        Whether scan lines or blocks of azimuth are kept together.
     seen : SparseDepth or None
         The whole scan as :func:`project_scan` projects it, where that is known already.
 
@@ -104,7 +102,8 @@ def hold_out(
             'check camera_info and the transform camera <- LiDAR'
         )
     points = np.asarray(frame.points_lidar)[:, :3]
-    lines = azimuth_blocks(points) if held_out == 'azimuth' else find_scan_lines(points, ring)
+    by_azimuth = held_out == 'azimuth'
+    lines = azimuth_blocks(points) if by_azimuth else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
     seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
@@ -112,11 +111,12 @@ def hold_out(
     fitted = np.zeros(frame.rgb.shape[:2], bool)
     fitted[fit.v, fit.u] = True
     scored = ~in_fit[seen.index] & ~fitted[seen.v, seen.u]
-    return HeldOut(in_fit, points[in_fit], fit, _subset(seen, scored), lines)
+    score = SparseDepth(seen.u[scored], seen.v[scored], seen.z[scored], seen.index[scored])
+    return HeldOut(in_fit, points[in_fit], fit, score, lines)
 
 
 def can_hold_out(frame: Frame) -> bool:
-    """Whether a frame has a scan, and what it takes to see it in the image."""
+    """Return whether a frame has a scan, camera and extrinsics."""
     parts = (frame.points_lidar, frame.camera, frame.T_cam_lidar)
     return all(part is not None for part in parts) and len(parts[0]) > 0  # type: ignore[arg-type]
 
@@ -128,37 +128,3 @@ def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> S
     camera = frame.camera
     valid = None if is_rectified(camera) else rectified_valid(camera)
     return project_lidar(points, frame.T_cam_lidar, rectified(camera), config, valid)
-
-
-def _subset(sparse: SparseDepth, chosen: np.ndarray) -> SparseDepth:
-    index = None if sparse.index is None else sparse.index[chosen]
-    return SparseDepth(sparse.u[chosen], sparse.v[chosen], sparse.z[chosen], index)
-
-
-def sample_at(image: np.ndarray, sparse: SparseDepth) -> np.ndarray:
-    """Read an (H, W) image at the pixels of sparse depth, (M,)."""
-    return np.asarray(image)[sparse.v, sparse.u]
-
-
-def in_range(truth: np.ndarray, config: AlignmentConfig) -> np.ndarray:
-    """Truth outside the depth range of the fit is no truth: sky and far background; NaN there."""
-    with np.errstate(invalid='ignore'):
-        kept = (truth >= config.min_depth) & (truth <= config.max_depth)
-    return np.where(kept, truth, np.nan)
-
-
-def all_truth(
-    image: np.ndarray, truth: np.ndarray | None, lidar: SparseDepth, config: AlignmentConfig
-) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
-    """
-    Pair an image (H, W) with all truth there is.
-
-    Returns
-    -------
-    image, truth, at : arrays of one shape, SparseDepth or None
-        Dense truth, with None; else every LiDAR point, with its place.
-
-    """
-    if truth is not None:
-        return image, in_range(truth, config), None
-    return sample_at(image, lidar), lidar.z, lidar
