@@ -2,9 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 #
 # Everything from a bare machine with Python 3.10 or newer, its venv module and make:
-#   make demo     the product at work, on a synthetic drive; writes out/demo/report.html
-#   make test     all tests
-# Each of them does the set-up first when it is missing. PYTHON=python3.12 chooses another Python.
+#   make demo     run the node on a synthetic drive; writes out/demo/report.html
+#   make test     run all tests
+# Each target sets up what it needs first: `demo` what a robot runs, `test`, `lint` and `docs` also
+# the development tools. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,8 +15,9 @@ BIN := $(VENV)/bin
 # It sets ROS_DISTRO; rclpy alone could be the wheels of an activated environment.
 ROS := $(shell test -n "$$ROS_DISTRO" && $(PYTHON) -c 'import rclpy' 2>/dev/null \
     && echo distribution || echo wheels)
-STAMP := $(VENV)/.ready-$(ROS)
-REQUIREMENTS := requirements.txt requirements-dev.txt
+READY := $(VENV)/.ready-$(ROS)
+READY_DEV := $(VENV)/.ready-dev-$(ROS)
+REQUIREMENTS := requirements.txt
 ifeq ($(ROS),wheels)
 REQUIREMENTS += requirements-ros.txt
 else
@@ -25,16 +27,20 @@ PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p pytest_tim
 endif
 PYTEST ?= $(BIN)/python -m pytest
 
-.PHONY: help setup demo test lint format clean
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+
+.PHONY: help setup setup-dev demo test lint docs format clean
 
 help:
-	@echo 'make setup | demo | test | lint | format | clean'
+	@echo 'make setup | setup-dev | demo | test | lint | docs | format | clean'
 
-setup: $(STAMP)
+setup: $(READY)
 
-# The stamp is newer than the requirements as long as they are the installed ones. An environment of
-# the other kind (wheels or distribution) is made anew.
-$(STAMP): $(REQUIREMENTS) setup.py setup.cfg package.xml
+setup-dev: $(READY_DEV)
+
+# Each stamp file is newer than the requirements that are installed. An environment of the other kind
+# (wheels or distribution) is made anew.
+$(READY): $(REQUIREMENTS) setup.py setup.cfg package.xml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	    echo 'marigold_ros needs Python 3.10 or newer, and $(PYTHON) is not: choose one,' \
 	        'as in `make setup PYTHON=python3.12`' >&2; exit 1; }
@@ -42,29 +48,36 @@ $(STAMP): $(REQUIREMENTS) setup.py setup.cfg package.xml
 	    echo '$(PYTHON) cannot make virtual environments: install its venv module' \
 	        '(`sudo apt install python3-venv` on Debian and Ubuntu)' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV_OPTIONS) \
-	    $(if $(filter-out $@,$(wildcard $(VENV)/.ready-*)),--clear) $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check $(addprefix -r ,$(REQUIREMENTS))
+	    $(if $(filter-out $(READY) $(READY_DEV),$(wildcard $(VENV)/.ready-*)),--clear) $(VENV)
+	$(PIP_INSTALL) $(addprefix -r ,$(REQUIREMENTS))
 # Old pips (Debian 12) would run `setup.py develop`, which new setuptools refuse.
-	$(BIN)/python -m pip install --disable-pip-version-check --use-pep517 --no-deps \
-	    --editable .
+	$(PIP_INSTALL) --use-pep517 --no-deps --editable .
+	@touch $@
+
+$(READY_DEV): requirements-dev.txt $(READY)
+	$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
 
 demo: setup
 	$(BIN)/python -m marigold_ros demo --out out/demo
 
-test: setup
+test: setup-dev
 	$(PYTEST)
 
-lint: setup
+lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy marigold_ros
 
-format: setup
+# Broken links and anchors are errors; nothing is fetched from the network.
+docs: setup-dev
+	$(BIN)/zensical build --clean --strict
+
+format: setup-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Keeps the environment and what you made under out/ and runs/; `rm -r .venv` forces a new set-up.
+# Keeps the environment and your results under out/ and runs/; `rm -r .venv` forces a new set-up.
 clean:
-	rm -rf build install log dist out/demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build install log dist site .cache out/demo *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -3,10 +3,9 @@
 """
 Build for pip and for colcon (ament_python); the version is the one in package.xml.
 
-Works with the setuptools of the oldest supported distribution (59), which knows no recursive
-glob: hence the list of data files is made here. Requirements are ranges; the pins that are tested
-together are in requirements.txt. ROS packages are not on PyPI under these names: package.xml
-lists them.
+The setuptools of the oldest supported distribution (59) has no recursive glob, so the list of data
+files is made here. Requirements are ranges; the versions that are tested together are pinned in
+requirements.txt. ROS packages are listed in package.xml, because PyPI has other names for them.
 """
 
 from pathlib import Path
@@ -20,14 +19,14 @@ SHARE = f'share/{NAME}'
 
 
 def files_in(folder):
-    """Files directly in a folder, relative to the project's root, as setuptools wants them."""
+    """Return the files directly in a folder, relative to the root of the project."""
     return sorted(
         path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob('*') if path.is_file()
     )
 
 
 def package_files():
-    """Everything inside the package that is not Python: checkpoints and other data."""
+    """Return the files of the package that are not Python, relative to it: checkpoints, page."""
     package = ROOT / NAME
     return sorted(
         path.relative_to(package).as_posix()
@@ -67,7 +66,9 @@ setup(
     ],
     extras_require={
         'openvino': ['openvino>=2024.4'],
+        'ray': ['ray>=2.9'],
         'training': ['h5py>=3.6', 'tensorboard>=2.9'],
+        'docs': ['zensical'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },
     entry_points={'console_scripts': [f'depth_node = {NAME}.__main__:depth_node']},
