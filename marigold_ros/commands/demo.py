@@ -6,7 +6,7 @@ Run the real node over DDS on a synthetic drive or a bag, score what it says, an
 The node runs as its own process and gets the bag as from a robot; what it publishes is recorded as
 a bag and scored. With a topic of true depth, the node sees whole scans; without one it sees every
 8th scan line, and its depth is scored at the lines between. Writes report.html, results.json,
-per_frame.csv, cloud.ply, images/, recording/ and node.log to DIR.
+per_frame.csv, cloud.ply, demo.webp, images/, recording/ and node.log to DIR.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ def _live(
 ) -> tuple[list[str], dict[str, Any]]:
     """Run the node, score its recording, write the report."""
     from marigold_ros.bags.reader import BagReader
+    from marigold_ros.live_run.animation import animate_recording
     from marigold_ros.live_run.scoring import FIT_EVERY, score_recording
     from marigold_ros.live_run.source import (
         node_arguments,
@@ -168,6 +169,7 @@ def _live(
         )
     results = _results(outcome, scored, config, source, rate)
     _write(folder, results, scored, source)
+    animate_recording(folder / 'demo.webp', source, plan.recording, config)
     faults = list(outcome.faults)
     if not results['frames']['processed']:
         faults.append(f'no image of {outcome.played.sent} was served; {plan.log} says why')

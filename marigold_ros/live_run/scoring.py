@@ -258,7 +258,7 @@ def clear_old(folder: Path) -> None:
     from marigold_ros.replay.recording import remove_recording
 
     remove_recording(folder / 'recording')
-    names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply')
+    names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply', 'demo.webp')
     for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):
         with suppress(FileNotFoundError):
             old.unlink()

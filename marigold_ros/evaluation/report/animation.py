@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The moving picture of a drive: image, LiDAR, depth and error beside each other (OpenCV only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+_PANEL_WIDTH_PX = 360
+_QUALITY = 70
+_MARGIN_PX = 4
+_CAPTION_PX = 24
+
+
+def write_animation(
+    path: Path, frames: Iterable[Mapping[str, np.ndarray]], seconds: float
+) -> bool:
+    """
+    Write an animated WebP of drawn frames, the panels of each in a grid of two columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file, ``*.webp``.
+    frames : iterable of mapping of str to (H, W, 3) uint8
+        RGB panels under their captions, all of one size, the same captions in every frame.
+    seconds : float
+        Time between two frames.
+
+    Returns
+    -------
+    bool
+        False, and no file, where there are no frames or OpenCV is older than 4.11.
+
+    """
+    drawn = [_grid(panels) for panels in frames]
+    if not drawn or not hasattr(cv2, 'imwriteanimation'):
+        return False
+    animation = cv2.Animation()
+    animation.frames = drawn
+    animation.durations = np.full(len(drawn), round(1e3 * seconds), np.int32)
+    return bool(cv2.imwriteanimation(str(path), animation, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]))
+
+
+def _grid(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Arrange captioned panels in two columns, BGR."""
+    cells = [_captioned(panel, caption) for caption, panel in panels.items()]
+    height, width = cells[0].shape[:2]
+    rows = math.ceil(len(cells) / 2)
+    canvas = np.full(
+        (rows * (height + _MARGIN_PX) - _MARGIN_PX, 2 * width + _MARGIN_PX, 3), 255, np.uint8
+    )
+    for number, cell in enumerate(cells):
+        top, left = number // 2 * (height + _MARGIN_PX), number % 2 * (width + _MARGIN_PX)
+        canvas[top : top + height, left : left + width] = cell
+    return canvas
+
+
+def _captioned(panel: np.ndarray, caption: str) -> np.ndarray:
+    """Scale a panel and write its caption into a dark strip at the top, BGR."""
+    size = (_PANEL_WIDTH_PX, round(_PANEL_WIDTH_PX * panel.shape[0] / panel.shape[1]))
+    cell = cv2.cvtColor(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    cell[:_CAPTION_PX] //= 3
+    white = (255, 255, 255)
+    cv2.putText(cell, caption, (8, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, white, 1, cv2.LINE_AA)
+    return cell
