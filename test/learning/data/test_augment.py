@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import (
     Augmentation,
-    change_light,
     change_image,
+    change_light,
     crop,
     flip,
     NORMAL,

@@ -24,12 +24,12 @@ import cv2
 from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
-from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
 from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
+from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.parallel import never, run_jobs, Stop
 from marigold_ros.learning.data.sources.decode import decode_image
 from marigold_ros.learning.data.sources.verify import implausible, refuse
+from marigold_ros.learning.parallel import never, run_jobs, Stop
 import numpy as np
 from tqdm import tqdm
 

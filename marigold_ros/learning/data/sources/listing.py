@@ -80,7 +80,8 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
     of_images, of_depths = _pattern(images), _pattern(depths)
     if of_images.groups != of_depths.groups or not of_images.groups:
         raise ConfigurationError(
-            f"'{images}' has {of_images.groups} stars that count and '{depths}' {of_depths.groups}; "
+            f"'{images}' has {of_images.groups} stars that count and '{depths}' "
+            f'{of_depths.groups}; '
             "give both the same number, at least one (a last '.*' does not count)"
         )
     found: tuple[dict, dict] = ({}, {})
