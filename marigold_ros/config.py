@@ -18,6 +18,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import group, setting, Settings
+from marigold_ros.sparse_sources import SPARSE_SOURCES
 
 
 @dataclass(frozen=True)
@@ -437,6 +438,7 @@ class ExtrinsicsConfig(Settings):
                 )
 
 
+_SPARSE_TOPICS = [f'{source.topic} ({source.kind})' for source in SPARSE_SOURCES.values()]
 _RELIABILITIES = ('auto', 'reliable', 'best_effort')
 
 
@@ -472,9 +474,9 @@ class NodeConfig(Settings):
     )
     sparse_source: str = setting(
         'pointcloud',
-        'what gives sparse depth: the topic lidar (PointCloud2), scan (LaserScan) '
-        'or sparse_depth (Image)',
-        choices=('none', 'pointcloud', 'scan', 'depth_image'),
+        f'what gives sparse depth: the topic {", ".join(_SPARSE_TOPICS[:-1])} '
+        f'or {_SPARSE_TOPICS[-1]}',
+        choices=('none', *SPARSE_SOURCES),
         read_only=True,
     )
     frame_id: str = setting('', "frame to use in place of the images' own; empty keeps theirs")

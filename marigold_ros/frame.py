@@ -140,9 +140,11 @@ class Frame:
     stamp_ns : int, nanoseconds
         Acquisition time of the image.
     sparse : SparseDepth or None
-        Sparse depth that is already in the image (a registered depth image), in place of a scan.
+        Sparse depth at pixels of the image, in place of a scan.
     T_world_camera : (4, 4) float or None
         Where the camera was, in any frame that stands (odometry); carries depth between frames.
+    sparse_image : (h, w) float or None, metres
+        A depth image registered to the image as it was taken, in place of a scan.
 
     """
 
@@ -153,6 +155,7 @@ class Frame:
     stamp_ns: int = 0
     sparse: SparseDepth | None = None
     T_world_camera: np.ndarray | None = None
+    sparse_image: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))

@@ -1,3 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Bags of ROS 1 and ROS 2, read and written with the rosbags library; no ROS is needed."""
+"""
+Bags of ROS 1 and ROS 2, read and written with the rosbags library; no ROS is needed.
+
+Storage is opened by `storage`, read by `reader`, and joined into frames by `frames`, with the
+poses of `transforms` and `ego_motion`; `writer` writes. May import ground modules and
+`message_codec`; used by replay, learning, live_run, synthetic, commands and the node.
+"""

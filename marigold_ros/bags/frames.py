@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Frames of a bag: each image with its camera, its scan, its extrinsics and its truth.
+Frames of a bag: each image with its camera, its sparse depth, its extrinsics and its truth.
 
 Decision: a bag is in the order of arrival, while images and scans belong together by header
-stamp, so an image waits until its partners are known. The wait is bounded by log time: a sensor
-that died must not make the whole rest of the bag pile up in memory. Nothing that a single message
-does wrong ends the stream; it is told in ``error`` or ``warning``.
+stamp, so an image waits for the messages that match it. The wait is bounded by log time: after a
+sensor has died, the rest of the bag must not pile up in memory. A single bad message never ends
+the stream; it becomes the ``error`` or a ``warning`` of its frame.
 """
 
 from __future__ import annotations
@@ -14,39 +14,65 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from itertools import islice
+from typing import Any
 
-from marigold_ros.bags.bag_frame import BagFrame
 from marigold_ros.bags.ego_motion import EgoMotion
-from marigold_ros.bags.scans import decode_scan, Scan
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.stamp_matching import (
     CameraInfos,
     LOG_TOLERANCE_NS,
     TRUTH_TOLERANCE_NS,
     Truths,
 )
-from marigold_ros.bags.stamps import check_stamps, header_ns
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.config import LidarConfig
-from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
 from marigold_ros.frame import Frame
-from marigold_ros.message_codec import to_rgb
+from marigold_ros.message_codec import header_ns, to_rgb
 from marigold_ros.pairing import CLOCK_JUMP_NS, ScanBuffer
+from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES, SparseReading
 import numpy as np
 
-if TYPE_CHECKING:
-    from marigold_ros.bags.reader import BagReader
-
+STAMPS = ('header', 'log')
 LOOK_AHEAD_NS = 2_000_000_000  # of log time; sensors come 0.2 s late at most in practice
 _NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    message: Any
+class BagFrame:
+    """
+    One image of a bag with everything that belongs to it.
+
+    Parameters
+    ----------
+    frame : Frame or None
+        None where ``error`` is set.
+    image_message : object or None
+        The image's message; None where it cannot be decoded.
+    stamp_ns : int, nanoseconds
+        Header stamp of the image (log time where there is no message).
+    truth : (H, W) float32 or None, metres
+        True depth whose stamp is within 1 ms of the image's.
+    scan_stamp_ns : int or None, nanoseconds
+        Stamp of the paired scan, with ``time_offset`` added.
+    ring : (N,) int32 or None
+        Scan line of each row of ``frame.points_lidar``, where the cloud has a field 'ring'.
+    error : InputError or None
+        Why the image cannot be used.
+    warning : str
+        What else is missing or wrong, in words; empty where nothing is.
+
+    """
+
+    frame: Frame | None
+    image_message: Any
     stamp_ns: int
-    log_ns: int
+    truth: np.ndarray | None = None
+    scan_stamp_ns: int | None = None
+    ring: np.ndarray | None = None
     error: InputError | None = None
+    warning: str = ''
 
 
 def frames(
@@ -72,7 +98,8 @@ def frames(
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None takes them from /tf_static, between the frames of scan and image.
     stamps : {'header', 'log'}
-        Whether the headers' stamps count, or the times of recording.
+        Header stamps are when sensors measured; the log times of recording are for drivers that
+        do not stamp, or stamp with clocks of their own.
 
     Yields
     ------
@@ -81,12 +108,22 @@ def frames(
 
     Raises
     ------
+    ConfigurationError
+        For another ``stamps``.
     BagError
         Where stamps cannot be used; where the file is damaged, after the frames before.
 
     """
-    check_stamps(reader, topics, stamps)
+    _check_stamps(reader, topics, stamps)
     yield from _FrameStream(reader, topics, lidar_config, T_cam_lidar, stamps).run()
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    message: Any
+    stamp_ns: int
+    log_ns: int
+    error: InputError | None = None
 
 
 class _FrameStream:
@@ -104,13 +141,13 @@ class _FrameStream:
         self._topics = topics
         self._by_header = stamps == 'header'
         self._offset_ns = round(config.time_offset * _NANOSECONDS)
-        self._scans: ScanBuffer[Scan] = ScanBuffer(
+        self._scans: ScanBuffer[SparseReading] = ScanBuffer(
             round(config.max_dt * _NANOSECONDS),
             max(round(config.buffer * _NANOSECONDS), 2 * LOOK_AHEAD_NS),
         )
         self._given_extrinsics = T_cam_lidar
         self._transforms = reader.static_transforms()
-        self._motion = EgoMotion(reader, config.fixed_frame, self._transforms)
+        self._motion = EgoMotion(reader.topics, config.fixed_frame, self._transforms)
         self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
         first_info = reader.first(topics.camera_info) if topics.camera_info else None
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
@@ -123,7 +160,7 @@ class _FrameStream:
         self._waiting: deque[_Waiting] = deque()
         self._scan_error = self._far = ''
         self._max_dt = config.max_dt
-        self._noted: list[str] = []
+        self._notes: list[str] = []
         self._damage: BagError | None = None
 
     def run(self) -> Iterator[BagFrame]:
@@ -146,9 +183,9 @@ class _FrameStream:
             if back_ns > CLOCK_JUMP_NS:
                 yield from self._flush()
                 self._forget()
-                self._noted.append(
+                self._notes.append(
                     f'the clock of {topic} jumped back by {back_ns / _NANOSECONDS:.1f} s; nothing '
-                    'from before is used after'
+                    'from before the jump is used after it'
                 )
             self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
             self._take(topic, msgtype, message, stamp_ns, log_ns)
@@ -159,14 +196,14 @@ class _FrameStream:
             raise self._damage
 
     def _messages(self) -> Iterator[tuple[str, str, bytes, int]]:
-        """Yield what can be read; where the file is damaged, the frames before it still count."""
+        """Yield the readable messages; damage is raised later, after the frames before it."""
         try:
             yield from self._reader.raw([*self._topics.named, *self._motion.topics])
         except BagError as error:
             self._damage = error
 
     def _take(self, topic: str, msgtype: str, message: Any, stamp_ns: int, log_ns: int) -> None:
-        """Put one message where it belongs; a topic may play two roles."""
+        """Put one message where it belongs; a topic may have two roles."""
         if topic == self._topics.image:
             self._waiting.append(_Waiting(message, stamp_ns, log_ns))
         if topic == self._topics.camera_info:
@@ -175,7 +212,8 @@ class _FrameStream:
             self._truths.add(stamp_ns, message)
         if topic == self._topics.lidar:
             try:
-                self._scans.add(stamp_ns, decode_scan(message, msgtype))
+                source = SPARSE_SOURCES[source_of_type(msgtype)]
+                self._scans.add(stamp_ns, source.read(message, ring=True))
             except InputError as error:
                 self._scan_error = str(error)
 
@@ -186,14 +224,14 @@ class _FrameStream:
         if topic == self._topics.lidar:
             self._scan_error = str(error)
         if topic in (self._topics.truth, self._topics.camera_info):
-            self._noted.append(f'{topic}: {error}')
+            self._notes.append(f'{topic}: {error}')
 
     def _flush(self) -> Iterator[BagFrame]:
         while self._waiting:
             yield self._finish(self._waiting.popleft())
 
     def _forget(self) -> None:
-        """Drop all that is from before a clock jump, for all topics as soon as one shows it."""
+        """Drop everything from before a clock jump, of all topics once one of them jumps."""
         self._scans.clear()
         self._infos.clear()
         self._truths.clear()
@@ -201,7 +239,7 @@ class _FrameStream:
         self._newest.clear()
 
     def _is_ready(self, head: _Waiting, log_ns: int) -> bool:
-        """Tell whether nothing that may still come can change this frame."""
+        """Return whether no message to come can change this frame."""
         if head.error is not None or log_ns - head.log_ns > LOOK_AHEAD_NS:
             return True
         choice = self._scans.choose(head.stamp_ns)
@@ -220,53 +258,46 @@ class _FrameStream:
             rgb = to_rgb(head.message)
         except InputError as error:
             return BagFrame(None, head.message, head.stamp_ns, error=error)
-        warnings = list(dict.fromkeys([*self._topics.notes, *self._noted]))
-        self._noted.clear()
+        warnings = list(dict.fromkeys([*self._topics.notes, *self._notes]))
+        self._notes.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
-        choice = self._scans.choose(head.stamp_ns)
-        scan = choice.item
-        image_frame = head.message.header.frame_id or info_frame
-        camera_at = image_frame, head.stamp_ns
-        T_cam_lidar = self._scan_pose(scan, camera_at, choice.stamp_ns, warnings)
+        scan, scan_ns = self._scan(head.stamp_ns, rgb.shape, warnings)
+        camera_at = head.message.header.frame_id or info_frame, head.stamp_ns
         frame = Frame(
             rgb=rgb,
             camera=camera,
             points_lidar=scan.points if scan else None,
-            T_cam_lidar=T_cam_lidar,
+            T_cam_lidar=self._scan_pose(scan, scan_ns, camera_at, warnings),
             stamp_ns=head.stamp_ns,
             T_world_camera=self._motion.camera_pose(*camera_at, warnings),
+            sparse_image=scan.depth if scan else None,
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
         text = '; '.join(warnings)
-        return BagFrame(
-            frame, head.message, head.stamp_ns, truth, choice.stamp_ns, ring, warning=text
-        )
+        return BagFrame(frame, head.message, head.stamp_ns, truth, scan_ns, ring, warning=text)
 
-    def _scan_pose(
-        self,
-        scan: Scan | None,
-        camera_at: tuple[str, int],
-        scan_ns: int | None,
-        warnings: list[str],
-    ) -> np.ndarray | None:
-        """Return the extrinsics, and say what is missing of scan or extrinsics."""
-        if scan is None and self._topics.lidar:
+    def _scan(
+        self, image_ns: int, shape: tuple[int, ...], warnings: list[str]
+    ) -> tuple[SparseReading | None, int | None]:
+        """Return the sparse depth nearest to an image and its stamp, or a warning without it."""
+        choice = self._scans.choose(image_ns)
+        if choice.item is None and self._topics.lidar:
             warnings.append(self._no_scan())
         self._scan_error = ''
-        given = self._given_extrinsics
-        if scan is None or scan_ns is None:
-            return given
-        lidar_at = scan.frame_id, scan_ns
-        moved = self._motion.scan_pose(camera_at, lidar_at, given, warnings)
-        if moved is not None or given is not None:
-            return given if moved is None else moved
-        return self._lookup(camera_at[0], scan.frame_id, warnings)
+        if choice.item is None:
+            return None, None
+        try:
+            choice.item.check_registered(shape)
+        except InputError as error:
+            warnings.append(str(error))
+            return None, None
+        return choice.item, choice.stamp_ns
 
     def _no_scan(self) -> str:
-        """Say why there is no scan, in the same words for every image, so that they count."""
+        """Return why there is no scan, in the same words for every image, so that they count."""
         if self._scan_error:
-            return f'no scan near the image; the last broken scan: {self._scan_error}'
+            return f'no scan near the image; the last invalid scan: {self._scan_error}'
         if not self._far:
             scan_ns, image_ns = self._scans.newest_ns, self._newest.get(self._topics.image, 0)
             self._far = 'no scan near the image'
@@ -279,6 +310,22 @@ class _FrameStream:
                 )
         return self._far
 
+    def _scan_pose(
+        self,
+        scan: SparseReading | None,
+        scan_ns: int | None,
+        camera_at: tuple[str, int],
+        warnings: list[str],
+    ) -> np.ndarray | None:
+        """Return the extrinsics at the times of scan and image, or a warning without them."""
+        given = self._given_extrinsics
+        if scan is None or scan_ns is None or scan.points is None:
+            return given
+        moved = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
+        if moved is not None or given is not None:
+            return given if moved is None else moved
+        return self._lookup(camera_at[0], scan.frame_id, warnings)
+
     def _lookup(self, target: str, source: str, warnings: list[str]) -> np.ndarray | None:
         if (target, source) not in self._extrinsics:
             try:
@@ -290,3 +337,37 @@ class _FrameStream:
             warnings.append(str(found))
             return None
         return found
+
+
+def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:
+    """
+    Refuse recordings whose header stamps cannot match messages.
+
+    Two messages of stamp 0 are needed, because a simulator's clock may well start with one.
+    """
+    if stamps not in STAMPS:
+        raise ConfigurationError(f"stamps is '{stamps}'; choose one of {', '.join(STAMPS)}")
+    matched = [topic for topic in (topics.lidar, topics.truth) if topic]
+    if stamps == 'log' or not matched:
+        return
+    for topic in (topics.image, *matched):
+        if [_stamp_or_none(reader, *item) for item in islice(_raw(reader, topic), 2)] == [0, 0]:
+            raise BagError(
+                f'the messages of {topic} in {reader.path} have header stamp 0, and images and '
+                'scans are paired by it; use the time of recording with --stamps log'
+            )
+
+
+def _raw(reader: BagReader, topic: str) -> Iterator[tuple[bytes, str]]:
+    try:
+        for _, msgtype, data, _ in reader.raw([topic]):
+            yield data, msgtype
+    except BagError:
+        return  # reading all messages raises it
+
+
+def _stamp_or_none(reader: BagReader, data: bytes, msgtype: str) -> int | None:
+    try:
+        return header_ns(reader.decode(data, msgtype))
+    except BagError:
+        return None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A bag's messages as they are stored, in the order in which to send them to a running node.
+Serialised messages of a bag, in the order in which to play them to a running node.
 
-Decision: the serialised bytes are passed on untouched, because decoding and encoding an image
-costs more than sending it, and because what the node gets is then what was recorded.
+Decision: the bytes are passed on as recorded, because decoding and encoding an image costs more
+than sending it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-import struct
-from typing import TYPE_CHECKING
 
 from marigold_ros.bags.frames import LOOK_AHEAD_NS
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.errors import BagError
-
-if TYPE_CHECKING:
-    from marigold_ros.bags.reader import BagReader
-
-# Encapsulation of 4 bytes, of which the second tells the byte order; then header.stamp.
-_STAMP = {0: '>iI', 1: '<iI'}
-_HEAD_BYTES = 12
+from marigold_ros.message_codec import serialised_header_ns
 
 
 @dataclass(frozen=True)
@@ -32,8 +25,8 @@ class SerialMessage:
     """
     One message with a header, serialised as CDR.
 
-    ``role`` is ``image``, ``camera_info`` or ``lidar``; ``stamp_ns`` the header's stamp, which is
-    the log time where there are too few bytes for one.
+    ``role`` is 'image', 'camera_info' or 'lidar' (sparse depth of any kind); ``stamp_ns`` is the
+    header's stamp, or the log time where there are too few bytes for one.
     """
 
     role: str
@@ -43,33 +36,25 @@ class SerialMessage:
     log_ns: int
 
 
-def header_stamp_ns(data: bytes | memoryview) -> int | None:
-    """Stamp, in ns, of a serialised message that begins with a header; None where it cannot be."""
-    if len(data) < _HEAD_BYTES or data[0] != 0 or data[1] not in _STAMP:
-        return None
-    seconds, nanoseconds = struct.unpack_from(_STAMP[data[1]], data, 4)
-    return int(seconds) * 1_000_000_000 + int(nanoseconds)
-
-
 def serial_messages(
     reader: BagReader, topics: BagTopics, limit: int | None = None
 ) -> Iterator[SerialMessage]:
     """
-    Yield images, camera_info and scans in the order of the bag.
+    Yield images, camera_info and sparse depth in the order of the bag.
 
     Parameters
     ----------
     reader : BagReader
         An open bag; it is streamed.
     topics : BagTopics
-        The topic of true depth is left out.
+        True depth is not played.
     limit : int or None
-        Stop before the image after that many.
+        Number of images after which to stop.
 
     Raises
     ------
     BagError
-        For a ROS 1 bag, whose messages are serialised otherwise, and a damaged file.
+        For a ROS 1 bag, which serialises otherwise, and for a damaged file.
 
     """
     if reader.path.suffix == '.bag':
@@ -86,7 +71,7 @@ def serial_messages(
         images += roles[topic] == 'image'
         if limit is not None and images > limit:
             return
-        stamp_ns = header_stamp_ns(data)
+        stamp_ns = serialised_header_ns(data)
         yield SerialMessage(
             roles[topic], msgtype, bytes(data), log_ns if stamp_ns is None else stamp_ns, log_ns
         )
@@ -94,10 +79,10 @@ def serial_messages(
 
 def scans_first(messages: Iterable[SerialMessage]) -> Iterator[SerialMessage]:
     """
-    Hold each image back until the scan that settles its predecessor's pairing has passed.
+    Delay each image until the scan that completes its predecessor's pairing has been played.
 
-    Who sends an image only after the answer to the last one would otherwise wait for an answer
-    that waits for a scan that stands behind the image. The order within a topic stays.
+    A player that sends an image only after the answer to the last one would otherwise wait for
+    ever, if the answer needs a scan behind the image. The order within a topic is kept.
     """
     held: deque[SerialMessage] = deque()
     sent_ns: int | None = None

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Reads bags: topics, messages, static transforms; frames are made of them in ``frames.py``.
+Read a bag's topics, messages and static transforms; `frames` joins them into frames.
 
-Decision: the rosbags library, because it needs no ROS, and one reader for ROS 1 and 2. It is
-handed Humble's message definitions, since bags recorded before Iron carry none of their own. What
-is whole of a damaged bag is read all the same; then comes the error (``storage.py``).
+Decision: the rosbags library, because it needs no ROS and reads ROS 1 and 2. It is given Humble's
+message definitions, since bags recorded before Iron carry none of their own. The readable part of
+a damaged bag is read before the error is raised (`storage`).
 """
 
 from __future__ import annotations
@@ -17,21 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from marigold_ros.bags.frames import BagFrame, frames
-from marigold_ros.bags.static_transforms import StaticTransforms
 from marigold_ros.bags.storage import open_bag, OpenBag, remedy
-from marigold_ros.bags.topics import (
-    BagTopics,
-    choose_topics,
-    listing,
-    near_names,
-    TopicInfo,
-)
+from marigold_ros.bags.topics import BagTopics, choose_topics, listing, near_names, TopicInfo
+from marigold_ros.bags.transforms import StaticTransforms
 from marigold_ros.errors import BagError
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-
-__all__ = ['BagFrame', 'BagReader', 'BagTopics', 'TopicInfo', 'frames']
 
 
 class BagReader:
@@ -46,7 +37,7 @@ class BagReader:
     Raises
     ------
     BagError
-        On entering the block: for a missing path or one of which nothing can be read.
+        On entering the block: for a missing path, or one of which nothing can be read.
 
     """
 
@@ -85,16 +76,17 @@ class BagReader:
         truth: str | None = None,
     ) -> BagTopics:
         """
-        Choose what to read; topics that are given are taken, the others found by content.
+        Choose the topics to read: those that are given, the others by content.
 
-        Images that have a camera_info beside them come first, then colour, then uncompressed.
-        True depth is an image topic with 'depth_truth' in its name.
+        Images with a camera_info beside them are preferred, then colour, then uncompressed ones.
+        Sparse depth (``lidar``) is a cloud, else a planar scan, else a depth image with
+        'sparse_depth' in its name; true depth is an image topic with 'depth_truth' in its name.
 
         Raises
         ------
         BagError
-            Where there are no images, or a given topic is absent or of a wrong type; it names
-            all topics with their types.
+            Where there are no images, or a given topic is absent or of a wrong type; lists all
+            topics with their types.
 
         """
         given = {'image': image, 'camera_info': camera_info, 'lidar': lidar, 'truth': truth}
@@ -108,17 +100,17 @@ class BagReader:
 
     @property
     def types(self) -> Any:
-        """The message types of the bag, for a `BagWriter`; None for ROS 1, which packs others."""
+        """Message types for `BagWriter.write_raw`; None for ROS 1, which serialises otherwise."""
         return self._open.typestore if self._open.is2 else None
 
     @property
     def lost(self) -> str:
-        """What of the bag is missing or cut off, in words; empty where it is whole."""
+        """Missing and truncated files, in words; empty where the bag is complete."""
         return self._bag.lost if self._bag is not None else ''
 
     def first(self, topic: str) -> Any:
-        """Return a topic's first message that can be decoded, None where there is none."""
-        with suppress(BagError):  # whoever reads all messages tells of the damage
+        """Return a topic's first message that can be decoded; None where there is none."""
+        with suppress(BagError):  # reading all messages raises it
             for _, msgtype, data, _ in self.raw([topic]):
                 with suppress(BagError):
                     return self.decode(data, msgtype)
@@ -131,7 +123,7 @@ class BagReader:
         Raises
         ------
         BagError
-            For an unknown topic; and where the file is damaged, after all that can be read.
+            For an unknown topic; and for a damaged file, after its readable messages.
 
         """
         connections = self._connections(topics)
@@ -149,7 +141,7 @@ class BagReader:
             raise BagError(self.lost)
 
     def decode(self, data: bytes, msgtype: str) -> Any:
-        """Deserialise one message; raises BagError where the bytes do not fit the type."""
+        """Decode one message; raises BagError where the bytes do not fit the type."""
         try:
             return self._open.deserialize(data, msgtype)
         except Exception as error:  # bytes of a damaged message can fail anywhere in the library
@@ -160,7 +152,7 @@ class BagReader:
 
     def messages(self, topics: Sequence[str]) -> Iterator[tuple[str, Any, int]]:
         """
-        Yield topic, message and log time in ns, in the order of log time.
+        Yield topic, decoded message and log time in ns, in the order of log time.
 
         Arrays in messages are read-only views.
 
@@ -175,9 +167,9 @@ class BagReader:
 
     def static_transforms(self) -> StaticTransforms:
         """
-        Read all of /tf_static, which may be recorded late; empty where there is none.
+        Return all transforms of /tf_static, which may be recorded late.
 
-        A message that cannot be decoded is noted in ``refused``, as an invalid transform is.
+        Errors of messages that cannot be decoded go to ``refused``, as invalid transforms do.
         """
         transforms = StaticTransforms()
         names = [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
@@ -187,7 +179,7 @@ class BagReader:
                     transforms.add_message(self.decode(data, msgtype))
                 except BagError as error:
                     transforms.refused.append(str(error))
-        except BagError as error:  # whoever reads all messages tells of the damage
+        except BagError as error:  # reading all messages raises it
             transforms.refused.append(str(error))
         return transforms
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What stands beside an image and is found by its stamp: the camera_info and the true depth.
+Match camera_info and true depth to images by their stamps.
 
-Both are queues of messages as they come. What is missing or wrong goes to a list of warnings: the
-image is worth something without them.
+What is missing or wrong goes to a list of warnings: the image can be used without either.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ LOG_TOLERANCE_NS = 20_000_000  # messages of one moment are recorded one after t
 
 class CameraInfos:
     """
-    The camera of an image: the last camera_info at or before it, else the first of the bag.
+    The camera of each image: the last camera_info at or before it, else the bag's first.
 
     Parameters
     ----------
     first : object or None
         The first camera_info of the bag, wherever it is recorded.
     rectified : bool
-        Whether the images are rectified, so that P counts instead of K and distortion.
+        Whether the images are rectified, so that P describes them instead of K and distortion.
 
     """
 
@@ -40,17 +39,17 @@ class CameraInfos:
         self._queue: deque[tuple[int, Any]] = deque()
 
     def add(self, stamp_ns: int, message: Any) -> None:
-        """Take a camera_info."""
+        """Queue a camera_info."""
         self._queue.append((stamp_ns, message))
 
     def clear(self) -> None:
-        """Forget all but the first, as at a clock jump."""
+        """Forget all but the first, as after a clock jump."""
         self._queue.clear()
 
     def camera(
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> tuple[Camera | None, str]:
-        """Give the camera of an image of this shape (H, W), or None, and its frame_id."""
+        """Return the camera of an image of a shape (H, W), or None, and its frame_id."""
         before = [stamp for stamp, _ in self._queue if stamp <= stamp_ns]
         while before and self._queue[0][0] != max(before):
             self._queue.popleft()
@@ -74,26 +73,26 @@ class CameraInfos:
 
 
 class Truths:
-    """True depth with the stamp of the image; what is older than ``horizon_ns`` is dropped."""
+    """True depth with the stamp of the image; messages older than ``horizon_ns`` are dropped."""
 
     def __init__(self, horizon_ns: int, tolerance_ns: int = TRUTH_TOLERANCE_NS) -> None:
         self._horizon_ns, self._tolerance_ns = horizon_ns, tolerance_ns
         self._queue: deque[tuple[int, Any]] = deque()
 
     def add(self, stamp_ns: int, message: Any) -> None:
-        """Take a depth image."""
+        """Queue a depth image."""
         self._queue.append((stamp_ns, message))
         while stamp_ns - self._queue[0][0] > self._horizon_ns:
             self._queue.popleft()
 
     def clear(self) -> None:
-        """Forget all, as at a clock jump."""
+        """Forget all, as after a clock jump."""
         self._queue.clear()
 
     def depth(
         self, stamp_ns: int, shape: tuple[int, ...], warnings: list[str]
     ) -> np.ndarray | None:
-        """Give the depth (H, W) in metres of an image of this shape, or None."""
+        """Return the true depth (H, W), metres, of an image of that shape, or None."""
         index = nearest([stamp for stamp, _ in self._queue], stamp_ns, self._tolerance_ns)
         if index is None:
             return None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Opens what may be a bag: a folder with or without metadata.yaml, one file of it, whole or cut off.
+Open a bag: a folder with or without metadata.yaml, or one of its files, complete or truncated.
 
-Nothing is repaired silently: what is not there is told, in ``lost`` as damage that ends the
-reading with an error once everything readable was given, in ``notes`` where nothing is lost.
+Nothing is repaired silently: missing data is reported in ``lost``, which ends the reading with an
+error after everything readable, and deviations without loss in ``notes``.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 import re
 
-from marigold_ros.bags.salvage import cut_storage
+from marigold_ros.bags.damaged_storage import damaged_storage
 from marigold_ros.errors import BagError
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import get_typestore, Stores
 
 STORAGE_SUFFIXES = ('.mcap', '.db3')
 _REMEDIES = {'.bag': '`rosbag reindex`', '.mcap': '`mcap recover`', '.db3': '`ros2 bag reindex`'}
-_PACKED = '.zstd'
+_COMPRESSED = '.zstd'
 
 
 @dataclass(frozen=True)
 class OpenBag:
-    """An opened reader, what of the bag is lost (empty: nothing), and what else is to be told."""
+    """An open reader, what is lost of the bag in words (empty: nothing), and other notes."""
 
     reader: AnyReader
     lost: str = ''
@@ -35,7 +35,7 @@ class OpenBag:
 
 def open_bag(path: Path) -> OpenBag:
     """
-    Open a bag as far as it can be read.
+    Open the readable part of a bag.
 
     Parameters
     ----------
@@ -50,10 +50,10 @@ def open_bag(path: Path) -> OpenBag:
     """
     if not path.exists():
         raise BagError(f'{path} does not exist; give the folder or file of a bag')
-    if path.suffix == _PACKED:
+    if path.suffix == _COMPRESSED:
         raise BagError(
-            f'{path} is one packed file of a bag; give the folder with its metadata.yaml, or '
-            'unpack it with `zstd -d`'
+            f'{path} is one compressed file of a bag; give the folder with its metadata.yaml, or '
+            'decompress it with `zstd -d`'
         )
     note, whole, parts = '', [path], [path]
     missing: list[str] = []
@@ -69,7 +69,7 @@ def open_bag(path: Path) -> OpenBag:
         if not parts:
             raise _unreadable(path, error) from error
         why = ' '.join(str(error).split())
-        note = note or f'{path.name} is read without its metadata.yaml, which does not fit ({why})'
+        note = note or f'{path.name} is read without its metadata.yaml, which is invalid ({why})'
         return _open_parts(path, parts, missing, note)
 
 
@@ -77,16 +77,16 @@ def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
     reader = AnyReader(paths, default_typestore=get_typestore(Stores.ROS2_HUMBLE))
     for one in reader.readers:
         if cut and one.path in cut:
-            one.storage = cut_storage(one.path)  # type: ignore[union-attr]
+            one.storage = damaged_storage(one.path)  # type: ignore[union-attr]
     reader.open()
     return reader
 
 
 def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) -> OpenBag:
     """
-    Open storage files as one bag, those that are cut off as far as they go.
+    Open storage files as one bag, truncated ones up to where they can be read.
 
-    The ``note`` is for files that are all whole; otherwise what is lost says it.
+    The ``note`` is for files that are all complete; else ``lost`` describes the damage.
     """
     usable, cut, lost = [], set(), [f'{name} is missing' for name in missing]
     first_error: Exception | None = None
@@ -94,7 +94,7 @@ def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) ->
         try:
             _opened([part]).close()
             usable.append(part)
-        except Exception as error:  # as above
+        except Exception as error:
             first_error = first_error or error
             why = ' '.join(str(error).split())
             if part.suffix in STORAGE_SUFFIXES and _is_partly_readable(part):
@@ -114,7 +114,7 @@ def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) ->
 
 
 def remedy(path: Path) -> str:
-    """Say what mends a bag whose recording was cut off."""
+    """Return the command that repairs a bag whose recording was cut off."""
     inner = path.iterdir() if path.is_dir() else ()
     known = {p.suffix for p in (path, *inner)} & set(_REMEDIES)
     tools = ' or '.join(_REMEDIES[suffix] for suffix in sorted(known, reverse=True))
@@ -122,21 +122,21 @@ def remedy(path: Path) -> str:
 
 
 def _lost_text(path: Path, lost: list[str]) -> str:
-    return f'{path} is not whole: {", ".join(lost)}; {remedy(path)}' if lost else ''
+    return f'{path} is incomplete: {", ".join(lost)}; {remedy(path)}' if lost else ''
 
 
 def _is_partly_readable(part: Path) -> bool:
     try:
         reader = _opened([part], {part})
-    except Exception:  # what the library meets in the rest of a file may be anything
+    except Exception:  # a damaged file can fail anywhere in the library
         return False
-    whole = any(connection.msgcount for connection in reader.connections)
+    has_messages = any(connection.msgcount for connection in reader.connections)
     reader.close()
-    return whole
+    return has_messages
 
 
 def _logs(parts: Iterable[Path]) -> list[str]:
-    """Name databases that were left before their journal was written back."""
+    """Describe databases whose write-ahead log was not written back."""
     logs = [part.with_name(f'{part.name}-wal') for part in parts]
     return [
         f'{log.name} holds messages that are not in the database yet'
@@ -146,7 +146,7 @@ def _logs(parts: Iterable[Path]) -> list[str]:
 
 
 def _storage_files(folder: Path) -> list[Path]:
-    """Storage files of a folder without metadata.yaml, in the order of their numbers."""
+    """Return storage files of a folder without metadata.yaml, in the order of their numbers."""
     files = [p for p in folder.iterdir() if p.suffix in STORAGE_SUFFIXES]
     names = {re.sub(r'_\d+$', '', p.stem) for p in files}
     if not files:
@@ -168,11 +168,11 @@ def _number(path: Path) -> tuple[int, str]:
 
 
 def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """Files that metadata.yaml lists: those that are there, and names of those that are not."""
-    # Read as text: what made the library refuse the bag may be this very file.
+    """Return the files that metadata.yaml lists, and the names of those that are missing."""
+    # Read as text: the library may have refused the bag because of this very file.
     text = (folder / 'metadata.yaml').read_text(encoding='utf-8', errors='replace')
     if re.search(r'compression_format: *["\']?\w', text):
-        return [], []  # single files do not tell how their messages are compressed
+        return [], []  # single files do not state how their messages are compressed
     names = list(dict.fromkeys(re.findall(r'[^\s/"\']+\.(?:mcap|db3)(?=["\']?\s)', text)))
     there = [folder / name for name in names if (folder / name).is_file()]
     return there, [name for name in names if not (folder / name).is_file()]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which topics of a bag are the image, its camera_info, the LiDAR and the true depth.
+The choice of a bag's topics: the image, its camera_info, the sparse depth and the true depth.
 
-Decision: by type and content, not by a list of well-known names: the first message of each
-candidate is looked at, because depth images, colourised depth and images share one type.
-Names only break ties.
+Decision: topics are found by type and content, not by a list of well-known names: the first
+message of each candidate is read, because depth images, colourised depth and images share one
+type. Names only break ties.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import re
 from typing import Any
 
 from marigold_ros.errors import BagError, InputError
-from marigold_ros.message_codec import check_image, has_field
+from marigold_ros.message_codec import check_image
+from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
-CLOUD_TYPE = 'sensor_msgs/msg/PointCloud2'
-SCAN_TYPE = 'sensor_msgs/msg/LaserScan'
+SPARSE_TYPES = tuple(source.msgtype for source in SPARSE_SOURCES.values())
 _GREY = ('mono8', 'mono16', '8UC1')
-_LIDAR_WORDS = ('lidar', 'velodyne', 'ouster', 'hesai', 'livox', 'rslidar', 'laser')
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class BagTopics:
     """
     The topics to read; all but the image may be None.
 
-    ``notes`` says of topics that would have been taken, were they readable, why they are not.
+    ``lidar`` is the sparse depth of any kind; ``notes`` says why candidates are passed over.
     """
 
     image: str
@@ -76,7 +75,7 @@ def choose_topics(
     Parameters
     ----------
     topics : mapping of str to TopicInfo
-        All there are.
+        All topics of the bag.
     first : callable
         Returns a topic's first message, or None where it cannot be read.
     given : mapping
@@ -96,12 +95,14 @@ def choose_topics(
     for role, types in (
         ('image', IMAGE_TYPES),
         ('camera_info', INFO_TYPES),
-        ('lidar', (CLOUD_TYPE, SCAN_TYPE)),
+        ('lidar', SPARSE_TYPES),
         ('truth', IMAGE_TYPES),
     ):
         chosen[role] = given.get(role)
         if chosen[role]:
             _check_given(role, str(chosen[role]), types, topics)
+    if chosen['lidar']:
+        _check_sparse_depth(chosen['lidar'], topics[chosen['lidar']].msgtype, first)
     present = {name: info for name, info in topics.items() if info.count}
     truth = chosen['truth'] or _truth(present)
     notes: list[str] = []
@@ -114,7 +115,8 @@ def choose_topics(
         )
     notes.clear()  # another topic serves
     info = chosen['camera_info'] or _camera_info(present, image)
-    lidar = chosen['lidar'] or _lidar(present, first, notes)
+    others = {name: info for name, info in present.items() if name not in (image, truth)}
+    lidar = chosen['lidar'] or _sparse_depth(others, first, notes)
     if lidar:
         notes.clear()
     if info and first(info) is None:
@@ -124,7 +126,7 @@ def choose_topics(
 
 
 def listing(topics: Mapping[str, TopicInfo]) -> str:
-    """Name all topics with type and count, for an error."""
+    """List all topics with type and count, for an error."""
     parts = [f'{name} ({info.msgtype}, {info.count})' for name, info in sorted(topics.items())]
     return ', '.join(parts) or 'no topics'
 
@@ -143,12 +145,12 @@ def image_stem(topic: str) -> str:
 
 
 def sibling_info(topic: str) -> str:
-    """Return where image_transport looks for an image's camera_info."""
+    """Return the camera_info topic that image_transport expects beside an image."""
     return f'{image_stem(topic).rpartition("/")[0]}/camera_info'
 
 
 def is_rectified_name(topic: str) -> bool:
-    """Whether a word of a topic says «rect»: /camera/image_rect_color, but not /direct/image."""
+    """Return whether a word begins with «rect»: in /image_rect_color, not in /direct/image."""
     return any(word.startswith('rect') for word in re.split(r'[/_]', topic))
 
 
@@ -167,6 +169,17 @@ def _check_given(
         )
 
 
+def _check_sparse_depth(topic: str, msgtype: str, first: Callable[[str], Any]) -> None:
+    """Refuse a given topic of other content, where images and depth share a message type."""
+    source = SPARSE_SOURCES[source_of_type(msgtype)]
+    message = first(topic) if source.word else None
+    try:
+        if message is not None:
+            source.read(message)
+    except InputError as error:
+        raise BagError(f'lidar topic {topic} has no sparse depth: {error}') from error
+
+
 def _truth(topics: Mapping[str, TopicInfo]) -> str | None:
     names = [n for n, i in topics.items() if i.msgtype in IMAGE_TYPES and 'depth_truth' in n]
     return min(names, key=lambda name: (len(name), name), default=None)
@@ -181,7 +194,7 @@ def _image(
     """
     Prefer images with a camera_info, in colour, uncompressed, and then the most frequent.
 
-    ``notes`` is told why a topic of an image type is passed over.
+    Topics of an image type that are passed over go to ``notes``, with the reason.
     """
     ranked = []
     for name, info in topics.items():
@@ -202,7 +215,7 @@ def _image(
 
 
 def _is_grey(message: Any) -> bool:
-    """Tell whether a message is a grey image; InputError where it is no image at all."""
+    """Return whether a message is a grey image; raises InputError for depth."""
     encoding = message.format if hasattr(message, 'format') else message.encoding
     try:
         check_image(message)
@@ -221,25 +234,26 @@ def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
     return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
 
 
-def _lidar(
+def _sparse_depth(
     topics: Mapping[str, TopicInfo], first: Callable[[str], Any], notes: list[str]
 ) -> str | None:
-    """Prefer clouds without colour, named like a LiDAR; a planar scan where there is no cloud."""
-    ranked = []
-    for name, info in topics.items():
-        if info.msgtype != CLOUD_TYPE:
-            continue
-        message = first(name)
-        if message is None:
-            notes.append(f'{name}: no message can be decoded; check the recording')
-            continue
-        if not all(has_field(message, axis) for axis in 'xyz'):
-            has = ', '.join(field.name for field in message.fields) or 'none'
-            notes.append(f'{name} is no LiDAR: a cloud needs the fields x, y, z, it has {has}')
-            continue
-        coloured = has_field(message, 'rgb') or has_field(message, 'rgba')
-        unnamed = not any(word in name.lower() for word in _LIDAR_WORDS)
-        ranked.append((coloured, unnamed, name))
-    if ranked:
-        return min(ranked)[-1]
-    return min((n for n, info in topics.items() if info.msgtype == SCAN_TYPE), default=None)
+    """Choose the best topic of the first kind of sparse depth that there is."""
+    for source in SPARSE_SOURCES.values():
+        ranked: list[tuple[tuple[bool, ...], str]] = []
+        for name, info in topics.items():
+            if info.msgtype != source.msgtype or source.word not in name:
+                continue
+            if source.rank is None:
+                ranked.append(((), name))
+                continue
+            message = first(name)
+            if message is None:
+                notes.append(f'{name}: no message can be decoded; check the recording')
+                continue
+            try:
+                ranked.append((source.rank(name, message), name))
+            except InputError as error:
+                notes.append(f'{name} has no sparse depth: {error}')
+        if ranked:
+            return min(ranked)[1]
+    return None

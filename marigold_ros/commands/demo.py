@@ -251,7 +251,8 @@ def _offline(
     args: argparse.Namespace, config: NodeConfig, source: Source, folder: Path
 ) -> dict[str, Any]:
     """Evaluate the bag without a node, and make a cloud of its first metric frame."""
-    from marigold_ros.bags.reader import BagReader, frames
+    from marigold_ros.bags.frames import frames
+    from marigold_ros.bags.reader import BagReader
     from marigold_ros.live_run.scoring import FIT_EVERY, write_cloud
     from marigold_ros.pipeline import FramePipeline
     from marigold_ros.replay.evaluate_bags import evaluate_bag

@@ -182,7 +182,7 @@ def extrinsics(config: ExtrinsicsConfig) -> Any:
     """Pose of the LiDAR in the optical frame, None where the bag's /tf_static counts."""
     if not config.translation:
         return None
-    from marigold_ros.bags.static_transforms import pose_matrix
+    from marigold_ros.bags.transforms import pose_matrix
 
     return pose_matrix(config.translation, config.rotation_xyzw)
 

@@ -15,8 +15,8 @@ import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
-from marigold_ros.bags.playback import header_stamp_ns
 from marigold_ros.bags.writer import BagWriter
+from marigold_ros.message_codec import serialised_header_ns
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -67,7 +67,7 @@ class Recorder:
         node.create_subscription(kind, topic, take, _QOS, raw=True)
 
     def _note(self, name: str, data: bytes) -> None:
-        stamp = header_stamp_ns(data)
+        stamp = serialised_header_ns(data)
         with self._changed:
             self._heard[name] += 1
             if name == 'alignment':

@@ -60,7 +60,7 @@ class Recording:
 
     def take(self, stamp_ns: int) -> Outputs | None:
         """Give the outputs of an image, None where some are missing; asked in order of time."""
-        from marigold_ros.bags.stamps import header_ns
+        from marigold_ros.message_codec import header_ns
 
         while not self._is_settled(stamp_ns):
             following = next(self._messages, None)
@@ -116,7 +116,8 @@ def score_recording(
         Told the number of images looked at.
 
     """
-    from marigold_ros.bags.reader import BagReader, frames
+    from marigold_ros.bags.frames import frames
+    from marigold_ros.bags.reader import BagReader
     from marigold_ros.evaluation.scoring.scorer import Scorer
     from marigold_ros.frame import Prediction
     from marigold_ros.message_codec import to_depth

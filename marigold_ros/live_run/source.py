@@ -19,7 +19,8 @@ from marigold_ros.settings import as_values
 
 if TYPE_CHECKING:
     from marigold_ros.bags.playback import SerialMessage
-    from marigold_ros.bags.reader import BagReader, BagTopics
+    from marigold_ros.bags.reader import BagReader
+    from marigold_ros.bags.topics import BagTopics
     import numpy as np
 
 DRIVE_RATE = 10.0
@@ -101,7 +102,7 @@ def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
     """
     from marigold_ros.bags.playback import serial_messages
     from marigold_ros.bags.reader import BagReader
-    from marigold_ros.bags.topics import CLOUD_TYPE
+    from marigold_ros.sparse_sources import SPARSE_SOURCES
 
     with BagReader(bag) as reader:
         topics = reader.choose_topics()
@@ -112,21 +113,23 @@ def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
         stamps = [m.stamp_ns for m in serial_messages(reader, topics, limit) if m.role == 'image']
         steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
         static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
+        needs_pose = 'lidar' in named and types['lidar'] != SPARSE_SOURCES['depth_image'].msgtype
         return Source(
             path=Path(bag),
             topics=topics,
             types=types,
             images=len(stamps),
             period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
-            T_cam_lidar=_extrinsics(reader, topics, config) if 'lidar' in named else None,
+            T_cam_lidar=_extrinsics(reader, topics, config) if needs_pose else None,
             latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),
-            thinned=topics.truth is None and types.get('lidar') == CLOUD_TYPE,
+            thinned=topics.truth is None
+            and types.get('lidar') == SPARSE_SOURCES['pointcloud'].msgtype,
         )
 
 
 def _extrinsics(reader: BagReader, topics: BagTopics, config: NodeConfig) -> np.ndarray:
     """Pose of the LiDAR in the optical frame, from the settings or the bag."""
-    from marigold_ros.bags.static_transforms import pose_matrix
+    from marigold_ros.bags.transforms import pose_matrix
 
     given = config.extrinsics
     if given.translation:
@@ -150,6 +153,7 @@ def _extrinsics(reader: BagReader, topics: BagTopics, config: NodeConfig) -> np.
 def node_values(source: Source, config: NodeConfig, every_frame: bool) -> dict[str, Any]:
     """Parameters that differ from the node's defaults, by full name."""
     from marigold_ros.bags.topics import is_rectified_name
+    from marigold_ros.sparse_sources import source_of_type
     from marigold_ros.synthetic.drive.drive import quaternion_xyzw
 
     defaults, values = as_values(NodeConfig()), as_values(config)
@@ -158,9 +162,9 @@ def node_values(source: Source, config: NodeConfig, every_frame: bool) -> dict[s
         'image_transport': 'compressed' if compressed else 'raw',
         'image_rectified': 'yes' if is_rectified_name(source.topics.image) else 'no',
         'points.max_rate': 0.5,  # the recording would be mostly clouds otherwise
-        'sparse_source': {'sensor_msgs/msg/LaserScan': 'scan', None: 'none'}.get(
-            source.types.get('lidar'), 'pointcloud'
-        ),
+        'sparse_source': source_of_type(source.types['lidar'])
+        if 'lidar' in source.types
+        else 'none',
     }
     if every_frame:
         # Here nobody is in a hurry: with the right scan always, the run can be compared.
@@ -176,6 +180,8 @@ def node_values(source: Source, config: NodeConfig, every_frame: bool) -> dict[s
 
 def node_arguments(source: Source, values: dict[str, Any]) -> list[str]:
     """Write parameters and remaps as command line of the node."""
+    from marigold_ros.sparse_sources import SPARSE_SOURCES
+
     arguments = ['--ros-args']
     for name, value in values.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
@@ -183,8 +189,8 @@ def node_arguments(source: Source, values: dict[str, Any]) -> list[str]:
         name = role
         if role == 'image':
             topic = topic.removesuffix('/compressed') if _is_compressed(source) else topic
-        elif role == 'lidar' and values.get('sparse_source') == 'scan':
-            name = 'scan'
+        elif role == 'lidar':
+            name = SPARSE_SOURCES[values.get('sparse_source', 'pointcloud')].topic
         arguments += ['-r', f'{name}:={topic}']
     return arguments
 
@@ -226,16 +232,17 @@ def played_messages(
 
 def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMessage:
     """Keep every n-th scan line of a cloud, as the protocol ``heldout`` chooses them."""
-    from marigold_ros.bags.scans import decode_scan
     from marigold_ros.errors import BagError
     from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
     from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
     from marigold_ros.message_codec import has_field, to_organised
+    from marigold_ros.sparse_sources import SPARSE_SOURCES
     import numpy as np
 
     try:
         cloud = reader.decode(message.data, message.msgtype)
-        scan = decode_scan(cloud, message.msgtype)
+        scan = SPARSE_SOURCES['pointcloud'].read(cloud, ring=True)
+        assert scan.points is not None
         lines = find_scan_lines(scan.points, scan.ring)
         fields = ('x', 'y', 'z', 'ring') if has_field(cloud, 'ring') else ('x', 'y', 'z')
         read = np.isfinite(to_organised(cloud, fields)).all(axis=2).ravel()

@@ -28,6 +28,7 @@ from marigold_ros.message_codec.encoders import (
     ImageFields,
 )
 from marigold_ros.message_codec.images import check_image, IMAGE_ENCODINGS, to_depth, to_rgb
+from marigold_ros.message_codec.stamps import header_ns, serialised_header_ns
 
 __all__ = [
     'IMAGE_ENCODINGS',
@@ -42,7 +43,9 @@ __all__ = [
     'encode_image',
     'encode_jpeg',
     'has_field',
+    'header_ns',
     'scan_to_points',
+    'serialised_header_ns',
     'to_camera',
     'to_depth',
     'to_organised',

@@ -18,15 +18,14 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.alignment.fit_report import details_of
-from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified_valid
-from marigold_ros.geometry.camera.resizing import resize_frame, resize_points
-from marigold_ros.message_codec import scan_to_points, to_camera, to_depth, to_points
+from marigold_ros.geometry.camera.resizing import resize_frame
+from marigold_ros.message_codec import to_camera
 from marigold_ros.node.health.diagnostics import Health
 from marigold_ros.node.health.input_health import ImageWatch
 from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.pipeline import FramePipeline
-from sensor_msgs.msg import Image, PointCloud2
+from marigold_ros.sparse_sources import SPARSE_SOURCES
 
 # Images without a scan, one after the other, that are worth a word.
 _STAYS_AWAY = 10
@@ -222,18 +221,17 @@ class FrameServer:
         if scan is None or frame.camera is None or scan is self._bad_scan:
             return frame, None
         try:
-            if isinstance(scan, Image):
-                sparse = sparse_from_depth(to_depth(scan), self._pipeline.config.alignment)
-                sparse = resize_points(sparse, self._image_size, frame.rgb.shape[:2])
-                return replace(frame, sparse=sparse), choice.stamp_ns
             if scan is not self._read_scan[0]:  # one scan often serves several images
-                read = to_points if isinstance(scan, PointCloud2) else scan_to_points
-                self._read_scan = (scan, read(scan))
-            points = self._read_scan[1]
+                source = SPARSE_SOURCES[self._inputs.config.sparse_source]
+                self._read_scan = (scan, source.read(scan))
+            reading = self._read_scan[1]
+            reading.check_registered(self._image_size)
         except InputError as error:
             self._bad_scan = scan
             self._inputs.reject_scan(error)
             return frame, None
+        if reading.depth is not None:
+            return replace(frame, sparse_image=reading.depth), choice.stamp_ns
         try:
             T_cam_lidar = self._extrinsics.lookup(
                 camera_frame, scan.header.frame_id, choice.stamp_ns, frame.stamp_ns
@@ -242,4 +240,5 @@ class FrameServer:
             self._health.report('transform', str(error))
             self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
             return frame, None
-        return replace(frame, points_lidar=points, T_cam_lidar=T_cam_lidar), choice.stamp_ns
+        frame = replace(frame, points_lidar=reading.points, T_cam_lidar=T_cam_lidar)
+        return frame, choice.stamp_ns

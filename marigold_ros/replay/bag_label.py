@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.pipeline import FramePipeline

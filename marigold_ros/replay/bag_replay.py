@@ -12,7 +12,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
+from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
     corrupt,

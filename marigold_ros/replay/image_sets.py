@@ -18,7 +18,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.bag_frame import BagFrame
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
 from marigold_ros.learning.data.sources.decode import decode_depth, decode_image

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.bags.reader import BagFrame
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import FrameResult, Prediction

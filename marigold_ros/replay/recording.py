@@ -18,7 +18,9 @@ import shutil
 from types import TracebackType
 from typing import Any
 
-from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics
+from marigold_ros.bags.frames import BagFrame
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError

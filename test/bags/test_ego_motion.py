@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.bags.moving_transforms import MovingTransforms
-from marigold_ros.bags.reader import BagReader, BagTopics, frames
-from marigold_ros.bags.static_transforms import StaticTransforms
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
+from marigold_ros.bags.transforms import MovingTransforms, StaticTransforms
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError

@@ -2,8 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Frames of bags: pairing, cameras, extrinsics, truth, and messages that are broken."""
 
-from marigold_ros.bags.reader import BagReader, BagTopics, frames
-from marigold_ros.bags.static_transforms import StaticTransforms
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
+from marigold_ros.bags.transforms import StaticTransforms
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError

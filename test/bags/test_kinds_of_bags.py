@@ -17,7 +17,8 @@ try:
 except ImportError:
     from backports import zstd
 import lz4.frame
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.synthetic.drive.drive import write_drive

@@ -7,13 +7,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.bags.playback import (
-    header_stamp_ns,
     scans_first,
     serial_messages,
     SerialMessage,
 )
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.errors import BagError
+from marigold_ros.message_codec import serialised_header_ns
 from marigold_ros.synthetic.drive.drive import write_drive
 import pytest
 from rosbags.typesys import get_typestore, Stores
@@ -86,12 +86,12 @@ def test_the_stamp_is_read_from_the_serialised_header(little_endian):
     stamp = types['builtin_interfaces/msg/Time'](1_700_000_000, 123_456_789)
     header = types['std_msgs/msg/Header'](stamp, 'camera')
     data = STORE.serialize_cdr(header, 'std_msgs/msg/Header', little_endian=little_endian)
-    assert header_stamp_ns(data) == 1_700_000_000_123_456_789
+    assert serialised_header_ns(data) == 1_700_000_000_123_456_789
 
 
 def test_too_few_bytes_have_no_stamp():
-    assert header_stamp_ns(b'\x00\x01\x00\x00') is None
-    assert header_stamp_ns(b'') is None
+    assert serialised_header_ns(b'\x00\x01\x00\x00') is None
+    assert serialised_header_ns(b'') is None
 
 
 def test_a_limit_counts_images_and_true_depth_is_not_played(tmp_path):

@@ -4,7 +4,9 @@
 
 import sqlite3
 
-from marigold_ros.bags.reader import BagReader, frames, TopicInfo
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import TopicInfo
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError

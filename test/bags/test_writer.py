@@ -107,7 +107,7 @@ def test_an_existing_path_is_never_touched(tmp_path):
 @pytest.mark.parametrize(
     ('msgtype', 'fields', 'words'),
     [
-        ('sensor_msgs/msg/Image', {}, 'unknown'),
+        ('sensor_msgs/msg/Photo', {}, 'unknown'),
         (IMAGE, {'heigth': 3}, 'no field heigth'),
         (IMAGE, {'height': 'tall'}, 'cannot write'),
         (IMAGE, {'height': -1}, 'cannot write'),

@@ -11,8 +11,9 @@ import subprocess
 import sys
 
 from marigold_ros.__main__ import main
+from marigold_ros.bags.frames import frames
 from marigold_ros.bags.playback import serial_messages
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands import demo
 from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig

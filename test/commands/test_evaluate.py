@@ -7,7 +7,8 @@ import os
 import shutil
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.evaluate_options import corruptions
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig

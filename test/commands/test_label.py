@@ -7,7 +7,8 @@ import os
 import shutil
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.message_codec import to_depth, to_points
 from marigold_ros.pipeline import FramePipeline

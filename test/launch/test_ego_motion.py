@@ -11,8 +11,10 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 pytest.importorskip('tf2_ros', reason='needs tf2_ros, part of a full ROS installation')
 
 from geometry_msgs.msg import TransformStamped  # noqa: E402
-from marigold_ros.bags.moving_transforms import MovingTransforms  # noqa: E402
-from marigold_ros.bags.static_transforms import StaticTransforms  # noqa: E402
+from marigold_ros.bags.transforms import (
+    MovingTransforms,  # noqa: E402
+    StaticTransforms,  # noqa: E402
+)
 from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
 from marigold_ros.node.interface.messages import to_stamp  # noqa: E402
 from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402

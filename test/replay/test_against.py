@@ -7,7 +7,8 @@ from dataclasses import replace
 import json
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.commands.evaluate import ORACLES
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import ConfigurationError

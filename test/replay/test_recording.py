@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError

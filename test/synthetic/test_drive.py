@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.static_transforms import pose_matrix
+from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.message_codec import to_camera, to_organised, to_points, to_rgb
 from marigold_ros.synthetic.drive.drive import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from marigold_ros.bags.static_transforms import pose_matrix
+from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry import unproject_depth

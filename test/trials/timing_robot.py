@@ -12,9 +12,9 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from loopback_node import INPUTS
-from marigold_ros.bags.playback import header_stamp_ns
 from marigold_ros.errors import MarigoldError
 from marigold_ros.live_run.process import NodeProcess
+from marigold_ros.message_codec import serialised_header_ns
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image, PointCloud2
@@ -63,7 +63,7 @@ class Robot:
         node.create_subscription(kind, topic, callback, QoSProfile(depth=5), raw=True)
 
     def _note(self, name: str, data: bytes) -> None:
-        stamp = header_stamp_ns(data)
+        stamp = serialised_header_ns(data)
         with self._arrived:
             self.arrivals[name][stamp or 0] = time.time()
             self._arrived.notify_all()

@@ -20,7 +20,7 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.commands.benchmark import tell
 
 if TYPE_CHECKING:
-    from marigold_ros.bags.reader import BagFrame
+    from marigold_ros.bags.frames import BagFrame
     from marigold_ros.frame import Prediction
     from marigold_ros.replay.bag_part import ReplayOptions
     import numpy as np
@@ -121,7 +121,8 @@ def measure(bag: Path, runs: int) -> dict[str, Any]:
 
 
 def _items(bag: Path, options: ReplayOptions) -> Iterator[BagFrame]:
-    from marigold_ros.bags.reader import BagReader, frames
+    from marigold_ros.bags.frames import frames
+    from marigold_ros.bags.reader import BagReader
 
     with BagReader(bag) as reader:
         yield from frames(reader, reader.choose_topics(), options.lidar)

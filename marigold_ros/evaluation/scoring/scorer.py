@@ -28,8 +28,9 @@ from marigold_ros.evaluation.scoring.merging import FrameScores
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.samples import keep_sample, Sample, SampleKeeper
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.geometry.camera.frame_points import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.camera.rectification import rectified, rectify_image, rectify_sparse
+from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 import numpy as np
 
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
@@ -198,9 +199,10 @@ class Scorer(FrameScores):
 
     def _lidar(self, frame: Frame) -> SparseDepth:
         """All sparse depth in view of the rectified camera."""
-        if frame.sparse is not None:
-            known = frame.sparse
-            return known if frame.camera is None else rectify_sparse(known, frame.camera)
+        if frame.sparse is not None or frame.sparse_image is not None:
+            known, _ = sparse_of_frame(frame, self._config)
+            assert known is not None
+            return known
         if not can_hold_out(frame):
             nothing = np.zeros(0, np.int64)
             return SparseDepth(nothing, nothing, np.zeros(0, np.float32))

@@ -18,7 +18,6 @@ from typing import Any
 
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
-from marigold_ros.message_codec import has_field
 from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
 from marigold_ros.node.health.counters import Counters
 from marigold_ros.node.health.input_health import clock_gap, Rate
@@ -26,13 +25,9 @@ from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.qos import describe, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import SimpleFilter, subscribe
 from marigold_ros.pairing import Choice, CLOCK_JUMP_NS, ScanBuffer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
-
-_SPARSE = {
-    'pointcloud': ('lidar', PointCloud2),
-    'scan': ('scan', LaserScan),
-    'depth_image': ('sparse_depth', Image),
-}
+from marigold_ros.sparse_sources import SPARSE_SOURCES
+import sensor_msgs.msg
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 # The first camera_info may come just behind the first image, seconds.
 _FIRST_INFO = 0.1
@@ -110,8 +105,9 @@ class Inputs(SimpleFilter):
             Input('info', info_topic, CameraInfo, 1, config.info_reliability, self._on_info),
         ]
         if config.sparse_source != 'none':
-            name, kind = _SPARSE[config.sparse_source]
-            topic = self._node.resolve_topic_name(name)
+            source = SPARSE_SOURCES[config.sparse_source]
+            topic = self._node.resolve_topic_name(source.topic)
+            kind = getattr(sensor_msgs.msg, source.kind)
             plan.append(Input('scan', topic, kind, 5, config.lidar_reliability, self._on_scan))
         return plan
 
@@ -257,8 +253,7 @@ class Inputs(SimpleFilter):
         self._counters.add('scans.received')
         self.inputs[2].rate.tick()
         try:
-            if isinstance(message, PointCloud2):
-                _check_cloud(message)
+            SPARSE_SOURCES[self.config.sparse_source].check(message)
         except MarigoldError as error:
             self.reject_scan(error)
             return
@@ -276,14 +271,3 @@ class Inputs(SimpleFilter):
         self._counters.add(f'scans.rejected.{getattr(error, "cause", "calibration")}')
         self._report('scan', str(error))
         self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)
-
-
-def _check_cloud(message: PointCloud2) -> None:
-    """Refuse a cloud whose header alone shows that it cannot be used."""
-    missing = [name for name in 'xyz' if not has_field(message, name)]
-    if missing:
-        raise InputError(
-            f'cloud has no field {", ".join(missing)}; it has '
-            f'{", ".join(field.name for field in message.fields)}: choose another topic',
-            cause='fields',
-        )

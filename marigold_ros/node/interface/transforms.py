@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marigold_ros.bags.static_transforms import pose_matrix
+from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.node.interface.messages import to_stamp

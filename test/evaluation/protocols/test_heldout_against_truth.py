@@ -2,7 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Held-out LiDAR is as good a judge as exact truth, on a synthetic drive that has both."""
 
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag

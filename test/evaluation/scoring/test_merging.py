@@ -2,7 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """What bags give by themselves adds up to what they give together."""
 
-from marigold_ros.bags.reader import BagReader, frames
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.evaluation.scoring.scorer import Scorer

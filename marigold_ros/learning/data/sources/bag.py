@@ -21,7 +21,9 @@ import shutil
 import zipfile
 
 import cv2
-from marigold_ros.bags.reader import BagFrame, BagReader, BagTopics, frames
+from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What is left of storage files whose end is missing: recordings that a power cut or full disk ended.
+Read damaged storage files: recordings that ended with a power cut or a full disk.
 
-Decision: read what is whole and tell what is not, instead of only naming a repair tool, because
-the frames before the cut are as good as any. The readers of rosbags are kept and only their way of
-opening is replaced: an MCAP without footer is walked record by record, a database whose tail is
-missing is read in the order of its rows until a page fails.
+Decision: the readable part is read and the damage reported, instead of only naming a repair tool.
+The readers of rosbags are kept and only their way of opening is replaced: an MCAP file without
+footer is read record by record, a truncated database row by row until a page fails.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
+from pathlib import Path
 import struct
 from typing import Any
 
@@ -31,8 +31,8 @@ _RECORD_HEAD = struct.Struct('<BQ')  # operation code, length of what follows
 _DATA_END = (0x02, 0x0F)  # footer, end of the data section
 
 
-class CutMcap(McapReader):
-    """An .mcap file up to its last whole record."""
+class DamagedMcap(McapReader):
+    """An .mcap file up to its last complete record."""
 
     def _open(self) -> None:
         assert self.bio is not None
@@ -58,16 +58,16 @@ class CutMcap(McapReader):
         start: int | None = None,
         stop: int | None = None,
     ) -> Generator[tuple[Connection, int, bytes], None, None]:
-        """Yield in the order of the recording; without an index nothing else is known."""
+        """Yield messages in the order of the recording: there is no index."""
         return self.messages_scan(connections, start, stop)
 
 
-class CutDatabase(Sqlite3Reader):
+class DamagedDatabase(Sqlite3Reader):
     """A .db3 file up to its first page that cannot be read."""
 
     def _open(self) -> None:
         assert self.dbconn is not None
-        # Makes SQLite take the size of the file for the number of its pages.
+        # SQLite then takes the number of pages from the size of the file.
         self.dbconn.execute('PRAGMA writable_schema=ON')
         counts = Counter(row[0] for row in self._rows('topic_id'))
         columns = 'SELECT id, name, type, serialization_format FROM topics ORDER BY id'
@@ -91,14 +91,14 @@ class CutDatabase(Sqlite3Reader):
         start: int | None = None,
         stop: int | None = None,
     ) -> Generator[tuple[Connection, int, bytes], None, None]:
-        """Yield in the order of the recording, which needs no index."""
+        """Yield messages in the order of the recording, which needs no index."""
         wanted = {c.id: c for c in connections}
         for number, stamp_ns, data in self._rows('topic_id, timestamp, data'):
             if number in wanted:
                 yield wanted[number], stamp_ns, data
 
     def _rows(self, columns: str) -> Iterator[Any]:
-        """Rows of the table of messages until one cannot be read."""
+        """Yield rows of the table of messages until one cannot be read."""
         assert self.dbconn is not None
         query = f'SELECT {columns} FROM messages NOT INDEXED ORDER BY id'
         try:
@@ -107,6 +107,6 @@ class CutDatabase(Sqlite3Reader):
             return
 
 
-def cut_storage(path: Any) -> Any:
-    """Give the reader of rosbags for what is left of a storage file."""
-    return CutMcap(path) if path.suffix == '.mcap' else CutDatabase(path)
+def damaged_storage(path: Path) -> McapReader | Sqlite3Reader:
+    """Return the rosbags reader of a damaged storage file."""
+    return DamagedMcap(path) if path.suffix == '.mcap' else DamagedDatabase(path)

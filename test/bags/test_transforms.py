@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.bags.static_transforms import pose_matrix, StaticTransforms
+from marigold_ros.bags.transforms import pose_matrix, StaticTransforms
 from marigold_ros.errors import CalibrationError
 import numpy as np
 import pytest

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The transform tree of a bag: fixed poses of ``/tf_static`` and moving ones of ``/tf``.
+
+Decision: a small tree instead of tf2, which needs a running ROS, with tf2's rules: rotations are
+interpolated on the sphere and translations linearly between the two neighbours in time, nothing
+is extrapolated, and 10 s are kept. A missing transform is an error: the identity in its place
+would silently put every LiDAR point beside the image.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from marigold_ros.errors import CalibrationError
+from marigold_ros.message_codec import header_ns
+from marigold_ros.pairing import CLOCK_JUMP_NS
+import numpy as np
+
+_NORM_TOLERANCE = 1e-3  # single precision and hand-typed quaternions stay well within
+_KEPT_NS = 10_000_000_000
+_NANOSECONDS = 1_000_000_000
+# Cosine of an angle below which chord and arc agree to 1e-9, and the sine is small to divide by.
+_NEARLY_ONE = 1.0 - 1e-10
+
+_Pose = tuple[np.ndarray, np.ndarray]
+
+
+def pose_matrix(
+    translation: Sequence[float] | np.ndarray, rotation_xyzw: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """
+    Return a pose as a homogeneous matrix.
+
+    Parameters
+    ----------
+    translation : (3,) float, metres
+        Origin of the child frame in the parent frame.
+    rotation_xyzw : (4,) float
+        Unit quaternion in the order of geometry_msgs.
+
+    Returns
+    -------
+    (4, 4) float64
+        ``p_parent = T @ p_child``.
+
+    Raises
+    ------
+    CalibrationError
+        For a wrong count, values that are not finite, or a norm that is not 1 within 0.001.
+
+    """
+    t = np.asarray(translation, np.float64).reshape(-1)
+    q = np.asarray(rotation_xyzw, np.float64).reshape(-1)
+    if t.size != 3 or q.size != 4 or not (np.isfinite(t).all() and np.isfinite(q).all()):
+        raise CalibrationError(
+            f'pose has translation {t.tolist()} and rotation_xyzw {q.tolist()}; '
+            'give 3 and 4 finite numbers'
+        )
+    norm = float(np.linalg.norm(q))
+    if abs(norm - 1.0) > _NORM_TOLERANCE:
+        raise CalibrationError(
+            f'rotation_xyzw {q.tolist()} has norm {norm:g}; a rotation has norm 1: '
+            'check the order x y z w and the values'
+        )
+    x, y, z, w = q / norm
+    T = np.eye(4)
+    T[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    T[:3, 3] = t
+    return T
+
+
+class StaticTransforms:
+    """
+    Fixed poses between frames; as in tf2, the last pose of a child counts.
+
+    ``refused`` lists the invalid transforms of messages, in words.
+    """
+
+    _kind, _topic = 'static transform', '/tf_static'
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        self.refused: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._parents)
+
+    @property
+    def frames(self) -> list[str]:
+        """All known frames in alphabetical order."""
+        return sorted(set(self._parents) | {parent for parent, _ in self._parents.values()})
+
+    def add(
+        self,
+        parent: str,
+        child: str,
+        translation: Sequence[float],
+        rotation_xyzw: Sequence[float],
+    ) -> None:
+        """
+        Add the pose of ``child`` in ``parent``.
+
+        Raises
+        ------
+        CalibrationError
+            For an invalid pose (see `pose_matrix`), an empty name, or a frame below itself.
+
+        """
+        parent, child = _plain(parent), _plain(child)
+        if not parent or not child or parent == child:
+            raise CalibrationError(
+                f"transform from '{child}' to '{parent}' needs two different frame names; "
+                'check the publisher of /tf_static'
+            )
+        self._parents[child] = (parent, pose_matrix(translation, rotation_xyzw))
+
+    def add_message(self, message: Any) -> None:
+        """
+        Add all transforms of a tf2_msgs/TFMessage.
+
+        An invalid one, as with a quaternion of zeros, goes to ``refused``, which `lookup` quotes
+        where a transform is missing; the others are added.
+        """
+        for item in message.transforms:
+            parent, child = item.header.frame_id, item.child_frame_id
+            try:
+                self.add(parent, child, *_pose_of(item))
+            except CalibrationError as error:
+                self.refused.append(f"'{parent}' <- '{child}': {error}")
+
+    def lookup(self, target: str, source: str) -> np.ndarray:
+        """
+        Return the pose of ``source`` in ``target``.
+
+        Parameters
+        ----------
+        target, source : str
+            Frame names; a leading slash (ROS 1) is ignored.
+
+        Returns
+        -------
+        (4, 4) float64
+            ``p_target = T @ p_source``.
+
+        Raises
+        ------
+        CalibrationError
+            Where a frame is unknown or nothing connects the two.
+
+        """
+        target, source = _plain(target), _plain(source)
+        if target == source and target:
+            return np.eye(4)
+        from_target, from_source = self._ancestors(target), self._ancestors(source)
+        common = next((frame for frame in from_source if frame in from_target), None)
+        known = {*self.frames}
+        if common is None or target not in known or source not in known:
+            refused = f'; refused: {" | ".join(self.refused)}' if self.refused else ''
+            raise CalibrationError(
+                f"no {self._kind} '{target}' <- '{source}'; known frames: "
+                f'{", ".join(sorted(known)) or "none"}{refused}; '
+                f'record {self._topic}, or give the extrinsics yourself'
+            )
+        return _inverse(from_target[common]) @ from_source[common]
+
+    def _parent(self, frame: str) -> tuple[str, np.ndarray] | None:
+        """Return the parent of a frame and the pose in it; None at the root."""
+        return self._parents.get(frame)
+
+    def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
+        """Return the pose of a frame in itself and in all its ancestors, nearest first."""
+        poses = {frame: np.eye(4)}
+        pose = poses[frame]
+        while (above := self._parent(frame)) is not None:
+            frame, step = above
+            if frame in poses:
+                raise CalibrationError(
+                    f"{self._kind}s form a loop through '{frame}'; "
+                    f'each frame may have one parent: check the publishers of {self._topic}'
+                )
+            pose = step @ pose
+            poses[frame] = pose
+        return poses
+
+
+class MovingTransforms:
+    """
+    Moving frames of ``/tf`` over the last ten seconds, above fixed ones.
+
+    Parameters
+    ----------
+    static : StaticTransforms
+        The fixed poses; its ``refused`` also receives the invalid transforms of ``/tf``.
+
+    """
+
+    def __init__(self, static: StaticTransforms) -> None:
+        self._static = static
+        self._tracks: dict[str, _Track] = {}
+
+    def is_jump(self, message: Any) -> bool:
+        """Return whether a message is so far behind its frames' newest that the clock jumped."""
+        return any(
+            self._newest(item) - header_ns(item) > CLOCK_JUMP_NS for item in message.transforms
+        )
+
+    def add_message(self, message: Any) -> None:
+        """Add all valid transforms of a tf2_msgs/TFMessage."""
+        for item in message.transforms:
+            parent, child = _plain(item.header.frame_id), _plain(item.child_frame_id)
+            pose = _pose_of(item)
+            try:
+                pose_matrix(*pose)
+            except CalibrationError as error:
+                self._static.refused.append(f"'{parent}' <- '{child}': {error}")
+                continue
+            if child not in self._tracks or self._tracks[child].parent != parent:
+                self._tracks[child] = _Track(parent)
+            self._tracks[child].add(header_ns(item), (np.array(pose[0]), np.array(pose[1])))
+
+    def clear(self) -> None:
+        """Forget all moving frames, as after a clock jump."""
+        self._tracks.clear()
+
+    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
+        """
+        Return the pose of ``source`` in ``target`` at one moment.
+
+        Returns
+        -------
+        (4, 4) float64
+            ``p_target = T @ p_source``.
+
+        Raises
+        ------
+        CalibrationError
+            Where nothing connects the two, or a pose is not known at that moment.
+
+        """
+        return _TransformsAt(stamp_ns, self._static, self._tracks).lookup(target, source)
+
+    def lookup_full(
+        self, target: str, target_ns: int, source: str, source_ns: int, fixed: str
+    ) -> np.ndarray:
+        """
+        Return the pose of ``source`` at one moment in ``target`` at another.
+
+        Parameters
+        ----------
+        target, source, fixed : str
+            Frame names; ``fixed`` does not move in the world.
+        target_ns, source_ns : int, nanoseconds
+            The two moments.
+
+        Returns
+        -------
+        (4, 4) float64
+            ``p_target(target_ns) = T @ p_source(source_ns)``.
+
+        Raises
+        ------
+        CalibrationError
+            As :meth:`lookup`.
+
+        """
+        there = self.lookup(fixed, source, source_ns)
+        return _inverse(self.lookup(fixed, target, target_ns)) @ there
+
+    def _newest(self, item: Any) -> int:
+        track = self._tracks.get(_plain(item.child_frame_id))
+        return track.stamps[-1] if track is not None else header_ns(item)
+
+
+class _Track:
+    """Poses of one frame in its parent, in order of time."""
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        self.stamps: list[int] = []
+        self._poses: list[_Pose] = []
+
+    def add(self, stamp_ns: int, pose: _Pose) -> None:
+        place = bisect_left(self.stamps, stamp_ns)
+        if place < len(self.stamps) and self.stamps[place] == stamp_ns:
+            self._poses[place] = pose
+            return
+        self.stamps.insert(place, stamp_ns)
+        self._poses.insert(place, pose)
+        old = bisect_left(self.stamps, self.stamps[-1] - _KEPT_NS)
+        del self.stamps[:old], self._poses[:old]
+
+    def at(self, stamp_ns: int) -> np.ndarray | None:
+        """Interpolate the pose (4, 4) at a moment; None outside the known time."""
+        after = bisect_right(self.stamps, stamp_ns)
+        if after and self.stamps[after - 1] == stamp_ns:
+            return pose_matrix(*self._poses[after - 1])
+        if not 0 < after < len(self.stamps):
+            return None
+        first, last = self.stamps[after - 1], self.stamps[after]
+        share = (stamp_ns - first) / (last - first)
+        (move, turn), (next_move, next_turn) = self._poses[after - 1], self._poses[after]
+        return pose_matrix(move + share * (next_move - move), _slerp(turn, next_turn, share))
+
+
+class _TransformsAt(StaticTransforms):
+    """The tree of fixed and moving frames at one moment."""
+
+    _kind, _topic = 'transform', '/tf and /tf_static'
+
+    def __init__(self, stamp_ns: int, static: StaticTransforms, tracks: dict[str, _Track]) -> None:
+        super().__init__()
+        self._static, self._tracks, self._stamp_ns = static, tracks, stamp_ns
+        self.refused = static.refused
+
+    @property
+    def frames(self) -> list[str]:
+        moving = {track.parent for track in self._tracks.values()} | set(self._tracks)
+        return sorted(moving | set(self._static.frames))
+
+    def _parent(self, frame: str) -> tuple[str, np.ndarray] | None:
+        track = self._tracks.get(frame)
+        if track is None:
+            return self._static._parent(frame)
+        pose = track.at(self._stamp_ns)
+        if pose is None:
+            first, last = (stamp / _NANOSECONDS for stamp in (track.stamps[0], track.stamps[-1]))
+            raise CalibrationError(
+                f"no transform '{track.parent}' <- '{frame}' at "
+                f'{self._stamp_ns / _NANOSECONDS:.3f} s, it is known from {first:.3f} to '
+                f'{last:.3f} s; record /tf around every image and scan'
+            )
+        return track.parent, pose
+
+
+def _pose_of(item: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return translation and quaternion (x y z w) of a geometry_msgs/TransformStamped."""
+    t, q = item.transform.translation, item.transform.rotation
+    return (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
+
+
+def _plain(frame: str) -> str:
+    """Return a frame name without the leading slash of ROS 1."""
+    return frame.removeprefix('/')
+
+
+def _inverse(T: np.ndarray) -> np.ndarray:
+    """Invert a rigid motion (4, 4)."""
+    inverted = np.eye(4)
+    inverted[:3, :3] = T[:3, :3].T
+    inverted[:3, 3] = -T[:3, :3].T @ T[:3, 3]
+    return inverted
+
+
+def _slerp(first: np.ndarray, last: np.ndarray, share: float) -> np.ndarray:
+    """Interpolate two unit quaternions by a share of the shorter way."""
+    first, last = (q / np.linalg.norm(q) for q in (first, last))
+    cosine = float(first @ last)
+    if cosine < 0.0:
+        last, cosine = -last, -cosine
+    if cosine > _NEARLY_ONE:
+        mixed = first + share * (last - first)
+        return np.asarray(mixed / np.linalg.norm(mixed))
+    angle = np.arccos(cosine)
+    weights = np.sin((1.0 - share) * angle), np.sin(share * angle)
+    return np.asarray((weights[0] * first + weights[1] * last) / np.sin(angle))

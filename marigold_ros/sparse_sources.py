@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The kinds of sparse depth: one list for the node's inputs and for the topics of a bag.
+
+A new kind is a function that reads its message and a line in ``SPARSE_SOURCES``. The codec is
+imported inside functions, because the settings name the kinds and ``--help`` loads no numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LIDAR_WORDS = ('lidar', 'velodyne', 'ouster', 'hesai', 'livox', 'rslidar', 'laser')
+
+
+@dataclass(frozen=True)
+class SparseReading:
+    """
+    Sparse depth of one message: points of a sensor, or a depth image.
+
+    Parameters
+    ----------
+    frame_id : str
+        Frame of the sensor.
+    points : (N, 3) float32 or None, metres
+        Points in that frame; they need extrinsics.
+    ring : (N,) int32 or None
+        Scan line of each point, where it was asked for and the message has it.
+    depth : (H, W) float32 or None, metres
+        Depth registered to the camera's image, NaN where there is none.
+
+    """
+
+    frame_id: str
+    points: np.ndarray | None = None
+    ring: np.ndarray | None = None
+    depth: np.ndarray | None = None
+
+    def check_registered(self, shape: tuple[int, ...]) -> None:
+        """Raise InputError (cause 'size') where the depth image is not of an image's (H, W)."""
+        if self.depth is not None and self.depth.shape != shape[:2]:
+            height, width = self.depth.shape
+            raise InputError(
+                f'sparse depth is {width}x{height} px, the image {shape[1]}x{shape[0]}; it must '
+                'be registered to the image: choose another topic',
+                cause='size',
+            )
+
+
+@dataclass(frozen=True)
+class SparseSource:
+    """
+    A kind of sparse depth.
+
+    Parameters
+    ----------
+    topic : str
+        Name of the node's input, to be remapped.
+    msgtype : str
+        ROS message type, as 'sensor_msgs/msg/PointCloud2'.
+    read : callable
+        ``read(message, ring=False)`` returns a SparseReading; raises InputError.
+    check : callable
+        ``check(message)`` raises InputError where the header alone shows a useless message.
+    rank : callable or None
+        ``rank(topic, first_message)`` returns a key by which topics of a bag are preferred,
+        smallest first; raises InputError for content that does not fit. Without it the names
+        decide, and nothing is decoded.
+    word : str
+        Part of a topic's name without which it is only read where the user names it.
+
+    """
+
+    topic: str
+    msgtype: str
+    read: Callable[..., SparseReading]
+    check: Callable[[Any], None] = lambda message: None
+    rank: Callable[[str, Any], tuple[bool, ...]] | None = None
+    word: str = ''
+
+    @property
+    def kind(self) -> str:
+        """The message type without its package, as 'PointCloud2'."""
+        return self.msgtype.rpartition('/')[2]
+
+
+def _read_cloud(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.message_codec import has_field, to_points
+    import numpy as np
+
+    frame_id = message.header.frame_id
+    if not (ring and has_field(message, 'ring')):
+        return SparseReading(frame_id, to_points(message))
+    columns = to_points(message, ('x', 'y', 'z', 'ring'))
+    points = np.ascontiguousarray(columns[:, :3])
+    return SparseReading(frame_id, points, columns[:, 3].astype(np.int32))
+
+
+def _check_cloud(message: Any) -> None:
+    names = [field.name for field in message.fields]
+    missing = [axis for axis in 'xyz' if axis not in names]
+    if missing:
+        raise InputError(
+            f'cloud has no field {", ".join(missing)}; it has {", ".join(names) or "none"}: '
+            'choose another topic',
+            cause='fields',
+        )
+
+
+def _rank_cloud(topic: str, message: Any) -> tuple[bool, ...]:
+    """Prefer clouds without colour, which cameras have, and then names of LiDARs."""
+    _check_cloud(message)
+    coloured = any(field.name in ('rgb', 'rgba') for field in message.fields)
+    return coloured, not any(word in topic.lower() for word in _LIDAR_WORDS)
+
+
+def _read_scan(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.message_codec import scan_to_points
+
+    return SparseReading(message.header.frame_id, scan_to_points(message))
+
+
+def _read_depth_image(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.message_codec import to_depth
+
+    return SparseReading(message.header.frame_id, depth=to_depth(message))
+
+
+def _rank_depth_image(topic: str, message: Any) -> tuple[bool, ...]:
+    _read_depth_image(message)
+    return ()
+
+
+# By the value of the node's parameter sparse_source; of a bag, the first kind there is counts.
+SPARSE_SOURCES = {
+    'pointcloud': SparseSource(
+        'lidar', 'sensor_msgs/msg/PointCloud2', _read_cloud, _check_cloud, _rank_cloud
+    ),
+    'scan': SparseSource('scan', 'sensor_msgs/msg/LaserScan', _read_scan),
+    # By name too: relative depth and uncertainty look like depth by their content.
+    'depth_image': SparseSource(
+        'sparse_depth',
+        'sensor_msgs/msg/Image',
+        _read_depth_image,
+        rank=_rank_depth_image,
+        word='sparse_depth',
+    ),
+}
+
+
+def source_of_type(msgtype: str) -> str:
+    """Return the name in ``SPARSE_SOURCES`` of the kind whose messages have a ROS type."""
+    return next(name for name, source in SPARSE_SOURCES.items() if source.msgtype == msgtype)
