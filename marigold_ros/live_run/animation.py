@@ -39,7 +39,8 @@ def _drawn_frames(
     source: Source, recording: Path, config: NodeConfig, stride: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the panels of every n-th frame, all with the colour scale of the first."""
-    from marigold_ros.bags.reader import BagReader, frames
+    from marigold_ros.bags.frames import frames
+    from marigold_ros.bags.reader import BagReader
     from marigold_ros.evaluation.report.drawing import (
         colourise_depth,
         depth_scale,
