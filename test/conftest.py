@@ -43,11 +43,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope='session')
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a checkpoint: the Marigold architecture, very small, random weights."""
-    from marigold_ros.learning.networks.small_networks import (
-        export_checkpoint,
-        small_autoencoder,
-        small_unet,
-    )
+    from marigold_ros.learning.networks.export import export_checkpoint
+    from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet
     import torch
 
     torch.manual_seed(0)
@@ -63,6 +60,23 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     unet = small_unet(channels=(16, 32), latent_channels=4)
     export_checkpoint(folder, autoencoder, unet, facts, '# small\n', dtype=torch.float32)
     return folder
+
+
+@pytest.fixture(scope='session')
+def toy() -> dict:
+    """Return a recipe without stages, for very small networks and eight rendered images."""
+    return {
+        'name': 'toy',
+        'init': {
+            'kind': 'small',
+            'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+            'unet': {'channels': [16, 32]},
+        },
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}
+        ],
+        'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
+    }
 
 
 @pytest.fixture(scope='session')

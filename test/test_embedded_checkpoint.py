@@ -7,7 +7,7 @@ import re
 from ablation import measure
 from diffusers import MarigoldDepthPipeline
 from marigold_ros.config import EngineConfig
-from marigold_ros.learning.run.score import rendered, score
+from marigold_ros.learning.run.score import render_scenes, score
 from marigold_ros.models import EMBEDDED, load_model, use_threads
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -24,7 +24,7 @@ def tiny():
 
 
 def test_tiny_sees_more_than_a_plane_on_scenes_it_was_not_trained_on(tiny):
-    table = score(tiny, rendered(make_sample, 16), 16)
+    table = score(tiny, render_scenes(make_sample, 16), 16)
     assert table['model']['abs_rel'] < table['plane']['abs_rel']
 
 
@@ -79,7 +79,7 @@ def test_a_warm_start_is_told_to_be_of_no_use_from_zeros(tiny):
 
 def test_members_of_the_diffusion_checkpoint_differ_and_their_mean_is_better():
     diffusion = load_model('tiny-diffusion', device='cpu')
-    scenes = list(rendered(make_sample, 16))
+    scenes = list(render_scenes(make_sample, 16))
     one, eight = (measure(diffusion, scenes, members=n) for n in (1, 8))
     assert eight['abs_rel'] < 0.99 * one['abs_rel']
     assert eight['spearman'] > 0.2

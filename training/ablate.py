@@ -37,7 +37,7 @@ def main() -> int:
     )
     from marigold_ros.errors import MarigoldError
     from marigold_ros.learning.run.accelerator import new_accelerator
-    from marigold_ros.learning.run.score import rendered
+    from marigold_ros.learning.run.score import render_scenes
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scenes.scene import make_sample
     from second_generator.generator import make_second_sample
@@ -45,7 +45,7 @@ def main() -> int:
     make = make_second_sample if args.second else make_sample
     rows = []
     try:
-        pairs = list(rendered(make, args.second or args.scenes))
+        pairs = list(render_scenes(make, args.second or args.scenes))
         if args.model:
             rows += ablate(load_model(args.model), pairs, args.members, args.steps)
         if args.recipe:

@@ -20,14 +20,15 @@ import time
 from typing import Any
 
 from accelerate import Accelerator
+from held_out import GENERATORS
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.report.charts import line_chart, svg_document
 from marigold_ros.learning.objectives.noise import KINDS
-from marigold_ros.learning.run.recipe import read_recipe, Run
+from marigold_ros.learning.run.recipe import read_recipe, TrainingRun
 from marigold_ros.learning.run.run_state import STATE
-from marigold_ros.learning.run.score import best_affine, FEWEST, known, Labelled
+from marigold_ros.learning.run.score import best_affine, known_depth, LabelledPair, MIN_KNOWN
 from marigold_ros.learning.run.stages import read_stages
 import numpy as np
 from scipy.stats import spearmanr
@@ -50,12 +51,12 @@ class Row:
     delta1: float
     spearman: float  # of spread against error
     milliseconds: float  # an image
-    images: int
+    pictures: int  # a key of the JSON output
 
 
 def measure(
     model: Any,
-    pairs: Iterable[Labelled],
+    pairs: Iterable[LabelledPair],
     steps: int | None = None,
     members: int | None = None,
     start: str = 'checkpoint',
@@ -82,8 +83,8 @@ def measure(
     options = EngineConfig(noise=start)
     rows = []
     for seed, (_, pair) in enumerate(pairs):
-        truth, valid = known(pair)
-        if valid.sum() < FEWEST:
+        truth, valid = known_depth(pair)
+        if valid.sum() < MIN_KNOWN:
             continue
         began = time.perf_counter()
         answer = model.predict(pair.rgb, steps, members, seed=seed, options=options)
@@ -125,7 +126,7 @@ def rank_agreement(
 
 def ablate(
     model: Any,
-    pairs: Sequence[Labelled],
+    pairs: Sequence[LabelledPair],
     members: Sequence[int] = MEMBERS,
     steps: Sequence[int] = STEPS,
 ) -> list[Row]:
@@ -149,7 +150,7 @@ def _counted(figures: Mapping[str, float]) -> dict[str, Any]:
     return {**figures, 'pictures': int(figures['pictures'])}
 
 
-def ablate_noise(folders: Mapping[str, Any], pairs: Sequence[Labelled]) -> list[Row]:
+def ablate_noise(folders: Mapping[str, Any], pairs: Sequence[LabelledPair]) -> list[Row]:
     """Score models, by the noise they were trained with, as they run by default."""
     return [
         Row('training noise', kind, **_counted(measure(model, pairs)))
@@ -194,12 +195,12 @@ def train_noise_kinds(
         own = folder / 'recipe.yaml'
         changed = with_noise(base, kind, most_steps)
         own.write_text(yaml.safe_dump(changed, sort_keys=False), encoding='utf-8')
-        run = Run(own, folder, data, accelerator, workers)
+        run = TrainingRun(own, folder, data, accelerator, workers, generators=GENERATORS)
         run.prepare_data(max(1, workers))
         if not shared.exists():
             _train_autoencoder(run)
             shutil.copyfile(folder / STATE, shared)
-            run = Run(own, folder, data, accelerator, workers)
+            run = TrainingRun(own, folder, data, accelerator, workers, generators=GENERATORS)
         elif not (folder / STATE).exists():
             shutil.copyfile(shared, folder / STATE)
         run.train()
@@ -207,7 +208,7 @@ def train_noise_kinds(
     return folders
 
 
-def _train_autoencoder(run: Run) -> None:
+def _train_autoencoder(run: TrainingRun) -> None:
     """Train up to the first stage that has to do with noise."""
     trainer = run.trainer()
     trainer.run(stop=lambda: run.stages[trainer.stage_index].objective != 'autoencoder')
@@ -237,7 +238,7 @@ def as_table(rows: Sequence[Row]) -> str:
         spearman = f'{row.spearman:8.2f}' if math.isfinite(row.spearman) else ' ' * 8
         lines.append(
             f'{row.group + " " + row.value:30} {row.abs_rel:.4f}  {change:+7.1%}   '
-            f'{row.delta1:.4f}   {spearman}   {row.milliseconds:10.1f}   {row.images:8d}'
+            f'{row.delta1:.4f}   {spearman}   {row.milliseconds:10.1f}   {row.pictures:8d}'
         )
     return '\n'.join(lines)
 

@@ -61,13 +61,14 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     if not (args.out or args.plan):
         parser.error('--out is missing, the folder of the run')
 
+    from distillation import Distillation
+    from held_out import GENERATORS
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.networks.distillation import Distillation
     from marigold_ros.learning.run.accelerator import missing_processes, new_accelerator
-    from marigold_ros.learning.run.plan import plan_recipe, write_plan
-    from marigold_ros.learning.run.recipe import Run
+    from marigold_ros.learning.run.recipe import TrainingRun
+    from plan import plan_recipe, write_plan
 
-    kind = Distillation if distil else Run
+    kind = Distillation if distil else TrainingRun
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: wanted.append(received))
@@ -79,7 +80,15 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
         with accelerator.local_main_process_first():  # it makes the files of what is rendered
-            run = kind(args.recipe, args.out, args.data, accelerator, args.workers, args.shard)
+            run = kind(
+                args.recipe,
+                args.out,
+                args.data,
+                accelerator,
+                args.workers,
+                args.shard,
+                GENERATORS,
+            )
         if not args.export_only:
             if accelerator.is_local_main_process:
                 run.prepare_data(max(1, args.workers), lambda: bool(wanted))

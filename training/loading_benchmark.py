@@ -14,11 +14,11 @@ from typing import Any
 
 import cv2
 from marigold_ros.learning.data.augment import Augmentation, read_augmentation
-from marigold_ros.learning.data.latent_blocks import LatentBlocks
 from marigold_ros.learning.data.mixture import Mixture, Part
-from marigold_ros.learning.data.pairs import Source
+from marigold_ros.learning.data.pairs import PairSource
 from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.data.sources.synthetic import SyntheticPairs
+from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
+from marigold_ros.learning.run.latent_cache import LatentBlocks
 from marigold_ros.learning.run.recipe import read_recipe
 import numpy as np
 
@@ -119,7 +119,7 @@ def _timed(read: Callable[[int], object], count: int) -> float:
 def make_layouts(data: Path) -> list[dict[str, Any]]:
     """Render images into a folder, a tar as Hypersim's, and the cache of rendered ones."""
     height, width = SIZE
-    rendered: Source = SyntheticPairs(data, height, width, MADE, scene='room')
+    rendered: PairSource = SyntheticPairs(data, height, width, MADE, scene='room')
     for index in range(MADE):
         pair = rendered.read(index)
         millimetres = np.nan_to_num(1000.0 * pair.depth, posinf=0.0).clip(0, 65535)

@@ -22,7 +22,6 @@ import sys
 from marigold_ros.threads import settle_threads
 
 settle_threads()
-MEAN_MAP_SCENES = 200
 
 
 def main() -> int:
@@ -41,15 +40,13 @@ def main() -> int:
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.data.sources.folder import FolderPairs
-    from marigold_ros.learning.data.sources.synthetic import FIRST_TRAINING_SEED
+    from marigold_ros.learning.data.layouts import FolderPairs
     from marigold_ros.learning.run.score import (
         contact_sheet,
-        mean_map,
-        MEAN_MAP_SIZE,
-        read,
-        rendered,
+        read_pairs,
+        render_scenes,
         score,
+        training_mean_map,
     )
     from marigold_ros.models import load_model
     from marigold_ros.synthetic.scenes.scene import make_sample
@@ -57,10 +54,10 @@ def main() -> int:
 
     def pairs(source=None):
         if source is not None:
-            return read(source)
+            return read_pairs(source)
         if args.second:
-            return rendered(make_second_sample, args.second)
-        return rendered(make_sample, args.scenes or 200)
+            return render_scenes(make_second_sample, args.second)
+        return render_scenes(make_sample, args.scenes or 200)
 
     try:
         source = None
@@ -70,12 +67,9 @@ def main() -> int:
                 folder.parent, folder.name, images='*/image.*', depths='*/depth_mm.png'
             )
         model = load_model(args.model, vae=args.vae)
-        average = None
-        if args.mean_map:
-            training = rendered(make_sample, MEAN_MAP_SCENES, FIRST_TRAINING_SEED)
-            average = mean_map(training, MEAN_MAP_SIZE)
+        mean_map = training_mean_map() if args.mean_map else None
         total = args.second or args.scenes or 200 if source is None else len(source)
-        table = score(model, pairs(source), total, average)
+        table = score(model, pairs(source), total, mean_map)
         if args.pictures:
             contact_sheet(model, islice(pairs(source), 10), args.pictures)
     except MarigoldError as error:

@@ -21,9 +21,9 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
-from marigold_ros.learning.data.sources.decode import decode_depth, decode_image
-from marigold_ros.learning.data.sources.listing import match
-from marigold_ros.learning.data.sources.storage import open_storage
+from marigold_ros.learning.data.decode import decode_depth, decode_image
+from marigold_ros.learning.data.listing import match
+from marigold_ros.learning.data.storage import open_storage
 import numpy as np
 
 # Images are no sequence; so far apart nothing takes them for one.
@@ -81,7 +81,7 @@ class ImageChoice:
     split : str
         File with the list; empty only for ``FOLDER``, whose files are found by the patterns.
     images, depths : str
-        Patterns, see `marigold_ros.learning.data.sources.listing`.
+        Patterns, see `marigold_ros.learning.data.listing`.
     per_metre : float
         Whole numbers per metre of ``FOLDER``.
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Planted pairs, whose brightness tells the depth; a toy recipe; the smallest networks."""
+"""Planted pairs, whose brightness shows the depth; the smallest networks."""
 
 from __future__ import annotations
 
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.objectives import Chain
+from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest
@@ -43,30 +43,13 @@ class PlantedPairs:
 
 @pytest.fixture(scope='session')
 def planted():
-    """Give the class PlantedPairs."""
+    """Return the class PlantedPairs."""
     return PlantedPairs
 
 
 @pytest.fixture(scope='session')
-def toy() -> dict:
-    """Give a recipe without stages, for very small networks and eight rendered images."""
-    return {
-        'name': 'toy',
-        'init': {
-            'kind': 'small',
-            'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-            'unet': {'channels': [16, 32]},
-        },
-        'sources': [
-            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}
-        ],
-        'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
-    }
-
-
-@pytest.fixture(scope='session')
 def new_chain():
-    """Make the smallest networks, the same each time."""
+    """Return a function that builds the smallest networks, the same each time."""
 
     def make() -> Chain:
         torch.manual_seed(0)

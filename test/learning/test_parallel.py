@@ -17,7 +17,7 @@ import sys
 import time
 
 from marigold_ros.errors import InputError, MarigoldError
-from marigold_ros.learning.data.sources.decode import decode_image
+from marigold_ros.learning.data.decode import decode_image
 from marigold_ros.learning.parallel import run_jobs, Stopped
 import pytest
 

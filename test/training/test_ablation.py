@@ -27,7 +27,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.objectives.noise import KINDS
-from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
 import numpy as np
 import pytest
@@ -114,7 +114,7 @@ def test_a_real_checkpoint_is_measured(small_checkpoint, pair):
         ('start', 'gaussian'),
         ('start', 'zeros'),
     ]
-    assert all(row.images == 2 and row.milliseconds > 0 for row in rows)
+    assert all(row.pictures == 2 and row.milliseconds > 0 for row in rows)
     # One member of one step is the same setting in three groups.
     same = [rows[0].abs_rel, rows[2].abs_rel, rows[4].abs_rel]
     assert same == [same[0]] * 3
@@ -160,7 +160,7 @@ def test_a_recipe_gets_its_noise_and_shorter_stages_without_validation(toy):
 
 
 def test_kinds_of_noise_are_trained_from_one_autoencoder(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, 'prepare_data', lambda *given: None)  # rendered when read
+    monkeypatch.setattr(TrainingRun, 'prepare_data', lambda *given: None)  # rendered when read
     monkeypatch.setattr('gc.collect', lambda *given: 0)  # at each start, and slow beside pytest
     recipe = tmp_path / 'toy.yaml'
     recipe.write_text(yaml.safe_dump({**toy, **TRAINING}))

@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 from marigold_ros.errors import InputError
-from marigold_ros.learning.data.sources.whole_file import write_whole
+from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.parallel import run_jobs
 import numpy as np
 from tqdm import tqdm

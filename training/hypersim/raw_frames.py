@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.data.sources.hypersim import RULE
-from marigold_ros.learning.data.sources.verify import implausible
+from marigold_ros.learning.data.layouts import HYPERSIM_DEPTH
+from marigold_ros.learning.data.verify import implausible
 import numpy as np
 
 FOCAL_PX, FOCAL_WIDTH_PX = 886.81, 1024  # of all images; a smaller width scales it
@@ -121,7 +121,8 @@ def read_frame(
     if np.isnan(light).any():
         raise InputError(f'{light_path} holds NaN; fetch it again', cause='empty')
     depth = distance_to_depth(distance, FOCAL_PX * distance.shape[1] / FOCAL_WIDTH_PX)
-    wrong = implausible(np.where(valid, depth, 0.0), (RULE.usual_near, RULE.far))
+    usual = HYPERSIM_DEPTH.usual_near, HYPERSIM_DEPTH.far
+    wrong = implausible(np.where(valid, depth, 0.0), usual)
     if wrong and valid.any():
         raise InputError(f'{distance_path} {wrong}', cause='units')
     return tone_map(light, valid), to_millimetres(depth, valid), valid

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data.augment import Augmentation, change_image, crop, flip
-from marigold_ros.learning.data.pairs import Pair, Source
-from marigold_ros.learning.objectives.targets import normalise
+from marigold_ros.learning.data.pairs import Pair, PairSource
+from marigold_ros.learning.data.targets import normalise
 import numpy as np
 import torch
 
@@ -85,7 +85,7 @@ def _moved(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
 class Part:
     """One source of a mixture with its weight and the size (H, W) its images are brought to."""
 
-    source: Source
+    source: PairSource
     weight: float
     size: tuple[int, int]
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What training reads: images with depth, and what every source of them offers."""
+"""Training pairs: an image with its depth, and the protocol of their sources."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ class Pair:
     """
     An image with its depth.
 
-    ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32, metres along the optical axis, NaN where it
-    is not known, inf for the sky.
+    ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32, metres along the optical axis, NaN unknown,
+    inf sky.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
 
 
-class Source(Protocol):
-    """Pairs by number; nothing is read before it is asked for."""
+class PairSource(Protocol):
+    """Pairs by index, read on demand."""
 
     name: str
 
     def __len__(self) -> int:
-        """Return how many pairs there are."""
+        """Return the number of pairs."""
 
     def read(self, index: int) -> Pair:
-        """Return one pair; raises InputError naming the file where it is broken."""
+        """Return one pair; raises InputError naming a broken file."""
 
     def fingerprint(self) -> str:
-        """Return what changes when an image does, so that what was made of them is told."""
+        """Return a text that changes whenever a pair does, for caches derived from them."""
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """
-        Make or check all pairs before the first step, on several processes.
+        Render or verify all pairs before the first step, in several processes.
 
-        Raises InputError with a list of every file that is broken, and Stopped once ``stop`` is
-        true.
+        Raises InputError listing every broken file, and Stopped once ``stop`` returns true.
         """

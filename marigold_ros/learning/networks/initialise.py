@@ -18,8 +18,8 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.objectives.noise import check_noise
-from marigold_ros.learning.objectives.objectives import Chain
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.marigold.empty_text import empty_text
 from marigold_ros.models.marigold.locate import find_folder
@@ -59,7 +59,7 @@ def initialise(
     space : {'depth', 'log', 'disparity'}
         Of the relative values.
     noise, noise_strength : str, float
-        Of the objective ``latent``, see :func:`training_noise`.
+        Of the objective ``latent``, see noise.py.
 
     Returns
     -------

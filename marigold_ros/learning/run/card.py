@@ -11,7 +11,7 @@ from typing import Any
 
 from marigold_ros.errors import InputError
 from marigold_ros.learning.data.mixture import Part
-from marigold_ros.learning.networks.small_networks import usual_size
+from marigold_ros.learning.networks.export import usual_size
 from marigold_ros.learning.run.stages import Stage
 
 METRICS = 'metrics.json'  # of the run's folder: {what it was measured on: {metric: number}}

@@ -19,11 +19,12 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from marigold_ros.learning.data.latent_cache import LatentMixture
 from marigold_ros.learning.data.mixture import Batch, collate, LatentBatch, leave_signals, Mixture
+from marigold_ros.learning.objectives.chain import Chain
+from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
-from marigold_ros.learning.objectives.objectives import Chain
 from marigold_ros.learning.run.average import WeightAverage
+from marigold_ros.learning.run.latent_cache import LatentMixture
 from marigold_ros.learning.run.run_log import RunLog
 from marigold_ros.learning.run.run_state import load_state, save_state, STATE
 from marigold_ros.learning.run.sharding import divide, divide_moments, divided, gathered, whole
@@ -138,7 +139,7 @@ class Trainer:
                 number = self.step * stage.accumulation + part
                 draws = Draws(self.seed + 1000 * self.stage_index, number, batch.rows)
                 with self.accelerator.autocast():
-                    loss = self.model(stage.objective, batch, draws)
+                    loss = self.model(OBJECTIVES[stage.objective].loss, batch, draws)
                 self.accelerator.backward(loss / stage.accumulation)
                 losses.setdefault(batch.source, []).append(loss.item())
             norm = self._clip(stage)

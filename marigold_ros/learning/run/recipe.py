@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A recipe read from YAML and carried out in a folder: check the data, train, export."""
+"""A training run: reads a recipe from YAML, prepares the data, trains and exports."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import read_augmentation
-from marigold_ros.learning.data.latent_cache import check_augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.data.sources.whole_file import write_whole
+from marigold_ros.learning.data.storage import write_whole
+from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.networks.small_networks import export_checkpoint
-from marigold_ros.learning.objectives.objectives import Chain
+from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.card import METRICS, metrics_table, model_card
+from marigold_ros.learning.run.latent_cache import check_augmentation
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.run_state import load_averaged, STATE
-from marigold_ros.learning.run.score import figures
+from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes, score_held_out
 from marigold_ros.learning.run.sharding import divided, shard
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
@@ -34,37 +34,30 @@ from marigold_ros.spaces import RELATIVE_SPACES
 import yaml
 
 REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
-OPTIONAL = (
-    'seed',
-    'augment',
-    'common',
-    'noise',
-    'noise_strength',
-    'validation',
-    'student',
-    'keep_of_start',
-)
-KEYS = REQUIRED + OPTIONAL
+OPTIONAL = ('seed', 'augment', 'common', 'noise', 'noise_strength', 'validation')
+KEYS = (*REQUIRED, *OPTIONAL, 'student', 'keep_of_start')
 
 
-class Run:
+class TrainingRun:
     """
-    One training run.
+    One training run in a folder.
 
     Parameters
     ----------
     recipe : Path
         YAML file, see training/README.md for its keys.
     folder : Path
-        Of the run.
+        Of checkpoints, log and export.
     data : Path
-        Folder that the recipe's relative paths of data start from; rendered images go there too.
+        Base of the recipe's relative paths; also caches rendered images.
     accelerator : Accelerator
-        Device, arithmetic and processes.
+        Device, precision and processes.
     workers : int
         Processes that load batches ahead.
     sharded : bool
         Whether the processes divide the weights among them.
+    generators : mapping of str to HeldOutScenes
+        Scenes to validate and score on, by their key in the recipe's ``validation``.
 
     """
 
@@ -76,23 +69,24 @@ class Run:
         accelerator: Accelerator,
         workers: int = 0,
         sharded: bool = False,
+        generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
         self.recipe, self.sharded = read_recipe(recipe), sharded
-        self.folder, self.accelerator, self.workers = folder, accelerator, workers
+        self.folder, self.data = folder, data
+        self.accelerator, self.workers, self.generators = accelerator, workers, generators
         self.seed = int(self.recipe.get('seed', 0))
-        self.data = data
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         self.augmentation = read_augmentation(self.recipe.get('augment', {}))
         if any(stage.latent_cache for stage in self.stages):
             check_augmentation(self.augmentation)
         self.kept = self._kept()
         self.space = self.recipe['facts']['space']
-        self.validation = self._validation(data)
+        self.validation = self._validation()
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
         self.chain = self.new_chain()
 
     def new_chain(self) -> Chain:
-        """Make the networks that the run starts with."""
+        """Build the networks that the run starts with."""
         if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
             raise ConfigurationError(
                 'this recipe trains a student; give it to training/distill_autoencoder.py'
@@ -100,7 +94,7 @@ class Run:
         return self.first_chain()
 
     def first_chain(self) -> Chain:
-        """Make the networks that the recipe's ``init`` names."""
+        """Build the networks that the recipe's ``init`` names."""
         return initialise(
             self.recipe['init'],
             self.seed,
@@ -111,9 +105,9 @@ class Run:
 
     def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
         """
-        Render what is missing and look through what is there; names every broken file.
+        Render missing images and verify existing files; raises InputError naming broken ones.
 
-        Returns False when it was stopped, which keeps what is done.
+        Returns False if it was stopped; finished images are kept.
         """
         try:
             for source in self.sources:
@@ -124,21 +118,22 @@ class Run:
         return True
 
     def _kept(self) -> float:
-        """Share of the first weights in what is exported."""
+        """Check the share of the initial weights in the export."""
         kept = self.recipe.get('keep_of_start', 0.0)
         if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0.0 <= kept < 1.0:
             raise ConfigurationError(f'keep_of_start is {kept!r}; choose from 0 to below 1')
-        made_anew = any(stage.objective == 'autoencoder' for stage in self.stages)
-        new = made_anew or 'student' in self.recipe
-        if kept and (new or self.recipe['init'].get('kind') != 'checkpoint'):
+        new = any(stage.objective == 'autoencoder' for stage in self.stages)
+        new = new or 'student' in self.recipe or self.recipe['init'].get('kind') != 'checkpoint'
+        if kept and new:
             raise ConfigurationError(
                 'keep_of_start needs an init of kind checkpoint, no student and no stage of '
                 f'objective autoencoder; leave it out of {self.recipe["name"]}'
             )
         return float(kept)
 
-    def _validation(self, data: Path) -> Validation:
-        validation = Validation(self.recipe.get('validation') or {}, self.recipe['facts'], data)
+    def _validation(self) -> Validation:
+        entry = self.recipe.get('validation') or {}
+        validation = Validation(entry, self.recipe['facts'], self.data, self.generators)
         asking = [stage.name for stage in self.stages if stage.validate_every]
         if asking and not validation:
             raise ConfigurationError(
@@ -148,7 +143,7 @@ class Run:
         return validation
 
     def parts(self, scale: float = 1.0) -> list[Part]:
-        """Make the sources with their weights and sizes."""
+        """Return the sources with their weights and sizes."""
         found = []
         for entry, source in zip(self.recipe['sources'], self.sources, strict=True):
             height, width = (side * scale for side in entry['size'])
@@ -157,7 +152,7 @@ class Run:
         return found
 
     def mixture(self, stage: Stage, number: int) -> Mixture:
-        """Make the batches of a stage."""
+        """Return the batches of a stage."""
         return Mixture(
             self.parts(stage.scale),
             stage.batch_size,
@@ -169,7 +164,7 @@ class Run:
         )
 
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
-        """Make the trainer, at the run's last checkpoint."""
+        """Build the trainer, at the run's last checkpoint if there is one."""
         if self.sharded and not divided(self.chain):
             shard(self.chain, self.accelerator)
         return Trainer(
@@ -178,11 +173,8 @@ class Run:
             [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
             self.folder,
             self.accelerator,
-            {
-                'recipe': self.recipe,
-                'processes': self.accelerator.num_processes,
-                **(provenance or {}),
-            },
+            {'recipe': self.recipe, 'processes': self.accelerator.num_processes}
+            | dict(provenance or {}),
             self.seed,
             self.workers,
             self.validation,
@@ -195,15 +187,15 @@ class Run:
         stop: Callable[[], bool] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Train to the end or for a time; True when the recipe is done."""
+        """Train to the end of the recipe or for a time; returns whether the end was reached."""
         return self.trainer(provenance).run(minutes, stop)
 
     def finished(self) -> Chain:
         """
-        Give the networks with the averaged weights of the last checkpoint.
+        Return the networks with the averaged weights of the last checkpoint.
 
-        Where the recipe says ``keep_of_start``, they go back so far to where the run began.
-        One of several processes can do it alone: divided networks are left as they are.
+        The recipe's ``keep_of_start`` blends in that share of the initial weights. A single
+        process can call this alone: divided networks stay divided.
         """
         chain = self.new_chain() if divided(self.chain) else self.chain
         load_averaged(self.folder / STATE, chain.to(self.accelerator.device))
@@ -214,15 +206,16 @@ class Run:
 
     def export(self, scored: bool = False) -> Path:
         """
-        Write the averaged weights of the last checkpoint as a folder that the node opens.
+        Export the averaged weights of the last checkpoint as a folder that the node opens.
 
-        ``scored`` first measures them on held-out scenes, for ``metrics.json`` and the card.
+        ``scored`` scores them on held-out scenes first, for ``metrics.json`` and the card.
         """
         chain = self.finished()
         if scored:
             facts, device = facts_of(self.recipe['facts']), self.accelerator.device
             model = engine_model(chain, chain.state_dict(), facts, device)
-            write_whole(self.folder / METRICS, json.dumps(figures(model), indent=2).encode())
+            figures = score_held_out(model, self.generators.values())
+            write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
         target = self.folder / self.recipe['name']
         export_checkpoint(
             target,
@@ -237,18 +230,18 @@ class Run:
         return target
 
     def measured(self) -> str:
-        """Table of the figures in the run's folder, in Markdown; empty without any."""
+        """Return the Markdown table of the run's figures; empty without any."""
         return metrics_table(self.folder / METRICS)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe and check its top level; raises ConfigurationError."""
+    """Read a recipe and check its top-level keys; raises ConfigurationError."""
     if not path.is_file():
         raise ConfigurationError(f'no recipe {path}; see training/recipes')
     try:
         recipe = yaml.safe_load(path.read_text(encoding='utf-8'))
     except yaml.YAMLError as error:
-        raise ConfigurationError(f'{path} is no YAML: {error}') from error
+        raise ConfigurationError(f'{path} is not valid YAML: {error}') from error
     if not isinstance(recipe, dict):
         raise ConfigurationError(f'{path} holds no keys; see training/recipes')
     for key in recipe:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.learning.objectives.objectives import Chain
+from marigold_ros.learning.objectives.chain import Chain
 import torch
 
 STATE = 'state.pt'  # in the folder of a run

@@ -3,13 +3,14 @@
 """
 Accuracy on images with dense truth, each method with its best fit to the whole truth.
 
-The model's scale and shift and the surfaces' coefficients come from one and the same minimiser of
-the mean relative error, so that neither side has the better fit.
+One minimiser of the mean relative error finds the model's scale and shift and the coefficients of
+the baseline surfaces, so that neither side has the better fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,48 +22,67 @@ from marigold_ros.evaluation.baselines import (
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.frame import SparseDepth
+from marigold_ros.learning.data.file_pairs import FilePairs
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.data.sources.files import FilePairs
-from marigold_ros.learning.data.sources.synthetic import FIRST_TRAINING_SEED
-from marigold_ros.learning.objectives.targets import normalise
+from marigold_ros.learning.data.synthetic_pairs import FIRST_TRAINING_SEED
+from marigold_ros.learning.data.targets import normalise
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
-from second_generator.generator import make_second_sample
 from tqdm import tqdm
 
-LIMITS = (0.1, 120.0)
+LIMITS = (0.1, 120.0)  # m
 MEASURES = ('abs_rel', 'delta1')
 METHODS = ('model', 'quadric', 'plane', 'mean map')
 MEAN_MAP_SIZE = (96, 128)
-FEWEST = 100  # known pixels of an image that counts
-Labelled = tuple[str, Pair]
+MEAN_MAP_SCENES = 200
+MIN_KNOWN = 100  # pixels of an image that is scored
+LabelledPair = tuple[str, Pair]
 
 
-def rendered(
-    make: Callable[[int], Sample], scenes: int, first_seed: int = 0
-) -> Iterator[Labelled]:
-    """Draw scenes by a generator, each with its kind; training begins at seed one million."""
-    for seed in range(first_seed, first_seed + scenes):
+@dataclass(frozen=True)
+class HeldOutScenes:
+    """
+    A scene generator whose scenes no run trains on.
+
+    ``make`` maps a seed to a sample; ``count`` scenes are scored for a model card, in rows that
+    begin with ``title``.
+    """
+
+    make: Callable[[int], Sample]
+    count: int
+    title: str
+
+
+# By the key of a recipe's `validation`. Scripts pass more generators.
+HELD_OUT = {'scenes': HeldOutScenes(make_sample, 200, 'held-out scenes')}
+
+
+def render_scenes(
+    make: Callable[[int], Sample], count: int, first_seed: int = 0
+) -> Iterator[LabelledPair]:
+    """Render scenes labelled by their kind; training seeds begin at one million."""
+    for seed in range(first_seed, first_seed + count):
         sample = make(seed)
         yield f'{sample.kind}s', Pair(sample.rgb, sample.depth)
 
 
-def read(source: FilePairs) -> Iterator[Labelled]:
-    """Read all pairs of a source, each labelled by its image."""
+def read_pairs(source: FilePairs) -> Iterator[LabelledPair]:
+    """Read all pairs of a source, labelled by their image files."""
     for index, (image, _) in enumerate(source.entries):
         yield image, source.read(index)
 
 
-def mean_map(pairs: Iterable[Labelled], size: tuple[int, int]) -> np.ndarray:
-    """Average the relative log depth of images at a size (H, W): the guess without looking."""
+def training_mean_map(scenes: int = MEAN_MAP_SCENES) -> np.ndarray:
+    """Average the relative log depth of training scenes: the guess that ignores the image."""
+    pairs = render_scenes(make_sample, scenes, FIRST_TRAINING_SEED)
     relatives = (normalise(pair.depth, 'log')[0] for _, pair in pairs)
-    maps = [cv2.resize(x, size[::-1], interpolation=cv2.INTER_AREA) for x in relatives]
-    return np.mean(maps, axis=0)
+    size = MEAN_MAP_SIZE[::-1]
+    return np.mean([cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in relatives], axis=0)
 
 
 def score(
-    model: Any, pairs: Iterable[Labelled], total: int, average: np.ndarray | None = None
+    model: Any, pairs: Iterable[LabelledPair], total: int, mean_map: np.ndarray | None = None
 ) -> dict[str, dict[str, float]]:
     """
     Average the metrics over images.
@@ -74,9 +94,9 @@ def score(
     pairs : iterable of (label, Pair)
         Images with dense truth.
     total : int
-        How many, for the progress bar.
-    average : (h, w) or None
-        Relative log depth to fit as another baseline, see :func:`mean_map`.
+        Their number, for the progress bar.
+    mean_map : (h, w) or None
+        Relative log depth to fit as another baseline, see :func:`training_mean_map`.
 
     Returns
     -------
@@ -87,10 +107,10 @@ def score(
     """
     rows: dict[str, list[dict[str, float]]] = {}
     for label, pair in tqdm(pairs, total=total, desc='score', leave=None):
-        truth, valid = known(pair)
-        if valid.sum() < FEWEST:
+        truth, valid = known_depth(pair)
+        if valid.sum() < MIN_KNOWN:
             continue
-        for name, depth in answers(model, pair, truth, valid, average).items():
+        for name, depth in _fitted_depths(model, pair, truth, valid, mean_map).items():
             metrics = depth_metrics(depth, truth, valid)
             rows.setdefault(name, []).append(metrics)
             rows.setdefault(f'{name} on {label}', []).append(metrics)
@@ -103,49 +123,37 @@ def score(
     }
 
 
-def figures(
-    model: Any, scenes: int = 200, second: int = 60, averaged: int = 200
+def score_held_out(
+    model: Any, generators: Iterable[HeldOutScenes], mean_map_scenes: int = MEAN_MAP_SCENES
 ) -> dict[str, dict[str, float]]:
     """
-    Score a checkpoint on what none is trained on, beside the guesses that it has to beat.
-
-    Parameters
-    ----------
-    model
-        Has ``predict(rgb)``.
-    scenes, second : int
-        Held-out scenes of the generator of the training images, and of the second one, by which
-        checkpoints are chosen.
-    averaged : int
-        Training scenes of which the mean map is the average.
+    Score a model on held-out scenes beside the baselines that it has to beat.
 
     Returns
     -------
     dict
-        Row of a card's table to ``abs_rel`` and ``delta1``.
+        Row of a model card's table to ``abs_rel`` and ``delta1``.
 
     """
-    average = mean_map(rendered(make_sample, averaged, FIRST_TRAINING_SEED), MEAN_MAP_SIZE)
+    mean_map = training_mean_map(mean_map_scenes)
     rows = {}
-    for make, count, where in (
-        (make_sample, scenes, 'held-out scenes'),
-        (make_second_sample, second, 'scenes of the second generator'),
-    ):
-        table = score(model, rendered(make, count), count, average)
+    for scenes in generators:
+        pairs = render_scenes(scenes.make, scenes.count)
+        table = score(model, pairs, scenes.count, mean_map)
         for method in METHODS:
-            row = table[method]
-            rows[f'{count} {where}: {method}'] = {key: row[key] for key in MEASURES}
+            row = {key: table[method][key] for key in MEASURES}
+            rows[f'{scenes.count} {scenes.title}: {method}'] = row
     return rows
 
 
-def known(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Truth (H, W) float64 in metres, and where it is known and not sky."""
+def known_depth(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Return the truth (H, W) float64 in metres, and where it is known and not sky."""
     truth = pair.depth.astype(np.float64)
     return truth, np.isfinite(truth) & (truth > 0)
 
 
-def answers(
-    model: Any, pair: Pair, truth: np.ndarray, valid: np.ndarray, average: np.ndarray | None
+def _fitted_depths(
+    model: Any, pair: Pair, truth: np.ndarray, valid: np.ndarray, mean_map: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Depth (H, W) of each method, fitted to the truth."""
     v, u = np.nonzero(valid)
@@ -157,8 +165,8 @@ def answers(
         'plane': fit_surface(points, size, 1, LIMITS).map(),
         'quadric': fit_surface(points, size, 2, LIMITS).map(),
     }
-    if average is not None:
-        depths['mean map'] = best_affine(cv2.resize(average, size), truth, valid, 'log')
+    if mean_map is not None:
+        depths['mean map'] = best_affine(cv2.resize(mean_map, size), truth, valid, 'log')
     return depths
 
 
@@ -166,7 +174,7 @@ def best_affine(
     relative: np.ndarray, truth: np.ndarray, valid: np.ndarray, space: str
 ) -> np.ndarray:
     """
-    Put a prediction into metres by the scale and shift of the smallest mean relative error.
+    Convert a prediction to metres with the scale and shift of least mean relative error.
 
     Parameters
     ----------
@@ -189,12 +197,12 @@ def best_affine(
 
 
 def contact_sheet(
-    model: Any, pairs: Iterable[Labelled], path: str, size: tuple[int, int] = (192, 256)
+    model: Any, pairs: Iterable[LabelledPair], path: str, size: tuple[int, int] = (192, 256)
 ) -> None:
-    """Write rows of image, prediction and truth side by side as one PNG, at a size (H, W)."""
+    """Write image, prediction and truth of each pair side by side to one PNG, each (H, W)."""
     rows = []
     for _, pair in pairs:
-        truth, valid = known(pair)
+        truth, valid = known_depth(pair)
         prediction = model.predict(pair.rgb)
         fitted = best_affine(prediction.relative, truth, valid, prediction.space)
         low, high = (float(x) for x in np.quantile(truth[valid], [0.02, 0.98]))

@@ -16,7 +16,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.objectives.objectives import Chain
+from marigold_ros.learning.objectives.chain import Chain
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import distribute_tensor, DTensor

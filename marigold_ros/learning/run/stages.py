@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.objectives.objectives import OBJECTIVES
+from marigold_ros.learning.objectives.losses import OBJECTIVES
 import torch
 
 NETWORKS = ('autoencoder', 'unet', 'student')

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Scores a run while it trains, on images that stay the same, through the engine that users run.
+Validation during training, on fixed images and through the inference engine that users run.
 
-The engine gets copies of the weights: it changes their layout and their arithmetic. Nothing is
-drawn from a global generator, so that a run ends the same with and without validation.
+The engine gets copies of the weights, because it changes their layout and precision. No global
+random generator is used, so that a run ends the same with and without validation.
 """
 
 from __future__ import annotations
@@ -17,68 +17,76 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.data.sources.folder import FolderPairs
-from marigold_ros.learning.networks.small_networks import usual_size
-from marigold_ros.learning.objectives.objectives import Chain
+from marigold_ros.learning.data.layouts import FolderPairs
+from marigold_ros.learning.networks.export import usual_size
+from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.score import (
     contact_sheet,
-    FEWEST,
-    known,
-    Labelled,
-    read,
-    rendered,
+    HELD_OUT,
+    HeldOutScenes,
+    known_depth,
+    LabelledPair,
+    MIN_KNOWN,
+    read_pairs,
+    render_scenes,
     score,
 )
 from marigold_ros.models.marigold.checkpoint import Facts, Networks
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.settings import nearest_name
-from marigold_ros.synthetic.scenes.scene import make_sample
-from second_generator.generator import make_second_sample
 import torch
 
-KEYS = ('scenes', 'second', 'pairs')
 SHOWN = 8  # images
-METHODS = ('model', 'quadric')  # the best quadric stays the same: the mark to be below
+METHODS = ('model', 'quadric')  # the best quadric is constant: the baseline to beat
 Weights = Mapping[str, torch.Tensor]
 Table = dict[str, dict[str, float]]
 
 
 class Validation:
     """
-    What a run is scored on.
+    The images that a run is scored on.
 
     Parameters
     ----------
     entry : mapping
-        A recipe's ``validation``: ``scenes`` held-out scenes, ``second`` scenes of the second
-        generator, ``pairs`` a folder of folders with ``image.*`` and ``depth_mm.png``.
+        A recipe's ``validation``: for keys of ``generators`` a number of held-out scenes, and
+        ``pairs``, a folder of folders with ``image.*`` and ``depth_mm.png``.
     facts : mapping
         A recipe's ``facts``: how the checkpoint will run.
     data : Path
-        Where a relative ``pairs`` starts.
+        Base of a relative ``pairs``.
+    generators : mapping of str to HeldOutScenes
 
     Raises
     ------
     ConfigurationError
-        If a key is unknown or a number is none.
+        If a key is unknown or a number is invalid.
     InputError
         If the folder has no pairs.
 
     """
 
-    def __init__(self, entry: Mapping[str, Any], facts: Mapping[str, Any], data: Path) -> None:
+    def __init__(
+        self,
+        entry: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        data: Path,
+        generators: Mapping[str, HeldOutScenes] = HELD_OUT,
+    ) -> None:
+        keys = [*generators, 'pairs']
         if not isinstance(entry, Mapping):
-            raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(KEYS)}')
+            raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
         for key in entry:
-            if key not in KEYS:
-                raise ConfigurationError(f"validation has '{key}'; {nearest_name(key, [*KEYS])}")
-        self._counts = {key: entry.get(key, 0) for key in ('scenes', 'second')}
+            if key not in keys:
+                raise ConfigurationError(f"validation has '{key}'; {nearest_name(key, keys)}")
+        self.generators = generators
+        self._counts = {key: entry.get(key, 0) for key in generators}
         for key, count in self._counts.items():
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise ConfigurationError(
-                    f'validation.{key} is {count!r}; give how many, 0 is none'
+                    f'validation.{key} is {count!r}; give a number of scenes, or 0 for none'
                 )
         self._pairs = None
         if entry.get('pairs'):
@@ -92,41 +100,41 @@ class Validation:
         return self._pairs is not None or any(self._counts.values())
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Look through the folder of pairs; raises InputError naming every broken file."""
+        """Verify the folder of pairs; raises InputError naming every broken file."""
         if self._pairs is not None:
             self._pairs.prepare(workers, stop)
 
     @cached_property
-    def sets(self) -> dict[str, list[Labelled]]:
+    def sets(self) -> dict[str, list[LabelledPair]]:
         """The images by the key that asked for them; rendered once."""
         sets = {
-            'scenes': list(rendered(make_sample, self._counts['scenes'])),
-            'second': list(rendered(make_second_sample, self._counts['second'])),
-            'pairs': [] if self._pairs is None else list(read(self._pairs)),
+            key: list(render_scenes(self.generators[key].make, count))
+            for key, count in self._counts.items()
         }
+        sets['pairs'] = [] if self._pairs is None else list(read_pairs(self._pairs))
         return {name: pairs for name, pairs in sets.items() if pairs}
 
     @property
-    def shown(self) -> list[Labelled]:
-        """The images that are drawn: eight, taken from the sets in turns."""
+    def shown(self) -> list[LabelledPair]:
+        """The images on the contact sheet: eight, taken from the sets in turns."""
         turns = joined.from_iterable(zip_longest(*self.sets.values()))
-        worth = (item for item in turns if item and known(item[1])[1].sum() >= FEWEST)
-        return list(islice(worth, SHOWN))
+        usable = (item for item in turns if item and known_depth(item[1])[1].sum() >= MIN_KNOWN)
+        return list(islice(usable, SHOWN))
 
     def run(
         self, chain: Chain, weights: Weights, device: torch.device, image: Path
     ) -> dict[str, Table]:
         """
-        Score weights and draw what they predict.
+        Score weights and draw their predictions.
 
         Parameters
         ----------
         chain : Chain
-            Whose architecture; it is left as it is.
+            Of the same architecture; unchanged.
         weights : mapping
             In place of the chain's own, as its ``state_dict``.
         device : torch.device
-            Where the model runs.
+            Of the model.
         image : Path
             PNG to write.
 
@@ -151,23 +159,18 @@ def engine_model(
     chain: Chain, weights: Weights, facts: Facts, device: torch.device
 ) -> MarigoldModel:
     """
-    Make the model that users run from a chain's architecture and copies of weights.
+    Build the inference model from a chain's architecture and copies of weights.
 
     Parameters
     ----------
     chain : Chain
-        With the schedule, the empty prompt and the latents' scale, which is in the autoencoder's
-        configuration.
+        With the schedule, the empty prompt and, in the autoencoder's configuration, the latents'
+        scale.
     weights : mapping
-        As the chain's ``state_dict``.
+        As the chain's ``state_dict``; shares no memory with the result.
     facts : Facts
-        What the checkpoint will say of itself.
+        Of the checkpoint to be.
     device : torch.device
-
-    Returns
-    -------
-    MarigoldModel
-        Which shares no memory with ``weights``.
 
     """
     count = sum(p.numel() for p in chain.parameters())
@@ -175,7 +178,7 @@ def engine_model(
     networks = {}
     for name in ('autoencoder', 'unet'):
         own = getattr(chain, name)
-        with torch.device('meta'):  # weights come from outside; none are drawn
+        with torch.device('meta'):  # no random weights are drawn
             copy = type(own).from_config(own.config)
         prefix = f'{name}.'
         values = {
@@ -196,7 +199,7 @@ def engine_model(
 
 
 def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
-    """Give the facts that a checkpoint exported with these will be read with."""
+    """Return the facts that a checkpoint exported with this recipe entry will have."""
     return Facts(
         name=name,
         folder=Path(name),

@@ -66,7 +66,7 @@ def test_a_bag_is_read_once(drive, tmp_path, monkeypatch):
     first = source('bag', tmp_path, folder='bags_in')
     first.prepare()
     monkeypatch.setattr(
-        'marigold_ros.learning.data.sources.bag._extract', lambda job: pytest.fail('read')
+        'marigold_ros.learning.data.bag_pairs._extract', lambda job: pytest.fail('read')
     )
     again = source('bag', tmp_path, folder='bags_in')
     again.prepare()

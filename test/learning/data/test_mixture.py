@@ -11,8 +11,8 @@ from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import collate, Mixture, Part, scale
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.data.sources.synthetic import SyntheticPairs
-from marigold_ros.learning.objectives.targets import normalise
+from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
+from marigold_ros.learning.data.targets import normalise
 import numpy as np
 import pytest
 import torch

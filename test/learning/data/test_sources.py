@@ -10,9 +10,9 @@ import tarfile
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
+from marigold_ros.learning.data.listing import match
 from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.data.sources.listing import match
-from marigold_ros.learning.data.sources.verify import verify
+from marigold_ros.learning.data.verify import verify
 from marigold_ros.learning.parallel import run_jobs
 import numpy as np
 import pytest
@@ -212,9 +212,13 @@ BROKEN = {
     'no image': (
         'rgb',
         lambda path: path.write_bytes(b'<html>' * 9),
-        'damaged or no pict',
+        'damaged or no image',
     ),
-    'another size': ('depth', lambda path: write(path, mm(24, 30, 3000)), 'is 24x30 and its pict'),
+    'another size': (
+        'depth',
+        lambda path: write(path, mm(24, 30, 3000)),
+        'is 24x30 and its im',
+    ),
     '8 bit depth': ('depth', lambda path: write(path, image(24, 32)[..., 0]), 'holds uint8'),
     'colour depth': ('depth', lambda path: write(path, image(24, 32)), 'depth is \\(H, W\\)'),
     'all zero': ('depth', lambda path: write(path, mm(24, 32, 0)), 'has no depth'),

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.learning.data.mixture import Part
+from marigold_ros.learning.networks.export import export_checkpoint, usual_size
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.networks.small_networks import export_checkpoint, usual_size
 from marigold_ros.learning.run.card import model_card
-from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.stages import Stage
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.weights import write_sums
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path,
     def full(*args, **more):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr('marigold_ros.learning.networks.small_networks.save_file', full)
+    monkeypatch.setattr('marigold_ros.learning.networks.export.save_file', full)
     with pytest.raises(CheckpointError, match='No space left.*export again'):
         export(chain, folder, ZEROS, '# new\n')
     assert (folder / 'README.md').read_text() == '# old\n'
@@ -230,7 +230,7 @@ def test_an_export_keeps_a_share_of_where_the_run_began(toy, small_checkpoint, t
     }
     (tmp_path / 'on.yaml').write_text(yaml.safe_dump(content))
     accelerator = Accelerator(cpu=True, mixed_precision='bf16')
-    run = Run(tmp_path / 'on.yaml', tmp_path / 'out', tmp_path / 'data', accelerator)
+    run = TrainingRun(tmp_path / 'on.yaml', tmp_path / 'out', tmp_path / 'data', accelerator)
     run.train()
     start = run.first_chain().state_dict()
     trained = torch.load(tmp_path / 'out' / 'state.pt', weights_only=True)['average']
@@ -253,7 +253,7 @@ def test_an_export_keeps_a_share_of_where_the_run_began(toy, small_checkpoint, t
 def test_a_share_of_nothing_cannot_be_kept(toy, tmp_path, change, words):
     (tmp_path / 'bad.yaml').write_text(yaml.safe_dump({**toy, 'stages': [STEP], **change}))
     with pytest.raises(ConfigurationError, match=words):
-        Run(
+        TrainingRun(
             tmp_path / 'bad.yaml',
             tmp_path / 'out',
             tmp_path / 'data',

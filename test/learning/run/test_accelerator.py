@@ -12,8 +12,8 @@ from accelerate.utils import DistributedType
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
-from marigold_ros.learning.objectives.objectives import OBJECTIVES
 from marigold_ros.learning.run.accelerator import new_accelerator
 from marigold_ros.learning.run.sharding import shard
 from marigold_ros.learning.run.stages import new_optimizer, Stage
@@ -45,7 +45,7 @@ def test_without_copies_of_the_weights_loss_and_gradients_are_the_same(
         chain.zero_grad(set_to_none=True)
         with way:
             assert torch.is_autocast_cache_enabled() == (way is ways[0])
-            loss = chain(objective, batch, Draws(0, 0, batch.rows))
+            loss = chain(OBJECTIVES[objective].loss, batch, Draws(0, 0, batch.rows))
         loss.backward()
         found.append([loss, *(p.grad for p in chain.parameters() if p.grad is not None)])
     assert len(found[0]) > 10

@@ -12,7 +12,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.objectives import as_image, Chain
+from marigold_ros.learning.objectives.chain import as_image, Chain
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import learning_rate, read_stages, Stage
@@ -203,7 +203,7 @@ def test_a_stage_that_cannot_be_is_named(entry, words):
         ('nam: x\n', "unknown key 'nam'.*'name'"),
         ('[1, 2]\n', 'holds no keys'),
         ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
-        ('a: [', 'no YAML'),
+        ('a: [', 'not valid YAML'),
     ],
 )
 def test_a_recipe_that_cannot_be_is_named(tmp_path, text, words):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import json
 import random
 import sys
@@ -14,15 +15,17 @@ import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.networks.small_networks import export_checkpoint
 from marigold_ros.learning.run.loop import Trainer
-from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.run_log import NO_CURVES, numbers, RunLog
+from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
 from marigold_ros.learning.run.stages import Stage
 from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
 import torch
@@ -41,6 +44,12 @@ INIT = {
     'unet': {'channels': [16, 32]},
 }
 HOW = {'steps': 4, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.5}
+GENERATORS = {
+    **HELD_OUT,
+    'second': HeldOutScenes(
+        lambda seed: replace(make_sample(seed + 50), kind='second'), 1, 'other scenes'
+    ),
+}
 STAGES = [
     Stage('first', 'autoencoder', validate_every=2, **HOW),
     Stage('second', 'latent', validate_every=3, **HOW),
@@ -59,7 +68,8 @@ def chain():
 
 @pytest.fixture(scope='module')
 def validation(tmp_path_factory):
-    return Validation({'scenes': 2, 'second': 1}, FACTS, tmp_path_factory.mktemp('data'))
+    data = tmp_path_factory.mktemp('data')
+    return Validation({'scenes': 2, 'second': 1}, FACTS, data, GENERATORS)
 
 
 @pytest.fixture
@@ -206,7 +216,12 @@ def test_a_folder_of_pairs_is_scored_too(chain, tmp_path):
 )
 def test_what_cannot_be_is_named(tmp_path, entry, words):
     with pytest.raises(ConfigurationError, match=words):
-        Validation(entry, FACTS, tmp_path)
+        Validation(entry, FACTS, tmp_path, GENERATORS)
+
+
+def test_a_generator_that_the_caller_does_not_pass_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="validation has 'second'"):
+        Validation({'second': 1}, FACTS, tmp_path)
 
 
 def test_a_recipe_that_validates_on_nothing_is_refused(tmp_path, accelerator):
@@ -222,9 +237,9 @@ def test_a_recipe_that_validates_on_nothing_is_refused(tmp_path, accelerator):
     path = tmp_path / 'toy.yaml'
     path.write_text(yaml.safe_dump(recipe))
     with pytest.raises(ConfigurationError, match='validate_every of stage a'):
-        Run(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
     path.write_text(yaml.safe_dump({**recipe, 'validation': {'scenes': 1}}))
-    assert Run(path, tmp_path / 'out', tmp_path / 'data', accelerator).validation
+    assert TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator).validation
     with pytest.raises(ConfigurationError, match='validate_every is -1'):
         Stage('a', 'latent', steps=1, validate_every=-1)
 

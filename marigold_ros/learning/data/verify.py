@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from marigold_ros.errors import InputError
-from marigold_ros.learning.data.sources.whole_file import write_whole
+from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.parallel import never, run_jobs, Stop
 import numpy as np
 from tqdm import tqdm

@@ -17,21 +17,19 @@ from accelerate.state import AcceleratorState
 from diffusers import AutoencoderTiny, MarigoldDepthPipeline
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
-from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.learning.networks.distillation import (
+from distillation import (
     compare,
     Distillation,
     held_out,
     measured_size,
     Student,
 )
-from marigold_ros.learning.networks.small_networks import (
-    export_checkpoint,
-    small_autoencoder,
-    small_unet,
-)
-from marigold_ros.learning.objectives.objectives import decode, encode
-from marigold_ros.learning.run.recipe import Run
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.learning.networks.export import export_checkpoint
+from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet
+from marigold_ros.learning.objectives.chain import decode, encode
+from marigold_ros.learning.objectives.losses import distill_loss
+from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
 import numpy as np
 import pytest
@@ -87,7 +85,7 @@ def export(run_in, tmp_path_factory):
     run = run_in(tmp_path_factory.mktemp('export') / 'run', steps=2)
     assert run.train()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('marigold_ros.learning.networks.distillation.SCENES', 2)
+        patch.setattr('distillation.SCENES', 2)
         return run.export()
 
 
@@ -95,7 +93,7 @@ def loss(run: Distillation) -> float:
     """Mean of the loss over all images."""
     mixture = run.mixture(run.stages[0], 0)
     with torch.no_grad():
-        return float(np.mean([run.chain('distill', mixture[i], None).item() for i in range(3)]))
+        return float(np.mean([run.chain(distill_loss, mixture[i], None).item() for i in range(3)]))
 
 
 def test_a_few_steps_lower_the_loss_and_leave_the_teacher_alone(new_run):
@@ -237,7 +235,7 @@ def test_the_difference_of_answers_is_that_of_checkpoint_and_student_together(ne
         ({'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}]}, 'must have distill'),
         ({'stages': [{**STAGE, 'steps': 1, 'trains': ['student', 'unet']}]}, 'must have distill'),
         ({'stages': [{**STAGE, 'steps': 1, 'gradient_checkpointing': True}]}, 'leave it out'),
-        ({'kind': Run}, 'training/distill_autoencoder.py'),
+        ({'kind': TrainingRun}, 'training/distill_autoencoder.py'),
     ],
 )
 def test_a_recipe_that_teaches_nobody_is_named(new_run, more, words):
@@ -257,7 +255,7 @@ def test_a_student_has_the_latent_channels_of_its_teacher_and_a_scale_of_one():
 
 def test_the_script_prints_both_and_the_folder(small_checkpoint, run_in, tmp_path):
     run_in(tmp_path / 'run', steps=1)  # writes the recipe beside it
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[2]
     line = [sys.executable, str(root / 'training' / 'distill_autoencoder.py')]
     line += [str(tmp_path / 'run.yaml'), '--out', str(tmp_path / 'out'), '--workers', '0']
     line += ['--data', str(tmp_path / 'data'), '--device', 'cpu', '--precision', 'no']

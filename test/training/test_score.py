@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 import json
 from pathlib import Path
@@ -12,9 +13,10 @@ import sys
 
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny
+from held_out import GENERATORS
 from marigold_ros.frame import Prediction
-from marigold_ros.learning.run.recipe import Run
-from marigold_ros.learning.run.score import figures
+from marigold_ros.learning.run.recipe import TrainingRun
+from marigold_ros.learning.run.score import score_held_out
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
@@ -22,7 +24,8 @@ from second_generator.generator import make_second_sample
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+ONE_EACH = {key: replace(scenes, count=1) for key, scenes in GENERATORS.items()}
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Knowing:
@@ -38,7 +41,7 @@ class Knowing:
 
 
 def test_the_figures_of_a_card_are_of_both_generators_and_all_guesses():
-    rows = figures(Knowing(), scenes=1, second=1, averaged=2)
+    rows = score_held_out(Knowing(), ONE_EACH.values(), mean_map_scenes=2)
     assert [name.split(': ') for name in rows] == [
         [where, method]
         for where in ('1 held-out scenes', '1 scenes of the second generator')
@@ -50,14 +53,14 @@ def test_the_figures_of_a_card_are_of_both_generators_and_all_guesses():
 
 
 def test_an_export_with_figures_has_them_on_its_card(toy, tmp_path, monkeypatch):
-    few = partial(figures, scenes=1, second=1, averaged=2)
-    monkeypatch.setattr('marigold_ros.learning.run.recipe.figures', few)
+    few = partial(score_held_out, mean_map_scenes=2)
+    monkeypatch.setattr('marigold_ros.learning.run.recipe.score_held_out', few)
     stage = {'name': 'a', 'objective': 'one_step', 'steps': 1}
     recipe = tmp_path / 'toy.yaml'
     recipe.write_text(yaml.safe_dump({**toy, 'stages': [stage]}))
-    run = Run(
-        recipe, tmp_path / 'out', tmp_path / 'data', Accelerator(cpu=True, mixed_precision='bf16')
-    )
+    accelerator = Accelerator(cpu=True, mixed_precision='bf16')
+    out, data = tmp_path / 'out', tmp_path / 'data'
+    run = TrainingRun(recipe, out, data, accelerator, generators=ONE_EACH)
     run.train()
     folder = run.export(scored=True)
     kept = json.loads((tmp_path / 'out' / 'metrics.json').read_text())

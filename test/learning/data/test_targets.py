@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.objectives.targets import normalise
+from marigold_ros.learning.data.targets import normalise
 from marigold_ros.spaces import RELATIVE_SPACES
 import numpy as np
 import pytest

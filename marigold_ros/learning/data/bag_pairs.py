@@ -28,9 +28,9 @@ from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
 from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
+from marigold_ros.learning.data.decode import decode_image
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.data.sources.decode import decode_image
-from marigold_ros.learning.data.sources.verify import implausible, refuse
+from marigold_ros.learning.data.verify import implausible, refuse
 from marigold_ros.learning.parallel import never, run_jobs, Stop
 import numpy as np
 from tqdm import tqdm

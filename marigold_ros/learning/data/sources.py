@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Where training images come from; a recipe names a kind, and each kind is a module here."""
+"""The kinds of sources that a recipe can name, and how an entry becomes a source."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.data.pairs import Source
-from marigold_ros.learning.data.sources.bag import BagPairs
-from marigold_ros.learning.data.sources.folder import FolderPairs
-from marigold_ros.learning.data.sources.hypersim import HypersimPairs
-from marigold_ros.learning.data.sources.synthetic import SyntheticPairs
-from marigold_ros.learning.data.sources.vkitti import VirtualKittiPairs
+from marigold_ros.learning.data.bag_pairs import BagPairs
+from marigold_ros.learning.data.layouts import FolderPairs, HypersimPairs, VirtualKittiPairs
+from marigold_ros.learning.data.pairs import PairSource
+from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
 
-# Keys of every source that the mixture reads.
-COMMON = ('kind', 'size', 'weight')
-KINDS: dict[str, Callable[..., Source]] = {
+MIXTURE_KEYS = ('kind', 'size', 'weight')  # of every source, read by the mixture
+KINDS: dict[str, Callable[..., PairSource]] = {
     'synthetic': SyntheticPairs,
     'hypersim': HypersimPairs,
     'vkitti': VirtualKittiPairs,
@@ -27,16 +24,16 @@ KINDS: dict[str, Callable[..., Source]] = {
 }
 
 
-def open_source(entry: Mapping[str, Any], data: Path) -> Source:
+def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
     """
     Open a source of a recipe.
 
     Parameters
     ----------
     entry : mapping
-        ``kind``, ``size`` [height, width], optionally ``weight``, and what the kind takes.
+        ``kind``, ``size`` [height, width], optionally ``weight``, and the arguments of the kind.
     data : Path
-        Where relative folders start.
+        Base of relative folders.
 
     Raises
     ------
@@ -50,7 +47,7 @@ def open_source(entry: Mapping[str, Any], data: Path) -> Source:
     size = entry.get('size')
     if not (isinstance(size, list) and len(size) == 2 and all(isinstance(x, int) for x in size)):
         raise ConfigurationError(f'size of a source is {size!r}; give [height, width] in pixels')
-    own = {key: value for key, value in entry.items() if key not in COMMON}
+    own = {key: value for key, value in entry.items() if key not in MIXTURE_KEYS}
     try:
         return KINDS[kind](data=data, **own)
     except TypeError as error:

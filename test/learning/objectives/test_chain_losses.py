@@ -6,23 +6,24 @@ from dataclasses import replace
 import math
 
 from diffusers import DDIMScheduler, DDPMScheduler
+from distillation import Student
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.mixture import Batch
-from marigold_ros.learning.networks.distillation import Student
+from marigold_ros.learning.data.targets import normalise
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.noise import Draws, training_noise
-from marigold_ros.learning.objectives.objectives import (
-    as_image,
-    Chain,
+from marigold_ros.learning.objectives.chain import as_image, Chain, latent_mask
+from marigold_ros.learning.objectives.losses import (
+    autoencoder_loss,
+    end_to_end_loss,
     in_metres,
     latent_loss,
-    latent_mask,
+    masked_pixel_loss,
     OBJECTIVES,
-    pixel_loss,
+    silog_loss,
 )
-from marigold_ros.learning.objectives.targets import normalise
+from marigold_ros.learning.objectives.noise import Draws, training_noise
 from marigold_ros.models.marigold.denoiser import denoise
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.spaces import RELATIVE_SPACES
@@ -163,7 +164,7 @@ def test_latents_of_unknown_cells_do_not_count(frozen):
 def test_a_batch_without_any_known_pixel_gives_a_loss_of_zero_and_no_gradient(name):
     chain = new_chain()
     batch = make_batch(np.full((2, H, W), np.nan))
-    loss = chain(name, batch, draws(batch))
+    loss = chain(OBJECTIVES[name].loss, batch, draws(batch))
     assert loss.item() == 0.0
     loss.backward()
     for key, parameter in chain.named_parameters():
@@ -217,7 +218,7 @@ def test_images_of_one_kind_only_give_finite_losses_and_gradients(depth):
     batch = make_batch(np.full((1, H, W), depth))
     for name in OBJECTIVES:
         chain = new_chain()
-        loss = chain(name, batch, draws(batch))
+        loss = chain(OBJECTIVES[name].loss, batch, draws(batch))
         loss.backward()
         assert torch.isfinite(loss), name
         for parameter in chain.parameters():
@@ -232,9 +233,9 @@ def test_sky_has_to_be_far_and_may_be_farther(space, beyond, before):
     chain = new_chain(space=space)
     chain.one_step = lambda rgb_latent: chain.encode(as_image(batch.relative))
     chain.decode = lambda latent: torch.full((1, 1, H, W), beyond)
-    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.0, abs=1e-6)
+    assert end_to_end_loss(chain, batch, draws(batch)).item() == pytest.approx(0.0, abs=1e-6)
     chain.decode = lambda latent: torch.full((1, 1, H, W), before)
-    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.5 * 0.2, abs=1e-6)
+    assert end_to_end_loss(chain, batch, draws(batch)).item() == pytest.approx(0.5 * 0.2, abs=1e-6)
 
 
 @pytest.mark.parametrize('trained', [False, True], ids=['frozen', 'trained along'])
@@ -253,7 +254,7 @@ def test_pixel_is_the_written_sum_of_its_terms(trained):
     # Differences at the border between the halves: 0.5, in one of so many columns at each scale.
     gradient = sum(0.5 / (W // 2**k - 1) for k in range(3))
     expected = 0.0 + 0.5 * 0.25 + 0.5 * gradient + (0.0 if trained else 0.1 * latent)
-    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+    assert end_to_end_loss(chain, batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
@@ -280,10 +281,12 @@ def test_losses_in_metres_are_those_of_the_planted_error(space):
     predicted, truth, _ = in_metres(chain, batch)
     d = (predicted - truth).numpy().reshape(2, -1)
     expected = np.mean((d**2).mean(1) + 0.85 * d.mean(1) ** 2)
-    assert chain('masked_pixel', batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+    assert chain(masked_pixel_loss, batch, draws(batch)).item() == pytest.approx(
+        expected, rel=1e-4
+    )
     r = torch.log(predicted / truth).numpy().reshape(2, -1)
     expected = np.mean(r.var(1) + 0.15 * r.mean(1) ** 2)
-    assert chain('silog', batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+    assert chain(silog_loss, batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
 
 
 # which networks
@@ -300,7 +303,7 @@ def test_each_objective_reaches_the_networks_that_it_says_it_trains_and_no_other
         getattr(chain, network).requires_grad_(True)
     chain.checkpoint_gradients(checkpointing)
     batch = make_batch(random_depth())
-    chain(name, batch, draws(batch)).backward()
+    chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
     for network in NETWORKS:
         gradients = [p.grad for p in getattr(chain, network).parameters()]
         if network in trains:
@@ -321,7 +324,7 @@ def test_each_objective_reaches_the_networks_that_it_says_it_trains_and_no_other
 def test_the_whole_chain_can_be_trained_together_through_the_decoder(name):
     chain = new_chain()
     batch = make_batch(random_depth())
-    chain(name, batch, draws(batch)).backward()
+    chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
     for layer in (chain.autoencoder.encoder.conv_in, chain.autoencoder.decoder.conv_out):
         assert layer.weight.grad.abs().sum() > 0
 
@@ -330,7 +333,7 @@ def test_the_whole_chain_can_be_trained_together_through_the_decoder(name):
 def test_losses_on_latents_leave_the_autoencoder_alone_even_where_it_may_be_trained(name):
     chain = new_chain()
     batch = make_batch(random_depth())
-    chain(name, batch, draws(batch)).backward()
+    chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
     assert all(parameter.grad is None for parameter in chain.autoencoder.parameters())
 
 
@@ -343,7 +346,7 @@ def test_the_mean_over_rows_divided_among_processes_is_the_loss_of_the_batch(fro
         part = replace(
             batch, rows=tuple(rows), **{key: getattr(batch, key)[rows] for key in names}
         )
-        return frozen(name, part, Draws(5, 0, rows)).item()
+        return frozen(OBJECTIVES[name].loss, part, Draws(5, 0, rows)).item()
 
     halves = (of([0, 2]) + of([1, 3])) / 2
     assert halves == pytest.approx(of([0, 1, 2, 3]), rel=1e-3)
@@ -378,7 +381,7 @@ def test_an_autoencoder_step_lowers_the_loss():
     optimiser = torch.optim.Adam(chain.autoencoder.parameters(), lr=1e-3)
     losses = []
     for _ in range(4):
-        loss = chain('autoencoder', batch, draws(batch))
+        loss = chain(autoencoder_loss, batch, draws(batch))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

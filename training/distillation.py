@@ -23,13 +23,13 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Batch, change, in_multiples, make_batch
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.data.sources.whole_file import write_whole
-from marigold_ros.learning.networks.small_networks import save_network, usual_size, whole_folder
+from marigold_ros.learning.data.storage import write_whole
+from marigold_ros.learning.data.targets import denormalise
+from marigold_ros.learning.networks.export import save_network, usual_size, whole_folder
+from marigold_ros.learning.objectives.chain import Chain, decode, encode, latents_of
 from marigold_ros.learning.objectives.losses import masked_mean
-from marigold_ros.learning.objectives.objectives import Chain, decode, encode, latents_of
-from marigold_ros.learning.objectives.targets import denormalise
 from marigold_ros.learning.run.card import METRICS, metrics_table
-from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models.benchmarks.measuring import milliseconds
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.models.marigold.locate import find_folder
@@ -83,7 +83,7 @@ def read_student(entry: Mapping[str, Any]) -> Student:
     return Student(**entry)
 
 
-class Distillation(Run):
+class Distillation(TrainingRun):
     """A run that trains a student, by a recipe whose ``init`` is the teacher's checkpoint."""
 
     def new_chain(self) -> Chain:

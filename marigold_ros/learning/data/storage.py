@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Where a data set's files lie: a folder, or an uncompressed tar that is read without unpacking.
+Files of a data set in a folder or an uncompressed tar, and writing a file atomically.
 
-The tar's members are found once, at the start; after that each one is read at its place. Both
-can be handed to other processes: nothing is kept open.
+A tar's members are indexed once and then read in place. Folders and tars keep no file open, so
+that other processes can have copies.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 import tarfile
 
-from marigold_ros.errors import InputError
+from marigold_ros.errors import InputError, MarigoldError
 
 
 class Folder:
@@ -25,7 +25,7 @@ class Folder:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All files, sorted; hidden ones and those in hidden folders are left out."""
+        """All files, sorted; hidden files and folders are skipped."""
         found = []
         for folder, inner, files in os.walk(self.path, followlinks=True):
             inner[:] = [name for name in inner if not name.startswith('.')]
@@ -34,14 +34,14 @@ class Folder:
         return tuple(sorted(found))
 
     def read(self, name: str) -> bytes:
-        """Return a file's bytes; raises InputError where there are none."""
+        """Return a file's bytes; raises InputError if it cannot be read."""
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
             raise _unreadable(self.path, name, error) from error
 
     def state(self, name: str) -> tuple[int, int] | None:
-        """Size in bytes and time of change in ns, None where the file is missing."""
+        """Return size in bytes and modification time in ns, None if the file is missing."""
         try:
             facts = os.stat(self.path / name)
         except OSError:
@@ -50,7 +50,7 @@ class Folder:
 
 
 class Tar:
-    """Members of an uncompressed tar file."""
+    """Members of an uncompressed tar, read in place; raises InputError if it is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -65,13 +65,13 @@ class Tar:
             self._check_end(end)
         except (tarfile.TarError, EOFError) as error:
             raise InputError(
-                f'{path} cannot be read as an uncompressed tar ({error}); fetch it again, or '
+                f'{path} cannot be read as an uncompressed tar ({error}); download it again, or '
                 'unpack it and give the folder',
                 cause='truncated',
             ) from error
 
     def _check_end(self, place: int) -> None:
-        """The module takes a cut between or within headers for the end."""
+        """Raise unless an end mark follows: tarfile takes a cut at a header for the end."""
         with self.path.open('rb') as file:
             file.seek(place)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -83,7 +83,7 @@ class Tar:
         return tuple(sorted(self._places))
 
     def read(self, name: str) -> bytes:
-        """Return a member's bytes; raises InputError where it is missing or cut off."""
+        """Return a member's bytes; raises InputError if it is missing or truncated."""
         if _plain(name) not in self._places:
             raise InputError(f'{self.path} has no member {name}; check the list', 'missing')
         offset, size = self._places[_plain(name)]
@@ -95,13 +95,13 @@ class Tar:
             raise _unreadable(self.path, name, error) from error
         if len(data) < size:
             raise InputError(
-                f'{self.path} ends within {name}: {len(data)} of {size} bytes; fetch it again',
+                f'{self.path} ends within {name}: {len(data)} of {size} bytes; download it again',
                 cause='truncated',
             )
         return data
 
     def state(self, name: str) -> tuple[int, int] | None:
-        """Size in bytes and the tar's time of change in ns, None where there is no member."""
+        """Return size in bytes and the tar's modification time in ns, None if missing."""
         place = self._places.get(_plain(name))
         return None if place is None else (place[1], self._time)
 
@@ -124,18 +124,44 @@ def open_storage(path: Path) -> Storage:
     if path.is_file():
         return Tar(path)
     raise InputError(
-        f"{path} is neither a folder nor a .tar; check 'folder' in the recipe and the folder of "
-        'data that it starts from',
+        f"{path} is neither a folder nor a .tar; check 'folder' in the recipe and the base folder "
+        'of the data',
         cause='missing',
     )
 
 
+def write_whole(path: Path, data: bytes) -> None:
+    """
+    Write a file atomically: beside its destination, then renamed.
+
+    Raises
+    ------
+    MarigoldError
+        If it cannot be written, as on a full disk; the previous file stays.
+
+    """
+    draft = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        os.replace(draft, path)
+    except OSError as error:
+        if draft.is_file():
+            draft.unlink()
+        raise MarigoldError(
+            f'{path} could not be written ({error.strerror}); free some space, or check that the '
+            'folder is writable, and run the same command again'
+        ) from error
+
+
 def _plain(name: str) -> str:
-    """Tars are written with and without a leading './'."""
+    """Drop a leading './', which some tars have."""
     return name.removeprefix('./')
 
 
 def _unreadable(path: Path, name: str, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return InputError(f'{path / name} is missing; fetch it or take it off the list', 'missing')
+        return InputError(
+            f'{path / name} is missing; download it or remove it from the list', 'missing'
+        )
     return InputError(f'{path / name} cannot be read ({error.strerror}); check the disk')

@@ -7,7 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.run.plan import (
+from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.stages import read_stages, Stage
+from plan import (
     activations_of,
     memory_of,
     networks_of,
@@ -16,13 +18,11 @@ from marigold_ros.learning.run.plan import (
     work_of_image,
     write_plan,
 )
-from marigold_ros.learning.run.recipe import read_recipe
-from marigold_ros.learning.run.stages import read_stages, Stage
 import pytest
 import torch
 from torch import nn
 
-RECIPES = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
+RECIPES = Path(__file__).resolve().parents[2] / 'training' / 'recipes'
 
 
 @pytest.fixture(scope='module')

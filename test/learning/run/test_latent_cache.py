@@ -12,13 +12,14 @@ import pickle
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
-from marigold_ros.learning.data import latent_blocks
 from marigold_ros.learning.data.augment import Augmentation
-from marigold_ros.learning.data.latent_cache import LatentMixture
 from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.learning.run import latent_cache
+from marigold_ros.learning.run.latent_cache import LatentMixture
 from marigold_ros.learning.run.loop import Trainer
-from marigold_ros.learning.run.recipe import Run
+from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.stages import Stage
 import pytest
 import torch
@@ -53,7 +54,7 @@ def mixture(planted):
 @pytest.fixture
 def four_a_block(monkeypatch):
     """Latents and mask of a 32x48 image and its mirror image are 792 bytes."""
-    monkeypatch.setattr(latent_blocks, 'BLOCK_BYTES', 4 * 792)
+    monkeypatch.setattr(latent_cache, 'BLOCK_BYTES', 4 * 792)
 
 
 def cached(mixture, chain, folder, accelerator, **more) -> LatentMixture:
@@ -71,8 +72,9 @@ def test_the_loss_is_that_of_the_images(
         draws = [Draws(1, number, mixture.rows) for _ in range(2)]
         batch = dataset[number]
         assert batch.source == mixture[number].source
-        expected = chain(objective, mixture[number], draws[0]).item()
-        assert chain(objective, batch, draws[1]).item() == pytest.approx(expected, rel=2e-3)
+        loss = OBJECTIVES[objective].loss
+        expected = chain(loss, mixture[number], draws[0]).item()
+        assert chain(loss, batch, draws[1]).item() == pytest.approx(expected, rel=2e-3)
 
 
 def test_images_are_mirrored_when_they_would_be_and_latents_are_of_the_mirrored_image(
@@ -102,7 +104,7 @@ def test_without_a_chance_of_mirroring_one_half_is_kept(planted, chain, tmp_path
 def test_a_filling_that_was_killed_goes_on_with_the_next_block(
     mixture, chain, tmp_path, accelerator, monkeypatch, four_a_block
 ):
-    write, written = latent_blocks.write_whole, []
+    write, written = latent_cache.write_whole, []
 
     def die_at_the_third(path, data):
         if path.suffix == '.npy':
@@ -111,10 +113,10 @@ def test_a_filling_that_was_killed_goes_on_with_the_next_block(
             written.append(path)
         write(path, data)
 
-    monkeypatch.setattr(latent_blocks, 'write_whole', die_at_the_third)
+    monkeypatch.setattr(latent_cache, 'write_whole', die_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         cached(mixture, chain, tmp_path, accelerator)
-    monkeypatch.setattr(latent_blocks, 'write_whole', write)
+    monkeypatch.setattr(latent_cache, 'write_whole', write)
     before = {path: path.stat().st_mtime_ns for path in written}
     for part in mixture.parts:
         part.source.read_indices.clear()
@@ -232,10 +234,10 @@ def test_a_stage_whose_latents_change_has_no_cache(more):
 def test_a_full_disk_is_told_before_and_while_filling(
     mixture, chain, tmp_path, accelerator, monkeypatch
 ):
-    usage = latent_blocks.shutil.disk_usage
+    usage = latent_cache.shutil.disk_usage
     with monkeypatch.context() as patch:
         patch.setattr(
-            latent_blocks.shutil, 'disk_usage', lambda path: usage(path)._replace(free=10)
+            latent_cache.shutil, 'disk_usage', lambda path: usage(path)._replace(free=10)
         )
         with pytest.raises(MarigoldError, match='wide need .* GB .* free some space'):
             cached(mixture, chain, tmp_path, accelerator)
@@ -246,7 +248,7 @@ def test_a_full_disk_is_told_before_and_while_filling(
 
     dataset = LatentMixture(mixture, chain, tmp_path, accelerator)
     with monkeypatch.context() as patch:
-        patch.setattr(latent_blocks, 'write_whole', full)
+        patch.setattr(latent_cache, 'write_whole', full)
         with pytest.raises(MarigoldError, match='No space left'):
             dataset.fill(chain, accelerator)
     assert dataset.caches[0].missing() == [0]
@@ -312,4 +314,4 @@ def test_a_recipe_with_a_cache_and_colours_is_refused_at_once(tmp_path, accelera
     path = tmp_path / 'toy.yaml'
     path.write_text(yaml.safe_dump(recipe))
     with pytest.raises(ConfigurationError, match='augment.colour is 0.5'):
-        Run(path, tmp_path, tmp_path, accelerator)
+        TrainingRun(path, tmp_path, tmp_path, accelerator)

@@ -11,11 +11,11 @@ import json
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.learning.data.decode import decode_depth, decode_image
+from marigold_ros.learning.data.listing import Entry, match, read_list
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.data.sources.decode import decode_depth, decode_image
-from marigold_ros.learning.data.sources.listing import Entry, match, read_list
-from marigold_ros.learning.data.sources.storage import open_storage, Storage
-from marigold_ros.learning.data.sources.verify import implausible, verify
+from marigold_ros.learning.data.storage import open_storage, Storage
+from marigold_ros.learning.data.verify import implausible, verify
 from marigold_ros.learning.parallel import never, Stop
 import numpy as np
 

@@ -22,7 +22,7 @@ from typing import Any
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.learning.data.mixture import MULTIPLE
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.objectives.objectives import ENCODED_PIXELS
+from marigold_ros.learning.objectives.chain import ENCODED_PIXELS
 from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models import EMBEDDED
@@ -140,7 +140,7 @@ def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     own = 'autoencoder' in stage.trains
     total = (trained if own else 1.0) * encode + trained * unet
     total += (trained if own else passed) * decode
-    # The depth image is encoded as a target of the latent, see `pixel_loss`.
+    # The depth image is encoded as a target of the latent, see `end_to_end_loss`.
     return total + (encode if stage.objective == 'pixel' and not own else 0.0)
 
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The networks that are trained together: autoencoder, U-Net, schedule and the empty prompt.
+
+Letters: B images, C latent channels, H, W image, h, w latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from marigold_ros.learning.data.mixture import Batch, LatentBatch
+from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
+import torch
+from torch import nn
+from torch.nn import functional
+
+ENCODED_PIXELS = 2**19  # at once, by the frozen encoder
+Loss = Callable[[Any, Any, Draws], torch.Tensor]
+
+
+class Chain(nn.Module):
+    """
+    The networks that are trained together, and what they are conditioned on.
+
+    Parameters
+    ----------
+    autoencoder, unet, scheduler
+        Of a Marigold checkpoint.
+    text : (1, L, D)
+        Embedding of the empty prompt.
+    space : str
+        Of the relative values.
+    noise, noise_strength : str, float
+        Of ``latent``, see :func:`training_noise`.
+
+    """
+
+    text: torch.Tensor
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler,
+        text: torch.Tensor,
+        space: str = 'log',
+        noise: str = 'gaussian',
+        noise_strength: float = 0.9,
+    ) -> None:
+        super().__init__()
+        self.autoencoder, self.unet, self.scheduler = autoencoder, unet, scheduler
+        self.register_buffer('text', text, persistent=False)
+        self.space, self.noise, self.noise_strength = space, noise, noise_strength
+        self.student: Any = None  # another autoencoder, that learns from this one
+        self.predicted = ''  # where predictions that it learns to decode start: zeros, gaussian
+
+    def forward(self, loss: Loss, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
+        """Return the loss of a batch; a call, so that wrappers for several processes see it."""
+        return loss(self, batch, draws)
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
+        return encode(self.autoencoder, image)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
+        return decode(self.autoencoder, latent)
+
+    def predict(
+        self, rgb_latent: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor | int
+    ) -> torch.Tensor:
+        """Output of the U-Net (B, C, h, w): image first, then the noisy depth latent."""
+        text = self.text.to(rgb_latent).expand(len(rgb_latent), -1, -1)
+        both = torch.cat([rgb_latent, noisy], 1)
+        return self.unet(both, timestep, encoder_hidden_states=text).sample
+
+    def one_step(
+        self, rgb_latent: torch.Tensor, start: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Depth latent x0 (B, C, h, w) by one step at the last timestep, from zeros or a start."""
+        (step,) = self.last_step.steps
+        start = torch.zeros_like(rgb_latent) if start is None else start
+        x0, _ = self.last_step.advance(step, self.predict(rgb_latent, start, step.timestep), start)
+        return x0
+
+    @cached_property
+    def last_step(self) -> Schedule:
+        """The one step of inference, so that what is trained is what runs."""
+        return ddim_schedule(self.scheduler, 1, 'trailing')
+
+    def checkpoint_gradients(self, wanted: bool) -> None:
+        """Trade time for memory: keep only some activations for the backward pass."""
+        for network in filter(None, (self.unet, self.autoencoder)):
+            if wanted:
+                network.enable_gradient_checkpointing()
+            else:
+                network.disable_gradient_checkpointing()
+
+    @torch.no_grad()
+    def set_scaling_factor(self, batches: Iterable[Batch]) -> None:
+        """Make the latents' standard deviation 1, as latent diffusion expects."""
+        latents = []
+        for batch in batches:
+            images = torch.cat([batch.rgb, as_image(batch.relative)])
+            latents.append(self.autoencoder.encode(images).latent_dist.mode().flatten())
+        self.autoencoder.register_to_config(scaling_factor=1.0 / torch.cat(latents).std().item())
+
+
+def encode(autoencoder: Any, image: torch.Tensor) -> torch.Tensor:
+    """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
+    answer = autoencoder.encode(image)
+    # AutoencoderTiny has no distribution.
+    latent = answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+    return latent * autoencoder.config.scaling_factor
+
+
+def decode(autoencoder: Any, latent: torch.Tensor) -> torch.Tensor:
+    """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
+    decoded = autoencoder.decode(latent / autoencoder.config.scaling_factor).sample
+    return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
+
+
+def as_image(relative: torch.Tensor) -> torch.Tensor:
+    """Repeat (B, 1, H, W) in [0, 1] to the (B, 3, H, W) in [-1, 1] that the encoder takes."""
+    return (relative * 2.0 - 1.0).expand(-1, 3, -1, -1)
+
+
+def latents_of(
+    chain: Chain, batch: Batch | LatentBatch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents of images and of depth, and the mask; the autoencoder is not trained by them."""
+    if isinstance(batch, LatentBatch):
+        return batch.rgb_latent, batch.depth_latent, batch.mask
+    both = torch.cat([batch.rgb, as_image(batch.relative)])
+    # Large images one by one: this would be the peak of memory.
+    count = max(1, ENCODED_PIXELS // (both.shape[-2] * both.shape[-1]))
+    with torch.no_grad():
+        latents = torch.cat([chain.encode(part).float() for part in both.split(count)])
+    rgb_latent, depth_latent = latents.chunk(2)
+    return rgb_latent, depth_latent, latent_mask(batch, rgb_latent.shape[-2:])
+
+
+def latent_mask(batch: Batch, size: torch.Size | tuple[int, int]) -> torch.Tensor:
+    """Latent cells (B, 1, h, w) all of whose pixels are known or sky: 1 there, 0 elsewhere."""
+    unknown = (~(batch.valid | batch.sky)).float()
+    return 1.0 - functional.adaptive_max_pool2d(unknown, tuple(size))
