@@ -48,15 +48,22 @@ def summary(results: dict[str, Any], folder: str) -> str:
     if results['calibration']['text']:
         lines.append(f'calibration: {results["calibration"]["text"]}')
     if 'robustness' in results:
-        from marigold_ros.evaluation.results.robustness import (
-            table,  # not for --help: it loads OpenCV
-        )
-
-        lines += table(results['robustness'])
+        lines += _robustness_lines(results['robustness'])
     for text, count in results['provenance'].get('warnings', {}).items():
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
     return '\n'.join(lines)
+
+
+def _robustness_lines(found: dict[str, Any]) -> list[str]:
+    """Tabulate AbsRel by corruption and strength: of the first protocol and of the oracle."""
+    lines = [f'{"AbsRel at strength":24}' + ''.join(f'{s:9d}' for s in found['strengths'])]
+    for kind, protocols in found['corruptions'].items():
+        for number, (protocol, curve) in enumerate(protocols.items()):
+            if number == 0 or protocol == 'oracle':
+                figures = ''.join(f'{x:9.3f}' for x in curve['abs_rel'])
+                lines.append(f'{f"{kind} ({protocol})":24}{figures}')
+    return lines
 
 
 def why_unscored(results: dict[str, Any]) -> str:

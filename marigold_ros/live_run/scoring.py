@@ -225,9 +225,9 @@ def _result(
 
 def write_best_cloud(path: Path, scored: Scored) -> int:
     """Write the cloud of the sample with the smallest error; the number of points, 0 for none."""
-    from marigold_ros.evaluation.scoring.samples import best_for_cloud
+    from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
 
-    best = best_for_cloud(sample for _, sample in scored.scorer.samples)
+    best = best_for_cloud(shown for _, shown in scored.scorer.report_frames)
     if best is None:
         return 0
     assert best.metric is not None

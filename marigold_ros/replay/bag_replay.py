@@ -49,7 +49,7 @@ def replay(
     run.part.peak_bytes = memory.read()
     if job.corruption:
         for scorer in (run.part.scorer, *run.part.rivals.values()):
-            scorer.forget_samples()
+            scorer.forget_report_frames()
     return run.part
 
 

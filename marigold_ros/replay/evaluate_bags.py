@@ -12,8 +12,7 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.evaluation.report.report import write_all
-from marigold_ros.evaluation.results.results import assemble, describe
-from marigold_ros.evaluation.results.robustness import robustness
+from marigold_ros.evaluation.results.results import assemble, describe, robustness
 from marigold_ros.replay.bag_part import BagPart, ReplayOptions
 from marigold_ros.replay.bag_plan import corrupted_jobs, look_ahead, Plan
 from marigold_ros.replay.bag_replay import replay

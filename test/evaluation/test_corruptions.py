@@ -13,7 +13,6 @@ from marigold_ros.evaluation.corruptions import (
     is_dense,
     STRENGTHS,
 )
-from marigold_ros.evaluation.results.robustness import robustness, table
 import numpy as np
 import pytest
 
@@ -130,18 +129,3 @@ def test_unknown_kinds_and_strengths_are_refused(kind, strength):
 def test_fog_without_depth_is_refused():
     with pytest.raises(ConfigurationError, match='needs their depth'):
         corrupt(scene(9, 9, 0), 'fog', 1, np.random.default_rng(0))
-
-
-def test_figures_of_corrupted_runs_stand_beside_the_clean_one():
-    def run(error):
-        return {'truth': {'macro': {'abs_rel': error}, 'n_frames': 3}}
-
-    corrupted = {('fog', 1): run(0.2), ('fog', 2): run(0.3), ('fog', 4): {}, ('rain', 5): run(0.9)}
-    found = robustness(run(0.1), corrupted)
-    assert found['strengths'] == [0, 1, 2, 3, 4, 5]
-    fog = found['corruptions']['fog']['truth']
-    assert fog['abs_rel'][:3] == [0.1, 0.2, 0.3]
-    assert np.isnan(fog['abs_rel'][3:]).all()
-    assert fog['n_frames'] == [3, 3, 3, 0, 0, 0]
-    assert found['corruptions']['rain']['truth']['abs_rel'][-1] == 0.9
-    assert table(found)[1].split()[:4] == ['fog', '(truth)', '0.100', '0.200']

@@ -42,7 +42,7 @@ class _Seen:
     ratio: float
 
 
-class OverTime:
+class TemporalScores:
     """Accumulates changes between neighbouring frames."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.scoring.samples import best_for_cloud, Sample
+from marigold_ros.evaluation.scoring.report_frames import best_for_cloud, ReportFrame
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 import numpy as np
 
@@ -31,7 +31,7 @@ _BUTTONS = (  # key, text, meaning
 )
 
 
-def cloud_data(samples: Sequence[Sample]) -> dict[str, Any] | None:
+def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
     """
     Pack the cloud of the metric sample with the smallest error for ``page/cloud.js``.
 

@@ -22,7 +22,7 @@ from marigold_ros.evaluation.report.drawing import (
     with_depth_legend,
     with_error_legend,
 )
-from marigold_ros.evaluation.scoring.samples import Sample
+from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 import numpy as np
 
 _INLINE_WIDTH_PX = 960
@@ -40,7 +40,7 @@ _CAPTIONS = {
 _FILES = {'image': 'input', 'LiDAR': 'lidar'}
 
 
-def draw_sample(sample: Sample) -> dict[str, np.ndarray]:
+def draw_sample(sample: ReportFrame) -> dict[str, np.ndarray]:
     """
     Draw one frame.
 
@@ -67,14 +67,14 @@ def draw_sample(sample: Sample) -> dict[str, np.ndarray]:
     return panels
 
 
-def scale_of(sample: Sample) -> tuple[float, float]:
+def scale_of(sample: ReportFrame) -> tuple[float, float]:
     """Return the ends of the colour scale of a frame's depth, metres."""
     if len(sample.lidar):
         return depth_scale(sample.lidar.z)
     return depth_scale(np.zeros(0) if sample.metric is None else sample.metric)
 
 
-def frame_panels(samples: Sequence[tuple[str, Sample]], folder: Path) -> str:
+def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> str:
     """Return the section of the frames, and write each image with its legend to the folder."""
     if not samples:
         return ''
@@ -91,7 +91,9 @@ def _known(error: float) -> float:
     return error if math.isfinite(error) else -1.0
 
 
-def _panel(meaning: str, sample: Sample, panels: Mapping[str, np.ndarray], is_first: bool) -> str:
+def _panel(
+    meaning: str, sample: ReportFrame, panels: Mapping[str, np.ndarray], is_first: bool
+) -> str:
     label = f'{sample.index}' + (f' · {meaning}' if meaning else '')
     figures = ''.join(
         f'<figure data-name="{name}"><img alt="{escape(_CAPTIONS[name])}, frame {sample.index}" '
@@ -108,7 +110,7 @@ def _panel(meaning: str, sample: Sample, panels: Mapping[str, np.ndarray], is_fi
     )
 
 
-def _score_text(sample: Sample) -> str:
+def _score_text(sample: ReportFrame) -> str:
     if not math.isfinite(sample.abs_rel):
         return 'not scored'
     text = f'AbsRel {sample.abs_rel:.3f}'
@@ -117,7 +119,7 @@ def _score_text(sample: Sample) -> str:
     return text
 
 
-def _legends(sample: Sample, panels: Mapping[str, np.ndarray]) -> str:
+def _legends(sample: ReportFrame, panels: Mapping[str, np.ndarray]) -> str:
     legends = []
     if 'depth' in panels or 'LiDAR' in panels:
         legends.append(('depth', 'depth', depth_ticks(*scale_of(sample))))
@@ -145,7 +147,7 @@ def _ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
     )
 
 
-def _save(sample: Sample, panels: Mapping[str, np.ndarray], folder: Path) -> None:
+def _save(sample: ReportFrame, panels: Mapping[str, np.ndarray], folder: Path) -> None:
     """Write PNG files; cv2.imwrite hides failures, Path.write_bytes raises."""
     low, high = scale_of(sample)
     for name, panel in panels.items():

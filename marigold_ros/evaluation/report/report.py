@@ -30,7 +30,7 @@ from marigold_ros.evaluation.report.tables import (
     warnings_list,
 )
 from marigold_ros.evaluation.results.results import write_per_frame, write_results
-from marigold_ros.evaluation.scoring.samples import Sample
+from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
 
 _NO_SCRIPT = (
@@ -51,14 +51,14 @@ def write_all(
     folder.mkdir(parents=True, exist_ok=True)
     write_results(folder, results)
     write_per_frame(folder, scorer.rows)
-    write_report(folder, results, scorer.rows, scorer.samples, title, intro)
+    write_report(folder, results, scorer.rows, scorer.report_frames, title, intro)
 
 
 def write_report(
     folder: str | Path,
     results: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
-    samples: Sequence[tuple[str, Sample]],
+    samples: Sequence[tuple[str, ReportFrame]],
     title: str = 'Depth report',
     intro: str = '',
 ) -> Path:
@@ -73,7 +73,7 @@ def write_report(
         The content of results.json.
     rows : sequence of mappings
         The rows of per_frame.csv.
-    samples : sequence of (str, Sample)
+    samples : sequence of (str, ReportFrame)
         Frames to show, each with its meaning (worst, best, …).
     title, intro : str
         Plain text at the top.

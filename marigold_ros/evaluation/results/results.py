@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-results.json and per_frame.csv: their shape, what stands behind the figures, and how they are
-written.
+Assembles and writes results.json and per_frame.csv, with the provenance of the figures.
 
 ``results.json`` holds ``schema``, ``frames``, ``rate``, ``protocols``, ``baselines``,
 ``latency_ms``, ``temporal``, ``surfaces`` and ``provenance``; ``evaluate`` adds ``models``,
-``fps``, ``memory`` and ``calibration``. A figure that does not exist is null, never NaN, which is
-no JSON.
+``fps``, ``memory``, ``calibration`` and ``robustness``. Missing figures are null, never NaN.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ import platform
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.evaluation.results.per_frame import scan_distance, why_not_metric
+from marigold_ros.evaluation.corruptions import STRENGTHS
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values
 import numpy as np
@@ -45,22 +43,22 @@ def assemble(
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """
-    Put a run together in the shape of results.json.
+    Assemble results.json of a run.
 
     Parameters
     ----------
     scorer : Scorer
         Holds every processed frame.
     read : int
-        Images that came: processed, dropped and rejected ones.
+        Images received: processed, dropped and rejected ones.
     dropped : int
-        Those that a newer one replaced (live runs only).
+        Images that a newer one replaced (live runs only).
     rejected : mapping of cause to int
-        Unusable ones.
+        Unusable images.
     rate : float or None
         Playing speed as a multiple of the recording's.
     provenance : mapping
-        What produced the figures; see :func:`describe`.
+        See :func:`describe`.
 
     """
     frames = {
@@ -77,8 +75,8 @@ def assemble(
         'oracle': scorer.oracle,
         'scan_lines_from': dict(scorer.line_sources),
         'median_abs_rel': 'over all scored points, pooled; from a histogram, exact to 0.3 %',
-        'scan_dt_ms': scan_distance(scorer.rows),
-        'first_not_metric': why_not_metric(scorer.rows),
+        'scan_dt_ms': _scan_dt_ms(scorer.rows),
+        'first_not_metric': _first_not_metric(scorer.rows),
     }
     return {
         'schema': SCHEMA,
@@ -87,6 +85,52 @@ def assemble(
         **scorer.results(),
         'provenance': {**provenance, 'scoring': scoring},
     }
+
+
+def _scan_dt_ms(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the distance in time between scans and images, ms; empty without scans."""
+    dt = np.abs([row['scan_dt_ms'] for row in rows if math.isfinite(row['scan_dt_ms'])])
+    if not len(dt):
+        return {}
+    return {'mean': float(dt.mean()), 'p95': float(np.percentile(dt, 95)), 'max': float(dt.max())}
+
+
+def _first_not_metric(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the reason of the first frame without metric depth; empty without such frames."""
+    return next((str(row['reason']) for row in rows if row['state'] == 'none'), '')
+
+
+def robustness(
+    clean: Mapping[str, Any], corrupted: Mapping[tuple[str, int], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """
+    Collect AbsRel against the strength of each corruption.
+
+    Parameters
+    ----------
+    clean : mapping
+        ``protocols`` of the clean run.
+    corrupted : mapping of (kind, strength) to mapping
+        ``protocols`` of each corrupted run; strengths may be missing.
+
+    Returns
+    -------
+    dict
+        ``strengths`` (0 is clean), and ``corruptions``: by kind and protocol the lists ``abs_rel``
+        (macro; NaN where nothing was scored) and ``n_frames``, one number a strength.
+
+    """
+    found: dict[str, Any] = {}
+    for kind in dict.fromkeys(kind for kind, _ in corrupted):
+        runs = [clean, *(corrupted.get((kind, strength), {}) for strength in STRENGTHS)]
+        found[kind] = {}
+        for protocol in clean:
+            scores = [run.get(protocol, {}) for run in runs]
+            found[kind][protocol] = {
+                'abs_rel': [float(s['macro']['abs_rel']) if s else math.nan for s in scores],
+                'n_frames': [s.get('n_frames', 0) for s in scores],
+            }
+    return {'strengths': [0, *STRENGTHS], 'corruptions': found}
 
 
 def describe(
@@ -98,10 +142,9 @@ def describe(
     **more: Any,
 ) -> dict[str, Any]:
     """
-    Tell what produced the figures: bags with hashes, topics, checkpoint, options, versions,
-    machine.
+    Describe the provenance: bags with hashes, topics, checkpoint, options, versions, machine.
 
-    ``more`` adds entries. Only the last part of a path is told, so that results can be passed on.
+    ``more`` adds entries. Only the last part of a path is kept, so that results can be passed on.
     """
     checkpoint = {key: _plain(value) for key, value in model_description.items() if key != 'path'}
     return {
@@ -121,10 +164,10 @@ def describe(
 
 def describe_bag(path: str | Path) -> dict[str, Any]:
     """
-    Name, size and SHA-256 of a bag.
+    Return name, size and SHA-256 of a bag.
 
     The hash of a folder is that of the lines ``<sha256>  <name>`` of its files, sorted by name, as
-    ``sha256sum * | sha256sum`` gives it.
+    ``sha256sum * | sha256sum`` computes it.
     """
     path = Path(path)
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
@@ -147,7 +190,7 @@ def _sha256(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of Python and of the packages that decide a figure, if installed."""
+    """Return the versions of Python and of the packages that affect figures, if installed."""
     found = {'python': platform.python_version()}
     for name in ('marigold_ros', *_PACKAGES, *_OPENCV):
         try:
@@ -158,7 +201,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Tell the kind of machine, not which one."""
+    """Return the kind of machine, not which one it is."""
     model = platform.processor()
     try:
         for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
@@ -175,7 +218,7 @@ def machine() -> dict[str, Any]:
 
 
 def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
-    """Write results.json and give its path."""
+    """Write results.json and return its path."""
     path = Path(folder) / 'results.json'
     # A file name that is no UTF-8 becomes a JSON escape, which reads back as the same name.
     path.write_text(to_json(results) + '\n', encoding='utf-8', errors='backslashreplace')
@@ -183,12 +226,12 @@ def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
 
 
 def to_json(value: Any) -> str:
-    """Serialise with null for what is not finite."""
+    """Serialise with null for numbers that are not finite."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
-    """Nothing but what JSON has."""
+    """Return the value in types of JSON."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

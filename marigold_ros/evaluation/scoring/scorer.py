@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Scores frames one after the other and keeps what the report needs, whoever made the predictions.
+Scores frames one after the other, whoever made the predictions.
 
 The offline replay and the demo (which scores what the node published) both hand their frames to a
-:class:`Scorer`; so a figure means the same in either.
+:class:`Scorer`, so that a figure means the same in either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 import math
 from typing import Any
@@ -19,14 +19,13 @@ from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import affine_depth, BaselineScores
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
-from marigold_ros.evaluation.metrics.temporal import OverTime
+from marigold_ros.evaluation.metrics.temporal import TemporalScores
 from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
 from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs, OWN
 from marigold_ros.evaluation.protocols.protocols import all_truth, in_range, PROTOCOLS, sample_at
-from marigold_ros.evaluation.results.per_frame import start_row, summarise
-from marigold_ros.evaluation.scoring.merging import FrameScores
+from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
-from marigold_ros.evaluation.scoring.samples import keep_sample, Sample, SampleKeeper
+from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.camera.frame_points import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
@@ -36,13 +35,13 @@ import numpy as np
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
 _TRUTH_STRIDE = 4
 
-# The held-out fit at its scored pixels against dense truth there: LiDAR is judged as a judge.
+# The held-out fit at its scored pixels against dense truth there, to check LiDAR as truth.
 _AT_TRUTH = 'heldout_at_truth'
 
 Finish = Callable[[Frame, Prediction], FrameResult]
 
 
-class Scorer(FrameScores):
+class Scorer:
     """
     Accumulates protocols, baselines, surfaces, changes over time, latencies, rows and samples.
 
@@ -51,7 +50,7 @@ class Scorer(FrameScores):
     config : AlignmentConfig
         Depth range and occlusion test of truth points.
     finish : callable or None
-        ``FramePipeline.finish`` of a pipeline of its own, which puts a prediction into metres with
+        ``FramePipeline.finish`` of a separate pipeline, which puts a prediction into metres with
         the fit lines only; None leaves the protocol ``heldout`` out.
     fit_every, held_out : int, {'rings', 'azimuth'}
         Every n-th scan line, or block of azimuth, is for the fit.
@@ -79,10 +78,14 @@ class Scorer(FrameScores):
         self._baselines = {
             name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
         }
-        self._sigma, self._surfaces, self._over_time = SigmaScores(), SurfaceScores(), OverTime()
+        self._sigma, self._surfaces, self._temporal = (
+            SigmaScores(),
+            SurfaceScores(),
+            TemporalScores(),
+        )
         self._space: str | None = None
         self._latency: dict[str, list[float]] = {}
-        self._samples = SampleKeeper()
+        self._selector = FrameSelector()
         self.rows: list[dict[str, Any]] = []
         self.n_metric = 0
         self.line_sources: dict[str, int] = {}
@@ -108,9 +111,9 @@ class Scorer(FrameScores):
         frame : Frame
             The input, with camera, the whole scan and extrinsics as far as they are known.
         prediction : Prediction
-            The model's answer for the rectified image.
+            The model's prediction for the rectified image.
         metric : (H, W) float or None, metres
-            The depth that was published, fitted to all points; NaN invalid.
+            The published depth, fitted to all points; NaN invalid.
         truth : (H, W) float or None, metres
             Dense truth, registered to ``frame.rgb``.
         ring : (N,) int or None
@@ -136,7 +139,7 @@ class Scorer(FrameScores):
             self.time(stage, float(value))
         self.n_metric += metric is not None
         self._space = prediction.space
-        row = start_row(len(self.rows), frame, prediction, alignment, scan_stamp_ns, timings_ms)
+        row = self._start_row(frame, prediction, alignment, scan_stamp_ns, timings_ms)
         rgb = frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
         if frame.camera is not None and truth is not None:
             truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
@@ -148,21 +151,55 @@ class Scorer(FrameScores):
             dense = self._truth(prediction, alignment, lidar, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
-        self._note('oracle', *pairs, row)
+        self._score('oracle', *pairs, row)
         if prediction.space == 'metric':
-            self._note('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
-        ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
-        row.update(self._over_time.add(frame, rgb, metric, alignment, ratio))
+            self._score('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
+        ratio = _first(row, 'heldout_median_ratio', 'truth_median_ratio')
+        row.update(self._temporal.add(frame, rgb, metric, alignment, ratio))
         self.rows.append(row)
-        keep_sample(self._samples, rgb, prediction, metric, lidar, shown, row, K)
+        nothing = np.zeros(0, np.int64)
+        score, error = shown or (SparseDepth(nothing, nothing, np.zeros(0)), np.zeros(0))
+        known = error[np.isfinite(error)]
+        self._selector.add(
+            ReportFrame(
+                index=row['index'],
+                stamp_ns=frame.stamp_ns,
+                rgb=rgb,
+                relative=prediction.relative,
+                space=prediction.space,
+                metric=metric,
+                lidar=lidar,
+                score=score,
+                error=error,
+                abs_rel=float(known.mean()) if len(known) else math.nan,
+                quadric_abs_rel=_first(row, 'heldout_quadric_abs_rel', 'truth_quadric_abs_rel'),
+                K=K,
+            )
+        )
         return row
 
     def time(self, stage: str, milliseconds: float) -> None:
-        """Note how long another stage of a frame took."""
+        """Add the milliseconds of a stage of one frame."""
         self._latency.setdefault(stage, []).append(milliseconds)
 
+    def merge(self, other: Scorer) -> None:
+        """Add the frames of another run, which come after these."""
+        offset = len(self.rows)
+        for row in other.rows:
+            row['index'] += offset
+        self._selector.merge(other._selector, offset)
+        merge_attributes(self, other, ('_selector', '_finish', 'fit_every', 'held_out'))
+
+    def forget_report_frames(self) -> None:
+        """Drop the frames kept for a report; runs that only count need no images."""
+        self._selector = FrameSelector()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the pipeline, which holds the model."""
+        return {**vars(self), '_finish': None}
+
     def results(self) -> dict[str, Any]:
-        """Give what results.json has from ``protocols`` to ``surfaces``."""
+        """Return the entries of results.json from ``protocols`` to ``surfaces``."""
         protocols = {
             name: scores.summary() for name, scores in self._protocols.items() if scores.n_frames
         }
@@ -176,14 +213,14 @@ class Scorer(FrameScores):
         return {
             'protocols': protocols,
             'baselines': baselines.summary() if baselines else {},
-            'latency_ms': summarise(self._latency),
-            'temporal': self._over_time.summary(),
+            'latency_ms': {stage: _percentiles(ms) for stage, ms in self._latency.items()},
+            'temporal': self._temporal.summary(),
             'surfaces': self._surfaces.summary(),
         }
 
     @property
     def oracle(self) -> dict[str, str]:
-        """Rule of the protocol ``oracle``, with what it says in words."""
+        """Rule of the protocol ``oracle``, and its description."""
         limits = (self._config.min_depth, self._config.max_depth)
         return describe_oracle(self._oracle_rule, limits, self._space or 'none')
 
@@ -193,12 +230,40 @@ class Scorer(FrameScores):
         return 'heldout' if self._protocols['heldout'].n_frames else 'truth'
 
     @property
-    def samples(self) -> list[tuple[str, Sample]]:
-        """Frames for the report, in order of time, each with what it stands for."""
-        return self._samples.chosen()
+    def report_frames(self) -> list[tuple[str, ReportFrame]]:
+        """Frames for the report, in order of time, each with its rank in words."""
+        return self._selector.chosen()
+
+    def _start_row(
+        self,
+        frame: Frame,
+        prediction: Prediction,
+        alignment: Alignment,
+        scan_stamp_ns: int | None,
+        timings_ms: Mapping[str, float],
+    ) -> dict[str, Any]:
+        """Return the columns of per_frame.csv that are known before scoring."""
+        dt_ms = math.nan if scan_stamp_ns is None else (scan_stamp_ns - frame.stamp_ns) / 1e6
+        return {
+            'index': len(self.rows),
+            'stamp_ns': frame.stamp_ns,
+            'width': frame.rgb.shape[1],
+            'height': frame.rgb.shape[0],
+            'state': alignment.state,
+            'reason': alignment.reason,
+            'scan_dt_ms': dt_ms,
+            'n_points': alignment.n_points,
+            'n_inliers': alignment.n_inliers,
+            'scale': alignment.scale,
+            'shift': alignment.shift,
+            'rms': alignment.rms,
+            'spread_log': alignment.spread_log,
+            'space': prediction.space,
+            'total_ms': timings_ms.get('total', math.nan),
+        }
 
     def _lidar(self, frame: Frame) -> SparseDepth:
-        """All sparse depth in view of the rectified camera."""
+        """Return all sparse depth in view of the rectified camera."""
         if frame.sparse is not None or frame.sparse_image is not None:
             known, _ = sparse_of_frame(frame, self._config)
             assert known is not None
@@ -217,7 +282,7 @@ class Scorer(FrameScores):
         truth: np.ndarray | None,
         row: dict[str, Any],
     ) -> tuple[SparseDepth, np.ndarray] | None:
-        """Fit to every n-th line and score between; gives the scored points and errors."""
+        """Fit to every n-th scan line, score the others; return scored points and errors."""
         if self._finish is None or not can_hold_out(frame):
             return None
         seen = lidar if frame.sparse is None else None
@@ -235,13 +300,13 @@ class Scorer(FrameScores):
         if result.metric is None or len(split.score) == 0:
             return None
         predicted = sample_at(result.metric, split.score)
-        self._note('heldout', predicted, split.score.z, split.score, row)
+        self._score('heldout', predicted, split.score.z, split.score, row)
         if truth is not None:
             exact = in_range(sample_at(truth, split.score), self._config)
-            self._note(_AT_TRUTH, predicted, exact, split.score, row)
+            self._score(_AT_TRUTH, predicted, exact, split.score, row)
         row.update(self._sigma.add(predicted, result.sigma, split.score))
-        line = affine_depth(prediction, alignment, split.score, self._config)
-        self._note_baselines('heldout', (split.fit, split.score), predicted, line, row)
+        affine = affine_depth(prediction, alignment, split.score, self._config)
+        self._score_baselines('heldout', (split.fit, split.score), predicted, affine, row)
         return split.score, np.abs(predicted - split.score.z) / split.score.z
 
     def _truth(
@@ -255,14 +320,14 @@ class Scorer(FrameScores):
     ) -> tuple[SparseDepth, np.ndarray]:
         """Score the published depth against dense truth."""
         truth = in_range(truth, self._config)
-        self._note('truth', metric, truth, None, row)
+        self._score('truth', metric, truth, None, row)
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted = sample_at(metric, points)
-        line = affine_depth(prediction, alignment, points, self._config)
-        self._note_baselines('truth', (lidar, points), predicted, line, row)
+        affine = affine_depth(prediction, alignment, points, self._config)
+        self._score_baselines('truth', (lidar, points), predicted, affine, row)
         return points, np.abs(predicted - points.z) / points.z
 
-    def _note(
+    def _score(
         self,
         protocol: str,
         predicted: np.ndarray,
@@ -277,16 +342,27 @@ class Scorer(FrameScores):
         row.update({f'{protocol}_{name}': value for name, value in scores.items()})
         row[f'{protocol}_median_ratio'] = ratio
 
-    def _note_baselines(
+    def _score_baselines(
         self,
         protocol: str,
         points: tuple[SparseDepth, SparseDepth],
         predicted: np.ndarray,
-        line: np.ndarray | None,
+        affine: np.ndarray | None,
         row: dict[str, Any],
     ) -> None:
-        """Score baselines that see the first points at the second ones."""
+        """Score baselines that see the first of two sets of points at the second."""
         if protocol in self._baselines:
             size = row['width'], row['height']
-            errors = self._baselines[protocol].add(*points, predicted, size, line)
+            errors = self._baselines[protocol].add(*points, predicted, size, affine)
             row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})
+
+
+def _first(row: Mapping[str, Any], *names: str) -> float:
+    """Return the first of some columns that the row has; NaN without any."""
+    return next((row[name] for name in names if name in row), math.nan)
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    p50, p95, p99 = (float(p) for p in np.percentile(values, (50, 95, 99)))
+    longest, mean = float(np.max(values)), float(np.mean(values))
+    return {'p50': p50, 'p95': p95, 'p99': p99, 'max': longest, 'mean': mean}

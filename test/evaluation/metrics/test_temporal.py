@@ -4,7 +4,7 @@
 
 import math
 
-from marigold_ros.evaluation.metrics.temporal import OverTime
+from marigold_ros.evaluation.metrics.temporal import TemporalScores
 from marigold_ros.frame import Alignment, Camera, Frame
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def wall(at_m):
 
 def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=None):
     """Depth that is off by a factor in each frame, of a camera that goes towards a wall."""
-    over_time = OverTime()
+    scores = TemporalScores()
     for number, factor in enumerate(factors):
         rgb, depth = wall(10.0 - number * step_m)
         pose = None
@@ -34,10 +34,10 @@ def played(factors, step_m=0.0, posed=False, gap_ns=STEP_NS, scales=None, rows=N
         frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * gap_ns, T_world_camera=pose)
         scale = scales[number] if scales else 2.0
         alignment = Alignment('fitted', scale=scale, shift=1.0)
-        row = over_time.add(frame, rgb, np.float32(factor) * depth, alignment, factor)
+        row = scores.add(frame, rgb, np.float32(factor) * depth, alignment, factor)
         if rows is not None:
             rows.append(row)
-    return over_time.summary()
+    return scores.summary()
 
 
 def test_a_still_camera_has_the_planted_flicker_by_pixel():
@@ -77,9 +77,9 @@ def test_frames_that_are_no_neighbours_are_not_compared(gap_ns):
 
 
 def test_a_frame_without_metres_parts_its_neighbours():
-    over_time = OverTime()
+    scores = TemporalScores()
     rgb, depth = wall(10.0)
     for number, metric in enumerate((depth, None, depth)):
         frame = Frame(rgb, Camera(K, 160, 120), stamp_ns=number * STEP_NS)
-        over_time.add(frame, rgb, metric, Alignment('fitted', scale=1.0, shift=0.0), 1.0)
-    assert over_time.summary() == {}
+        scores.add(frame, rgb, metric, Alignment('fitted', scale=1.0, shift=0.0), 1.0)
+    assert scores.summary() == {}

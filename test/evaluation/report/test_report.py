@@ -13,7 +13,7 @@ from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
-from marigold_ros.evaluation.scoring.samples import Sample
+from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import unproject_depth
 import numpy as np
@@ -37,7 +37,7 @@ def a_sample(index=0, size=(240, 320), abs_rel=0.1, metric=True, seed=0):
     depth = (3 + 30 * (1 - v / height) + np.sin(u / 30)).astype(np.float32)
     some = rng.integers(0, height, 900), rng.integers(0, width, 900)
     points = SparseDepth(some[1], some[0], depth[some])
-    return Sample(
+    return ReportFrame(
         index,
         index * 100_000_000,
         rng.integers(0, 255, (height, width, 3), np.uint8),

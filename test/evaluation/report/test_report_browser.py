@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from marigold_ros.evaluation.report.report import write_report
-from marigold_ros.evaluation.scoring.samples import Sample
+from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import SparseDepth
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def a_sample(index, abs_rel, metric=True):
     rng = np.random.default_rng(index)
     points = rng.integers(0, 400, 2000), rng.integers(0, 300, 2000)
     scan = SparseDepth(*points, depth[points[1], points[0]])
-    return Sample(
+    return ReportFrame(
         index,
         index,
         rgb,

@@ -83,7 +83,9 @@ def test_two_runs_add_up_to_one(items, first):
     assert total.line_sources == whole.line_sources
     assert total.n_metric == whole.n_metric
     assert (total.fit_every, total.held_out) == (8, 'rings')
-    shown = [[(name, sample.index) for name, sample in run.samples] for run in (total, whole)]
+    shown = [
+        [(name, sample.index) for name, sample in run.report_frames] for run in (total, whole)
+    ]
     assert shown[0] == shown[1]
 
 

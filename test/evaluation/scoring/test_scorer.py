@@ -11,8 +11,8 @@ from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.report import write_all
-from marigold_ros.evaluation.results.results import assemble, describe, describe_bag, to_json
-from marigold_ros.evaluation.scoring.samples import Sample, SampleKeeper
+from marigold_ros.evaluation.results.results import assemble, describe
+from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
@@ -129,7 +129,7 @@ def sample(index, abs_rel):
     nothing = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     rgb = np.zeros((2, 2, 3), np.uint8)
     blank = np.zeros((2, 2))
-    return Sample(
+    return ReportFrame(
         index, index, rgb, blank, 'depth', None, nothing, nothing, np.zeros(0), abs_rel, math.nan
     )
 
@@ -137,7 +137,7 @@ def sample(index, abs_rel):
 @pytest.mark.parametrize('count', [1, 2, 5, 6, 7, 9, 13, 1000])
 def test_first_worst_and_best_frames_are_shown_and_never_more_than_eight(count):
     errors = np.random.default_rng(count).random(count)
-    keeper = SampleKeeper()
+    keeper = FrameSelector()
     for index, error in enumerate(errors):
         keeper.add(sample(index, error))
     chosen = keeper.chosen()
@@ -244,19 +244,3 @@ def test_single_images_lie_beside_the_report(written):
     names = {path.name for path in (written / 'pictures').iterdir()}
     assert {f'frame_0000_{part}.png' for part in ('input', 'lidar', 'depth', 'error')} <= names
     assert 'frame_0002_relative.png' in names
-
-
-def test_what_is_not_finite_becomes_null_in_json():
-    value = {'a': math.nan, 'b': [np.float32(np.inf), np.int64(3)], 'c': np.bool_(True), 'd': ()}
-    assert json.loads(to_json(value)) == {'a': None, 'b': [None, 3], 'c': True, 'd': []}
-
-
-def test_the_hash_of_a_bag_follows_its_content(tmp_path):
-    bag = tmp_path / 'bag'
-    bag.mkdir()
-    (bag / 'bag.mcap').write_bytes(b'one')
-    first = describe_bag(bag)
-    assert (first['name'], first['bytes']) == ('bag', 3)
-    assert first['sha256'] != describe_bag(bag / 'bag.mcap')['sha256']
-    (bag / 'bag.mcap').write_bytes(b'two')
-    assert describe_bag(bag)['sha256'] != first['sha256']

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Selects the frames that a report shows, in one pass over a sequence of any length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+import math
+
+from marigold_ros.frame import SparseDepth
+import numpy as np
+
+SHOWN = 8
+_WORST, _BEST, _EVEN = 3, 2, 4
+
+
+@dataclass(frozen=True)
+class ReportFrame:
+    """
+    A frame that the report may show.
+
+    Parameters
+    ----------
+    index, stamp_ns : int
+        Place in the sequence, and stamp.
+    rgb : (H, W, 3) uint8
+        The rectified image.
+    relative : (H, W) float
+        The prediction.
+    space : str
+        Its space.
+    metric : (H, W) float or None, metres
+        The published depth.
+    lidar : SparseDepth
+        All points in view; empty without a scan.
+    score : SparseDepth
+        Scored pixels with their truth.
+    error : (M,) float
+        Relative error there; NaN where there is no prediction.
+    abs_rel : float
+        The mean of ``error``.
+    quadric_abs_rel : float
+        The same of the best quadric, NaN without one.
+    K : (3, 3) float or None, pixels
+        Intrinsics of the rectified image.
+
+    """
+
+    index: int
+    stamp_ns: int
+    rgb: np.ndarray
+    relative: np.ndarray
+    space: str
+    metric: np.ndarray | None
+    lidar: SparseDepth
+    score: SparseDepth
+    error: np.ndarray
+    abs_rel: float
+    quadric_abs_rel: float
+    K: np.ndarray | None = None
+
+
+def best_for_cloud(frames: Iterable[ReportFrame]) -> ReportFrame | None:
+    """Choose, of the frames with metric depth and a camera, the one with the smallest error."""
+    usable = [f for f in frames if f.metric is not None and f.K is not None]
+    return min(
+        usable, key=lambda f: f.abs_rel if math.isfinite(f.abs_rel) else math.inf, default=None
+    )
+
+
+class FrameSelector:
+    """Keeps the first frame, the worst, the best and some evenly spaced ones."""
+
+    def __init__(self) -> None:
+        self._stride = 1
+        self._even: list[ReportFrame] = []
+        self._best: list[ReportFrame] = []
+        self._worst: list[ReportFrame] = []
+
+    def add(self, frame: ReportFrame) -> None:
+        """Offer a frame."""
+        if frame.index % self._stride == 0:
+            self._even.append(frame)
+            if len(self._even) > 2 * _EVEN:
+                self._even = self._even[::2]
+                self._stride *= 2
+        self._rank(frame)
+
+    def _rank(self, frame: ReportFrame) -> None:
+        if math.isfinite(frame.abs_rel):
+            self._best = sorted([*self._best, frame], key=lambda f: f.abs_rel)[:_BEST]
+            self._worst = sorted([*self._worst, frame], key=lambda f: -f.abs_rel)[:_WORST]
+
+    def merge(self, other: FrameSelector, offset: int = 0) -> None:
+        """Take over the frames of another selector, numbered from ``offset`` on."""
+        for frame in {f.index: f for f in (*other._best, *other._worst)}.values():
+            self._rank(replace(frame, index=frame.index + offset))
+        self._even += [replace(frame, index=frame.index + offset) for frame in other._even]
+        while len(self._even) > 2 * _EVEN:
+            self._even = self._even[::2]
+
+    def chosen(self) -> list[tuple[str, ReportFrame]]:
+        """Return up to eight frames in order of time, each with its rank in words."""
+        picked: dict[int, tuple[str, ReportFrame]] = {}
+        if self._even:
+            picked[self._even[0].index] = ('first', self._even[0])
+        worst, best = _ranked('worst', self._worst), _ranked('best', self._best)
+        for name, frame in (*worst[:1], *best[:1], *worst[1:], *best[1:]):
+            before = picked.get(frame.index, ('', frame))[0]
+            if ' ' in name and before:
+                continue  # the second worst of few frames may be the best
+            picked[frame.index] = (f'{before}, {name}' if before else name, frame)
+        rest = [frame for frame in self._even if frame.index not in picked]
+        free = min(SHOWN - len(picked), len(rest))
+        for place in np.linspace(0, len(rest) - 1, free).round().astype(int) if free > 0 else ():
+            picked[rest[place].index] = ('', rest[place])
+        return [picked[index] for index in sorted(picked)]
+
+
+def _ranked(name: str, frames: list[ReportFrame]) -> list[tuple[str, ReportFrame]]:
+    """Name the frames worst, 2nd worst, 3rd worst."""
+    return list(zip((name, f'2nd {name}', f'3rd {name}'), frames, strict=False))

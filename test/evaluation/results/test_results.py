@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Parts of results.json: robustness, hashes of bags, numbers that are not finite."""
+
+import json
+import math
+
+from marigold_ros.commands.evaluation_text import summary
+from marigold_ros.evaluation.results.results import describe_bag, robustness, to_json
+import numpy as np
+
+
+def test_what_is_not_finite_becomes_null_in_json():
+    value = {'a': math.nan, 'b': [np.float32(np.inf), np.int64(3)], 'c': np.bool_(True), 'd': ()}
+    assert json.loads(to_json(value)) == {'a': None, 'b': [None, 3], 'c': True, 'd': []}
+
+
+def test_the_hash_of_a_bag_follows_its_content(tmp_path):
+    bag = tmp_path / 'bag'
+    bag.mkdir()
+    (bag / 'bag.mcap').write_bytes(b'one')
+    first = describe_bag(bag)
+    assert (first['name'], first['bytes']) == ('bag', 3)
+    assert first['sha256'] != describe_bag(bag / 'bag.mcap')['sha256']
+    (bag / 'bag.mcap').write_bytes(b'two')
+    assert describe_bag(bag)['sha256'] != first['sha256']
+
+
+def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
+    def run(error):
+        return {'truth': {'macro': {'abs_rel': error}, 'n_frames': 3}}
+
+    corrupted = {('fog', 1): run(0.2), ('fog', 2): run(0.3), ('fog', 4): {}, ('rain', 5): run(0.9)}
+    found = robustness(run(0.1), corrupted)
+    assert found['strengths'] == [0, 1, 2, 3, 4, 5]
+    fog = found['corruptions']['fog']['truth']
+    assert fog['abs_rel'][:3] == [0.1, 0.2, 0.3]
+    assert np.isnan(fog['abs_rel'][3:]).all()
+    assert fog['n_frames'] == [3, 3, 3, 0, 0, 0]
+    assert found['corruptions']['rain']['truth']['abs_rel'][-1] == 0.9
+    results = {
+        'frames': {'read': 3, 'processed': 3, 'metric': 3, 'dropped': 0, 'rejected': {}},
+        'protocols': {},
+        'baselines': {},
+        'provenance': {'scoring': {'first_not_metric': '', 'oracle': {'rule': 'own', 'text': ''}}},
+        'calibration': {'text': ''},
+        'temporal': {},
+        'surfaces': {},
+        'robustness': found,
+    }
+    text = summary(results, 'out')
+    (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))
+    assert fog_line.split()[:4] == ['fog', '(truth)', '0.100', '0.200']
