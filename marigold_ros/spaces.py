@@ -22,9 +22,10 @@ Values = TypeVar('Values', bound=Any)  # a NumPy array or a torch tensor
 
 def from_metres(depth: Values, space: str, log: Callable[[Any], Any] = np.log) -> Values:
     """Convert depth in metres, above 0, to a space; pass ``torch.log`` for tensors."""
+    values: Any = depth
     if space == 'log':
-        return log(depth)
-    return 1.0 / depth if space == 'disparity' else depth
+        return log(values)
+    return 1.0 / values if space == 'disparity' else values
 
 
 def to_metres(

@@ -10,7 +10,7 @@ from marigold_ros.commands.predict import PredictConfig
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Frame, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.local_field import chequerboard
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.models import load_model
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -106,12 +106,12 @@ def test_sigma_comes_from_points_that_did_not_guide():
     offered = frame()
     result = FramePipeline(model, GUIDED).process(offered)
     whole, half = model.guided_by
-    black = chequerboard(offered.sparse.u, offered.sparse.v, SHAPE)
+    fold = checkerboard_fold(offered.sparse.u, offered.sparse.v, SHAPE)
     assert 0 < len(half) < len(whole) > 290
-    assert set(half.u.tolist()) <= set(offered.sparse.u[black].tolist())
+    assert set(half.u.tolist()) <= set(offered.sparse.u[fold].tolist())
     held_out = result.alignment.held_out
-    assert np.isnan(held_out[black]).all()
-    assert np.isfinite(held_out[~black]).all()
+    assert np.isnan(held_out[fold]).all()
+    assert np.isfinite(held_out[~fold]).all()
     assert result.sigma is not None
 
     # A model that only repeats its points is wrong between them, and sigma says so.

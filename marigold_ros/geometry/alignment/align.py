@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Putting a relative prediction into metres with sparse depth.
+Alignment of a relative prediction to metric depth with sparse depth.
 
-The fit is closed form in the space that the prediction is affine in, weighted by the noise that
-the sensor has there, and masked where the prediction is clipped. A fit that cannot be trusted is
-refused with a reason: the last one is held then, or there are no metres. Gradient descent on scale
-and shift was rejected: it is slower and, in published comparisons, less exact.
+The fit is closed form in the prediction's space, weighted by the sensor's noise there, and leaves
+out points where the prediction is clipped. A fit that fails its checks is refused with a reason:
+the last one is held then, or there is no metric depth.
 """
 
 from __future__ import annotations
@@ -16,22 +15,17 @@ from dataclasses import replace
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.fit_checks import contradicted, too_poor, untrustworthy
-from marigold_ros.geometry.alignment.fitted_depth import (
-    fitted_depth,
-    fitted_log_depth,
-    log_ratio,
-    target_of,
-)
-from marigold_ros.geometry.alignment.kriging_field import correct_locally
+from marigold_ros.geometry.alignment.fit_checks import check_fit, check_metric, check_points
+from marigold_ros.geometry.alignment.fitted_depth import fit_target, fitted_depth, log_ratio
+from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, fitted_log_depth
 from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.alignment.robust_fit import fit_by_method
+from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 import numpy as np
 
-# Models clip their answer to [0, 1]: at the ends it says «at least», not «equal».
+# Predictions are clipped to [0, 1]: at the ends they are bounds.
 _CENSORED_LOW, _CENSORED_HIGH = 0.01, 0.99
 _NAN = float('nan')
-_NO_POINTS = 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
 
 
 def align(
@@ -39,28 +33,28 @@ def align(
     sparse: SparseDepth | None,
     config: AlignmentConfig,
     previous: Alignment | None = None,
-    no_points: str = _NO_POINTS,
+    no_points: str = NO_SPARSE_DEPTH,
 ) -> Alignment:
     """
-    Fit scale, shift and, for method ``local``, a correction field, which metres get as well.
+    Fit scale, shift and, for method ``local``, a correction field to sparse depth.
 
     Parameters
     ----------
     prediction : Prediction
-        The model's answer; ``relative`` is (H, W).
+        Of the model; ``relative`` is (H, W).
     sparse : SparseDepth or None
         Known depth at its pixels.
     config : AlignmentConfig
         Method, noise, rules.
     previous : Alignment or None
-        The last fit with ``age_ns`` as of this frame; it is held if this frame's is refused.
+        The last fit with its age as of this frame; held if this frame's is refused.
     no_points : str
-        The reason to state where ``sparse`` is None.
+        The reason why ``sparse`` is None.
 
     Returns
     -------
     Alignment
-        ``fitted``, or ``held``, or ``none`` with the reason in words.
+        In state ``fitted``, ``held`` or ``none``, the latter two with a reason.
 
     Raises
     ------
@@ -70,7 +64,7 @@ def align(
     """
     _check_inside(prediction, sparse)
     if config.method == 'none':
-        reason = 'alignment.method is none; choose global or local to get metres'
+        reason = 'alignment.method is none; choose global or local for metric depth'
         return Alignment(reason=reason, space=prediction.space, n_points=len(sparse or ()))
     if config.method == 'fixed':
         if config.scale <= 0:
@@ -78,30 +72,30 @@ def align(
                 f'alignment.scale is {config.scale:g}; method fixed needs a positive one: '
                 'set alignment.scale and alignment.shift'
             )
-        return _finish(prediction, sparse, config, config.scale, config.shift)
+        return _apply(prediction, sparse, config, config.scale, config.shift)
     if prediction.space == 'metric':
-        told = _finish(prediction, sparse, config, 1.0, 0.0)
-        reason = contradicted(told.inlier, config)
-        return _refuse(prediction, sparse, config, None, reason) if reason else told
+        metric = _apply(prediction, sparse, config, 1.0, 0.0)
+        reason = check_metric(metric.inlier, config)
+        return _refuse(prediction, sparse, config, None, reason) if reason else metric
     if sparse is None:
         return _refuse(prediction, None, config, previous, no_points)
     relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
     z = sparse.z.astype(np.float64)
     usable = np.isfinite(relative) & np.isfinite(z) & (z >= config.min_depth)
     usable &= (z <= config.max_depth) & (relative > _CENSORED_LOW) & (relative < _CENSORED_HIGH)
-    reason = too_poor(z[usable], len(sparse), config)
+    reason = check_points(z[usable], len(sparse), config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
-    target, sigma = target_of(z[usable], prediction.space, config)
+    target, sigma = fit_target(z[usable], prediction.space, config)
     fit = fit_by_method(relative[usable], target, sigma, config)
     fitted = fitted_depth(relative[usable], fit.scale, fit.shift, prediction.space, config)
     agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
-    reason = untrustworthy(fit, agrees, config)
+    reason = check_fit(fit, agrees, config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
     inlier = np.zeros(len(sparse), dtype=bool)
     inlier[usable] = agrees
-    return _finish(prediction, sparse, config, fit.scale, fit.shift, inlier, fit.condition)
+    return _apply(prediction, sparse, config, fit.scale, fit.shift, inlier, fit.condition)
 
 
 def hold(
@@ -118,9 +112,9 @@ def hold(
     Parameters
     ----------
     prediction : Prediction
-        This frame's answer, in the space of the earlier one.
+        Of this frame, in the space of the earlier one.
     previous : Alignment
-        The earlier fit; its scale, shift, field and relative error are kept.
+        The earlier fit; scale, shift, field and relative error are kept.
     config : AlignmentConfig
         Depth limits.
     age_ns : int
@@ -133,7 +127,7 @@ def hold(
     Returns
     -------
     Alignment
-        With state ``held``.
+        In state ``held``.
 
     Raises
     ------
@@ -144,7 +138,7 @@ def hold(
     if previous.state == 'none' or previous.space != prediction.space:
         raise AlignmentError(
             f"the earlier alignment is '{previous.state}' in space '{previous.space}'; only a fit "
-            f"in space '{prediction.space}' can be held: start anew after a change of model"
+            f"in space '{prediction.space}' can be held: reset after a change of model"
         )
     metric = _metric_map(prediction, config, previous.scale, previous.shift, previous.field)
     return replace(
@@ -179,7 +173,7 @@ def _refuse(
     previous: Alignment | None,
     reason: str,
 ) -> Alignment:
-    """Hold the previous fit where it may be held; otherwise there are no metres."""
+    """Hold the previous fit within its limit; otherwise return state ``none``."""
     usable = previous is not None and previous.state != 'none'
     if previous is not None and usable and previous.space == prediction.space:
         if previous.age_ns <= config.hold_limit * 1e9:
@@ -191,7 +185,7 @@ def _refuse(
     return Alignment(reason=reason, space=prediction.space, n_points=len(sparse or ()))
 
 
-def _finish(
+def _apply(
     prediction: Prediction,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
@@ -200,23 +194,23 @@ def _finish(
     inlier: np.ndarray | None = None,
     condition: float = _NAN,
 ) -> Alignment:
-    """Apply a fit, add the field, and measure what is left at the points."""
+    """Apply a fit, add the correction field, and measure the residuals at the points."""
     field = None
-    left = held_out = None
+    residual = held_out = None
     if sparse is not None and len(sparse):
         known = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-        left = log_ratio(sparse.z, fitted_depth(known, scale, shift, prediction.space, config))
+        residual = log_ratio(sparse.z, fitted_depth(known, scale, shift, prediction.space, config))
         if inlier is None:
-            inlier = np.isfinite(left) & (np.abs(left) < REJECT_LOG)
+            inlier = np.isfinite(residual) & (np.abs(residual) < REJECT_LOG)
         if config.method == 'local' and len(sparse) >= config.min_points:
-            # Clipped pixels take part: there the field is all that can put them right.
-            guides = fitted_log_depth(prediction, scale, shift, config, known)
+            # Clipped pixels take part: only the field can correct them.
+            log_depth = fitted_log_depth(prediction, scale, shift, config, known)
             shape = prediction.relative.shape
-            local = correct_locally(sparse.u, sparse.v, left, *guides, shape, config)
+            local = fit_correction_field(sparse.u, sparse.v, residual, *log_depth, shape, config)
             field, held_out = local.field, local.held_out
-            left = np.where(local.believed, held_out, np.nan)
+            residual = np.where(local.used, held_out, np.nan)
     metric = _metric_map(prediction, config, scale, shift, field)
-    rms, spread_log = _errors(sparse, inlier, left, metric)
+    rms, spread_log = _errors(sparse, inlier, residual, metric)
     return Alignment(
         state='fitted',
         scale=scale,
@@ -237,18 +231,18 @@ def _finish(
 def _errors(
     sparse: SparseDepth | None,
     inlier: np.ndarray | None,
-    left: np.ndarray | None,
+    residual: np.ndarray | None,
     metric: np.ndarray,
 ) -> tuple[float, float]:
-    """Root mean square in metres, and robust deviation of the log ratios, of the inliers."""
-    if sparse is None or inlier is None or left is None:
+    """Return RMS error in metres and robust deviation of the log ratios, of the inliers."""
+    if sparse is None or inlier is None or residual is None:
         return _NAN, _NAN
-    used = inlier & np.isfinite(left) & np.isfinite(metric[sparse.v, sparse.u])
+    used = inlier & np.isfinite(residual) & np.isfinite(metric[sparse.v, sparse.u])
     if not used.any():
         return _NAN, _NAN
     error = sparse.z[used] - metric[sparse.v[used], sparse.u[used]]
     # About zero, not about their median: a biased fixed scale must show.
-    spread = np.median(np.abs(left[used]))
+    spread = np.median(np.abs(residual[used]))
     return float(np.sqrt(np.mean(np.square(error)))), 1.4826 * float(spread)
 
 
@@ -259,7 +253,7 @@ def _metric_map(
     shift: float,
     field: np.ndarray | None,
 ) -> np.ndarray:
-    """Metres at every pixel; NaN where not finite or nearer than ``min_depth``."""
+    """Return depth at every pixel; NaN where not finite or nearer than ``min_depth``."""
     relative = np.asarray(prediction.relative, dtype=np.float32)
     metric = fitted_depth(relative, scale, shift, prediction.space, config)
     if field is not None:

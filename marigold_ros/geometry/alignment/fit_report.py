@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What there is to say of one frame's fit: in words, and as the values of ``~/alignment``."""
+"""The report on one frame's fit: in words, and as the values of ``~/alignment``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marigold_ros.frame import Alignment, FrameResult
-from marigold_ros.geometry.camera.lidar_projection import coverage
+from marigold_ros.frame import Alignment, FrameResult, SparseDepth
+import numpy as np
+
+_TILES = (16, 12)  # columns and rows
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """Whether all is well, what to say, and the values by key."""
+    """Whether all is well, the state in words, and the values by key."""
 
     is_good: bool
     text: str
     values: dict[str, Any]
 
 
+def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, float]:
+    """
+    Measure how much of an image (H, W) and of its depth the points cover.
+
+    Returns
+    -------
+    dict
+        ``image_coverage``, the share of 16 by 12 tiles that hold a point, and ``nearest`` and
+        ``farthest``, the 5th and 95th percentile of depth in metres; 0 and NaN without points.
+
+    """
+    if sparse is None or len(sparse) == 0:
+        return {'image_coverage': 0.0, 'nearest': float('nan'), 'farthest': float('nan')}
+    columns, rows = _TILES
+    tile = sparse.v * rows // shape[0] * columns + sparse.u * columns // shape[1]
+    near, far = np.percentile(sparse.z, [5, 95])
+    share = np.count_nonzero(np.bincount(tile)) / (columns * rows)
+    return {'image_coverage': share, 'nearest': float(near), 'farthest': float(far)}
+
+
 def details_of(result: FrameResult) -> dict[str, Any]:
-    """What there is to say of a frame's points besides the fit: coverage and calibration."""
+    """Return the report's values beside the fit: coverage by points, and calibration."""
     return {
         **coverage(result.sparse, result.relative.shape),
         'calibration': result.calibration,
@@ -32,7 +54,7 @@ def details_of(result: FrameResult) -> dict[str, Any]:
 def fit_report(
     alignment: Alignment, image_ns: int, scan_ns: int | None, details: Mapping[str, Any]
 ) -> FitReport:
-    """Tell the numbers that put the image into metres, or why not."""
+    """Report a fit with the stamps of its image and scan and with :func:`details_of` its frame."""
     values = {
         'scale': float(alignment.scale),
         'shift': float(alignment.shift),
@@ -47,7 +69,7 @@ def fit_report(
         'age': alignment.age_ns / 1e9,
         **details,
     }
-    wrong = details.get('calibration', '')
+    calibration = details.get('calibration', '')
     text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
-    text = f'{text}; {wrong}' if wrong else text
-    return FitReport(alignment.state == 'fitted' and not wrong, text, values)
+    text = f'{text}; {calibration}' if calibration else text
+    return FitReport(alignment.state == 'fitted' and not calibration, text, values)

@@ -1,38 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The spaces a prediction may be affine in: depth, log, disparity, metric; there and back."""
+"""Depth of a fit: targets in the prediction's space, depth in metres, residuals, slope."""
 
 from __future__ import annotations
 
-import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Alignment, Prediction
-from marigold_ros.geometry.alignment.kriging_field import grid_shape
+from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.local_field import upsample_field
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 
 
-def target_of(z: np.ndarray, space: str, config: AlignmentConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Depth in the prediction's space, and the sensor's noise carried over to it."""
+def fit_target(
+    z: np.ndarray, space: str, config: AlignmentConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return measured depth in a prediction's space, and the sensor's noise there."""
     noise = config.noise_floor + config.noise_slope * z
-    slope = {'log': z, 'disparity': z**2}
-    return from_metres(z, space), noise / slope[space] if space in slope else noise
+    if space == 'log':
+        noise = noise / z
+    elif space == 'disparity':
+        noise = noise / z**2
+    return from_metres(z, space), noise
 
 
 def fitted_depth(
     relative: np.ndarray, scale: float, shift: float, space: str, config: AlignmentConfig
 ) -> np.ndarray:
-    """Invert the space: depth in metres of ``scale * relative + shift``, not yet checked."""
+    """Convert ``scale * relative + shift`` to metres; the result may be invalid depth."""
     kind = relative.dtype.type
     value = relative * kind(scale)
     value += kind(shift)
     return to_metres(value, space, config.max_depth)
 
 
-def slope(metric: np.ndarray, alignment: Alignment) -> np.ndarray | float:
+def depth_slope(metric: np.ndarray, alignment: Alignment) -> np.ndarray | float:
     """
-    Metres by which depth grows with one unit of ``relative``, for carrying deviations over.
+    Return the derivative of depth by ``relative``, metres, which carries deviations over.
 
     The field is taken as constant. ``metric`` already holds it, so it cancels for the log space.
     """
@@ -47,25 +50,6 @@ def slope(metric: np.ndarray, alignment: Alignment) -> np.ndarray | float:
 
 
 def log_ratio(z: np.ndarray, fitted: np.ndarray) -> np.ndarray:
-    """Log of measured over fitted depth; NaN where the fit gives no depth."""
+    """Return the log of measured over fitted depth; NaN where the fit has no valid depth."""
     with np.errstate(invalid='ignore', divide='ignore'):
         return np.log(z / np.where(fitted > 0, fitted, np.nan))
-
-
-def fitted_log_depth(
-    prediction: Prediction,
-    scale: float,
-    shift: float,
-    config: AlignmentConfig,
-    known: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log of fitted depth within its limits at known relative values (M,), and on a grid."""
-    height, width = grid_shape(prediction.relative.shape)
-    relative = np.asarray(prediction.relative, dtype=np.float32)
-    small = cv2.resize(relative, (width, height), interpolation=cv2.INTER_AREA)
-    found = []
-    for values in (known, small):
-        metres = fitted_depth(values, scale, shift, prediction.space, config)
-        metres = np.nan_to_num(metres, nan=config.min_depth)
-        found.append(np.log(np.clip(metres, config.min_depth, config.max_depth)))
-    return found[0], found[1]

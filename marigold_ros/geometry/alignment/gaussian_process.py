@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A Gaussian process over place and depth: what a few hundred residuals say about every pixel.
+A Gaussian process over place and depth, in closed form, with leave-out predictions.
 
 Its kernel has two parts: points count for each other if they are close in the image and at
-similar fitted depth (an edge in the prediction cuts a region off from its neighbour), and, weakly,
-wherever they are if their depth is similar (an error of tone). The answer fades to 0 where neither
-holds. Cholesky gives it in closed form, with what each point's residual would be had it not been
-used, which finds outliers, and chequerboard hold-out without a second fit.
+similar fitted depth (a depth edge separates neighbouring regions), and, weakly, at any distance if
+their depth is similar (an error of tone). Predictions fade to 0 where neither holds. The inverse
+covariance also predicts each point, or one fold, from the others without a second fit.
 """
 
 from __future__ import annotations
@@ -49,32 +48,32 @@ class Volume:
     low: float
     high: float
 
-    def on_grid(self, guide: np.ndarray) -> np.ndarray:
-        """Interpolate at a grid over the image that holds log depth, (h, w) float32."""
-        slices = cv2.resize(self.slices, guide.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    def on_grid(self, log_depth: np.ndarray) -> np.ndarray:
+        """Interpolate at a grid of log depth over the image, (h, w) float32."""
+        slices = cv2.resize(self.slices, log_depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
         count = slices.shape[2]
-        lower, share = self._between(guide)
-        flat = lower.ravel() + np.arange(0, guide.size * count, count, dtype=np.int32)
+        lower, share = self._between(log_depth)
+        flat = lower.ravel() + np.arange(0, log_depth.size * count, count, dtype=np.int32)
         flat_slices = slices.ravel()
         first = flat_slices[flat]
-        return (first + share.ravel() * (flat_slices[flat + 1] - first)).reshape(guide.shape)
+        return (first + share.ravel() * (flat_slices[flat + 1] - first)).reshape(log_depth.shape)
 
     def at(
-        self, u: np.ndarray, v: np.ndarray, guide: np.ndarray, shape: tuple[int, int]
+        self, u: np.ndarray, v: np.ndarray, log_depth: np.ndarray, shape: tuple[int, int]
     ) -> np.ndarray:
         """Interpolate at pixels of an image (H, W) with their log depth, (M,) float32."""
         rows, columns, count = self.slices.shape
         x, y = (u + 0.5) / shape[1] * columns, (v + 0.5) / shape[0] * rows
         corners, weights = bilinear(x, y, rows, columns)
-        lower, share = self._between(guide)
+        lower, share = self._between(log_depth)
         flat, first = self.slices.ravel(), corners * count + lower
         below, above = ((flat[index] * weights).sum(axis=0) for index in (first, first + 1))
         return below + share * (above - below)
 
-    def _between(self, guide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _between(self, log_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Index of the slice below each log depth, and the share of the one above."""
         count = self.slices.shape[2]
-        at = (guide - np.float32(self.low)) * np.float32((count - 1) / (self.high - self.low))
+        at = (log_depth - np.float32(self.low)) * np.float32((count - 1) / (self.high - self.low))
         at = np.clip(at, 0, count - 1)
         lower = np.minimum(at.astype(np.int32), count - 2)
         return lower, at - lower
@@ -87,7 +86,7 @@ class Process:
 
     Parameters
     ----------
-    x, y, guide : (n,) float32
+    x, y, log_depth : (n,) float32
         Place, of the image's diagonal, and log of fitted depth.
     reach : float
         Of the local kernel, of the image's diagonal.
@@ -102,7 +101,7 @@ class Process:
 
     x: np.ndarray
     y: np.ndarray
-    guide: np.ndarray
+    log_depth: np.ndarray
     reach: float
     alpha: np.ndarray
     inverse: np.ndarray
@@ -110,10 +109,9 @@ class Process:
 
     def without(self, group: np.ndarray) -> np.ndarray:
         """
-        Weights (n,) like ``alpha`` had a group of points (n,) bool never been there; 0 in it.
+        Return the weights (n,) of a process without a group of points (n,) bool; 0 in the group.
 
-        With A for the covariance and B for the group they are ``alpha`` less
-        ``A^-1[:, B] (A^-1[B, B])^-1 alpha[B]``: what elimination of the group would leave.
+        With covariance A and group B: ``alpha - A^-1[:, B] (A^-1[B, B])^-1 alpha[B]``.
         """
         from scipy.linalg.blas import ssymv
         from scipy.linalg.lapack import spotrf, spotrs
@@ -129,20 +127,20 @@ class Process:
         return np.asarray(weights)
 
     def each_left_out(self) -> np.ndarray:
-        """Residual of each point (n,) had it alone not been used."""
+        """Return the leave-one-out residual of each point, (n,)."""
         return self.alpha / np.diag(self.inverse)
 
     def predict(
-        self, weights: tuple[np.ndarray, ...], guide: np.ndarray, shape: tuple[int, int]
+        self, weights: tuple[np.ndarray, ...], log_depth: np.ndarray, shape: tuple[int, int]
     ) -> tuple[Volume, ...]:
         """
-        Predict all over the image, at slices of log depth.
+        Predict over the image, at slices of log depth.
 
         Parameters
         ----------
         weights : tuple of (n,) float32
-            ``alpha``, or what :meth:`without` gives.
-        guide : (h, w) float32
+            ``alpha``, or from :meth:`without`.
+        log_depth : (h, w) float32
             Log of fitted depth.
         shape : (H, W)
             Size of the image.
@@ -150,22 +148,22 @@ class Process:
         Returns
         -------
         tuple of Volume
-            One for each of the weights.
+            One for each of ``weights``.
 
         """
-        low = float(self.guide.min()) - 2 * _SIMILAR
-        high = float(self.guide.max()) + 2 * _SIMILAR
-        low, high = max(low, float(guide.min())), min(high, float(guide.max()))
+        low = float(self.log_depth.min()) - 2 * _SIMILAR
+        high = float(self.log_depth.max()) + 2 * _SIMILAR
+        low, high = max(low, float(log_depth.min())), min(high, float(log_depth.max()))
         count = int(np.clip(np.ceil((high - low) / _SLICE), 1, _MOST_SLICES)) + 1
         levels = np.linspace(low, max(high, low + 1e-3), count, dtype=np.float32)
         (height, width), diagonal = shape, float(np.hypot(*shape))
-        shrink = min(1.0, _LONGEST / max(guide.shape))
-        rows, columns = (max(2, round(side * shrink)) for side in guide.shape)
+        shrink = min(1.0, _LONGEST / max(log_depth.shape))
+        rows, columns = (max(2, round(side * shrink)) for side in log_depth.shape)
         x = (np.arange(columns, dtype=np.float32) + 0.5) * np.float32(width / columns / diagonal)
         y = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(height / rows / diagonal)
         across = _matern(x[:, None] - self.x, self.reach)
         down = _matern(y[:, None] - self.y, self.reach)
-        similar, tone = _by_depth(levels, self.guide)
+        similar, tone = _by_depth(levels, self.log_depth)
         both = (across[:, None, :] * similar).reshape(-1, len(self.x)).T
         return tuple(
             Volume(
@@ -178,23 +176,28 @@ class Process:
 
 
 def krige(
-    x: np.ndarray, y: np.ndarray, guide: np.ndarray, values: np.ndarray, reach: float, floor: float
+    x: np.ndarray,
+    y: np.ndarray,
+    log_depth: np.ndarray,
+    values: np.ndarray,
+    reach: float,
+    floor: float,
 ) -> Process:
     """
-    Fit a Gaussian process twice: with all points, and with the outliers weighed down.
+    Fit a Gaussian process twice: with all points, and with outliers down-weighted.
 
     Parameters
     ----------
-    x, y, guide, values : (n,) float
-        Place, of the image's diagonal; log of fitted depth; what is to be predicted.
+    x, y, log_depth, values : (n,) float
+        Place, of the image's diagonal; log of fitted depth; values to predict.
     reach : float
         Of the local kernel, of the image's diagonal.
     floor : float
         Least deviation of the values: smaller residuals are never outliers.
 
     """
-    x, y, guide, values = (np.asarray(a, dtype=np.float32) for a in (x, y, guide, values))
-    kernel = _kernel(x, y, guide, reach)
+    x, y, log_depth, values = (np.asarray(a, dtype=np.float32) for a in (x, y, log_depth, values))
+    kernel = _kernel(x, y, log_depth, reach)
     trust = np.ones(len(x), dtype=np.float32)
     alpha, inverse = _solve(kernel, values, trust)
     diagonal = np.diag(inverse)
@@ -203,11 +206,11 @@ def krige(
     scale = max(1.4826 * float(np.median(np.abs(residual))), floor / _NOISE)
     trust = np.square(np.clip(1 - np.square(residual / (_CUT * scale)), 0, None))
     alpha, inverse = _solve(kernel, values, trust)
-    return Process(x, y, guide, reach, alpha, inverse, trust)
+    return Process(x, y, log_depth, reach, alpha, inverse, trust)
 
 
-def _kernel(x: np.ndarray, y: np.ndarray, guide: np.ndarray, reach: float) -> np.ndarray:
-    similar, tone = _by_depth(guide, guide)
+def _kernel(x: np.ndarray, y: np.ndarray, log_depth: np.ndarray, reach: float) -> np.ndarray:
+    similar, tone = _by_depth(log_depth, log_depth)
     kernel = _matern(x[:, None] - x, reach) * _matern(y[:, None] - y, reach)
     kernel *= similar
     kernel += tone
@@ -215,7 +218,7 @@ def _kernel(x: np.ndarray, y: np.ndarray, guide: np.ndarray, reach: float) -> np
 
 
 def _by_depth(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What the kernel's two parts make of log depths, (n,) and (m,): both (n, m)."""
+    """Factors of the two kernel parts by log depths (n,) and (m,): both (n, m)."""
     apart = np.square(one[:, None] - other)
     similar = np.exp(apart * np.float32(-0.5 / _SIMILAR**2))
     return similar, np.float32(_TONE**2) * np.exp(apart * np.float32(-0.5 / _TONE_SIMILAR**2))
@@ -230,7 +233,7 @@ def _matern(apart: np.ndarray, reach: float) -> np.ndarray:
 def _solve(
     kernel: np.ndarray, values: np.ndarray, trust: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse covariance, and its product with the values."""
+    """Return the product of inverse covariance and values, and the inverse."""
     from scipy.linalg.lapack import spotrf, spotri, spotrs
 
     covariance = kernel.copy()

@@ -1,35 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The local correction of a metric map: kriging guided by the map, and levels of blurring.
+The local correction field of a metric map: kriging over place and fitted depth, and fine levels.
 
-A Gaussian process over place and fitted depth corrects regions up to their edges. Of many points
-some hundred representatives enter it, and levels of normalised convolution add the detail that
-dense scans tell. Where the map is so far off that it is no guide (its typical error is above
-30 %), the levels do it all: there they were better by a tenth on a street drive, while kriging
-leaves a third less error on distorted real depth images.
+A Gaussian process corrects regions up to their edges. Of many points a few hundred representatives
+enter it, and levels of normalised convolution (``local_field``) add the detail of dense scans.
+Where the typical error of the map is above 30 %, its depth misleads the kernel and the levels do
+all of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Prediction
+from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
 from marigold_ros.geometry.alignment.gaussian_process import krige
 from marigold_ros.geometry.alignment.local_field import (
     add_levels,
-    believable,
-    chequerboard,
+    checkerboard_fold,
     COARSE_LEVELS,
+    consistent_points,
+    field_trust,
     FINE_LEVELS,
     LONGEST_SIDE,
     sample_grid,
-    trust_in_field,
 )
 import numpy as np
 
-# Typical error, in log depth, up to which the map guides, and from which on it does not.
-_GUIDES, _MISLEADS = 0.22, 0.28
+# Typical error, in log depth, up to which the kernel uses the map, and from which it does not.
+_KRIGING, _LEVELS = 0.22, 0.28
 # Points in the process; its cost grows with the cube.
 _MOST = 256
 # Detail is added where this many points stand behind each representative.
@@ -42,42 +44,60 @@ _NOISE = 0.03
 
 
 @dataclass(frozen=True)
-class LocalCorrection:
+class CorrectionField:
     """
-    What the points say about the map beyond scale and shift.
+    A correction of metric depth beyond scale and shift, with its cross-validation.
 
     Parameters
     ----------
     field : (h, w) float32 or None
-        Factor on depth on a coarse grid; None where no point was believed.
+        Factor on depth on a coarse grid; None where no point was consistent.
     held_out : (M,) float64
-        Log of measured depth over what the map would say at each point had the point's
-        neighbourhood not been known.
-    believed : (M,) bool
+        Log ratio of measured depth to that of a field fitted without the point's neighbourhood.
+    used : (M,) bool
         Points that took part.
 
     """
 
     field: np.ndarray | None
     held_out: np.ndarray
-    believed: np.ndarray
+    used: np.ndarray
 
 
 def grid_shape(shape: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of the field of an image (H, W)."""
+    """Return rows and columns of the field of an image (H, W)."""
     shrink = min(1.0, LONGEST_SIDE / max(shape))
     return max(2, round(shape[0] * shrink)), max(2, round(shape[1] * shrink))
 
 
-def correct_locally(
+def fitted_log_depth(
+    prediction: Prediction,
+    scale: float,
+    shift: float,
+    config: AlignmentConfig,
+    relative: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log of fitted depth within its limits at ``relative`` (M,) and on the grid (h, w)."""
+    height, width = grid_shape(prediction.relative.shape)
+    whole = np.asarray(prediction.relative, dtype=np.float32)
+    small = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+    found = []
+    for values in (relative, small):
+        metres = fitted_depth(values, scale, shift, prediction.space, config)
+        metres = np.nan_to_num(metres, nan=config.min_depth)
+        found.append(np.log(np.clip(metres, config.min_depth, config.max_depth)))
+    return found[0], found[1]
+
+
+def fit_correction_field(
     u: np.ndarray,
     v: np.ndarray,
     log_ratio: np.ndarray,
-    guide: np.ndarray,
-    guide_grid: np.ndarray,
+    log_depth: np.ndarray,
+    log_depth_grid: np.ndarray,
     shape: tuple[int, int],
     config: AlignmentConfig,
-) -> LocalCorrection:
+) -> CorrectionField:
     """
     Fit the correction field.
 
@@ -87,9 +107,9 @@ def correct_locally(
         Where depth is known.
     log_ratio : (M,) float
         ``log(measured / fitted)``; may be NaN.
-    guide : (M,) float
+    log_depth : (M,) float
         Log of the fitted depth there.
-    guide_grid : (h, w) float32
+    log_depth_grid : (h, w) float32
         The same all over the image, of :func:`grid_shape`.
     shape : (H, W)
         Size of the image.
@@ -97,104 +117,104 @@ def correct_locally(
         ``field_reach`` and ``field_limit``.
 
     """
-    left = log_ratio.astype(np.float64)
-    believed = believable(u, v, left)
-    if not believed.any():
-        return LocalCorrection(None, left, believed)
-    points = _Points(u, v, left, guide, believed, chequerboard(u, v, shape))
-    typical = 1.4826 * float(np.median(np.abs(left[believed])))
-    share = float(np.clip((_MISLEADS - typical) / (_MISLEADS - _GUIDES), 0.0, 1.0))
+    residual = log_ratio.astype(np.float64)
+    used = consistent_points(u, v, residual)
+    if not used.any():
+        return CorrectionField(None, residual, used)
+    points = _Points(u, v, residual, log_depth, used, checkerboard_fold(u, v, shape))
+    typical = 1.4826 * float(np.median(np.abs(residual[used])))
+    share = float(np.clip((_LEVELS - typical) / (_LEVELS - _KRIGING), 0.0, 1.0))
     if share > 0:
-        log_field, told, trust = _krige(points, guide_grid, shape, config)
-        log_field, told = np.float32(share) * log_field, share * told
+        log_field, predicted, trust = _krige(points, log_depth_grid, shape, config)
+        log_field, predicted = np.float32(share) * log_field, share * predicted
     else:
         # Levels alone grow from the coarsest grid.
-        log_field, told = np.zeros((2, 2), dtype=np.float32), np.zeros((2, len(u)))
-    correction = np.where(points.black, told[0], told[1])
-    if share < 1 or believed.sum() > _DENSE * _MOST:
+        log_field, predicted = np.zeros((2, 2), dtype=np.float32), np.zeros((2, len(u)))
+    correction = np.where(points.fold, predicted[0], predicted[1])
+    if share < 1 or used.sum() > _DENSE * _MOST:
         levels = FINE_LEVELS if share == 1 else COARSE_LEVELS + FINE_LEVELS
-        few = share == 1 and believed.sum() <= _DENSER * _MOST
+        few = share == 1 and used.sum() <= _DENSER * _MOST
         reaching = levels[:-1] if few else levels
-        correction += _detail_left_out(points, told, shape, config, reaching)
-        u, v, rest = u[believed], v[believed], left[believed]
+        correction += _held_out_levels(points, predicted, shape, config, reaching)
+        u, v, rest = u[used], v[used], residual[used]
         rest = rest - sample_grid(log_field, u, v, shape)
         log_field = add_levels(log_field, u, v, rest, shape, config, levels)
     if share < 1:
-        trust = trust_in_field(left[believed], correction[believed])
-    # A field that does not hold where it was not fitted is not applied there either.
+        trust = field_trust(residual[used], correction[used])
+    # A field that fails at held-out points is not applied elsewhere either.
     bound = float(np.log(config.field_limit))
     field = np.exp(np.float32(trust) * np.clip(log_field, -bound, bound))
-    return LocalCorrection(field, left - trust * np.clip(correction, -bound, bound), believed)
+    return CorrectionField(field, residual - trust * np.clip(correction, -bound, bound), used)
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Place, log ratio and log fitted depth; who is believed; colour of the tile; all (M,)."""
+    """Place, log ratio, log fitted depth, whether used, fold of the checkerboard; all (M,)."""
 
     u: np.ndarray
     v: np.ndarray
-    left: np.ndarray
-    guide: np.ndarray
-    believed: np.ndarray
-    black: np.ndarray
+    residual: np.ndarray
+    log_depth: np.ndarray
+    used: np.ndarray
+    fold: np.ndarray
 
 
-def _detail_left_out(
+def _held_out_levels(
     points: _Points,
-    told: np.ndarray,
+    predicted: np.ndarray,
     shape: tuple[int, int],
     config: AlignmentConfig,
     levels: tuple[tuple[float, float], ...],
 ) -> np.ndarray:
-    """What levels of the other colour's points say at each point, (M,), beyond what was told."""
-    u, v, left, believed = points.u, points.v, points.left, points.believed
+    """Correction (M,) at each point by levels that know the other fold only, after kriging."""
+    u, v, residual, used = points.u, points.v, points.residual, points.used
     held_out, start = np.zeros(len(u)), np.zeros((2, 2), dtype=np.float32)
-    for judged, known_field in zip((points.black, ~points.black), told, strict=True):
-        known = believed & ~judged
-        if known.any() and judged.any():
-            rest = left[known] - known_field[known]
+    for scored, kriged in zip((points.fold, ~points.fold), predicted, strict=True):
+        known = used & ~scored
+        if known.any() and scored.any():
+            rest = residual[known] - kriged[known]
             detail = add_levels(start, u[known], v[known], rest, shape, config, levels)
-            held_out[judged] = sample_grid(detail, u[judged], v[judged], shape)
+            held_out[scored] = sample_grid(detail, u[scored], v[scored], shape)
     return held_out
 
 
 def _krige(
-    points: _Points, guide_grid: np.ndarray, shape: tuple[int, int], config: AlignmentConfig
+    points: _Points, log_depth_grid: np.ndarray, shape: tuple[int, int], config: AlignmentConfig
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Log field on the grid; at points (2, M) without the tiles of either colour; and trust."""
-    u, v, left = points.u, points.v, points.left
-    some = np.flatnonzero(points.believed)
-    chosen = some[representatives(u[some], v[some], left[some], _MOST)]
+    """Log field on the grid; at the points without either fold, (2, M); trust in the field."""
+    u, v, residual = points.u, points.v, points.residual
+    some = np.flatnonzero(points.used)
+    chosen = some[representatives(u[some], v[some], residual[some], _MOST)]
     diagonal = float(np.hypot(*shape))
     process = krige(
         (u[chosen] + 0.5) / diagonal,
         (v[chosen] + 0.5) / diagonal,
-        points.guide[chosen],
-        left[chosen],
+        points.log_depth[chosen],
+        residual[chosen],
         _REACH * config.field_reach,
         _NOISE,
     )
-    black = points.black[chosen]
-    weights = (process.alpha, process.without(black), process.without(~black))
-    whole, *parts = process.predict(weights, guide_grid, shape)
-    # At a point the field is read off a grid: its guide is the grid's, not the point's own.
-    guide = sample_grid(guide_grid, u, v, shape)
-    told = np.stack([part.at(u, v, guide, shape) for part in parts])
-    # Tiles judge harshly where points are few; for trust in the whole each point is left out.
-    alone = np.where(process.trust > 0, left[chosen] - process.each_left_out(), np.nan)
-    return whole.on_grid(guide_grid), told, trust_in_field(left[chosen], alone)
+    fold = points.fold[chosen]
+    weights = (process.alpha, process.without(fold), process.without(~fold))
+    whole, *parts = process.predict(weights, log_depth_grid, shape)
+    # At a point the field is read off a grid: at the grid's depth, not at the point's own.
+    log_depth = sample_grid(log_depth_grid, u, v, shape)
+    predicted = np.stack([part.at(u, v, log_depth, shape) for part in parts])
+    # Tiles are a hard test where points are few; trust in the whole leaves out single points.
+    alone = np.where(process.trust > 0, residual[chosen] - process.each_left_out(), np.nan)
+    return whole.on_grid(log_depth_grid), predicted, field_trust(residual[chosen], alone)
 
 
 def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
     """
-    Choose at most some points evenly over the image: of each cell the one with the median value.
+    Choose points evenly over the image: of each cell the one with the median value.
 
     Parameters
     ----------
     u, v : (M,) int, pixels
         Where the points are.
     values : (M,) float
-        What they say; a median is no outlier.
+        Of the points; a median is no outlier.
     most : int
         How many at most.
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A smooth bounded correction of metric depth from what the fit leaves over at the points.
+A smooth correction field from residuals at points, by normalised convolution, coarse to fine.
 
-The log ratios of measured to fitted depth are spread by normalised convolution, coarse to fine:
-each level smooths what the coarser ones left over, so gaps between scan lines are filled from afar
-while dense places keep detail. A prior of no correction in each level fades the field to 1 where
-no point is near. Nearest neighbours were rejected: slower, and they pass every outlier on.
+Each level smooths the residual of the coarser ones, so gaps between scan lines are filled from
+afar while dense places keep detail. A prior of no correction in each level fades the field to 1
+away from points. Nearest neighbours were rejected: slower, and they pass every outlier on.
 """
 
 from __future__ import annotations
@@ -18,17 +17,15 @@ import numpy as np
 
 # A lone point beyond a factor of 1.65 contradicts the fit.
 REJECT_LOG = 0.5
-# A point is believed if it agrees with the fit, or with the median of its nearest neighbours.
+# A point is consistent if it agrees with the fit, or with the median of its nearest neighbours.
 _AGREES_WITH_FIT = 0.2
 _AGREES_NEARBY = 0.3
 _NEIGHBOURS = 8
-# Kernel widths in units of the reach, and how many points' worth of prior each level has. Chosen
-# by experiment on five real depth images with planted errors and four patterns of points, and on
-# held-out lines of two real scans: the two finest levels matter on dense scans only.
+# Kernel widths in units of the reach, and the weight of each level's prior in points; chosen by
+# experiment. The two finest levels matter on dense scans only.
 COARSE_LEVELS = ((4.0, 0.1), (2.0, 0.1), (1.0, 0.2), (0.5, 0.3), (0.25, 0.5))
 FINE_LEVELS = ((0.125, 1.0), (0.0625, 1.0))
-# Log ratio; a smaller one is what the field is for. With 0.1 whole regions that the model has
-# wrong were taken for outliers (0.11 instead of 0.10 at held-out lines of a real drive).
+# Log ratio; smaller residuals are never outliers, or regions that the model has wrong would be.
 _TRUST_FLOOR = 0.3
 _CELLS_PER_SIGMA = 2.0
 LONGEST_SIDE = 192
@@ -38,13 +35,13 @@ def add_levels(
     log_field: np.ndarray,
     u: np.ndarray,
     v: np.ndarray,
-    left: np.ndarray,
+    residual: np.ndarray,
     shape: tuple[int, int],
     config: AlignmentConfig,
     levels: tuple[tuple[float, float], ...],
 ) -> np.ndarray:
     """
-    Add to a log field, level by level, what it leaves over at the points.
+    Add smoothed residuals to a log field, level by level.
 
     Parameters
     ----------
@@ -52,8 +49,8 @@ def add_levels(
         Of any size; zeros of (2, 2) to start from nothing.
     u, v : (M,) int, pixels
         Where depth is known; at least one point.
-    left : (M,) float
-        What is left over there, a log ratio; finite, see :func:`believable`.
+    residual : (M,) float
+        Log ratio that the field leaves there; finite, see :func:`consistent_points`.
     shape : (H, W)
         Size of the image.
     config : AlignmentConfig
@@ -61,19 +58,23 @@ def add_levels(
     levels : tuple of (width, prior)
         ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
 
+    Returns
+    -------
+    (h', w') float32
+        On the finer of the grids.
+
     """
     height, width = shape
     x, y = (u + 0.5) / width, (v + 0.5) / height
     reach = config.field_reach * float(np.hypot(height, width))
-    total, left = log_field, left.astype(np.float64)
+    total, residual = log_field, residual.astype(np.float64)
     for share, prior in levels:
         rows, columns = _grid(height, width, share * reach)
         corners, weights = bilinear(x * columns, y * rows, rows, columns)
-        # Each level judges anew who is an outlier: a coarser one has explained the shared part.
-        trust = tukey_weights(left, _TRUST_FLOOR)
-        level = _smooth(corners, weights, left, trust, (rows, columns), prior)
-        left = left - (level.ravel()[corners] * weights).sum(axis=0)
-        # The finer of both grids stays.
+        # Outliers of this level: coarser ones have explained the shared part.
+        trust = tukey_weights(residual, _TRUST_FLOOR)
+        level = _smooth(corners, weights, residual, trust, (rows, columns), prior)
+        residual = residual - (level.ravel()[corners] * weights).sum(axis=0)
         if total.shape[1] > columns:
             level = cv2.resize(level, total.shape[::-1], interpolation=cv2.INTER_LINEAR)
         else:
@@ -92,14 +93,18 @@ def sample_grid(
     return (grid.ravel()[corners] * weights).sum(axis=0)
 
 
-def believable(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
-    """
-    Tell the residuals that a smooth correction should follow from stray points.
+def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Interpolate a field at every pixel, (H, W) float32; exactly 1 where its grid is."""
+    enlarged = cv2.resize(field - 1.0, shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.add(enlarged, np.float32(1.0), out=enlarged)
 
-    What agrees with the fit counts, and what agrees with its neighbourhood: on real streets a
-    model is off by a factor of two over whole regions, and there scan lines say so with one voice
-    (mean relative error at held-out lines 0.20 where all large residuals were rejected, 0.10 with
-    this rule, on a drive of 20 frames).
+
+def consistent_points(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
+    """
+    Select inlier residuals for the correction field.
+
+    Inliers agree with the fit or with their neighbourhood: a model may be off by a factor of two
+    over whole regions, where all points of the scan lines agree with each other.
 
     Parameters
     ----------
@@ -126,35 +131,48 @@ def believable(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np.ndarra
     tree = cKDTree(place[finite], compact_nodes=False, balanced_tree=False)
     # The nearest is the point itself.
     _, near = tree.query(place[doubtful], k=_NEIGHBOURS + 1)
-    said = np.median(log_ratio[finite][near[:, 1:]], axis=1)
-    kept[doubtful] = np.abs(log_ratio[doubtful] - said) < _AGREES_NEARBY
+    nearby = np.median(log_ratio[finite][near[:, 1:]], axis=1)
+    kept[doubtful] = np.abs(log_ratio[doubtful] - nearby) < _AGREES_NEARBY
     return kept
 
 
-def chequerboard(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def checkerboard_fold(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
-    Colour of the tile that each point lies in, (M,) bool; each colour judges the other.
+    Split points into two folds of a checkerboard of tiles for cross-validation, (M,) bool.
 
-    At its own points a field looks several times better than elsewhere. Tiles are so large that
-    the judged points are about as far from known ones as the pixels of the image are.
+    Tiles are so large that held-out points are about as far from known ones as the pixels of the
+    image are: at its own points a field looks several times better than elsewhere.
     """
-    tile = 4.0 * _typical_gap(u, v, shape)
+    tile = 4.0 * _median_gap(u, v, shape)
     return ((u // tile + v // tile) % 2).astype(bool)
 
 
-def trust_in_field(log_ratio: np.ndarray, correction: np.ndarray) -> float:
+def field_trust(log_ratio: np.ndarray, correction: np.ndarray) -> float:
     """
-    Share of the correction that has proved itself at held-out points: 0 (none) to 1 (all).
+    Return the share of a correction that held-out points confirm, from 0 to 1.
 
-    The judged fields know half of the points only, hence half a proof is enough for the whole.
+    Cross-validated fields know half of the points only, hence half of it is enough for the whole.
     """
     usable = np.isfinite(log_ratio) & np.isfinite(correction)
-    told, wanted = correction[usable], log_ratio[usable]
-    power = float(told @ told)
-    return float(np.clip(2.0 * (told @ wanted) / power, 0.0, 1.0)) if power > 0 else 1.0
+    predicted, wanted = correction[usable], log_ratio[usable]
+    power = float(predicted @ predicted)
+    return float(np.clip(2.0 * (predicted @ wanted) / power, 0.0, 1.0)) if power > 0 else 1.0
 
 
-def _typical_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
+def bilinear(
+    x: np.ndarray, y: np.ndarray, rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return flat indices and weights, (4, M) each, of the cells around points given in cells."""
+    x, y = np.clip(x - 0.5, 0, columns - 1), np.clip(y - 0.5, 0, rows - 1)
+    left = np.minimum(x.astype(np.intp), columns - 2)
+    top = np.minimum(y.astype(np.intp), rows - 2)
+    a, b = x - left, y - top
+    corner = top * columns + left
+    corners = np.stack([corner, corner + 1, corner + columns, corner + columns + 1])
+    return corners, np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
+
+
+def _median_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
     """Median distance of the image's pixels from the nearest point, in pixels."""
     cell = max(1.0, max(shape) / LONGEST_SIDE)
     empty = np.ones((int(shape[0] / cell) + 1, int(shape[1] / cell) + 1), dtype=np.uint8)
@@ -163,29 +181,10 @@ def _typical_gap(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> float:
     return cell * max(0.5, float(np.median(distance)))
 
 
-def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Field at every pixel, (H, W) float32; exactly 1 where its grid is."""
-    enlarged = cv2.resize(field - 1.0, shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.add(enlarged, np.float32(1.0), out=enlarged)
-
-
 def _grid(height: int, width: int, sigma: float) -> tuple[int, int]:
     """Rows and columns whose cells are half a kernel width wide."""
     cell = max(sigma / _CELLS_PER_SIGMA, max(height, width) / LONGEST_SIDE)
     return max(2, int(np.ceil(height / cell))), max(2, int(np.ceil(width / cell)))
-
-
-def bilinear(
-    x: np.ndarray, y: np.ndarray, rows: int, columns: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices and weights, (4, M) each, of the cells around each point; x, y in cells."""
-    x, y = np.clip(x - 0.5, 0, columns - 1), np.clip(y - 0.5, 0, rows - 1)
-    left = np.minimum(x.astype(np.intp), columns - 2)
-    top = np.minimum(y.astype(np.intp), rows - 2)
-    a, b = x - left, y - top
-    corner = top * columns + left
-    corners = np.stack([corner, corner + 1, corner + columns, corner + columns + 1])
-    return corners, np.stack([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b])
 
 
 def _smooth(

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A fitted frame put into metres anew, by a model that the same points guide.
+Metric depth by guidance: a fitted frame predicted again, steered by its points.
 
-The ordinary fit comes first, and what it refuses is not guided: a guided model follows any
-points, wrong ones too. Points that agree with neither the fit nor their neighbours stay out, as in
-the local field. A second run with half of the points in
-tiles is judged at the other half, so that sigma knows errors at points that nobody had seen; it
-doubles the time, which a mode for labels has.
+The ordinary fit comes first, and a frame that it refuses is not guided: guidance follows wrong
+points too. Points that are consistent neither with the fit nor with their neighbours stay out. A
+second run, guided by half of the points in tiles, is scored at the other half for sigma.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align
 from marigold_ros.geometry.alignment.fitted_depth import fitted_depth, log_ratio
-from marigold_ros.geometry.alignment.local_field import believable, chequerboard
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, consistent_points
 import numpy as np
 
 Guide = Callable[[SparseDepth], Prediction]
@@ -36,35 +34,35 @@ def align_guided(
     config: PipelineConfig,
 ) -> tuple[Prediction, Alignment]:
     """
-    Replace a fit by depth that its points guide, if the settings ask for it.
+    Replace a fit by guided metric depth, if the settings ask for it.
 
     Parameters
     ----------
     model : object
-        Has ``predict_guided(rgb, sparse, …)``, which answers in space ``metric``.
+        With ``predict_guided(rgb, sparse, …)``, as ``models.protocol`` declares it.
     rgb : (H, W, 3) uint8
         The image.
     prediction : Prediction
-        The model's plain answer.
+        Of the model, unguided.
     sparse : SparseDepth or None
         All points of the frame.
     fit : Alignment
-        Of the plain answer to them; unless its state is ``fitted`` it stays as it is.
+        Of that prediction; returned as it is unless its state is ``fitted``.
     config : PipelineConfig
-        ``guidance`` and all that goes with it.
+        ``guidance``, ``guided``, and the options of predictions.
 
     Returns
     -------
     Prediction, Alignment
-        The guided ones, with ``held_out`` at half of the points; or those handed in; or the
-        plain prediction and the reason why there are no metres.
+        The guided ones, with ``held_out`` at half of the points; or those passed in; or the
+        unguided prediction with the reason why there is no metric depth.
 
     Raises
     ------
     ConfigurationError
         If the model cannot be guided.
     InputError
-        If the memory is too small for it.
+        If memory does not suffice.
 
     """
     if config.guidance == 'none' or fit.state != 'fitted' or sparse is None:
@@ -85,37 +83,37 @@ def align_guided(
         )
 
     relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-    told = fitted_depth(relative, fit.scale, fit.shift, fit.space, config.alignment)
-    believed = believable(sparse.u, sparse.v, log_ratio(sparse.z, told))
+    fitted = fitted_depth(relative, fit.scale, fit.shift, fit.space, config.alignment)
+    consistent = consistent_points(sparse.u, sparse.v, log_ratio(sparse.z, fitted))
     try:
-        guided = guide(_chosen(sparse, believed))
+        guided = guide(_chosen(sparse, consistent))
     except AlignmentError as error:
         return prediction, Alignment(reason=str(error), space=fit.space, n_points=len(sparse))
     alignment = align(guided, sparse, config.alignment)
     if alignment.state != 'fitted':
         return prediction, alignment
-    held_out = _held_out(guide, sparse, believed, rgb.shape[:2], config.alignment)
+    held_out = _held_out(guide, sparse, consistent, rgb.shape[:2], config.alignment)
     return guided, replace(alignment, held_out=held_out)
 
 
 def _held_out(
     guide: Guide,
     sparse: SparseDepth,
-    believed: np.ndarray,
+    consistent: np.ndarray,
     shape: tuple[int, int],
     config: AlignmentConfig,
 ) -> np.ndarray:
-    """Log ratio of measured to guided depth in the tiles that did not guide; NaN elsewhere."""
-    black = chequerboard(sparse.u, sparse.v, shape)
-    left = np.full(len(sparse), np.nan)
+    """Log ratio of measured to guided depth in the fold that did not guide; NaN elsewhere."""
+    fold = checkerboard_fold(sparse.u, sparse.v, shape)
+    residual = np.full(len(sparse), np.nan)
     try:
-        judged = align(guide(_chosen(sparse, believed & black)), _chosen(sparse, black), config)
-    except AlignmentError:  # half of the points may be too few: then nothing is known
-        return left
-    if judged.metric is not None:
-        told = judged.metric[sparse.v, sparse.u].astype(np.float64)
-        left[~black] = log_ratio(sparse.z.astype(np.float64), told)[~black]
-    return left
+        half = align(guide(_chosen(sparse, consistent & fold)), _chosen(sparse, fold), config)
+    except AlignmentError:  # half of the points may be too few
+        return residual
+    if half.metric is not None:
+        predicted = half.metric[sparse.v, sparse.u].astype(np.float64)
+        residual[~fold] = log_ratio(sparse.z.astype(np.float64), predicted)[~fold]
+    return residual
 
 
 def _chosen(sparse: SparseDepth, kept: np.ndarray) -> SparseDepth:

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A straight line through points of which up to 40 % may be wrong, in closed form.
+Closed-form affine fits ``y = scale * x + shift`` to points of which up to 40 % may be outliers.
 
-Least squares is pulled by outliers, and the usual remedy, Tukey's biweight about the best half,
-locks onto a dense cluster (a wall at one depth) and rejects the rest of the scene when the model
-is poor. So two descents start from the best of a fixed set of pairs: Tukey's, which is exact on
-good data, and one of capped absolute residuals, which keeps all that is roughly right; the second
-is used where it is clearly better. The pairs are RANSAC's, but the same ones in every frame, so
-that the fit does not jitter.
+Tukey's biweight alone locks onto a dense cluster (a wall at one depth) when the model is poor. So
+two re-weighted descents start from the best of a fixed set of point pairs: Tukey's, exact on good
+data, and one of capped absolute residuals, which is used where it is clearly better. The pairs are
+RANSAC's, but the same in every frame, so that the fit does not jitter.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.alignment.masked_loss import minimise_masked_loss
 import numpy as np
 
 # Tukey's constant for 95 % efficiency on normal residuals.
@@ -27,21 +24,21 @@ _PAIRS = 128
 _SAMPLE = 512
 # More points than these add time and no certainty; all of them are weighted in the end.
 _ENOUGH = 4096
-# Residual in expected deviations (2 % of the depth each) that is as wrong as can be.
+# Residual, in expected deviations (2 % of the depth each), beyond which the loss is constant.
 _CAP = 25.0
 # Share by which the capped descent must be better before it is used.
 _MARGIN = 0.1
 
 
 @dataclass(frozen=True)
-class LineFit:
+class RobustFit:
     """
-    ``y = scale * x + shift`` with its quality.
+    An affine fit with its quality.
 
     Parameters
     ----------
     scale, shift : float
-        The line.
+        Of ``y = scale * x + shift``.
     weight : (n,) float
         Weights of the last round in [0, 1]; 0 marks an outlier.
     condition : float
@@ -58,9 +55,41 @@ class LineFit:
     scale_error: float
 
 
-def fit_line(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> LineFit:
+def fit_by_method(
+    x: np.ndarray, y: np.ndarray, sigma: np.ndarray, config: AlignmentConfig
+) -> RobustFit:
     """
-    Fit a line robustly.
+    Fit scale and shift with the method of the settings.
+
+    Method ``median`` fits a scale alone, the median ratio. ``least_squares`` weights by the noise
+    only; all others are robust. A shift beyond its limits is put at the nearest, and the scale to
+    the minimum of the masked loss there.
+
+    Parameters
+    ----------
+    x, y, sigma : (n,) float64
+        As for :func:`fit_robustly`.
+    config : AlignmentConfig
+        ``method``, ``robust_rounds`` and the limits of the shift.
+
+    """
+    if config.method == 'median':
+        positive = np.abs(x) > 1e-6
+        scale = float(np.median(y[positive] / x[positive])) if positive.any() else 0.0
+        weight = _tukey((y - scale * x) / sigma)
+        return _with_quality(x, y, sigma, (scale, 0.0), weight)
+    rounds = 0 if config.method == 'least_squares' else config.robust_rounds
+    fit = fit_robustly(x, y, sigma, rounds)
+    limits = (config.shift_min, config.shift_max)
+    if limits[0] <= fit.shift <= limits[1] or not fit.weight.any():
+        return fit
+    affine = minimise_masked_loss(x, y, fit.weight / sigma**2, config.mean_weight, limits)
+    return _with_quality(x, y, sigma, affine, fit.weight)
+
+
+def fit_robustly(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> RobustFit:
+    """
+    Fit scale and shift robustly.
 
     Parameters
     ----------
@@ -73,13 +102,13 @@ def fit_line(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> Li
 
     Returns
     -------
-    LineFit
+    RobustFit
         With an infinite condition number where ``x`` is constant.
 
     """
     if rounds == 0:
-        line = _weighted(x, y, 1.0 / sigma**2)
-        return _with_quality(x, y, sigma, line, np.ones(len(x)))
+        affine = _weighted(x, y, 1.0 / sigma**2)
+        return _with_quality(x, y, sigma, affine, np.ones(len(x)))
     order = np.lexsort((y, x))
     few = order[np.linspace(0, len(x) - 1, min(len(x), _ENOUGH)).astype(np.intp)]
     chosen = (x[few], y[few], sigma[few])
@@ -93,40 +122,52 @@ def fit_line(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> Li
     return _with_quality(x, y, sigma, tukey, weight)
 
 
-def fit_by_method(
-    x: np.ndarray, y: np.ndarray, sigma: np.ndarray, config: AlignmentConfig
-) -> LineFit:
+def minimise_masked_loss(
+    x: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    share: float = 0.85,
+    shift_limits: tuple[float, float] = (-np.inf, np.inf),
+) -> tuple[float, float]:
     """
-    Fit a line as the settings say.
+    Minimise DiffusionDepth's masked pixel loss over scale and shift in closed form.
 
-    Method ``median`` fits a scale alone: of the lines through the origin the one that half of the
-    points lie above. ``least_squares`` weights by the noise only; all others are robust. A shift
-    beyond its limits is put at the nearest, and the scale to the minimum of the masked loss there.
+    ``sum(w d^2) / T + share * (sum(w d) / T)^2`` with ``d = scale * x + shift - y`` over known
+    pixels and ``T = sum(w)``. With a free shift ``sum(w d) = 0`` at the minimum, so the second
+    term matters only where the shift is fixed or at a limit.
 
     Parameters
     ----------
-    x, y, sigma : (n,) float64
-        As for :func:`fit_line`.
-    config : AlignmentConfig
-        ``method``, ``robust_rounds`` and the limits of the shift.
+    x, y, weight : (n,) float64
+        Prediction, target in its space, and weights that are not all 0.
+    share : float
+        Of the squared mean, above -1.
+    shift_limits : (low, high)
+        Of the shift; equal limits fix it.
+
+    Returns
+    -------
+    (scale, shift)
+        The scale is 0 where ``x`` is constant.
 
     """
-    if config.method == 'median':
-        positive = np.abs(x) > 1e-6
-        scale = float(np.median(y[positive] / x[positive])) if positive.any() else 0.0
-        weight = _tukey((y - scale * x) / sigma)
-        return _with_quality(x, y, sigma, (scale, 0.0), weight)
-    rounds = 0 if config.method == 'least_squares' else config.robust_rounds
-    fit = fit_line(x, y, sigma, rounds)
-    limits = (config.shift_min, config.shift_max)
-    if limits[0] <= fit.shift <= limits[1] or not fit.weight.any():
-        return fit
-    line = minimise_masked_loss(x, y, fit.weight / sigma**2, config.mean_weight, limits)
-    return _with_quality(x, y, sigma, line, fit.weight)
+    weight = weight / weight.sum()
+    x_mean, y_mean = float(weight @ x), float(weight @ y)
+    spread = float(weight @ (x - x_mean) ** 2)
+    scale = float(weight @ ((x - x_mean) * (y - y_mean))) / spread if spread > 0 else 0.0
+    shift = y_mean - scale * x_mean
+    low, high = shift_limits
+    if low <= shift <= high:
+        return scale, shift
+    # The loss is convex, and so is its minimum over the scale: the nearest allowed shift is best.
+    shift = float(np.clip(shift, low, high))
+    power = float(weight @ x**2) + share * x_mean**2
+    product = float(weight @ (x * (y - shift))) + share * x_mean * (y_mean - shift)
+    return (product / power if power > 0 else 0.0), shift
 
 
 def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:
-    """Tukey's biweight of residuals about zero; their scale is 1.4826 MAD, at least ``floor``."""
+    """Return Tukey's biweight of residuals about zero; the scale is 1.4826 MAD or ``floor``."""
     scale = max(1.4826 * float(np.median(np.abs(residual))), floor)
     return np.square(np.clip(1.0 - np.square(residual / (_TUKEY * scale)), 0.0, None))
 
@@ -142,43 +183,43 @@ def _capped(residual: np.ndarray) -> np.ndarray:
     return (size < _CAP) / np.maximum(size, 1.0)
 
 
-def _score(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, line: tuple[float, float]) -> float:
-    """Mean absolute residual, capped: how well a line serves all points."""
-    return float(np.minimum(np.abs(y - line[0] * x - line[1]) / sigma, _CAP).mean())
+def _score(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, affine: tuple[float, float]) -> float:
+    """Mean capped absolute residual over all points."""
+    return float(np.minimum(np.abs(y - affine[0] * x - affine[1]) / sigma, _CAP).mean())
 
 
 def _descend(
     x: np.ndarray,
     y: np.ndarray,
     sigma: np.ndarray,
-    line: tuple[float, float],
+    affine: tuple[float, float],
     weigh: Callable[[np.ndarray], np.ndarray],
     rounds: int,
 ) -> tuple[float, float]:
-    """Re-weighted least squares from a start."""
+    """Iterate re-weighted least squares from a start."""
     base = 1.0 / sigma**2
     for _ in range(rounds):
-        line = _weighted(x, y, base * weigh((y - line[0] * x - line[1]) / sigma))
-    return line
+        affine = _weighted(x, y, base * weigh((y - affine[0] * x - affine[1]) / sigma))
+    return affine
 
 
 def _with_quality(
     x: np.ndarray,
     y: np.ndarray,
     sigma: np.ndarray,
-    line: tuple[float, float],
+    affine: tuple[float, float],
     weight: np.ndarray,
-) -> LineFit:
-    """Add condition number and standard error to a line."""
+) -> RobustFit:
+    """Add condition number and standard error to scale and shift."""
     total = weight / sigma**2
     normal = np.array([[total @ (x * x), total @ x], [total @ x, total.sum()]])
     low, high = np.linalg.eigvalsh(normal)
     condition = float(high / low) if low > 0 else float('inf')
     kept = max(float(weight.sum()) - 2.0, 1.0)
-    noise = float(weight @ ((y - line[0] * x - line[1]) / sigma) ** 2) / kept
+    noise = float(weight @ ((y - affine[0] * x - affine[1]) / sigma) ** 2) / kept
     information = float(total @ (x - normal[0, 1] / max(normal[1, 1], 1e-300)) ** 2)
     error = float(np.sqrt(noise / information)) if information > 0 else float('inf')
-    return LineFit(line[0], line[1], weight, condition, error)
+    return RobustFit(affine[0], affine[1], weight, condition, error)
 
 
 def _weighted(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
@@ -193,18 +234,18 @@ def _weighted(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, 
 
 
 def _best_pair(x: np.ndarray, y: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
-    """Of the lines through fixed pairs of points sorted by ``x``, the one with the best score."""
+    """Scale and shift through the best of fixed pairs of points, which are sorted by ``x``."""
     n = len(x)
     third = max(1, n // 3)
     draw = np.random.default_rng(0)
-    # One end in the lower third and one in the upper: short pairs tell nothing of the slope.
+    # One end in the lower third and one in the upper: short pairs do not determine the slope.
     low, high = draw.integers(0, third, _PAIRS), draw.integers(n - third, n, _PAIRS)
     apart = x[high] - x[low] > 1e-9
     low, high = low[apart], high[apart]
     if len(low) == 0:
         return 0.0, float(np.median(y))
     slope = (y[high] - y[low]) / (x[high] - x[low])
-    # Only growing lines can be right; data that fall regardless turn the slope in the rounds.
+    # Only growing fits can be right; data that fall regardless turn the slope in the rounds.
     if (slope > 0).any():
         low, slope = low[slope > 0], slope[slope > 0]
     shift = y[low] - slope * x[low]

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One standard deviation of metric depth at every pixel, learnt from what fits get wrong.
+One standard deviation of metric depth at every pixel, by conformal prediction.
 
-Each frame's points are judged by a fit that did not know their neighbourhood. Their relative
-errors are counted in cells (how far the nearest known point is, how steep depth is, how near or
-far the model says it is), older frames count less, and a pixel's sigma is the 68.3 % quantile of
-its cell: conformal prediction, so coverage holds whatever the errors' distribution. The ensemble's
-spread and the covariance of the two fitted numbers enter each score before the quantile is taken
-and are added again behind it, so they say where sigma is large but never make it wrong. One
-relative error a frame, which was used before, covered points next to others far too well and
-depth edges far too badly.
+Each frame's points are scored against a fit that did not know their neighbourhood. Their relative
+errors are counted in cells (distance to the nearest known point, steepness of depth, the
+prediction itself), older frames count less, and a pixel's sigma is the 68.3 % quantile of its
+cell, so coverage holds whatever the errors' distribution. Ensemble spread and covariance of scale
+and shift are taken out of each score before the quantile and added again behind it: they move
+sigma between pixels without biasing it.
 """
 
 from __future__ import annotations
@@ -20,9 +18,13 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.affine_covariance import line_variance
-from marigold_ros.geometry.alignment.fitted_depth import fitted_depth, log_ratio, slope
-from marigold_ros.geometry.alignment.local_field import chequerboard
+from marigold_ros.geometry.alignment.fitted_depth import (
+    depth_slope,
+    fit_target,
+    fitted_depth,
+    log_ratio,
+)
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 import numpy as np
 
 # Share of a normal distribution within one deviation.
@@ -35,15 +37,14 @@ _RELATIVE = (0.02, 0.2, 0.4, 0.6, 0.8)
 _CELLS = (len(_DISTANCE) + 1, len(_STEEPNESS) + 1, len(_RELATIVE) + 1)
 # Relative errors are counted on a logarithmic scale, 16 steps to a decade.
 _ERRORS = np.geomspace(1e-4, 10.0, 81)
-# A frame counts this much less with each frame that follows: half of it is left after 6.
+# Decay of a frame's counts with each frame that follows: a half after 6.
 _FORGETTING = 0.9
-# A cell with fewer judged points than this leans on what the wider group says.
+# Points that the wider group counts for as the prior of a cell.
 _PRIOR_POINTS = 20.0
-# Cells are told apart on a grid of about this many pixels a side: a model's answer has no more
-# detail, and the cost stays that of a small image.
+# Longest side of the working grid: a prediction has little more detail.
 _LONGEST_SIDE = 320
-# A point above or below tells less than one this many times as far away beside: ground recedes
-# and things stand on it. Chosen where lines and columns held out of drives are covered alike.
+# A point above or below counts as this many times as far as one beside: ground recedes and things
+# stand on it. Chosen where held-out lines and columns of drives are covered alike.
 _UPRIGHT = 1.65
 _WINDOW = np.ones((3, 3), np.uint8)
 
@@ -51,14 +52,14 @@ _WINDOW = np.ones((3, 3), np.uint8)
 @dataclass(frozen=True)
 class ErrorCounts:
     """
-    What the frames so far got wrong; immutable, the next frame makes a new one.
+    Relative errors of the frames so far; immutable.
 
     Parameters
     ----------
     counts : cells x (steps + 1) float64
-        Judged points by cell and by relative error.
+        Scored points by cell and by relative error.
     place : (u, v), both (M,) int, pixels
-        Points of the last fitted frame; a held frame is as far from them as its pixels are.
+        Points of the last fitted frame; distances of a held frame count from them.
     frames : int
         How many frames were counted.
 
@@ -89,33 +90,33 @@ def count_errors(
     Returns
     -------
     ErrorCounts or None
-        None while no point was ever judged.
+        None while no point was ever scored.
 
     """
     if sparse is None or len(sparse) == 0 or alignment.state != 'fitted':
         return before
     assert alignment.metric is not None
     u, v, shape = sparse.u, sparse.v, alignment.metric.shape
-    told = prediction.relative[v, u].astype(np.float64)
-    plain = fitted_depth(told, alignment.scale, alignment.shift, alignment.space, config)
+    predicted = prediction.relative[v, u].astype(np.float64)
+    plain = fitted_depth(predicted, alignment.scale, alignment.shift, alignment.space, config)
     far = log_ratio(sparse.z.astype(np.float64), plain)
     at = _on_grid(u, v, shape)
-    spread, line = _explained(prediction, alignment, sparse, config, at)
+    spread, affine = _explained(prediction, alignment, sparse, config, at)
     steep = _class_of(_steepness(_sampled(alignment.metric))[at], _STEEPNESS)
-    relative = _class_of(told, _RELATIVE)
+    relative = _class_of(predicted, _RELATIVE)
     fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
     if alignment.held_out is None:
-        # No field, no neighbourhood: what two numbers leave over is the same near and far.
+        # Without a field the residual of scale and shift is the same near and far.
         for row in range(_CELLS[0]):
-            _count(fresh[row], far, np.hypot(spread, line), (steep, relative))
+            _count(fresh[row], far, np.hypot(spread, affine), (steep, relative))
     else:
-        apart = _apart(u, v, shape)
-        explained = np.hypot(spread, line * _faded(apart))
-        near = _class_of(apart, _DISTANCE)
+        gaps = _held_out_gaps(u, v, shape)
+        explained = np.hypot(spread, affine * _affine_share(gaps))
+        near = _class_of(gaps, _DISTANCE)
         _count(fresh, alignment.held_out, explained, (near, steep, relative))
-        if alignment.space != 'metric':  # a guided model has no line
-            # Where no point is near the field has faded: the error is that of the two numbers.
-            _count(fresh[-1], far, np.hypot(spread, line), (steep, relative))
+        if alignment.space != 'metric':  # a guided model has no affine fit
+            # Far from all points the field has faded: scale and shift alone remain.
+            _count(fresh[-1], far, np.hypot(spread, affine), (steep, relative))
     if before is None:
         return ErrorCounts(fresh, (u, v)) if fresh.any() else None
     return ErrorCounts(_FORGETTING * before.counts + fresh, (u, v), before.frames + 1)
@@ -129,7 +130,7 @@ def sigma_map(
     sparse: SparseDepth | None = None,
 ) -> np.ndarray | None:
     """
-    Deviation of metric depth.
+    Estimate one standard deviation of metric depth.
 
     Parameters
     ----------
@@ -143,18 +144,18 @@ def sigma_map(
     Returns
     -------
     (H, W) float32 or None, metres
-        NaN where ``metric`` is; None where nothing is known of the error.
+        NaN where ``metric`` is; None if neither errors nor spread are known.
 
     """
     metric = alignment.metric
     if metric is None or (errors is None and prediction.spread is None):
         return None
-    spread, line = _explained(prediction, alignment, sparse, config)
+    spread, affine = _explained(prediction, alignment, sparse, config)
     if errors is not None:
         gaps, steep = _gaps(*errors.place, metric.shape), _steepness(_sampled(metric))
         if alignment.held_out is not None:
-            line = line * _faded(gaps)
-    variance = np.square(spread) + np.square(line)
+            affine = affine * _affine_share(gaps)
+    variance = np.square(spread) + np.square(affine)
     if errors is not None:
         features = (
             (gaps, _DISTANCE),
@@ -173,20 +174,58 @@ def sigma_map(
     return np.asarray(metric * deviation, dtype=np.float32)
 
 
+def affine_variance(
+    prediction: Prediction,
+    alignment: Alignment,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+) -> tuple[float, float, float] | None:
+    """
+    Estimate the variance of an affine fit from its residuals, in units of ``relative``.
+
+    Neighbouring residuals are correlated, so a tile of the field's reach counts as one
+    measurement, however many points it has.
+
+    Returns
+    -------
+    (middle, variance, growth) or None
+        Weighted mean of ``relative`` at the points, the variance there, and its growth with the
+        squared distance from it; None without an affine fit to this frame's points.
+
+    """
+    fitted = config.method in ('local', 'global') and alignment.space != 'metric'
+    if sparse is None or alignment.inlier is None or not fitted:
+        return None
+    u, v, z = (part[alignment.inlier] for part in (sparse.u, sparse.v, sparse.z))
+    x = prediction.relative[v, u].astype(np.float64)
+    if len(x) < 3 or np.ptp(x) == 0.0:
+        return None
+    target, noise = fit_target(z.astype(np.float64), alignment.space, config)
+    weight = 1.0 / noise**2
+    middle = float(weight @ x / weight.sum())
+    residual = (target - alignment.scale * x - alignment.shift) / alignment.scale
+    variance = float(weight @ residual**2 / weight.sum())
+    spread = float(weight @ (x - middle) ** 2 / weight.sum())
+    tile = max(1.0, config.field_reach * float(np.hypot(*prediction.relative.shape)))
+    measured = len(np.unique((v // tile).astype(np.int64) * 65536 + (u // tile).astype(np.int64)))
+    at_middle = variance / max(measured - 2, 1)
+    return middle, at_middle, at_middle / max(spread, 1e-12)
+
+
 def _count(
     counts: np.ndarray, ratio: np.ndarray, explained: np.ndarray, cell: tuple[np.ndarray, ...]
 ) -> None:
-    """Count the part of each relative error that is not explained already."""
-    judged = np.isfinite(ratio)
-    error = np.abs(np.expm1(np.clip(ratio[judged], -5.0, 5.0)))
-    score = np.sqrt(np.clip(error**2 - explained[judged].astype(np.float64) ** 2, 0.0, None))
+    """Count the unexplained part of each relative error."""
+    scored = np.isfinite(ratio)
+    error = np.abs(np.expm1(np.clip(ratio[scored], -5.0, 5.0)))
+    score = np.sqrt(np.clip(error**2 - explained[scored].astype(np.float64) ** 2, 0.0, None))
     step = np.searchsorted(_ERRORS, score)
-    index = np.ravel_multi_index((*(part[judged] for part in cell), step), counts.shape)
+    index = np.ravel_multi_index((*(part[scored] for part in cell), step), counts.shape)
     counts += np.bincount(index, minlength=counts.size).reshape(counts.shape)
 
 
 def _quantiles(counts: np.ndarray) -> np.ndarray:
-    """One sigma in each cell; thin cells lean on their groups."""
+    """Quantile of each cell, with the wider groups as prior."""
     everything = counts.sum(axis=(0, 1, 2))
     share = everything / everything.sum()
     # From the widest group to the cell itself, each the prior of the next.
@@ -222,7 +261,7 @@ def _stride(shape: tuple[int, ...]) -> int:
 
 
 def _sampled(image: np.ndarray) -> np.ndarray:
-    """Every n-th pixel of an image, from the middle of each n by n square: the working grid."""
+    """Subsample an image to the working grid: the middle of each n by n square."""
     step = _stride(image.shape)
     return np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
 
@@ -237,14 +276,14 @@ def _on_grid(
 
 
 def _steepness(metric: np.ndarray) -> np.ndarray:
-    """Relative change of depth around each cell of the grid; invalid ones count as near."""
+    """Relative change of depth around each cell of the grid; invalid depth counts as near."""
     known = np.nan_to_num(metric, nan=0.0)
     high = cv2.dilate(known, _WINDOW)
     return (high - cv2.erode(known, _WINDOW)) / np.maximum(high, np.float32(1e-6))
 
 
 def _gaps(u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Distance of each cell from the nearest point in diagonals; up and down is farther."""
+    """Distance of each cell from the nearest point, in diagonals; larger up and down."""
     step = _stride(shape)
     rows, columns = (-(-(n - step // 2) // step) for n in shape)
     if len(u) == 0:
@@ -258,19 +297,19 @@ def _gaps(u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gaps * np.float32(_UPRIGHT**0.5 / np.hypot(rows, columns))
 
 
-def _apart(u: np.ndarray, v: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Distance of each point from the nearest one that its judge knew, in diagonals."""
-    black = chequerboard(u, v, (shape[0], shape[1]))
-    apart = np.empty(len(u), np.float32)
-    for colour in (black, ~black):
-        gaps = _gaps(u[~colour], v[~colour], shape)
-        apart[colour] = gaps[_on_grid(u[colour], v[colour], shape)]
-    return apart
+def _held_out_gaps(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Distance of each point from the nearest one of the other fold, in diagonals."""
+    fold = checkerboard_fold(u, v, shape)
+    gaps = np.empty(len(u), np.float32)
+    for part in (fold, ~fold):
+        known = _gaps(u[~part], v[~part], shape)
+        gaps[part] = known[_on_grid(u[part], v[part], shape)]
+    return gaps
 
 
-def _faded(apart: np.ndarray) -> np.ndarray:
-    """Share of the fitted line's own error that is left: near points the field takes it out."""
-    return np.minimum(apart / np.float32(_DISTANCE[-1]), np.float32(1.0))
+def _affine_share(gaps: np.ndarray) -> np.ndarray:
+    """Share of the affine fit's own error that the field leaves at a distance from points."""
+    return np.minimum(gaps / np.float32(_DISTANCE[-1]), np.float32(1.0))
 
 
 def _explained(
@@ -280,21 +319,21 @@ def _explained(
     config: AlignmentConfig,
     at: tuple[np.ndarray, np.ndarray] | slice = slice(None),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Relative deviations by the ensemble and by the fit's covariance, at cells of the grid."""
+    """Relative deviations by ensemble spread and by scale and shift, at cells of the grid."""
     assert alignment.metric is not None
     metric = _sampled(alignment.metric)
-    spread, line = np.zeros_like(metric[at]), np.zeros_like(metric[at])
-    known = line_variance(prediction, alignment, sparse, config)
+    spread, affine = np.zeros_like(metric[at]), np.zeros_like(metric[at])
+    known = affine_variance(prediction, alignment, sparse, config)
     if known is None and prediction.spread is None:
-        return spread, line
+        return spread, affine
     with np.errstate(invalid='ignore', divide='ignore'):
-        # Relative change of depth with one unit of ``relative``: carries both to metres.
-        carry = (np.abs(slope(metric, alignment)) / metric)[at]
+        # Relative change of depth with one unit of ``relative``.
+        carry = (np.abs(depth_slope(metric, alignment)) / metric)[at]
     carry = np.nan_to_num(carry, copy=False, nan=0.0, posinf=0.0)
     if prediction.spread is not None:
         spread = np.asarray(carry * _sampled(prediction.spread)[at], dtype=np.float32)
     if known is not None:
         middle, at_middle, growth = (np.float32(part) for part in known)
         away = np.square(_sampled(prediction.relative)[at] - middle)
-        line = np.asarray(carry * np.sqrt(at_middle + growth * away), dtype=np.float32)
-    return spread, line
+        affine = np.asarray(carry * np.sqrt(at_middle + growth * away), dtype=np.float32)
+    return spread, affine

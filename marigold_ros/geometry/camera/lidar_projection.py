@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-LiDAR as the camera sees it: projection, nearest return, occlusion test.
+Sparse depth in a rectified image: LiDAR projection with its occlusion test, depth images.
 
-A LiDAR beside or above the camera sees past objects that hide what is behind them from the camera.
-Such returns land on the object's pixels with the background's depth and ruin a fit. They are found
-by the rule of Conti et al. that Marigold-DC uses as well: within a 7x7 window, what is more than
-1.5 m behind the nearest return is hidden. Meshing the scan needs its beam structure, which many
-drivers do not give.
+A LiDAR beside or above the camera sees past objects: returns from behind land on the object's
+pixels with the background's depth. They are found by the rule of Conti et al., as in Marigold-DC:
+within a 7x7 window, what is more than 1.5 m behind the nearest return is hidden.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import numpy as np
 # Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
 _ROTATION_TOLERANCE = 1e-3
 _FAR = np.float32(1e9)
-_TILES = (16, 12)  # columns and rows
+NO_SPARSE_DEPTH = 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
 
 
 def project_lidar(
@@ -33,7 +31,7 @@ def project_lidar(
     valid: np.ndarray | None = None,
 ) -> SparseDepth:
     """
-    Project a scan into a rectified image and keep what the camera can see.
+    Project a scan into a rectified image and keep the points visible to the camera.
 
     Parameters
     ----------
@@ -51,7 +49,7 @@ def project_lidar(
     Returns
     -------
     SparseDepth
-        At most one point per pixel; ``counts`` says what became of all ``points``.
+        At most one point per pixel; ``counts`` of all ``points``, by why they were dropped.
 
     Raises
     ------
@@ -151,28 +149,8 @@ def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 
     return SparseDepth(u, v, z, v * depth.shape[1] + u, counts)
 
 
-def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, float]:
-    """
-    Tell how much of an image and of its depth the points cover.
-
-    Returns
-    -------
-    dict
-        ``image_coverage``, the share of 16 by 12 tiles that hold a point, and ``nearest`` and
-        ``farthest``, the 5th and 95th percentile of depth in metres; 0 and NaN without points.
-
-    """
-    if sparse is None or len(sparse) == 0:
-        return {'image_coverage': 0.0, 'nearest': float('nan'), 'farthest': float('nan')}
-    columns, rows = _TILES
-    tile = sparse.v * rows // shape[0] * columns + sparse.u * columns // shape[1]
-    near, far = np.percentile(sparse.z, [5, 95])
-    share = np.count_nonzero(np.bincount(tile)) / (columns * rows)
-    return {'image_coverage': share, 'nearest': float(near), 'farthest': float(far)}
-
-
 def check_transform(T: np.ndarray) -> np.ndarray:
-    """Return a rigid motion as (4, 4) float64, or raise CalibrationError saying what is wrong."""
+    """Return a rigid motion as (4, 4) float64; raise CalibrationError if it is none."""
     T = np.asarray(T, dtype=np.float64)
     remedy = 'check T_cam_lidar (the transform camera <- LiDAR: p_cam = T_cam_lidar @ p_lidar)'
     if T.shape != (4, 4) or not np.isfinite(T).all():
@@ -200,7 +178,7 @@ def check_transform(T: np.ndarray) -> np.ndarray:
 
 
 def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
-    """Mask of the nearest return in each pixel."""
+    """Return a mask of the nearest point in each pixel."""
     if len(z) == 0:
         return np.zeros(0, dtype=bool)
     pixel = v * width + u
@@ -208,7 +186,7 @@ def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -
     np.minimum.at(nearest, pixel, z)
     first = np.flatnonzero(z == nearest[pixel])
     winner = np.empty(len(nearest), dtype=np.intp)
-    # Of repeated indices the last assignment stays: of returns as near, one wins.
+    # The last assignment to an index stays: one of equally near returns wins.
     winner[pixel[first]] = first
     return winner[pixel] == np.arange(len(z))
 
@@ -216,7 +194,7 @@ def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -
 def _not_hidden(
     u: np.ndarray, v: np.ndarray, z: np.ndarray, window: int, threshold: float
 ) -> np.ndarray:
-    """Mask of the points that no nearer point in their window hides."""
+    """Mask of the points not hidden by a nearer one in their window."""
     if window <= 1 or len(z) == 0:
         return np.ones(len(z), dtype=bool)
     left, top = u.min(), v.min()

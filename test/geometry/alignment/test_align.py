@@ -11,7 +11,7 @@ from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import hold
-from marigold_ros.geometry.alignment.robust_fit import fit_line
+from marigold_ros.geometry.alignment.robust_fit import fit_robustly
 import numpy as np
 import pytest
 
@@ -223,7 +223,7 @@ def test_arguments_are_not_changed():
 def test_without_rounds_the_line_is_that_of_weighted_least_squares(seed, n):
     rng = np.random.default_rng(seed)
     x, y, sigma = rng.random(n), rng.normal(size=n), rng.uniform(0.5, 2, n)
-    fit = fit_line(x, y, sigma, rounds=0)
+    fit = fit_robustly(x, y, sigma, rounds=0)
     A = np.stack([x, np.ones(n)], axis=1) / sigma[:, None]
     expected = np.linalg.lstsq(A, y / sigma, rcond=None)[0]
     np.testing.assert_allclose((fit.scale, fit.shift), expected, rtol=1e-5, atol=1e-6)

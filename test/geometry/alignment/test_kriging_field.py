@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.gaussian_process import krige
 from marigold_ros.geometry.alignment.kriging_field import (
-    correct_locally,
+    fit_correction_field,
     grid_shape,
     representatives,
 )
-from marigold_ros.geometry.alignment.local_field import chequerboard, sample_grid
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, sample_grid
 import numpy as np
 import pytest
 
@@ -31,7 +31,7 @@ def test_without_residuals_the_field_is_exactly_one(seed, n):
     u, v, rng = points(seed, n)
     guide = rng.normal(size=n)
     grid = rng.normal(size=GRID).astype(np.float32)
-    local = correct_locally(u, v, np.zeros(n), guide, grid, SHAPE, CONFIG)
+    local = fit_correction_field(u, v, np.zeros(n), guide, grid, SHAPE, CONFIG)
     assert (local.field == 1).all()
     assert (local.held_out == 0).all()
 
@@ -41,7 +41,7 @@ def test_the_field_stays_within_its_limit(seed, limit, size):
     u, v, rng = points(seed, 200)
     config = AlignmentConfig(field_limit=limit)
     left = size * rng.normal(size=200)
-    local = correct_locally(u, v, left, np.zeros(200), FLAT, SHAPE, config)
+    local = fit_correction_field(u, v, left, np.zeros(200), FLAT, SHAPE, config)
     assert local.field.shape == GRID
     assert np.isfinite(local.field).all()
     assert 1 / limit - 1e-6 <= local.field.min() <= local.field.max() <= limit + 1e-6
@@ -54,7 +54,7 @@ def test_a_step_in_the_map_keeps_an_error_on_its_side():
     guide = np.where(near, 0.0, 1.5)
     grid = np.where(np.arange(GRID[1]) < GRID[1] // 2, 0.0, 1.5).astype(np.float32)
     grid = np.broadcast_to(grid, GRID).copy()
-    local = correct_locally(u, v, left, guide, grid, SHAPE, CONFIG)
+    local = fit_correction_field(u, v, left, guide, grid, SHAPE, CONFIG)
     middle = np.log(local.field[:, GRID[1] // 2 - 1 : GRID[1] // 2 + 1])
     assert np.median(middle[:, 0]) == pytest.approx(0.1, abs=0.02)
     assert np.median(middle[:, 1]) == pytest.approx(-0.1, abs=0.02)
@@ -65,17 +65,17 @@ def test_outliers_are_left_out_and_reported():
     left = 0.1 + 0.01 * rng.normal(size=300)
     wrong = rng.random(300) < 0.15
     left[wrong] = rng.choice([-1.0, 1.0], wrong.sum())
-    local = correct_locally(u, v, left, np.zeros(300), FLAT, SHAPE, CONFIG)
-    assert not local.believed[wrong].any()
+    local = fit_correction_field(u, v, left, np.zeros(300), FLAT, SHAPE, CONFIG)
+    assert not local.used[wrong].any()
     inner = local.field[20:-20, 20:-20]
     np.testing.assert_allclose(np.log(inner), 0.1, atol=0.04)
 
 
 def test_points_that_are_not_finite_or_contradict_everything_give_no_field():
     u, v, _ = points(3, 50)
-    nothing = correct_locally(u, v, np.full(50, np.nan), np.zeros(50), FLAT, SHAPE, CONFIG)
+    nothing = fit_correction_field(u, v, np.full(50, np.nan), np.zeros(50), FLAT, SHAPE, CONFIG)
     assert nothing.field is None
-    assert not nothing.believed.any()
+    assert not nothing.used.any()
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 5000), most=st.integers(10, 300))
@@ -135,11 +135,11 @@ def test_held_out_residuals_are_those_of_a_second_fit(n, size):
     pixel = rng.choice(240 * 320, n, replace=False)
     u, v = pixel % 320, pixel // 320
     left = size * np.sin(u / 50) * np.cos(v / 40) + 0.01 * rng.normal(size=n)
-    local = correct_locally(u, v, left, np.zeros(n), FLAT, SHAPE, CONFIG)
-    black = chequerboard(u, v, SHAPE)
-    for judged in (black, ~black):
+    local = fit_correction_field(u, v, left, np.zeros(n), FLAT, SHAPE, CONFIG)
+    fold = checkerboard_fold(u, v, SHAPE)
+    for judged in (fold, ~fold):
         known = ~judged
-        part = correct_locally(
+        part = fit_correction_field(
             u[known], v[known], left[known], np.zeros(known.sum()), FLAT, SHAPE, CONFIG
         )
         anew = left[judged] - sample_grid(np.log(part.field), u[judged], v[judged], SHAPE)
@@ -151,5 +151,5 @@ def test_held_out_residuals_are_those_of_a_second_fit(n, size):
 def test_points_all_in_one_tile_are_judged_by_the_map_alone():
     u, v = np.full(12, 20), np.arange(12) + 30
     left = np.full(12, 0.1)
-    local = correct_locally(u, v, left, np.zeros(12), FLAT, SHAPE, CONFIG)
+    local = fit_correction_field(u, v, left, np.zeros(12), FLAT, SHAPE, CONFIG)
     np.testing.assert_allclose(local.held_out, left, atol=1e-6)

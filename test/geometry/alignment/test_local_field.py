@@ -12,10 +12,10 @@ from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.local_field import (
     add_levels,
-    believable,
     COARSE_LEVELS,
+    consistent_points,
+    field_trust,
     FINE_LEVELS,
-    trust_in_field,
     upsample_field,
 )
 import numpy as np
@@ -120,7 +120,7 @@ def test_points_too_many_to_be_wrong_alone_outvote_a_single_outlier():
     ratio = np.zeros(500)
     clean = fit_field(u, v, ratio, SHAPE, CONFIG)
     ratio[7] = 0.49
-    ratio[~believable(u, v, ratio)] = np.nan
+    ratio[~consistent_points(u, v, ratio)] = np.nan
     np.testing.assert_allclose(fit_field(u, v, ratio, SHAPE, CONFIG), clean, atol=0.01)
 
 
@@ -134,10 +134,10 @@ def test_held_out_residuals_are_as_large_as_the_error_elsewhere():
 def test_trust_is_full_in_what_was_right_and_none_in_what_was_not():
     rng = np.random.default_rng(0)
     wanted = 0.1 * rng.normal(size=400)
-    assert trust_in_field(np.zeros(64), np.zeros(64)) == 1
-    assert trust_in_field(wanted, 0.6 * wanted) == 1
-    assert trust_in_field(wanted, 0.1 * rng.normal(size=400)) < 0.25
-    assert trust_in_field(wanted, -wanted) == 0
+    assert field_trust(np.zeros(64), np.zeros(64)) == 1
+    assert field_trust(wanted, 0.6 * wanted) == 1
+    assert field_trust(wanted, 0.1 * rng.normal(size=400)) < 0.25
+    assert field_trust(wanted, -wanted) == 0
 
 
 def test_a_held_alignment_keeps_its_field():
@@ -162,7 +162,7 @@ def test_a_region_that_the_model_has_wrong_is_corrected_and_a_stray_point_is_not
     left = np.where(wrong, np.log(2.5), 0.0) + 0.02 * rng.normal(size=600)
     stray = ~wrong & (rng.random(600) < 0.05)
     left[stray] = rng.choice([-1.2, 1.2], stray.sum())
-    kept = believable(u, v, left)
+    kept = consistent_points(u, v, left)
     inside = u < 90  # the border of the region is a matter of taste
     assert kept[inside].mean() > 0.95
     assert not kept[stray].any()
@@ -175,5 +175,5 @@ def test_a_region_that_the_model_has_wrong_is_corrected_and_a_stray_point_is_not
 
 def test_few_points_beyond_the_limit_are_never_believed():
     u = v = np.arange(6)
-    assert not believable(u, v, np.full(6, 0.9)).any()
-    assert not believable(u, v, np.full(6, np.nan)).any()
+    assert not consistent_points(u, v, np.full(6, 0.9)).any()
+    assert not consistent_points(u, v, np.full(6, np.nan)).any()

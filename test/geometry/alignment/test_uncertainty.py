@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
-from marigold_ros.geometry.alignment.affine_covariance import line_variance
-from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
+from marigold_ros.geometry.alignment.uncertainty import affine_variance, count_errors, sigma_map
 import numpy as np
 import pytest
 
@@ -177,7 +176,7 @@ def test_the_lines_variance_is_that_of_repeated_fits():
         z = (truth[v, u] + 0.3 * rng.normal(size=len(u))).astype(np.float32)
         prediction, sparse = Prediction(relative), SparseDepth(u, v, z)
         alignment = align(prediction, sparse, config)
-        middle, at_middle, growth = line_variance(prediction, alignment, sparse, config)
+        middle, at_middle, growth = affine_variance(prediction, alignment, sparse, config)
         told.append((at_middle * alignment.scale**2, growth * alignment.scale**2))
         scales.append(alignment.scale)
         middles.append(alignment.scale * middle + alignment.shift)

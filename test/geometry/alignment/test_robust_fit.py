@@ -5,11 +5,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.alignment.masked_loss import masked_loss, minimise_masked_loss
-from marigold_ros.geometry.alignment.robust_fit import fit_by_method
+from marigold_ros.geometry.alignment.robust_fit import fit_by_method, minimise_masked_loss
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+
+
+def masked_loss(x, y, weight, affine, share):
+    residual = affine[0] * x + affine[1] - y
+    total = weight.sum()
+    return float(weight @ residual**2 / total + share * (weight @ residual / total) ** 2)
 
 
 def planted(seed, n=60):
@@ -22,14 +27,14 @@ def planted(seed, n=60):
 @given(seed=st.integers(0, 10**6))
 def test_with_a_free_shift_the_share_does_not_move_the_minimum(seed):
     data = planted(seed)
-    line = minimise_masked_loss(*data, share=0.0)
-    assert minimise_masked_loss(*data, share=0.85) == line
+    affine = minimise_masked_loss(*data, share=0.0)
+    assert minimise_masked_loss(*data, share=0.85) == affine
     for share in (0.0, 0.85):
-        best = masked_loss(*data, line, share)
+        best = masked_loss(*data, affine, share)
         found = minimize(lambda p, s=share: masked_loss(*data, p, s), (1.0, 0.0))
         assert best <= found.fun * (1 + 1e-9)
-        np.testing.assert_allclose(line, found.x, rtol=1e-3, atol=1e-3)
-    scale, shift = line
+        np.testing.assert_allclose(affine, found.x, rtol=1e-3, atol=1e-3)
+    scale, shift = affine
     assert data[2] @ (scale * data[0] + shift - data[1]) == pytest.approx(0, abs=1e-8)
 
 
@@ -41,15 +46,15 @@ def test_with_a_free_shift_the_share_does_not_move_the_minimum(seed):
 )
 def test_a_fixed_or_bounded_shift_is_solved_exactly(seed, share, low, width):
     data = planted(seed)
-    line = minimise_masked_loss(*data, share, (low, low + width))
-    assert low <= line[1] <= low + width
+    affine = minimise_masked_loss(*data, share, (low, low + width))
+    assert low <= affine[1] <= low + width
     bounds = [(None, None), (low, low + width)]
     start = (1.0, low + width / 2)
     found = minimize(
         lambda p: masked_loss(*data, p, share), start, bounds=bounds, method='L-BFGS-B'
     )
-    assert masked_loss(*data, line, share) <= found.fun * (1 + 1e-9)
-    np.testing.assert_allclose(line, found.x, rtol=1e-2, atol=2e-2)
+    assert masked_loss(*data, affine, share) <= found.fun * (1 + 1e-9)
+    np.testing.assert_allclose(affine, found.x, rtol=1e-2, atol=2e-2)
 
 
 def test_the_share_moves_the_scale_where_the_shift_is_fixed():
