@@ -69,13 +69,13 @@ def table(results: Mapping[str, Any]) -> str:
 def image(depth: np.ndarray) -> np.ndarray:
     """Draw the wanted correction and ours, a row for each kind: (h, w, 3) uint8 BGR."""
     import cv2
-    from marigold_ros.evaluation.benchmarks.alignment import fields
-    from marigold_ros.evaluation.benchmarks.simulated_predictions import KINDS, PATTERNS
+    from marigold_ros.evaluation.benchmarks.alignment import log_fields
+    from marigold_ros.evaluation.benchmarks.simulated_predictions import ERROR_KINDS, PATTERNS
     import numpy as np
 
     rows = []
-    for kind in KINDS:
-        both = [fields(depth, kind, pattern) for pattern in PATTERNS]
+    for kind in ERROR_KINDS:
+        both = [log_fields(depth, kind, pattern) for pattern in PATTERNS]
         panels = [(f'{kind}: wanted', both[0][0])]
         panels += [(p.name, ours) for p, (_, ours) in zip(PATTERNS, both, strict=True)]
         drawn = []

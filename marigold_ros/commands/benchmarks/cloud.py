@@ -58,7 +58,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    from marigold_ros.evaluation.benchmarks.cloud import blurred, Tally
+    from marigold_ros.evaluation.benchmarks.cloud import blurred, CleaningCounts
     from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
     from marigold_ros.models import load_model
     from marigold_ros.pipeline import FramePipeline
@@ -66,7 +66,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
 
     config = model_settings(args)
     model = load_model(config.model, config.device, config.dtype)
-    tallies = [Tally() for _ in (*_BLURS, config.model)]
+    tallies = [CleaningCounts() for _ in (*_BLURS, config.model)]
     # Pixels by kind of scene: sky, found, others, taken for sky.
     sky = {kind: np.zeros(4) for kind, _ in _DRIVES}
     images = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-How well and how fast sparse depth puts simulated predictions into metres, beside plain methods.
+Scores the accuracy and CPU time of alignments on simulated predictions, beside plain methods.
 
 Errors are mean relative errors over all known pixels, averaged over scenes and seeds; a frame
 without a fit counts as refused, not as an error. Ratios are to the five nearest points.
@@ -23,11 +23,11 @@ from marigold_ros.evaluation.benchmarks.reference_alignments import (
     tukey,
 )
 from marigold_ros.evaluation.benchmarks.simulated_predictions import (
-    DRAWS,
-    KINDS,
+    ERROR_KINDS,
+    MORE_PATTERNS,
     near_edges,
-    Pattern,
     PATTERNS,
+    PointPattern,
     simulate_prediction,
     SimulatedPrediction,
 )
@@ -43,7 +43,7 @@ _COST_RUNS = 20
 
 
 @dataclass
-class Case:
+class CaseErrors:
     """Errors of one kind of prediction and pattern of points, by method."""
 
     kind: str
@@ -53,7 +53,7 @@ class Case:
     refused: int = 0
 
     def summary(self) -> dict[str, Any]:
-        """Mean errors, and their ratios to the five nearest points."""
+        """Return mean errors, and their ratios to the five nearest points."""
         every, edges = _means(self.everywhere), _means(self.at_edges)
         return {
             'kind': self.kind,
@@ -67,12 +67,12 @@ class Case:
         }
 
 
-def jobs(seeds: int, draw_seeds: int) -> Iterator[tuple[str, Pattern, int, str]]:
-    """Kind, pattern, seed and table of every run on one scene."""
-    for kind in KINDS:
+def jobs(seeds: int, draw_seeds: int) -> Iterator[tuple[str, PointPattern, int, str]]:
+    """Yield kind, pattern, seed and table of every run on one scene."""
+    for kind in ERROR_KINDS:
         for pattern in PATTERNS:
             yield from ((kind, pattern, seed, 'patterns') for seed in range(seeds))
-    for pattern in DRAWS:
+    for pattern in MORE_PATTERNS:
         yield from (('smooth', pattern, seed, 'draws') for seed in range(draw_seeds))
 
 
@@ -87,21 +87,21 @@ def measure(
     depths : sequence of (H, W) float32, metres
         True depth of the scenes; 0 where unknown.
     seeds, draw_seeds : int
-        Runs for each scene of the main patterns, and of the other draws of points.
+        Runs for each scene of the main patterns, and of the other patterns of points.
     step : callable
         Called after each run.
 
     Returns
     -------
     dict
-        ``patterns`` and ``draws``: a row for each case.
+        ``patterns`` and ``draws`` (of ``MORE_PATTERNS``): a row for each case.
 
     """
-    cases: dict[str, dict[tuple[str, str], Case]] = {'patterns': {}, 'draws': {}}
+    cases: dict[str, dict[tuple[str, str], CaseErrors]] = {'patterns': {}, 'draws': {}}
     for depth in depths:
         edges = near_edges(depth)
         for kind, pattern, seed, table in jobs(seeds, draw_seeds):
-            case = cases[table].setdefault((kind, pattern.name), Case(kind, pattern.name))
+            case = cases[table].setdefault((kind, pattern.name), CaseErrors(kind, pattern.name))
             simulated = simulate_prediction(depth, pattern, kind, seed)
             metric = _all_methods(simulated, seed < _INTERPOLATED_SEEDS)
             case.refused += sum(found is None for found in metric.values())
@@ -115,11 +115,13 @@ def measure(
 
 
 def measure_cost(depth: np.ndarray) -> dict[str, float]:
-    """CPU time in ms of align at 640x480 with 2000 points, median: global, and with the field."""
+    """Measure the median CPU time of align in ms at 640x480 with 2000 points, by method."""
     small = cv2.resize(depth, _COST_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
     cost = {}
     for name, rows in (('16 rows', 16), ('random', 0)):
-        simulated = simulate_prediction(small, Pattern(name, _COST_POINTS, rows=rows), 'smooth', 0)
+        simulated = simulate_prediction(
+            small, PointPattern(name, _COST_POINTS, rows=rows), 'smooth', 0
+        )
         for method in ('global', 'local'):
             config = AlignmentConfig(method=method)
             arguments = simulated.prediction, simulated.sparse, config
@@ -127,8 +129,10 @@ def measure_cost(depth: np.ndarray) -> dict[str, float]:
     return cost
 
 
-def fields(depth: np.ndarray, kind: str, pattern: Pattern) -> tuple[np.ndarray, np.ndarray]:
-    """Log of truth over the global fit, NaN where unknown, and of our field; (H, W) both."""
+def log_fields(
+    depth: np.ndarray, kind: str, pattern: PointPattern
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return logs of truth over the global fit, NaN unknown, and of our field; (H, W) both."""
     simulated = simulate_prediction(depth, pattern, kind, 0)
     plain, local = (
         align(simulated.prediction, simulated.sparse, AlignmentConfig(method=method)).metric
@@ -143,7 +147,7 @@ def fields(depth: np.ndarray, kind: str, pattern: Pattern) -> tuple[np.ndarray, 
 def _all_methods(
     simulated: SimulatedPrediction, interpolated: bool
 ) -> dict[str, np.ndarray | None]:
-    """Metres by each method; None where a fit was refused."""
+    """Return metric depth by each method; None where a fit was refused."""
     prediction, sparse = simulated.prediction, simulated.sparse
     relative, shape = prediction.relative, prediction.relative.shape
     known, z = relative[sparse.v, sparse.u].astype(np.float64), sparse.z.astype(np.float64)
@@ -152,8 +156,8 @@ def _all_methods(
         v, u = np.mgrid[0 : shape[0], 0 : shape[1]]
         metric['barycentric'] = interpolate_linear(sparse, u, v)
         metric['nearest'] = interpolate_nearest(sparse, u, v)
-    for name, line in (('least squares', least_squares), ('Tukey', tukey)):
-        scale, shift = line(known, z)
+    for name, fit in (('least squares', least_squares), ('Tukey', tukey)):
+        scale, shift = fit(known, z)
         metric[name] = scale * relative + shift
     metric['5 nearest'] = five_nearest(relative, sparse.u, sparse.v, z)
     for method in ('global', 'local'):
@@ -170,7 +174,7 @@ def _means(errors: dict[str, list[float]]) -> dict[str, float]:
 
 
 def _ratio(means: dict[str, float], to: str) -> float:
-    """Ratio of our local alignment to another method; NaN where either has no figure."""
+    """Return the ratio of our local alignment to another method; NaN where either is missing."""
     if 'local' not in means or to not in means:
         return float('nan')
     return means['local'] / means[to]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""CPU time of one thread: what costs of geometry are stated in."""
+"""CPU time of one thread, in which the cost of geometry is stated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread meanwhile."""
+    """Limit OpenCV to one thread meanwhile."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -24,7 +24,7 @@ def one_thread() -> Iterator[None]:
 
 
 def cpu_ms(runs: int, work: Callable[..., object], *arguments: object) -> float:
-    """CPU time of a call in ms, median of so many."""
+    """Measure the CPU time of a call in ms, median of some runs."""
     taken = []
     for _ in range(runs):
         start = process_time()

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Alignments that any user could write in ten lines: what ours must beat on simulated predictions.
+Reference alignments that ours must beat on simulated predictions, each a few lines long.
 
-Plain least squares, a line by Tukey's biweight, and that line corrected by the ratios of the five
-nearest points. All are for predictions in the space ``depth``.
+Plain least squares, an affine fit by Tukey's biweight, and that fit corrected by the ratios of the
+five nearest points. All are for predictions in the space ``depth``.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ _REJECT_LOG = 0.5
 
 
 def least_squares(relative: np.ndarray, z: np.ndarray) -> tuple[float, float]:
-    """Scale and shift that minimise the squared error in metres, all points alike; (n,) both."""
-    return _line(relative, z, np.ones_like(relative))
+    """Fit scale and shift by least squares in metres, all points weighted alike; (n,) both."""
+    return _affine_fit(relative, z, np.ones_like(relative))
 
 
 def tukey(relative: np.ndarray, z: np.ndarray) -> tuple[float, float]:
-    """Scale and shift by ten rounds of Tukey's biweight of relative errors; (n,) both."""
+    """Fit scale and shift by ten rounds of Tukey's biweight of relative errors; (n,) both."""
     scale, shift = least_squares(relative, z)
     for _ in range(_ROUNDS):
         error = (z - (relative * scale + shift)) / np.maximum(z, 0.1)
         typical = 1.4826 * float(np.median(np.abs(error))) + 1e-6
         weight = np.square(np.clip(1 - np.square(error / (_TUKEY * typical)), 0, None))
-        scale, shift = _line(relative, z, weight / np.square(np.maximum(z, 0.1)))
+        scale, shift = _affine_fit(relative, z, weight / np.square(np.maximum(z, 0.1)))
     return scale, shift
 
 
 def five_nearest(relative: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray) -> np.ndarray:
     """
-    Correct the Tukey line at each pixel by the mean ratio of the five nearest points.
+    Correct the Tukey fit at each pixel by the mean ratio of the five nearest points.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def five_nearest(relative: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarr
     return metric * cv2.resize(field, relative.shape[::-1])
 
 
-def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+def _affine_fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     design, root = np.stack([x, np.ones_like(x)], axis=1), np.sqrt(weight)
     scale, shift = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
     return float(scale), float(shift)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Stand-ins for a model's answer and for a LiDAR, made from true depth: planted errors, known truth.
+Simulates a model's prediction and a LiDAR from true depth: known errors, known truth.
 
-A network's errors cannot be planted, so an alignment is judged on distortions of true depth with
-the errors that such models have. Two kinds: ``smooth`` (a multiplicative field of 15 %, a tone
-error, noise) and ``objects`` (each segment with a scale of its own, edges blurred over 4 px, the
-far end saturated). Both end clipped to [0, 1] at the 2nd and 98th percentile, like real answers.
+Alignments are scored on distortions of true depth with the errors that depth models have. Two
+kinds: ``smooth`` (a multiplicative field of 15 %, a tone error, noise) and ``objects`` (each
+segment with its own scale, edges blurred over 4 px, the far end saturated). Both are scaled to
+[0, 1] between their 2nd and 98th percentile and clipped, like real predictions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
-KINDS = ('smooth', 'objects')
-_NEAREST = 0.05
+ERROR_KINDS = ('smooth', 'objects')
+_LEAST_DEPTH_M = 0.05
 _TONE = 1.08
 _POINT_NOISE = 0.01
-# Share of the rows, from above, that a spinning LiDAR does not see.
+# Share of the rows, from the top, above the view of a spinning LiDAR.
 _BLIND = 0.3
 _SEGMENTS = 24
 # A step in depth by more than this share, over two pixels, is an edge.
@@ -31,18 +31,18 @@ EDGE_WIDTH = 8
 
 
 @dataclass(frozen=True)
-class Pattern:
+class PointPattern:
     """
-    Where a simulated prediction LiDAR measures.
+    Where a simulated LiDAR measures.
 
     Parameters
     ----------
     name : str
         For tables.
     points : int
-        How many, at most as many as there are pixels.
+        Their number, at most one a pixel.
     rows : int
-        Scan rows that they lie on, in the lower 70 % of the image; 0 is anywhere.
+        Number of scan rows they lie on, in the lower 70 % of the image; 0 is anywhere.
     part : {'all', 'near', 'far', 'left'}
         ``near`` and ``far`` are the nearest and farthest 30 % of the pixels.
     outliers : float
@@ -58,29 +58,32 @@ class Pattern:
 
 
 PATTERNS = (
-    Pattern('500 random', 500),
-    Pattern('16 rows', 2000, rows=16),
-    Pattern('4 rows', 400, rows=4),
-    Pattern('50 random', 50),
+    PointPattern('500 random', 500),
+    PointPattern('16 rows', 2000, rows=16),
+    PointPattern('4 rows', 400, rows=4),
+    PointPattern('50 random', 50),
 )
-DRAWS = (
-    *(Pattern(f'{n} random', n) for n in (20, 100, 500, 5000)),
-    *(Pattern(f'500 {part}', 500, part=part) for part in ('near', 'far', 'left')),
-    *(Pattern(f'500, {100 * s:.0f} % wrong', 500, outliers=s) for s in (0.0, 0.2, 0.3, 0.4, 0.5)),
+MORE_PATTERNS = (
+    *(PointPattern(f'{n} random', n) for n in (20, 100, 500, 5000)),
+    *(PointPattern(f'500 {part}', 500, part=part) for part in ('near', 'far', 'left')),
+    *(
+        PointPattern(f'500, {100 * s:.0f} % wrong', 500, outliers=s)
+        for s in (0.0, 0.2, 0.3, 0.4, 0.5)
+    ),
 )
 
 
 @dataclass(frozen=True)
 class SimulatedPrediction:
     """
-    One test case: what an alignment gets, and the truth that judges it.
+    One test case: the input of an alignment, and the truth.
 
     Parameters
     ----------
     prediction : Prediction
         Distorted depth in [0, 1].
     sparse : SparseDepth
-        The points, some of them wrong.
+        The points, some of them outliers.
     depth : (H, W) float32, metres
         The truth; 0 where unknown.
 
@@ -91,28 +94,28 @@ class SimulatedPrediction:
     depth: np.ndarray
 
     def error(self, metric: np.ndarray, where: np.ndarray | None = None) -> float:
-        """Mean relative error at known pixels, or at those of them ``where`` is true."""
+        """Return the mean relative error at known pixels, or at those of ``where`` (H, W)."""
         known = self.depth > 0 if where is None else (self.depth > 0) & where
         if not known.any():
             return float('nan')
-        told = np.maximum(np.nan_to_num(metric[known], nan=_NEAREST), _NEAREST)
-        return float(np.mean(np.abs(told - self.depth[known]) / self.depth[known]))
+        predicted = np.maximum(np.nan_to_num(metric[known], nan=_LEAST_DEPTH_M), _LEAST_DEPTH_M)
+        return float(np.mean(np.abs(predicted - self.depth[known]) / self.depth[known]))
 
 
 def simulate_prediction(
-    depth: np.ndarray, pattern: Pattern, kind: str, seed: int
+    depth: np.ndarray, pattern: PointPattern, kind: str, seed: int
 ) -> SimulatedPrediction:
     """
-    Distort true depth into a prediction, and draw points of it.
+    Distort true depth into a prediction, and sample points of it.
 
     Parameters
     ----------
     depth : (H, W) float, metres
         The truth; 0 or less where unknown.
-    pattern : Pattern
+    pattern : PointPattern
         Where the points lie.
     kind : {'smooth', 'objects'}
-        Which errors the prediction has.
+        Kind of the prediction's errors.
     seed : int
         Of field, noise and points.
 
@@ -128,22 +131,23 @@ def simulate_prediction(
             'a simulated prediction needs true depth; this image has none', cause='empty'
         )
     rng = np.random.default_rng(seed)
-    filled = np.maximum(_filled(depth, known), _NEAREST)
-    told = _smooth_errors(rng, filled) if kind == 'smooth' else _object_errors(rng, filled)
-    low, high = np.percentile(told, [2, 98])
-    relative = np.clip((told - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    filled = np.maximum(_filled(depth, known), _LEAST_DEPTH_M)
+    distort = _smooth_errors if kind == 'smooth' else _object_errors
+    distorted = distort(rng, filled)
+    low, high = np.percentile(distorted, [2, 98])
+    relative = np.clip((distorted - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return SimulatedPrediction(Prediction(relative), _points(rng, depth, known, pattern), depth)
 
 
 def near_edges(depth: np.ndarray, width: int = EDGE_WIDTH) -> np.ndarray:
-    """Pixels within ``width`` of a step in known depth, (H, W) bool."""
+    """Return the pixels within ``width`` of a step in known depth, (H, W) bool."""
     known = depth > 0
     log = np.log(np.where(known, depth, 1.0)).astype(np.float32)
     edge = np.zeros(depth.shape, dtype=np.uint8)
     for axis in (0, 1):
         step = np.abs(np.roll(log, -2, axis) - log) > _EDGE
         step &= known & np.roll(known, -2, axis)
-        # Rolled over the border: no neighbours.
+        # Rolled over the border: not neighbours.
         np.moveaxis(step, axis, 0)[-2:] = False
         edge |= np.roll(step, 1, axis)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
@@ -157,20 +161,21 @@ def _smooth_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
 def _object_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     far = np.percentile(depth, 90)
-    # Saturated: twice the 90th percentile is told as 1.18 times that.
-    told = depth / (1 + (depth / far) ** 2) ** 0.5 * 2**0.5
+    # Saturated: twice the 90th percentile is predicted as 1.18 times that.
+    distorted = depth / (1 + (depth / far) ** 2) ** 0.5 * 2**0.5
     scale = np.exp(rng.uniform(-0.1, 0.1, _SEGMENTS))
-    told = told * scale[_segments(rng, depth)]
-    return cv2.blur(told.astype(np.float32), (4, 4)) * (1 + 0.01 * rng.normal(size=depth.shape))
+    distorted = distorted * scale[_segments(rng, depth)]
+    blurred = cv2.blur(distorted.astype(np.float32), (4, 4))
+    return blurred * (1 + 0.01 * rng.normal(size=depth.shape))
 
 
 def _segments(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
-    """Number of the segment of each pixel: the nearest of some pixels in place and log depth."""
+    """Segment pixels by the nearest of some centres in position and log depth; (H, W) int."""
     from scipy.spatial import cKDTree
 
     height, width = depth.shape
     v, u = np.mgrid[0:height, 0:width]
-    # A factor of 1.5 in depth is as far as half the image's width.
+    # A factor of 1.5 in depth weighs as much as half the image's width.
     place = np.stack([u / width, v / width, np.log(depth) / (2 * np.log(1.5))], axis=-1)
     place = place.reshape(-1, 3)
     centres = place[rng.choice(len(place), _SEGMENTS, replace=False)]
@@ -186,7 +191,7 @@ def _smooth_field(
 
 
 def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Depth with the unknown painted in from around."""
+    """Inpaint unknown depth."""
     if known.all():
         return depth
     top = float(np.percentile(depth[known], 99.5))
@@ -196,7 +201,7 @@ def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _points(
-    rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, pattern: Pattern
+    rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, pattern: PointPattern
 ) -> SparseDepth:
     height, width = depth.shape
     allowed = known.copy()

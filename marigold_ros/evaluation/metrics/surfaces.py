@@ -1,36 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Edges and planes of a depth map against dense truth: what a mean error does not show.
+Edges, flying pixels and planes of a depth map against dense truth.
 
 Boundary F1 is that of Depth Pro: an edge is a pair of neighbouring pixels whose depths differ by
 more than a factor; edges of prediction and truth must be the same pairs, in the same direction,
-at factors from 1.05 to 1.25. It knows ratios only, so no alignment matters. Planes are tiles in
-which the truth is one: there the inverse depth is linear in the image, and the prediction is
-judged by how flat it is and by how far its own plane is turned.
+at factors from 1.05 to 1.25. It depends on ratios only, so no alignment matters. Planes are tiles
+in which the truth is planar: there the inverse depth is linear in the image, and the prediction is
+scored by its deviation from its own plane and by the angle between the two planes.
 """
 
 from __future__ import annotations
 
 import math
 
-from marigold_ros.evaluation.benchmarks.cloud import judge
+import cv2
 import numpy as np
 
 _FACTORS = np.linspace(1.05, 1.25, 10)
 _EDGES = np.log(_FACTORS)
 _TILE_PX = 32
-# Relative depth by which truth may miss its plane; rendered depth of a wall misses it by 1e-5,
-# that of an RGB-D camera by about 0.005.
+# Relative deviation of truth from its plane: 1e-5 for rendered walls, 0.005 for RGB-D cameras.
 _FLAT = 0.005
-# Pixels around a point within which true surfaces count: as far as a map of a quarter of the
-# image's width, made larger, is blurred.
+# Relative depth within which a point belongs to a surface.
+_TOLERANCE = 0.05
+# Pixels around a point within which true surfaces count: the blur of a map that was enlarged from
+# a quarter of the image's width.
 _REACH_PX = 4
 
 
 def boundary_f1(depth: np.ndarray, truth: np.ndarray) -> float:
     """
-    Agreement of occlusion edges, 0 to 1; NaN where the truth has none.
+    Score the agreement of occlusion edges, 0 to 1; NaN where the truth has none.
 
     Parameters
     ----------
@@ -51,30 +52,74 @@ def boundary_f1(depth: np.ndarray, truth: np.ndarray) -> float:
         steps = [np.diff(image, axis=axis) for image in maps]
         known = np.isfinite(steps[0]) & np.isfinite(steps[1])
         edge = known & ((np.abs(steps[0]) > _EDGES[0]) | (np.abs(steps[1]) > _EDGES[0]))
-        told, true = (step[edge] for step in steps)
+        found, true = (step[edge] for step in steps)
         for sign in (1, -1):
             # Falling steps are edges of the other direction, none of this one.
-            level = [np.searchsorted(_EDGES, sign * step) for step in (told, true)]
+            level = [np.searchsorted(_EDGES, sign * step) for step in (found, true)]
             pairs = np.bincount(level[0] * levels + level[1], minlength=levels * levels)
             counts += pairs.reshape(levels, levels)
-    # What exceeds a factor exceeds all smaller ones.
+    # A step that exceeds a factor exceeds all smaller ones.
     above = counts[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
-    both, told, true = np.diag(above)[1:], above[1:, 0], above[0, 1:]
+    both, found, true = np.diag(above)[1:], above[1:, 0], above[0, 1:]
     if not true[0]:
         return math.nan
-    f1 = np.divide(2 * both, told + true, out=np.zeros(len(both)), where=told + true > 0)
-    return float((f1 * _FACTORS).sum() / _FACTORS[told + true > 0].sum())
+    f1 = np.divide(2 * both, found + true, out=np.zeros(len(both)), where=found + true > 0)
+    return float((f1 * _FACTORS).sum() / _FACTORS[found + true > 0].sum())
 
 
 def flying_rate(depth: np.ndarray, truth: np.ndarray) -> float:
-    """Flying pixels a good one, as ``benchmark cloud`` counts them; NaN without a good one."""
-    flying, good = judge(depth, truth, _REACH_PX)
+    """Return the ratio of flying to good pixels; NaN without a good one."""
+    flying, good = flying_and_good(depth, truth, _REACH_PX)
     return float(flying.sum() / good.sum()) if good.any() else math.nan
+
+
+def flying_and_good(
+    depth: np.ndarray, truth: np.ndarray, reach: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Classify points as flying, good or neither.
+
+    A point is flying if its depth lies between the nearest and the farthest true surface around
+    its pixel and differs by more than 5 % from every one of them; it is good if it is within 5 %
+    of the truth of its own pixel. Neither is decided where sky or unknown depth is in reach.
+
+    Parameters
+    ----------
+    depth : (H, W) float, metres
+        Depth of the points.
+    truth : (H, W) float, metres
+        True depth; +Inf is sky, NaN unknown.
+    reach : int, pixels
+        Radius within which true surfaces count: the blur of ``depth``.
+
+    Returns
+    -------
+    flying, good : (H, W) bool
+
+    """
+    side = 2 * reach + 1
+    surface = np.isfinite(truth)
+    known = cv2.erode(surface.astype(np.uint8), np.ones((side, side))) > 0
+    truth = np.where(surface, truth, 0).astype(np.float32)
+    low, high = (f(truth, np.ones((side, side))) for f in (cv2.erode, cv2.dilate))
+    margin = _TOLERANCE * depth
+    # The extremes are surfaces themselves, so few pixels need a search around them.
+    with np.errstate(invalid='ignore'):
+        flying = known & (depth > low + margin) & (depth < high - margin)
+    rows, columns = np.nonzero(flying)
+    padded = np.pad(truth, reach, mode='edge')
+    here, nearest_gap = depth[flying], np.full(len(rows), np.inf, np.float32)
+    for down in range(side):
+        for right in range(side):
+            gap = np.abs(here - padded[rows + down, columns + right])
+            np.fmin(nearest_gap, gap, out=nearest_gap)
+    flying[rows, columns] = nearest_gap > margin[flying]
+    return flying, known & (np.abs(depth - truth) <= _TOLERANCE * truth)
 
 
 def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
     """
-    Judge a map where the truth is flat.
+    Score a map where the truth is flat.
 
     Parameters
     ----------
@@ -96,7 +141,7 @@ def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dic
         inverse = [1.0 / tile[known] for tile in tiles]
     if not known.any():
         return {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
-    (told, off), (true, miss) = (_fit_planes(part) for part in inverse)
+    (found, off), (true, miss) = (_fit_planes(part) for part in inverse)
     flat = np.abs(miss).max(axis=1) < _FLAT
     if not flat.any():
         return {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
@@ -104,7 +149,7 @@ def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dic
     angle = math.nan
     if K is not None:
         centres = _tile_centres(truth.shape)[known][flat]
-        angle = float(np.median(_angles_deg(told[flat], true[flat], centres, K)))
+        angle = float(np.median(_angles_deg(found[flat], true[flat], centres, K)))
     return {
         'planarity': float(np.median(deviation)),
         'plane_angle_deg': angle,
@@ -127,17 +172,17 @@ def _tiles(image: np.ndarray) -> np.ndarray:
 
 
 def _tile_centres(shape: tuple[int, ...]) -> np.ndarray:
-    """Column and row of the middle of each tile, (n, 2) pixels."""
+    """Return column and row of the middle of each tile, (n, 2) pixels."""
     rows, columns = (side // _TILE_PX for side in shape)
     v, u = np.mgrid[:rows, :columns]
     return (np.stack([u.ravel(), v.ravel()], axis=1) + 0.5) * _TILE_PX - 0.5
 
 
 def _fit_planes(inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slopes and level of inverse depth in each tile (n, 3), and what depth misses, relative."""
+    """Fit slopes and level of inverse depth in tiles (n, 3); also the relative residuals."""
     offset = np.arange(_TILE_PX) - 0.5 * (_TILE_PX - 1)
     x, y = np.tile(offset, _TILE_PX), np.repeat(offset, _TILE_PX)
-    # Centred, so the three columns are at right angles and least squares is three means.
+    # Centred, so the three columns are orthogonal and least squares is three means.
     power = float((x * x).sum())
     level = inverse.mean(axis=1)
     plane = np.stack([inverse @ x / power, inverse @ y / power, level], axis=1)
@@ -146,11 +191,11 @@ def _fit_planes(inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _angles_deg(
-    told: np.ndarray, true: np.ndarray, centres: np.ndarray, K: np.ndarray
+    found: np.ndarray, true: np.ndarray, centres: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
-    """Angles between planes: 1/z = m · (u, v, 1) has the normal Kᵀm."""
+    """Return angles between planes: 1/z = m · (u, v, 1) has the normal Kᵀm."""
     normals = []
-    for plane in (told, true):
+    for plane in (found, true):
         level = plane[:, 2] - (plane[:, :2] * centres).sum(axis=1)
         normal = np.column_stack([plane[:, :2], level]) @ np.asarray(K, np.float64)
         normals.append(normal / np.linalg.norm(normal, axis=1, keepdims=True))
@@ -159,19 +204,19 @@ def _angles_deg(
 
 
 class SurfaceScores:
-    """Means over frames of what this module measures."""
+    """Averages the scores of edges, flying pixels and planes over frames."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, float]] = []
 
     def add(self, depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
         """
-        Judge one frame.
+        Score one frame.
 
         Parameters
         ----------
         depth, truth : (H, W) float, metres
-            NaN is unknown; +Inf is sky.
+            NaN unknown, +Inf sky.
         K : (3, 3) float or None, pixels
 
         Returns
@@ -189,7 +234,7 @@ class SurfaceScores:
         return row
 
     def summary(self) -> dict[str, float]:
-        """Mean of each over the frames that have it; empty where no frame has any."""
+        """Return means over the frames that have a score; empty where no frame has any."""
         found = {}
         for name in self._rows[0] if self._rows else ():
             values = [row[name] for row in self._rows if math.isfinite(row[name])]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Stand-ins for models and LiDARs, and what alignments make of them."""
+"""Simulated predictions and LiDARs, and the errors of alignments on them."""
 
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.benchmarks.alignment import measure
@@ -10,10 +10,10 @@ from marigold_ros.evaluation.benchmarks.reference_alignments import (
     tukey,
 )
 from marigold_ros.evaluation.benchmarks.simulated_predictions import (
-    KINDS,
+    ERROR_KINDS,
     near_edges,
-    Pattern,
     PATTERNS,
+    PointPattern,
     simulate_prediction,
 )
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -26,9 +26,9 @@ def depth():
     return make_sample(0, 160, 120, kind='room').depth
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('kind', ERROR_KINDS)
 @pytest.mark.parametrize('pattern', PATTERNS, ids=lambda p: p.name)
-def test_a_stand_in_is_a_function_of_its_seed_with_points_where_they_belong(depth, kind, pattern):
+def test_a_seed_gives_one_prediction_with_points_in_its_pattern(depth, kind, pattern):
     one, other = (simulate_prediction(depth, pattern, kind, 3) for _ in range(2))
     np.testing.assert_array_equal(one.prediction.relative, other.prediction.relative)
     np.testing.assert_array_equal(one.sparse.z, other.sparse.z)
@@ -46,7 +46,7 @@ def test_a_stand_in_is_a_function_of_its_seed_with_points_where_they_belong(dept
 
 @pytest.mark.parametrize('part', ['near', 'far', 'left'])
 def test_parts_of_the_scene_can_be_left_without_points(depth, part):
-    sparse = simulate_prediction(depth, Pattern('', 100, part=part), 'smooth', 0).sparse
+    sparse = simulate_prediction(depth, PointPattern('', 100, part=part), 'smooth', 0).sparse
     at = depth[sparse.v, sparse.u]
     if part == 'left':
         assert sparse.u.max() < 80
@@ -67,12 +67,12 @@ def test_edges_are_where_depth_steps_and_only_there():
     assert not near_edges(depth).any()
 
 
-def test_a_image_without_truth_is_an_error():
+def test_an_image_without_truth_is_an_error():
     with pytest.raises(InputError, match='none'):
         simulate_prediction(np.zeros((9, 9)), PATTERNS[0], 'smooth', 0)
 
 
-def test_anchors_are_exact_on_exact_points():
+def test_reference_alignments_are_exact_on_exact_points():
     rng = np.random.default_rng(0)
     relative = rng.random((60, 80)).astype(np.float32)
     u, v = rng.integers(0, 80, 200), rng.integers(0, 60, 200)
@@ -82,9 +82,9 @@ def test_anchors_are_exact_on_exact_points():
     np.testing.assert_allclose(five_nearest(relative, u, v, z), 9 * relative + 1, rtol=1e-4)
 
 
-def test_local_beats_the_five_nearest_points_and_the_tukey_line(depth):
+def test_local_beats_the_five_nearest_points_and_the_tukey_fit(depth):
     rows = measure([depth], 2, 0, lambda: None)['patterns']
-    assert len(rows) == len(KINDS) * len(PATTERNS)
+    assert len(rows) == len(ERROR_KINDS) * len(PATTERNS)
     for row in rows:
         assert row['ratio'] < 1.1, row['pattern']
         assert row['ratio_to_tukey'] < 0.9, row['pattern']

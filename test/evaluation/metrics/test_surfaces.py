@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Edges and planes as planted, and boundary F1 against its definition pixel by pixel."""
+"""Edges, flying pixels and planes as planted; boundary F1 against its definition."""
 
 import math
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from marigold_ros.evaluation.metrics.surfaces import (
     boundary_f1,
+    flying_and_good,
     flying_rate,
     planarity,
     SurfaceScores,
@@ -114,3 +115,52 @@ def test_means_are_over_the_frames_that_have_a_figure():
     assert found['boundary_f1'] == 1.0  # the plane has no edge
     assert found['plane_angle_deg'] == pytest.approx(5.0, abs=0.01)
     assert found['flying_rate'] == 0.0
+
+
+def step():
+    truth = np.full((40, 60), 5.0, dtype=np.float32)
+    truth[:, 30:] = 10.0
+    return truth
+
+
+def test_true_depth_is_good_everywhere_and_flies_nowhere():
+    flying, good = flying_and_good(step(), step(), 3)
+    assert not flying.any()
+    assert good.all()
+
+
+def test_depth_between_two_surfaces_flies_only_beside_the_step():
+    depth = step()
+    depth[10, 31] = depth[10, 50] = 7.0
+    flying, good = flying_and_good(depth, step(), 3)
+    assert np.argwhere(flying).tolist() == [[10, 31]]
+    assert not good[10, [31, 50]].any()
+    assert good.sum() == good.size - 2
+
+
+def test_wrong_but_outside_the_two_surfaces_is_neither():
+    depth = step()
+    depth[10, 31], depth[11, 29] = 20.0, 2.0
+    flying, good = flying_and_good(depth, step(), 3)
+    assert not flying.any()
+    assert good.sum() == good.size - 2
+
+
+def test_nothing_is_decided_beside_the_sky_or_where_truth_is_unknown():
+    truth = step()
+    truth[:10], truth[30, 5] = np.inf, np.nan
+    flying, good = flying_and_good(np.full(truth.shape, 7.0, np.float32), truth, 2)
+    assert not flying[:12].any()
+    assert flying[12:, 28:32].any()
+    _, good = flying_and_good(truth, truth, 2)
+    assert not good[:12].any()
+    assert not good[28:33, 3:8].any()
+    assert good[12:28].all()
+
+
+def test_unknown_depth_is_neither_flying_nor_good():
+    depth = step()
+    depth[20] = np.nan
+    flying, good = flying_and_good(depth, step(), 3)
+    assert not flying[20].any()
+    assert not good[20].any()
