@@ -26,7 +26,6 @@ COMMANDS = {
     'compare': 'tell how two results of evaluate differ, and how sure that is',
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
-    'stress': 'try the node with broken messages, restarts and jumping clocks',
     'models': 'list the embedded checkpoints, or check one',
 }
 

@@ -38,7 +38,7 @@ from marigold_ros.settings import as_values
 
 if TYPE_CHECKING:
     from marigold_ros.live_run.scoring import Scored
-    from marigold_ros.live_run.source import Source
+    from marigold_ros.live_run.source import PlayedBag
 
 Say = Callable[[str], None]
 
@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 1 if the node said that something went wrong."""
     from marigold_ros.live_run.scoring import clear_old
-    from marigold_ros.live_run.source import look_over, synthetic_drive
+    from marigold_ros.live_run.source import prepare_bag, synthetic_drive
 
     started = time.monotonic()
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if bag is None:
         say(f'synthetic drive: {folder / "drive"}')
         bag = synthetic_drive(folder, args.frames or 40, *args.size)
-    source = look_over(bag, config, args.frames)
+    source = prepare_bag(bag, config, args.frames)
     live = live_runner()
     faults: list[str] = []
     if live is None:
@@ -125,7 +125,7 @@ def live_runner() -> Any:
 
 
 def _live(
-    live: Any, rate: float | None, config: NodeConfig, source: Source, folder: Path, say: Say
+    live: Any, rate: float | None, config: NodeConfig, source: PlayedBag, folder: Path, say: Say
 ) -> tuple[list[str], dict[str, Any]]:
     """Run the node, score its recording, write the report."""
     from marigold_ros.bags.reader import BagReader
@@ -177,7 +177,7 @@ def _live(
 
 
 def _results(
-    outcome: Any, scored: Scored, config: NodeConfig, source: Source, rate: float | None
+    outcome: Any, scored: Scored, config: NodeConfig, source: PlayedBag, rate: float | None
 ) -> dict[str, Any]:
     """Put results.json together; the counters are the node's own."""
     from marigold_ros.evaluation.results.results import assemble, describe
@@ -233,7 +233,7 @@ def _stages(timing: Mapping[str, str]) -> dict[str, dict[str, float]]:
     return stages
 
 
-def _write(folder: Path, results: dict[str, Any], scored: Scored, source: Source) -> None:
+def _write(folder: Path, results: dict[str, Any], scored: Scored, source: PlayedBag) -> None:
     from marigold_ros.evaluation.report.report import write_all
     from marigold_ros.live_run.scoring import write_best_cloud
 
@@ -248,7 +248,7 @@ def _write(folder: Path, results: dict[str, Any], scored: Scored, source: Source
 
 
 def _offline(
-    args: argparse.Namespace, config: NodeConfig, source: Source, folder: Path
+    args: argparse.Namespace, config: NodeConfig, source: PlayedBag, folder: Path
 ) -> dict[str, Any]:
     """Evaluate the bag without a node, and make a cloud of its first metric frame."""
     from marigold_ros.bags.frames import frames

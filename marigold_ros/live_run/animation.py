@@ -7,18 +7,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import NodeConfig
-
-if TYPE_CHECKING:
-    from marigold_ros.live_run.source import Source
-    import numpy as np
+from marigold_ros.evaluation.report.animation import write_animation
+from marigold_ros.evaluation.report.drawing import (
+    colourise_depth,
+    depth_scale,
+    error_image,
+    overlay_points,
+)
+from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
+from marigold_ros.geometry.camera.rectification import rectify_image
+from marigold_ros.live_run.scoring import RecordedOutputs
+from marigold_ros.live_run.source import PlayedBag
+from marigold_ros.message_codec import to_depth
+import numpy as np
 
 FRAMES = 20
 
 
-def animate_recording(path: Path, source: Source, recording: Path, config: NodeConfig) -> bool:
+def animate_recording(path: Path, source: PlayedBag, recording: Path, config: NodeConfig) -> bool:
     """
     Write an animated WebP of at most 20 frames, evenly spaced, in real time.
 
@@ -28,35 +39,18 @@ def animate_recording(path: Path, source: Source, recording: Path, config: NodeC
         False, and no file, where the recording has no depth or OpenCV is older than 4.11.
 
     """
-    from marigold_ros.evaluation.report.animation import write_animation
-
     stride = max(1, -(-source.images // FRAMES))
     panels = _drawn_frames(source, recording, config, stride)
     return write_animation(path, panels, stride * source.period)
 
 
 def _drawn_frames(
-    source: Source, recording: Path, config: NodeConfig, stride: int
+    source: PlayedBag, recording: Path, config: NodeConfig, stride: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the panels of every n-th frame, all with the colour scale of the first."""
-    from marigold_ros.bags.frames import frames
-    from marigold_ros.bags.reader import BagReader
-    from marigold_ros.evaluation.report.drawing import (
-        colourise_depth,
-        depth_scale,
-        error_image,
-        overlay_points,
-    )
-    from marigold_ros.geometry.camera.frame_points import sparse_of_frame
-    from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-    from marigold_ros.geometry.camera.rectification import rectify_image
-    from marigold_ros.live_run.scoring import Recording
-    from marigold_ros.message_codec import to_depth
-    import numpy as np
-
     scale: tuple[float, float] | None = None
     with BagReader(source.path) as bag, BagReader(recording) as recorded:
-        outputs = Recording(recorded)
+        outputs = RecordedOutputs(recorded)
         stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
         for number, item in enumerate(itertools.islice(stream, source.images)):
             found, frame = outputs.take(item.stamp_ns), item.frame  # needs every stamp in order

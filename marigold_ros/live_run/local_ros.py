@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""ROS for a run of our own: a domain nobody else uses, a context, a thread that spins."""
+"""ROS kept to one process or machine: an own domain, context and node, and a spinning thread."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 
 def keep_to_this_machine() -> None:
-    """Choose a domain nobody else uses, unless the user has chosen one."""
+    """Choose a random domain on localhost, unless the user has chosen one."""
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    # 1 to 101 is what is free of the ephemeral ports on every platform.
+    # Domains 1 to 101 stay clear of the ephemeral ports on every platform.
     os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
 
 
 @contextmanager
 def own_context():
-    """Give a context of its own, which leaves Ctrl-C to Python."""
+    """Open an rclpy context that leaves Ctrl-C to Python."""
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     try:
@@ -33,8 +33,18 @@ def own_context():
 
 
 @contextmanager
+def own_node(name: str, context):
+    """Create a node that ignores the arguments of the process, and destroy it at the end."""
+    node = rclpy.create_node(name, context=context, use_global_arguments=False)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+
+
+@contextmanager
 def spinning(node, executor=None):
-    """Spin a node in a thread of its own; what escapes a callback is raised at the end."""
+    """Spin a node in a thread; an exception from a callback is raised at the end."""
     executor = SingleThreadedExecutor(context=node.context) if executor is None else executor
     executor.add_node(node)
     failure: list[BaseException] = []

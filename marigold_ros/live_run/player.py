@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Plays serialised messages to a depth node over DDS, at its own speed or at the recording's.
+Player of serialised messages over DDS, at the node's speed or at a multiple of real time.
 
 Decision: ``auto`` measures the first frames and then sends an image when its period is over and
-the last image's outputs have come, whichever is later, so that a slow machine serves every
-frame; a number is a multiple of real time, and what the node cannot serve is dropped by it.
+the previous image's outputs have arrived, whichever is later, so that a slow machine processes
+every frame; at a multiple of real time the node drops what it cannot process.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from marigold_ros.live_run.recorder import Recorder
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 import sensor_msgs.msg
 
-# The first frame warms everything up; the ones after it are measured.
+# The first frame is the warm-up; the ones after it are measured.
 PROBES = 4
 # Seconds for one frame in the slowest case (a full checkpoint on a CPU).
 PATIENCE = 300.0
-# Diagnostics (one a second) after which an image that the node never counted is given up: DDS
-# drops what cannot be deserialised before the node sees it.
+# Diagnostics (one a second) after which an image that the node never counted is taken for lost:
+# DDS drops what cannot be deserialised before the node sees it.
 LOST_AFTER = 8
 _INPUT = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
 @dataclass
 class Played:
-    """What was sent: images, the pace as a multiple of real time, and the times it took."""
+    """Images sent, by stamp and in all, and the rate as a multiple of real time."""
 
     sent: int = 0
     rate: float = float('nan')
@@ -48,13 +48,13 @@ class Player:
     Parameters
     ----------
     node : rclpy.node.Node
-        Publishes.
+        Creates the publishers.
     topics : mapping of role to (topic, message type)
         Roles ``image``, ``camera_info`` and ``lidar``.
     recorder : Recorder
-        Tells which frames are complete.
+        Knows which frames are complete.
     check : callable
-        Raises where the depth node has gone.
+        Raises if the depth node has ended.
 
     """
 
@@ -67,7 +67,7 @@ class Player:
         self._latched: list = []
 
     def publish_transforms(self, messages: Iterable[bytes]) -> None:
-        """Publish /tf_static for whoever looks on, where tf2_msgs is installed."""
+        """Publish /tf_static for viewers, where tf2_msgs is installed."""
         try:
             from tf2_msgs.msg import TFMessage
         except ImportError:
@@ -83,18 +83,18 @@ class Player:
 
     @property
     def matched(self) -> bool:
-        """Whether the node listens to every input, and reliably."""
+        """Whether the node subscribes to every input, reliably."""
         for publisher in self._publishers.values():
             listeners = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
-            if publisher.get_subscription_count() < 1 or not listeners:
-                return False
-            offers = [info.qos_profile.reliability for info in listeners]
-            if any(offer != ReliabilityPolicy.RELIABLE for offer in offers):
+            reliable = [
+                info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in listeners
+            ]
+            if publisher.get_subscription_count() < 1 or not reliable or not all(reliable):
                 return False
         return True
 
     def send(self, message: SerialMessage) -> None:
-        """Publish one message as it is."""
+        """Publish one message."""
         self._publishers[message.role].publish(message.data)
 
     def play(
@@ -106,24 +106,20 @@ class Player:
         announce: Callable[[float, float], None],
     ) -> Played:
         """
-        Send all messages.
+        Send all messages; returns what was sent.
 
         Parameters
         ----------
         messages : iterable of SerialMessage
             In the order of the bag.
         rate : float or None
-            Multiple of real time; None serves every frame.
+            Multiple of real time; None waits for every frame.
         period : float, seconds
-            Between two images of the recording.
+            Time between two images of the recording.
         progress : callable
-            Told how many images have been sent or served.
+            Receives the number of images sent or processed so far.
         announce : callable
-            Told the rate and the seconds a frame takes, once they are known.
-
-        Returns
-        -------
-        Played
+            Receives the rate and the seconds per frame, once they are known.
 
         """
         started = time.monotonic()
@@ -177,7 +173,7 @@ class Player:
         return played
 
     def _await_answer(self, played: Played, progress) -> None:
-        """Wait until the last image is served or known not to be."""
+        """Wait until the last image is processed or known to be lost."""
         recorder, seen = self._recorder, self._recorder.reports
 
         def lost() -> bool:
@@ -197,9 +193,7 @@ class Player:
 
     @staticmethod
     def _pause_until(moment: float) -> None:
-        left = moment - time.monotonic()
-        if left > 0:
-            time.sleep(left)
+        time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def _message_class(msgtype: str) -> type:

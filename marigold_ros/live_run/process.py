@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The depth node as a process of its own, as users run it."""
+"""The depth node as a child process, as users run it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ import signal
 import subprocess
 import sys
 
+import marigold_ros
 from marigold_ros.errors import MarigoldError
 
 _STOP_PATIENCE = 15.0  # seconds
+_ERROR_MARKS = ('[ERROR]', '[FATAL]', 'Traceback (most recent call last)')
 
 
 class NodeProcess:
-    """The depth node as a child process."""
+    """The depth node as a child process that writes a log."""
 
     def __init__(self, process: subprocess.Popen, log: Path) -> None:
         self._process, self._log = process, log
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         return self._process.pid
 
+    def _log_lines(self) -> list[str]:
+        text = self._log.read_text(encoding='utf-8', errors='replace')
+        return [line.strip() for line in text.strip().splitlines()]
+
     def check(self) -> None:
-        """Raise where the process has ended by itself."""
+        """Raise MarigoldError if the process has ended."""
         code = self._process.poll()
         if code is not None:
-            raise MarigoldError(
-                f'the node ended with exit code {code}: {self._last_words()} (see {self._log})'
-            )
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-        return lines[-1].strip() if lines else 'it said nothing'
+            last = (self._log_lines() or ['its log is empty'])[-1]
+            raise MarigoldError(f'the node ended with exit code {code}: {last} (see {self._log})')
 
     def stop(self) -> list[str]:
-        """End it as Ctrl-C does; tell what was wrong with that, and its error lines."""
+        """End it as Ctrl-C does; returns what went wrong, with the error lines of its log."""
         faults = []
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
@@ -53,14 +54,11 @@ class NodeProcess:
         else:
             if code != 0:
                 faults.append(f'the node ended with exit code {code} after SIGINT')
-        text = self._log.read_text(encoding='utf-8', errors='replace')
-        marks = ('[ERROR]', '[FATAL]', 'Traceback (most recent call last)')
-        return faults + [
-            line.strip() for line in text.splitlines() if any(mark in line for mark in marks)
-        ]
+        lines = self._log_lines()
+        return faults + [line for line in lines if any(mark in line for mark in _ERROR_MARKS)]
 
     def kill(self) -> None:
-        """Make sure that it is gone."""
+        """Kill the process if it still runs."""
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -69,10 +67,8 @@ class NodeProcess:
 @contextmanager
 def running_node(arguments: Sequence[str], log: Path):
     """Start ``python -m marigold_ros node`` with a log; it never outlives the block."""
-    import marigold_ros
-
     command = [sys.executable, '-m', 'marigold_ros', 'node', *arguments]
-    # The package is found where this one was, whatever the working directory.
+    # The child imports the same package, whatever the working directory.
     home = str(Path(marigold_ros.__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, (home, os.environ.get('PYTHONPATH'))))
     environment = {**os.environ, 'PYTHONPATH': path, 'PYTHONUNBUFFERED': '1'}

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Hears what a depth node publishes: writes it to a bag as it comes, and counts what is complete.
+Recorder of a depth node's outputs: writes them to a bag as they arrive and counts frames.
 
-Decision: messages are written as the bytes that came, never decoded, but for the two small ones
-that tell how the node is doing.
+Decision: messages are written as the bytes that arrived; only the two small ones that report on
+the node, ``~/alignment`` and ``/diagnostics``, are decoded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.bags.writer import BagWriter
+from marigold_ros.errors import MarigoldError
 from marigold_ros.message_codec import serialised_header_ns
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -34,26 +35,30 @@ _QOS = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE)
 
 class Recorder:
     """
-    Subscriptions to a depth node's outputs.
+    Subscriptions to a depth node's outputs and diagnostics.
 
     Parameters
     ----------
     node : rclpy.node.Node
-        Subscribes; somebody spins it in one thread.
-    writer : BagWriter
-        An open bag.
+        Subscribes; the caller spins it in one thread.
+    writer : BagWriter or None
+        An open bag; None records only arrivals.
+    outputs : mapping of str to message type
+        Names below the depth node's.
 
     """
 
-    def __init__(self, node, writer: BagWriter) -> None:
+    def __init__(
+        self, node, writer: BagWriter | None = None, outputs: Mapping[str, type] = OUTPUTS
+    ) -> None:
         self._writer = writer
         self._changed = threading.Condition()
         self._heard: Counter[str] = Counter()
         self._not_metric = 0
-        self._arrival: dict[int, float] = {}
+        self.arrivals: dict[str, dict[int, float]] = {name: {} for name in outputs}
         self.reports = 0
         self._report: dict[str, dict[str, str]] = {}
-        for name, kind in OUTPUTS.items():
+        for name, kind in outputs.items():
             self._subscribe(node, f'{DEPTH_NODE}/{name}', kind, name)
         self._subscribe(node, '/diagnostics', DiagnosticArray, 'diagnostics')
 
@@ -61,7 +66,8 @@ class Recorder:
         msgtype = f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
 
         def take(data: bytes) -> None:
-            self._writer.write_raw(topic, msgtype, data, time.time_ns())
+            if self._writer is not None:
+                self._writer.write_raw(topic, msgtype, data, time.time_ns())
             self._note(name, data)
 
         node.create_subscription(kind, topic, take, _QOS, raw=True)
@@ -74,10 +80,10 @@ class Recorder:
                 status = deserialize_message(data, DiagnosticArray).status[0]
                 values = {pair.key: pair.value for pair in status.values}
                 self._not_metric += values['state'] == 'none'
-            elif name == 'diagnostics':
+            if name == 'diagnostics':
                 self._take_report(deserialize_message(data, DiagnosticArray))
-            if name != 'diagnostics' and stamp is not None:
-                self._arrival[stamp] = time.monotonic()
+            elif stamp is not None:
+                self.arrivals[name][stamp] = time.monotonic()
             self._changed.notify_all()
 
     def _take_report(self, message: DiagnosticArray) -> None:
@@ -92,21 +98,34 @@ class Recorder:
             self.reports += 1
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until a condition holds, asked again whenever something came; tell whether so."""
+        """Wait until a condition holds, checked on every message; returns whether it does."""
         with self._changed:
             return bool(self._changed.wait_for(condition, seconds))
 
+    def require(
+        self, condition: Callable[[], bool], what: str, check: Callable[[], None], seconds: float
+    ) -> None:
+        """Wait for a condition; raises MarigoldError with ``what`` after that many seconds."""
+        deadline = time.monotonic() + seconds
+        while not self.wait(condition, 0.1):
+            check()
+            if time.monotonic() > deadline:
+                raise MarigoldError(
+                    f'{what} after {seconds:g} s; look at node.log, and whether a firewall or '
+                    'ROS_DOMAIN_ID keeps the processes apart'
+                )
+
     def report(self, part: str) -> dict[str, str]:
-        """One part of the node's newest diagnostics, such as ``frames``; empty before any came."""
+        """One part of the latest diagnostics, such as ``frames``; empty before any arrived."""
         return self._report.get(part, {})
 
     def count(self, name: str) -> int:
-        """One counter of the newest diagnostics, as ``frames.served``; 0 where it is not there."""
+        """One counter of the latest diagnostics, as ``frames.served``; 0 where it is missing."""
         return int(self.report(name.partition('.')[0]).get(name, 0))
 
     @property
     def complete(self) -> int:
-        """Frames whose outputs have all come."""
+        """Frames whose outputs have all arrived."""
         heard = self._heard
         metric = heard['depth/image_rect'] + self._not_metric
         return min(heard['alignment'], heard['relative/image'], metric)
@@ -114,15 +133,16 @@ class Recorder:
     @property
     def unserved(self) -> int:
         """Frames that the node reported as rejected, dropped or skipped."""
-        names = self.report('frames')
-        away = ('frames.rejected.', 'frames.dropped_newer', 'frames.skipped_idle')
-        return sum(int(value) for name, value in names.items() if name.startswith(away))
+        unserved = ('frames.rejected.', 'frames.dropped_newer', 'frames.skipped_idle')
+        frames = self.report('frames')
+        return sum(int(value) for name, value in frames.items() if name.startswith(unserved))
 
     def arrival(self, stamp_ns: int) -> float | None:
-        """When the last output of a frame came, by the monotonic clock; None where none did."""
-        return self._arrival.get(stamp_ns)
+        """When a frame's last output arrived, by the monotonic clock; None where none did."""
+        times = [arrived[stamp_ns] for arrived in self.arrivals.values() if stamp_ns in arrived]
+        return max(times, default=None)
 
     @property
     def heard(self) -> dict[str, int]:
-        """Messages recorded, by output."""
+        """Messages received, by output."""
         return dict(self._heard)

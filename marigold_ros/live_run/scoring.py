@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Scores what a live node published: its recording beside the bag that was played to it."""
+"""Score the outputs of a live node: its recording against the bag that was played to it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 import itertools
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import NodeConfig, PointsConfig
-
-if TYPE_CHECKING:
-    from marigold_ros.bags.reader import BagReader
-    from marigold_ros.evaluation.scoring.scorer import Scorer
-    from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
-    from marigold_ros.live_run.source import Source
-    import numpy as np
+from marigold_ros.evaluation.report.cloud import write_ply
+from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
+from marigold_ros.evaluation.scoring.scorer import Scorer
+from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
+from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
+from marigold_ros.live_run.source import PlayedBag
+from marigold_ros.message_codec import header_ns, to_depth
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.recording import remove_recording
+import numpy as np
 
 FIT_EVERY = 8
 _NODE = '/marigold_depth'
@@ -27,13 +32,13 @@ _PARTS = {
     f'{_NODE}/depth/image_rect': 'depth',
     f'{_NODE}/alignment': 'alignment',
 }
-# Outputs of one frame come together; this many younger frames mean that the rest was lost.
+# Outputs of one frame arrive together; after this many younger frames the rest is lost.
 _PATIENCE_FRAMES = 3
 
 
 @dataclass
-class Outputs:
-    """What the node said about one frame: messages by part."""
+class RecordedFrame:
+    """The messages that the node published for one image, by part."""
 
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -46,28 +51,27 @@ class Outputs:
 
     @property
     def values(self) -> dict[str, str]:
-        """The numbers of ``~/alignment``."""
+        """The values of ``~/alignment``."""
         return {pair.key: pair.value for pair in self.parts['alignment'].status[0].values}
 
 
-class Recording:
-    """Outputs by the stamp of their image, read in the order of the recording."""
+class RecordedOutputs:
+    """Published frames by the stamp of their image, read in the order of the recording."""
 
     def __init__(self, reader: BagReader) -> None:
         topics = [topic for topic in _PARTS if topic in reader.topics]
         self._messages: Iterator[tuple[str, Any, int]] = reader.messages(topics)
-        self._frames: dict[int, Outputs] = {}
+        self._frames: dict[int, RecordedFrame] = {}
 
-    def take(self, stamp_ns: int) -> Outputs | None:
-        """Give the outputs of an image, None where some are missing; asked in order of time."""
-        from marigold_ros.message_codec import header_ns
-
+    def take(self, stamp_ns: int) -> RecordedFrame | None:
+        """Return the outputs of an image, None if incomplete; call in the order of time."""
         while not self._is_settled(stamp_ns):
             following = next(self._messages, None)
             if following is None:
                 break
             topic, message, _ = following
-            self._frames.setdefault(header_ns(message), Outputs()).parts[_PARTS[topic]] = message
+            frame = self._frames.setdefault(header_ns(message), RecordedFrame())
+            frame.parts[_PARTS[topic]] = message
         outputs = self._frames.pop(stamp_ns, None)
         return outputs if outputs is not None and outputs.complete else None
 
@@ -81,14 +85,14 @@ class Recording:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores, and warnings with their number of frames."""
+    """Scores, and warnings with the number of frames that each concerns."""
 
     scorer: Scorer
     warnings: dict[str, int]
 
 
 def score_recording(
-    source: Source,
+    source: PlayedBag,
     recording: Path,
     config: NodeConfig,
     space: str,
@@ -100,40 +104,32 @@ def score_recording(
 
     Parameters
     ----------
-    source : Source
-        The bag that was played; where it was thinned, the recorded depth itself is scored between
-        the lines that the node saw, else a fit to every n-th line is made from the recorded
-        relative images.
+    source : PlayedBag
+        The bag that was played. If it was thinned, the recorded depth is scored between the scan
+        lines that the node received, else a fit of the recorded relative images to every n-th.
     recording : Path
-        What the node published.
+        Bag of the node's outputs.
     config : NodeConfig
-        What the node ran with.
+        Settings of the node.
     space : str
         Space of its relative images.
     round_trip_ms : mapping
         Milliseconds from image to last output, by stamp.
     progress : callable
-        Told the number of images looked at.
+        Receives the number of images processed so far.
 
     """
-    from marigold_ros.bags.frames import frames
-    from marigold_ros.bags.reader import BagReader
-    from marigold_ros.evaluation.scoring.scorer import Scorer
-    from marigold_ros.frame import Prediction
-    from marigold_ros.message_codec import to_depth
-    from marigold_ros.pipeline import FramePipeline
-
     published: list[FrameResult] = []
 
-    def as_published(frame: Frame, prediction: Prediction) -> FrameResult:
-        """Give what the node made of the lines that it saw, in place of another fit."""
+    def as_published(_frame: Frame, _prediction: Prediction) -> FrameResult:
+        """Return what the node made of its scan lines, in place of another fit."""
         return published[-1]
 
     finish = as_published if source.thinned else FramePipeline(None, config.pipeline).finish
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
     scored = Scored(scorer, {})
     with BagReader(source.path) as bag, BagReader(recording) as recorded:
-        outputs = Recording(recorded)
+        outputs = RecordedOutputs(recorded)
         stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
         for number, item in enumerate(itertools.islice(stream, source.images), 1):
             progress(number)
@@ -142,18 +138,15 @@ def score_recording(
             found = outputs.take(item.stamp_ns)
             if item.frame is None or found is None:
                 continue
-            alignment = read_alignment(found.values, space)
-            relative = _image(found.parts['relative'])
-            depth = found.parts.get('depth')
-            metric = None if depth is None else to_depth(depth)
-            published[:] = [_result(item.frame, relative, metric, alignment, space)]
+            result = _result(item.frame, found, space)
+            published[:] = [result]
             scorer.add(
                 item.frame,
-                Prediction(relative, space=space),
-                metric,
+                Prediction(result.relative, space=space),
+                result.metric,
                 truth=item.truth,
                 ring=item.ring,
-                alignment=alignment,
+                alignment=result.alignment,
                 scan_stamp_ns=_scan_stamp_ns(found.values['scan_stamp'], item.scan_stamp_ns),
                 timings_ms={'round_trip': round_trip_ms[item.stamp_ns]}
                 if item.stamp_ns in round_trip_ms
@@ -163,9 +156,7 @@ def score_recording(
 
 
 def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
-    """Read an Alignment, without its images, from the numbers of ``~/alignment``."""
-    from marigold_ros.frame import Alignment
-
+    """Parse an Alignment, without its images, from the values of ``~/alignment``."""
     return Alignment(
         state=values['state'],
         reason=values['reason'],
@@ -181,7 +172,7 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
 
 
 def _scan_stamp_ns(seconds: str, expected_ns: int | None) -> int | None:
-    """Read the stamp of the scan that was used; the node's text is good to a microsecond."""
+    """Parse the stamp of the scan in use; the node's text is good to a microsecond."""
     if not seconds:
         return None
     whole, _, fraction = seconds.partition('.')
@@ -191,28 +182,15 @@ def _scan_stamp_ns(seconds: str, expected_ns: int | None) -> int | None:
     return stamp_ns
 
 
-def _image(message: Any) -> np.ndarray:
-    """Read a relative image, whose zeros are near and not invalid as in a depth image."""
-    import numpy as np
-
-    data = np.frombuffer(np.ascontiguousarray(message.data), np.dtype('<f4'))
-    return data.reshape(message.height, message.width).copy()
-
-
-def _result(
-    frame: Frame,
-    relative: np.ndarray,
-    metric: np.ndarray | None,
-    alignment: Alignment,
-    space: str,
-) -> FrameResult:
-    from marigold_ros.frame import FrameResult
-
+def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
+    image, depth = recorded.parts['relative'], recorded.parts.get('depth')
+    # Not to_depth: a zero of a relative image is near, not invalid.
+    relative = np.frombuffer(np.ascontiguousarray(image.data), np.dtype('<f4'))
     return FrameResult(
-        relative=relative,
+        relative=relative.reshape(image.height, image.width).copy(),
         space=space,
-        alignment=alignment,
-        metric=metric,
+        alignment=read_alignment(recorded.values, space),
+        metric=None if depth is None else to_depth(depth),
         sigma=None,
         spread=None,
         camera=frame.camera,
@@ -224,9 +202,7 @@ def _result(
 
 
 def write_best_cloud(path: Path, scored: Scored) -> int:
-    """Write the cloud of the sample with the smallest error; the number of points, 0 for none."""
-    from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
-
+    """Write the cloud of the frame with the smallest error; returns its number of points."""
     best = best_for_cloud(shown for _, shown in scored.scorer.report_frames)
     if best is None:
         return 0
@@ -237,10 +213,7 @@ def write_best_cloud(path: Path, scored: Scored) -> int:
 def write_cloud(
     path: Path, depth: np.ndarray, K: np.ndarray | None, rgb: np.ndarray, config: PointsConfig
 ) -> int:
-    """Write depth as a coloured cloud, without what ~/points leaves out; the number of points."""
-    from marigold_ros.evaluation.report.cloud import write_ply
-    from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
-
+    """Write depth as a coloured cloud, filtered as ~/points; returns its number of points."""
     assert K is not None
     kept = depth_of_cloud(depth, depth, K, config)
     return write_ply(path, unproject_depth(kept, K), rgb)
@@ -248,16 +221,14 @@ def write_cloud(
 
 def clear_old(folder: Path) -> None:
     """
-    Remove what an earlier run left where this one writes.
+    Remove the results of an earlier run from a folder.
 
     Raises
     ------
     BagError
-        If ``recording`` is there and no bag, so somebody else's.
+        If ``recording`` exists and is not a bag, so somebody else's.
 
     """
-    from marigold_ros.replay.recording import remove_recording
-
     remove_recording(folder / 'recording')
     names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply', 'demo.webp')
     for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What the demo plays: a bag, its topics, its extrinsics, and the scan lines the node may see."""
+"""Source of a live run: a bag, its topics, its extrinsics, and the scan lines the node may see."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ import json
 from pathlib import Path
 import shutil
 from statistics import median
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
+from marigold_ros.bags.playback import serial_messages, SerialMessage
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics, is_rectified_name
+from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
+from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
+from marigold_ros.message_codec import has_field, to_organised
 from marigold_ros.settings import as_values
-
-if TYPE_CHECKING:
-    from marigold_ros.bags.playback import SerialMessage
-    from marigold_ros.bags.reader import BagReader
-    from marigold_ros.bags.topics import BagTopics
-    import numpy as np
+from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES
+import marigold_ros.synthetic
+from marigold_ros.synthetic.drive.drive import quaternion_xyzw, write_drive
+import numpy as np
+from rosbags.typesys import get_typestore, Stores
 
 DRIVE_RATE = 10.0
 
 
 def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
-    """Give a synthetic drive in a folder, made only if it is not there with these settings."""
-    from marigold_ros.synthetic.drive.drive import write_drive
-
+    """Return the synthetic drive in a folder; written unless one with these settings is there."""
     bag, note = folder / 'drive', folder / 'drive.json'
     settings = {'frames': frames, 'rate': DRIVE_RATE, 'width': width, 'height': height, 'seed': 0}
     written = {**settings, 'made_by': _fingerprint()}
@@ -43,38 +47,38 @@ def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
 
 
 def _fingerprint() -> str:
-    """Hash the code that draws scenes, so that a drive of an older one is made anew."""
-    import marigold_ros.synthetic
-
+    """Hash the code that draws scenes, so that a drive of older code is written anew."""
     digest = hashlib.sha256()
-    for path in sorted(Path(marigold_ros.synthetic.__file__).parent.glob('*.py')):
+    for path in sorted(Path(marigold_ros.synthetic.__file__).parent.rglob('*.py')):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class Source:
+class PlayedBag:
     """
-    A bag, looked over.
+    A bag and what is needed to play it.
 
     Parameters
     ----------
     path : Path
         The bag.
     topics : BagTopics
-        What is read of it.
+        Topics that are played.
     types : mapping of role to str
         Message types of image, camera_info and lidar.
     images : int
-        How many are played.
+        Number of images that are played.
     period : float, seconds
-        Between two images.
+        Time between two images.
     T_cam_lidar : (4, 4) float or None
         Extrinsics; None without a LiDAR.
     latched : tuple of bytes
         Messages of /tf_static.
     thinned : bool
         The node gets every 8th scan line only, because nothing else could be scored.
+    sparse_source : str
+        Kind of the LiDAR topic, as the node's parameter of that name.
 
     """
 
@@ -86,24 +90,26 @@ class Source:
     T_cam_lidar: np.ndarray | None
     latched: tuple[bytes, ...]
     thinned: bool
+    sparse_source: str
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the images are CompressedImage messages."""
+        return self.types['image'].endswith('CompressedImage')
 
 
-def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
+def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> PlayedBag:
     """
-    Choose topics and find the extrinsics of a bag.
+    Choose the topics and find the extrinsics of a bag.
 
     Raises
     ------
     BagError
         If it cannot be read or has no images.
     CalibrationError
-        If it has a LiDAR, but neither the bag nor the settings say where.
+        If it has a LiDAR, but neither the bag nor the settings hold its extrinsics.
 
     """
-    from marigold_ros.bags.playback import serial_messages
-    from marigold_ros.bags.reader import BagReader
-    from marigold_ros.sparse_sources import SPARSE_SOURCES
-
     with BagReader(bag) as reader:
         topics = reader.choose_topics()
         infos = reader.topics
@@ -113,24 +119,24 @@ def look_over(bag: str | Path, config: NodeConfig, limit: int | None) -> Source:
         stamps = [m.stamp_ns for m in serial_messages(reader, topics, limit) if m.role == 'image']
         steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
         static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
-        needs_pose = 'lidar' in named and types['lidar'] != SPARSE_SOURCES['depth_image'].msgtype
-        return Source(
+        sparse = source_of_type(types['lidar']) if 'lidar' in types else 'none'
+        return PlayedBag(
             path=Path(bag),
             topics=topics,
             types=types,
             images=len(stamps),
             period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
-            T_cam_lidar=_extrinsics(reader, topics, config) if needs_pose else None,
+            T_cam_lidar=_extrinsics(reader, topics, config)
+            if sparse not in ('none', 'depth_image')
+            else None,
             latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),
-            thinned=topics.truth is None
-            and types.get('lidar') == SPARSE_SOURCES['pointcloud'].msgtype,
+            thinned=topics.truth is None and sparse == 'pointcloud',
+            sparse_source=sparse,
         )
 
 
 def _extrinsics(reader: BagReader, topics: BagTopics, config: NodeConfig) -> np.ndarray:
-    """Pose of the LiDAR in the optical frame, from the settings or the bag."""
-    from marigold_ros.bags.transforms import pose_matrix
-
+    """Return the LiDAR's pose in the optical frame, from the settings or the bag."""
     given = config.extrinsics
     if given.translation:
         return pose_matrix(given.translation, given.rotation_xyzw)
@@ -150,24 +156,17 @@ def _extrinsics(reader: BagReader, topics: BagTopics, config: NodeConfig) -> np.
         ) from error
 
 
-def node_values(source: Source, config: NodeConfig, every_frame: bool) -> dict[str, Any]:
-    """Parameters that differ from the node's defaults, by full name."""
-    from marigold_ros.bags.topics import is_rectified_name
-    from marigold_ros.sparse_sources import source_of_type
-    from marigold_ros.synthetic.drive.drive import quaternion_xyzw
-
+def node_values(source: PlayedBag, config: NodeConfig, every_frame: bool) -> dict[str, Any]:
+    """Return the parameters that differ from the node's defaults, by full name."""
     defaults, values = as_values(NodeConfig()), as_values(config)
-    compressed = source.types['image'].endswith('CompressedImage')
     wanted: dict[str, Any] = {
-        'image_transport': 'compressed' if compressed else 'raw',
+        'image_transport': 'compressed' if source.is_compressed else 'raw',
         'image_rectified': 'yes' if is_rectified_name(source.topics.image) else 'no',
         'points.max_rate': 0.5,  # the recording would be mostly clouds otherwise
-        'sparse_source': source_of_type(source.types['lidar'])
-        if 'lidar' in source.types
-        else 'none',
+        'sparse_source': source.sparse_source,
     }
     if every_frame:
-        # Here nobody is in a hurry: with the right scan always, the run can be compared.
+        # Waiting for the right scan costs nothing here and makes runs comparable.
         wanted['lidar.wait'] = 1.0
     for name, value in wanted.items():
         if values[name] == defaults[name]:
@@ -178,38 +177,33 @@ def node_values(source: Source, config: NodeConfig, every_frame: bool) -> dict[s
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def node_arguments(source: Source, values: dict[str, Any]) -> list[str]:
-    """Write parameters and remaps as command line of the node."""
-    from marigold_ros.sparse_sources import SPARSE_SOURCES
-
+def node_arguments(source: PlayedBag, values: dict[str, Any]) -> list[str]:
+    """Format parameters and remapping rules as the node's command line."""
     arguments = ['--ros-args']
     for name, value in values.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
     for role, (topic, _) in node_topics(source).items():
         name = role
         if role == 'image':
-            topic = topic.removesuffix('/compressed') if _is_compressed(source) else topic
+            topic = topic.removesuffix('/compressed') if source.is_compressed else topic
         elif role == 'lidar':
             name = SPARSE_SOURCES[values.get('sparse_source', 'pointcloud')].topic
         arguments += ['-r', f'{name}:={topic}']
     return arguments
 
 
-def node_topics(source: Source) -> dict[str, tuple[str, str]]:
-    """Topic and type to publish for each role; as in the bag, where image_transport allows it."""
+def node_topics(source: PlayedBag) -> dict[str, tuple[str, str]]:
+    """Return topic and type to publish for each role, named as in the bag where possible."""
     topics = {role: (getattr(source.topics, role), kind) for role, kind in source.types.items()}
     image, kind = topics['image']
-    if _is_compressed(source) and not image.endswith('/compressed'):
+    # image_transport finds compressed images only under this name.
+    if source.is_compressed and not image.endswith('/compressed'):
         topics['image'] = (f'{image}/compressed', kind)
     return topics
 
 
-def _is_compressed(source: Source) -> bool:
-    return source.types['image'].endswith('CompressedImage')
-
-
 def _yaml(value: Any) -> str:
-    """Write a value so that ROS reads its type: JSON is YAML, but for short floats."""
+    """Format a value so that ROS reads its type: JSON is YAML, but for short floats."""
     if isinstance(value, float):
         return f'{value:.12f}'
     if isinstance(value, tuple):
@@ -218,11 +212,9 @@ def _yaml(value: Any) -> str:
 
 
 def played_messages(
-    reader: BagReader, source: Source, limit: int | None, every: int
+    reader: BagReader, source: PlayedBag, limit: int | None, every: int
 ) -> Iterator[SerialMessage]:
-    """Yield what is sent to the node; scans only with the lines to fit, where they are thinned."""
-    from marigold_ros.bags.playback import serial_messages
-
+    """Yield the messages to send; thinned scans hold every n-th scan line only."""
     for message in serial_messages(reader, source.topics, limit):
         if message.role == 'lidar' and source.thinned:
             yield _thinned(reader, message, every)
@@ -232,13 +224,6 @@ def played_messages(
 
 def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMessage:
     """Keep every n-th scan line of a cloud, as the protocol ``heldout`` chooses them."""
-    from marigold_ros.errors import BagError
-    from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
-    from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
-    from marigold_ros.message_codec import has_field, to_organised
-    from marigold_ros.sparse_sources import SPARSE_SOURCES
-    import numpy as np
-
     try:
         cloud = reader.decode(message.data, message.msgtype)
         scan = SPARSE_SOURCES['pointcloud'].read(cloud, ring=True)
@@ -247,16 +232,13 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
         fields = ('x', 'y', 'z', 'ring') if has_field(cloud, 'ring') else ('x', 'y', 'z')
         read = np.isfinite(to_organised(cloud, fields)).all(axis=2).ravel()
     except (BagError, InputError):
-        return message  # the node shall say what is wrong with it
+        return message  # the node reports what is wrong with it
     kept = np.flatnonzero(read)[choose_fit_lines(lines, every)]
     return replace(message, data=_subcloud(cloud, kept))
 
 
 def _subcloud(cloud: Any, kept: np.ndarray) -> bytes:
-    """Serialise a cloud with some of its points, all bytes of them as they were."""
-    import numpy as np
-    from rosbags.typesys import get_typestore, Stores
-
+    """Serialise a cloud with some of its points, their bytes unchanged."""
     step, width = int(cloud.point_step), int(cloud.width)
     rows = np.asarray(cloud.data).view(np.uint8).reshape(-1)[: cloud.height * cloud.row_step]
     points = rows.reshape(cloud.height, cloud.row_step)[:, : width * step].reshape(-1, step)

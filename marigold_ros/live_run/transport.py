@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Settings of Fast DDS for images and clouds between two processes of one machine; no ROS here.
+Fast DDS profile for images and clouds between two processes of one machine; no ROS here.
 
-Decision: Fast DDS shares 0.5 MB of memory per process and overwrites what has not been read when
-that is full; a reliable writer notices at its next heartbeat, 3 s later. An image with a scan of
-0.5 MB behind it was lost that way in half of all cases, so that a frame of 25 ms took 3 s. With
-16 MB and heartbeats of 20 ms none was. A robot's drivers are processes of their own and do not
-need it. ``python -m marigold_ros.live_run.transport`` prints config/fast_dds.xml, for whom clouds
-of several megabytes are lost.
+Decision: by default Fast DDS shares 0.5 MB of memory per process, overwrites unread data when that
+is full, and notices at the next heartbeat, 3 s later, which lost half of the images that a scan
+followed. 16 MB and heartbeats of 20 ms lose none. ``python -m marigold_ros.live_run.transport``
+prints config/fast_dds.xml for robots that lose clouds of several megabytes.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import os
 from pathlib import Path
 import shutil
 
-# The biggest cloud of the demo has 8 MB; containers often have 64 MB of shared memory in all.
+# The largest cloud of the demo has 8 MB; containers often have 64 MB of shared memory in all.
 SEGMENT_BYTES = 16 * 2**20
 _SHARED_MEMORY = Path('/dev/shm')
 _VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
@@ -60,16 +58,15 @@ _PROFILES = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def profile(room: bool = True) -> str:
-    """Text of the profile; without room it leaves shared memory as it is."""
+    """Return the text of the profile; without room it leaves shared memory as it is."""
     return _PROFILES.format(transports=_TRANSPORTS if room else '')
 
 
 def use_roomy_transport(folder: Path, environment: MutableMapping[str, str]) -> None:
     """
-    Point this process and its children at a profile for big messages, written to a folder.
+    Write a profile for large messages to a folder and select it for this process and its children.
 
-    A profile that the user has chosen stays. Where there is little shared memory or none, the
-    transports stay as they are, and only the heartbeats change.
+    A profile that the user has chosen stays. With little shared memory only the heartbeats change.
     """
     if any(name in environment for name in _VARIABLES):
         return

@@ -19,13 +19,13 @@ from marigold_ros.commands import demo
 from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.evaluation.protocols.held_out import hold_out
-from marigold_ros.live_run.scoring import clear_old, read_alignment, Recording
+from marigold_ros.live_run.scoring import clear_old, read_alignment, RecordedOutputs
 from marigold_ros.live_run.source import (
-    look_over,
     node_arguments,
     node_topics,
     node_values,
     played_messages,
+    prepare_bag,
     synthetic_drive,
 )
 from marigold_ros.message_codec import to_points
@@ -176,7 +176,7 @@ def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(monkeypatch):
 
 
 def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
-    source = look_over(bag_without_truth, NodeConfig(), None)
+    source = prepare_bag(bag_without_truth, NodeConfig(), None)
     assert source.thinned
     with BagReader(bag_without_truth) as reader:
         stream = frames(reader, source.topics, LidarConfig(), source.T_cam_lidar)
@@ -193,7 +193,7 @@ def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
 
 
 def test_with_true_depth_the_node_gets_the_messages_as_they_are(drive):
-    source = look_over(drive, NodeConfig(), None)
+    source = prepare_bag(drive, NodeConfig(), None)
     assert not source.thinned
     with BagReader(drive) as reader:
         stored = list(serial_messages(reader, source.topics))
@@ -201,7 +201,7 @@ def test_with_true_depth_the_node_gets_the_messages_as_they_are(drive):
 
 
 def test_real_drive_is_looked_over_as_compressed_images(shared_data):
-    source = look_over(shared_data / 'kitti_drive', NodeConfig(), 5)
+    source = prepare_bag(shared_data / 'kitti_drive', NodeConfig(), 5)
     assert source.images == 5
     assert source.period == pytest.approx(0.1, rel=0.01)
     assert source.thinned
@@ -213,7 +213,7 @@ def test_real_drive_is_looked_over_as_compressed_images(shared_data):
 
 
 def test_the_node_gets_the_extrinsics_of_the_bag(drive):
-    source = look_over(drive, NodeConfig(), None)
+    source = prepare_bag(drive, NodeConfig(), None)
     values = node_values(source, NodeConfig(), every_frame=True)
     extrinsics = build(NodeConfig, values).extrinsics
     np.testing.assert_allclose(extrinsics.translation, source.T_cam_lidar[:3, 3])
@@ -224,7 +224,7 @@ def test_the_node_gets_the_extrinsics_of_the_bag(drive):
 
 
 def test_a_users_settings_win_over_those_of_the_demo(drive):
-    source = look_over(drive, NodeConfig(), None)
+    source = prepare_bag(drive, NodeConfig(), None)
     config = build(NodeConfig, {'lidar.wait': 0.3, 'points.max_rate': 2.0})
     values = node_values(source, config, every_frame=True)
     assert values['lidar.wait'] == 0.3
@@ -237,7 +237,7 @@ def test_a_lidar_without_extrinsics_is_an_error_that_names_the_remedy(drive, tmp
         for topic, msgtype, data, log_ns in reader.raw(topics):
             writer.write_raw(topic, msgtype, data, log_ns)
     with pytest.raises(CalibrationError, match=r'--set extrinsics\.translation'):
-        look_over(tmp_path / 'bag', NodeConfig(), None)
+        prepare_bag(tmp_path / 'bag', NodeConfig(), None)
 
 
 def test_a_synthetic_drive_is_made_once_per_setting(tmp_path):
@@ -275,7 +275,7 @@ def test_a_recording_with_gaps_gives_only_whole_frames(tmp_path):
     written[5] = (5, 'none', ('relative', 'alignment'))
     write_outputs(tmp_path / 'bag', written)
     with BagReader(tmp_path / 'bag') as reader:
-        recording = Recording(reader)
+        recording = RecordedOutputs(reader)
         found = [recording.take(n) is not None for n in range(12) if n != 7]
     assert found == [n != 2 and n < 10 for n in range(12) if n != 7]
 

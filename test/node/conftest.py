@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A node with a planted model in this process, and a robot that talks to it over real DDS."""
+"""A loopback node with a planted model, and a robot that sends a plane to it over real DDS."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 import threading
-import time
 import warnings
 
 from marigold_ros.frame import Prediction
@@ -19,24 +19,19 @@ with warnings.catch_warnings():
     import rosidl_generator_py  # noqa: F401
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+import loopback_node  # noqa: E402
+from loopback_node import LoopbackNode, wait_for  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image  # noqa: E402
-from marigold_ros.node.depth_node import DepthNode  # noqa: E402
-from marigold_ros.node.distro import spin, threaded_executor  # noqa: E402
 from marigold_ros.node.interface.messages import image_message, to_stamp  # noqa: E402
 from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
+from sensor_msgs.msg import CameraInfo  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
+from synthetic_messages import mounting_parameters  # noqa: E402
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 60.0
 OPTICAL, LIDAR = 'camera_optical', 'velodyne'
 # The LiDAR's x forward, y left, z up in the optical frame's z forward, x right, y down.
-EXTRINSICS = {
-    'extrinsics.translation': [0.0, -0.2, 0.1],
-    'extrinsics.rotation_xyzw': [0.5, -0.5, 0.5, 0.5],
-}
+EXTRINSICS = mounting_parameters()
 
 
 class PlantedModel:
@@ -59,35 +54,23 @@ class PlantedModel:
         return Prediction(np.repeat(rows, width, axis=1))
 
 
-def wait_for(condition, seconds=30.0, what='the condition'):
-    """Wait until a condition holds; its value is returned."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.005)
-    raise AssertionError(f'{what} did not come true within {seconds} s')
+class Robot(loopback_node.Robot):
+    """Sends a plane, and keeps what the node answers."""
 
-
-class Robot:
-    """Publishes what a robot would, and keeps what the node answers."""
-
-    def __init__(self, context, name='robot'):
-        self.node = rclpy.create_node(name, context=context)
-        reliable = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-        self.image = self.node.create_publisher(Image, '/camera/image_raw', reliable)
-        self.info = self.node.create_publisher(CameraInfo, '/camera/camera_info', reliable)
-        self.lidar = self.node.create_publisher(PointCloud2, '/velodyne_points', reliable)
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.received = {}
         self.hear('/diagnostics', DiagnosticArray, 'diagnostics')
+
+    image = property(lambda self: self.publishers['image'])
+    info = property(lambda self: self.publishers['info'])
+    lidar = property(lambda self: self.publishers['scan'])
 
     def hear(self, topic, kind, name=None):
         """Subscribe to an output; messages gather in ``received``."""
         name = name or topic
         self.received[name] = []
-        full = topic if topic.startswith('/') else f'/marigold_depth/{topic}'
-        self.node.create_subscription(kind, full, self.received[name].append, QoSProfile(depth=50))
+        self.subscribe(topic, kind, self.received[name].append)
 
     def header(self, stamp_ns, frame=OPTICAL):
         return Header(stamp=to_stamp(stamp_ns), frame_id=frame)
@@ -130,70 +113,27 @@ class Robot:
         return self.cloud(stamp_ns, lidar)
 
 
-class Bench:
-    """A running node with its robot."""
+class Bench(LoopbackNode):
+    """A loopback node with a planted model, and what tests ask of it."""
+
+    wait_for = staticmethod(wait_for)
 
     def __init__(
         self, parameters=None, hear=(), autostart=True, connect=True, load_model=None, remap=()
     ):
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
         self.model = PlantedModel()
-        arguments = ['--ros-args']
-        for rule in ('image:=/camera/image_raw', 'lidar:=/velodyne_points', *remap):
-            arguments += ['-r', rule]
-        overrides = {**EXTRINSICS, **(parameters or {})}
-        self.node = DepthNode(
+        super().__init__(
+            {**EXTRINSICS, **(parameters or {})},
             load_model=load_model or (lambda config: self.model),
-            context=self.context,
-            cli_args=arguments,
-            parameter_overrides=[
-                Parameter(name, value=value)
-                for name, value in overrides.items()
-                if value is not None
-            ],
+            remap=remap,
+            robot=Robot,
         )
-        self.robot = Robot(self.context)
         for topic, kind in hear:
             self.robot.hear(topic, kind)
-        self.executors, self.threads = [], []
-        for node, make in (
-            (self.node, lambda: threaded_executor(self.context, 3)),
-            (self.robot.node, lambda: SingleThreadedExecutor(context=self.context)),
-        ):
-            executor = make()
-            executor.add_node(node)
-            thread = threading.Thread(target=spin, args=(executor,), daemon=True)
-            thread.start()
-            self.executors.append(executor)
-            self.threads.append(thread)
         if autostart:
-            self.node.autostart()
-            assert self.node.exit_code == 0
+            self.start()
             if connect:
                 self.wait_connected(len(hear))
-
-    def wait_connected(self, heard=0):
-        """Wait until node and robot know each other."""
-        wait_for(
-            lambda: all(
-                p.get_subscription_count()
-                for p in (self.robot.image, self.robot.info, self.robot.lidar)
-            ),
-            what='the connection of the inputs',
-        )
-        wait_for(
-            lambda: sum(self.node._outputs.listeners().values()) >= heard,
-            what='the connection of the outputs',
-        )
-        # After this the subscriptions are reliable and stay as they are.
-        self.node._inputs.refresh_qos()
-        wait_for(
-            lambda: all(
-                p.get_subscription_count() == 1
-                for p in (self.robot.image, self.robot.info, self.robot.lidar)
-            )
-        )
 
     def send(self, stamp_ns, scan=True, info=True):
         """
@@ -201,24 +141,11 @@ class Bench:
 
         DDS keeps no order between topics, so what is sent must have arrived before the image.
         """
-        for wanted, publisher, message, counter in (
-            (scan, self.robot.lidar, self.robot.scan_of_plane, 'scans.received'),
-            (info, self.robot.info, self.robot.camera_info, 'infos.received'),
-        ):
-            if wanted is True:
-                self.arrive(publisher, message(stamp_ns), counter)
-        self.arrive(self.robot.image, self.robot.image_message(stamp_ns), 'frames.received')
-
-    wait_for = staticmethod(wait_for)
-
-    def arrive(self, publisher, message, counter):
-        """Publish a message and wait until the node counted it."""
-        before = self.count(counter)
-        publisher.publish(message)
-        wait_for(lambda: self.count(counter) > before, what=f'the arrival in {counter}')
-
-    def count(self, name):
-        return self.node.health.counters.snapshot().get(name, 0)
+        if scan:
+            self.deliver('scan', self.robot.scan_of_plane(stamp_ns))
+        if info:
+            self.deliver('info', self.robot.camera_info(stamp_ns))
+        self.deliver('image', self.robot.image_message(stamp_ns))
 
     def wait_received(self, topic, n=1, seconds=30.0):
         """Wait until an output has come n times; the messages."""
@@ -258,37 +185,16 @@ class Bench:
         wait_for(future.done, what=f'the answer of {name}')
         return future.result()
 
-    def close(self):
+    def __exit__(self, *error):
         self.model.gate.set()
-        self.node.stop()
-        for executor in self.executors:
-            executor.shutdown(timeout_sec=1.0)
-        # A thread that still spins when the context goes ends with an error.
-        for thread in self.threads:
-            thread.join(30)
-        self.context.try_shutdown()
-        self.robot.node.destroy_node()
-        self.node.destroy_node()
+        super().__exit__(*error)
 
 
 @pytest.fixture
 def bench():
     """Make benches; all are closed after the test."""
-    made = []
-
-    def make(*arguments, **options):
-        made.append(Bench(*arguments, **options))
-        return made[-1]
-
-    yield make
-    for item in made:
-        item.close()
-
-
-@pytest.fixture(name='wait_for')
-def give_wait_for():
-    """Give the function that waits for a condition."""
-    return wait_for
+    with ExitStack() as stack:
+        yield lambda *arguments, **options: stack.enter_context(Bench(*arguments, **options))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from loopback_node import wait_for  # noqa: E402
 from marigold_ros.live_run.local_ros import spinning  # noqa: E402
 from marigold_ros.message_codec import encode_image  # noqa: E402
 from marigold_ros.node.distro import threaded_executor  # noqa: E402
@@ -96,7 +97,7 @@ def test_bad_values_wait_for_configure_when_there_is_one_camera(cameras):
     assert node.exit_code == 0
 
 
-def test_all_cameras_are_served_by_the_model_that_was_loaded_once(cameras, wait_for):
+def test_all_cameras_are_served_by_the_model_that_was_loaded_once(cameras):
     loaded = []
     nodes = cameras(*CAMERAS, load_model=lambda config: loaded.append(Plane()) or loaded[-1])
     context = nodes[0].context

@@ -80,7 +80,7 @@ def test_output_at_the_models_size_is_the_same_plane_with_a_camera_that_fits(ben
         },
         hear=EVERYTHING,
         connect=source == 'pointcloud',
-        remap=('sparse_depth:=/tof/depth',),
+        remap=('-r', 'sparse_depth:=/tof/depth'),
     )
     running.model.processing_size = lambda height, width, _chosen: (height // 2, width // 2)
     rows = np.linspace(1.0, 0.0, 48)
@@ -162,9 +162,7 @@ def test_a_scan_that_comes_after_its_image_is_waited_for(bench):
 
 def test_an_uncalibrated_camera_is_diagnosed_and_relative_depth_goes_on(bench):
     running = bench(hear=EVERYTHING)
-    running.arrive(
-        running.robot.info, running.robot.camera_info(SECOND, focal=0.0), 'infos.received'
-    )
+    running.deliver('info', running.robot.camera_info(SECOND, focal=0.0))
     running.send(SECOND, info=False)
     running.wait_received('relative/image')
     assert running.wait_quiet(1)['frames.served'] == 1
@@ -179,7 +177,7 @@ def test_a_camera_info_of_another_size_is_diagnosed(bench):
     running = bench(hear=EVERYTHING)
     info = running.robot.camera_info(SECOND)
     info.width = 640
-    running.arrive(running.robot.info, info, 'infos.received')
+    running.deliver('info', info)
     running.send(SECOND, info=False)
     running.wait_received('relative/image')
     assert running.wait_quiet(1)['frames.served'] == 1
@@ -190,7 +188,7 @@ def test_an_unknown_distortion_is_diagnosed_and_relative_depth_goes_on(bench):
     running = bench(hear=EVERYTHING)
     info = running.robot.camera_info(SECOND)
     info.distortion_model, info.d = 'barrel', [0.1, 0.2]
-    running.arrive(running.robot.info, info, 'infos.received')
+    running.deliver('info', info)
     running.send(SECOND, info=False)
     running.wait_received('relative/image')
     assert running.wait_quiet(1)['frames.served'] == 1
@@ -201,7 +199,7 @@ def test_a_distorted_image_gives_rectified_depth_and_camera_info(bench):
     running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
     info = running.robot.camera_info(SECOND)
     info.distortion_model, info.d = 'plumb_bob', [0.05, 0.0, 0.0, 0.0, 0.0]
-    running.arrive(running.robot.info, info, 'infos.received')
+    running.deliver('info', info)
     running.send(SECOND, info=False)
     rectified = running.wait_received('depth/camera_info')[0]
     assert not any(rectified.d)
@@ -243,7 +241,7 @@ def test_a_registered_depth_image_serves_as_sparse_depth(bench):
         {'sparse_source': 'depth_image'},
         hear=(DEPTH,),
         connect=False,
-        remap=('sparse_depth:=/tof/depth',),
+        remap=('-r', 'sparse_depth:=/tof/depth'),
     )
     publisher = running.robot.node.create_publisher(Image, '/tof/depth', QoSProfile(depth=5))
     running.wait_for(

@@ -46,7 +46,7 @@ def serve(running, stamps, silent):
 
 def test_a_lidar_that_stops_is_held_withdrawn_and_comes_back_and_a_loop_starts_anew(bench):
     running = bench({'alignment.method': 'global', 'alignment.hold_limit': 1.0}, hear=HEARD)
-    running.arrive(running.robot.info, running.robot.camera_info(START), 'infos.received')
+    running.deliver('info', running.robot.camera_info(START))
     stamps = [START + tick * SECOND // 4 for tick in range(20)]
     gone = (START + SECOND, START + 4 * SECOND)
     states, sigmas = serve(running, stamps, lambda stamp: gone[0] <= stamp < gone[1])
@@ -108,11 +108,8 @@ def test_with_a_fixed_frame_an_old_scan_is_moved_by_the_vehicles_way(
     running.node._pipeline.finish = lambda frame, prediction: (
         finished.append(frame) or finish(frame, prediction)
     )
-    for publisher, message, counter in (
-        (running.robot.lidar, running.robot.scan_of_plane(START), 'scans.received'),
-        (running.robot.info, running.robot.camera_info(START), 'infos.received'),
-    ):
-        running.arrive(publisher, message, counter)
+    running.deliver('scan', running.robot.scan_of_plane(START))
+    running.deliver('info', running.robot.camera_info(START))
     running.send(START + SECOND // 2, scan=False, info=False)
     running.wait_received('depth/image_rect')
     # EXTRINSICS have the LiDAR 0.1 m before the camera.

@@ -15,10 +15,9 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.live_run.local_ros import own_context, spinning  # noqa: E402
+from marigold_ros.live_run.local_ros import own_context, own_node, spinning  # noqa: E402
 from marigold_ros.message_codec import to_depth  # noqa: E402
 from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 COMMAND = [sys.executable, '-m', 'marigold_ros', 'node', '--ros-args']
@@ -76,9 +75,9 @@ def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
     settings = [word for item in slow for word in ('-p', item)]
     process = start('-p', f'model:={small_checkpoint}', *settings)
     wait_for_line(process, 'active: ')
-    with own_context() as context:
-        robot = new_robot(context)
-        with spinning(robot.node):
+    with own_context() as context, own_node('robot', context) as node:
+        robot = new_robot(node)
+        with spinning(node):
             deadline = time.monotonic() + 30
             while not any(
                 int(pair.value)
@@ -94,7 +93,6 @@ def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 0, process.log.read_text()
             assert time.monotonic() - asked < 4.0
-        robot.node.destroy_node()
     assert 'Traceback' not in process.log.read_text()
 
 
@@ -129,7 +127,7 @@ def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, argument
     assert len(ours) == 1, lines
 
 
-def serve_until_depth(robot, executor):
+def serve_until_depth(robot):
     """Publish frames until the node answers with depth; depth carries the image's stamp."""
     robot.hear('depth/image_rect', Image)
     stamp, deadline = 1_000_000_000, time.monotonic() + 20
@@ -138,7 +136,7 @@ def serve_until_depth(robot, executor):
         stamp += 100_000_000
         robot.info.publish(robot.camera_info(stamp))
         robot.image.publish(robot.image_message(stamp))
-        executor.spin_once(timeout_sec=0.1)
+        time.sleep(0.1)
     message = robot.received['depth/image_rect'][0]
     assert 1_000_000_000 < stamp_ns(message.header.stamp) <= stamp
     assert np.isfinite(to_depth(message)).all()
@@ -162,14 +160,7 @@ def test_a_node_in_another_process_serves_metres(start, small_checkpoint, new_ro
     settings = [word for item in fixed for word in ('-p', f'alignment.{item}')]
     process = start('-p', f'model:={small_checkpoint}', *settings)
     wait_for_line(process, 'active: ')
-    with own_context() as context:
-        robot = new_robot(context)
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(robot.node)
-        try:
-            serve_until_depth(robot, executor)
-        finally:
-            executor.shutdown()
-            robot.node.destroy_node()
+    with own_context() as context, own_node('robot', context) as node, spinning(node):
+        serve_until_depth(new_robot(node))
     process.send_signal(signal.SIGINT)
     assert process.wait(10) == 0, process.log.read_text()

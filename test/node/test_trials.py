@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 import subprocess
 import sys
 
@@ -17,11 +18,20 @@ import fault_campaign
 from faults import FAULTS  # noqa: E402
 from synthetic_messages import View, views  # noqa: E402
 
+TRIALS = Path(__file__).resolve().parents[1] / 'trials'
 RAW = [fault for fault in FAULTS if fault.role != 'compressed']
 
 
+def run_trial(script, *arguments):
+    """Run a trial's script; its exit code and its figures."""
+    command = [sys.executable, str(TRIALS / script), *arguments, '--json']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout.strip().splitlines()[-1])
+
+
 @pytest.fixture(scope='module')
-def places():
+def scenes():
     """Draw what the robot sees."""
     return views(0)
 
@@ -30,23 +40,21 @@ def test_names_of_faults_are_told_apart_and_there_are_enough():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 20
 
 
-def test_every_fault_is_counted_every_good_frame_served_and_no_depth_is_wrong(places):
-    outcome = fault_campaign.Campaign('image', places, 0).run(2 * len(RAW), lambda _n: None)
-    assert outcome.clean, outcome
-    assert outcome.good == len(RAW)
-    assert set(outcome.counted) == {fault.name for fault in RAW}
+def test_every_fault_is_counted_every_good_frame_served_and_no_depth_is_wrong(scenes):
+    result = fault_campaign.Campaign('image', scenes, 0).run(2 * len(RAW), lambda _n: None)
+    assert result.clean, result
+    assert result.good == len(RAW)
+    assert set(result.counted) == {fault.name for fault in RAW}
 
 
-def test_the_same_holds_for_compressed_images(places):
+def test_the_same_holds_for_compressed_images(scenes):
     faults = [fault for fault in FAULTS if fault.role == 'compressed']
-    outcome = fault_campaign.Campaign('compressed', places, 0).run(
-        2 * len(faults), lambda _n: None
-    )
-    assert outcome.clean, outcome
-    assert set(outcome.counted) == {fault.name for fault in faults}
+    result = fault_campaign.Campaign('compressed', scenes, 0).run(2 * len(faults), lambda _n: None)
+    assert result.clean, result
+    assert set(result.counted) == {fault.name for fault in faults}
 
 
-def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(places, monkeypatch):
+def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(scenes, monkeypatch):
     harmless = dataclasses.replace(RAW[0], name='nothing wrong', corrupt=lambda *_: None)
     monkeypatch.setattr(fault_campaign, 'FAULTS', (harmless,))
     other = View.solve
@@ -56,33 +64,25 @@ def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(places, mo
         view.depth['image'] = view.depth['image'] + 0.001
 
     monkeypatch.setattr(View, 'solve', solve_wrongly)
-    outcome = fault_campaign.Campaign('image', places, 0).run(2, lambda _n: None)
-    assert not outcome.clean
-    assert outcome.counted['nothing wrong'] == 0
-    assert len(outcome.wrong) == len(outcome.unwanted) == 1
+    result = fault_campaign.Campaign('image', scenes, 0).run(2, lambda _n: None)
+    assert not result.clean
+    assert result.counted['nothing wrong'] == 0
+    assert len(result.wrong) == len(result.unwanted) == 1
 
 
 def test_a_minute_of_changes_and_restarts_leaves_neither_memory_nor_threads_behind():
-    command = [sys.executable, '-m', 'marigold_ros', 'stress', 'soak', '--minutes', '1', '--json']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.stdout, done.stderr
-    outcome = json.loads(done.stdout.strip().splitlines()[-1])
-    assert done.returncode == 0, outcome
-    assert outcome['clean']
-    assert sum(outcome['events'].values()) >= 20
-    assert outcome['unaccounted'] == 0
+    code, result = run_trial('soak.py', '--minutes', '1')
+    assert code == 0, result
+    assert result['clean']
+    assert sum(result['events'].values()) >= 20
+    assert result['unaccounted'] == 0
 
 
 def test_the_timing_trial_accounts_for_every_image_and_says_what_missed_its_limit():
-    command = [sys.executable, '-m', 'marigold_ros', 'stress', 'timing', '--seconds', '2']
-    done = subprocess.run(
-        [*command, '--json'], capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.stdout, done.stderr
-    outcome = json.loads(done.stdout.strip().splitlines()[-1])
-    figures = {figure['name']: figure for figure in outcome['figures']}
+    code, result = run_trial('timing_trial.py', '--seconds', '2')
+    figures = {figure['name']: figure for figure in result['figures']}
     assert figures['images not accounted for']['value'] == 0
     assert figures['frames a second']['value'] > 0
     assert figures['of it in FramePipeline.process']['value'] > 0
     late = [f for f in figures.values() if f['limit'] is not None and f['value'] > f['limit']]
-    assert outcome['clean'] == (not late) == (done.returncode == 0)
+    assert result['clean'] == (not late) == (code == 0)

@@ -11,8 +11,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.geometry.cloud.organised import cloud_of
-from marigold_ros.live_run.scoring import read_alignment
-from marigold_ros.live_run.scoring import Recording as LiveRecording
+from marigold_ros.live_run.scoring import read_alignment, RecordedOutputs
 from marigold_ros.message_codec import to_depth, to_organised
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -117,7 +116,7 @@ def test_the_bag_is_of_version_8_and_transforms_stay_for_late_listeners(recordin
 
 def test_the_demo_reads_it_as_it_reads_what_a_live_node_published(short_drive, recording, ramp):
     with BagReader(recording) as reader:
-        outputs = LiveRecording(reader)
+        outputs = RecordedOutputs(reader)
         for item, result in pipeline_results(short_drive, ramp):
             found = outputs.take(item.stamp_ns)
             alignment = read_alignment(found.values, 'depth')

@@ -1,27 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Frames for a long time while all changes around them: memory and threads must not grow."""
+"""
+Send frames for a long time while everything around them changes.
+
+  python test/trials/soak.py --minutes 20              ten frames a second, an event every 2 s
+
+Exit code 1 if an image is unaccounted for, or memory or threads grew.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+import sys
 import threading
 import time
+from typing import Any
 
 from faults import FAULTS
-from loopback_node import Rig
+from loopback_node import LoopbackNode
+from marigold_ros.commands.benchmarks.report import grid
 from marigold_ros.node.health.input_health import memory_mb
 import numpy as np
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, PointCloud2
 from synthetic_messages import mounting_parameters, View, views
+from trial_script import run_script
 
 _RATE = 10.0  # frames a second
-_CALM = 2.0  # seconds between two events
+_EVENT_PERIOD = 2.0  # seconds
 _GROWTH = 0.05  # of resident memory that is allowed
-_JUMP = 100_000_000_000  # ns that the clock goes back
+_JUMP = 100_000_000_000  # ns by which the clock goes back
 _FAULTS = tuple(fault for fault in FAULTS if fault.role != 'compressed')
 _CHANGES = (
     ('alignment.method', ('global', 'local', 'median')),
@@ -32,11 +42,11 @@ _CHANGES = (
 
 
 @dataclass
-class Outcome:
+class SoakResult:
     """
-    What came of a soak.
+    Result of a soak.
 
-    ``events`` by kind; images ``received`` and ``served``, and ``unaccounted`` for; resident
+    ``events`` by kind; images ``received``, ``served`` and ``unaccounted`` for; resident
     ``memory_mb`` and ``threads`` after the first tenth of the time and at its end.
     """
 
@@ -49,7 +59,7 @@ class Outcome:
 
     @property
     def growth(self) -> float:
-        """Of the memory, as a share."""
+        """Growth of memory as a share."""
         return self.memory_mb[1] / max(self.memory_mb[0], 1e-9) - 1.0
 
     @property
@@ -61,99 +71,96 @@ class Outcome:
 
 class Soak:
     """
-    A robot that sends frames, and what happens to it.
+    A stream of frames and the events that disturb it.
 
     Parameters
     ----------
-    rig : Rig
+    loop : LoopbackNode
         Node and robot.
-    places : list of View
-        What the robot sees.
+    scenes : list of View
+        Contents of the messages.
     seed : int
-        Of the events.
+        Seed of the events.
 
     """
 
-    def __init__(self, rig: Rig, places: list[View], seed: int) -> None:
-        self._rig, self._views = rig, places
+    def __init__(self, loop: LoopbackNode, scenes: list[View], seed: int) -> None:
+        self._loop, self._views = loop, scenes
         self._rng = np.random.default_rng(seed)
         self._stamp = 1_000_000_000_000
         self._number = 0
         self.events: Counter = Counter()
 
     def send(self) -> None:
-        """Send the next frame; nothing is waited for."""
+        """Publish the next frame without waiting."""
         self._number += 1
         self._stamp += round(1e9 / _RATE)
         view = self._views[self._number % len(self._views)]
         for role in ('scan', 'info', 'image'):
-            self._rig.publishers[role].publish(view.message(role, self._stamp))
+            self._loop.robot.publishers[role].publish(view.message(role, self._stamp))
 
     def disturb(self) -> None:
-        """Let one thing happen."""
-        happenings = (
-            self._change_parameter,
-            self._break_message,
-            self._jump_back,
-            self._restart_driver,
-            self._rest,
+        """Inject one event at random."""
+        event = self._any(
+            (
+                self._change_parameter,
+                self._corrupt_message,
+                self._jump_back,
+                self._restart_driver,
+                self._pause,
+            )
         )
-        happening = happenings[int(self._rng.integers(len(happenings)))]
-        self.events[happening.__name__.strip('_').replace('_', ' ')] += 1
-        happening()
+        self.events[event.__name__.strip('_').replace('_', ' ')] += 1
+        event()
+
+    def _any(self, choices: tuple) -> Any:
+        return choices[int(self._rng.integers(len(choices)))]
 
     def _change_parameter(self) -> None:
-        name, choices = _CHANGES[int(self._rng.integers(len(_CHANGES)))]
-        value = choices[int(self._rng.integers(len(choices)))]
-        self._rig.node.set_parameters([Parameter(name, value=value)])
+        name, choices = self._any(_CHANGES)
+        self._loop.node.set_parameters([Parameter(name, value=self._any(choices))])
 
-    def _break_message(self) -> None:
-        fault = _FAULTS[int(self._rng.integers(len(_FAULTS)))]
+    def _corrupt_message(self) -> None:
+        fault = self._any(_FAULTS)
         message = self._views[0].message(fault.role, self._stamp + 1)
         fault.corrupt(message, self._rng)
-        self._rig.publishers[fault.role].publish(message)
+        self._loop.robot.publishers[fault.role].publish(message)
 
     def _jump_back(self) -> None:
         self._stamp -= _JUMP
 
     def _restart_driver(self) -> None:
-        role = ('image', 'info', 'scan')[int(self._rng.integers(3))]
-        self._rig.open(role, reliable=bool(self._rng.integers(2)))
+        role = self._any(('image', 'info', 'scan'))
+        self._loop.robot.offer(role, reliable=bool(self._rng.integers(2)))
 
-    def _rest(self) -> None:
+    def _pause(self) -> None:
         """Deactivate the node, let a frame pass, and activate it again."""
-        node = self._rig.node
+        node = self._loop.node
         with node.transition_lock:
             node.trigger_deactivate()
             self.send()
             node.trigger_activate()
 
 
-def run_soak(seconds: float, seed: int, progress: Callable[[float], None]) -> Outcome:
-    """
-    Send ten frames a second, and every two seconds let something happen.
-
-    Parameters
-    ----------
-    seconds : float
-        How long.
-    seed : int
-        The same seed lets the same things happen.
-    progress : callable
-        Told of each second.
-
-    """
-    outputs = {'depth/image_rect': Image, 'points': PointCloud2}
+def run_soak(minutes: float, seed: int, progress: Callable[[float], Any]) -> SoakResult:
+    """Send ten frames a second, with a random event every two seconds."""
     parameters = {**mounting_parameters(), 'processing_resolution': 64}
-    with Rig(parameters, outputs, lambda _name, _message: None) as rig:
-        robot = Soak(rig, views(seed), seed)
-        samples = _drive(robot, seconds, progress)
-        rig.wait_idle()
-        frames = rig.node.health.counters.snapshot('frames.')
+    with LoopbackNode(parameters) as loop:
+        for name, kind in (('depth/image_rect', Image), ('points', PointCloud2)):
+            loop.robot.subscribe(name, kind, lambda _message: None)
+        loop.start()
+        loop.wait_connected(outputs=2)
+        soak = Soak(loop, views(seed), seed)
+        samples = _drive(soak, 60.0 * minutes, progress)
+        loop.wait_idle()
+        frames = loop.node.health.counters.snapshot('frames.')
     received = frames.pop('frames.received')
-    early, late = _early_and_late(samples)
-    return Outcome(
-        robot.events,
+    # Medians of the second and the last tenth: the first one is when everything is loaded.
+    tenth = max(1, len(samples) // 10)
+    values = np.array(samples, dtype=float)
+    early, late = np.median(values[tenth : 2 * tenth], 0), np.median(values[-tenth:], 0)
+    return SoakResult(
+        soak.events,
         received,
         frames['frames.served'],
         received - sum(frames.values()),
@@ -163,19 +170,19 @@ def run_soak(seconds: float, seed: int, progress: Callable[[float], None]) -> Ou
 
 
 def _drive(
-    robot: Soak, seconds: float, progress: Callable[[float], None]
+    soak: Soak, seconds: float, progress: Callable[[float], Any]
 ) -> list[tuple[float, int]]:
-    """Send frames at their rate; memory and threads at each second."""
+    """Send frames at their rate; returns memory in MB and threads, once a second."""
     begun = time.monotonic()
     samples: list[tuple[float, int]] = []
     next_frame = next_event = begun
     while (now := time.monotonic()) < begun + seconds:
         if now >= next_frame:
             next_frame = max(next_frame + 1.0 / _RATE, now)
-            robot.send()
+            soak.send()
         if now >= next_event:
-            next_event += _CALM
-            robot.disturb()
+            next_event += _EVENT_PERIOD
+            soak.disturb()
         if now - begun >= len(samples):
             samples.append((memory_mb()['resident_mb'], threading.active_count()))
             progress(1)
@@ -183,8 +190,17 @@ def _drive(
     return samples
 
 
-def _early_and_late(samples: list[tuple[float, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Medians of the second and the last tenth; the first is when everything is loaded."""
-    tenth = max(1, len(samples) // 10)
-    values = np.array(samples, dtype=float)
-    return np.median(values[tenth : 2 * tenth], axis=0), np.median(values[-tenth:], axis=0)
+def _table(result: SoakResult) -> list[str]:
+    return [
+        *grid([(name, str(count)) for name, count in result.events.items()]),
+        f'frames: {result.received} received, {result.served} served, '
+        f'{result.unaccounted} unaccounted for',
+        f'memory: {result.memory_mb[0]:.0f} MB, then {result.memory_mb[1]:.0f} MB '
+        f'({100 * result.growth:+.1f} %)',
+        f'threads: {result.threads[0]}, then {result.threads[1]}',
+    ]
+
+
+if __name__ == '__main__':
+    option = ('--minutes', float, 20.0, 'duration (default: 20)')
+    sys.exit(run_script(__doc__, option, run_soak, _table, lambda minutes: round(60 * minutes)))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What a robot in a trial sees: a synthetic street as messages of any moment."""
+"""Views of a synthetic street as ROS messages with any stamp."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _ROTATION = [0.5, -0.5, 0.5, 0.5]  # x forward, y left, z up to z forward, x rig
 
 
 def mounting_parameters() -> dict[str, list[float]]:
-    """Where the LiDAR of the views is, as parameters of the node."""
+    """Return the extrinsics of the views as parameters of the node."""
     return {'extrinsics.translation': _TRANSLATION, 'extrinsics.rotation_xyzw': _ROTATION}
 
 
 class View:
-    """One image with its scan and camera, as messages of any moment, and its right depth."""
+    """An image, its scan and camera as messages with any stamp, and the expected depth."""
 
     def __init__(self, rgb: np.ndarray, points: np.ndarray, camera: Camera) -> None:
         self._rgb, self._camera = encode_image(rgb, 'rgb8'), camera_info_fields(camera)
@@ -55,7 +55,7 @@ class View:
         self.depth: dict[str, np.ndarray] = {}
 
     def message(self, role: str, stamp: int) -> Any:
-        """Make a sound message of an input."""
+        """Make the message of an input: image, compressed, info or scan."""
         frame = 'lidar' if role == 'scan' else 'camera_optical'
         header = Header(stamp=to_stamp(stamp), frame_id=frame)
         if role == 'image':
@@ -67,7 +67,7 @@ class View:
         return copy.deepcopy(cloud_message(header, self._cloud))
 
     def frame(self, role: str = 'image') -> Frame:
-        """Give the frame that the messages make."""
+        """Return the frame that the messages decode to."""
         return Frame(
             rgb=to_rgb(self.message(role, 0)),
             camera=to_camera(self.message('info', 0)),
@@ -76,7 +76,7 @@ class View:
         )
 
     def solve(self, role: str, pipeline: FramePipeline) -> None:
-        """Remember the depth that the pipeline gives without ROS."""
+        """Compute the expected depth with the pipeline, without ROS."""
         depth = pipeline.process(self.frame(role)).metric
         if depth is None:
             raise MarigoldError('a view has no depth without ROS; use another seed')
@@ -84,7 +84,7 @@ class View:
 
 
 def views(seed: int, width: int = WIDTH, height: int = HEIGHT, points: int = 600) -> list[View]:
-    """Draw a street and look at it a few times, with scans of the same place."""
+    """Render views along a synthetic street, each with a scan of the same place."""
     drive = simulate_drive(VIEWS, 1.0, seed, width, height)
     T_lidar_cam = np.linalg.inv(pose_matrix(_TRANSLATION, _ROTATION))
     made = []

@@ -30,7 +30,7 @@ def total(frames):
 def test_a_cloud_of_nan_is_counted_and_the_next_scan_serves(bench):
     running = bench(hear=(DEPTH, RELATIVE))
     nothing = running.robot.cloud(SECOND, np.full((50, 3), np.nan))
-    running.arrive(running.robot.lidar, nothing, 'scans.received')
+    running.deliver('scan', nothing)
     running.send(SECOND, scan=False)
     running.wait_received('relative/image')
     assert running.count('scans.rejected.empty') == 1
@@ -44,7 +44,7 @@ def test_a_cloud_without_coordinates_is_rejected_by_its_header(bench):
     running = bench(hear=(DEPTH,))
     cloud = running.robot.scan_of_plane(SECOND)
     cloud.fields[0].name = 'intensity'
-    running.arrive(running.robot.lidar, cloud, 'scans.received')
+    running.deliver('scan', cloud)
     running.send(SECOND, scan=False)
     assert running.wait_quiet(1)['frames.served'] == 1
     assert running.count('scans.rejected.fields') == 1
@@ -79,7 +79,7 @@ def test_counters_add_up_after_a_burst_with_broken_images(bench):
     for number in range(10):
         running.send(SECOND + number * 10_000_000)
         for broken in (unknown, cut, narrow, hollow):
-            running.arrive(running.robot.image, broken, 'frames.received')
+            running.deliver('image', broken)
         sent += 5
         moment = running.node.health.counters.snapshot('frames.')
         assert moment['frames.received'] == total(moment)
@@ -105,9 +105,9 @@ def test_a_jpeg_that_cannot_be_decoded_is_rejected_and_not_served(bench):
     good = compressed_message(running.robot.header(SECOND), image)
     broken = compressed_message(running.robot.header(2 * SECOND), image)
     broken.data = array.array('B', bytes(broken.data)[: len(broken.data) // 3])
-    running.arrive(publisher, broken, 'frames.received')
+    running.deliver('image', broken, publisher)
     running.wait_quiet(1)
-    running.arrive(publisher, good, 'frames.received')
+    running.deliver('image', good, publisher)
     frames = running.wait_quiet(2)
     assert frames['frames.served'] == 1
     assert sum(n for name, n in frames.items() if '.rejected.' in name) == 1

@@ -23,7 +23,7 @@ def send_alone(running, stamp, grey):
     rng = np.random.default_rng(stamp % 2**32)
     rgb = np.clip(grey + rng.integers(-3, 4, (48, 64, 3)), 0, 255).astype(np.uint8)
     message = image_message(running.robot.header(stamp), encode_image(rgb, 'rgb8'))
-    running.arrive(running.robot.image, message, 'frames.received')
+    running.deliver('image', message)
     running.wait_quiet(running.count('frames.received'))
 
 

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from loopback_node import INPUTS  # noqa: E402
-from marigold_ros.live_run.local_ros import own_context, spinning  # noqa: E402
+from loopback_node import INPUTS, REMAP  # noqa: E402
+from marigold_ros.live_run.local_ros import own_context, own_node, spinning  # noqa: E402
 from marigold_ros.live_run.process import running_node  # noqa: E402
 from marigold_ros.models import load_model, use_threads  # noqa: E402
 from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
@@ -72,12 +72,11 @@ def served(request, view, tmp_path_factory):
     }
     # One remap serves both transports; the shipped file holds in any namespace.
     arguments = ['--ros-args', '--params-file', 'config/depth.yaml', '-r', '__ns:=/robot']
-    arguments += ['-r', f'image:={INPUTS["image"][0]}', '-r', f'lidar:={INPUTS["scan"][0]}']
+    arguments += REMAP
     for name, value in parameters.items():
         arguments += ['-p', f'{name}:={str(value).lower() if value is True else value}']
     log = tmp_path_factory.mktemp('outputs') / 'node.log'
-    with own_context() as context:
-        robot = rclpy.create_node('robot', context=context, use_global_arguments=False)
+    with own_context() as context, own_node('robot', context) as robot:
         heard = Heard(robot)
         publishers = {
             name: robot.create_publisher(INPUTS[name][1], INPUTS[name][0], QoSProfile(depth=5))
@@ -91,7 +90,6 @@ def served(request, view, tmp_path_factory):
             _wait(forgotten.done, process)
             _send(publishers, view, STAMP, heard, process, patience=60.0)
             assert process.stop() == []
-        robot.destroy_node()
     use_threads(0)
     result = FramePipeline(load_model('tiny')).process(view.frame(role))
     return heard.messages, result

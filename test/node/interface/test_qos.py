@@ -55,7 +55,7 @@ def test_a_best_effort_camera_that_joins_is_heard_too(bench):
     running.wait_for(lambda: describe(image_input.profile) == 'best_effort, volatile')
     running.wait_for(lambda: late.get_subscription_count() == 1)
     before = image_input.subscriber
-    running.arrive(late, running.robot.image_message(SECOND), 'frames.received')
+    running.deliver('image', running.robot.image_message(SECOND), late)
     running.wait_received('relative/image')
     running.node._inputs.refresh_qos()
     assert image_input.subscriber is before  # made anew only when the answer changes
@@ -78,7 +78,7 @@ def test_every_combination_of_offer_and_setting_is_heard_or_explained(bench, off
         assert 'does not fit reliable' in running.status('qos')[1]
         return
     running.wait_for(lambda: image.get_subscription_count() == 1)
-    running.arrive(image, running.robot.image_message(SECOND), 'frames.received')
+    running.deliver('image', running.robot.image_message(SECOND), image)
     assert not image_input.incompatible
     if setting == 'auto':
         expected = {'BEST_EFFORT': 'best_effort, volatile', 'RELIABLE': 'reliable, volatile'}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Parts and keys of ``/diagnostics``: the one list, for those who count, publish and read them.
+
+A part is a DiagnosticStatus named ``NODE: PART``. CAUSE is the ``cause`` of an InputError, STAGE a
+step of the frame (``Timings``), OUTPUT a topic below the node's name.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+# Each image is received once and leaves once: received = served + dropped_newer + skipped_idle +
+# rejected + in_flight.
+FRAMES_RECEIVED = 'frames.received'
+FRAMES_SERVED = 'frames.served'
+FRAMES_DROPPED = 'frames.dropped_newer'  # replaced by a newer image before its turn
+FRAMES_IDLE = 'frames.skipped_idle'  # nobody subscribed to any output
+FRAMES_IN_FLIGHT = 'frames.in_flight'
+FRAMES_REJECTED = 'frames.rejected.'  # + CAUSE, or calibration, deactivated, internal
+CLOCK_JUMPS = 'clock_jumps'
+INFOS_RECEIVED = 'infos.received'
+INFOS_REJECTED = 'infos.rejected.calibration'
+SCANS_RECEIVED = 'scans.received'
+SCANS_REJECTED = 'scans.rejected.'  # + CAUSE
+PAIRS = 'pairs.'  # + whole, without_info, without_scan, without_info_scan; by image
+FITS = 'fits.'  # + fitted, held, none; by image
+
+# Keys of each part; * stands for any text.
+KEYS: dict[str, tuple[str, ...]] = {
+    'frames': (
+        *(FRAMES_RECEIVED, FRAMES_SERVED, FRAMES_DROPPED, FRAMES_IDLE, FRAMES_IN_FLIGHT),
+        *(f'{FRAMES_REJECTED}*', 'rate_hz', 'output_rate_hz', CLOCK_JUMPS),
+    ),
+    'infos': (INFOS_RECEIVED, INFOS_REJECTED, 'rate_hz'),
+    'scans': (SCANS_RECEIVED, f'{SCANS_REJECTED}*', 'rate_hz', f'{PAIRS}*', f'{FITS}*'),
+    'timing': ('*.p50_ms', '*.p95_ms'),  # STAGE
+    # Besides the keys of the model's ``description``.
+    'model': ('name', 'device', 'resident_mb', 'gpu_mb'),
+    # Also ``~/alignment``; made by geometry/alignment/fit_report.py.
+    'alignment': (
+        *('scale', 'shift', 'inliers', 'points', 'rms', 'condition', 'state', 'reason'),
+        *('scan_stamp', 'image_stamp', 'age', 'image_coverage', 'nearest', 'farthest'),
+        'calibration',
+    ),
+    'transform': ('source', 'latest_used', 'fixed_frame', 'not_moved'),
+    # TOPIC of an input, and the number of listeners of each OUTPUT.
+    'qos': ('/*', 'message_filters', 'cv_bridge', 'listeners.*'),
+}
+PARTS = tuple(KEYS)
+
+
+def is_listed(part: str, key: str) -> bool:
+    """Whether a key of a part stands in the list."""
+    return any(fnmatchcase(key, pattern) for pattern in KEYS[part])
