@@ -170,7 +170,8 @@ def test_without_rclpy_the_same_pipeline_runs_offline(
 
 def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(monkeypatch):
     monkeypatch.setitem(sys.modules, 'rclpy', None)
-    for name in [name for name in sys.modules if name.startswith('marigold_ros.node')]:
+    shells = ('marigold_ros.node', 'marigold_ros.live_run')
+    for name in [name for name in sys.modules if name.startswith(shells)]:
         monkeypatch.delitem(sys.modules, name)
     assert demo.live_runner() is None
 
