@@ -4,7 +4,7 @@
 THE parameter list: every setting with its default, its meaning and its range.
 
 Frozen dataclasses of :mod:`marigold_ros.settings`. ROS parameters and their descriptors, the YAML
-file, command-line options and the README's table all derive from these fields, because lists kept
+file, command-line options and docs/parameters.md all derive from these fields, because lists kept
 in several places drift apart. A nested group becomes a prefix (``alignment.min_points``) unless it
 is marked flat. Nothing here imports ROS or torch.
 """

@@ -1,32 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What the README says is what the code has."""
+"""README and docs/ agree with the code: length, links, images, commands, parameters, rooms."""
+
+from __future__ import annotations
 
 from pathlib import Path
 import re
 
+from marigold_ros.__main__ import COMMANDS
+from marigold_ros.config import NodeConfig
 from marigold_ros.node.interface.parameter_file import parameter_table
+from marigold_ros.settings import parameters
+import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / 'README.md').read_text(encoding='utf-8')
+README = ROOT / 'README.md'
+PAGES = sorted((ROOT / 'docs').glob('*.md'))
+DOCUMENTS = [README, *PAGES, ROOT / 'training' / 'README.md']
+LONGEST_README = 200
+LARGEST_IMAGE = 3_000_000
+
+every_document = pytest.mark.parametrize(
+    'path', DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+
+
+def prose(path: Path) -> str:
+    """Return a document without its code blocks."""
+    return re.sub(r'^```.*?^```', '', path.read_text(encoding='utf-8'), flags=re.M | re.S)
+
+
+def links(path: Path) -> list[str]:
+    """Return the targets of relative links and images."""
+    found = re.findall(r'\]\(([^)\s]+)\)', prose(path))
+    return [target for target in found if not re.match(r'[a-z]+:', target)]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as the site and code hosts make them."""
+    titles = re.findall(r'^#+ (.+)$', prose(path), flags=re.M)
+    words = (re.sub(r'[^\w\s-]', '', title.lower()).strip() for title in titles)
+    return {re.sub(r'\s+', '-', text) for text in words}
+
+
+def test_the_readme_has_at_most_200_lines():
+    assert len(README.read_text(encoding='utf-8').splitlines()) <= LONGEST_README
+
+
+@every_document
+def test_every_relative_link_and_image_exists(path):
+    for target in links(path):
+        name, _, anchor = target.partition('#')
+        file = (path.parent / name).resolve() if name else path
+        assert file.is_file(), f'{path.name} links {target}'
+        if anchor:
+            assert anchor in anchors(file), f'{path.name} links {target}'
+
+
+def test_pages_link_nothing_outside_docs():
+    outside = [(path.name, t) for path in PAGES for t in links(path) if t.startswith('..')]
+    assert outside == []  # the site holds docs/ only
+
+
+def test_images_of_the_documentation_are_below_3_mb():
+    sizes = {
+        path.name: path.stat().st_size
+        for folder in (ROOT / 'resource', ROOT / 'docs' / 'images')
+        for path in folder.glob('*.*')
+    }
+    assert sizes['demo.webp'] > 0
+    assert {name: size for name, size in sizes.items() if size > LARGEST_IMAGE} == {}
+
+
+@every_document
+def test_every_command_shown_exists(path):
+    shown = set(re.findall(r'-m marigold_ros ([a-z]+)', path.read_text(encoding='utf-8')))
+    assert shown <= set(COMMANDS)
+
+
+def test_the_readme_shows_its_moving_picture_and_the_three_paths():
+    assert 'resource/demo.webp' in links(README)
+    shown = set(re.findall(r'-m marigold_ros ([a-z]+)', README.read_text(encoding='utf-8')))
+    assert {'predict', 'demo', 'evaluate', 'label'} <= shown
+
+
+@every_document
+def test_every_script_and_folder_named_exists(path):
+    text = path.read_text(encoding='utf-8')
+    named = set(
+        re.findall(r'(?<![\w/])((?:training|test|config|marigold_ros|docs)/[\w./-]*\w)', text)
+    )
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    site = yaml.safe_load((ROOT / 'mkdocs.yml').read_text(encoding='utf-8'))
+    named = set(re.findall(r'[\w-]+\.md', str(site['nav'])))
+    assert named == {path.name for path in PAGES}
 
 
 def test_the_table_of_parameters_is_the_one_that_config_makes():
-    table = README.split('--table`) -->\n')[1].split('<!-- parameters: end')[0]
+    text = (ROOT / 'docs' / 'parameters.md').read_text(encoding='utf-8')
+    table = text.split('--table`) -->\n')[1].split('<!-- parameters: end')[0]
     assert table.strip() == parameter_table().strip(), (
         'run python -m marigold_ros.node.interface.parameter_file --table and paste it'
     )
 
 
-def test_every_file_that_the_readme_links_exists():
-    targets = re.findall(r'\]\(([^)#:]+)\)', README)
-    assert targets
-    missing = [target for target in targets if not (ROOT / target).exists()]
-    assert not missing
+def test_parameters_in_the_readme_have_their_defaults():
+    rows = re.findall(r'^\| `([\w.]+)` \| `([^`]+)` \|', README.read_text(encoding='utf-8'), re.M)
+    made = re.findall(r'^\| `([\w.]+)` \| `([^`]+)` \|', parameter_table(), re.M)
+    assert len(rows) == 10
+    assert set(rows) <= set(made)
 
 
-def test_every_command_that_the_readme_shows_exists():
-    shown = set(re.findall(r'-m marigold_ros ([a-z]+)', README))
-    modules = {path.stem for path in (ROOT / 'marigold_ros' / 'commands').glob('*.py')}
-    assert shown
-    assert shown <= modules
+@every_document
+def test_settings_named_in_the_text_exist(path):
+    names = {parameter.name for parameter in parameters(NodeConfig)}
+    groups = {name.partition('.')[0] for name in names if '.' in name}
+    named = re.findall(rf'`((?:{"|".join(groups)})\.\w+)[:`]', prose(path))
+    assert [name for name in named if name not in names] == []
+
+
+def test_the_design_page_describes_every_room():
+    text = (ROOT / 'docs' / 'design.md').read_text(encoding='utf-8')
+    package = ROOT / 'marigold_ros'
+    rooms = {p.parent.relative_to(package) for p in package.glob('*/**/__init__.py')}
+    rooms = {room.parts for room in rooms if len(room.parts) <= 2}
+    missing = [parts for parts in rooms if f'`{parts[-1]}`' not in text]
+    assert missing == []

@@ -35,7 +35,7 @@ from std_srvs.srv import Trigger
 
 
 class DepthNode(ManagedNode):
-    """The node ``marigold_depth``: see the README for topics, parameters and services."""
+    """The node ``marigold_depth``: see docs/ros-interface.md for topics and services."""
 
     def __init__(self, load_model=load, inherited: Sequence = (), **options) -> None:
         super().__init__('marigold_depth', inherited, **options)

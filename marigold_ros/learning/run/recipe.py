@@ -45,7 +45,7 @@ class TrainingRun:
     Parameters
     ----------
     recipe : Path
-        YAML file, see training/README.md for its keys.
+        YAML file, see docs/training.md for its keys.
     folder : Path
         Of checkpoints, log and export.
     data : Path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The parameter file config/depth.yaml and the README's table, from config.py; imports no ROS.
+The parameter file config/depth.yaml and the table of docs/parameters.md, from config.py; no ROS.
 
 ``python -m marigold_ros.node.interface.parameter_file > config/depth.yaml`` writes the file anew,
 and ``--table`` prints the table; tests compare both with what is there.
@@ -55,7 +55,7 @@ def parameter_file() -> str:
 
 
 def parameter_table() -> str:
-    """Make the README's table: name, default, meaning and range of each parameter."""
+    """Make the table of docs/parameters.md: name, default, meaning and range of each parameter."""
     rows = ['| parameter | default | meaning |', '|---|---|---|']
     for parameter in parameters(NodeConfig):
         default = 'unset' if parameter.item else f'`{_yaml(parameter.default)}`'
