@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which scan belongs to which image, by header stamp: one rule for the node and for bags.
+Pairing of scans with images by header stamp: one rule for the node and for bags.
 
-Decision: the image leads, and the nearest scan within ``max_dt`` follows it. The Python
-ApproximateTimeSynchronizer was rejected: after a looped bag it goes silent (it drops the smallest
-stamps, which are then the new ones), it pairs greedily, and it needs every partner. This module
-is pure Python and knows neither messages nor clocks.
+Each image takes the nearest scan within ``max_dt``. ApproximateTimeSynchronizer was rejected: it
+goes silent after a looped bag, pairs greedily, and waits for every topic. Pure Python; knows
+neither messages nor clocks.
 """
 
 from __future__ import annotations
@@ -19,10 +18,14 @@ from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
 
-# A stamp this far behind the newest is no late message but another run of the clock: the start
-# of a looped bag, a reset simulator.
+# A stamp this far behind the newest is no late message: a bag was started again, or a simulator.
 CLOCK_JUMP_NS = 1_000_000_000
 HORIZON_NS = 2_000_000_000
+
+
+def is_clock_jump(newest_ns: int | None, stamp_ns: int) -> bool:
+    """Return whether a stamp is so far behind the newest that the clock has jumped back."""
+    return newest_ns is not None and newest_ns - stamp_ns > CLOCK_JUMP_NS
 
 
 def nearest(stamps: Sequence[int], stamp_ns: int, max_dt_ns: int) -> int | None:
@@ -63,8 +66,8 @@ class Choice(Generic[Item]):
     stamp_ns, dt_ns : int or None, nanoseconds
         Its stamp, and that minus the image's.
     final : bool
-        A scan at or after the image is known, so waiting can bring nothing better from a
-        sensor whose scans arrive in order.
+        A scan at or after the image is known, so waiting cannot improve the choice if scans
+        arrive in order.
 
     """
 
@@ -76,7 +79,7 @@ class Choice(Generic[Item]):
 
 class ScanBuffer(Generic[Item]):
     """
-    The newest scans by stamp; safe to fill from one thread and ask from another.
+    The newest scans by stamp; safe to fill in one thread and query in another.
 
     Parameters
     ----------
@@ -103,9 +106,8 @@ class ScanBuffer(Generic[Item]):
         return self._newest
 
     def is_jump(self, stamp_ns: int) -> bool:
-        """Tell whether a stamp is so far behind the newest scan that the clock has jumped."""
-        newest = self._newest
-        return newest is not None and newest - stamp_ns > CLOCK_JUMP_NS
+        """Return whether the clock has jumped back since the newest scan."""
+        return is_clock_jump(self._newest, stamp_ns)
 
     def add(self, stamp_ns: int, item: Item) -> bool:
         """
@@ -114,14 +116,14 @@ class ScanBuffer(Generic[Item]):
         Parameters
         ----------
         stamp_ns : int, nanoseconds
-            Late and disordered stamps are fine.
+            In any order.
         item : object
-            What ``choose`` shall return.
+            Returned by ``choose``.
 
         Returns
         -------
         bool
-            True where the clock jumped back, and all earlier scans were forgotten.
+            Whether the clock jumped back, and all earlier scans were forgotten.
 
         """
         with self._lock:

@@ -3,9 +3,9 @@
 """
 One camera frame from image to metric depth: the only place that knows the order of the steps.
 
-The node and the offline evaluation both call it. It comes in two halves because a scan often
-arrives after its image: the node runs :meth:`FramePipeline.predict` first, decides the pairing
-as late as possible, and then runs :meth:`FramePipeline.finish`. The model is passed in: no torch.
+Node and offline evaluation both call it. It comes in two halves because a scan often arrives after
+its image: the node runs :meth:`FramePipeline.predict` first, decides the pairing as late as
+possible, and then runs :meth:`FramePipeline.finish`. The model is passed in: no torch.
 """
 
 from __future__ import annotations
@@ -14,61 +14,43 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
-from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.geometry.alignment.align import align
 from marigold_ros.geometry.alignment.point_guidance import align_guided
-from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
-from marigold_ros.geometry.calibration.monitor import Calibration, CalibrationMonitor
+from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
+from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
 from marigold_ros.geometry.camera.frame_points import sparse_of_frame
-from marigold_ros.geometry.camera.rectification import (
-    rectified,
-    rectify_image,
-)
-from marigold_ros.geometry.postprocess import (
-    conservative,
-    count_pixels,
-    without_border,
-    without_sky,
-)
-from marigold_ros.geometry.sky import sky_mask
-from marigold_ros.geometry.temporal.smoothing import (
-    CurrentFrame,
-    hold_on,
-    is_scene_cut,
-    PreviousFrame,
-    smooth,
-    thumbnail,
-)
+from marigold_ros.geometry.camera.rectification import rectified, rectify_image
+from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
+from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
+from marigold_ros.geometry.temporal.stream_state import find_break, StreamState
 import numpy as np
 
-# A stamp that goes back further means that a bag was started again, not that messages overtook.
-_CLOCK_JUMP_NS = 1_000_000_000
+if TYPE_CHECKING:
+    from marigold_ros.models.protocol import DepthModel
 
 
 class FramePipeline:
     """
-    Turns frames into depth and remembers the last fit, depth, and what fits got wrong so far.
+    Turns the frames of one camera into depth, each with the state that the last one left.
 
     Parameters
     ----------
-    model : object
-        Has ``predict(rgb, denoising_steps, ensemble_size, processing_resolution, seed, options)``
-        and, if frames leave something to the next, ``reset()``.
+    model : DepthModel
+        Its ``reset`` may be missing if frames leave nothing to the next.
     config : PipelineConfig or None
         Settings; may be swapped between frames by assigning :attr:`config`.
 
     """
 
-    def __init__(self, model: Any, config: PipelineConfig | None = None) -> None:
+    def __init__(self, model: DepthModel, config: PipelineConfig | None = None) -> None:
         self.model = model
         self._config = PipelineConfig() if config is None else config
-        self._fit: Alignment | None = None
-        self._memory: PreviousFrame | None = None
-        self._errors: ErrorCounts | None = None
+        self._state = StreamState()
         self.reset()
 
     @property
@@ -80,22 +62,19 @@ class FramePipeline:
     def config(self, config: PipelineConfig) -> None:
         # A fit made under other rules is not held.
         if config.alignment != self._config.alignment:
-            self._forget_fits()
+            self._state = self._state.without_fits()
         self._config = config
 
     @property
     def calibration(self) -> Calibration:
-        """What the frames since the last reset tell of the LiDAR's angles and clock."""
-        return self._monitor.calibration
+        """Errors of the LiDAR's angles and clock, estimated since the last reset."""
+        return self._state.calibration.calibration
 
     def reset(self) -> None:
-        """Forget the frames so far, as after a jump of the clock."""
-        self._forget()
-        self._monitor = CalibrationMonitor()
-        self._fit_stamp_ns = 0
-        self._stamp_ns: int | None = None
-        self._shape: tuple[int, int] | None = None
+        """Forget the frames so far, evidence on calibration included."""
+        self._state = StreamState()
         self._pending: tuple[Prediction, np.ndarray, dict[str, float]] | None = None
+        self._reset_model()
 
     def process(self, frame: Frame) -> FrameResult:
         """Run both halves: see :meth:`predict` and :meth:`finish`."""
@@ -108,7 +87,7 @@ class FramePipeline:
         Parameters
         ----------
         frame : Frame
-            Image and camera; the points are not looked at.
+            Image and camera; points are not used.
 
         Returns
         -------
@@ -118,13 +97,13 @@ class FramePipeline:
         Raises
         ------
         CalibrationError
-            If the camera's distortion is not known.
+            If the camera's distortion model is unknown.
         InputError
-            If the model answers in another size.
+            If the prediction has another size than the image.
 
         """
         timings: dict[str, float] = {}
-        self._watch_stream(frame)
+        self._start_over_at_breaks(frame)
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
             prediction = self.model.predict(rgb, **self.config.prediction)
@@ -134,75 +113,91 @@ class FramePipeline:
 
     def finish(self, frame: Frame, prediction: Prediction) -> FrameResult:
         """
-        Put a prediction into metres with the points of its frame.
+        Turn a prediction into metric depth with the points of its frame.
 
         Parameters
         ----------
         frame : Frame
             The frame that was predicted, now with whatever sparse depth there is.
         prediction : Prediction
-            What :meth:`predict` gave for it.
+            From :meth:`predict`.
 
         Returns
         -------
         FrameResult
-            ``alignment.state`` says whether it is metric; if not, ``alignment.reason`` says why.
+            ``alignment.state`` states whether it is metric, and ``alignment.reason`` why not.
 
         Raises
         ------
         CalibrationError
-            If the camera's distortion is not known.
+            If the camera's distortion model is unknown.
         InputError
             If the prediction is of another size than the image, or the points are not (N, 3).
 
         """
         rgb, timings = self._claim(frame, prediction)
         config = self.config.alignment
-        self._watch_stream(frame)
         with _timed(timings, 'project'):
             sparse, no_points = sparse_of_frame(frame, config)
         with _timed(timings, 'align'):
-            now = self._watch_scene(frame, rgb)
-            previous = self._previous(frame.stamp_ns)
-            fit = align(prediction, sparse, config, previous, no_points)
-            told, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
-            alignment = without_border(self._over_time(alignment, prediction, now), frame.camera)
+            current = _current_frame(frame, rgb)
+            state = self._start_over_at_breaks(frame, current)
+            fit = align(prediction, sparse, config, state.held_fit(frame.stamp_ns), no_points)
+            guided, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
+            alignment = carry_over(alignment, prediction, state.previous, current, config)
+            alignment = without_border(alignment, frame.camera)
         with _timed(timings, 'sigma'):
-            self._errors = count_errors(self._errors, told, sparse, alignment, config)
-            sigma = sigma_map(self._errors, told, alignment, config, sparse)
-            metric = conservative(alignment.metric, sigma, config)
+            errors = count_errors(state.errors, guided, sparse, alignment, config)
+            sigma = sigma_map(errors, guided, alignment, config, sparse)
         with _timed(timings, 'sky'):
-            sky = self._sky(rgb, prediction, alignment, sparse)
-            metric = without_sky(metric, sky, self.config.sky)
-            sigma = without_sky(sigma, sky, 'nan')
+            depth = postprocess(rgb, prediction, alignment, sigma, sparse, self.config)
         with _timed(timings, 'calibration'):
-            calibration = self._monitor.look(now, prediction, sparse, fit, config)
-        if alignment.state == 'fitted':
-            self._fit = replace(fit, metric=None, inlier=None, held_out=None)
-            self._fit_stamp_ns = frame.stamp_ns
-        if alignment.metric is not None:
-            measured_ns = now.stamp_ns - alignment.age_ns
-            place = (now.K, now.T_world_camera)
-            self._memory = PreviousFrame(alignment.metric, now.grey, measured_ns, *place)
+            calibration = update_calibration(
+                state.calibration, current, prediction, sparse, fit, config
+            )
+        self._state = state.after(current, fit, alignment, errors, calibration)
         timings['total'] = sum(timings.values())
         return FrameResult(
             relative=prediction.relative,
             space=prediction.space,
             alignment=alignment,
-            metric=metric,
-            sigma=sigma,
+            metric=depth.metric,
+            sigma=depth.sigma,
             spread=prediction.spread,
             camera=None if frame.camera is None else rectified(frame.camera),
             rgb=rgb,
             sparse=sparse,
             stamp_ns=frame.stamp_ns,
             timings_ms=timings,
-            counts=count_pixels(prediction, metric, sky, frame.camera, config),
-            calibration=calibration,
+            counts=count_pixels(prediction, depth, frame.camera, config),
+            calibration=calibration.calibration.text,
         )
 
+    def _start_over_at_breaks(
+        self, frame: Frame, current: CurrentFrame | None = None
+    ) -> StreamState:
+        """
+        Forget fits and depth so far where the stream breaks, and return the state.
+
+        After a clock jump or a new image size the model is reset too; at a scene cut it ignores
+        its last frame by itself.
+        """
+        shape = (frame.rgb.shape[0], frame.rgb.shape[1])
+        cut = self.config.engine.scene_cut
+        found = find_break(self._state, frame.stamp_ns, shape, current, cut)
+        if found:
+            self._state = self._state.without_fits()
+        if found in ('clock jump', 'size'):
+            self._reset_model()
+        self._state = replace(self._state, stamp_ns=frame.stamp_ns, shape=shape)
+        return self._state
+
+    def _reset_model(self) -> None:
+        if hasattr(self.model, 'reset'):
+            self.model.reset()
+
     def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
-        """Take over image and timing of the first half, if this is its prediction."""
+        """Take over image and timings of the first half, if this is its prediction."""
         if self._pending is not None and self._pending[0] is prediction:
             _, rgb, timings = self._pending
             self._pending = None
@@ -210,63 +205,6 @@ class FramePipeline:
         rgb = _rectified_rgb(frame)
         _check_size(prediction, rgb)
         return rgb, {'predict': 0.0}
-
-    def _watch_stream(self, frame: Frame) -> None:
-        """Forget the frames so far after a jump of the clock or a change of image size."""
-        went_back = self._stamp_ns is not None and frame.stamp_ns < self._stamp_ns - _CLOCK_JUMP_NS
-        shape = frame.rgb.shape[:2]
-        if went_back or shape != self._shape:
-            self._forget()
-        self._stamp_ns, self._shape = frame.stamp_ns, shape
-
-    def _forget(self) -> None:
-        """Drop fits and depth so far, and what the model keeps of the last frame."""
-        self._forget_fits()
-        if hasattr(self.model, 'reset'):
-            self.model.reset()
-
-    def _forget_fits(self) -> None:
-        self._fit = self._memory = self._errors = None
-
-    def _watch_scene(self, frame: Frame, rgb: np.ndarray) -> CurrentFrame:
-        """Describe the frame for the memory, and forget what was seen before a scene cut."""
-        K = None if frame.camera is None else rectified(frame.camera).K
-        now = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
-        limit = self.config.engine.scene_cut
-        if self._memory is not None and is_scene_cut(self._memory.grey, now.grey, limit):
-            self._forget_fits()
-        return now
-
-    def _over_time(
-        self, alignment: Alignment, prediction: Prediction, now: CurrentFrame
-    ) -> Alignment:
-        """Take over what stood still since the last frame that had metres."""
-        memory, config = self._memory, self.config.alignment
-        if memory is None or config.method == 'fixed':
-            return alignment
-        if alignment.state == 'held':
-            return hold_on(alignment, prediction, memory, now, config)
-        if alignment.metric is None:
-            return alignment
-        return replace(alignment, metric=smooth(alignment.metric, memory, now, config))
-
-    def _sky(
-        self,
-        rgb: np.ndarray,
-        prediction: Prediction,
-        alignment: Alignment,
-        sparse: SparseDepth | None,
-    ) -> np.ndarray | None:
-        """Recognise the sky, if depth is to be left out there."""
-        if alignment.metric is None or self.config.sky == 'fitted':
-            return None
-        return sky_mask(rgb, prediction, alignment.metric, sparse)
-
-    def _previous(self, stamp_ns: int) -> Alignment | None:
-        """Return the last fit with its age as of this frame."""
-        if self._fit is None:
-            return None
-        return replace(self._fit, age_ns=abs(stamp_ns - self._fit_stamp_ns))
 
 
 @contextmanager
@@ -282,10 +220,15 @@ def _rectified_rgb(frame: Frame) -> np.ndarray:
     return rectify_image(frame.rgb, frame.camera)
 
 
+def _current_frame(frame: Frame, rgb: np.ndarray) -> CurrentFrame:
+    K = None if frame.camera is None else rectified(frame.camera).K
+    return CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+
+
 def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:
     if prediction.relative.shape != rgb.shape[:2]:
         raise InputError(
-            f'the prediction is {prediction.relative.shape}, the image {rgb.shape[:2]}; a model '
-            'answers at the size of its image: hand over the prediction of this frame',
+            f'the prediction is {prediction.relative.shape}, the image {rgb.shape[:2]}; a '
+            'prediction has the size of its image: pass the prediction of this frame',
             cause='shape',
         )

@@ -1,21 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What a frame gives out of its fitted map: nearer if asked for, without the sky, counted."""
+"""Post-process metric depth: safety margin, sky removal, image border, pixel counts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Alignment, Camera, Prediction
+from marigold_ros.config import AlignmentConfig, PipelineConfig
+from marigold_ros.frame import Alignment, Camera, Prediction, SparseDepth
 from marigold_ros.geometry.camera.rectification import is_rectified, rectified_valid
+from marigold_ros.geometry.sky import sky_mask
 import numpy as np
 
 
-def conservative(
+@dataclass(frozen=True)
+class MetricDepth:
+    """Metric depth and its sigma as published, and the sky found: (H, W) each, or None."""
+
+    metric: np.ndarray | None
+    sigma: np.ndarray | None
+    sky: np.ndarray | None
+
+
+def postprocess(
+    rgb: np.ndarray,
+    prediction: Prediction,
+    alignment: Alignment,
+    sigma: np.ndarray | None,
+    sparse: SparseDepth | None,
+    config: PipelineConfig,
+) -> MetricDepth:
+    """
+    Apply the safety margin and remove the sky.
+
+    Parameters
+    ----------
+    rgb, prediction, sparse
+        Of the frame; the sky is recognised by them.
+    alignment : Alignment
+        Its ``metric`` is not changed.
+    sigma : (H, W) float32 or None, metres
+        Deviation of ``alignment.metric``.
+    config : PipelineConfig
+        ``sky`` and ``alignment.conservative_k``.
+
+    """
+    metric = _conservative(alignment.metric, sigma, config.alignment)
+    if metric is None or alignment.metric is None or config.sky == 'fitted':
+        return MetricDepth(metric, sigma, None)
+    sky = sky_mask(rgb, prediction, alignment.metric, sparse)
+    if not sky.any():
+        return MetricDepth(metric, sigma, sky)
+    metric = np.where(sky, np.float32(config.sky), metric)
+    sigma = None if sigma is None else np.where(sky, np.float32('nan'), sigma)
+    return MetricDepth(metric, sigma, sky)
+
+
+def _conservative(
     metric: np.ndarray | None, sigma: np.ndarray | None, config: AlignmentConfig
 ) -> np.ndarray | None:
-    """Depth that is too near rather than too far, as far as ``conservative_k`` asks for it."""
+    """Subtract ``conservative_k`` sigma from depth; NaN where sigma is unknown."""
     if metric is None or config.conservative_k == 0.0:
         return metric
     if sigma is None:
@@ -25,24 +69,14 @@ def conservative(
     return np.maximum(nearer, np.float32(config.min_depth))
 
 
-def without_sky(image: np.ndarray | None, sky: np.ndarray | None, value: str) -> np.ndarray | None:
-    """Replace the sky (H, W) of metric depth or of its sigma by ``value``, 'nan' or 'inf'."""
-    if image is None or sky is None or not sky.any():
-        return image
-    return np.where(sky, np.float32(value), image)
-
-
 def count_pixels(
-    prediction: Prediction,
-    metric: np.ndarray | None,
-    sky: np.ndarray | None,
-    camera: Camera | None,
-    config: AlignmentConfig,
+    prediction: Prediction, depth: MetricDepth, camera: Camera | None, config: AlignmentConfig
 ) -> dict[str, int]:
-    """How many pixels are invalid, which of these too near; beyond the range; sky."""
+    """Count pixels: invalid, of these below ``min_depth``, beyond ``max_depth``, sky."""
+    metric = depth.metric
     if metric is None:
         return {}
-    sky = np.zeros(metric.shape, dtype=bool) if sky is None else sky
+    sky = np.zeros(metric.shape, dtype=bool) if depth.sky is None else depth.sky
     invalid = np.isnan(metric)
     too_near = invalid & np.isfinite(prediction.relative) & ~sky
     if camera is not None and not is_rectified(camera):
@@ -56,7 +90,7 @@ def count_pixels(
 
 
 def without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
-    """Invalidate the pixels that rectifying left without a source."""
+    """Invalidate the pixels that rectification left without a source."""
     if alignment.metric is None or camera is None or is_rectified(camera):
         return alignment
     metric = np.where(rectified_valid(camera), alignment.metric, np.float32(np.nan))

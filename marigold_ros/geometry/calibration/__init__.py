@@ -1,3 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Monitoring of the LiDAR's calibration: evidence of angle and clock errors from image and points.
+
+May import ``alignment`` and ``temporal.smoothing``; used by the pipeline. ``monitor.py`` decides,
+``evidence.py`` scores one image.
+"""

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Does the LiDAR look where the extrinsics say? What the points and the image tell of it.
+Evidence of one image for errors of the LiDAR's angles: agreement with points turned back.
 
-Points turned by a wrong angle lie beside the edges of the image, and of the map, that they
-belong to. So a few points of each frame are tried at a grid of yaw and pitch angles: those on the
-near side of a step in depth shall meet edges of the image, and local differences of depth those
-of the fitted map. The agreement is summed over many different images, which is far more robust
-than an angle per image. A regression of the residuals on the map's gradient was rejected: where
-the map is blurred or shifted it answers with the map's error.
+Points projected by wrong angles lie beside the edges of image and map that they belong to. A few
+points of each frame are tried at a grid of yaw and pitch angles: those on the near side of a step
+in depth should meet edges of the image, and local differences of depth those of the fitted map.
+Sums of agreement over many images are far more robust than an angle per image.
 """
 
 from __future__ import annotations
@@ -17,16 +15,16 @@ import cv2
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
-# Degrees that are tried; what is found lies between them.
+# Angles tried, degrees; estimates lie between them.
 YAW_DEG, PITCH_DEG = np.arange(-5.0, 5.1, 0.5), np.arange(-4.0, 4.1, 0.5)
-# Points tried for each of the two kinds of agreement.
+# Points drawn for each of the two kinds of agreement.
 _SAMPLES = 128
 _LEAST_POINTS = 50
-# Neighbourhood of a local difference: so many tiles, of which the longest side has so many.
+# Tiles along the longest side, and tiles in the neighbourhood of a local difference.
 _TILES, _SIDE = 40, 5
-# Window in which a point looks for something behind it, as a share of the longest side.
+# Window of the search for background behind a point, as a share of the longest side.
 _REACH = 0.025
-_LARGEST_STEP = np.float32(0.5)  # log depth; more is no better evidence
+_LARGEST_STEP = np.float32(0.5)  # log depth
 _SMALLEST_STEP = 0.1
 
 
@@ -39,15 +37,15 @@ def agreement(
     rng: np.random.Generator,
 ) -> np.ndarray | None:
     """
-    How well points and image agree if the points are turned back by each angle.
+    Score the agreement of points and image for each angle that the points are turned back by.
 
     Parameters
     ----------
     grey : (h, w) float32
         Thumbnail of the image, values in [0, 255].
     log_depth : (any, any) float32 or None
-        Log of depth of the whole image by the global fit, at a size of its own; None where
-        there is none, and the image alone counts.
+        Log of depth of the whole image by the affine fit, at a size of its own; without it the
+        image alone counts.
     sparse : SparseDepth
         Points in the image.
     K : (3, 3) float, pixels
@@ -55,13 +53,13 @@ def agreement(
     size : (int, int), pixels
         Height and width of the image.
     rng : numpy.random.Generator
-        Chooses the points that are tried.
+        Draws the points.
 
     Returns
     -------
     (21, 17) float32 or None
-        By yaw and pitch in :data:`YAW_DEG` and :data:`PITCH_DEG`; about 1 where everything meets,
-        about 0 where nothing does. None where there are too few points or steps in depth.
+        By yaw and pitch in :data:`YAW_DEG` and :data:`PITCH_DEG`; about 1 for full agreement,
+        about 0 for none. None with too few points or steps in depth.
 
     """
     if len(sparse) < _LEAST_POINTS:
@@ -80,15 +78,15 @@ def agreement(
     total = np.zeros((len(YAW_DEG), len(PITCH_DEG)), np.float32)
     for (chosen, image), sign in zip(parts, signs, strict=True):
         found = _turned_back(image, pixels[chosen], K, size)
-        told = np.tensordot(sign, found, 1)
-        total += told / np.sqrt(_SAMPLES * np.square(found).sum(axis=0) + np.float32(1e-6))
+        signed = np.tensordot(sign, found, 1)
+        total += signed / np.sqrt(_SAMPLES * np.square(found).sum(axis=0) + np.float32(1e-6))
     return total / np.float32(len(parts))
 
 
 def _structure(
     cell: np.ndarray, log_z: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Height of the step behind each point, and its difference to the mean around, (M,) each."""
+    """Step in log depth behind each point, and its difference to the local mean, (M,) each."""
     u, v = cell.T
     tile = max(shape) / _TILES
     rows, columns = (int(np.ceil(side / tile)) for side in shape)
@@ -108,14 +106,14 @@ def _structure(
 
 
 def _draw(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Points drawn by their weight, one from each of equal parts of the sum."""
+    """Draw points by weight, one from each of equal parts of the sum."""
     total = np.cumsum(weight)
     marks = (np.arange(_SAMPLES) + rng.random()) * (total[-1] / _SAMPLES)
     return np.minimum(np.searchsorted(total, marks), len(weight) - 1)
 
 
 def _around(image: np.ndarray) -> np.ndarray:
-    """Mean of the neighbourhood of each pixel, made at a small size."""
+    """Local mean of each pixel, computed at a small size."""
     height, width = image.shape
     tile = max(image.shape) / _TILES
     size = max(1, round(width / tile)), max(1, round(height / tile))
@@ -124,7 +122,7 @@ def _around(image: np.ndarray) -> np.ndarray:
 
 
 def _edges(grey: np.ndarray) -> np.ndarray:
-    """Strength of edges against their neighbourhood, mean about 0."""
+    """Strength of edges relative to their neighbourhood, mean about 0."""
     calm = cv2.GaussianBlur(grey, (3, 3), 0)
     strength = cv2.magnitude(cv2.Sobel(calm, cv2.CV_32F, 1, 0), cv2.Sobel(calm, cv2.CV_32F, 0, 1))
     edges = np.minimum(strength / (_around(strength) + np.float32(4.0)), np.float32(3.0))
@@ -132,14 +130,14 @@ def _edges(grey: np.ndarray) -> np.ndarray:
 
 
 def _local(log_depth: np.ndarray) -> np.ndarray:
-    """Difference of log depth to the mean around."""
+    """Difference of log depth to the local mean."""
     return np.clip(log_depth - _around(log_depth), -_LARGEST_STEP, _LARGEST_STEP)
 
 
 def _turned_back(
     image: np.ndarray, pixels: np.ndarray, K: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Values (N, 21, 17) where pixels of the image lie once turned back; 0 outside the image."""
+    """Values (N, 21, 17) of an image at pixels turned back by each angle; 0 outside the image."""
     ratio = np.array([image.shape[1] / size[1], image.shape[0] / size[0]])
     focal = K[[0, 1], [0, 1]] * ratio
     x, y = ((pixels - K[:2, 2]) / K[[0, 1], [0, 1]]).T[..., None]

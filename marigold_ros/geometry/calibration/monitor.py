@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What the images so far say of the LiDAR's angles and of its clock, and whether to say it.
+Calibration monitor: errors of the LiDAR's angles and clock, from the evidence of many images.
 
-The last images count that differ from each other: a robot that stands has seen one scene only,
-however long it stands. Angles are said where four parts of these images agree on them, and a
-delay where the angle follows the yaw rate. A scene can mislead by half a degree (points on the
-near side of a step lie below its upper edge, maps are blurred), so small angles are not said.
+Only images that differ count, so a robot at rest contributes one. Angles are reported where four
+parts of the images agree, a delay where the angle follows the yaw rate. A scene can mislead by
+half a degree (points on the near side of a step lie below its upper edge, maps are blurred), so
+small angles are not reported.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -23,16 +24,16 @@ from marigold_ros.geometry.temporal.smoothing import CurrentFrame
 import numpy as np
 
 _IMAGES, _FEWEST = 120, 8
-# Seconds between two looks: neighbouring images tell the same.
+# Time between two observations: neighbouring images are alike.
 _PERIOD_NS = 150_000_000
-# Mean change of a tiny grey image, of 255, from which on an image is another one.
-_ANOTHER = 2.5
+# Mean change of a small thumbnail, of 255, from which on an image is a new observation.
+_NEW_IMAGE = 2.5
 _LEAST_ANGLE, _LEAST_DELAY = 1.0, 0.03  # degrees, seconds
-# Angles and delays must exceed so many of their standard errors.
+# Standard errors that angles and delays must exceed.
 _ERRORS = 4.0
 _PARTS = 4
 _DELAYS = np.arange(-0.2, 0.201, 0.02)
-# Degrees a second: without turning left, right and not at all a delay cannot be seen.
+# Degrees a second: without different yaw rates a delay cannot be observed.
 _LEAST_TURNING = 4.0
 _NAN = float('nan')
 
@@ -40,18 +41,18 @@ _NAN = float('nan')
 @dataclass(frozen=True)
 class Calibration:
     """
-    What is believed of the LiDAR's mounting; NaN where nothing is known.
+    Estimated errors of the LiDAR's mounting and clock; NaN where unknown.
 
     Parameters
     ----------
     yaw_deg, pitch_deg : float, degrees
-        How far its points lie to the right of, and above, what the image shows.
+        Angle by which its points lie to the right of, and above, the image.
     yaw_error_deg, pitch_error_deg : float, degrees
-        Standard errors, from how far parts of the images agree; not what the scenes mislead.
+        Standard errors by the agreement of parts of the images, without bias of the scenes.
     delay_s, delay_error_s : float, seconds
-        How much the scans' stamps are too late, and its standard error.
+        Delay of the scans' stamps, and its standard error.
     n_images : int
-        Images that this comes from.
+        Images observed.
 
     """
 
@@ -65,105 +66,119 @@ class Calibration:
 
     @property
     def text(self) -> str:
-        """What is wrong, in words; empty where nothing is, or where that is not sure."""
-        said = []
+        """Describe the errors that are significant; empty if there are none."""
+        found = []
         for value, error, words in (
             (self.yaw_deg, self.yaw_error_deg, ('to the left of', 'to the right of')),
             (self.pitch_deg, self.pitch_error_deg, ('below', 'above')),
         ):
             if abs(value) >= max(_LEAST_ANGLE, _ERRORS * error):
-                said.append(f'LiDAR looks {abs(value):.1f}° {words[value > 0]} the image')
+                found.append(f'LiDAR looks {abs(value):.1f}° {words[value > 0]} the image')
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
             early = 'late' if self.delay_s > 0 else 'early'
-            said.append(f'LiDAR is {abs(self.delay_s):.2f} s {early}')
-        return '; '.join(said)
+            found.append(f'LiDAR is {abs(self.delay_s):.2f} s {early}')
+        return '; '.join(found)
 
 
-class CalibrationMonitor:
-    """Collects evidence image by image."""
-
-    def __init__(self) -> None:
-        self._looks: deque[tuple[np.ndarray, float]] = deque(maxlen=_IMAGES)
-        self._rng = np.random.default_rng(0)
-        self._tiny: np.ndarray | None = None
-        self._looked_ns: int | None = None
-        self._count = 0
-        self._before: CurrentFrame | None = None
-        self.calibration = Calibration()
-
-    def look(
-        self,
-        now: CurrentFrame,
-        prediction: Prediction,
-        sparse: SparseDepth | None,
-        alignment: Alignment,
-        config: AlignmentConfig,
-    ) -> str:
-        """
-        Take one frame into account, if it tells anything new.
-
-        Parameters
-        ----------
-        now : CurrentFrame
-            Thumbnail, stamp, intrinsics and, if known, pose.
-        prediction : Prediction
-            The model's answer.
-        sparse : SparseDepth or None
-            The points of the fit.
-        alignment : Alignment
-            The fit; where there is none, the image alone counts.
-        config : AlignmentConfig
-            Depth limits.
-
-        Returns
-        -------
-        str
-            What is wrong with the calibration, in words, mostly nothing.
-
-        """
-        yaw_rate = _yaw_rate(self._before, now)
-        self._before = now
-        if sparse is None or now.K is None or not self._is_new(now):
-            return self.calibration.text
-        size = prediction.relative.shape
-        log_depth = _log_depth(prediction, alignment, now.grey.shape, config)
-        scores = agreement(now.grey, log_depth, sparse, now.K, size, self._rng)
-        if scores is not None:
-            self._looks.append((scores, yaw_rate))
-            self._count += 1
-            if self._count % 4 == 0 or self._count <= 2 * _FEWEST:
-                self.calibration = judge(list(self._looks))
-        return self.calibration.text
-
-    def _is_new(self, now: CurrentFrame) -> bool:
-        """Whether enough time and enough of the scene went by since the last look."""
-        if self._looked_ns is not None and abs(now.stamp_ns - self._looked_ns) < _PERIOD_NS:
-            return False
-        tiny = cv2.resize(now.grey, (32, 24), interpolation=cv2.INTER_AREA)
-        if self._tiny is not None and float(np.mean(np.abs(tiny - self._tiny))) < _ANOTHER:
-            return False
-        self._tiny, self._looked_ns = tiny, now.stamp_ns
-        return True
-
-
-def judge(looks: list[tuple[np.ndarray, float]]) -> Calibration:
+@dataclass(frozen=True)
+class CalibrationState:
     """
-    Say what the agreements of many images tell together.
+    What the calibration monitor keeps from frame to frame; immutable.
 
     Parameters
     ----------
-    looks : list of ((21, 17) float, float)
-        By yaw and pitch, from :func:`agreement`, and the yaw rate in rad/s, NaN unknown.
-
-    Returns
-    -------
-    Calibration
+    calibration : Calibration
+        The present estimate.
+    observations : tuple of ((21, 17) float32, float)
+        Agreement and yaw rate of the last images that differed.
+    count : int
+        Observations so far.
+    small, observed_ns : (24, 32) float32 or None, int
+        Small thumbnail and stamp of the last image that differed.
+    previous : CurrentFrame or None
+        The last frame.
+    random_state : mapping or None
+        State of the generator that draws points.
 
     """
-    if len(looks) < _FEWEST:
-        return Calibration(n_images=len(looks))
-    scores = np.stack([look[0] for look in looks])
-    rates = np.rad2deg([look[1] for look in looks])
+
+    calibration: Calibration = Calibration()
+    observations: tuple[tuple[np.ndarray, float], ...] = ()
+    count: int = 0
+    small: np.ndarray | None = None
+    observed_ns: int = 0
+    previous: CurrentFrame | None = None
+    random_state: Mapping[str, Any] | None = None
+
+
+def update_calibration(
+    state: CalibrationState,
+    current: CurrentFrame,
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    alignment: Alignment,
+    config: AlignmentConfig,
+) -> CalibrationState:
+    """
+    Add a frame to the evidence, if it is a new observation.
+
+    Parameters
+    ----------
+    state : CalibrationState
+        After the last frame.
+    current : CurrentFrame
+        Thumbnail, stamp, intrinsics and, if known, pose.
+    prediction : Prediction
+        Of the model.
+    sparse : SparseDepth or None
+        The points of the fit.
+    alignment : Alignment
+        The fit; without one the image alone counts.
+    config : AlignmentConfig
+        Depth limits.
+
+    """
+    yaw_rate = _yaw_rate(state.previous, current)
+    state = replace(state, previous=current)
+    if sparse is None or current.K is None:
+        return state
+    if state.small is not None and abs(current.stamp_ns - state.observed_ns) < _PERIOD_NS:
+        return state
+    small = cv2.resize(current.grey, (32, 24), interpolation=cv2.INTER_AREA)
+    if state.small is not None and float(np.mean(np.abs(small - state.small))) < _NEW_IMAGE:
+        return state
+    rng = np.random.default_rng(0)
+    if state.random_state is not None:
+        rng.bit_generator.state = state.random_state
+    size = prediction.relative.shape
+    log_depth = _log_depth(prediction, alignment, current.grey.shape, config)
+    scores = agreement(current.grey, log_depth, sparse, current.K, size, rng)
+    state = replace(
+        state, small=small, observed_ns=current.stamp_ns, random_state=rng.bit_generator.state
+    )
+    if scores is None:
+        return state
+    observations = (*state.observations, (scores, yaw_rate))[-_IMAGES:]
+    state = replace(state, observations=observations, count=state.count + 1)
+    if state.count % 4 and state.count > 2 * _FEWEST:
+        return state
+    return replace(state, calibration=estimate_calibration(observations))
+
+
+def estimate_calibration(observations: Sequence[tuple[np.ndarray, float]]) -> Calibration:
+    """
+    Estimate angles and delay from the agreements of many images.
+
+    Parameters
+    ----------
+    observations : sequence of ((21, 17) float, float)
+        By yaw and pitch, from :func:`agreement`, and the yaw rate in rad/s, NaN unknown.
+
+    """
+    if len(observations) < _FEWEST:
+        return Calibration(n_images=len(observations))
+    scores = np.stack([scores for scores, _ in observations])
+    rates = np.rad2deg([rate for _, rate in observations])
     yaw, pitch = _peak(scores.mean(axis=0))
     parts = np.array([_peak(part.mean(axis=0)) for part in np.array_split(scores, _PARTS)])
     errors = parts.std(axis=0, ddof=1) / np.sqrt(_PARTS)
@@ -177,7 +192,7 @@ def judge(looks: list[tuple[np.ndarray, float]]) -> Calibration:
         delay_error = float(np.std(some, ddof=1) / np.sqrt(_PARTS))
         yaw = angle if abs(delay) >= _ERRORS * delay_error else yaw
     yaw_error, pitch_error = (float(error) for error in errors)
-    return Calibration(yaw, pitch, yaw_error, pitch_error, delay, delay_error, len(looks))
+    return Calibration(yaw, pitch, yaw_error, pitch_error, delay, delay_error, len(observations))
 
 
 def _peak(scores: np.ndarray) -> tuple[float, float]:
@@ -187,7 +202,7 @@ def _peak(scores: np.ndarray) -> tuple[float, float]:
 
 
 def _top(values: np.ndarray, place: int, axis: np.ndarray) -> float:
-    """Place of a maximum on an axis, by the parabola through it and its neighbours."""
+    """Position of a maximum on an axis, by the parabola through it and its neighbours."""
     if not 0 < place < len(values) - 1:
         return float(axis[place])
     left, top, right = (float(x) for x in values[place - 1 : place + 2])
@@ -198,10 +213,9 @@ def _top(values: np.ndarray, place: int, axis: np.ndarray) -> float:
 
 def _shear(profiles: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
     """
-    Delay in seconds and yaw in degrees that explain agreements by yaw at different yaw rates.
+    Fit delay in seconds and yaw in degrees to agreements by yaw at different yaw rates.
 
-    While a scan that is stamped too late waits, a camera that turns right sees the world go left:
-    the points lie to the right by the delay times the rate.
+    With scans stamped too late, points lie to the right of the image by delay times yaw rate.
     """
     sums = np.zeros((len(_DELAYS), len(YAW_DEG)))
     for profile, rate in zip(profiles, rates, strict=True):
@@ -212,7 +226,7 @@ def _shear(profiles: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
 
 
 def _yaw_rate(before: CurrentFrame | None, now: CurrentFrame) -> float:
-    """How fast the camera turns right, rad/s; NaN without two poses."""
+    """Rate at which the camera turns right, rad/s; NaN without two poses."""
     if before is None or before.T_world_camera is None or now.T_world_camera is None:
         return _NAN
     seconds = (now.stamp_ns - before.stamp_ns) / 1e9
@@ -228,10 +242,10 @@ def _log_depth(
     shape: tuple[int, ...],
     config: AlignmentConfig,
 ) -> np.ndarray | None:
-    """Log depth of the global fit, at half the thumbnail's size; the field bends to the points."""
+    """Log depth of the affine fit at half the thumbnail's size; fields follow the points."""
     if alignment.state != 'fitted' or not np.isfinite(alignment.scale):
         return None
-    # Every few pixels: a mean over all of them would cost more than all the rest.
+    # Subsampled: a mean over all pixels would cost more than all the rest.
     height, width = (max(1, side // 2) for side in shape)
     small = cv2.resize(prediction.relative, (width, height), interpolation=cv2.INTER_NEAREST)
     small = np.asarray(small, np.float32)

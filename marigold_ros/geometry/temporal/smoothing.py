@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What a frame takes over from the one before: metric depth, where nothing moved.
+Temporal smoothing: metric depth carried over from the previous frame, where nothing moved.
 
-A model normalises every image anew, so scale and shift have no memory: what is remembered is
-metric depth. Where image and depth stood still the last depth is a second measurement of every
-pixel, and the mean of both is taken; without points the new prediction is fitted to it. Adding it
-to the points of an ordinary fit was rejected: two numbers and a smooth field cannot calm the
-noise of single pixels, and points that were made up would be counted as evidence for the fit.
-With a pose for both frames the last depth is carried along; without one, a moving camera keeps
-nothing.
+A model normalises every image anew, so scale and shift have no previous; metric depth has. Where
+image and depth stood still both depths are averaged, and a frame without points is fitted to the
+previous depth. With poses of both frames depth is carried along; without, a moving camera keeps
+nothing. Previous depth is never counted as points of an ordinary fit.
 """
 
 from __future__ import annotations
@@ -27,35 +24,35 @@ import numpy as np
 _SAME_GREY = 6.0
 _LONGEST_SIDE = 320
 _PIXEL, _WINDOW = np.ones((3, 3), np.uint8), np.ones((5, 5), np.uint8)
-# A sky or a wall looks the same wherever the camera goes: edges must stand still as well. Half
-# of them is doubt (a passing lorry), four in five is a camera that stands.
+# Sky and walls look the same wherever the camera goes: edges must stand still as well. Half of
+# them is doubt (a passing lorry), four in five is a camera that stands.
 _EDGE = 12.0
 _EDGES_LOW, _EDGES_HIGH = 0.5, 0.8
-# Relative change of depth from which on it is the scene and not noise.
+# Relative change of depth above which the scene has changed.
 _SAME_DEPTH = 0.15
-# The same of the median over all that stood still: then the two fits contradict each other.
+# Median change of depth where the image stood still, above which the fits contradict each other.
 _SAME_SCALE = 0.1
-# Points that stand in for a scan that is missing.
+# Points of the previous depth in place of a missing scan.
 _POINTS = 2000
 
 
 @dataclass(frozen=True)
 class PreviousFrame:
     """
-    The last frame that had metres.
+    The last frame with metric depth.
 
     Parameters
     ----------
     metric : (H, W) float32, metres
-        Its depth, NaN invalid.
+        Depth, NaN invalid.
     grey : (h, w) float32
-        Its thumbnail, from :func:`thumbnail`.
+        From :func:`thumbnail`.
     stamp_ns : int
-        When its points were measured: its stamp, or that of the fit which it held.
+        Stamp of the fit: the frame's own, or that of the fit it held.
     K : (3, 3) float or None, pixels
-        Its intrinsics.
+        Intrinsics.
     T_world_camera : (4, 4) float or None
-        Where its camera was, in a frame that stands.
+        Pose of the camera in a fixed frame.
 
     """
 
@@ -68,7 +65,7 @@ class PreviousFrame:
 
 @dataclass(frozen=True)
 class CurrentFrame:
-    """Image, place and time of the frame at hand; fields as in :class:`PreviousFrame`."""
+    """The frame being processed; fields as in :class:`PreviousFrame`."""
 
     grey: np.ndarray
     stamp_ns: int
@@ -77,7 +74,7 @@ class CurrentFrame:
 
 
 def thumbnail(rgb: np.ndarray) -> np.ndarray:
-    """Shrink an image to grey values, (h, w) float32 in [0, 255], longest side at most 320."""
+    """Shrink an image to grey, (h, w) float32 in [0, 255], longest side at most 320."""
     height, width = rgb.shape[:2]
     share = min(1.0, _LONGEST_SIDE / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))
@@ -85,29 +82,27 @@ def thumbnail(rgb: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
-def is_scene_cut(before: np.ndarray, now: np.ndarray, limit: float) -> bool:
-    """Whether two thumbnails differ by more than a share of the range on average."""
-    few = [cv2.resize(grey, (32, 24), interpolation=cv2.INTER_AREA) for grey in (before, now)]
+def is_scene_cut(previous: np.ndarray, current: np.ndarray, limit: float) -> bool:
+    """Return whether the mean difference of two thumbnails is above a share of the range."""
+    both = (previous, current)
+    few = [cv2.resize(grey, (32, 24), interpolation=cv2.INTER_AREA) for grey in both]
     return float(np.mean(np.abs(few[0] - few[1]))) > 255.0 * limit
 
 
 def smooth(
-    metric: np.ndarray, memory: PreviousFrame, now: CurrentFrame, config: AlignmentConfig
+    metric: np.ndarray, previous: PreviousFrame, current: CurrentFrame, config: AlignmentConfig
 ) -> np.ndarray:
     """
-    Mean of a frame's depth and the remembered one where image and depth stood still.
+    Average a frame's depth with the previous one where image and depth stood still.
 
     Parameters
     ----------
     metric : (H, W) float32, metres
-        As fitted to this frame's points.
-    memory : Memory
-        The frame before.
-    now : CurrentFrame
-        This frame.
+        Fitted to this frame's points.
+    previous, current : PreviousFrame, CurrentFrame
+        The last frame with metric depth, and this one.
     config : AlignmentConfig
-        ``smoothing`` is the share of the old depth; it fades to nothing at ``hold_limit``, so
-        what was held for long weighs little against new points.
+        ``smoothing`` is the weight of the previous depth; it fades to 0 at the age ``hold_limit``.
 
     Returns
     -------
@@ -115,14 +110,14 @@ def smooth(
         NaN exactly where ``metric`` is.
 
     """
-    age_s = abs(now.stamp_ns - memory.stamp_ns) / 1e9
-    if config.hold_limit <= 0.0 or metric.shape != memory.metric.shape:
+    age_s = abs(current.stamp_ns - previous.stamp_ns) / 1e9
+    if config.hold_limit <= 0.0 or metric.shape != previous.metric.shape:
         return metric
     share = config.smoothing * max(0.0, 1.0 - age_s / config.hold_limit)
     if share <= 0.0:
         return metric
-    carried, grey = _carried(metric, memory, now)
-    standing = _standing(grey, now.grey, _has_poses(memory, now))
+    carried, grey = _carried(metric, previous, current)
+    standing = _standing(grey, current.grey, _has_poses(previous, current))
     if not standing.any():
         return metric
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -138,35 +133,35 @@ def smooth(
     return np.asarray(metric * (1.0 + weight * np.where(weight > 0, change, 0.0)), np.float32)
 
 
-def hold_on(
+def refit_held(
     held: Alignment,
     prediction: Prediction,
-    memory: PreviousFrame,
-    now: CurrentFrame,
+    previous: PreviousFrame,
+    current: CurrentFrame,
     config: AlignmentConfig,
 ) -> Alignment:
     """
-    Fit a frame without points to the remembered depth, where enough of the image stood still.
+    Fit a frame without points to the previous depth, where enough of the image stood still.
 
     Parameters
     ----------
     held : Alignment
-        The last fit applied to this frame, as ``align`` returns it where points are missing.
+        The last fit applied to this frame.
     prediction : Prediction
-        This frame's.
-    memory, now, config
+        Of this frame.
+    previous, current, config
         As for :func:`smooth`.
 
     Returns
     -------
     Alignment
-        State, reason and age of ``held``; its scale, shift, field and depth too where the image
-        moved or the remembered depth does not fit.
+        State, reason and age of ``held``; ``held`` itself where the image moved or the previous
+        depth does not fit.
 
     """
-    if config.smoothing <= 0.0 or memory.metric.shape != prediction.relative.shape:
+    if config.smoothing <= 0.0 or previous.metric.shape != prediction.relative.shape:
         return held
-    points = remembered_points(memory, now)
+    points = remembered_points(previous, current)
     if len(points) < config.min_points:
         return held
     fit = align(prediction, points, config)
@@ -182,31 +177,48 @@ def hold_on(
     )
 
 
-def remembered_points(memory: PreviousFrame, now: CurrentFrame) -> SparseDepth:
-    """Give remembered depth at a grid of pixels that look the same now; empty if most moved."""
-    height, width = memory.metric.shape
+def carry_over(
+    alignment: Alignment,
+    prediction: Prediction,
+    previous: PreviousFrame | None,
+    current: CurrentFrame,
+    config: AlignmentConfig,
+) -> Alignment:
+    """Smooth a fitted frame over time, or refit a held one; arguments as :func:`refit_held`."""
+    if previous is None or config.method == 'fixed':
+        return alignment
+    if alignment.state == 'held':
+        return refit_held(alignment, prediction, previous, current, config)
+    if alignment.metric is None:
+        return alignment
+    return replace(alignment, metric=smooth(alignment.metric, previous, current, config))
+
+
+def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseDepth:
+    """Return previous depth as points of the current image, where it looks the same."""
+    height, width = previous.metric.shape
     step = max(1, round(np.sqrt(height * width / _POINTS)))
     v, u = np.mgrid[step // 2 : height : step, step // 2 : width : step]
     u, v = u.ravel(), v.ravel()
-    z = memory.metric[v, u]
+    z = previous.metric[v, u]
     x, y, depth = u.astype(np.float64), v.astype(np.float64), z.astype(np.float64)
-    if _has_poses(memory, now):
-        assert memory.K is not None
-        assert now.K is not None
+    if _has_poses(previous, current):
+        assert previous.K is not None
+        assert current.K is not None
         ones = np.ones_like(depth)
-        rays = np.stack([x, y, ones]).T @ np.linalg.inv(memory.K).T
-        x, y, depth = _project(rays * depth[:, None], _between(memory, now, back=False), now.K)
+        rays = np.stack([x, y, ones]).T @ np.linalg.inv(previous.K).T
+        motion = _between(previous, current, back=False)
+        x, y, depth = _project(rays * depth[:, None], motion, current.K)
     with np.errstate(invalid='ignore'):
         inside = np.isfinite(depth) & (depth > 0) & (x > -0.5) & (y > -0.5)
         inside &= (x < width - 0.5) & (y < height - 0.5)
     u, v = u[inside], v[inside]
     x, y = np.rint(x[inside]).astype(np.int64), np.rint(y[inside]).astype(np.int64)
-    # Grey values around where each point was and around where it is.
     shape = (height, width)
-    change = np.abs(_grey_at(memory.grey, u, v, shape) - _grey_at(now.grey, x, y, shape))
+    change = np.abs(_grey_at(previous.grey, u, v, shape) - _grey_at(current.grey, x, y, shape))
     same = change < _SAME_GREY
-    if not _has_poses(memory, now):
-        standing = _standing(memory.grey, now.grey)
+    if not _has_poses(previous, current):
+        standing = _standing(previous.grey, current.grey)
         same &= _grey_at(standing, x, y, shape) > 0.5
     return SparseDepth(x[same], y[same], depth[inside][same].astype(np.float32))
 
@@ -216,18 +228,18 @@ def _grey_at(grey: np.ndarray, u: np.ndarray, v: np.ndarray, shape: tuple[int, i
     return grey[v * grey.shape[0] // shape[0], u * grey.shape[1] // shape[1]]
 
 
-def _standing(before: np.ndarray, now: np.ndarray, carried: bool = False) -> np.ndarray:
-    """Belief in [0, 1] that a pixel of the thumbnail shows what it showed before."""
+def _standing(before: np.ndarray, current: np.ndarray, carried: bool = False) -> np.ndarray:
+    """Confidence in [0, 1] that a pixel of the thumbnail shows what it showed before."""
     seen = np.isfinite(before)
-    before = np.where(seen, before, now)
+    before = np.where(seen, before, current)
     if carried:
-        # Noise of depth moves what was looked up by a pixel; that is no motion of the scene.
+        # Noise of depth moves the looked-up pixel, which is no motion of the scene.
         low, high = cv2.erode(before, _PIXEL), cv2.dilate(before, _PIXEL)
-        difference = np.maximum(np.maximum(now - high, low - now), 0.0)
+        difference = np.maximum(np.maximum(current - high, low - current), 0.0)
     else:
-        difference = cv2.dilate(np.abs(before - now), _WINDOW)
+        difference = cv2.dilate(np.abs(before - current), _WINDOW)
     standing = seen * np.clip(2.0 - difference / np.float32(_SAME_GREY), 0.0, 1.0)
-    edges = seen & (cv2.morphologyEx(now, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE)
+    edges = seen & (cv2.morphologyEx(current, cv2.MORPH_GRADIENT, _PIXEL) > _EDGE)
     if not edges.any():
         return standing
     still = float(standing[edges].mean())
@@ -236,16 +248,16 @@ def _standing(before: np.ndarray, now: np.ndarray, carried: bool = False) -> np.
     )
 
 
-def _has_poses(memory: PreviousFrame, now: CurrentFrame) -> bool:
-    parts = (memory.K, memory.T_world_camera, now.K, now.T_world_camera)
+def _has_poses(previous: PreviousFrame, current: CurrentFrame) -> bool:
+    parts = (previous.K, previous.T_world_camera, current.K, current.T_world_camera)
     return all(part is not None for part in parts)
 
 
-def _between(memory: PreviousFrame, now: CurrentFrame, back: bool) -> np.ndarray:
-    """(4, 4) that takes points of the camera now to the one then (back), or the other way."""
-    assert memory.T_world_camera is not None
-    assert now.T_world_camera is not None
-    start, end = (now, memory) if back else (memory, now)
+def _between(previous: PreviousFrame, current: CurrentFrame, back: bool) -> np.ndarray:
+    """Motion (4, 4) from the current camera to the previous one (back), or the reverse."""
+    assert previous.T_world_camera is not None
+    assert current.T_world_camera is not None
+    start, end = (current, previous) if back else (previous, current)
     return np.linalg.solve(np.asarray(end.T_world_camera), np.asarray(start.T_world_camera))
 
 
@@ -262,27 +274,27 @@ def _project(
 
 
 def _carried(
-    metric: np.ndarray, memory: PreviousFrame, now: CurrentFrame
+    metric: np.ndarray, previous: PreviousFrame, current: CurrentFrame
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Remembered depth and thumbnail as this frame's camera would see them.
+    Warp previous depth and thumbnail into the current camera.
 
-    Each pixel is looked up where its new depth says it was: what is found there, over what should
-    be there, carries over as a ratio. No holes arise, and what was hidden fails the ratio's test.
+    Each pixel is looked up at its previous place by its new depth, and depth found over depth
+    expected carries over as a ratio: no holes arise, and hidden surfaces fail the ratio's test.
     """
-    if not _has_poses(memory, now):
-        return memory.metric, memory.grey
-    assert memory.K is not None
-    assert now.K is not None
-    points = unproject_depth(metric, now.K)
-    x, y, depth = _project(points, _between(memory, now, back=True), memory.K)
+    if not _has_poses(previous, current):
+        return previous.metric, previous.grey
+    assert previous.K is not None
+    assert current.K is not None
+    points = unproject_depth(metric, current.K)
+    x, y, depth = _project(points, _between(previous, current, back=True), previous.K)
     x, y = x.astype(np.float32), y.astype(np.float32)
-    found = _looked_up(memory.metric, x, y)
-    (height, width), (rows, columns) = metric.shape, memory.grey.shape
+    found = _looked_up(previous.metric, x, y)
+    (height, width), (rows, columns) = metric.shape, previous.grey.shape
     step_x, step_y = columns / width, rows / height
     near = [cv2.resize(part, (columns, rows), interpolation=cv2.INTER_NEAREST) for part in (x, y)]
     grey = _looked_up(
-        memory.grey,
+        previous.grey,
         ((near[0] + 0.5) * step_x - 0.5).astype(np.float32),
         ((near[1] + 0.5) * step_y - 0.5).astype(np.float32),
     )
@@ -290,7 +302,7 @@ def _carried(
 
 
 def _looked_up(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Interpolated values at places of an image; NaN outside."""
+    """Interpolate an image at places; NaN outside."""
     nan = float('nan')
     found = cv2.remap(
         image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=nan

@@ -14,8 +14,9 @@ from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
 from marigold_ros.geometry.calibration.monitor import (
     Calibration,
-    CalibrationMonitor,
-    judge,
+    CalibrationState,
+    estimate_calibration,
+    update_calibration,
 )
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame, thumbnail
@@ -64,7 +65,7 @@ def scan_of(depth, T, seed):
 
 def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=12.0):
     """Show a monitor many images; the map is the truth, blurred over pixels, in a tone error."""
-    monitor, heading = CalibrationMonitor(), 0.0
+    state, heading = CalibrationState(), 0.0
     for index in range(images):
         rgb, depth = scene(0 if still else index % 24)
         turning = rate * np.sin(index)
@@ -74,9 +75,8 @@ def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=
         prediction = Prediction(relative.astype(np.float32), space='log')
         now = CurrentFrame(thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None)
         alignment = align(prediction, sparse, CONFIG)
-        text = monitor.look(now, prediction, sparse, alignment, CONFIG)
-    assert text == monitor.calibration.text
-    return monitor.calibration
+        state = update_calibration(state, now, prediction, sparse, alignment, CONFIG)
+    return state.calibration
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_turning_without_a_delay_says_nothing():
 
 
 def test_images_without_structure_or_points_are_no_evidence():
-    monitor = CalibrationMonitor()
+    state = CalibrationState()
     flat = Prediction(np.full((HEIGHT, WIDTH), 0.5, np.float32))
     rng = np.random.default_rng(0)
     for index in range(20):
@@ -132,8 +132,9 @@ def test_images_without_structure_or_points_are_no_evidence():
         wall = scan_of(np.full((HEIGHT, WIDTH), 5.0, np.float32), turned(3, 0), index)
         for sparse in (None, SparseDepth(wall.u[:9], wall.v[:9], wall.z[:9]), wall):
             now = CurrentFrame(thumbnail(rgb), index * STEP, K)
-            assert monitor.look(now, flat, sparse, Alignment(), CONFIG) == ''
-    assert monitor.calibration.n_images == 0
+            state = update_calibration(state, now, flat, sparse, Alignment(), CONFIG)
+            assert state.calibration.text == ''
+    assert state.calibration.n_images == 0
 
 
 def test_without_a_fit_the_edges_of_the_image_alone_count():
@@ -149,9 +150,10 @@ def test_images_that_contradict_each_other_are_not_believed():
     def peak(place):
         return np.exp(-np.square((YAW_DEG[:, None] - place) / 0.5) - np.square(PITCH_DEG / 0.5))
 
-    sure = judge([(peak(2.0), np.nan)] * 12)
+    sure = estimate_calibration([(peak(2.0), np.nan)] * 12)
     assert sure.text == 'LiDAR looks 2.0° to the right of the image'
-    unsure = judge([(peak(place), np.nan) for place in np.repeat([4.0, 2.0, -1.0, 2.0], 3)])
+    places = np.repeat([4.0, 2.0, -1.0, 2.0], 3)
+    unsure = estimate_calibration([(peak(place), np.nan) for place in places])
     assert unsure.text == ''
 
 

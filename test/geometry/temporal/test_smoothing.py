@@ -14,9 +14,9 @@ from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.temporal.smoothing import (
     CurrentFrame,
-    hold_on,
     is_scene_cut,
     PreviousFrame,
+    refit_held,
     remembered_points,
     smooth,
     thumbnail,
@@ -137,15 +137,15 @@ def test_without_points_a_still_scene_keeps_its_metres_though_the_model_normalis
     )
     anew = Prediction(((depth - 1) / 22).astype(np.float32))
     held = align(anew, None, CONFIG, replace(fitted, age_ns=STEP))
-    result = hold_on(held, anew, memory, now, CONFIG)
+    result = refit_held(held, anew, memory, now, CONFIG)
     assert (result.state, result.age_ns, result.reason) == ('held', STEP, held.reason)
     assert np.abs(held.metric / depth - 1).mean() > 0.1
     np.testing.assert_allclose(result.metric, depth, rtol=0.01)
     moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
-    assert hold_on(held, anew, memory, moved, CONFIG) is held
-    assert hold_on(held, anew, memory, now, replace(CONFIG, smoothing=0.0)) is held
+    assert refit_held(held, anew, memory, moved, CONFIG) is held
+    assert refit_held(held, anew, memory, now, replace(CONFIG, smoothing=0.0)) is held
     nothing = Prediction(np.full(SHAPE, 0.5, np.float32))
-    assert hold_on(held, nothing, memory, now, CONFIG) is held
+    assert refit_held(held, nothing, memory, now, CONFIG) is held
 
 
 def drive():

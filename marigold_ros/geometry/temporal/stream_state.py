@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The state that a frame leaves to the next one of its stream, and the breaks that end it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from marigold_ros.frame import Alignment
+from marigold_ros.geometry.alignment.uncertainty import ErrorCounts
+from marigold_ros.geometry.calibration.monitor import CalibrationState
+from marigold_ros.geometry.temporal.smoothing import CurrentFrame, is_scene_cut, PreviousFrame
+from marigold_ros.pairing import is_clock_jump
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """
+    Everything that the frames so far leave to the next one.
+
+    Parameters
+    ----------
+    stamp_ns, shape : int or None, (int, int) or None
+        Stamp and image size (H, W) of the last frame.
+    fit, fit_stamp_ns : Alignment or None, int
+        The last fit, without arrays per pixel or point, and the stamp of its frame.
+    previous : PreviousFrame or None
+        The last frame with metric depth.
+    errors : ErrorCounts or None
+        Errors of the fits so far, for sigma.
+    calibration : CalibrationState
+        Evidence on the LiDAR's mounting; breaks of the stream do not change the mounting.
+
+    """
+
+    stamp_ns: int | None = None
+    shape: tuple[int, int] | None = None
+    fit: Alignment | None = None
+    fit_stamp_ns: int = 0
+    previous: PreviousFrame | None = None
+    errors: ErrorCounts | None = None
+    calibration: CalibrationState = field(default_factory=CalibrationState)
+
+    def held_fit(self, stamp_ns: int) -> Alignment | None:
+        """Return the last fit with its age at a stamp."""
+        if self.fit is None:
+            return None
+        return replace(self.fit, age_ns=abs(stamp_ns - self.fit_stamp_ns))
+
+    def without_fits(self) -> StreamState:
+        """Forget fits, metric depth and errors."""
+        return replace(self, fit=None, previous=None, errors=None)
+
+    def after(
+        self,
+        current: CurrentFrame,
+        fit: Alignment,
+        alignment: Alignment,
+        errors: ErrorCounts | None,
+        calibration: CalibrationState,
+    ) -> StreamState:
+        """Return the state after a frame: its affine fit, and the alignment it ended with."""
+        state = replace(self, errors=errors, calibration=calibration)
+        if alignment.state == 'fitted':
+            kept = replace(fit, metric=None, inlier=None, held_out=None)
+            state = replace(state, fit=kept, fit_stamp_ns=current.stamp_ns)
+        if alignment.metric is not None:
+            measured_ns = current.stamp_ns - alignment.age_ns
+            place = (current.K, current.T_world_camera)
+            previous = PreviousFrame(alignment.metric, current.grey, measured_ns, *place)
+            state = replace(state, previous=previous)
+        return state
+
+
+def find_break(
+    state: StreamState,
+    stamp_ns: int,
+    shape: tuple[int, int],
+    current: CurrentFrame | None,
+    cut: float,
+) -> str:
+    """
+    Find why a frame does not continue its stream.
+
+    Parameters
+    ----------
+    state : StreamState
+        After the last frame.
+    stamp_ns, shape : int, (int, int)
+        Of the new frame's image.
+    current : CurrentFrame or None
+        The new frame, once it is known; scene cuts show in its thumbnail.
+    cut : float
+        Mean difference of thumbnails (0 to 1) above which the scene has been cut.
+
+    Returns
+    -------
+    str
+        ``clock jump`` (back, as when a bag starts again), ``size``, ``scene cut``, or empty.
+
+    """
+    if is_clock_jump(state.stamp_ns, stamp_ns):
+        return 'clock jump'
+    if shape != state.shape:
+        return 'size'
+    if current is None or state.previous is None:
+        return ''
+    return 'scene cut' if is_scene_cut(state.previous.grey, current.grey, cut) else ''
