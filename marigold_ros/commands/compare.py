@@ -17,7 +17,7 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:
-    from marigold_ros.evaluation.results.comparison import Run
+    from marigold_ros.evaluation.results.comparison import EvaluationRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _write_page(args: argparse.Namespace, runs: tuple[Run, Run], found: dict[str, Any]) -> None:
+def _write_page(
+    args: argparse.Namespace, runs: tuple[EvaluationRun, EvaluationRun], found: dict[str, Any]
+) -> None:
     from marigold_ros.evaluation.report.comparison_page import comparison_page
 
     names = Path(args.a).resolve().name, Path(args.b).resolve().name
@@ -64,7 +66,7 @@ def _write_page(args: argparse.Namespace, runs: tuple[Run, Run], found: dict[str
         ) from error
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path) -> EvaluationRun:
     """
     Read the two files of an evaluation.
 
@@ -77,7 +79,7 @@ def read_run(folder: str | Path) -> Run:
     import csv
     import json
 
-    from marigold_ros.evaluation.results.comparison import Run
+    from marigold_ros.evaluation.results.comparison import EvaluationRun
 
     folder = Path(folder)
     try:
@@ -100,10 +102,10 @@ def read_run(folder: str | Path) -> Run:
             f'{folder}: results.json and per_frame.csv are not what evaluate writes ({error!r}); '
             'evaluate anew'
         ) from error
-    return Run(results, rows)
+    return EvaluationRun(results, rows)
 
 
-def _describe(folder: str, run: Run) -> dict[str, Any]:
+def _describe(folder: str, run: EvaluationRun) -> dict[str, Any]:
     checkpoint = run.results['provenance'].get('checkpoint', {})
     return {
         'folder': Path(folder).resolve().name,

@@ -80,9 +80,9 @@ def add_require_option(parser: argparse.ArgumentParser) -> None:
 
 def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
     """Tell on stderr which requirements are not met; gives the exit code."""
-    from marigold_ros.evaluation.results.requirements import complaints
+    from marigold_ros.evaluation.results.requirements import violations
 
-    found = complaints(requirements, results)
+    found = violations(requirements, results)
     for text in found:
         print(f'requirement not met: {text}', file=sys.stderr)
     return 1 if found else 0

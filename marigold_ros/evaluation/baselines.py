@@ -32,31 +32,18 @@ _CELL_PX = 16
 
 @dataclass(frozen=True)
 class Surface:
-    """
-    Depth as a polynomial of the pixel position in one space.
+    """Depth as a polynomial of the pixel position in one space."""
 
-    Parameters
-    ----------
-    coefficients : (1,), (3,) or (6,) float
-        Of 1; x, y; x², xy, y², with x and y in units of half the image, centred.
-    space : {'depth', 'log', 'disparity'}
-        Space of the polynomial's values.
-    size : (width, height), pixels
-        Of the image.
-    limits : (low, high), metres
-        Depths are clipped to these.
-
-    """
-
+    # (1,), (3,) or (6,): of 1; x, y; x², xy, y², in units of half the image, centred.
     coefficients: np.ndarray
-    space: str
-    size: tuple[int, int]
-    limits: tuple[float, float]
+    space: str  # 'depth', 'log' or 'disparity'
+    size: tuple[int, int]  # (width, height) of the image
+    limits: tuple[float, float]  # metres, to which depths are clipped
 
     def at(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Evaluate at columns and rows of any equal shape; float64 metres of that shape."""
         basis = _basis(np.ravel(u), np.ravel(v), self.size, len(self.coefficients))
-        depth = to_depth(basis @ self.coefficients, self.space, self.limits)
+        depth = to_limited_metres(basis @ self.coefficients, self.space, self.limits)
         return depth.reshape(np.shape(u))
 
     def map(self) -> np.ndarray:
@@ -125,7 +112,7 @@ def minimise_relative_error(
         normal, right = weighted.T @ weighted, weighted.T @ (target * weight)
         coefficients = np.linalg.lstsq(normal, right, rcond=None)[0]
         value = basis @ coefficients
-        p = to_depth(value, space, limits)
+        p = to_limited_metres(value, space, limits)
         residual = p / z - 1.0
         error = float(np.mean(np.abs(residual)))
         if error < best_error:
@@ -143,7 +130,7 @@ def _basis(u: np.ndarray, v: np.ndarray, size: tuple[int, int], terms: int) -> n
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y][:terms], axis=1)
 
 
-def to_depth(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
+def to_limited_metres(value: np.ndarray, space: str, limits: tuple[float, float]) -> np.ndarray:
     """Convert values of a space to metres within the limits; the shape stays."""
     low, high = limits
     if space == 'log':

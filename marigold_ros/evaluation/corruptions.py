@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Corrupts images as nights, weather, lenses and links do, at five strengths, repeatably.
+Corrupts images by night, weather, lenses and transmission, at five strengths, repeatably.
 
-Decision: simple models with the physics that matters to depth (fog by distance, noise by light,
-rain in front of everything) and constants chosen so that strength 1 is noticed and strength 5 is
-what a robot should stop at. Strengths are nested: with the same generator a stronger one has the
-same drops, blocks and noise and more of them, so that error against strength is a curve and not a
-lottery. Only the image is corrupted; the LiDAR stays clean. Strength 0 is the image itself.
+Simple models with the physics that matters to depth (fog by distance, noise by light); strength 1
+is noticeable, at strength 5 a robot should stop. Strengths are nested: with the same generator a
+stronger corruption has the same drops, blocks and noise and more of them, so that the error is a
+smooth curve of the strength. Strength 0 is the image itself. The LiDAR is never corrupted.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from marigold_ros.errors import ConfigurationError
 import numpy as np
 
 STRENGTHS = (1, 2, 3, 4, 5)
-_LIGHT = (0.4, 0.2, 0.1, 0.05, 0.025)  # of the day's
-_PHOTONS = 400.0  # that white collects by day, of a small sensor
+_LIGHT = (0.4, 0.2, 0.1, 0.05, 0.025)  # share of daylight
+_PHOTONS = 400.0  # of a white pixel by day, of a small sensor
 _VISIBILITY_M = (400.0, 200.0, 100.0, 50.0, 25.0)
 _BLUR = (0.0012, 0.0025, 0.005, 0.0075, 0.012)  # standard deviation, of the diagonal
 _NOISE = (8.0, 16.0, 28.0, 44.0, 64.0)  # standard deviation, of 255
@@ -35,7 +34,7 @@ _FAR_M = 300.0
 
 
 def night(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Less light, and the noise of the few photons that are left; bluish."""
+    """Simulate little light with photon noise; bluish."""
     light = (rgb / 255.0) ** 2.2 * _LIGHT[strength - 1]
     grain = rng.standard_normal(rgb.shape)
     light = light * (0.85, 0.92, 1.0) + grain * np.sqrt(np.maximum(light, 1e-4) / _PHOTONS)
@@ -43,7 +42,7 @@ def night(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarra
 
 
 def rain(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Bright streaks in one direction, and a veil over all."""
+    """Draw bright streaks in one direction, and a veil over the image."""
     height, width = rgb.shape[:2]
     most = int(_STREAKS[-1] * height * width / 1000.0)
     place = rng.random((most, 2)) * (width, height)
@@ -58,25 +57,25 @@ def rain(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray
 
 
 def fog(rgb: np.ndarray, strength: int, rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
-    """Light that is lost on its way, and light of the air in its place, by depth in metres."""
+    """Replace light by that of the air with growing depth in metres."""
     kept = np.exp(-3.0 / _VISIBILITY_M[strength - 1] * np.clip(depth, 0.0, _FAR_M))[..., None]
     return _to_uint8(rgb * kept + _AIR * (1.0 - kept))
 
 
 def blur(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Out of focus."""
+    """Defocus by a Gaussian."""
     deviation = _BLUR[strength - 1] * np.hypot(*rgb.shape[:2])
-    # Small images have no pixel to spare, but stronger is blurrier there as well.
+    # In small images too, stronger must be blurrier.
     return np.asarray(cv2.GaussianBlur(rgb, (0, 0), max(deviation, 0.4 + 0.2 * strength)))
 
 
 def noise(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of each value."""
+    """Add Gaussian noise to each value."""
     return _to_uint8(rgb + _NOISE[strength - 1] * rng.standard_normal(rgb.shape))
 
 
 def jpeg(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Compressed far too much."""
+    """Compress at very low quality."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY[strength - 1]]
     _, data = cv2.imencode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
     bgr = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
@@ -84,7 +83,7 @@ def jpeg(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray
 
 
 def glare(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """A low sun: a spot that saturates, and its halo."""
+    """Add a low sun: a saturated spot and its halo."""
     height, width = rgb.shape[:2]
     u, v = rng.random() * width, 0.4 * rng.random() * height
     rows, columns = np.ogrid[:height, :width]
@@ -95,7 +94,7 @@ def glare(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarra
 
 
 def dropout(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
-    """Blocks of the image that were lost on their way; the LiDAR loses nothing."""
+    """Turn lost blocks of the image grey."""
     height, width = rgb.shape[:2]
     rows, columns = -(-height // _BLOCK_PX), -(-width // _BLOCK_PX)
     order = rng.permutation(rows * columns).reshape(rows, columns)
@@ -125,15 +124,15 @@ def corrupt(
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        Is not changed.
+        The image, unchanged.
     kind : str
         One of ``CORRUPTIONS``.
     strength : int
         0 (the image itself) to 5.
     rng : numpy.random.Generator
-        In the same state for all strengths that are compared.
+        In the same state for all strengths to be compared.
     depth : (H, W) float or None, metres
-        For fog alone: depth of every pixel: `depth_of_truth` or `depth_of_relative`.
+        Of every pixel, for fog only: `depth_of_truth` or `depth_of_relative`.
 
     Returns
     -------
@@ -159,18 +158,18 @@ def corrupt(
 
 
 def depth_of_truth(truth: np.ndarray) -> np.ndarray:
-    """Give true depth (H, W) for fog: sky and what is unknown are far; float64 metres."""
+    """Return true depth (H, W) for fog, sky and unknown pixels far away; float64 metres."""
     return np.nan_to_num(np.asarray(truth, np.float64), nan=_FAR_M, posinf=_FAR_M)
 
 
 def depth_of_relative(relative: np.ndarray, space: str) -> np.ndarray:
     """
-    Lay a prediction for the clean image between 2 and 100 m, for fog without dense truth.
+    Scale a prediction for the clean image to 2 to 100 m, for fog without dense truth.
 
     Parameters
     ----------
     relative, space : (H, W) float, str
-        As a Prediction has them; metric ones stay as they are.
+        Of a Prediction; metric ones stay as they are.
 
     Returns
     -------
@@ -187,7 +186,7 @@ def depth_of_relative(relative: np.ndarray, space: str) -> np.ndarray:
 
 
 def is_dense(truth: np.ndarray | None) -> bool:
-    """Whether at least half of the pixels have true depth."""
+    """Return whether at least half of the pixels have true depth."""
     return truth is not None and float(np.mean(~np.isnan(truth))) >= 0.5
 
 

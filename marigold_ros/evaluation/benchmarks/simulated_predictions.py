@@ -32,29 +32,13 @@ EDGE_WIDTH = 8
 
 @dataclass(frozen=True)
 class PointPattern:
-    """
-    Where a simulated LiDAR measures.
-
-    Parameters
-    ----------
-    name : str
-        For tables.
-    points : int
-        Their number, at most one a pixel.
-    rows : int
-        Number of scan rows they lie on, in the lower 70 % of the image; 0 is anywhere.
-    part : {'all', 'near', 'far', 'left'}
-        ``near`` and ``far`` are the nearest and farthest 30 % of the pixels.
-    outliers : float
-        Share of points with a random depth.
-
-    """
+    """Where a simulated LiDAR measures."""
 
     name: str
     points: int
-    rows: int = 0
-    part: str = 'all'
-    outliers: float = 0.1
+    rows: int = 0  # scan rows they lie on, in the lower 70 % of the image; 0 is anywhere
+    part: str = 'all'  # of the image: all, left, or the near or far 30 % of its pixels
+    outliers: float = 0.1  # share of points with a random depth
 
 
 PATTERNS = (
@@ -75,23 +59,11 @@ MORE_PATTERNS = (
 
 @dataclass(frozen=True)
 class SimulatedPrediction:
-    """
-    One test case: the input of an alignment, and the truth.
+    """One test case: the input of an alignment, and the truth."""
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Distorted depth in [0, 1].
-    sparse : SparseDepth
-        The points, some of them outliers.
-    depth : (H, W) float32, metres
-        The truth; 0 where unknown.
-
-    """
-
-    prediction: Prediction
-    sparse: SparseDepth
-    depth: np.ndarray
+    prediction: Prediction  # distorted depth in [0, 1]
+    sparse: SparseDepth  # some of the points are outliers
+    depth: np.ndarray  # (H, W) metres, the truth; 0 where unknown
 
     def error(self, metric: np.ndarray, where: np.ndarray | None = None) -> float:
         """Return the mean relative error at known pixels, or at those of ``where`` (H, W)."""

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Confidence intervals of a mean over frames, by a moving-block bootstrap.
+Confidence intervals of a mean over frames, by a circular moving-block bootstrap.
 
-Frames of a drive resemble their neighbours, so drawing single frames would promise too much. Whole
-blocks are drawn instead, wrapped around the end so that every frame counts alike; how long they
-are follows from the data (Politis and White 2004, corrected 2009). A bootstrap of few blocks is
-too narrow, as a normal interval of few numbers is; Student's factor for the number of blocks puts
-that right. No method can see a correlation that is longer than the recording: 60 frames whose
-neighbours correlate by 0.95 are covered in 79 of 100 cases. scipy.stats.bootstrap draws single
-frames only.
+Neighbouring frames of a drive are correlated, so whole blocks of frames are drawn, wrapped around
+the end; their length follows from the data (Politis and White 2004, corrected 2009). Student's
+factor for the number of blocks widens the interval, which few blocks would leave too narrow. A
+correlation longer than the recording cannot be detected.
 """
 
 from __future__ import annotations
@@ -20,29 +17,23 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
-# Below that nothing can be said of how frames hang together.
+# With fewer frames their correlation cannot be estimated.
 FEWEST = 8
 _CHUNK = 1 << 22
 
 
 def block_length(values: np.ndarray) -> int:
     """
-    Choose how many neighbouring frames make a block.
+    Choose the number of frames in a block: from the cube root of all frames to a third of them.
 
     Parameters
     ----------
     values : (n,) float
-        One figure a frame, in order of time.
-
-    Returns
-    -------
-    int
-        From the cube root of the number of frames to a third of it.
+        One value a frame, in order of time.
 
     Notes
     -----
-    Twice the length of Politis and White: theirs has the best variance, but intervals from it
-    hold the mean of 1000 frames that correlate by 0.8 in 89 of 100 cases, these in 91.
+    Twice the length of Politis and White, which has the best variance but covers less often.
 
     """
     x = np.asarray(values, np.float64)
@@ -54,7 +45,7 @@ def block_length(values: np.ndarray) -> int:
         return min(least, most)
     lags = min(n - 1, math.ceil(math.sqrt(n)) + max(5, math.ceil(math.log10(n))))
     correlation = np.array([x[: n - k] @ x[k:] for k in range(lags + 1)]) / power
-    # The flat-top window reaches twice as far as the last lag that is clearly no noise.
+    # The flat-top window reaches twice as far as the last significant lag.
     clear = np.abs(correlation[1:]) > 2.0 * math.sqrt(math.log10(n) / n)
     reach = min(2 * (int(np.flatnonzero(clear)[-1]) + 1) if clear.any() else 1, lags)
     k = np.arange(1, reach + 1)
@@ -72,14 +63,14 @@ def block_means(
     values: np.ndarray, rng: np.random.Generator, length: int, resamples: int = RESAMPLES
 ) -> np.ndarray:
     """
-    Draw means of as many frames as there are, in blocks of neighbours.
+    Draw means of n frames, in blocks of neighbours.
 
     Parameters
     ----------
     values : (n,) float
-        One figure a frame, in order of time.
+        One value a frame, in order of time.
     rng : Generator
-        The same one gives the same draws.
+        Of the draws.
     length : int
         Frames in a block.
     resamples : int
@@ -109,12 +100,12 @@ def mean_interval(
     values: np.ndarray, seed: int = 0, length: int | None = None, level: float = LEVEL
 ) -> tuple[float, float]:
     """
-    Interval that holds the true mean in 95 of 100 recordings.
+    Estimate the interval that contains the true mean in 95 of 100 recordings.
 
     Parameters
     ----------
     values : (n,) float
-        One figure a frame, in order of time; what is not finite is left out.
+        One value a frame, in order of time; values that are not finite are left out.
     seed : int
         Of the draws.
     length : int or None
@@ -141,7 +132,7 @@ def mean_interval(
 
 
 def _widening(blocks: float, level: float) -> float:
-    """What the spread of so many independent blocks lacks, as for the mean of so many numbers."""
+    """Return Student's factor over the normal one, for the mean of so many blocks."""
     from scipy.special import ndtri, stdtrit
 
     tail = 0.5 * (1.0 + level)

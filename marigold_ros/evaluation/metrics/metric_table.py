@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 import math
 from typing import Literal
 
@@ -21,7 +20,7 @@ import numpy as np
 
 class PointErrors:
     """
-    Errors at scored points, each computed once; (n,) float64 all.
+    Errors at scored points, (n,) float64 each.
 
     Parameters
     ----------
@@ -32,41 +31,13 @@ class PointErrors:
 
     def __init__(self, p: np.ndarray, g: np.ndarray) -> None:
         self.p, self.g = p, g
-
-    @cached_property
-    def signed(self) -> np.ndarray:
-        """Return p - g in metres."""
-        return self.p - self.g
-
-    @cached_property
-    def absolute(self) -> np.ndarray:
-        """Return |p - g| in metres."""
-        return np.abs(self.signed)
-
-    @cached_property
-    def square(self) -> np.ndarray:
-        """Return (p - g)² in m²."""
-        return self.signed * self.signed
-
-    @cached_property
-    def relative(self) -> np.ndarray:
-        """Return |p - g| / g."""
-        return self.absolute / self.g
-
-    @cached_property
-    def inverse(self) -> np.ndarray:
-        """Return |1/p - 1/g| in 1/m."""
-        return self.relative / self.p
-
-    @cached_property
-    def log(self) -> np.ndarray:
-        """Return log p - log g."""
-        return np.log(self.p / self.g)
-
-    @cached_property
-    def ratio(self) -> np.ndarray:
-        """Return max(p/g, g/p)."""
-        return np.maximum(self.p / self.g, self.g / self.p)
+        self.signed = p - g
+        self.absolute = np.abs(self.signed)
+        self.square = self.signed * self.signed
+        self.relative = self.absolute / g
+        self.inverse = self.relative / p  # |1/p - 1/g|
+        self.log = np.log(p / g)
+        self.ratio = np.maximum(p / g, g / p)
 
 
 Term = Callable[[PointErrors], np.ndarray]
@@ -75,17 +46,10 @@ Term = Callable[[PointErrors], np.ndarray]
 @dataclass(frozen=True)
 class MeanFormula:
     """
-    A metric that follows from means over points, so that images can be pooled.
+    A metric that follows from means of ``terms`` over points, so that images can be pooled.
 
-    Parameters
-    ----------
-    terms : callables
-        What is averaged, (n,) each.
-    finish : callable
-        Metric from the means of the terms.
-    exact : callable or None
-        The same of one image, where means of many points would lose digits.
-
+    ``finish`` computes it from the means; ``exact`` from the points of one image, where the means
+    would lose digits.
     """
 
     terms: tuple[Term, ...]
@@ -95,17 +59,7 @@ class MeanFormula:
 
 @dataclass(frozen=True)
 class QuantileFormula:
-    """
-    A quantile of an error over points: exact for one image, from a histogram where pooled.
-
-    Parameters
-    ----------
-    quantity : str
-        Attribute of :class:`PointErrors`, not negative.
-    share : float
-        Of the points that are not above the quantile.
-
-    """
+    """A quantile of a quantity of `PointErrors`: exact for an image, pooled by a histogram."""
 
     quantity: str
     share: float
@@ -113,32 +67,15 @@ class QuantileFormula:
 
 @dataclass(frozen=True)
 class Metric:
-    """
-    One row of the table.
+    """One row of the table."""
 
-    Parameters
-    ----------
-    name : str
-        Key in results.json and per_frame.csv.
-    unit : str
-        Empty for a pure number.
-    better : {'lower', 'higher', 'zero'}
-        ``zero``: the sign is a direction, neither of which is better.
-    bounds : (float, float)
-        Range of the metric, which limits its confidence interval.
-    label : str
-        For tables and charts.
-    formula : MeanFormula, QuantileFormula or None
-        None for the coverage, which depends on what was not scored.
-
-    """
-
-    name: str
-    unit: str
+    name: str  # key in results.json and per_frame.csv
+    unit: str  # empty for a pure number
+    # 'zero': the sign is a direction, neither of which is better.
     better: Literal['lower', 'higher', 'zero']
-    bounds: tuple[float, float]
-    label: str
-    formula: MeanFormula | QuantileFormula | None
+    bounds: tuple[float, float]  # range of the metric, which limits its confidence interval
+    label: str  # for tables and charts
+    formula: MeanFormula | QuantileFormula | None  # None: depends on pixels without prediction
 
 
 def _mean(term: Term, finish: Callable[..., float] = float) -> MeanFormula:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Whether sigma is honest: shares of points within it, and whether it knows where errors are.
+Calibration of sigma: shares of points within it, and how well it ranks the errors.
 
-Shares say how wide sigma is on the whole; sparsification says how well it sorts: the points with
-the largest sigma are left out one after the other, and the mean error of the rest is compared with
-leaving out the largest errors. AUSE is the area between both curves, in units of the mean error:
-0 is a sigma that sorts like the errors themselves.
+Shares state whether sigma is as wide as a normal distribution requires. Sparsification states how
+well it ranks: points are left out in order of sigma, and the mean error of the rest is compared
+with leaving them out in order of their errors. AUSE is the area between both curves in units of
+the mean error: 0 if sigma ranks as the errors themselves.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from marigold_ros.frame import SparseDepth
 import numpy as np
 
 _WIDTHS = (1, 2)
-# Shares that a normal distribution has within so many sigma.
+# Shares of the reliability diagram.
 _EXPECTED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 class SigmaScores:
-    """Shares and areas over many images, each counted alike, as the macro metrics are."""
+    """Averages shares and areas over images, as the macro metrics are."""
 
     def __init__(self) -> None:
         self._sums = np.zeros(len(_WIDTHS) + len(_EXPECTED) + 2)
@@ -38,7 +38,7 @@ class SigmaScores:
         Parameters
         ----------
         predicted : (M,) float, metres
-            Depth at the points; where it is not finite the point is left out.
+            Depth at the points; those where it is not finite are left out.
         sigma_map : (H, W) float or None, metres
             One sigma; None adds nothing.
         truth : SparseDepth
@@ -71,7 +71,7 @@ class SigmaScores:
         return dict(zip(names, (*within[: len(_WIDTHS)].tolist(), area), strict=True))
 
     def summary(self) -> dict[str, Any]:
-        """Give ``sigma_coverage`` and ``sigma``; nothing if no image had a sigma."""
+        """Return ``sigma_coverage`` and ``sigma`` of results.json; empty without sigma."""
         if not self._frames:
             return {}
         *shares, area, random = (self._sums / self._frames).tolist()
@@ -91,17 +91,17 @@ class SigmaScores:
 
 def sparsification(error: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:
     """
-    Area between the sparsification curves of sigma and of the errors themselves.
+    Compute the area between the sparsification curves of sigma and of the errors themselves.
 
     Parameters
     ----------
     error, sigma : (n,) float
-        Size of the errors, and what is to sort them; at least one.
+        Absolute errors, and the sigma that ranks them; at least one.
 
     Returns
     -------
     (float, float)
-        AUSE in units of the mean error, and what a random order would have; 0 without error.
+        AUSE in units of the mean error, and that of a random order; 0 without error.
 
     """
     mean = float(error.mean())

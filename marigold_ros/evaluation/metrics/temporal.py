@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-How much depth changes from frame to frame where nothing moved, and how much its scale drifts.
+Flicker of depth where nothing moved, and drift of its scale, from frame to frame.
 
-Flicker compares the depth of a frame with that of the one before, carried to where the camera is
-now: by the poses of both where they are known, as the temporal alignment error of video models
-does, else at the pixels of a camera that stands. A camera that moves without a pose has none. What
-moves by itself is kept out by the image, which has to look the same, and by the median.
+Flicker compares the depth of a frame with that of the one before, warped to the present camera: by
+the poses of both where they are known, as the temporal alignment error of video models does, else
+pixel by pixel for a camera at rest. A camera that moves without a pose has none. Only points whose
+image stayed the same count, and the median excludes the rest of what moves.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from marigold_ros.geometry.temporal.smoothing import (
 )
 import numpy as np
 
-# Of 2000; fewer say nothing of an image.
+# Of 2000; fewer do not represent an image.
 _FEWEST_POINTS = 100
-# Frames farther apart, or of another bag, are no neighbours.
-_FARTHEST_NS = 1_000_000_000
+# Frames farther apart, or of another bag, are not neighbours.
+_LONGEST_GAP_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What is kept of a frame until the next."""
+class _Last:
+    """The frame before."""
 
-    memory: PreviousFrame
+    frame: PreviousFrame
     scale: float
     shift: float
     ratio: float
@@ -46,7 +46,7 @@ class TemporalScores:
     """Accumulates changes between neighbouring frames."""
 
     def __init__(self) -> None:
-        self._last: _Seen | None = None
+        self._last: _Last | None = None
         self._flicker: list[float] = []
         self._matched = {'pose': 0, 'pixel': 0}
         self._drift: dict[str, list[float]] = {'ratio': [], 'scale': [], 'shift': []}
@@ -69,7 +69,7 @@ class TemporalScores:
         rgb : (H, W, 3) uint8
             The rectified image.
         metric : (H, W) float or None, metres
-            The published depth; without it neither this nor the next frame has a neighbour.
+            The published depth; None leaves this and the next frame without a neighbour.
         alignment : Alignment
             Scale and shift of the published fit.
         ratio : float
@@ -87,12 +87,12 @@ class TemporalScores:
             return values
         K = None if frame.camera is None else rectified(frame.camera).K
         now = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
-        place = (now.K, now.T_world_camera)
-        memory = PreviousFrame(np.asarray(metric, np.float32), now.grey, now.stamp_ns, *place)
-        self._last = _Seen(memory, alignment.scale, alignment.shift, ratio)
-        if before is None or not 0 < now.stamp_ns - before.memory.stamp_ns <= _FARTHEST_NS:
+        metric = np.asarray(metric, np.float32)
+        this = PreviousFrame(metric, now.grey, now.stamp_ns, now.K, now.T_world_camera)
+        self._last = _Last(this, alignment.scale, alignment.shift, ratio)
+        if before is None or before.frame.metric.shape != metric.shape:
             return values
-        if before.memory.metric.shape != memory.metric.shape:
+        if not 0 < now.stamp_ns - before.frame.stamp_ns <= _LONGEST_GAP_NS:
             return values
         changes = {
             'ratio': _log_change(before.ratio, ratio),
@@ -103,15 +103,13 @@ class TemporalScores:
             values[f'drift_{name}'] = change
             if math.isfinite(change):
                 self._drift[name].append(change)
-        values['flicker'] = self._note_flicker(before.memory, memory, now)
+        values['flicker'] = self._add_flicker(before.frame, now, metric)
         return values
 
-    def _note_flicker(
-        self, before: PreviousFrame, memory: PreviousFrame, now: CurrentFrame
-    ) -> float:
+    def _add_flicker(self, before: PreviousFrame, now: CurrentFrame, metric: np.ndarray) -> float:
         points = remembered_points(before, now)
         with np.errstate(invalid='ignore'):
-            change = np.abs(memory.metric[points.v, points.u] / points.z - 1.0)
+            change = np.abs(metric[points.v, points.u] / points.z - 1.0)
         change = change[np.isfinite(change)]
         if len(change) < _FEWEST_POINTS:
             return math.nan
@@ -121,7 +119,7 @@ class TemporalScores:
         return self._flicker[-1]
 
     def summary(self) -> dict[str, Any]:
-        """Give ``scale_drift`` and ``flicker`` of results.json; empty without any pair."""
+        """Return ``scale_drift`` and ``flicker`` of results.json; empty without any pair."""
         found: dict[str, Any] = {}
         if any(self._drift.values()):
             found['scale_drift'] = {
@@ -142,7 +140,7 @@ class TemporalScores:
 
 
 def _log_change(before: float, now: float) -> float:
-    """Size of the change of a factor; NaN where one is unknown."""
+    """Return the absolute log ratio of two factors; NaN where one is unknown."""
     return abs(math.log(now / before)) if before > 0 and now > 0 else math.nan
 
 

@@ -24,29 +24,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class HeldOut:
-    """
-    One scan, split.
+    """One scan, split into points to fit and points to score, which share no pixel."""
 
-    Parameters
-    ----------
-    in_fit : (N,) bool
-        Rows of the scan that the fit may see.
-    points_fit : (n, 3) float, metres
-        These rows, in the LiDAR's frame.
-    fit : SparseDepth
-        Those in view of the camera.
-    score : SparseDepth
-        Points of all other scan lines in view, none of them in a pixel of ``fit``; ``index``
-        counts in the whole scan.
-    scan_lines : ScanLines
-        Scan line (or block of azimuth) of every row of the scan.
-
-    """
-
-    in_fit: np.ndarray
-    points_fit: np.ndarray
-    fit: SparseDepth
-    score: SparseDepth
+    in_fit: np.ndarray  # (N,) bool, rows of the scan that the fit may see
+    points_fit: np.ndarray  # (n, 3) metres, these rows in the LiDAR's frame
+    fit: SparseDepth  # those in view of the camera
+    score: SparseDepth  # points of the other scan lines in view; ``index`` counts in the scan
     scan_lines: ScanLines
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The oracle fit, which has seen the truth: a bound to compare with publications, never a result.
+The oracle fit to the truth itself: a bound to compare with publications, never a result.
 
-Published figures of affine-invariant models are made so: two numbers by least squares over all
+Published figures of affine-invariant models are made so: scale and shift by least squares over all
 truth, the result clipped to the data set's range, scored within the data set's crop. The rules
-are those of prs-eth/Marigold. Theirs show the model the cropped image; here an image is
-predicted whole, and what lies outside the crop is neither fitted to nor scored.
+are those of prs-eth/Marigold. Theirs show the model the cropped image; here an image is predicted
+whole, and pixels outside the crop are neither fitted nor scored.
 """
 
 from __future__ import annotations
@@ -25,39 +25,25 @@ _NEAREST_DISPARITY = 1e-3
 
 @dataclass(frozen=True)
 class PublishedRule:
-    """
-    Which truth of a data set counts, and how.
+    """The truth of a data set that counts, and how it is fitted."""
 
-    Parameters
-    ----------
-    low, high : float, metres
-        Truth counts strictly between; predictions are clipped to both.
-    size : (H, W) or None, pixels
-        Of the published image: the lowest rows and the middle columns of a larger one.
-    window : (top, bottom, left, right) or None
-        What is scored of it: shares of its sides, cut to whole pixels, or pixels.
-    fit_side : int or None, pixels
-        The fit sees every n-th pixel only, so that no side is longer.
-    larger : bool
-        Whether the image may be larger than ``size``.
-
-    """
-
-    low: float
-    high: float
+    low: float  # metres; truth counts strictly between low and high,
+    high: float  # and predictions are clipped to both
+    # (H, W) of the published image: the lowest rows and middle columns of a larger one.
     size: tuple[int, int] | None = None
+    # Top, bottom, left, right of the scored part: shares of the sides, or pixels.
     window: tuple[float, float, float, float] | None = None
-    fit_side: int | None = None
-    larger: bool = True
+    fit_side: int | None = None  # px; the fit sees every n-th pixel, so that no side is longer
+    larger: bool = True  # whether the image may be larger than ``size``
 
     def valid(self, truth: np.ndarray) -> np.ndarray:
         """
-        Tell which pixels of a depth image count, (H, W) bool.
+        Select the pixels of a depth image that count, (H, W) bool.
 
         Raises
         ------
         ConfigurationError
-            If the image is too small for the crop, or of another size than the window is for.
+            If the image is too small for the crop, or not of the window's size.
 
         """
         height, width = self.size or truth.shape
@@ -80,7 +66,7 @@ class PublishedRule:
             return chosen & (truth > self.low) & (truth < self.high)
 
     def text(self) -> str:
-        """Say the rule in words, for the results."""
+        """Describe the rule, for the results."""
         crop = ''
         if self.size and self.larger:
             crop = f'the lowest {self.size[0]} rows, {self.size[1]} middle columns; '
@@ -111,7 +97,7 @@ ORACLES = (OWN, *PUBLISHED)
 
 
 def describe_oracle(name: str, limits: tuple[float, float], space: str) -> dict[str, str]:
-    """Say which rule held, for the results."""
+    """Describe the rule of a run, for the results."""
     if name == OWN:
         text = (
             f'truth from {limits[0]:g} to {limits[1]:g} m, whole image; least squares over all '
@@ -133,7 +119,7 @@ def oracle_pairs(
     config: AlignmentConfig,
 ) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
     """
-    Give the fitted prediction and all truth that the named rule scores it against.
+    Return the fitted prediction and all truth that the named rule scores it against.
 
     Parameters
     ----------
@@ -173,7 +159,7 @@ def published_oracle(
     relative: np.ndarray, truth: np.ndarray, space: str, rule: PublishedRule
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Fit and cut as a publication does.
+    Fit and crop as a publication does.
 
     Parameters
     ----------
@@ -187,7 +173,7 @@ def published_oracle(
     Returns
     -------
     predicted, truth : (H, W) float64, metres
-        To be scored; truth is NaN where it does not count.
+        The pair to score; truth is NaN where it does not count.
 
     """
     valid = rule.valid(truth)
@@ -216,7 +202,7 @@ def oracle_depth(
     relative : (...) float
         Prediction.
     truth : (...) float, metres
-        What is not finite or not positive is left out.
+        Pixels that are not finite or not positive are left out.
     space : {'depth', 'log', 'disparity', 'metric'}
         The prediction's space; ``metric`` is fitted like ``depth``.
     limits : (low, high), metres
@@ -227,8 +213,7 @@ def oracle_depth(
     Returns
     -------
     (...) float64, metres
-        In the shape of ``relative``; all NaN where two numbers cannot be determined (a constant
-        prediction).
+        In the shape of ``relative``; all NaN if the fit is undetermined (a constant prediction).
 
     """
     relative = np.asarray(relative, dtype=np.float64)
@@ -242,10 +227,10 @@ def oracle_depth(
         target = np.log(target)
     elif space == 'disparity':
         target = 1.0 / target
-    line = _least_squares(x[known], target)
-    if line is None:
+    affine_fit = _least_squares(x[known], target)
+    if affine_fit is None:
         return np.full(relative.shape, np.nan)
-    scale, shift = line
+    scale, shift = affine_fit
     fitted = scale * relative + shift
     if space == 'log':
         fitted = np.exp(np.clip(fitted, np.log(limits[0]), np.log(limits[1])))
@@ -255,7 +240,7 @@ def oracle_depth(
 
 
 def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:
-    """Scale and shift about the means, (n,) both; None where ``x`` is constant."""
+    """Fit scale and shift about the means, (n,) both; None where ``x`` is constant."""
     if len(x) < 2:
         return None
     x_mean, y_mean = float(x.mean()), float(y.mean())

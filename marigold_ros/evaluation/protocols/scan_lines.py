@@ -26,19 +26,11 @@ class ScanLines:
     """
     Scan line of every point of a scan.
 
-    Parameters
-    ----------
-    index : (N,) int
-        0 is the lowest scan line, by median elevation.
-    count : int
-        Number of scan lines.
-    source : {'ring', 'order', 'elevation', 'bands', 'azimuth'}
-        What the lines were read from; ``bands`` are 64 equal slices of elevation, the last resort;
-        ``azimuth`` are blocks of azimuth in place of lines.
-
+    ``source`` is 'ring', 'order' or 'elevation', or 'bands' (64 equal slices of elevation, the
+    last resort), or 'azimuth' (blocks of azimuth in place of scan lines).
     """
 
-    index: np.ndarray
+    index: np.ndarray  # (N,) int, 0 is the lowest scan line by median elevation
     count: int
     source: str
 
@@ -112,7 +104,7 @@ def _checked(points_lidar: np.ndarray) -> np.ndarray:
 
 
 def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
-    """Number lines from below by their median elevation."""
+    """Number scan lines from below by their median elevation."""
     line = _consecutive(label)
     count = int(line.max()) + 1
     # By line, then elevation, as np.lexsort does: lines of 16 bits are sorted twice as fast.
@@ -127,7 +119,7 @@ def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
 
 
 def _consecutive(label: np.ndarray) -> np.ndarray:
-    """Number the labels that occur from 0 on; as np.unique does, without sorting small ones."""
+    """Number the labels that occur from 0, as np.unique does, without sorting small ones."""
     if label.dtype.kind in 'iu' and label.min() >= 0 and label.max() <= 65535:
         occurs = np.bincount(label) > 0
         return (np.cumsum(occurs) - 1)[label]
@@ -177,7 +169,7 @@ def _seam(azimuth: np.ndarray, elevation: np.ndarray, direction: float) -> float
 
 
 def _lines_by_elevation(elevation: np.ndarray) -> np.ndarray | None:
-    """Cluster elevations that stand clearly apart; None where they run into each other."""
+    """Cluster elevations that are clearly separate; None where they overlap."""
     values = np.sort(elevation)
     width = 0.02
     counts, edges = np.histogram(
@@ -187,7 +179,7 @@ def _lines_by_elevation(elevation: np.ndarray) -> np.ndarray | None:
     starts, stops = bounds[0::2], bounds[1::2]
     total = np.concatenate([[0], np.cumsum(counts)])
     members = total[stops] - total[starts]
-    # Stray points (moving sensor, rain) make crumbs; they join the line that is nearest.
+    # Small clusters (moving sensor, rain) join the nearest line.
     line = members > 0.1 * np.sort(members)[-_FEWEST:].mean()
     starts, stops, members = edges[starts[line]], edges[stops[line]], members[line]
     if not _FEWEST <= len(starts) <= _MOST or members.sum() < 0.9 * len(values):
@@ -199,5 +191,5 @@ def _lines_by_elevation(elevation: np.ndarray) -> np.ndarray | None:
 
 
 def _wrapped(angle: np.ndarray) -> np.ndarray:
-    """Degrees in [-180, 180)."""
+    """Wrap degrees to [-180, 180)."""
     return angle - 360.0 * np.floor((angle + 180.0) / 360.0)  # 4 times as fast as np.mod

@@ -11,11 +11,11 @@ from typing import Any
 from marigold_ros.evaluation.report.charts import chart_figure, frame_chart, Spec
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.tables import comparison_table
-from marigold_ros.evaluation.results.comparison import LATENCY, paired_columns, Run
+from marigold_ros.evaluation.results.comparison import EvaluationRun, LATENCY, paired_columns
 
 
 def comparison_page(
-    found: Mapping[str, Any], names: tuple[str, str], runs: tuple[Run, Run]
+    found: Mapping[str, Any], names: tuple[str, str], runs: tuple[EvaluationRun, EvaluationRun]
 ) -> str:
     """
     Return the page of a comparison.
@@ -26,7 +26,7 @@ def comparison_page(
         As ``compare_runs`` returns it.
     names : (str, str)
         Names of A and B; plain text.
-    runs : (Run, Run)
+    runs : (EvaluationRun, EvaluationRun)
         What was compared.
 
     Returns
@@ -68,7 +68,7 @@ def _section(
 
 
 def _charts(
-    found: Mapping[str, Any], names: tuple[str, str], runs: tuple[Run, Run]
+    found: Mapping[str, Any], names: tuple[str, str], runs: tuple[EvaluationRun, EvaluationRun]
 ) -> dict[str, Spec]:
     columns = {name: (f'{name}_abs_rel', f'AbsRel ({name})', '') for name in found['protocols']}
     if found['latency']:

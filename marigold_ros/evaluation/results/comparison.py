@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Two results of the same bags, frame by frame: how much they differ, and how sure that is.
+Compares two results of the same bags frame by frame: differences and their certainty.
 
-Frames are paired by bag and stamp. What was not scored alike (another bag, split, depth range,
-other points) is refused, because its difference would be no difference of the depth.
+Frames are paired by bag and stamp. Results that were scored differently (another bag, split, depth
+range, other points) are refused, because their difference would not be one of the depth.
 """
 
 from __future__ import annotations
@@ -24,32 +24,34 @@ import numpy as np
 LATENCY = 'total_ms'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
 _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
-# What decides which points are scored, and as what.
+# Settings that decide which points are scored, and as what.
 _SCORING = ('fit_every', 'held_out', 'oracle')
 _OPTIONS = (
     *('alignment.min_depth', 'alignment.max_depth'),
     *('alignment.occlusion_window', 'alignment.occlusion_threshold'),
     *('lidar.max_dt', 'lidar.time_offset', 'lidar.fixed_frame'),
 )
+_ROLES = ('image', 'camera_info', 'lidar', 'truth')
 
-Key = tuple[str, int, int]
+Row = Mapping[str, Any]
+Pairs = Sequence[tuple[Row, Row]]
 
 
 @dataclass(frozen=True)
-class Run:
-    """One evaluation: what results.json and per_frame.csv hold, the latter as text or numbers."""
+class EvaluationRun:
+    """The contents of results.json and per_frame.csv, the latter as text or numbers."""
 
     results: Mapping[str, Any]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
 
 
-def compare_runs(a: Run, b: Run) -> dict[str, Any]:
+def compare_runs(a: EvaluationRun, b: EvaluationRun) -> dict[str, Any]:
     """
     Compare two runs metric by metric.
 
     Parameters
     ----------
-    a, b : Run
+    a, b : EvaluationRun
         Of the same bags.
 
     Returns
@@ -63,7 +65,7 @@ def compare_runs(a: Run, b: Run) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the two cannot be compared; it says why.
+        If the two cannot be compared.
 
     """
     check_comparable(a.results, b.results)
@@ -71,26 +73,22 @@ def compare_runs(a: Run, b: Run) -> dict[str, Any]:
     if not paired:
         raise InputError('no frame is in both results: stamps or limits differ', 'shape')
     _check_points(paired)
-    protocols = {}
-    for protocol in PROTOCOLS:
-        scores = _protocol(protocol, paired)
-        if scores:
-            protocols[protocol] = scores
+    protocols = {protocol: _protocol(protocol, paired) for protocol in PROTOCOLS}
     return {
         'frames': {
             'paired': len(paired),
             'only_a': len(a.rows) - len(paired),
             'only_b': len(b.rows) - len(paired),
         },
-        'protocols': protocols,
+        'protocols': {protocol: scores for protocol, scores in protocols.items() if scores},
         'latency': _difference(*_columns(LATENCY, paired), LATENCY),
     }
 
 
 def paired_columns(
-    name: str, a: Run, b: Run, most: int = 2000
+    name: str, a: EvaluationRun, b: EvaluationRun, most: int = 2000
 ) -> tuple[list[int], list[float | None], list[float | None]]:
-    """Give places among the paired frames, every n-th of many, and a column of both there."""
+    """Return places among the paired frames, at most so many, and a column of both there."""
     paired = _paired(a, b)
     stride = math.ceil(len(paired) / most) or 1
     values = [
@@ -100,21 +98,22 @@ def paired_columns(
     return list(range(0, len(paired), stride)), values[0], values[1]
 
 
-def _paired(a: Run, b: Run) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _paired(a: EvaluationRun, b: EvaluationRun) -> Pairs:
     rows_b = _by_key(b)
     return [(row, rows_b[key]) for key, row in _by_key(a).items() if key in rows_b]
 
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-    """Raise InputError where the settings of two results.json say that they scored differently."""
+    """Raise InputError if the settings of two results.json imply different scoring."""
     left, right = a['provenance'], b['provenance']
     hashes = [[bag['sha256'] for bag in side['bags']] for side in (left, right)]
     names = [', '.join(bag['name'] for bag in side['bags']) for side in (left, right)]
     if sorted(hashes[0]) != sorted(hashes[1]):
         raise InputError(f'other bags: A is of {names[0]}, B of {names[1]} (by SHA-256)', 'shape')
+    settings = zip(_settings(left).items(), _settings(right).values(), strict=True)
     differences = [
-        f'{what} is {first!r} in A and {second!r} in B'
-        for what, first, second in (*_settings(left, right), *_topics(left, right))
+        f'{name} is {first!r} in A and {second!r} in B'
+        for (name, first), second in settings
         if first != second
     ]
     if differences:
@@ -123,30 +122,21 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         )
 
 
-def _settings(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    found = [
-        (name, left.get('scoring', {}).get(name), right.get('scoring', {}).get(name))
-        for name in _SCORING
-    ]
-    found += [
-        (name, left.get('options', {}).get(name), right.get('options', {}).get(name))
-        for name in _OPTIONS
-    ]
-    return [*found, ('extrinsics', left.get('extrinsics'), right.get('extrinsics'))]
+def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    scoring, options = provenance.get('scoring', {}), provenance.get('options', {})
+    return {
+        **{name: scoring.get(name) for name in _SCORING},
+        **{name: options.get(name) for name in _OPTIONS},
+        'extrinsics': provenance.get('extrinsics'),
+        **{f'topic of {role}': provenance['topics'].get(role) for role in _ROLES},
+    }
 
 
-def _topics(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [
-        (f'topic of {role}', left['topics'].get(role), right['topics'].get(role))
-        for role in ('image', 'camera_info', 'lidar', 'truth')
-    ]
-
-
-def _by_key(run: Run) -> dict[Key, Mapping[str, Any]]:
-    """Rows by bag, stamp, and how often that stamp came before (a bag that was looped)."""
+def _by_key(run: EvaluationRun) -> dict[tuple[str, int, int], Row]:
+    """Map rows by bag, stamp, and number of earlier rows with both (a bag that was looped)."""
     hashes = [bag['sha256'] for bag in run.results['provenance']['bags']]
     seen: Counter[tuple[str, int]] = Counter()
-    rows: dict[Key, Mapping[str, Any]] = {}
+    rows: dict[tuple[str, int, int], Row] = {}
     for row in run.rows:
         key = hashes[int(row.get('bag') or 0)], int(row['stamp_ns'])
         rows[(*key, seen[key])] = row
@@ -154,8 +144,8 @@ def _by_key(run: Run) -> dict[Key, Mapping[str, Any]]:
     return rows
 
 
-def _check_points(paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> None:
-    """Refuse frames whose truth has not as many points in A as in B, whatever the reason."""
+def _check_points(paired: Pairs) -> None:
+    """Refuse frames whose truth has different numbers of points in A and B."""
     for protocol in PROTOCOLS:
         n_a, n_b = _columns(f'{protocol}_n', paired)
         coverage_a, coverage_b = _columns(f'{protocol}_coverage', paired)
@@ -173,16 +163,10 @@ def _check_points(paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]])
             )
 
 
-def _protocol(
-    protocol: str, paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-) -> dict[str, Any]:
+def _protocol(protocol: str, paired: Pairs) -> dict[str, Any]:
     """Compare one protocol; empty where no frame has it in both."""
-    metrics = {}
-    for metric in METRICS:
-        a, b = _columns(f'{protocol}_{metric}', paired)
-        found = _difference(a, b, metric)
-        if found:
-            metrics[metric] = found
+    found = {m: _difference(*_columns(f'{protocol}_{m}', paired), m) for m in METRICS}
+    metrics = {metric: values for metric, values in found.items() if values}
     if not metrics:
         return {}
     a, b = _columns(f'{protocol}_abs_rel', paired)
@@ -190,10 +174,8 @@ def _protocol(
     return {'metrics': metrics, 'only_a': int(only_a.sum()), 'only_b': int(only_b.sum())}
 
 
-def _columns(
-    name: str, paired: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """One column of both, (n,) float; NaN where it is empty or not there."""
+def _columns(name: str, paired: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Return one column of both, (n,) float; NaN where it is empty or missing."""
     cells = ([pair[side].get(name, '') for pair in paired] for side in (0, 1))
     a, b = (np.array([math.nan if x in ('', None) else float(x) for x in side]) for side in cells)
     return a, b
@@ -217,7 +199,7 @@ def _difference(a: np.ndarray, b: np.ndarray, metric: str) -> dict[str, Any]:
 
 
 def verdict(mean: float, low: float, high: float, metric: str) -> str:
-    """Say in words what a mean difference (B minus A) and its interval show."""
+    """Describe the conclusion from a mean difference (B minus A) and its interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return 'too few frames to tell'
     if low <= 0 <= high:

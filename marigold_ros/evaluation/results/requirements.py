@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Requirements on results, such as ``abs_rel<0.08``: what a pipeline of integration gates on.
+Requirements on results, such as ``abs_rel<0.08``, which gate an integration pipeline.
 
 The left side is a path in results.json with two short cuts: a protocol's name stands for
 ``protocols.<name>``, a metric's for its mean over frames (``macro``). A metric alone is that of
-the protocol the baselines use: ``heldout`` where there were scans, else ``truth``; never that of
-``oracle``, which has seen the truth.
+the baselines' protocol: ``heldout`` where there were scans, else ``truth``.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _PARTS = (
     *('frames', 'rate', 'protocols', 'baselines', 'latency_ms', 'temporal', 'surfaces', 'models'),
     *('calibration', 'robustness', 'memory'),
 )
-# What protocols hold beside metrics.
+# Entries of a protocol beside metrics.
 _OF_PROTOCOL = (
     *('macro', 'micro', 'median_abs_rel', 'n_frames', 'n_points', 'interval', 'sigma'),
     *('sigma_coverage', 'by_region', 'near_field'),
@@ -49,12 +48,8 @@ class Requirement:
     sign: str
     limit: float
 
-    def complaint(self, results: Mapping[str, Any]) -> str:
-        """
-        Say in one line why results do not meet it; empty where they do.
-
-        A figure that is missing does not meet any requirement.
-        """
+    def violation(self, results: Mapping[str, Any]) -> str:
+        """Explain in one line why results do not meet it; empty where they do."""
         path = _full_path(self.path, results)
         value: Any = results
         for part in path:
@@ -70,12 +65,12 @@ class Requirement:
 
 def parse_requirement(text: str) -> Requirement:
     """
-    Read a requirement.
+    Parse a requirement.
 
     Raises
     ------
     ConfigurationError
-        Where the text is none, or names what no results hold.
+        If the text is not a requirement, or names an unknown figure.
 
     """
     match = _GRAMMAR.fullmatch(text)
@@ -85,21 +80,21 @@ def parse_requirement(text: str) -> Requirement:
         limit = math.nan
     if match is None or not math.isfinite(limit):
         raise ConfigurationError(
-            f"'{text}' is no requirement; write NAME<NUMBER with <, <=, > or >=, as abs_rel<0.08, "
-            'heldout.micro.rmse<=4 or frames.metric>=100'
+            f"'{text}' is not a requirement; write NAME<NUMBER with <, <=, > or >=, such as "
+            'abs_rel<0.08, heldout.micro.rmse<=4 or frames.metric>=100'
         )
     path = tuple(match[1].split('.'))
     _check_names(path)
     return Requirement(path, match[2], limit)
 
 
-def complaints(requirements: Iterable[Requirement], results: Mapping[str, Any]) -> list[str]:
-    """Give one line for each requirement that results do not meet."""
-    return [text for text in (item.complaint(results) for item in requirements) if text]
+def violations(requirements: Iterable[Requirement], results: Mapping[str, Any]) -> list[str]:
+    """Return one line for each requirement that results do not meet."""
+    return [text for text in (item.violation(results) for item in requirements) if text]
 
 
 def _check_names(path: tuple[str, ...]) -> None:
-    """Refuse a misspelt name before hours of work; deeper names depend on the run."""
+    """Refuse misspelt names before a long run; deeper names depend on the run."""
     known: tuple[str, ...]
     inside = path[1:] if path[0] == 'protocols' else path
     if inside and inside[0] in PROTOCOLS:
@@ -114,7 +109,7 @@ def _check_names(path: tuple[str, ...]) -> None:
         return
     near = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean '{near[0]}'?" if near else f'choose one of {", ".join(known)}'
-    raise ConfigurationError(f"'{'.'.join(path)}' names no figure: '{name}' is unknown; {hint}")
+    raise ConfigurationError(f"'{'.'.join(path)}' is not a figure: '{name}' is unknown; {hint}")
 
 
 def _full_path(path: tuple[str, ...], results: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ import math
 import os
 from pathlib import Path
 import platform
+import re
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
@@ -202,14 +203,11 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     """Return the kind of machine, not which one it is."""
-    model = platform.processor()
-    try:
-        for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
-            if line.startswith('model name'):
-                model = line.partition(':')[2].strip()
-                break
+    try:  # a file of Linux
+        found = re.search(r'^model name\s*:(.*)', Path('/proc/cpuinfo').read_text('utf-8'), re.M)
     except OSError:
-        pass  # other systems have no such file; platform's answer stays
+        found = None
+    model = found[1].strip() if found else platform.processor()
     return {
         'system': f'{platform.system()} {platform.machine()}',
         'processor': model,

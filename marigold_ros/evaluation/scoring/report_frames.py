@@ -17,48 +17,20 @@ _WORST, _BEST, _EVEN = 3, 2, 4
 
 @dataclass(frozen=True)
 class ReportFrame:
-    """
-    A frame that the report may show.
+    """A frame that the report may show."""
 
-    Parameters
-    ----------
-    index, stamp_ns : int
-        Place in the sequence, and stamp.
-    rgb : (H, W, 3) uint8
-        The rectified image.
-    relative : (H, W) float
-        The prediction.
-    space : str
-        Its space.
-    metric : (H, W) float or None, metres
-        The published depth.
-    lidar : SparseDepth
-        All points in view; empty without a scan.
-    score : SparseDepth
-        Scored pixels with their truth.
-    error : (M,) float
-        Relative error there; NaN where there is no prediction.
-    abs_rel : float
-        The mean of ``error``.
-    quadric_abs_rel : float
-        The same of the best quadric, NaN without one.
-    K : (3, 3) float or None, pixels
-        Intrinsics of the rectified image.
-
-    """
-
-    index: int
+    index: int  # in the sequence
     stamp_ns: int
-    rgb: np.ndarray
-    relative: np.ndarray
+    rgb: np.ndarray  # (H, W, 3) uint8, rectified
+    relative: np.ndarray  # (H, W), the prediction in its space
     space: str
-    metric: np.ndarray | None
-    lidar: SparseDepth
-    score: SparseDepth
-    error: np.ndarray
-    abs_rel: float
-    quadric_abs_rel: float
-    K: np.ndarray | None = None
+    metric: np.ndarray | None  # (H, W) metres, as published
+    lidar: SparseDepth  # all points in view; empty without a scan
+    score: SparseDepth  # scored pixels with their truth
+    error: np.ndarray  # (M,) relative error there; NaN without prediction
+    abs_rel: float  # mean of ``error``
+    quadric_abs_rel: float  # of the best quadric; NaN without one
+    K: np.ndarray | None = None  # (3, 3) pixels, of the rectified image
 
 
 def best_for_cloud(frames: Iterable[ReportFrame]) -> ReportFrame | None:

@@ -17,7 +17,7 @@ import cv2
 from marigold_ros.evaluation.baselines import (
     fit_surface,
     minimise_relative_error,
-    to_depth,
+    to_limited_metres,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.report.drawing import colourise_depth
@@ -193,7 +193,7 @@ def best_affine(
     design = np.stack([relative.ravel().astype(np.float64), np.ones(relative.size)], axis=1)
     chosen = valid.ravel()
     _, fit = minimise_relative_error(design[chosen], truth[valid], space, LIMITS)
-    return to_depth(design @ fit, space, LIMITS).reshape(relative.shape)
+    return to_limited_metres(design @ fit, space, LIMITS).reshape(relative.shape)
 
 
 def contact_sheet(

@@ -5,7 +5,7 @@
 from copy import deepcopy
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.results.comparison import compare_runs, Run
+from marigold_ros.evaluation.results.comparison import compare_runs, EvaluationRun
 import numpy as np
 import pytest
 
@@ -33,7 +33,7 @@ def run_of(abs_rel, delta1=None, total_ms=None, stamps=None):
         'extrinsics': '/tf_static of the bag',
         'scoring': {'fit_every': 8, 'held_out': 'rings'},
     }
-    return Run({'schema': 1, 'provenance': provenance}, rows)
+    return EvaluationRun({'schema': 1, 'provenance': provenance}, rows)
 
 
 def compared(a, b):
@@ -82,7 +82,7 @@ def test_a_run_is_identical_to_itself(errors):
 
 def test_frames_are_paired_by_stamp_not_by_place(errors):
     b = run_of(errors)
-    shifted = Run(b.results, b.rows[5:])
+    shifted = EvaluationRun(b.results, b.rows[5:])
     found = compared(run_of(errors), shifted)
     assert found['frames'] == {'paired': N - 5, 'only_a': 5, 'only_b': 0}
     assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
@@ -106,7 +106,9 @@ def test_bags_are_told_apart_by_hash_even_where_stamps_are_the_same(errors):
     rows, results = two_bags('pq')
     swapped, other = two_bags('qp')
     swapped = [{**row, 'bag': str(1 - int(row['bag']))} for row in swapped]
-    found = compared(Run(results, rows), Run(other, swapped[60:] + swapped[:60]))
+    found = compared(
+        EvaluationRun(results, rows), EvaluationRun(other, swapped[60:] + swapped[:60])
+    )
     assert found['frames']['paired'] == N
     assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
 
@@ -139,7 +141,7 @@ def test_what_was_scored_differently_is_refused_and_named(errors, path, value, r
         place = place[part]
     place[path[-1]] = value
     with pytest.raises(InputError) as refusal:
-        compared(a, Run(results, b.rows))
+        compared(a, EvaluationRun(results, b.rows))
     assert reason in str(refusal.value)
 
 

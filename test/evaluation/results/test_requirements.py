@@ -8,7 +8,7 @@ import operator
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.results.requirements import complaints, parse_requirement
+from marigold_ros.evaluation.results.requirements import parse_requirement, violations
 import pytest
 
 RESULTS = {
@@ -45,11 +45,11 @@ RESULTS = {
     ],
 )
 def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
-    assert complaints([parse_requirement(f'{text} <= {value}')], RESULTS) == []
-    assert complaints([parse_requirement(f'{text}>={value}')], RESULTS) == []
-    told = complaints([parse_requirement(f'{text}<{value}')], RESULTS)
+    assert violations([parse_requirement(f'{text} <= {value}')], RESULTS) == []
+    assert violations([parse_requirement(f'{text}>={value}')], RESULTS) == []
+    told = violations([parse_requirement(f'{text}<{value}')], RESULTS)
     assert told == [f'{name} is {value:g}; < {value:g} is required']
-    assert len(complaints([parse_requirement(f'{text}>{value}')], RESULTS)) == 1
+    assert len(violations([parse_requirement(f'{text}>{value}')], RESULTS)) == 1
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
     + ['heldout.interval.abs_rel<1', 'frames.rejected<1'],
 )
 def test_what_was_not_measured_does_not_pass(text):
-    (told,) = complaints([parse_requirement(text)], RESULTS)
+    (told,) = violations([parse_requirement(text)], RESULTS)
     assert 'was not measured' in told
 
 
 def test_a_metric_alone_is_that_of_truth_where_there_was_no_scan():
     results = {**RESULTS, 'provenance': {'scoring': {'baselines_protocol': 'truth'}}}
-    (told,) = complaints([parse_requirement('abs_rel<0.01')], results)
+    (told,) = violations([parse_requirement('abs_rel<0.01')], results)
     assert told.startswith('truth.macro.abs_rel is 0.05;')
 
 
@@ -98,5 +98,5 @@ def test_a_misspelt_name_is_refused_with_the_near_one(text, near):
 def test_the_verdict_is_that_of_arithmetic(sign, value, limit):
     results = {'protocols': {'heldout': {'macro': {'abs_rel': value}}}}
     holds = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}[sign]
-    told = complaints([parse_requirement(f'heldout.abs_rel{sign}{limit!r}')], results)
+    told = violations([parse_requirement(f'heldout.abs_rel{sign}{limit!r}')], results)
     assert bool(told) != holds(value, limit)
