@@ -186,7 +186,7 @@ def test_a_topic_of_an_unknown_type_does_not_matter(evaluate, changed_drive, tmp
 def test_other_files_are_told_what_they_are(evaluate, tmp_path):
     packed = tmp_path / 'bag_0.db3.zstd'
     packed.write_bytes(b'1')
-    assert 'one packed file of a bag; give the folder' in evaluate(packed).error
+    assert 'one compressed file of a bag; give the folder' in evaluate(packed).error
     (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
     assert 'repair it with `rosbag reindex`' in evaluate(tmp_path / 'old.bag').error
     (tmp_path / 'text.txt').write_text('no bag')
