@@ -14,6 +14,7 @@ from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.models import load_model
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.settings import build
 from marigold_ros.synthetic.drive.drive import write_drive
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -252,7 +253,7 @@ def test_evaluate_guides_with_the_fit_lines_only_and_scores_between_them(tiny, t
             seen.append(len(sparse))
             return tiny.predict_guided(rgb, sparse, **asked)
 
-    results = evaluate_bag(drive, Watched(), config, out=tmp_path / 'out')
+    results = evaluate_bag(drive, Watched(), ReplayOptions(config), tmp_path / 'out')
     assert results['frames']['metric'] == 1
     assert 0.0 < results['protocols']['heldout']['macro']['abs_rel'] < 1.0
     assert results['protocols']['heldout']['sigma_coverage']

@@ -256,19 +256,19 @@ def _offline(
     from marigold_ros.live_run.scoring import FIT_EVERY, write_cloud
     from marigold_ros.pipeline import FramePipeline
     from marigold_ros.replay.evaluate_bags import evaluate_bag
+    from marigold_ros.replay.replay_plan import ReplayOptions
 
     model = load_chosen_model(args, config.runtime)
+    options = ReplayOptions(
+        config.pipeline,
+        config.lidar,
+        T_cam_lidar=source.T_cam_lidar,
+        fit_every=FIT_EVERY,
+        limit=source.images,
+    )
     with _progress(source.images, 'offline') as bar:
         results = evaluate_bag(
-            source.path,
-            model,
-            config.pipeline,
-            config.lidar,
-            folder,
-            T_cam_lidar=source.T_cam_lidar,
-            fit_every=FIT_EVERY,
-            limit=source.images,
-            progress=lambda done, _: bar(done),
+            source.path, model, options, folder, progress=lambda done, _: bar(done)
         )
     pipeline = FramePipeline(model, config.pipeline)
     with BagReader(source.path) as reader:

@@ -133,43 +133,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.evaluation.corruptions import STRENGTHS
     from marigold_ros.evaluation.results.results import to_json
-    from marigold_ros.replay.bag_plan import look_ahead
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_bag
+    from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
-    topics = {
-        'image': args.image,
-        'camera_info': args.camera_info,
-        'lidar': args.lidar,
-        'truth': args.truth,
-    }
     make_folder(args.out)
-    chosen = chosen_images(args)
-    plan = look_ahead(args.bags, topics, args.limit, chosen)
+    options = ReplayOptions(
+        config.pipeline,
+        config.lidar,
+        topics={role: getattr(args, role) for role in ('image', 'camera_info', 'lidar', 'truth')},
+        T_cam_lidar=extrinsics(config.extrinsics),
+        fit_every=args.fit_every,
+        held_out=args.heldout,
+        stamps=args.stamps,
+        oracle=args.oracle or published_oracle(args.dataset),
+        corruptions=args.corrupt,
+        images=chosen_images(args),
+        limit=args.limit,
+        record=config.points if args.record else None,
+    )
+    plan = plan_replay(args.bags, options)
     store = _open_store(args)
-    task = Task(replay, lost_part)
-    with ProgressBar(plan.images * (1 + len(STRENGTHS) * len(args.corrupt))) as bar:
-        results = evaluate_bag(
-            args.bags,
-            None,
-            config.pipeline,
-            config.lidar,
-            args.out,
-            topics=topics,
-            T_cam_lidar=extrinsics(config.extrinsics),
-            fit_every=args.fit_every,
-            held_out=args.heldout,
-            stamps=args.stamps,
-            corruptions=args.corrupt,
-            images=chosen,
-            oracle=args.oracle or published_oracle(args.dataset),
-            limit=args.limit,
-            record=config.points if args.record else None,
-            executor=make_executor(args, task, partial(_load, runtime=config.runtime), store, bar),
-            plan=plan,
-        )
+    task, load = Task(replay, lost_part), partial(_load, runtime=config.runtime)
+    with ProgressBar(plan.images) as bar:
+        executor = make_executor(args, task, load, store, bar)
+        results = evaluate_bag(args.bags, None, options, args.out, executor=executor, plan=plan)
     if store:
         store.clear()
     print(to_json(results) if args.json else summary(results, args.out))
@@ -188,17 +177,17 @@ def extrinsics(config: ExtrinsicsConfig) -> Any:
 
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
-    """Load the model and its rivals, which are named as they were given."""
+    """Load the model and the compared models, which are named as they were given."""
     from marigold_ros.replay.model_scorers import Models
 
-    rivals: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     for given in args.against:
         name = Path(given).name
-        while name in rivals:
+        while name in compared:
             name += "'"
         chosen = argparse.Namespace(**{**vars(args), 'model': given, 'vae': ''})
-        rivals[name] = load_chosen_model(chosen, runtime)
-    return Models(load_chosen_model(args, runtime), rivals)
+        compared[name] = load_chosen_model(chosen, runtime)
+    return Models(load_chosen_model(args, runtime), compared)
 
 
 def _open_store(args: argparse.Namespace) -> PartStore | None:

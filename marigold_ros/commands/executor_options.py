@@ -72,7 +72,7 @@ def make_executor(
 
     """
     from marigold_ros.replay.executor import processes
-    from marigold_ros.replay.ray_executor import Cluster, tasks
+    from marigold_ros.replay.ray_executor import Cluster, ray_tasks
 
     if (args.jobs > 1 or args.ray) and not args.torch_threads:
         args = argparse.Namespace(**vars(args))
@@ -80,7 +80,7 @@ def make_executor(
     if not args.ray:
         return processes(task.play, partial(load, args), args.jobs, store, tell)
     cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
-    return tasks(task.play, partial(load, args), task.lost, cluster, store, tell)
+    return ray_tasks(task.play, partial(load, args), task.lost, cluster, store, tell)
 
 
 class ProgressBar:

@@ -60,14 +60,11 @@ def run(args: argparse.Namespace) -> int:
     """Label and print; returns the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
-    from marigold_ros.replay.bag_part import ReplayOptions
-    from marigold_ros.replay.bag_plan import look_ahead
+    from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
     topics = {'image': args.image, 'camera_info': args.camera_info, 'lidar': args.lidar}
     _check_names([Path(bag) for bag in args.bags])
     folder = make_folder(args.out).resolve()
-    plan = look_ahead(args.bags, topics)
-    _check_options(folder, args)
     replay = ReplayOptions(
         config.pipeline,
         config.lidar,
@@ -75,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         extrinsics(config.extrinsics),
         stamps=args.stamps,
     )
+    plan = plan_replay(args.bags, replay)
+    _check_options(folder, args)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
     with ProgressBar(plan.images) as bar:

@@ -1,3 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Bags through the pipeline without ROS: scored or labelled, in processes or on a cluster."""
+"""
+Bags through the pipeline without ROS: scored, recorded or labelled, in processes or on Ray.
+
+`replay_plan` states what is replayed, `bag_replay` scores one bag into a `BagPart`, an executor
+runs many, and `evaluate_bags` adds them up. May import bags, evaluation, learning and the
+pipeline; used by the commands and live_run.
+"""

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Writes depth into a copy of a bag: one bag of the command ``label``.
+Write depth into a copy of a bag: one bag of the command ``label``.
 
-The copy appears once it is complete, so one that is there is finished: this is all that a killed
-run needs to go on.
+A copy appears when it is complete, so a killed run resumes with the copies that are missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,14 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.replay.bag_part import BagJob, ReplayOptions
+from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
+from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """How bags are read and what goes into their copies below ``folder``."""
+    """How bags are replayed and which outputs are written into their copies in ``folder``."""
 
     replay: ReplayOptions
     folder: Path
@@ -33,29 +32,29 @@ class LabelOptions:
     outputs: tuple[str, ...] = ('depth',)
 
     def target(self, job: BagJob) -> Path:
-        """Where the copy of a bag goes."""
+        """Return the path of the copy of a bag."""
         return self.folder / label_name(job.path)
 
 
 @dataclass
 class Labelled:
     """
-    What was written into the copy of one bag.
+    The outcome of labelling one bag.
 
     Parameters
     ----------
     bag, out : str
         The bag, and its copy.
     read, labelled : int
-        Images that came, and those that have depth in metres.
+        Number of images read, and of those with metric depth.
     rejected, warnings : dict of str to int
-        Unusable images by cause; what else is amiss, with its number of images.
+        Number of unusable images by cause, and of images by warning.
     left_out : list of str
         Topics of types that the bag does not define.
     failed : str
         Why the bag could not be read, or not to its end.
     kept : bool
-        Whether an earlier run wrote it.
+        Whether an earlier run wrote the copy.
 
     """
 
@@ -70,7 +69,7 @@ class Labelled:
     kept: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """Give all of it for JSON."""
+        """Return all fields for JSON."""
         return asdict(self)
 
     def count(self, kind: str, text: str) -> None:
@@ -80,31 +79,28 @@ class Labelled:
 
 
 def label_name(path: Path) -> str:
-    """Name the copy of a bag: as the folder, or the file without its ending."""
+    """Return the name of a bag's copy: that of the folder, or of the file without suffix."""
     return path.resolve().name if path.is_dir() else path.resolve().stem
 
 
 def label_bag(
-    model: Any,
-    options: LabelOptions,
-    job: BagJob,
-    tell: Callable[[int], None] | None = None,
+    model: Any, options: LabelOptions, job: BagJob, progress: Progress | None = None
 ) -> Labelled:
-    """Write one bag's copy; up to its damage where it has one. See `executor.Work`."""
+    """Write the copy of the readable part of one bag; a task of `executor.Worker`."""
     target = options.target(job)
     done = Labelled(str(job.path), str(target))
     if target.exists():
         done.kept = True
         return done
     try:
-        _label(model, options, job, done, tell)
+        _label(model, options, job, done, progress)
     except BagError as error:
         done.failed = str(error)
     return done
 
 
 def lost_bag(options: LabelOptions, job: BagJob, text: str) -> Labelled:
-    """Make what stands for a bag that could not be worked on."""
+    """Return the outcome of a bag whose worker was lost."""
     return Labelled(str(job.path), str(options.target(job)), failed=text)
 
 
@@ -113,10 +109,10 @@ def _label(
     options: LabelOptions,
     job: BagJob,
     done: Labelled,
-    tell: Callable[[int], None] | None,
+    progress: Progress | None,
 ) -> None:
     replay = options.replay
-    pipeline = FramePipeline(model, replay.config)
+    pipeline = FramePipeline(model, replay.pipeline)
     with BagReader(job.path) as reader:
         topics = reader.choose_topics(**replay.topics)
         recording = Recording(
@@ -138,6 +134,6 @@ def _label(
                 except (InputError, CalibrationError) as error:
                     done.count('rejected', getattr(error, 'cause', 'calibration'))
                 recording.add(item, result)
-                if tell:
-                    tell(done.read)
+                if progress:
+                    progress(done.read)
         done.left_out = sorted(recording.left_out)

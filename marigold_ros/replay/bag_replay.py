@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Plays one bag, or one folder of images, through the pipeline of each model, and scores it."""
+"""Replay one bag, or one folder of images, through the pipeline of each model, and score it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
@@ -24,51 +24,46 @@ from marigold_ros.evaluation.corruptions import (
 )
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.frame import FrameResult
-from marigold_ros.replay.bag_part import BagJob, BagPart, ReplayOptions
-from marigold_ros.replay.model_scorers import empty_scores, Models, Players
+from marigold_ros.replay.bag_part import BagPart
+from marigold_ros.replay.executor import Progress
+from marigold_ros.replay.image_sets import ImageSet
+from marigold_ros.replay.model_scorers import empty_scorer, Models, ModelScorer
 from marigold_ros.replay.recording import Recording
+from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 import numpy as np
 
-if TYPE_CHECKING:
-    from marigold_ros.models.benchmarks.measuring import PeakMemory
+# Columns of a row of the evaluated model that are added for each compared model.
+_SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
 
 
 def replay(
-    models: Models,
-    options: ReplayOptions,
-    job: BagJob,
-    tell: Callable[[int], None] | None = None,
+    models: Models, options: ReplayOptions, job: BagJob, progress: Progress | None = None
 ) -> BagPart:
-    """Score one bag, as far as it can be read; ``tell`` is told the images done."""
-    run = _Run(models, options, job.corruption)
-    memory = _watch_memory(models.main)
+    """Score the readable part of one bag; ``progress`` is called with the images done."""
+    from marigold_ros.models.benchmarks.measuring import PeakMemory
+    import torch
+
+    run = _Run(models, options, job)
+    memory = PeakMemory(getattr(models.main, 'device', torch.device('cpu')))
     try:
-        run.play(job, tell)
-    except BagError as error:  # what was read before the damage is worth its score
+        run.replay(progress)
+    except BagError as error:  # the part before the damage is scored
         run.part.failed[str(job.path)] = str(error)
     run.part.peak_bytes = memory.read()
     if job.corruption:
-        for scorer in (run.part.scorer, *run.part.rivals.values()):
+        for scorer in (run.part.scorer, *run.part.compared.values()):
             scorer.forget_report_frames()
     return run.part
 
 
 def lost_part(options: ReplayOptions, job: BagJob, text: str) -> BagPart:
-    """Make what stands for a bag that could not be worked on."""
-    return BagPart(empty_scores(options), failed={str(job.path): text})
-
-
-def _watch_memory(model: Any) -> PeakMemory:
-    """Note the highest use of memory from now on, where the model is."""
-    from marigold_ros.models.benchmarks.measuring import PeakMemory
-    import torch
-
-    return PeakMemory(getattr(model, 'device', torch.device('cpu')))
+    """Return the empty part of a bag whose worker was lost."""
+    return BagPart(empty_scorer(options), failed={str(job.path): text})
 
 
 @dataclass(frozen=True)
 class _Input:
-    """A bag or folder: what it is, what is read of it, its frames, and where outputs go if any."""
+    """A bag or folder: its description, its topics, its frames and their recording if any."""
 
     facts: dict[str, Any]
     by_role: dict[str, str | None]
@@ -80,35 +75,32 @@ class _Input:
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
     with ExitStack() as stack:
         if options.images is not None:
-            from marigold_ros.replay.image_sets import ImageSet
-
             images = ImageSet(job.path, options.images)
-            stream = stack.enter_context(closing(_ahead(images.frames())))
+            stream = stack.enter_context(closing(_prefetched(images.frames())))
             yield _Input(images.describe(), images.by_role, stream)
             return
         with BagReader(job.path) as reader:
-            chosen = reader.choose_topics(**options.topics)
+            topics = reader.choose_topics(**options.topics)
         recording = None
-        if options.record is not None and job.corruption is None:
-            recording = options.record.bag(job.number, job.path, chosen)
+        if options.record is not None and job.recording is not None:
+            recording = Recording(job.recording, job.path, topics, options.record)
             stack.enter_context(recording)
-        stream = stack.enter_context(closing(_ahead(_frames(job.path, chosen, options))))
-        yield _Input(describe_bag(job.path), chosen.by_role, stream, recording)
+        stream = stack.enter_context(closing(_prefetched(_frames(job.path, topics, options))))
+        yield _Input(describe_bag(job.path), topics.by_role, stream, recording)
 
 
 def _frames(
-    path: Path, chosen: BagTopics, options: ReplayOptions
+    path: Path, topics: BagTopics, options: ReplayOptions
 ) -> Generator[BagFrame, None, None]:
     with BagReader(path) as reader:
-        lidar = options.lidar, options.T_cam_lidar, options.stamps
-        yield from frames(reader, chosen, *lidar)
+        yield from frames(reader, topics, options.lidar, options.T_cam_lidar, options.stamps)
 
 
-def _ahead(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:
+def _prefetched(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:
     """
-    Read and decode the next image on another core while this one is worked on.
+    Read and decode the next image on another core while this one is processed.
 
-    The iterator lives in one thread from its beginning to its end, as SQLite asks for.
+    The iterator lives in one thread from its beginning to its end, as SQLite requires.
     """
     with ThreadPoolExecutor(1) as thread:
         try:
@@ -121,31 +113,39 @@ def _ahead(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, 
 
 
 class _Run:
-    """The replay of one bag."""
+    """The replay of one bag by the evaluated model and the compared ones."""
 
-    def __init__(
-        self, models: Models, options: ReplayOptions, corruption: tuple[str, int] | None = None
-    ) -> None:
-        self._options, self._corruption = options, corruption
-        self._players = Players(models, options, corrupted=corruption is not None)
-        self.part = self._players.part()
+    def __init__(self, models: Models, options: ReplayOptions, job: BagJob) -> None:
+        self._options, self._job = options, job
+        # Baselines do not see the image, so corruption does not change them.
+        self._main = ModelScorer(models.main, options, baselines=job.corruption is None)
+        self._compared = {
+            name: ModelScorer(model, options, baselines=False)
+            for name, model in models.compared.items()
+        }
+        self.part = BagPart(
+            self._main.scorer,
+            checkpoint=self._main.checkpoint,
+            compared={name: other.scorer for name, other in self._compared.items()},
+            compared_checkpoints={name: o.checkpoint for name, o in self._compared.items()},
+        )
 
-    def play(self, job: BagJob, tell: Callable[[int], None] | None) -> None:
-        """Run the bag up to its end, its damage (BagError) or the job's limit."""
+    def replay(self, progress: Progress | None) -> None:
+        """Replay the bag up to its end, its damage (BagError) or the job's limit."""
         start = perf_counter()
         stamps: list[int] = []
         try:
-            self._play(job, tell, stamps)
+            self._replay(progress, stamps)
         finally:
             self.part.wall_s = perf_counter() - start
-            self.part.calibration = self._players.main.pipeline.calibration
+            self.part.calibration = self._main.pipeline.calibration
             if len(stamps) > 1:
                 length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
                 self.part.recorded_s = length_ns / 1e9
 
-    def _play(self, job: BagJob, tell: Callable[[int], None] | None, stamps: list[int]) -> None:
+    def _replay(self, progress: Progress | None, stamps: list[int]) -> None:
         part = self.part
-        with _open_input(job, self._options) as source:
+        with _open_input(self._job, self._options) as source:
             part.bags.append(source.facts)
             part.topics = source.by_role
             start = perf_counter()
@@ -155,42 +155,49 @@ class _Run:
                 result = self._process(item, 1e3 * (perf_counter() - start))
                 if source.recording is not None:
                     source.recording.add(item, result)
-                if tell:
-                    tell(part.read)
-                if part.read == job.limit:
+                if progress:
+                    progress(part.read)
+                if part.read == self._job.limit:
                     break
                 start = perf_counter()
 
     def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
-        """Score one image; gives what the pipeline made of it, None where it was rejected."""
-        if self._options.images is not None:
-            self._players.reset()  # they are no sequence
+        """Score one image by all models; returns the pipeline's result, None if rejected."""
+        if self._options.images is not None:  # they are no sequence
+            for scorer in (self._main, *self._compared.values()):
+                scorer.reset()
         if item.warning:
             self.part.warn(item.warning)
-        if item.frame is None:
-            self._reject(item.error or InputError('the image cannot be read'))
-            return None
         try:
-            return self._players.play(self._corrupted(item), read_ms)
+            if item.frame is None:
+                raise item.error or InputError('the image cannot be read')
+            item = self._corrupted(item)
+            row, result = self._main.score(item)
         except (InputError, CalibrationError) as error:
-            self._reject(error)
+            self.part.reject(getattr(error, 'cause', 'calibration'), str(error))
             return None
+        self._main.scorer.time('read', read_ms)
+        for name, other in self._compared.items():
+            try:
+                found, _ = other.score(item)
+            except (InputError, CalibrationError) as error:
+                row[f'{name}:reason'] = str(error)
+                continue
+            row.update({f'{name}:{key}': found[key] for key in _SHARED if key in found})
+        return result
 
     def _corrupted(self, item: BagFrame) -> BagFrame:
-        """Give the frame with its image as the corruption makes it."""
-        if self._corruption is None or item.frame is None:
+        """Return the frame with its image corrupted as the job says."""
+        if self._job.corruption is None or item.frame is None:
             return item
-        kind, strength = self._corruption
+        kind, strength = self._job.corruption
         depth, rgb = None, item.frame.rgb
         if kind == 'fog' and item.truth is not None and is_dense(item.truth):
             depth = depth_of_truth(item.truth)
         elif kind == 'fog':
-            clean = self._players.main.predict_image(rgb)
+            pipeline = self._main.pipeline
+            clean = pipeline.model.predict(rgb, **pipeline.config.prediction)
             depth = depth_of_relative(clean.relative, clean.space)
         rng = np.random.default_rng((self.part.read, *kind.encode()))
         corrupted = corrupt(rgb, kind, strength, rng, depth)
         return replace(item, frame=replace(item.frame, rgb=corrupted))
-
-    def _reject(self, error: Exception) -> None:
-        cause = error.cause if isinstance(error, InputError) else 'calibration'
-        self.part.reject(cause, str(error))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Who does the work on many bags: this process, several, or a cluster.
+Executors of work on many bags: this process or several; `ray_executor` has a cluster.
 
-Each process loads the model once. Finished bags are kept by whoever finished them, so that a
-killed run loses only what was at work. A bag gives a part, which has ``read``, the number of its
-images, and ``failed``, which is empty where nothing went wrong.
+Each process loads the model once. Parts of finished bags are stored by the process that finished
+them, so that a killed run loses only the bags in progress. A part has ``read``, the number of
+its images, and ``failed``, which is empty where nothing went wrong.
 """
 
 from __future__ import annotations
@@ -15,89 +15,90 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from marigold_ros.replay.bag_part import BagJob
+from marigold_ros.learning.parallel import run_jobs
 from marigold_ros.replay.part_store import PartStore
+from marigold_ros.replay.replay_plan import BagJob
 
 Progress = Callable[[int], None]
-Play = Callable[[Any, Any, BagJob, 'Progress | None'], Any]
+BagTask = Callable[[Any, Any, BagJob, 'Progress | None'], Any]
 Executor = Callable[[Any, Sequence[BagJob]], AbstractContextManager[Iterator[Any]]]
 
 
 @dataclass
-class Work:
+class Worker:
     """
-    One bag after the other, with one model; copies of it go to other processes.
+    Works on one bag after the other with one model; copies of it go to other processes.
 
     Parameters
     ----------
-    play : function
-        ``play(model, options, job, tell)`` gives the part of one bag.
+    task : function
+        ``task(model, options, job, progress)`` returns the part of one bag.
     load : function
         Loads the model, once it is needed.
     options : object
         The same for all bags, such as `ReplayOptions`.
     store : PartStore or None
-        Where finished parts are, and go.
-    tell : callable or None
-        Told the images done so far, of all bags; in this process only.
+        Keeps finished parts.
+    progress : callable or None
+        Called with the number of images done, of all bags; in this process only.
 
     """
 
-    play: Play
+    task: BagTask
     load: Callable[[], Any]
     options: Any
     store: PartStore | None = None
-    tell: Progress | None = None
+    progress: Progress | None = None
     done: int = 0
     model: Any = None
 
     def __call__(self, job: BagJob) -> Any:
-        """Give the part of a bag, kept or new."""
+        """Return the part of a bag, stored or new."""
         part = self.store.get(job) if self.store else None
         if part is None:
             if self.model is None:
                 self.model = self.load()
-            part = self.play(self.model, self.options, job, self._count if self.tell else None)
+            progress = self._report if self.progress else None
+            part = self.task(self.model, self.options, job, progress)
             if self.store and not part.failed:
                 self.store.put(job, part)
-        elif self.tell:
-            self._count(part.read)
+        else:
+            self._report(part.read)
         self.done += part.read
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave model and progress here."""
-        return {**vars(self), 'model': None, 'tell': None}
+        """Leave model and progress in this process."""
+        return {**vars(self), 'model': None, 'progress': None}
 
-    def _count(self, read: int) -> None:
-        if self.tell:
-            self.tell(self.done + read)
+    def _report(self, read: int) -> None:
+        if self.progress:
+            self.progress(self.done + read)
 
 
 def processes(
-    play: Play,
+    task: BagTask,
     load: Callable[[], Any],
     workers: int = 1,
     store: PartStore | None = None,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Executor:
-    """Make a executor of processes; a single one is this one. See :class:`Work`."""
+    """Return an executor of processes; a single one is this process. See :class:`Worker`."""
 
     @contextmanager
     def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
-        from marigold_ros.learning.parallel import run_jobs
-
-        work = Work(play, load, options, store, tell)
-        with run_jobs(work, jobs, workers) as parts:
-            # One process alone tells of every image by itself.
-            yield _counted(parts, tell) if tell and min(workers, len(jobs)) > 1 else parts
+        worker = Worker(task, load, options, store, progress)
+        with run_jobs(worker, jobs, workers) as parts:
+            # A single process reports every image itself.
+            several = min(workers, len(jobs)) > 1
+            yield _reported(parts, progress) if progress and several else parts
 
     return executor
 
 
-def _counted(parts: Iterator[Any], tell: Progress) -> Iterator[Any]:
+def _reported(parts: Iterator[Any], progress: Progress) -> Iterator[Any]:
     done = 0
     for part in parts:
         done += part.read
-        tell(done)
+        progress(done)
         yield part

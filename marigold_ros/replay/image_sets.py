@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Folders and tars of images with true depth as inputs of an evaluation, in place of bags.
+Folders and tars of images with true depth, evaluated in place of bags.
 
-Five are laid out as Marigold's own evaluation has them: a tar or folder, and a list with a
-image, its depth and, for some, a third file in each line. How depth is stored, where it is valid
-and what is cut out is as there. Images are independent of each other and have neither camera nor
-LiDAR, so they are scored by ``oracle`` and ``raw``.
+Five data sets have the layout, the encoding of depth, its valid range and the crop of Marigold's
+own evaluation: a tar or folder, and a list whose lines name an image, its depth and, for some, a
+third file. Images are independent of each other and have neither camera nor LiDAR, so they are
+scored by the protocols ``oracle`` and ``raw``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from marigold_ros.learning.data.listing import match
 from marigold_ros.learning.data.storage import open_storage
 import numpy as np
 
-# Images are no sequence; so far apart nothing takes them for one.
+# Images are no sequence; stamps this far apart make no pipeline state outlive one.
 _APART_NS = 1_000_000_000_000
 _LINE = 'a line is an image, its depth and what else the data set has'
 
@@ -34,20 +34,20 @@ _LINE = 'a line is an image, its depth and what else the data set has'
 @dataclass(frozen=True)
 class Layout:
     """
-    How a data set stores depth, and which of it counts.
+    How a data set stores depth, and where it is valid.
 
     Parameters
     ----------
     per_metre : float
-        Whole numbers per metre; floating-point files hold metres.
+        Units of integer files per metre; floating-point files hold metres.
     low, high : float, metres
-        Depth counts strictly between.
+        Depth is valid strictly between.
     crop : (height, width) or None, pixels
-        Cut out of image and depth at the bottom, in the middle.
+        Crop of image and depth, at the bottom and horizontally centred.
     raw_size : (height, width) or None, pixels
-        Depth files are nothing but float32 of this shape.
+        Depth files are plain float32 of this shape, without a header.
     masked : bool
-        The third file of a line says where depth counts, in place of the range.
+        The third file of a line is the mask of valid depth, in place of the range.
 
     """
 
@@ -72,7 +72,7 @@ FOLDER = 'folder'
 @dataclass(frozen=True)
 class ImageChoice:
     """
-    Which images to take of a folder or tar.
+    The images to take of a folder or tar.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class ImageChoice:
     images, depths : str
         Patterns, see `marigold_ros.learning.data.listing`.
     per_metre : float
-        Whole numbers per metre of ``FOLDER``.
+        Units per metre of ``FOLDER``.
 
     """
 
@@ -128,18 +128,18 @@ class ImageSet:
         self.entries = self._listed() if choice.split else self._found()
 
     def __len__(self) -> int:
-        """Return how many images there are, those without a partner included."""
+        """Return the number of images, those without depth included."""
         return len(self.entries) + len(self._alone)
 
     @property
     def by_role(self) -> dict[str, str | None]:
-        """What stands for topics in the results."""
+        """The list or the patterns, in the place of topics in the results."""
         split = Path(self._choice.split).name
         patterns = {'image': self._choice.images, 'truth': self._choice.depths}
         return {'dataset': self._choice.dataset, **({'list': split} if split else patterns)}
 
     def describe(self) -> dict[str, Any]:
-        """Name, size, and a hash of names and sizes of the files that are used."""
+        """Return name, size, and a hash of the names and sizes of the files that are used."""
         digest, total = hashlib.sha256(), 0
         for name in (name for entry in self.entries for name in entry):
             size = (self._storage.state(name) or (0, 0))[0]
@@ -149,7 +149,7 @@ class ImageSet:
         return {'name': name, 'sha256': digest.hexdigest(), 'bytes': total}
 
     def frames(self) -> Generator[BagFrame, None, None]:
-        """Yield every image with its truth; what is wrong with one is in its ``error``."""
+        """Yield every image with its truth, or with the ``error`` that prevents its use."""
         for number, entry in enumerate(self.entries):
             stamp_ns = number * _APART_NS
             try:
@@ -174,15 +174,15 @@ class ImageSet:
         return np.ascontiguousarray(rgb[cut]), depth[cut]
 
     def _depth(self, entry: tuple[str, ...]) -> np.ndarray:
-        """Decode true depth, (H, W) float32 metres, NaN where it does not count."""
+        """Decode true depth, (H, W) float32 metres, NaN where it is not valid."""
         layout, name = self._layout, self._path(entry[1])
         data = self._storage.read(entry[1])
         if layout.raw_size is not None:
             depth = _raw_depth(data, layout.raw_size, name)
         else:
             stored = decode_depth(data, name)
-            whole = stored.dtype.kind != 'f'
-            depth = (stored / layout.per_metre).astype(np.float32) if whole else stored
+            is_integer = stored.dtype.kind != 'f'
+            depth = (stored / layout.per_metre).astype(np.float32) if is_integer else stored
         if layout.masked:
             mask = decode_depth(self._storage.read(entry[2]), self._path(entry[2]))
             if mask.shape != depth.shape:
@@ -203,8 +203,8 @@ class ImageSet:
         height, width = self._layout.crop
         if size[0] < height or size[1] < width:
             raise InputError(
-                f'{self._path(name)} is {size[1]}x{size[0]} px, smaller than the {width}x{height} '
-                'that the benchmark cuts out; check the data set',
+                f'{self._path(name)} is {size[1]}x{size[0]} px, smaller than the crop of '
+                f'{width}x{height} px that the benchmark scores; check the data set',
                 cause='size',
             )
         top, left = size[0] - height, (size[1] - width) // 2
@@ -241,7 +241,7 @@ class ImageSet:
         if not entries:
             why = f' ({self._alone[0]})' if self._alone else ''
             raise InputError(
-                f"{self._storage.path} has no files like '{images}' with '{depths}'{why}; give "
+                f"{self._storage.path} has no files '{images}' with '{depths}'{why}; give "
                 '--images and --depths, or a list with --split',
                 cause='empty',
             )
@@ -252,12 +252,12 @@ class ImageSet:
 
 
 def _raw_depth(data: bytes, size: tuple[int, int], name: str) -> np.ndarray:
-    """Read float32 metres without a header; unknown is infinite."""
+    """Read float32 metres without a header; unknown depth is infinite."""
     expected = 4 * size[0] * size[1]
     if len(data) != expected:
         raise InputError(
             f'{name} has {len(data)} bytes; {size[1]}x{size[0]} px of float32 are {expected}: '
-            'fetch it again',
+            'download it again',
             cause='truncated',
         )
     return np.frombuffer(data, '<f4').reshape(size)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Finished bags of an evaluation that is not finished, so that a killed one goes on where it was.
+Parts of the finished bags of an evaluation, so that a killed run can be resumed.
 
-Each part is a file, named by the bag's path, the sizes and times of its files and what is done
-with it. The options stand beside the parts: other options are refused, not mixed in. All is gone
-once the evaluation has ended well. The files are pickles of the accumulators; as a pickle can run
-anything, only the classes that parts are made of are read.
+Each part is a file, named by a hash of the bag's path, the sizes and times of its files and the
+job. The options are kept beside the parts; other options are refused. The store is removed when
+the evaluation succeeds. The files are pickles, which could run any code when they are read: only
+classes of this package and numpy's arrays are accepted.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ import shutil
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.replay.bag_part import BagJob, BagPart
+from marigold_ros.replay.bag_part import BagPart
+from marigold_ros.replay.replay_plan import BagJob
 
 _OPTIONS = 'options.json'
 _OWN = 'marigold_ros'
-# How numpy packs arrays and numbers, before and since version 2.
+# Names by which numpy pickles arrays and numbers, before and since version 2.
 _ARRAYS = ('_reconstruct', 'scalar', '_frombuffer', 'ndarray', 'dtype')
 _FAILURES = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
 
 
 @dataclass(frozen=True)
 class PartStore:
-    """The parts below ``folder``."""
+    """The parts in ``folder``."""
 
     folder: Path
 
     def open(self, options: Mapping[str, Any]) -> int:
         """
-        Begin, or go on with, an evaluation of these options; the number of parts that are there.
+        Begin or resume an evaluation with these options; returns the number of stored parts.
 
         Raises
         ------
         ConfigurationError
-            If the parts that are there were made with other options, or nothing can be written.
+            If the stored parts were made with other options, or nothing can be written.
 
         """
         path = self.folder / _OPTIONS
@@ -68,7 +69,7 @@ class PartStore:
         return count
 
     def get(self, job: BagJob) -> BagPart | None:
-        """Give a finished part; None where there is none, or one that cannot be read."""
+        """Return the stored part of a job; None where there is none that can be read."""
         try:
             with self._path(job).open('rb') as file:
                 part = _PartReader(file).load()
@@ -77,11 +78,11 @@ class PartStore:
         return part if isinstance(part, BagPart) else None
 
     def put(self, job: BagJob, part: BagPart) -> None:
-        """Keep a finished part; it is there as a whole or not at all."""
+        """Store a finished part; the file appears complete or not at all."""
         _write(self._path(job), pickle.dumps(part))
 
     def clear(self) -> None:
-        """Forget all parts."""
+        """Remove all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, job: BagJob) -> Path:
@@ -93,7 +94,7 @@ class PartStore:
 
 
 class _PartReader(pickle.Unpickler):
-    """Reads what parts are made of, and nothing that could run a command."""
+    """Reads classes of this package and numpy's arrays only."""
 
     def find_class(self, module: str, name: str) -> Any:
         package = module.partition('.')[0]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Work on many bags by a Ray cluster: one task a bag, with retries where a worker is lost.
+An executor on a Ray cluster: one task for each bag, retried when a worker is lost.
 
-Ray is imported here only, and only once it is asked for. Nodes need this package and see bags and
-output folder under the same paths. Finished parts come back to the driver, which keeps them. A
-bag whose worker is lost again and again is told as failed and does not lose the others.
+Ray is imported here only, when it is used. Nodes need this package, and bags and output folder
+under the same paths. Finished parts come back to the driver, which stores them. A bag whose
+worker is lost every time is reported as failed; the others are finished.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import uuid
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.replay.bag_part import BagJob
-from marigold_ros.replay.executor import Executor, Play, Progress, Work
+from marigold_ros.replay.executor import BagTask, Executor, Progress, Worker
 from marigold_ros.replay.part_store import PartStore
+from marigold_ros.replay.replay_plan import BagJob
 
 LOCAL = 'local'
 _RETRIES = 3
@@ -29,16 +29,16 @@ _loaded: dict[str, Any] = {}
 @dataclass(frozen=True)
 class Cluster:
     """
-    Where the work is done.
+    The cluster that does the work.
 
     Parameters
     ----------
     address : str
-        Of a running cluster, 'auto' for the one of this machine, 'local' to start one here.
+        Of a running cluster; 'auto' for this machine's, 'local' to start one here.
     cpus : int
-        At once, of a cluster that is started here.
+        CPUs of a cluster that is started here.
     gpus : float
-        That each task takes.
+        GPUs that each task takes.
 
     """
 
@@ -47,15 +47,15 @@ class Cluster:
     gpus: float = 0.0
 
 
-def tasks(
-    play: Play,
+def ray_tasks(
+    task: BagTask,
     load: Callable[[], Any],
     lost: Callable[[Any, BagJob, str], Any],
     cluster: Cluster,
     store: PartStore | None = None,
-    tell: Progress | None = None,
+    progress: Progress | None = None,
 ) -> Executor:
-    """Make a executor of Ray tasks; ``lost`` makes the part of a bag whose worker was lost."""
+    """Return an executor of Ray tasks; ``lost`` makes the part of a bag whose worker was lost."""
 
     @contextmanager
     def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
@@ -64,17 +64,17 @@ def tasks(
         if mine:
             _connect(ray, cluster)
         try:
-            work = ray.put(Work(play, load, options))
-            remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_task)
+            worker = ray.put(Worker(task, load, options))
+            remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
             run = uuid.uuid4().hex
 
             def submit(job: BagJob) -> Any:
-                return remote.remote(work, run, replace(job, path=job.path.resolve()))
+                return remote.remote(worker, run, replace(job, path=job.path.resolve()))
 
             def lose(job: BagJob, text: str) -> Any:
                 return lost(options, job, text)
 
-            yield _in_order(_finished(ray, jobs, submit, lose, store), len(jobs), tell)
+            yield _in_order(_finished(ray, jobs, submit, lose, store), len(jobs), progress)
         finally:
             if mine:
                 ray.shutdown()
@@ -82,13 +82,13 @@ def tasks(
     return executor
 
 
-def _task(work: Work, run: str, job: BagJob) -> Any:
+def _work(worker: Worker, run: str, job: BagJob) -> Any:
     """Work on a bag, with the model that this process loaded for this run."""
     if run not in _loaded:
         _loaded.clear()
-        _loaded[run] = work.load()
-    work.model = _loaded[run]
-    return work(job)
+        _loaded[run] = worker.load()
+    worker.model = _loaded[run]
+    return worker(job)
 
 
 def _finished(
@@ -98,17 +98,17 @@ def _finished(
     lose: Callable[[BagJob, str], Any],
     store: PartStore | None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield numbers of jobs and their parts as they are finished."""
-    at_work = {}
+    """Yield numbers of jobs and their parts as they finish."""
+    running = {}
     for number, job in enumerate(jobs):
         kept = store.get(job) if store else None
         if kept is not None:
             yield number, kept
         else:
-            at_work[submit(job)] = number
-    while at_work:
-        (ready,), _ = ray.wait(list(at_work), num_returns=1)
-        number = at_work.pop(ready)
+            running[submit(job)] = number
+    while running:
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        number = running.pop(ready)
         try:
             part = ray.get(ready)
         except ray.exceptions.RayTaskError as error:
@@ -124,15 +124,15 @@ def _finished(
 
 
 def _in_order(
-    finished: Iterator[tuple[int, Any]], count: int, tell: Progress | None
+    finished: Iterator[tuple[int, Any]], count: int, progress: Progress | None
 ) -> Iterator[Any]:
     waiting: dict[int, Any] = {}
     following, read = 0, 0
     for number, part in finished:
         waiting[number] = part
         read += part.read
-        if tell:
-            tell(read)
+        if progress:
+            progress(read)
         while following in waiting:
             yield waiting.pop(following)
             following += 1
@@ -159,5 +159,5 @@ def _connect(ray: Any, cluster: Cluster) -> None:
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         raise MarigoldError(
             f'no Ray cluster at {cluster.address} ({" ".join(str(error).split())[:200]}); give '
-            'the address of a running one, or --ray alone to start one here'
+            'the address of a running one, or --ray without an address to start one here'
         ) from error

@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Records what the pipeline makes of a bag, under the topics of the node, beside what it was made of.
+Record the pipeline's outputs for a bag under the node's topics, together with their inputs.
 
-Decision: the new bag holds images, scans and transforms of the old one too, with their times of
-recording, so that RViz and Foxglove show it alone; and the outputs of an image have its header
-and its time of recording, so that it can be played beside the rest of the old bag as well.
+Decision: the recording also holds images, scans and transforms of the bag, with their times of
+recording, so that RViz and Foxglove need no other; outputs have the header and the time of
+recording of their image, so that a recording can also be played beside its bag.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 import shutil
 from types import TracebackType
@@ -42,30 +41,9 @@ _OK, _WARN = 0, 1
 Message = tuple[str, str, dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class RecordTo:
-    """The folder of an evaluation's recordings, the settings of the cloud, the number of bags."""
-
-    folder: Path
-    points: PointsConfig
-    bags: int = 1
-
-    def check(self) -> None:
-        """Raise BagError where something that is no recording is in the way."""
-        for number in range(self.bags):
-            _is_there(self._path(number))
-
-    def bag(self, number: int, source: str | Path, topics: BagTopics) -> Recording:
-        """Name one bag's recording: ``recording``, or ``recording_0`` and on for several bags."""
-        return Recording(self._path(number), source, topics, self.points)
-
-    def _path(self, number: int) -> Path:
-        return self.folder / ('recording' if self.bags == 1 else f'recording_{number}')
-
-
 class Recording:
     """
-    A bag of outputs being written beside the replay of another; use it in a ``with`` block.
+    A bag of outputs, written during the replay of another bag; use it in a ``with`` block.
 
     Parameters
     ----------
@@ -74,19 +52,19 @@ class Recording:
     source : path
         The bag that is replayed.
     topics : BagTopics
-        What is read of it.
+        The topics that are replayed.
     points : PointsConfig
         The cloud's range, stride and fields.
     outputs : tuple of str or None
-        Parts of the outputs, such as 'depth' and 'points'; None is all.
+        Outputs to write, such as 'depth' and 'points'; None is all.
     everything : bool
-        Copy all topics, not only what the outputs were made of. ``left_out`` names those of types
-        that nothing in the bag defines, and outputs of an earlier run.
+        Copy all topics, not only the replayed ones. ``left_out`` then names topics of undefined
+        types, and outputs of an earlier run.
 
     Raises
     ------
     BagError
-        On entering: where something else is in the way or the folder cannot be written.
+        On entering: where the path is something else or the folder cannot be written.
 
     """
 
@@ -115,15 +93,15 @@ class Recording:
             self._inputs = self._source.raw(self._copied(tf, static))
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
-            with suppress(BagError):  # the replay comes to the same damage and tells it
+            with suppress(BagError):  # the replay raises the same error
                 for topic, msgtype, data, log_ns in self._source.raw(static):
-                    # Static transforms that were recorded late are known from the beginning here.
+                    # Static transforms that were recorded late are moved to the beginning.
                     self._copy(topic, msgtype, data, min(log_ns, first_ns))
-            opened.pop_all()  # all is well: __exit__ closes
+            opened.pop_all()  # __exit__ closes
         return self
 
     def _copied(self, tf: list[str], static: list[str]) -> list[str]:
-        """Name the topics that are copied, but for static transforms."""
+        """Return the topics that are copied, apart from static transforms."""
         if not self._everything:
             moving = [topic for topic in tf if topic not in static]
             return list(dict.fromkeys([*self._topics.named, *moving]))
@@ -146,7 +124,7 @@ class Recording:
         self._writer.__exit__(None if keeps else kind, error, trace)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:
-        """Write the next image of the bag, what came before it, and its outputs if any."""
+        """Write the next image of the bag, the messages before it, and its outputs if any."""
         log_ns = self._copy_up_to_the_image()
         if result is None or log_ns is None:
             return
@@ -157,7 +135,7 @@ class Recording:
             self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
 
     def _is_output(self, topic: str) -> bool:
-        """Whether a topic is one of those that are written here."""
+        """Return whether a topic is one of the outputs."""
         if not topic.startswith(f'{NODE}/'):
             return False
         return self._outputs is None or topic.split('/')[2] in self._outputs
@@ -166,10 +144,10 @@ class Recording:
         try:
             return next(self._inputs, None)
         except BagError:
-            return None  # the replay comes to the same damage and tells it
+            return None  # the replay raises the same error
 
     def _copy_up_to_the_image(self) -> int | None:
-        """Copy inputs up to the next image; gives its time of recording."""
+        """Copy inputs up to the next image; returns its log time, ns."""
         while self._waiting is not None:
             topic, msgtype, data, log_ns = self._waiting
             self._copy(topic, msgtype, data, log_ns)
@@ -188,7 +166,7 @@ class Recording:
         try:
             message = self._source.decode(data, msgtype)
         except BagError:
-            return  # told by the replay, which reads the same message
+            return  # the replay reports it
         if hasattr(message, 'K'):  # CameraInfo of ROS 1
             names = [name for name in vars(message) if name != '__msgtype__']
             message = {name.lower(): getattr(message, name) for name in names}
@@ -198,7 +176,7 @@ class Recording:
 def output_messages(
     result: FrameResult, scan_ns: int | None, points: PointsConfig
 ) -> Iterator[Message]:
-    """Yield topic (below the node's name), type and fields but the header, as the node does."""
+    """Yield topic (below the node's name), type and fields without header, as the node does."""
     info = None if result.camera is None else camera_info_fields(result.camera)
     images = {'relative': encode_image(result.relative, '32FC1')}
     if result.metric is not None:
@@ -217,7 +195,7 @@ def output_messages(
 
 
 def _alignment_status(result: FrameResult, scan_ns: int | None) -> dict[str, Any]:
-    """Tell the fit under the keys of the node's ``~/alignment``."""
+    """Return the status of the node's ``~/alignment``."""
     report = fit_report(result.alignment, result.stamp_ns, scan_ns, details_of(result))
     return {
         'level': _OK if report.is_good else _WARN,
@@ -231,23 +209,16 @@ def _alignment_status(result: FrameResult, scan_ns: int | None) -> dict[str, Any
 
 
 def remove_recording(path: Path) -> None:
-    """
-    Remove an earlier recording.
-
-    Raises
-    ------
-    BagError
-        If there is something and no bag, so somebody else's.
-
-    """
-    if _is_there(path):
+    """Remove an earlier recording, if there is one; raises BagError as `check_recording`."""
+    check_recording(path)
+    if path.exists():
         shutil.rmtree(path)
 
 
-def _is_there(path: Path) -> bool:
+def check_recording(path: Path) -> None:
+    """Raise BagError where a path exists and is no bag, so that it is not overwritten."""
     if path.exists() and not (path / 'metadata.yaml').is_file():
         raise BagError(f'{path} is in the way and no bag; choose another --out')
-    return path.exists()
 
 
 def _last(topic: str) -> str:

@@ -9,6 +9,7 @@ import shutil
 from marigold_ros.__main__ import main
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
 
@@ -19,7 +20,8 @@ def folders(short_drive, ramp, tmp_path_factory):
     base = tmp_path_factory.mktemp('compare')
     for name, method, every in (('a', 'global', 8), ('b', 'local', 8), ('c', 'local', 4)):
         config = PipelineConfig(alignment=AlignmentConfig(method=method))
-        evaluate_bag([short_drive] * 3, ramp, config, out=base / name, fit_every=every)
+        options = ReplayOptions(config, fit_every=every)
+        evaluate_bag([short_drive] * 3, ramp, options, base / name)
     return base
 
 

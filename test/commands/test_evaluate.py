@@ -16,6 +16,7 @@ from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruptions import CORRUPTIONS
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
 
@@ -75,15 +76,13 @@ def test_a_model_that_knows_the_truth_beats_every_surface(drive, all_knowing, tm
 
 def test_the_published_fit_does_not_depend_on_the_scoring(drive):
     config = PipelineConfig(alignment=AlignmentConfig(method='global'))
-    rows = [
-        evaluate_bag(drive, StandIn(), config, fit_every=every)['protocols']['truth']['macro']
-        for every in (4, 8)
-    ]
-    assert rows[0] == rows[1]
+    options = [ReplayOptions(config, fit_every=every) for every in (4, 8)]
+    scores = [evaluate_bag(drive, StandIn(), chosen)['protocols'] for chosen in options]
+    assert scores[0]['truth']['macro'] == scores[1]['truth']['macro']
 
 
 def test_two_bags_add_up_and_the_limit_is_over_both(drive, tmp_path):
-    results = evaluate_bag([drive, drive], StandIn(), limit=4)
+    results = evaluate_bag([drive, drive], StandIn(), ReplayOptions(limit=4))
     assert results['frames']['read'] == 4
     assert len(results['provenance']['bags']) == 2
 
@@ -126,7 +125,7 @@ def test_extrinsics_can_be_given_where_the_bag_has_none(drive, tmp_path):
         for topic, msgtype, data, log_ns in reader.raw(names.named):
             writer.write_raw(topic, msgtype, bytes(data), log_ns)
     assert evaluate_bag(path, StandIn())['frames']['metric'] == 0
-    assert evaluate_bag(path, StandIn(), T_cam_lidar=T)['frames']['metric'] == 3
+    assert evaluate_bag(path, StandIn(), ReplayOptions(T_cam_lidar=T))['frames']['metric'] == 3
 
 
 def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, capsys, tmp_path):
@@ -166,7 +165,9 @@ def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path
 
 
 def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, tmp_path):
-    results = evaluate_bag(shared_data / 'kitti_drive', StandIn(), out=tmp_path, limit=2)
+    results = evaluate_bag(
+        shared_data / 'kitti_drive', StandIn(), ReplayOptions(limit=2), tmp_path
+    )
     assert results['frames']['metric'] == 2
     assert results['provenance']['scoring']['scan_lines_from'] == {'order': 2}
     assert results['provenance']['scoring']['scan_dt_ms']['max'] == pytest.approx(3.0)
@@ -191,7 +192,7 @@ def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
         raise BagError('cut off')
 
     monkeypatch.setattr('marigold_ros.replay.bag_replay.frames', damaged)
-    with pytest.raises(BagError, match='cut off; the images before the damage are scored in'):
+    with pytest.raises(BagError, match='cut off; the readable part of the bag is scored in'):
         evaluate_bag(drive, StandIn(), out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['processed'] == 1
@@ -204,7 +205,7 @@ def test_a_bag_whose_name_is_no_utf8_is_scored(drive, tmp_path):
         shutil.copytree(drive, tmp_path / name)
     except OSError:
         pytest.skip('this file system takes UTF-8 names only')
-    evaluate_bag(tmp_path / name, StandIn(), out=tmp_path / 'out', limit=1)
+    evaluate_bag(tmp_path / name, StandIn(), ReplayOptions(limit=1), tmp_path / 'out')
     results = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
     assert results['provenance']['bags'][0]['name'] == name
 
@@ -219,7 +220,7 @@ def test_corrupted_images_are_scored_beside_the_clean_ones(short_drive, ramp, tm
             return Prediction(rgb.astype(np.float32).mean(-1) / 255)
 
     kinds = ('night', 'fog')
-    results = evaluate_bag(short_drive, Bright(), corruptions=kinds, out=tmp_path)
+    results = evaluate_bag(short_drive, Bright(), ReplayOptions(corruptions=kinds), tmp_path)
     clean = evaluate_bag(short_drive, Bright())
     found = results['robustness']
     assert found['strengths'] == [0, 1, 2, 3, 4, 5]

@@ -16,6 +16,7 @@ from marigold_ros.evaluation.protocols import oracle
 from marigold_ros.evaluation.protocols.held_out import hold_out, project_scan
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
 
@@ -55,26 +56,24 @@ def truth_model(items, noise=0.0, name='truth'):
     return Answers(answers, name)
 
 
-GLOBAL = PipelineConfig(alignment=AlignmentConfig(method='global'))
+GLOBAL = ReplayOptions(PipelineConfig(alignment=AlignmentConfig(method='global')))
 
 
-def test_rivals_are_scored_on_the_same_frames_and_points(drive, items):
-    rivals = {'bad': truth_model(items, 0.3), 'again': truth_model(items)}
-    both = evaluate_bag(drive, truth_model(items), GLOBAL, against=rivals)
+def test_compared_models_see_the_same_frames_and_points(drive, items):
+    models = {'bad': truth_model(items, 0.3), 'again': truth_model(items)}
+    both = evaluate_bag(drive, truth_model(items), GLOBAL, against=models)
     alone = evaluate_bag(drive, truth_model(items, 0.3), GLOBAL)
-    rivals = both['models']
-    assert set(rivals) == {'bad', 'again'}
-    assert rivals['bad']['protocols'] == alone['protocols']
-    assert rivals['again']['protocols'] == both['protocols']
-    points = {model['protocols']['heldout']['n_points'] for model in rivals.values()}
+    models = both['models']
+    assert set(models) == {'bad', 'again'}
+    assert models['bad']['protocols'] == alone['protocols']
+    assert models['again']['protocols'] == both['protocols']
+    points = {model['protocols']['heldout']['n_points'] for model in models.values()}
     assert points == {both['protocols']['heldout']['n_points']}
-    assert rivals['bad']['checkpoint'] == {'name': 'truth', 'space': 'depth'}
-    assert 'baselines' not in rivals['bad']
+    assert models['bad']['checkpoint'] == {'name': 'truth', 'space': 'depth'}
+    assert 'baselines' not in models['bad']
 
 
-def test_the_command_loads_rivals_and_tells_of_them_by_frame(
-    drive, items, monkeypatch, capsys, tmp_path
-):
+def test_the_command_scores_compared_models_by_frame(drive, items, monkeypatch, capsys, tmp_path):
     def load(name, *options):
         return truth_model(items, 0.2 if name == 'some/folder' else 0.0)
 
@@ -91,22 +90,22 @@ def test_the_command_loads_rivals_and_tells_of_them_by_frame(
     assert {'read', 'score'} <= set(results['latency_ms'])
     with (tmp_path / 'per_frame.csv').open() as file:
         rows = list(csv.DictReader(file))
-    rival = [float(row['folder:heldout_abs_rel']) for row in rows]
+    compared = [float(row['folder:heldout_abs_rel']) for row in rows]
     macro = results['models']['folder']['protocols']['heldout']['macro']['abs_rel']
-    assert np.mean(rival) == pytest.approx(macro, rel=1e-4)
+    assert np.mean(compared) == pytest.approx(macro, rel=1e-4)
 
 
 def test_the_baseline_global_is_what_the_method_global_gives(drive, items):
     local = evaluate_bag(drive, truth_model(items, 0.1))
     plain = evaluate_bag(drive, truth_model(items, 0.1), GLOBAL)
-    line = local['baselines']['global']
+    affine = local['baselines']['global']
     for name, value in plain['protocols']['heldout']['macro'].items():
-        assert line[name] == pytest.approx(value, rel=1e-4), name
+        assert affine[name] == pytest.approx(value, rel=1e-4), name
 
 
 def test_a_published_crop_that_does_not_fit_ends_with_a_remedy(drive, items):
     with pytest.raises(ConfigurationError, match='choose another --oracle'):
-        evaluate_bag(drive, truth_model(items), oracle='marigold-kitti')
+        evaluate_bag(drive, truth_model(items), ReplayOptions(oracle='marigold-kitti'))
 
 
 def test_the_command_offers_every_oracle():
@@ -135,11 +134,12 @@ def test_a_model_that_has_learnt_the_fit_points_by_heart_is_exposed(
     for item, answer in zip(items, answers, strict=True):
         # To whom scores what was fitted, it is perfect.
         split = hold_out(item.frame, AlignmentConfig(), 8, item.ring, held_out)
-        told = _METRES * answer[split.fit.v, split.fit.u]
-        np.testing.assert_allclose(told, split.fit.z, rtol=1e-5)
+        predicted = _METRES * answer[split.fit.v, split.fit.u]
+        np.testing.assert_allclose(predicted, split.fit.z, rtol=1e-5)
     config = PipelineConfig(alignment=replace(AlignmentConfig(), method=method))
-    cheat = evaluate_bag(drive, Answers(answers), config, held_out=held_out)
-    honest = evaluate_bag(drive, truth_model(items, 0.05), config, held_out=held_out)
+    options = ReplayOptions(config, held_out=held_out)
+    cheat = evaluate_bag(drive, Answers(answers), options)
+    honest = evaluate_bag(drive, truth_model(items, 0.05), options)
     exposed = cheat['protocols']['heldout']['macro']['abs_rel']
     assert exposed > 0.2
     assert exposed > 2.5 * honest['protocols']['heldout']['macro']['abs_rel']

@@ -10,9 +10,10 @@ import sys
 
 from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
-from marigold_ros.replay.bag_part import BagJob, BagPart
+from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.part_store import PartStore
-from marigold_ros.replay.ray_executor import Cluster, tasks
+from marigold_ros.replay.ray_executor import Cluster, ray_tasks
+from marigold_ros.replay.replay_plan import BagJob
 import pytest
 
 # Ray leaves files and processes to its own threads when it ends.
@@ -53,7 +54,7 @@ def lost(options, job, text):
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_bag_tried_again(cluster, bags, tmp_path):
-    def play(model, options, job, tell):
+    def play(model, options, job, progress):
         mark = job.path / 'tried'
         if job.path.name == 'bag1' and not mark.exists():
             mark.touch()
@@ -61,7 +62,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_bag_tried_again(cluster, ba
         return BagPart(None, read=job.number + model, topics={'image': str(job.path)})
 
     told = []
-    executor = tasks(play, lambda: 10, lost, Cluster(), tell=told.append)
+    executor = ray_tasks(play, lambda: 10, lost, Cluster(), progress=told.append)
     with executor(None, bags) as parts:
         found = list(parts)
     assert (bags[1].path / 'tried').exists()
@@ -71,7 +72,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_bag_tried_again(cluster, ba
 
 
 def test_a_bag_that_kills_every_worker_does_not_lose_the_others(cluster, bags, tmp_path):
-    def play(model, options, job, tell):
+    def play(model, options, job, progress):
         with (job.path / 'tries').open('a') as file:
             file.write('x')
         if job.path.name == 'bag1':
@@ -80,7 +81,7 @@ def test_a_bag_that_kills_every_worker_does_not_lose_the_others(cluster, bags, t
 
     store = PartStore(tmp_path / 'parts')
     store.open({})
-    with tasks(play, lambda: 0, lost, Cluster(), store)(None, bags) as parts:
+    with ray_tasks(play, lambda: 0, lost, Cluster(), store)(None, bags) as parts:
         found = list(parts)
     assert [bool(part.failed) for part in found] == [False, True, False]
     assert 'its worker was lost' in found[1].failed[str(bags[1].path)]
@@ -89,14 +90,14 @@ def test_a_bag_that_kills_every_worker_does_not_lose_the_others(cluster, bags, t
 
 
 def test_finished_bags_are_not_worked_on_again(cluster, bags, tmp_path):
-    def play(model, options, job, tell):
+    def play(model, options, job, progress):
         raise AssertionError('this bag was finished')
 
     store = PartStore(tmp_path / 'parts')
     store.open({})
     for job in bags:
         store.put(job, BagPart(None, read=job.number))
-    with tasks(play, lambda: 0, lost, Cluster(), store)(None, bags) as parts:
+    with ray_tasks(play, lambda: 0, lost, Cluster(), store)(None, bags) as parts:
         assert [part.read for part in parts] == [0, 1, 2]
 
 
@@ -104,7 +105,7 @@ def test_a_known_error_in_a_worker_is_that_error_here(cluster, bags):
     def load():
         raise CheckpointError('no such checkpoint')
 
-    executor = tasks(lambda *job: None, load, lost, Cluster())
+    executor = ray_tasks(lambda *job: None, load, lost, Cluster())
     with pytest.raises(CheckpointError, match='no such checkpoint'), executor(None, bags) as parts:
         list(parts)
 

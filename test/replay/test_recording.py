@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
@@ -15,6 +17,7 @@ from marigold_ros.live_run.scoring import read_alignment, RecordedOutputs
 from marigold_ros.message_codec import to_depth, to_organised
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Ros1Writer
@@ -23,12 +26,14 @@ import yaml
 
 FRAMES = 3
 NODE = '/marigold_depth'
+RECORD = ReplayOptions(record=PointsConfig())
 
 
 @pytest.fixture(scope='module')
 def recording(short_drive, ramp, tmp_path_factory):
     out = tmp_path_factory.mktemp('out')
-    evaluate_bag(short_drive, ramp, out=out, record=PointsConfig(stride=2, sigma=True))
+    options = ReplayOptions(record=PointsConfig(stride=2, sigma=True))
+    evaluate_bag(short_drive, ramp, options, out)
     return out / 'recording'
 
 
@@ -147,13 +152,13 @@ def test_a_limit_ends_the_recording_with_the_results(
 def test_two_bags_get_a_recording_each_and_other_folders_are_left_alone(
     short_drive, tmp_path, ramp
 ):
-    evaluate_bag([short_drive, short_drive], ramp, out=tmp_path, record=PointsConfig())
+    evaluate_bag([short_drive, short_drive], ramp, RECORD, tmp_path)
     for name in ('recording_0', 'recording_1'):
         assert len(messages(tmp_path / name, f'{NODE}/depth/image_rect')) == FRAMES
     (tmp_path / 'recording').mkdir()
     (tmp_path / 'recording' / 'thesis.txt').write_text('mine')
     with pytest.raises(BagError, match='in the way and no bag'):
-        evaluate_bag(short_drive, ramp, out=tmp_path, record=PointsConfig())
+        evaluate_bag(short_drive, ramp, RECORD, tmp_path)
     assert (tmp_path / 'recording' / 'thesis.txt').is_file()
 
 
@@ -163,7 +168,7 @@ def test_without_metres_there_is_no_depth_but_relative_and_the_reason(short_driv
         topics = reader.choose_topics()
         for topic, msgtype, data, log_ns in reader.raw([topics.image, topics.camera_info]):
             writer.write_raw(topic, msgtype, bytes(data), log_ns)
-    evaluate_bag(bare, ramp, out=tmp_path, record=PointsConfig())
+    evaluate_bag(bare, ramp, RECORD, tmp_path)
     with BagReader(tmp_path / 'recording') as reader:
         names = {topic for topic in reader.topics if topic.startswith(NODE)}
     parts = ('relative/image', 'relative/camera_info', 'alignment')
@@ -186,7 +191,7 @@ def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(short_drive, recording, tmp_p
                 connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
             message = _as_ros_1(reader.decode(data, msgtype), msgtype, store)
             writer.write(connections[topic], log_ns, store.serialize_ros1(message, msgtype))
-    evaluate_bag(path, ramp, out=tmp_path, T_cam_lidar=T, record=PointsConfig())
+    evaluate_bag(path, ramp, replace(RECORD, T_cam_lidar=T), tmp_path)
     name = f'{NODE}/depth/image_rect'
     for (new, _), (old, _) in zip(
         messages(tmp_path / 'recording', name), messages(recording, name), strict=True

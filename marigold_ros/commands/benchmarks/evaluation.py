@@ -22,7 +22,7 @@ from marigold_ros.commands.benchmark import tell
 if TYPE_CHECKING:
     from marigold_ros.bags.frames import BagFrame
     from marigold_ros.frame import Prediction
-    from marigold_ros.replay.bag_part import ReplayOptions
+    from marigold_ros.replay.replay_plan import ReplayOptions
     import numpy as np
 
 _DECODED = 'decoding images alone'
@@ -88,11 +88,10 @@ def measure(bag: Path, runs: int) -> dict[str, Any]:
         If the bag cannot be read.
 
     """
-    from marigold_ros.config import LidarConfig, PipelineConfig
     from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
-    from marigold_ros.replay.bag_part import ReplayOptions
+    from marigold_ros.replay.replay_plan import ReplayOptions
 
-    options = ReplayOptions(PipelineConfig(), LidarConfig())
+    options = ReplayOptions()
     with one_thread():
         items = list(_items(bag, options))
         _play(items[:2], options, baselines=True)  # the first call loads libraries
@@ -157,7 +156,7 @@ def _decode(items: list[BagFrame]) -> None:
 def _score(items: list[BagFrame], options: ReplayOptions) -> None:
     """Score a map in metres that is there already, also as the fit to few lines."""
     from marigold_ros.frame import Alignment, Frame, FrameResult
-    from marigold_ros.replay.model_scorers import empty_scores
+    from marigold_ros.replay.model_scorers import empty_scorer
 
     def as_published(frame: Frame, prediction: Prediction) -> FrameResult:
         metric = prediction.relative
@@ -165,7 +164,7 @@ def _score(items: list[BagFrame], options: ReplayOptions) -> None:
         seen = (frame.camera, frame.rgb, None, frame.stamp_ns)
         return FrameResult(metric, 'depth', fit, metric, None, None, *seen, {})
 
-    model, scorer = _Ramp(), empty_scores(options, main=False, finish=as_published)
+    model, scorer = _Ramp(), empty_scorer(options, baselines=False, finish=as_published)
     for item in items:
         assert item.frame is not None
         prediction = model.predict(item.frame.rgb)
@@ -174,11 +173,11 @@ def _score(items: list[BagFrame], options: ReplayOptions) -> None:
 
 
 def _play(items: list[BagFrame], options: ReplayOptions, baselines: bool) -> None:
-    from marigold_ros.replay.model_scorers import Player
+    from marigold_ros.replay.model_scorers import ModelScorer
 
-    player = Player(_Ramp(), options, main=baselines)
+    scorer = ModelScorer(_Ramp(), options, baselines)
     for item in items:
-        player.play(item)
+        scorer.score(item)
 
 
 def _cpu_ms(runs: int, frames: int, work: Any) -> float:

@@ -11,6 +11,7 @@ from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores, sparsifica
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models import load_model
 from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def tiny():
 def test_two_thirds_of_held_out_points_of_a_real_drive_are_within_sigma(
     tiny, shared_data, held_out
 ):
-    results = evaluate_bag(shared_data / 'kitti_drive', tiny, held_out=held_out)
+    results = evaluate_bag(shared_data / 'kitti_drive', tiny, ReplayOptions(held_out=held_out))
     assert results['provenance']['scoring']['held_out'] == held_out
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76
 
@@ -99,5 +100,5 @@ def test_two_thirds_of_held_out_points_of_a_synthetic_drive_are_within_sigma(
     tiny, tmp_path, held_out
 ):
     bag = write_drive(tmp_path / 'drive', frames=8, width=320, height=240)
-    results = evaluate_bag(bag, tiny, held_out=held_out)
+    results = evaluate_bag(bag, tiny, ReplayOptions(held_out=held_out))
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76

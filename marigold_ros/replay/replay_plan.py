@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What is replayed, and how: the options of all bags, a job for each, and a plan made first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
+from marigold_ros.errors import BagError
+from marigold_ros.evaluation.corruptions import STRENGTHS
+from marigold_ros.replay.image_sets import ImageChoice, ImageSet
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """
+    How bags are replayed and scored.
+
+    Parameters
+    ----------
+    pipeline, lidar : PipelineConfig, LidarConfig
+        Settings.
+    topics : mapping of str to str or None
+        Names for 'image', 'camera_info', 'lidar' and 'truth'; the others are found by content.
+    T_cam_lidar : (4, 4) float or None
+        Extrinsics; None takes them from the bag's /tf_static.
+    fit_every, held_out : int, {'rings', 'azimuth'}
+        Protocol ``heldout`` fits every n-th scan line, or block of azimuth, and scores the rest.
+    stamps : {'header', 'log'}
+        Whether images and scans are paired by header stamps or by the times of recording.
+    oracle : str
+        Rule of the protocol ``oracle``, see `marigold_ros.evaluation.protocols.oracle`.
+    corruptions : sequence of str
+        Kinds of corruption; every bag is replayed again at each of their strengths.
+    images : ImageChoice or None
+        The images to take of folders or tars, in place of bags.
+    limit : int or None
+        Number of images, of all bags together, after which to stop.
+    record : PointsConfig or None
+        Records outputs beside the results as the node publishes them, with clouds like this.
+
+    """
+
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    lidar: LidarConfig = field(default_factory=LidarConfig)
+    topics: Mapping[str, str | None] = field(default_factory=dict)
+    T_cam_lidar: np.ndarray | None = None
+    fit_every: int = 8
+    held_out: str = 'rings'
+    stamps: str = 'header'
+    oracle: str = 'own'
+    corruptions: Sequence[str] = ()
+    images: ImageChoice | None = None
+    limit: int | None = None
+    record: PointsConfig | None = None
+
+
+@dataclass(frozen=True)
+class BagJob:
+    """
+    One replay of one bag.
+
+    Parameters
+    ----------
+    path, number : Path, int
+        The bag and its place among all bags.
+    limit : int or None
+        Number of images after which to stop; None replays all.
+    corruption : (str, int) or None
+        Kind and strength of the corruption of its images.
+    recording : Path or None
+        Where its outputs are recorded.
+
+    """
+
+    path: Path
+    number: int
+    limit: int | None = None
+    corruption: tuple[str, int] | None = None
+    recording: Path | None = None
+
+    @property
+    def key(self) -> list[Any]:
+        """What distinguishes the results of two jobs on the same bag, for JSON."""
+        return [self.limit, self.corruption]
+
+
+@dataclass
+class ReplayPlan:
+    """The jobs, the number of their images, and by path why bags cannot be read."""
+
+    jobs: list[BagJob] = field(default_factory=list)
+    images: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def plan_replay(paths: Sequence[str | Path], options: ReplayOptions) -> ReplayPlan:
+    """
+    Open every bag or folder and count its images, so that mistakes show before the work.
+
+    Raises
+    ------
+    InputError, ConfigurationError
+        Where folders or tars of images cannot be read.
+    BagError
+        Where a path does not exist, or none of the bags can be read; a single one among others
+        is noted in ``failed``.
+
+    """
+    if not paths:
+        raise BagError('no bag was given; give at least one')
+    missing = [path for path in paths if not Path(path).exists()]
+    if missing:
+        raise BagError(f'{missing[0]} does not exist; give the folder or file of a bag')
+    plan = ReplayPlan()
+    for number, path in enumerate(paths):
+        try:
+            count = _count_images(Path(path), options)
+        except BagError as error:
+            if len(paths) == 1:
+                raise
+            plan.failed[str(path)] = str(error)
+            continue
+        taken = count
+        if options.limit is not None:
+            taken = max(min(count, options.limit - plan.images), 0)
+        if taken:
+            plan.jobs.append(BagJob(Path(path), number, None if taken == count else taken))
+        plan.images += taken
+    if len(plan.failed) == len(paths):
+        raise BagError(next(iter(plan.failed.values())))
+    plan.jobs += [
+        replace(job, corruption=(kind, strength))
+        for kind in options.corruptions
+        for strength in STRENGTHS
+        for job in plan.jobs
+    ]
+    plan.images *= 1 + len(options.corruptions) * len(STRENGTHS)
+    return plan
+
+
+def _count_images(path: Path, options: ReplayOptions) -> int:
+    if options.images is not None:
+        return len(ImageSet(path, options.images))
+    with BagReader(path) as reader:
+        return reader.topics[reader.choose_topics(**options.topics).image].count
