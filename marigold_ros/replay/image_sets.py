@@ -241,7 +241,7 @@ class ImageSet:
         if not entries:
             why = f' ({self._alone[0]})' if self._alone else ''
             raise InputError(
-                f"{self._storage.path} has no files '{images}' with '{depths}'{why}; give "
+                f"{self._storage.path} has no files like '{images}' with '{depths}'{why}; give "
                 '--images and --depths, or a list with --split',
                 cause='empty',
             )
