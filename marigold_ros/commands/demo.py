@@ -6,7 +6,7 @@ Run the real node over DDS on a synthetic drive or a bag, score what it says, an
 The node runs as its own process and gets the bag as from a robot; what it publishes is recorded as
 a bag and scored. With a topic of true depth, the node sees whole scans; without one it sees every
 8th scan line, and its depth is scored at the lines between. Writes report.html, results.json,
-per_frame.csv, cloud.ply, demo.webp, images/, recording/ and node.log to DIR.
+per_frame.csv, cloud.ply, demo.webp, pictures/, recording/ and node.log to DIR.
 """
 
 from __future__ import annotations

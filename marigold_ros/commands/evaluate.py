@@ -6,7 +6,7 @@ Replay bags through the pipeline, image by image and without ROS, and score the 
 With a LiDAR, every n-th scan line (or degree of azimuth: --heldout azimuth) is for the fit and
 those between are for the score; with a topic of true depth, the published depth is scored against
 it as well. Planes, quadrics and interpolated LiDAR are scored in the same run. Writes
-results.json, per_frame.csv, report.html and images/ to DIR.
+results.json, per_frame.csv, report.html and pictures/ to DIR.
 """
 
 from __future__ import annotations
