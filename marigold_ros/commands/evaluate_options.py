@@ -8,6 +8,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 
 if TYPE_CHECKING:
     from marigold_ros.replay.image_sets import ImageChoice
@@ -24,8 +25,6 @@ ORACLES = (
 )
 # As marigold_ros.replay.image_sets has them; a test holds the two together.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
-# As marigold_ros.evaluation.corruptions has them; a test holds the two together.
-CORRUPTIONS = ('night', 'rain', 'fog', 'blur', 'noise', 'jpeg', 'glare', 'dropout')
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:

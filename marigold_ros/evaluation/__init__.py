@@ -1,7 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Metrics, protocols, baselines and reports: numpy, SciPy and OpenCV; neither torch nor ROS."""
+"""
+Scores of depth: corruptions, baselines, metrics, protocols, scoring, results, report, benchmarks.
 
-from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
+May import ``geometry`` and the ground modules; neither torch nor ROS. Used by replay, learning,
+live runs and commands. The facade is lazy, so that the names of corruptions cost no numpy.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 
 __all__ = ['depth_metrics']
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from marigold_ros.evaluation.metrics import depth_metrics as module
+
+        return getattr(module, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

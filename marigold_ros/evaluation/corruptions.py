@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import cv2
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS, STRENGTHS
 import numpy as np
 
-STRENGTHS = (1, 2, 3, 4, 5)
 _LIGHT = (0.4, 0.2, 0.1, 0.05, 0.025)  # share of daylight
 _PHOTONS = 400.0  # of a white pixel by day, of a small sensor
 _VISIBILITY_M = (400.0, 200.0, 100.0, 50.0, 25.0)
@@ -104,11 +104,7 @@ def dropout(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndar
     return np.where(covered[..., None] > 0, np.uint8(_GREY), rgb)
 
 
-_KINDS: dict[str, Callable[..., np.ndarray]] = {
-    function.__name__: function
-    for function in (night, rain, fog, blur, noise, jpeg, glare, dropout)
-}
-CORRUPTIONS = tuple(_KINDS)
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {kind: globals()[kind] for kind in CORRUPTIONS}
 
 
 def corrupt(
@@ -144,14 +140,14 @@ def corrupt(
         For an unknown kind or strength, or fog without depth.
 
     """
-    if kind not in _KINDS:
-        raise ConfigurationError(f"corruption is '{kind}'; choose of {', '.join(_KINDS)}")
+    if kind not in CORRUPTIONS:
+        raise ConfigurationError(f"corruption is '{kind}'; choose of {', '.join(CORRUPTIONS)}")
     if strength == 0:
         return rgb
     if strength not in STRENGTHS:
         raise ConfigurationError(f'strength of {kind} is {strength}; give 0 (none) to 5')
     if kind != 'fog':
-        return _KINDS[kind](rgb, strength, rng)
+        return _FUNCTIONS[kind](rgb, strength, rng)
     if depth is None or depth.shape != rgb.shape[:2]:
         raise ConfigurationError(f'fog over {rgb.shape[:2]} pixels needs their depth in metres')
     return fog(rgb, strength, rng, depth)

@@ -12,7 +12,7 @@ from typing import Any
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
-from marigold_ros.evaluation.corruptions import STRENGTHS
+from marigold_ros.evaluation.corruption_kinds import STRENGTHS
 from marigold_ros.replay.image_sets import ImageChoice, ImageSet
 import numpy as np
 

@@ -13,7 +13,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.evaluate_options import corruptions
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
-from marigold_ros.evaluation.corruptions import CORRUPTIONS
+from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions

@@ -5,13 +5,12 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS, STRENGTHS
 from marigold_ros.evaluation.corruptions import (
     corrupt,
-    CORRUPTIONS,
     depth_of_relative,
     depth_of_truth,
     is_dense,
-    STRENGTHS,
 )
 import numpy as np
 import pytest

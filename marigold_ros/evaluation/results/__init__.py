@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+results.json and per_frame.csv: assembled, written, compared and checked against requirements.
+
+May import ``metrics``, ``protocols`` and ``scoring``. Used by ``report``, ``replay`` and commands.
+"""

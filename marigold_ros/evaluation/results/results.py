@@ -24,7 +24,7 @@ import re
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.evaluation.corruptions import STRENGTHS
+from marigold_ros.evaluation.corruption_kinds import STRENGTHS
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values
 import numpy as np
