@@ -166,7 +166,7 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
         kind = args.vae or 'kl'
         return lambda: random_networks(args.arch, kind)
     from marigold_ros.models.marigold.checkpoint import load_networks
-    from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
+    from marigold_ros.models.locate import find_autoencoder, find_folder
 
     folder = find_folder(args.model)
     vae = find_autoencoder(args.vae) if args.vae else None

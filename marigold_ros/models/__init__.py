@@ -69,7 +69,7 @@ def load_model(
     """
     from marigold_ros.models.marigold.checkpoint import load_networks
     from marigold_ros.models.marigold.engine import MarigoldModel
-    from marigold_ros.models.marigold.locate import find_autoencoder, find_folder
+    from marigold_ros.models.locate import find_autoencoder, find_folder
     from marigold_ros.models.runtime.devices import choose_device, choose_dtype
 
     chosen = choose_device(device)

@@ -22,7 +22,7 @@ from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.objectives.noise import check_noise
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.marigold.empty_text import empty_text
-from marigold_ros.models.marigold.locate import find_folder
+from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
 from marigold_ros.settings import nearest_name

@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.marigold.locate import PICKLES
+from marigold_ros.models.locate import PICKLES
 import torch
 
 SUMS = 'SHA256SUMS'  # as written by `sha256sum`, paths from the checkpoint's folder

@@ -9,7 +9,7 @@ import shutil
 import huggingface_hub
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.locate import find_folder, HUB_PATTERNS
+from marigold_ros.models.locate import find_folder, HUB_PATTERNS
 import pytest
 
 
