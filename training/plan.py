@@ -30,8 +30,8 @@ from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
 from marigold_ros.models.benchmarks.random_networks import (
     empty_networks,
     parameters_of,
-    working_memory,
 )
+from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.marigold.weights import read_json
 import torch
 from torch import nn
@@ -176,7 +176,7 @@ def memory_of(
         'average': 4.0 * parameters_of(*networks) * averaged,
     }
     passing = {
-        'encoding': float(together * working_memory(networks[1], size, itemsize)),
+        'encoding': float(together * autoencoder_bytes(networks[1], size, itemsize)),
         'activations': activations_of(stage, networks, size, half),
     }
     if stage.objective == 'autoencoder':

@@ -32,7 +32,7 @@ from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from marigold_ros.models.benchmarks.workload import Work
+    from marigold_ros.models.benchmarks.benchmark import Work
     from marigold_ros.models.marigold.checkpoint import Networks
 
 
@@ -116,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.commands.benchmarks.report import table, write_files
     from marigold_ros.evaluation.results.results import machine, to_json, versions
     from marigold_ros.models import use_threads
-    from marigold_ros.models.benchmarks.benchmark import Benchmark
-    from marigold_ros.models.benchmarks.variants import variants
+    from marigold_ros.models.benchmarks.benchmark import Benchmark, variants
     from marigold_ros.models.runtime.devices import choose_device
 
     config = model_settings(args)
@@ -165,8 +164,8 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
             )
         kind = args.vae or 'kl'
         return lambda: random_networks(args.arch, kind)
-    from marigold_ros.models.marigold.checkpoint import load_networks
     from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.marigold.checkpoint import load_networks
 
     folder = find_folder(args.model)
     vae = find_autoencoder(args.vae) if args.vae else None
@@ -174,7 +173,7 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
 
 
 def _work(args: argparse.Namespace) -> Work:
-    from marigold_ros.models.benchmarks.workload import Work
+    from marigold_ros.models.benchmarks.benchmark import Work
 
     height, width = args.size
     return Work(height, width, args.steps, args.members, args.resolution, args.seed)

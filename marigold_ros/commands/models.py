@@ -124,8 +124,8 @@ def _check(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     """Check the files as they are on disk."""
-    from marigold_ros.models.marigold.check import check_checkpoint
     from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.marigold.check import check_checkpoint
 
     vae = find_autoencoder(args.vae) if args.vae else None
     report = check_checkpoint(find_folder(args.model), vae)

@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Depth models behind one door: ``load_model`` gives an object with ``predict``.
+Depth models: :func:`load_model` returns a ``protocol.DepthModel`` for any checkpoint.
+
+Facade: ``load_model``, ``list_checkpoints``, ``EMBEDDED``, ``use_threads``; neither it nor
+``protocol``, ``registry`` and ``locate`` import torch. May import config, settings, spaces, frame
+and errors. Used by pipeline (protocol only), node, commands, replay and learning. A family is one
+package here (``marigold/``) and one line in ``registry``; ``guidance/`` steers its denoising by
+points, ``runtime/`` makes its networks fast, ``benchmarks/`` times them.
 
 Torch waits passively for its threads: on few cores its spinning threads slow down every other
-process (97 ms became 6.6 ms beside a running training). The variable has to be set before torch is
-imported; a user's own value wins.
+process up to 15-fold. The variable has to be set before torch is imported; a user's value wins.
 """
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
+from marigold_ros.models.registry import find_family
 
 if TYPE_CHECKING:
     from marigold_ros.config import RuntimeConfig
-    from marigold_ros.models.marigold.engine import MarigoldModel
+    from marigold_ros.models.protocol import DepthModel
 
-EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-
-def list_checkpoints() -> list[str]:
-    """Return the names of the checkpoints that come with the package."""
-    return sorted(path.parent.name for path in EMBEDDED.glob('*/model_index.json'))
+__all__ = ['EMBEDDED', 'list_checkpoints', 'load_model', 'use_threads']
 
 
 def load_model(
@@ -34,7 +36,7 @@ def load_model(
     dtype: str = 'auto',
     vae: str | None = None,
     runtime: RuntimeConfig | None = None,
-) -> MarigoldModel:
+) -> DepthModel:
     """
     Load a checkpoint.
 
@@ -52,12 +54,12 @@ def load_model(
         Folder or hub id of another autoencoder, such as ``madebyollin/taesd``, in place of the
         checkpoint's own.
     runtime : RuntimeConfig or None
-        What makes the networks fast: memory layout, folding, compilation, warm-up.
+        Backend, memory layout, compilation, warm-up.
 
     Returns
     -------
-    MarigoldModel
-        Ready to predict; ``description['notes']`` says what its user should know.
+    DepthModel
+        Ready to predict; ``description['notes']`` holds what its user should know.
 
     Raises
     ------
@@ -67,25 +69,19 @@ def load_model(
         If the device does not exist here, the dtype is unknown, or code cannot be compiled.
 
     """
-    from marigold_ros.models.marigold.checkpoint import load_networks
-    from marigold_ros.models.marigold.engine import MarigoldModel
-    from marigold_ros.models.locate import find_autoencoder, find_folder
-    from marigold_ros.models.runtime.devices import choose_device, choose_dtype
+    from marigold_ros.models.runtime.devices import choose_device
 
-    chosen = choose_device(device)
-    networks = load_networks(find_folder(name), None if vae is None else find_autoencoder(vae))
-    arithmetic = choose_dtype(dtype, chosen, networks.parameters)
-    model = MarigoldModel(networks, chosen, arithmetic, runtime)
-    model.warm_up()
-    return model
+    chosen = choose_device(device)  # before a checkpoint is fetched
+    folder = find_folder(name)
+    return find_family(folder).load(folder, chosen, dtype, vae, runtime)
 
 
 def use_threads(count: int = 0) -> int:
     """
-    Set how many threads the model runs on; 0 is all cores but one.
+    Set the number of threads that the model runs on; 0 is all cores but one.
 
-    Node and commands share this rule: the number of threads decides the last bits of the sums, so
-    that only with the same number is a replay identical to what was published.
+    The number decides the last bits of sums: a replay is identical to what was published only
+    with the same number, so node and commands share this rule.
 
     Returns
     -------

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Finds a checkpoint's folder: embedded, on this machine, or fetched from the Hugging Face hub.
+Find a checkpoint's folder, embedded, local or on the Hugging Face hub, and the files in it.
 
 From the hub come the safetensors of the parts that run and nothing else: no pickles, no copies in
 half precision beside full ones (a published Marigold repository holds four copies of each weight).
-Its cache, its offline mode and its progress bars are huggingface_hub's own.
+Cache, offline mode and progress bars are huggingface_hub's own. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import re
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models import EMBEDDED, list_checkpoints
 
+EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
 HUB_PATTERNS = [
@@ -27,19 +27,30 @@ HUB_PATTERNS = [
 ]
 HALF = ['*.fp16*']
 HUB_ID = re.compile(r'(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?')
+LAYOUT = 'diffusers layout (model_index.json, unet/, vae/, scheduler/)'
+# What to do about a file that is missing, by its path in the checkpoint.
+REMEDIES = {
+    'model_index.json': f'give a folder in {LAYOUT}',
+    'scheduler/scheduler_config.json': 'copy it there',
+}
+
+
+def list_checkpoints() -> list[str]:
+    """Return the names of the checkpoints that come with the package."""
+    return sorted({path.parent.name for path in EMBEDDED.glob('*/*.json')})
 
 
 def find_folder(name: str) -> Path:
     """Resolve an embedded name, a folder, or a hub id ``owner/model[@revision]`` to a folder."""
-    if (EMBEDDED / name / 'model_index.json').is_file():
+    if name in list_checkpoints():
         return EMBEDDED / name
     path = Path(name).expanduser()
     if path.is_dir():
         return path
     if path.suffix in PICKLES or path.is_file():
         raise CheckpointError(
-            f"'{name}' is a single file; give the folder of a checkpoint in diffusers layout "
-            '(model_index.json, unet/, vae/, scheduler/) with safetensors weights'
+            f"'{name}' is a single file; give the folder of a checkpoint in {LAYOUT} with "
+            'safetensors weights'
         )
     if _is_hub_id(name):
         return _download(name, HUB_PATTERNS, 'unet/*.safetensors')
@@ -50,7 +61,7 @@ def find_folder(name: str) -> Path:
 
 
 def find_autoencoder(name: str) -> Path:
-    """Resolve an autoencoder that is given apart: its folder, one that has vae/, or a hub id."""
+    """Resolve a separate autoencoder: its folder, one that has ``vae/``, or a hub id."""
     path = Path(name).expanduser()
     if not path.is_dir():
         if not _is_hub_id(name):
@@ -63,11 +74,36 @@ def find_autoencoder(name: str) -> Path:
     return path if (path / 'config.json').is_file() else path / 'vae'
 
 
+def missing_file(folder: Path, name: str) -> CheckpointError:
+    """Return the error for a file that a checkpoint lacks."""
+    remedy = REMEDIES.get(name, 'the checkpoint is incomplete')
+    return CheckpointError(f'{folder} has no {name}; {remedy}')
+
+
+def require_file(folder: Path, name: str) -> Path:
+    """Return the path of a file of a checkpoint; raises CheckpointError if it is missing."""
+    path = folder / name
+    if not path.is_file():
+        raise missing_file(folder, name)
+    return path
+
+
+def require_weights(part: Path, remedy: str) -> list[Path]:
+    """Return the safetensors of a network's folder; raises CheckpointError if there are none."""
+    files = sorted(part.glob('*.safetensors'))
+    if not files:
+        pickles = sorted(path.name for path in part.iterdir() if path.suffix in PICKLES)
+        found = f' (only {pickles[0]}, a pickle, which is never opened)' if pickles else ''
+        raise CheckpointError(f'{part} has no safetensors weights{found}; {remedy}')
+    return files
+
+
 def _is_hub_id(name: str) -> bool:
     return not name.startswith('.') and HUB_ID.fullmatch(name) is not None
 
 
 def _download(name: str, patterns: list[str], weights: str) -> Path:
+    """Fetch a repository; half precision only if there is nothing else."""
     from huggingface_hub import snapshot_download
 
     match = HUB_ID.fullmatch(name)
@@ -81,7 +117,7 @@ def _download(name: str, patterns: list[str], weights: str) -> Path:
             folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
     except Exception as error:  # the hub's own kinds, the network library's, and OSError
         raise CheckpointError(
-            f"'{name}' is neither a folder nor could it be fetched from the hub "
+            f"'{name}' is not a folder and could not be fetched from the hub "
             f'({type(error).__name__}); check the name, the revision and the network, or give a '
             'local folder'
         ) from error

@@ -20,9 +20,8 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.objectives.noise import check_noise
-from marigold_ros.models.marigold.checkpoint import load_networks
-from marigold_ros.models.marigold.empty_text import empty_text
 from marigold_ros.models.locate import find_folder
+from marigold_ros.models.marigold.checkpoint import empty_text, load_networks
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
 from marigold_ros.settings import nearest_name

@@ -1,3 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Benchmarks of a model: stage times, memory, work, runtime variants, diffusers' pipeline in turns.
+
+May import everything in ``models``. Used by ``commands.benchmark``; replay and learning take
+single instruments from ``measuring`` and ``random_networks``.
+"""

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The benchmark of one model: what a frame costs, and how that compares with the reference.
+Benchmark one model: the cost of a frame, its runtime variants, and the reference beside it.
 
-Claims of speed come with the difference of the answers, measured in the same process on the same
-weights: a fast wrong answer is no result.
+Speed is reported with the difference of the answers, measured in the same process on the same
+weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
+import importlib.util
 from time import perf_counter
 from typing import Any
 
+from diffusers import MarigoldDepthPipeline
 from marigold_ros.config import EngineConfig, RuntimeConfig
-from marigold_ros.models.benchmarks.comparing import alternate, difference
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.benchmarks.measuring import (
+    alternate,
+    difference,
     load_average,
     matmul_peak,
     milliseconds,
@@ -25,31 +29,187 @@ from marigold_ros.models.benchmarks.measuring import (
     stage_times,
     work_of_frame,
 )
-from marigold_ros.models.benchmarks.random_networks import require_memory, working_memory
-from marigold_ros.models.benchmarks.reference_pipeline import ReferencePipeline
-from marigold_ros.models.benchmarks.variants import PLAIN, Variant
-from marigold_ros.models.benchmarks.workload import benchmark_image, runs_for, Work
+from marigold_ros.models.benchmarks.random_networks import require_memory
 from marigold_ros.models.marigold.checkpoint import Networks
+from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.engine import MarigoldModel
-from marigold_ros.models.runtime.devices import choose_device, choose_dtype
+from marigold_ros.models.marigold.memory import autoencoder_bytes
+from marigold_ros.models.marigold.resizing import size_by_edge
+from marigold_ros.models.runtime.devices import choose_device, choose_dtype, DTYPES
 import numpy as np
 import torch
+
+# Time of one measurement where the caller gives no number of frames, and its bounds in frames.
+SECONDS = 15.0
+FEWEST, MOST = 3, 50
+SWITCHES = tuple(item.name for item in fields(RuntimeConfig) if item.type == 'bool')
+# As diffusers would run them.
+PLAIN = RuntimeConfig(channels_last=False)
+NAMED: dict[str, dict[str, Any]] = {
+    'compile': {'compile': 'auto'},
+    'openvino': {'backend': 'openvino'},
+}
+ALL = 'all'
+
+
+@dataclass(frozen=True)
+class Work:
+    """One frame: size of the image and arguments of ``predict``; None is the checkpoint's own."""
+
+    height: int = 480
+    width: int = 640
+    steps: int | None = None
+    members: int | None = None
+    resolution: int | None = None
+    seed: int = 0
+
+
+def benchmark_image(height: int, width: int) -> np.ndarray:
+    """Draw an image (H, W, 3) uint8 with structure at all scales; always the same."""
+    if height < 1 or width < 1:
+        raise ConfigurationError(f'the image is {height}x{width}; give at least 1x1')
+    rng = np.random.default_rng(0)
+    image = np.zeros((height, width, 3))
+    for cell in (4, 16, 64):
+        coarse = rng.random((height // cell + 1, width // cell + 1, 3))
+        image += np.kron(coarse, np.ones((cell, cell, 1)))[:height, :width] / 3.0
+    return (255.0 * image).astype(np.uint8)
+
+
+def runs_for(frame_ms: float) -> int:
+    """Choose how many frames to time, from the time of one."""
+    return int(min(MOST, max(FEWEST, 1e3 * SECONDS / frame_ms)))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A runtime variant: arithmetic and runtime settings, under names joined by «+»."""
+
+    name: str
+    dtype: str
+    runtime: RuntimeConfig
+
+
+def variant(name: str) -> Variant:
+    """
+    Parse a name such as ``bfloat16+channels_last`` or ``compile``.
+
+    Raises
+    ------
+    ConfigurationError
+        If a part of it is unknown.
+
+    """
+    dtype, runtime = 'float32', PLAIN
+    for part in name.split('+'):
+        if part in DTYPES:
+            dtype = part
+        elif part in SWITCHES:
+            switched: dict[str, Any] = {part: True}
+            runtime = replace(runtime, **switched)
+        elif part in NAMED:
+            runtime = replace(runtime, **NAMED[part])
+        else:
+            known = ', '.join((*SWITCHES, *NAMED, *DTYPES))
+            raise ConfigurationError(
+                f"variant '{name}' has '{part}'; join any of {known} by +, or use {ALL}"
+            )
+    return Variant(name, dtype, runtime)
+
+
+def variants(names: list[str], device: torch.device) -> list[Variant]:
+    """Parse several names; ``all`` is each by itself, then what combines on the device."""
+    half = 'float16' if device.type == 'cuda' else 'bfloat16'
+    together = f'{half}+{"+".join(SWITCHES)}'
+    everything = [*SWITCHES, half, 'compile', together, f'{together}+compile']
+    if device.type == 'cpu' and importlib.util.find_spec('openvino'):
+        everything += ['openvino', f'{half}+openvino']
+    chosen = [one for name in names for one in (everything if name == ALL else [name])]
+    return [variant(name) for name in dict.fromkeys(chosen)]
+
+
+class ReferencePipeline:
+    """
+    Diffusers' MarigoldDepthPipeline over the networks of a model, with its own defaults.
+
+    Parameters
+    ----------
+    model : MarigoldModel
+        Whose networks, schedule, device and arithmetic are taken over, unchanged.
+
+    """
+
+    def __init__(self, model: MarigoldModel) -> None:
+        self.facts = model.facts
+        self.device, self.dtype = model.device, model.dtype
+        self._factor = model.factor
+        self.pipe = MarigoldDepthPipeline(
+            unet=model.unet,
+            vae=model.autoencoder,
+            scheduler=type(model.scheduler).from_config(model.scheduler.config),
+            text_encoder=None,
+            tokenizer=None,
+            prediction_type='disparity' if self.facts.space == 'disparity' else 'depth',
+            scale_invariant=True,
+            shift_invariant=True,
+            default_denoising_steps=1,
+            default_processing_resolution=768,
+        )
+        self.pipe.empty_text_embedding = model.text
+        self.pipe.set_progress_bar_config(disable=True)
+
+    def predict(
+        self, rgb: np.ndarray, steps: int, members: int, resolution: int, seed: int = 0
+    ) -> np.ndarray:
+        """
+        Predict a relative map (H, W) of an image (H, W, 3) uint8, as the pipeline's users do.
+
+        Raises
+        ------
+        ConfigurationError
+            If the resolution is no multiple of the autoencoder's factor, as the pipeline requires.
+
+        """
+        if resolution % self._factor:
+            raise ConfigurationError(
+                f'the processing resolution is {resolution}; diffusers takes multiples of '
+                f'{self._factor}: choose one'
+            )
+        image: np.ndarray | torch.Tensor = rgb
+        latents, generator = None, torch.Generator('cpu').manual_seed(seed)
+        if self.facts.noise == 'zeros':
+            size = size_by_edge(rgb.shape[0], rgb.shape[1], resolution)
+            height, width = (-(-side // self._factor) for side in size)
+            shape = (self.pipe.vae.config.latent_channels, height, width)
+            # With latents given it reads the size of an array as (W, 3).
+            image = torch.from_numpy(rgb)[None].permute(0, 3, 1, 2)  # (1, 3, H, W)
+            latents = start_noise('zeros', members, shape, seed).to(self.device, self.dtype)
+        output = self.pipe(
+            image,
+            num_inference_steps=steps,
+            ensemble_size=members,
+            processing_resolution=resolution,
+            output_uncertainty=members > 1,
+            latents=latents,
+            generator=None if latents is not None else generator,
+        )
+        return output.prediction[0, :, :, 0]
 
 
 class Benchmark:
     """
-    One checkpoint on one device.
+    Measurements of one checkpoint on one device.
 
     Parameters
     ----------
     networks : callable
-        Gives the networks anew, each time with the same weights.
+        Returns new networks, each time with the same weights.
     work : Work
         The frame.
     device, dtype : str
         As in ``load_model``.
     tell : callable
-        Takes one line before each thing that takes long.
+        Called with one line before each long step.
     runtime : RuntimeConfig or None
         How the networks run.
 
@@ -88,7 +248,7 @@ class Benchmark:
         self.rgb = benchmark_image(work.height, work.width)
 
     def describe(self) -> dict[str, Any]:
-        """Tell what is measured, and on what."""
+        """Return what is measured, and on which machine."""
         processor = (
             torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'
         )
@@ -105,14 +265,14 @@ class Benchmark:
 
     def measure(self, runs: int, progress: Callable[[int, str], Any]) -> dict[str, Any]:
         """
-        Measure our own model.
+        Measure the model by itself.
 
         Parameters
         ----------
         runs : int
             Frames; 0 is as many as fit into 15 s, at least 3.
         progress : callable
-            Takes a number of frames and what they are; returns a bar with ``update()``.
+            Takes a number of frames and their name; returns a bar with ``update()``.
 
         Returns
         -------
@@ -154,12 +314,12 @@ class Benchmark:
         self, rounds: int, progress: Callable[[int, str], Any]
     ) -> dict[str, Any]:
         """
-        Run diffusers' pipeline in float32 and ours in turns.
+        Run the model and diffusers' pipeline in float32 in turns.
 
         Parameters
         ----------
         rounds : int
-            Each times ours, then the reference.
+            Each times the model, then the reference.
         progress : callable
             As in :meth:`measure`.
 
@@ -174,7 +334,7 @@ class Benchmark:
         model = self._plain_model()
         reference = ReferencePipeline(model)
         if self.device.type == 'cpu':
-            needed = working_memory(model.autoencoder, self.size)
+            needed = autoencoder_bytes(model.autoencoder, self.size)
             require_memory(needed, "a frame of the reference's")
         work = self.work
         steps, members = self._numbers()
@@ -209,7 +369,7 @@ class Benchmark:
         Parameters
         ----------
         chosen : sequence of Variant
-            What to measure.
+            The variants to measure.
         rounds : int
             Each times the variant, then the plain model.
         progress : callable
@@ -229,10 +389,10 @@ class Benchmark:
         with progress(len(chosen) * rounds, 'rounds of variants') as bar:
             for one in chosen:
                 self._tell(f'variant {one.name}')
-                rows.append(self._measure_lever(one, plain, expected, rounds, bar.update))
+                rows.append(self._measure_variant(one, plain, expected, rounds, bar.update))
         return rows
 
-    def _measure_lever(
+    def _measure_variant(
         self,
         one: Variant,
         plain: MarigoldModel,
@@ -259,7 +419,7 @@ class Benchmark:
         }
 
     def _plain_model(self) -> MarigoldModel:
-        """Give the checkpoint in float32 as it is; loaded once more where ours runs otherwise."""
+        """Return the plain float32 model; loaded again if the model runs otherwise."""
         if self.dtype == torch.float32 and self._runtime == PLAIN:
             return self.model
         self._tell('loading the float32 model to compare with')
@@ -290,7 +450,7 @@ class Benchmark:
         ).relative
 
     def _exact(self) -> np.ndarray:
-        """Our answer as the reference gives it: its merge amplifies the last bit of a batch."""
+        """Predict as the reference does, member by member: its merge amplifies last bits."""
         one = EngineConfig(batch_limit=1)
         return self._run(self.model, reference_exact=True, options=one)
 

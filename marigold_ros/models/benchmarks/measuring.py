@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Measures a model: time of each stage, peak memory, arithmetic work and the device's matmul peak.
+Measure a model: stage times, peak memory, arithmetic work, matmul peak; time two sides in turns.
 
-The stages are timed where the engine calls them, so that the order of work is known in one place
-only. Work is counted on networks without weights, as the plain maths of the frame: what a faster
-runtime leaves out still counts, so that figures of several runtimes compare.
+Stages are timed where the engine calls them, so that only the engine knows their order. Work is
+counted on networks without weights, as the plain maths of the frame, so that figures of several
+runtimes compare.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 import os
 import resource
+from statistics import median
 import sys
 from time import perf_counter
 from typing import Any
@@ -36,10 +38,13 @@ PER_STEP = 'unet_step'  # denoise, divided by the number of steps
 # Sides of the square matrices of the peak: large ones fill all cores, and small ones are done
 # before another process gets its turn.
 MATRIX_SIDES = {'cpu': (768, 2048), 'cuda': (4096, 8192)}
+# ms of one side in one round, below which a round holds several frames.
+ROUND_MS = 400.0
+MOST_FRAMES = 20
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until the device has done what was asked of it."""
+    """Wait until the device has finished its work."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
@@ -86,7 +91,7 @@ def stage_times(
     model: Any, predict: Callable[[], Any], steps: int, runs: int, tick: Callable[[], Any]
 ) -> dict[str, list[float]]:
     """
-    Time all stages of several frames.
+    Time the stages of several frames.
 
     Parameters
     ----------
@@ -123,14 +128,14 @@ def stage_times(
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Give p50, p95 and p99, interpolated between neighbours."""
+    """Return p50, p95 and p99, interpolated between neighbours."""
     names, cuts = ('p50', 'p95', 'p99'), (50, 95, 99)
     return dict(zip(names, map(float, np.percentile(values, cuts)), strict=True))
 
 
 class PeakMemory:
     """
-    Highest use of memory since it was made: allocations of a GPU, or the resident set on a CPU.
+    Peak memory since construction: allocations on a GPU, or the resident set on a CPU.
 
     Where the system cannot forget an earlier peak of the process, :attr:`whole_process` is True.
     """
@@ -148,7 +153,7 @@ class PeakMemory:
             self.whole_process = True
 
     def read(self) -> int:
-        """Bytes."""
+        """Return the peak in bytes."""
         if self.device.type == 'cuda':
             return torch.cuda.max_memory_allocated(self.device)
         try:
@@ -163,7 +168,7 @@ class PeakMemory:
 
 def work_of_frame(model: Any, size: tuple[int, int], steps: int, members: int) -> dict[str, float]:
     """
-    Count what the networks compute for one frame, without computing it.
+    Count the operations of the networks for one frame, without running it.
 
     Parameters
     ----------
@@ -207,7 +212,7 @@ def _flops(function: Callable[[], Any]) -> float:
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
-    """Best FLOP/s of square matrix products on the device in that arithmetic."""
+    """Return the best FLOP/s of square matrix products on the device in an arithmetic."""
     sides = MATRIX_SIDES.get(device.type, MATRIX_SIDES['cpu'])
     return max(_matmul_rate(side, device, dtype, seconds / len(sides)) for side in sides)
 
@@ -222,5 +227,71 @@ def _matmul_rate(side: int, device: torch.device, dtype: torch.dtype, seconds: f
 
 
 def load_average() -> float | None:
-    """Give the load of the last minute, which tells a busy machine from a quiet one."""
+    """Return the load of the last minute, if the system knows it."""
     return os.getloadavg()[0] if hasattr(os, 'getloadavg') else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Times of two sides in each round, ms; a ratio above 1 means that the first is faster."""
+
+    first_ms: tuple[float, ...]
+    second_ms: tuple[float, ...]
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """Return the time of the second over that of the first, by round."""
+        pairs = zip(self.first_ms, self.second_ms, strict=True)
+        return tuple(second / first for first, second in pairs)
+
+    @property
+    def ratio(self) -> float:
+        """Return the median ratio of the rounds."""
+        return median(self.ratios)
+
+
+def alternate(
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    device: torch.device,
+    rounds: int,
+    tick: Callable[[], Any],
+) -> Comparison:
+    """
+    Time two functions in turns, so that a busy machine affects both alike; both are warm.
+
+    Parameters
+    ----------
+    first, second : callable
+        Compute one frame each.
+    device : torch.device
+        On which both run.
+    rounds : int
+        Each times the first, then the second: the median of as many frames as fill 0.4 s.
+    tick : callable
+        Called after each round.
+
+    Returns
+    -------
+    Comparison
+
+    """
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for function, kept in zip((first, second), times, strict=True):
+            kept.append(_typical(function, device))
+        tick()
+    return Comparison(tuple(times[0]), tuple(times[1]))
+
+
+def _typical(function: Callable[[], Any], device: torch.device) -> float:
+    frames = [milliseconds(function, device)]
+    while sum(frames) < ROUND_MS and len(frames) < MOST_FRAMES:
+        frames.append(milliseconds(function, device))
+    return median(frames)
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Return the largest and mean absolute difference of two maps of the same shape."""
+    distance = np.abs(first.astype(np.float64) - second.astype(np.float64))
+    return {'max': float(distance.max()), 'mean': float(distance.mean())}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Networks in the shape of Stable Diffusion 2 with random weights: for timing, not for depth.
+Build networks in the shape of Stable Diffusion 2 with random weights: for timing, not for depth.
 
 Published Marigold checkpoints have this shape (U-Net 866 M parameters, autoencoder 84 M), and the
-time of a frame does not depend on what the weights are. One block of normal numbers is laid end to
-end through all weights, because drawing a billion of them takes longer than running a frame; each
-layer is scaled by its fan-in, so that the numbers stay sane.
+time of a frame does not depend on the weights. One block of normal numbers is repeated through all
+weights, because drawing a billion takes longer than running a frame; each layer is scaled by its
+fan-in, so that activations stay bounded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, Networks
-from marigold_ros.models.marigold.memory import free_memory, LIVE_MAPS
+from marigold_ros.models.marigold.memory import free_memory
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import torch
 
@@ -89,16 +89,8 @@ def parameters_of(*networks: torch.nn.Module) -> int:
     return sum(p.numel() for network in networks for p in network.parameters())
 
 
-def working_memory(
-    autoencoder: AutoencoderKL | AutoencoderTiny, size: tuple[int, int], itemsize: int = 4
-) -> int:
-    """Bytes that a frame of a size (PH, PW) needs beside the weights, at the most."""
-    widths = autoencoder.config.block_out_channels
-    return LIVE_MAPS * widths[min(1, len(widths) - 1)] * size[0] * size[1] * itemsize
-
-
 def require_memory(needed: int, what: str) -> None:
-    """Refuse what the main memory does not hold: the system would end the process instead."""
+    """Raise ConfigurationError where main memory is short: the system would end the process."""
     free = free_memory(torch.device('cpu'))
     if free is not None and needed > free:
         raise ConfigurationError(
@@ -119,7 +111,7 @@ def _autoencoder() -> AutoencoderKL:
 
 
 def _fill(network: torch.nn.Module, block: torch.Tensor) -> None:
-    """Give a network without memory its weights."""
+    """Fill the weights of a network that has no memory yet."""
     network.to_empty(device='cpu').requires_grad_(False)
     twice = block.repeat(2)
     # Half of the numbers get lost at each ReLU.

@@ -1,75 +1,169 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Depth in metres by steering the denoising with sparse depth: for labels, not for real time.
+Predict metric depth by steering the denoising with sparse depth: for labels, not for real time.
 
-The idea is Marigold-DC's (Viola et al., arXiv 2412.13389): at each DDIM step the clean latent as
-seen from there is decoded, a scale and a shift put it beside the points, and the gradient of the
-misfit moves latent, scale and shift by Adam. Two things are our own. Points are taken to the
-model's space and to the range from 0 to 1 that they span there, so that k times the metres give k
-times the depth. And a model that starts from zeros has no noise to steer: there the denoised
-latent is moved, through the decoder alone, from the closed-form line on.
+After Marigold-DC (Viola et al., arXiv 2412.13389): at each DDIM step the clean latent as seen from
+there is decoded, an affine fit brings it to the points, and the gradient of the misfit moves
+latent, scale and shift by Adam. Two things differ. Points are taken to the model's space and to
+the range from 0 to 1 that they span there, so that k times the metres give k times the depth. And
+a model that starts from zeros has no noise to steer: there the denoised latent is moved, through
+the decoder alone, from the closed-form affine fit on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from diffusers import LCMScheduler
-from marigold_ros.config import GuidedConfig
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
+from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.models.guidance.guided_points import (
-    fitted_line,
-    Points,
-    prepare_points,
-)
-from marigold_ros.models.marigold.arguments import STEPS_LIMIT
+from marigold_ros.models.marigold.checkpoint import Facts
 from marigold_ros.models.marigold.ensemble import reduce_members
 from marigold_ros.models.marigold.memory import is_out_of_memory
-from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
-from marigold_ros.spaces import to_metres
+from marigold_ros.models.marigold.resizing import neighbours
+from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, STEPS_LIMIT
+from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from marigold_ros.models.marigold.engine import MarigoldModel
+# Fewer cannot determine a scale and a shift and show whether they fit.
+LEAST_POINTS = 3
+# Deviation of the relative map at the points below which it carries no information.
+LEAST_DEVIATION = 1e-3
 
 Preview = Callable[[torch.Tensor], torch.Tensor]  # latent (1, C, h, w) -> relative (1, 1, PH, PW)
 
 
+class GuidableModel(Protocol):
+    """What guidance uses of a model: its networks, and the stages around them."""
+
+    facts: Facts
+    runtime: RuntimeConfig
+    device: torch.device
+    dtype: torch.dtype
+    text: torch.Tensor
+    unet: Any
+    autoencoder: Any
+    scheduler: Any
+    stream: Stream
+
+    def upload(self, rgbs: Sequence[np.ndarray]) -> torch.Tensor:
+        """Bring N of (H, W, 3) uint8 to the device as (N, 3, H, W) float32 in [0, 1]."""
+
+    def preprocess(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Resize and pad (N, 3, H, W) in [0, 1] to (N, 3, PPH, PPW) in [-1, 1]."""
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Encode images (N, 3, PPH, PPW) to scaled latents (N, C, h, w)."""
+
+    def noise_kind(self, options: EngineConfig) -> str:
+        """Return where denoising starts: gaussian, fixed or zeros."""
+
+    def denoise(
+        self,
+        rgb_latent: torch.Tensor,
+        noise: torch.Tensor,
+        steps: int,
+        *,
+        options: EngineConfig,
+    ) -> torch.Tensor:
+        """Denoise latents (N E, C, h, w) beside (N, C, h, w) of the images."""
+
+    def preview(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode one latent to (1, 1, PPH, PPW), not clipped."""
+
+    def enlarge(
+        self, maps: torch.Tensor, image: torch.Tensor, preprocessed: torch.Tensor, upsampling: str
+    ) -> torch.Tensor:
+        """Bring (N, k, PH, PW) to the images' size."""
+
+
 @dataclass(frozen=True)
-class Guided:
-    """A clean latent (1, C, h, w), and the line that puts its map beside the points."""
+class GuidancePoints:
+    """
+    Sparse depth as the optimiser sees it.
+
+    Parameters
+    ----------
+    wanted : (M,) float32
+        0 at the lowest and 1 at the highest value in the model's space.
+    low, span : float
+        ``low + span * wanted`` is that value.
+    rows, columns : (M, PH) and (M, PW) float32
+        Bilinear weights that read an enlarged map at the points.
+
+    """
+
+    wanted: torch.Tensor
+    low: float
+    span: float
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    def read(self, relative: torch.Tensor) -> torch.Tensor:
+        """Read a map (1, 1, PH, PW) at the points, (M,); matrix products sum in one order."""
+        return ((self.rows @ relative[0, 0]) * self.columns).sum(1)
+
+
+@dataclass(frozen=True)
+class GuidedLatent:
+    """A clean latent (1, C, h, w), and the affine fit that brings its map to the points."""
 
     latent: torch.Tensor
     scale: torch.Tensor
     shift: torch.Tensor
 
 
-def predict_guided(
-    model: MarigoldModel,
+def guide_model(
+    model: GuidableModel,
     rgb: np.ndarray,
     sparse: SparseDepth,
     size: tuple[int, int],
     denoising_steps: int | None,
     members: int,
     seed: int,
+    options: EngineConfig,
     config: GuidedConfig,
     max_depth: float,
 ) -> Prediction:
-    """Do the work of :meth:`MarigoldModel.predict_guided` at a processing size (PH, PW)."""
+    """Predict metric depth at a processing size (PH, PW); see ``predict_guided`` of the model."""
     check_guidable(model)
-    points = prepare_points(sparse, model.space, rgb.shape[:2], size, model.device)
-    model.lay_out(reference_exact=False)
+    space = model.facts.space
+    points = prepare_points(sparse, space, rgb.shape[:2], size, model.device)
+
+    def ask(latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        stacked = torch.cat([rgb_latent, latent.to(model.dtype)], dim=1)  # (1, 2C, h, w)
+        return model.unet(stacked, timestep, encoder_hidden_states=model.text).sample.float()
+
+    def preview(latent: torch.Tensor) -> torch.Tensor:
+        return model.preview(latent)[..., : size[0], : size[1]]
+
     try:
         with ready_for_gradients(model, config.checkpointing):
-            metric = _members(
-                model, rgb, points, size, denoising_steps, members, seed, config, max_depth
-            )
+            with torch.no_grad():
+                image = model.upload([rgb])  # (1, 3, H, W)
+                preprocessed = model.preprocess(image, size)  # (1, 3, PPH, PPW)
+                rgb_latent = model.encode(preprocessed)  # (1, C, h, w)
+                steps = denoising_steps, config.steps
+                start, schedule = _start(model, rgb_latent, steps, members, seed, options)
+            answers = []
+            for latent in start.split(1):  # one after the other: gradients take the memory
+                if schedule is None:
+                    guided = guide_clean(latent, points, preview, config)
+                else:
+                    guided = guide_noise(ask, latent, schedule, points, preview, config)
+                with torch.no_grad():
+                    maps = preview(guided.latent)
+                    relative = model.enlarge(maps, image, preprocessed, options.upsampling)
+                    value = points.low + points.span * (guided.scale * relative + guided.shift)
+                    answers.append(to_metres(value, space, max_depth, torch.exp))
+            metric = torch.cat(answers)  # (E, 1, H, W)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -84,90 +178,49 @@ def predict_guided(
     return Prediction(merged[0, 0].cpu().numpy(), spread[0, 0].cpu().numpy(), 'metric')
 
 
-def _members(
-    model: MarigoldModel,
-    rgb: np.ndarray,
-    points: Points,
-    size: tuple[int, int],
-    denoising_steps: int | None,
-    members: int,
-    seed: int,
-    config: GuidedConfig,
-    max_depth: float,
-) -> torch.Tensor:
-    """Metres (E, 1, H, W) of all members, one after the other: gradients take the memory."""
-    with torch.no_grad():
-        image = model.upload([rgb])  # (1, 3, H, W)
-        preprocessed = model.preprocess(image, size)  # (1, 3, PPH, PPW)
-        rgb_latent = model.encode(preprocessed)  # (1, C, h, w)
-        start, schedule = _start(model, rgb_latent, denoising_steps, members, seed, config)
-
-    def ask(latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        stacked = torch.cat([rgb_latent, latent.to(model.dtype)], dim=1)  # (1, 2C, h, w)
-        text = model.text
-        return model.unet(stacked, timestep, encoder_hidden_states=text).sample.float()
-
-    def preview(latent: torch.Tensor) -> torch.Tensor:
-        return model.preview(latent)[..., : size[0], : size[1]]
-
-    answers = []
-    for latent in start.split(1):
-        if schedule is None:
-            guided = guide_clean(latent, points, preview, config)
-        else:
-            guided = guide_noise(ask, latent, schedule, points, preview, config)
-        with torch.no_grad():
-            relative = model.enlarge(preview(guided.latent), image, preprocessed)
-            value = points.low + points.span * (guided.scale * relative + guided.shift)
-            answers.append(to_metres(value, model.space, max_depth, torch.exp))
-    return torch.cat(answers)
-
-
 def _start(
-    model: MarigoldModel,
+    model: GuidableModel,
     rgb_latent: torch.Tensor,
-    denoising_steps: int | None,
+    steps: tuple[int | None, int],
     members: int,
     seed: int,
-    config: GuidedConfig,
+    options: EngineConfig,
 ) -> tuple[torch.Tensor, Schedule | None]:
-    """Give noise (E, C, h, w) and its schedule, or latents denoised already and None."""
-    options, (channels, height, width) = model.options, rgb_latent.shape[1:]
-    kind = model.facts.noise if options.noise == 'checkpoint' else options.noise
-    # Cloned: what a plain prediction has drawn before cannot carry gradients.
-    noise = model.stream.noise(
-        kind, members, (channels, height, width), seed, model.device, torch.float32
-    ).clone()
+    """Return noise (E, C, h, w) and its schedule, or denoised latents and None."""
+    kind, shape = model.noise_kind(options), tuple(rgb_latent.shape[1:])
+    asked, of_optimiser = steps
+    # Cloned: noise that a plain prediction has drawn before cannot carry gradients.
+    noise = model.stream.noise(kind, members, shape, seed, model.device, torch.float32).clone()
     if kind == 'zeros':
-        steps = denoising_steps or model.facts.denoising_steps
-        return model.denoise(rgb_latent, noise.to(model.dtype), steps), None
+        count = asked or model.facts.denoising_steps
+        return model.denoise(rgb_latent, noise.to(model.dtype), count, options=options), None
     # Trailing, as in the paper, unless the options say otherwise.
     spacing = 'trailing' if options.timestep_spacing == 'auto' else options.timestep_spacing
-    steps = denoising_steps or min(config.steps, STEPS_LIMIT)
-    return noise, ddim_schedule(model.scheduler, steps, spacing, model.device)
+    count = asked or min(of_optimiser, STEPS_LIMIT)
+    return noise, ddim_schedule(model.scheduler, count, spacing, model.device)
 
 
 def guide_noise(
     ask: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     noise: torch.Tensor,
     schedule: Schedule,
-    points: Points,
+    points: GuidancePoints,
     preview: Preview,
     config: GuidedConfig,
-) -> Guided:
+) -> GuidedLatent:
     """
     Denoise while the points pull, as Marigold-DC does.
 
     Parameters
     ----------
     ask : callable
-        The U-Net: of a latent (1, C, h, w) and a timestep its answer (1, C, h, w).
+        The U-Net: maps a latent (1, C, h, w) and a timestep to its output (1, C, h, w).
     noise : (1, C, h, w) float32
         Where denoising starts.
     schedule : Schedule
         DDIM steps; those of the optimiser are shared out among them.
-    points : Points
-        What pulls.
+    points : GuidancePoints
+        The points that pull.
     preview : callable
         The decoder, as far as the relative map.
     config : GuidedConfig
@@ -175,10 +228,10 @@ def guide_noise(
 
     Returns
     -------
-    Guided
+    GuidedLatent
 
     """
-    # In the range of the points from the start: the paper's ablation has it ahead of a fit.
+    # Starts at the range of the points: the paper's ablation has that ahead of a fit.
     pull = _Pull(noise, points, preview, (1.0, 0.0), config)
     clean, count = noise, len(schedule.steps)
     for index, (t, step) in enumerate(zip(schedule.timesteps, schedule.steps, strict=True)):
@@ -194,10 +247,10 @@ def guide_noise(
 
 
 def guide_clean(
-    latent: torch.Tensor, points: Points, preview: Preview, config: GuidedConfig
-) -> Guided:
+    latent: torch.Tensor, points: GuidancePoints, preview: Preview, config: GuidedConfig
+) -> GuidedLatent:
     """
-    Let the points pull a latent (1, C, h, w) that is denoised already; see :func:`guide_noise`.
+    Let the points pull a denoised latent (1, C, h, w); arguments as for :func:`guide_noise`.
 
     Raises
     ------
@@ -206,8 +259,8 @@ def guide_clean(
 
     """
     with torch.no_grad():
-        told = points.read(preview(latent))
-    pull = _Pull(latent, points, preview, fitted_line(told, points.wanted), config)
+        predicted = points.read(preview(latent))
+    pull = _Pull(latent, points, preview, affine_fit(predicted, points.wanted), config)
     for _ in range(config.steps):
         pull(pull.latent)
     return pull.result(pull.latent)
@@ -219,15 +272,15 @@ class _Pull:
     def __init__(
         self,
         latent: torch.Tensor,
-        points: Points,
+        points: GuidancePoints,
         preview: Preview,
-        line: tuple[float, float],
+        affine: tuple[float, float],
         config: GuidedConfig,
     ) -> None:
         self.latent = latent.detach().float().clone().requires_grad_()
         # As a square the scale stays positive.
-        self._root = torch.tensor(line[0] ** 0.5, device=latent.device, requires_grad=True)
-        self._shift = torch.tensor(line[1], device=latent.device, requires_grad=True)
+        self._root = torch.tensor(affine[0] ** 0.5, device=latent.device, requires_grad=True)
+        self._shift = torch.tensor(affine[1], device=latent.device, requires_grad=True)
         self._points, self._preview = points, preview
         self._adam = torch.optim.Adam(
             [
@@ -237,8 +290,8 @@ class _Pull:
         )
 
     def __call__(self, clean: torch.Tensor) -> None:
-        told = self._points.read(self._preview(clean))
-        residual = self._root.square() * told + self._shift - self._points.wanted
+        predicted = self._points.read(self._preview(clean))
+        residual = self._root.square() * predicted + self._shift - self._points.wanted
         loss = residual.abs().mean() + residual.square().mean()
         self._adam.zero_grad()
         loss.backward()
@@ -248,11 +301,87 @@ class _Pull:
         gradient *= gradient.numel() ** 0.5 / gradient.norm().clamp(min=1e-8)
         self._adam.step()
 
-    def result(self, clean: torch.Tensor) -> Guided:
-        return Guided(clean.detach(), self._root.detach().square(), self._shift.detach())
+    def result(self, clean: torch.Tensor) -> GuidedLatent:
+        return GuidedLatent(clean.detach(), self._root.detach().square(), self._shift.detach())
 
 
-def check_guidable(model: MarigoldModel) -> None:
+def prepare_points(
+    sparse: SparseDepth,
+    space: str,
+    image: tuple[int, int],
+    size: tuple[int, int],
+    device: torch.device,
+) -> GuidancePoints:
+    """
+    Convert points to the model's space and to the range from 0 to 1.
+
+    Parameters
+    ----------
+    sparse : SparseDepth
+        In the image; points whose depth is not positive and finite are left out.
+    space : {'depth', 'log', 'disparity'}
+        Of the model.
+    image, size : (H, W) and (PH, PW)
+        Of the image, and of the relative map.
+    device : torch.device
+        Of the networks.
+
+    Returns
+    -------
+    GuidancePoints
+
+    Raises
+    ------
+    AlignmentError
+        If a point lies outside the image, there are fewer than three, or all have one depth.
+
+    """
+    usable = np.isfinite(sparse.z) & (sparse.z > 0)
+    u, v, z = sparse.u[usable], sparse.v[usable], sparse.z[usable].astype(np.float64)
+    if len(z) and (min(u.min(), v.min()) < 0 or u.max() >= image[1] or v.max() >= image[0]):
+        raise AlignmentError(
+            f'sparse depth reaches from ({u.min()}, {v.min()}) to ({u.max()}, {v.max()}), the '
+            f'image is {image[1]}x{image[0]}; project the points with its camera'
+        )
+    value = from_metres(z, space)
+    low, span = (float(value.min()), float(np.ptp(value))) if len(z) else (0.0, 0.0)
+    if len(z) < LEAST_POINTS or not z.max() > 1.000001 * z.min():
+        raise AlignmentError(
+            f'guidance has {len(z)} usable points of {len(sparse)}; it needs at least '
+            f'{LEAST_POINTS}, at different depths: check T_cam_lidar and the LiDAR'
+        )
+    wanted = torch.from_numpy((value - low) / span).to(device, torch.float32)
+    rows = _bilinear_weights(v, image[0], size[0], device)
+    columns = _bilinear_weights(u, image[1], size[1], device)
+    return GuidancePoints(wanted, low, span, rows, columns)
+
+
+def _bilinear_weights(
+    pixel: np.ndarray, length: int, cells: int, device: torch.device
+) -> torch.Tensor:
+    """Weights (M, cells) of the two cells around each pixel along one side."""
+    chosen = torch.from_numpy(pixel.astype(np.int64)).to(device)
+    weights = torch.zeros(len(chosen), cells, device=device)
+    for cell, share in neighbours(length, cells, device):
+        weights.scatter_add_(1, cell[chosen, None], share[chosen, None])
+    return weights
+
+
+def affine_fit(predicted: torch.Tensor, wanted: torch.Tensor) -> tuple[float, float]:
+    """Fit scale > 0 and shift of predicted to wanted values by least squares."""
+    x, y = predicted.double(), wanted.double()
+    variance = (x - x.mean()).square().mean()
+    scale = float(((x - x.mean()) * (y - y.mean())).mean() / variance.clamp(min=1e-12))
+    if not (scale > 0.0 and float(variance.sqrt()) > LEAST_DEVIATION):
+        raise AlignmentError(
+            f'the prediction varies by {float(variance.sqrt()):.2g} of its range at the points '
+            f'and its scale is {scale:.3g}; it must vary and grow with depth: check the image, '
+            'T_cam_lidar and the pairing'
+        )
+    return scale, float(y.mean() - scale * x.mean())
+
+
+def check_guidable(model: GuidableModel) -> None:
     """Refuse networks that gradients cannot pass; raises ConfigurationError."""
     runtime = model.runtime
     if runtime.backend != 'torch' or runtime.compile != 'off':
@@ -268,7 +397,7 @@ def check_guidable(model: MarigoldModel) -> None:
 
 
 @contextmanager
-def ready_for_gradients(model: MarigoldModel, checkpointing: bool) -> Iterator[None]:
+def ready_for_gradients(model: GuidableModel, checkpointing: bool) -> Iterator[None]:
     """
     Let networks carry gradients: float16 becomes float32 for the time being.
 

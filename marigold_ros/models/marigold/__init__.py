@@ -1,3 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Marigold: checkpoints in diffusers layout, denoising, ensembles and the engine for them."""
+"""
+The Marigold family: reads checkpoints in diffusers layout and runs them on images.
+
+``engine`` holds the model; the other files are its steps: checkpoint and weights, schedule,
+denoiser and stream, ensemble, resizing, memory. May import diffusers, torch, ``models.guidance``,
+``models.runtime`` and the ground. Used by registry, guidance, benchmarks, learning and commands.
+"""

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Checks a checkpoint before a robot relies on it: files, weights, hashes, schedule, round trip.
+Check a checkpoint before a robot relies on it: files, weights, hashes, schedule, round trip.
 
-Whatever would stop it from loading raises; the report holds what a person wants to read. The round
-trip sends a planted depth image through the autoencoder and back: a wrong scaling factor, mixed
-up files or damage inside the weights show there and nowhere else.
+Whatever would stop it from loading raises. The round trip sends a planted depth image through the
+autoencoder and back, which reveals a wrong scaling factor, mixed-up files and damaged weights.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import re
 from diffusers import LCMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, load_networks, Networks
-from marigold_ros.models.marigold.schedule import ddim_schedule, spacing_for
-from marigold_ros.models.marigold.stages import NetworkStages
+from marigold_ros.models.marigold.engine import MarigoldModel
+from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
 from marigold_ros.models.marigold.weights import fingerprint, sha256, verify_sums
 from safetensors import safe_open
 import torch
@@ -31,7 +30,7 @@ SIZE = (96, 128)  # px, of the planted image
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One safetensors file: path in the checkpoint, what it holds, and its hash."""
+    """One safetensors file: path in the checkpoint, contents, and hash."""
 
     path: str
     size: int  # bytes
@@ -79,8 +78,8 @@ def check_checkpoint(
     Raises
     ------
     CheckpointError
-        Saying what is wrong: a file that is missing, damaged, pickled or changed, a weight of
-        another shape, a schedule that gives no steps, an autoencoder that loses depth.
+        If a file is missing, damaged, pickled or changed, a weight has another shape, the schedule
+        has no steps, or the autoencoder loses depth.
 
     """
     networks = load_networks(folder, vae)
@@ -117,12 +116,12 @@ def check_checkpoint(
 
 
 def round_trip(networks: Networks) -> float:
-    """Mean error of a planted image after the autoencoder, up to scale and shift."""
+    """Return the mean error of a planted image after the autoencoder, up to scale and shift."""
     planted = planted_depth(*SIZE)  # (1, 1, H, W)
-    stages = NetworkStages(networks, torch.device('cpu'), torch.float32)
+    model = MarigoldModel(networks, torch.device('cpu'), torch.float32)
     with torch.inference_mode():
-        latent = stages.encode((planted * 2.0 - 1.0).expand(-1, 3, -1, -1))
-        returned = stages.decode(latent)
+        latent = model.encode((planted * 2.0 - 1.0).expand(-1, 3, -1, -1))
+        returned = model.decode(latent)
     design = torch.stack([returned.flatten(), torch.ones(returned.numel())], 1).double()
     target = planted.flatten().double()
     normal = design.T @ design + 1e-9 * torch.eye(2, dtype=torch.float64)
@@ -170,7 +169,7 @@ def _schedule(networks: Networks) -> tuple[str, tuple[int, ...]]:
     if isinstance(scheduler, LCMScheduler):
         scheduler.set_timesteps(steps)
         return 'lcm', tuple(scheduler.timesteps.tolist())
-    spacing = spacing_for(scheduler, steps)
+    spacing = choose_spacing(scheduler, steps)
     try:
         schedule = ddim_schedule(scheduler, steps, spacing)
     except ConfigurationError as error:

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Reads a checkpoint folder in diffusers layout: networks, schedule, empty prompt, defaults.
+Read a checkpoint folder in diffusers layout: networks, schedule, empty prompt, defaults.
 
 Every published Marigold depth layout opens: v1-0, v1-1, LCM, and E2E-FT, which calls itself a
-StableDiffusionPipeline. What diffusers' layout has no place for (space, noise, default sizes)
-stands in ``marigold_ros.json``.
+StableDiffusionPipeline. Space, noise and default sizes, which diffusers' layout has no place for,
+are in ``marigold_ros.json``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+import hashlib
+import os
 from pathlib import Path
+import tempfile
 from typing import Any
 
 from diffusers import (
@@ -22,10 +25,19 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.marigold.empty_text import empty_text, NAME
-from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
+from marigold_ros.models.locate import require_file, require_weights
+from marigold_ros.models.marigold.weights import (
+    load_network,
+    read_json,
+    variant_of,
+    verify_sums,
+)
 from marigold_ros.spaces import RELATIVE_SPACES
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 import torch
+
+EMPTY_TEXT = 'empty_text_embedding'
 
 NOISES = ('gaussian', 'zeros')
 # Pipelines of the Marigold family that predict something else from networks of the same shape.
@@ -40,7 +52,7 @@ LCM_NOTE = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What a checkpoint says of itself; each default may be overridden at a call."""
+    """Name, space and defaults of a checkpoint; each default may be overridden at a call."""
 
     name: str
     folder: Path
@@ -98,10 +110,10 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     channels = autoencoder.config.latent_channels
     if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
         raise CheckpointError(
-            f'unet takes {unet.config.in_channels} and gives {unet.config.out_channels} channels; '
-            f'beside an autoencoder of {channels} latent channels Marigold needs {2 * channels} '
-            f'and {channels}: {folder} is another kind of model, or the autoencoder belongs to '
-            'another one'
+            f'unet has {unet.config.in_channels} input and {unet.config.out_channels} output '
+            f'channels; with an autoencoder of {channels} latent channels Marigold needs '
+            f'{2 * channels} and {channels}: {folder} is another kind of model, or the '
+            'autoencoder belongs to another one'
         )
     text = empty_text(folder)
     width = unet.config.cross_attention_dim
@@ -114,7 +126,7 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     notes = [LCM_NOTE] if isinstance(scheduler, LCMScheduler) else []
     files = [folder / 'unet', folder / 'vae' if vae is None else vae]
     if not (folder / 'text_encoder').is_dir():
-        files.append(folder / f'{NAME}.safetensors')
+        files.append(folder / f'{EMPTY_TEXT}.safetensors')
     return Networks(facts, autoencoder, unet, scheduler, text, tuple(files), notes)
 
 
@@ -184,10 +196,7 @@ def _whole(folder: Path, name: str, value: Any, low: int) -> int:
 
 
 def _autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
-    if not (part / 'config.json').is_file():
-        raise CheckpointError(
-            f'{part.parent} has no {part.name}/config.json; the checkpoint is incomplete'
-        )
+    require_file(part.parent, f'{part.name}/config.json')
     name = read_json(part / 'config.json').get('_class_name')
     if name not in AUTOENCODERS:
         raise CheckpointError(
@@ -197,10 +206,7 @@ def _autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
 
 
 def _schedule_config(folder: Path) -> dict[str, Any]:
-    path = folder / 'scheduler' / 'scheduler_config.json'
-    if not path.is_file():
-        raise CheckpointError(f'{folder} has no scheduler/scheduler_config.json; copy it there')
-    return read_json(path)
+    return read_json(require_file(folder, 'scheduler/scheduler_config.json'))
 
 
 def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
@@ -220,3 +226,95 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
             f'{folder}/scheduler/scheduler_config.json makes no schedule '
             f'({str(error).strip()[:200]}); restore it'
         ) from error
+
+
+def empty_text(folder: Path) -> torch.Tensor:
+    """
+    Return the embedding (1, L, D) float32 of the empty prompt, computed once and kept.
+
+    It is all that Marigold needs of its text encoder: 8 kB instead of 1.4 GB. It is kept beside
+    the checkpoint, where diffusers' users find it too, or in the user's cache.
+
+    Raises
+    ------
+    CheckpointError
+        If neither the embedding nor a whole text encoder is there.
+
+    """
+    beside = folder / f'{EMPTY_TEXT}.safetensors'
+    if beside.is_file():
+        return _read_embedding(beside)
+    encoder = folder / 'text_encoder'
+    if not encoder.is_dir():
+        raise CheckpointError(
+            f'{folder} has neither {EMPTY_TEXT}.safetensors nor text_encoder/; one of them must '
+            'be there'
+        )
+    cached = _cache_path(encoder)
+    if cached.is_file():
+        return _read_embedding(cached)
+    embedding = _embed_empty_text(folder)
+    # Shared and installed checkpoints are read-only; without any place it is computed each time.
+    if not _write_embedding(beside, embedding):
+        _write_embedding(cached, embedding)
+    return embedding
+
+
+def _read_embedding(path: Path) -> torch.Tensor:
+    try:
+        return load_file(path)[EMPTY_TEXT].float()
+    except Exception as error:  # safetensors raises its own kinds
+        raise CheckpointError(
+            f'{path} cannot be read ({error}); it must hold one tensor {EMPTY_TEXT}: restore it, '
+            'or remove it beside a text_encoder/'
+        ) from error
+
+
+def _cache_path(encoder: Path) -> Path:
+    """Where the user's cache keeps it: a name that changes with the encoder's files."""
+    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    facts = [str(encoder.resolve())]
+    for path in sorted(encoder.iterdir()):
+        status = path.stat()
+        facts.append(f'{path.name} {status.st_size} {status.st_mtime_ns}')
+    key = hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:32]
+    return root / 'marigold_ros' / f'{EMPTY_TEXT}-{key}.safetensors'
+
+
+def _write_embedding(path: Path, embedding: torch.Tensor) -> bool:
+    """Write whole or not at all; False where the place is read-only or full."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(prefix='.', suffix='.draft', dir=path.parent)
+        os.close(handle)
+        try:
+            save_file({EMPTY_TEXT: embedding.contiguous()}, draft)
+            os.chmod(draft, 0o644)
+            os.replace(draft, path)
+        finally:
+            Path(draft).unlink(missing_ok=True)
+    except (OSError, SafetensorError):
+        return False
+    return True
+
+
+def _embed_empty_text(folder: Path) -> torch.Tensor:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    part = folder / 'text_encoder'
+    remedy = f'copy model.safetensors there, or put {EMPTY_TEXT}.safetensors into {folder}'
+    variant = variant_of(require_weights(part, remedy))
+    arguments: dict[str, Any] = {'local_files_only': True}
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / 'tokenizer', **arguments)
+        encoder = CLIPTextModel.from_pretrained(
+            part, use_safetensors=True, variant=variant, dtype=torch.float32, **arguments
+        )
+    except Exception as error:  # transformers, tokenizers and safetensors raise their own kinds
+        raise CheckpointError(
+            f'{folder}: text_encoder/ and tokenizer/ cannot be loaded '
+            f'({str(error).strip().splitlines()[0][:300]}); restore them'
+        ) from error
+    tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
+    with torch.no_grad():
+        return encoder.eval()(tokens.input_ids)[0].float()

@@ -9,16 +9,20 @@ of the noise (its final alpha is that of step 0, not 1); ``reference_exact`` doe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
 
+SEED_LIMIT = 2**63 - 1
+
 
 def start_noise(
     kind: str,
     members: int,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     seed: int,
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
@@ -147,7 +151,41 @@ def denoise_consistency(
 
 
 def member_generators(members: int, seed: int) -> list[torch.Generator]:
-    """One generator per member, so that its noise does not depend on how members are batched."""
+    """Return one generator per member: its noise does not depend on how members are batched."""
     # An odd factor keeps neighbouring seeds' members apart.
     seeds = [(seed * 1_000_003 + member + 1) % 2**63 for member in range(members)]
     return [torch.Generator('cpu').manual_seed(value) for value in seeds]
+
+
+def consistency_generators(
+    noise: torch.Tensor, members: int, seed: int, batch: int, reference_noise: str | None = None
+) -> Sequence[torch.Generator | list[torch.Generator]]:
+    """
+    Return the generators of the noise between the steps of a latent consistency model.
+
+    Parameters
+    ----------
+    noise : (N E, C, h, w)
+        Where denoising starts.
+    members, seed : int
+        E, and the seed of the start noise.
+    batch : int
+        Latents that are denoised at once.
+    reference_noise : str or None
+        Kind of the start noise, to draw from one generator for all as the reference does; None
+        is one for each member.
+
+    Returns
+    -------
+    list
+        As :func:`denoise_consistency` takes them, one item for each batch.
+
+    """
+    if reference_noise is None:
+        images = len(noise) // members
+        own = [made for _ in range(images) for made in member_generators(members, seed)]
+        return [own[i : i + batch] for i in range(0, len(own), batch)]
+    # The reference goes on drawing from the generator that gave the first noise.
+    shared = torch.Generator('cpu').manual_seed(seed)
+    start_noise(reference_noise, len(noise), tuple(noise.shape[1:]), seed, shared)
+    return [shared] * -(-len(noise) // batch)

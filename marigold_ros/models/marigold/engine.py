@@ -1,47 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Runs a Marigold checkpoint on one image: resize, pad, encode, denoise, decode, merge, resize.
+Run a Marigold checkpoint: resize, pad, encode, denoise, decode, merge, resize back.
 
-Each stage is a method of its own, so that it can be timed or replaced. From the upload of the
-bytes to the download of the answer everything stays on the device, and only the download waits.
-Letters: N images; H, W image; PH, PW processing size; PPH, PPW padded to multiples of the
-autoencoder's factor; h, w latent; E members; C latent channels.
+From the upload of the bytes to the download of the answer everything stays on the device, and only
+the download waits for it. Networks run in batches as large as memory allows. Letters: N images of
+one size; H, W image; PH, PW processing size; PPH, PPW padded to multiples of the autoencoder's
+factor; h, w latent; E members; C latent channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
+import logging
 import math
+from numbers import Integral
+from pathlib import Path
 from typing import Any
 
-from marigold_ros.config import EngineConfig, GuidedConfig
-from marigold_ros.errors import InputError
+from diffusers import LCMScheduler
+from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.models.guidance.guided import predict_guided
-from marigold_ros.models.marigold.arguments import (
-    check_image,
-    check_range,
+from marigold_ros.models.guidance.guided import guide_model
+from marigold_ros.models.locate import find_autoencoder
+from marigold_ros.models.marigold.checkpoint import load_networks, Networks
+from marigold_ros.models.marigold.denoiser import (
+    consistency_generators,
+    denoise,
+    denoise_consistency,
     SEED_LIMIT,
+)
+from marigold_ros.models.marigold.ensemble import merge_members, merge_reference, MOST_MEMBERS
+from marigold_ros.models.marigold.memory import autoencoder_bytes, MemoryPlan, OVERLAP, TILE, tiled
+from marigold_ros.models.marigold.resizing import (
+    common_size,
+    fit_image,
+    size_by_area,
+    size_by_edge,
+    upsample_bilateral,
+    upsample_bilinear,
+)
+from marigold_ros.models.marigold.schedule import (
+    choose_spacing,
+    ddim_schedule,
+    Schedule,
+    SPACING_NOTE,
     STEPS_LIMIT,
 )
-from marigold_ros.models.marigold.image_stages import ImageStages
-from marigold_ros.models.marigold.stages import MOST_MEMBERS
-from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
 from marigold_ros.models.marigold.weights import fingerprint
-from marigold_ros.models.runtime.prepare import warm_up_sizes
+from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last, warm_up_sizes
 from marigold_ros.settings import as_values
 import numpy as np
 import torch
 
+DEFAULTS = EngineConfig()
+log = logging.getLogger(__name__)
 
-class MarigoldModel(ImageStages):
-    """A loaded checkpoint, ready to predict; see :class:`NetworkStages` for its arguments."""
+
+def load(
+    folder: Path,
+    device: torch.device,
+    dtype: str = 'auto',
+    vae: str | None = None,
+    runtime: RuntimeConfig | None = None,
+) -> MarigoldModel:
+    """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
+    networks = load_networks(folder, None if vae is None else find_autoencoder(vae))
+    arithmetic = choose_dtype(dtype, device, networks.parameters)
+    model = MarigoldModel(networks, device, arithmetic, runtime)
+    model.warm_up()
+    return model
+
+
+class MarigoldModel:
+    """
+    A Marigold checkpoint on its device, ready to predict.
+
+    Parameters
+    ----------
+    networks : Networks
+        From ``load_networks``; moved to the device.
+    device : torch.device
+        Where they run.
+    dtype : torch.dtype
+        Arithmetic.
+    runtime : RuntimeConfig or None
+        Backend, memory layout and compilation; fixed from here on.
+
+    """
+
+    def __init__(
+        self,
+        networks: Networks,
+        device: torch.device,
+        dtype: torch.dtype,
+        runtime: RuntimeConfig | None = None,
+    ) -> None:
+        self.facts = networks.facts
+        self.runtime = RuntimeConfig() if runtime is None else runtime
+        self.device, self.arithmetic = device, dtype
+        # Of tensors between the networks: OpenVINO takes and returns float32.
+        self.dtype = torch.float32 if self.runtime.backend == 'openvino' else dtype
+        self.scheduler = networks.scheduler
+        self.text = networks.text.to(device, self.dtype)
+        self.kinds = type(networks.unet), type(networks.autoencoder)
+        self.parameters = networks.parameters
+        self.unet, self.autoencoder = prepare_networks(
+            networks.unet, networks.autoencoder, self.text, device, dtype, self.runtime
+        )
+        self.factor = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+        # Pixels of one cell at the U-Net's coarsest level.
+        self.coarsest = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self.notes: list[str] = []
+        for note in networks.notes:
+            self._note(note)
+        self.stream = Stream()
+        self.memory = MemoryPlan(device, self._note)
+        self._weight_files = networks.weight_files
+        self._schedules: dict[tuple[int, str | None], Schedule] = {}
 
     @property
     def space(self) -> str:
-        """The quantity that predictions are affine in."""
+        """Space of its predictions: depth, log or disparity."""
         return self.facts.space
 
     @cached_property
@@ -78,7 +163,7 @@ class MarigoldModel(ImageStages):
         return self.runtime.backend == 'torch' and self.runtime.compile == 'off'
 
     def new_stream(self) -> Stream:
-        """Make the state of another camera, for :meth:`predict_together`."""
+        """Return the state of another camera, for :meth:`predict_together`."""
         return Stream()
 
     def reset(self) -> None:
@@ -87,7 +172,7 @@ class MarigoldModel(ImageStages):
         self.memory.forget()
 
     def warm_up(self) -> None:
-        """Run one frame of each size that the runtime's settings name, then forget it."""
+        """Run one frame of each size that ``runtime.warm_up`` names, then forget it."""
         for height, width in warm_up_sizes(self.runtime.warm_up):
             self.predict(np.zeros((height, width, 3), np.uint8))
         self.stream.reset()
@@ -103,7 +188,7 @@ class MarigoldModel(ImageStages):
         options: EngineConfig | None = None,
     ) -> Prediction:
         """
-        Estimate relative depth of one image.
+        Predict relative depth of one image.
 
         Parameters
         ----------
@@ -112,12 +197,12 @@ class MarigoldModel(ImageStages):
         denoising_steps, ensemble_size : int or None
             None is the checkpoint's own default.
         processing_resolution : int or None
-            Longest side at the networks in pixels, 0 the image's own; None the checkpoint's.
+            Longest side at the networks in pixels, 0 native; None is the checkpoint's own.
         seed : int
-            Of the noise; the same seed gives the same answer.
+            Seed of the noise; the same seed gives the same answer.
         reference_exact : bool
-            Answer as diffusers' pipeline does (its merge, its last step, its spacing); of the
-            options it heeds ``batch_limit`` only.
+            Answer as diffusers' pipeline does (its merge, last step and timestep spacing); of the
+            options only ``batch_limit`` applies.
         options : EngineConfig or None
             Noise, warm start, merge, upsampling; None is the checkpoint's own way.
 
@@ -135,16 +220,8 @@ class MarigoldModel(ImageStages):
             If steps, members or seed are out of range.
 
         """
-        return self.predict_together(
-            [rgb],
-            [self.stream],
-            denoising_steps,
-            ensemble_size,
-            processing_resolution,
-            seed,
-            reference_exact,
-            options,
-        )[0]
+        numbers = denoising_steps, ensemble_size, processing_resolution, seed
+        return self.predict_together([rgb], [self.stream], *numbers, reference_exact, options)[0]
 
     @torch.inference_mode()
     def predict_together(
@@ -159,14 +236,14 @@ class MarigoldModel(ImageStages):
         options: EngineConfig | None = None,
     ) -> list[Prediction]:
         """
-        Estimate relative depth of several images of one size at once.
+        Predict relative depth of several images of one size at once.
 
         Parameters
         ----------
         rgbs : sequence of (H, W, 3) uint8
             The images, such as those of several cameras.
         streams : sequence of Stream
-            What each camera's last frame left; one for each image.
+            State of each camera from its last frame; one for each image.
         denoising_steps, ensemble_size, processing_resolution, seed, reference_exact, options
             As for :meth:`predict`; each image gets the noise that it gets alone.
 
@@ -181,27 +258,32 @@ class MarigoldModel(ImageStages):
             As :meth:`predict`, and if the images differ in size.
 
         """
+        # 0. Check arguments; what is not given is the checkpoint's own.
         steps = self.facts.denoising_steps if denoising_steps is None else denoising_steps
         members = self.facts.ensemble_size if ensemble_size is None else ensemble_size
-        check_range('denoising_steps', steps, 1, STEPS_LIMIT)
-        check_range('ensemble_size', members, 1, MOST_MEMBERS)
-        check_range('seed', seed, 0, SEED_LIMIT)
-        for rgb in rgbs:
-            check_image(rgb)
-        height, width = _common_size(rgbs)
-        self.options = EngineConfig() if options is None else options
-        self.lay_out(reference_exact)
-        size = self.processing_size(height, width, processing_resolution)
-        image = self.upload(rgbs)  # (N, 3, H, W)
-        preprocessed = self.preprocess(image, size, reference_exact)  # (N, 3, PPH, PPW)
-        rgb_latent = self.encode(preprocessed)  # (N, C, h, w)
-        noise = self.start(preprocessed, rgb_latent, members, seed, streams, reference_exact)
-        latent = self.denoise(rgb_latent, noise, steps, seed, reference_exact)  # (N E, C, h, w)
-        for stream, own in zip(streams, latent.split(int(members)), strict=True):
-            stream.keep(own)
-        relative = self.decode(latent, reference_exact)[..., : size[0], : size[1]]
-        maps = self.merge(relative, members, reference_exact)  # (N, 1 or 2, PH, PW)
-        answers = self.postprocess(maps, image, preprocessed, reference_exact)  # (N, 1 or 2, H, W)
+        _check_numbers(steps, members, seed)
+        size = self.processing_size(*common_size(rgbs), processing_resolution)
+        options = DEFAULTS if options is None else options
+        if reference_exact:
+            options = EngineConfig(batch_limit=options.batch_limit)
+        with self._layout_for(reference_exact):
+            # 1. Bring the images to the device and to the networks' size.
+            image = self.upload(rgbs)  # (N, 3, H, W)
+            preprocessed = self.preprocess(image, size, reference_exact)  # (N, 3, PPH, PPW)
+            # 2. Encode each image once.
+            rgb_latent = self.encode(preprocessed)  # (N, C, h, w)
+            # 3. Denoise all members of all images from their start noise.
+            noise = self.start(preprocessed, rgb_latent, members, seed, streams, options)
+            latent = self.denoise(rgb_latent, noise, steps, seed, options, reference_exact)
+            for stream, own in zip(streams, latent.split(int(members)), strict=True):
+                stream.keep(own)  # (E, C, h, w)
+            # 4. Decode them, and cut off the padding.
+            relative = self.decode(latent, options.batch_limit, reference_exact)
+            relative = relative[..., : size[0], : size[1]]  # (N E, 1, PH, PW)
+            # 5. Merge each image's members: relative map and, of several, their spread.
+            maps = self.merge(relative, members, options.merge, reference_exact)
+            # 6. Resize to the images' size and download.
+            answers = self.postprocess(maps, image, preprocessed, options.upsampling)
         return [
             Prediction(answer[0], answer[1] if members > 1 else None, self.facts.space)
             for answer in answers
@@ -220,9 +302,9 @@ class MarigoldModel(ImageStages):
         max_depth: float = math.inf,
     ) -> Prediction:
         """
-        Estimate depth in metres with the denoising steered by sparse depth; for labels.
+        Predict metric depth with the denoising steered by sparse depth; for labels.
 
-        Every point is believed: take out what is wrong before, as the pipeline does.
+        Every point is believed: remove outliers before, as the pipeline does.
 
         Parameters
         ----------
@@ -256,27 +338,265 @@ class MarigoldModel(ImageStages):
             As :meth:`predict`, and if the networks pass no gradients (OpenVINO, compiled, LCM).
 
         """
-        guided = GuidedConfig() if guided is None else guided
         members = 1 if ensemble_size is None else ensemble_size
-        check_range('ensemble_size', members, 1, MOST_MEMBERS)
-        if denoising_steps is not None:
-            check_range('denoising_steps', denoising_steps, 1, STEPS_LIMIT)
-        check_range('seed', seed, 0, SEED_LIMIT)
-        check_image(rgb)
-        self.options = EngineConfig() if options is None else options
-        size = self.processing_size(rgb.shape[0], rgb.shape[1], processing_resolution)
-        return predict_guided(
-            self, rgb, sparse, size, denoising_steps, members, seed, guided, max_depth
+        _check_numbers(1 if denoising_steps is None else denoising_steps, members, seed)
+        size = self.processing_size(*common_size([rgb]), processing_resolution)
+        options = DEFAULTS if options is None else options
+        guided = GuidedConfig() if guided is None else guided
+        settings = denoising_steps, members, seed, options, guided, max_depth
+        return guide_model(self, rgb, sparse, size, *settings)
+
+    def processing_size(
+        self, height: int, width: int, processing_resolution: int | None
+    ) -> tuple[int, int]:
+        """
+        Return the size (PH, PW) at which the networks see an image.
+
+        By Marigold's rule of the longest edge, or nearest to the checkpoint's number of pixels.
+        """
+        if processing_resolution is None:
+            if self.facts.processing_pixels:
+                return size_by_area(height, width, self.facts.processing_pixels)
+            processing_resolution = self.facts.processing_resolution
+        return size_by_edge(height, width, processing_resolution)
+
+    def upload(self, rgbs: Sequence[np.ndarray]) -> torch.Tensor:
+        """Bring N of (H, W, 3) uint8 to the device as (N, 3, H, W) float32 in [0, 1]."""
+        # Message buffers are often read-only, which torch cannot express.
+        images = [torch.from_numpy(np.require(rgb, requirements=['C', 'W'])) for rgb in rgbs]
+        if self.device.type == 'cuda':
+            images = [image.pin_memory() for image in images]
+        moved = [image.to(self.device, non_blocking=True)[None] for image in images]
+        return _cat(moved).permute(0, 3, 1, 2).float() / 255.0
+
+    def preprocess(
+        self, image: torch.Tensor, size: tuple[int, int], reference_exact: bool = False
+    ) -> torch.Tensor:
+        """Resize and pad (N, 3, H, W) in [0, 1] to (N, 3, PPH, PPW) in [-1, 1]."""
+        if not reference_exact:
+            # A single cell has no variance to normalise by: tiny images get two.
+            least = (self.coarsest, self.coarsest * (2 if max(size) <= self.coarsest else 1))
+            # Half precision, which a CPU cannot resize in, would also lose bits of the image.
+            return fit_image(image, size, self.factor, least).to(self.dtype)
+        if self.device.type == 'cuda':
+            image = image.to(self.dtype)
+        return fit_image(image, size, self.factor).to(self.dtype)
+
+    def encode(self, image: torch.Tensor) -> torch.Tensor:
+        """Encode images (N, 3, PPH, PPW) to scaled latents (N, C, h, w)."""
+        latent = self._autoencode('encode', self._encode, image, len(image), self.factor)
+        return latent * self.autoencoder.config.scaling_factor
+
+    def start(
+        self,
+        image: torch.Tensor,
+        rgb_latent: torch.Tensor,
+        members: int,
+        seed: int,
+        streams: Sequence[Stream],
+        options: EngineConfig = DEFAULTS,
+    ) -> torch.Tensor:
+        """Return the latents (N E, C, h, w) from which denoising starts, image by image."""
+        kind = self.noise_kind(options)
+        if options.warm_start and kind == 'zeros':
+            self._note(ZEROS_NOTE)
+        shape = tuple(rgb_latent.shape[1:])
+        starts = []
+        for stream, own in zip(streams, image.split(1), strict=True):
+            noise = stream.noise(kind, members, shape, seed, self.device, self.dtype)
+            starts.append(stream.warm(noise, own, options.warm_start, options.scene_cut))
+        return _cat(starts)
+
+    def noise_kind(self, options: EngineConfig) -> str:
+        """Return where denoising starts: gaussian, fixed or zeros."""
+        return self.facts.noise if options.noise == 'checkpoint' else options.noise
+
+    def denoise(
+        self,
+        rgb_latent: torch.Tensor,
+        noise: torch.Tensor,
+        steps: int,
+        seed: int = 0,
+        options: EngineConfig = DEFAULTS,
+        reference_exact: bool = False,
+    ) -> torch.Tensor:
+        """Denoise latents (N E, C, h, w) beside (N, C, h, w) of the images."""
+        members = len(noise) // len(rgb_latent)
+        condition = rgb_latent.repeat_interleave(members, dim=0)  # (N E, C, h, w)
+        networks = self.unet, self.scheduler
+        if isinstance(self.scheduler, LCMScheduler):
+
+            def batches(limit: int) -> torch.Tensor:
+                kind = self.facts.noise if reference_exact else None
+                draws = consistency_generators(noise, members, seed, limit, kind)
+                parts = zip(condition.split(limit), noise.split(limit), draws, strict=True)
+                return torch.cat(
+                    [
+                        denoise_consistency(*networks, seen, part, self.text, steps, draw)
+                        for seen, part, draw in parts
+                    ]
+                )
+
+        else:
+            schedule = self._schedule(steps, options.timestep_spacing, reference_exact)
+
+            def batches(limit: int) -> torch.Tensor:
+                pairs = zip(condition.split(limit), noise.split(limit), strict=True)
+                return torch.cat(
+                    [
+                        denoise(*networks, *pair, self.text, steps, reference_exact, schedule)
+                        for pair in pairs
+                    ]
+                )
+
+        most = min(len(noise), options.batch_limit or MOST_MEMBERS)
+        return self.memory.run('denoise', tuple(noise.shape[-2:]), most, batches)
+
+    def decode(
+        self, latent: torch.Tensor, batch_limit: int = 0, reference_exact: bool = False
+    ) -> torch.Tensor:
+        """Decode scaled latents (N E, C, h, w) to relative maps (N E, 1, PPH, PPW) in [0, 1]."""
+        scaled = latent / self.autoencoder.config.scaling_factor
+        most = min(len(latent), batch_limit or MOST_MEMBERS)
+        finish = partial(_to_relative, exact=reference_exact)
+        return self._autoencode('decode', self._decode, scaled, most, 1, finish)
+
+    def preview(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode one latent to (1, 1, PPH, PPW), not clipped, so that gradients pass."""
+        scaled = (latent / self.autoencoder.config.scaling_factor).to(self.dtype)
+        return (self._decode(scaled).float().mean(1, keepdim=True) + 1.0) / 2.0
+
+    def merge(
+        self,
+        relative: torch.Tensor,
+        members: int,
+        method: str = 'fitted',
+        reference_exact: bool = False,
+    ) -> torch.Tensor:
+        """Merge (N E, 1, PH, PW) to relative and spread, (N, 2, PH, PW); single ones stay."""
+        if members == 1:
+            return relative
+        merge: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+        merge = merge_reference if method == 'reference' else merge_members
+        if reference_exact:
+            from diffusers import MarigoldDepthPipeline
+
+            merge = partial(MarigoldDepthPipeline.ensemble_depth, output_uncertainty=True)
+        return _cat([torch.cat(merge(own), dim=1) for own in relative.split(int(members))])
+
+    def postprocess(
+        self,
+        maps: torch.Tensor,
+        image: torch.Tensor,
+        preprocessed: torch.Tensor,
+        upsampling: str = 'bilinear',
+    ) -> np.ndarray:
+        """Bring (N, k, PH, PW) to the images' size and to the host: (N, k, H, W) float32."""
+        resized = self.enlarge(maps, image, preprocessed, upsampling)
+        # The one place where the host waits for the device.
+        return resized.contiguous().cpu().numpy()
+
+    def enlarge(
+        self,
+        maps: torch.Tensor,
+        image: torch.Tensor,
+        preprocessed: torch.Tensor,
+        upsampling: str = 'bilinear',
+    ) -> torch.Tensor:
+        """Bring (N, k, PH, PW) to the images' size, (N, k, H, W) float32."""
+        native = (int(image.shape[2]), int(image.shape[3]))
+        maps = maps.float()
+        height, width = maps.shape[-2:]
+        if upsampling == 'bilateral' and (native[0] > height or native[1] > width):
+            small = (preprocessed[..., :height, :width].float() + 1.0) / 2.0
+            return upsample_bilateral(maps, small, image)
+        return upsample_bilinear(maps, native)
+
+    def _autoencode(
+        self,
+        stage: str,
+        network: Callable[[torch.Tensor], torch.Tensor],
+        source: torch.Tensor,
+        most: int,
+        cell: int,
+        finish: Callable[[torch.Tensor], torch.Tensor] = lambda answer: answer,
+    ) -> torch.Tensor:
+        """Run one side of the autoencoder; ``cell`` is the side of a latent cell in the source."""
+        size = [side * self.factor // cell for side in source.shape[-2:]]
+        tile, overlap = TILE * cell, OVERLAP * cell
+        return self.memory.run(
+            stage,
+            tuple(source.shape[-2:]),
+            most,
+            lambda limit: torch.cat([finish(network(part)) for part in source.split(limit)]),
+            autoencoder_bytes(self.autoencoder, size, self.dtype.itemsize),
+            lambda: torch.cat([finish(tiled(network, p, tile, overlap)) for p in source.split(1)]),
         )
 
+    def _encode(self, image: torch.Tensor) -> torch.Tensor:
+        answer = self.autoencoder.encode(image)
+        # AutoencoderTiny has no distribution.
+        return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
 
-def _common_size(rgbs: Sequence[np.ndarray]) -> tuple[int, int]:
-    """Height and width of all images."""
-    sizes = sorted({rgb.shape[:2] for rgb in rgbs})
-    if len(sizes) != 1:
-        raise InputError(
-            f'{len(sizes)} sizes of image in one call: {", ".join(map(str, sizes))}; those that '
-            'are predicted together have one size',
-            cause='shape',
-        )
-    return sizes[0]
+    def _decode(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode(latent, return_dict=False)[0]  # (E, 3, PPH, PPW)
+
+    def _schedule(self, steps: int, chosen: str, reference_exact: bool) -> Schedule:
+        spacing = None
+        if not reference_exact:
+            spacing = choose_spacing(self.scheduler, steps) if chosen == 'auto' else chosen
+            if chosen == 'auto' and spacing != self.scheduler.config.timestep_spacing:
+                self._note(SPACING_NOTE)
+        key = (steps, spacing)
+        if key not in self._schedules:
+            self._schedules[key] = ddim_schedule(self.scheduler, steps, spacing, self.device)
+        return self._schedules[key]
+
+    @contextmanager
+    def _layout_for(self, reference_exact: bool) -> Iterator[None]:
+        """
+        Lay weights out as the reference does for the time of an exact call.
+
+        The reference's merge amplifies the last bits of a sum, which the layout decides.
+        """
+        change = reference_exact and self.runtime.channels_last and self.takes_any_batch
+        networks = (self.unet, self.autoencoder)
+        if change:
+            set_channels_last(networks, False)
+        try:
+            yield
+        finally:
+            if change:
+                set_channels_last(networks, True)
+
+    def _note(self, text: str) -> None:
+        """Inform the user once: in the description and in the log."""
+        if text not in self.notes:
+            self.notes.append(text)
+            log.warning('%s: %s', self.facts.name, text)
+
+
+def _to_relative(decoded: torch.Tensor, exact: bool) -> torch.Tensor:
+    """Average decoded channels (E, 3, PPH, PPW) in [-1, 1] to (E, 1, PPH, PPW) in [0, 1]."""
+    # Half precision resolves 1/2048 of the range; the mean of three channels does better.
+    decoded = decoded if exact else decoded.float()
+    return (decoded.mean(1, keepdim=True).clamp(-1.0, 1.0) + 1.0) / 2.0
+
+
+def _cat(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Concatenate along the first axis; a single tensor is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _check_numbers(steps: Any, members: Any, seed: Any) -> None:
+    """Raise ConfigurationError for a number out of its range."""
+    for name, value, low, high in (
+        ('denoising_steps', steps, 1, STEPS_LIMIT),
+        ('ensemble_size', members, 1, MOST_MEMBERS),
+        ('seed', seed, 0, SEED_LIMIT),
+    ):
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not whole or not low <= value <= high:
+            raise ConfigurationError(
+                f'{name} is {value!r}; choose a whole number in [{low}, {high}]'
+            )

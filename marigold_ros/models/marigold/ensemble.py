@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Merges ensemble members: each is fitted to their common map, then the median is taken.
+Merge ensemble members: fit each to their common map, then take the median.
 
 The fit alternates on a coarse grid between the members' median and a robust least-squares scale
-and shift per member, in closed form: pooling takes the noise out, re-weighting what one member
-alone believes. Nothing waits for the device. Medians come from a sorting network of element-wise
-minima and maxima, since ``torch.median`` over few members takes ten times as long.
+and shift per member, in closed form: pooling removes noise, re-weighting what one member alone
+shows. Nothing waits for the device. Medians come from a sorting network of element-wise minima
+and maxima, because ``torch.median`` over few members takes ten times as long. The merge of
+Marigold's paper is :func:`merge_reference`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch.nn import functional
 
+MOST_MEMBERS = 20
 GRID = 64  # longest side of the grid on which members are fitted
 ROUNDS = 8
 # In the first rounds a cell counts less from this residual on, in standard deviations of a member;
@@ -23,9 +26,11 @@ ROUNDS = 8
 TOLERANCE, ABSOLUTE_ROUNDS = 0.05, 2
 # Later its weight falls to nothing beyond this many mean residuals; the floor is in deviations.
 WIDTH, WIDTH_FLOOR = 2.0, 0.003
-# A member that disagrees with all others keeps a small positive scale: it turns into a constant
-# between the others and takes no side in their median.
+# A member that disagrees with all others becomes a constant between them, which leaves their
+# median alone.
 LEAST_SLOPE = 1e-3
+# Of the merge of the paper.
+REGULARISER, ITERATIONS = 0.02, 2
 
 
 def merge_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +55,7 @@ def merge_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fit_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale (E,) > 0 and shift (E,) that bring (E, 1, H, W) members onto their common map."""
+    """Fit scale (E,) > 0 and shift (E,) that bring members (E, 1, H, W) onto their common map."""
     height, width = members.shape[-2:]
     shrink = max(1, -(-max(height, width) // GRID))
     grid = functional.avg_pool2d(members, shrink, ceil_mode=True) if shrink > 1 else members
@@ -72,7 +77,7 @@ def fit_members(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _weight(residual: torch.Tensor, weight: torch.Tensor, turn: int) -> torch.Tensor:
-    """Weights (E, n) of the next fit from the last one's residuals and weights."""
+    """Return the weights (E, n) of the next fit from the last one's residuals and weights."""
     if turn <= ABSOLUTE_ROUNDS:
         return 1.0 / (residual + TOLERANCE)
     usual = (weight * residual).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
@@ -82,7 +87,7 @@ def _weight(residual: torch.Tensor, weight: torch.Tensor, turn: int) -> torch.Te
 def _weighted_fit(
     source: torch.Tensor, target: torch.Tensor, weight: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted least squares target = slope source + offset, row by row: (E, 1) each."""
+    """Fit target = slope source + offset by weighted least squares, row by row: (E, 1) each."""
     weight = weight / weight.sum(1, keepdim=True)
     source_mean = (weight * source).sum(1, keepdim=True)
     target_mean = (weight * target).sum(1, keepdim=True)
@@ -94,7 +99,7 @@ def _weighted_fit(
 
 
 def reduce_members(aligned: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Median of (E, 1, H, W), stretched to [0, 1], and the median deviation from it."""
+    """Return the median of (E, 1, H, W), stretched to [0, 1], and the deviation from it."""
     ranked = sort_members(aligned)
     merged = median(ranked)[None]  # (1, 1, H, W)
     spread = median_deviation(ranked, merged[0])[None]
@@ -131,7 +136,7 @@ def _comparators(count: int) -> tuple[tuple[int, int], ...]:
 
 
 def median(ranked: list[torch.Tensor]) -> torch.Tensor:
-    """Middle of sorted maps; the mean of the two middle ones where their number is even."""
+    """Return the middle of sorted maps, or the mean of the two middle ones."""
     middle = len(ranked) // 2
     if len(ranked) % 2:
         return ranked[middle]
@@ -140,7 +145,7 @@ def median(ranked: list[torch.Tensor]) -> torch.Tensor:
 
 def median_deviation(ranked: list[torch.Tensor], centre: torch.Tensor) -> torch.Tensor:
     """
-    Median absolute deviation of sorted maps from their median.
+    Return the median absolute deviation of sorted maps from their median.
 
     Deviations below and above the median are sorted already. The k-th smallest of two sorted rows
     a and b is the least of max(a[i], b[k - i]) over i, with a[0] and b[0] below everything.
@@ -170,3 +175,107 @@ def _kth_of_two(first: list[torch.Tensor], second: list[torch.Tensor], k: int) -
         best = candidate if best is None else torch.minimum(best, candidate)
     assert best is not None
     return best
+
+
+def merge_reference(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Merge as :func:`merge_members` does, with scales and shifts of the paper's objective."""
+    scale, shift = minimise_objective(members)
+    scale, shift = scale.to(members), shift.to(members)
+    return reduce_members(members * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1))
+
+
+def minimise_objective(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Minimise the paper's objective over the scale and shift of each member; waits for the device.
+
+    It is the sum of all pairs' root-mean-square distances plus a pull of the median's range to
+    [0, 1] (Ke et al., CVPR 2024, section 3.3). The distances depend on the members' second moments
+    alone, so that after one pass over the images each evaluation is a few small matrices with
+    exact gradients; only the range is evaluated on a grid. Like the reference it stops after two
+    iterations: the true minimum under noisy members is at scales of zero, where all distances
+    vanish.
+
+    Parameters
+    ----------
+    members : (E, 1, H, W)
+        Affine-invariant maps.
+
+    Returns
+    -------
+    scale, shift : (E,) float64, on the CPU
+
+    """
+    from scipy.optimize import minimize
+
+    flat = members.flatten(1).double()  # (E, n)
+    count, n = flat.shape
+    rows = torch.cat([flat, torch.ones_like(flat[:1])])  # (E + 1, n)
+    low, high = flat.aminmax(dim=1)
+    shrink = max(1, -(-max(members.shape[-2:]) // GRID))
+    grid = functional.interpolate(
+        members.float(), [-(-s // shrink) for s in members.shape[-2:]], mode='nearest-exact'
+    )
+    moments = (rows @ rows.T / n).cpu().numpy()  # (E + 1, E + 1)
+    cells = grid.flatten(1).double().cpu().numpy()
+    start = (1.0 / (high - low).clamp(min=1e-6)).cpu().numpy()
+    begin = np.concatenate([start, -start * low.cpu().numpy()])
+    found = minimize(
+        objective,
+        begin,
+        args=(moments, cells),
+        jac=True,
+        method='BFGS',
+        options={'maxiter': ITERATIONS},
+    ).x
+    return torch.from_numpy(found[:count].copy()), torch.from_numpy(found[count:].copy())
+
+
+def objective(
+    parameters: np.ndarray, moments: np.ndarray, cells: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """
+    Evaluate the objective and its gradient.
+
+    Parameters
+    ----------
+    parameters : (2E,) float64
+        Scales, then shifts.
+    moments : (E + 1, E + 1) float64
+        Mean products of the members and of the constant 1, which stands last.
+    cells : (E, n) float64
+        Members on a grid, for the range of their median.
+
+    Returns
+    -------
+    value : float
+    gradient : (2E,) float64
+
+    """
+    count = len(parameters) // 2
+    scale, shift = parameters[:count], parameters[count:]
+    first, second = np.triu_indices(count, 1)
+    pairs = np.arange(len(first))
+    # A pair's difference is a linear form in the members and the constant.
+    forms = np.zeros((len(first), count + 1))
+    forms[pairs, first] = scale[first]
+    forms[pairs, second] = -scale[second]
+    forms[:, count] = shift[first] - shift[second]
+    weighted = forms @ moments
+    distance = np.sqrt(np.maximum((forms * weighted).sum(1), 1e-18))
+    slope = weighted / distance[:, None]  # d distance / d form
+    gradient = np.zeros(2 * count)
+    np.add.at(gradient, first, slope[pairs, first])
+    np.add.at(gradient, second, -slope[pairs, second])
+    np.add.at(gradient, count + first, slope[:, count])
+    np.add.at(gradient, count + second, -slope[:, count])
+    value = float(distance.sum())
+    aligned = cells * scale[:, None] + shift[:, None]
+    middle = (count - 1) // 2  # torch's median, as in the reference, is the lower one
+    owner = np.argpartition(aligned, middle, axis=0)[middle]
+    merged = np.take_along_axis(aligned, owner[None], axis=0)[0]
+    for cell, target in ((int(merged.argmin()), 0.0), (int(merged.argmax()), 1.0)):
+        member, error = owner[cell], merged[cell] - target
+        value += REGULARISER * abs(error)
+        gradient[member] += REGULARISER * np.sign(error) * cells[member, cell]
+        gradient[count + member] += REGULARISER * np.sign(error)
+    return value, gradient

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Fits a frame into memory: fewer members at once first, then tiles, then an error with a remedy.
+Fit a frame into memory: first fewer members at once, then tiles, then an error with a remedy.
 
 What fits is estimated before the first frame of a size, because on a CPU the system ends a process
-that takes too much, and learnt when an allocation fails all the same.
+that takes too much, and corrected when an allocation fails all the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 from marigold_ros.errors import InputError
 import torch
@@ -25,7 +26,7 @@ TILE, OVERLAP = 64, 16
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an allocation failed, on a GPU or on the CPU (a RuntimeError there)."""
+    """Whether an allocation failed, on a GPU or on the CPU (a RuntimeError there)."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError)
@@ -34,7 +35,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that may still be allocated; None where the system does not say."""
+    """Return the bytes that may still be allocated; None where the system does not report it."""
     if device.type == 'cuda':
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
@@ -48,21 +49,27 @@ def free_memory(device: torch.device) -> int | None:
     return None
 
 
+def autoencoder_bytes(autoencoder: Any, size: Sequence[int], itemsize: int = 4) -> int:
+    """Estimate what an autoencoder holds at its peak for one image of a size (H, W)."""
+    widths = autoencoder.config.block_out_channels
+    return LIVE_MAPS * widths[min(1, len(widths) - 1)] * size[0] * size[1] * itemsize
+
+
 class MemoryPlan:
     """
-    Remembers how many members of each size run at once.
+    The number of members of each size that run at once.
 
     Parameters
     ----------
     device : torch.device
         Whose memory counts.
-    tell : callable
-        Takes one sentence each time that something had to be split.
+    note : callable
+        Called with one sentence each time that something had to be split.
 
     """
 
-    def __init__(self, device: torch.device, tell: Callable[[str], None]) -> None:
-        self.device, self.tell = device, tell
+    def __init__(self, device: torch.device, note: Callable[[str], None]) -> None:
+        self.device, self._note = device, note
         self._limits: dict[Hashable, int] = {}
 
     def forget(self) -> None:
@@ -86,25 +93,25 @@ class MemoryPlan:
         stage : str
             Name for messages.
         shape : tuple
-            Of one member; what was learnt holds for this stage and shape.
+            Of one member; the limit found holds for this stage and shape.
         most : int
             Members that may run at once.
         function : callable
-            Takes the number of members at once and does the whole stage from its start.
+            Takes the number of members at once and runs the whole stage from its start.
         bytes_each : int
             Estimate for one member; 0 where there is none.
         in_tiles : callable or None
-            Does the stage where not even one member fits.
+            Runs the stage where not even one member fits.
 
         Returns
         -------
         Tensor
-            What the function returned.
+            As the function returns it.
 
         Raises
         ------
         InputError
-            If the frame does not fit in any way.
+            If the frame does not fit even so.
 
         """
         key = (stage, shape)
@@ -112,7 +119,7 @@ class MemoryPlan:
             self._limits[key] = self._estimate(bytes_each)
         limit = min(self._limits[key], most)
         if limit < most:
-            self._tell(stage, limit, in_tiles is not None)
+            self._note_split(stage, limit, in_tiles is not None)
         if in_tiles is None:
             limit = max(1, limit)
         while limit:
@@ -125,7 +132,7 @@ class MemoryPlan:
             limit //= 2
             self._limits[key] = limit
             self._empty_cache()
-            self._tell(stage, limit, in_tiles is not None)
+            self._note_split(stage, limit, in_tiles is not None)
         if in_tiles is not None:
             try:
                 return in_tiles()
@@ -144,11 +151,11 @@ class MemoryPlan:
         free = free_memory(self.device) if bytes_each else None
         return UNLIMITED if free is None else int(USABLE * free / bytes_each)
 
-    def _tell(self, stage: str, limit: int, tiles: bool) -> None:
+    def _note_split(self, stage: str, limit: int, tiles: bool) -> None:
         if limit:
-            self.tell(f'memory is short: {stage} runs {limit} ensemble member(s) at once')
+            self._note(f'memory is short: {stage} runs {limit} ensemble member(s) at once')
         elif tiles:
-            self.tell(f'memory is short: {stage} runs in tiles, which may show at their seams')
+            self._note(f'memory is short: {stage} runs in tiles, which may show at their seams')
 
     def _empty_cache(self) -> None:
         if self.device.type == 'cuda':

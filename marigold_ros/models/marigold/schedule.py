@@ -19,6 +19,11 @@ import torch
 # Below this number of steps `leading` spacing is replaced by `trailing`: its first timestep is far
 # from pure noise (at one step it is 1 of 999), which the latent is (arXiv 2409.11355, section 3).
 LEADING_FROM = 10
+STEPS_LIMIT = 50
+SPACING_NOTE = (
+    "the checkpoint's leading timestep spacing is replaced by trailing below 10 denoising steps: "
+    'leading presents pure noise as nearly clean there (arXiv 2409.11355)'
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ class Schedule:
         return denoised, step.next_signal * denoised + step.next_noise * noise
 
 
-def spacing_for(scheduler: DDIMScheduler, steps: int) -> str:
-    """Timestep spacing to use: the checkpoint's own, but never ``leading`` with few steps."""
+def choose_spacing(scheduler: DDIMScheduler, steps: int) -> str:
+    """Return the checkpoint's own timestep spacing, but never ``leading`` with few steps."""
     own = str(scheduler.config.timestep_spacing)
     return 'trailing' if own == 'leading' and steps < LEADING_FROM else own
 

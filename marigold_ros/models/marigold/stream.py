@@ -15,6 +15,10 @@ import torch
 from torch.nn import functional
 
 THUMBNAIL = (12, 16)  # cells in which images are compared
+ZEROS_NOTE = (
+    'warm_start is for denoising that starts from noise; this one starts from zeros, whose answer '
+    'it makes less steady: set it to 0'
+)
 
 
 class Stream:
@@ -34,7 +38,7 @@ class Stream:
         self,
         kind: str,
         members: int,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         seed: int,
         device: torch.device,
         dtype: torch.dtype,

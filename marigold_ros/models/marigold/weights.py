@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Opens one network of a checkpoint strictly, and tells its files by their hashes.
+Load one network of a checkpoint strictly, and identify files by their hashes.
 
 Weights come from safetensors only: a pickle can run code when it is opened, so none ever is.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.locate import PICKLES
+from marigold_ros.models.locate import require_file, require_weights
 import torch
 
 SUMS = 'SHA256SUMS'  # as written by `sha256sum`, paths from the checkpoint's folder
@@ -25,11 +25,7 @@ SUMS = 'SHA256SUMS'  # as written by `sha256sum`, paths from the checkpoint's fo
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise CheckpointError."""
-    if not path.is_file():
-        raise CheckpointError(
-            f'{path.parent} has no {path.name}; give a folder in diffusers layout '
-            '(model_index.json, unet/, vae/, scheduler/)'
-        )
+    require_file(path.parent, path.name)
     try:
         value = json.loads(path.read_text(encoding='utf-8'))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -51,20 +47,12 @@ def load_network(kind: Any, part: Path) -> Any:
         Naming the file or the weight that is missing, damaged, pickled, unknown or not finite.
 
     """
-    if not (part / 'config.json').is_file():
-        raise CheckpointError(
-            f'{part.parent} has no {part.name}/config.json; the checkpoint is incomplete'
-        )
-    files = sorted(part.glob('*.safetensors'))
-    if not files:
-        pickles = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES)
-        found = f' (only {pickles[0]}, a pickle, which is never opened)' if pickles else ''
-        raise CheckpointError(
-            f'{part} has no safetensors weights{found}; convert with '
-            'pipeline.save_pretrained(folder, safe_serialization=True) where you trust them'
-        )
-    # Half-precision copies beside the full ones are a published layout.
-    variant = None if any('.fp16' not in path.name for path in files) else 'fp16'
+    require_file(part.parent, f'{part.name}/config.json')
+    remedy = (
+        'convert with pipeline.save_pretrained(folder, safe_serialization=True) where you trust '
+        'them'
+    )
+    variant = variant_of(require_weights(part, remedy))
     try:
         with _quiet_shards():
             network, report = kind.from_pretrained(
@@ -97,6 +85,11 @@ def load_network(kind: Any, part: Path) -> Any:
     return network.eval().requires_grad_(False)
 
 
+def variant_of(files: Iterable[Path]) -> str | None:
+    """Return diffusers' variant of weight files: ``fp16`` unless full precision is there."""
+    return None if any('.fp16' not in path.name for path in files) else 'fp16'
+
+
 @contextmanager
 def _quiet_shards() -> Iterator[None]:
     """Keep diffusers' progress bar of shards, a matter of milliseconds, out of logs."""
@@ -110,14 +103,14 @@ def _quiet_shards() -> Iterator[None]:
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
     _feed(digest, path)
     return digest.hexdigest()
 
 
 def fingerprint(parts: Iterable[Path]) -> str:
-    """SHA-256 over the weight files of some folders, or single files, in the order of names."""
+    """Return the SHA-256 over single files and all safetensors of folders, sorted by name."""
     digest = hashlib.sha256()
     for part in parts:
         for path in sorted(part.glob('*.safetensors')) if part.is_dir() else [part]:
@@ -141,7 +134,7 @@ def write_sums(folder: Path) -> None:
 
 def verify_sums(folder: Path) -> tuple[str, ...]:
     """
-    Compare files with ``SHA256SUMS`` where a checkpoint brings it; returns what was compared.
+    Compare files with a checkpoint's ``SHA256SUMS``, if any; returns the names compared.
 
     Raises
     ------

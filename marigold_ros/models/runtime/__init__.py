@@ -1,3 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Runtime: device, arithmetic, memory layout, compilation and OpenVINO, for the same answer faster.
+
+May import torch, diffusers, config and errors. Used by the model families and the benchmarks.
+"""

@@ -67,7 +67,7 @@ def prepare_networks(
     # Not diffusers' own `to`, which warns of a cast that is meant.
     for network in (unet, autoencoder):
         torch.nn.Module.to(network, device, dtype)
-    lay_out((unet, autoencoder), runtime.channels_last)
+    set_channels_last((unet, autoencoder), runtime.channels_last)
     if runtime.compile != 'off':
         _require_compiler(device)
         use_cache(runtime.cache_dir)
@@ -77,8 +77,8 @@ def prepare_networks(
     return unet, autoencoder
 
 
-def lay_out(networks: Iterable[torch.nn.Module], channels_last: bool) -> None:
-    """Put the weights of networks into one layout in memory, in place."""
+def set_channels_last(networks: Iterable[torch.nn.Module], channels_last: bool) -> None:
+    """Set the memory layout of networks' weights, in place: channels last, or contiguous."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     how: dict[str, Any] = {'memory_format': layout}
     # Weights made in inference mode would never carry gradients again.
@@ -101,7 +101,7 @@ def _by_openvino(
             f'runtime.compile is {runtime.compile} and runtime.backend openvino, which compiles '
             'by itself; set one of them to its default'
         )
-    lay_out((autoencoder,), runtime.channels_last)
+    set_channels_last((autoencoder,), runtime.channels_last)
     return OpenVinoUNet(unet, text.float(), dtype), OpenVinoAutoencoder(autoencoder, dtype)
 
 

@@ -7,9 +7,18 @@ from types import SimpleNamespace
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.benchmarks.benchmark import Benchmark
-from marigold_ros.models.benchmarks.comparing import alternate, Comparison, difference
+from marigold_ros.models.benchmarks.benchmark import (
+    Benchmark,
+    benchmark_image,
+    SWITCHES,
+    variant,
+    variants,
+    Work,
+)
 from marigold_ros.models.benchmarks.measuring import (
+    alternate,
+    Comparison,
+    difference,
     matmul_peak,
     PeakMemory,
     percentiles,
@@ -22,8 +31,6 @@ from marigold_ros.models.benchmarks.random_networks import (
     random_networks,
     require_memory,
 )
-from marigold_ros.models.benchmarks.variants import SWITCHES, variant, variants
-from marigold_ros.models.benchmarks.workload import benchmark_image, Work
 from marigold_ros.models.marigold.checkpoint import load_networks
 import numpy as np
 import pytest

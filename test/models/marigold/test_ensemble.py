@@ -10,12 +10,10 @@ from marigold_ros.models.marigold.ensemble import (
     median,
     median_deviation,
     merge_members,
-    sort_members,
-)
-from marigold_ros.models.marigold.reference_merge import (
     merge_reference,
     minimise_objective,
     objective,
+    sort_members,
 )
 import numpy as np
 import pytest

@@ -67,8 +67,8 @@ def test_other_errors_are_not_taken_for_short_memory(model, image, monkeypatch):
 
 
 def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, image, monkeypatch):
-    monkeypatch.setattr('marigold_ros.models.marigold.stages.TILE', 8)
-    monkeypatch.setattr('marigold_ros.models.marigold.stages.OVERLAP', 4)
+    monkeypatch.setattr('marigold_ros.models.marigold.engine.TILE', 8)
+    monkeypatch.setattr('marigold_ros.models.marigold.engine.OVERLAP', 4)
     monkeypatch.setattr(memory, 'free_memory', lambda device: 1000)
     rgb = image(120, 160)
     prediction = model.predict(rgb, 1, 2, 160)

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.marigold.schedule import ddim_schedule, spacing_for
+from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
 import pytest
 import torch
 
@@ -54,10 +54,10 @@ def test_every_number_of_steps_gives_that_many(steps):
 
 
 def test_leading_spacing_is_replaced_where_steps_are_few():
-    assert [spacing_for(v1_0(), n) for n in (1, 4, 9, 10, 50)] == ['trailing'] * 3 + [
+    assert [choose_spacing(v1_0(), n) for n in (1, 4, 9, 10, 50)] == ['trailing'] * 3 + [
         'leading'
     ] * 2
-    assert spacing_for(v1_1(), 1) == 'trailing'
+    assert choose_spacing(v1_1(), 1) == 'trailing'
     assert ddim_schedule(v1_0(), 2, 'trailing').timesteps.tolist() == [999, 499]
 
 

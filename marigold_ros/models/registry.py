@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The model families: found by a checkpoint's files, loaded when first needed; imports no torch.
+
+A family is a package beside this file and one line in :data:`FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+import json
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.models.locate import missing_file
+
+
+@dataclass(frozen=True)
+class Family:
+    """
+    A family of checkpoints.
+
+    Parameters
+    ----------
+    matches : callable
+        Whether a folder holds a checkpoint of the family.
+    loader : str
+        ``module:function``; the function takes folder, ``torch.device``, dtype and vae as in
+        ``load_model``, and RuntimeConfig or None, and returns a ``DepthModel``.
+
+    """
+
+    matches: Callable[[Path], bool]
+    loader: str
+
+    def load(self, *arguments: Any) -> Any:
+        """Call the loader, which imports the family."""
+        module, function = self.loader.split(':')
+        return getattr(import_module(module), function)(*arguments)
+
+
+def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
+    """Return a predicate of folders: the JSON file is there and holds these values."""
+
+    def matches(folder: Path) -> bool:
+        path = folder / name
+        if not path.is_file():
+            return False
+        try:
+            content = json.loads(path.read_text(encoding='utf-8')) if values else {}
+        except ValueError:  # the family that owns the file reports the damage
+            return False
+        return isinstance(content, dict) and values.items() <= content.items()
+
+    return matches
+
+
+# The first that matches is taken.
+FAMILIES = {
+    'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load'),
+}
+
+
+def find_family(folder: Path) -> Family:
+    """Return the family of a checkpoint's folder; raises CheckpointError if there is none."""
+    for family in FAMILIES.values():
+        if family.matches(folder):
+            return family
+    raise missing_file(folder, 'model_index.json')

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The registry finds a family by a checkpoint's files; a new one is a package and one line."""
+
+import json
+import sys
+from types import ModuleType
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models import list_checkpoints, load_model, registry
+from marigold_ros.models.registry import FAMILIES, Family, find_family, has_file
+import pytest
+import torch
+
+
+def test_every_embedded_checkpoint_belongs_to_marigold():
+    from marigold_ros.models.locate import EMBEDDED
+
+    for name in list_checkpoints():
+        assert find_family(EMBEDDED / name) is FAMILIES['marigold']
+
+
+def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
+    (tmp_path / 'config.json').write_text('{}')
+    with pytest.raises(CheckpointError, match=r'no model_index\.json; give a folder in diffusers'):
+        load_model(str(tmp_path), device='cpu')
+
+
+def test_another_family_is_one_line_and_gets_what_load_model_gets(tmp_path, monkeypatch):
+    package = ModuleType('dummy_family')
+    package.load = lambda *arguments: arguments
+    monkeypatch.setitem(sys.modules, 'dummy_family', package)
+    line = Family(has_file('config.json', model_type='dummy'), 'dummy_family:load')
+    monkeypatch.setattr(registry, 'FAMILIES', {'dummy': line, **FAMILIES})
+    (tmp_path / 'config.json').write_text('{"model_type": "dummy"}')
+    found = load_model(str(tmp_path), device='cpu', dtype='float32', vae='own')
+    assert found == (tmp_path, torch.device('cpu'), 'float32', 'own', None)
+
+
+@pytest.mark.parametrize(
+    ('content', 'matches'),
+    [
+        ('{"model_type": "dummy", "more": 1}', True),
+        ('{"model_type": "other"}', False),
+        ('{}', False),
+        ('[]', False),
+        ('{', False),
+        (None, False),
+    ],
+)
+def test_a_file_matches_by_its_values(tmp_path, content, matches):
+    if content is not None:
+        (tmp_path / 'config.json').write_text(content)
+    assert has_file('config.json', model_type='dummy')(tmp_path) == matches
+    assert has_file('config.json')(tmp_path) == (content is not None)
+
+
+def test_a_damaged_index_is_reported_by_its_family(tmp_path):
+    (tmp_path / 'model_index.json').write_text(json.dumps([]))
+    with pytest.raises(CheckpointError, match=r'model_index\.json holds a list.*restore'):
+        load_model(str(tmp_path), device='cpu')
