@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Cameras, sparse depth, the metric fit and clouds: numpy and OpenCV; neither torch nor ROS."""
+"""
+Facade of geometry: cameras, sparse depth, the metric fit, and clouds.
+
+NumPy, SciPy and OpenCV; neither torch nor ROS. Imports the ground modules only.
+"""
 
 from marigold_ros.geometry.alignment.align import align
 from marigold_ros.geometry.camera.lidar_projection import project_lidar

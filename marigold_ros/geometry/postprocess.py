@@ -31,19 +31,9 @@ def postprocess(
     config: PipelineConfig,
 ) -> MetricDepth:
     """
-    Apply the safety margin and remove the sky.
+    Apply the safety margin to ``alignment.metric`` and its sigma, and remove the sky.
 
-    Parameters
-    ----------
-    rgb, prediction, sparse
-        Of the frame; the sky is recognised by them.
-    alignment : Alignment
-        Its ``metric`` is not changed.
-    sigma : (H, W) float32 or None, metres
-        Deviation of ``alignment.metric``.
-    config : PipelineConfig
-        ``sky`` and ``alignment.conservative_k``.
-
+    The sky is recognised by image, prediction, fitted depth and points of the frame.
     """
     metric = _conservative(alignment.metric, sigma, config.alignment)
     if metric is None or alignment.metric is None or config.sky == 'fitted':

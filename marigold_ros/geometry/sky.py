@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Finding the sky, where a fitted map has a number but the world has no depth.
+Sky detection: pixels where a fitted map has a number but the world has no depth.
 
-Several weak signs must agree: the map at its far end, a bright and smooth part of the image that
-reaches the upper border, no LiDAR return nearby, and nearer things around it. Where one fails,
-pixels stay as they are: a wall taken for sky would be an obstacle lost. A learned segmentation was
-rejected: another network to run, with errors that nobody here could bound.
+Several weak cues must agree: the map at its far end, a bright and smooth part of the image that
+reaches the upper border, no LiDAR return nearby, and nearer things around it. If one fails, pixels
+stay as they are: a wall taken for sky would be an obstacle lost.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ import cv2
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
-# The image is looked at with its longest side this long.
+# Longest side of the working image.
 _SIDE = 320
-# Share of the map's range within which it is at its far end, and which it leaves around the sky.
-_FAR, _LEFT = 0.05, 0.1
-# Pixels from the sky's edge where that is looked at: beyond what networks blur.
+# Shares of the map's range: the far end, and the least step at the edge of the sky.
+_FAR, _STEP = 0.05, 0.1
+# Pixels from the sky's edge where the step is measured: beyond the blur of networks.
 _AROUND = (8, 10)
 # Grey levels: change from pixel to pixel, and brightness of the brightest channel.
 _SMOOTH, _BRIGHT = 6.0, 60
 # Pixels around a return in which there is no sky.
 _RETURN_REACH = 4
-# Shares of the image and of its first row; a narrower piece may be a wall or a window.
+# Least shares of the image and of its first row: smaller pieces may be a wall or a window.
 _LEAST_AREA, _LEAST_TOP = 0.005, 0.2
-# What was fitted nearer than this, in metres, is a wall or a ceiling.
+# Metres; nearer regions are walls or ceilings.
 _LEAST_DEPTH = 10.0
 
 
@@ -38,22 +37,18 @@ def sky_mask(
     sparse: SparseDepth | None = None,
 ) -> np.ndarray:
     """
-    Tell which pixels are sky; when in doubt, none.
+    Detect the sky (H, W) of an image; conservative, so that obstacles are kept.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
         The image.
     prediction : Prediction
-        The model's answer to it. One in space ``metric`` has no far end, so it shows no sky.
+        Of the model. In space ``metric`` it has no far end, and no sky is found.
     metric : (H, W) float, metres
         The fitted depth.
     sparse : SparseDepth or None
-        What LiDAR measured: where something returned its light, there is no sky.
-
-    Returns
-    -------
-    (H, W) bool
+        Near LiDAR returns there is no sky.
 
     """
     shape = metric.shape
@@ -84,7 +79,7 @@ def _shrink(image: np.ndarray, interpolation: int) -> np.ndarray:
 
 
 def _looks_like_sky(rgb: np.ndarray) -> np.ndarray:
-    """Where the image is smooth and at least as bright as half of its pixels."""
+    """Mask where the image is smooth and at least as bright as half of its pixels."""
     grey = cv2.GaussianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (3, 3), 0)
     change = np.maximum(
         np.abs(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125)),
@@ -97,7 +92,7 @@ def _looks_like_sky(rgb: np.ndarray) -> np.ndarray:
 def _near_returns(
     sparse: SparseDepth | None, shape: tuple[int, ...], small: tuple[int, ...]
 ) -> np.ndarray:
-    """Surroundings of LiDAR returns in the small image."""
+    """Mask the surroundings of LiDAR returns in the small image."""
     hit = np.zeros(small, dtype=np.uint8)
     if sparse is None or not len(sparse):
         return hit > 0
@@ -106,7 +101,7 @@ def _near_returns(
 
 
 def _far_regions(candidate: np.ndarray, nearness: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Keep the connected parts that reach the upper border, are far away and end in a step."""
+    """Keep connected parts that reach the upper border, are far and end in a step."""
     opened = cv2.morphologyEx(candidate.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3)))
     count, labels, facts, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     kept = np.zeros(candidate.shape, dtype=bool)
@@ -117,7 +112,7 @@ def _far_regions(candidate: np.ndarray, nearness: np.ndarray, depth: np.ndarray)
         around = _grown(region, _AROUND[1]) & ~_grown(region, _AROUND[0])
         known = depth[region & np.isfinite(depth)]
         far = known.size and np.median(known) >= _LEAST_DEPTH
-        if far and around.any() and np.median(nearness[around]) > _LEFT:
+        if far and around.any() and np.median(nearness[around]) > _STEP:
             kept |= region
     return kept
 

@@ -112,17 +112,11 @@ def hold(
     Parameters
     ----------
     prediction : Prediction
-        Of this frame, in the space of the earlier one.
+        Of this frame, in the space of the earlier fit.
     previous : Alignment
         The earlier fit; scale, shift, field and relative error are kept.
-    config : AlignmentConfig
-        Depth limits.
-    age_ns : int
-        Time between that fit's frame and this one.
-    reason : str
-        Why this frame has no fit of its own.
-    n_points : int
-        Points that were offered in this frame.
+    age_ns, reason, n_points : int, str, int
+        Age of the fit, why this frame has none of its own, and points offered.
 
     Returns
     -------

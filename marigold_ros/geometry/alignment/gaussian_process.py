@@ -32,17 +32,7 @@ _SLICE, _MOST_SLICES = 0.25, 20
 
 @dataclass(frozen=True)
 class Volume:
-    """
-    Predictions over the image at evenly spaced log depths.
-
-    Parameters
-    ----------
-    slices : (rows, columns, count) float32
-        The predictions.
-    low, high : float
-        First and last of the log depths.
-
-    """
+    """Predictions (rows, columns, count) over the image at log depths from low to high."""
 
     slices: np.ndarray
     low: float
@@ -134,22 +124,10 @@ class Process:
         self, weights: tuple[np.ndarray, ...], log_depth: np.ndarray, shape: tuple[int, int]
     ) -> tuple[Volume, ...]:
         """
-        Predict over the image, at slices of log depth.
+        Predict at slices of log depth all over an image of ``shape`` (H, W).
 
-        Parameters
-        ----------
-        weights : tuple of (n,) float32
-            ``alpha``, or from :meth:`without`.
-        log_depth : (h, w) float32
-            Log of fitted depth.
-        shape : (H, W)
-            Size of the image.
-
-        Returns
-        -------
-        tuple of Volume
-            One for each of ``weights``.
-
+        Returns one volume for each of ``weights`` (n,): ``alpha``, or from :meth:`without`.
+        The slices cover ``log_depth`` (h, w), that of the image.
         """
         low = float(self.log_depth.min()) - 2 * _SIMILAR
         high = float(self.log_depth.max()) + 2 * _SIMILAR
@@ -186,15 +164,8 @@ def krige(
     """
     Fit a Gaussian process twice: with all points, and with outliers down-weighted.
 
-    Parameters
-    ----------
-    x, y, log_depth, values : (n,) float
-        Place, of the image's diagonal; log of fitted depth; values to predict.
-    reach : float
-        Of the local kernel, of the image's diagonal.
-    floor : float
-        Least deviation of the values: smaller residuals are never outliers.
-
+    Parameters as of :class:`Process`; ``values`` (n,) are predicted, and residuals below ``floor``
+    are never outliers.
     """
     x, y, log_depth, values = (np.asarray(a, dtype=np.float32) for a in (x, y, log_depth, values))
     kernel = _kernel(x, y, log_depth, reach)

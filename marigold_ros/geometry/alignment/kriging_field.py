@@ -99,22 +99,16 @@ def fit_correction_field(
     config: AlignmentConfig,
 ) -> CorrectionField:
     """
-    Fit the correction field.
+    Fit the correction field of an image of ``shape`` (H, W).
 
     Parameters
     ----------
     u, v : (M,) int, pixels
         Where depth is known.
-    log_ratio : (M,) float
-        ``log(measured / fitted)``; may be NaN.
-    log_depth : (M,) float
-        Log of the fitted depth there.
+    log_ratio, log_depth : (M,) float
+        ``log(measured / fitted)``, which may be NaN, and log of the fitted depth.
     log_depth_grid : (h, w) float32
-        The same all over the image, of :func:`grid_shape`.
-    shape : (H, W)
-        Size of the image.
-    config : AlignmentConfig
-        ``field_reach`` and ``field_limit``.
+        Log of fitted depth all over the image, of :func:`grid_shape`.
 
     """
     residual = log_ratio.astype(np.float64)
@@ -207,22 +201,9 @@ def _krige(
 
 def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int) -> np.ndarray:
     """
-    Choose points evenly over the image: of each cell the one with the median value.
+    Choose at most ``most`` of points (M,) evenly over the image; return their indices.
 
-    Parameters
-    ----------
-    u, v : (M,) int, pixels
-        Where the points are.
-    values : (M,) float
-        Of the points; a median is no outlier.
-    most : int
-        How many at most.
-
-    Returns
-    -------
-    (m,) int
-        Indices, ``m <= most``.
-
+    Of each cell of a grid it is the point with the median value, which is no outlier.
     """
     if len(u) <= most:
         return np.arange(len(u))

@@ -41,27 +41,18 @@ def add_levels(
     levels: tuple[tuple[float, float], ...],
 ) -> np.ndarray:
     """
-    Add smoothed residuals to a log field, level by level.
+    Add smoothed residuals to a log field, level by level, on the finer of both grids.
 
     Parameters
     ----------
     log_field : (h, w) float32
         Of any size; zeros of (2, 2) to start from nothing.
-    u, v : (M,) int, pixels
-        Where depth is known; at least one point.
-    residual : (M,) float
-        Log ratio that the field leaves there; finite, see :func:`consistent_points`.
+    u, v, residual : (M,) int, int, float
+        Pixels where depth is known, and the log ratio that the field leaves there; finite.
     shape : (H, W)
         Size of the image.
-    config : AlignmentConfig
-        ``field_reach``.
     levels : tuple of (width, prior)
         ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
-
-    Returns
-    -------
-    (h', w') float32
-        On the finer of the grids.
 
     """
     height, width = shape
@@ -101,22 +92,10 @@ def upsample_field(field: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def consistent_points(u: np.ndarray, v: np.ndarray, log_ratio: np.ndarray) -> np.ndarray:
     """
-    Select inlier residuals for the correction field.
+    Select inlier residuals (M,) for the correction field; ``log(measured / fitted)`` each.
 
     Inliers agree with the fit or with their neighbourhood: a model may be off by a factor of two
     over whole regions, where all points of the scan lines agree with each other.
-
-    Parameters
-    ----------
-    u, v : (M,) int, pixels
-        Where depth is known.
-    log_ratio : (M,) float
-        ``log(measured / fitted)``.
-
-    Returns
-    -------
-    (M,) bool
-
     """
     finite = np.isfinite(log_ratio)
     if finite.sum() <= _NEIGHBOURS:

@@ -59,19 +59,11 @@ def fit_by_method(
     x: np.ndarray, y: np.ndarray, sigma: np.ndarray, config: AlignmentConfig
 ) -> RobustFit:
     """
-    Fit scale and shift with the method of the settings.
+    Fit ``y`` (n,) on ``x`` with the method of the settings; arguments as :func:`fit_robustly`.
 
-    Method ``median`` fits a scale alone, the median ratio. ``least_squares`` weights by the noise
+    Method ``median`` fits a scale alone, the median ratio; ``least_squares`` weights by the noise
     only; all others are robust. A shift beyond its limits is put at the nearest, and the scale to
     the minimum of the masked loss there.
-
-    Parameters
-    ----------
-    x, y, sigma : (n,) float64
-        As for :func:`fit_robustly`.
-    config : AlignmentConfig
-        ``method``, ``robust_rounds`` and the limits of the shift.
-
     """
     if config.method == 'median':
         positive = np.abs(x) > 1e-6
@@ -89,14 +81,12 @@ def fit_by_method(
 
 def fit_robustly(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> RobustFit:
     """
-    Fit scale and shift robustly.
+    Fit scale and shift of at least 3 points robustly.
 
     Parameters
     ----------
-    x, y : (n,) float64
-        At least 3 points.
-    sigma : (n,) float64
-        Expected deviation of ``y``; smaller residuals are never taken for outliers.
+    x, y, sigma : (n,) float64
+        Smaller residuals than the expected deviation ``sigma`` of ``y`` are never outliers.
     rounds : int
         Rounds of re-weighting; 0 is plain weighted least squares.
 
@@ -132,24 +122,9 @@ def minimise_masked_loss(
     """
     Minimise DiffusionDepth's masked pixel loss over scale and shift in closed form.
 
-    ``sum(w d^2) / T + share * (sum(w d) / T)^2`` with ``d = scale * x + shift - y`` over known
-    pixels and ``T = sum(w)``. With a free shift ``sum(w d) = 0`` at the minimum, so the second
-    term matters only where the shift is fixed or at a limit.
-
-    Parameters
-    ----------
-    x, y, weight : (n,) float64
-        Prediction, target in its space, and weights that are not all 0.
-    share : float
-        Of the squared mean, above -1.
-    shift_limits : (low, high)
-        Of the shift; equal limits fix it.
-
-    Returns
-    -------
-    (scale, shift)
-        The scale is 0 where ``x`` is constant.
-
+    ``sum(w d^2) / T + share * (sum(w d) / T)^2`` with ``d = scale * x + shift - y`` and
+    ``T = sum(w)``, all (n,). With a free shift ``sum(w d) = 0`` at the minimum, so the second term
+    matters only where the shift is at a limit. The scale is 0 where ``x`` is constant.
     """
     weight = weight / weight.sum()
     x_mean, y_mean = float(weight @ x), float(weight @ y)

@@ -78,20 +78,9 @@ def count_errors(
     config: AlignmentConfig,
 ) -> ErrorCounts | None:
     """
-    Add a fitted frame's held-out errors to those of the frames before.
+    Add the held-out errors of a fitted frame to those of the frames before.
 
-    Parameters
-    ----------
-    before : ErrorCounts or None
-        None after a reset.
-    prediction, sparse, alignment, config
-        The frame; only an alignment in state ``fitted`` with points adds anything.
-
-    Returns
-    -------
-    ErrorCounts or None
-        None while no point was ever scored.
-
+    ``before`` is None after a reset, the result None while no point was ever scored.
     """
     if sparse is None or len(sparse) == 0 or alignment.state != 'fitted':
         return before
@@ -136,10 +125,8 @@ def sigma_map(
     ----------
     errors : ErrorCounts or None
         From :func:`count_errors`, this frame's included.
-    prediction, alignment, config
-        The frame, fitted or held.
-    sparse : SparseDepth or None
-        Its points, if it was fitted to them.
+    prediction, alignment, sparse
+        The frame, fitted or held, and its points if it was fitted to them.
 
     Returns
     -------

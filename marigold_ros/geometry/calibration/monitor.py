@@ -120,23 +120,9 @@ def update_calibration(
     config: AlignmentConfig,
 ) -> CalibrationState:
     """
-    Add a frame to the evidence, if it is a new observation.
+    Add a frame to the evidence, if its image differs from the last one observed.
 
-    Parameters
-    ----------
-    state : CalibrationState
-        After the last frame.
-    current : CurrentFrame
-        Thumbnail, stamp, intrinsics and, if known, pose.
-    prediction : Prediction
-        Of the model.
-    sparse : SparseDepth or None
-        The points of the fit.
-    alignment : Alignment
-        The fit; without one the image alone counts.
-    config : AlignmentConfig
-        Depth limits.
-
+    ``sparse`` are the points of the fit ``alignment``; without a fit the image alone counts.
     """
     yaw_rate = _yaw_rate(state.previous, current)
     state = replace(state, previous=current)
@@ -167,13 +153,9 @@ def update_calibration(
 
 def estimate_calibration(observations: Sequence[tuple[np.ndarray, float]]) -> Calibration:
     """
-    Estimate angles and delay from the agreements of many images.
+    Estimate angles and delay from many images.
 
-    Parameters
-    ----------
-    observations : sequence of ((21, 17) float, float)
-        By yaw and pitch, from :func:`agreement`, and the yaw rate in rad/s, NaN unknown.
-
+    Each observation is an agreement by yaw and pitch (21, 17), and the yaw rate in rad/s or NaN.
     """
     if len(observations) < _FEWEST:
         return Calibration(n_images=len(observations))

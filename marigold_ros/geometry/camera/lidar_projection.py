@@ -102,12 +102,12 @@ def project_lidar(
 
 def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 1) -> SparseDepth:
     """
-    Take sparse depth from a depth image that is registered to the image.
+    Sample sparse depth from a depth image that is registered to the image.
 
     Parameters
     ----------
     depth : (H, W) float, metres
-        Depth along the optical axis; what is not finite or not positive is invalid.
+        Depth along the optical axis; values that are not finite or not positive are invalid.
     config : AlignmentConfig
         Depth range.
     stride : int
@@ -178,7 +178,7 @@ def check_transform(T: np.ndarray) -> np.ndarray:
 
 
 def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:
-    """Return a mask of the nearest point in each pixel."""
+    """Return a mask (M,) of the nearest point in each pixel."""
     if len(z) == 0:
         return np.zeros(0, dtype=bool)
     pixel = v * width + u

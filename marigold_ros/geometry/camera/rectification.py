@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Camera models: rescaling, and rectifying images and registered depth.
+Camera models: rescaling, and rectification of images and registered depth.
 
-Everything behind this module works on rectified images with one pinhole matrix, because a depth
-image can only be published together with such a one. The frame of a camera is taken to be that of
-its *rectified* image, as CameraInfo states it for ``P``: extrinsics and clouds need no ``R``.
-Leaving images distorted and undistorting points was rejected: the cloud would still be bent.
+All later steps work on rectified images with one pinhole matrix, because a depth image can only be
+published with such a one. A camera's frame is that of its *rectified* image, as CameraInfo defines
+``P``: extrinsics and clouds need no ``R``.
 """
 
 from __future__ import annotations
@@ -25,24 +24,11 @@ _COEFFICIENTS = {'plumb_bob': (4, 5), 'rational_polynomial': (8, 12, 14), 'equid
 
 def rescale(camera: Camera, width: int, height: int) -> Camera:
     """
-    Describe the same camera for an image resized to another size.
+    Return the camera (width, height) of an image resized from ``camera``'s.
 
     Focal lengths and principal point are multiplied by the ratio of the sizes, as image_proc does
-    with a resized CameraInfo and its consumers expect. OpenCV resizes about pixel centres, which
-    would give ``(c + 0.5) s - 0.5``: half a pixel of the larger image at the most.
-
-    Parameters
-    ----------
-    camera : Camera
-        Camera of the original image.
-    width, height : int, pixels
-        Size of the resized image.
-
-    Returns
-    -------
-    Camera
-        With scaled ``K`` and ``P``; distortion and ``R`` do not depend on the size.
-
+    and consumers of CameraInfo expect. OpenCV resizes about pixel centres, which would give
+    ``(c + 0.5) s - 0.5``: half a pixel of the larger image at most.
     """
     ratio = np.diag([width / camera.width, height / camera.height, 1.0])
     P = None if camera.P is None else ratio @ camera.P
@@ -50,7 +36,7 @@ def rescale(camera: Camera, width: int, height: int) -> Camera:
 
 
 def is_rectified(camera: Camera) -> bool:
-    """Whether images of this camera already follow the pinhole model of ``K``."""
+    """Return whether images of this camera already follow the pinhole model of ``K``."""
     undistorted = not any(camera.distortion)
     unturned = camera.R is None or np.allclose(camera.R, np.eye(3), atol=1e-9)
     unchanged = camera.P is None or np.allclose(camera.P, camera.K, rtol=1e-9, atol=1e-6)
@@ -65,16 +51,14 @@ def rectified(camera: Camera) -> Camera:
 
 def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> np.ndarray:
     """
-    Undo distortion and rotation of a raw image.
+    Undo distortion and rotation of a raw image of ``camera``.
 
     Parameters
     ----------
     image : (H, W) or (H, W, C), any type that OpenCV can resample
-        Raw image of ``camera``.
-    camera : Camera
-        Its calibration.
+        Raw image.
     nearest : bool
-        Take the nearest pixel in place of a bilinear mean, as labels and depth need it.
+        Sample the nearest pixel instead of bilinearly, for labels and depth.
 
     Returns
     -------
@@ -100,7 +84,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
 
 
 def rectified_valid(camera: Camera) -> np.ndarray:
-    """Which pixels of the rectified image have a source in the raw one: (H, W) bool."""
+    """Return which pixels (H, W) of the rectified image have a source in the raw one."""
     if is_rectified(camera):
         return np.ones((camera.height, camera.width), dtype=bool)
     return _valid(*_key(camera))
@@ -108,19 +92,9 @@ def rectified_valid(camera: Camera) -> np.ndarray:
 
 def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     """
-    Move sparse depth that is registered to the raw image into the rectified one.
+    Move sparse depth registered to the raw image into the rectified one.
 
-    Parameters
-    ----------
-    sparse : SparseDepth
-        Depth at pixels of the raw image.
-    camera : Camera
-        Its calibration.
-
-    Returns
-    -------
-    SparseDepth
-        Points whose rectified pixel lies in the image; those that leave it count as ``outside``.
+    Points that leave the image are dropped and count as ``outside``.
 
     Raises
     ------
@@ -153,7 +127,7 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
 
 
 def _key(camera: Camera) -> tuple:
-    """All that the maps depend on, hashable."""
+    """Hashable key of all that the maps depend on."""
     R = np.eye(3) if camera.R is None else camera.R
     return (
         camera.K.tobytes(),
@@ -167,7 +141,7 @@ def _key(camera: Camera) -> tuple:
 
 
 def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
-    """Coefficients as OpenCV takes them, or CalibrationError."""
+    """Return coefficients as OpenCV takes them, or raise CalibrationError."""
     if not any(distortion):
         return np.zeros(4)
     if model not in _COEFFICIENTS:
@@ -195,7 +169,7 @@ def _maps(
     width: int,
     height: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where each rectified pixel lies in the raw image: two (H, W) float32."""
+    """Compute where each rectified pixel lies in the raw image: two (H, W) float32."""
     K, R, P = (np.frombuffer(b).reshape(3, 3) for b in (K_bytes, R_bytes, P_bytes))
     coefficients = _coefficients(model, distortion)
     fisheye = model == 'equidistant'

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A frame at another size: image, camera and points together, so that they stay one frame."""
+"""Resizing of a whole frame: image, camera and points together."""
 
 from __future__ import annotations
 
@@ -15,21 +15,9 @@ import numpy as np
 
 def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
     """
-    Bring a frame to another size.
+    Resize image, camera and sparse depth of a frame to ``size`` (height, width).
 
-    Parameters
-    ----------
-    frame : Frame
-        Its LiDAR points are in the LiDAR's frame and stay as they are.
-    size : (int, int), pixels
-        Height and width.
-
-    Returns
-    -------
-    Frame
-        Its camera describes the resized image; of points of ``sparse`` that fall into one pixel
-        the nearest stays.
-
+    LiDAR points stay in the LiDAR's frame; of sparse points in one pixel the nearest stays.
     """
     height, width = size
     old_height, old_width = frame.rgb.shape[:2]
@@ -45,7 +33,7 @@ def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
 
 
 def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int]) -> SparseDepth:
-    """Move points of an image of one size (height, width) to the same places in another."""
+    """Move points from an image of one size (height, width) to the same places in another."""
     if old == new:
         return sparse
     u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Finding flying pixels: depth between two surfaces, where there is nothing.
+Flying pixels: depth on the ramp between two surfaces, where there is nothing.
 
-A network blurs the step between a thing and what is behind it, and a cloud shows the ramp as a
-veil. Such a ramp is seen at a grazing angle and ends on both sides; a road is seen at a grazing
-angle too but goes on, and its inverse depth is linear in the image. So a pixel is flying if
-depth is steep on both sides of it and most of the change over twice the width happens within it,
-on any of four levels of a pyramid. An angle alone was rejected: it would take the road.
+A network blurs depth edges, and a cloud shows the ramp as a veil. A pixel is flying if depth is
+steep on both sides of it and most of the change over twice the width happens within it, on any of
+four pyramid levels. A road at a grazing angle is as steep but goes on: its inverse depth is linear
+in the image. A test of the angle alone would remove it.
 """
 
 from __future__ import annotations
@@ -17,27 +16,26 @@ import math
 import cv2
 import numpy as np
 
-# Pixels on each side on a level, and spacing of the pixels of the levels: ramps of 4 to 32 px.
+# Pixels on each side, and pixel spacing of the levels: ramps of 4 to 32 px.
 _REACH, _LEVELS = 2, (1, 2, 4, 8)
 # Share of the change of inverse depth over twice the width: a plane has 0.5, a step 1.
 _ENDING = 0.75
-# Rows at a time: what lies in between stays in the cache, which is several times as fast.
+# Rows at a time: intermediate arrays stay in the cache, several times as fast.
 _BAND = 64
 
 
 def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> np.ndarray:
     """
-    Tell which pixels lie on the ramp between two surfaces.
+    Find the pixels on ramps between two surfaces.
 
     Parameters
     ----------
     depth : (H, W) float, metres
-        Depth along the optical axis; what is not finite is unknown and never flying.
+        Depth along the optical axis; values that are not finite are unknown and never flying.
     K : (3, 3) float, pixels
-        Intrinsics of the image that ``depth`` belongs to.
+        Intrinsics.
     max_angle : float, degrees
-        Ramps less steep than this, between ray and normal on the optical axis, are kept; 90 keeps
-        all.
+        Least angle of ramps, between ray and normal on the optical axis; 90 finds none.
 
     Returns
     -------
@@ -69,7 +67,7 @@ def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> 
 
 
 def _mark_ramps(found: np.ndarray, log: np.ndarray, inverse: np.ndarray, slope: float) -> None:
-    """Mark where depth (H, W), as log and inverse, has ramps along rows steeper than ``slope``."""
+    """Mark where depth, as log and inverse, has ramps along rows steeper than ``slope``."""
     inside = found[:, 2 * _REACH : -2 * _REACH]
     if inside.shape[1]:
         for band in (slice(top, top + _BAND) for top in range(0, len(log), _BAND)):
@@ -77,7 +75,7 @@ def _mark_ramps(found: np.ndarray, log: np.ndarray, inverse: np.ndarray, slope: 
 
 
 def _ramp_of_band(log: np.ndarray, inverse: np.ndarray, slope: float) -> np.ndarray:
-    """Some rows of a ramp, without the borders that no test reaches."""
+    """Find ramps in some rows, without the borders that no test reaches."""
     reach = _REACH
     step = log[:, reach:] - log[:, :-reach]
     before, after = np.s_[:, reach : -2 * reach], np.s_[:, 2 * reach : -reach]

@@ -4,8 +4,7 @@
 Surface normals of a depth image, from the gradient of inverse depth.
 
 On a plane inverse depth is linear in the image: 1/z = m · (u, v, 1), and its normal is a
-multiple of Kᵀm. So central differences give planes exactly, at any angle, and no points are made.
-The cross product of differences of points was rejected: more arithmetic, and no more exact.
+multiple of Kᵀm. So central differences are exact on planes at any angle.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ import numpy as np
 
 def surface_normals(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     """
-    Tell which way the surface faces at each pixel.
+    Estimate surface normals.
 
     Parameters
     ----------
     depth : (H, W) float, metres
-        Depth along the optical axis; what is not finite and positive is unknown.
+        Depth along the optical axis; values that are not finite and positive are unknown.
     K : (3, 3) float, pixels
-        Intrinsics of the image that ``depth`` belongs to.
+        Intrinsics.
 
     Returns
     -------
     (H, W, 3) float32
-        Unit vectors towards the camera in its optical frame; NaN where the pixel or a neighbour
-        (above, below, left, right) is unknown, and at the border.
+        Unit vectors towards the camera in its optical frame; NaN where the pixel or one of its
+        four neighbours is unknown, and at the border.
 
     """
     # Unknown all around: there the differences have no second neighbour.

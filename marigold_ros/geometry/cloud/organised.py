@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Depth images as organised clouds: one point per pixel, NaN where the depth is invalid."""
+"""
+Depth images as organised clouds: one point per pixel, NaN where depth is invalid.
+
+The structured arrays hold the fields of PointCloud2, colour packed by :func:`pack_rgb`;
+``message_codec.clouds`` encodes them as messages.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +51,14 @@ def depth_of_cloud(
     depth: np.ndarray, surface: np.ndarray, K: np.ndarray, config: PointsConfig
 ) -> np.ndarray:
     """
-    Keep what belongs into a cloud: points within its range and on a surface.
+    Select the depth of a cloud: within its range, and on a surface.
 
     Parameters
     ----------
     depth : (H, W) float, metres
-        What the points get.
+        Depth of the points.
     surface : (H, W) float, metres
-        Where to look for flying pixels: depth without gaps, such as the fitted map.
+        Depth without gaps, such as the fitted map, for finding flying pixels.
     K : (3, 3) float, pixels
         Intrinsics of both.
     config : PointsConfig
@@ -79,22 +84,22 @@ def organise_cloud(
     normals: np.ndarray | None = None,
 ) -> np.ndarray:
     """
-    Make the organised cloud of a depth image, laid out as PointCloud2 wants it.
+    Build the organised cloud of a depth image, with the fields of PointCloud2.
 
     Parameters
     ----------
     depth : (H, W) float, metres
-        Depth along the optical axis; what is not finite is invalid.
+        Depth along the optical axis; values that are not finite are invalid.
     K : (3, 3) float, pixels
         Intrinsics of the rectified image that ``depth`` belongs to.
     rgb : (H, W, 3) uint8 or None
-        The image; colours are packed as ``r << 16 | g << 8 | b`` in the bits of a float32.
+        The image, see :func:`pack_rgb`.
     sigma : (H, W) float or None, metres
         One standard deviation of the depth.
     stride : int
         Every n-th row and column.
     normals : (H, W, 3) float or None
-        Which way the surface faces, as ``surface_normals`` gives it.
+        From ``surface_normals``.
 
     Returns
     -------
@@ -127,9 +132,7 @@ def organise_cloud(
     cloud = np.empty((*thinned.shape, len(names)), dtype=np.float32)
     _fill(cloud, thinned, K, stride)
     if rgb is not None:
-        # Blue first and a fourth byte on top: r << 16 | g << 8 | b in little-endian order.
-        bgra = cv2.cvtColor(np.ascontiguousarray(rgb[::stride, ::stride]), cv2.COLOR_RGB2BGRA)
-        cloud.view(np.uint32)[..., 3] = bgra.view('<u4')[..., 0] & 0xFFFFFF
+        cloud.view(np.uint32)[..., 3] = pack_rgb(rgb[::stride, ::stride])
     if sigma is not None:
         cloud[..., names.index('sigma')] = sigma[::stride, ::stride]
     if normals is not None:
@@ -138,23 +141,15 @@ def organise_cloud(
     return cloud.view([(name, np.float32) for name in names])[..., 0]
 
 
+def pack_rgb(rgb: np.ndarray) -> np.ndarray:
+    """Pack colour (H, W, 3) uint8 as ``r << 16 | g << 8 | b``, PointCloud2's field rgb, uint32."""
+    # Blue first in little-endian order.
+    bgra = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGRA)
+    return bgra.view('<u4')[..., 0] & 0xFFFFFF
+
+
 def cloud_of(result: FrameResult, config: PointsConfig) -> np.ndarray | None:
-    """
-    Make the organised cloud of a frame, as ``~/points`` carries it.
-
-    Parameters
-    ----------
-    result : FrameResult
-        Of the pipeline.
-    config : PointsConfig
-        Range, stride, fields and which slopes are flying pixels.
-
-    Returns
-    -------
-    structured array or None
-        As :func:`organise_cloud` gives it; None without metres or camera.
-
-    """
+    """Build the cloud of a frame for ``~/points``; None without metric depth or camera."""
     fitted, camera = result.alignment.metric, result.camera
     if result.metric is None or fitted is None or camera is None:
         return None

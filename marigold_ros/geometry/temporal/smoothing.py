@@ -93,22 +93,10 @@ def smooth(
     metric: np.ndarray, previous: PreviousFrame, current: CurrentFrame, config: AlignmentConfig
 ) -> np.ndarray:
     """
-    Average a frame's depth with the previous one where image and depth stood still.
+    Average depth (H, W) with the previous one where image and depth stood still.
 
-    Parameters
-    ----------
-    metric : (H, W) float32, metres
-        Fitted to this frame's points.
-    previous, current : PreviousFrame, CurrentFrame
-        The last frame with metric depth, and this one.
-    config : AlignmentConfig
-        ``smoothing`` is the weight of the previous depth; it fades to 0 at the age ``hold_limit``.
-
-    Returns
-    -------
-    (H, W) float32, metres
-        NaN exactly where ``metric`` is.
-
+    ``config.smoothing`` is the weight of the previous depth; it fades to 0 at the age
+    ``hold_limit``. The result is NaN exactly where ``metric`` is.
     """
     age_s = abs(current.stamp_ns - previous.stamp_ns) / 1e9
     if config.hold_limit <= 0.0 or metric.shape != previous.metric.shape:
@@ -143,21 +131,8 @@ def refit_held(
     """
     Fit a frame without points to the previous depth, where enough of the image stood still.
 
-    Parameters
-    ----------
-    held : Alignment
-        The last fit applied to this frame.
-    prediction : Prediction
-        Of this frame.
-    previous, current, config
-        As for :func:`smooth`.
-
-    Returns
-    -------
-    Alignment
-        State, reason and age of ``held``; ``held`` itself where the image moved or the previous
-        depth does not fit.
-
+    Returns ``held`` (the last fit applied to this frame) with the new fit but its own state,
+    reason and age; unchanged where the image moved or the previous depth does not fit.
     """
     if config.smoothing <= 0.0 or previous.metric.shape != prediction.relative.shape:
         return held
