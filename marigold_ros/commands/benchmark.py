@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--variants',
+        '--levers',  # the former name
         nargs='+',
         metavar='VARIANT',
         help='what to measure against the plain float32 model: all, or names as '
