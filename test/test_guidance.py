@@ -4,8 +4,7 @@
 
 from dataclasses import replace
 
-from marigold_ros.commands.evaluate import ReplayConfig
-from marigold_ros.commands.options import read_settings
+from marigold_ros.commands.options import read_settings, ReplayConfig
 from marigold_ros.commands.predict import PredictConfig
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError

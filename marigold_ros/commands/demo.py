@@ -12,8 +12,7 @@ per_frame.csv, cloud.ply, demo.webp, pictures/, recording/ and node.log to DIR.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 import functools
 import os
 from pathlib import Path
@@ -33,6 +32,7 @@ from marigold_ros.commands.options import (
     read_settings,
     speed,
 )
+from marigold_ros.commands.output import frame_bar
 from marigold_ros.config import NodeConfig
 from marigold_ros.settings import as_values
 
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--size',
-        type=image_size,
+        type=image_size('WxH'),
         default=(640, 480),
         metavar='WxH',
         help='of the synthetic drive (default: 640x480)',
@@ -155,10 +155,10 @@ def _live(
         say(f'rate auto: {pace:.2f} of real time (a frame takes {1e3 * seconds:.0f} ms)')
 
     say(f'node: starting, its log is {plan.log}')
-    with BagReader(source.path) as reader, _progress(source.images, 'playing') as bar:
+    with BagReader(source.path) as reader, frame_bar(source.images, 'playing') as bar:
         messages = played_messages(reader, source, source.images, FIT_EVERY)
         outcome = live.run_live(plan, messages, bar, announce)
-    with _progress(source.images, 'scoring') as bar:
+    with frame_bar(source.images, 'scoring') as bar:
         scored = score_recording(
             source,
             plan.recording,
@@ -266,7 +266,7 @@ def _offline(
         fit_every=FIT_EVERY,
         limit=source.images,
     )
-    with _progress(source.images, 'offline') as bar:
+    with frame_bar(source.images, 'offline') as bar:
         results = evaluate_bag(
             source.path, model, options, folder, progress=lambda done, _: bar(done)
         )
@@ -279,12 +279,3 @@ def _offline(
                 write_cloud(path, result.metric, K, result.rgb, config.points)
                 break
     return results
-
-
-@contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr, where that is a terminal; gives a function that is told how far."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, desc=what, unit='frame', disable=None) as bar:
-        yield lambda done: bar.update(done - bar.n) and None

@@ -3,8 +3,8 @@
 """
 Replay bags through the pipeline, image by image and without ROS, and score the depth.
 
-With a LiDAR, every n-th scan line (or degree of azimuth: --heldout azimuth) is for the fit and
-those between are for the score; with a topic of true depth, the published depth is scored against
+With a LiDAR, every n-th scan line (or degree of azimuth: --heldout azimuth) is used for the fit
+and those between for the score; with a topic of true depth, the published depth is scored against
 it as well. Planes, quadrics and interpolated LiDAR are scored in the same run. Writes
 results.json, per_frame.csv, report.html and pictures/ to DIR.
 """
@@ -12,83 +12,67 @@ results.json, per_frame.csv, report.html and pictures/ to DIR.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.evaluate_options import (
-    add_input_options,
-    chosen_images,
-    ORACLES,
-    published_oracle,
-)
 from marigold_ros.commands.evaluation_text import summary, why_unscored
-from marigold_ros.commands.executor_options import (
-    add_executor_options,
-    EXECUTOR_OPTIONS,
-    make_executor,
-    ProgressBar,
-    Task,
-)
 from marigold_ros.commands.options import (
+    add_executor_options,
     add_model_options,
     add_require_option,
     add_setting_option,
+    add_topic_options,
     at_least,
+    EXECUTOR_OPTIONS,
     exit_code,
+    extrinsics,
     load_chosen_model,
+    make_executor,
     make_folder,
     read_settings,
+    ReplayConfig,
 )
-from marigold_ros.config import (
-    check_guidance,
-    ExtrinsicsConfig,
-    LidarConfig,
-    PipelineConfig,
-    PointsConfig,
-    RuntimeConfig,
-)
-from marigold_ros.errors import BagError
-from marigold_ros.settings import group, Settings
+from marigold_ros.commands.output import frame_bar
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import BagError, ConfigurationError
+from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 
 if TYPE_CHECKING:
+    from marigold_ros.replay.image_sets import ImageChoice
     from marigold_ros.replay.model_scorers import Models
     from marigold_ros.replay.part_store import PartStore
 
-
-@dataclass(frozen=True)
-class ReplayConfig(Settings):
-    """All settings of a replay."""
-
-    pipeline: PipelineConfig = group(PipelineConfig, flat=True)
-    lidar: LidarConfig = group(LidarConfig)
-    points: PointsConfig = group(PointsConfig)
-    extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
-    runtime: RuntimeConfig = group(RuntimeConfig)
-
-    def check(self) -> None:
-        """Check that guidance has gradients."""
-        check_guidance(self.pipeline, self.runtime)
+# Copies of names of evaluation and replay, whose import would load numpy for --help; tests hold
+# them together.
+ORACLES = (
+    'own',
+    'marigold-kitti',
+    'marigold-kitti-garg',
+    'marigold-nyu',
+    'marigold-scannet',
+    'marigold-eth3d',
+    'marigold-diode',
+)
+DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        'bags', nargs='+', metavar='BAG', help='folder or file of a bag; or see --dataset'
+        'bags', nargs='+', metavar='BAG', help='folder or file of a bag; see also --dataset'
     )
-    parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the results')
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
-    for name in ('image', 'camera-info', 'lidar', 'truth'):
-        parser.add_argument(f'--{name}', metavar='TOPIC', help='default: found by type')
+    add_topic_options(parser, 'image', 'camera_info', 'lidar', 'truth')
     add_model_options(parser)
     parser.add_argument(
         '--fit-every',
         type=at_least(2),
         default=8,
         metavar='N',
-        help='every N-th line or degree is for the fit (default: 8)',
+        help='fit to every N-th scan line or degree (default: 8)',
     )
     parser.add_argument(
         '--heldout',
@@ -99,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--oracle',
         choices=ORACLES,
-        help='crop, depth range and fit of the bound, as publications have them (default: that of '
+        help='crop, depth range and fit of the oracle, as in publications (default: that of '
         '--dataset, else own: the whole image)',
     )
     parser.add_argument(
@@ -107,23 +91,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar='CHECKPOINT',
-        help='score this one too, on the same frames and points (may be repeated)',
-    )
-    parser.add_argument(
-        '--stamps',
-        choices=('header', 'log'),
-        default='header',
-        help='pair images and scans by header, or by the time of recording (default: header)',
+        help='score this checkpoint too, on the same frames and points (may be repeated)',
     )
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='stop after N images (default: all)'
     )
-    add_input_options(parser)
+    parser.add_argument(
+        '--dataset',
+        choices=DATASETS,
+        help='BAG is a folder or tar of images with depth: of a benchmark, or any (folder)',
+    )
+    parser.add_argument('--split', default='', metavar='FILE', help='list of the files to score')
+    parser.add_argument(
+        '--images', default='*/image.*', metavar='PATTERN', help='images, without a list'
+    )
+    parser.add_argument(
+        '--depths', default='*/depth_mm.png', metavar='PATTERN', help='depth of the images'
+    )
+    parser.add_argument(
+        '--depth-scale',
+        type=float,
+        default=1000.0,
+        metavar='N',
+        help='of --dataset folder: integers per metre (default: 1000)',
+    )
+    parser.add_argument(
+        '--corrupt',
+        type=corruptions,
+        default=(),
+        metavar='KINDS',
+        help='score corrupted images as well, at 5 strengths each: all, or some of '
+        f'{",".join(CORRUPTIONS)}',
+    )
     add_executor_options(parser)
     parser.add_argument(
         '--record',
         action='store_true',
-        help='write what the node would publish to DIR/recording, an MCAP bag for RViz and '
+        help='record what the node would publish to DIR/recording, an MCAP bag for RViz and '
         'Foxglove (--set points.stride=4 for a smaller cloud)',
     )
     add_require_option(parser)
@@ -131,7 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print; returns the exit code."""
+    """Evaluate and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.bag_replay import lost_part, replay
@@ -155,29 +159,53 @@ def run(args: argparse.Namespace) -> int:
     )
     plan = plan_replay(args.bags, options)
     store = _open_store(args)
-    task, load = Task(replay, lost_part), partial(_load, runtime=config.runtime)
-    with ProgressBar(plan.images) as bar:
-        executor = make_executor(args, task, load, store, bar)
+    load = partial(_load, runtime=config.runtime)
+    with frame_bar(plan.images) as bar:
+        executor = make_executor(args, replay, lost_part, load, store, bar)
         results = evaluate_bag(args.bags, None, options, args.out, executor=executor, plan=plan)
     if store:
         store.clear()
     print(to_json(results) if args.json else summary(results, args.out))
     if not results['protocols']:
-        raise BagError(f'{why_unscored(results)}; what was read is told in {args.out}')
+        raise BagError(f'{why_unscored(results)}; see the counts in {args.out}')
     return exit_code(args.require, results)
 
 
-def extrinsics(config: ExtrinsicsConfig) -> Any:
-    """Pose of the LiDAR in the optical frame, None where the bag's /tf_static counts."""
-    if not config.translation:
+def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
+    """Return which images to take in place of bags; None for bags."""
+    if args.dataset is None:
+        if args.split:
+            raise ConfigurationError(f'--split {args.split} needs a --dataset; name one')
         return None
-    from marigold_ros.bags.transforms import pose_matrix
+    from marigold_ros.replay.image_sets import ImageChoice
 
-    return pose_matrix(config.translation, config.rotation_xyzw)
+    if not args.depth_scale > 0:
+        raise ConfigurationError(
+            f'--depth-scale is {args.depth_scale}; give numbers per metre, such as 1000 for mm'
+        )
+    patterns = args.images, args.depths
+    return ImageChoice(args.dataset, args.split, *patterns, args.depth_scale)
+
+
+def corruptions(text: str) -> tuple[str, ...]:
+    """Parse kinds of corruption separated by commas, or ``all``."""
+    kinds = CORRUPTIONS if text == 'all' else tuple(dict.fromkeys(text.split(',')))
+    unknown = sorted(set(kinds) - set(CORRUPTIONS))
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"'{unknown[0]}' is no corruption; give all, or some of {','.join(CORRUPTIONS)}"
+        )
+    return kinds
+
+
+def published_oracle(dataset: str | None) -> str:
+    """Return the rule of the oracle that publications follow on a data set."""
+    rule = f'marigold-{dataset}'
+    return rule if rule in ORACLES else ORACLES[0]
 
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
-    """Load the model and the compared models, which are named as they were given."""
+    """Load the model and the compared models, under the names of their paths."""
     from marigold_ros.replay.model_scorers import Models
 
     compared: dict[str, Any] = {}
@@ -191,7 +219,7 @@ def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
 
 
 def _open_store(args: argparse.Namespace) -> PartStore | None:
-    """Find what an earlier run with these options has finished; one bag alone is not kept."""
+    """Open the parts that an earlier run with these options finished; None for a single bag."""
     from marigold_ros.evaluation.results.results import versions
     from marigold_ros.replay.part_store import PartStore
 
@@ -202,5 +230,5 @@ def _open_store(args: argparse.Namespace) -> PartStore | None:
     options = {name: value for name, value in vars(args).items() if name not in apart}
     kept = store.open({**options, 'versions': versions()})
     if kept:
-        print(f'going on: {kept} bags were finished before', file=sys.stderr)
+        print(f'resuming: {kept} bags are already finished', file=sys.stderr)
     return store

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Write metric depth into copies of bags: all their topics, and depth with its camera_info beside.
+Write metric depth into copies of bags: all their topics, plus depth with its camera_info.
 
 The copies are MCAP bags in DIR, under the names of the bags. A copy appears when it is complete;
-a run that was ended goes on with those that are missing.
+an interrupted run resumes with the missing ones.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.commands.evaluate import extrinsics, ReplayConfig
-from marigold_ros.commands.executor_options import (
-    add_executor_options,
-    EXECUTOR_OPTIONS,
-    make_executor,
-    ProgressBar,
-    Task,
-)
 from marigold_ros.commands.options import (
+    add_executor_options,
     add_model_options,
     add_setting_option,
+    add_topic_options,
+    EXECUTOR_OPTIONS,
+    extrinsics,
     load_chosen_model,
+    make_executor,
     make_folder,
     read_settings,
+    ReplayConfig,
 )
+from marigold_ros.commands.output import frame_bar
 from marigold_ros.errors import BagError, ConfigurationError
 
 _OPTIONS = 'label.json'
@@ -39,25 +38,18 @@ _OPTIONS = 'label.json'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
-    parser.add_argument('--out', required=True, metavar='DIR', help='where the copies go')
-    parser.add_argument('--json', action='store_true', help='print what was written as JSON')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the copies')
+    parser.add_argument('--json', action='store_true', help='print a report of the copies as JSON')
     parser.add_argument('--points', action='store_true', help='write point clouds too')
     parser.add_argument('--sigma', action='store_true', help='write uncertainty images too')
-    for name in ('image', 'camera-info', 'lidar'):
-        parser.add_argument(f'--{name}', metavar='TOPIC', help='default: found by type')
-    parser.add_argument(
-        '--stamps',
-        choices=('header', 'log'),
-        default='header',
-        help='pair images and scans by header, or by the time of recording (default: header)',
-    )
+    add_topic_options(parser, 'image', 'camera_info', 'lidar')
     add_model_options(parser)
     add_executor_options(parser)
     add_setting_option(parser, ReplayConfig)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Label and print; returns the exit code."""
+    """Label and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
@@ -76,9 +68,9 @@ def run(args: argparse.Namespace) -> int:
     _check_options(folder, args)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
-    with ProgressBar(plan.images) as bar:
+    with frame_bar(plan.images) as bar:
         load = partial(load_chosen_model, runtime=config.runtime)
-        executor = make_executor(args, Task(label_bag, lost_bag), load, None, bar)
+        executor = make_executor(args, label_bag, lost_bag, load, None, bar)
         with executor(options, plan.jobs) as parts:
             labelled = [part.facts() for part in parts]
     failed = {
@@ -90,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         raise BagError(
             f'{len(failed)} of {len(args.bags)} bags are damaged: {next(iter(failed.values()))}; '
-            f'all that could be read is labelled in {folder}'
+            f'their readable part is labelled in {folder}'
         )
     unlabelled = [part for part in labelled if part['read'] and not part['labelled']]
     if unlabelled and len(unlabelled) == len(labelled):
@@ -99,14 +91,14 @@ def run(args: argparse.Namespace) -> int:
             warnings.update(part['warnings'])
         reason = warnings.most_common(1)[0][0] if warnings else 'no LiDAR'
         raise BagError(
-            f'no image has metric depth ({reason}): depth in metres needs a LiDAR in view, see '
-            'the warnings'
+            f'no image has metric depth ({reason}): metric depth needs a LiDAR in view; see the '
+            'warnings'
         )
     return 0
 
 
 def _check_names(bags: list[Path]) -> None:
-    """Copies go by the names of their bags, which must differ."""
+    """Refuse bags of equal names, after which their copies are named."""
     from marigold_ros.replay.bag_label import label_name
 
     name, count = Counter(label_name(bag) for bag in bags).most_common(1)[0]
@@ -130,7 +122,7 @@ def _check_options(folder: Path, args: argparse.Namespace) -> None:
     if before is not None and before != wanted:
         name = next(n for n in sorted({*before, *wanted}) if before.get(n) != wanted.get(n))
         raise ConfigurationError(
-            f'{folder} holds copies that were labelled with {name} = {before.get(name)}, not '
+            f'{folder} holds copies labelled with {name} = {before.get(name)}, not '
             f'{wanted.get(name)}; give another --out'
         )
     path.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
@@ -140,7 +132,7 @@ def _text(labelled: list[dict[str, Any]]) -> str:
     lines = []
     for part in labelled:
         if part['kept']:
-            lines.append(f'{part["out"]}: is there already')
+            lines.append(f'{part["out"]}: exists already')
             continue
         rejected = ', '.join(f'{n} {cause}' for cause, n in part['rejected'].items()) or '0'
         lines.append(
@@ -150,6 +142,6 @@ def _text(labelled: list[dict[str, Any]]) -> str:
         lines += [f'  warning ({n} images): {text}' for text, n in part['warnings'].items()]
         if part['left_out']:
             lines.append(
-                f'  left out (of unknown types, or written anew): {", ".join(part["left_out"])}'
+                f'  left out (unknown types, or written anew): {", ".join(part["left_out"])}'
             )
     return '\n'.join(lines)

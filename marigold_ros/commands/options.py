@@ -1,26 +1,62 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What commands share: types of options, the model, any setting as ``--set name=value``."""
+"""
+Options that commands share: types, the model, settings as ``--set name=value``, processes.
+
+Imports of numpy, torch and ROS are inside functions, so that ``--help`` is instant.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 import math
+import os
 from pathlib import Path
 import sys
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-from marigold_ros.config import ModelConfig, refuse_former_name, RuntimeConfig
+from marigold_ros.config import (
+    check_guidance,
+    ExtrinsicsConfig,
+    LidarConfig,
+    ModelConfig,
+    PipelineConfig,
+    PointsConfig,
+    refuse_former_name,
+    RuntimeConfig,
+)
 from marigold_ros.errors import ConfigurationError, MarigoldError
-from marigold_ros.settings import build, Parameter, parameters
+from marigold_ros.settings import build, group, Parameter, parameters, Settings
 
+if TYPE_CHECKING:
+    from marigold_ros.replay.executor import Executor
+    from marigold_ros.replay.part_store import PartStore
+
+EXECUTOR_OPTIONS = ('jobs', 'ray')
 _SWITCH = {'true': True, 'false': False}
 
 
+@dataclass(frozen=True)
+class ReplayConfig(Settings):
+    """All settings of a replay of bags."""
+
+    pipeline: PipelineConfig = group(PipelineConfig, flat=True)
+    lidar: LidarConfig = group(LidarConfig)
+    points: PointsConfig = group(PointsConfig)
+    extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+    runtime: RuntimeConfig = group(RuntimeConfig)
+
+    def check(self) -> None:
+        """Check that guidance has gradients."""
+        check_guidance(self.pipeline, self.runtime)
+
+
 def at_least(lowest: int) -> Callable[[str], int]:
-    """Make the type of an option that takes a whole number from ``lowest`` on."""
+    """Return the type of an option that takes an integer of at least ``lowest``."""
 
     def whole_number(text: str) -> int:
         try:
@@ -28,14 +64,14 @@ def at_least(lowest: int) -> Callable[[str], int]:
         except ValueError:
             value = lowest - 1
         if value < lowest:
-            raise argparse.ArgumentTypeError(f"'{text}' is no whole number from {lowest} on")
+            raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least {lowest}")
         return value
 
     return whole_number
 
 
 def speed(text: str) -> float | None:
-    """Read a multiple of real time; None for auto."""
+    """Parse a multiple of real time; None for auto."""
     if text == 'auto':
         return None
     try:
@@ -43,20 +79,27 @@ def speed(text: str) -> float | None:
     except ValueError:
         value = math.nan
     if not (0 < value < math.inf):
-        raise argparse.ArgumentTypeError(f"'{text}' is no number above 0; give auto or a multiple")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a number above 0; give auto or a multiple of real time"
+        )
     return value
 
 
-def image_size(text: str) -> tuple[int, int]:
-    """Read WIDTHxHEIGHT."""
-    width, _, height = text.partition('x')
-    if not (width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"'{text}' is not of the form WIDTHxHEIGHT, as 640x480")
-    return int(width), int(height)
+def image_size(order: str) -> Callable[[str], tuple[int, int]]:
+    """Return the type of an option such as 640x480, with sides in the ``order`` WxH or HxW."""
+
+    def two_sides(text: str) -> tuple[int, int]:
+        first, _, second = text.partition('x')
+        if not (first.isdecimal() and second.isdecimal() and int(first) and int(second)):
+            example = '640x480' if order == 'WxH' else '480x640'
+            raise argparse.ArgumentTypeError(f"'{text}' is not of the form {order}, as {example}")
+        return int(first), int(second)
+
+    return two_sides
 
 
 def requirement(text: str) -> Any:
-    """Read a requirement on results, as abs_rel<0.08."""
+    """Parse a requirement on results, as abs_rel<0.08."""
     from marigold_ros.evaluation.results.requirements import parse_requirement
 
     try:
@@ -73,13 +116,13 @@ def add_require_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=requirement,
         metavar='NAME<NUMBER',
-        help="exit with 1 unless it holds, as 'abs_rel<0.08', 'truth.micro.rmse<=4' or "
+        help="exit with 1 unless this holds, as 'abs_rel<0.08', 'truth.micro.rmse<=4' or "
         "'frames.metric>=100' (a path in results.json; may be repeated)",
     )
 
 
 def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
-    """Tell on stderr which requirements are not met; gives the exit code."""
+    """Print unmet requirements on stderr; return the exit code."""
     from marigold_ros.evaluation.results.requirements import violations
 
     found = violations(requirements, results)
@@ -101,7 +144,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def model_settings(args: argparse.Namespace) -> ModelConfig:
-    """Read the options of add_model_options."""
+    """Return the values of the options of add_model_options."""
     return ModelConfig(**{item.name: getattr(args, item.name) for item in parameters(ModelConfig)})
 
 
@@ -116,7 +159,7 @@ def load_chosen_model(args: argparse.Namespace, runtime: RuntimeConfig | None = 
 
 @contextmanager
 def needing_ros() -> Iterator[None]:
-    """Import what needs ROS; raises MarigoldError with the remedy where that is missing."""
+    """Turn the ImportError of an import that needs ROS into a MarigoldError with the remedy."""
     try:
         yield
     except ImportError as error:
@@ -130,13 +173,13 @@ def needing_ros() -> Iterator[None]:
 
 
 def make_folder(path: str | Path) -> Path:
-    """Make the folder of the results before the work begins; raises ConfigurationError."""
+    """Make the folder of the results before the work begins, or raise ConfigurationError."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(
-            f'--out {folder} cannot be made ({error.strerror}); give a folder that can be written'
+            f'--out {folder} cannot be created ({error.strerror}); give a writable folder'
         ) from error
     return folder
 
@@ -152,13 +195,11 @@ def add_setting_option(parser: argparse.ArgumentParser, kind: type) -> None:
         metavar='NAME=VALUE',
         help='change a setting (may be repeated); the names are listed below',
     )
-    listing = '\n'.join(f'  {_line(parameter)}' for parameter in parameters(kind))
+    listing = '\n'.join(
+        f'  {item.name}={"unset" if item.default == () else item.default}\n      {item.text}'
+        for item in parameters(kind)
+    )
     parser.epilog = f'settings for --set, with their defaults:\n{listing}'
-
-
-def _line(parameter: Parameter) -> str:
-    default = 'unset' if parameter.default == () else str(parameter.default)
-    return f'{parameter.name}={default}\n      {parameter.text}'
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -189,7 +230,7 @@ def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
 
 
 def _typed(parameter: Parameter, text: str) -> Any:
-    """Read a value as its setting's type."""
+    """Parse a value as its setting's type."""
     try:
         if parameter.kind is bool:
             return _SWITCH[text.lower()]
@@ -200,7 +241,95 @@ def _typed(parameter: Parameter, text: str) -> Any:
     except (KeyError, ValueError):
         wanted = f'a value of type {parameter.kind.__name__}'
         wanted = 'true or false' if parameter.kind is bool else wanted
-        wanted = 'numbers with commas between' if parameter.item else wanted
+        wanted = 'numbers separated by commas' if parameter.item else wanted
         raise ConfigurationError(
             f"{parameter.name} is '{text}'; give {wanted} ({parameter.text})"
         ) from None
+
+
+class Renamed(argparse.Action):
+    """Refuse an option by its former name; ``const`` is the present one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
+        """Exit with 2 and the new name."""
+        parser.error(f'{self.option_strings[0]} is now called {self.const}')
+
+
+def add_topic_options(parser: argparse.ArgumentParser, *roles: str) -> None:
+    """Add an option for the topic of each role, and --stamps."""
+    for role in roles:
+        parser.add_argument(
+            f'--{role.replace("_", "-")}', metavar='TOPIC', help='default: found by type'
+        )
+    parser.add_argument(
+        '--stamps',
+        choices=('header', 'log'),
+        default='header',
+        help='pair images and scans by header stamp, or by time of recording (default: header)',
+    )
+
+
+def extrinsics(config: ExtrinsicsConfig) -> Any:
+    """Return the LiDAR's pose in the optical frame, (4, 4); None where /tf_static counts."""
+    if not config.translation:
+        return None
+    from marigold_ros.bags.transforms import pose_matrix
+
+    return pose_matrix(config.translation, config.rotation_xyzw)
+
+
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """Add --jobs and --ray."""
+    parser.add_argument(
+        '--jobs',
+        type=at_least(1),
+        default=1,
+        metavar='N',
+        help='bags at once, each in a process with its own model (default: 1)',
+    )
+    parser.add_argument(
+        '--ray',
+        nargs='?',
+        const='local',
+        metavar='ADDRESS',
+        help='work on a Ray cluster, one task per bag (without ADDRESS: a local one of --jobs '
+        'CPUs); give it after the bags',
+    )
+
+
+def make_executor(
+    args: argparse.Namespace,
+    play: Callable[..., Any],
+    lost: Callable[..., Any],
+    load: Callable[[argparse.Namespace], Any],
+    store: PartStore | None,
+    progress: Callable[[int], None],
+) -> Executor:
+    """
+    Return the executor that the options ask for.
+
+    Parameters
+    ----------
+    args : Namespace
+        With `add_executor_options` and `add_model_options`. Several processes share the cores,
+        unless a number of threads was given.
+    play, lost : callable
+        Processes a bag, and makes the result of one whose worker was lost; see `executor.Work`.
+    load : function of args
+        Loads the model, in each process.
+    store : PartStore or None
+        Keeps finished parts.
+    progress : callable
+        Called with the number of images done.
+
+    """
+    from marigold_ros.replay.executor import processes
+    from marigold_ros.replay.ray_executor import Cluster, ray_tasks
+
+    if (args.jobs > 1 or args.ray) and not args.torch_threads:
+        args = argparse.Namespace(**vars(args))
+        args.torch_threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
+    if not args.ray:
+        return processes(play, partial(load, args), args.jobs, store, progress)
+    cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
+    return ray_tasks(play, partial(load, args), lost, cluster, store, progress)

@@ -10,7 +10,7 @@ from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.commands.evaluate_options import corruptions
+from marigold_ros.commands.evaluate import corruptions
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
@@ -144,7 +144,7 @@ def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, c
 def test_a_folder_that_cannot_be_made_is_said_before_the_work(tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main(['evaluate', 'bag', '--out', str(tmp_path / 'file' / 'out')]) == 1
-    assert 'cannot be made' in capsys.readouterr().err
+    assert 'cannot be created' in capsys.readouterr().err
 
 
 def test_no_usable_image_at_all_is_an_error():

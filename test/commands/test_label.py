@@ -139,7 +139,7 @@ def test_a_run_that_was_ended_goes_on_and_leaves_nothing_half(
     assert 'labelled with stamps = header, not log' in label(*bags, '--stamps', 'log')[1].err
     code, printed = label(*bags)
     assert code == 0
-    assert 'is there already' in printed.out
+    assert 'exists already' in printed.out
     assert len(seen) == 5 + 3
     assert (out / 'one' / 'metadata.yaml').stat().st_mtime_ns == state
     assert messages(out / 'two').keys() == messages(out / 'one').keys()

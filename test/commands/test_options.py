@@ -4,8 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.commands.evaluate import ReplayConfig
-from marigold_ros.commands.options import read_settings
+from marigold_ros.commands.options import read_settings, ReplayConfig
 from marigold_ros.config import NodeConfig, REMOVED_OR_RENAMED, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import as_values, parameters
@@ -40,7 +39,7 @@ def test_tuples_are_numbers_with_commas():
         ('alignment.method', 'best', 'choose one of'),
         ('lidar.max_dt', 'nan', 'choose a value'),
         ('lidar.maxdt', '1', "did you mean 'lidar.max_dt'"),
-        ('extrinsics.translation', 'a b', 'numbers with commas'),
+        ('extrinsics.translation', 'a b', 'numbers separated by commas'),
     ],
 )
 def test_bad_values_are_refused_with_the_rule(name, text, words):

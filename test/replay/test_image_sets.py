@@ -8,7 +8,7 @@ import tarfile
 
 import cv2
 from marigold_ros.__main__ import main
-from marigold_ros.commands.evaluate_options import DATASETS
+from marigold_ros.commands.evaluate import DATASETS
 from marigold_ros.frame import Prediction
 from marigold_ros.replay import image_sets as image_sets
 from marigold_ros.replay.image_sets import FOLDER, ImageChoice, ImageSet, LAYOUTS
@@ -215,7 +215,7 @@ def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
     ('options', 'sentence'),
     [
         (['--dataset', 'nyu'], '--dataset nyu needs its list of files: give --split FILE'),
-        (['--split', 'some.txt'], 'say of which --dataset'),
+        (['--split', 'some.txt'], 'needs a --dataset'),
         (['--dataset', 'folder'], "has no files like '*/image.*' with '*/depth_mm.png'"),
         (['--dataset', 'kitti', '--split', 'none.txt'], 'the list none.txt cannot be read'),
         (['--dataset', 'folder', '--depth-scale', '0'], 'give numbers per metre'),

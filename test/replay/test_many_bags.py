@@ -100,7 +100,7 @@ def test_a_killed_evaluation_goes_on_with_the_bags_that_are_left(
     again = Counting(ramp, 100)
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: again)
     assert main(call) == 0
-    assert 'going on: 2 bags were finished before' in capsys.readouterr().err
+    assert 'resuming: 2 bags are already finished' in capsys.readouterr().err
     assert again.seen == 3
     assert figures(tmp_path / 'killed') == figures(tmp_path / 'whole')
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""``benchmark alignment``: tables, JSON and an image of simulated predictions put into metres."""
+"""``benchmark alignment``: metric fits of simulated predictions, beside plain methods."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.benchmarks.report import grid
+from marigold_ros.commands.output import grid, step_bar
 from marigold_ros.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+FILE = 'alignment.json'
 _SCENES = 4
 _SIZE = (320, 240)
 _SEEDS, _DRAW_SEEDS = 10, 2
@@ -22,39 +23,27 @@ _SEEDS, _DRAW_SEEDS = 10, 2
 _LIMIT = 0.4
 
 
-def run(args: argparse.Namespace, folder: Path | None) -> int:
-    """Measure, print, draw."""
-    import cv2
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Score all methods on simulated predictions, and time ours."""
     from marigold_ros.evaluation.benchmarks.alignment import jobs, measure, measure_cost
     from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
-    from marigold_ros.evaluation.results.results import machine, to_json
-    from tqdm import tqdm
 
     with one_thread():
-        depths = _recorded(Path(args.data)) if args.data else _synthetic()
+        depths = _depths(args)
         seeds, draws = args.runs or _SEEDS, min(args.runs or _SEEDS, _DRAW_SEEDS)
         total = len(depths) * sum(1 for _ in jobs(seeds, draws))
-        with tqdm(total=total, desc='simulated predictions', disable=None, leave=False) as bar:
-            results: dict[str, Any] = {
-                'schema': 1,
-                'machine': machine(),
+        with step_bar(total, 'simulated predictions') as bar:
+            return {
                 'scenes': len(depths),
                 'source': 'data' if args.data else 'synthetic',
                 'seeds': seeds,
                 **measure(depths, seeds, draws, bar.update),
                 'cost_ms': measure_cost(depths[0]),
             }
-        print(to_json(results) if args.json else table(results))
-        if folder is not None:
-            text = to_json(results) + '\n'
-            (folder / 'alignment.json').write_text(text, encoding='utf-8')
-            drawn = image(depths[0])
-            (folder / 'alignment.png').write_bytes(cv2.imencode('.png', drawn)[1].tobytes())
-    return 0
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Put the results into lines for a terminal."""
+    """Return the results as text for a terminal."""
     lines = [
         f'{results["scenes"]} {results["source"]} scenes, {results["seeds"]} seeds; mean relative '
         'error, and ratios of local to the five nearest points (5nn) and to Tukey'
@@ -66,17 +55,19 @@ def table(results: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def image(depth: np.ndarray) -> np.ndarray:
-    """Draw the wanted correction and ours, a row for each kind: (h, w, 3) uint8 BGR."""
+def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw the ideal correction and ours as a PNG file, a row for each kind of prediction."""
     import cv2
     from marigold_ros.evaluation.benchmarks.alignment import log_fields
+    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
     from marigold_ros.evaluation.benchmarks.simulated_predictions import ERROR_KINDS, PATTERNS
     import numpy as np
 
-    rows = []
+    depth, rows = _depths(args)[0], []
     for kind in ERROR_KINDS:
-        both = [log_fields(depth, kind, pattern) for pattern in PATTERNS]
-        panels = [(f'{kind}: wanted', both[0][0])]
+        with one_thread():
+            both = [log_fields(depth, kind, pattern) for pattern in PATTERNS]
+        panels = [(f'{kind}: ideal', both[0][0])]
         panels += [(p.name, ours) for p, (_, ours) in zip(PATTERNS, both, strict=True)]
         drawn = []
         for title, field in panels:
@@ -87,7 +78,7 @@ def image(depth: np.ndarray) -> np.ndarray:
             cv2.putText(strip, title, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1)
             drawn.append(np.vstack([strip, colours]))
         rows.append(np.hstack(drawn))
-    return np.vstack(rows)
+    return {'alignment.png': cv2.imencode('.png', np.vstack(rows))[1].tobytes()}
 
 
 def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -97,15 +88,20 @@ def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
         ('errors', 'points', *METHODS, 'to 5nn', 'at edges', 'to Tukey', 'refused')
     ]
     for case in cases:
-        told = case['abs_rel']
-        figures = (f'{told[name]:.4f}' if name in told else '-' for name in METHODS)
+        errors = case['abs_rel']
+        figures = (f'{errors[name]:.4f}' if name in errors else '-' for name in METHODS)
         ratios = (f'{case[key]:.2f}' for key in ('ratio', 'ratio_at_edges', 'ratio_to_tukey'))
         rows.append((case['kind'], case['pattern'], *figures, *ratios, str(case['refused'])))
     return rows
 
 
+def _depths(args: argparse.Namespace) -> list[np.ndarray]:
+    """Return true depth of the scenes in metres, 0 where unknown."""
+    return _recorded(Path(args.data)) if args.data else _synthetic()
+
+
 def _recorded(folder: Path) -> list[np.ndarray]:
-    """Depth images ``depth_mm.png`` in the folders of a folder, in metres."""
+    """Read the depth images ``depth_mm.png`` in the folders of a folder, in metres."""
     import cv2
     import numpy as np
 
@@ -113,20 +109,20 @@ def _recorded(folder: Path) -> list[np.ndarray]:
     if not paths:
         raise InputError(
             f'{folder} has no */depth_mm.png (16 bit, millimetres, 0 unknown); name a folder that '
-            'has, or leave --data out for synthetic scenes',
+            'has them, or leave --data out for synthetic scenes',
             cause='empty',
         )
     found = []
     for path in paths:
         image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if image is None or image.dtype != np.uint16 or image.ndim != 2:
-            raise InputError(f'{path} is no 16 bit grey image; write depth in millimetres so')
+            raise InputError(f'{path} is no 16-bit grey image; store depth in millimetres as one')
         found.append(image.astype(np.float32) / 1000)
     return found
 
 
 def _synthetic() -> list[np.ndarray]:
-    """Depth of drawn rooms and streets, up to 80 m; 0 beyond."""
+    """Return depth of synthetic rooms and streets, up to 80 m; 0 beyond."""
     from marigold_ros.synthetic.scenes.scene import make_sample
     import numpy as np
 

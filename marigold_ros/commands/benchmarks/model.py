@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The benchmark's figures as a table, a file and charts."""
+"""``benchmark``: a model stage by stage, against the reference, and its runtime variants."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from marigold_ros.evaluation.report.charts import Chart
+from marigold_ros.commands.options import model_settings, read_settings
+from marigold_ros.commands.output import grid, note, step_bar
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import ConfigurationError
 
-# Names of stages where the engine's own word says too little.
-NAMES = {
+if TYPE_CHECKING:
+    from marigold_ros.models.marigold.checkpoint import Networks
+
+FILE = 'benchmark.json'
+# Readable names of some stages.
+_STAGES = {
     'start': 'start noise',
     'denoise': 'U-Net, all steps',
     'unet_step': 'U-Net per step',
@@ -22,8 +28,53 @@ NAMES = {
 }
 
 
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the chosen model, and what it is to be compared with."""
+    from marigold_ros.evaluation.results.results import versions
+    from marigold_ros.models import use_threads
+    from marigold_ros.models.benchmarks.benchmark import Benchmark, variants, Work
+    from marigold_ros.models.runtime.devices import choose_device
+
+    config = model_settings(args)
+    use_threads(config.torch_threads)
+    runtime = read_settings(RuntimeConfig, args.settings)
+    chosen = variants(args.variants or [], choose_device(config.device))
+    height, width = args.size
+    work = Work(height, width, args.steps, args.members, args.resolution, args.seed)
+    benchmark = Benchmark(_source(args), work, config.device, config.dtype, note, runtime)
+    results: dict[str, Any] = {
+        'versions': versions(),
+        **benchmark.describe(),
+        'own': benchmark.measure(args.runs, step_bar),
+    }
+    if args.against:
+        results['against'] = benchmark.against_reference(args.rounds, step_bar)
+    if chosen:
+        results['variants'] = benchmark.measure_variants(chosen, args.rounds, step_bar)
+    return results
+
+
+def _source(args: argparse.Namespace) -> Callable[[], Networks]:
+    """Return a function that loads the chosen networks, each time with the same weights."""
+    if args.arch:
+        from marigold_ros.models.benchmarks.random_networks import random_networks
+
+        if args.vae not in ('', 'tiny'):
+            raise ConfigurationError(
+                f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out"
+            )
+        kind = args.vae or 'kl'
+        return lambda: random_networks(args.arch, kind)
+    from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.marigold.checkpoint import load_networks
+
+    folder = find_folder(args.model)
+    vae = find_autoencoder(args.vae) if args.vae else None
+    return lambda: load_networks(folder, vae)
+
+
 def table(results: Mapping[str, Any]) -> str:
-    """Put the results into lines for a terminal."""
+    """Return the results as text for a terminal."""
     own, work, model = results['own'], results['work'], results['model']
     machine, device = results['machine'], results['device']
     name = machine['processor'] if device['name'] == 'cpu' else device['name']
@@ -39,11 +90,11 @@ def table(results: Mapping[str, Any]) -> str:
         '',
         *grid(_stage_rows(own)),
         '',
-        f'{own["fps"]:.2f} frames a second; loaded in {own["load_s"]:.1f} s, '
+        f'{own["fps"]:.2f} frames per second; loaded in {own["load_s"]:.1f} s, '
         f'first frame {own["first_ms"]:.0f} ms',
         f'peak memory {own["peak_memory_bytes"] / 1e9:.2f} GB'
         + (' (of the whole process)' if own['peak_memory_is_of_the_whole_process'] else ''),
-        f'{own["tflop"]["frame"]:.3f} TFLOP a frame, {own["tflop_per_s"]:.3f} TFLOP/s: '
+        f'{own["tflop"]["frame"]:.3f} TFLOP per frame, {own["tflop_per_s"]:.3f} TFLOP/s: '
         f'{100 * own["share_of_peak"]:.0f} % of the measured matmul peak '
         f'({own["matmul_peak_tflop_per_s"]:.3f})',
     ]
@@ -54,24 +105,13 @@ def table(results: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def write_files(folder: Path, results: Mapping[str, Any]) -> list[Path]:
-    """Write benchmark.json and benchmark.svg."""
-    from marigold_ros.evaluation.report.charts import svg_document
-    from marigold_ros.evaluation.results.results import to_json
-
-    files = [folder / 'benchmark.json', folder / 'benchmark.svg']
-    files[0].write_text(to_json(results) + '\n', encoding='utf-8')
-    files[1].write_text(svg_document(charts(results)), encoding='utf-8')
-    return files
-
-
-def charts(results: Mapping[str, Any]) -> list[Chart]:
-    """Draw the stages, and what they were compared with."""
-    from marigold_ros.evaluation.report.charts import Bar, bar_chart
+def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw the stages, and what they were compared with, as an SVG file."""
+    from marigold_ros.evaluation.report.charts import Bar, bar_chart, svg_document
 
     own, model, work = results['own'], results['model'], results['work']
     stages = [
-        Bar(NAMES.get(name, name), value['p50'], f'{value["p50"]:.1f} ms', value['p95'])
+        Bar(_STAGES.get(name, name), value['p50'], f'{value["p50"]:.1f} ms', value['p95'])
         for name, value in {**own['stages_ms'], 'frame': own['frame_ms']}.items()
     ]
     drawn = [
@@ -94,7 +134,7 @@ def charts(results: Mapping[str, Any]) -> list[Chart]:
             Bar(row['variant'], row['ratio'], f'{row["ratio"]:.2f}') for row in results['variants']
         ]
         drawn.append(bar_chart('variants: times as fast as plain float32', bars))
-    return drawn
+    return {'benchmark.svg': svg_document(drawn).encode()}
 
 
 def _stage_rows(own: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -103,7 +143,7 @@ def _stage_rows(own: Mapping[str, Any]) -> list[tuple[str, ...]]:
     for name, value in {**own['stages_ms'], 'frame': own['frame_ms']}.items():
         share = '' if name == 'unet_step' else f'{100 * value["p50"] / frame:.0f} %'
         cells = (f'{value[cut]:.2f}' for cut in ('p50', 'p95', 'p99'))
-        rows.append((NAMES.get(name, name), *cells, share))
+        rows.append((_STAGES.get(name, name), *cells, share))
     return rows
 
 
@@ -116,7 +156,7 @@ def _against(against: Mapping[str, Any]) -> list[str]:
         *grid(rows),
         f'{against["ratio"]:.2f} times as fast as diffusers in {against["reference_dtype"]} '
         '(median of the rounds)',
-        f'difference of the answers: max {exact["max"]:.2g}, mean {exact["mean"]:.2g} with '
+        f'difference of the predictions: max {exact["max"]:.2g}, mean {exact["mean"]:.2g} with '
         f'reference_exact; max {usual["max"]:.2g}, mean {usual["mean"]:.2g} with our last step '
         'and merge',
     ]
@@ -140,15 +180,3 @@ def _variants(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             )
         )
     return grid(cells)
-
-
-def grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align columns: words left, numbers right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        '  '.join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for row in rows
-    ]
