@@ -163,7 +163,8 @@ def _broken_rule(room: str, item: Import, package: str) -> str | None:
             return None
         if target not in MAY_IMPORT.get(room, set()):
             return f'{room} imports {target}'
-        lazy_only = room == 'commands' and target in SHELLS and item.at_module_level
+        early = item.at_module_level and not item.for_typing
+        lazy_only = room == 'commands' and target in SHELLS and early
         return f'commands imports {target} at module level' if lazy_only else None
     if top in {'training', *SCRIPTS}:
         return f'{room} imports {top}, which is not installed'

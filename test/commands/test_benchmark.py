@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark: table, JSON, image, wrong usage."""
+"""The command benchmark: table, JSON, charts, wrong usage."""
 
 import json
+import re
+from statistics import median
 from xml.etree import ElementTree
 
 from marigold_ros.__main__ import main
@@ -16,45 +18,64 @@ def arguments(small_checkpoint):
     return ['benchmark', '--model', str(small_checkpoint), '--device', 'cpu', '--size', '48x64']
 
 
-def test_the_table_names_every_stage_and_the_work(arguments, capsys):
-    assert main([*arguments, '--runs', '3', '--steps', '2', '--members', '2']) == 0
-    text = capsys.readouterr().out
-    for word in (
-        'upload',
-        'preprocess',
-        'encode',
-        'U-Net per step',
-        'decode',
-        'ensemble',
-        'download',
-        'p99',
-        'frames a second',
-        'peak memory',
-        'TFLOP',
-        'matmul peak',
-        'load average',
-        '2 steps, 2 members, 3 runs',
-    ):
-        assert word in text
+def table(text, head):
+    """Rows of a printed table, by their first cell."""
+    lines = [re.split(r'\s{2,}', line) for line in text.splitlines()]
+    start = next(i for i, cells in enumerate(lines) if cells[: len(head)] == head)
+    rows = [*lines[start + 1 :], ['']]
+    return {cells[0]: cells[1:] for cells in rows[: rows.index([''])]}
 
 
-def test_against_the_reference_ratio_and_difference_stand_together(arguments, capsys, tmp_path):
-    more = ['--against', 'diffusers', '--rounds', '2', '--runs', '2', '--json']
-    assert main([*arguments, *more, '--out', str(tmp_path / 'out')]) == 0
+def test_the_table_holds_the_figures_of_every_stage(arguments, capsys, tmp_path):
+    call = [*arguments, '--runs', '3', '--steps', '2', '--members', '2', '--out', str(tmp_path)]
+    assert main(call) == 0
     text = capsys.readouterr().out
-    found = json.loads(text)
-    assert found['against']['difference_exact']['max'] < 2e-4
-    assert len(found['against']['ratios']) == 2
+    found = json.loads((tmp_path / 'benchmark.json').read_text())
+    own, frame = found['own'], found['own']['frame_ms']
+    shown = table(text, ['stage', 'p50 ms'])
+    assert {'upload', 'encode', 'U-Net, all steps', 'U-Net per step', 'ensemble'} <= set(shown)
+    assert list(shown)[-1] == 'frame'
+    for cells, stage in zip(shown.values(), [*own['stages_ms'].values(), frame], strict=True):
+        assert cells[:3] == [f'{stage[cut]:.2f}' for cut in ('p50', 'p95', 'p99')]
+        assert 0 < stage['p50'] <= stage['p95'] <= stage['p99']
+        assert stage['p50'] <= frame['p99']
+    assert float(shown['U-Net per step'][0]) < float(shown['U-Net, all steps'][0])
+    assert shown['frame'][3] == '100 %'
+    assert f'{own["fps"]:.2f} frames per second' in text
+    assert own['runs'] == 3
+    assert (found['work']['steps'], found['work']['members']) == (2, 2)
+    assert '2 steps, 2 members, 3 runs' in text
+    assert own['tflop_per_s'] == pytest.approx(
+        own['share_of_peak'] * own['matmul_peak_tflop_per_s'], rel=1e-6
+    )
+    assert own['peak_memory_bytes'] > 0
+    for words in ('peak memory', 'measured matmul peak', 'load average'):
+        assert words in text
+
+
+def test_against_the_reference_ratio_and_difference_agree(arguments, capsys, tmp_path):
+    more = ['--against', 'diffusers', '--rounds', '2', '--runs', '2']
+    assert main([*arguments, *more, '--json', '--out', str(tmp_path / 'out')]) == 0
+    found = json.loads(capsys.readouterr().out)
+    against = found['against']
+    assert against['difference_exact']['max'] < 2e-4
+    rounds = zip(against['ours_ms'], against['reference_ms'], against['ratios'], strict=True)
+    assert [ratio for *_, ratio in rounds] == pytest.approx(
+        [b / a for a, b in zip(against['ours_ms'], against['reference_ms'], strict=True)]
+    )
+    assert against['ratio'] == pytest.approx(median(against['ratios']))
     assert found['work']['processing_size'] == [96, 128]
     assert json.loads((tmp_path / 'out' / 'benchmark.json').read_text()) == found
     drawn = ElementTree.parse(tmp_path / 'out' / 'benchmark.svg')
     texts = [item.text for item in drawn.iter(f'{SVG}text')]
-    for side in ('ours', 'diffusers'):
-        assert [text for text in texts if text.startswith(side)] == [f'{side} 1', f'{side} 2']
-    assert main([*arguments, *more[:-1]]) == 0
+    for side, key in (('ours', 'ours_ms'), ('diffusers', 'reference_ms')):
+        for number, value in enumerate(against[key], 1):
+            assert texts[texts.index(f'{side} {number}') + 1] == f'{value:.1f} ms'
+    assert main([*arguments, *more]) == 0
     text = capsys.readouterr().out
+    assert list(table(text, ['round', 'ours ms']))[:2] == ['1', '2']
     assert 'times as fast as diffusers in float32' in text
-    assert 'difference of the answers' in text
+    assert 'difference of the predictions' in text
 
 
 @pytest.mark.parametrize(
@@ -64,6 +85,13 @@ def test_wrong_usage_exits_with_2(arguments, wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*arguments, *wrong])
     assert stop.value.code == 2
+
+
+def test_the_former_name_of_variants_is_refused_with_the_new_one(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, '--levers', 'all'])
+    assert stop.value.code == 2
+    assert '--levers is now called --variants' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -83,21 +111,19 @@ def test_a_wrong_value_is_one_line(arguments, wrong, words, capsys):
     assert words in error.splitlines()[-1]
 
 
-def test_variants_stand_in_a_table_and_in_the_image(arguments, capsys, tmp_path):
-    more = [
-        '--runs',
-        '1',
-        '--rounds',
-        '1',
-        '--variants',
-        'channels_last',
-        '--set',
-        'channels_last=false',
-    ]
-    assert main([*arguments, *more, '--out', str(tmp_path)]) == 0
-    text = capsys.readouterr().out
-    assert 'max diff' in text
-    assert 'channels_last' in text
+def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path):
+    more = ['--runs', '1', '--rounds', '1', '--variants', 'channels_last']
+    more += ['--set', 'channels_last=false', '--out', str(tmp_path)]
+    assert main([*arguments, *more]) == 0
     found = json.loads((tmp_path / 'benchmark.json').read_text())
     assert found['model']['runtime']['channels_last'] is False
-    assert found['variants'][0]['difference']['max'] < 1e-3
+    row = found['variants'][0]
+    assert row['difference']['max'] < 1e-3
+    cells = table(capsys.readouterr().out, ['variant', 'ms'])['channels_last']
+    assert cells[0] == f'{row["variant_ms"][0]:.1f}'
+    assert cells[1] == f'{row["plain_ms"][0]:.1f}'
+    assert cells[2] == f'{row["ratio"]:.2f}'
+    assert row['ratio'] == pytest.approx(row['plain_ms'][0] / row['variant_ms'][0])
+    drawn = ElementTree.parse(tmp_path / 'benchmark.svg')
+    texts = [item.text for item in drawn.iter(f'{SVG}text')]
+    assert texts[texts.index('channels_last') + 1] == cells[2]

@@ -3,6 +3,7 @@
 """The command benchmark alignment: tables, JSON, image, wrong input."""
 
 import json
+import re
 
 import cv2
 from marigold_ros.__main__ import main
@@ -19,12 +20,22 @@ def test_it_prints_both_tables_and_costs_and_draws_fields(tmp_path, capsys):
     call = ['benchmark', 'alignment', '--data', str(tmp_path), '--runs', '1']
     assert main([*call, '--out', str(tmp_path / 'out')]) == 0
     text = capsys.readouterr().out
-    for word in ('500 random', '4 rows', 'barycentric', '5 nearest', 'near', '50 % wrong', 'ms'):
-        assert word in text
-    assert cv2.imread(str(tmp_path / 'out' / 'alignment.png')) is not None
+    lines = [re.split(r'\s{2,}', line) for line in text.splitlines()]
+    assert cv2.imread(str(tmp_path / 'out' / 'alignment.png')).std() > 10
     found = json.loads((tmp_path / 'out' / 'alignment.json').read_text())
     assert len(found['patterns']) == 8
     assert found['scenes'] == 2
+    methods = next(cells for cells in lines if cells[0] == 'errors')[2:-4]
+    assert {'barycentric', '5 nearest', 'local'} <= set(methods)
+    for case in (*found['patterns'], *found['draws']):
+        row = next(cells for cells in lines if cells[:2] == [case['kind'], case['pattern']])
+        shown = dict(zip(methods, row[2:], strict=False))
+        for method in methods:
+            error = case['abs_rel'].get(method)
+            assert shown[method] == ('-' if error is None else f'{error:.4f}')
+        assert row[-1] == str(case['refused'])
+    for name, ms in found['cost_ms'].items():
+        assert f'{name}: {ms:.2f} ms' in text
 
 
 def test_a_folder_without_depth_is_an_error_in_one_line(tmp_path, capsys):

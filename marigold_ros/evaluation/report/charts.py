@@ -300,18 +300,21 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
         }
         specs[f'error_{protocol}'] = chart(f'AbsRel at {where}', columns)
-    names = {'scale': 'scale', 'shift': 'shift'}
-    specs['scale'] = chart('Scale and shift of the fit', names, zero=False)
-    names = {'in view': 'n_points', 'inliers': 'n_inliers'}
-    specs['points'] = chart('LiDAR points of the fit', names)
+    specs['scale'] = chart(
+        'Scale and shift of the fit', {'scale': 'scale', 'shift': 'shift'}, zero=False
+    )
+    specs['points'] = chart(
+        'LiDAR points of the fit', {'in view': 'n_points', 'inliers': 'n_inliers'}
+    )
     specs['time'] = chart('Time per frame', {'total': 'total_ms'}, unit='ms')
     within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
     specs['coverage'] = chart('Held-out points within sigma', within, top=1.0, group='sigma')
     if specs['coverage']['curves']:
-        names = zip(('normal distribution', ''), _NORMAL_SHARES.values(), strict=True)
         specs['coverage']['curves'] += [
             {'name': name, 'values': [share] * len(rows), 'reference': True}
-            for name, share in names
+            for name, share in zip(
+                ('normal distribution', ''), _NORMAL_SHARES.values(), strict=True
+            )
         ]
     return specs
 
