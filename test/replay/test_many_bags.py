@@ -64,7 +64,7 @@ def test_a_process_that_is_killed_leaves_what_it_finished(bags, capsys, tmp_path
         killed.wait()
     assert not (tmp_path / 'out' / 'results.json').exists()
     assert main(['evaluate', *bags, *options]) == 0
-    assert 'bags were finished before' in capsys.readouterr().err
+    assert 'bags are already finished' in capsys.readouterr().err
     assert figures(tmp_path / 'out')[0]['frames']['processed'] == 9
 
 
