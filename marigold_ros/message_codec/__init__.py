@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-ROS messages to arrays and back, by duck typing: the public door of the codec.
+Facade of the codec: ROS messages to arrays (``to_…``), and arrays to their fields (``encode_…``).
+
+May import `errors` and `frame`; used wherever messages are read or written.
 
 Decision: one codec serves live messages (rclpy), bag messages (rosbags, ROS 1 and 2) and plain
 objects in tests, because it reads attributes and never asks for a class; hence no ROS import.
 cv_bridge was rejected (its released binaries break with NumPy 2), sensor_msgs_py too (it swaps
-the axes of organised clouds), and rosbags-image (it ignores ``step`` and cuts 16-bit PNG).
+the axes of organised clouds), and rosbags-image (it ignores ``step`` and truncates 16-bit PNG).
 Every malformed message raises ``InputError`` with a cause for the counters, never IndexError.
 """
 

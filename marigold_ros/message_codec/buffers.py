@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The bytes of a message as arrays, without copies: bounds, steps and byte order checked once."""
+"""View the bytes of a message as arrays, with checked bounds, steps and byte order."""
 
 from __future__ import annotations
 
@@ -82,8 +82,3 @@ def check_rows(rows: int, row_bytes: int, step: int, length: int, what: str) -> 
             'the message is cut short: check the driver or the recording',
             'truncated',
         )
-
-
-def byte_order(is_bigendian: Any) -> str:
-    """Return NumPy's letter for the byte order that a message states."""
-    return '>' if is_bigendian else '<'

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-``sensor_msgs/CameraInfo`` of ROS 1 and 2 to a Camera, and back.
+Decode ``sensor_msgs/CameraInfo`` of ROS 1 and 2 to a Camera, and encode a Camera.
 
 Decision: a Camera describes the image as it arrives, so region of interest and binning are
-applied here, once, in the order of image_geometry (first the offset, then the binning), and no
-other module knows them. ``roi.do_rectify`` says that the rectified image would need a region of
-its own; we keep the raw image's window for both, so the flag changes nothing, and pixels that
-rectification cannot fill are invalid.
+applied here only, in the order of image_geometry (first the offset, then the binning).
+``roi.do_rectify`` means that the rectified image needs a region of its own; the raw image's
+window serves for both, so the flag is ignored, and pixels that rectification cannot fill are
+invalid.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ import numpy as np
 
 def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
     """
-    Read intrinsics for the image that a CameraInfo belongs to.
+    Decode the camera of the image that a CameraInfo belongs to.
 
     Parameters
     ----------
     camera_info : CameraInfo
         With ``k d r p`` (ROS 2) or ``K D R P`` (ROS 1).
     rectified : bool
-        The image is rectified already (image_proc publishes image_rect beside the raw
+        Whether the image is rectified (image_proc publishes image_rect beside the raw
         camera_info): K is then the message's P, without distortion.
 
     Returns
     -------
     Camera
-        K, P and size after region of interest and binning; P is its left (3, 3) part, None where
-        the message has zeros, as is R.
+        K, P and size after region of interest and binning; P is its left (3, 3) part; P and R
+        are None where the message has zeros.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
 
 def camera_info_fields(camera: Camera) -> dict[str, Any]:
     """
-    Write a Camera as the fields of a ROS 2 CameraInfo, without header.
+    Encode a Camera as the fields of a ROS 2 CameraInfo, without header.
 
     Parameters
     ----------
@@ -112,11 +112,7 @@ def camera_info_fields(camera: Camera) -> dict[str, Any]:
 
 def _either(camera_info: Any, name: str) -> Any:
     """Return a field under its ROS 2 name or its ROS 1 name."""
-    return (
-        getattr(camera_info, name)
-        if hasattr(camera_info, name)
-        else getattr(camera_info, name.upper())
-    )
+    return getattr(camera_info, name if hasattr(camera_info, name) else name.upper())
 
 
 def _matrix(camera_info: Any, name: str, shape: tuple[int, int]) -> np.ndarray:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Point clouds and planar scans: ``PointCloud2`` and ``LaserScan`` to arrays, and clouds back.
+Decode ``PointCloud2`` and ``LaserScan`` to arrays, and encode records as a ``PointCloud2``.
 
 Decision: a cloud is read through a structured NumPy view that follows the message's own
-``fields``, ``point_step`` and ``row_step``; layouts differ between drivers (16, 22, 26, 32 bytes
-a point, rgb at 12 or 16), so none is assumed.
+``fields``, ``point_step`` and ``row_step``, because layouts differ between drivers (16, 22, 26,
+32 bytes a point, rgb at 12 or 16). Colours are packed into the field rgb before encoding, by
+`marigold_ros.geometry.cloud.organised`; here they are float32 like any other field.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marigold_ros.errors import InputError
-from marigold_ros.message_codec.buffers import as_bytes, byte_order, check_rows
+from marigold_ros.message_codec.buffers import as_bytes, check_rows
 import numpy as np
 
 # sensor_msgs/PointField: INT8 = 1 ... FLOAT64 = 8.
@@ -27,7 +28,7 @@ _MAX_POINT_STEP = 1 << 16  # bytes; drivers use 12 to 128, and NumPy's records e
 
 @dataclass(frozen=True)
 class CloudFields:
-    """The fields of a ``PointCloud2`` but its header; ``fields`` as PointField declares them."""
+    """The fields of a ``PointCloud2`` without header; ``fields`` in the order of PointField."""
 
     height: int
     width: int
@@ -40,20 +41,20 @@ class CloudFields:
 
 
 def has_field(message: Any, name: str) -> bool:
-    """Tell whether a PointCloud2 has a field of that name, such as 'ring'."""
+    """Return whether a PointCloud2 has a field of that name, such as 'ring'."""
     return any(field.name == name for field in message.fields)
 
 
 def to_organised(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarray:
     """
-    Read fields of a cloud in its own order, invalid points included.
+    Decode fields of a cloud as an image of points, invalid ones included.
 
     Parameters
     ----------
     message : PointCloud2
         Any field order, any numeric type, any padding, either byte order.
     fields : sequence of str
-        Names to read; of a field with several values the first is taken.
+        Names to decode; of a field with several values the first counts.
 
     Returns
     -------
@@ -77,14 +78,14 @@ def to_organised(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.nd
 
 def to_points(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarray:
     """
-    Read the valid points of a cloud.
+    Decode the valid points of a cloud.
 
     Parameters
     ----------
     message : PointCloud2
         As for ``to_organised``.
     fields : sequence of str
-        Names to read; a row is dropped where any of them is NaN or infinite.
+        Names to decode; a point is dropped where any of them is NaN or infinite.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def to_points(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarr
     Raises
     ------
     InputError
-        As ``to_organised``; cause 'empty' where no point is left.
+        As ``to_organised``; cause 'empty' where no point is valid.
 
     """
     points = to_organised(message, fields).reshape(-1, len(fields))
@@ -110,7 +111,7 @@ def to_points(message: Any, fields: Sequence[str] = ('x', 'y', 'z')) -> np.ndarr
 
 def scan_to_points(laser_scan: Any) -> np.ndarray:
     """
-    Turn a planar scan into points.
+    Decode a planar scan as points.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def scan_to_points(laser_scan: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        Cause 'shape' for angles that are not finite, 'empty' where no range is left.
+        Cause 'shape' for angles that are not finite, 'empty' where no range is valid.
 
     """
     ranges = np.asarray(laser_scan.ranges, np.float64).reshape(-1)
@@ -152,13 +153,14 @@ def scan_to_points(laser_scan: Any) -> np.ndarray:
 
 def encode_cloud(structured: np.ndarray) -> CloudFields:
     """
-    Lay a structured array out as an organised cloud.
+    Encode a structured array as an organised cloud.
 
     Parameters
     ----------
     structured : (H, W) structured
-        Fields of single numbers, as x y z rgb [sigma] in float32; rgb is a packed 0x00rrggbb
-        viewed as float32. Padding stays. Invalid points are NaN.
+        Records of single numbers, as x y z rgb [sigma] in float32 from
+        `marigold_ros.geometry.organise_cloud`, where rgb is a packed 0x00rrggbb viewed as
+        float32. Padding is kept. Invalid points are NaN.
 
     Returns
     -------
@@ -219,7 +221,7 @@ def _structured(message: Any, names: Sequence[str]) -> np.ndarray:
 
 
 def _dtype(message: Any, names: Sequence[str], point_step: int) -> np.dtype:
-    """Make the record type of one point, reduced to the named fields."""
+    """Return the record type of one point, reduced to the named fields."""
     present = {field.name: field for field in reversed(message.fields)}  # the first of a name
     missing = [name for name in names if name not in present]
     if missing:
@@ -238,7 +240,7 @@ def _dtype(message: Any, names: Sequence[str], point_step: int) -> np.dtype:
                 '8: check the driver',
                 'fields',
             )
-        number = np.dtype(byte_order(message.is_bigendian) + _NUMPY_TYPES[datatype])
+        number = np.dtype(('>' if message.is_bigendian else '<') + _NUMPY_TYPES[datatype])
         count = max(count, 1)  # some drivers leave 0 for a single number
         if offset < 0 or offset + number.itemsize * count > point_step:
             raise InputError(

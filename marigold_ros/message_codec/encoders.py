@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Arrays to the fields of ``sensor_msgs/Image`` and ``CompressedImage``."""
+"""Encode arrays as the fields of ``sensor_msgs/Image`` and ``CompressedImage``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import math
 import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.message_codec.buffers import check_size
-from marigold_ros.message_codec.compressed import DEPTH_HEADER
+from marigold_ros.message_codec.images import DEPTH_HEADER
 import numpy as np
 
 _WRITTEN = {
@@ -27,7 +27,7 @@ _DEPTH_QUANTISATION = 100.0
 
 @dataclass(frozen=True)
 class ImageFields:
-    """The fields of a ``sensor_msgs/Image`` but its header; ``data`` is (n,) uint8."""
+    """The fields of a ``sensor_msgs/Image`` without header; ``data`` is (n,) uint8."""
 
     height: int
     width: int
@@ -39,7 +39,7 @@ class ImageFields:
 
 @dataclass(frozen=True)
 class CompressedFields:
-    """The fields of a ``sensor_msgs/CompressedImage`` but its header; ``data`` is (n,) uint8."""
+    """The fields of a ``sensor_msgs/CompressedImage`` without header; ``data`` is (n,) uint8."""
 
     format: str
     data: np.ndarray
@@ -47,14 +47,14 @@ class CompressedFields:
 
 def encode_image(array: np.ndarray, encoding: str) -> ImageFields:
     """
-    Lay an array out as an Image without padding.
+    Encode an array as an Image without padding.
 
     Parameters
     ----------
     array : (H, W) or (H, W, 3)
-        uint8 for rgb8, bgr8, mono8; float32 for 32FC1; uint16 for 16UC1. Not converted.
+        uint8 for rgb8, bgr8, mono8; float32 for 32FC1; uint16 for 16UC1. It is not converted.
     encoding : str
-        One of those five.
+        One of these five.
 
     Returns
     -------
@@ -92,15 +92,15 @@ def encode_image(array: np.ndarray, encoding: str) -> ImageFields:
 
 def encode_depth(depth_m: np.ndarray, encoding: str = '32FC1') -> ImageFields:
     """
-    Write depth as REP 118 says.
+    Encode depth as an Image by REP 118.
 
     Parameters
     ----------
     depth_m : (H, W) float, metres
         NaN marks an invalid pixel, +Inf one without return (REP 117).
     encoding : '32FC1' or '16UC1'
-        Metres as they are, or millimetres: rounded, and 0 where the value is not finite, not
-        positive or above 65.535 m. It is never wrapped: 80 m would come out as 14.46 m.
+        Metres, or millimetres: rounded, and 0 where the value is not finite, not positive or
+        above 65.535 m (a value that wraps would turn 80 m into 14.46 m).
 
     Returns
     -------
@@ -126,14 +126,13 @@ def encode_depth(depth_m: np.ndarray, encoding: str = '32FC1') -> ImageFields:
 
 def encode_jpeg(rgb: np.ndarray, quality: int = 90) -> CompressedFields:
     """
-    Compress an image as image_transport does.
+    Encode an image as jpeg, as image_transport does.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
-        The image.
     quality : int
-        1 to 100.
+        In [1, 100].
 
     Returns
     -------
@@ -160,18 +159,17 @@ def encode_jpeg(rgb: np.ndarray, quality: int = 90) -> CompressedFields:
 
 def encode_compressed_depth(depth_m: np.ndarray, depth_max: float = 100.0) -> CompressedFields:
     """
-    Compress depth in the format of compressed_depth_image_transport.
+    Encode depth in the format of compressed_depth_image_transport.
 
     With ``A = q (q + 1)``, ``q = 100`` and ``B = 1 - A / depth_max``, a pixel is the 16-bit
-    rounded ``A / depth + B``. Values nearer than ``A / (65535 - B)`` (0.154 m at 100 m) saturate
-    there, as upstream; its truncation is replaced by rounding, which halves the error.
+    rounded ``A / depth + B``. Depth below ``A / (65535 - B)`` (0.154 m for 100 m) saturates, as
+    in upstream's encoder, which truncates; rounding halves the error.
 
     Parameters
     ----------
     depth_m : (H, W) float, metres
-        Not finite, not positive, or at or beyond ``depth_max``: written as 0, no value.
+        Written as 0, no value, where not finite, not positive, or not below ``depth_max``.
     depth_max : float, metres
-        The farthest depth kept.
 
     Returns
     -------
