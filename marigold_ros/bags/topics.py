@@ -22,7 +22,6 @@ from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
-SPARSE_TYPES = tuple(source.msgtype for source in SPARSE_SOURCES.values())
 _GREY = ('mono8', 'mono16', '8UC1')
 
 
@@ -95,7 +94,7 @@ def choose_topics(
     for role, types in (
         ('image', IMAGE_TYPES),
         ('camera_info', INFO_TYPES),
-        ('lidar', SPARSE_TYPES),
+        ('lidar', tuple(source.msgtype for source in SPARSE_SOURCES.values())),
         ('truth', IMAGE_TYPES),
     ):
         chosen[role] = given.get(role)

@@ -7,9 +7,10 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import StaticTransforms
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import LidarConfig
+from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import BagError
 from marigold_ros.frame import Camera
+from marigold_ros.geometry.camera.frame_points import sparse_of_frame
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_time_offset_is_added_to_the_scans(drive):
     assert item.scan_stamp_ns == START + 10 * MS
 
 
-def test_a_image_without_scan_says_so_and_is_still_read(drive):
+def test_an_image_without_scan_says_so_and_is_still_read(drive):
     drive.image(START)
     drive.scan(START + 61 * MS)
     (item,) = drive.read()
@@ -266,6 +267,30 @@ def test_a_planar_scan_serves_as_lidar(drive):
     assert item.ring is None
 
 
+def test_a_depth_image_serves_as_lidar_without_extrinsics(drive):
+    depth = np.full((4, 6), 0.0)
+    depth[1, 2], depth[3, 5] = 3.0, 7.5
+    drive.image(START)
+    drive.add('/tof', 'Image', vars(encode_depth(depth, '16UC1')), START + MS, frame_id='tof')
+    topics = BagTopics('/camera/image', lidar='/tof')
+    (item,) = drive.read(topics, extrinsics=False)
+    assert item.warning == 'no camera_info'
+    assert (item.scan_stamp_ns, item.frame.points_lidar, item.ring) == (START + MS, None, None)
+    expected = np.where(depth > 0, depth, np.nan)
+    np.testing.assert_array_equal(item.frame.sparse_image, expected)
+    sparse, reason = sparse_of_frame(item.frame, AlignmentConfig())
+    assert (sparse.u.tolist(), sparse.v.tolist(), reason) == ([2, 5], [1, 3], '')
+    assert sparse.z.tolist() == [3.0, 7.5]
+
+
+def test_a_depth_image_of_another_size_is_a_warning(drive):
+    drive.image(START)
+    drive.add('/tof', 'Image', vars(encode_depth(np.ones((8, 12)))), START)
+    (item,) = drive.read(BagTopics('/camera/image', lidar='/tof'))
+    assert item.frame.sparse_image is None
+    assert 'sparse depth is 12x8 px, the image 6x4; it must be registered' in item.warning
+
+
 def test_the_real_drive_is_paired_throughout(shared_data):
     with BagReader(shared_data / 'kitti_drive') as reader:
         topics = reader.choose_topics()
@@ -295,7 +320,7 @@ def test_truth_of_another_size_is_a_warning_not_a_score(drive):
 
 
 @pytest.mark.parametrize('topic', ['/camera/depth_truth', '/camera/camera_info'])
-def test_unreadable_messages_beside_the_image_are_told_once(drive, tmp_path, topic):
+def test_unreadable_messages_beside_the_image_warn_once(drive, tmp_path, topic):
     drive.image(START)
     drive.info(START)
     drive.truth(START)
@@ -310,7 +335,7 @@ def test_unreadable_messages_beside_the_image_are_told_once(drive, tmp_path, top
     assert first.warning.count(topic) == 1
 
 
-def test_frames_before_a_damage_are_still_given(drive, monkeypatch):
+def test_frames_before_damage_are_still_yielded(drive, monkeypatch):
     drive.image(START)
     drive.scan(START)
     drive.read()

@@ -68,7 +68,7 @@ def test_the_image_is_found_by_content(tmp_path, topics, image):
     assert chosen(tmp_path / 'bag', topics).image == image
 
 
-def test_partners_of_the_image_are_found(tmp_path):
+def test_topics_beside_the_image_are_found(tmp_path):
     topics = {
         '/camera/image_raw/compressed': JPEG,
         '/camera/camera_info': INFO,
@@ -88,6 +88,26 @@ def test_partners_of_the_image_are_found(tmp_path):
 def test_a_planar_scan_is_taken_where_there_is_no_cloud(tmp_path):
     found = chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN})
     assert found.lidar == '/scan'
+
+
+@pytest.mark.parametrize(
+    ('topics', 'lidar'),
+    [
+        ({'/sparse_depth': DEPTH}, '/sparse_depth'),
+        ({'/sparse_depth': DEPTH, '/scan': SCAN}, '/scan'),
+        ({'/sparse_depth': DEPTH, '/points': cloud('x', 'y', 'z')}, '/points'),
+        ({'/sparse_depth': GREY, '/camera/depth': DEPTH, '/relative/image': DEPTH}, None),
+        ({'/camera/sparse_depth_truth': DEPTH}, None),
+    ],
+)
+def test_a_depth_image_is_taken_by_name_and_content(tmp_path, topics, lidar):
+    assert chosen(tmp_path / 'bag', {'/image': COLOUR, **topics}).lidar == lidar
+
+
+def test_any_depth_image_is_taken_as_sparse_depth_if_named(tmp_path):
+    topics = {'/image': COLOUR, '/camera/depth': DEPTH, '/points': cloud('x', 'y', 'z')}
+    found = chosen(tmp_path / 'bag', topics, lidar='/camera/depth')
+    assert (found.image, found.lidar, found.truth) == ('/image', '/camera/depth', None)
 
 
 def test_one_camera_info_elsewhere_is_taken_but_of_two_none(tmp_path):

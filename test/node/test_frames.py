@@ -10,7 +10,11 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from marigold_ros.bags.frames import frames  # noqa: E402
+from marigold_ros.bags.reader import BagReader  # noqa: E402
 from marigold_ros.bags.topics import is_rectified_name  # noqa: E402
+from marigold_ros.bags.writer import BagWriter  # noqa: E402
+from marigold_ros.config import LidarConfig  # noqa: E402
 from marigold_ros.message_codec import (  # noqa: E402
     encode_depth,
     to_camera,
@@ -21,8 +25,10 @@ from marigold_ros.node.interface.messages import (  # noqa: E402
     image_message,
     stamp_ns,
 )
+from marigold_ros.pipeline import FramePipeline  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
+from rclpy.serialization import serialize_message  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
 
 SECOND = 1_000_000_000
@@ -236,7 +242,7 @@ def test_a_parameter_changed_between_frames_serves_the_next_one(bench):
     assert 1.9 < np.nanmin(to_depth(message)) < 2.1
 
 
-def test_a_registered_depth_image_serves_as_sparse_depth(bench):
+def test_a_depth_image_gives_the_same_depth_live_and_replayed(bench, tmp_path):
     running = bench(
         {'sparse_source': 'depth_image'},
         hear=(DEPTH,),
@@ -253,10 +259,29 @@ def test_a_registered_depth_image_serves_as_sparse_depth(bench):
     sparse = np.full((48, 64), np.nan, np.float32)
     rows = np.arange(0, 48, 4)
     sparse[rows, ::4] = (2.0 + 8.0 * (1.0 - rows / 47.0))[:, None]
-    publisher.publish(image_message(running.robot.header(SECOND), encode_depth(sparse, '16UC1')))
+    message = image_message(running.robot.header(SECOND), encode_depth(sparse, '16UC1'))
+    publisher.publish(message)
     running.send(SECOND, scan=False)
     depth = to_depth(running.wait_received('depth/image_rect')[0])
     assert depth[24].mean() == pytest.approx(2.0 + 8.0 * (1.0 - 24 / 47.0), rel=0.05)
+    np.testing.assert_array_equal(replayed(running, message, tmp_path / 'bag').metric, depth)
+
+
+def replayed(running, sparse, path):
+    """Replay offline what was sent to a node."""
+    sent = {
+        '/camera/image': running.robot.image_message(SECOND),
+        '/camera/camera_info': running.robot.camera_info(SECOND),
+        '/tof/depth': sparse,
+    }
+    with BagWriter(path) as bag:
+        for topic, message in sent.items():
+            msgtype = f'sensor_msgs/msg/{type(message).__name__}'
+            bag.write_raw(topic, msgtype, serialize_message(message), SECOND)
+    with BagReader(path) as reader:
+        (item,) = frames(reader, reader.choose_topics(lidar='/tof/depth'), LidarConfig())
+    assert item.warning == ''
+    return FramePipeline(type(running.model)()).process(item.frame)
 
 
 @pytest.mark.parametrize(

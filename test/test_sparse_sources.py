@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The kinds of sparse depth: what each reads, refuses, and that a new one needs a line only."""
+
+from types import SimpleNamespace
+
+from marigold_ros.bags.topics import choose_topics, TopicInfo
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import InputError
+from marigold_ros.message_codec import encode_cloud, encode_depth, encode_image
+from marigold_ros.sparse_sources import (
+    source_of_type,
+    SPARSE_SOURCES,
+    SparseReading,
+    SparseSource,
+)
+import numpy as np
+import pytest
+
+
+def message(fields, frame_id='sensor'):
+    return SimpleNamespace(header=SimpleNamespace(frame_id=frame_id), **vars(fields))
+
+
+def cloud(*names):
+    fields = vars(encode_cloud(np.ones((1, 2), [(name, '<f4') for name in names])))
+    keys = ('name', 'offset', 'datatype', 'count')
+    described = [
+        SimpleNamespace(**dict(zip(keys, field, strict=True))) for field in fields['fields']
+    ]
+    return message(SimpleNamespace(**{**fields, 'fields': described}))
+
+
+def test_a_cloud_is_read_with_its_ring_where_asked():
+    source = SPARSE_SOURCES['pointcloud']
+    with_ring = cloud('x', 'y', 'z', 'ring')
+    assert source.read(with_ring).ring is None
+    assert source.read(with_ring, ring=True).ring.tolist() == [1, 1]
+    reading = source.read(cloud('x', 'y', 'z'), ring=True)
+    assert (reading.points.shape, reading.ring, reading.frame_id) == ((2, 3), None, 'sensor')
+
+
+def test_a_cloud_without_z_is_refused_by_its_header():
+    with pytest.raises(InputError, match='no field z; it has x, y') as caught:
+        SPARSE_SOURCES['pointcloud'].check(cloud('x', 'y'))
+    assert caught.value.cause == 'fields'
+
+
+def test_a_scan_and_a_depth_image_are_read():
+    limits = {'range_min': 0.0, 'range_max': 9.0, 'angle_min': 0.0, 'angle_increment': 0.5}
+    scan = message(SimpleNamespace(ranges=[1.0, 2.0], **limits))
+    assert SPARSE_SOURCES['scan'].read(scan).points.shape == (2, 3)
+    depth = SPARSE_SOURCES['depth_image'].read(message(encode_depth(np.full((2, 3), 4.0))))
+    assert depth.points is None
+    np.testing.assert_array_equal(depth.depth, np.full((2, 3), 4.0, np.float32))
+
+
+def test_a_colour_image_is_no_depth_image():
+    colour = message(encode_image(np.zeros((2, 3, 3), np.uint8), 'rgb8'))
+    with pytest.raises(InputError, match='is not depth'):
+        SPARSE_SOURCES['depth_image'].read(colour)
+
+
+def test_a_depth_image_must_be_of_the_images_size():
+    reading = SparseReading('sensor', depth=np.ones((2, 3), np.float32))
+    reading.check_registered((2, 3))
+    with pytest.raises(InputError, match='3x2 px, the image 6x4') as caught:
+        reading.check_registered((4, 6, 3))
+    assert caught.value.cause == 'size'
+
+
+@pytest.mark.parametrize('name', SPARSE_SOURCES)
+def test_every_kind_is_a_value_of_the_parameter_and_has_its_own_type(name):
+    assert NodeConfig(sparse_source=name).sparse_source == name
+    assert source_of_type(SPARSE_SOURCES[name].msgtype) == name
+
+
+def test_a_new_kind_needs_a_function_and_a_line(monkeypatch):
+    def read_range(message, ring=False):
+        return SparseReading(message.header.frame_id, np.array([[message.range, 0, 0]]))
+
+    sonar = SparseSource('sonar', 'sensor_msgs/msg/Range', read_range)
+    monkeypatch.setitem(SPARSE_SOURCES, 'sonar', sonar)
+    bag = {
+        '/image': TopicInfo('sensor_msgs/msg/Image', 1),
+        '/sonar': TopicInfo('sensor_msgs/msg/Range', 1),
+    }
+    first = {'/image': message(encode_image(np.zeros((2, 3, 3), np.uint8), 'rgb8'))}
+    assert choose_topics(bag, first.get, {}).lidar == '/sonar'
+    assert choose_topics(bag, first.get, {'lidar': '/sonar'}).lidar == '/sonar'
