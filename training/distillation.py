@@ -21,7 +21,7 @@ from typing import Any
 from diffusers import AutoencoderTiny
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
-from marigold_ros.learning.data.mixture import Batch, change, in_multiples, make_batch
+from marigold_ros.learning.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.data.targets import denormalise
@@ -263,7 +263,7 @@ def held_out(size: tuple[int, int], space: str, scenes: int) -> Iterator[Batch]:
     for seed in range(scenes):
         sample = make_sample(seed, width=size[1], height=size[0])
         pair = Pair(sample.rgb, sample.depth)
-        yield make_batch([change(pair, size, space, plain, rng)], 'held out')
+        yield make_batch([make_example(pair, size, space, plain, rng)], 'held out')
 
 
 CARD = """# {name}

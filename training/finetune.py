@@ -16,6 +16,7 @@ SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 import os
 from pathlib import Path
 import signal
@@ -64,7 +65,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from distillation import Distillation
     from held_out import GENERATORS
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.run.accelerator import missing_processes, new_accelerator
+    from marigold_ros.learning.run.accelerator import new_accelerator
     from marigold_ros.learning.run.recipe import TrainingRun
     from plan import plan_recipe, write_plan
 
@@ -107,8 +108,37 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     return 0
 
 
+def missing_processes(processes: int, environment: Mapping[str, str]) -> str:
+    """
+    Return a warning if ``accelerate launch`` should have started several processes.
+
+    On CPUs it needs MPI to start them and is silent without (accelerate 1.15); it only sets the
+    address of their rendezvous.
+
+    Parameters
+    ----------
+    processes : int
+        Number of processes running.
+    environment : mapping
+        Environment variables.
+
+    Returns
+    -------
+    str
+        Empty if nothing is wrong.
+
+    """
+    meant = environment.get('ACCELERATE_USE_CPU') == 'True' and 'MASTER_PORT' in environment
+    if processes > 1 or not meant or 'WORLD_SIZE' in environment:
+        return ''
+    return (
+        'this is a single process: on CPUs accelerate launch needs MPI to start more; use '
+        'torchrun --nproc_per_node 2 instead. The result will be the same, only later'
+    )
+
+
 def commit() -> Any:
-    """Give the commit of this checkout, None outside of one."""
+    """Return the commit of this checkout, None outside of one."""
     answer = subprocess.run(
         ['git', 'rev-parse', 'HEAD'],
         cwd=Path(__file__).parent,

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Jobs in several processes, their answers in order, and an end that never hangs.
+Jobs in several processes, with results in order and an end that never hangs.
 
-Service managers and schedulers signal all processes of a run. The workers leave that to the run:
-they are started with SIGTERM and SIGINT held back, which a new process inherits before its first
-line, and the run ends them. The pools of the standard library were rejected: one waits for ever
-for the job of a worker that was killed, the other finishes all jobs before it lets a run end.
+Service managers and schedulers signal all processes of a run. Workers start with SIGTERM and
+SIGINT blocked, which a new process inherits, and the main process ends them. The pools of the
+standard library either wait forever for the job of a killed worker or finish all jobs first.
 """
 
 from __future__ import annotations
@@ -25,151 +24,151 @@ from typing import Any, TypeVar
 from marigold_ros.errors import MarigoldError
 
 Job = TypeVar('Job')
-Answer = TypeVar('Answer')
+Result = TypeVar('Result')
 Stop = Callable[[], bool]
-HELD = (signal.SIGTERM, signal.SIGINT)
-LOOK_EVERY = 0.2  # seconds, for the wish to stop
+BLOCKED = (signal.SIGTERM, signal.SIGINT)
+POLL_S = 0.2  # between checks of ``stop``
 
 
 class Stopped(MarigoldError):
-    """What was told to stop; what is done is kept."""
+    """Raised on request to stop; finished work is kept."""
 
 
 @dataclass(frozen=True)
 class _Worker:
     process: BaseProcess
-    line: Connection
+    connection: Connection
 
 
 def never() -> bool:
-    """Do not stop."""
+    """Return False: do not stop."""
     return False
 
 
 @contextmanager
 def run_jobs(
-    function: Callable[[Job], Answer], jobs: Sequence[Job], workers: int, stop: Stop = never
-) -> Iterator[Iterator[Answer]]:
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, stop: Stop = never
+) -> Iterator[Iterator[Result]]:
     """
-    Give the answers in order; a single job or worker needs no other process.
+    Yield the results in order; a single job or worker needs no other process.
 
     Parameters
     ----------
     function : function of a job
-        Of a module, or of an object that is copied to each worker once.
+        At module level, or of an object that is copied to each worker once.
     jobs : sequence
-        Handed out one by one to whoever is free.
+        Each goes to the next idle worker.
     workers : int
         Processes, spawned: the caller may hold threads of torch or of a device.
     stop : function without arguments
-        Once it is true, the answers end with Stopped.
+        Once it returns true, the results end with Stopped.
 
     Yields
     ------
-    iterator of answers
-        It raises what ``function`` raised, if that is a MarigoldError; Stopped; and MarigoldError
-        where a worker ended by itself. Leaving the context ends the workers and what they do.
+    iterator of results
+        It raises a MarigoldError that ``function`` raised, Stopped, or MarigoldError where a
+        worker died. Leaving the context kills the workers.
 
     """
     count = min(workers, len(jobs))
     if count <= 1:
-        yield _one_by_one(function, jobs, stop)
+        yield _run_here(function, jobs, stop)
         return
-    executor: list[_Worker] = []
+    pool: list[_Worker] = []
     try:
-        with _signals_held():
+        with _signals_blocked():
             for _ in range(count):
-                executor.append(_hire(function))
-        yield _in_turns(executor, jobs, stop)
+                pool.append(_start(function))
+        yield _run_in(pool, jobs, stop)
     finally:
-        for worker in executor:
+        for worker in pool:
             worker.process.kill()
             worker.process.join()
-            worker.line.close()
+            worker.connection.close()
 
 
-def _one_by_one(
-    function: Callable[[Job], Answer], jobs: Sequence[Job], stop: Stop
-) -> Iterator[Answer]:
+def _run_here(
+    function: Callable[[Job], Result], jobs: Sequence[Job], stop: Stop
+) -> Iterator[Result]:
     for job in jobs:
         if stop():
-            raise Stopped('told to stop')
+            raise Stopped('stopped on request')
         yield function(job)
 
 
-def _in_turns(executor: Sequence[_Worker], jobs: Sequence[Any], stop: Stop) -> Iterator[Any]:
-    waiting = iter(enumerate(jobs))
-    at_work: dict[Any, int] = {}  # the job's number by the line to whoever does it
+def _run_in(pool: Sequence[_Worker], jobs: Sequence[Any], stop: Stop) -> Iterator[Any]:
+    pending = iter(enumerate(jobs))
+    running: dict[Any, int] = {}  # number of the job by the connection of its worker
     done: dict[int, Any] = {}
 
-    def hand_out(line: Connection) -> None:
-        for number, job in waiting:
-            line.send(job)
-            at_work[line] = number
+    def send_next(connection: Connection) -> None:
+        for number, job in pending:
+            connection.send(job)
+            running[connection] = number
             return
 
-    for worker in executor:
-        hand_out(worker.line)
+    for worker in pool:
+        send_next(worker.connection)
     for number in range(len(jobs)):
         while number not in done:
             if stop():
-                raise Stopped('told to stop')
-            ready: list[Any] = wait(list(at_work), LOOK_EVERY)
-            for line in ready:
+                raise Stopped('stopped on request')
+            ready: list[Any] = wait(list(running), POLL_S)
+            for connection in ready:
                 try:
-                    done[at_work.pop(line)] = line.recv()
-                    hand_out(line)
+                    done[running.pop(connection)] = connection.recv()
+                    send_next(connection)
                 except (EOFError, OSError) as error:
-                    raise _lost(executor, line) from error
-        answer = done.pop(number)
-        if isinstance(answer, MarigoldError):
-            raise answer
-        yield answer
+                    raise _worker_died(pool, connection) from error
+        result = done.pop(number)
+        if isinstance(result, MarigoldError):
+            raise result
+        yield result
 
 
-def _lost(executor: Sequence[_Worker], line: Any) -> MarigoldError:
-    (process,) = (worker.process for worker in executor if worker.line is line)
+def _worker_died(pool: Sequence[_Worker], connection: Any) -> MarigoldError:
+    (process,) = (worker.process for worker in pool if worker.connection is connection)
     process.join()
     return MarigoldError(
-        f'a working process ended by itself (exit code {process.exitcode}; -9 is often a lack of '
-        'memory, else its error is above); give fewer workers and run the same command again'
+        f'a worker process died (exit code {process.exitcode}; -9 is often a lack of memory, '
+        'otherwise its error is above); use fewer workers and run the same command again'
     )
 
 
-def _hire(function: Callable[[Any], Any]) -> _Worker:
+def _start(function: Callable[[Any], Any]) -> _Worker:
     context = get_context('spawn')
-    own, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(function, theirs))
+    own, other = context.Pipe()
+    process = context.Process(target=_work, args=(function, other))
     process.start()
-    theirs.close()
+    other.close()
     return _Worker(process, own)
 
 
-def _work(function: Callable[[Any], Any], line: Connection) -> None:
-    """Do jobs until the run ends this process, or is gone itself."""
-    Thread(target=_end_with_the_run, daemon=True).start()
+def _work(function: Callable[[Any], Any], connection: Connection) -> None:
+    """Do jobs until the main process ends this one, or dies itself."""
+    Thread(target=_exit_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
-            job = line.recv()
+            job = connection.recv()
             try:
-                answer = function(job)
+                result = function(job)
             except MarigoldError as error:
-                answer = error
-            line.send(answer)
+                result = error
+            connection.send(result)
 
 
-def _end_with_the_run() -> None:
-    run = parent_process()
-    assert run is not None
-    run.join()
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
-    """Hold signals back in processes that are started meanwhile; here they come afterwards."""
-    resource_tracker.ensure_running()  # lets them through again when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in processes started meanwhile; this one receives them afterwards."""
+    resource_tracker.ensure_running()  # unblocks them when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         yield
     finally:

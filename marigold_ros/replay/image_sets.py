@@ -21,7 +21,7 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Frame
-from marigold_ros.learning.data.decode import decode_depth, decode_image
+from marigold_ros.learning.data.decode import decode_depth_file, decode_image_file
 from marigold_ros.learning.data.listing import match
 from marigold_ros.learning.data.storage import open_storage
 import numpy as np
@@ -162,7 +162,7 @@ class ImageSet:
             yield BagFrame(None, None, 0, error=InputError(text, cause='missing'))
 
     def _read(self, entry: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-        rgb = decode_image(self._storage.read(entry[0]), self._path(entry[0]))
+        rgb = decode_image_file(self._storage.read(entry[0]), self._path(entry[0]))
         depth = self._depth(entry)
         if depth.shape != rgb.shape[:2]:
             raise InputError(
@@ -180,11 +180,11 @@ class ImageSet:
         if layout.raw_size is not None:
             depth = _raw_depth(data, layout.raw_size, name)
         else:
-            stored = decode_depth(data, name)
+            stored = decode_depth_file(data, name)
             is_integer = stored.dtype.kind != 'f'
             depth = (stored / layout.per_metre).astype(np.float32) if is_integer else stored
         if layout.masked:
-            mask = decode_depth(self._storage.read(entry[2]), self._path(entry[2]))
+            mask = decode_depth_file(self._storage.read(entry[2]), self._path(entry[2]))
             if mask.shape != depth.shape:
                 raise InputError(
                     f'{self._path(entry[2])} is {mask.shape}, its depth {depth.shape}; a mask '

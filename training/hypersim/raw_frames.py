@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.learning.data.file_pairs import implausible
 from marigold_ros.learning.data.layouts import HYPERSIM_DEPTH
-from marigold_ros.learning.data.verify import implausible
 import numpy as np
 
 FOCAL_PX, FOCAL_WIDTH_PX = 886.81, 1024  # of all images; a smaller width scales it

@@ -1,3 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Training data: sources, augmentation, mixtures and cached latents."""
+"""
+Training data: sources of image-depth pairs, their files, augmentation, and mixed batches.
+
+``sources`` opens a recipe's entry, ``pairs`` is the protocol of all kinds, ``mixture`` makes
+batches. May import bags, geometry, synthetic; used by the other rooms of ``learning``, by
+``replay`` (files of image sets) and by training scripts.
+"""

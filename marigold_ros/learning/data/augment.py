@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Changes images at each visit: mirror, crop, light, lens, sensor, JPEG; depth follows its image.
+Augmentation of training pairs: mirroring, crop, light, lens, sensor, JPEG.
 
-Colours are changed in linear light, where exposure and white balance are factors, and come back
-through a display curve of varying strength. All of it is drawn from the generator handed in.
+Colours change in linear light, where exposure and white balance are factors, and return through
+a display gamma of varying strength. All random numbers come from the generator passed in.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import numpy as np
 DISPLAY = 2.2  # exponent from display values to linear light
 LINEAR = ((np.arange(256) / 255.0) ** DISPLAY).astype(np.float32)
 MEAN = np.full((3, 3), 1.0 / 3.0)  # of the three colours, as a matrix
-# Normal numbers by their quantiles: a byte and a look-up cost a tenth of drawing one.
+# Normal numbers by their quantiles: a random byte and a lookup cost a tenth of drawing one.
 NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 256.0) for i in range(256)], np.float32)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Chance of each change in [0, 1]; ``colour`` scales the width of its ranges instead."""
+    """Probability of each change in [0, 1]; ``colour`` scales the width of its ranges."""
 
     flip: float = 0.5
     crop: float = 0.0
@@ -48,7 +48,7 @@ class Augmentation:
 
 
 def read_augmentation(entry: Mapping[str, Any]) -> Augmentation:
-    """Read a recipe's ``augment``; an unknown key is an error that names the known ones."""
+    """Read a recipe's ``augment``; raises ConfigurationError for an unknown key."""
     known = [item.name for item in fields(Augmentation)]
     for key in entry:
         if key not in known:
@@ -58,9 +58,7 @@ def read_augmentation(entry: Mapping[str, Any]) -> Augmentation:
 
 def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator) -> Pair:
     """
-    Cut a window of a width-to-height ratio out of a pair.
-
-    Without the chance of a crop it is the largest such window, in the middle.
+    Crop a pair to a width-to-height ratio: the largest centred window, or a random one.
     """
     height, width = pair.depth.shape
     largest = min(width, height * aspect), min(height, width / aspect)
@@ -74,15 +72,15 @@ def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator)
 
 
 def flip(pair: Pair, how: Augmentation, rng: np.random.Generator) -> Pair:
-    """Mirror left and right, or not."""
+    """Mirror a pair horizontally with the given probability."""
     if rng.random() >= how.flip:
         return pair
     return Pair(pair.rgb[:, ::-1], pair.depth[:, ::-1])
 
 
-def change_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def augment_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """
-    Change light, lens and sensor of an image.
+    Augment the light, lens, sensor and compression of an image.
 
     Parameters
     ----------
@@ -104,40 +102,40 @@ def change_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -
     if rng.random() < how.grey:
         image = cv2.transform(image, MEAN)
     if rng.random() < how.lens:
-        image = through_lens(image, rng)
+        image = apply_lens(image, rng)
     gamma = float(np.exp(rng.uniform(-0.35, 0.35) * how.colour)) / DISPLAY
     image = cv2.pow(np.clip(image, 0.0, 1.0), gamma)
     if rng.random() < how.sensor:
         image += sensor_noise(image, rng)
-    changed = cv2.convertScaleAbs(np.maximum(image, 0.0), alpha=255.0)  # rounded, up to 255
+    changed = cv2.convertScaleAbs(np.maximum(image, 0.0), alpha=255.0)
     if rng.random() < how.jpeg:
-        changed = through_jpeg(changed, int(rng.integers(25, 95)))
+        changed = compress_jpeg(changed, int(rng.integers(25, 95)))
     return changed
 
 
 def change_light(image: np.ndarray, width: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw saturation, hue, white balance, exposure and contrast of a linear image."""
-    turn = _hue_turn(rng.normal(0.0, 0.35) * width)
+    """Change saturation, hue, white balance, exposure and contrast of a linear image."""
+    turn = _hue_rotation(rng.normal(0.0, 0.35) * width)
     saturation = np.exp(rng.uniform(-1.2, 0.5) * width)
     balance = np.exp(rng.normal(0.0, 0.12, 3) * width)
     exposure = np.exp(rng.uniform(-0.9, 0.7) * width)
     contrast = np.exp(rng.uniform(-0.5, 0.4) * width)
     matrix = np.diag(balance * exposure) @ (MEAN + saturation * turn @ (np.eye(3) - MEAN))
     middle = np.mean(matrix @ cv2.mean(image)[:3])
-    # All of it in one pass: what is allocated anew costs more than what is computed.
+    # In one pass: allocations cost more than the arithmetic.
     affine = np.hstack([contrast * matrix, np.full((3, 1), (1.0 - contrast) * middle)])
     changed = cv2.transform(image, affine)
     return np.maximum(changed, 0.0, out=changed)
 
 
-def _hue_turn(angle: float) -> np.ndarray:
+def _hue_rotation(angle: float) -> np.ndarray:
     """Rotation (3, 3) about the grey axis (Rodrigues)."""
     cross = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) * 3.0**-0.5
     return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
 
 
-def through_lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Darken the corners, and blur: out of focus or in motion."""
+def apply_lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Darken the corners, and blur by defocus or motion."""
     height, width = image.shape[:2]
     y = (np.arange(height) - height / 2) / height
     x = (np.arange(width) - width / 2) / width
@@ -145,15 +143,15 @@ def through_lens(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = image * (1.0 - rng.uniform(0.0, 1.2) * radius).astype(np.float32)
     kind = rng.random()
     if kind < 0.5:
-        # Of an image of 640 pixels a sigma of two, and in proportion.
+        # Sigma up to 2 px for a width of 640.
         return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.2, 1.0) * max(1.0, width / 320))
     if kind < 0.65:
-        return cv2.filter2D(image, -1, _motion(rng, max(3, width // 60)))
+        return cv2.filter2D(image, -1, _motion_kernel(rng, max(3, width // 60)))
     return image
 
 
-def _motion(rng: np.random.Generator, length: int) -> np.ndarray:
-    """Kernel (length, length) of a straight line in a drawn direction."""
+def _motion_kernel(rng: np.random.Generator, length: int) -> np.ndarray:
+    """Kernel (length, length) of a straight line in a random direction."""
     angle = rng.uniform(0.0, np.pi)
     along = np.linspace(-0.5, 0.5, 4 * length) * (length - 1)
     middle = (length - 1) / 2
@@ -164,7 +162,7 @@ def _motion(rng: np.random.Generator, length: int) -> np.ndarray:
 
 
 def sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw noise that grows in the shadows of a display image, half of it grey."""
+    """Draw noise that grows in the shadows of a display image, half of it achromatic."""
     strength = rng.uniform(0.0, 0.05)
     drawn = rng.integers(0, 256, (*image.shape[:2], 4), dtype=np.uint8)
     normal = cv2.LUT(drawn, NORMAL)
@@ -174,8 +172,8 @@ def sensor_noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return noise
 
 
-def through_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
-    """Encode and decode (H, W, 3) uint8."""
+def compress_jpeg(rgb: np.ndarray, quality: int) -> np.ndarray:
+    """Encode (H, W, 3) uint8 as JPEG and decode it."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))

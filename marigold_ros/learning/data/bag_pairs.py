@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Recordings: images of ROS bags with a depth topic, or with LiDAR projected as sparse depth.
+Pairs from ROS bags: images with a depth topic, or with LiDAR projected to sparse depth.
 
-Decision: a bag is read once, in its order, into a folder of files, because training jumps about
-and bags do not. Images without depth are left out and counted; what cannot be decoded is an
-error, as it is of files.
+A bag is read once, in order, into a folder of files, because training needs random access. Images
+without depth are skipped and counted; undecodable messages are errors, as for files.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import json
 import os
 from pathlib import Path
 import shutil
+from typing import Any
 import zipfile
 
 import cv2
@@ -28,9 +28,9 @@ from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
 from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
-from marigold_ros.learning.data.decode import decode_image
+from marigold_ros.learning.data.decode import decode_image_file
+from marigold_ros.learning.data.file_pairs import implausible, raise_problems
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.data.verify import implausible, refuse
 from marigold_ros.learning.parallel import never, run_jobs, Stop
 import numpy as np
 from tqdm import tqdm
@@ -41,7 +41,7 @@ SUFFIXES = ('.bag', '.mcap', '.db3')
 
 @dataclass(frozen=True)
 class _Choice:
-    """What is taken of a bag."""
+    """Which messages of a bag to use, and how."""
 
     image: str | None
     camera_info: str | None
@@ -60,19 +60,19 @@ class BagPairs:
     Parameters
     ----------
     data : Path
-        Where ``folder`` starts; what is taken of the bags goes to ``data/bags``.
+        Base of ``folder``; the extracted pairs go to ``data/bags``.
     folder : str
         A bag, or a folder of bags.
     image, camera_info, depth, lidar : str or None
-        Topics, found by content where not given. Dense depth is taken where ``depth`` is given,
-        or where ``lidar`` is not and the bag has a topic with 'depth_truth' in its name; it must
-        be registered to the image and have its stamps.
+        Topics; None finds them by content. Dense depth is used if ``depth`` is given, or if
+        ``lidar`` is not and the bag has a topic with 'depth_truth' in its name; it must be
+        registered to the image and share its stamps.
     T_cam_lidar : 4 lists of 4 numbers or None
-        Camera from LiDAR; None takes it from /tf_static.
+        Camera from LiDAR; None reads /tf_static.
     every : int
-        Takes every n-th image.
+        Uses every n-th image.
     min_depth, max_depth : float, metres
-        Depth outside is unknown; recordings have no sky, as infinite depth is 'too far' there.
+        Depth outside is unknown. There is no sky: infinite depth means out of range.
 
     """
 
@@ -90,7 +90,7 @@ class BagPairs:
         max_depth: float = AlignmentConfig.max_depth,
     ) -> None:
         if every < 1:
-            raise ConfigurationError(f'every is {every}; give 1 for all images, or more')
+            raise ConfigurationError(f'every is {every}; choose 1 for all images, or more')
         if depth and lidar:
             raise ConfigurationError(f'depth is {depth} and lidar {lidar}; give one of them')
         AlignmentConfig(min_depth=min_depth, max_depth=max_depth)  # checks the range
@@ -106,17 +106,17 @@ class BagPairs:
         self._counts: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """Return how many pairs there are; extracts them if that was not done."""
+        """Return the number of pairs, extracting them first if necessary."""
         return int(self._ends()[-1])
 
     def read(self, index: int) -> Pair:
-        """Return one pair; raises InputError naming the file where it is broken."""
+        """Return one pair; raises InputError naming a broken file."""
         ends = self._ends()
         bag = int(np.searchsorted(ends, index, side='right'))
         place = index - (int(ends[bag - 1]) if bag else 0)
         stem = self._jobs[bag][1] / f'{place:06d}'
         try:
-            rgb = decode_image(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
+            rgb = decode_image_file(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
             with np.load(stem.with_suffix('.npz')) as known:
                 depth = np.full(rgb.shape[:2], np.nan, np.float32)
                 depth.flat[known['pixel']] = known['depth']
@@ -127,30 +127,31 @@ class BagPairs:
         return Pair(rgb, depth)
 
     def fingerprint(self) -> str:
-        """Return what changes when a bag changes, or what is taken of it."""
+        """Return a text that changes when a bag or the choice of messages does."""
         return ' '.join(to.name for _, to in self._jobs)
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Take the pairs out of the bags; raises InputError naming every broken one."""
+        """Extract the pairs of all bags; raises InputError naming every broken bag."""
         jobs = [(path, to, self._choice) for path, to in self._jobs if not (to / INDEX).exists()]
         problems: list[str] = []
-        with run_jobs(_extract, jobs, workers, stop) as answers:
-            for found in tqdm(
-                answers, total=len(jobs), desc=f'read {self.name}', disable=not jobs
-            ):
+        with run_jobs(_extract, jobs, workers, stop) as results:
+            bar = tqdm(results, total=len(jobs), desc=f'read {self.name}', disable=not jobs)
+            for found in bar:
                 problems += found
-        refuse(problems, self.name)
+        raise_problems(problems, self.name)
         for _, to, _ in jobs:
-            facts = json.loads((to / INDEX).read_text(encoding='utf-8'))
-            for reason, count in facts['left_out'].items():
-                tqdm.write(f'{to.name}: {count} images left out: {reason}')
+            for reason, count in _read_index(to)['left_out'].items():
+                tqdm.write(f'{to.name}: {count} images skipped: {reason}')
 
     def _ends(self) -> np.ndarray:
         if self._counts is None:
             self.prepare()
-            facts = [json.loads((to / INDEX).read_text(encoding='utf-8')) for _, to in self._jobs]
-            self._counts = np.cumsum([fact['pairs'] for fact in facts])
+            self._counts = np.cumsum([_read_index(to)['pairs'] for _, to in self._jobs])
         return self._counts
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / INDEX).read_text(encoding='utf-8'))
 
 
 def _bags_in(path: Path) -> list[Path]:
@@ -160,7 +161,7 @@ def _bags_in(path: Path) -> list[Path]:
     found = [p for p in inner if (p / 'metadata.yaml').is_file() or p.suffix in SUFFIXES]
     if not found:
         raise InputError(
-            f'{path} is no bag and holds none (a folder with metadata.yaml, or a file ending with '
+            f'{path} is no bag and contains none (a folder with metadata.yaml or a file ending in '
             f"{', '.join(SUFFIXES)}); check 'folder' in the recipe",
             cause='missing',
         )
@@ -174,21 +175,18 @@ def _fingerprint(path: Path, choice: _Choice) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_Job = tuple[Path, Path, _Choice]
-
-
-def _extract(job: _Job) -> list[str]:
-    """Write a bag's pairs, all or none; says in words what is broken."""
+def _extract(job: tuple[Path, Path, _Choice]) -> list[str]:
+    """Write all pairs of a bag or none; returns its problems, in words."""
     path, target, choice = job
     draft = target.with_name(f'.{target.name}.{os.getpid()}')
     try:
         draft.mkdir(parents=True)
-        problems, pairs, left_out = _write_pairs(path, draft, choice)
+        problems, pairs, skipped = _write_pairs(path, draft, choice)
         if not problems and not pairs:
-            why = '; '.join(f'{count} times {reason}' for reason, count in left_out.items())
+            why = '; '.join(f'{count} times {reason}' for reason, count in skipped.items())
             problems = [f'{path} has no image with depth ({why or "no images"})']
         if not problems:
-            facts = {'bag': str(path), 'pairs': pairs, 'left_out': left_out}
+            facts = {'bag': str(path), 'pairs': pairs, 'left_out': skipped}
             (draft / INDEX).write_text(json.dumps(facts, indent=1), encoding='utf-8')
             _put_in_place(draft, target)
     except MarigoldError as error:
@@ -204,13 +202,13 @@ def _put_in_place(draft: Path, target: Path) -> None:
     try:
         os.replace(draft, target)
     except OSError:
-        if not (target / INDEX).exists():  # else another process was first, with the same
+        if not (target / INDEX).exists():  # another process may have written the same
             raise
 
 
 def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], int, Counter[str]]:
     problems: list[str] = []
-    left_out: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     pairs = 0
     config = AlignmentConfig(min_depth=choice.min_depth, max_depth=choice.max_depth)
     pose = None if choice.T_cam_lidar is None else np.array(choice.T_cam_lidar)
@@ -225,32 +223,31 @@ def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], 
                 continue
             pair = _pair(item, config)
             if isinstance(pair, str):
-                left_out[pair] += 1
+                skipped[pair] += 1
                 continue
             wrong = implausible(pair.depth, (config.min_depth, config.max_depth))
             if wrong:
                 problems.append(f'{where}: its depth {wrong}')
                 continue
-            _keep(pair, folder / f'{pairs:06d}', config)
+            _write(pair, folder / f'{pairs:06d}', config)
             pairs += 1
-    return problems, pairs, left_out
+    return problems, pairs, skipped
 
 
 def _topics(reader: BagReader, choice: _Choice) -> BagTopics:
     found = reader.choose_topics(choice.image, choice.camera_info, choice.lidar, choice.depth)
     if choice.lidar or not found.truth:
         return replace(found, truth=None)
-    # Nothing waits for scans that nobody asks for.
     return replace(found, lidar=None)
 
 
 def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | str:
-    """Return image and depth, or in words why there is none."""
+    """Return image and depth, or the reason why there is no pair."""
     frame = item.frame
     if frame is None or (item.truth is None and frame.points_lidar is None):
         return item.warning or 'no depth near the image'
     if item.truth is not None:
-        return Pair(frame.rgb, item.truth) if np.isfinite(item.truth).any() else 'no depth in it'
+        return Pair(frame.rgb, item.truth) if np.isfinite(item.truth).any() else 'no finite depth'
     if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:
         return item.warning or 'no camera_info or no transform from LiDAR to camera'
     camera = rectified(frame.camera)
@@ -265,12 +262,12 @@ def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | str:
     return Pair(rgb, depth) if len(points.z) else 'no LiDAR point in view'
 
 
-def _keep(pair: Pair, stem: Path, config: AlignmentConfig) -> None:
+def _write(pair: Pair, stem: Path, config: AlignmentConfig) -> None:
     depth = pair.depth.astype(np.float32).ravel()
     within = (depth >= config.min_depth) & (depth <= config.max_depth)
     pixel = np.flatnonzero(within).astype(np.int32)
     bgr = cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
-    # Fast over small: the files are read many times.
+    # Speed over size: the files are read many times.
     _, data = cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     stem.with_suffix('.png').write_bytes(data.tobytes())
     np.savez_compressed(stem.with_suffix('.npz'), pixel=pixel, depth=depth[pixel])

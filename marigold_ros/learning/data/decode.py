@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Bytes of an image or a depth file to arrays; what is cut off or of a wrong type is refused."""
+"""Decoding of image and depth files from bytes; truncated or unsuitable files are refused."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ PNG_END = b'IEND\xaeB`\x82'
 JPEG_SCAN, JPEG_END = b'\xff\xda', b'\xff\xd9'
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def decode_image_file(data: bytes, name: str) -> np.ndarray:
     """
-    Decode an image to (H, W, 3) uint8; its EXIF rotation is ignored, as depth has none.
+    Decode an image to (H, W, 3) uint8, ignoring EXIF rotation, which depth lacks.
 
     Raises
     ------
     InputError
-        Naming ``name``, if the bytes are cut off or no image.
+        Naming ``name``, if the bytes are truncated or not an image.
 
     """
     image = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def decode_depth(data: bytes, name: str) -> np.ndarray:
+def decode_depth_file(data: bytes, name: str) -> np.ndarray:
     """
-    Decode depth to (H, W): uint16 as stored, or float32.
+    Decode depth to (H, W), uint16 as stored or float32.
 
     Parameters
     ----------
     data : bytes
         A 16-bit PNG, a TIFF, an EXR where OpenCV was built with it, or an .npy.
     name : str
-        Of the file, for its ending and for messages.
+        Of the file, for its suffix and messages.
 
     Raises
     ------
     InputError
-        If the bytes are cut off, or hold colours or 8-bit values.
+        If the bytes are truncated, or hold colours or 8-bit values.
 
     """
     if name.lower().endswith('.npy'):
@@ -51,7 +51,7 @@ def decode_depth(data: bytes, name: str) -> np.ndarray:
             depth = np.load(io.BytesIO(data), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise InputError(
-                f'{name} is cut off or no .npy file ({error})', 'truncated'
+                f'{name} is cut off or not an .npy file ({error})', 'truncated'
             ) from error
     else:
         depth = _decode(data, name, cv2.IMREAD_UNCHANGED | cv2.IMREAD_ANYDEPTH)
@@ -63,7 +63,7 @@ def decode_depth(data: bytes, name: str) -> np.ndarray:
         return depth.astype(np.float32)
     if depth.dtype != np.uint16:
         raise InputError(
-            f'{name} holds {depth.dtype}; depth is 16-bit whole numbers or floating point',
+            f'{name} holds {depth.dtype}; depth must be 16-bit integers or floating point',
             cause='encoding',
         )
     return depth
@@ -80,17 +80,17 @@ def _decode(data: bytes, name: str, flags: int) -> np.ndarray:
         return image
     if name.lower().endswith('.exr'):
         raise InputError(
-            f'{name}: this OpenCV reads no EXR, or the file is damaged; convert it to .npy or '
-            'float TIFF, or set OPENCV_IO_ENABLE_OPENEXR=1 with an OpenCV built with OpenEXR'
+            f'{name}: OpenCV lacks OpenEXR, or the file is damaged; convert it to .npy or float '
+            'TIFF, or set OPENCV_IO_ENABLE_OPENEXR=1 with an OpenCV built with OpenEXR'
         )
-    raise InputError(f'{name} is damaged or no image; fetch it again')
+    raise InputError(f'{name} is damaged or not an image; fetch it again')
 
 
 def is_cut_off(data: bytes) -> bool:
-    """Tell of a PNG or JPEG without its end, which old decoders fill up with grey."""
+    """Return whether a PNG or JPEG lacks its end, which old decoders fill up with grey."""
     if data.startswith(PNG):
         return data.rfind(PNG_END) < 0
     if data.startswith(JPEG):
-        # From the last scan on: a thumbnail in the header has an end of its own.
+        # From the last scan on: a thumbnail in the header has its own end.
         return data.find(JPEG_END, max(0, data.rfind(JPEG_SCAN))) < 0
     return not data

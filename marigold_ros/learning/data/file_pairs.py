@@ -1,40 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Pairs of an image file and a depth file: what the file-based kinds of sources share."""
+"""Pairs of an image file and a depth file: the base of the layouts in layouts.py."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 import hashlib
+from itertools import chain
 import json
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.data.decode import decode_depth, decode_image
+from marigold_ros.learning.data.decode import decode_depth_file, decode_image_file
 from marigold_ros.learning.data.listing import Entry, match, read_list
 from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.data.storage import open_storage, Storage
-from marigold_ros.learning.data.verify import implausible, verify
-from marigold_ros.learning.parallel import never, Stop
+from marigold_ros.learning.data.storage import open_storage, Storage, write_whole
+from marigold_ros.learning.parallel import never, run_jobs, Stop
 import numpy as np
+from tqdm import tqdm
+
+LISTED = 20  # broken files in one message
+UNIT_FACTOR = 10.0  # a median this far outside the usual range has another unit
 
 
 @dataclass(frozen=True)
 class DepthRule:
     """
-    How stored numbers become metres.
+    Conversion of stored depth values to metres.
 
     Parameters
     ----------
     per_metre : float
-        Whole numbers per metre; floating-point files are metres already.
+        Stored integers per metre; floating-point files hold metres.
     near, far : float, metres
         Depth outside is unknown.
     sky_above : float or None, metres
-        From here on it is sky; None: there is no sky.
+        Depth from here on is sky; None: there is no sky.
     usual_near : float, metres
-        The data set's maps have their medians from here on, if that is more than ``near``.
+        Least usual median of a map, if above ``near``.
 
     """
 
@@ -47,7 +51,7 @@ class DepthRule:
     def __post_init__(self) -> None:
         if not self.per_metre > 0.0:
             raise ConfigurationError(
-                f'depth_scale is {self.per_metre}; give the numbers per metre, such as 1000 for mm'
+                f'depth_scale is {self.per_metre}; use integers per metre, such as 1000 for mm'
             )
         if not 0.0 <= self.near < self.far:
             raise ConfigurationError(
@@ -59,13 +63,13 @@ class DepthRule:
             )
 
     def metres(self, stored: np.ndarray) -> np.ndarray:
-        """Return (H, W) float32 metres with zeros, NaN and distances as they are stored."""
+        """Scale stored values to (H, W) float32 metres; zeros, NaN and far values stay."""
         if stored.dtype.kind == 'f':
             return stored
         return stored.astype(np.float32) / np.float32(self.per_metre)
 
     def apply(self, metres: np.ndarray) -> np.ndarray:
-        """Return (H, W) float32, NaN where unknown, inf for the sky."""
+        """Mask metres (H, W) float32: NaN where unknown, inf for the sky."""
         known = (metres > self.near) & (metres < self.far)
         depth = np.where(known, metres, np.float32(np.nan))
         if self.sky_above is not None:
@@ -82,15 +86,14 @@ class FilePairs:
     name : str
         Of the source.
     data, folder : Path, str
-        The folder or tar ``data/folder`` holds the files; what was verified is noted below
-        ``data/verified``.
+        ``data/folder`` is the folder or tar of the files; stamps go to ``data/verified``.
     images, depths : str
-        Patterns of the files, used where there is no list; see listing.py.
+        Patterns of the files, used without a list; see listing.py.
     rule : DepthRule
     listed : str or None
-        A list of files relative to ``data``, its names relative to the folder.
+        List of files, relative to ``data``; its names are relative to the folder.
     crop : (height, width) or None
-        Cut out at the bottom, in the middle.
+        Window to cut out, bottom centre.
 
     """
 
@@ -111,18 +114,21 @@ class FilePairs:
         self.problems: Sequence[str] = ()
         if listed is None:
             self.entries, self.problems = match(self.storage.names, images, depths)
-            self._looked_for = f"no files like '{images}' with '{depths}' in {data / folder}"
         else:
             self.entries = read_list(data / listed)
         if not self.entries and not self.problems:
-            raise InputError(f'{self._looked_for}; check the folder or give a list', cause='empty')
+            raise InputError(
+                f"no files like '{images}' with '{depths}' in {data / folder}; check the folder "
+                'or give a list',
+                cause='empty',
+            )
 
     def __len__(self) -> int:
-        """Return how many pairs there are."""
+        """Return the number of pairs."""
         return len(self.entries)
 
     def read(self, index: int) -> Pair:
-        """Return one pair; raises InputError naming the file where it is broken."""
+        """Return one pair; raises InputError naming a broken file."""
         rgb, metres = self._image(index), self._metres(index)
         self._same_size(self.entries[index], rgb, metres)
         top, left, height, width = self._window(rgb.shape[:2], self.entries[index][0])
@@ -130,7 +136,7 @@ class FilePairs:
         return Pair(np.ascontiguousarray(rgb[cut]), self.rule.apply(metres[cut]))
 
     def check(self, index: int) -> list[str]:
-        """Say in words all that is wrong with a pair."""
+        """Return all problems of a pair, in words."""
         problems, arrays = [], []
         for load in (self._image, self._metres):
             try:
@@ -149,50 +155,105 @@ class FilePairs:
         return [f'{self._path(self.entries[index][1])} {wrong}'] if wrong else []
 
     def fingerprint(self) -> str:
-        """Return a hash of the list, of how depth is read, and of every file's size and time."""
+        """Return a hash of the list, the depth rule, and every file's size and time."""
         digest = hashlib.sha256()
         facts = [self.name, str(self.storage.path.resolve()), asdict(self.rule), self.crop]
         digest.update(json.dumps(facts).encode())
-        for name in self._files():
+        for name in chain.from_iterable(self.entries):
             digest.update(f'{name} {self.storage.state(name)}\n'.encode())
         return digest.hexdigest()
 
-    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Read all pairs once; raises InputError naming every broken file."""
-        verify(self, workers, stop)
+    def prepare(self, workers: int = 1, stop: Stop = never, progress: bool = True) -> None:
+        """
+        Verify all pairs, unless a stamp records an earlier success.
 
-    def _files(self) -> Iterator[str]:
-        for entry in self.entries:
-            yield from entry
+        Raises InputError naming the first 20 broken files, and Stopped once ``stop`` returns true.
+        """
+        stamp = self.stamps / f'{self.fingerprint()[:24]}.txt'
+        if stamp.exists():
+            return
+        problems = list(self.problems)
+        with run_jobs(self.check, range(len(self)), workers, stop) as results:
+            for found in tqdm(
+                results, total=len(self), desc=f'verify {self.name}', disable=not progress
+            ):
+                problems += found
+        raise_problems(problems, self.name)
+        write_whole(stamp, f'{self.name}: {len(self)} pairs are complete\n'.encode())
 
     def _path(self, name: str) -> str:
         return str(self.storage.path / name)
 
     def _image(self, index: int) -> np.ndarray:
         name = self.entries[index][0]
-        return decode_image(self.storage.read(name), self._path(name))
+        return decode_image_file(self.storage.read(name), self._path(name))
 
     def _metres(self, index: int) -> np.ndarray:
         name = self.entries[index][1]
-        return self.rule.metres(decode_depth(self.storage.read(name), self._path(name)))
+        return self.rule.metres(decode_depth_file(self.storage.read(name), self._path(name)))
 
     def _same_size(self, entry: Entry, rgb: np.ndarray, metres: np.ndarray) -> None:
         if rgb.shape[:2] != metres.shape:
             raise InputError(
                 f'{self._path(entry[1])} is {metres.shape[0]}x{metres.shape[1]} and its image '
-                f'{entry[0]} is {rgb.shape[0]}x{rgb.shape[1]}; both must be of one size',
+                f'{entry[0]} is {rgb.shape[0]}x{rgb.shape[1]}; both must have the same size',
                 cause='size',
             )
 
     def _window(self, size: tuple[int, int], name: str) -> tuple[int, int, int, int]:
-        """Top, left, height and width of what is kept."""
+        """Top, left, height and width of the crop."""
         if self.crop is None:
             return 0, 0, *size
         height, width = self.crop
         if size[0] < height or size[1] < width:
             raise InputError(
                 f'{self._path(name)} is {size[0]}x{size[1]}, smaller than the {height}x{width} '
-                'that is cut out; check the data set, or set crop to false',
+                'crop; check the data set, or set crop to false',
                 cause='size',
             )
         return size[0] - height, (size[1] - width) // 2, height, width
+
+
+def raise_problems(problems: Sequence[str], name: str) -> None:
+    """Raise InputError listing the problems, if any."""
+    if not problems:
+        return
+    more = f'\n  and {len(problems) - LISTED} more' if len(problems) > LISTED else ''
+    raise InputError(
+        f'{name}: {len(problems)} problems; repair the files or remove them from the list:\n  '
+        + '\n  '.join(problems[:LISTED])
+        + more
+    )
+
+
+def implausible(
+    metres: np.ndarray, usual: tuple[float, float], sky_above: float | None = None
+) -> str:
+    """
+    Return what is wrong with a depth map as a whole, empty if nothing.
+
+    Parameters
+    ----------
+    metres : (H, W) float
+        As stored: 0 or not finite is unknown.
+    usual : (near, far), metres
+        The data set's usual range.
+    sky_above : float or None, metres
+        Depth from here on is sky.
+
+    """
+    if np.isnan(metres).all():
+        return 'is NaN everywhere; depth is metres where it is known'
+    known = np.isfinite(metres) & (metres > 0)
+    if sky_above is not None:
+        known &= metres < sky_above
+    if not known.any():
+        return 'has no depth: all of it is zero, not finite or sky'
+    near, far = usual
+    median = float(np.median(metres[known]))
+    limits = f'the usual range is {near:g} to {far:g} m; check the unit'
+    if not near / UNIT_FACTOR <= median <= far * UNIT_FACTOR:
+        return f'has a median of {median:.4g} m, beyond ten times the usual: {limits}'
+    if not (known & (metres < far)).any():
+        return f'has no depth within range, its median is {median:.4g} m: {limits}'
+    return ''

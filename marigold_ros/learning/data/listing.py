@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Which image belongs to which depth file: from a list, or by two patterns.
+Pairing of image and depth files: from a list, or by two patterns.
 
-In a pattern ``*`` stands for any text within one name and ``**/`` for any folders. An image and
-a depth file belong together when the stars of both patterns stand for the same texts; a last
-``.*``, the ending, does not count. So ``rgb/*.jpg`` goes with ``depth/*.png`` by the stem, and
-``*/image.*`` with ``*/depth_mm.png`` by the folder. Pairing sorted lists by position was
-rejected: one missing file shifts all that follow.
+In a pattern ``*`` matches any text within one name and ``**/`` any folders. An image and a depth
+file form a pair when the stars of both patterns match the same texts; a final ``.*``, the suffix,
+does not count. So ``rgb/*.jpg`` pairs with ``depth/*.png`` by the stem, and ``*/image.*`` with
+``*/depth_mm.png`` by the folder. In sorted lists one missing file would shift all that follow.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _WILD = re.compile(r'(\*\*/|\*)')
 
 def read_list(path: Path) -> list[Entry]:
     """
-    Read a list of files: an image and its depth a line; what follows them is ignored.
+    Read a list of files: image and depth on each line; further words are ignored.
 
     Raises
     ------
@@ -37,7 +36,7 @@ def read_list(path: Path) -> list[Entry]:
     except OSError as error:
         raise InputError(f"list {path} cannot be read ({error.strerror}); check 'list'") from error
     except UnicodeDecodeError as error:
-        raise InputError(f'list {path} is no text: {error}', cause='encoding') from error
+        raise InputError(f'list {path} is not a text file: {error}', cause='encoding') from error
     entries = []
     for number, line in enumerate(lines, 1):
         words = line.split()
@@ -50,7 +49,7 @@ def read_list(path: Path) -> list[Entry]:
             )
         entries.append((words[0].removeprefix('./'), words[1].removeprefix('./')))
     if not entries:
-        raise InputError(f'list {path} is empty; a line is an image and its depth', cause='empty')
+        raise InputError(f"list {path} is empty; a line is 'image depth'", cause='empty')
     return entries
 
 
@@ -63,26 +62,26 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
     names : iterable of str
         All files.
     images, depths : str
-        Patterns, see the head of this file.
+        Patterns as described above.
 
     Returns
     -------
     entries : list of (image, depth), sorted
     problems : list of str
-        What lacks its partner or has two, in words.
+        Files without a counterpart or with two.
 
     Raises
     ------
     ConfigurationError
-        If the patterns have not the same number of stars, or none.
+        If the patterns have different numbers of stars, or none.
 
     """
     of_images, of_depths = _pattern(images), _pattern(depths)
     if of_images.groups != of_depths.groups or not of_images.groups:
         raise ConfigurationError(
-            f"'{images}' has {of_images.groups} stars that count and '{depths}' "
+            f"'{images}' has {of_images.groups} counted stars and '{depths}' "
             f'{of_depths.groups}; '
-            "give both the same number, at least one (a last '.*' does not count)"
+            "use the same number, at least one, in both (a final '.*' does not count)"
         )
     found: tuple[dict, dict] = ({}, {})
     problems = []
@@ -90,7 +89,7 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
         for pattern, kept in zip((of_images, of_depths), found, strict=True):
             key = pattern.fullmatch(name)
             if key and key.groups() in kept:
-                problems.append(f'{name} and {kept[key.groups()]} stand for the same')
+                problems.append(f'{name} and {kept[key.groups()]} match the same pattern')
             elif key:
                 kept[key.groups()] = name
     rgb, depth = found

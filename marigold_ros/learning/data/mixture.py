@@ -1,42 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Batches as a function of their number: sources mixed by weight, images shuffled, changed, scaled.
+Training batches as a function of their number: mixed sources, shuffled and augmented images.
 
-Batch n of a seed is always the same, whoever asks for it and whatever was asked before. So a
-resumed run needs to know its step only, loading ahead in other processes changes nothing, and
-several processes share a batch by taking its rows in turns. A sampler with a state of its own was
-rejected: it has to be saved, restored and kept equal among processes.
+Batch n of a seed is always the same. So a resumed run needs its step only, loading ahead changes
+nothing, and several processes share a batch by taking its rows in turns; a sampler with state
+would have to be saved, restored and kept equal among processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 import signal
 from typing import Any, TypeVar
 
 import cv2
 from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.data.augment import Augmentation, change_image, crop, flip
+from marigold_ros.learning.data.augment import augment_image, Augmentation, crop, flip
 from marigold_ros.learning.data.pairs import Pair, PairSource
 from marigold_ros.learning.data.targets import normalise
 import numpy as np
 import torch
 
 MULTIPLE = 8  # of both sides: the autoencoder's factor
-AnyBatch = TypeVar('AnyBatch', 'Batch', 'LatentBatch')
+AnyBatch = TypeVar('AnyBatch', bound='_OnDevice')
+
+
+class _OnDevice:
+    """Tensors of a batch, beside its ``source`` and ``rows``."""
+
+    def to(self: AnyBatch, device: torch.device | str) -> AnyBatch:
+        """Copy to a device."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor)
+        }
+        return replace(self, **moved)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_OnDevice):
     """
-    Images of one source.
+    A batch of images of one source.
 
     ``rgb`` (B, 3, H, W) float32 in [-1, 1]; ``relative`` (B, 1, H, W) float32 in [0, 1]; ``valid``
     and ``sky`` (B, 1, H, W) bool; ``depth`` (B, 1, H, W) float32 metres, NaN unknown, inf sky;
-    ``source`` its name; ``rows`` the numbers of the images within the whole batch.
+    ``source`` its name; ``rows`` the indices of the images in the undivided batch.
     """
 
     rgb: torch.Tensor
@@ -47,18 +59,14 @@ class Batch:
     source: str
     rows: tuple[int, ...] = ()
 
-    def to(self, device: torch.device | str) -> Batch:
-        """Copy to a device."""
-        return _moved(self, device)
-
 
 @dataclass(frozen=True)
-class LatentBatch:
+class LatentBatch(_OnDevice):
     """
-    Latents of a batch, for objectives that need no image.
+    The latents of a batch, for objectives that need no image.
 
     ``rgb_latent`` and ``depth_latent`` (B, C, h, w) float32, scaled; ``mask`` (B, 1, h, w)
-    float32, 1 where all pixels of a cell are known or sky; ``source`` and ``rows`` as in a Batch.
+    float32, 1 where all pixels of a cell are known or sky; ``source`` and ``rows`` as in Batch.
     """
 
     rgb_latent: torch.Tensor
@@ -67,23 +75,10 @@ class LatentBatch:
     source: str
     rows: tuple[int, ...] = ()
 
-    def to(self, device: torch.device | str) -> LatentBatch:
-        """Copy to a device."""
-        return _moved(self, device)
-
-
-def _moved(batch: AnyBatch, device: torch.device | str) -> AnyBatch:
-    moved = {
-        item.name: getattr(batch, item.name).to(device, non_blocking=True)
-        for item in fields(batch)
-        if item.name not in ('source', 'rows')
-    }
-    return replace(batch, **moved)
-
 
 @dataclass(frozen=True)
 class Part:
-    """One source of a mixture with its weight and the size (H, W) its images are brought to."""
+    """One source of a mixture, its weight and the size (H, W) that its images are resized to."""
 
     source: PairSource
     weight: float
@@ -99,13 +94,13 @@ class Mixture(torch.utils.data.Dataset):
     parts : sequence of Part
         Each batch comes from one of them.
     batch_size : int
-        Images of a batch, over all processes.
+        Images in a batch, over all processes.
     space : str
         Of the relative values.
     augmentation : Augmentation
-        How images are changed at each visit.
+        Applied anew at each visit of an image.
     seed : int
-        Of every choice.
+        Of all random choices.
     rank, world : int
         This process takes rows ``rank``, ``rank + world``, … of each batch.
 
@@ -124,7 +119,7 @@ class Mixture(torch.utils.data.Dataset):
         for part in parts:
             if not part.weight > 0.0:
                 raise ConfigurationError(
-                    f'weight of {part.source.name} is {part.weight}; give a number above 0'
+                    f'weight of {part.source.name} is {part.weight}; choose a number above 0'
                 )
             if not len(part.source):
                 raise InputError(
@@ -133,7 +128,7 @@ class Mixture(torch.utils.data.Dataset):
                 )
         if batch_size % world:
             raise ConfigurationError(
-                f'batch_size is {batch_size} over {world} processes; give a multiple of {world}'
+                f'batch_size is {batch_size} over {world} processes; choose a multiple of {world}'
             )
         self.parts, self.batch_size, self.space = tuple(parts), batch_size, space
         self.augmentation, self.seed = augmentation, seed
@@ -146,31 +141,31 @@ class Mixture(torch.utils.data.Dataset):
         """Return this process's rows of batch ``number``."""
         which, visits = self.visits(number)
         part = self.parts[which]
-        taken = [
-            change(part.source.read(index), part.size, self.space, self.augmentation, rng)
+        examples = [
+            make_example(part.source.read(index), part.size, self.space, self.augmentation, rng)
             for index, rng in visits
         ]
-        return make_batch(taken, part.source.name, self.rows)
+        return make_batch(examples, part.source.name, self.rows)
 
     def undivided(self) -> Mixture:
-        """Give the same batches with all their rows, whatever this process takes."""
+        """Return the same batches with the rows of all processes."""
         return Mixture(self.parts, self.batch_size, self.space, self.augmentation, self.seed)
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Images of each whole batch that are this process's."""
+        """Rows of each undivided batch that this process takes."""
         return tuple(range(self.rank, self.batch_size, self.world))
 
     def visits(self, number: int) -> tuple[int, list[tuple[int, np.random.Generator]]]:
         """
-        Tell which images batch ``number`` has.
+        Choose the images of batch ``number``.
 
         Returns
         -------
         which : int
-            The source, all of them are from.
+            Index of their source.
         visits : list of (index, generator)
-            For each row of this process the image, and where its changes are drawn from.
+            The image and the random generator of its augmentation, for each row of this process.
 
         """
         which, first = self._place(number)
@@ -180,7 +175,7 @@ class Mixture(torch.utils.data.Dataset):
         ]
 
     def _place(self, number: int) -> tuple[int, int]:
-        """Which source batch ``number`` comes from, and how many images of it came before."""
+        """Choose the source of batch ``number``, and count its images in earlier batches."""
         if number >= len(self._plan):
             draw = np.random.default_rng([self.seed, 1])
             self._plan = draw.choice(len(self.parts), 1024 + 2 * number, p=self._share)
@@ -189,7 +184,7 @@ class Mixture(torch.utils.data.Dataset):
         return which, before * self.batch_size
 
     def _index(self, which: int, position: int) -> int:
-        """Image at a position of a source's endless shuffled list."""
+        """Index of the image at a position in a source's endless shuffled list."""
         count = len(self.parts[which].source)
         epoch, place = divmod(position, count)
         return int(_shuffled(count, self.seed, which, epoch)[place])
@@ -200,23 +195,23 @@ def _shuffled(count: int, seed: int, which: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, 3, which, epoch]).permutation(count)
 
 
-def change(
+def make_example(
     pair: Pair, size: tuple[int, int], space: str, how: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """Crop, scale and change a pair: rgb, relative, valid, sky and depth, each (H, W, ...)."""
+    """Crop, resize and augment a pair: rgb, relative, valid, sky, depth, each (H, W, ...)."""
     pair = crop(pair, how, size[1] / size[0], rng)
-    pair = flip(scale(pair, size), how, rng)
-    rgb = change_image(pair.rgb, how, rng)
+    pair = flip(resize(pair, size), how, rng)
+    rgb = augment_image(pair.rgb, how, rng)
     depth = pair.depth.astype(np.float32)
     return rgb, *normalise(depth, space), depth
 
 
 def make_batch(
-    taken: Sequence[tuple[np.ndarray, ...]], source: str, rows: tuple[int, ...] = ()
+    examples: Sequence[tuple[np.ndarray, ...]], source: str, rows: tuple[int, ...] = ()
 ) -> Batch:
-    """Stack what :func:`change` gave for several images."""
+    """Stack results of :func:`make_example`."""
     rgb, relative, valid, sky, depth = (
-        torch.from_numpy(np.stack(values)) for values in zip(*taken, strict=True)
+        torch.from_numpy(np.stack(values)) for values in zip(*examples, strict=True)
     )
     return Batch(
         rgb=rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous(),
@@ -230,18 +225,18 @@ def make_batch(
 
 
 def in_multiples(size: tuple[int, int]) -> tuple[int, int]:
-    """Nearest size (H, W) that the autoencoder takes."""
+    """Round a size (H, W) to the multiples of 8 that the autoencoder needs."""
     height, width = (max(MULTIPLE, MULTIPLE * round(side / MULTIPLE)) for side in size)
     return height, width
 
 
-def scale(pair: Pair, size: tuple[int, int]) -> Pair:
+def resize(pair: Pair, size: tuple[int, int]) -> Pair:
     """
-    Bring a pair to a size (H, W), multiples of 8.
+    Resize a pair to (H, W), rounded to multiples of 8.
 
-    Images are averaged over the new pixels; depth is taken at their centres, because an average
-    over an edge is a depth that nothing has. Where it is unknown there, as between the points of a
-    LiDAR, it is the nearest one known within the new pixel.
+    Colours are averaged over the new pixels. Depth is sampled at their centres, as averages over
+    an edge belong to no surface; where the centre is unknown, as between LiDAR points, the nearest
+    known depth within the new pixel counts.
     """
     height, width = in_multiples(size)
     old = pair.depth.shape
@@ -261,7 +256,7 @@ def scale(pair: Pair, size: tuple[int, int]) -> Pair:
 
 
 def _nearest_within(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Nearest known depth of each cell of a coarser grid (H, W); NaN where none is known."""
+    """Smallest known depth in each cell of a coarser grid (H, W); NaN where none is known."""
     v, u = np.nonzero(~np.isnan(depth))
     rows, columns = (x * new // old for x, new, old in zip((v, u), size, depth.shape, strict=True))
     nearest = np.full(size, np.inf, depth.dtype)
@@ -272,16 +267,16 @@ def _nearest_within(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def collate(batches: list[Any]) -> Any:
-    """Hand a batch on as it is: a Mixture's items are batches already."""
+    """Return the only item: a Mixture's items are batches already."""
     return batches[0]
 
 
-def leave_signals(_worker: int) -> None:
+def ignore_signals(_worker: int) -> None:
     """
-    Leave signals to the run that a loading process works for.
+    Ignore SIGTERM and SIGINT in a loading process.
 
-    Schedulers and terminals signal all processes of a job. The run saves and ends its loaders; one
-    that is killed would end the run in the middle of a step.
+    Schedulers and terminals signal all processes of a job; a killed loader would end the run in
+    the middle of a step, while the run itself saves and ends its loaders.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

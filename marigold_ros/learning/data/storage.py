@@ -65,7 +65,7 @@ class Tar:
             self._check_end(end)
         except (tarfile.TarError, EOFError) as error:
             raise InputError(
-                f'{path} cannot be read as an uncompressed tar ({error}); download it again, or '
+                f'{path} cannot be read as an uncompressed tar ({error}); fetch it again, or '
                 'unpack it and give the folder',
                 cause='truncated',
             ) from error
@@ -95,7 +95,7 @@ class Tar:
             raise _unreadable(self.path, name, error) from error
         if len(data) < size:
             raise InputError(
-                f'{self.path} ends within {name}: {len(data)} of {size} bytes; download it again',
+                f'{self.path} ends within {name}: {len(data)} of {size} bytes; fetch it again',
                 cause='truncated',
             )
         return data
@@ -162,6 +162,6 @@ def _plain(name: str) -> str:
 def _unreadable(path: Path, name: str, error: OSError) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(
-            f'{path / name} is missing; download it or remove it from the list', 'missing'
+            f'{path / name} is missing; fetch it or remove it from the list', 'missing'
         )
     return InputError(f'{path / name} cannot be read ({error.strerror}); check the disk')

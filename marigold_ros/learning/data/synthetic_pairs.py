@@ -3,9 +3,9 @@
 """
 Ray-cast rooms and streets, rendered once into a cache on disk.
 
-The cache is two memory-mapped arrays and a list of what is done, so that an interrupted rendering
-goes on; other processes get their paths and open them themselves. Image i is drawn from seed
-``first_seed + i``: a range of seeds per split keeps splits apart.
+The cache is two memory-mapped arrays and flags of finished images, so that an interrupted
+rendering resumes; other processes open the arrays by path. Image i has seed ``first_seed + i``:
+separate ranges of seeds keep splits apart.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from marigold_ros.synthetic.scenes.scene import GENERATION, KINDS, make_sample
 import numpy as np
 from tqdm import tqdm
 
-# Held-out scenes have seeds below.
-FIRST_TRAINING_SEED = 1_000_000
+FIRST_TRAINING_SEED = 1_000_000  # held-out scenes have smaller seeds
 
 
 class SyntheticPairs:
     """
-    Rendered images.
+    Rendered images with exact depth.
 
     Parameters
     ----------
@@ -36,11 +35,11 @@ class SyntheticPairs:
     height, width : int
         Of the rendered images, px.
     count : int
-        How many.
+        Number of images.
     scene : str or None
         'room' or 'street'; None mixes them.
     first_seed : int
-        From a million on; smaller ones are for held-out scenes.
+        At least a million; smaller seeds are for held-out scenes.
 
     """
 
@@ -57,20 +56,21 @@ class SyntheticPairs:
             raise ConfigurationError(f"scene is '{scene}'; choose one of {', '.join(KINDS)}")
         if first_seed < FIRST_TRAINING_SEED:
             raise ConfigurationError(
-                f'first_seed is {first_seed}; below {FIRST_TRAINING_SEED} are held-out scenes'
+                f'first_seed is {first_seed}; seeds below {FIRST_TRAINING_SEED} are held-out '
+                'scenes: choose a larger one'
             )
         if min(height, width, count) < 1:
-            raise ConfigurationError(f'{count} images of {height}x{width}; give at least one')
+            raise ConfigurationError(f'{count} images of {height}x{width}; choose at least one')
         self.name = f'synthetic {scene or "mixed"} {height}x{width}'
         self._size, self._scene, self._first_seed = (height, width), scene, first_seed
         stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
         self._fingerprint = f'{stem}_{count}'
         self._stem, self._count = data / 'synthetic' / stem, count
-        self._arrays  # noqa: B018  a cache of another shape is told now
+        self._arrays  # noqa: B018  refuses a cache of another shape now
 
     @cached_property
     def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images, depth and what is done, mapped from their files."""
+        """Images, depth and finished flags, mapped from their files."""
         shape = (self._count, *self._size)
         self._stem.parent.mkdir(parents=True, exist_ok=True)
         return (
@@ -80,39 +80,39 @@ class SyntheticPairs:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the arrays out: they would travel as copies, gigabytes of them."""
+        """Drop the arrays, which would be copied, gigabytes of them."""
         return {key: value for key, value in vars(self).items() if key != '_arrays'}
 
     def __len__(self) -> int:
-        """Return how many images there are once all are rendered."""
+        """Return the number of images once all are rendered."""
         return self._count
 
     def read(self, index: int) -> Pair:
-        """Return one pair, rendering it if the cache lacks it."""
+        """Return one pair, rendered if it is not in the cache."""
         rgb, depth, done = self._arrays
         if not done[index]:
-            self._keep(index, *_render(self._job(index)))
+            self._store(index, *_render(self._job(index)))
         return Pair(np.asarray(rgb[index]), np.asarray(depth[index]))
 
     def fingerprint(self) -> str:
-        """Return what decides every image."""
+        """Return the parameters that determine every image."""
         return self._fingerprint
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Render what is missing, with a progress bar."""
+        """Render the missing images, with a progress bar."""
         missing = [int(i) for i in np.flatnonzero(~self._arrays[2])]
         if not missing:
             return
         with run_jobs(_render, [self._job(i) for i in missing], workers, stop) as rendered:
             bar = tqdm(rendered, total=len(missing), desc=f'render {self.name}')
             for index, (rgb, depth) in zip(missing, bar, strict=True):
-                self._keep(index, rgb, depth)
+                self._store(index, rgb, depth)
 
     def _job(self, index: int) -> tuple[int, int, int, str | None]:
         height, width = self._size
         return self._first_seed + index, width, height, self._scene
 
-    def _keep(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> None:
+    def _store(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> None:
         images, maps, done = self._arrays
         images[index], maps[index] = rgb, depth
         done[index] = True
@@ -125,7 +125,7 @@ def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     if array.shape != shape or array.dtype != dtype:
         raise InputError(
             f'{path.name} holds {array.shape} {array.dtype}, the recipe asks for {shape}; '
-            'delete the cache or name another folder of data',
+            'delete the cache or choose another data folder',
             cause='shape',
         )
     return array

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-From metres to what the network learns: affine in depth, log depth or disparity, in [0, 1].
+Training targets: metres to relative values in [0, 1], affine in depth, log depth or disparity.
 
 Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the ends and clips.
 """
@@ -22,7 +22,7 @@ def normalise(
     depth: np.ndarray, space: str, quantiles: tuple[float, float] = QUANTILES
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Map an image's depth to the relative values that a model of a space answers with.
+    Map an image's depth to the relative values that a model of a space predicts.
 
     Parameters
     ----------
@@ -36,8 +36,8 @@ def normalise(
     Returns
     -------
     relative : (H, W) float32
-        In [0, 1]; sky is at the far end, and so are unknown pixels, so that no edge of a hole
-        looks like something near.
+        In [0, 1]; sky and unknown pixels are at the far end, so that a hole looks like nothing
+        near.
     valid : (H, W) bool
         Where depth is known.
     sky : (H, W) bool
@@ -58,7 +58,7 @@ def normalise(
     value = np.maximum(np.where(valid, depth, 1.0), NEAREST).astype(np.float64)
     value = from_metres(value, space)
     low, high = np.quantile(value[valid], quantiles)
-    # An image of one distance only is in the middle, whatever the last bits say.
+    # An image of a single distance is 0.5 whatever its rounding errors.
     wide = high - low > 1e-6 * max(abs(low), abs(high), 1.0)
     relative = np.clip((value - low) / (high - low), 0.0, 1.0) if wide else 0.5
     return np.where(valid, relative, far).astype(np.float32), valid, sky
@@ -68,14 +68,14 @@ def denormalise(
     relative: torch.Tensor, depth: torch.Tensor, valid: torch.Tensor, space: str
 ) -> torch.Tensor:
     """
-    Undo :func:`normalise` by the percentiles of each image's own depth.
+    Invert :func:`normalise` with the percentiles of each image's own depth.
 
     Parameters
     ----------
     relative : (B, 1, H, W) float
         Gradients pass through.
     depth : (B, 1, H, W) float, metres
-        What was normalised.
+        The depth that was normalised.
     valid : (B, 1, H, W) bool
         Where it is known.
     space : {'depth', 'log', 'disparity'}

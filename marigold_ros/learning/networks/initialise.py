@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Where training starts: from nothing, from a Marigold checkpoint, or from Stable Diffusion 2.
+Initial networks: random, from a Marigold checkpoint, or from Stable Diffusion 2.
 
 A U-Net of Stable Diffusion becomes Marigold's by doubling its first convolution (Ke et al., CVPR
-2024, section 3.2): weights repeated for the depth latent and halved, so that the layers behind see
-what they are used to. The text encoder runs once, for the empty prompt, and is left out.
+2024, section 3.2): weights are repeated for the depth latent and halved, so that activations keep
+their scale. The text encoder runs once, for the empty prompt, and is dropped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def initialise(
     noise_strength: float = 0.9,
 ) -> Chain:
     """
-    Make the networks that a run starts with.
+    Build the networks that a run starts with.
 
     Parameters
     ----------
@@ -104,10 +104,10 @@ def _check_keys(where: str, values: Mapping[str, Any], function: Callable[..., A
             raise ConfigurationError(f'{where} lacks {name}; known are {", ".join(parameters)}')
 
 
-def from_nothing(
+def from_random(
     autoencoder: Mapping[str, Any] | None = None, unet: Mapping[str, Any] | None = None
 ) -> Parts:
-    """Build the small networks with random weights and an empty prompt of zeros."""
+    """Build the small networks with random weights and a zero embedding of the empty prompt."""
     first = dict(_mapping('init.autoencoder', autoencoder or {}))
     second = dict(_mapping('init.unet', unet or {}))
     _check_keys('init.autoencoder', first, small_autoencoder)
@@ -119,10 +119,10 @@ def from_nothing(
             arguments['channels'] = tuple(arguments['channels'])
     try:
         networks = small_autoencoder(**first), small_unet(**second)
-    except (TypeError, ValueError) as error:  # whatever a wrong width led to
+    except (TypeError, ValueError) as error:  # diffusers raises whatever a wrong width led to
         raise ConfigurationError(
-            f'init.autoencoder {first} with init.unet {second} makes no networks ({error}); '
-            'give channels as lists: multiples of 8 there, of 16 here'
+            f'init.autoencoder {first} with init.unet {second} is not valid ({error}); '
+            'give channels as lists: multiples of 8 and of 16'
         ) from error
     latent = networks[0].config.latent_channels
     if networks[1].config.out_channels != latent:
@@ -134,7 +134,7 @@ def from_nothing(
 
 
 def from_checkpoint(path: str) -> Parts:
-    """Open a Marigold checkpoint to train it on."""
+    """Open a Marigold checkpoint."""
     networks = load_networks(find_folder(str(path)))
     for part, kind in ((networks.autoencoder, AutoencoderKL), (networks.scheduler, DDIMScheduler)):
         if not isinstance(part, kind):
@@ -167,7 +167,7 @@ def from_stable_diffusion(path: str, schedule: str = 'v1_1') -> Parts:
 
 
 def ddim_of(folder: Path, schedule: str) -> DDIMScheduler:
-    """Make DDIM from whatever scheduler a folder has, with the betas and the target it names."""
+    """Build DDIM with the betas and the prediction type of a folder's scheduler."""
     config = read_json(folder / 'scheduler' / 'scheduler_config.json')
     kind = config.get('prediction_type')
     if kind not in ('v_prediction', 'epsilon', 'sample'):
@@ -178,25 +178,25 @@ def ddim_of(folder: Path, schedule: str) -> DDIMScheduler:
     if kind == 'epsilon' and SCHEDULES[schedule]['rescale_betas_zero_snr']:
         raise ConfigurationError(
             f"init.schedule is '{schedule}', which ends in pure noise, and {folder.name} predicts "
-            "epsilon, which says nothing of the sample there; set schedule to 'v1_0', or start "
+            "epsilon, which does not determine the sample there; set schedule to 'v1_0', or start "
             'from a v_prediction model'
         )
-    # Latents are not bounded, so clipping, diffusers' default, is never right.
+    # Latents are unbounded, so clipping, diffusers' default, is never right.
     return DDIMScheduler.from_config(config, clip_sample=False, **SCHEDULES[schedule])
 
 
 @torch.no_grad()
 def widen(unet: UNet2DConditionModel, latent_channels: int) -> None:
     """
-    Let a text-to-image U-Net take two latents, the image's first; changed in place.
+    Widen a text-to-image U-Net, in place, to take two latents, the image's first.
 
-    Twice the same latent gives what the one gave before: weights [O, C, 3, 3] are repeated to
-    [O, 2C, 3, 3] and halved, the bias is kept.
+    Weights [O, C, 3, 3] are repeated to [O, 2C, 3, 3] and halved, the bias is kept, so that the
+    same latent twice gives the original output.
 
     Raises
     ------
     CheckpointError
-        If the U-Net does not take and give one latent.
+        If the U-Net does not map one latent to one latent.
 
     """
     found = unet.config.in_channels, unet.config.out_channels
@@ -204,8 +204,8 @@ def widen(unet: UNet2DConditionModel, latent_channels: int) -> None:
         marigold = found == (2 * latent_channels, latent_channels)
         remedy = "set init.kind to 'checkpoint'" if marigold else 'give a text-to-image model'
         raise CheckpointError(
-            f'the unet takes {found[0]} and gives {found[1]} channels; one of Stable Diffusion '
-            f'takes and gives {latent_channels}: {remedy}'
+            f"the unet takes {found[0]} and gives {found[1]} channels; Stable Diffusion's takes "
+            f'and gives {latent_channels}: {remedy}'
         )
     old = unet.conv_in
     new = torch.nn.Conv2d(
@@ -217,7 +217,7 @@ def widen(unet: UNet2DConditionModel, latent_channels: int) -> None:
 
 
 KINDS: dict[str, Callable[..., Parts]] = {
-    'small': from_nothing,
+    'small': from_random,
     'checkpoint': from_checkpoint,
     'stable_diffusion': from_stable_diffusion,
 }

@@ -1,3 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""TODO."""
+"""
+Training objectives: the chain of networks, the loss of each objective, the training noise.
+
+``losses.OBJECTIVES`` lists them by name. May import ``data`` and ``models.marigold``; used by
+``networks``, ``run`` and training scripts.
+"""

@@ -26,18 +26,18 @@ Loss = Callable[[Any, Any, Draws], torch.Tensor]
 
 class Chain(nn.Module):
     """
-    The networks that are trained together, and what they are conditioned on.
+    The networks that are trained together, and their conditioning.
 
     Parameters
     ----------
     autoencoder, unet, scheduler
-        Of a Marigold checkpoint.
+        As of a Marigold checkpoint.
     text : (1, L, D)
         Embedding of the empty prompt.
     space : str
         Of the relative values.
     noise, noise_strength : str, float
-        Of ``latent``, see :func:`training_noise`.
+        Of the objective ``latent``, see noise.py.
 
     """
 
@@ -57,25 +57,25 @@ class Chain(nn.Module):
         self.autoencoder, self.unet, self.scheduler = autoencoder, unet, scheduler
         self.register_buffer('text', text, persistent=False)
         self.space, self.noise, self.noise_strength = space, noise, noise_strength
-        self.student: Any = None  # another autoencoder, that learns from this one
-        self.predicted = ''  # where predictions that it learns to decode start: zeros, gaussian
+        self.student: Any = None  # another autoencoder that learns from this one
+        self.predicted = ''  # initial noise of its training predictions: zeros, gaussian
 
     def forward(self, loss: Loss, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
         """Return the loss of a batch; a call, so that wrappers for several processes see it."""
         return loss(self, batch, draws)
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
+        """Encode images; see :func:`encode`."""
         return encode(self.autoencoder, image)
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
-        """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
+        """Decode latents; see :func:`decode`."""
         return decode(self.autoencoder, latent)
 
     def predict(
         self, rgb_latent: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor | int
     ) -> torch.Tensor:
-        """Output of the U-Net (B, C, h, w): image first, then the noisy depth latent."""
+        """Return the U-Net's output (B, C, h, w) for image and noisy depth latent."""
         text = self.text.to(rgb_latent).expand(len(rgb_latent), -1, -1)
         both = torch.cat([rgb_latent, noisy], 1)
         return self.unet(both, timestep, encoder_hidden_states=text).sample
@@ -83,7 +83,7 @@ class Chain(nn.Module):
     def one_step(
         self, rgb_latent: torch.Tensor, start: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Depth latent x0 (B, C, h, w) by one step at the last timestep, from zeros or a start."""
+        """Denoise zeros or a start (B, C, h, w) in one step at the last timestep."""
         (step,) = self.last_step.steps
         start = torch.zeros_like(rgb_latent) if start is None else start
         x0, _ = self.last_step.advance(step, self.predict(rgb_latent, start, step.timestep), start)
@@ -91,11 +91,11 @@ class Chain(nn.Module):
 
     @cached_property
     def last_step(self) -> Schedule:
-        """The one step of inference, so that what is trained is what runs."""
+        """The single step of inference: training and inference agree."""
         return ddim_schedule(self.scheduler, 1, 'trailing')
 
     def checkpoint_gradients(self, wanted: bool) -> None:
-        """Trade time for memory: keep only some activations for the backward pass."""
+        """Enable or disable gradient checkpointing, which saves memory and costs time."""
         for network in filter(None, (self.unet, self.autoencoder)):
             if wanted:
                 network.enable_gradient_checkpointing()
@@ -104,7 +104,7 @@ class Chain(nn.Module):
 
     @torch.no_grad()
     def set_scaling_factor(self, batches: Iterable[Batch]) -> None:
-        """Make the latents' standard deviation 1, as latent diffusion expects."""
+        """Set the scaling factor so that latents have standard deviation 1."""
         latents = []
         for batch in batches:
             images = torch.cat([batch.rgb, as_image(batch.relative)])
@@ -113,15 +113,15 @@ class Chain(nn.Module):
 
 
 def encode(autoencoder: Any, image: torch.Tensor) -> torch.Tensor:
-    """Mean of the latent of (B, 3, H, W) in [-1, 1], scaled: (B, C, h, w)."""
-    answer = autoencoder.encode(image)
+    """Encode (B, 3, H, W) in [-1, 1] to the scaled mean of the latent (B, C, h, w)."""
+    output = autoencoder.encode(image)
     # AutoencoderTiny has no distribution.
-    latent = answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+    latent = output.latents if hasattr(output, 'latents') else output.latent_dist.mode()
     return latent * autoencoder.config.scaling_factor
 
 
 def decode(autoencoder: Any, latent: torch.Tensor) -> torch.Tensor:
-    """Relative of a scaled latent, not clamped: (B, 1, H, W)."""
+    """Decode a scaled latent to relative values (B, 1, H, W), not clamped."""
     decoded = autoencoder.decode(latent / autoencoder.config.scaling_factor).sample
     return (decoded.mean(1, keepdim=True) + 1.0) / 2.0
 
@@ -134,11 +134,11 @@ def as_image(relative: torch.Tensor) -> torch.Tensor:
 def latents_of(
     chain: Chain, batch: Batch | LatentBatch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents of images and of depth, and the mask; the autoencoder is not trained by them."""
+    """Return latents of images and depth without gradient, and their mask."""
     if isinstance(batch, LatentBatch):
         return batch.rgb_latent, batch.depth_latent, batch.mask
     both = torch.cat([batch.rgb, as_image(batch.relative)])
-    # Large images one by one: this would be the peak of memory.
+    # Large images one by one, to limit the peak of memory.
     count = max(1, ENCODED_PIXELS // (both.shape[-2] * both.shape[-1]))
     with torch.no_grad():
         latents = torch.cat([chain.encode(part).float() for part in both.split(count)])
@@ -147,6 +147,6 @@ def latents_of(
 
 
 def latent_mask(batch: Batch, size: torch.Size | tuple[int, int]) -> torch.Tensor:
-    """Latent cells (B, 1, h, w) all of whose pixels are known or sky: 1 there, 0 elsewhere."""
+    """Return 1 for latent cells (B, 1, h, w) all of whose pixels are known or sky, else 0."""
     unknown = (~(batch.valid | batch.sky)).float()
     return 1.0 - functional.adaptive_max_pool2d(unknown, tuple(size))

@@ -37,7 +37,7 @@ DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
 EDGES, KL = 0.5, 1e-6
 BIAS_WEIGHT = 0.85  # of the squared mean in `masked_pixel` (DiffusionDepth, eq. 10)
 MEAN_WEIGHT = 0.15  # of the squared mean in `silog` (DiffusionDepth's code)
-# A fit below says nothing: the prediction is flat (deviation 0.01), or runs against the target.
+# A fit below is degenerate: the prediction is flat (deviation 0.01) or opposes the target.
 SMALLEST_VARIANCE = 1e-4
 SMALLEST_SCALE = 1e-3
 NEAREST = 1e-3  # m; the logarithm needs a positive depth
@@ -45,17 +45,16 @@ IMAGE = (1, 2, 3)  # axes of one image
 
 
 def masked_mean(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the pixels of the mask; 0 where it is empty."""
+    """Return the mean over the pixels of the mask; 0 where it is empty."""
     return (value * mask).sum() / mask.expand_as(value).sum().clamp(min=1)
 
 
 @dataclass(frozen=True)
-class AffineFit:
+class LeastSquaresFit:
     """
-    ``scale * predicted + shift`` nearest to a target, for each image.
+    Scale and shift (B, 1, 1, 1) of each image that map a prediction to its target.
 
-    ``scale``, ``shift`` (B, 1, 1, 1); ``usable`` (B, 1, 1, 1) bool is False where the fit is
-    degenerate.
+    ``usable`` (B, 1, 1, 1) bool is False where the fit is degenerate.
     """
 
     scale: torch.Tensor
@@ -63,13 +62,15 @@ class AffineFit:
     usable: torch.Tensor
 
     def apply(self, predicted: torch.Tensor) -> torch.Tensor:
-        """Map (B, 1, H, W)."""
+        """Apply the fit to (B, 1, H, W)."""
         return self.scale * predicted + self.shift
 
 
-def fit_affine(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> AffineFit:
+def fit_least_squares(
+    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
+) -> LeastSquaresFit:
     """
-    Find each image's least-squares scale and shift, in closed form; gradients pass through.
+    Fit each image's scale and shift by least squares, in closed form; gradients pass through.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ def fit_affine(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
 
     Returns
     -------
-    AffineFit
+    LeastSquaresFit
         With a scale of at least 1e-3.
 
     """
@@ -91,25 +92,25 @@ def fit_affine(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
     scale = covariance / variance.clamp(min=SMALLEST_VARIANCE)
     usable = (variance > SMALLEST_VARIANCE) & (scale > SMALLEST_SCALE)
     scale = scale.clamp(min=SMALLEST_SCALE)
-    return AffineFit(scale, mean_t - scale * mean_p, usable)
+    return LeastSquaresFit(scale, mean_t - scale * mean_p, usable)
 
 
 def affine_invariant(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:
     """
-    L1 after each image's best scale and shift; images with a degenerate fit are left out.
+    Return the L1 error after each image's best scale and shift.
 
-    What pulls those is a direct loss beside this one.
+    Images with a degenerate fit do not count: a direct loss has to train those.
     """
-    fit = fit_affine(predicted, target, mask)
+    fit = fit_least_squares(predicted, target, mask)
     return masked_mean((fit.apply(predicted) - target).abs(), mask * fit.usable)
 
 
 def gradient_difference(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, scales: int = 3
 ) -> torch.Tensor:
-    """L1 of the error's horizontal and vertical differences, at every 1st, 2nd, 4th … pixel."""
+    """Return the L1 of the error's gradients, at every 1st, 2nd, 4th … pixel."""
     total = predicted.new_zeros(())
     for k in range(scales):
         error = (predicted - target)[..., :: 2**k, :: 2**k]
@@ -125,16 +126,15 @@ def masked_pixel(
     predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, weight: float = BIAS_WEIGHT
 ) -> torch.Tensor:
     """
-    Squared error at known pixels plus its squared mean, averaged over images.
+    Return the squared error at known pixels plus its weighted squared mean.
 
-    ``1/T sum d^2 + weight/T^2 (sum d)^2`` with d in metres over the T pixels of the mask
-    (DiffusionDepth, eq. 10). It is not scale-invariant; with the plus sign it punishes a bias more
-    than the mean square alone does.
+    ``1/T sum d^2 + weight/T^2 (sum d)^2`` with d in metres over the T pixels of the mask, averaged
+    over images (DiffusionDepth, eq. 10). It is not scale-invariant: the plus sign penalises bias.
 
     Parameters
     ----------
     predicted, truth : (B, 1, H, W) float, metres
-        Truth may be anything outside the mask, NaN too.
+        Truth may have any value, NaN too, outside the mask.
     mask : (B, 1, H, W)
         Above 0 where truth is known.
     weight : float
@@ -150,11 +150,10 @@ def silog(
     predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, weight: float = MEAN_WEIGHT
 ) -> torch.Tensor:
     """
-    Variance of the log ratio at known pixels plus a share of its squared mean, over images.
+    Return the variance of the log ratio at known pixels plus its weighted squared mean.
 
-    Scale-invariant with weight 0 (Eigen et al., 2014): the prediction may be multiplied by any
-    number. With DiffusionDepth's 0.15 a wrong scale costs little, but something.
-    Arguments are those of :func:`masked_pixel`.
+    Averaged over images. Scale-invariant with weight 0 (Eigen et al., 2014); DiffusionDepth's 0.15
+    penalises a wrong scale slightly. Arguments are those of :func:`masked_pixel`.
     """
     known = mask > 0
     ratio = torch.where(known, predicted.clamp(min=NEAREST), 1.0).log()
@@ -170,7 +169,7 @@ def _moments(value: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """L1 of colour images and depth images after the round trip, with a slight KL term."""
+    """Return the L1, gradient and KL loss of colour and depth images after the round trip."""
     both = torch.cat([batch.rgb, as_image(batch.relative)])
     posterior = chain.autoencoder.encode(both).latent_dist
     shape = posterior.mean.shape[1:]
@@ -182,9 +181,9 @@ def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
 
 def latent_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
     """
-    MSE on latents at random timesteps, as Marigold is trained.
+    Return Marigold's loss: MSE on latents at random timesteps.
 
-    A latent cell counts where all of its pixels are known; without one the loss is zero.
+    A latent cell counts if all of its pixels are known; without any the loss is zero.
     """
     rgb_latent, target, mask = latents_of(chain, batch)
     steps = chain.scheduler.config.num_train_timesteps
@@ -204,14 +203,18 @@ def latent_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch
 
 
 def one_step_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
-    """L1 + MSE between the one-step latent and the depth image's own; the encoder is frozen."""
+    """Return L1 + MSE between the one-step latent and that of the depth image."""
     rgb_latent, target, mask = latents_of(chain, batch)
     x0 = chain.one_step(rgb_latent).float()
     return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
 
 
 def end_to_end_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """Affine-invariant L1, direct L1 and gradients of the decoded map; sky only has to be far."""
+    """
+    Return the end-to-end (E2E) loss: through one step and the decoder.
+
+    Affine-invariant L1, direct L1 and gradients of the decoded map; the sky only has to be far.
+    """
     x0 = chain.one_step(chain.encode(batch.rgb))
     predicted = chain.decode(x0).float()
     valid, sky = batch.valid.float(), batch.sky.float()
@@ -221,7 +224,7 @@ def end_to_end_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
     loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
     if any(weight.requires_grad for weight in chain.autoencoder.parameters()):
-        return loss  # trained along, the encoder sees colour alone and forgets what depth is like
+        return loss  # an encoder trained here sees colour only, so depth latents mean nothing
     with torch.no_grad():
         target = chain.encode(as_image(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])
@@ -229,18 +232,18 @@ def end_to_end_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
 
 
 def masked_pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """DiffusionDepth's printed loss, in metres at the known pixels; not scale-invariant."""
+    """Return DiffusionDepth's published loss, in metres at the known pixels."""
     return masked_pixel(*in_metres(chain, batch))
 
 
 def silog_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
-    """DiffusionDepth's coded loss, of log depth at the known pixels; nearly scale-invariant."""
+    """Return the loss of DiffusionDepth's code, of log depth at the known pixels."""
     return silog(*in_metres(chain, batch))
 
 
 def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    Decode the one-step prediction and undo each image's normalisation.
+    Decode the one-step prediction and convert it to metres by each image's normalisation.
 
     Returns
     -------
@@ -255,10 +258,9 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
 
 def distill_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     """
-    L1 + MSE between the student's and the teacher's latents, L1 + gradients between their maps.
+    Return L1 + MSE between student's and teacher's latents, L1 + gradients between their maps.
 
-    The student encodes images only and decodes latents of depth only: nothing else is asked of
-    it when the checkpoint runs.
+    The student encodes images only and decodes depth latents only, as in inference.
     """
     rgb_latent, depth_latent, _ = latents_of(chain, batch)
     with torch.no_grad():
@@ -278,9 +280,9 @@ def distill_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
 @dataclass(frozen=True)
 class Objective:
     """
-    A loss and the names of the networks that it trains unless the recipe says otherwise.
+    A loss and the networks that it trains unless the recipe says otherwise.
 
-    ``on_latents``: it needs latents only, a LatentBatch will do.
+    ``on_latents``: it needs latents only, so that a LatentBatch suffices.
     """
 
     loss: Callable[[Chain, Any, Draws], torch.Tensor]
@@ -292,7 +294,7 @@ OBJECTIVES = {
     'autoencoder': Objective(autoencoder_loss, ('autoencoder',)),
     'latent': Objective(latent_loss, ('unet',), on_latents=True),
     'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
-    'pixel': Objective(end_to_end_loss, ('unet',)),
+    'pixel': Objective(end_to_end_loss, ('unet',)),  # E2E-FT
     'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
     'silog': Objective(silog_loss, ('unet',)),
     'distill': Objective(distill_loss, ('student',)),

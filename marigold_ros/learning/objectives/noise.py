@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Noise of training: the same for an image whoever draws it, and Marigold's pyramid of it.
+Training noise: reproducible per image, plain or as Marigold's multi-resolution pyramid.
 
-The pyramid is the original's as its code has it, not as the paper describes it: the first level is
-not coarser, so white noise comes in twice, which takes a share from the coarse levels. Published
-checkpoints were trained so, and so it stays. Only the deviation is made one per image instead of
-per batch, or an image's noise would depend on its neighbours.
+The pyramid follows the original code, not the paper: the first level is not coarser, so white
+noise enters twice. Published checkpoints were trained so. Unlike there, the deviation is
+normalised per image, or an image's noise would depend on its batch.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ import torch
 from torch.nn import functional
 
 KINDS = ('gaussian', 'multi_resolution', 'annealed')
-LEVELS = 10  # at the most; small latents end earlier, at one cell
+LEVELS = 10  # at most; small latents end earlier, at one cell
 
 
 class Draws:
     """
-    Random numbers of one batch, one generator an image.
+    Random numbers of one batch, with one generator per image.
 
-    So they do not depend on how the batch is divided among processes.
+    They do not depend on how the batch is divided among processes.
 
     Parameters
     ----------
     seed, number : int
         Of the run and of the batch.
     rows : sequence of int
-        The images within the whole batch.
+        Of the images in the undivided batch.
 
     """
 
@@ -51,12 +50,12 @@ class Draws:
         return torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators])
 
     def timesteps(self, count: int) -> torch.Tensor:
-        """Draw (B,) whole numbers below ``count``."""
+        """Draw (B,) integers below ``count``."""
         return torch.cat([torch.randint(count, (1,), generator=g) for g in self.generators])
 
 
 def check_noise(kind: str, strength: float) -> None:
-    """Raise ConfigurationError unless :func:`training_noise` takes these."""
+    """Raise ConfigurationError if :func:`training_noise` does not accept these."""
     if kind not in KINDS:
         raise ConfigurationError(f"noise is '{kind}'; choose one of {', '.join(KINDS)}")
     if not 0.0 <= strength < 1.0:
@@ -79,8 +78,7 @@ def training_noise(
         Of one latent.
     kind : {'gaussian', 'multi_resolution', 'annealed'}
         Plain; with coarser noise added at ``strength ** level`` (Ke et al., CVPR 2024, section
-        3.3); or with a strength that falls to zero with the timestep, so that a clean latent meets
-        white noise.
+        3.3); or with a strength that falls to zero with the timestep.
     strength : float
         In [0, 1); 0.9 in the paper.
     part : (B,)
@@ -109,12 +107,12 @@ def training_noise(
 
 
 def _pyramid(generator: torch.Generator, shape: tuple[int, ...], strength: float) -> torch.Tensor:
-    """Draw noise (C, h, w) with coarser noise over it."""
+    """Draw noise (C, h, w) with coarser noise added."""
     channels, *full = shape
     noise = torch.randn(shape, generator=generator)
     size = full
     for level in range(LEVELS):
-        # Drawn anew and applied to the size before: sizes fall faster than geometrically.
+        # Drawn anew and applied to the previous size: sizes fall faster than geometrically.
         shrink = (2.0 + 2.0 * torch.rand(1, generator=generator).item()) ** level
         size = [max(1, int(side / shrink)) for side in size]
         coarse = torch.randn((1, channels, *size), generator=generator)

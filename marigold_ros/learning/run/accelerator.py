@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Device and arithmetic of a training run."""
+"""Device, precision and processes of a training run."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, DistributedType
@@ -15,57 +13,28 @@ DIVIDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEG
 
 def new_accelerator(precision: str = 'bf16', cpu: bool = False) -> Accelerator:
     """
-    Make the accelerator of a run.
+    Create the accelerator of a run.
 
-    Autocast keeps no copies of the weights in half precision. Each weight is used once in a pass,
-    so that they save no work; under gradient checkpointing they would be the peak of memory.
+    Autocast caches no half-precision copies of the weights: each weight is used once in a pass, so
+    they would save no work and, under gradient checkpointing, set the peak of memory.
 
     Parameters
     ----------
     precision : {'no', 'bf16', 'fp16'}
     cpu : bool
-        Whether to leave a GPU alone.
+        Whether to ignore GPUs.
 
     Raises
     ------
     ConfigurationError
-        If accelerate is configured to divide weights itself: files would hold parts of them.
+        If accelerate is configured to divide weights itself: files would be incomplete.
 
     """
-    keep_no_copies = AutocastKwargs(cache_enabled=False)
-    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[keep_no_copies])
+    no_cache = AutocastKwargs(cache_enabled=False)
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[no_cache])
     if accelerator.distributed_type in DIVIDING:
         raise ConfigurationError(
             f'accelerate is set to {accelerator.distributed_type.value}; configure it for plain '
             'processes (accelerate config), and give --shard to divide the weights'
         )
     return accelerator
-
-
-def missing_processes(processes: int, environment: Mapping[str, str]) -> str:
-    """
-    Say so where ``accelerate launch`` was asked for several processes and started one.
-
-    On CPUs it leaves starting them to MPI, and without says nothing (accelerate 1.15). What it
-    leaves behind is the address at which they were to meet.
-
-    Parameters
-    ----------
-    processes : int
-        That there are.
-    environment : mapping
-        Of this one.
-
-    Returns
-    -------
-    str
-        Empty where all is well.
-
-    """
-    meant = environment.get('ACCELERATE_USE_CPU') == 'True' and 'MASTER_PORT' in environment
-    if processes > 1 or not meant or 'WORLD_SIZE' in environment:
-        return ''
-    return (
-        'this is one process, not several: on CPUs accelerate launch needs MPI to start more; '
-        'torchrun --nproc_per_node 2 does without. The weights will be the same, but later'
-    )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Exponential moving average of weights: what is exported is steadier than the last step."""
+"""Averages of weights: exponential over the steps of a run, and linear between two states."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import nn
 
 class WeightAverage:
     """
-    The averaged weights of networks.
+    The exponential moving average of networks' weights.
 
-    Without averaging they are the weights themselves, because a copy would cost memory: those of
-    the moment, for wrappers of several processes move them.
+    Without averaging it is the current weights themselves, to save the memory of a copy; they are
+    looked up at each access, as wrappers for several processes replace them.
 
     Parameters
     ----------
     networks : nn.Module
-        Whose weights are averaged.
+        To average.
     wanted : bool
-        Whether they are.
+        Whether to average.
 
     """
 
@@ -41,16 +41,16 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, networks: nn.Module, keep: float, step: int) -> None:
-        """Take the weights after a step in; ``keep`` of the average stays, less at first."""
+        """Add the weights after a step; a share ``keep`` of the average stays, less at first."""
         if self._average is None:
             return
-        # Short at first, so that the average does not remember the random start.
+        # Short at first, to forget the random start.
         keep = min(keep, (1 + step) / (10 + step))
         for name, value in networks.state_dict().items():
             self._average[name].lerp_(value.to(self._average[name].dtype), 1.0 - keep)
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Go on from saved averages."""
+        """Restore saved averages."""
         for name, value in self.weights.items():
             value.copy_(saved[name])
 
@@ -59,10 +59,10 @@ def blend(
     trained: Mapping[str, torch.Tensor], start: Mapping[str, torch.Tensor], kept: float
 ) -> dict[str, torch.Tensor]:
     """
-    Give weights between those trained and those at the start, of which ``kept`` in [0, 1] stays.
+    Interpolate between trained and initial weights, with a share ``kept`` of the initial ones.
 
-    Networks that were trained on from the same weights often are better there, above all on
-    images unlike the last ones (Wortsman et al., Robust fine-tuning, CVPR 2022).
+    This often generalises better after fine-tuning (Wortsman et al., Robust fine-tuning, CVPR
+    2022).
     """
     return {
         name: value.lerp(start[name].to(value), kept) if value.is_floating_point() else value

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The model card: what a checkpoint was trained on and how, its licence, and how it is opened."""
+"""The model card: a checkpoint's training, data, licence, figures, and how to open it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from marigold_ros.learning.data.mixture import Part
 from marigold_ros.learning.networks.export import usual_size
 from marigold_ros.learning.run.stages import Stage
 
-METRICS = 'metrics.json'  # of the run's folder: {what it was measured on: {metric: number}}
+METRICS = 'metrics.json'  # in the run's folder: {data: {metric: number}}
 STARTS = {
-    'small': 'trained from nothing, with few channels',
-    'checkpoint': 'trained on from the checkpoint `{start}`',
-    'stable_diffusion': 'trained from the weights of `{start}`',
+    'small': 'trained from scratch, with few channels',
+    'checkpoint': 'fine-tuned from the checkpoint `{start}`',
+    'stable_diffusion': 'fine-tuned from `{start}`',
 }
 SPACES = {'depth': 'depth', 'log': 'log depth', 'disparity': 'disparity'}
-OWN_LICENCE = 'Apache-2.0, as the code that made them'
+OWN_LICENCE = 'Apache-2.0, as the code'
 THEIR_LICENCE = 'derived from `{start}`; the licence of those weights applies to these'
 
 
@@ -29,7 +29,7 @@ def model_card(
     recipe: Mapping[str, Any], stages: list[Stage], parts: Sequence[Part], folder: Path
 ) -> str:
     """
-    Write the card of a run.
+    Return the model card of a run.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def model_card(
     parts : sequence of Part
         The sources and their weights.
     folder : Path
-        Of the run; figures of a ``metrics.json`` there go on the card.
+        Of the run; figures of its ``metrics.json`` are included.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def model_card(
 
     """
     facts, init = recipe['facts'], recipe['init']
-    start = _last_part(str(init.get('path', '')))
+    start = _public_name(str(init.get('path', '')))
     licence = OWN_LICENCE if init['kind'] == 'small' else THEIR_LICENCE
     height, width = usual_size(facts)
     opened = DIFFUSERS_ZEROS if facts.get('noise') == 'zeros' else DIFFUSERS_NOISE
@@ -57,7 +57,7 @@ def model_card(
         name=recipe['name'],
         start=STARTS[init['kind']].format(start=start),
         space=SPACES[facts['space']],
-        way=_way(facts),
+        sampling=_sampling(facts),
         deviation=_deviation(stages) + _kept(recipe.get('keep_of_start', 0.0)),
         stages='\n'.join(_row(stage) for stage in stages),
         data='\n'.join(_data(parts)),
@@ -69,13 +69,13 @@ def model_card(
     )
 
 
-def _last_part(path: str) -> str:
-    """Name of a folder without where it was, which is nobody's business; hub ids stay whole."""
+def _public_name(path: str) -> str:
+    """Reduce a local path to the folder's name; hub ids stay whole."""
     local = Path(path).expanduser()
     return local.name if local.exists() or local.is_absolute() else path
 
 
-def _way(facts: Mapping[str, Any]) -> str:
+def _sampling(facts: Mapping[str, Any]) -> str:
     steps = facts.get('default_denoising_steps', 1)
     number = 'one step' if steps == 1 else f'{steps} steps'
     return f'{number} from {"zeros" if facts.get("noise") == "zeros" else "Gaussian noise"}'
@@ -86,14 +86,13 @@ def _deviation(stages: list[Stage]) -> str:
     if not together:
         return ''
     return (
-        '\nUnlike Marigold, encoder and decoder were trained on together with the U-Net '
-        f'({", ".join(together)}): at\ninference the encoder sees only images and the decoder '
-        'writes only depth.\n'
+        '\nUnlike in Marigold, encoder and decoder were trained together with the U-Net '
+        f'({", ".join(together)}): the\nencoder handles only images and the decoder only depth.\n'
     )
 
 
 def _kept(share: float) -> str:
-    return f'\nOf the weights it was trained on from, {share:.0%} are kept.\n' if share else ''
+    return f'\nThe weights are blended with {share:.0%} of the initial ones.\n' if share else ''
 
 
 def _row(stage: Stage) -> str:
@@ -105,7 +104,7 @@ def _row(stage: Stage) -> str:
 
 
 def _data(parts: Sequence[Part]) -> list[str]:
-    """One line for each source: name, images, share of the batches."""
+    """Name, images and share of the batches of each source."""
     total = sum(part.weight for part in parts)
     return [
         f'- {part.source.name}: {len(part.source)} images, {part.weight / total:.0%} of the '
@@ -115,7 +114,7 @@ def _data(parts: Sequence[Part]) -> list[str]:
 
 
 def metrics_table(path: Path) -> str:
-    """Table of what was measured, in Markdown, or nothing."""
+    """Return the figures of a ``metrics.json`` as a Markdown table, empty without the file."""
     if not path.is_file():
         return ''
     try:
@@ -127,7 +126,7 @@ def metrics_table(path: Path) -> str:
         ]
     except (json.JSONDecodeError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
-            f'{path} holds no figures ({error}); it must be {{what: {{metric: number}}}}: measure '
+            f'{path} holds no figures ({error}); it must be {{data: {{metric: number}}}}: score '
             'again or remove it'
         ) from error
     table = [['measured on', *names], ['---'] * (len(names) + 1), *rows]
@@ -137,9 +136,9 @@ def metrics_table(path: Path) -> str:
 CARD = """# {name}
 
 A Marigold (an autoencoder, a U-Net on its latents, DDIM steps), {start}.
-It answers in {space}, in {way}.
+It predicts {space}, in {sampling}.
 {deviation}
-It is not meant for safety; check it on your own images first.
+Not for safety-critical use; check it on your own images first.
 
 | stage | objective | trains | steps | batch |
 |---|---|---|---|---|
@@ -155,7 +154,7 @@ Weights: {licence}. Data keep their own licences.
 
 ```python
 from marigold_ros.models import load_model
-model = load_model(folder)                        # a name is enough where it is embedded
+model = load_model(folder)                        # or the name of an embedded checkpoint
 prediction = model.predict(rgb)                   # relative (H, W) in [0, 1], affine in {space}
 ```
 
@@ -173,7 +172,7 @@ pipe.empty_text_embedding = embedding
 """
 DIFFUSERS_ZEROS = """channels = pipe.vae.config.latent_channels
 latents = torch.zeros(1, channels, {height} // 8, {width} // 8)
-image = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; with latents it has to be (3, H, W)
+image = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; latents require (3, H, W)
 depth = pipe(image, latents=latents, processing_resolution={width})"""
 DIFFUSERS_NOISE = """generator = torch.Generator('cpu').manual_seed(0)
 depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""

@@ -3,14 +3,15 @@
 """
 Latents of all images on disk, for stages that train the U-Net only.
 
-The autoencoder is frozen there and half of the compute, so every image is encoded once, as it is
-and mirrored. Batches come from there by the rule that batches of images come by: they have the
-same images, mirrored alike.
+The frozen autoencoder is half of the compute there, so every image is encoded once, plain and
+mirrored; batches contain the same images, mirrored alike, as without the cache. Latents lie in
+blocks, each written atomically: a killed run resumes at the next block, processes share them, and
+a full disk is an ordinary error, not a crash as with one memory-mapped file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 import hashlib
 from io import BytesIO
@@ -24,17 +25,18 @@ from marigold_ros.errors import CheckpointError, ConfigurationError, InputError,
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import (
     Batch,
-    change,
     collate,
+    ignore_signals,
     in_multiples,
     LatentBatch,
-    leave_signals,
     make_batch,
+    make_example,
     Mixture,
     Part,
 )
 from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.objectives.chain import Chain, latents_of
+from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.sharding import whole
 import numpy as np
 import torch
@@ -42,16 +44,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 BLOCK_BYTES = 32 << 20
-LAYOUT = 1  # of the files; another number makes all caches anew
-KEPT = ('flip', 'smallest_crop')  # of the augmentation; the latter says nothing without a crop
+LAYOUT = 1  # version of the files; another number invalidates all caches
+ALLOWED = ('flip', 'smallest_crop')  # of the augmentation; the latter needs a crop to matter
 PLAIN, MIRRORED = Augmentation(flip=0.0), Augmentation(flip=1.0)
 
 
 def check_augmentation(how: Augmentation) -> None:
-    """Raise ConfigurationError unless images are changed in no way but by mirroring."""
+    """Raise ConfigurationError if images are augmented by more than mirroring."""
     for item in fields(how):
         value = getattr(how, item.name)
-        if item.name not in KEPT and value:
+        if item.name not in ALLOWED and value:
             raise ConfigurationError(
                 f'augment.{item.name} is {value} and a stage has latent_cache: its images are '
                 f'encoded once, so they can only be mirrored; set {item.name} to 0, or '
@@ -61,7 +63,7 @@ def check_augmentation(how: Augmentation) -> None:
 
 class LatentBlocks:
     """
-    Latents of all images of one source at one size.
+    Latents of all images of one source at one size, in files of many images.
 
     Parameters
     ----------
@@ -70,9 +72,9 @@ class LatentBlocks:
     folder : Path
         Of all caches.
     facts : list
-        What decides the latents besides the part.
+        What determines the latents besides the part.
     views : int
-        1 keeps images as they are, 2 their mirror images as well.
+        1 stores the images as they are, 2 their mirror images as well.
     channels, factor : int
         Of a latent, and pixels along a side of its cell.
 
@@ -107,7 +109,7 @@ class LatentBlocks:
         Raises
         ------
         InputError
-            If the file is damaged or gone.
+            If the file is damaged or missing.
 
         """
         number, row = divmod(index, self.block)
@@ -117,30 +119,30 @@ class LatentBlocks:
             rgb, depth = (record[name][int(mirrored)] for name in ('rgb', 'depth'))
         except (OSError, EOFError, ValueError, IndexError) as error:
             raise InputError(
-                f'{path} is damaged or gone ({error}); delete {self.folder} and start again'
+                f'{path} is damaged or missing ({error}); delete {self.folder} and start again'
             ) from error
         mask = record['mask'][None]
         return rgb, depth, mask[..., ::-1] if mirrored else mask
 
     def missing(self) -> list[int]:
-        """Numbers of the blocks that are not whole."""
+        """Return the numbers of the incomplete blocks."""
         blocks = -(-self.count // self.block)
-        return [number for number in range(blocks) if not self._is_whole(number)]
+        return [number for number in range(blocks) if not self._is_complete(number)]
 
     def images(self, number: int) -> range:
-        """Tell which images a block holds."""
+        """Return the indices of the images in a block."""
         first = number * self.block
         return range(first, min(first + self.block, self.count))
 
     def write(self, number: int, records: np.ndarray) -> None:
-        """Put a block in its place; raises MarigoldError where the disk is full."""
+        """Write a block atomically; raises MarigoldError if the disk is full."""
         data = BytesIO()
         np.save(data, records, allow_pickle=False)
         write_whole(self._path(number), data.getvalue())
 
     def begin(self, blocks: int) -> None:
         """
-        Make the folder, with a note of what it is for.
+        Create the folder with a description of its content.
 
         Raises
         ------
@@ -161,31 +163,31 @@ class LatentBlocks:
     def _path(self, number: int) -> Path:
         return self.folder / f'{number:06d}.npy'
 
-    def _is_whole(self, number: int) -> bool:
+    def _is_complete(self, number: int) -> bool:
         path, size = self._path(number), len(self.images(number)) * self.record.itemsize
-        # Losing power may leave a file that was renamed and not yet written.
+        # A power failure may leave a file that was renamed but not yet written.
         return path.is_file() and path.stat().st_size >= size
 
 
 class LatentMixture(Dataset):
     """
-    The batches of a mixture, by the same rule, with latents from disk in place of images.
+    The batches of a mixture as latents from disk.
 
     Parameters
     ----------
     mixture : Mixture
-        Tells which images a batch has.
+        Chooses the images of each batch.
     chain : Chain
-        Its autoencoder, as it is now, makes the latents.
+        Its autoencoder, as it is now, encodes them.
     folder : Path
         Gets one folder for each autoencoder, space, size and source.
     accelerator : Accelerator
-        Device, arithmetic and processes that encode.
+        Device, precision and processes that encode.
 
     Raises
     ------
     ConfigurationError
-        If the mixture changes images by more than mirroring.
+        If the mixture augments images by more than mirroring.
 
     """
 
@@ -195,7 +197,7 @@ class LatentMixture(Dataset):
         check_augmentation(mixture.augmentation)
         self.mixture = mixture
         views = 2 if mixture.augmentation.flip else 1
-        facts = [LAYOUT, _weights(chain), mixture.space, views, accelerator.mixed_precision]
+        facts = [LAYOUT, _digest(chain), mixture.space, views, accelerator.mixed_precision]
         config = chain.autoencoder.config
         factor = 2 ** (len(config.block_out_channels) - 1)
         self.caches = [
@@ -209,7 +211,7 @@ class LatentMixture(Dataset):
         flip = self.mixture.augmentation.flip
         rows = []
         for index, rng in visits:
-            _, drawn = rng.random(2)  # as with images, where the first decides on a crop
+            _, drawn = rng.random(2)  # as for images, where the first decides on a crop
             rows.append(self.caches[which].read(index, mirrored=bool(drawn < flip)))
         rgb_latent, depth_latent, mask = (
             torch.from_numpy(np.stack(values)).float() for values in zip(*rows, strict=True)
@@ -218,14 +220,10 @@ class LatentMixture(Dataset):
         return LatentBatch(rgb_latent, depth_latent, mask, name, self.mixture.rows)
 
     def fill(
-        self,
-        chain: Chain,
-        accelerator: Accelerator,
-        workers: int = 0,
-        stop: Callable[[], bool] = lambda: False,
+        self, chain: Chain, accelerator: Accelerator, workers: int = 0, stop: Stop = never
     ) -> bool:
         """
-        Encode this process's share of what is missing; False when it was stopped.
+        Encode this process's share of the missing latents; returns False if it was stopped.
 
         Parameters
         ----------
@@ -234,54 +232,41 @@ class LatentMixture(Dataset):
         workers : int
             Processes that read images ahead; 0 reads in this one.
         stop : function without arguments
-            Once it is true, filling ends after the images in work; whole blocks stay.
+            Once it returns true, filling ends; finished blocks stay.
 
         Raises
         ------
         MarigoldError
-            If the disk is too small or becomes full; blocks that are written stay good.
+            If the disk is too small or becomes full; finished blocks stay valid.
         CheckpointError
             If a latent is not finite in float16.
 
         """
         together = len(self.mixture.rows)
         return all(
-            Filler(part, self.mixture.space, cache, chain, accelerator).fill(
+            _Filler(part, self.mixture.space, cache, chain, accelerator).fill(
                 together, workers, stop
             )
             for part, cache in zip(self.mixture.parts, self.caches, strict=True)
         )
 
 
-class Filler:
-    """
-    Encodes what is missing of a cache.
-
-    Parameters
-    ----------
-    part, space : Part, str
-        Whose images and which relative values.
-    blocks : LatentBlocks
-        Where the latents go.
-    chain, accelerator : Chain, Accelerator
-        What encodes.
-
-    """
+class _Filler:
+    """Encodes the missing blocks of one source."""
 
     def __init__(
         self, part: Part, space: str, blocks: LatentBlocks, chain: Chain, accelerator: Accelerator
     ) -> None:
-        self.part, self.blocks = part, blocks
-        self.images = Images(part, space, blocks.views)
-        self.chain, self.accelerator = chain, accelerator
+        self.part, self.blocks, self.chain, self.accelerator = part, blocks, chain, accelerator
+        self.images = _Views(part, space, blocks.views)
 
-    def fill(self, together: int, workers: int, stop: Callable[[], bool]) -> bool:
+    def fill(self, together: int, workers: int, stop: Stop) -> bool:
         """Encode this process's share, ``together`` images at a time; see LatentMixture."""
         missing = self.blocks.missing()
         if not missing:
             return True
         self.blocks.begin(len(missing))
-        # By number: another process may have written a block before this one looked.
+        # By number: another process may have written a block before this one listed them.
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         jobs = [
             (number, some)
@@ -295,7 +280,7 @@ class Filler:
             batch_size=1,
             collate_fn=collate,
             num_workers=workers,
-            worker_init_fn=leave_signals,
+            worker_init_fn=ignore_signals,
         )
         waiting: list[np.ndarray] = []
         with tqdm(
@@ -337,25 +322,24 @@ def _in_parts(images: range, together: int) -> Iterator[range]:
         yield images[start : start + together]
 
 
-class Images(Dataset):
-    """Some images of a part, followed by their mirror images, as a Batch."""
+class _Views(Dataset):
+    """Images of a part, followed by their mirror images, as a Batch."""
 
     def __init__(self, part: Part, space: str, views: int) -> None:
         self.part, self.space, self.views = part, space, views
 
-    def __getitem__(self, numbers: range) -> Batch:
-        """Return a batch of the images of these numbers."""
-        pairs = [self.part.source.read(index) for index in numbers]
-        rng = np.random.default_rng(0)  # of no influence: nothing is left to chance
-        taken = [
-            change(pair, self.part.size, self.space, how, rng)
+    def __getitem__(self, indices: range) -> Batch:
+        pairs = [self.part.source.read(index) for index in indices]
+        rng = np.random.default_rng(0)  # without influence: nothing is random here
+        examples = [
+            make_example(pair, self.part.size, self.space, how, rng)
             for how in (PLAIN, MIRRORED)[: self.views]
             for pair in pairs
         ]
-        return make_batch(taken, self.part.source.name)
+        return make_batch(examples, self.part.source.name)
 
 
-def _weights(chain: Chain) -> str:
+def _digest(chain: Chain) -> str:
     """SHA-256 of the autoencoder's weights and scale."""
     digest = hashlib.sha256(str(chain.autoencoder.config.scaling_factor).encode())
     for name, value in sorted(whole(chain.autoencoder.state_dict()).items()):

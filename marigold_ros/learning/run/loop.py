@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The training loop: stages of a recipe, one visible step, checkpoints that resume exactly.
+The training loop: the stages of a recipe, and checkpoints that resume exactly.
 
-Everything random is a function of the seed and the step, so that a checkpoint is networks, their
-averages, optimiser, stage and step. It replaces the one before in a single rename; a run that is
-killed goes on from the last one. It is read with ``weights_only``: no pickled code runs.
+All random numbers are functions of the seed and the step, so that a checkpoint consists of
+networks, their averages, optimiser, stage and step. Each replaces the previous one atomically.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import json
 import math
 from pathlib import Path
@@ -19,10 +18,11 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from marigold_ros.learning.data.mixture import Batch, collate, LatentBatch, leave_signals, Mixture
+from marigold_ros.learning.data.mixture import Batch, collate, ignore_signals, LatentBatch, Mixture
 from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.average import WeightAverage
 from marigold_ros.learning.run.latent_cache import LatentMixture
 from marigold_ros.learning.run.run_log import RunLog
@@ -53,17 +53,17 @@ class Trainer:
     folder : Path
         Gets ``state.pt``, ``log.jsonl``, ``pictures`` and ``tensorboard``.
     accelerator : Accelerator
-        Device, arithmetic and processes.
+        Device, precision and processes.
     provenance : dict
-        What a checkpoint says of the run: recipe, commit, versions.
+        Stored in checkpoints: recipe, commit, number of processes.
     seed : int
         Of the noise.
     workers : int
         Processes that load batches ahead; 0 loads in this one.
     validation : Validation or None
-        Of the stages with ``validate_every``.
+        For stages with ``validate_every``.
     latents : Path or None
-        Folder of the caches of stages with ``latent_cache``; None is in the run's own.
+        Folder of latent caches; None is inside the run's folder.
 
     """
 
@@ -95,17 +95,18 @@ class Trainer:
         if (folder / STATE).exists():
             self._load()
 
-    def run(self, minutes: float | None = None, stop: Any = None) -> bool:
+    def run(self, minutes: float | None = None, stop: Stop | None = None) -> bool:
         """
-        Train to the end of the recipe, or for a time; True when the recipe is done.
+        Train to the end of the recipe or for a time; returns whether the end was reached.
 
-        ``stop``, a function without arguments, ends the run with a checkpoint once it is true.
+        Once ``stop``, a function without arguments, returns true, the run saves and ends.
         """
         deadline = math.inf if minutes is None else time.monotonic() + 60.0 * minutes
+        stop = stop or never
         try:
             while self.stage_index < len(self.stages):
                 stage = self.stages[self.stage_index]
-                if not self._run_stage(stage, deadline, stop or (lambda: False)):
+                if not self._run_stage(stage, lambda: time.monotonic() > deadline or stop()):
                     self._save()
                     return False
                 self._end_stage(stage)
@@ -113,8 +114,8 @@ class Trainer:
             self.log.close()
         return True
 
-    def _run_stage(self, stage: Stage, deadline: float, stop: Any) -> bool:
-        dataset = self._dataset(stage, lambda: time.monotonic() > deadline or stop())
+    def _run_stage(self, stage: Stage, stop: Stop) -> bool:
+        dataset = self._dataset(stage, stop)
         if dataset is None:
             return False
         data = self._batches(stage, dataset)
@@ -127,7 +128,7 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
         )
         while self.step < stage.steps:
-            if self._should_stop(time.monotonic() > deadline or stop()):
+            if self._should_stop(stop()):
                 return False
             for entry in self.optimizer.param_groups:
                 entry['lr'] = learning_rate(stage, self.step)
@@ -144,7 +145,7 @@ class Trainer:
                 losses.setdefault(batch.source, []).append(loss.item())
             norm = self._clip(stage)
             failures = 0 if math.isfinite(norm) else failures + 1
-            # Without a known pixel there is nothing to learn, and momentum alone would move.
+            # Without a known pixel only momentum would move the weights.
             idle = norm == 0.0
             self.skipped += failures > 0 or idle
             if failures >= FAILURES_ALLOWED:
@@ -168,8 +169,8 @@ class Trainer:
         bar.close()
         return True
 
-    def _dataset(self, stage: Stage, stop: Callable[[], bool]) -> Mixture | LatentMixture | None:
-        """Batches of a stage by number, once they are there; None when told to stop before."""
+    def _dataset(self, stage: Stage, stop: Stop) -> Mixture | LatentMixture | None:
+        """Return the batches of a stage; None if stopped while latents were encoded."""
         mixture = self.mixtures[self.stage_index]
         if not stage.latent_cache:
             return mixture
@@ -181,7 +182,7 @@ class Trainer:
     def _batches(
         self, stage: Stage, dataset: Mixture | LatentMixture
     ) -> Iterator[Batch | LatentBatch]:
-        """Batches of a stage from this step on."""
+        """Iterate over the batches of a stage from this step on."""
         numbers = range(self.step * stage.accumulation, stage.steps * stage.accumulation)
         return iter(
             DataLoader(
@@ -190,12 +191,12 @@ class Trainer:
                 batch_size=1,
                 collate_fn=collate,
                 num_workers=self.workers,
-                worker_init_fn=leave_signals,
+                worker_init_fn=ignore_signals,
             )
         )
 
     def _prepare(self) -> None:
-        """Make the optimiser of this stage and wrap the networks for the processes."""
+        """Create the optimiser of this stage and wrap the networks for the processes."""
         stage = self.stages[min(self.stage_index, len(self.stages) - 1)]
         self.chain.requires_grad_(False)
         for name in stage.trains:
@@ -204,7 +205,7 @@ class Trainer:
         trained = [p for p in self.chain.parameters() if p.requires_grad]
         optimizer = new_optimizer(stage, trained)
         if self.model is not None:
-            # A wrapper of the last stage must not be wrapped again.
+            # The last stage's wrapper must not be wrapped again.
             self.chain = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()
         self.optimizer = self.accelerator.prepare(optimizer)
@@ -215,17 +216,17 @@ class Trainer:
         return float(whole(self.accelerator.clip_grad_norm_(trained, stage.clip or math.inf)))
 
     def _should_stop(self, wanted: bool) -> bool:
-        """All processes stop at the same step."""
+        """Return whether any process wants to stop, so that all stop at the same step."""
         if self.accelerator.num_processes == 1:
             return wanted
         flag = torch.tensor([float(wanted)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, 'sum').item())
 
     def _end_stage(self, stage: Stage) -> None:
-        """Take the averaged weights, set the latent scale after the autoencoder, go on."""
+        """Load the averaged weights, scale the latents of a new autoencoder, and advance."""
         self.chain.load_state_dict(self.average.weights)
         if stage.objective == 'autoencoder':
-            # All processes take all rows, or each would have another scale.
+            # All rows in all processes, or their scales would differ.
             mixture = self.mixtures[self.stage_index].undivided()
             with gathered(self.chain):
                 self.chain.set_scaling_factor(
@@ -261,7 +262,7 @@ class Trainer:
         return sum(stage.steps for stage in self.stages[: self.stage_index]) + self.step
 
     def _validate(self, stage: Stage, validation: Validation) -> float:
-        """Score the averaged weights; returns the seconds that it took."""
+        """Score the averaged weights; returns the seconds spent."""
         began = time.monotonic()
         weights = whole(self.average.weights)
         if self.accelerator.is_main_process:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import json
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ class TrainingRun:
     def train(
         self,
         minutes: float | None = None,
-        stop: Callable[[], bool] | None = None,
+        stop: Stop | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> bool:
         """Train to the end of the recipe or for a time; returns whether the end was reached."""

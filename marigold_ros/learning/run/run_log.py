@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The log of a run: log.jsonl, which is the record, and TensorBoard beside it where it is installed.
+The log of a run: log.jsonl, which is the record, and TensorBoard curves if it is installed.
 
-A resumed run adds to the file; TensorBoard is told from which step on its curves are drawn anew.
+A resumed run appends to the file and purges TensorBoard's curves from its first step on.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ import cv2
 
 NAME, CURVES = 'log.jsonl', 'tensorboard'
 NO_CURVES = 'no curves: tensorboard is not installed (pip install tensorboard)'
-# What says which line it is, not what was measured.
-LABELS = ('stage', 'step', 'time')
+LABELS = ('stage', 'step', 'time')  # identify a line; not plotted
 
 
 class RunLog:
     """
-    Lines of a run in its folder.
+    The log of one run.
 
     Parameters
     ----------
@@ -39,16 +38,16 @@ class RunLog:
 
     def write(self, line: Mapping[str, Any], at: int, image: Path | None = None) -> None:
         """
-        Add a line.
+        Append a line.
 
         Parameters
         ----------
         line : mapping
-            Goes to log.jsonl as it is; its numbers are drawn, nested ones as ``outer/inner``.
+            Written to log.jsonl as it is; its numbers are plotted, nested ones as ``outer/inner``.
         at : int
             Steps since the run began, over all stages.
         image : Path or None
-            To be shown with it.
+            To add to TensorBoard.
 
         """
         line = dict(line)
@@ -68,14 +67,14 @@ class RunLog:
             self._curves.add_image('pictures', rgb, at, dataformats='HWC')
 
     def close(self) -> None:
-        """Write out what waits; a later line opens it again."""
+        """Flush TensorBoard; a later line opens it again."""
         if self._curves is not None:
             self._curves.close()
         self._begun, self._curves = False, None
 
 
 def numbers(line: Mapping[str, Any], prefix: str = '') -> dict[str, float]:
-    """Collect the numbers of a line, nested ones as ``outer/inner``; texts are left out."""
+    """Return the numbers of a line, nested ones as ``outer/inner``, without texts and labels."""
     found: dict[str, float] = {}
     for name, value in line.items():
         if isinstance(value, Mapping):
@@ -86,7 +85,7 @@ def numbers(line: Mapping[str, Any], prefix: str = '') -> dict[str, float]:
 
 
 def _open(folder: Path, at: int) -> Any:
-    """Return TensorBoard's writer, None where it is not installed."""
+    """Open TensorBoard's writer; None if it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

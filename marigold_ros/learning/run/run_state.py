@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The file that a training run goes on from: replaced in one rename, read without pickled code."""
+"""The checkpoint that a run resumes from: written atomically, read without running pickles."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ STATE = 'state.pt'  # in the folder of a run
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """
-    Write a state beside the old one and put it in its place.
+    Write a state beside the previous one, then replace it.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written, as on a full disk; the old one is left as it is.
+        If it cannot be written, as on a full disk; the previous one stays.
 
     """
     draft = path.with_suffix('.tmp')
@@ -34,33 +34,33 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:
         draft.unlink(missing_ok=True)
         raise CheckpointError(
-            f'{path} could not be written ({error}); the one before is untouched: free some space '
-            'and run the same command again'
+            f'{path} could not be written ({error}); the previous one is untouched: free some '
+            'space and run the same command again'
         ) from error
 
 
 def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     """
-    Read a state into main memory, and check that it belongs to the networks.
+    Read a state into main memory and check that it fits the networks.
 
     Raises
     ------
     CheckpointError
-        If it is damaged, or of other networks.
+        If it is damaged or belongs to other networks.
 
     """
     try:
         state = torch.load(path, weights_only=True, map_location='cpu')
     except Exception as error:  # torch raises whatever the damage led to
         raise CheckpointError(
-            f'{path} is damaged ({str(error).strip()[:120]}); restore it, or delete it to start '
-            'the run anew'
+            f'{path} is damaged ({str(error).strip()[:120]}); restore it, or delete it to restart '
+            'the run'
         ) from error
     own = networks.state_dict()
     for name in sorted(set(own) ^ set(state['chain'])):
         where = 'the recipe' if name in own else 'the checkpoint'
         raise CheckpointError(
-            f'{path} is of another architecture: {name} is only in {where}; give the recipe that '
+            f'{path} is of another architecture: {name} is only in {where}; use the recipe that '
             'began the run, or another --out'
         )
     for name, value in own.items():
@@ -68,24 +68,24 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
             shapes = tuple(state['chain'][name].shape), tuple(value.shape)
             raise CheckpointError(
                 f'{path} is of another architecture: {name} is {shapes[0]} there, {shapes[1]} in '
-                'the recipe; give the recipe that began the run'
+                'the recipe; use the recipe that began the run'
             )
     return state
 
 
 def load_averaged(path: Path, chain: Chain) -> None:
     """
-    Put the averaged weights of a run and the scale of its latents into its networks.
+    Load the averaged weights of a run and the scale of its latents.
 
     Raises
     ------
     CheckpointError
-        If there is none, or it is damaged or of other networks.
+        If there is no checkpoint, or it is damaged or belongs to other networks.
 
     """
     if not path.exists():
         raise CheckpointError(
-            f'{path.parent} holds no checkpoint yet; train first, by the same command without '
+            f'{path.parent} holds no checkpoint yet; train first: the same command without '
             '--export-only'
         )
     state = load_state(path, chain)

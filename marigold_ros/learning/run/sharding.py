@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Weights, gradients and moments divided among processes, and whole again for a file.
+Weights, gradients and moments divided among processes, and gathered again for files.
 
-It is torch's own FSDP2 (Zhao et al., arXiv 2304.11277), not that of accelerate, which knows it on
-GPUs only: so it runs, and is tested, on CPUs as well. Files hold whole weights: a run may go on
-with another number of processes, or undivided.
+This is torch's FSDP2 (Zhao et al., arXiv 2304.11277) without accelerate, which supports it on GPUs
+only. Files hold whole weights: a run may resume with another number of processes, or undivided.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def shard(chain: Chain, accelerator: Accelerator) -> None:
     """
     Divide the weights of networks among all processes, in place and on their device.
 
-    Each holds an equal part and gathers a block of the U-Net only while it runs.
+    Each holds an equal part; a block of the U-Net is gathered only while it runs.
 
     Raises
     ------
     ConfigurationError
-        If there is one process, or float16, whose scaling of the loss knows whole gradients only.
+        If there is one process, or float16, whose loss scaling needs whole gradients.
 
     """
     if accelerator.num_processes == 1:
@@ -49,13 +48,13 @@ def shard(chain: Chain, accelerator: Accelerator) -> None:
 
 
 def divided(chain: Chain) -> bool:
-    """Whether its weights are divided."""
+    """Return whether the weights are divided among processes."""
     return isinstance(chain, FSDPModule)
 
 
 @contextmanager
 def gathered(chain: Chain) -> Iterator[None]:
-    """Have the autoencoder's weights whole, for use other than in a step; all processes enter."""
+    """Gather the weights for use outside of a step; all processes must enter."""
     if not isinstance(chain, FSDPModule):
         yield
         return
@@ -68,9 +67,7 @@ def gathered(chain: Chain) -> Iterator[None]:
 
 def whole(value: Any) -> Any:
     """
-    Gather what is divided in a tree of mappings and lists, in main memory; the rest is as it was.
-
-    All processes call it.
+    Gather divided tensors of a tree of mappings and lists in main memory; all processes must call.
     """
     if isinstance(value, DTensor):
         return value.full_tensor().cpu()
@@ -80,12 +77,12 @@ def whole(value: Any) -> Any:
 
 
 def divide(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Divide whole tensors as those of the same name are; the rest is as it was."""
+    """Divide whole tensors like those of the same name; others stay."""
     return {name: _divide(value, like.get(name)) for name, value in values.items()}
 
 
 def divide_moments(state: dict[str, Any], weights: list[Any]) -> dict[str, Any]:
-    """Divide an optimiser's state as its weights are: each entry but the count of steps."""
+    """Divide an optimiser's state like its weights, except the step counts."""
     moments = {
         number: {
             name: value if name == 'step' else _divide(value, weights[number])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Stages of a recipe: what is trained, how long, at which rate; its keys are those of the YAML."""
+"""Stages of a recipe: objective, networks, steps and learning rate, by their YAML keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NETWORKS = ('autoencoder', 'unet', 'student')
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage; a step is ``accumulation`` batches and one change of the weights."""
+    """One stage; a step is ``accumulation`` batches and one update of the weights."""
 
     name: str
     objective: str
@@ -30,14 +30,14 @@ class Stage:
     decay_from: float = 0.7  # share of the steps after which the rate falls exponentially
     final_rate: float = 0.01  # share of the rate at the end
     weight_decay: float = 0.0
-    scale: float = 1.0  # of each side of the images
-    average: float = 0.0  # of the exponential moving average of the weights; 0 is without
-    clip: float = 0.0  # norm of the gradient; 0 is without
-    trains: tuple[str, ...] = ()  # of NETWORKS; empty is the objective's own choice
+    scale: float = 1.0  # of each image side
+    average: float = 0.0  # decay of the exponential moving average of the weights; 0 is none
+    clip: float = 0.0  # norm of the gradient; 0 is no limit
+    trains: tuple[str, ...] = ()  # of NETWORKS; empty: as the objective says
     gradient_checkpointing: bool = False
-    latent_cache: bool = False  # encode all images once, before the stage; see latent_cache.py
+    latent_cache: bool = False  # encode all images once, see latent_cache.py
     save_every: int = 200  # steps
-    validate_every: int = 0  # steps, and at the end, where the U-Net is trained; 0 is never
+    validate_every: int = 0  # steps, and at the end, if the U-Net is trained; 0 is never
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -60,7 +60,7 @@ class Stage:
             usable = [name for name, item in OBJECTIVES.items() if item.on_latents]
             raise ConfigurationError(
                 f'stage {self.name} has latent_cache, objective {self.objective} and trains '
-                f'{", ".join(trains)}; latents can be kept under {" or ".join(usable)} while the '
+                f'{", ".join(trains)}; latents can be cached under {" or ".join(usable)} if the '
                 'autoencoder is not trained: set latent_cache to false'
             )
         object.__setattr__(self, 'trains', trains)
@@ -69,7 +69,7 @@ class Stage:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
         if self.validate_every < 0:
             raise ConfigurationError(
-                f'validate_every is {self.validate_every}; give steps, 0 is never'
+                f'validate_every is {self.validate_every}; choose a number of steps, or 0'
             )
         for name, low, high in (('scale', 1e-3, 1.0), ('average', 0.0, 1.0), ('decay_from', 0, 1)):
             if not low <= getattr(self, name) <= high:
@@ -78,14 +78,14 @@ class Stage:
                 )
 
     def validates_at(self, step: int) -> bool:
-        """Whether to score after this many steps; without a U-Net there is no depth to score."""
+        """Return whether to score after this step; without a U-Net there is no depth to score."""
         if not self.validate_every or 'unet' not in self.trains:
             return False
         return step % self.validate_every == 0 or step == self.steps
 
 
 def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> list[Stage]:
-    """Make the stages of a recipe; an unknown key is an error that names the known ones."""
+    """Read the stages of a recipe; raises ConfigurationError for an unknown key."""
     known = [item.name for item in fields(Stage)]
     for entry in (*entries, common):
         for key in entry:
@@ -100,9 +100,9 @@ def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> lis
 
 def learning_rate(stage: Stage, step: int) -> float:
     """
-    Rate at a step: linear warm-up, flat, then exponential decay to ``final_rate``.
+    Return the rate at a step: linear warm-up, constant, exponential decay to ``final_rate``.
 
-    With ``decay_from`` 0 it is Marigold's schedule (IterExponential).
+    With ``decay_from`` 0 this is Marigold's schedule (IterExponential).
     """
     rate = stage.learning_rate * min(1.0, (step + 1) / max(stage.warmup, 1))
     start = max(stage.steps * stage.decay_from, stage.warmup)
@@ -113,10 +113,10 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 def new_optimizer(stage: Stage, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """
-    Make Adam of a stage, with decoupled weight decay where it has any.
+    Create Adam, with decoupled weight decay if the stage has any.
 
-    Fused: a quarter of the time on a CPU, and on a GPU it makes no copy as large as the weights
-    while it steps. A state that was saved without goes on without.
+    Fused, it takes a quarter of the time on a CPU and, on a GPU, no temporary copy of the weights.
+    A state saved without fusing resumes without.
     """
     kind = torch.optim.AdamW if stage.weight_decay else torch.optim.Adam
     return kind(weights, lr=stage.learning_rate, weight_decay=stage.weight_decay, fused=True)

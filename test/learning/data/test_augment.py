@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import (
+    augment_image,
     Augmentation,
-    change_image,
     change_light,
+    compress_jpeg,
     crop,
     flip,
     NORMAL,
     read_augmentation,
-    through_jpeg,
 )
 from marigold_ros.learning.data.pairs import Pair
 import numpy as np
@@ -86,34 +86,34 @@ def test_mirroring_twice_is_nothing():
 def test_a_changed_image_is_bytes_of_the_same_size_and_the_same_for_the_same_generator(seed):
     rgb = image()
     before = rgb.copy()
-    changed = change_image(rgb, ALL, np.random.default_rng(seed))
+    changed = augment_image(rgb, ALL, np.random.default_rng(seed))
     assert changed.dtype == np.uint8
     assert changed.shape == rgb.shape
     assert np.array_equal(rgb, before)
-    assert np.array_equal(changed, change_image(rgb, ALL, np.random.default_rng(seed)))
+    assert np.array_equal(changed, augment_image(rgb, ALL, np.random.default_rng(seed)))
 
 
 def test_with_all_chances_zero_nothing_changes():
     rgb = image()
-    assert np.array_equal(change_image(rgb, NOTHING, np.random.default_rng(0)), rgb)
+    assert np.array_equal(augment_image(rgb, NOTHING, np.random.default_rng(0)), rgb)
 
 
 @pytest.mark.parametrize('name', ['colour', 'grey', 'lens', 'sensor', 'jpeg'])
 def test_each_chance_alone_changes_the_image(name):
     how = replace(NOTHING, **{name: 1.0})
     rng = np.random.default_rng(1)
-    changed = [change_image(image(), how, rng) for _ in range(10)]
+    changed = [augment_image(image(), how, rng) for _ in range(10)]
     assert sum(not np.array_equal(each, image()) for each in changed) >= 8
 
 
 def test_a_chance_that_does_not_come_leaves_every_byte():
     rgb = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     how = replace(NOTHING, sensor=1e-12)
-    assert np.array_equal(change_image(rgb, how, np.random.default_rng(0)), rgb)
+    assert np.array_equal(augment_image(rgb, how, np.random.default_rng(0)), rgb)
 
 
 def test_a_grey_image_has_equal_channels():
-    changed = change_image(image(), replace(NOTHING, grey=1.0), np.random.default_rng(0))
+    changed = augment_image(image(), replace(NOTHING, grey=1.0), np.random.default_rng(0))
     assert np.ptp(changed, axis=2).max() == 0
 
 
@@ -129,14 +129,14 @@ def test_light_of_no_width_changes_nothing_and_of_any_width_nothing_below_zero(s
 
 def test_views_are_changed_as_their_copies_are():
     rgb = image()[:, ::-1]
-    first = change_image(rgb, ALL, np.random.default_rng(0))
-    second = change_image(rgb.copy(), ALL, np.random.default_rng(0))
+    first = augment_image(rgb, ALL, np.random.default_rng(0))
+    second = augment_image(rgb.copy(), ALL, np.random.default_rng(0))
     assert np.array_equal(first, second)
 
 
 def test_jpeg_keeps_the_order_of_colours():
     red = np.full((16, 16, 3), (200, 30, 10), np.uint8)
-    assert np.abs(through_jpeg(red, 90).astype(int) - red).max() <= 4
+    assert np.abs(compress_jpeg(red, 90).astype(int) - red).max() <= 4
 
 
 def test_the_table_of_normal_numbers_is_normal():

@@ -87,7 +87,7 @@ def test_broken_bags_are_named_together_and_leave_nothing(drive, tmp_path):
 
 
 def test_a_folder_without_bags_or_topics_that_are_not_there_are_refused(drive, tmp_path):
-    with pytest.raises(InputError, match='is no bag and holds none'):
+    with pytest.raises(InputError, match='is no bag and contains none'):
         source('bag', tmp_path, folder='.')
     with pytest.raises(InputError, match='/nothing'):
         source('bag', drive, folder='bags', depth='/nothing').prepare()
@@ -116,7 +116,7 @@ def test_images_of_a_bag_without_depth_are_left_out_and_counted(tmp_path, capsys
     write_bag(tmp_path / 'drive', [nothing, ramp(16, 24, 1, 9), nothing, ramp(16, 24, 2, 9)])
     pairs = source('bag', tmp_path, folder='drive', image='/color', depth='/depth')
     pairs.prepare()
-    assert '2 images left out' in capsys.readouterr().out
+    assert '2 images skipped' in capsys.readouterr().out
     assert len(pairs) == 2
     assert np.array_equal(pairs.read(0).rgb, image(16, 24, 1))
     np.testing.assert_array_equal(pairs.read(1).depth, ramp(16, 24, 2, 9))

@@ -8,7 +8,7 @@ from collections import Counter
 
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data.augment import Augmentation
-from marigold_ros.learning.data.mixture import collate, Mixture, Part, scale
+from marigold_ros.learning.data.mixture import collate, Mixture, Part, resize
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
@@ -96,7 +96,7 @@ def test_sparse_depth_keeps_its_points_when_it_is_scaled_down():
     v, u = rng.integers(0, 96, 400), rng.integers(0, 128, 400)
     depth[v, u] = rng.uniform(1, 50, 400)
     depth[5, 5] = np.inf
-    small = scale(Pair(np.zeros((96, 128, 3), np.uint8), depth), (48, 64)).depth
+    small = resize(Pair(np.zeros((96, 128, 3), np.uint8), depth), (48, 64)).depth
     for row in range(48):
         for column in range(64):
             cell = depth[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel()

@@ -12,7 +12,6 @@ import cv2
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.learning.data.listing import match
 from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.data.verify import verify
 from marigold_ros.learning.parallel import run_jobs
 import numpy as np
 import pytest
@@ -212,7 +211,7 @@ BROKEN = {
     'no image': (
         'rgb',
         lambda path: path.write_bytes(b'<html>' * 9),
-        'damaged or no image',
+        'damaged or not an image',
     ),
     'another size': (
         'depth',
@@ -291,7 +290,7 @@ def test_several_processes_find_what_one_finds(hypersim):
     texts = []
     for workers in (1, 2):
         with pytest.raises(InputError) as caught:
-            verify(pairs, workers, progress=False)
+            pairs.prepare(workers, progress=False)
         texts.append(str(caught.value))
     assert texts[0] == texts[1]
     assert '2 problems' in texts[0]

@@ -104,7 +104,7 @@ def test_the_card_says_what_it_was_trained_on_and_how(tmp_path):
     )
     card = model_card(recipe(ZEROS), STAGES, PARTS, tmp_path)
     assert card.startswith('# toy\n')
-    assert 'trained from nothing' in card
+    assert 'trained from scratch' in card
     assert 'log depth, in one step from zeros' in card
     assert '- synthetic mixed: 8000 images, 75% of the batches' in card
     assert '- vkitti: 20148 images, 25% of the batches' in card
@@ -112,7 +112,7 @@ def test_the_card_says_what_it_was_trained_on_and_how(tmp_path):
     assert '| last | pixel | autoencoder + unet | 2600 | 8 x 4 |' in card
     assert '| measured on | abs_rel | delta1 |' in card
     assert '| 200 held-out scenes | 0.1723 | 0.7618 |' in card
-    assert 'Unlike Marigold' in card
+    assert 'Unlike in Marigold' in card
     assert 'Weights: Apache-2.0' in card
 
 
@@ -123,7 +123,7 @@ def test_the_card_of_a_run_from_other_weights_names_them_without_their_place(tmp
     card = model_card(recipe(NOISE, init), STAGES[:1], PARTS, tmp_path)
     assert '`stable-diffusion-2`; the licence of those weights applies' in card
     assert 'somewhere' not in card
-    assert 'Unlike Marigold' not in card
+    assert 'Unlike in Marigold' not in card
     assert 'depth, in 2 steps from Gaussian noise' in card
     hub = model_card(
         recipe(NOISE, {'kind': 'checkpoint', 'path': 'prs-eth/marigold-depth-v1-1'}),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.learning.objectives.losses import (
     affine_invariant,
-    fit_affine,
+    fit_least_squares,
     gradient_difference,
     masked_mean,
     masked_pixel,
@@ -39,7 +39,7 @@ def test_the_affine_fit_equals_numpys_least_squares(seed):
     predicted = rng.uniform(0.3, 2) * target + rng.normal() + noise
     mask = rng.random(target.shape) < 0.7
     mask[..., 0, :5] = True
-    fit = fit_affine(*tensors(predicted, target, mask))
+    fit = fit_least_squares(*tensors(predicted, target, mask))
     assert fit.usable.all()
     fitted, losses = fit.apply(torch.from_numpy(predicted)).numpy(), []
     for p, t, m, f in zip(predicted, target, mask, fitted, strict=True):
@@ -69,7 +69,7 @@ def test_a_degenerate_fit_is_marked_and_leaves_the_loss_to_the_direct_term(slope
     target = torch.rand(1, 1, 8, 8)
     predicted = (0.3 + slope * target).requires_grad_()
     mask = torch.ones_like(target)
-    fit = fit_affine(predicted, target, mask)
+    fit = fit_least_squares(predicted, target, mask)
     assert not fit.usable.any()
     assert fit.scale.item() >= 1e-3
     loss = affine_invariant(predicted, target, mask)

@@ -265,7 +265,7 @@ def test_a_block_that_was_cut_off_is_made_again_and_a_damaged_one_is_named(
     assert dataset.fill(chain, accelerator)
     assert path.read_bytes() == content
     path.write_bytes(b'x' * len(content))
-    with pytest.raises(InputError, match='000000.npy is damaged or gone.*delete'):
+    with pytest.raises(InputError, match='000000.npy is damaged or missing.*delete'):
         dataset.caches[0].read(0, mirrored=False)
 
 

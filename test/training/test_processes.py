@@ -13,14 +13,14 @@ import subprocess
 import sys
 import time
 
-from marigold_ros.learning.run.accelerator import missing_processes
+from finetune import missing_processes
 from marigold_ros.models import load_model
 import numpy as np
 import pytest
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 TRAINING = {
     'augment': {'colour': 0.5},
     'common': {'batch_size': 4, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3},

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 KILLS = 5
 TRAINING = {
     'augment': {'flip': 0.5},
