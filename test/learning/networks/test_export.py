@@ -239,7 +239,7 @@ def test_an_export_keeps_a_share_of_where_the_run_began(toy, small_checkpoint, t
         torch.testing.assert_close(value, 0.75 * trained[name] + 0.25 * start[name])
         moved = max(moved, (value - start[name]).abs().max().item())
     assert moved > 1e-3
-    assert '25% are kept' in (run.export() / 'README.md').read_text()
+    assert 'blended with 25% of the initial ones' in (run.export() / 'README.md').read_text()
 
 
 @pytest.mark.parametrize(
