@@ -25,7 +25,6 @@ from marigold_ros.commands.options import (
     at_least,
     image_size,
     make_folder,
-    Renamed,
 )
 from marigold_ros.commands.output import note
 from marigold_ros.config import RuntimeConfig
@@ -93,9 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='VARIANT',
         help='runtime variants to compare with the plain float32 model: all, or names as '
         'bfloat16+channels_last of channels_last, compile, openvino, bfloat16, float16',
-    )
-    parser.add_argument(
-        '--levers', nargs='*', action=Renamed, const='--variants', help=argparse.SUPPRESS
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.add_argument(

@@ -247,14 +247,6 @@ def _typed(parameter: Parameter, text: str) -> Any:
         ) from None
 
 
-class Renamed(argparse.Action):
-    """Refuse an option by its former name; ``const`` is the present one."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> None:
-        """Exit with 2 and the new name."""
-        parser.error(f'{self.option_strings[0]} is now called {self.const}')
-
-
 def add_topic_options(parser: argparse.ArgumentParser, *roles: str) -> None:
     """Add an option for the topic of each role, and --stamps."""
     for role in roles:
