@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-THE parameter list: every setting with its default, its meaning and its range.
+The parameter list: every setting with its default, its meaning and its range.
 
 Frozen dataclasses of :mod:`marigold_ros.settings`. ROS parameters and their descriptors, the YAML
 file, command-line options and docs/parameters.md all derive from these fields, because lists kept
@@ -27,13 +27,13 @@ class ModelConfig(Settings):
 
     model: str = setting(
         'tiny',
-        'checkpoint: the name of an embedded one, a folder in diffusers layout, or a hub id; '
-        'the service ~/reload loads a changed value',
+        'checkpoint: name of an embedded one, folder in diffusers layout, or hub id; ~/reload '
+        'loads a changed value',
     )
     vae: str = setting(
         '',
-        'folder or hub id of another autoencoder, such as madebyollin/taesd; empty is the one of '
-        'the checkpoint; ~/reload reads it too',
+        'folder or hub id of another autoencoder, such as madebyollin/taesd; empty keeps that '
+        'of the checkpoint; ~/reload reads it too',
     )
     device: str = setting(
         'auto',
@@ -43,92 +43,94 @@ class ModelConfig(Settings):
     )
     dtype: str = setting(
         'auto',
-        'arithmetic of the networks; auto is float16 on a GPU, and on a CPU float32, or bfloat16 '
-        'for large networks where the CPU has it',
+        'precision of the networks; auto is float16 on a GPU, and on a CPU float32, or '
+        'bfloat16 for large networks where the CPU supports it',
         choices=('auto', 'float32', 'bfloat16', 'float16'),
         read_only=True,
     )
     torch_threads: int = setting(
-        0, 'threads of the model on a CPU; 0 is all cores but one', low=0, high=256, read_only=True
+        0, 'CPU threads of the model; 0 is all cores but one', low=0, high=256, read_only=True
     )
 
 
 @dataclass(frozen=True)
 class RuntimeConfig(Settings):
-    """How the networks are run; the answer stays the same up to rounding."""
+    """How the networks run; predictions stay the same up to rounding."""
 
     backend: str = setting(
         'torch',
-        'what runs the networks; openvino (pip install openvino) is faster on CPUs, and compiles '
-        'for some seconds at the first image of each size',
+        'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on '
+        'CPUs and compiles for some seconds at the first image of each size',
         choices=('torch', 'openvino'),
         read_only=True,
     )
     channels_last: bool = setting(
-        True, 'keep the channels of a pixel together in memory', read_only=True
+        True, 'store the channels of a pixel contiguously in memory', read_only=True
     )
     compile: str = setting(
         'off',
-        'torch.compile for each size of image, which takes minutes the first time; auto is '
-        'frozen weights on a CPU and CUDA graphs on a GPU',
+        'torch.compile for each image size, which takes minutes the first time; auto is frozen '
+        'weights on a CPU and CUDA graphs on a GPU',
         choices=('off', 'auto', 'default', 'reduce-overhead', 'max-autotune'),
         read_only=True,
     )
     cache_dir: str = setting(
         '',
-        'folder that keeps compiled code for the next start; empty is '
-        '~/.cache/marigold_ros/compiled',
+        'folder of compiled code for the next start; empty is ~/.cache/marigold_ros/compiled',
         read_only=True,
     )
     warm_up: str = setting(
         '',
-        "sizes of images to run once when the model is loaded, as '480x640,720x1280'; empty is "
-        'none',
+        "image sizes to run once when the model is loaded, such as '480x640,720x1280'; empty "
+        'is none',
         read_only=True,
     )
 
 
 @dataclass(frozen=True)
 class EngineConfig(Settings):
-    """How a frame is denoised, merged and enlarged; by default as the checkpoint was made to."""
+    """How an image is denoised, merged and upsampled; by default as its checkpoint chooses."""
 
     noise: str = setting(
         'checkpoint',
-        "where denoising starts: as the checkpoint was trained, gaussian from each call's seed, "
-        'fixed (the first seed of the stream until a reset), zeros',
+        'initial noise: as the checkpoint was trained, gaussian by the seed of each call, '
+        'fixed (the first seed until a reset), or zeros',
         choices=('checkpoint', 'gaussian', 'fixed', 'zeros'),
     )
     timestep_spacing: str = setting(
         'auto',
-        "auto is the checkpoint's own, but trailing in place of leading below 10 steps",
+        "auto is the checkpoint's own, but trailing instead of leading below 10 steps",
         choices=('auto', 'leading', 'trailing'),
     )
     warm_start: float = setting(
         0.0,
-        "share of the last frame's latent in the start noise; 0 makes frames independent, 0.1 is "
-        'usual for video; of no use where denoising starts from zeros',
+        'share of the previous latent in the initial noise; 0 makes frames independent, 0.1 is '
+        'usual for video; harmful where denoising starts from zeros',
         low=0.0,
         high=0.9,
     )
     scene_cut: float = setting(
         0.15,
-        'mean change of a small grey image, of 1, above which the warm start is left out and '
-        'fits and depth so far are forgotten',
+        'mean absolute difference of thumbnails (0 to 1) above which temporal state is reset',
         low=0.0,
         high=1.0,
     )
     merge: str = setting(
         'fitted',
-        "how members are merged: robust closed-form fit, or the paper's objective",
+        "merging of ensemble members: robust closed-form fit (fitted) or the paper's objective "
+        '(reference)',
         choices=('fitted', 'reference'),
     )
     upsampling: str = setting(
         'bilinear',
-        "to the image's own size: bilinear, or bilateral (edges follow the image)",
+        'interpolation to the size of the image: bilinear, or bilateral, which follows its edges',
         choices=('bilinear', 'bilateral'),
     )
     batch_limit: int = setting(
-        0, 'members that run at once at the most; 0 is as many as memory allows', low=0, high=20
+        0,
+        'largest number of members that run at once; 0 is as many as memory allows',
+        low=0,
+        high=20,
     )
 
 
@@ -138,26 +140,25 @@ class AlignmentConfig(Settings):
 
     method: str = setting(
         'local',
-        'none publishes no metres, fixed uses scale and shift below, '
-        'median fits a scale only, least_squares two numbers without looking for outliers, '
-        'global fits them robustly, local adds a smooth bounded correction',
+        'none: no metric depth; fixed: scale and shift below; median: scale only; '
+        'least_squares: scale and shift, not robust; global: robust scale and shift; local: '
+        'global and a smooth bounded correction',
         choices=('none', 'fixed', 'median', 'least_squares', 'global', 'local'),
     )
     scale: float = setting(1.0, 'scale of method fixed, in the space of the model', low=0.0)
     shift: float = setting(0.0, 'shift of method fixed, in the space of the model')
     shift_min: float = setting(
-        -1000.0, 'the fitted shift is at least this, in the space of the model', low=-1e6, high=0.0
+        -1000.0, 'lower bound of the fitted shift, in the space of the model', low=-1e6, high=0.0
     )
     shift_max: float = setting(
         1000.0,
-        'the fitted shift is at most this; with shift_min and shift_max 0 a scale alone is fitted',
+        'upper bound of the fitted shift; with shift_min and shift_max 0 only a scale is fitted',
         low=0.0,
         high=1e6,
     )
     mean_weight: float = setting(
         0.85,
-        'weight of the squared mean residual in the fit; it matters at shift_min and shift_max '
-        'only',
+        'weight of the squared mean residual in the fit; matters only at the bounds of the shift',
         low=0.0,
         high=100.0,
     )
@@ -165,13 +166,13 @@ class AlignmentConfig(Settings):
         0.1, 'metres; nearer points are ignored, nearer results are invalid', low=0.001, high=100.0
     )
     max_depth: float = setting(100.0, 'metres; farther points are ignored', low=0.01, high=10000.0)
-    min_points: int = setting(20, 'points in view that a fit needs', low=3, high=100000)
+    min_points: int = setting(20, 'least number of points in view for a fit', low=3, high=100000)
     min_inlier_ratio: float = setting(
-        0.4, 'share of the points that must agree with the fit', low=0.0, high=1.0
+        0.4, 'least share of points that agree with the fit', low=0.0, high=1.0
     )
     min_depth_ratio: float = setting(
         1.1,
-        "ratio of the 95th to the 5th percentile of the points' depth that a fit needs",
+        "least ratio of the 95th to the 5th percentile of the points' depth for a fit",
         low=1.0,
         high=100.0,
     )
@@ -183,43 +184,46 @@ class AlignmentConfig(Settings):
     )
     robust_rounds: int = setting(5, 'rounds of Tukey re-weighting', low=0, high=50)
     occlusion_window: int = setting(
-        7, 'pixels; side of the window of the occlusion test, 1 switches it off', low=1, high=31
+        7, 'pixels; side of the window of the occlusion test; 1 disables it', low=1, high=31
     )
     occlusion_threshold: float = setting(
         1.5,
-        'metres; a point this much behind the nearest one in its window is hidden',
+        'metres; points this far behind the nearest one in their window are hidden',
         low=0.0,
         high=100.0,
     )
     field_limit: float = setting(
-        3.0, 'the local correction stays between 1/limit and limit', low=1.0, high=10.0
+        3.0,
+        'bound of the local correction factor, which stays between 1/limit and limit',
+        low=1.0,
+        high=10.0,
     )
     field_reach: float = setting(
         0.06,
-        "reach of a point in the local correction, as a share of the image's diagonal",
+        'reach of a point in the local correction, as a share of the image diagonal',
         low=0.001,
         high=1.0,
     )
     hold_limit: float = setting(
-        1.0, 'seconds for which the last fit is used when points are missing', low=0.0, high=60.0
+        1.0, 'seconds for which the last fit is used while points are missing', low=0.0, high=60.0
     )
     hold_growth: float = setting(
         0.2,
-        "growth of a held fit's sigma, as a share of the depth per second",
+        'growth of sigma while a fit is held, as a share of depth per second',
         low=0.0,
         high=10.0,
     )
     smoothing: float = setting(
         0.6,
-        'share of the last depth in the new one where image and depth stood still; 0 makes '
-        'fits independent',
+        'share of the previous depth where image and depth are unchanged; 0 makes frames '
+        'independent',
         low=0.0,
         high=0.9,
     )
     conservative_k: float = setting(
         0.0,
-        'standard deviations by which published depth is nearer than estimated, for obstacle '
-        'layers; then pixels without sigma are invalid',
+        'standard deviations by which depth is published nearer than estimated, for obstacle '
+        'layers; pixels without sigma are then invalid',
         low=0.0,
         high=5.0,
     )
@@ -240,22 +244,23 @@ class GuidedConfig(Settings):
 
     steps: int = setting(
         50,
-        'steps of the optimiser; a model that denoises from noise takes as many DDIM steps, at '
-        'most 50, unless denoising_steps says otherwise',
+        'optimiser steps; a model that denoises from noise takes as many DDIM steps, at most '
+        '50, unless denoising_steps is set',
         low=1,
         high=1000,
     )
     latent_rate: float = setting(
-        0.05, 'rate of the optimiser for the latent, whose deviation is 1', low=0.0, high=1.0
+        0.05, 'learning rate of the latent, whose standard deviation is 1', low=0.0, high=1.0
     )
     affine_rate: float = setting(
         0.005,
-        'its rate for scale and shift, in units of the range of the points',
+        'learning rate of scale and shift, in units of the range of the points',
         low=0.0,
         high=1.0,
     )
     checkpointing: bool = setting(
-        False, 'compute what gradients need twice in place of keeping it: less memory, more time'
+        False,
+        'recompute activations for the gradients instead of storing them: less memory, more time',
     )
 
 
@@ -277,20 +282,19 @@ class PipelineConfig(Settings):
 
     profile: str = setting(
         'checkpoint',
-        "denoising steps and ensemble size under one name: the checkpoint's own, fast (1, 1), "
-        'balanced (4, 3), quality (4, 10), paper (50, 10)',
+        'denoising steps and ensemble size: checkpoint (its own), fast (1, 1), balanced (4, '
+        '3), quality (4, 10), paper (50, 10)',
         choices=tuple(PROFILES),
     )
     denoising_steps: int = setting(
-        0, "DDIM steps per ensemble member; 0 is the profile's number", low=0, high=50
+        0, 'DDIM steps per ensemble member; 0 is the number of the profile', low=0, high=50
     )
     ensemble_size: int = setting(
-        0, "independent samples merged per frame; 0 is the profile's number", low=0, high=20
+        0, 'independent samples merged per frame; 0 is the number of the profile', low=0, high=20
     )
     processing_resolution: int = setting(
         -1,
-        "longest side at the model in pixels; 0 is the image's own size, "
-        "-1 the checkpoint's choice",
+        "longest side at the model in pixels; 0 is native, -1 the checkpoint's choice",
         low=-1,
         high=8192,
     )
@@ -299,16 +303,16 @@ class PipelineConfig(Settings):
     )
     guidance: str = setting(
         'none',
-        'points steers the denoising itself with the sparse depth of the frame, after the fit has '
-        'found it sound; tens of times slower, for labels and not for real time',
+        'points: steer the denoising by the sparse depth of the frame once its fit is '
+        'accepted; tens of times slower, for labelling and not for real time',
         choices=('none', 'points'),
         read_only=True,
     )
     guided: GuidedConfig = group(GuidedConfig)
     sky: str = setting(
         'nan',
-        'what depth holds where the sky was recognised: nan (unknown), inf (too far, REP 117), or '
-        'as fitted; the cloud has no point at either of the first two',
+        'depth of recognised sky: nan (unknown), inf (too far, REP 117) or as fitted; with the '
+        'first two, the cloud has no points there',
         choices=('nan', 'inf', 'fitted'),
     )
     engine: EngineConfig = group(EngineConfig)
@@ -373,16 +377,17 @@ class LidarConfig(Settings):
     )
     wait: float = setting(
         0.05,
-        'seconds for which a finished frame waits for a scan that may fit better',
+        'seconds to wait for a better scan once the prediction is ready',
         low=0.0,
         high=2.0,
     )
-    time_offset: float = setting(0.0, "seconds added to the scans' stamps", low=-10.0, high=10.0)
-    buffer: float = setting(2.0, 'seconds of scans kept', low=0.1, high=60.0)
+    time_offset: float = setting(0.0, 'seconds added to the stamps of scans', low=-10.0, high=10.0)
+    buffer: float = setting(2.0, 'seconds of scans that are kept', low=0.1, high=60.0)
     fixed_frame: str = setting(
         '',
-        'frame that stands still and never jumps, such as odom: scans are shifted to where the '
-        'camera was at its image, and depth is carried from frame to frame; empty is off',
+        'frame that is static in the world and never jumps, such as odom: scans are moved to '
+        'the stamp of the image, and the previous depth to the present pose; empty disables '
+        'this',
         read_only=True,
     )
 
@@ -393,18 +398,18 @@ class PointsConfig(Settings):
 
     stride: int = setting(1, 'every n-th row and column', low=1, high=64)
     max_rate: float = setting(
-        0.0, 'clouds a second at the most; 0 is every frame', low=0.0, high=1000.0
+        0.0, 'largest number of clouds per second; 0 is one per frame', low=0.0, high=1000.0
     )
     min_depth: float = setting(0.0, 'metres; nearer points are NaN', low=0.0, high=10000.0)
     max_depth: float = setting(100.0, 'metres; farther points are NaN', low=0.01, high=10000.0)
     sigma: bool = setting(False, 'add the field sigma, metres')
     normals: bool = setting(
-        False, 'add the fields normal_x, normal_y, normal_z: unit length, towards the camera'
+        False, 'add the fields normal_x, normal_y, normal_z: unit normals towards the camera'
     )
     flying_angle: float = setting(
         80.0,
-        'degrees; points between two surfaces are NaN where depth is steeper than that of a plane '
-        'at this angle between ray and normal; 90 keeps them',
+        'degrees; points between two surfaces are omitted where depth is steeper than a plane '
+        'at this angle between ray and normal; 90 keeps all',
         low=30.0,
         high=90.0,
     )
@@ -412,13 +417,15 @@ class PointsConfig(Settings):
 
 @dataclass(frozen=True)
 class ExtrinsicsConfig(Settings):
-    """The LiDAR's pose in the camera's optical frame; unset means that tf2 is asked."""
+    """Pose of the LiDAR in the optical frame of the camera; unset: from tf2."""
 
     translation: tuple[float, ...] = setting(
-        (), 'metres, x y z; unset: tf2 is asked', read_only=True
+        (), 'x y z of the LiDAR in the optical frame, metres; unset: from tf2', read_only=True
     )
     rotation_xyzw: tuple[float, ...] = setting(
-        (), 'unit quaternion x y z w; unset: tf2 is asked', read_only=True
+        (),
+        'unit quaternion x y z w of the LiDAR in the optical frame; unset: from tf2',
+        read_only=True,
     )
 
     def check(self) -> None:
@@ -455,31 +462,31 @@ class NodeConfig(Settings):
     )
     cameras: tuple[str, ...] = setting(
         (),
-        'names of several cameras that share one model: for each there is a node in the namespace '
-        'of its name; unset: one camera',
+        'names of cameras that share one model, each with a node in the namespace of its name; '
+        'unset: one camera',
         read_only=True,
     )
     image_transport: str = setting(
         'raw',
-        'raw subscribes to the topic image, '
-        'compressed to the same name with /compressed behind it',
+        'raw subscribes to the topic image, compressed to its resolved name with /compressed '
+        'appended',
         choices=('raw', 'compressed'),
         read_only=True,
     )
     image_rectified: str = setting(
         'auto',
-        "whether the images are rectified already; auto goes by «rect» in the topic's name",
+        "whether images are already rectified; auto: if the topic's name contains «rect»",
         choices=('auto', 'yes', 'no'),
         read_only=True,
     )
     sparse_source: str = setting(
         'pointcloud',
-        f'what gives sparse depth: the topic {", ".join(_SPARSE_TOPICS[:-1])} '
+        f'source of sparse depth: the topic {", ".join(_SPARSE_TOPICS[:-1])} '
         f'or {_SPARSE_TOPICS[-1]}',
         choices=('none', *SPARSE_SOURCES),
         read_only=True,
     )
-    frame_id: str = setting('', "frame to use in place of the images' own; empty keeps theirs")
+    frame_id: str = setting('', 'frame_id that replaces that of the images; empty keeps theirs')
     image_reliability: str = setting(
         'auto',
         'QoS of the images; auto follows the publishers',
@@ -499,28 +506,28 @@ class NodeConfig(Settings):
         read_only=True,
     )
     max_rate: float = setting(
-        0.0, 'frames a second at the most; 0 is as fast as it goes', low=0.0, high=1000.0
+        0.0, 'largest number of frames per second; 0 is unlimited', low=0.0, high=1000.0
     )
     max_input_age: float = setting(
-        0.0, 'seconds; older images are dropped; 0 keeps all', low=0.0, high=3600.0
+        0.0, 'seconds; older images are dropped; 0 disables this', low=0.0, high=3600.0
     )
-    compute_without_listeners: bool = setting(False, 'run the model also while nobody listens')
+    compute_without_listeners: bool = setting(False, 'run the model even if nobody subscribes')
     unload_on_deactivate: bool = setting(
-        False, "give the model's memory back while inactive; activating loads it again"
+        False, 'free the memory of the model while inactive; activation loads it again'
     )
     output_resolution: str = setting(
         'input',
-        "size of depth and cloud: input is the image's, processing the model's own, which is "
-        'smaller; camera_info is scaled with it',
+        'size of depth and cloud: that of the image (input) or the smaller one of the model '
+        '(processing); camera_info is scaled accordingly',
         choices=('input', 'processing'),
     )
     depth_encoding: str = setting(
         '32FC1',
-        'of ~/depth/image_rect: 32FC1 in metres or 16UC1 in millimetres',
+        'encoding of ~/depth/image_rect: 32FC1 in metres or 16UC1 in millimetres',
         choices=('32FC1', '16UC1'),
     )
     depth_max: float = setting(
-        100.0, 'metres; range of ~/depth/image_rect/compressedDepth', low=1.0, high=10000.0
+        100.0, 'metres; largest depth in ~/depth/image_rect/compressedDepth', low=1.0, high=10000.0
     )
     color_min_depth: float = setting(
         0.5, 'metres; near end of ~/depth/color', low=0.01, high=10000.0
