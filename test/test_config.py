@@ -76,7 +76,7 @@ def test_groups_are_prefixes_unless_they_are_flat():
 
 
 @pytest.mark.parametrize('parameter', NUMBERS, ids=lambda p: p.name)
-def test_a_value_out_of_range_is_refused_with_value_rule_and_meaning(parameter):
+def test_out_of_range_errors_state_value_rule_and_meaning(parameter):
     for limit, sign in ((parameter.low, -1), (parameter.high, 1)):
         if limit is None:
             continue
@@ -174,7 +174,7 @@ def test_an_unknown_name_gets_the_nearest(misspelt, meant):
     other=st.text('abc._', max_size=8),
     edits=st.integers(0, 3),
 )
-def test_edits_are_counted_alike_both_ways_and_no_fewer_than_the_length_tells(word, other, edits):
+def test_edit_distance_is_symmetric_and_bounded_by_length(word, other, edits):
     assert within_edits(word, [other], edits) == within_edits(other, [word], edits)
     assert within_edits(word, [word], 0)
     if within_edits(word, [other], edits):

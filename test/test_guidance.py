@@ -31,7 +31,7 @@ def truth() -> np.ndarray:
 
 
 class Fake:
-    """Its plain answer is bent; its guided one is the truth, or what it was told to answer."""
+    """Its plain answer is bent; its guided one is the truth, or as set."""
 
     def __init__(self, answer=None):
         self.answer = truth() if answer is None else answer
@@ -61,7 +61,7 @@ def frame(stamp_ns=0, count=300, wrong=0, **more) -> Frame:
     return Frame(rgb, stamp_ns=stamp_ns, **values)
 
 
-def test_the_guided_depth_is_published_and_the_plain_answer_stays_the_relative_one():
+def test_guided_depth_is_published_and_relative_stays_plain():
     model = Fake()
     result = FramePipeline(model, GUIDED).process(frame())
     np.testing.assert_array_equal(result.metric, truth())
@@ -80,7 +80,7 @@ def test_without_the_setting_the_model_is_not_guided():
     assert model.guided_by == []
 
 
-def test_points_that_agree_with_neither_fit_nor_neighbours_do_not_guide():
+def test_inconsistent_points_do_not_guide():
     model = Fake()
     sparse = frame(wrong=30).sparse
     result = FramePipeline(model, GUIDED).process(frame(wrong=30))
@@ -128,7 +128,7 @@ def test_sigma_comes_from_points_that_did_not_guide():
         ({'sparse': SparseDepth([1], [1], np.array([3.0]))}, '1 usable'),
     ],
 )
-def test_without_enough_points_there_is_a_reason_and_the_relative_answer_only(poor, words):
+def test_too_few_points_give_relative_depth_and_a_reason(poor, words):
     model = Fake()
     result = FramePipeline(model, GUIDED).process(frame(**poor))
     assert (result.alignment.state, result.metric, result.sigma) == ('none', None, None)
@@ -182,7 +182,7 @@ def test_a_model_that_cannot_be_guided_is_an_error():
         (PredictConfig, {}, 'evaluate'),
     ],
 )
-def test_settings_that_exclude_guidance_are_refused_with_the_remedy(kind, values, words):
+def test_settings_that_exclude_guidance_are_refused(kind, values, words):
     build(kind, values)
     with pytest.raises(ConfigurationError, match=words):
         build(kind, {'guidance': 'points', **values})
@@ -211,7 +211,7 @@ def scene(seed) -> tuple[Frame, np.ndarray, np.ndarray]:
     return Frame(sample.rgb, sparse=sparse), sample.depth, seen
 
 
-def test_on_synthetic_scenes_it_beats_the_global_fit_between_the_points(tiny):
+def test_guidance_beats_the_global_fit_between_points(tiny):
     guided = PipelineConfig(guidance='points', guided=GuidedConfig(steps=25))
     plain = PipelineConfig(alignment=AlignmentConfig(method='global'))
     errors = []
@@ -225,7 +225,7 @@ def test_on_synthetic_scenes_it_beats_the_global_fit_between_the_points(tiny):
     assert ours < 0.6 * line
 
 
-def test_the_two_halves_of_a_live_frame_give_the_bits_of_a_replay(tiny):
+def test_two_halves_of_a_frame_give_the_bits_of_a_replay(tiny):
     config = PipelineConfig(guidance='points', guided=GuidedConfig(steps=3))
     frames = [replace(scene(70001)[0], stamp_ns=stamp) for stamp in (0, SECOND // 10)]
     offline, live = FramePipeline(tiny, config), FramePipeline(tiny, config)
@@ -238,7 +238,7 @@ def test_the_two_halves_of_a_live_frame_give_the_bits_of_a_replay(tiny):
         np.testing.assert_array_equal(result.relative, replay.relative)
 
 
-def test_evaluate_guides_with_the_fit_lines_only_and_scores_between_them(tiny, tmp_path):
+def test_evaluate_guides_with_fit_lines_only(tiny, tmp_path):
     drive = write_drive(tmp_path / 'drive', frames=1, width=128, height=96)
     config = PipelineConfig(guidance='points', guided=GuidedConfig(steps=2))
     seen = []

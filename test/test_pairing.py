@@ -40,7 +40,7 @@ def test_of_two_scans_equally_far_the_earlier_is_taken():
     assert nearest([10, -10], 0, 50) == 1
 
 
-def test_a_choice_is_final_once_a_scan_at_or_after_the_image_is_there():
+def test_choice_is_final_once_a_later_scan_is_known():
     buffer = ScanBuffer(60 * MS)
     assert not buffer.choose(0).final
     buffer.add(-40 * MS, 'before')

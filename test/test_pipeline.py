@@ -36,7 +36,7 @@ class Oracle:
 
 
 def scene(stamp_ns=0, camera=CAMERA, seed=0, **more):
-    """Give a frame whose brightness tells depth - 4 to 24 m - and the depth."""
+    """Return a frame whose brightness tells depth - 4 to 24 m - and the depth."""
     v, u = np.mgrid[0:120, 0:160]
     grey = (20 + 1.6 * (120 - v) + 20 * np.sin(u / 25)).astype(np.uint8)
     depth = 4 + 20 * (grey / 255)
@@ -87,7 +87,7 @@ def test_both_halves_together_are_the_whole():
         (PipelineConfig(engine=EngineConfig(merge='reference')), (None, None, None, 0)),
     ],
 )
-def test_settings_reach_the_model_and_unset_ones_leave_the_choice_to_it(config, expected):
+def test_settings_reach_the_model_and_unset_ones_are_none(config, expected):
     oracle = Oracle()
     FramePipeline(oracle, config).process(scene()[0])
     assert oracle.asked['options'] == config.engine
@@ -106,7 +106,7 @@ def test_settings_reach_the_model_and_unset_ones_leave_the_choice_to_it(config, 
         ({'points_lidar': np.full((99, 3), np.nan)}, 'usable points'),
     ],
 )
-def test_what_is_missing_is_said_and_the_last_fit_is_held_for_a_while(missing, words):
+def test_missing_input_is_named_and_the_last_fit_held(missing, words):
     poor = FramePipeline(Oracle()).process(scene(**missing)[0])
     assert (poor.alignment.state, poor.metric, poor.sigma) == ('none', None, None)
     assert words in poor.alignment.reason
@@ -123,7 +123,7 @@ def test_what_is_missing_is_said_and_the_last_fit_is_held_for_a_while(missing, w
     assert pipeline.process(scene(12 * SECOND, **missing)[0]).alignment.state == 'none'
 
 
-def test_a_looped_bag_a_new_size_a_reset_and_new_rules_forget_the_last_fit():
+def test_clock_jump_size_reset_and_rules_forget_the_fit():
     blind, _ = scene(10 * SECOND, points_lidar=None)
     small = Frame(np.full((60, 80, 3), 9, np.uint8), stamp_ns=10 * SECOND)
 
@@ -150,7 +150,7 @@ def test_a_looped_bag_a_new_size_a_reset_and_new_rules_forget_the_last_fit():
     assert kept.process(blind).alignment.state == 'held'
 
 
-def test_a_distorted_image_is_rectified_before_the_model_sees_it():
+def test_distorted_images_are_rectified_before_prediction():
     distortion = (-0.25, 0.05, 0.0, 0.0, 0.0)
     frame, depth = scene()
     # Distort the ideal image: each raw pixel takes the ideal one that OpenCV says it shows.
@@ -218,7 +218,7 @@ def test_sigma_joins_fit_and_ensemble_in_quadrature():
     assert (alone.sigma < 0.1 * joint.sigma).all()
 
 
-def test_a_lidar_that_stops_for_three_seconds_is_held_with_growing_sigma_withdrawn_and_back():
+def test_fit_is_held_with_growing_sigma_while_lidar_is_silent():
     pipeline, seen = FramePipeline(Oracle()), []
     for tenth in range(60):
         silent = {'points_lidar': None} if 10 <= tenth < 40 else {}
@@ -277,7 +277,7 @@ def test_a_scene_cut_is_not_held_over():
     assert pipeline.process(other).alignment.state == 'none'
 
 
-def test_conservative_depth_is_nearer_by_k_sigma_and_keeps_obstacles():
+def test_conservative_depth_is_nearer_and_keeps_obstacles():
     def processed(k, **more):
         settings = AlignmentConfig(method='global', conservative_k=k, **more)
         return FramePipeline(Oracle(spread=0.05), PipelineConfig(alignment=settings)).process(
@@ -320,7 +320,7 @@ def test_geometry_and_pipeline_load_neither_torch_nor_ros():
     subprocess.run([sys.executable, '-c', code], check=True)
 
 
-def test_the_sky_is_unknown_or_infinite_or_as_fitted_and_alignment_keeps_the_fitted_map():
+def test_sky_is_unknown_infinite_or_as_fitted():
     frame, _ = scene()
     rgb = frame.rgb.copy()
     rgb[:40] = 255

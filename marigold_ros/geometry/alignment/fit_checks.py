@@ -46,8 +46,8 @@ def check_fit(fit: RobustFit, agrees: np.ndarray, config: AlignmentConfig) -> st
     share = float(agrees.mean())
     if share < config.min_inlier_ratio:
         return (
-            f'{agrees.sum()} of {len(agrees)} points ({share:.0%}) agree with the fit, needs '
-            f'{config.min_inlier_ratio:.0%}; check T_cam_lidar, or lower '
+            f'{agrees.sum()} of {len(agrees)} points ({share:.0%}) agree with the fit, '
+            f'{config.min_inlier_ratio:.0%} are needed; check T_cam_lidar, or lower '
             'alignment.min_inlier_ratio'
         )
     return ''
@@ -62,6 +62,6 @@ def check_metric(agrees: np.ndarray | None, config: AlignmentConfig) -> str:
         return ''
     return (
         f'{agrees.sum()} of {len(agrees)} points ({share:.0%}) agree with the metric prediction, '
-        f'needs {config.min_inlier_ratio:.0%}; check T_cam_lidar and the model, or lower '
+        f'{config.min_inlier_ratio:.0%} are needed; check T_cam_lidar and the model, or lower '
         'alignment.min_inlier_ratio'
     )

@@ -27,7 +27,7 @@ INVERSE = {'depth': lambda x: x, 'log': np.exp, 'disparity': lambda x: 1 / x}
 
 
 def scene(space='depth', n=400, outliers=0.0, noise=0.0, seed=0, factor=1.0):
-    """Give a prediction, sparse depth of it under the planted map, and the dense truth."""
+    """Return a prediction, sparse depth of it under the planted map, and the dense truth."""
     rng = np.random.default_rng(seed)
     relative = rng.uniform(0.02, 0.98, SHAPE).astype(np.float32)
     scale, shift = PLANTED[space]
@@ -42,7 +42,7 @@ def scene(space='depth', n=400, outliers=0.0, noise=0.0, seed=0, factor=1.0):
 
 @pytest.mark.parametrize('space', PLANTED)
 @given(seed=st.integers(0, 10**6), n=st.integers(30, 1000))
-def test_fit_recovers_planted_scale_and_shift_exactly_without_noise(space, seed, n):
+def test_fit_recovers_scale_and_shift_exactly_without_noise(space, seed, n):
     prediction, sparse, truth = scene(space, n, seed=seed)
     alignment = align(prediction, sparse, GLOBAL)
     assert alignment.state == 'fitted'
@@ -54,7 +54,7 @@ def test_fit_recovers_planted_scale_and_shift_exactly_without_noise(space, seed,
 
 @pytest.mark.parametrize('space', PLANTED)
 @given(seed=st.integers(0, 10**6), share=st.floats(0, 0.3))
-def test_fit_recovers_planted_depth_with_a_third_outliers_and_noise(space, seed, share):
+def test_fit_recovers_depth_with_a_third_outliers_and_noise(space, seed, share):
     prediction, sparse, truth = scene(space, 500, share, 0.01, seed)
     alignment = align(prediction, sparse, GLOBAL)
     assert alignment.state == 'fitted'
@@ -64,7 +64,7 @@ def test_fit_recovers_planted_depth_with_a_third_outliers_and_noise(space, seed,
 
 
 @given(seed=st.integers(0, 10**6))
-def test_even_forty_per_cent_outliers_on_one_side_do_not_pull_the_fit(seed):
+def test_40_per_cent_one_sided_outliers_do_not_pull_the_fit(seed):
     prediction, sparse, truth = scene(n=400, noise=0.01, seed=seed)
     z = sparse.z.copy()
     z[:160] = np.random.default_rng(seed).uniform(60, 95, 160)
@@ -96,7 +96,7 @@ def test_clipped_predictions_do_not_take_part():
     assert not alignment.inlier[~inside[sparse.v, sparse.u]].any()
 
 
-def test_a_disparity_at_or_below_zero_is_the_far_end_of_the_range():
+def test_disparity_at_or_below_zero_is_max_depth():
     prediction, sparse, _ = scene('disparity')
     config = AlignmentConfig(method='fixed', scale=1.0, shift=-0.5)
     alignment = align(prediction, sparse, config)
@@ -146,7 +146,7 @@ def test_anti_correlated_points_are_refused_in_every_space(space, seed):
     assert align(opposite, sparse, GLOBAL).state == 'none'
 
 
-def test_points_that_contradict_each_other_are_refused_for_their_inliers():
+def test_contradicting_points_are_refused_for_their_inliers():
     prediction, sparse, _ = scene(n=1000)
     z = np.exp(np.random.default_rng(0).uniform(np.log(0.2), np.log(95), 1000)).astype(np.float32)
     alignment = align(prediction, replace(sparse, z=z), GLOBAL)
@@ -182,7 +182,7 @@ def test_method_none_gives_no_metres():
     assert (alignment.state, alignment.metric) == ('none', None)
 
 
-def test_method_fixed_needs_no_points_and_measures_itself_where_it_has_some():
+def test_method_fixed_needs_no_points_and_reports_residuals():
     prediction, sparse, truth = scene()
     config = AlignmentConfig(method='fixed', scale=48.0, shift=2.0)
     blind = align(prediction, None, config)
@@ -220,7 +220,7 @@ def test_arguments_are_not_changed():
 
 
 @given(seed=st.integers(0, 10**6), n=st.integers(3, 300))
-def test_without_rounds_the_line_is_that_of_weighted_least_squares(seed, n):
+def test_no_rounds_give_weighted_least_squares(seed, n):
     rng = np.random.default_rng(seed)
     x, y, sigma = rng.random(n), rng.normal(size=n), rng.uniform(0.5, 2, n)
     fit = fit_robustly(x, y, sigma, rounds=0)

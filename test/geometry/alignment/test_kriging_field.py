@@ -40,8 +40,8 @@ def test_without_residuals_the_field_is_exactly_one(seed, n):
 def test_the_field_stays_within_its_limit(seed, limit, size):
     u, v, rng = points(seed, 200)
     config = AlignmentConfig(field_limit=limit)
-    left = size * rng.normal(size=200)
-    local = fit_correction_field(u, v, left, np.zeros(200), FLAT, SHAPE, config)
+    residual = size * rng.normal(size=200)
+    local = fit_correction_field(u, v, residual, np.zeros(200), FLAT, SHAPE, config)
     assert local.field.shape == GRID
     assert np.isfinite(local.field).all()
     assert 1 / limit - 1e-6 <= local.field.min() <= local.field.max() <= limit + 1e-6
@@ -50,11 +50,11 @@ def test_the_field_stays_within_its_limit(seed, limit, size):
 def test_a_step_in_the_map_keeps_an_error_on_its_side():
     u, v, _ = points(1)
     near = u < 160
-    left = np.where(near, 0.1, -0.1)
+    residual = np.where(near, 0.1, -0.1)
     guide = np.where(near, 0.0, 1.5)
     grid = np.where(np.arange(GRID[1]) < GRID[1] // 2, 0.0, 1.5).astype(np.float32)
     grid = np.broadcast_to(grid, GRID).copy()
-    local = fit_correction_field(u, v, left, guide, grid, SHAPE, CONFIG)
+    local = fit_correction_field(u, v, residual, guide, grid, SHAPE, CONFIG)
     middle = np.log(local.field[:, GRID[1] // 2 - 1 : GRID[1] // 2 + 1])
     assert np.median(middle[:, 0]) == pytest.approx(0.1, abs=0.02)
     assert np.median(middle[:, 1]) == pytest.approx(-0.1, abs=0.02)
@@ -62,16 +62,16 @@ def test_a_step_in_the_map_keeps_an_error_on_its_side():
 
 def test_outliers_are_left_out_and_reported():
     u, v, rng = points(2)
-    left = 0.1 + 0.01 * rng.normal(size=300)
+    residual = 0.1 + 0.01 * rng.normal(size=300)
     wrong = rng.random(300) < 0.15
-    left[wrong] = rng.choice([-1.0, 1.0], wrong.sum())
-    local = fit_correction_field(u, v, left, np.zeros(300), FLAT, SHAPE, CONFIG)
+    residual[wrong] = rng.choice([-1.0, 1.0], wrong.sum())
+    local = fit_correction_field(u, v, residual, np.zeros(300), FLAT, SHAPE, CONFIG)
     assert not local.used[wrong].any()
     inner = local.field[20:-20, 20:-20]
     np.testing.assert_allclose(np.log(inner), 0.1, atol=0.04)
 
 
-def test_points_that_are_not_finite_or_contradict_everything_give_no_field():
+def test_points_that_are_not_finite_give_no_field():
     u, v, _ = points(3, 50)
     nothing = fit_correction_field(u, v, np.full(50, np.nan), np.zeros(50), FLAT, SHAPE, CONFIG)
     assert nothing.field is None
@@ -112,8 +112,8 @@ def test_leaving_out_is_as_if_the_points_had_never_been_there(seed, share):
     assert (weights[group] == 0).all()
     # A real fit of the others.
     anew = np.linalg.solve(every[np.ix_(~group, ~group)], values[~group])
-    told = kernel[:, ~group] @ anew
-    np.testing.assert_allclose(kernel @ weights, told, atol=1e-3)
+    predicted = kernel[:, ~group] @ anew
+    np.testing.assert_allclose(kernel @ weights, predicted, atol=1e-3)
 
 
 def test_each_points_own_residual_is_that_of_a_group_of_one():
@@ -123,8 +123,8 @@ def test_each_points_own_residual_is_that_of_a_group_of_one():
     process = krige(x, y, guide, values, 0.15, 0.03)
     kernel, _ = covariance(x, y, guide, 0.15, process.trust)
     for one in (0, 7, 39):
-        left = values[one] - kernel[one] @ process.without(np.arange(40) == one)
-        assert left == pytest.approx(process.each_left_out()[one], abs=1e-4)
+        residual = values[one] - kernel[one] @ process.without(np.arange(40) == one)
+        assert residual == pytest.approx(process.each_left_out()[one], abs=1e-4)
 
 
 @pytest.mark.parametrize('n', [150, 2000])
@@ -134,22 +134,22 @@ def test_held_out_residuals_are_those_of_a_second_fit(n, size):
     rng = np.random.default_rng(5)
     pixel = rng.choice(240 * 320, n, replace=False)
     u, v = pixel % 320, pixel // 320
-    left = size * np.sin(u / 50) * np.cos(v / 40) + 0.01 * rng.normal(size=n)
-    local = fit_correction_field(u, v, left, np.zeros(n), FLAT, SHAPE, CONFIG)
+    residual = size * np.sin(u / 50) * np.cos(v / 40) + 0.01 * rng.normal(size=n)
+    local = fit_correction_field(u, v, residual, np.zeros(n), FLAT, SHAPE, CONFIG)
     fold = checkerboard_fold(u, v, SHAPE)
     for judged in (fold, ~fold):
         known = ~judged
         part = fit_correction_field(
-            u[known], v[known], left[known], np.zeros(known.sum()), FLAT, SHAPE, CONFIG
+            u[known], v[known], residual[known], np.zeros(known.sum()), FLAT, SHAPE, CONFIG
         )
-        anew = left[judged] - sample_grid(np.log(part.field), u[judged], v[judged], SHAPE)
+        anew = residual[judged] - sample_grid(np.log(part.field), u[judged], v[judged], SHAPE)
         assert np.median(np.abs(local.held_out[judged] - anew)) < 0.1 * size
         ratio = np.median(np.abs(local.held_out[judged])) / np.median(np.abs(anew))
         assert 0.7 < ratio < 1.4
 
 
-def test_points_all_in_one_tile_are_judged_by_the_map_alone():
+def test_points_in_one_tile_are_scored_by_the_fit_alone():
     u, v = np.full(12, 20), np.arange(12) + 30
-    left = np.full(12, 0.1)
-    local = fit_correction_field(u, v, left, np.zeros(12), FLAT, SHAPE, CONFIG)
-    np.testing.assert_allclose(local.held_out, left, atol=1e-6)
+    residual = np.full(12, 0.1)
+    local = fit_correction_field(u, v, residual, np.zeros(12), FLAT, SHAPE, CONFIG)
+    np.testing.assert_allclose(local.held_out, residual, atol=1e-6)

@@ -25,17 +25,17 @@ CONFIG = AlignmentConfig()
 SHAPE = (240, 320)
 
 
-def fit_field(u, v, left, shape, config):
+def fit_field(u, v, residual, shape, config):
     """Levels alone, grown from nothing, as a factor within the limit."""
-    start, known = np.zeros((2, 2), np.float32), np.isfinite(left)
+    start, known = np.zeros((2, 2), np.float32), np.isfinite(residual)
     levels = COARSE_LEVELS + FINE_LEVELS
-    total = add_levels(start, u[known], v[known], left[known], shape, config, levels)
+    total = add_levels(start, u[known], v[known], residual[known], shape, config, levels)
     bound = np.log(config.field_limit)
     return np.exp(np.clip(total, -bound, bound)).astype(np.float32)
 
 
 def smooth(seed, deviation=0.15, cells=5):
-    """Give a smooth log field of a stated deviation."""
+    """Return a smooth log field of a stated deviation."""
     noise = np.random.default_rng(seed).normal(size=(cells, cells)).astype(np.float32)
     field = cv2.resize(noise, SHAPE[::-1], interpolation=cv2.INTER_CUBIC)
     return deviation * (field - field.mean()) / field.std()
@@ -46,8 +46,8 @@ def distorted(seed, n=500, rows=None, noise=0.01, outliers=0.0):
     rng = np.random.default_rng(seed)
     v, u = np.mgrid[0:240, 0:320]
     truth = 3.0 + 10.0 * (1 - v / 240) + 3 * np.sin(u / 40)
-    told = truth * np.exp(-smooth(seed))
-    relative = ((told - 1) / 24).astype(np.float32)
+    predicted = truth * np.exp(-smooth(seed))
+    relative = ((predicted - 1) / 24).astype(np.float32)
     candidates = np.arange(240) if rows is None else np.linspace(20, 235, rows).astype(int)
     v, u = rng.choice(candidates, n), rng.integers(0, 320, n)
     z = truth[v, u] * (1 + noise * rng.normal(size=n))
@@ -68,7 +68,7 @@ def test_without_residuals_the_field_is_exactly_one():
 
 @pytest.mark.parametrize('seed', range(4))
 @pytest.mark.parametrize('rows', [None, 16])
-def test_a_planted_smooth_field_is_at_least_halved_by_500_points(seed, rows):
+def test_planted_field_is_at_least_halved_by_500_points(seed, rows):
     prediction, sparse, truth = distorted(seed, rows=rows, outliers=0.1)
     plain = align(prediction, sparse, AlignmentConfig(method='global'))
     corrected = align(prediction, sparse, CONFIG)
@@ -78,8 +78,8 @@ def test_a_planted_smooth_field_is_at_least_halved_by_500_points(seed, rows):
 @pytest.mark.parametrize('space', ['log', 'disparity'])
 def test_the_field_helps_in_every_space(space):
     prediction, sparse, truth = distorted(0)
-    told = 1 + 24 * prediction.relative
-    relative = np.log(told) / 3.5 if space == 'log' else 1 / told
+    predicted = 1 + 24 * prediction.relative
+    relative = np.log(predicted) / 3.5 if space == 'log' else 1 / predicted
     prediction = Prediction(relative.astype(np.float32), space=space)
     plain = align(prediction, sparse, AlignmentConfig(method='global'))
     assert error(align(prediction, sparse, CONFIG), truth) < 0.5 * error(plain, truth)
@@ -91,7 +91,7 @@ def test_the_field_helps_in_every_space(space):
     reach=st.floats(0.005, 0.5),
     seed=st.integers(0, 1000),
 )
-def test_the_field_stays_within_its_limit_and_between_its_residuals(limit, size, reach, seed):
+def test_field_stays_within_limit_and_residuals(limit, size, reach, seed):
     rng = np.random.default_rng(seed)
     u, v = rng.integers(0, 320, 100), rng.integers(0, 240, 100)
     config = AlignmentConfig(field_limit=limit, field_reach=reach)
@@ -114,7 +114,7 @@ def test_the_field_fades_to_one_far_from_the_points():
     assert (field[200:, 200:] == 1).all()
 
 
-def test_points_too_many_to_be_wrong_alone_outvote_a_single_outlier():
+def test_many_points_outvote_a_single_outlier():
     rng = np.random.default_rng(0)
     u, v = rng.integers(0, 320, 500), rng.integers(0, 240, 500)
     ratio = np.zeros(500)
@@ -131,7 +131,7 @@ def test_held_out_residuals_are_as_large_as_the_error_elsewhere():
     assert 0.5 * elsewhere < alignment.spread_log < 3 * elsewhere
 
 
-def test_trust_is_full_in_what_was_right_and_none_in_what_was_not():
+def test_trust_is_full_in_right_and_zero_in_wrong_corrections():
     rng = np.random.default_rng(0)
     wanted = 0.1 * rng.normal(size=400)
     assert field_trust(np.zeros(64), np.zeros(64)) == 1
@@ -155,25 +155,25 @@ def test_it_does_not_matter_in_which_order_the_points_come():
     np.testing.assert_allclose(one.metric, other.metric, rtol=1e-4)
 
 
-def test_a_region_that_the_model_has_wrong_is_corrected_and_a_stray_point_is_not():
+def test_wrong_regions_are_corrected_and_stray_points_ignored():
     rng = np.random.default_rng(0)
     u, v = rng.integers(0, 320, 600), rng.integers(0, 240, 600)
     wrong = u < 100
-    left = np.where(wrong, np.log(2.5), 0.0) + 0.02 * rng.normal(size=600)
+    residual = np.where(wrong, np.log(2.5), 0.0) + 0.02 * rng.normal(size=600)
     stray = ~wrong & (rng.random(600) < 0.05)
-    left[stray] = rng.choice([-1.2, 1.2], stray.sum())
-    kept = consistent_points(u, v, left)
+    residual[stray] = rng.choice([-1.2, 1.2], stray.sum())
+    kept = consistent_points(u, v, residual)
     inside = u < 90  # the border of the region is a matter of taste
     assert kept[inside].mean() > 0.95
     assert not kept[stray].any()
     assert kept[(u > 130) & ~stray].all()
     config = AlignmentConfig(field_limit=3.0)
-    field = upsample_field(fit_field(u, v, np.where(kept, left, np.nan), SHAPE, config), SHAPE)
+    field = upsample_field(fit_field(u, v, np.where(kept, residual, np.nan), SHAPE, config), SHAPE)
     assert np.median(field[:, 10:60]) == pytest.approx(2.5, rel=0.05)
     assert np.median(field[:, 160:]) == pytest.approx(1.0, rel=0.02)
 
 
-def test_few_points_beyond_the_limit_are_never_believed():
+def test_few_points_beyond_the_limit_are_never_consistent():
     u = v = np.arange(6)
     assert not consistent_points(u, v, np.full(6, 0.9)).any()
     assert not consistent_points(u, v, np.full(6, np.nan)).any()

@@ -45,7 +45,7 @@ def after(frames, config=CONFIG):
 
 @pytest.mark.parametrize('noise', [0.02, 0.1])
 @pytest.mark.parametrize('method', ['local', 'global'])
-def test_one_sigma_covers_two_thirds_of_all_pixels_of_planted_errors(method, noise):
+def test_one_sigma_covers_two_thirds_of_all_pixels(method, noise):
     config = replace(CONFIG, method=method)
     frames = [frame(seed, noise) for seed in range(4)]
     _, alignment, sigma = after(frames, config)
@@ -69,16 +69,16 @@ def test_sigma_is_large_where_a_blurred_edge_makes_errors():
     def blurred(seed):
         prediction, sparse, truth = frame(seed, 0.01, n=6000, field=0.0)
         truth = np.where(np.arange(320) < 160, truth, 3.0 * truth)
-        told = cv2.GaussianBlur(truth, (0, 0), 4.0)
+        predicted = cv2.GaussianBlur(truth, (0, 0), 4.0)
         z = truth[sparse.v, sparse.u].astype(np.float32)
-        return Prediction((told / 60).astype(np.float32)), replace(sparse, z=z), truth
+        return Prediction((predicted / 60).astype(np.float32)), replace(sparse, z=z), truth
 
     _, alignment, sigma = after([blurred(seed) for seed in range(3)])
     relative = sigma / alignment.metric
     assert np.nanmedian(relative[:, 155:165]) > 2.0 * np.nanmedian(relative[:, 40:100])
 
 
-def test_sigma_follows_when_the_model_becomes_worse_and_better_again():
+def test_sigma_follows_a_model_that_gets_worse_and_better():
     good = [frame(seed, 0.02) for seed in range(8)]
     poor = [frame(seed, 0.15) for seed in range(8)]
     level = {
@@ -108,7 +108,7 @@ def test_sigma_scales_with_the_unit_of_the_points(factor, seed):
     assert np.nanpercentile(np.abs(ratio - 1), 99) < 0.2  # a point on a cell's edge may change it
 
 
-def test_sigma_is_the_same_to_the_bit_for_the_same_frames_and_is_nan_with_its_depth():
+def test_sigma_is_reproducible_and_nan_with_its_depth():
     frames = [frame(seed) for seed in range(3)]
     (errors, alignment, sigma), (_, _, again) = after(frames), after(frames)
     np.testing.assert_array_equal(sigma, again)
@@ -120,7 +120,7 @@ def test_sigma_is_the_same_to_the_bit_for_the_same_frames_and_is_nan_with_its_de
     assert (holed[np.isfinite(holed)] >= 0).all()
 
 
-def test_the_ensembles_spread_moves_sigma_to_where_members_differ_and_keeps_the_coverage():
+def test_ensemble_spread_moves_sigma_and_keeps_coverage():
     def spread(seed):
         """Errors of 2 % on the left and 12 % on the right, as the spread says."""
         rng = np.random.default_rng(seed)
@@ -128,8 +128,8 @@ def test_the_ensembles_spread_moves_sigma_to_where_members_differ_and_keeps_the_
         relative = truth * (1 + level * rng.normal(size=SHAPE)) / 34
         _, sparse, _ = frame(seed)
         z = truth[sparse.v, sparse.u].astype(np.float32)
-        told = (level * truth / 34).astype(np.float32)
-        prediction = Prediction(relative.astype(np.float32), told)
+        spread = (level * truth / 34).astype(np.float32)
+        prediction = Prediction(relative.astype(np.float32), spread)
         return prediction, replace(sparse, z=z), truth
 
     frames = [spread(seed) for seed in range(3)]
@@ -140,7 +140,7 @@ def test_the_ensembles_spread_moves_sigma_to_where_members_differ_and_keeps_the_
     assert 0.60 < np.mean(wrong <= sigma) < 0.78
 
 
-def test_without_points_or_spread_nothing_is_claimed_and_a_refused_fit_adds_nothing():
+def test_no_points_or_spread_give_no_sigma():
     prediction, sparse, _ = frame(0)
     fixed = align(prediction, None, replace(CONFIG, method='fixed', scale=24.0, shift=1.0))
     assert count_errors(None, prediction, None, fixed, CONFIG) is None
@@ -165,11 +165,11 @@ def test_a_held_fits_sigma_grows_with_its_age():
     np.testing.assert_allclose(growth, CONFIG.hold_growth, rtol=1e-2)
 
 
-def test_the_lines_variance_is_that_of_repeated_fits():
+def test_affine_variance_is_that_of_repeated_fits():
     config = replace(CONFIG, method='global', noise_floor=0.5, noise_slope=0.001)
     rng = np.random.default_rng(0)
     v, u = np.mgrid[6:240:24, 6:320:24]  # one point to a tile: all are independent
-    u, v, scales, middles, told = u.ravel(), v.ravel(), [], [], []
+    u, v, scales, middles, predicted = u.ravel(), v.ravel(), [], [], []
     truth = truth_of(0)
     relative = ((truth - 1) / 34).astype(np.float32)
     for _ in range(200):
@@ -177,9 +177,9 @@ def test_the_lines_variance_is_that_of_repeated_fits():
         prediction, sparse = Prediction(relative), SparseDepth(u, v, z)
         alignment = align(prediction, sparse, config)
         middle, at_middle, growth = affine_variance(prediction, alignment, sparse, config)
-        told.append((at_middle * alignment.scale**2, growth * alignment.scale**2))
+        predicted.append((at_middle * alignment.scale**2, growth * alignment.scale**2))
         scales.append(alignment.scale)
         middles.append(alignment.scale * middle + alignment.shift)
-    told = np.mean(told, axis=0)
-    assert told[0] == pytest.approx(np.var(middles), rel=0.4)
-    assert told[1] == pytest.approx(np.var(scales), rel=0.4)
+    predicted = np.mean(predicted, axis=0)
+    assert predicted[0] == pytest.approx(np.var(middles), rel=0.4)
+    assert predicted[1] == pytest.approx(np.var(scales), rel=0.4)

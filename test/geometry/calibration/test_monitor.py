@@ -88,7 +88,7 @@ def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=
         (0.0, -3.0, 'below'),
     ],
 )
-def test_a_planted_angle_is_said_with_its_side(yaw, pitch, words):
+def test_planted_angle_is_reported_with_its_side(yaw, pitch, words):
     found = drive(yaw, pitch)
     assert found.yaw_deg == pytest.approx(yaw, abs=0.5)
     assert found.pitch_deg == pytest.approx(pitch, abs=0.5)
@@ -96,21 +96,21 @@ def test_a_planted_angle_is_said_with_its_side(yaw, pitch, words):
     assert found.text.count('LiDAR looks') == 1
 
 
-def test_without_an_error_nothing_is_said():
+def test_no_error_raises_no_alarm():
     found = drive()
     assert abs(found.yaw_deg) < 0.4
     assert abs(found.pitch_deg) < 0.5  # points on the near side of an edge lie below its top
     assert found.text == ''
 
 
-def test_a_robot_that_stands_has_seen_one_image_only():
+def test_robot_at_rest_observes_one_image_only():
     found = drive(3.0, still=True, images=30)
     assert found.n_images <= 1
     assert (found.text, str(found.yaw_deg)) == ('', 'nan')
 
 
 @pytest.mark.parametrize(('delay', 'words'), [(0.08, 'late'), (-0.06, 'early')])
-def test_a_delay_is_told_from_an_angle_by_the_yaw_rate(delay, words):
+def test_yaw_rate_separates_delay_from_angle(delay, words):
     found = drive(1.5, delay=delay, rate=25.0, images=48)
     assert found.delay_s == pytest.approx(delay, abs=0.025)
     assert found.yaw_deg == pytest.approx(1.5, abs=0.5)
@@ -118,7 +118,7 @@ def test_a_delay_is_told_from_an_angle_by_the_yaw_rate(delay, words):
     assert 'to the right' in found.text
 
 
-def test_turning_without_a_delay_says_nothing():
+def test_turning_without_a_delay_raises_no_alarm():
     assert drive(rate=25.0, images=32).text == ''
 
 
@@ -137,7 +137,7 @@ def test_images_without_structure_or_points_are_no_evidence():
     assert state.calibration.n_images == 0
 
 
-def test_without_a_fit_the_edges_of_the_image_alone_count():
+def test_without_a_fit_image_edges_alone_are_evidence():
     rgb, depth = scene(1)
     sparse = scan_of(depth, turned(2, 0), 0)
     rng, size = np.random.default_rng(0), (HEIGHT, WIDTH)
@@ -146,7 +146,7 @@ def test_without_a_fit_the_edges_of_the_image_alone_count():
     assert abs(YAW_DEG[scores.max(axis=1).argmax()] - 2.0) <= 0.5
 
 
-def test_images_that_contradict_each_other_are_not_believed():
+def test_contradicting_images_give_no_alarm():
     def peak(place):
         return np.exp(-np.square((YAW_DEG[:, None] - place) / 0.5) - np.square(PITCH_DEG / 0.5))
 
@@ -157,14 +157,14 @@ def test_images_that_contradict_each_other_are_not_believed():
     assert unsure.text == ''
 
 
-def test_the_words_are_those_of_a_person():
+def test_text_names_significant_errors_only():
     both = Calibration(-1.32, 0.1, 0.1, 0.1, 0.08, 0.01, 40)
     assert both.text == 'LiDAR looks 1.3° to the left of the image; LiDAR is 0.08 s late'
     assert Calibration().text == ''
     assert Calibration(-1.32, 0.1, 0.5, 0.1).text == ''
 
 
-def test_a_look_costs_little():
+def test_an_observation_takes_under_8_ms():
     rgb, depth = scene(2)
     sparse = scan_of(depth, np.eye(4), 0)
     grey = thumbnail(rgb)

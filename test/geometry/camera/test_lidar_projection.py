@@ -39,7 +39,7 @@ def wall(z, u, v):
 
 
 @given(seed=st.integers(0, 1000), tilt=st.floats(-3, 3), n=st.integers(0, 400))
-def test_points_behind_the_camera_are_never_projected_and_all_are_accounted_for(seed, tilt, n):
+def test_points_behind_the_camera_are_counted_not_projected(seed, tilt, n):
     rng = np.random.default_rng(seed)
     points = rng.uniform(-150, 150, (n, 3))
     points[rng.random(n) < 0.1] = np.nan
@@ -93,7 +93,7 @@ def test_the_nearest_return_of_a_pixel_wins():
     assert sparse.counts['farther_in_pixel'] == 2
 
 
-def test_background_seen_past_an_object_is_hidden_and_the_rest_is_kept():
+def test_only_background_seen_past_an_object_is_hidden():
     # A post at 5 m, sampled every 4th pixel; the wall at 20 m is sampled between and beside it.
     post = wall(5.0, range(60, 81, 4), range(20, 100, 4))
     between = wall(20.0, range(62, 79, 4), range(22, 96, 4))
@@ -189,7 +189,7 @@ def test_a_real_scan_covers_its_image(shared_data, name, least):
     assert np.median(sparse.z[low]) < 0.7 * np.median(sparse.z[high])
 
 
-def test_coverage_tells_how_much_of_image_and_depth_the_points_cover():
+def test_coverage_measures_image_and_depth_range():
     assert coverage(None, (120, 160))['image_coverage'] == 0.0
     u, v = np.arange(0, 160, 10), np.full(16, 5)
     row = coverage(SparseDepth(u, v, np.linspace(2, 21, 16).astype(np.float32)), (120, 160))

@@ -40,7 +40,7 @@ def project_raw(points, raw):
     return cv2.projectPoints(points, zero, zero, raw.K, coefficients)[0][:, 0]
 
 
-def test_rescaling_scales_focal_lengths_and_centre_and_nothing_else():
+def test_rescaling_changes_focal_lengths_and_centre_only():
     half = rescale(camera(P=P), 160, 60)
     np.testing.assert_allclose(half.K, np.diag([0.5, 0.25, 1]) @ K)
     np.testing.assert_allclose(half.P, np.diag([0.5, 0.25, 1]) @ P)
@@ -64,7 +64,7 @@ def test_rescaling_back_is_the_identity():
         ({'distortion': (), 'R': cv2.Rodrigues(np.array([0, 0.01, 0]))[0]}, False),
     ],
 )
-def test_a_camera_is_rectified_only_without_distortion_rotation_and_new_intrinsics(more, expected):
+def test_distortion_rotation_or_new_K_need_rectifying(more, expected):
     assert is_rectified(camera(**more)) is expected
 
 
@@ -75,7 +75,7 @@ def test_the_rectified_camera_is_rectified_and_has_the_matrix_p():
 
 
 @pytest.mark.parametrize('model', DISTORTIONS)
-def test_a_rectified_pixel_shows_what_the_raw_camera_sees_along_its_ray(model):
+def test_rectified_pixels_show_the_raw_image_along_their_ray(model):
     raw = camera(model, P=P)
     v, u = np.mgrid[0:240, 0:320].astype(np.float32)
     # The image holds its own coordinates, so resampling returns where each pixel came from.

@@ -24,7 +24,7 @@ def test_the_same_size_changes_nothing():
     assert resize_frame(frame, (80, 120)) is frame
 
 
-def test_a_pixel_of_the_half_is_the_mean_of_four_and_the_camera_is_halved():
+def test_halving_averages_four_pixels_and_halves_the_camera():
     frame = frame_with()
     half = resize_frame(frame, (40, 60))
     means = frame.rgb.reshape(40, 2, 60, 2, 3).mean(axis=(1, 3))
@@ -39,9 +39,7 @@ def test_a_pixel_of_the_half_is_the_mean_of_four_and_the_camera_is_halved():
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(0, 300),
 )
-def test_points_stay_where_they_are_in_the_image_and_the_nearest_of_a_pixel_wins(
-    height, width, seed, count
-):
+def test_resized_points_keep_their_place_and_nearest_wins(height, width, seed, count):
     rng = np.random.default_rng(seed)
     u, v = rng.integers(0, 120, count), rng.integers(0, 80, count)
     z = rng.uniform(1, 50, count).astype(np.float32)
@@ -50,6 +48,6 @@ def test_points_stay_where_they_are_in_the_image_and_the_nearest_of_a_pixel_wins
     for column, row, depth in zip(u, v, z, strict=True):
         place = int((row + 0.5) * (height / 80)), int((column + 0.5) * (width / 120))
         best[place] = min(depth, best.get(place, np.inf))
-    told = zip(resized.v, resized.u, resized.z, strict=True)
-    assert {(row, column): depth for row, column, depth in told} == best
+    found = zip(resized.v, resized.u, resized.z, strict=True)
+    assert {(row, column): depth for row, column, depth in found} == best
     assert len(resized) == len(best)

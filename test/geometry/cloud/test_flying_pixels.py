@@ -90,7 +90,7 @@ def test_the_mask_does_not_depend_on_the_unit(seed, factor):
     assert (flying_pixels(rough * np.float32(factor), K) != mask).mean() < 1e-3
 
 
-def test_turned_depth_gives_the_turned_mask_and_mirrored_depth_one_beside_it():
+def test_mask_turns_and_mirrors_with_the_depth():
     depth = cv2.blur(step(3, 9), (4, 4))[:, :480]
     mask = flying_pixels(depth, K)
     np.testing.assert_array_equal(flying_pixels(depth.T, K), mask.T)
@@ -108,7 +108,7 @@ def test_a_smaller_angle_takes_more_and_90_degrees_nothing():
     assert counts[-1] == 0
 
 
-def test_unknown_depth_is_never_flying_and_the_argument_is_not_changed():
+def test_unknown_depth_is_never_flying():
     depth = cv2.blur(step(2, 6), (4, 4))
     depth[100:110], depth[200:210, 300:330], depth[0, 0] = np.nan, np.inf, -1.0
     before = depth.copy()

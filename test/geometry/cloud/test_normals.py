@@ -29,13 +29,13 @@ def test_planes_have_their_own_normal_everywhere(degrees, turn, distance, skew):
     normal = np.array([np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn), np.cos(tilt)])
     along = rays(matrix) @ normal
     assume(along.min() > 0.02)
-    told = surface_normals(distance / along, matrix)
-    assert told.dtype == np.float32
+    found = surface_normals(distance / along, matrix)
+    assert found.dtype == np.float32
     np.testing.assert_allclose(
-        told[1:-1, 1:-1], np.broadcast_to(-normal, (118, 158, 3)), atol=3e-3
+        found[1:-1, 1:-1], np.broadcast_to(-normal, (118, 158, 3)), atol=3e-3
     )
-    assert np.isnan(told[[0, -1]]).all()
-    assert np.isnan(told[:, [0, -1]]).all()
+    assert np.isnan(found[[0, -1]]).all()
+    assert np.isnan(found[:, [0, -1]]).all()
 
 
 def test_a_sphere_faces_away_from_its_centre():
@@ -46,22 +46,22 @@ def test_a_sphere_faces_away_from_its_centre():
     depth = np.full(SIZE, np.nan)
     depth[root > 0] = ((b - np.sqrt(np.maximum(root, 0))) / a)[root > 0]
     true = (ray * depth[..., None] - centre) / radius
-    told = surface_normals(depth, K)
-    known = np.isfinite(told[..., 0])
+    found = surface_normals(depth, K)
+    known = np.isfinite(found[..., 0])
     assert known.sum() > 0.9 * np.isfinite(depth).sum()
     # The gradient is a difference over two pixels: exact but for the rim.
     facing = -(true * ray).sum(-1) / np.linalg.norm(ray, axis=-1)
     inner = known & (facing > np.cos(np.deg2rad(70)))
-    off = np.rad2deg(np.arccos(np.clip((told[inner] * true[inner]).sum(-1), -1, 1)))
+    off = np.rad2deg(np.arccos(np.clip((found[inner] * true[inner]).sum(-1), -1, 1)))
     assert off.max() < 1.0
 
 
 @given(seed=st.integers(0, 100))
 def test_normals_have_unit_length_and_face_the_camera(seed):
     depth = np.random.default_rng(seed).uniform(1, 90, SIZE)
-    told = surface_normals(depth, K)[1:-1, 1:-1]
-    np.testing.assert_allclose(np.linalg.norm(told, axis=-1), 1, atol=1e-5)
-    assert ((told * rays()[1:-1, 1:-1]).sum(-1) < 0).all()
+    found = surface_normals(depth, K)[1:-1, 1:-1]
+    np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-5)
+    assert ((found * rays()[1:-1, 1:-1]).sum(-1) < 0).all()
 
 
 def test_normals_are_unknown_at_unknown_depth_and_beside_it():

@@ -80,14 +80,14 @@ def test_normals_come_last_and_are_unknown_where_the_point_is():
     cloud = organise_cloud(depth, K, sigma=depth, stride=2, normals=normals)
     names = ('normal_x', 'normal_y', 'normal_z')
     assert cloud.dtype.names == ('x', 'y', 'z', 'sigma', *names)
-    told = np.stack([cloud[name] for name in names], axis=-1)
+    found = np.stack([cloud[name] for name in names], axis=-1)
     wanted = normals[::2, ::2].copy()
     wanted[1, 2] = np.nan
-    np.testing.assert_array_equal(told, wanted)
+    np.testing.assert_array_equal(found, wanted)
     np.testing.assert_array_equal(cloud['sigma'], depth[::2, ::2])
 
 
-def test_a_cloud_leaves_out_what_is_outside_its_range_and_flying_pixels_and_clips_nothing():
+def test_cloud_omits_flying_and_out_of_range_points_unclipped():
     surface = np.full((60, 80), 4.0, dtype=np.float32)
     surface[:, 40:] = 12.0
     surface = cv2.blur(surface, (4, 4))

@@ -32,7 +32,7 @@ SHAPE = (120, 160)
 
 
 def still(seed=0):
-    """Give a textured image and its depth."""
+    """Return a textured image and its depth."""
     rng = np.random.default_rng(seed)
     v, u = np.mgrid[0:120, 0:160]
     squares = rng.integers(40, 215, (12, 16)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
@@ -44,7 +44,7 @@ def noisy(depth, rng, share=0.03):
     return (depth * (1 + share * rng.normal(size=depth.shape))).astype(np.float32)
 
 
-def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
+def test_flicker_of_a_still_scene_is_at_least_halved():
     rgb, depth = still()
     rng, memory, flicker, errors = np.random.default_rng(1), None, ([], []), ([], [])
     raw = depth
@@ -67,7 +67,7 @@ def test_flicker_of_a_still_scene_is_at_most_half_with_no_more_error():
 @pytest.mark.parametrize('nearer', [0.8, 0.5, 0.93])
 @pytest.mark.parametrize('repainted', [True, False])
 @pytest.mark.parametrize('place', [(), (np.diag([150.0, 150.0, 1.0]), np.eye(4))])
-def test_a_planted_change_of_content_leaves_no_trail_beyond_two_frames(nearer, repainted, place):
+def test_changed_content_leaves_no_trail_beyond_two_frames(nearer, repainted, place):
     rgb, depth = still()
     memory = PreviousFrame(depth, thumbnail(rgb), 0, *place)
     changed, new = rgb.copy(), depth.copy()
@@ -89,9 +89,7 @@ def test_a_planted_change_of_content_leaves_no_trail_beyond_two_frames(nearer, r
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 99), share=st.floats(0, 0.9), age_s=st.floats(0, 2), gaps=st.booleans())
-def test_smoothed_depth_lies_between_old_and_new_and_is_invalid_exactly_where_new_is(
-    seed, share, age_s, gaps
-):
+def test_smoothed_depth_lies_between_old_and_new(seed, share, age_s, gaps):
     rng = np.random.default_rng(seed)
     rgb, depth = still(seed)
     old, new = noisy(depth, rng, 0.05), noisy(depth, rng, 0.05)
@@ -114,7 +112,7 @@ def test_smoothed_depth_lies_between_old_and_new_and_is_invalid_exactly_where_ne
         np.testing.assert_array_equal(result, new)
 
 
-def test_a_contradiction_of_scale_and_a_moved_camera_keep_nothing():
+def test_scale_contradiction_or_moved_camera_keep_nothing():
     rgb, depth = still()
     memory, now = PreviousFrame(depth, thumbnail(rgb), 0), CurrentFrame(thumbnail(rgb), STEP)
     for factor in (0.88, 1.12):
@@ -127,7 +125,7 @@ def test_a_contradiction_of_scale_and_a_moved_camera_keep_nothing():
     assert len(remembered_points(memory, now)) > 1000
 
 
-def test_without_points_a_still_scene_keeps_its_metres_though_the_model_normalises_anew():
+def test_still_scene_keeps_its_metres_without_points():
     rgb, depth = still()
     first = Prediction(((depth - 2) / 30).astype(np.float32))
     fitted = align(first, sparse_from_depth(depth, CONFIG, stride=4), CONFIG)
@@ -218,7 +216,7 @@ def drive_through(K, shown, mounting, smoothing, poses):
     return np.mean(flicker), np.mean(error)
 
 
-def test_on_a_drive_odometry_halves_the_flicker_and_does_not_cost_accuracy():
+def test_odometry_halves_flicker_without_losing_accuracy():
     journey = simulate_drive(frames=9, width=320, height=240, lidar_beams=32, seed=1)
     shown = [
         (np.where(np.isfinite(f.depth), f.depth, np.nan).astype(np.float32), f)
