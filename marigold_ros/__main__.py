@@ -23,7 +23,7 @@ COMMANDS = {
     'node': 'run the ROS 2 node',
     'predict': 'write relative depth for images, without ROS',
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
-    'compare': 'tell how two results of evaluate differ, and how sure that is',
+    'compare': 'compare two results of evaluate, with confidence intervals',
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
     'models': 'list the embedded checkpoints, or check one',
@@ -32,21 +32,16 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run one command.
-
-    Parameters
-    ----------
-    arguments : sequence of str or None
-        Without the program's name; None takes them from the process.
+    Run one command; ``arguments`` without the program's name, None takes the process's.
 
     Returns
     -------
     int
-        Exit code: 0 good, 1 a known error, 130 interrupted. Wrong usage exits with 2 by itself.
+        Exit code: 0 success, 1 a known error, 130 interrupted; wrong usage exits with 2 by itself.
 
     """
     settle_threads()
-    # File names are bytes: one that is no UTF-8 must not break the line that tells of it.
+    # File names may be no UTF-8; messages that contain them must not fail.
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')
     parser = _command_parser()
@@ -59,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(options)
-    # A command that passes arguments on (node) says so by a default of that name.
+    # A command that passes arguments on (node) has a default of that name.
     if options.get_default('passed_on') is None:
         args = options.parse_args(chosen.arguments)
     else:
@@ -67,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(module.run(args) or 0)
     except MarigoldError as error:
-        # Libraries quoted in a message (YAML, torch) like to speak in several lines.
+        # Messages quoted from libraries (YAML, torch) may have several lines.
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The kinds of known error: each message names the value, the rule and the remedy.
+The known errors: each message names the value, the rule and the remedy.
 
-Known errors are what users can mend. Commands print them as one line and exit with 1, the node
+Known errors are what users can mend: commands print them as one line and exit with 1, the node
 counts and reports them; anything else keeps its traceback. They derive from ``ValueError`` where a
-caller handed over a wrong value, so that library users may catch either.
+caller passed a wrong value.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class CheckpointError(MarigoldError):
 
 
 class CalibrationError(MarigoldError, ValueError):
-    """Intrinsics, extrinsics or a transform that are missing or make no sense."""
+    """Intrinsics, extrinsics or a transform that are missing or invalid."""
 
 
 class AlignmentError(MarigoldError, ValueError):
-    """Arguments of the metric fit that contradict each other; a failed fit is a state instead."""
+    """Contradicting arguments of the metric fit; a failed fit is a state instead."""
 
 
 class BagError(MarigoldError):
-    """A bag that cannot be read or written, or lacks what was asked for."""
+    """A bag that cannot be read or written, or lacks requested content."""
 
 
 class InputError(MarigoldError, ValueError):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What travels between the parts: camera, frame, prediction, sparse depth, alignment, result.
+The records that rooms exchange: camera, frame, prediction, sparse depth, alignment, result.
 
-Plain frozen records of arrays: no maths, no ROS, no torch. Shapes and units are stated once, here.
+Frozen dataclasses of arrays, with their shapes and units; no maths, no ROS, no torch.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Camera:
 
 
 def _matrix(value: np.ndarray, name: str) -> np.ndarray:
-    """(3, 3) finite float64 or a CalibrationError."""
+    """Return a finite (3, 3) float64, or raise CalibrationError."""
     matrix = np.asarray(value, dtype=np.float64)
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         raise CalibrationError(
@@ -80,7 +80,7 @@ def _matrix(value: np.ndarray, name: str) -> np.ndarray:
 
 
 def _pixels(column: np.ndarray, name: str) -> np.ndarray:
-    """Whole numbers; an empty list has no type of its own."""
+    """Return integers; an empty list has no type of its own."""
     column = np.asarray(column) if np.size(column) else np.zeros(0, int)
     if not np.issubdtype(column.dtype, np.integer):
         raise InputError(f'{name} of sparse depth is {column.dtype}; np.rint it', cause='shape')
@@ -101,8 +101,8 @@ class SparseDepth:
     index : (M,) int or None
         Row of each point in the scan that it came from.
     counts : mapping of str to int
-        What happened to the scan's points: ``points``, ``not_finite``, ``out_of_range``,
-        ``outside``, ``farther_in_pixel``, ``occluded``, ``kept``.
+        Points of the scan, dropped by cause, and kept: ``points``, ``not_finite``,
+        ``out_of_range``, ``outside``, ``farther_in_pixel``, ``occluded``, ``kept``.
 
     """
 
@@ -127,14 +127,14 @@ class SparseDepth:
 @dataclass(frozen=True)
 class Frame:
     """
-    One camera frame with what is known beside it.
+    One camera frame with its sparse depth and pose, as far as known.
 
     Parameters
     ----------
     rgb : (H, W, 3) uint8
         The image.
     camera : Camera or None
-        Describes ``rgb``; without it there is neither a fit nor a cloud.
+        Of ``rgb``; without it there is neither a fit to a scan nor a cloud.
     points_lidar, T_cam_lidar : (N, 3) float in metres and (4, 4) float, or None
         The paired scan in the LiDAR's frame, and ``p_cam = T_cam_lidar @ p_lidar``.
     stamp_ns : int, nanoseconds
@@ -142,7 +142,7 @@ class Frame:
     sparse : SparseDepth or None
         Sparse depth at pixels of the image, in place of a scan.
     T_world_camera : (4, 4) float or None
-        Where the camera was, in any frame that stands (odometry); carries depth between frames.
+        Pose of the camera in a fixed frame (odometry); carries depth between frames.
     sparse_image : (h, w) float or None, metres
         A depth image registered to the image as it was taken, in place of a scan.
 
@@ -175,7 +175,7 @@ class Frame:
 @dataclass(frozen=True)
 class Prediction:
     """
-    What a depth model says of one image.
+    A depth model's prediction for one image.
 
     Parameters
     ----------
@@ -207,14 +207,14 @@ class Prediction:
 @dataclass(frozen=True)
 class Alignment:
     """
-    How a prediction was put into metres, or why it was not.
+    The metric fit of a prediction, or the reason why there is none.
 
     Parameters
     ----------
     state : {'fitted', 'held', 'none'}
         Fitted to this frame's points, held from earlier frames, or not metric.
     reason : str
-        In words, why the state is not ``fitted``; empty otherwise.
+        Why the state is not ``fitted``; empty otherwise.
     scale, shift : float
         ``inverse(scale * relative + shift)`` is depth in metres; NaN while the state is ``none``.
     space : str
@@ -222,11 +222,11 @@ class Alignment:
     metric : (H, W) float32 or None, metres
         Depth along the optical axis, NaN invalid; None while the state is ``none``.
     field : (h, w) float32 or None
-        Local correction, a factor on depth; None where no field was used.
+        Local correction, a factor on depth.
     inlier : (M,) bool or None
         Which of the sparse points the fit kept.
     held_out : (M,) float or None
-        Log ratio of measured to fitted depth by a field that did not know the neighbourhood.
+        Log ratio of measured depth to that of a field fitted without the neighbourhood.
     n_points, n_inliers : int
         Points offered and kept.
     rms : float, metres
@@ -260,12 +260,12 @@ class Alignment:
 @dataclass(frozen=True)
 class FrameResult:
     """
-    All that one frame gave.
+    The results of one frame.
 
     Parameters
     ----------
     relative, space : (H, W) float32 in [0, 1], str
-        The model's answer at the image's size, and its space.
+        The prediction at the image's size, and its space.
     alignment : Alignment
         The fit; its ``state`` says whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
@@ -283,7 +283,7 @@ class FrameResult:
     counts : mapping of str to int
         Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`.
     calibration : str
-        What seems to be wrong with the LiDAR's angles or clock; empty while nothing does.
+        Significant errors of the LiDAR's angles or clock, in words; mostly empty.
 
     """
 

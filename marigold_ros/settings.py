@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What a settings class is: fields that carry their meaning and range, checked on construction.
+Settings classes: frozen dataclasses whose fields carry meaning and range, checked on construction.
 
 The lists themselves are in :mod:`marigold_ros.config`. Nothing here imports ROS or torch.
 """
@@ -24,13 +24,13 @@ def setting(
     choices: tuple[str, ...] = (),
     read_only: bool = False,
 ) -> Any:
-    """Make a dataclass field that carries its meaning and its range (both ends included)."""
+    """Declare a dataclass field with its meaning and its range (both ends included)."""
     metadata = {'text': text, 'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
     return field(default=default, metadata=metadata)
 
 
 def group(kind: type, flat: bool = False) -> Any:
-    """Make a dataclass field that holds another settings class; flat means without a prefix."""
+    """Declare a dataclass field that holds another settings class; flat means without a prefix."""
     return field(default_factory=kind, metadata={'group': kind, 'flat': flat})
 
 
@@ -49,12 +49,12 @@ class Parameter:
 
     @property
     def item(self) -> type | None:
-        """Type of the items of a list, float or str; None where the value is no list."""
+        """Type of the items of a list, float or str; None if the value is no list."""
         return _item(self.kind)
 
 
 def _item(kind: Any) -> type | None:
-    """Type of the items that a field declared as tuple[ITEM, ...] has."""
+    """Item type of a field declared as tuple[ITEM, ...]."""
     return get_args(kind)[0] if get_origin(kind) is tuple else None
 
 
@@ -125,7 +125,7 @@ def _is_number(value: Any) -> bool:
 
 
 def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
-    """Walk the leaves of a settings class in the order of their declaration, with full names."""
+    """Iterate over the leaves of a settings class in order of declaration, with full names."""
     kinds = get_type_hints(kind)
     for item in fields(kind):
         if 'group' in item.metadata:
@@ -137,7 +137,7 @@ def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
 
 def build(kind: type, values: Mapping[str, Any]) -> Any:
     """
-    Make a settings object from full names and values; names not given keep their defaults.
+    Build a settings object from full names and values; the others keep their defaults.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def nearest_name(name: str, known: list[str]) -> str:
-    """Say in words which known name is nearest to a misspelt one."""
+    """Return a hint at the known name nearest to a misspelt one."""
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1, cutoff=0.6)
@@ -172,12 +172,12 @@ def nearest_name(name: str, known: list[str]) -> str:
 
 
 def within_edits(name: str, known: list[str], edits: int) -> bool:
-    """Whether a known name is at most so many insertions, deletions or replacements away."""
+    """Return whether a known name is within so many insertions, deletions or replacements."""
     return any(_distance(name, other) <= edits for other in known)
 
 
 def _distance(one: str, other: str) -> int:
-    """Levenshtein's distance, row by row."""
+    """Levenshtein distance, row by row."""
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, start=1):
         diagonal, row[0] = row[0], i
