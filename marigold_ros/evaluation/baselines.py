@@ -290,8 +290,8 @@ class BaselineScores:
         fit: SparseDepth,
         score: SparseDepth,
         predicted: np.ndarray,
+        affine: np.ndarray | None,
         size: tuple[int, int],
-        affine: np.ndarray | None = None,
     ) -> dict[str, float]:
         """
         Score one frame where its prediction is scored; nothing with too few fit points.
@@ -302,10 +302,10 @@ class BaselineScores:
             Points that the baselines see, and points at which they are scored.
         predicted : (M,) float, metres
             The prediction at ``score``; points where it is not finite are left out.
-        size : (width, height), pixels
-            Of the image.
         affine : (M,) float or None, metres
             The prediction at ``score`` with one scale and shift only.
+        size : (width, height), pixels
+            Of the image.
 
         Returns
         -------

@@ -3,9 +3,9 @@
 """
 Splits a scan into lines that the fit may see and lines that score it.
 
-Scoring points that the fit has seen would be circular. So ``heldout`` gives the fit every 8th scan
-line only, as if the robot carried an 8-beam scanner, and scores the lines between; or every 8th
-degree of azimuth, which leaves gaps from top to bottom. A random split would leave nearly every
+Scoring points that the fit has seen would be circular. So ``heldout`` fits to every 8th scan line
+only, as if the robot carried an 8-beam scanner, and scores the others; or to every 8th degree of
+azimuth, which leaves gaps from top to bottom. A random split would leave nearly every
 scored point a fitted neighbour one pixel away.
 """
 

@@ -105,16 +105,16 @@ def _paired(a: EvaluationRun, b: EvaluationRun) -> Pairs:
 
 def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise InputError if the settings of two results.json imply different scoring."""
-    left, right = a['provenance'], b['provenance']
-    hashes = [[bag['sha256'] for bag in side['bags']] for side in (left, right)]
-    names = [', '.join(bag['name'] for bag in side['bags']) for side in (left, right)]
+    first, second = a['provenance'], b['provenance']
+    hashes = [[bag['sha256'] for bag in side['bags']] for side in (first, second)]
+    names = [', '.join(bag['name'] for bag in side['bags']) for side in (first, second)]
     if sorted(hashes[0]) != sorted(hashes[1]):
         raise InputError(f'other bags: A is of {names[0]}, B of {names[1]} (by SHA-256)', 'shape')
-    settings = zip(_settings(left).items(), _settings(right).values(), strict=True)
+    settings = zip(_settings(first).items(), _settings(second).values(), strict=True)
     differences = [
-        f'{name} is {first!r} in A and {second!r} in B'
-        for (name, first), second in settings
-        if first != second
+        f'{name} is {in_a!r} in A and {in_b!r} in B'
+        for (name, in_a), in_b in settings
+        if in_a != in_b
     ]
     if differences:
         raise InputError(

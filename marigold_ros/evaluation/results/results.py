@@ -49,7 +49,7 @@ def assemble(
     Parameters
     ----------
     scorer : Scorer
-        Holds every processed frame.
+        With every processed frame.
     read : int
         Images received: processed, dropped and rejected ones.
     dropped : int
@@ -244,7 +244,7 @@ def _plain(value: Any) -> Any:
 
 
 def write_per_frame(folder: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write per_frame.csv, one line a frame in order of time; missing figures are empty."""
+    """Write per_frame.csv, one row a frame in order of time; missing figures are empty."""
     path = Path(folder) / 'per_frame.csv'
     columns: dict[str, None] = {}
     for row in rows:

@@ -37,13 +37,16 @@ _TRUTH_STRIDE = 4
 
 # The held-out fit at its scored pixels against dense truth there, to check LiDAR as truth.
 _AT_TRUTH = 'heldout_at_truth'
+_FIT_COLUMNS = ('n_points', 'n_inliers', 'scale', 'shift', 'rms', 'spread_log')
+_NO_POINTS = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
 
 Finish = Callable[[Frame, Prediction], FrameResult]
+BaselinePoints = tuple[SparseDepth, SparseDepth, np.ndarray, np.ndarray | None]
 
 
 class Scorer:
     """
-    Accumulates protocols, baselines, surfaces, changes over time, latencies, rows and samples.
+    Accumulates protocols, baselines, surfaces, temporal scores, latencies, rows, report frames.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ class Scorer:
     oracle : str
         Rule of the protocol ``oracle``, one of ``ORACLES``.
     baselines : bool
-        False leaves the baselines out, which do not depend on the model.
+        False for further models on the same frames: baselines do not depend on the model.
 
     """
 
@@ -78,11 +81,8 @@ class Scorer:
         self._baselines = {
             name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
         }
-        self._sigma, self._surfaces, self._temporal = (
-            SigmaScores(),
-            SurfaceScores(),
-            TemporalScores(),
-        )
+        self._sigma, self._surfaces = SigmaScores(), SurfaceScores()
+        self._temporal = TemporalScores()
         self._space: str | None = None
         self._latency: dict[str, list[float]] = {}
         self._selector = FrameSelector()
@@ -157,8 +157,7 @@ class Scorer:
         ratio = _first(row, 'heldout_median_ratio', 'truth_median_ratio')
         row.update(self._temporal.add(frame, rgb, metric, alignment, ratio))
         self.rows.append(row)
-        nothing = np.zeros(0, np.int64)
-        score, error = shown or (SparseDepth(nothing, nothing, np.zeros(0)), np.zeros(0))
+        score, error = shown or (_NO_POINTS, np.zeros(0))
         known = error[np.isfinite(error)]
         self._selector.add(
             ReportFrame(
@@ -252,12 +251,7 @@ class Scorer:
             'state': alignment.state,
             'reason': alignment.reason,
             'scan_dt_ms': dt_ms,
-            'n_points': alignment.n_points,
-            'n_inliers': alignment.n_inliers,
-            'scale': alignment.scale,
-            'shift': alignment.shift,
-            'rms': alignment.rms,
-            'spread_log': alignment.spread_log,
+            **{name: getattr(alignment, name) for name in _FIT_COLUMNS},
             'space': prediction.space,
             'total_ms': timings_ms.get('total', math.nan),
         }
@@ -269,8 +263,7 @@ class Scorer:
             assert known is not None
             return known
         if not can_hold_out(frame):
-            nothing = np.zeros(0, np.int64)
-            return SparseDepth(nothing, nothing, np.zeros(0, np.float32))
+            return _NO_POINTS
         return project_scan(frame, np.asarray(frame.points_lidar), self._config)
 
     def _heldout(
@@ -306,7 +299,7 @@ class Scorer:
             self._score(_AT_TRUTH, predicted, exact, split.score, row)
         row.update(self._sigma.add(predicted, result.sigma, split.score))
         affine = affine_depth(prediction, alignment, split.score, self._config)
-        self._score_baselines('heldout', (split.fit, split.score), predicted, affine, row)
+        self._score_baselines('heldout', (split.fit, split.score, predicted, affine), row)
         return split.score, np.abs(predicted - split.score.z) / split.score.z
 
     def _truth(
@@ -324,7 +317,7 @@ class Scorer:
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted = sample_at(metric, points)
         affine = affine_depth(prediction, alignment, points, self._config)
-        self._score_baselines('truth', (lidar, points), predicted, affine, row)
+        self._score_baselines('truth', (lidar, points, predicted, affine), row)
         return points, np.abs(predicted - points.z) / points.z
 
     def _score(
@@ -342,18 +335,10 @@ class Scorer:
         row.update({f'{protocol}_{name}': value for name, value in scores.items()})
         row[f'{protocol}_median_ratio'] = ratio
 
-    def _score_baselines(
-        self,
-        protocol: str,
-        points: tuple[SparseDepth, SparseDepth],
-        predicted: np.ndarray,
-        affine: np.ndarray | None,
-        row: dict[str, Any],
-    ) -> None:
-        """Score baselines that see the first of two sets of points at the second."""
+    def _score_baselines(self, protocol: str, points: BaselinePoints, row: dict[str, Any]) -> None:
+        """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""
         if protocol in self._baselines:
-            size = row['width'], row['height']
-            errors = self._baselines[protocol].add(*points, predicted, size, affine)
+            errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
             row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})
 
 
