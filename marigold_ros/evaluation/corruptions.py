@@ -141,11 +141,11 @@ def corrupt(
 
     """
     if kind not in CORRUPTIONS:
-        raise ConfigurationError(f"corruption is '{kind}'; choose of {', '.join(CORRUPTIONS)}")
+        raise ConfigurationError(f"corruption is '{kind}'; choose one of {', '.join(CORRUPTIONS)}")
     if strength == 0:
         return rgb
     if strength not in STRENGTHS:
-        raise ConfigurationError(f'strength of {kind} is {strength}; give 0 (none) to 5')
+        raise ConfigurationError(f'strength of {kind} is {strength}; choose 0 (none) to 5')
     if kind != 'fog':
         return _FUNCTIONS[kind](rgb, strength, rng)
     if depth is None or depth.shape != rgb.shape[:2]:

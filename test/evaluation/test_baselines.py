@@ -36,7 +36,7 @@ def image(surface):
 
 
 @pytest.mark.parametrize('space', SURFACES)
-def test_quadric_recovers_a_planted_quadric_in_its_space_with_a_fifth_outliers(space):
+def test_quadric_is_recovered_with_a_fifth_outliers(space):
     truth = image(SURFACES[space])
     rng = np.random.default_rng(3)
     sparse = sparse_of(truth, rng)
@@ -75,7 +75,7 @@ def test_constant_is_as_good_as_the_best_of_all_constants():
     assert np.mean(np.abs(found - z) / z) < best * 1.01
 
 
-def test_linear_interpolation_is_exact_on_a_flat_wall_and_nearest_outside_the_hull():
+def test_linear_is_exact_on_a_wall_and_nearest_outside_the_hull():
     truth = image(lambda x, y: 1 / (0.2 + 0.05 * x + 0.03 * y))
     v, u = (part.ravel() for part in np.mgrid[8:41:8, 8:57:8])
     sparse = SparseDepth(u, v, truth[v, u])
@@ -91,7 +91,7 @@ def test_points_on_one_line_fall_back_to_the_nearest_one():
     assert (interpolate_linear(sparse, *at) == interpolate_nearest(sparse, *at)).all()
 
 
-def test_all_baselines_are_finite_and_within_range_at_every_pixel():
+def test_baselines_are_finite_and_in_range_at_every_pixel():
     rng = np.random.default_rng(8)
     sparse = SparseDepth(
         rng.integers(20, 40, 30), rng.integers(20, 30, 30), rng.uniform(1, 90, 30)

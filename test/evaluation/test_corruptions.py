@@ -119,9 +119,16 @@ def test_dropout_loses_whole_blocks_and_as_many_as_it_says():
     assert ((blocks == 0) | (blocks > 0.9)).all()
 
 
-@pytest.mark.parametrize(('kind', 'strength'), [('snow', 1), ('rain', 6), ('rain', -1)])
-def test_unknown_kinds_and_strengths_are_refused(kind, strength):
-    with pytest.raises(ConfigurationError, match='choose of|give 0'):
+@pytest.mark.parametrize(
+    ('kind', 'strength', 'message'),
+    [
+        ('snow', 1, "corruption is 'snow'; choose one of night, rain"),
+        ('rain', 6, 'strength of rain is 6; choose 0'),
+        ('rain', -1, 'strength of rain is -1; choose 0'),
+    ],
+)
+def test_unknown_kinds_and_strengths_are_refused(kind, strength, message):
+    with pytest.raises(ConfigurationError, match=message):
         corrupt(scene(9, 9, 0), kind, strength, np.random.default_rng(0))
 
 

@@ -86,14 +86,14 @@ def test_a_perfect_prediction_has_no_error(truth):
 
 
 @given(images)
-def test_ten_per_cent_too_far_is_an_abs_rel_of_a_tenth_and_no_silog(truth):
+def test_ten_per_cent_too_far_is_abs_rel_0_1_and_no_silog(truth):
     scores = depth_metrics(1.1 * truth.astype(np.float64), truth)
     assert scores['abs_rel'] == pytest.approx(0.1, abs=1e-12)
     assert scores['silog'] == pytest.approx(0.0, abs=1e-4)
     assert scores['rmse_log'] == pytest.approx(math.log(1.1), abs=1e-9)
 
 
-def test_pixels_without_truth_are_not_scored_and_missing_predictions_lower_coverage():
+def test_missing_truth_is_not_scored_missing_depth_is_coverage():
     truth = np.array([1.0, 2.0, np.nan, np.inf, 0.0, -1.0, 4.0, 8.0])
     predicted = np.array([2.0, np.nan, 9.0, 9.0, 9.0, 9.0, 4.0, 8.0])
     valid = np.array([True] * 7 + [False])
@@ -120,7 +120,7 @@ def test_shapes_that_differ_are_an_error_that_names_them():
         depth_metrics(np.ones(2), np.ones(3))
 
 
-def test_micro_is_the_metric_of_all_points_at_once_and_macro_the_mean_of_images():
+def test_micro_pools_points_and_macro_averages_images():
     rng = np.random.default_rng(1)
     accumulator, per_image, pooled = MetricAccumulator(), [], []
     for size in (3, 40, 700):

@@ -29,7 +29,7 @@ def covered(drives, length=None):
 
 
 @pytest.mark.parametrize('correlation', [0.0, 0.5, 0.8])
-def test_nineteen_of_twenty_intervals_hold_the_mean_of_correlated_frames(correlation):
+def test_intervals_of_correlated_frames_cover_the_mean(correlation):
     drives = series(correlation, 300, 250)
     assert covered(drives) == pytest.approx(0.95, abs=0.045)
 
@@ -49,7 +49,7 @@ def test_blocks_widen_the_interval_of_a_correlated_series(correlation):
     assert block_length(drive) > 1.5 * block_length(shuffled)
 
 
-def test_the_spread_of_block_means_is_that_of_the_blocks_written_down():
+def test_block_means_spread_like_enumerated_blocks():
     values = np.random.default_rng(1).normal(size=12)
     blocks = [np.roll(values, -start)[:4].mean() for start in range(12)]
     drawn = block_means(values, np.random.default_rng(0), 4, 40_000)
@@ -58,12 +58,12 @@ def test_the_spread_of_block_means_is_that_of_the_blocks_written_down():
 
 
 @given(arrays(np.float64, st.integers(8, 50), elements=st.floats(-9, 9)), st.integers(1, 7))
-def test_every_draw_is_a_mean_of_as_many_frames_whatever_the_length(values, length):
+def test_every_draw_averages_n_frames_at_any_block_length(values, length):
     drawn = block_means(values, np.random.default_rng(0), length, 50)
     assert values.min() - 1e-9 <= drawn.min() <= drawn.max() <= values.max() + 1e-9
 
 
-def test_the_same_seed_gives_the_same_interval_and_another_one_nearly():
+def test_same_seed_repeats_an_interval_another_nearly():
     drive = series(0.7, 200, 1)[0]
     assert mean_interval(drive, seed=3) == mean_interval(drive, seed=3)
     first, second = mean_interval(drive, seed=3), mean_interval(drive, seed=4)
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_nearly():
     assert first == pytest.approx(second, abs=0.2 * (first[1] - first[0]))
 
 
-def test_few_frames_have_no_interval_and_equal_frames_one_without_width():
+def test_few_frames_have_no_interval_equal_frames_zero_width():
     assert all(math.isnan(end) for end in mean_interval(np.arange(7.0)))
     assert all(math.isnan(end) for end in mean_interval(np.full(20, np.nan)))
     assert mean_interval(np.full(20, 3.0)) == pytest.approx((3.0, 3.0))

@@ -18,7 +18,7 @@ import pytest
 from scipy import stats
 
 
-def test_shares_within_sigma_are_counted_and_averaged_over_images():
+def test_shares_within_sigma_are_averaged_over_images():
     coverage = SigmaScores()
     assert coverage.summary() == {}
     truth = SparseDepth(np.arange(4), np.zeros(4, int), np.full(4, 10.0, np.float32))
@@ -50,7 +50,7 @@ def planted(sigma_factor):
     return scores.summary()['sigma']
 
 
-def test_an_honest_sigma_lies_on_the_diagonal_and_one_that_is_twice_too_wide_above_it():
+def test_calibrated_sigma_is_diagonal_and_a_wide_one_above():
     for pair in planted(1.0)['reliability']:
         assert pair['observed'] == pytest.approx(pair['expected'], abs=0.005)
     for pair in planted(2.0)['reliability']:
@@ -59,13 +59,13 @@ def test_an_honest_sigma_lies_on_the_diagonal_and_one_that_is_twice_too_wide_abo
 
 
 def by_leaving_out(error, order):
-    """Mean error of what is left, every point left out in turn; averaged over how many are."""
-    left = [error[order][: n + 1].mean() for n in range(len(error))]
-    return np.mean(left)
+    """Mean error of the remaining points, averaged over the number removed."""
+    remaining = [error[order][: n + 1].mean() for n in range(len(error))]
+    return np.mean(remaining)
 
 
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 9)), st.integers(0, 99))
-def test_the_area_is_that_between_the_curves_of_leaving_points_out(error, seed):
+def test_ause_is_the_area_between_the_sparsification_curves(error, seed):
     sigma = np.random.default_rng(seed).random(len(error))
     area, random = sparsification(error, sigma)
     mean = error.mean() or 1.0
@@ -75,7 +75,7 @@ def test_the_area_is_that_between_the_curves_of_leaving_points_out(error, seed):
     assert sparsification(error, error)[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_sigma_without_relation_to_the_errors_is_as_good_as_a_random_order():
+def test_unrelated_sigma_ranks_like_a_random_order():
     rng = np.random.default_rng(0)
     area, random = sparsification(rng.exponential(size=50_000), rng.random(50_000))
     assert area == pytest.approx(random, rel=0.05)
@@ -87,18 +87,14 @@ def tiny():
 
 
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
-def test_two_thirds_of_held_out_points_of_a_real_drive_are_within_sigma(
-    tiny, shared_data, held_out
-):
+def test_held_out_points_of_a_real_drive_are_within_sigma(tiny, shared_data, held_out):
     results = evaluate_bag(shared_data / 'kitti_drive', tiny, ReplayOptions(held_out=held_out))
     assert results['provenance']['scoring']['held_out'] == held_out
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76
 
 
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
-def test_two_thirds_of_held_out_points_of_a_synthetic_drive_are_within_sigma(
-    tiny, tmp_path, held_out
-):
+def test_held_out_points_of_a_synthetic_drive_are_within_sigma(tiny, tmp_path, held_out):
     bag = write_drive(tmp_path / 'drive', frames=8, width=320, height=240)
     results = evaluate_bag(bag, tiny, ReplayOptions(held_out=held_out))
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76

@@ -41,12 +41,12 @@ def by_definition(depth, truth):
     pairs = [p for p in pairs if all(np.isfinite(m[a]) for m in (depth, truth) for a in p)]
     total = weights = 0.0
     for factor in np.linspace(1.05, 1.25, 10):
-        told = {p for p in pairs if depth[p[1]] / depth[p[0]] > factor}
+        found = {p for p in pairs if depth[p[1]] / depth[p[0]] > factor}
         true = {p for p in pairs if truth[p[1]] / truth[p[0]] > factor}
         if factor == 1.05 and not true:
             return math.nan
-        if told or true:
-            total += factor * 2 * len(told & true) / (len(told) + len(true))
+        if found or true:
+            total += factor * 2 * len(found & true) / (len(found) + len(true))
             weights += factor
     return total / weights
 
@@ -56,7 +56,7 @@ def test_boundary_f1_is_its_definition(depth, truth):
     assert boundary_f1(depth, truth) == pytest.approx(by_definition(depth, truth), nan_ok=True)
 
 
-def test_edges_know_ratios_only_and_a_shift_by_a_pixel_loses_half():
+def test_boundary_f1_ignores_scale_and_a_pixel_shift_halves_it():
     truth = box()
     assert boundary_f1(0.37 * truth, truth) == 1.0
     assert boundary_f1(np.full_like(truth, 5.0), truth) == 0.0
@@ -83,11 +83,11 @@ def slanted(angle_deg, size=(240, 320)):
 
 
 @given(st.floats(-55, 55), st.floats(-55, 55))
-def test_the_angle_between_planes_is_the_planted_one_whatever_the_scale(told, true):
-    found = planarity(1.7 * slanted(told), slanted(true), K)
+def test_angle_between_planes_is_recovered_at_any_scale(predicted, true):
+    found = planarity(1.7 * slanted(predicted), slanted(true), K)
     assert found['planes'] == 7 * 10
     assert found['planarity'] == pytest.approx(0, abs=1e-9)
-    assert found['plane_angle_deg'] == pytest.approx(abs(told - true), abs=1e-4)
+    assert found['plane_angle_deg'] == pytest.approx(abs(predicted - true), abs=1e-4)
 
 
 def test_waves_on_a_wall_are_measured_in_shares_of_its_depth():
@@ -97,7 +97,7 @@ def test_waves_on_a_wall_are_measured_in_shares_of_its_depth():
     assert planarity(wavy, truth, K)['planarity'] == pytest.approx(0.03 / math.sqrt(2), rel=0.02)
 
 
-def test_only_tiles_that_are_flat_in_the_truth_are_judged():
+def test_only_tiles_that_are_flat_in_the_truth_are_scored():
     rough = slanted(0.0) * np.random.default_rng(0).uniform(0.9, 1.1, (240, 320))
     assert planarity(rough, rough, K)['planes'] == 0
     half = rough.copy()
@@ -146,7 +146,7 @@ def test_wrong_but_outside_the_two_surfaces_is_neither():
     assert good.sum() == good.size - 2
 
 
-def test_nothing_is_decided_beside_the_sky_or_where_truth_is_unknown():
+def test_no_point_is_classified_near_sky_or_unknown_truth():
     truth = step()
     truth[:10], truth[30, 5] = np.inf, np.nan
     flying, good = flying_and_good(np.full(truth.shape, 7.0, np.float32), truth, 2)

@@ -49,7 +49,7 @@ def test_a_still_camera_has_the_planted_flicker_by_pixel():
     assert found['scale_drift']['scale'] == found['scale_drift']['shift'] == 0
 
 
-def test_a_camera_that_moves_is_matched_by_its_poses_and_true_depth_does_not_flicker():
+def test_true_depth_of_a_posed_moving_camera_does_not_flicker():
     still = played([1.0] * 4, step_m=0.2, posed=True)['flicker']
     assert still['matched_by'] == {'pose': 3, 'pixel': 0}
     assert still['value'] < 1e-3
@@ -57,7 +57,7 @@ def test_a_camera_that_moves_is_matched_by_its_poses_and_true_depth_does_not_fli
     assert moved['value'] == pytest.approx(0.1, rel=0.1)
 
 
-def test_a_camera_that_moves_without_a_pose_has_no_flicker_but_drift():
+def test_moving_camera_without_pose_has_drift_but_no_flicker():
     found = played([1.0, 1.2], step_m=2.0)
     assert 'flicker' not in found
     assert found['scale_drift']['pairs'] == 1

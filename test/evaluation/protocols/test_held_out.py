@@ -18,7 +18,7 @@ T_CAM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0.3], [1, 0, 0, 0], [0, 0, 0
 
 
 def scan(rng, beams=32, steps=90, half_view=40.0):
-    """Lines of a spinning scanner, laser after laser, right to left, and their numbers."""
+    """Scan lines of a spinning scanner, laser after laser, right to left, and their numbers."""
     azimuth = np.radians(np.linspace(-half_view, half_view, steps))
     elevation = np.radians(np.linspace(-20, 4, beams))
     range_m = rng.uniform(4, 40, (beams, steps))
@@ -59,7 +59,7 @@ def test_near_points_of_an_offset_laser_keep_their_line():
     assert len(set(zip(found.index.tolist(), line.tolist(), strict=True))) == 64
 
 
-def test_a_scan_that_starts_in_the_middle_of_the_view_is_cut_there():
+def test_a_scan_starting_in_mid_view_is_split_there():
     points, line = scan(np.random.default_rng(0), 40, steps=100)
     # Each laser: from ahead to the left, then (behind is cut away) from the right to ahead.
     order = np.concatenate([np.roll(np.arange(100), 50) + 100 * beam for beam in range(40)])
@@ -68,7 +68,7 @@ def test_a_scan_that_starts_in_the_middle_of_the_view_is_cut_there():
     assert (found.index == line[order]).all()
 
 
-def test_the_ring_field_wins_over_geometry_and_is_numbered_from_below():
+def test_ring_field_precedes_geometry_and_counts_from_below():
     points, line = scan(np.random.default_rng(0), 16)
     found = find_scan_lines(points, ring=15 - line)
     assert found.source == 'ring'
@@ -102,7 +102,7 @@ def test_a_ring_of_another_length_is_an_input_error():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(8, 40))
-def test_fit_and_score_share_neither_lines_nor_points_nor_pixels(seed, every, beams):
+def test_fit_and_score_share_no_line_point_or_pixel(seed, every, beams):
     points, line = scan(np.random.default_rng(seed), beams, steps=60)
     split = hold_out(frame_of(points), AlignmentConfig(), every, ring=line)
     fit_lines, score_lines = set(line[split.in_fit]), set(line[split.score.index])
@@ -130,15 +130,13 @@ def test_blocks_of_azimuth_share_neither_degrees_nor_pixels(seed, every):
 
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
 @given(st.integers(0, 2**32 - 1), st.integers(2, 12), st.integers(4, 40), st.booleans())
-def test_no_scored_point_is_among_the_fitted_ones_whatever_the_scan(
-    held_out, seed, every, beams, told
-):
+def test_no_scored_point_is_fitted_in_any_scan(held_out, seed, every, beams, with_ring):
     rng = np.random.default_rng(seed)
     points, line = scan(rng, beams, steps=50)
     shuffled = rng.permutation(len(points))
     points, line = points[shuffled], line[shuffled]
     frame, config = frame_of(points), AlignmentConfig()
-    ring = line if told else None
+    ring = line if with_ring else None
     split = hold_out(frame, config, every, ring, held_out)
     fitted = {point.tobytes() for point in split.points_fit}
     assert not any(point.tobytes() in fitted for point in points[split.score.index])

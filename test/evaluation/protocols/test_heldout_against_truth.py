@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Held-out LiDAR is as good a judge as exact truth, on a synthetic drive that has both."""
+"""Held-out LiDAR finds the errors that exact truth finds, on a synthetic drive with both."""
 
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
@@ -41,7 +41,7 @@ def results(tmp_path_factory):
 
 
 @pytest.mark.parametrize('name', ['abs_rel', 'mae', 'rmse', 'log10', 'delta1', 'bias'])
-def test_truth_at_the_same_pixels_and_heldout_agree_within_their_intervals(results, name):
+def test_heldout_and_truth_at_its_pixels_agree_in_intervals(results, name):
     heldout = results['protocols']['heldout']
     exact = heldout['at_truth']
     assert exact['n_points'] == pytest.approx(heldout['n_points'], rel=0.02)
@@ -51,7 +51,7 @@ def test_truth_at_the_same_pixels_and_heldout_agree_within_their_intervals(resul
     assert low <= heldout['macro'][name] <= high
 
 
-def test_the_error_that_both_find_is_the_planted_one_and_no_trifle(results):
+def test_both_find_the_planted_error(results):
     heldout = results['protocols']['heldout']
     assert heldout['macro']['abs_rel'] > 0.02
     width = np.ptp(heldout['interval']['abs_rel'])

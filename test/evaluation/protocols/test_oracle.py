@@ -109,15 +109,15 @@ def test_the_published_evaluation_is_met_to_a_millionth(name, space):
 @pytest.mark.parametrize(
     ('name', 'shape'), [('marigold-kitti', (351, 1300)), ('marigold-nyu', (481, 640))]
 )
-def test_a_image_that_a_published_crop_is_not_for_is_refused(name, shape):
+def test_an_image_of_the_wrong_size_for_a_crop_is_refused(name, shape):
     truth = np.ones(shape)
     with pytest.raises(ConfigurationError, match='choose another --oracle'):
         published_oracle(truth, truth, 'depth', PUBLISHED[name])
 
 
-def test_results_say_which_rule_held_and_where_it_is_not_the_published_one():
-    told = describe_oracle('marigold-kitti', (0.1, 100), 'log')
-    assert told['rule'] == 'marigold-kitti'
-    assert '80 m' in told['text']
-    assert 'no published rule' in told['text']
+def test_results_describe_the_rule_and_deviations_from_it():
+    described = describe_oracle('marigold-kitti', (0.1, 100), 'log')
+    assert described['rule'] == 'marigold-kitti'
+    assert '80 m' in described['text']
+    assert 'no published rule' in described['text']
     assert 'no published rule' not in describe_oracle('own', (0.1, 100), 'log')['text']

@@ -95,7 +95,7 @@ def test_stamps_that_return_are_paired_in_their_order(errors):
     assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
 
 
-def test_bags_are_told_apart_by_hash_even_where_stamps_are_the_same(errors):
+def test_bags_with_equal_stamps_are_distinguished_by_hash(errors):
     def two_bags(order):
         run = run_of(errors)
         run.results['provenance']['bags'] = [{'name': 'x', 'sha256': order[i]} for i in (0, 1)]
@@ -113,7 +113,7 @@ def test_bags_are_told_apart_by_hash_even_where_stamps_are_the_same(errors):
     assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
 
 
-def test_frames_that_one_alone_scored_are_told_and_not_counted(errors):
+def test_frames_scored_in_one_run_are_reported_not_counted(errors):
     gaps = errors.copy()
     gaps[:7] = np.nan
     scores = compared(run_of(errors), run_of(gaps))['protocols']['heldout']
@@ -172,7 +172,7 @@ def test_other_points_are_refused_even_where_no_setting_tells(errors):
     b.rows[3].update(heldout_n='900')
     with pytest.raises(InputError, match=r'other points in 1 of 120 frames \(first: 1000 in A, 9'):
         compared(run_of(errors), b)
-    # The same truth with fewer predictions is a difference of the depth, told as coverage.
+    # The same truth with fewer predictions is a difference of the depth, reported as coverage.
     b.rows[3].update(heldout_coverage='0.9')
     assert compared(run_of(errors), b)['frames']['paired'] == N
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Requirements: what they name, when they are met, and what is told where they are not."""
+"""Requirements: the figures they name, when they are met, and the message where they are not."""
 
 import math
 import operator
@@ -47,8 +47,8 @@ RESULTS = {
 def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
     assert violations([parse_requirement(f'{text} <= {value}')], RESULTS) == []
     assert violations([parse_requirement(f'{text}>={value}')], RESULTS) == []
-    told = violations([parse_requirement(f'{text}<{value}')], RESULTS)
-    assert told == [f'{name} is {value:g}; < {value:g} is required']
+    found = violations([parse_requirement(f'{text}<{value}')], RESULTS)
+    assert found == [f'{name} is {value:g}; < {value:g} is required']
     assert len(violations([parse_requirement(f'{text}>{value}')], RESULTS)) == 1
 
 
@@ -58,14 +58,14 @@ def test_a_name_is_that_figure_and_the_limit_separates(text, name, value):
     + ['heldout.interval.abs_rel<1', 'frames.rejected<1'],
 )
 def test_what_was_not_measured_does_not_pass(text):
-    (told,) = violations([parse_requirement(text)], RESULTS)
-    assert 'was not measured' in told
+    (found,) = violations([parse_requirement(text)], RESULTS)
+    assert 'was not measured' in found
 
 
-def test_a_metric_alone_is_that_of_truth_where_there_was_no_scan():
+def test_a_bare_metric_is_that_of_truth_without_scans():
     results = {**RESULTS, 'provenance': {'scoring': {'baselines_protocol': 'truth'}}}
-    (told,) = violations([parse_requirement('abs_rel<0.01')], results)
-    assert told.startswith('truth.macro.abs_rel is 0.05;')
+    (found,) = violations([parse_requirement('abs_rel<0.01')], results)
+    assert found.startswith('truth.macro.abs_rel is 0.05;')
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_a_misspelt_name_is_refused_with_the_near_one(text, near):
 def test_the_verdict_is_that_of_arithmetic(sign, value, limit):
     results = {'protocols': {'heldout': {'macro': {'abs_rel': value}}}}
     holds = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}[sign]
-    told = violations([parse_requirement(f'heldout.abs_rel{sign}{limit!r}')], results)
-    assert bool(told) != holds(value, limit)
+    found = violations([parse_requirement(f'heldout.abs_rel{sign}{limit!r}')], results)
+    assert bool(found) != holds(value, limit)

@@ -64,7 +64,7 @@ def test_thirds_of_the_image_have_the_metrics_of_their_points(seed):
         assert figures(found[name]) == there
 
 
-def test_empty_bins_are_left_out_and_what_is_too_far_is_in_the_last():
+def test_empty_bins_are_omitted_and_far_points_in_the_last():
     parts = Breakdown(30.0)
     errors = PointErrors(np.array([2.0, 90.0]), np.array([1.0, 100.0]))
     parts.add(errors, np.array([0, 8]))
