@@ -9,6 +9,7 @@ import re
 
 from marigold_ros.__main__ import COMMANDS
 from marigold_ros.config import NodeConfig
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.node.interface.parameter_file import parameter_table
 from marigold_ros.settings import parameters
 import pytest
@@ -121,6 +122,11 @@ def test_settings_named_in_the_text_exist(path):
     groups = {name.partition('.')[0] for name in names if '.' in name}
     named = re.findall(rf'`((?:{"|".join(groups)})\.\w+)[:`]', prose(path))
     assert [name for name in named if name not in names] == []
+
+
+def test_the_evaluation_page_defines_every_metric():
+    text = (ROOT / 'docs' / 'evaluation.md').read_text(encoding='utf-8')
+    assert [name for name in METRICS if f'`{name}`' not in text] == []
 
 
 def test_the_design_page_describes_every_room():
