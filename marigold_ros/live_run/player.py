@@ -17,6 +17,7 @@ import time
 
 from marigold_ros.bags.playback import scans_first, SerialMessage
 from marigold_ros.live_run.recorder import Recorder
+from marigold_ros.node.health import diagnostic_keys as keys
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 import sensor_msgs.msg
 
@@ -177,8 +178,8 @@ class Player:
         recorder, seen = self._recorder, self._recorder.reports
 
         def lost() -> bool:
-            received = recorder.count('frames.received') + played.unanswered
-            idle = not recorder.count('frames.in_flight')
+            received = recorder.count(keys.FRAMES_RECEIVED) + played.unanswered
+            idle = not recorder.count(keys.FRAMES_IN_FLIGHT)
             return recorder.reports >= seen + LOST_AFTER and received < played.sent and idle
 
         def answered() -> bool:

@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import MarigoldError
 from marigold_ros.message_codec import serialised_header_ns
+from marigold_ros.node.health import diagnostic_keys as keys
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -133,7 +134,7 @@ class Recorder:
     @property
     def unserved(self) -> int:
         """Frames that the node reported as rejected, dropped or skipped."""
-        unserved = ('frames.rejected.', 'frames.dropped_newer', 'frames.skipped_idle')
+        unserved = (keys.FRAMES_REJECTED, keys.FRAMES_DROPPED, keys.FRAMES_IDLE)
         frames = self.report('frames')
         return sum(int(value) for name, value in frames.items() if name.startswith(unserved))
 

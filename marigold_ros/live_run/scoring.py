@@ -125,7 +125,8 @@ def score_recording(
         """Return what the node made of its scan lines, in place of another fit."""
         return published[-1]
 
-    finish = as_published if source.thinned else FramePipeline(None, config.pipeline).finish
+    model: Any = None  # predictions are recorded
+    finish = as_published if source.thinned else FramePipeline(model, config.pipeline).finish
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
     scored = Scored(scorer, {})
     with BagReader(source.path) as bag, BagReader(recording) as recorded:

@@ -23,7 +23,7 @@ from marigold_ros.live_run.player import Played, Player
 from marigold_ros.live_run.process import NodeProcess, running_node
 from marigold_ros.live_run.recorder import OUTPUTS, Recorder
 from marigold_ros.live_run.transport import use_roomy_transport
-from marigold_ros.node.health.diagnostic_keys import PARTS
+from marigold_ros.node.health import diagnostic_keys as keys
 
 # Seconds; a full checkpoint takes long to load, and the machine may be busy with other things.
 _START_PATIENCE = 300.0
@@ -108,7 +108,7 @@ def run_live(
         for stamp_ns, sent in played.sent_at.items()
         if (arrival := recorder.arrival(stamp_ns)) is not None
     }
-    reports = {part: recorder.report(part) for part in PARTS}
+    reports = {part: recorder.report(part) for part in keys.PARTS}
     return LiveRun(played, reports, recorder.heard, round_trip_ms, faults)
 
 
@@ -133,7 +133,7 @@ def _make_ready(
         if message.role == 'camera_info':
             player.send(message)
             require(
-                lambda: recorder.count('infos.received') > 0,
+                lambda: recorder.count(keys.INFOS_RECEIVED) > 0,
                 'camera_info does not reach the node',
             )
             break
@@ -145,13 +145,13 @@ def _settle(recorder: Recorder, process: NodeProcess, played: Played) -> None:
     seen = recorder.reports
 
     def counted() -> bool:
-        if recorder.reports <= seen or recorder.count('frames.in_flight'):
+        if recorder.reports <= seen or recorder.count(keys.FRAMES_IN_FLIGHT):
             return False
-        everything = recorder.count('frames.received') >= played.sent
+        everything = recorder.count(keys.FRAMES_RECEIVED) >= played.sent
         # Images that DDS lost never arrive: three reports without work are enough.
         return everything or recorder.reports >= seen + 3
 
     deadline = time.monotonic() + _SETTLE_PATIENCE
     while not recorder.wait(counted, 0.5) and time.monotonic() < deadline:
         process.check()
-    recorder.wait(lambda: recorder.complete >= recorder.count('frames.served'), 5.0)
+    recorder.wait(lambda: recorder.complete >= recorder.count(keys.FRAMES_SERVED), 5.0)

@@ -3,14 +3,14 @@
 """
 The ROS 2 node: a lifecycle node around FramePipeline.
 
-Decision: callbacks run in a MultiThreadedExecutor, frames in a worker thread, loading in whatever
-thread asked for the transition, so that parameters, services and state queries answer meanwhile.
-``autostart`` is a parameter and no launch feature, because it must work alike everywhere.
+Decision: callbacks run in a MultiThreadedExecutor, frames in a worker thread, and loading in the
+thread of the transition, so that parameters, services and state queries answer meanwhile.
+``autostart`` is a parameter and not a launch feature, so that it works alike everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import gc
 import sys
 from typing import Any
@@ -18,14 +18,17 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
-from marigold_ros.node.health.diagnostics import diagnostics, Health
+from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node.health.counters import Health
+from marigold_ros.node.health.diagnostics import diagnostics
 from marigold_ros.node.interface import parameters
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
-from marigold_ros.node.lifecycle import ManagedNode, PATIENCE, tolerant, transition
+from marigold_ros.node.lifecycle import ManagedNode, tolerant, transition
 from marigold_ros.node.loading import load, Loader
 from marigold_ros.node.ros_helpers import FILTERS, ImageReader
 from marigold_ros.node.worker import Worker
@@ -33,11 +36,31 @@ from marigold_ros.pipeline import FramePipeline
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
+# SIGINT must end the process within 4 s, so a frame in work gets less than that, seconds.
+PATIENCE = 2.0
+
 
 class DepthNode(ManagedNode):
-    """The node ``marigold_depth``: see docs/ros-interface.md for topics and services."""
+    """
+    The node ``marigold_depth``; see docs/ros-interface.md for topics and services.
 
-    def __init__(self, load_model=load, inherited: Sequence = (), **options) -> None:
+    Parameters
+    ----------
+    load_model : callable
+        Loads the model for a NodeConfig.
+    inherited : sequence of rclpy.parameter.Parameter
+        Overrides that hold where none are given for this node.
+    **options
+        Arguments of rclpy's Node.
+
+    """
+
+    def __init__(
+        self,
+        load_model: Callable[[NodeConfig], DepthModel] = load,
+        inherited: Sequence = (),
+        **options,
+    ) -> None:
         super().__init__('marigold_depth', inherited, **options)
         self._loader = Loader(load_model, self.get_logger())
         for warning in parameters.declare(self):
@@ -45,7 +68,7 @@ class DepthNode(ManagedNode):
         self.health = Health()
         self._values: dict = {}
         self._config = NodeConfig()
-        # Made by configure or activate, given back by deactivate or cleanup.
+        # Created by configure or activate, released by deactivate or cleanup.
         self._pipeline: Any = None
         self._outputs: Any = None
         self._extrinsics: Any = None
@@ -55,7 +78,7 @@ class DepthNode(ManagedNode):
         self._server: Any = None
         self._worker: Any = None
         self._clock_watch: Any = None
-        self._ticks: list = []
+        self._own_timers: list = []
         self._timer_group = MutuallyExclusiveCallbackGroup()
         services = MutuallyExclusiveCallbackGroup()
         self.create_service(Trigger, '~/reset', self._on_reset, callback_group=services)
@@ -68,7 +91,7 @@ class DepthNode(ManagedNode):
 
     @transition
     def on_configure(self) -> None:
-        """Read the parameters, load the model, make the publishers."""
+        """Read the parameters, load the model, create the publishers."""
         self._values = parameters.values_of(self)
         self._config = parameters.config_of(self)
         self._make_pipeline()
@@ -85,32 +108,19 @@ class DepthNode(ManagedNode):
 
     @transition
     def on_activate(self) -> None:
-        """Subscribe and start to work."""
+        """Subscribe and start the worker."""
         if self._pipeline is None:
             self._make_pipeline()
         self._pipeline.reset()
-        self._inputs = Inputs(
-            self,
-            self._config,
-            self.health.counters,
-            self._images,
-            self.health.report,
-            self._on_jump,
-        )
+        self._inputs = Inputs(self, self._config, self.health, self._images, self._on_jump)
         self._server = FrameServer(
-            self,
-            self._pipeline,
-            self._inputs,
-            self._outputs,
-            self._extrinsics,
-            self.health,
-            self._current_config,
+            self, self._pipeline, self._inputs, self._outputs, self._extrinsics
         )
         self._worker = Worker(self._server.serve, self._shortest_period)
         self._inputs.registerCallback(self._on_image)
         self._inputs.open()
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
-        self._ticks = [
+        self._own_timers = [
             self.create_timer(1.0, tolerant(self, work), callback_group=self._timer_group)
             for work in (self._inputs.refresh_qos, self._publish_diagnostics)
         ]
@@ -120,41 +130,33 @@ class DepthNode(ManagedNode):
 
     @transition
     def on_deactivate(self) -> None:
-        """Stop working; the model stays loaded, unless its memory is wanted meanwhile."""
+        """Stop working; keep the model unless ``unload_on_deactivate`` is set."""
         self._stop()
-        if self._current_config().unload_on_deactivate:
+        if self.current_config().unload_on_deactivate:
             self._drop_pipeline()
 
     @transition
     def on_cleanup(self) -> None:
-        """Give everything back that configuring took."""
+        """Release everything that configure created."""
         self._stop()
         self._release()
 
-    @transition
-    def on_shutdown(self) -> None:
-        """Stop for good, from whatever state."""
-        self._stop()
-        self._release()
-
-    @transition
-    def on_error(self) -> None:
-        """Fall back to unconfigured."""
-        self._stop()
-        self._release()
+    # From any state: stop for good, or fall back to unconfigured.
+    on_shutdown = on_cleanup
+    on_error = on_cleanup
 
     def _stop(self, patience: float | None = None) -> None:
-        """Stop after the frame in work; with ``patience``, no later than so many seconds."""
-        for timer in self._ticks:
+        """Stop after the frame in work; with ``patience``, within that many seconds."""
+        for timer in self._own_timers:
             self.destroy_timer(timer)
-        self._ticks = []
+        self._own_timers = []
         if self._clock_watch is not None:
             self._clock_watch.unregister()
         self._clock_watch = None
         if self._inputs is not None:
             self._inputs.close()
         if self._worker is not None and self._worker.close(patience) is not None:
-            self.health.counters.leave_frame('rejected.deactivated')
+            self.health.counters.leave_frame(keys.FRAMES_DEACTIVATED)
 
     def _release(self) -> None:
         if self._outputs is not None:
@@ -167,12 +169,12 @@ class DepthNode(ManagedNode):
         self._drop_pipeline()
 
     def _make_pipeline(self) -> None:
-        """Load the model, warmed up, with the settings of now."""
+        """Load the model, warmed up, with the current settings."""
         model = self._loader.load(self._config)
         self._pipeline = FramePipeline(model, self._config.pipeline)
 
     def _drop_pipeline(self) -> None:
-        """Give the model's memory back; who serves frames holds it, too."""
+        """Release the model's memory, and with it whatever holds the model."""
         self._pipeline = self._server = self._worker = self._inputs = None
         gc.collect()
         torch = sys.modules.get('torch')
@@ -180,49 +182,50 @@ class DepthNode(ManagedNode):
             torch.cuda.empty_cache()
 
     def stop(self, patience: float = PATIENCE) -> bool:
-        """Stop before the process ends; False if a frame is still in work after the patience."""
+        """Stop before the process ends; returns False if a frame is still in work."""
         self._stop(patience)
         return self._worker is None or not self._worker.alive
 
+    # Facts for the process and for trials
+
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras that are to share the model; empty for one camera."""
-        # Other values are looked at when it is configured, and may be mended until then.
+        """Names of the cameras that share the model; empty for one camera."""
+        # Other values are read at configure only, and may be corrected until then.
         given = parameters.values_of(self).get('cameras', ())
         return parameters.config_of(self).cameras if given else ()
 
-    # What trials of the node look at
-
     def listeners(self) -> dict[str, int]:
-        """How many subscribers each output has; empty unless configured."""
+        """Return the number of subscribers of each output; empty unless configured."""
         return {} if self._outputs is None else self._outputs.listeners()
 
     def refresh_inputs(self) -> None:
-        """Look at the publishers of the inputs now and not within a second."""
+        """Compare the inputs with the publishers' QoS now, not within a second."""
         self._inputs.refresh_qos()
 
     # Frames
 
     def _on_image(self, message) -> None:
-        """Take an image whose header is sound."""
+        """Put an image with a valid header into the worker's mailbox."""
         counters = self.health.counters
-        if not self._current_config().compute_without_listeners and not self._outputs.anybody():
-            counters.leave_frame('skipped_idle')
+        idle = not self._outputs.has_listeners()
+        if idle and not self.current_config().compute_without_listeners:
+            counters.leave_frame(keys.FRAMES_IDLE)
             return
         replaced = self._worker.mailbox.put(message)
         if replaced is message:
-            counters.leave_frame('rejected.deactivated')
+            counters.leave_frame(keys.FRAMES_DEACTIVATED)
         elif replaced is not None:
-            counters.leave_frame('dropped_newer')
+            counters.leave_frame(keys.FRAMES_DROPPED)
 
-    def _current_config(self) -> NodeConfig:
-        """Read the parameters; called before each frame, so that a change is taken as a whole."""
+    def current_config(self) -> NodeConfig:
+        """Return the settings; read before each frame, so that a change is applied as a whole."""
         values = parameters.values_of(self)
         if values != self._values:
             try:
                 self._config = parameters.config_of(self)
             except ConfigurationError:
-                return self._config  # read amid a change; the next frame reads it whole
+                return self._config  # read amid a change; the next frame reads all of it
             self._values = values
         return self._config
 
@@ -230,10 +233,14 @@ class DepthNode(ManagedNode):
         rate = self._config.max_rate
         return 1.0 / rate if rate > 0 else 0.0
 
-    def _on_jump(self, why: str) -> None:
-        """Forget what belongs to another time."""
-        self.health.counters.add('clock_jumps')
-        self.get_logger().warning(f'{why}: buffers and filters start anew')
+    def _on_jump(self, reason: str) -> None:
+        """
+        React to a clock jump: empty all buffers and reset the pipeline's temporal state.
+
+        Jumps are detected by Inputs, in the stamps of images and scans, and by ``watch_clock``.
+        """
+        self.health.counters.add(keys.CLOCK_JUMPS)
+        self.get_logger().warning(f'{reason}: buffers and filters start anew')
         self._inputs.clear()
         self._extrinsics.clear()
         self._server.reset_soon()
@@ -259,7 +266,7 @@ class DepthNode(ManagedNode):
         return response
 
     def _reload(self) -> tuple[bool, str]:
-        """Load the parameters' model beside the old one, which stays if that fails."""
+        """Load the parameters' model; the current one stays if that fails."""
         if self._server is None:
             return False, 'not active'
         model, answer = self._loader.try_to_load(lambda: parameters.config_of(self))
@@ -268,13 +275,15 @@ class DepthNode(ManagedNode):
         return model is not None, answer
 
     def _publish_diagnostics(self) -> None:
-        if self._diagnostics is None or self._inputs is None:
-            return
-        parts = {
-            'inputs': self._inputs,
-            'outputs': self._outputs,
-            'extrinsics': self._extrinsics,
-            'model': self._loader.description,
-            'config': self._config,
-        }
-        self._diagnostics.publish(diagnostics(self, self.health, parts))
+        if self._diagnostics is not None and self._inputs is not None:
+            self._diagnostics.publish(
+                diagnostics(
+                    self,
+                    self.health,
+                    self._loader.description,
+                    self._inputs,
+                    self._outputs,
+                    self._extrinsics,
+                    self._config,
+                )
+            )

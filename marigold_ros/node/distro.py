@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Every difference between ROS distributions, and the inner parts of rclpy that the node leans on.
+Every difference between ROS distributions, and every use of rclpy's internals.
 
 Humble to Lyrical are supported; a difference is handled here and nowhere else.
 """
 
 from __future__ import annotations
 
+import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,19 +28,19 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 
-# Seconds for which a callback group is waited for; its callbacks take milliseconds.
+# Seconds to wait for a callback group; its callbacks take milliseconds.
 _PATIENCE = 1.0
-# What rclpy raises for arguments that it cannot use: bad --ros-args, a broken parameter file.
+# What rclpy raises for invalid --ros-args or a broken parameter file.
 ARGUMENT_ERRORS = (rclpy_implementation.RCLError, rclpy_implementation.UnknownROSArgsError)
 
 
 def on_incompatible_qos(callback: Callable[[Any], None]) -> SubscriptionEventCallbacks:
-    """Event callbacks of a subscription that report publishers whose QoS does not fit."""
+    """Return event callbacks of a subscription that report publishers with incompatible QoS."""
     return SubscriptionEventCallbacks(incompatible_qos=callback)
 
 
 def without_events() -> PublisherEventCallbacks:
-    """Event callbacks of a publisher that is told of nothing."""
+    """Return event callbacks of a publisher that handles no events."""
     return PublisherEventCallbacks(use_default_callbacks=False)
 
 
@@ -47,9 +48,9 @@ class HoldableGroup(MutuallyExclusiveCallbackGroup):
     """
     A callback group that can be held while its entities are destroyed.
 
-    Where an entity's QoS event is ready and another thread destroys the entity before the executor
-    takes the event, rclpy lets InvalidHandle escape, which ends the executor and leaves the group
-    locked for ever. While the group is held, nothing of it is taken.
+    If another thread destroys an entity whose QoS event is ready before the executor takes the
+    event, rclpy lets InvalidHandle escape, which ends the executor and leaves the group locked.
+    While the group is held, the executor takes nothing of it.
     """
 
     def __init__(self) -> None:
@@ -58,7 +59,7 @@ class HoldableGroup(MutuallyExclusiveCallbackGroup):
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the group, once its callback in work is done; not from inside a callback of it."""
+        """Hold the group once its running callback ends; not to be called from such a callback."""
         deadline = time.monotonic() + _PATIENCE
         while not (mine := self.beginning_execution(self)) and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -70,7 +71,7 @@ class HoldableGroup(MutuallyExclusiveCallbackGroup):
 
 
 def watch_clock(node, callback: Callable[[Any], None]):
-    """Call back when ROS time jumps back or changes its source; unregister the returned handle."""
+    """Call back when ROS time jumps back or changes its source; returns a handle to unregister."""
     threshold = JumpThreshold(
         min_forward=None, min_backward=Duration(seconds=-0.1), on_clock_change=True
     )
@@ -79,11 +80,10 @@ def watch_clock(node, callback: Callable[[Any], None]):
 
 class OncePool(ThreadPoolExecutor):
     """
-    Threads that take each task once.
+    A thread pool that queues each task once.
 
-    rclpy's executor hands a task to its pool again and again until a thread has begun it. On a
-    busy machine thousands of copies gather before the next task, and callbacks lag by half a
-    second for ever after.
+    rclpy's executor submits a task again and again until a thread has begun it. On a busy machine
+    thousands of copies queue before the next task, and callbacks lag by half a second.
     """
 
     def __init__(self, threads: int) -> None:
@@ -91,7 +91,7 @@ class OncePool(ThreadPoolExecutor):
         self._waiting: set[Any] = set()
 
     def submit(self, task: Any) -> None:  # type: ignore[override]
-        """Take a task, or give the threads time for the copy that waits already."""
+        """Queue a task, or give the threads time for the copy that is queued already."""
         if task in self._waiting:
             time.sleep(0.0005)
             return
@@ -104,7 +104,7 @@ class OncePool(ThreadPoolExecutor):
 
 
 def threaded_executor(context, threads: int) -> MultiThreadedExecutor:
-    """Make an executor of several threads whose pool takes each task once."""
+    """Create an executor of several threads whose pool queues each task once."""
     executor = MultiThreadedExecutor(threads, context=context)
     pool = getattr(executor, '_executor', None)
     if isinstance(pool, ThreadPoolExecutor):
@@ -115,10 +115,10 @@ def threaded_executor(context, threads: int) -> MultiThreadedExecutor:
 
 def spin(executor) -> None:
     """
-    Spin until the end, also where something is taken away while the executor gets ready to wait.
+    Spin until shutdown, even if something is destroyed while the executor prepares to wait.
 
-    Of an entity with QoS events rclpy then lets InvalidHandle escape, and the next round is sound;
-    of the executor's own guards, at its shutdown, AttributeError.
+    rclpy then lets InvalidHandle escape for an entity with QoS events, after which spinning can go
+    on, and AttributeError for the executor's own guards at its shutdown.
     """
     while True:
         try:
@@ -133,35 +133,42 @@ def spin(executor) -> None:
 
 
 def shut_down(executor) -> None:
-    """End an executor without waiting for callbacks that do not end."""
-    # Since Kilted the default waits for all threads of the pool, a loading model among them.
+    """Shut an executor down without waiting for callbacks that do not end."""
+    # Since Kilted the default waits for all threads of the pool, even one that loads a model.
     known = inspect.signature(executor.shutdown).parameters
     executor.shutdown(0.3, **({'wait_for_threads': False} if 'wait_for_threads' in known else {}))
 
 
 def parameter_overrides(node) -> dict[str, Any]:
-    """Names and values that the user gave at start, declared by the node or not."""
+    """Return names and values given at start, declared by the node or not."""
     return {parameter.name: parameter.value for parameter in overrides_of(node)}
 
 
 def overrides_of(node) -> list[Parameter]:
-    """Parameters that the user gave at start, declared by the node or not."""
-    # rclpy drops overrides of undeclared parameters in silence; there is no public door to them.
+    """Return the parameters given at start, declared by the node or not."""
+    # rclpy drops overrides of undeclared parameters in silence and offers no way to list them.
     return list(getattr(node, '_parameter_overrides', {}).values())
 
 
 def inherit_overrides(node, inherited: Iterable[Parameter]) -> None:
-    """Take over what was given to another node, where this one has nothing; before declaring."""
+    """Add overrides given for another node where this one has none; call before declaring."""
     for parameter in inherited:
         node._parameter_overrides.setdefault(parameter.name, parameter)
 
 
+def byte_array(data) -> array.array:
+    """Return bytes as the array type that a message takes without checking each byte."""
+    result = array.array('B')
+    result.frombytes(memoryview(data).cast('B') if len(data) else b'')
+    return result
+
+
 def guard_change_state(node, guard: Callable) -> None:
     """
-    Put ``guard(handler, request, response)`` before the node's change_state service.
+    Wrap the node's change_state service in ``guard(handler, request, response)``.
 
     rclpy lets the RCLError of an impossible transition escape from the service callback, which
-    ends the executor and so the process: asking twice for `activate` would kill the node.
+    ends the process: requesting `activate` twice would kill the node.
     """
     service = getattr(node, '_service_change_state', None)
     if service is None:

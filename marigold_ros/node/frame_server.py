@@ -3,7 +3,7 @@
 """
 One image from message to messages: decode, predict, pair, fit, publish.
 
-No lifecycle and no subscriptions here; what is wrong with a frame is counted and reported here.
+No lifecycle and no subscriptions here; every problem of a frame is counted and reported here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import copy
 from dataclasses import replace
 import time
 import traceback
+from typing import Any
 
 from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
@@ -21,32 +22,51 @@ from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.camera.resizing import resize_frame
 from marigold_ros.message_codec import to_camera
-from marigold_ros.node.health.diagnostics import Health
-from marigold_ros.node.health.input_health import ImageWatch
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node.health.input_health import ImageHealth
 from marigold_ros.node.interface.messages import stamp_ns
+from marigold_ros.node.interface.publishers import Outputs
+from marigold_ros.node.interface.subscriptions import Inputs
+from marigold_ros.node.interface.transforms import Extrinsics
+from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.sparse_sources import SPARSE_SOURCES
 
-# Images without a scan, one after the other, that are worth a word.
-_STAYS_AWAY = 10
+# Images without a scan in a row that are reported.
+_UNPAIRED = 10
+# Ages above this come from clocks that differ, milliseconds.
+_MAX_AGE_MS = 60_000
+
+
+class _Stopwatch:
+    """Milliseconds between laps, by name."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.laps_ms: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps_ms[name] = 1e3 * (now - self._last)
+        self._last = now
+
+    def total_ms(self) -> float:
+        return 1e3 * (self._last - self._start)
 
 
 class FrameServer:
     """
-    Serves images one after the other, in the worker's thread.
+    Processes images one after the other, in the worker's thread.
 
     Parameters
     ----------
-    node : rclpy.node.Node
-        For its log and its context.
+    node : DepthNode
+        For its settings, health, log and clock.
     pipeline : FramePipeline
         The algorithm.
     inputs, outputs, extrinsics : Inputs, Outputs, Extrinsics
-        The node's ends.
-    health : Health
-        Told about everything.
-    read_config : callable
-        Gives the current NodeConfig.
+        The node's interface.
 
     """
 
@@ -54,34 +74,32 @@ class FrameServer:
         self,
         node,
         pipeline: FramePipeline,
-        inputs,
-        outputs,
-        extrinsics,
-        health: Health,
-        read_config,
-    ):
+        inputs: Inputs,
+        outputs: Outputs,
+        extrinsics: Extrinsics,
+    ) -> None:
         self._node, self._pipeline = node, pipeline
         self._inputs, self._outputs, self._extrinsics = inputs, outputs, extrinsics
-        self._health, self._read_config = health, read_config
+        self._health = node.health
         self._reset_wanted = False
-        self._next_model = None
+        self._next_model: DepthModel | None = None
         self._bad_info = self._bad_scan = None
         self._read_scan: tuple = (None, None)
         self._warned_frames = False
         self._image_size = (0, 0)
-        self._watch = ImageWatch()
-        self._alone = 0  # images without a scan in a row
+        self._image_health = ImageHealth()
+        self._unpaired = 0  # images without a scan in a row
 
     def reset_soon(self) -> None:
-        """Forget filters before the next frame."""
+        """Reset the pipeline before the next frame."""
         self._reset_wanted = True
 
-    def swap_model(self, model) -> None:
+    def swap_model(self, model: DepthModel) -> None:
         """Use another model from the next frame on."""
         self._next_model = model
 
     def serve(self, message) -> None:
-        """Work on one image; whatever happens is counted, and nothing escapes."""
+        """Process one image; its outcome is counted, and no exception escapes."""
         try:
             self._serve(message)
         except MarigoldError as error:
@@ -90,53 +108,45 @@ class FrameServer:
             if self._node.context.ok():
                 self._fail('internal', traceback.format_exc())
         else:
-            self._health.counters.leave_frame('served')
+            self._health.counters.leave_frame(keys.FRAMES_SERVED)
 
     def _fail(self, cause: str, text: str) -> None:
-        self._health.counters.leave_frame(f'rejected.{cause}')
+        self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{cause}')
         self._health.report('frame', text.strip().splitlines()[-1])
         self._node.get_logger().warning(f'frame rejected: {text}', throttle_duration_sec=5.0)
 
     def _serve(self, message) -> None:
-        started = time.perf_counter()
+        watch, health = _Stopwatch(), self._health
         config = self._prepare()
         header = copy.copy(message.header)
         header.frame_id = config.frame_id or header.frame_id
         frame = self._decode(message, config)
-        decoded = time.perf_counter()
+        watch.lap('decode')
         prediction = self._pipeline.predict(frame)
-        predicted = time.perf_counter()
+        watch.lap('predict')
         choice = self._inputs.await_scan(frame.stamp_ns)
-        # As late as possible: odometry of the image's time often comes after the image.
+        # As late as possible: odometry of the image's time often arrives after the image.
         place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
         frame, scan_ns = self._with_sparse(frame, choice, header.frame_id)
-        paired = time.perf_counter()
+        watch.lap('pair')
         result = self._pipeline.finish(frame, prediction)
-        finished = time.perf_counter()
+        watch.lap('finish')
         details = details_of(result)
-        self._health.alignment, self._health.details = result.alignment, details
-        self._health.counters.add(f'fits.{result.alignment.state}')
-        self._health.stamp_ns, self._health.scan_ns = frame.stamp_ns, scan_ns
+        health.alignment, health.details = result.alignment, details
+        health.counters.add(f'{keys.FITS}{result.alignment.state}')
+        health.stamp_ns, health.scan_ns = frame.stamp_ns, scan_ns
         self._outputs.publish(result, header, config, scan_ns, details)
-        self._health.published.tick()
-        ended = time.perf_counter()
-        own = {
-            'decode': decoded - started,
-            'predict': predicted - decoded,
-            'pair': paired - predicted,
-            'finish': finished - paired,
-            'publish': ended - finished,
-            'total': ended - started,
-        }
-        self._health.timings.add(
-            {**result.timings_ms, **{name: 1e3 * seconds for name, seconds in own.items()}}
-        )
-        self._note_age(frame.stamp_ns)
+        health.published.tick()
+        watch.lap('publish')
+        health.timings.add({**result.timings_ms, **watch.laps_ms, 'total': watch.total_ms()})
+        age_ms = (self._node.get_clock().now().nanoseconds - frame.stamp_ns) / 1e6
+        if 0 <= age_ms < _MAX_AGE_MS:
+            health.timings.add({'age': age_ms})
 
     def _prepare(self) -> NodeConfig:
-        """Take changes over, here between two frames."""
-        config = self._read_config()
+        """Apply changed settings, a new model and a reset, here between two frames."""
+        config = self._node.current_config()
         self._inputs.set_config(config)
         self._pipeline.config = config.pipeline
         if self._next_model is not None:
@@ -147,32 +157,25 @@ class FrameServer:
             self._pipeline.reset()
         return config
 
-    def _note_age(self, stamp: int) -> None:
-        """Time between exposure and publishing, where the clocks make sense of it."""
-        age_ms = (self._node.get_clock().now().nanoseconds - stamp) / 1e6
-        if 0 <= age_ms < 60_000:
-            self._health.timings.add({'age': age_ms})
-
     def _decode(self, message, config: NodeConfig) -> Frame:
         rgb = self._inputs.images.read(message)
-        if blind := self._watch.look(rgb):
-            self._health.report('camera', blind)
+        if problem := self._image_health.check(rgb):
+            self._health.report('camera', problem)
         self._image_size = rgb.shape[:2]
         camera = self._camera(message, rgb.shape[:2], config)
         frame = Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
         if config.output_resolution == 'input':
             return frame
+        model: Any = self._pipeline.model
         chosen = config.pipeline.prediction['processing_resolution']
-        return resize_frame(frame, self._pipeline.model.processing_size(*rgb.shape[:2], chosen))
+        return resize_frame(frame, model.processing_size(*rgb.shape[:2], chosen))
 
     def _camera(self, message, shape: tuple[int, int], config: NodeConfig) -> Camera | None:
-        """Read camera_info; None, with the reason reported, where it is missing or senseless."""
+        """Decode camera_info; None, with the reason reported, if it is missing or invalid."""
         info = self._inputs.await_info()
+        topic = self._inputs.info_topic
         if info is None:
-            self._health.report(
-                'info',
-                f'no camera_info on {self._inputs.inputs[1].topic}: no metric depth; publish it',
-            )
+            self._health.report('info', f'no camera_info on {topic}: no metric depth; publish it')
             return None
         if info.header.frame_id != message.header.frame_id and not self._warned_frames:
             self._warned_frames = True
@@ -189,12 +192,12 @@ class FrameServer:
                 raise CalibrationError(
                     f'camera_info is for {camera.width}x{camera.height}, the image is '
                     f'{shape[1]}x{shape[0]}; they must agree: check which camera_info the node '
-                    f'listens to ({self._inputs.inputs[1].topic})'
+                    f'listens to ({topic})'
                 )
-            rectified_valid(camera)  # raises for an unknown distortion; its maps are kept
+            rectified_valid(camera)  # raises for an unknown distortion; its maps are cached
         except CalibrationError as error:
             if info is not self._bad_info:
-                self._health.counters.add('infos.rejected.calibration')
+                self._health.counters.add(keys.INFOS_REJECTED)
                 self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
             self._bad_info = info
             self._health.report('info', str(error))
@@ -202,23 +205,23 @@ class FrameServer:
         return camera
 
     def _count_pair(self, frame: Frame, scan) -> None:
-        """Count which half of the pair is missing, and say why if it stays away."""
+        """Count which parts of the pair are missing, and report a scan that stays away."""
         if not self._inputs.has_sparse:
             return
-        self._alone = self._alone + 1 if scan is None else 0
-        halves = {'info': frame.camera, 'scan': scan}
-        missing = [name for name, half in halves.items() if half is None]
-        self._health.counters.add(
-            f'pairs.without_{"_".join(missing)}' if missing else 'pairs.whole'
-        )
-        if self._alone >= _STAYS_AWAY:
+        self._unpaired = self._unpaired + 1 if scan is None else 0
+        parts = {'info': frame.camera, 'scan': scan}
+        missing = '_'.join(name for name, part in parts.items() if part is None)
+        self._health.counters.add(keys.PAIRS + (f'without_{missing}' if missing else 'whole'))
+        if self._unpaired >= _UNPAIRED:
             self._health.report('scan', self._inputs.why_no_scan(frame.stamp_ns))
 
-    def _with_sparse(self, frame: Frame, choice, camera_frame: str) -> tuple[Frame, int | None]:
-        """Add the chosen scan; without it, with the reason reported, where it cannot be used."""
-        scan = choice.item
+    def _with_sparse(
+        self, frame: Frame, choice: Choice, camera_frame: str
+    ) -> tuple[Frame, int | None]:
+        """Add the chosen scan, and return its stamp; None, with the reason reported, without."""
+        scan, scan_ns = choice.item, choice.stamp_ns
         self._count_pair(frame, scan)
-        if scan is None or frame.camera is None or scan is self._bad_scan:
+        if scan_ns is None or frame.camera is None or scan is self._bad_scan:
             return frame, None
         try:
             if scan is not self._read_scan[0]:  # one scan often serves several images
@@ -231,14 +234,13 @@ class FrameServer:
             self._inputs.reject_scan(error)
             return frame, None
         if reading.depth is not None:
-            return replace(frame, sparse_image=reading.depth), choice.stamp_ns
+            return replace(frame, sparse_image=reading.depth), scan_ns
         try:
             T_cam_lidar = self._extrinsics.lookup(
-                camera_frame, scan.header.frame_id, choice.stamp_ns, frame.stamp_ns
+                camera_frame, scan.header.frame_id, scan_ns, frame.stamp_ns
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
             self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
             return frame, None
-        frame = replace(frame, points_lidar=reading.points, T_cam_lidar=T_cam_lidar)
-        return frame, choice.stamp_ns
+        return replace(frame, points_lidar=reading.points, T_cam_lidar=T_cam_lidar), scan_ns

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The model that the parameters name: loading it, and what is known about it."""
+"""Loading of the model that the parameters name, and its description for diagnostics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 import traceback
-from typing import Any
 
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
+from marigold_ros.models.protocol import DepthModel
 
 
-def load(config: NodeConfig):
+def load(config: NodeConfig) -> DepthModel:
     """Load and warm up the checkpoint that the parameters name; raises MarigoldError."""
     from marigold_ros.models import load_model, use_threads
 
@@ -30,28 +30,28 @@ class Loader:
     Parameters
     ----------
     load_model : callable
-        :func:`load`, or what a test puts in its place.
+        :func:`load`, or another function of a NodeConfig.
     logger : rclpy logger
-        Told of each model.
+        Receives a line for each model.
 
     """
 
-    def __init__(self, load_model: Callable[[NodeConfig], Any], logger) -> None:
+    def __init__(self, load_model: Callable[[NodeConfig], DepthModel], logger) -> None:
         self._load_model, self._logger = load_model, logger
         self.description: dict[str, str] = {}
 
-    def load(self, config: NodeConfig):
+    def load(self, config: NodeConfig) -> DepthModel:
         """Load a model; raises what loading raises."""
         model = self._load_model(config)
-        # Asked once per load, since it includes a hash of the weights.
+        # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})
         self.description = {**known, **{key: str(value) for key, value in facts.items()}}
         self._logger.info(f'model {known["name"]} on {known["device"]}')
         return model
 
-    def try_to_load(self, read_config: Callable[[], NodeConfig]) -> tuple[Any, str]:
-        """Load a model beside another; (None, why) if that fails, whatever is wrong with it."""
+    def try_to_load(self, read_config: Callable[[], NodeConfig]) -> tuple[DepthModel | None, str]:
+        """Load a model while another is in use; returns (None, reason) if that fails."""
         try:
             config = read_config()
             return self.load(config), f'{config.model.model} from the next frame on'

@@ -1,42 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The process: one node, or with the parameter ``cameras`` one for each camera and a model for all.
+The process: creates the node, or one per entry of ``cameras``, and spins them to a clean exit.
 
 Decision: each camera is a whole node in a namespace of its own, with its topics, parameters,
-lifecycle and diagnostics, because that is what tools and parameter files of ROS expect.
+lifecycle and diagnostics, because that is what ROS tools and parameter files expect.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import contextlib
 from functools import partial
+import os
+import sys
+import threading
+import time
 
-from marigold_ros.errors import ConfigurationError
-from marigold_ros.node.depth_node import DepthNode
-from marigold_ros.node.distro import overrides_of
-from marigold_ros.node.lifecycle import run
+from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.node.depth_node import DepthNode, PATIENCE
+from marigold_ros.node.distro import (
+    ARGUMENT_ERRORS,
+    overrides_of,
+    shut_down,
+    spin,
+    threaded_executor,
+)
+from marigold_ros.node.lifecycle import ManagedNode
 from marigold_ros.node.loading import load
 from marigold_ros.node.sharing import ModelPool
+import rclpy
+from rclpy.executors import ExternalShutdownException
 
 
 def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
     """
-    Make the node, or one for each of its ``cameras``.
+    Create the node, or one for each of its ``cameras``.
 
     Parameters
     ----------
     load_model : callable
-        Takes a NodeConfig and gives a model.
+        Loads the model for a NodeConfig.
     cli_args : sequence of str
-        Arguments of ROS for these nodes, with ``--ros-args`` in front.
+        ROS arguments of these nodes, starting with ``--ros-args``.
     **options
-        Of rclpy's Node.
+        Arguments of rclpy's Node.
 
     Returns
     -------
     list of DepthNode
-        With several cameras, each in the namespace of its name below the node's own; what was
-        given for the node holds for all of them, where nothing is given for the one.
+        With several cameras, each in the namespace of its name below the node's own. It inherits
+        parameters given for the node where none are given for itself.
 
     Raises
     ------
@@ -66,7 +80,7 @@ def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
 
 
 def _check_topics(nodes: dict[str, DepthNode]) -> None:
-    """Refuse two cameras with one topic: a rule with an absolute name leads all of them there."""
+    """Refuse two cameras with one topic, as from a remapping rule with an absolute name."""
     owners: dict[str, str] = {}
     for name, node in nodes.items():
         topic = node.resolve_topic_name('image')
@@ -80,5 +94,72 @@ def _check_topics(nodes: dict[str, DepthNode]) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run until told to stop; returns the exit code."""
-    return run(make_nodes, argv)
+    """
+    Run the node or nodes until SIGINT, SIGTERM or a failed start.
+
+    Parameters
+    ----------
+    argv : list of str or None
+        Program name and arguments with ``--ros-args``; None takes the process's own.
+
+    Returns
+    -------
+    int
+        1 for arguments that allow no start. A run that began ends the process itself: with 0 after
+        a signal, with 1 after a failed start.
+
+    """
+    try:
+        rclpy.init(args=argv)
+    except ARGUMENT_ERRORS as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        return 0
+    try:
+        nodes = make_nodes()
+        context = nodes[0].context
+        executor = threaded_executor(context, 3 + len(nodes))
+        for node in nodes:
+            executor.add_node(node)
+        threading.Thread(target=_autostart, args=(nodes,), name='autostart', daemon=True).start()
+    except MarigoldError as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        return 0
+    except Exception:
+        if rclpy.ok():
+            raise
+        return 0  # a signal ended the context while nodes were created
+    try:
+        spin(executor)
+    except (ExternalShutdownException, KeyboardInterrupt):
+        pass
+    except RuntimeError:  # RCLError: a callback met the end of its context
+        if context.ok():
+            raise
+    with contextlib.suppress(KeyboardInterrupt):  # an impatient second Ctrl-C
+        shut_down(executor)
+        deadline = time.monotonic() + PATIENCE
+        stopped = [node.stop(max(0.0, deadline - time.monotonic())) for node in nodes]
+        if all(stopped) and all(node.is_idle() for node in nodes):
+            for node in nodes:
+                node.destroy_node()
+            rclpy.try_shutdown()
+    # Python's own exit takes seconds with torch on a busy machine, or crashes while a thread is
+    # inside it; launch kills what does not end within 5 s.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(max(node.exit_code for node in nodes))
+
+
+def _autostart(nodes: Sequence[ManagedNode]) -> None:
+    """Start the nodes that have ``autostart``, one after the other."""
+    for node in nodes:
+        if node.context.ok() and node.get_parameter('autostart').value:
+            node.autostart()
+
+
+def _refuse(error: Exception) -> int:
+    """Print in one line why the node does not start."""
+    print(f'marigold_ros: {" ".join(str(error).split())}', file=sys.stderr)
+    return 1

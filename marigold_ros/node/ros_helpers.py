@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-message_filters, sensor_msgs_py and cv_bridge where there are any, and what stands in for them.
+message_filters, sensor_msgs_py and cv_bridge where installed, and their replacements elsewhere.
 
-The only importer of these packages. Without them (the ROS wheels lack all three) the two filter
-classes are a few lines, clouds come from message_codec, byte for byte the same, and encodings that
-message_codec does not know are refused. cv_bridge stays off the main path: its released binaries
-break with NumPy 2, hence the guard and the trial.
+The only importer of these packages, all three of which the ROS wheels lack. Replaced are two
+filter classes, and clouds by message_codec's, byte for byte the same; without cv_bridge, encodings
+that message_codec does not know are refused. Released binaries of cv_bridge break with NumPy 2,
+so it stays off the main path and is tried out first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.errors import InputError
 from marigold_ros.message_codec import check_image, IMAGE_ENCODINGS, to_rgb
-from marigold_ros.node.interface.messages import byte_array
+from marigold_ros.node.distro import byte_array
 import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
@@ -28,19 +28,19 @@ except ImportError:
     FILTERS = 'built in (message_filters is not installed)'
 
     class SimpleFilter:  # type: ignore[no-redef]
-        """A source of messages with callbacks; the part of message_filters that is used here."""
+        """A source of messages with callbacks; the part of message_filters in use."""
 
         def __init__(self):
             self.callbacks = {}
 
         def registerCallback(self, callback, *arguments):  # noqa: N802
-            """Call ``callback(*messages, *arguments)`` for each output; returns a connection."""
+            """Register ``callback(*messages, *arguments)``; returns a connection."""
             connection = len(self.callbacks)
             self.callbacks[connection] = (callback, arguments)
             return connection
 
         def signalMessage(self, *messages):  # noqa: N802
-            """Hand messages to all callbacks."""
+            """Call all callbacks with messages."""
             for callback, arguments in self.callbacks.values():
                 callback(*messages, *arguments)
 
@@ -59,7 +59,7 @@ except ImportError:
 
 
 def subscribe(node, message_type, topic, callback, **options):
-    """Make a Subscriber; options that this message_filters does not take are left out."""
+    """Create a Subscriber; options that this message_filters does not know are left out."""
     known = inspect.signature(Subscriber.__init__).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         options = {name: value for name, value in options.items() if name in known}
@@ -69,7 +69,7 @@ def subscribe(node, message_type, topic, callback, **options):
 
 
 class ImageReader:
-    """Images by message_codec, and by cv_bridge where only that knows the encoding."""
+    """Decodes images with message_codec, and with cv_bridge where only that knows the encoding."""
 
     def __init__(self) -> None:
         self._bridge: Any = None
@@ -89,7 +89,7 @@ class ImageReader:
             self.state = 'used for encodings that are not built in'
 
     def _is_foreign(self, message) -> bool:
-        """Whether only cv_bridge may know the encoding; depth is no image for it either."""
+        """Whether only cv_bridge may know the encoding; depth is never decoded as an image."""
         return (
             self._bridge is not None
             and not hasattr(message, 'format')
@@ -107,7 +107,7 @@ class ImageReader:
             return to_rgb(message)
         try:
             image = np.asarray(self._bridge.imgmsg_to_cv2(message, 'rgb8'))
-        except Exception as error:  # CvBridgeError, cv2.error, KeyError, TypeError: all the same
+        except Exception as error:  # CvBridgeError, cv2.error, KeyError or TypeError
             raise InputError(
                 f"encoding '{message.encoding}' is unknown here and to cv_bridge ({error}); known "
                 f'are {", ".join(sorted(IMAGE_ENCODINGS))}',
@@ -118,7 +118,7 @@ class ImageReader:
 
 def cloud_message(header, fields) -> PointCloud2:
     """
-    PointCloud2 from what message_codec.encode_cloud gives.
+    Return the PointCloud2 of message_codec's CloudFields.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def cloud_message(header, fields) -> PointCloud2:
 
 def organised_message(header, points, encode):
     """
-    PointCloud2 of an organised structured array, through sensor_msgs_py where it is installed.
+    Return the PointCloud2 of an organised structured array, by sensor_msgs_py where installed.
 
     ``create_cloud`` swaps the axes of two-dimensional arrays, so it gets a flat one, and height,
     width and row_step are set afterwards.
@@ -152,9 +152,9 @@ def organised_message(header, points, encode):
     header : std_msgs.msg.Header
         Stamp and frame of the image.
     points : (H, W) structured, all fields float32
-        As organise_cloud gives it.
+        As organise_cloud returns it.
     encode : callable
-        Gives the CloudFields of ``points``; called where sensor_msgs_py is missing.
+        Returns the CloudFields of ``points``; called where sensor_msgs_py is missing.
 
     """
     if create_cloud is None:

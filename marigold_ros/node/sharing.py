@@ -3,10 +3,9 @@
 """
 One model for several cameras: loaded once, and run once for the images that wait for it.
 
-Decision: cameras keep their own worker, fit and rate; only the networks are common ground. Who
-finds the model free waits a moment for the other cameras, since those of one robot mostly expose
-together, and takes along whatever waits. A common worker was rejected: it would make the fit of
-one camera wait for that of another.
+Decision: cameras keep their own worker, fit and rate, and share only the networks. The first
+camera to find the model free waits a moment for the others, since cameras of one robot mostly
+expose together, and batches what waits. A shared worker would make fits wait for each other.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ import weakref
 
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Prediction
+from marigold_ros.models.protocol import DepthModel
 import numpy as np
 
-WINDOW = 0.005  # seconds for which the other cameras are waited for
+WINDOW = 0.005  # seconds to wait for the other cameras
 
 
 class _Request:
@@ -43,14 +43,14 @@ class SharedModel:
 
     Parameters
     ----------
-    model : object
-        As FramePipeline takes it. One with ``new_stream`` and ``predict_together`` keeps its
-        cameras apart, and answers several at once if it ``takes_any_batch``.
+    model : DepthModel
+        With ``new_stream`` and ``predict_together`` it keeps the state of each camera, and
+        predicts several at once if it ``takes_any_batch``.
 
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: DepthModel) -> None:
+        self.model: Any = model  # its optional members are used only where it has them
         self._together = getattr(model, 'takes_any_batch', False)
         self._turn = threading.Lock()
         self._changed = threading.Condition()
@@ -58,13 +58,13 @@ class SharedModel:
         self._cameras: weakref.WeakSet[CameraModel] = weakref.WeakSet()
 
     def for_camera(self) -> CameraModel:
-        """Give another camera its view of the model."""
+        """Return the view of the model for another camera."""
         camera = CameraModel(self)
         self._cameras.add(camera)
         return camera
 
     def predict(self, request: _Request) -> Prediction:
-        """Answer a request, in whichever camera's call the model runs for it."""
+        """Answer a request, in whichever camera's thread the model runs for it."""
         with self._changed:
             self._waiting.append(request)
             self._changed.notify_all()
@@ -77,12 +77,12 @@ class SharedModel:
         return request.prediction
 
     def alone(self, work: Callable[[], Any]) -> Any:
-        """Do something else with the model, between two calls."""
+        """Run other work on the model, between two calls."""
         with self._turn:
             return work()
 
     def _gather(self, first: _Request) -> list[_Request]:
-        """Take a request out of the queue, and those of other cameras that one call answers."""
+        """Take a request from the queue, and those of other cameras that fit into its batch."""
         with self._changed:
             if self._together:
                 self._changed.wait_for(
@@ -98,7 +98,7 @@ class SharedModel:
         try:
             for request, answer in zip(requests, self._answers(requests), strict=True):
                 request.prediction = answer
-        except Exception as error:  # each of the cameras counts it as its own
+        except Exception as error:  # raised in the thread of each camera
             for request in requests:
                 request.error = error
         for request in requests:
@@ -116,7 +116,7 @@ class SharedModel:
 
 
 class CameraModel:
-    """What one camera's pipeline takes for its model."""
+    """The model as one camera's pipeline sees it, a DepthModel."""
 
     def __init__(self, shared: SharedModel) -> None:
         self._shared = shared
@@ -124,17 +124,17 @@ class CameraModel:
         self.stream = None if new_stream is None else new_stream()
 
     def predict(self, rgb: np.ndarray, **settings: Any) -> Prediction:
-        """Answer as the model does; perhaps together with other cameras' images."""
+        """Predict as the model does, possibly in a batch with other cameras' images."""
         return self._shared.predict(_Request(self, rgb, settings))
 
     def predict_guided(self, *arguments: Any, **settings: Any) -> Prediction:
-        """Answer as the model does, by itself."""
+        """Predict as the model does, without a batch."""
         return self._shared.alone(
             lambda: self._shared.model.predict_guided(*arguments, **settings)
         )
 
     def reset(self) -> None:
-        """Forget this camera's last frame."""
+        """Forget the last frame of this camera."""
         if self.stream is not None:
             self.stream.reset()
 
@@ -143,22 +143,22 @@ class CameraModel:
         return self._shared is shared
 
     def __getattr__(self, name: str) -> Any:
-        """Facts of the model: space, device, description, processing_size."""
+        """Return other members of the model: space, device, description, processing_size."""
         return getattr(self._shared.model, name)
 
 
 class ModelPool:
     """
-    Models by their settings, each kept as long as a camera holds it.
+    Models by their settings, each kept as long as a camera uses it.
 
     Parameters
     ----------
     load_model : callable
-        Takes a NodeConfig and gives a model.
+        Loads the model for a NodeConfig.
 
     """
 
-    def __init__(self, load_model: Callable[[NodeConfig], Any]) -> None:
+    def __init__(self, load_model: Callable[[NodeConfig], DepthModel]) -> None:
         self._load_model = load_model
         self._lock = threading.Lock()
         self._models: weakref.WeakValueDictionary[tuple, SharedModel] = (
@@ -166,11 +166,11 @@ class ModelPool:
         )
         self._held: weakref.WeakValueDictionary[str, CameraModel] = weakref.WeakValueDictionary()
 
-    def load(self, camera: str, config: NodeConfig) -> CameraModel:
+    def load(self, camera: str, config: NodeConfig) -> Any:
         """
-        Give a camera its model, loaded by now for another one or for it.
+        Return a camera's model, loaded for it or already for another one.
 
-        A camera that asks again for what it holds, as by ~/reload, wants the files read anew.
+        A camera that asks again for the model it uses, as by ~/reload, has the files read again.
         """
         key = (config.model, config.runtime)
         with self._lock:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One worker thread behind a slot for one image: the newest wins, nothing queues.
+A worker thread behind a mailbox for one image: the newest wins, nothing queues.
 
 Decision: inference runs beside the executor, not in a callback, so that parameters, services and
-diagnostics answer meanwhile. A queue was rejected: it only makes depth older.
+diagnostics answer meanwhile. A queue would only make depth older.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Mailbox:
-    """A slot for one item, between threads."""
+    """A slot for one item between threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -24,7 +24,7 @@ class Mailbox:
         self._closed = False
 
     def put(self, item: Any) -> Any:
-        """Put an item; returns what it replaces (or the item itself once closed), else None."""
+        """Put an item; returns the item that it replaces, or the item itself once closed."""
         with self._changed:
             if self._closed:
                 return item
@@ -33,7 +33,7 @@ class Mailbox:
             return replaced
 
     def take(self, not_before: float = 0.0) -> Any:
-        """Wait for an item, and until ``not_before`` (monotonic seconds); None once closed."""
+        """Wait for an item and until ``not_before`` (monotonic seconds); None once closed."""
         with self._changed:
             while not self._closed:
                 early = not_before - time.monotonic()
@@ -44,7 +44,7 @@ class Mailbox:
             return None
 
     def close(self) -> Any:
-        """Let nobody wait any more; returns the item that nobody took, else None."""
+        """End all waiting; returns the item that was not taken, else None."""
         with self._changed:
             self._closed = True
             item, self._item = self._item, None
@@ -54,14 +54,14 @@ class Mailbox:
 
 class Worker:
     """
-    A thread that serves the newest item.
+    A thread that processes the newest item.
 
     Parameters
     ----------
     serve : callable
-        Does the work on one item; must not raise.
+        Processes one item; must not raise.
     shortest_period : callable
-        Seconds between two items at the least; asked before each.
+        Returns the least number of seconds between two items; called before each.
 
     """
 
@@ -82,12 +82,12 @@ class Worker:
             self._serve(item)
 
     def close(self, timeout: float | None) -> Any:
-        """Stop after the item in work; returns the item that waited in the slot, else None."""
+        """Stop after the item in work; returns the item that waited, else None."""
         waiting = self.mailbox.close()
         self._thread.join(timeout)
         return waiting
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is still at work."""
+        """Whether the thread still runs."""
         return self._thread.is_alive()

@@ -78,7 +78,7 @@ def test_counters_add_up_in_every_snapshot_of_a_busy_node():
 
     threads = [
         threading.Thread(target=work, args=(outcome,))
-        for outcome in ('served', 'dropped_newer', 'rejected.encoding')
+        for outcome in ('frames.served', 'frames.dropped_newer', 'frames.rejected.encoding')
     ]
     for thread in threads:
         thread.start()

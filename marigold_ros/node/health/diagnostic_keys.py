@@ -18,7 +18,8 @@ FRAMES_SERVED = 'frames.served'
 FRAMES_DROPPED = 'frames.dropped_newer'  # replaced by a newer image before its turn
 FRAMES_IDLE = 'frames.skipped_idle'  # nobody subscribed to any output
 FRAMES_IN_FLIGHT = 'frames.in_flight'
-FRAMES_REJECTED = 'frames.rejected.'  # + CAUSE, or calibration, deactivated, internal
+FRAMES_REJECTED = 'frames.rejected.'  # + CAUSE, calibration or internal
+FRAMES_DEACTIVATED = f'{FRAMES_REJECTED}deactivated'
 CLOCK_JUMPS = 'clock_jumps'
 INFOS_RECEIVED = 'infos.received'
 INFOS_REJECTED = 'infos.rejected.calibration'
@@ -27,6 +28,11 @@ SCANS_REJECTED = 'scans.rejected.'  # + CAUSE
 PAIRS = 'pairs.'  # + whole, without_info, without_scan, without_info_scan; by image
 FITS = 'fits.'  # + fitted, held, none; by image
 
+# Shown from the start; the other counters appear with their first event.
+ALWAYS_SHOWN = (
+    *(FRAMES_RECEIVED, FRAMES_SERVED, FRAMES_DROPPED, FRAMES_IDLE, FRAMES_IN_FLIGHT),
+    *(SCANS_RECEIVED, INFOS_RECEIVED),
+)
 # Keys of each part; * stands for any text.
 KEYS: dict[str, tuple[str, ...]] = {
     'frames': (

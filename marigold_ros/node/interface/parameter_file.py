@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The parameter file config/depth.yaml and the table of docs/parameters.md, from config.py; no ROS.
+The parameter file config/depth.yaml and the table of docs/parameters.md; imports no ROS.
 
-``python -m marigold_ros.node.interface.parameter_file > config/depth.yaml`` writes the file anew,
-and ``--table`` prints the table; tests compare both with what is there.
+``python -m marigold_ros.node.interface.parameter_file`` prints the file, ``--table`` the table;
+tests compare both with the shipped ones.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADER = """\
   ros__parameters:
 """
 
-# Of lists, which have no default: ROS knows no type of an empty one.
+# Lists have no default, because an empty one has no type in ROS.
 _EXAMPLES = {
     'translation': '[0.0, 0.0, 0.0]',
     'rotation_xyzw': '[0.0, 0.0, 0.0, 1.0]',
@@ -36,8 +36,8 @@ _EXAMPLES = {
 }
 
 
-def rule(parameter: Parameter) -> str:
-    """Say in words which values a parameter takes; empty where all of its type are fine."""
+def allowed_values(parameter: Parameter) -> str:
+    """Return the allowed values of a parameter in words; empty where its type is the only rule."""
     if parameter.choices:
         return f'one of {", ".join(parameter.choices)}'
     if parameter.low is None and parameter.high is None:
@@ -50,12 +50,12 @@ def rule(parameter: Parameter) -> str:
 
 
 def parameter_file() -> str:
-    """Text of the parameter file: each parameter under its meaning and its range."""
+    """Return the text of the parameter file: each parameter below its meaning and range."""
     return HEADER + ''.join(f'{line}\n' for line in _lines())
 
 
 def parameter_table() -> str:
-    """Make the table of docs/parameters.md: name, default, meaning and range of each parameter."""
+    """Return the table of docs/parameters.md: name, default, meaning and range."""
     rows = ['| parameter | default | meaning |', '|---|---|---|']
     for parameter in parameters(NodeConfig):
         default = 'unset' if parameter.item else f'`{_yaml(parameter.default)}`'
@@ -64,8 +64,8 @@ def parameter_table() -> str:
 
 
 def _meaning(parameter: Parameter) -> str:
-    words = [parameter.text, rule(parameter), 'fixed at start' if parameter.read_only else '']
-    return '; '.join(word for word in words if word)
+    fixed = 'fixed at start' if parameter.read_only else ''
+    return '; '.join(filter(None, (parameter.text, allowed_values(parameter), fixed)))
 
 
 def _lines() -> Iterator[str]:
@@ -75,7 +75,7 @@ def _lines() -> Iterator[str]:
         if prefix != group:
             group = prefix
             if prefix:
-                # ROS refuses a key without values: a group of unset ones is a comment as well.
+                # ROS refuses a key without values, so a group of unset ones is commented out.
                 yield f'    # {prefix}:' if _all_unset(prefix) else f'    {prefix}:'
         outer = '    # ' if prefix and parameter.item else '    '
         indent = f'{outer}  ' if prefix else outer
@@ -95,7 +95,7 @@ def _all_unset(prefix: str) -> bool:
 
 
 def _yaml(value: Any) -> str:
-    """Write one value so that ROS reads its type: quoted strings, floats with a point."""
+    """Format a value so that ROS reads its type: quoted strings, floats with a point."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"'{value}'" if isinstance(value, str) else repr(value)

@@ -3,8 +3,8 @@
 """
 ROS parameters from config.py and back; no parameter is declared anywhere else.
 
-A change is validated as a whole and read again before the next frame, so that several values set
-in one call take effect together.
+A change is validated as a whole and read before the next frame, so that several values set in one
+call take effect together.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from marigold_ros.config import NodeConfig, refuse_former_name
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import parameter_overrides
-from marigold_ros.node.interface.parameter_file import rule
+from marigold_ros.node.interface.parameter_file import allowed_values
 from marigold_ros.settings import build, nearest_name, Parameter, parameters, within_edits
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -29,48 +29,46 @@ import rclpy.parameter
 NAMES = [parameter.name for parameter in parameters(NodeConfig)]
 # Declared by rclpy itself or by the parts of ROS that the node uses.
 _FOREIGN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'diagnostic_')
-# Of lists, which have no default.
+# Lists have no default.
 _TYPES = {
     float: rclpy.parameter.Parameter.Type.DOUBLE_ARRAY,
     str: rclpy.parameter.Parameter.Type.STRING_ARRAY,
 }
-_SLIP = 2  # letters by which a misspelt name differs
+_MISSPELT = 2  # letters by which a misspelt name differs
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
-    """Describe a parameter: meaning, range, choices, and whether it is fixed at start."""
+    """Return the descriptor: meaning, range or choices, and whether it is fixed at start."""
     result = ParameterDescriptor(
         name=parameter.name, description=parameter.text, read_only=parameter.read_only
     )
     low, high = parameter.low, parameter.high
-    if low is None or high is None:
-        result.additional_constraints = rule(parameter)
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        result.additional_constraints = allowed_values(parameter)
     elif parameter.kind is int:
         limits = IntegerRange(from_value=int(low), to_value=int(high), step=1)
         result.integer_range = [limits]
-    elif math.isfinite(low) and math.isfinite(high):
+    else:
         limits = FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
         result.floating_point_range = [limits]
-    else:
-        result.additional_constraints = rule(parameter)
     return result
 
 
 def declare(node) -> list[str]:
     """
-    Declare all parameters; values given at start are taken over.
+    Declare all parameters; values given at start win over defaults.
 
     Returns
     -------
     list of str
-        Warnings about given parameters of others, as in files under ``/**``: rclpy ignores them
-        without a word.
+        Warnings about given parameters that this node lacks, as in files with ``/**``: rclpy
+        ignores them in silence.
 
     Raises
     ------
     ConfigurationError
-        If a given value has a wrong type or is out of its range, or a given name is one of ours
-        misspelt.
+        If a given value has a wrong type or is out of range, or a given name is misspelt or was
+        removed or renamed.
 
     """
     for parameter in parameters(NodeConfig):
@@ -86,21 +84,21 @@ def declare(node) -> list[str]:
             ) from None
         except InvalidParameterValueException as error:
             given = parameter_overrides(node).get(parameter.name)
+            allowed = allowed_values(parameter) or error
             raise ConfigurationError(
-                f'parameter {parameter.name} is {given!r}; choose {rule(parameter) or error} '
-                f'({parameter.text})'
+                f'parameter {parameter.name} is {given!r}; choose {allowed} ({parameter.text})'
             ) from None
     return _unknown([name for name in parameter_overrides(node) if name not in NAMES])
 
 
 def _unknown(names: list[str]) -> list[str]:
-    """Refuse slips of the pen; one warning for all that other nodes may understand."""
+    """Refuse misspelt and former names; return one warning about all that may be other nodes'."""
     foreign = []
     for name in names:
         if name.startswith(_FOREIGN):
             continue
         kin = [other for other in NAMES if other.startswith(f'{name.split(".")[0]}.')]
-        if kin or within_edits(name, NAMES, _SLIP):
+        if kin or within_edits(name, NAMES, _MISSPELT):
             refuse_former_name(name)
             raise ConfigurationError(
                 f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
@@ -120,30 +118,26 @@ def _type_name(parameter: Parameter) -> str:
 
 
 def values_of(node) -> dict[str, Any]:
-    """Read the current values of all parameters that have one."""
+    """Return the current values of all parameters that are set."""
     unset = rclpy.parameter.Parameter.Type.NOT_SET
-    current = {}
-    for name in NAMES:
-        parameter = node.get_parameter_or(name)
-        if parameter.type_ != unset:
-            value = parameter.value
-            current[name] = value if isinstance(value, (str, int, float)) else tuple(value)
-    return current
+    current = ((name, node.get_parameter_or(name)) for name in NAMES)
+    return {name: _plain(item.value) for name, item in current if item.type_ != unset}
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays of any kind as tuples."""
+    return value if isinstance(value, (str, int, float)) else tuple(value)
 
 
 def config_of(node) -> NodeConfig:
-    """Build the node's settings from its current parameters; raises ConfigurationError."""
+    """Return the node's settings from its parameters; raises ConfigurationError."""
     return build(NodeConfig, values_of(node))
 
 
 def refuse_bad_values(node, changed) -> SetParametersResult:
-    """Validate a change together with everything else; the callback of set_parameters."""
+    """Validate a change together with all other values; the callback of set_parameters."""
     values = values_of(node)
-    for parameter in changed:
-        if parameter.name not in NAMES:
-            continue
-        value = parameter.value
-        values[parameter.name] = value if isinstance(value, (str, int, float)) else tuple(value)
+    values.update({item.name: _plain(item.value) for item in changed if item.name in NAMES})
     try:
         build(NodeConfig, values)
     except ConfigurationError as error:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The outputs: one place that knows which topic carries what; only what somebody hears is computed.
+The node's outputs: which topic carries what; only what has a subscriber is computed.
 
-Everything leaves with the image's own header. Plain publishers, not lifecycle ones: frames exist
-only while the node is active, and a second gate that drops messages in silence helps nobody.
+Every message has the header of its image. Plain publishers, not lifecycle ones: frames exist only
+while the node is active, and a second gate that drops messages in silence helps nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+import functools
 import time
 from typing import Any
 
@@ -72,23 +73,18 @@ class Outputs:
         self._last_cloud = float('-inf')
 
     def close(self) -> None:
-        """Drop all publishers."""
+        """Destroy all publishers."""
         with self._group.held():
             for publisher in self._publishers.values():
                 self._node.destroy_publisher(publisher)
         self._publishers = {}
 
-    def heard(self, name: str) -> bool:
-        """Whether somebody subscribes to an output."""
-        publisher = self._publishers.get(name)
-        return publisher is not None and publisher.get_subscription_count() > 0
-
     def listeners(self) -> dict[str, int]:
-        """How many subscribers each output has."""
+        """Return the number of subscribers of each output."""
         return {name: p.get_subscription_count() for name, p in self._publishers.items()}
 
-    def anybody(self) -> bool:
-        """Whether somebody subscribes to any output."""
+    def has_listeners(self) -> bool:
+        """Whether any output has a subscriber."""
         return any(p.get_subscription_count() > 0 for p in self._publishers.values())
 
     def publish(
@@ -99,94 +95,78 @@ class Outputs:
         scan_ns: int | None,
         details: Mapping[str, Any],
     ) -> None:
-        """Send what the frame gave to those who listen; metres only where the result is metric."""
-        self._publish_relative(result, header)
-        self._publish_alignment(result, header, scan_ns, details)
-        if result.metric is None:
+        """Publish what a frame gave to those who listen; metres only if the result is metric."""
+        for name, make in self._messages(result, header, config, scan_ns, details):
+            publisher = self._publishers.get(name)
+            if publisher is not None and publisher.get_subscription_count() > 0:
+                message = make()
+                if message is not None:
+                    publisher.publish(message)
+
+    def _messages(
+        self, result, header, config: NodeConfig, scan_ns, details
+    ) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Yield each output that the result allows, with what makes its message."""
+        camera, metric = result.camera, result.metric
+
+        def info():
+            return info_message(header, camera_info_fields(camera))
+
+        yield 'relative/image', lambda: _float_image(header, result.relative)
+        if camera is not None:
+            yield 'relative/camera_info', info
+        yield 'alignment', lambda: self._alignment(result, header, scan_ns, details)
+        if result.sparse is not None and camera is not None:
+            points = functools.partial(_alignment_points, result)
+            yield 'alignment/points', lambda: cloud_message(header, encode_cloud(points()))
+        if metric is None:
             return
-        self._publish_depth(result, header, config)
-        self._publish_uncertainty(result, header)
-        self._publish_points(result, header, config)
 
-    def _send(self, name: str, make, *arguments) -> None:
-        """Publish ``make(*arguments)`` if somebody listens."""
-        if self.heard(name):
-            self._publishers[name].publish(make(*arguments))
+        @functools.cache
+        def colour() -> np.ndarray:
+            return colour_depth(metric, config.color_min_depth, config.color_max_depth)
 
-    def _send_info(self, name: str, result, header) -> None:
-        if result.camera is not None:
-            self._send(name, lambda: info_message(header, camera_info_fields(result.camera)))
+        def compressed_depth():
+            return compressed_message(header, encode_compressed_depth(metric, config.depth_max))
 
-    def _publish_relative(self, result, header) -> None:
-        self._send(
-            'relative/image',
-            lambda: image_message(header, encode_image(result.relative, '32FC1')),
-        )
-        self._send_info('relative/camera_info', result, header)
-
-    def _publish_depth(self, result, header, config: NodeConfig) -> None:
-        self._send(
+        yield (
             'depth/image_rect',
-            lambda: image_message(header, encode_depth(result.metric, config.depth_encoding)),
+            lambda: image_message(header, encode_depth(metric, config.depth_encoding)),
         )
-        self._send_info('depth/camera_info', result, header)
-        self._send(
-            'depth/image_rect/compressedDepth',
-            lambda: compressed_message(
-                header, encode_compressed_depth(result.metric, config.depth_max)
-            ),
-        )
-        if not (self.heard('depth/color') or self.heard('depth/color/compressed')):
-            return
-        colour = colour_depth(result.metric, config.color_min_depth, config.color_max_depth)
-        self._send('depth/color', lambda: image_message(header, encode_image(colour, 'bgr8')))
-        self._send(
+        if camera is not None:
+            yield 'depth/camera_info', info
+        yield 'depth/image_rect/compressedDepth', compressed_depth
+        yield 'depth/color', lambda: image_message(header, encode_image(colour(), 'bgr8'))
+        yield (
             'depth/color/compressed',
-            lambda: compressed_message(header, encode_jpeg(colour[..., ::-1])),
+            lambda: compressed_message(header, encode_jpeg(colour()[..., ::-1])),
         )
+        if result.sigma is not None:
+            yield 'uncertainty/image', lambda: _float_image(header, result.sigma)
+            if camera is not None:
+                yield 'uncertainty/camera_info', info
+        if camera is not None:
+            yield 'points', lambda: self._points(result, header, config)
 
-    def _publish_uncertainty(self, result, header) -> None:
-        if result.sigma is None:
-            return
-        self._send(
-            'uncertainty/image', lambda: image_message(header, encode_image(result.sigma, '32FC1'))
-        )
-        self._send_info('uncertainty/camera_info', result, header)
-
-    def _publish_points(self, result, header, config: NodeConfig) -> None:
-        if result.camera is None or not self.heard('points'):
-            return
+    def _points(self, result, header, config: NodeConfig) -> PointCloud2 | None:
+        """Make the cloud; None where ``points.max_rate`` or the result allows none."""
         now, points = time.monotonic(), config.points
         if points.max_rate > 0 and now - self._last_cloud < 1.0 / points.max_rate:
-            return
+            return None
         self._last_cloud = now
         cloud = cloud_of(result, points)
         if cloud is None:
-            return
-        self._send('points', organised_message, header, cloud, lambda: encode_cloud(cloud))
+            return None
+        return organised_message(header, cloud, lambda: encode_cloud(cloud))
 
-    def _publish_alignment(self, result, header, scan_ns, details) -> None:
-        self._send(
-            'alignment',
-            lambda: DiagnosticArray(
-                header=header,
-                status=[
-                    alignment_status(
-                        self._node.get_fully_qualified_name(),
-                        result.alignment,
-                        result.stamp_ns,
-                        scan_ns,
-                        details,
-                    )
-                ],
-            ),
-        )
-        if result.sparse is None or result.camera is None:
-            return
-        self._send(
-            'alignment/points',
-            lambda: cloud_message(header, encode_cloud(_alignment_points(result))),
-        )
+    def _alignment(self, result, header, scan_ns, details) -> DiagnosticArray:
+        name = self._node.get_fully_qualified_name()
+        status = alignment_status(name, result.alignment, result.stamp_ns, scan_ns, details)
+        return DiagnosticArray(header=header, status=[status])
+
+
+def _float_image(header, values: np.ndarray) -> Image:
+    return image_message(header, encode_image(values, '32FC1'))
 
 
 def _alignment_points(result) -> np.ndarray:

@@ -3,9 +3,9 @@
 """
 Quality of service of the inputs and outputs.
 
-Decision: ``auto`` follows the publishers. Best effort hears everybody, but over UDP between two
-processes it lost 88 of 100 images of 0.9 MB, reliable 12; reliable hears only those who offer
-it. So the node looks who is there, every second, and subscribes anew when the answer changes.
+Decision: ``auto`` follows the publishers. Best effort matches every publisher but loses large
+images (88 of 100 over UDP, reliable 12); reliable matches only those who offer it. So the node
+checks the publishers every second, and subscribes anew when the choice changes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 
 def output_profile() -> QoSProfile:
-    """Profile of a publisher, a new one each time: rclpy writes a user's overrides into it."""
+    """Return the profile of a publisher, a new one each time: rclpy writes overrides into it."""
     return QoSProfile(
         depth=1,
         history=HistoryPolicy.KEEP_LAST,
@@ -35,11 +35,11 @@ def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSPro
     Parameters
     ----------
     setting : {'auto', 'reliable', 'best_effort'}
-        The user's wish.
+        The parameter.
     depth : int
-        Messages kept.
+        Number of messages kept.
     publishers : sequence of TopicEndpointInfo
-        Who publishes on the topic now.
+        The topic's present publishers.
 
     Returns
     -------
@@ -62,17 +62,16 @@ def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSPro
     )
 
 
-def describe(profile: QoSProfile) -> str:
-    """Write a profile in words: ``reliable, volatile``."""
+def describe_profile(profile: QoSProfile) -> str:
+    """Return a profile in words: ``reliable, volatile``."""
     return f'{profile.reliability.name.lower()}, {profile.durability.name.lower()}'
 
 
 def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
     """
-    Options that let ``qos_overrides.TOPIC.KIND.*`` win, only where the user gave such parameters.
+    Return options that let ``qos_overrides.TOPIC.KIND.*`` win, if the user set such parameters.
 
-    They are declared as parameters on first use and keep the first profile for ever, which would
-    freeze the adaptive choice for everybody else.
+    Declared for everybody, they would keep the first profile and end the adaptive choice.
     """
     prefix = f'qos_overrides.{topic}.{kind}.'
     if any(name.startswith(prefix) for name in parameter_overrides(node)):

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The inputs: images, camera_info and sparse depth, checked by header and paired by stamp.
+The node's inputs: images, camera_info and sparse depth, checked by header and paired by stamp.
 
-A callback here looks at the header only and never at pixels; what it rejects is counted at once.
-Reading pixels and points is the worker's business.
+A callback here reads the header only, and what it rejects is counted at once. Decoding pixels and
+points is left to the worker.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from typing import Any
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
-from marigold_ros.node.health.counters import Counters
-from marigold_ros.node.health.input_health import clock_gap, Rate
+from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node.health.counters import Health
+from marigold_ros.node.health.input_health import explain_missing_scan, Rate
 from marigold_ros.node.interface.messages import stamp_ns
-from marigold_ros.node.interface.qos import describe, input_profile, user_overrides
-from marigold_ros.node.ros_helpers import SimpleFilter, subscribe
+from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
+from marigold_ros.node.ros_helpers import ImageReader, SimpleFilter, subscribe
 from marigold_ros.pairing import Choice, CLOCK_JUMP_NS, ScanBuffer
 from marigold_ros.sparse_sources import SPARSE_SOURCES
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-# The first camera_info may come just behind the first image, seconds.
+# The first camera_info may arrive just after the first image, seconds.
 _FIRST_INFO = 0.1
 
 
 @dataclass
 class Input:
-    """One subscription and how it came about."""
+    """One subscription: what is asked for, what was chosen, and what arrives."""
 
     name: str
     topic: str
@@ -49,32 +50,41 @@ class Input:
     incompatible: int = 0
     rate: Rate = field(default_factory=Rate)
 
+    @property
+    def qos(self) -> str:
+        """The chosen profile in words."""
+        return 'not subscribed' if self.profile is None else describe_profile(self.profile)
+
 
 class Inputs(SimpleFilter):
     """
-    A source of images whose header is sound; camera_info and scans are kept beside.
+    A source of images with a valid header, beside the latest camera_info and scans.
 
     Parameters
     ----------
     node : rclpy.node.Node
-        Subscribes.
+        Creates the subscriptions.
     config : NodeConfig
         Topics, QoS and pairing.
-    counters : Counters
-        Receives ``frames.*``, ``scans.*`` and ``infos.*``.
+    health : Health
+        Receives the counters ``frames.*``, ``scans.*`` and ``infos.*``, and problems.
     images : ImageReader
-        Checks the images' headers here, and reads them elsewhere.
-    report : callable
-        ``report(part, text)`` is told what is wrong with an input.
+        Checks the images' headers here, and decodes them elsewhere.
     on_jump : callable
-        Called when stamps jump back by more than a second.
+        Called with a reason when stamps jump back by more than a second.
 
     """
 
-    def __init__(self, node, config: NodeConfig, counters: Counters, images, report, on_jump):
+    def __init__(
+        self,
+        node,
+        config: NodeConfig,
+        health: Health,
+        images: ImageReader,
+        on_jump: Callable[[str], None],
+    ) -> None:
         super().__init__()
-        self._node, self._counters = node, counters
-        self._report, self._on_jump = report, on_jump
+        self._node, self._health, self._on_jump = node, health, on_jump
         self._group = HoldableGroup()
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
@@ -91,7 +101,7 @@ class Inputs(SimpleFilter):
         return ScanBuffer(round(lidar.max_dt * 1e9), round(lidar.buffer * 1e9))
 
     def _plan(self, config: NodeConfig) -> list[Input]:
-        """Work out names and types of the inputs."""
+        """Resolve topics and types of the inputs."""
         image_topic = self._node.resolve_topic_name('image')
         kind, topic = Image, image_topic
         if config.image_transport == 'compressed':
@@ -117,19 +127,26 @@ class Inputs(SimpleFilter):
         return self.inputs[0].topic
 
     @property
+    def info_topic(self) -> str:
+        """The topic of camera_info."""
+        return self.inputs[1].topic
+
+    @property
     def has_sparse(self) -> bool:
-        """Whether sparse depth is wanted."""
+        """Whether there is an input of sparse depth."""
         return len(self.inputs) > 2
 
     def set_config(self, config: NodeConfig) -> None:
-        """Take changed settings over; the buffer starts anew when its rule changed."""
+        """Apply changed settings; the scan buffer is made anew when its settings changed."""
         changed = config.lidar != self.config.lidar
         self.config = config
         if changed:
             self._scans = self._new_buffer()
 
+    # Subscriptions
+
     def open(self) -> None:
-        """Subscribe."""
+        """Subscribe to all inputs."""
         self._open = True
         self.clear()
         # Images last: of messages that are ready together, camera_info and scan are taken first.
@@ -137,7 +154,7 @@ class Inputs(SimpleFilter):
             self._subscribe(item, self._wanted_profile(item))
 
     def close(self) -> None:
-        """Drop the subscriptions; whoever waits for a scan goes on without."""
+        """Destroy the subscriptions; a wait for a scan ends."""
         self._open = False
         for item in self.inputs:
             self._unsubscribe(item)
@@ -171,16 +188,18 @@ class Inputs(SimpleFilter):
         item.subscriber = None
 
     def refresh_qos(self) -> None:
-        """Look at the publishers again; subscribe anew where the answer changed."""
+        """Compare with the publishers' QoS; subscribe anew where the chosen profile changed."""
         for item in self.inputs:
             profile = self._wanted_profile(item)
             fixed = user_overrides(self._node, item.topic, 'subscription') is not None
-            if not self._open or fixed or describe(profile) == describe(item.profile):
+            if not self._open or fixed or describe_profile(profile) == item.qos:
                 continue
             self._unsubscribe(item)
             item.incompatible = 0
             self._subscribe(item, profile)
-            self._node.get_logger().info(f'{item.topic}: subscribed anew, {describe(profile)}')
+            self._node.get_logger().info(f'{item.topic}: subscribed anew, {item.qos}')
+
+    # Pairing
 
     def clear(self) -> None:
         """Forget scans and stamps, as after a clock jump."""
@@ -188,13 +207,13 @@ class Inputs(SimpleFilter):
         self._last_stamp = None
 
     def await_info(self) -> CameraInfo | None:
-        """Give the last camera_info; the first one, if somebody publishes it, is waited for."""
+        """Return the last camera_info; wait briefly for the first if somebody publishes it."""
         if self.camera_info is None and self.inputs[1].publishers:
             self._info_arrived.wait(_FIRST_INFO)
         return self.camera_info
 
     def await_scan(self, image_ns: int) -> Choice:
-        """Choose the scan for an image, waiting up to ``lidar.wait`` for one that fits better."""
+        """Choose the scan for an image, waiting up to ``lidar.wait`` for a nearer one."""
         if not self.has_sparse:
             return Choice(None, None, None, True)
         source = self.inputs[2]
@@ -202,28 +221,31 @@ class Inputs(SimpleFilter):
         with self._scan_arrived:
             while True:
                 choice = self._scans.choose(image_ns)
-                left = deadline - time.monotonic()
+                remaining = deadline - time.monotonic()
                 silent = not len(self._scans) and not source.publishers
-                if choice.final or left <= 0 or silent or not self._open:
+                if choice.final or remaining <= 0 or silent or not self._open:
                     return choice
-                self._scan_arrived.wait(left)
+                self._scan_arrived.wait(remaining)
 
     def why_no_scan(self, image_ns: int) -> str:
-        """Say why none of the scans belongs to an image."""
-        return clock_gap(image_ns, self._scans.newest_ns, round(self.config.lidar.max_dt * 1e9))
+        """Return why none of the scans matches an image."""
+        max_dt_ns = round(self.config.lidar.max_dt * 1e9)
+        return explain_missing_scan(image_ns, self._scans.newest_ns, max_dt_ns)
+
+    # Callbacks
 
     def _on_image(self, message) -> None:
-        if not self._open:  # it was on its way when the subscription ended
+        if not self._open:  # delivered while the subscription ended
             return
-        self._counters.enter_frame()
+        self._health.counters.enter_frame()
         self.inputs[0].rate.tick()
         stamp = stamp_ns(message.header.stamp)
         try:
             self.images.check(message)
             self._check_age(stamp)
         except InputError as error:
-            self._counters.leave_frame(f'rejected.{error.cause}')
-            self._report('image', str(error))
+            self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{error.cause}')
+            self._health.report('image', str(error))
             self._node.get_logger().warning(f'image rejected: {error}', throttle_duration_sec=5.0)
             return
         if self._last_stamp is not None and self._last_stamp - stamp > CLOCK_JUMP_NS:
@@ -242,7 +264,7 @@ class Inputs(SimpleFilter):
             )
 
     def _on_info(self, message) -> None:
-        self._counters.add('infos.received')
+        self._health.counters.add(keys.INFOS_RECEIVED)
         self.inputs[1].rate.tick()
         self.camera_info = message
         self._info_arrived.set()
@@ -250,7 +272,7 @@ class Inputs(SimpleFilter):
     def _on_scan(self, message) -> None:
         if not self._open:
             return
-        self._counters.add('scans.received')
+        self._health.counters.add(keys.SCANS_RECEIVED)
         self.inputs[2].rate.tick()
         try:
             SPARSE_SOURCES[self.config.sparse_source].check(message)
@@ -267,7 +289,8 @@ class Inputs(SimpleFilter):
             self._scan_arrived.notify_all()
 
     def reject_scan(self, error: MarigoldError) -> None:
-        """Count a bad scan."""
-        self._counters.add(f'scans.rejected.{getattr(error, "cause", "calibration")}')
-        self._report('scan', str(error))
+        """Count and report a scan that cannot be used."""
+        cause = getattr(error, 'cause', 'calibration')
+        self._health.counters.add(f'{keys.SCANS_REJECTED}{cause}')
+        self._health.report('scan', str(error))
         self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)

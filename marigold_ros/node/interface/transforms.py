@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Where the LiDAR is, seen from the camera: parameters first, then tf2, never a guess.
+Extrinsics of LiDAR and camera: from parameters, else from tf2, never guessed.
 
-Decision: a missing transform is an error that names both frames. Answering with the identity, as
-some nodes do, gives metres that look right and are wrong.
+Decision: a missing transform is an error that names both frames. The identity in its place gives
+metres that look right and are wrong.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Extrinsics:
     Parameters
     ----------
     node : rclpy.node.Node
-        Listens to /tf and /tf_static, unless the parameters say where the LiDAR is.
+        Subscribes to /tf and /tf_static, unless the parameters hold the extrinsics.
     config : ExtrinsicsConfig
         The parameters.
     fixed_frame : str
-        Frame that stands still, through which motion is looked up; empty leaves that out.
+        Fixed frame through which ego-motion is looked up; empty for no motion compensation.
 
     """
 
@@ -55,7 +55,7 @@ class Extrinsics:
                 self.source = 'none (tf2_ros is not installed)'
             return
         self._errors = tf2_ros.TransformException
-        # Not told of the node: it would offer a service that outlives this object.
+        # Without the node, for which it would create a service that outlives this object.
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
         self.source = 'tf2' if self._fixed is None else self.source
@@ -64,18 +64,18 @@ class Extrinsics:
         self, camera_frame: str, lidar_frame: str, stamp_ns: int, image_ns: int | None = None
     ) -> np.ndarray:
         """
-        Pose of the LiDAR in the camera's optical frame.
+        Look up the pose of the LiDAR in the camera's optical frame.
 
         Parameters
         ----------
         camera_frame, lidar_frame : str
             Frames of the image and of the scan.
         stamp_ns : int, nanoseconds
-            The scan's stamp; the latest transform serves where none of that time is known, and
+            The scan's stamp. Without a transform at that time the latest one is used, and
             ``latest_used`` counts how often.
         image_ns : int or None, nanoseconds
-            The image's stamp: with a fixed frame, the LiDAR's pose at its scan is that in the
-            camera at its image, and ``not_moved`` counts where tf2 does not know the motion.
+            The image's stamp. With a fixed frame, the motion between scan and image is
+            compensated; ``not_moved`` counts how often tf2 does not know it.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class Extrinsics:
                 f'no transform {camera_frame} <- {lidar_frame}: tf2 is not installed; set '
                 'extrinsics.translation and extrinsics.rotation_xyzw'
             )
-        # Timeout 0: waiting would block while the transform may well arrive with the next frame.
+        # Timeout 0: the transform may well arrive with the next frame, and waiting would block.
         at_scan = Time.from_msg(to_stamp(stamp_ns))
         try:
             found = self._lookup(camera_frame, lidar_frame, at_scan)
@@ -117,7 +117,7 @@ class Extrinsics:
         return _matrix(found)
 
     def camera_pose(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
-        """Pose of the camera in the fixed frame, (4, 4); None where there is none or no answer."""
+        """Look up the camera's pose (4, 4) in the fixed frame; None if there is no such pose."""
         if not self.fixed_frame or self._buffer is None:
             return None
         try:
@@ -127,7 +127,7 @@ class Extrinsics:
             return None
 
     def _moved(self, target: tuple[str, int], source: tuple[str, int]) -> np.ndarray | None:
-        """Pose of a frame at one time in another frame at another time; None if not known yet."""
+        """Look up a frame at one time in another frame at another time; None if not known yet."""
         if self._buffer is not None:
             (target_frame, target_ns), (source_frame, source_ns) = target, source
             try:
@@ -141,7 +141,7 @@ class Extrinsics:
                 )
                 return _matrix(found)
             except (self._errors, CalibrationError):
-                pass  # the pose without motion serves, and the counter tells
+                pass  # counted below; the pose without motion is used
         self.not_moved += 1
         return None
 
@@ -149,7 +149,7 @@ class Extrinsics:
         return self._buffer.lookup_transform(target, source, time, timeout=Duration(seconds=0.0))
 
     def clear(self) -> None:
-        """Forget moving transforms after a clock jump; older releases of tf2 do not do so."""
+        """Forget transforms after a clock jump; older releases of tf2 do not do so themselves."""
         if self._buffer is not None:
             self._buffer.clear()
 
@@ -161,6 +161,6 @@ class Extrinsics:
 
 
 def _matrix(stamped) -> np.ndarray:
-    """Give the pose of a TransformStamped as (4, 4)."""
+    """Return the pose of a TransformStamped as (4, 4)."""
     move, turn = stamped.transform.translation, stamped.transform.rotation
     return pose_matrix((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-from marigold_ros.node.health import input_health as vital_signs
-from marigold_ros.node.health.input_health import clock_gap, ImageWatch, Rate
+from marigold_ros.node.health import input_health
+from marigold_ros.node.health.input_health import explain_missing_scan, ImageHealth, Rate
 import numpy as np
 import pytest
 
@@ -20,7 +20,7 @@ SECOND = 1_000_000_000
 def clock(monkeypatch):
     """Give a clock that stands until it is moved."""
     now = [100.0]
-    monkeypatch.setattr(vital_signs, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(input_health, 'time', SimpleNamespace(monotonic=lambda: now[0]))
 
     def move(seconds):
         now[0] += seconds
@@ -57,32 +57,32 @@ def rng():
 
 
 def test_a_living_image_is_not_complained_about(rng):
-    watch = ImageWatch()
+    watch = ImageHealth()
     image = rng.integers(20, 230, (48, 64, 3), dtype=np.uint8)
     for k in range(30):
         image[k, k] ^= 1  # one bit of noise is life
-        assert watch.look(image) == ''
+        assert watch.check(image) == ''
 
 
 @pytest.mark.parametrize(('value', 'word'), [(0, 'black'), (4, 'black'), (255, 'white')])
 @pytest.mark.parametrize('size', [(480, 640), (7, 5), (1, 1)])
 def test_a_blind_camera_is_named(value, word, size):
-    assert word in ImageWatch().look(np.full((*size, 3), value, np.uint8))
+    assert word in ImageHealth().check(np.full((*size, 3), value, np.uint8))
 
 
 def test_a_strong_colour_is_neither_black_nor_white():
     red = np.zeros((48, 64, 3), np.uint8)
     red[..., 0] = 255
-    assert ImageWatch().look(red) == ''
+    assert ImageHealth().check(red) == ''
 
 
 def test_a_camera_that_stopped_is_named_until_it_goes_on(rng):
-    watch = ImageWatch()
+    watch = ImageHealth()
     image = rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)
-    said = [watch.look(image) for _ in range(12)]
+    said = [watch.check(image) for _ in range(12)]
     assert said[:10] == [''] * 10
     assert 'last 11 images are equal' in said[10]
-    assert watch.look(rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)) == ''
+    assert watch.check(rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)) == ''
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_camera_that_stopped_is_named_until_it_goes_on(rng):
     ],
 )
 def test_a_missing_scan_is_explained_by_the_clocks(newest, words):
-    assert words in clock_gap(100 * SECOND, newest, 60_000_000)
+    assert words in explain_missing_scan(100 * SECOND, newest, 60_000_000)
 
 
 def test_memory_grows_with_what_is_held():

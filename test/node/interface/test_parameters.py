@@ -153,4 +153,4 @@ def test_changes_are_validated_as_a_whole(bench):
     assert try_to(color_min_depth=90.0, color_max_depth=200.0).successful
     assert not try_to(image_transport='compressed').successful  # fixed at start
     assert not try_to(alignment__scale=-1.0).successful  # has a lower end only
-    assert node._current_config().color_min_depth == 90.0
+    assert node.current_config().color_min_depth == 90.0

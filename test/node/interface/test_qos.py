@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.live_run.local_ros import own_context  # noqa: E402
 from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor  # noqa: E402
-from marigold_ros.node.interface.qos import describe, input_profile  # noqa: E402
+from marigold_ros.node.interface.qos import describe_profile, input_profile  # noqa: E402
 from rclpy.exceptions import InvalidHandle  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
@@ -43,16 +43,16 @@ LATCHED = QoSProfile(
 def test_the_profile_hears_everybody_and_is_reliable_only_if_all_are(setting, offers, expected):
     publishers = [SimpleNamespace(qos_profile=offer) for offer in offers]
     profile = input_profile(setting, 1, publishers)
-    assert describe(profile) == expected
+    assert describe_profile(profile) == expected
     assert profile.depth == 1
 
 
 def test_a_best_effort_camera_that_joins_is_heard_too(bench):
     running = bench(hear=(('relative/image', Image),))
     image_input = running.node._inputs.inputs[0]
-    assert describe(image_input.profile) == 'reliable, volatile'
+    assert describe_profile(image_input.profile) == 'reliable, volatile'
     late = running.robot.node.create_publisher(Image, '/camera/image_raw', BEST_EFFORT)
-    running.wait_for(lambda: describe(image_input.profile) == 'best_effort, volatile')
+    running.wait_for(lambda: describe_profile(image_input.profile) == 'best_effort, volatile')
     running.wait_for(lambda: late.get_subscription_count() == 1)
     before = image_input.subscriber
     running.deliver('image', running.robot.image_message(SECOND), late)
@@ -82,7 +82,8 @@ def test_every_combination_of_offer_and_setting_is_heard_or_explained(bench, off
     assert not image_input.incompatible
     if setting == 'auto':
         expected = {'BEST_EFFORT': 'best_effort, volatile', 'RELIABLE': 'reliable, volatile'}
-        assert describe(image_input.profile) == expected.get(offer, 'reliable, transient_local')
+        wanted = expected.get(offer, 'reliable, transient_local')
+        assert describe_profile(image_input.profile) == wanted
 
 
 def test_a_latched_camera_info_from_before_the_start_is_received(bench):
