@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-import runpy
 import sys
 
 import cv2
-from hypersim import preparation as hypersim_preparation
-from hypersim.raw_frames import (
+from hypersim_frames import (
     distance_to_depth,
     FOCAL_PX,
     hdf5,
@@ -21,10 +19,10 @@ from hypersim.raw_frames import (
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data.sources import open_source
 import numpy as np
+import prepare_hypersim
 import pytest
 
 h5py = pytest.importorskip('h5py', reason='h5py is not installed')
-SCRIPT = Path(__file__).resolve().parents[2] / 'training' / 'prepare_hypersim.py'
 HEIGHT, WIDTH = 48, 64
 FOCAL = FOCAL_PX * WIDTH / 1024
 
@@ -88,7 +86,7 @@ def raw(tmp_path: Path) -> Path:
         put(files['light'], light_of(number))
         put(files['distance'], DISTANCE.astype(np.float32))
         put(files['entity'], entity)
-    with (folder / hypersim_preparation.META).open('w', newline='') as file:
+    with (folder / prepare_hypersim.META).open('w', newline='') as file:
         writer = csv.writer(file)
         facts = ('included_in_public_release', 'exclude_reason', 'split_partition_name')
         writer.writerow(('scene_name', 'camera_name', 'frame_id', *facts))
@@ -98,8 +96,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def run(raw: Path, out: Path, *options: str) -> int:
-    main = runpy.run_path(str(SCRIPT))['main']
-    return main([str(raw), str(out), '--splits', 'train', *options])
+    return prepare_hypersim.main([str(raw), str(out), '--splits', 'train', *options])
 
 
 def test_the_distances_of_a_plane_become_its_depth():
@@ -178,13 +175,13 @@ def test_a_second_run_does_only_the_rest(raw, tmp_path, monkeypatch):
     assert run(raw, tmp_path / 'whole') == 0
     assert run(raw, tmp_path / 'out', '--scenes', 'ai_001_001') == 0
     asked = []
-    prepare = hypersim_preparation.prepare_frame
+    prepare = prepare_hypersim.prepare_frame
 
     def noted(job, camera, number):
         asked.append((job.scene, camera, number))
         return prepare(job, camera, number)
 
-    monkeypatch.setattr(hypersim_preparation, 'prepare_frame', noted)
+    monkeypatch.setattr(prepare_hypersim, 'prepare_frame', noted)
     assert run(raw, tmp_path / 'out') == 0
     assert asked == [('ai_001_002', 'cam_00', 0), ('ai_001_002', 'cam_01', 5)]
     whole = {p.relative_to(tmp_path / 'whole'): p for p in (tmp_path / 'whole').rglob('*.*')}
@@ -197,7 +194,7 @@ def test_a_second_run_does_only_the_rest(raw, tmp_path, monkeypatch):
 def test_a_run_killed_within_a_scene_goes_on_and_leaves_nothing_half_written(
     raw, tmp_path, monkeypatch
 ):
-    prepare = hypersim_preparation.prepare_frame
+    prepare = prepare_hypersim.prepare_frame
 
     def killed(job, camera, number):
         if (job.scene, camera) == ('ai_001_002', 'cam_01'):
@@ -205,7 +202,7 @@ def test_a_run_killed_within_a_scene_goes_on_and_leaves_nothing_half_written(
         return prepare(job, camera, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hypersim_preparation, 'prepare_frame', killed)
+        patch.setattr(prepare_hypersim, 'prepare_frame', killed)
         with pytest.raises(KeyboardInterrupt):
             run(raw, tmp_path / 'out')
     assert not (tmp_path / 'out/train/filename_list_train.txt').exists()
@@ -221,7 +218,7 @@ BROKEN = {
         lambda path: path.write_bytes(path.read_bytes()[:-4000]),
         'is cut off or damaged',
     ),
-    'other data': ('entity', lambda path: put(path, np.ones((4, 4))), 'must be of one size'),
+    'other data': ('entity', lambda path: put(path, np.ones((4, 4))), 'must have the same size'),
     'NaN': ('light', lambda path: put(path, np.full((HEIGHT, WIDTH, 3), np.nan)), 'holds NaN'),
     'wrong units': ('distance', lambda path: put(path, DISTANCE * 1000), 'check the unit'),
     'all zero': ('distance', lambda path: put(path, 0 * DISTANCE), 'has no depth'),
@@ -267,10 +264,10 @@ def test_a_scene_that_was_not_fetched_is_named_once(raw, tmp_path, capsys):
 
 def test_two_processes_do_what_one_does(raw, tmp_path):
     assert run(raw, tmp_path / 'one') == 0
-    jobs = hypersim_preparation.find_jobs(
-        raw, tmp_path / 'two', raw / hypersim_preparation.META, ['train']
+    jobs = prepare_hypersim.find_jobs(
+        raw, tmp_path / 'two', raw / prepare_hypersim.META, ['train']
     )
-    assert hypersim_preparation.prepare_split('train', jobs['train'], 2, progress=False) == []
+    assert prepare_hypersim.prepare_split('train', jobs['train'], 2, progress=False) == []
     names = ('filename_list_train.txt', 'filename_meta_train.csv')
     for name in names:
         one, two = (tmp_path / run / 'train' / name for run in ('one', 'two'))
@@ -278,8 +275,8 @@ def test_two_processes_do_what_one_does(raw, tmp_path):
 
 
 def test_splits_that_a_pattern_of_scenes_leaves_empty_are_left_out(raw, tmp_path):
-    table = raw / hypersim_preparation.META
-    jobs = hypersim_preparation.find_jobs(raw, tmp_path, table, ['train', 'test'], 'ai_003_*')
+    table = raw / prepare_hypersim.META
+    jobs = prepare_hypersim.find_jobs(raw, tmp_path, table, ['train', 'test'], 'ai_003_*')
     assert {split: [job.scene for job in found] for split, found in jobs.items()} == {
         'test': ['ai_003_001']
     }
@@ -289,10 +286,10 @@ def test_an_empty_split_and_a_table_of_something_else_are_refused(raw, tmp_path,
     assert run(raw, tmp_path / 'out', '--scenes', 'nothing*') == 1
     assert "split 'train' is empty" in capsys.readouterr().err
     with pytest.raises(InputError, match='cannot be read'):
-        hypersim_preparation.find_jobs(raw, tmp_path, tmp_path / 'gone.csv')
+        prepare_hypersim.find_jobs(raw, tmp_path, tmp_path / 'gone.csv')
     (tmp_path / 'other.csv').write_text('a,b\n1,2\n')
     with pytest.raises(InputError, match='is not metadata_images'):
-        hypersim_preparation.find_jobs(raw, tmp_path, tmp_path / 'other.csv')
+        prepare_hypersim.find_jobs(raw, tmp_path, tmp_path / 'other.csv')
 
 
 def test_a_place_that_cannot_be_written_stops_with_the_reason(raw, tmp_path, capsys):
@@ -306,9 +303,9 @@ def test_without_h5py_the_remedy_is_named(raw, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'h5py', None)
     with pytest.raises(ConfigurationError, match='pip install h5py'):
         hdf5()
-    jobs = hypersim_preparation.find_jobs(
-        raw, tmp_path / 'out', raw / hypersim_preparation.META, ['train']
+    jobs = prepare_hypersim.find_jobs(
+        raw, tmp_path / 'out', raw / prepare_hypersim.META, ['train']
     )
     with pytest.raises(ConfigurationError, match='pip install h5py'):
-        hypersim_preparation.prepare_split('train', jobs['train'])
+        prepare_hypersim.prepare_split('train', jobs['train'])
     assert not (tmp_path / 'out').exists()

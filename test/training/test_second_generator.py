@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from second_generator import generator, shapes
 from second_generator.generator import make_second_sample, trace
-from second_generator.layout import Ground, Layout, spin
-from second_generator.scenes import draw_layout
+from second_generator.scenes import draw_layout, Ground, random_rotation, SceneLayout
 from second_generator.shapes import march, Thing
 
 WIDTH, HEIGHT = 64, 48
@@ -51,7 +50,7 @@ def test_marched_distances_follow_school_geometry(solid, origin, direction, expe
 def test_turned_ball_of_a_rod_is_where_its_quadratic_says():
     rng = np.random.default_rng(4)
     centre = np.array([0.3, -0.2, 6.0])
-    ball = thing_of(shapes.rod(0.0, 0.8), tuple(centre), spin(rng))
+    ball = thing_of(shapes.rod(0.0, 0.8), tuple(centre), random_rotation(rng))
     rays = rng.normal(0, 0.12, (500, 3)) + [0, 0, 1]
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     along = rays @ centre
@@ -94,15 +93,17 @@ def test_points_at_the_traced_distance_lie_on_some_surface_and_none_is_passed():
         centre = layout.focus + np.array([0.0, -1.5, -1.0])
         rays = rng.normal(0, 0.4, (300, 3)) + [0, 0.3, 1]
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        if min(thing.at(centre[None])[0] for thing in layout.things) < 0.1:
+        if min(thing.distance_bound(centre[None])[0] for thing in layout.things) < 0.1:
             continue
         t, owner = trace(layout, centre, rays)
         for index, thing in enumerate(layout.things):
             at = owner == index
-            assert (np.abs(thing.at(centre + t[at, None] * rays[at])) < 5e-4 * t[at] + 1e-4).all()
+            assert (
+                np.abs(thing.distance_bound(centre + t[at, None] * rays[at])) < 5e-4 * t[at] + 1e-4
+            ).all()
             # Halfway no ray is inside of anything.
             seen = np.isfinite(t)
-            assert (thing.at(centre + 0.5 * t[seen, None] * rays[seen]) > -1e-3).all()
+            assert (thing.distance_bound(centre + 0.5 * t[seen, None] * rays[seen]) > -1e-3).all()
     assert len(kinds) > 1
 
 
@@ -112,7 +113,7 @@ def test_flat_and_rolling_land_are_met_at_their_height():
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     for rise in (0.0, 1.0):
         ground = Ground(rise, 6.0, rng.random((64, 64)))
-        layout = Layout(ground, np.zeros((0, 3)), np.zeros(0))
+        layout = SceneLayout(ground, np.zeros((0, 3)), np.zeros(0))
         centre = np.array([0.0, -3.0, 0.0])
         t, owner = trace(layout, centre, rays)
         met = owner == -2

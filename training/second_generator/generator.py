@@ -3,10 +3,10 @@
 """
 A second, independent generator of images with exact depth, for choosing between checkpoints.
 
-A network trained on the scenes of `scene` learns their habits as well as depth; scores on scenes
-drawn by the same code do not show it. Here nothing that draws or colours is shared with it:
-marched distance bounds instead of ray intervals, polyhedra, rings, rocks and land instead of
-furniture and cars, textures that fill space instead of lying on faces.
+A network also learns the habits of the generator of its training scenes, which scores on scenes of
+the same generator do not reveal. This one shares none of its code: distance bounds are marched
+instead of intersecting ray intervals; scenes hold polyhedra, rings, rocks and terrain instead of
+furniture and cars; textures fill space instead of lying on faces.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.raycast.description import Sample
 import numpy as np
 
-from second_generator.layout import Ground, Layout
 from second_generator.materials import (
-    draw_looks,
+    draw_materials,
     expose,
     Lamp,
-    light_up,
-    Looks,
+    Materials,
     reflectance,
+    shade,
     sky,
 )
-from second_generator.scenes import draw_layout
+from second_generator.scenes import draw_layout, Ground, SceneLayout
 from second_generator.shapes import CLOSE, march
 
 FAR = 80.0  # m; beyond it is sky
 TRIES = 200
-GROUND, CEILING = 0, 1  # rows of looks; walls follow
+GROUND, CEILING = 0, 1  # rows of the materials; walls follow
 LAND_STEPS = 250
 
 
 def make_second_sample(seed: int, width: int = 256, height: int = 192) -> Sample:
     """
-    Make one image with its depth; a seed always gives the same bytes.
+    Render one image with its depth; a seed always gives the same bytes.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ def make_second_sample(seed: int, width: int = 256, height: int = 192) -> Sample
     Raises
     ------
     ConfigurationError
-        If no scene with a free view was found.
+        If no scene with an unobstructed view was found.
 
     """
     rng = np.random.default_rng([seed, 2])
@@ -69,11 +68,11 @@ def make_second_sample(seed: int, width: int = 256, height: int = 192) -> Sample
             continue
         rgb = _image(layout, rng, (centre, rays, focal), (t, owner))
         return Sample(rgb, z.reshape(height, width).astype(np.float32), 'second')
-    raise ConfigurationError(f'no free view in {TRIES} scenes; choose another seed than {seed}')
+    raise ConfigurationError(f'no free view in {TRIES} scenes of seed {seed}; choose another seed')
 
 
-def _draw_pose(rng: np.random.Generator, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Place (3,) and turn (3, 3) world from camera."""
+def _draw_pose(rng: np.random.Generator, layout: SceneLayout) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the camera's position (3,) and rotation (3, 3) world from camera."""
     roll = np.deg2rad(rng.normal(0, 3))
     if layout.kind == 'heap':
         around, pitch = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(8, 50))
@@ -90,7 +89,7 @@ def _draw_pose(rng: np.random.Generator, layout: Layout) -> tuple[np.ndarray, np
 
 
 def _turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Look right by yaw, then down by pitch, then lean by roll."""
+    """Rotation (3, 3) by yaw to the right, then pitch down, then roll."""
     forward = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     down = np.cross(forward, right)
@@ -101,33 +100,35 @@ def _turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
 def _rays(
     focal: float, turn: np.ndarray, width: int, height: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Unit rays (H, W, 3) in the world, and their share along the optical axis (H, W)."""
+    """Unit rays (H, W, 3) in the world, and their component along the optical axis (H, W)."""
     u, v = np.meshgrid(np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2)
     rays = np.stack([u / focal, v / focal, np.ones_like(u)], axis=-1)
     length = np.linalg.norm(rays, axis=-1)
     return (rays / length[..., None]) @ turn.T, 1 / length
 
 
-def _is_free(layout: Layout, centre: np.ndarray) -> bool:
+def _is_free(layout: SceneLayout, centre: np.ndarray) -> bool:
     inside = (layout.normals @ centre < layout.offsets - 0.4).all()
     above = -centre[1] - layout.ground.height(centre[0], centre[2]) > 0.25
-    clear = all(thing.at(centre[None])[0] > 0.2 for thing in layout.things)
+    clear = all(thing.distance_bound(centre[None])[0] > 0.2 for thing in layout.things)
     return bool(inside and above and clear)
 
 
-def trace(layout: Layout, centre: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def trace(
+    layout: SceneLayout, centre: np.ndarray, rays: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """
-    Follow unit rays (N, 3) to what they meet first.
+    Trace unit rays (N, 3) to their first hit.
 
     Returns
     -------
     t : (N,) float, m
-        inf for nothing within 80 m.
+        Distance, inf for no hit within 80 m.
     owner : (N,) int
         Index of the thing; -1 nothing, -2 ground, -3 - k the k-th wall.
 
     """
-    t = _march_land(layout.ground, centre, rays)
+    t = _march_ground(layout.ground, centre, rays)
     owner = np.where(np.isfinite(t), -2, -1)
     for index, (normal, offset) in enumerate(zip(layout.normals, layout.offsets)):  # noqa: B905
         speed = rays @ normal
@@ -142,15 +143,15 @@ def trace(layout: Layout, centre: np.ndarray, rays: np.ndarray) -> tuple[np.ndar
     return t, owner
 
 
-def _march_land(ground: Ground, centre: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """Meet the land: in closed form where flat, else by steps no steeper than its slopes."""
+def _march_ground(ground: Ground, centre: np.ndarray, rays: np.ndarray) -> np.ndarray:
+    """Trace rays to the ground: in closed form if flat, else by steps bounded by its slope."""
     if not ground.rise:
         falling = rays[:, 1] > 1e-9
         t = np.where(falling, -centre[1] / np.where(falling, rays[:, 1], 1.0), np.inf)
         return np.where(t < FAR, t, np.inf)
     found, t = np.full(len(rays), np.inf), np.zeros(len(rays))
     going = np.arange(len(rays))
-    # Of smoothstep the slope is at most 1.5 along each axis; octaves add 0.8 times each.
+    # Smoothstep has slopes up to 1.5 along each axis; each octave adds 0.8 times the last.
     steepest = 1.5 * np.sqrt(2) * ground.rise / ground.wave * (1 + 0.8 + 0.64)
     for _ in range(LAND_STEPS):
         point = centre + t[going, None] * rays[going]
@@ -166,7 +167,7 @@ def _march_land(ground: Ground, centre: np.ndarray, rays: np.ndarray) -> np.ndar
 
 
 def _image(
-    layout: Layout, rng: np.random.Generator, view: tuple, hits: tuple[np.ndarray, np.ndarray]
+    layout: SceneLayout, rng: np.random.Generator, view: tuple, hits: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     centre, rays, focal = view
     t, owner = hits
@@ -174,29 +175,31 @@ def _image(
     open_sky = owner == -1
     points = centre + np.where(open_sky, 1.0, t)[:, None] * rays.reshape(-1, 3)
     normals, own, row = _surfaces(layout, points, owner)
-    looks = draw_looks(rng, len(layout.sizes), np.array(layout.sizes))
+    materials = draw_materials(rng, len(layout.sizes), np.array(layout.sizes))
     lamp = _draw_lamp(rng, layout)
     footprint = np.where(open_sky, 1.0, t) / focal
-    colour = reflectance(looks, row, own, footprint)
+    colour = reflectance(materials, row, own, footprint)
     shape = (height, width, 3)
-    light = light_up(
+    light = shade(
         layout.things,
         lamp,
         points.reshape(shape),
         normals.reshape(shape),
         owner.reshape(shape[:2]),
     )
-    image = colour.reshape(shape) * light + _shine(looks, row, normals, rays, lamp).reshape(shape)
+    image = colour.reshape(shape) * light + _shine(materials, row, normals, rays, lamp).reshape(
+        shape
+    )
     haze = np.exp(-np.where(open_sky, 0, t) * rng.uniform(0, 0.01)).reshape(height, width, 1)
     image = image * haze + (1 - haze) * lamp.sky[0]
     seen = open_sky.reshape(height, width, 1)
-    return expose(np.where(seen, sky(lamp, looks.lattice, rays), image), rng)
+    return expose(np.where(seen, sky(lamp, materials.lattice, rays), image), rng)
 
 
 def _surfaces(
-    layout: Layout, points: np.ndarray, owner: np.ndarray
+    layout: SceneLayout, points: np.ndarray, owner: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Normals (N, 3), points in the frames of their things (N, 3), and rows of looks (N,)."""
+    """Normals (N, 3), points in their things' frames (N, 3), and rows of the materials (N,)."""
     normals, own = np.zeros_like(points), points.copy()
     row = np.full(len(points), GROUND)
     land = owner == -2
@@ -210,18 +213,18 @@ def _surfaces(
         at = owner == -3 - index
         normals[at] = -normal
         last = index == len(layout.normals) - 1
-        # Walls of one hall look alike but for one.
+        # All walls of a hall but one look alike.
         row[at] = CEILING if last else 2 + min(index, 1)
     for index, thing in enumerate(layout.things):
         at = np.flatnonzero(owner == index)
         if len(at):
             normals[at] = thing.normals(points[at])
             own[at] = (points[at] - thing.centre) @ thing.turn
-            row[at] = thing.look
+            row[at] = thing.material
     return normals, own, row
 
 
-def _draw_lamp(rng: np.random.Generator, layout: Layout) -> Lamp:
+def _draw_lamp(rng: np.random.Generator, layout: SceneLayout) -> Lamp:
     strength, around = rng.uniform(0.6, 3.0), rng.uniform(0.2, 0.8)
     warm = np.exp(rng.normal(0, 0.12) * np.array([1, 0, -1]))
     blue = np.array([0.55, 0.7, 1.0]) ** rng.uniform(0, 1.5)
@@ -237,9 +240,9 @@ def _draw_lamp(rng: np.random.Generator, layout: Layout) -> Lamp:
 
 
 def _shine(
-    looks: Looks, row: np.ndarray, normals: np.ndarray, rays: np.ndarray, lamp: Lamp
+    materials: Materials, row: np.ndarray, normals: np.ndarray, rays: np.ndarray, lamp: Lamp
 ) -> np.ndarray:
-    """Sheen (N, 3) at grazing sight, of the colour of the light all around."""
+    """Sheen (N, 3) at grazing angles, in the colour of the ambient light."""
     cosine = np.clip(-(normals * rays.reshape(-1, 3)).sum(axis=1), 0, 1)
-    sheen = looks.shine[row] * (0.05 + 0.95 * (1 - cosine) ** 4)
+    sheen = materials.shine[row] * (0.05 + 0.95 * (1 - cosine) ** 4)
     return sheen[:, None] * lamp.around

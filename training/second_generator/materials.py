@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Colour and light of the second generator: solid textures, one lamp, nearness to other things.
+Materials and light of the second generator: solid textures, one lamp, ambient occlusion.
 
-Textures fill space (noise, cells, bands and boards in three dimensions) instead of lying on faces,
-and shade in corners comes from the distance bounds: nothing here is how the first generator does
-it, so that what is learnt from the one has to hold for the other.
+Unlike in the first generator, textures fill space (noise, cells, bands and boards in three
+dimensions) and ambient occlusion comes from the distance bounds.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ PALETTE = 6
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Per row: ``texture``, reflectances ``first``, ``second`` (M, 3), ``period`` m, ``shine``."""
+class Materials:
+    """``texture``, reflectances ``first``, ``second`` (M, 3), ``period`` m, ``shine`` by row."""
 
     texture: np.ndarray
     first: np.ndarray
@@ -37,7 +36,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Lamp:
-    """Where light comes from (3,) m, its colour, that from all around, colours of the sky."""
+    """Position (3,) m and colour of the lamp, colours of the ambient light and the sky."""
 
     place: np.ndarray
     colour: np.ndarray
@@ -45,14 +44,14 @@ class Lamp:
     sky: np.ndarray  # (2, 3) horizon and zenith
 
 
-def draw_looks(rng: np.random.Generator, count: int, sizes: np.ndarray) -> Looks:
-    """Draw looks for ``count`` rows of things about ``sizes`` (count,) metres large."""
+def draw_materials(rng: np.random.Generator, count: int, sizes: np.ndarray) -> Materials:
+    """Draw ``count`` materials for things of about ``sizes`` (count,) metres."""
     palette = _palette(rng)
     picked = palette[rng.integers(0, PALETTE, (count, 2))]
     tint = np.exp(rng.normal(0, 0.25, (count, 2, 1)))
     colours = np.clip(picked * tint, 0.02, 0.95)
     mixed = rng.uniform(0.0, 0.7, (count, 1))
-    return Looks(
+    return Materials(
         texture=rng.choice(6, count, p=[0.25, 0.25, 0.12, 0.12, 0.1, 0.16]),
         first=colours[:, 0],
         second=colours[:, 1] * (1 - mixed) + colours[:, 0] * mixed,
@@ -63,14 +62,14 @@ def draw_looks(rng: np.random.Generator, count: int, sizes: np.ndarray) -> Looks
 
 
 def _palette(rng: np.random.Generator) -> np.ndarray:
-    """Reflectances that go together: greys and browns, with some vivid ones."""
+    """Draw matching reflectances: greys and browns, with some vivid ones."""
     grey = rng.uniform(0.04, 0.75, (PALETTE, 1))
     lean = rng.normal(0, 1, (PALETTE, 3)) * rng.choice([0.08, 0.25, 0.7], (PALETTE, 1))
     return np.clip(grey * np.exp(lean + rng.normal(0, 0.1, 3)), 0.02, 0.9)
 
 
-def noise(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Smooth noise in [0, 1] at points (N, 3) in periods."""
+def smooth_noise(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Return smooth noise in [0, 1] at points (N, 3) in periods."""
     cell = np.floor(points)
     part = points - cell
     smooth = cell + part * part * (3 - 2 * part)
@@ -78,10 +77,10 @@ def noise(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def fractal(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Four octaves of noise, about 0.9 in the mean."""
+    """Return four octaves of noise, about 0.9 on average."""
     total = np.zeros(len(points))
     for octave in range(4):
-        total += 0.5**octave * noise(lattice, points * 2**octave + 3 * octave)
+        total += 0.5**octave * smooth_noise(lattice, points * 2**octave + 3 * octave)
     return total
 
 
@@ -91,25 +90,27 @@ def _hash(lattice: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def reflectance(
-    looks: Looks, row: np.ndarray, points: np.ndarray, footprint: np.ndarray
+    materials: Materials, row: np.ndarray, points: np.ndarray, footprint: np.ndarray
 ) -> np.ndarray:
-    """Colour (N, 3) of rows (N,) at points in the frame of each thing (N, 3) m."""
-    period = looks.period[row]
+    """Return the colour (N, 3) of materials (N,) at points (N, 3) m in each thing's frame."""
+    period = materials.period[row]
     scaled = points / period[:, None] + 7.3 * row[:, None]
     sharp = np.clip(1.5 - 2 * footprint / period, 0, 1)
-    rough = fractal(looks.lattice, scaled) - 0.9
+    rough = fractal(materials.lattice, scaled) - 0.9
     mix = np.full(len(row), 0.5)
     for texture in (MARBLE, STONES, BANDS, BOARD, SPECKLE):
-        at = np.flatnonzero(looks.texture[row] == texture)
+        at = np.flatnonzero(materials.texture[row] == texture)
         if len(at):
-            mix[at] = 0.5 + sharp[at] * (_pattern(texture, looks, scaled[at], rough[at]) - 0.5)
-    plain = looks.texture[row] == PLAIN
+            mix[at] = 0.5 + sharp[at] * (_pattern(texture, materials, scaled[at], rough[at]) - 0.5)
+    plain = materials.texture[row] == PLAIN
     mix = np.where(plain, 0.2 + 0.3 * rough, mix)[:, None]
-    colour = looks.first[row] * (1 - mix) + looks.second[row] * mix
+    colour = materials.first[row] * (1 - mix) + materials.second[row] * mix
     return np.clip(colour * (1 + 0.35 * sharp * rough)[:, None], 0.01, 1)
 
 
-def _pattern(texture: int, looks: Looks, points: np.ndarray, rough: np.ndarray) -> np.ndarray:
+def _pattern(
+    texture: int, materials: Materials, points: np.ndarray, rough: np.ndarray
+) -> np.ndarray:
     if texture == MARBLE:
         return np.clip(0.5 + 1.6 * rough, 0, 1)
     if texture == BANDS:
@@ -118,12 +119,12 @@ def _pattern(texture: int, looks: Looks, points: np.ndarray, rough: np.ndarray) 
     if texture == BOARD:
         return np.mod(np.floor(points + 0.01).sum(axis=1), 2)
     if texture == SPECKLE:
-        return (_hash(looks.lattice, np.floor(points * 9)) > 0.7).astype(float)
-    return _stones(looks.lattice, points)
+        return (_hash(materials.lattice, np.floor(points * 9)) > 0.7).astype(float)
+    return _stones(materials.lattice, points)
 
 
 def _stones(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Cells about scattered points, each of its own shade, with dark joints."""
+    """Cells around scattered points, each of its own shade, with dark joints."""
     base = np.floor(points - 0.5)
     nearest, second = np.full(len(points), 9.0), np.full(len(points), 9.0)
     shade = np.zeros(len(points))
@@ -138,7 +139,7 @@ def _stones(lattice: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.where(second - nearest < 0.08, 0.0, 0.25 + 0.75 * shade)
 
 
-def light_up(
+def shade(
     things: list[Thing],
     lamp: Lamp,
     points: np.ndarray,
@@ -146,9 +147,9 @@ def light_up(
     owner: np.ndarray,
 ) -> np.ndarray:
     """
-    Light (H, W, 3) on points (H, W, 3) with normals, ``owner`` (H, W) their thing or -1.
+    Return the light (H, W, 3) on points (H, W, 3); ``owner`` (H, W) is their thing or -1.
 
-    Shadows and nearness are found on every second pixel.
+    Shadows and ambient occlusion are computed on every second pixel.
     """
     height, width = owner.shape
     coarse, facing, own = points[::2, ::2], normals[::2, ::2], owner[::2, ::2].ravel()
@@ -167,7 +168,7 @@ def light_up(
             (own != index)
             & (((lifted - thing.centre) ** 2).sum(axis=1) < (thing.radius + reach) ** 2)
         )
-        gap = np.clip(thing.at(lifted[near]) / reach, 0, 1)
+        gap = np.clip(thing.distance_bound(lifted[near]) / reach, 0, 1)
         clear[near] = np.minimum(clear[near], 0.45 + 0.55 * gap)
     shape = coarse.shape[:2]
     both = np.stack([lit, clear], axis=-1).reshape(*shape, 2)
@@ -180,7 +181,7 @@ def light_up(
 
 
 def sky(lamp: Lamp, lattice: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Colours (H, W, 3) of the sky with clouds for unit rays (H, W, 3)."""
+    """Return the colours (H, W, 3) of a cloudy sky for unit rays (H, W, 3)."""
     up = np.clip(-directions[..., 1:2], 0, 1)
     colour = lamp.sky[0] * (1 - up**0.6) + lamp.sky[1] * up**0.6
     flat = (directions / (up + 0.25)).reshape(-1, 3) * 2.5
@@ -190,12 +191,12 @@ def sky(lamp: Lamp, lattice: np.ndarray, directions: np.ndarray) -> np.ndarray:
 
 
 def expose(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn light (H, W, 3) into an image, uint8: exposure, white balance, blur, noise, gamma."""
+    """Convert light (H, W, 3) to uint8: exposure, white balance, blur, noise, gamma."""
     middle = np.median(light.mean(axis=-1)) + 1e-4
     image = light * (rng.uniform(0.12, 0.3) / middle) * np.exp(rng.normal(0, 0.06, 3))
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), rng.uniform(0.45, 0.8))
     grain = rng.standard_normal(image.shape).astype(np.float32) * rng.uniform(0.002, 0.02)
     image = image + grain * np.sqrt(np.maximum(image, 0.02))
-    # Highlights roll off instead of being cut.
+    # Highlights roll off instead of clipping.
     image = np.maximum(image, 0) * (1 + image / 9) / (1 + image * rng.uniform(0.1, 0.6))
     return np.rint(255 * np.clip(image, 0, 1) ** (1 / 2.2)).astype(np.uint8)

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Solids of the second generator, given by bounds on the distance to them, and rays marched to them.
+Solids of the second generator as distance bounds, and ray marching to them.
 
-Each bound is zero on the surface and nowhere above the true distance, so that a ray may always go
-on by it. A solid is marched alone and only inside its bounding ball; meeting all solids at once
-would cost as many evaluations again as there are solids.
+A bound is zero on the surface and never above the true distance, so that a ray may always advance
+by it. Each solid is marched alone, inside its bounding ball, to save evaluations.
 """
 
 from __future__ import annotations
@@ -16,42 +15,42 @@ from dataclasses import dataclass
 import numpy as np
 
 STEPS = 160
-CLOSE = 2e-5  # of the way so far, at which a ray has arrived
+CLOSE = 2e-5  # of the distance travelled, at which a ray has hit
 Bound = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Thing:
     """
-    One solid.
+    A solid with its pose and material.
 
-    ``bound`` maps points (N, 3) in its own frame to bounds on the distance (N,), ``radius`` is
-    that of a ball about the origin around it, ``turn`` (3, 3) and ``centre`` (3,) give
-    world = turn @ own + centre, ``look`` is its row among the looks.
+    ``bound`` maps points (N, 3) in its own frame to distance bounds (N,); a ball of ``radius``
+    about the origin encloses it; world = turn (3, 3) @ own + centre (3,).
     """
 
     bound: Bound
     radius: float
     turn: np.ndarray
     centre: np.ndarray
-    look: int
+    material: int
 
-    def at(self, points: np.ndarray) -> np.ndarray:
-        """Bound on the distance from points of the world (N, 3)."""
+    def distance_bound(self, points: np.ndarray) -> np.ndarray:
+        """Return the distance bound (N,) at points of the world (N, 3)."""
         return self.bound((points - self.centre) @ self.turn)
 
     def normals(self, points: np.ndarray) -> np.ndarray:
-        """Unit normals (N, 3) at points of the surface, by differences."""
+        """Return unit normals (N, 3) at surface points, by central differences."""
         step = 1e-4 * max(self.radius, 0.1)
         columns = [
-            self.at(points + step * axis) - self.at(points - step * axis) for axis in np.eye(3)
+            self.distance_bound(points + step * axis) - self.distance_bound(points - step * axis)
+            for axis in np.eye(3)
         ]
         gradient = np.stack(columns, axis=1)
         return gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12)
 
 
 def block(half: np.ndarray, rounding: float = 0.0) -> tuple[Bound, float]:
-    """Box with half extents (3,), edges rounded."""
+    """Return a box of half extents (3,) with rounded edges."""
 
     def bound(p: np.ndarray) -> np.ndarray:
         q = np.abs(p) - (half - rounding)
@@ -62,7 +61,7 @@ def block(half: np.ndarray, rounding: float = 0.0) -> tuple[Bound, float]:
 
 
 def ring(wide: float, thick: float) -> tuple[Bound, float]:
-    """Torus about y."""
+    """Return a torus about y."""
 
     def bound(p: np.ndarray) -> np.ndarray:
         return np.hypot(np.hypot(p[:, 0], p[:, 2]) - wide, p[:, 1]) - thick
@@ -71,7 +70,7 @@ def ring(wide: float, thick: float) -> tuple[Bound, float]:
 
 
 def rod(half: float, thick: float) -> tuple[Bound, float]:
-    """Cylinder along y with round ends."""
+    """Return a capsule along y."""
 
     def bound(p: np.ndarray) -> np.ndarray:
         y = p[:, 1] - np.clip(p[:, 1], -half, half)
@@ -81,7 +80,7 @@ def rod(half: float, thick: float) -> tuple[Bound, float]:
 
 
 def cone(half: float, bottom: float, top: float) -> tuple[Bound, float]:
-    """Frustum about y (down is positive): radius ``bottom`` at y = half, ``top`` at y = -half."""
+    """Return a frustum about y: radius ``bottom`` at y = half (down), ``top`` at y = -half."""
     slope = (bottom - top) / (2 * half)
     steep = np.hypot(1.0, slope)
 
@@ -93,7 +92,7 @@ def cone(half: float, bottom: float, top: float) -> tuple[Bound, float]:
 
 
 def crystal(normals: np.ndarray, offsets: np.ndarray, radius: float) -> tuple[Bound, float]:
-    """Convex polyhedron of half-spaces ``normals @ p <= offsets``; (F, 3) unit and (F,)."""
+    """Return the convex polyhedron ``normals @ p <= offsets``; unit (F, 3) and (F,)."""
 
     def bound(p: np.ndarray) -> np.ndarray:
         return (p @ normals.T - offsets).max(axis=1)
@@ -102,7 +101,7 @@ def crystal(normals: np.ndarray, offsets: np.ndarray, radius: float) -> tuple[Bo
 
 
 def bowl(wide: float, thick: float) -> tuple[Bound, float]:
-    """Lower half of a hollow ball, open at y < 0 (up)."""
+    """Return the lower half of a hollow ball, open at y < 0 (up)."""
 
     def bound(p: np.ndarray) -> np.ndarray:
         return np.maximum(np.abs(np.linalg.norm(p, axis=1) - wide) - thick, -p[:, 1])
@@ -118,7 +117,7 @@ def march(
     thing: Thing, origin: np.ndarray, directions: np.ndarray, limit: np.ndarray
 ) -> np.ndarray:
     """
-    Follow rays to one solid.
+    March rays to one solid.
 
     Parameters
     ----------

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import loading_benchmark as loading
-from loading_benchmark import as_table, Loading, measure, measure_layouts
+import measure_loading as loading
+from measure_loading import Loading, loading_table, measure_layouts, measure_recipe
 import pytest
 import yaml
 
@@ -24,7 +24,7 @@ def test_every_layout_is_measured_and_latents_come_faster(monkeypatch):
     for images, latents in zip(rows[::2], rows[1::2], strict=True):
         assert latents.name == f'{images.name}, latents'
         assert 0.0 < latents.seconds < images.seconds
-    table = as_table(rows, workers=2, rate=59.0)
+    table = loading_table(rows, workers=2, rate=59.0)
     assert table.count('\n') == 7
     assert 'waiting at 59/s, 2 workers' in table
 
@@ -32,7 +32,7 @@ def test_every_layout_is_measured_and_latents_come_faster(monkeypatch):
 def test_the_sources_of_a_recipe_are_measured(toy, tmp_path):
     path = tmp_path / 'toy.yaml'
     path.write_text(yaml.safe_dump({**toy, 'stages': [], 'augment': {'colour': 1.0}}))
-    rows = measure(path, tmp_path / 'data', 4)
+    rows = measure_recipe(path, tmp_path / 'data', 4)
     assert [row.name for row in rows] == [
         'synthetic mixed 32x48, 32x48',
         'synthetic mixed 32x48, 32x48, latents',

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One frame of Hypersim's raw HDF5 files as an image and planar depth.
+Conversion of one frame of Hypersim's raw HDF5 files to an image and planar depth.
 
-Raw depth is the distance to the camera's centre, and raw colour is linear light. Both become what
-Marigold's preparation gives: depth along the optical axis of one pinhole camera for all scenes
-(those with a tilted sensor too), and images whose 90th percentile of brightness is 0.8 after a
-gamma of 2.2 (Hypersim, Roberts et al., ICCV 2021, and its tone-mapping script).
+As in Marigold's preparation, distances to the camera's centre become depth along the optical axis
+of one pinhole camera for all scenes (those with a tilted sensor too), and linear light becomes
+images whose 90th percentile of brightness is 0.8 after a gamma of 2.2 (Hypersim, Roberts et al.,
+ICCV 2021, and its tone-mapping script).
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from marigold_ros.learning.data.file_pairs import implausible
 from marigold_ros.learning.data.layouts import HYPERSIM_DEPTH
 import numpy as np
 
-FOCAL_PX, FOCAL_WIDTH_PX = 886.81, 1024  # of all images; a smaller width scales it
+FOCAL_PX, FOCAL_WIDTH_PX = 886.81, 1024  # of all images, scaled with their width
 GAMMA = 2.2
 BRIGHT_PERCENTILE, BRIGHT_VALUE = 90.0, 0.8
 LUMA = (0.3, 0.59, 0.11)
-DARKEST = 1e-4  # an image whose 90th percentile is below stays black
+DARKEST = 1e-4  # 90th percentile below which an image stays black
 NOTHING = -1  # entity of a pixel that shows no object
 
 
 def distance_to_depth(distance: np.ndarray, focal_px: float) -> np.ndarray:
     """
-    Turn distances to the camera's centre into depth along its optical axis.
+    Convert distances to the camera's centre to depth along its optical axis.
 
     Parameters
     ----------
     distance : (H, W) float, metres
     focal_px : float
-        Of a pinhole camera with its principal point in the middle.
+        Of a pinhole camera with a central principal point.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def tone_map(light: np.ndarray, valid: np.ndarray) -> np.ndarray:
     ----------
     light : (H, W, 3) float
     valid : (H, W) bool
-        Pixels that show an object; only they decide the exposure, and without any it is 1.
+        Pixels that show an object and determine the exposure, which is 1 without any.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def tone_map(light: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def to_millimetres(depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Return (H, W) uint16 mm; 0 where not valid, not finite or more than 16 bits hold."""
+    """Convert metres to uint16 mm (H, W); 0 where invalid, not finite or above 16 bits."""
     known = valid & np.isfinite(depth) & (depth > 0.0) & (depth < 65.5355)
     return np.rint(np.where(known, depth, 0.0) * 1000.0).astype(np.uint16)
 
@@ -115,7 +115,7 @@ def read_frame(
     if not light.shape[:2] == distance.shape == valid.shape:
         raise InputError(
             f'{distance_path} is {distance.shape}, its colour {light.shape} and its entities '
-            f'{valid.shape}; all must be of one size',
+            f'{valid.shape}; all must have the same size',
             cause='size',
         )
     if np.isnan(light).any():
@@ -129,6 +129,7 @@ def read_frame(
 
 
 def hdf5() -> Any:
+    """Import h5py; raises ConfigurationError if it is not installed."""
     try:
         return importlib.import_module('h5py')
     except ImportError as error:
