@@ -267,7 +267,7 @@ class FrameResult:
     relative, space : (H, W) float32 in [0, 1], str
         The prediction at the image's size, and its space.
     alignment : Alignment
-        The fit; its ``state`` says whether the result is metric.
+        The fit; its ``state`` states whether the result is metric.
     metric, sigma : (H, W) float32 or None, metres
         Depth (NaN invalid; ``conservative_k``, ``sky`` applied), deviation; None unless metric.
     spread : (H, W) float32 or None

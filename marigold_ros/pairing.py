@@ -62,7 +62,7 @@ class Choice(Generic[Item]):
     Parameters
     ----------
     item : object or None
-        What was added with the stamp; None where no scan is near enough.
+        Added with the stamp; None if no scan is near enough.
     stamp_ns, dt_ns : int or None, nanoseconds
         Its stamp, and that minus the image's.
     final : bool

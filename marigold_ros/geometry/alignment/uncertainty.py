@@ -151,7 +151,7 @@ def sigma_map(
         )
         cell = np.zeros(steep.shape, np.uint8)
         for values, edges in features:
-            cell = cell * np.uint8(len(edges) + 1) + _class_map(values, edges)
+            cell = cell * np.uint8(len(edges) + 1) + _class_of(values, edges)
         table = np.zeros(256, np.float32)  # cv2.LUT wants all 256 classes that eight bits have
         table[: np.prod(_CELLS)] = np.square(_quantiles(errors.counts)).ravel()
         variance += cv2.LUT(cell, table)
@@ -231,12 +231,8 @@ def _quantiles(counts: np.ndarray) -> np.ndarray:
 
 
 def _class_of(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
-    # NaN belongs to the lowest class, as in _class_map.
-    known = np.nan_to_num(values.astype(np.float32), nan=0.0)
-    return np.searchsorted(np.asarray(edges, np.float32), known, side='left')
-
-
-def _class_map(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+    """Index of each value among the classes between edges; NaN is in the lowest."""
+    values = values.astype(np.float32, copy=False)
     index = np.zeros(values.shape, np.uint8)
     for edge in edges:
         index += values > np.float32(edge)

@@ -83,7 +83,7 @@ class Calibration:
 @dataclass(frozen=True)
 class CalibrationState:
     """
-    What the calibration monitor keeps from frame to frame; immutable.
+    State of the calibration monitor between two frames; immutable.
 
     Parameters
     ----------

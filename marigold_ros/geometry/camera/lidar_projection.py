@@ -5,7 +5,7 @@ Sparse depth in a rectified image: LiDAR projection with its occlusion test, dep
 
 A LiDAR beside or above the camera sees past objects: returns from behind land on the object's
 pixels with the background's depth. They are found by the rule of Conti et al., as in Marigold-DC:
-within a 7x7 window, what is more than 1.5 m behind the nearest return is hidden.
+within a 7x7 window, returns more than 1.5 m behind the nearest one are hidden.
 """
 
 from __future__ import annotations

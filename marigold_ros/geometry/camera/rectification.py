@@ -78,7 +78,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
         )
     if is_rectified(camera):
         return image
-    map_x, map_y = _maps(*_key(camera))
+    map_x, map_y = _maps(_key(camera))
     how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     return cv2.remap(image, map_x, map_y, how, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
 
@@ -87,7 +87,7 @@ def rectified_valid(camera: Camera) -> np.ndarray:
     """Return which pixels (H, W) of the rectified image have a source in the raw one."""
     if is_rectified(camera):
         return np.ones((camera.height, camera.width), dtype=bool)
-    return _valid(*_key(camera))
+    return _valid(_key(camera))
 
 
 def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
@@ -160,17 +160,10 @@ def _coefficients(model: str, distortion: tuple[float, ...]) -> np.ndarray:
 
 # A robot has few cameras; the maps of one at 1280x720 take 7 MB.
 @lru_cache(maxsize=8)
-def _maps(
-    K_bytes: bytes,
-    R_bytes: bytes,
-    P_bytes: bytes,
-    model: str,
-    distortion: tuple[float, ...],
-    width: int,
-    height: int,
-) -> tuple[np.ndarray, np.ndarray]:
+def _maps(key: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Compute where each rectified pixel lies in the raw image: two (H, W) float32."""
-    K, R, P = (np.frombuffer(b).reshape(3, 3) for b in (K_bytes, R_bytes, P_bytes))
+    *matrices, model, distortion, width, height = key
+    K, R, P = (np.frombuffer(matrix).reshape(3, 3) for matrix in matrices)
     coefficients = _coefficients(model, distortion)
     fisheye = model == 'equidistant'
     init = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
@@ -179,9 +172,9 @@ def _maps(
 
 
 @lru_cache(maxsize=8)
-def _valid(*key: object) -> np.ndarray:
+def _valid(key: tuple) -> np.ndarray:
     """Pixels whose source lies inside the raw image; read-only because it is shared."""
-    map_x, map_y = _maps(*key)
+    map_x, map_y = _maps(key)
     height, width = map_x.shape
     # Half a pixel beyond the outermost centres still belongs to the outermost pixels.
     valid = (map_x >= -0.5) & (map_x <= width - 0.5) & (map_y >= -0.5) & (map_y <= height - 0.5)

@@ -25,7 +25,7 @@ def unproject_depth(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     depth : (H, W) float, metres
-        Depth along the optical axis (REP 118); what is not finite is invalid.
+        Depth along the optical axis (REP 118); values that are not finite are invalid.
     K : (3, 3) float, pixels
         Intrinsics of the rectified image that ``depth`` belongs to.
 

@@ -178,12 +178,9 @@ def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseD
     z = previous.metric[v, u]
     x, y, depth = u.astype(np.float64), v.astype(np.float64), z.astype(np.float64)
     if _has_poses(previous, current):
-        assert previous.K is not None
-        assert current.K is not None
         ones = np.ones_like(depth)
-        rays = np.stack([x, y, ones]).T @ np.linalg.inv(previous.K).T
-        motion = _between(previous, current, back=False)
-        x, y, depth = _project(rays * depth[:, None], motion, current.K)
+        rays = np.stack([x, y, ones]).T @ np.linalg.inv(np.asarray(previous.K)).T
+        x, y, depth = _project(rays * depth[:, None], previous, current)
     with np.errstate(invalid='ignore'):
         inside = np.isfinite(depth) & (depth > 0) & (x > -0.5) & (y > -0.5)
         inside &= (x < width - 0.5) & (y < height - 0.5)
@@ -228,18 +225,12 @@ def _has_poses(previous: PreviousFrame, current: CurrentFrame) -> bool:
     return all(part is not None for part in parts)
 
 
-def _between(previous: PreviousFrame, current: CurrentFrame, back: bool) -> np.ndarray:
-    """Motion (4, 4) from the current camera to the previous one (back), or the reverse."""
-    assert previous.T_world_camera is not None
-    assert current.T_world_camera is not None
-    start, end = (current, previous) if back else (previous, current)
-    return np.linalg.solve(np.asarray(end.T_world_camera), np.asarray(start.T_world_camera))
-
-
 def _project(
-    points: np.ndarray, T: np.ndarray, K: np.ndarray
+    points: np.ndarray, source: PreviousFrame | CurrentFrame, target: PreviousFrame | CurrentFrame
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixel coordinates and depth of points (..., 3) after a motion."""
+    """Pixel coordinates and depth, in one frame's camera, of points (..., 3) of the other's."""
+    T = np.linalg.solve(np.asarray(target.T_world_camera), np.asarray(source.T_world_camera))
+    K = np.asarray(target.K)
     moved = points @ T[:3, :3].T + T[:3, 3]
     depth = moved[..., 2]
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -259,10 +250,8 @@ def _carried(
     """
     if not _has_poses(previous, current):
         return previous.metric, previous.grey
-    assert previous.K is not None
-    assert current.K is not None
-    points = unproject_depth(metric, current.K)
-    x, y, depth = _project(points, _between(previous, current, back=True), previous.K)
+    points = unproject_depth(metric, np.asarray(current.K))
+    x, y, depth = _project(points, current, previous)
     x, y = x.astype(np.float32), y.astype(np.float32)
     found = _looked_up(previous.metric, x, y)
     (height, width), (rows, columns) = metric.shape, previous.grey.shape
