@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 import re
 
@@ -127,6 +128,16 @@ def test_settings_named_in_the_text_exist(path):
 def test_the_evaluation_page_defines_every_metric():
     text = (ROOT / 'docs' / 'evaluation.md').read_text(encoding='utf-8')
     assert [name for name in METRICS if f'`{name}`' not in text] == []
+
+
+@pytest.mark.parametrize('name', ['depth.launch.py', 'replay.launch.py'])
+def test_the_interface_page_names_every_launch_argument(name):
+    text = (ROOT / 'docs' / 'ros-interface.md').read_text(encoding='utf-8')
+    tree = ast.parse((ROOT / 'launch' / name).read_text(encoding='utf-8'))
+    tables = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+    named = [row.elts[0].value for table in tables for row in table.elts]
+    assert len(named) > 4
+    assert [argument for argument in named if f'`{argument}`' not in text] == []
 
 
 def test_the_design_page_describes_every_room():
