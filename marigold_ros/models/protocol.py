@@ -70,13 +70,6 @@ class DepthModel(Protocol):
         """Forget everything that earlier frames have left."""
 
 
-class Stream(Protocol):
-    """State that a model keeps between the frames of one camera."""
-
-    def reset(self) -> None:
-        """Forget the last frame."""
-
-
 class ExtendedDepthModel(DepthModel, Protocol):
     """A depth model with all optional members."""
 
@@ -85,7 +78,7 @@ class ExtendedDepthModel(DepthModel, Protocol):
         """Whether the number of images may change from call to call at no cost."""
 
     def new_stream(self) -> Any:
-        """Return the :class:`Stream` of another camera, for :meth:`predict_together`."""
+        """Return the state of another camera, which has ``reset()``."""
 
     def predict_together(
         self,

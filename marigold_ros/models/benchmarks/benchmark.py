@@ -10,7 +10,8 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 import importlib.util
 from time import perf_counter
 from typing import Any
@@ -42,14 +43,16 @@ import torch
 # Time of one measurement where the caller gives no number of frames, and its bounds in frames.
 SECONDS = 15.0
 FEWEST, MOST = 3, 50
-SWITCHES = tuple(item.name for item in fields(RuntimeConfig) if item.type == 'bool')
 # As diffusers would run them.
 PLAIN = RuntimeConfig(channels_last=False)
+# Runtime settings by the name of their variant.
 NAMED: dict[str, dict[str, Any]] = {
+    'channels_last': {'channels_last': True},
     'compile': {'compile': 'auto'},
     'openvino': {'backend': 'openvino'},
 }
 ALL = 'all'
+Progress = Callable[[int, str], Any]
 
 
 @dataclass(frozen=True)
@@ -76,11 +79,6 @@ def benchmark_image(height: int, width: int) -> np.ndarray:
     return (255.0 * image).astype(np.uint8)
 
 
-def runs_for(frame_ms: float) -> int:
-    """Choose how many frames to time, from the time of one."""
-    return int(min(MOST, max(FEWEST, 1e3 * SECONDS / frame_ms)))
-
-
 @dataclass(frozen=True)
 class Variant:
     """A runtime variant: arithmetic and runtime settings, under names joined by «+»."""
@@ -91,26 +89,15 @@ class Variant:
 
 
 def variant(name: str) -> Variant:
-    """
-    Parse a name such as ``bfloat16+channels_last`` or ``compile``.
-
-    Raises
-    ------
-    ConfigurationError
-        If a part of it is unknown.
-
-    """
+    """Parse a name such as ``bfloat16+channels_last``; an unknown part is a ConfigurationError."""
     dtype, runtime = 'float32', PLAIN
     for part in name.split('+'):
         if part in DTYPES:
             dtype = part
-        elif part in SWITCHES:
-            switched: dict[str, Any] = {part: True}
-            runtime = replace(runtime, **switched)
         elif part in NAMED:
             runtime = replace(runtime, **NAMED[part])
         else:
-            known = ', '.join((*SWITCHES, *NAMED, *DTYPES))
+            known = ', '.join((*NAMED, *DTYPES))
             raise ConfigurationError(
                 f"variant '{name}' has '{part}'; join any of {known} by +, or use {ALL}"
             )
@@ -120,8 +107,8 @@ def variant(name: str) -> Variant:
 def variants(names: list[str], device: torch.device) -> list[Variant]:
     """Parse several names; ``all`` is each by itself, then what combines on the device."""
     half = 'float16' if device.type == 'cuda' else 'bfloat16'
-    together = f'{half}+{"+".join(SWITCHES)}'
-    everything = [*SWITCHES, half, 'compile', together, f'{together}+compile']
+    together = f'{half}+channels_last'
+    everything = ['channels_last', half, 'compile', together, f'{together}+compile']
     if device.type == 'cpu' and importlib.util.find_spec('openvino'):
         everything += ['openvino', f'{half}+openvino']
     chosen = [one for name in names for one in (everything if name == ALL else [name])]
@@ -161,15 +148,7 @@ class ReferencePipeline:
     def predict(
         self, rgb: np.ndarray, steps: int, members: int, resolution: int, seed: int = 0
     ) -> np.ndarray:
-        """
-        Predict a relative map (H, W) of an image (H, W, 3) uint8, as the pipeline's users do.
-
-        Raises
-        ------
-        ConfigurationError
-            If the resolution is no multiple of the autoencoder's factor, as the pipeline requires.
-
-        """
+        """Predict a relative map (H, W) of an image (H, W, 3) uint8, as its users do."""
         if resolution % self._factor:
             raise ConfigurationError(
                 f'the processing resolution is {resolution}; diffusers takes multiples of '
@@ -234,36 +213,32 @@ class Benchmark:
         self.model = self._prepare(loaded, self.dtype, self._runtime)
         self.load_s = perf_counter() - start
         facts = self.model.facts
+        self.steps = facts.denoising_steps if work.steps is None else work.steps
+        self.members = facts.ensemble_size if work.members is None else work.members
         # The reference knows Marigold's rule of the longest edge only: both get the same.
         edge = facts.processing_resolution if work.resolution is None else work.resolution
         if work.resolution is None and facts.processing_pixels:
             edge = max(self.model.processing_size(work.height, work.width, None))
-        self.work = replace(
-            work,
-            steps=facts.denoising_steps if work.steps is None else work.steps,
-            members=facts.ensemble_size if work.members is None else work.members,
-            resolution=edge,
-        )
+        self.edge = edge
+        self.work = replace(work, steps=self.steps, members=self.members, resolution=edge)
         self.size = self.model.processing_size(work.height, work.width, edge)
         self.rgb = benchmark_image(work.height, work.width)
 
     def describe(self) -> dict[str, Any]:
         """Return what is measured, and on which machine."""
-        processor = (
-            torch.cuda.get_device_name(self.device) if self.device.type == 'cuda' else 'cpu'
-        )
+        cuda = self.device.type == 'cuda'
         return {
             'model': self.model.description,
             'work': {**asdict(self.work), 'processing_size': list(self.size)},
             'device': {
-                'name': processor,
+                'name': torch.cuda.get_device_name(self.device) if cuda else 'cpu',
                 'threads': torch.get_num_threads(),
                 'load_average': load_average(),
                 'torch': torch.__version__,
             },
         }
 
-    def measure(self, runs: int, progress: Callable[[int, str], Any]) -> dict[str, Any]:
+    def measure(self, runs: int, progress: Progress) -> dict[str, Any]:
         """
         Measure the model by itself.
 
@@ -285,14 +260,15 @@ class Benchmark:
         self._tell('first frame')
         memory = PeakMemory(self.device)
         first = milliseconds(self._predict, self.device)
-        runs = runs or runs_for(milliseconds(self._predict, self.device))
-        steps, members = self._numbers()
+        if not runs:
+            frame_ms = milliseconds(self._predict, self.device)
+            runs = int(min(MOST, max(FEWEST, 1e3 * SECONDS / frame_ms)))
         with progress(runs, 'frames') as bar:
-            times = stage_times(self.model, self._predict, steps, runs, bar.update)
+            times = stage_times(self.model, self._predict, self.steps, runs, bar.update)
         peak_memory = memory.read()
         self._tell('matmul peak')
         peak = matmul_peak(self.device, self.dtype)
-        work = work_of_frame(self.model, self.size, steps, members)
+        work = work_of_frame(self.model, self.size, self.steps, self.members)
         frame = percentiles(times.pop('frame'))
         rate = work['frame'] / (1e-3 * frame['p50'])
         return {
@@ -310,18 +286,9 @@ class Benchmark:
             'share_of_peak': rate / peak,
         }
 
-    def against_reference(
-        self, rounds: int, progress: Callable[[int, str], Any]
-    ) -> dict[str, Any]:
+    def against_reference(self, rounds: int, progress: Progress) -> dict[str, Any]:
         """
-        Run the model and diffusers' pipeline in float32 in turns.
-
-        Parameters
-        ----------
-        rounds : int
-            Each times the model, then the reference.
-        progress : callable
-            As in :meth:`measure`.
+        Run the model and diffusers' pipeline in float32 in turns, ``rounds`` times each.
 
         Returns
         -------
@@ -331,22 +298,22 @@ class Benchmark:
             without ``reference_exact``.
 
         """
-        model = self._plain_model()
-        reference = ReferencePipeline(model)
+        plain = self._plain_model()
+        reference = ReferencePipeline(plain)
         if self.device.type == 'cpu':
-            needed = autoencoder_bytes(model.autoencoder, self.size)
+            needed = autoencoder_bytes(plain.autoencoder, self.size)
             require_memory(needed, "a frame of the reference's")
-        work = self.work
-        steps, members = self._numbers()
-        assert work.resolution is not None
 
         def theirs() -> np.ndarray:
-            return reference.predict(self.rgb, steps, members, work.resolution or 0, work.seed)
+            seed = self.work.seed
+            return reference.predict(self.rgb, self.steps, self.members, self.edge, seed)
 
         self._tell('first frame of the reference')
         expected = theirs()
         ours = self._predict()
-        exact = self._exact()
+        # Member by member, as the reference: its merge amplifies the last bits of a batch.
+        one = EngineConfig(batch_limit=1)
+        exact = self._predict(reference_exact=True, options=one)
         with progress(rounds, 'rounds against diffusers') as bar:
             compared = alternate(self._predict, theirs, self.device, rounds, bar.update)
         return {
@@ -361,19 +328,10 @@ class Benchmark:
         }
 
     def measure_variants(
-        self, chosen: Sequence[Variant], rounds: int, progress: Callable[[int, str], Any]
+        self, chosen: Sequence[Variant], rounds: int, progress: Progress
     ) -> list[dict[str, Any]]:
         """
-        Run each of several variants and the plain float32 model in turns.
-
-        Parameters
-        ----------
-        chosen : sequence of Variant
-            The variants to measure.
-        rounds : int
-            Each times the variant, then the plain model.
-        progress : callable
-            As in :meth:`measure`.
+        Run each of several variants and the plain float32 model in turns, ``rounds`` times each.
 
         Returns
         -------
@@ -384,53 +342,40 @@ class Benchmark:
 
         """
         plain = self._plain_model()
-        expected = self._run(plain)
+        expected = self._predict(plain)
         rows = []
         with progress(len(chosen) * rounds, 'rounds of variants') as bar:
             for one in chosen:
                 self._tell(f'variant {one.name}')
-                rows.append(self._measure_variant(one, plain, expected, rounds, bar.update))
+                start = perf_counter()
+                model = self._load_again(choose_dtype(one.dtype, self.device), one.runtime)
+                got = self._predict(model)
+                ready_s = perf_counter() - start
+                self._predict(model)  # CUDA graphs are recorded in the second frame
+                sides = partial(self._predict, model), partial(self._predict, plain)
+                compared = alternate(*sides, self.device, rounds, bar.update)
+                rows.append(
+                    {
+                        'variant': one.name,
+                        'ready_s': ready_s,
+                        'variant_ms': compared.first_ms,
+                        'plain_ms': compared.second_ms,
+                        'ratio': compared.ratio,
+                        'difference': difference(got, expected),
+                    }
+                )
         return rows
-
-    def _measure_variant(
-        self,
-        one: Variant,
-        plain: MarigoldModel,
-        expected: np.ndarray,
-        rounds: int,
-        tick: Callable[[], Any],
-    ) -> dict[str, Any]:
-        self._require_second_copy()
-        start = perf_counter()
-        model = self._load(choose_dtype(one.dtype, self.device), one.runtime)
-        got = self._run(model)
-        ready_s = perf_counter() - start
-        self._run(model)  # CUDA graphs are recorded in the second frame
-        compared = alternate(
-            lambda: self._run(model), lambda: self._run(plain), self.device, rounds, tick
-        )
-        return {
-            'variant': one.name,
-            'ready_s': ready_s,
-            'variant_ms': compared.first_ms,
-            'plain_ms': compared.second_ms,
-            'ratio': compared.ratio,
-            'difference': difference(got, expected),
-        }
 
     def _plain_model(self) -> MarigoldModel:
         """Return the plain float32 model; loaded again if the model runs otherwise."""
         if self.dtype == torch.float32 and self._runtime == PLAIN:
             return self.model
         self._tell('loading the float32 model to compare with')
-        self._require_second_copy()
-        return self._load(torch.float32, PLAIN)
+        return self._load_again(torch.float32, PLAIN)
 
-    def _require_second_copy(self) -> None:
+    def _load_again(self, dtype: torch.dtype, runtime: RuntimeConfig) -> MarigoldModel:
         if self.device.type == 'cpu':
             require_memory(4 * self.model.parameters, 'a second copy of the weights')
-
-    def _load(self, dtype: torch.dtype, runtime: RuntimeConfig) -> MarigoldModel:
         return self._prepare(self._networks(), dtype, runtime)
 
     def _prepare(
@@ -440,21 +385,7 @@ class Benchmark:
         model.warm_up()
         return model
 
-    def _predict(self) -> np.ndarray:
-        return self._run(self.model)
-
-    def _run(self, model: MarigoldModel, **more: Any) -> np.ndarray:
-        work = self.work
-        return model.predict(
-            self.rgb, work.steps, work.members, work.resolution, work.seed, **more
-        ).relative
-
-    def _exact(self) -> np.ndarray:
-        """Predict as the reference does, member by member: its merge amplifies last bits."""
-        one = EngineConfig(batch_limit=1)
-        return self._run(self.model, reference_exact=True, options=one)
-
-    def _numbers(self) -> tuple[int, int]:
-        assert self.work.steps is not None
-        assert self.work.members is not None
-        return self.work.steps, self.work.members
+    def _predict(self, model: MarigoldModel | None = None, **more: Any) -> np.ndarray:
+        model = self.model if model is None else model
+        numbers = self.steps, self.members, self.edge, self.work.seed
+        return model.predict(self.rgb, *numbers, **more).relative

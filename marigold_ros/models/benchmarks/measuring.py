@@ -97,20 +97,14 @@ def stage_times(
     ----------
     model : MarigoldModel
         Whose stages ``predict`` runs.
-    predict : callable
-        Runs one frame.
-    steps : int
-        Denoising steps of that frame.
-    runs : int
-        Frames.
-    tick : callable
-        Called after each frame.
+    predict, tick : callable
+        Runs one frame of ``steps`` denoising steps; called after each of the ``runs`` frames.
 
     Returns
     -------
     dict
-        ms of each run by stage, ``unet_step`` and ``frame``; the frame is timed by itself on a
-        GPU, where waiting for each stage would slow it down.
+        ms of each run by stage, ``unet_step`` and ``frame``; on a GPU the frame is timed by
+        itself, because waiting for each stage would slow it down.
 
     """
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, PER_STEP, 'frame')}
@@ -260,21 +254,8 @@ def alternate(
     """
     Time two functions in turns, so that a busy machine affects both alike; both are warm.
 
-    Parameters
-    ----------
-    first, second : callable
-        Compute one frame each.
-    device : torch.device
-        On which both run.
-    rounds : int
-        Each times the first, then the second: the median of as many frames as fill 0.4 s.
-    tick : callable
-        Called after each round.
-
-    Returns
-    -------
-    Comparison
-
+    A round takes the median of as many frames as fill 0.4 s, of the first, then of the second;
+    ``tick`` is called after each.
     """
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):

@@ -41,7 +41,7 @@ Preview = Callable[[torch.Tensor], torch.Tensor]  # latent (1, C, h, w) -> relat
 
 
 class GuidableModel(Protocol):
-    """What guidance uses of a model: its networks, and the stages around them."""
+    """What guidance uses of a model: networks, and stages as in ``MarigoldModel``."""
 
     facts: Facts
     runtime: RuntimeConfig
@@ -53,35 +53,17 @@ class GuidableModel(Protocol):
     scheduler: Any
     stream: Stream
 
-    def upload(self, rgbs: Sequence[np.ndarray]) -> torch.Tensor:
-        """Bring N of (H, W, 3) uint8 to the device as (N, 3, H, W) float32 in [0, 1]."""
-
-    def preprocess(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Resize and pad (N, 3, H, W) in [0, 1] to (N, 3, PPH, PPW) in [-1, 1]."""
-
-    def encode(self, image: torch.Tensor) -> torch.Tensor:
-        """Encode images (N, 3, PPH, PPW) to scaled latents (N, C, h, w)."""
-
-    def noise_kind(self, options: EngineConfig) -> str:
-        """Return where denoising starts: gaussian, fixed or zeros."""
-
+    def upload(self, rgbs: Sequence[np.ndarray]) -> torch.Tensor: ...
+    def preprocess(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor: ...
+    def encode(self, image: torch.Tensor) -> torch.Tensor: ...
+    def noise_kind(self, options: EngineConfig) -> str: ...
     def denoise(
-        self,
-        rgb_latent: torch.Tensor,
-        noise: torch.Tensor,
-        steps: int,
-        *,
-        options: EngineConfig,
-    ) -> torch.Tensor:
-        """Denoise latents (N E, C, h, w) beside (N, C, h, w) of the images."""
-
-    def preview(self, latent: torch.Tensor) -> torch.Tensor:
-        """Decode one latent to (1, 1, PPH, PPW), not clipped."""
-
+        self, rgb_latent: torch.Tensor, noise: torch.Tensor, steps: int, *, options: EngineConfig
+    ) -> torch.Tensor: ...
+    def preview(self, latent: torch.Tensor) -> torch.Tensor: ...
     def enlarge(
         self, maps: torch.Tensor, image: torch.Tensor, preprocessed: torch.Tensor, upsampling: str
-    ) -> torch.Tensor:
-        """Bring (N, k, PH, PW) to the images' size."""
+    ) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -218,17 +200,9 @@ def guide_noise(
     noise : (1, C, h, w) float32
         Where denoising starts.
     schedule : Schedule
-        DDIM steps; those of the optimiser are shared out among them.
-    points : GuidancePoints
-        The points that pull.
-    preview : callable
-        The decoder, as far as the relative map.
-    config : GuidedConfig
-        Steps and rates.
-
-    Returns
-    -------
-    GuidedLatent
+        DDIM steps, among which those of the optimiser are divided.
+    points, preview, config
+        The points that pull, the decoder as far as the relative map, steps and rates.
 
     """
     # Starts at the range of the points: the paper's ablation has that ahead of a fit.
@@ -249,15 +223,7 @@ def guide_noise(
 def guide_clean(
     latent: torch.Tensor, points: GuidancePoints, preview: Preview, config: GuidedConfig
 ) -> GuidedLatent:
-    """
-    Let the points pull a denoised latent (1, C, h, w); arguments as for :func:`guide_noise`.
-
-    Raises
-    ------
-    AlignmentError
-        If its map does not grow with the points.
-
-    """
+    """Let the points pull a denoised latent; AlignmentError if its map falls with them."""
     with torch.no_grad():
         predicted = points.read(preview(latent))
     pull = _Pull(latent, points, preview, affine_fit(predicted, points.wanted), config)
@@ -325,10 +291,6 @@ def prepare_points(
         Of the image, and of the relative map.
     device : torch.device
         Of the networks.
-
-    Returns
-    -------
-    GuidancePoints
 
     Raises
     ------

@@ -10,6 +10,7 @@ autoencoder and back, which reveals a wrong scaling factor, mixed-up files and d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 import re
 
@@ -69,11 +70,7 @@ def check_checkpoint(
     vae : Path or None
         Another autoencoder to check it with.
     round_trip_limit : float
-        Mean error of the round trip from which on the autoencoder is refused.
-
-    Returns
-    -------
-    CheckpointReport
+        Largest mean error of the round trip.
 
     Raises
     ------
@@ -139,16 +136,10 @@ def planted_depth(height: int, width: int) -> torch.Tensor:
 
 
 def _inspect(path: Path, root: Path, listed: set[str]) -> WeightFile:
-    parameters, dtypes = 0, set()
     with safe_open(path, framework='pt') as file:
-        names = list(file.keys())
-        for name in names:
-            part = file.get_slice(name)
-            count = 1
-            for side in part.get_shape():
-                count *= side
-            parameters += count
-            dtypes.add(str(part.get_dtype()))
+        parts = [file.get_slice(name) for name in file.keys()]  # noqa: SIM118
+        parameters = sum(prod(part.get_shape()) for part in parts)
+        dtypes = {str(part.get_dtype()) for part in parts}
     found, name = sha256(path), path.relative_to(root).as_posix()
     # The hub's cache names the file behind a link by its hash.
     target = path.resolve().name
@@ -160,7 +151,7 @@ def _inspect(path: Path, root: Path, listed: set[str]) -> WeightFile:
         )
     size = path.stat().st_size
     verified = named or name in listed
-    return WeightFile(name, size, len(names), parameters, tuple(sorted(dtypes)), found, verified)
+    return WeightFile(name, size, len(parts), parameters, tuple(sorted(dtypes)), found, verified)
 
 
 def _schedule(networks: Networks) -> tuple[str, tuple[int, ...]]:

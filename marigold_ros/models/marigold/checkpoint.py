@@ -93,10 +93,6 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     vae : Path or None
         Folder of another autoencoder, such as a distilled one, in place of ``vae/``.
 
-    Returns
-    -------
-    Networks
-
     Raises
     ------
     CheckpointError

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Denoises latents by DDIM or by an LCM schedule; the last step keeps the denoised sample.
+Denoise latents by a DDIM or an LCM schedule; the last step keeps the denoised sample.
 
 The reference returns the scheduler's ``prev_sample`` at the last step, which still carries 2.9 %
 of the noise (its final alpha is that of step 0, not 1); ``reference_exact`` does the same.
@@ -27,24 +27,18 @@ def start_noise(
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """
-    Draw the noise of all members at once.
+    Draw the start noise (E, C, h, w) float32 of all members at once.
 
     Parameters
     ----------
     kind : {'gaussian', 'zeros'}
         What the checkpoint was trained to start from.
-    members : int
-        E.
-    shape : (C, h, w)
-        Of one latent.
+    members, shape : int, (C, h, w)
+        E, and the shape of one latent.
     seed : int
         Of a CPU generator, so that every device starts from the same noise.
     generator : torch.Generator or None
-        To draw from in place of a new one; it is seeded here.
-
-    Returns
-    -------
-    (E, C, h, w) float32
+        To draw from instead of a new one; it is seeded here.
 
     """
     if kind == 'zeros':
@@ -69,9 +63,9 @@ def denoise(
     Parameters
     ----------
     unet, scheduler
-        Networks of the checkpoint; the scheduler is left as it is.
+        Of the checkpoint; the scheduler is left as it is.
     rgb_latent : (1 or E, C, h, w)
-        The image of all members, or each one's own, scaled.
+        Scaled latent of the image, or of each member's image.
     noise : (E, C, h, w)
         Where each member starts.
     text : (1, L, D)
@@ -91,9 +85,8 @@ def denoise(
     """
     if schedule is None:
         schedule = ddim_schedule(scheduler, steps, device=noise.device)
-    members = len(noise)
-    condition = rgb_latent.expand(members, -1, -1, -1)  # (E, C, h, w)
-    text = text.repeat(members, 1, 1)  # (E, L, D)
+    condition = rgb_latent.expand(len(noise), -1, -1, -1)  # (E, C, h, w)
+    text = text.repeat(len(noise), 1, 1)  # (E, L, D)
     latent = denoised = noise
     for t, step in zip(schedule.timesteps, schedule.steps, strict=True):
         stacked = torch.cat([condition, latent], dim=1)  # (E, 2C, h, w)
@@ -112,25 +105,11 @@ def denoise_consistency(
     generator: torch.Generator | list[torch.Generator],
 ) -> torch.Tensor:
     """
-    Denoise with a latent consistency model, whose steps put fresh noise in between.
+    Denoise with a latent consistency model, which adds fresh noise between steps.
 
-    Parameters
-    ----------
-    unet, scheduler, rgb_latent, noise, text, steps
-        As in :func:`denoise`.
-    generator : torch.Generator or list of them
-        Of the noise between steps: one for all members as in the reference, or one for each.
-
-    Returns
-    -------
-    (E, C, h, w)
-        Denoised latents, scaled; the last step gives its own denoised sample.
-
-    Raises
-    ------
-    ConfigurationError
-        If the model was not distilled for as many steps.
-
+    Arguments and result are those of :func:`denoise`; ``generator`` draws the noise between steps:
+    one for all members as in the reference, or one for each. Raises ConfigurationError if the
+    model was not distilled for as many steps.
     """
     try:
         scheduler.set_timesteps(steps, device=noise.device)
@@ -139,9 +118,8 @@ def denoise_consistency(
             f'denoising_steps is {steps}; this LCM checkpoint was distilled for '
             f'{scheduler.config.original_inference_steps}: choose 1 to 4'
         ) from error
-    members = len(noise)
-    condition = rgb_latent.expand(members, -1, -1, -1)  # (E, C, h, w)
-    text = text.repeat(members, 1, 1)  # (E, L, D)
+    condition = rgb_latent.expand(len(noise), -1, -1, -1)  # (E, C, h, w)
+    text = text.repeat(len(noise), 1, 1)  # (E, L, D)
     latent = noise
     for t in scheduler.timesteps:
         stacked = torch.cat([condition, latent], dim=1)  # (E, 2C, h, w)
@@ -150,40 +128,20 @@ def denoise_consistency(
     return latent
 
 
-def member_generators(members: int, seed: int) -> list[torch.Generator]:
-    """Return one generator per member: its noise does not depend on how members are batched."""
-    # An odd factor keeps neighbouring seeds' members apart.
-    seeds = [(seed * 1_000_003 + member + 1) % 2**63 for member in range(members)]
-    return [torch.Generator('cpu').manual_seed(value) for value in seeds]
-
-
 def consistency_generators(
     noise: torch.Tensor, members: int, seed: int, batch: int, reference_noise: str | None = None
 ) -> Sequence[torch.Generator | list[torch.Generator]]:
     """
-    Return the generators of the noise between the steps of a latent consistency model.
+    Return the generators for :func:`denoise_consistency`, one item for each batch of latents.
 
-    Parameters
-    ----------
-    noise : (N E, C, h, w)
-        Where denoising starts.
-    members, seed : int
-        E, and the seed of the start noise.
-    batch : int
-        Latents that are denoised at once.
-    reference_noise : str or None
-        Kind of the start noise, to draw from one generator for all as the reference does; None
-        is one for each member.
-
-    Returns
-    -------
-    list
-        As :func:`denoise_consistency` takes them, one item for each batch.
-
+    Each member has its own, so that its noise does not depend on the batches; with the kind of the
+    start noise given, all share one, as in the reference.
     """
     if reference_noise is None:
         images = len(noise) // members
-        own = [made for _ in range(images) for made in member_generators(members, seed)]
+        # An odd factor keeps neighbouring seeds' members apart.
+        seeds = [(seed * 1_000_003 + member + 1) % 2**63 for member in range(members)] * images
+        own = [torch.Generator('cpu').manual_seed(value) for value in seeds]
         return [own[i : i + batch] for i in range(0, len(own), batch)]
     # The reference goes on drawing from the generator that gave the first noise.
     shared = torch.Generator('cpu').manual_seed(seed)

@@ -349,11 +349,7 @@ class MarigoldModel:
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
-        """
-        Return the size (PH, PW) at which the networks see an image.
-
-        By Marigold's rule of the longest edge, or nearest to the checkpoint's number of pixels.
-        """
+        """Return the size (PH, PW) at which the networks see an image; None as in predict."""
         if processing_resolution is None:
             if self.facts.processing_pixels:
                 return size_by_area(height, width, self.facts.processing_pixels)
@@ -554,11 +550,8 @@ class MarigoldModel:
 
     @contextmanager
     def _layout_for(self, reference_exact: bool) -> Iterator[None]:
-        """
-        Lay weights out as the reference does for the time of an exact call.
-
-        The reference's merge amplifies the last bits of a sum, which the layout decides.
-        """
+        """Lay weights out as the reference does for the time of an exact call."""
+        # The reference's merge amplifies the last bits of a sum, which the layout decides.
         change = reference_exact and self.runtime.channels_last and self.takes_any_batch
         networks = (self.unet, self.autoencoder)
         if change:

@@ -186,24 +186,14 @@ def merge_reference(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def minimise_objective(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Minimise the paper's objective over the scale and shift of each member; waits for the device.
+    Minimise the paper's objective over scale and shift (E,) of members (E, 1, H, W).
 
     It is the sum of all pairs' root-mean-square distances plus a pull of the median's range to
     [0, 1] (Ke et al., CVPR 2024, section 3.3). The distances depend on the members' second moments
     alone, so that after one pass over the images each evaluation is a few small matrices with
     exact gradients; only the range is evaluated on a grid. Like the reference it stops after two
     iterations: the true minimum under noisy members is at scales of zero, where all distances
-    vanish.
-
-    Parameters
-    ----------
-    members : (E, 1, H, W)
-        Affine-invariant maps.
-
-    Returns
-    -------
-    scale, shift : (E,) float64, on the CPU
-
+    vanish. The result is float64 on the CPU; it waits for the device.
     """
     from scipy.optimize import minimize
 
@@ -234,21 +224,16 @@ def objective(
     parameters: np.ndarray, moments: np.ndarray, cells: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """
-    Evaluate the objective and its gradient.
+    Evaluate the paper's objective and its gradient (2E,).
 
     Parameters
     ----------
     parameters : (2E,) float64
         Scales, then shifts.
     moments : (E + 1, E + 1) float64
-        Mean products of the members and of the constant 1, which stands last.
+        Mean products of the members and of the constant 1, which comes last.
     cells : (E, n) float64
         Members on a grid, for the range of their median.
-
-    Returns
-    -------
-    value : float
-    gradient : (2E,) float64
 
     """
     count = len(parameters) // 2

@@ -86,14 +86,12 @@ class MemoryPlan:
         in_tiles: Callable[[], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """
-        Run a stage with as many members at once as fit.
+        Run a stage with as many members at once as fit, and return its result.
 
         Parameters
         ----------
-        stage : str
-            Name for messages.
-        shape : tuple
-            Of one member; the limit found holds for this stage and shape.
+        stage, shape : str, tuple
+            Name, and shape of one member; the limit found holds for both.
         most : int
             Members that may run at once.
         function : callable
@@ -102,11 +100,6 @@ class MemoryPlan:
             Estimate for one member; 0 where there is none.
         in_tiles : callable or None
             Runs the stage where not even one member fits.
-
-        Returns
-        -------
-        Tensor
-            As the function returns it.
 
         Raises
         ------
@@ -169,7 +162,7 @@ def tiled(
     overlap: int,
 ) -> torch.Tensor:
     """
-    Apply a resizing network to overlapping tiles and blend their results.
+    Apply a resizing network to overlapping tiles and blend their results, (B, d, h r, w r).
 
     Parameters
     ----------
@@ -179,10 +172,6 @@ def tiled(
         Input; each side must suit the function like that of a tile.
     tile, overlap : int
         In pixels of the source; multiples of 1 / r where r is below 1.
-
-    Returns
-    -------
-    (B, d, h r, w r)
 
     """
     height, width = source.shape[-2:]
@@ -207,13 +196,13 @@ def tiled(
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin; the last one is moved inwards, so that all have one size."""
+    """Return where tiles begin; the last one is moved inwards, so that all have one size."""
     if length <= tile:
         return [0]
     return [*range(0, length - tile, tile - overlap), length - tile]
 
 
 def _ramp(length: int, overlap: int, like: torch.Tensor) -> torch.Tensor:
-    """Weights that rise over the overlap at both ends."""
+    """Return weights that rise over the overlap at both ends."""
     distance = torch.arange(length, device=like.device, dtype=like.dtype) + 1.0
     return torch.minimum(distance, distance.flip(0)).clamp(max=max(1, overlap)) / max(1, overlap)

@@ -75,7 +75,7 @@ def fit_image(
     least: tuple[int, int] = (0, 0),
 ) -> torch.Tensor:
     """
-    Resize an image and pad it right and below to multiples of the autoencoder's factor.
+    Resize an image and pad it right and below to (1, 3, PPH, PPW) in [-1, 1].
 
     Parameters
     ----------
@@ -84,13 +84,9 @@ def fit_image(
     size : (PH, PW)
         To resize to.
     factor : int
-        Pixels per latent cell.
+        Pixels per latent cell, of which both padded sides are multiples.
     least : (int, int)
         Height and width to pad to at least; multiples of the factor.
-
-    Returns
-    -------
-    (1, 3, PPH, PPW) in [-1, 1]
 
     """
     if tuple(image.shape[-2:]) != size:
@@ -112,7 +108,7 @@ def upsample_bilateral(
     maps: torch.Tensor, small: torch.Tensor, image: torch.Tensor
 ) -> torch.Tensor:
     """
-    Upsample maps so that their edges follow the image's.
+    Upsample maps to (1, k, H, W) so that their edges follow the image's.
 
     Parameters
     ----------
@@ -122,10 +118,6 @@ def upsample_bilateral(
         The image at the size of the maps.
     image : (1, 3, H, W) in [0, 1]
         The image itself.
-
-    Returns
-    -------
-    (1, k, H, W)
 
     """
     count = maps.shape[1]

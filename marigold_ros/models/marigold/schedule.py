@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The DDIM steps of one frame as plain numbers, taken from diffusers' scheduler.
+Read the DDIM steps of one frame from diffusers' scheduler as plain numbers.
 
 diffusers' ``step`` looks its coefficients up with the timestep, which on a GPU waits for the
-device at each step and keeps state in the scheduler; here they are read once, rounded as diffusers
-rounds them (the same float32 numbers), so that results stay equal to the last bit.
+device at each step; here they are the same float32 numbers, read once.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class Schedule:
         step : DdimStep
             Of this schedule.
         output, latent : (E, C, h, w)
-            The network's answer and what it was asked about.
+            Output of the network, and its input.
 
         Returns
         -------
@@ -99,22 +98,18 @@ def ddim_schedule(
     scheduler : DDIMScheduler
         Of the checkpoint.
     steps : int
-        How many.
+        Denoising steps.
     spacing : {'trailing', 'leading', 'linspace'} or None
-        In place of the scheduler's own.
+        None is the scheduler's own.
     device : torch.device or None
-        Where the networks are.
-
-    Returns
-    -------
-    Schedule
+        Of the networks.
 
     Raises
     ------
     ConfigurationError
-        If the schedule has fewer timesteps than that, or epsilon is asked of pure noise.
+        If the schedule has fewer timesteps, or predicts epsilon of pure noise.
     CheckpointError
-        If the scheduler clips in a way that Marigold never did, or predicts something unknown.
+        If the scheduler thresholds, or its prediction type is unknown.
 
     """
     config = scheduler.config

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What one frame leaves to the next: the start noise, and the latent of a warm start.
+State between the frames of one camera: the start noise, and the latent of a warm start.
 
-The same noise in each frame takes out flicker that comes from the noise alone; a share of the last
-latent in it takes out more (diffusers' recipe for video is 0.9 noise, 0.1 latent). A scene cut is
+The same noise in each frame removes flicker that comes from the noise alone; a share of the last
+latent in it removes more (diffusers' recipe for video is 0.9 noise, 0.1 latent). A scene cut is
 decided on the device, so that nothing waits for it.
 """
 
@@ -44,7 +44,7 @@ class Stream:
         dtype: torch.dtype,
     ) -> torch.Tensor:
         """
-        Noise (E, C, h, w) of all members on the device; drawn again only where something changed.
+        Return the noise (E, C, h, w) on the device, drawn again only where something changed.
 
         Of kind ``fixed`` it keeps the seed of the stream's first frame.
         """
@@ -66,13 +66,13 @@ class Stream:
         Parameters
         ----------
         noise : (E, C, h, w)
-            Where denoising starts otherwise.
+            Start of a frame without a warm start.
         image : (1, 3, PPH, PPW) in [-1, 1]
-            This frame, to be compared with the last one.
+            This frame, to compare with the last one.
         share : float
             Of the latent, in [0, 1).
         scene_cut : float
-            Mean change of grey, of 1, above which the latent is left out.
+            Mean grey change (0 to 1) above which the latent is left out.
 
         Returns
         -------
@@ -93,6 +93,6 @@ class Stream:
         return noise + (share * same).to(noise.dtype) * (latent - noise)
 
     def keep(self, latent: torch.Tensor) -> None:
-        """Keep (E, C, h, w) for the next frame, if that is to start warm."""
+        """Keep (E, C, h, w) for the next frame's warm start, if there is one."""
         if self._thumbnail is not None:
             self._latent = latent

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Which device and which arithmetic: asked for by name, never silently replaced."""
+"""Choose device and arithmetic: asked for by name, never silently replaced."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch
 
 
 def choose_device(name: str) -> torch.device:
-    """Resolve ``auto``; a device that is asked for by name and missing is an error."""
+    """Return a device; one that is named and missing raises ConfigurationError."""
     if name == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     try:
@@ -35,10 +35,10 @@ def choose_device(name: str) -> torch.device:
 
 def choose_dtype(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
     """
-    Resolve ``auto``.
+    Return a dtype; ``auto`` is float16 on a GPU and otherwise float32.
 
-    On a GPU it is float16; on a CPU with bfloat16 of its own (AVX512-BF16, AMX) it is that for
-    networks of 100 million parameters and more, which become twice as fast; otherwise float32.
+    On a CPU with bfloat16 of its own (AVX512-BF16, AMX) ``auto`` is that for networks from 100
+    million parameters on, which become twice as fast.
     """
     if name == 'auto':
         if device.type == 'cuda':

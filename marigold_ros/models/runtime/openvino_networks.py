@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The networks of a checkpoint run by OpenVINO, which on a CPU is faster than PyTorch.
+Run the networks of a checkpoint by OpenVINO, which on a CPU is faster than PyTorch.
 
-They stand in the place of diffusers' own: same calls, same answers up to rounding. Each is traced
-and compiled for the shapes it meets, at the first frame of each size. ONNX Runtime was measured
-and left out: it has no bfloat16 on CPUs and is slower in float32.
+Same calls as diffusers' own, same answers up to rounding. Each is traced and compiled for the
+shapes that it meets, at the first frame of each size.
 """
 
 from __future__ import annotations
@@ -27,15 +26,9 @@ SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
 
 class CompiledNetwork:
     """
-    A function of tensors, compiled for each shape of its arguments.
+    A module (on the CPU, in float32), compiled for each shape of its arguments.
 
-    Parameters
-    ----------
-    module : nn.Module
-        On the CPU, in float32.
-    precision : torch.dtype
-        In which the sums are done; arguments and answers are float32.
-
+    ``precision`` is that of the sums; arguments and answers are float32.
     """
 
     def __init__(self, module: nn.Module, precision: torch.dtype) -> None:
@@ -72,19 +65,7 @@ class CompiledNetwork:
 
 
 class OpenVinoUNet:
-    """
-    A U-Net with its constant text.
-
-    Parameters
-    ----------
-    unet : UNet2DConditionModel
-        On the CPU, in float32; it is taken over.
-    text : (1, L, D)
-        What every image is conditioned on.
-    precision : torch.dtype
-        Of the sums.
-
-    """
+    """A U-Net (on the CPU, in float32, taken over) with its constant text (1, L, D)."""
 
     def __init__(
         self, unet: UNet2DConditionModel, text: torch.Tensor, precision: torch.dtype
@@ -99,24 +80,14 @@ class OpenVinoUNet:
         encoder_hidden_states: torch.Tensor,
         return_dict: bool = False,
     ) -> tuple[torch.Tensor]:
-        """Output (E, C, h, w); the text is the one given at the start."""
+        """Return the output (E, C, h, w); the text is that of construction."""
         # In bfloat16 999 is 1000, and its sine another one.
         moment = self._sinusoid(torch.as_tensor(timestep).reshape(1))
         return (self._network(sample, moment),)
 
 
 class OpenVinoAutoencoder:
-    """
-    An autoencoder.
-
-    Parameters
-    ----------
-    autoencoder : AutoencoderKL or AutoencoderTiny
-        On the CPU, in float32.
-    precision : torch.dtype
-        Of the sums.
-
-    """
+    """An autoencoder (on the CPU, in float32)."""
 
     def __init__(
         self, autoencoder: AutoencoderKL | AutoencoderTiny, precision: torch.dtype
@@ -124,16 +95,16 @@ class OpenVinoAutoencoder:
         self.config = autoencoder.config
         self._encoder = CompiledNetwork(_Encoder(autoencoder), precision)
         decoder = _Decoder(autoencoder)
-        # In float32 PyTorch is the faster one here, by a third.
+        # In float32 PyTorch decodes faster, by a third.
         whole = precision == torch.float32
         self._decoder = decoder if whole else CompiledNetwork(decoder, precision)
 
     def encode(self, image: torch.Tensor) -> SimpleNamespace:
-        """Latents of an image (1, 3, H, W): (1, C, h, w), without a distribution."""
+        """Encode an image (1, 3, H, W) to (1, C, h, w), without a distribution."""
         return SimpleNamespace(latents=self._encoder(image))
 
     def decode(self, latent: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
-        """Images (E, 3, H, W) of latents (E, C, h, w)."""
+        """Decode latents (E, C, h, w) to images (E, 3, H, W)."""
         return (self._decoder(latent),)
 
 
@@ -182,15 +153,7 @@ class _Decoder(nn.Module):
 
 
 def require_openvino(device: torch.device, precision: torch.dtype) -> None:
-    """
-    Check that OpenVINO can do what is asked.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is not installed, the device is no CPU, or this CPU lacks the arithmetic.
-
-    """
+    """Raise ConfigurationError if OpenVINO is missing, or not for this device and precision."""
     if device.type != 'cpu':
         raise ConfigurationError(
             f"runtime.backend is openvino and device is '{device}'; it runs on the CPU: choose "

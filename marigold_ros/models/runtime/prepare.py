@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Makes the networks of a checkpoint run faster without changing their answer.
+Make the networks of a checkpoint run faster without changing their answer.
 
-What compiled code needs is prepared when the model is loaded: a compiler that is missing is an
-error then, not a slow robot later. Compiled code is kept on disk, so that only the first start
-compiles.
+A missing compiler is an error when the model is loaded. Compiled code is kept on disk, so that
+only the first start compiles.
 """
 
 from __future__ import annotations
@@ -38,28 +37,23 @@ def prepare_networks(
     runtime: RuntimeConfig,
 ) -> tuple[Any, Any]:
     """
-    Make networks run as the settings say; those handed in are changed.
+    Move networks to their device and prepare them as the settings say, in place.
 
     Parameters
     ----------
     unet, autoencoder
-        As loaded.
+        As loaded; OpenVINO's take their place with the same calls.
     text : (1, L, D)
         Empty-prompt embedding, on the device and in the arithmetic.
     device, dtype : torch.device, torch.dtype
-        Where they run, in which arithmetic.
+        Of the networks.
     runtime : RuntimeConfig
-        What to do.
-
-    Returns
-    -------
-    unet, autoencoder
-        With the calls of those handed in.
+        Backend, memory layout, compilation.
 
     Raises
     ------
     ConfigurationError
-        If code is to be compiled and there is no compiler for it, or OpenVINO cannot do it.
+        If there is no compiler for code to be compiled, or OpenVINO is missing or cannot run it.
 
     """
     if runtime.backend == 'openvino':
@@ -107,10 +101,10 @@ def _by_openvino(
 
 def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:
     """
-    Choose torch.compile's arguments for a device: shapes are static, weights are constants.
+    Return torch.compile's arguments for a device: shapes are static, weights are constants.
 
-    On a CPU freezing the weights lets Inductor lay them out once for oneDNN; on a GPU CUDA graphs
-    take away the launch of each kernel, which is most of the time of small networks.
+    Frozen weights let Inductor lay them out once for oneDNN on a CPU; CUDA graphs avoid kernel
+    launches, most of the time of small networks, on a GPU.
     """
     if device.type == 'cuda':
         return {'dynamic': False, 'mode': 'reduce-overhead' if mode == 'auto' else mode}
@@ -121,7 +115,7 @@ def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:
 
 
 def use_cache(folder: str) -> Path:
-    """Keep compiled code in a folder; a user's own environment variable wins over the default."""
+    """Set the folder of compiled code; a user's environment variable wins over the default."""
     if folder:
         os.environ[CACHE_VARIABLE] = str(Path(folder).expanduser())
     elif CACHE_VARIABLE not in os.environ:
@@ -131,7 +125,7 @@ def use_cache(folder: str) -> Path:
 
 
 def warm_up_sizes(text: str) -> list[tuple[int, int]]:
-    """Read ``480x640, 720x1280`` as sizes (H, W); raises ConfigurationError."""
+    """Parse ``480x640, 720x1280`` as sizes (H, W); raises ConfigurationError."""
     sizes = []
     for part in filter(None, re.split(r'[,\s]+', text)):
         found = re.fullmatch(r'([1-9]\d{0,4})x([1-9]\d{0,4})', part)
