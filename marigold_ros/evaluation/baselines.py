@@ -62,16 +62,7 @@ def fit_surface(
     """
     Fit a constant (degree 0), plane (1) or quadric (2) with the smallest mean relative error.
 
-    Parameters
-    ----------
-    sparse : SparseDepth
-        The fit points, at least as many as the polynomial has terms.
-    size : (width, height), pixels
-        Of the image.
-    degree : {0, 1, 2}
-        Of the polynomial.
-    limits : (low, high), metres
-        Range of the results.
+    ``size`` is (width, height) of the image, ``limits`` the range of the result in metres.
 
     Raises
     ------
@@ -86,11 +77,9 @@ def fit_surface(
         )
     z = np.asarray(sparse.z, dtype=np.float64)
     basis = _basis(sparse.u, sparse.v, size, terms)
-    candidates = [
-        (*minimise_relative_error(basis, z, space, limits), space)
-        for space in ('depth', 'log', 'disparity')
-    ]
-    _, coefficients, space = min(candidates, key=lambda c: c[0])
+    spaces = ('depth', 'log', 'disparity')
+    fits = [(*minimise_relative_error(basis, z, space, limits), space) for space in spaces]
+    _, coefficients, space = min(fits, key=lambda fit: fit[0])
     return Surface(coefficients, space, size, limits)
 
 
@@ -188,10 +177,8 @@ def baseline_depths(
         The fit points; at least six.
     u, v : (...) int, pixels
         Where to evaluate.
-    size : (width, height), pixels
-        Of the image.
-    limits : (low, high), metres
-        Range of the fitted surfaces.
+    size, limits : (width, height), pixels, and (low, high), metres
+        Of the image, and of the fitted surfaces.
 
     Returns
     -------
@@ -242,7 +229,7 @@ class MeanMap:
         """
         Return the mean depth at pixels (M,) of earlier frames and these fit points; (M,) metres.
 
-        A cell without a point takes the nearest one's mean. ``size`` is (width, height).
+        A cell without a point takes the nearest one's mean; ``size`` is (width, height).
         """
         from scipy.ndimage import distance_transform_edt
 
@@ -263,22 +250,13 @@ class MeanMap:
         """Return sums and counts, (2, rows, columns), with some points added."""
         columns, rows = (-(-side // _CELL_PX) for side in size)
         cell = (sparse.v // _CELL_PX) * columns + sparse.u // _CELL_PX
-        sums = np.stack(
-            [np.bincount(cell, weight, rows * columns) for weight in (sparse.z, None)]
-        ).reshape(2, rows, columns)
+        sums = np.stack([np.bincount(cell, w, rows * columns) for w in (sparse.z, None)])
+        sums = sums.reshape(2, rows, columns)
         return sums + self._sums if sums.shape == self._sums.shape else sums
 
 
 class BaselineScores:
-    """
-    Accumulates the baselines' metrics over frames.
-
-    Parameters
-    ----------
-    config : AlignmentConfig
-        Depth range of the surfaces, and how many points a fit needs.
-
-    """
+    """Accumulates the baselines' metrics over frames, within the limits of the alignment."""
 
     def __init__(self, config: AlignmentConfig) -> None:
         self._config = config

@@ -140,8 +140,7 @@ def log_fields(
     )
     if plain is None or local is None:
         return np.full(depth.shape, np.nan), np.full(depth.shape, np.nan)
-    wanted = np.log(np.where(depth > 0, depth, np.nan) / plain)
-    return wanted, np.log(local / plain)
+    return np.log(np.where(depth > 0, depth, np.nan) / plain), np.log(local / plain)
 
 
 def _all_methods(
@@ -166,15 +165,10 @@ def _all_methods(
 
 
 def _means(errors: dict[str, list[float]]) -> dict[str, float]:
-    return {
-        name: float(np.nanmean(values))
-        for name, values in errors.items()
-        if np.isfinite(values).any()
-    }
+    known = {name: values for name, values in errors.items() if np.isfinite(values).any()}
+    return {name: float(np.nanmean(values)) for name, values in known.items()}
 
 
 def _ratio(means: dict[str, float], to: str) -> float:
     """Return the ratio of our local alignment to another method; NaN where either is missing."""
-    if 'local' not in means or to not in means:
-        return float('nan')
-    return means['local'] / means[to]
+    return means['local'] / means[to] if {'local', to} <= set(means) else float('nan')

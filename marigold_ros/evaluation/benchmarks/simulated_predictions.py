@@ -84,12 +84,10 @@ def simulate_prediction(
     ----------
     depth : (H, W) float, metres
         The truth; 0 or less where unknown.
-    pattern : PointPattern
-        Where the points lie.
+    pattern, seed : PointPattern, int
+        Of the points; the seed also of the errors.
     kind : {'smooth', 'objects'}
         Kind of the prediction's errors.
-    seed : int
-        Of field, noise and points.
 
     Raises
     ------

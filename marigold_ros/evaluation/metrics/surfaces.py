@@ -31,19 +31,10 @@ _REACH_PX = 4
 
 def boundary_f1(depth: np.ndarray, truth: np.ndarray) -> float:
     """
-    Score the agreement of occlusion edges, 0 to 1; NaN where the truth has none.
+    Score the agreement of occlusion edges in maps (H, W), 0 to 1; NaN if the truth has none.
 
-    Parameters
-    ----------
-    depth, truth : (H, W) float
-        Both up to one factor each; pairs with a pixel that is not finite and positive in either
-        are left out.
-
-    Returns
-    -------
-    float
-        F1 of precision and recall over pairs, averaged over the factors with the factor as weight.
-
+    F1 of precision and recall over pairs of pixels that are finite and positive in both maps,
+    averaged over the factors with the factor as weight. Either map may have any scale.
     """
     levels = len(_FACTORS) + 1
     counts = np.zeros((levels, levels))
@@ -135,26 +126,23 @@ def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dic
         the number of tiles. Medians over tiles, NaN without any.
 
     """
+    nothing = {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
     tiles = [_tiles(image) for image in (depth, truth)]
     with np.errstate(divide='ignore', invalid='ignore'):
         known = ((tiles[0] > 0) & (tiles[1] > 0) & np.isfinite(tiles[0] + tiles[1])).all(axis=1)
         inverse = [1.0 / tile[known] for tile in tiles]
     if not known.any():
-        return {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
+        return nothing
     (found, off), (true, miss) = (_fit_planes(part) for part in inverse)
     flat = np.abs(miss).max(axis=1) < _FLAT
     if not flat.any():
-        return {'planarity': math.nan, 'plane_angle_deg': math.nan, 'planes': 0}
-    deviation = np.sqrt(np.square(off[flat]).mean(axis=1))
+        return nothing
+    deviation = float(np.median(np.sqrt(np.square(off[flat]).mean(axis=1))))
     angle = math.nan
     if K is not None:
         centres = _tile_centres(truth.shape)[known][flat]
         angle = float(np.median(_angles_deg(found[flat], true[flat], centres, K)))
-    return {
-        'planarity': float(np.median(deviation)),
-        'plane_angle_deg': angle,
-        'planes': int(flat.sum()),
-    }
+    return {'planarity': deviation, 'plane_angle_deg': angle, 'planes': int(flat.sum())}
 
 
 def _log(image: np.ndarray) -> np.ndarray:
@@ -211,19 +199,9 @@ class SurfaceScores:
 
     def add(self, depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dict[str, float]:
         """
-        Score one frame.
+        Score one frame of depth and truth (H, W) in metres, NaN unknown and +Inf sky.
 
-        Parameters
-        ----------
-        depth, truth : (H, W) float, metres
-            NaN unknown, +Inf sky.
-        K : (3, 3) float or None, pixels
-
-        Returns
-        -------
-        dict
-            ``boundary_f1``, ``flying_rate``, ``planarity``, ``plane_angle_deg`` and ``planes``.
-
+        Returns ``boundary_f1``, ``flying_rate``, ``planarity``, ``plane_angle_deg``, ``planes``.
         """
         row = {
             'boundary_f1': boundary_f1(depth, truth),

@@ -20,7 +20,7 @@ from marigold_ros.evaluation.protocols.protocols import all_truth
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
-_NEAREST_DISPARITY = 1e-3
+_LEAST_DISPARITY = 1e-3
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,11 @@ ORACLES = (OWN, *PUBLISHED)
 
 def describe_oracle(name: str, limits: tuple[float, float], space: str) -> dict[str, str]:
     """Describe the rule of a run, for the results."""
-    if name == OWN:
-        text = (
-            f'truth from {limits[0]:g} to {limits[1]:g} m, whole image; least squares over all '
-            'of it, result clipped to that range'
-        )
-    else:
-        text = PUBLISHED[name].text()
+    own = (
+        f'truth from {limits[0]:g} to {limits[1]:g} m, whole image; least squares over all '
+        'of it, result clipped to that range'
+    )
+    text = own if name == OWN else PUBLISHED[name].text()
     where = f"in the space of the prediction, '{space}'"
     if space == 'log' and name != OWN:
         where += ', which no published rule knows'
@@ -121,17 +119,7 @@ def oracle_pairs(
     """
     Return the fitted prediction and all truth that the named rule scores it against.
 
-    Parameters
-    ----------
-    prediction : Prediction
-    truth : (H, W) float or None, metres
-        Dense truth; without it every LiDAR point is truth.
-    lidar : SparseDepth
-        All points in view.
-    rule : str
-        One of ``ORACLES``.
-    config : AlignmentConfig
-        Depth range of the rule ``own``.
+    Truth is dense (H, W), else every LiDAR point; ``config`` has the range of the rule ``own``.
 
     Returns
     -------
@@ -159,16 +147,7 @@ def published_oracle(
     relative: np.ndarray, truth: np.ndarray, space: str, rule: PublishedRule
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Fit and crop as a publication does.
-
-    Parameters
-    ----------
-    relative, truth : (H, W) float
-        Prediction, and depth in metres.
-    space : {'depth', 'log', 'disparity', 'metric'}
-        The prediction's space.
-    rule : PublishedRule
-        Of the data set.
+    Fit and crop a prediction (H, W) to truth (H, W) in metres as a publication does.
 
     Returns
     -------
@@ -194,8 +173,7 @@ def oracle_depth(
     Fit scale and shift to the truth itself.
 
     Unweighted least squares over all pixels with truth in the prediction's own space, as Marigold
-    is evaluated (disparity: positive ones are fitted to 1/truth, the result at least 1e-3 per
-    metre).
+    is evaluated (disparity: positive ones are fitted to 1/truth, the result is at least 1e-3/m).
 
     Parameters
     ----------
@@ -208,7 +186,7 @@ def oracle_depth(
     limits : (low, high), metres
         The result is clipped to these.
     seen : (...) float or None
-        The part of the prediction that ``truth`` belongs to; None is all of it.
+        The part of the prediction that ``truth`` belongs to; None for all of it.
 
     Returns
     -------
@@ -235,7 +213,7 @@ def oracle_depth(
     if space == 'log':
         fitted = np.exp(np.clip(fitted, np.log(limits[0]), np.log(limits[1])))
     elif space == 'disparity':
-        fitted = 1.0 / np.maximum(fitted, _NEAREST_DISPARITY)
+        fitted = 1.0 / np.maximum(fitted, _LEAST_DISPARITY)
     return np.clip(fitted, *limits)
 
 
@@ -258,8 +236,6 @@ def _thinned(shape: tuple[int, ...], most: int) -> tuple[np.ndarray, ...]:
     if share >= 1:
         return np.ix_(*(np.arange(side) for side in shape))
     step = np.float32(1.0 / share)
-    picked = []
-    for side in shape:
-        place = np.floor(np.arange(int(side * share), dtype=np.float32) * step)
-        picked.append(np.minimum(place.astype(np.intp), side - 1))
-    return np.ix_(*picked)
+    places = (np.floor(np.arange(int(n * share), dtype=np.float32) * step) for n in shape)
+    pairs = zip(places, shape, strict=True)
+    return np.ix_(*(np.minimum(place.astype(np.intp), n - 1) for place, n in pairs))

@@ -76,12 +76,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
 
 def azimuth_blocks(points_lidar: np.ndarray) -> ScanLines:
     """
-    Number blocks of one degree of azimuth from right to left.
-
-    Parameters
-    ----------
-    points_lidar : (N, 3) float, metres
-        The scan in the LiDAR's frame (x forward, y left).
+    Number blocks of one degree of azimuth from right to left, of a scan as in `find_scan_lines`.
 
     Raises
     ------
@@ -151,8 +146,8 @@ def _seam(azimuth: np.ndarray, elevation: np.ndarray, direction: float) -> float
     """
     Find the azimuth at which one laser ends and the next begins inside the view.
 
-    Drivers start at 0°, at ±180° or at the scan's first point. At the true seam the elevation
-    changes between neighbours on every turn; elsewhere the median change is nil.
+    Drivers start at 0°, at ±180° or at the scan's first point. Only at the true seam does the
+    elevation change between neighbours on every turn.
     """
     best, best_change = None, 0.1
     step = _wrapped(np.diff(azimuth))

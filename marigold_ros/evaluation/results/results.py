@@ -11,6 +11,7 @@ Assembles and writes results.json and per_frame.csv, with the provenance of the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 import csv
 from datetime import datetime, timezone
 import hashlib
@@ -194,10 +195,8 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that affect figures, if installed."""
     found = {'python': platform.python_version()}
     for name in ('marigold_ros', *_PACKAGES, *_OPENCV):
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
