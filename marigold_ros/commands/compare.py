@@ -3,9 +3,9 @@
 """
 Compare two results of `evaluate` (or `demo`) on the same bags, frame by frame.
 
-Frames are paired by bag and stamp; each difference (B minus A, mean over the frames that both
-scored) comes with its 95 % interval from a paired block bootstrap, because neighbouring frames are
-no independent draws. Results of other bags, topics, held-out lines or depth ranges are refused.
+Frames are paired by bag and stamp; each difference (B minus A, mean over the frames scored in
+both) comes with its 95 % interval from a paired block bootstrap, because neighbouring frames are
+not independent. Results of other bags, topics, held-out scan lines or depth ranges are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare and print; returns the exit code."""
+    """Compare and print; return the exit code."""
     from marigold_ros.evaluation.results.comparison import compare_runs
     from marigold_ros.evaluation.results.results import to_json
 
@@ -61,8 +61,8 @@ def _write_page(
         )
     except OSError as error:
         raise ConfigurationError(
-            f'--page {args.page} cannot be written ({error.strerror}); give a file in a folder '
-            'that is there'
+            f'--page {args.page} cannot be written ({error.strerror}); give a file in an '
+            'existing folder'
         ) from error
 
 
@@ -89,7 +89,7 @@ def read_run(folder: str | Path) -> EvaluationRun:
         if results['schema'] != 1:
             raise ValueError(f'schema {results["schema"]}, not 1')
         if not {'bags', 'topics'} <= results['provenance'].keys():
-            raise ValueError('its provenance has no bags')
+            raise ValueError('the provenance has no bags')
         for row in rows:
             int(row['stamp_ns'])
             results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
@@ -99,8 +99,8 @@ def read_run(folder: str | Path) -> EvaluationRun:
         ) from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f'{folder}: results.json and per_frame.csv are not what evaluate writes ({error!r}); '
-            'evaluate anew'
+            f'{folder}: results.json and per_frame.csv are damaged or of another program '
+            f'({error!r}); run evaluate again'
         ) from error
     return EvaluationRun(results, rows)
 
@@ -129,12 +129,12 @@ def _text(sides: dict[str, Any], found: dict[str, Any]) -> str:
         lines += [_figures(name, values) for name, values in scores['metrics'].items()]
         if scores['only_a'] or scores['only_b']:
             lines.append(
-                f'  not counted: {scores["only_a"]} frames that only A could score, '
-                f'{scores["only_b"]} that only B could'
+                f'  not counted: {scores["only_a"]} frames scored in A only, '
+                f'{scores["only_b"]} in B only'
             )
     if found['latency']:
         lines.append(_line('time', 'A', 'B', 'B - A [95 %]', ''))
-        lines.append(_figures('ms a frame', found['latency']))
+        lines.append(_figures('ms per frame', found['latency']))
     return '\n'.join(lines)
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Run the real node over DDS on a synthetic drive or a bag, score what it says, and draw a report.
+Run the real node over DDS on a synthetic drive or a bag, score its depth, and draw a report.
 
-The node runs as its own process and gets the bag as from a robot; what it publishes is recorded as
+The node runs in its own process and receives the bag as from a robot; its outputs are recorded as
 a bag and scored. With a topic of true depth, the node sees whole scans; without one it sees every
-8th scan line, and its depth is scored at the lines between. Writes report.html, results.json,
+8th scan line, and its depth is scored at the scan lines between. Writes report.html, results.json,
 per_frame.csv, cloud.ply, demo.webp, pictures/, recording/ and node.log to DIR.
 """
 
@@ -50,15 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out',
         default='out/demo',
         metavar='DIR',
-        help='where everything goes (default: %(default)s)',
+        help='folder for all files (default: %(default)s)',
     )
     parser.add_argument(
         '--rate',
         type=speed,
         default=None,
         metavar='auto|R',
-        help='auto measures the first frames and goes so fast that every frame is served; a '
-        'number is a multiple of real time, with drops (default: auto)',
+        help='auto measures the first frames and plays so fast that every frame is processed; a '
+        'number is a multiple of real time, with dropped frames (default: auto)',
     )
     parser.add_argument(
         '--frames', type=at_least(1), metavar='N', help='images (default: 40, or the whole bag)'
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; 1 if the node said that something went wrong."""
+    """Run the demo; return 1 if the node reported a fault."""
     from marigold_ros.live_run.scoring import clear_old
     from marigold_ros.live_run.source import prepare_bag, synthetic_drive
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     live = live_runner()
     faults: list[str] = []
     if live is None:
-        say('no rclpy can be imported here: the same pipeline runs offline, without the node')
+        say('rclpy cannot be imported: the same pipeline runs offline, without the node')
         results = _offline(args, config, source, folder)
     else:
         faults, results = _live(live, args.rate, config, source, folder, say)
@@ -116,12 +116,12 @@ def _plain_path(text: str) -> str:
 
 
 def live_runner() -> Any:
-    """Give the module that runs the node, None where there is no rclpy."""
+    """Return the module that runs the node, None without rclpy."""
     try:
-        from marigold_ros.live_run import session as demo_session
+        from marigold_ros.live_run import session
     except ImportError:
         return None
-    return demo_session
+    return session
 
 
 def _live(
@@ -154,7 +154,7 @@ def _live(
     def announce(pace: float, seconds: float) -> None:
         say(f'rate auto: {pace:.2f} of real time (a frame takes {1e3 * seconds:.0f} ms)')
 
-    say(f'node: starting, its log is {plan.log}')
+    say(f'node: starting; its log is {plan.log}')
     with BagReader(source.path) as reader, frame_bar(source.images, 'playing') as bar:
         messages = played_messages(reader, source, source.images, FIT_EVERY)
         outcome = live.run_live(plan, messages, bar, announce)
@@ -172,14 +172,14 @@ def _live(
     animate_recording(folder / 'demo.webp', source, plan.recording, config)
     faults = list(outcome.faults)
     if not results['frames']['processed']:
-        faults.append(f'no image of {outcome.played.sent} was served; {plan.log} says why')
+        faults.append(f'none of {outcome.played.sent} images was processed; see {plan.log}')
     return faults, results
 
 
 def _results(
     outcome: Any, scored: Scored, config: NodeConfig, source: PlayedBag, rate: float | None
 ) -> dict[str, Any]:
-    """Put results.json together; the counters are the node's own."""
+    """Assemble results.json; the counters are the node's own."""
     from marigold_ros.evaluation.results.results import assemble, describe
 
     played, frames = outcome.played, outcome.reports['frames']
@@ -217,7 +217,7 @@ def _results(
         rate=played.rate,
         provenance=provenance,
     )
-    # A frame that was served and not recorded is still one that the node processed.
+    # Frames that were served but not recorded were processed too.
     results['frames']['processed'] = served
     results['latency_ms'].update(_stages(outcome.reports['timing']))
     results['calibration'] = {'text': outcome.reports['alignment'].get('calibration', '')}
@@ -237,10 +237,10 @@ def _write(folder: Path, results: dict[str, Any], scored: Scored, source: Played
     from marigold_ros.evaluation.report.report import write_all
     from marigold_ros.live_run.scoring import write_best_cloud
 
-    seen = 'every 8th line of each scan' if source.thinned else 'whole scans'
+    seen = 'every 8th scan line' if source.thinned else 'whole scans'
     intro = (
         f'Checkpoint {results["provenance"]["checkpoint"].get("name", "model")}, run by the ROS 2 '
-        f'node in a process of its own at {results["rate"]:.2f} of real time; it saw {seen}.'
+        f'node in its own process at {results["rate"]:.2f} of real time; it saw {seen}.'
     )
     title = f'Demo: depth on {source.path.resolve().name}'
     write_all(folder, results, scored.scorer, title, intro)
@@ -250,7 +250,7 @@ def _write(folder: Path, results: dict[str, Any], scored: Scored, source: Played
 def _offline(
     args: argparse.Namespace, config: NodeConfig, source: PlayedBag, folder: Path
 ) -> dict[str, Any]:
-    """Evaluate the bag without a node, and make a cloud of its first metric frame."""
+    """Evaluate the bag without a node, and write the cloud of its first metric frame."""
     from marigold_ros.bags.frames import frames
     from marigold_ros.bags.reader import BagReader
     from marigold_ros.live_run.scoring import FIT_EVERY, write_cloud

@@ -9,24 +9,24 @@ from typing import Any
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
 _SURFACES = {
     'boundary_f1': 'edges F1 {:.3f}',
-    'flying_rate': 'flying pixels a good one {:.3f}',
+    'flying_rate': 'flying pixels per good one {:.3f}',
     'planarity': 'deviation from flat {:.2%}',
-    'plane_angle_deg': 'planes turned by {:.1f} degrees',
+    'plane_angle_deg': 'planes tilted by {:.1f} degrees',
 }
-_HEAD = (
-    f'{"":24}{"AbsRel":>9}{"median":>9}{"RMSE m":>9}{"MAE m":>9}{"bias m":>9}{"delta1":>9}'
-    f'{"frames":>8}   95 % interval of AbsRel'
-)
 
 
 def summary(results: dict[str, Any], folder: str) -> str:
-    """Give the headline figures as a text table."""
+    """Return the headline figures as a table for a terminal."""
+    # Imports of numpy and OpenCV are inside functions for an instant --help.
+    from marigold_ros.evaluation.metrics.metric_table import METRICS
+
+    titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
     lines = [
         f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
         f'metric, {frames["dropped"]} dropped, rejected {rejected}',
-        _HEAD,
+        f'{"":24}{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel',
         *(_protocol_line(name, scores) for name, scores in results['protocols'].items()),
     ]
     for model, other in results.get('models', {}).items():
@@ -67,7 +67,7 @@ def _robustness_lines(found: dict[str, Any]) -> list[str]:
 
 
 def why_unscored(results: dict[str, Any]) -> str:
-    """Say in one sentence why no frame could be scored, and what to do."""
+    """Return one sentence: why no frame could be scored, and the remedy."""
     read = results['frames']['read']
     warnings: dict[str, int] = results['provenance'].get('warnings', {})
     reason = max(warnings, key=lambda text: warnings[text], default='')
@@ -91,7 +91,7 @@ def _figures(values: dict[str, Any]) -> str:
 
 
 def _more(results: dict[str, Any]) -> list[str]:
-    """Say what else was measured, a line each."""
+    """Return a line for each further measurement."""
     lines = []
     for name, scores in results['protocols'].items():
         if name in ('heldout', 'truth') and scores['by_range']:
@@ -105,12 +105,12 @@ def _more(results: dict[str, Any]) -> list[str]:
         lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
     drift = results['temporal'].get('scale_drift')
     if drift:
-        lines.append(f'drift of the scale from frame to frame: {drift["ratio"]:.2%}')
+        lines.append(f'scale drift from frame to frame: {drift["ratio"]:.2%}')
     flicker = results['temporal'].get('flicker')
     if flicker:
         by = ' and '.join(name for name, pairs in flicker['matched_by'].items() if pairs)
         mean, median = flicker['value'], flicker['median']
-        lines.append(f'flicker where nothing moves, by {by}: mean {mean:.2%}, median {median:.2%}')
+        lines.append(f'flicker of static points, by {by}: mean {mean:.2%}, median {median:.2%}')
     found = results['surfaces']
     words = [text.format(found[name]) for name, text in _SURFACES.items() if name in found]
     if words:
@@ -118,5 +118,7 @@ def _more(results: dict[str, Any]) -> list[str]:
     area = results['protocols'].get('heldout', {}).get('sigma')
     if area:
         random = area['ause_of_random_order']
-        lines.append(f'sigma sorts errors: AUSE {area["ause"]:.3f}, a random order {random:.3f}')
+        lines.append(
+            f'ranking of errors by sigma: AUSE {area["ause"]:.3f}, random order {random:.3f}'
+        )
     return lines

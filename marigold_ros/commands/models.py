@@ -3,8 +3,8 @@
 """
 List the embedded checkpoints, or check one.
 
-  python -m marigold_ros models               lists what the package brings along
-  python -m marigold_ros models check PATH    looks at files and schedule, runs an image
+  python -m marigold_ros models               lists the checkpoints of the package
+  python -m marigold_ros models check PATH    checks files and schedule, runs an image
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List or check; returns the exit code."""
+    """List or check; return the exit code."""
     if args.action == 'list' and args.path:
         raise ConfigurationError(
-            f"list takes no path, and '{args.path}' was given; write: models check {args.path}"
+            f"list takes no path, but got '{args.path}'; write: models check {args.path}"
         )
     return _check(args) if args.action == 'check' else _list(args)
 
@@ -59,7 +59,7 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _facts(model: Any) -> dict[str, Any]:
-    """What a loaded checkpoint is, with the bytes of its files."""
+    """Return the description of a loaded model, with the size of its files in bytes."""
     description = dict(model.description)
     folder = Path(description['path'])
     description['bytes'] = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
@@ -84,7 +84,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-    """Look at the files, load, run one image, look at the answer."""
+    """Check the files, load, predict one image and check the prediction."""
     from marigold_ros.evaluation.results.results import to_json
     import numpy as np
 
@@ -101,7 +101,7 @@ def _check(args: argparse.Namespace) -> int:
     relative = prediction.relative
     wrong = []
     if relative.shape != rgb.shape[:2]:
-        wrong.append(f'answers {relative.shape} to an image of {rgb.shape[:2]}')
+        wrong.append(f'shape {relative.shape} for an image of {rgb.shape[:2]}')
     elif not np.isfinite(relative).all():
         wrong.append(f'{int((~np.isfinite(relative)).sum())} of {relative.size} values not finite')
     elif relative.min() < 0 or relative.max() > 1:
@@ -110,8 +110,8 @@ def _check(args: argparse.Namespace) -> int:
         wrong.append(f'the same value {relative.mean():.3g} everywhere')
     if wrong:
         raise CheckpointError(
-            f"'{args.model}' loads, but its answer to a test image is wrong: {wrong[0]}; "
-            'the weights are damaged, or do not belong to this architecture'
+            f"'{args.model}' loads, but its prediction of a test image is wrong: {wrong[0]}; "
+            'the weights are damaged, or of another architecture'
         )
     facts = {**report, **_facts(model), 'load_s': load_s, 'predict_s': predict_s}
     if args.json:
@@ -123,7 +123,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
-    """Check the files as they are on disk."""
+    """Check the files on disk."""
     from marigold_ros.models.locate import find_autoencoder, find_folder
     from marigold_ros.models.marigold.check import check_checkpoint
 
@@ -138,11 +138,11 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _details(facts: dict[str, Any]) -> list[str]:
-    """Lines on the files, the schedule and the autoencoder."""
+    """Return lines on the files, the schedule and the autoencoder."""
     lines = []
     for file in facts['files']:
         size = f'{file["parameters"] / 1e6:.1f} M in {"/".join(file["dtypes"])}'
-        verdict = 'as recorded' if file['verified'] else '(nothing to compare with)'
+        verdict = 'as recorded' if file['verified'] else '(no recorded hash)'
         lines.append(f'  {file["path"]}: {size}, SHA-256 {file["sha256"][:12]}… {verdict}')
     steps = ', '.join(str(step) for step in facts['timesteps'])
     lines.append(f'  schedule: {facts["timestep_spacing"]}, timesteps {steps}')
@@ -151,7 +151,7 @@ def _details(facts: dict[str, Any]) -> list[str]:
 
 
 def _test_image() -> Any:
-    """Floor, wall and a ball, (96, 128, 3) uint8: no checkpoint answers it with a constant."""
+    """Return a floor, a wall and a ball, (96, 128, 3) uint8, which no model maps to a constant."""
     import numpy as np
 
     v, u = np.mgrid[0:96, 0:128]

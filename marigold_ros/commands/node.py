@@ -16,13 +16,13 @@ from marigold_ros.commands.options import needing_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare that everything is passed on to the node."""
+    """Declare that all arguments are passed on to the node."""
     parser.set_defaults(passed_on=())
     parser.usage = 'python -m marigold_ros node [--ros-args …]'
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the node until it is told to stop."""
+    """Run the node until it is stopped."""
     with needing_ros():
         from marigold_ros.node.main import main
     return int(main(['marigold_ros', *args.passed_on]) or 0)

@@ -40,25 +40,25 @@ class PredictConfig(Settings):
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:
-        """Check that no points are asked for."""
+        """Refuse guidance, which needs points."""
         if self.pipeline.guidance != 'none':
             raise ConfigurationError(
-                f'guidance is {self.pipeline.guidance}, and images have no points; evaluate a '
-                'bag, or leave guidance at none'
+                f'guidance is {self.pipeline.guidance}, but images have no points; evaluate a '
+                'bag, or set guidance to none'
             )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    parser.add_argument('--out', required=True, metavar='DIR', help='where the results go')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the results')
     parser.add_argument('--json', action='store_true', help='print files and timings as JSON')
     add_model_options(parser)
     add_setting_option(parser, PredictConfig)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict all images; 1 if one of them could not be read."""
+    """Predict all images; return 1 if one of them could not be read."""
     config = read_settings(PredictConfig, args.settings)
     folder = make_folder(args.out)
     model = load_chosen_model(args, config.runtime)
@@ -89,18 +89,14 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print(f'{path}: {predict_ms:.0f} ms, {", ".join(file.name for file in files)}')
     if args.json:
-        _print_json(model, done, failed)
+        from marigold_ros.evaluation.results.results import to_json
+
+        print(to_json({'model': model.description, 'pictures': done, 'failed': failed}))
     return 1 if failed else 0
 
 
-def _print_json(model: Any, done: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
-    from marigold_ros.evaluation.results.results import to_json
-
-    print(to_json({'model': model.description, 'pictures': done, 'failed': failed}))
-
-
 def unique_names(paths: list[str]) -> list[str]:
-    """Name the output of each image after its file; equal names get _2, _3 and so on."""
+    """Return the stem of each file name; equal stems get _2, _3 and so on."""
     names: list[str] = []
     for path in paths:
         stem = name = Path(path).stem
@@ -114,12 +110,12 @@ def unique_names(paths: list[str]) -> list[str]:
 
 def read_image(path: str | Path) -> np.ndarray:
     """
-    Read an image file as (H, W, 3) uint8 RGB, upright as its EXIF data says.
+    Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
 
     Raises
     ------
     InputError
-        If the file is missing, unreadable or no image.
+        If the file is missing, unreadable or not an image.
 
     """
     import cv2
@@ -132,7 +128,7 @@ def read_image(path: str | Path) -> np.ndarray:
     bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if bgr is None:
         raise InputError(
-            f'{data.size} bytes that are no image OpenCV can read; give a JPEG, PNG, TIFF, …'
+            f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'
         )
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 

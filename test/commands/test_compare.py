@@ -75,4 +75,4 @@ def test_what_cannot_be_compared_is_one_line(folders, capsys, tmp_path):
     assert len(lines) == 3
     assert 'fit_every is 8 in A and 4 in B' in lines[0]
     assert 'give a folder that evaluate wrote' in lines[1]
-    assert 'not what evaluate writes' in lines[2]
+    assert 'damaged or of another program' in lines[2]

@@ -325,5 +325,5 @@ def test_a_run_in_which_no_image_was_served_fails_and_says_where_to_look(
             writer.write(topic, 'sensor_msgs/msg/Image', fields, log_ns)
     answer = run_demo(cut, tmp_path / 'demo', small_checkpoint, '--frames', '2')
     assert answer.returncode == 1
-    assert 'error: no image of 2 was served' in answer.stderr
+    assert 'error: none of 2 images was processed' in answer.stderr
     assert 'image rejected: rgb8 image has 100 bytes' in (tmp_path / 'demo/node.log').read_text()

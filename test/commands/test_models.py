@@ -106,7 +106,7 @@ def test_check_loads_the_given_checkpoint_and_says_ok(with_answer, capsys):
         (lambda rgb: np.full(rgb.shape[:2], 0.5), 'same value'),
         (lambda rgb: np.full(rgb.shape[:2], np.nan), 'not finite'),
         (lambda rgb: 3 * ramp(rgb), r'not in \[0, 1\]'),
-        (lambda rgb: ramp(rgb)[:5], 'answers'),
+        (lambda rgb: ramp(rgb)[:5], 'shape'),
     ],
 )
 def test_check_refuses_an_answer_that_is_no_prediction(with_answer, capsys, answer, words):

@@ -77,6 +77,11 @@ class Metric:
     label: str  # for tables and charts
     formula: MeanFormula | QuantileFormula | None  # None: depends on pixels without prediction
 
+    @property
+    def title(self) -> str:
+        """The label with its unit."""
+        return f'{self.label}, {self.unit}' if self.unit else self.label
+
 
 def _mean(term: Term, finish: Callable[..., float] = float) -> MeanFormula:
     return MeanFormula((term,), finish)

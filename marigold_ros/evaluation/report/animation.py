@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The moving picture of a drive: image, LiDAR, depth and error beside each other (OpenCV only)."""
+"""An animated WebP of a drive: image, LiDAR, depth and error side by side (OpenCV only)."""
 
 from __future__ import annotations
 

@@ -16,12 +16,13 @@ from html import escape
 import math
 from typing import Any
 
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 import numpy as np
 
 Spec = dict[str, Any]
 
 MOST_PLACES = 2000  # on the axis of frames; a screen has no more pixels
-_RANGE_METRICS = {'abs_rel': ('AbsRel', ''), 'rmse': ('RMSE', 'm'), 'bias': ('Bias', 'm')}
+_RANGE_METRICS = ('abs_rel', 'rmse', 'bias')
 _NORMAL_SHARES = {'1': 0.6827, '2': 0.9545}  # within so many sigma
 
 # Okabe-Ito colours, which any colour vision tells apart on white and on black; dashes do so too.
@@ -340,19 +341,19 @@ def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
         return {}
     longest = max(protocols.values(), key=len)
     return {
-        f'range_{metric}': {
+        f'range_{metric.name}': {
             'group': 'range',
-            'title': f'{label} by true depth' + (f', {unit}' if unit else ''),
-            'unit': unit,
+            'title': f'{metric.label} by true depth' + (f', {metric.unit}' if metric.unit else ''),
+            'unit': metric.unit,
             'x_label': 'true depth, m',
             'ticks': [_range_text(item) for item in longest],
             'zero': True,
             'curves': [
-                {'name': name, 'values': [_number(item.get(metric)) for item in ranges]}
+                {'name': name, 'values': [_number(item.get(metric.name)) for item in ranges]}
                 for name, ranges in protocols.items()
             ],
         }
-        for metric, (label, unit) in _RANGE_METRICS.items()
+        for metric in (METRICS[name] for name in _RANGE_METRICS)
     }
 
 

@@ -10,17 +10,19 @@ import json
 import math
 from typing import Any
 
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars
 
-_COLUMNS = (
-    ('abs_rel', 'AbsRel', 3),
-    ('rmse', 'RMSE, m', 2),
-    ('mae', 'MAE, m', 2),
-    ('bias', 'bias, m', 2),
-    ('delta1', 'δ<sub>1</sub>', 3),
-    ('silog', 'SILog', 1),
-    ('coverage', 'scored share', 3),
-)
+# Metrics of the table of accuracy, and their decimals.
+_COLUMNS = {
+    'abs_rel': 3,
+    'rmse': 2,
+    'mae': 2,
+    'bias': 2,
+    'delta1': 3,
+    'silog': 1,
+    'coverage': 3,
+}
 _PROTOCOL_TEXT = {
     'heldout': 'fitted to every {every}th {part}, scored at those between',
     'truth': 'fitted to all LiDAR points, scored at the dense truth',
@@ -54,7 +56,7 @@ def _percent(value: Any) -> str:
 
 def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
     """Return a table that scrolls sideways where it is too wide."""
-    head = ''.join(f'<th>{text}</th>' for text in heads)
+    head = ''.join(f'<th>{escape(text)}</th>' for text in heads)
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
@@ -220,7 +222,8 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
             f' The baselines see the same LiDAR points as the fit in «{how[protocol]}» and are '
             'scored at the same pixels.'
         )
-    heads = ('method', 'median', *(text for _, text, _ in _COLUMNS), 'frames', 'points')
+    titles = (METRICS[name].title for name in _COLUMNS)
+    heads = ('method', 'median', *titles, 'frames', 'points')
     return f'{_table(heads, rows)}<p class="note">{escape(note)}</p>'
 
 
@@ -235,7 +238,7 @@ def _protocol_rows(
 
 def _metrics(values: Mapping[str, Any]) -> list[str]:
     cells = [number(values.get('median_abs_rel'), 3)]
-    return cells + [number(values.get(name), digits) for name, _, digits in _COLUMNS]
+    return cells + [number(values.get(name), digits) for name, digits in _COLUMNS.items()]
 
 
 def region_table(results: Mapping[str, Any]) -> str:
@@ -250,8 +253,7 @@ def region_table(results: Mapping[str, Any]) -> str:
         )
         for region in dict.fromkeys(region for parts in protocols.values() for region in parts)
     )
-    heads = ('part', *(escape(name) for name in protocols))
-    return f'<h3>AbsRel by part of the image</h3>{_table(heads, rows)}'
+    return f'<h3>AbsRel by part of the image</h3>{_table(("part", *protocols), rows)}'
 
 
 def comparison_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
