@@ -70,7 +70,7 @@ def test_a_depth_image_must_be_of_the_images_size():
 
 
 @pytest.mark.parametrize('name', SPARSE_SOURCES)
-def test_every_kind_is_a_value_of_the_parameter_and_has_its_own_type(name):
+def test_every_kind_is_a_parameter_value_of_its_own_type(name):
     assert NodeConfig(sparse_source=name).sparse_source == name
     assert source_of_type(SPARSE_SOURCES[name].msgtype) == name
 

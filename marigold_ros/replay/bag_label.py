@@ -86,7 +86,7 @@ def label_name(path: Path) -> str:
 def label_bag(
     model: Any, options: LabelOptions, job: BagJob, progress: Progress | None = None
 ) -> Labelled:
-    """Write the copy of the readable part of one bag; a task of `executor.Worker`."""
+    """Write the copy of the readable part of one bag; a task of `executor.BagWorker`."""
     target = options.target(job)
     done = Labelled(str(job.path), str(target))
     if target.exists():

@@ -25,7 +25,7 @@ Executor = Callable[[Any, Sequence[BagJob]], AbstractContextManager[Iterator[Any
 
 
 @dataclass
-class Worker:
+class BagWorker:
     """
     Works on one bag after the other with one model; copies of it go to other processes.
 
@@ -83,11 +83,11 @@ def processes(
     store: PartStore | None = None,
     progress: Progress | None = None,
 ) -> Executor:
-    """Return an executor of processes; a single one is this process. See :class:`Worker`."""
+    """Return an executor of processes; a single one is this process. See :class:`BagWorker`."""
 
     @contextmanager
     def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
-        worker = Worker(task, load, options, store, progress)
+        worker = BagWorker(task, load, options, store, progress)
         with run_jobs(worker, jobs, workers) as parts:
             # A single process reports every image itself.
             several = min(workers, len(jobs)) > 1

@@ -17,7 +17,7 @@ from typing import Any
 import uuid
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.replay.executor import BagTask, Executor, Progress, Worker
+from marigold_ros.replay.executor import BagTask, Executor, Progress, BagWorker
 from marigold_ros.replay.part_store import PartStore
 from marigold_ros.replay.replay_plan import BagJob
 
@@ -64,7 +64,7 @@ def ray_tasks(
         if mine:
             _connect(ray, cluster)
         try:
-            worker = ray.put(Worker(task, load, options))
+            worker = ray.put(BagWorker(task, load, options))
             remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
             run = uuid.uuid4().hex
 
@@ -82,7 +82,7 @@ def ray_tasks(
     return executor
 
 
-def _work(worker: Worker, run: str, job: BagJob) -> Any:
+def _work(worker: BagWorker, run: str, job: BagJob) -> Any:
     """Work on a bag, with the model that this process loaded for this run."""
     if run not in _loaded:
         _loaded.clear()

@@ -88,7 +88,7 @@ def test_a_broken_pose_does_not_corrupt_the_others():
 
 
 @given(seed=st.integers(0, 99))
-def test_what_stands_in_the_world_stays_there_through_the_motion(seed):
+def test_fixed_points_stay_fixed_through_the_motion(seed):
     rng = np.random.default_rng(seed)
     static, poses = StaticTransforms(), {}
     for name in ('camera', 'lidar'):
@@ -113,7 +113,7 @@ def read(path, **settings):
         return list(frames(reader, reader.choose_topics(), LidarConfig(**settings)))
 
 
-def test_a_late_scan_of_a_drive_meets_the_truth_of_its_image_only_when_it_is_shifted(tmp_path):
+def test_a_late_scan_meets_the_truth_only_when_compensated(tmp_path):
     """Scans of other images are 100 ms off, in which the vehicle goes half a metre."""
     path = write_drive(tmp_path / 'drive', frames=4, width=320, height=240, seed=2)
     drive = simulate_drive(frames=4, width=320, height=240, seed=2)
@@ -181,7 +181,7 @@ def pose(bag, stamp_ns, log_ns, x):
     bag.write('/tf', 'tf2_msgs/msg/TFMessage', {'transforms': [transform]}, log_ns)
 
 
-def test_a_looped_bag_takes_each_loops_own_poses_and_late_ones_are_waited_for(tmp_path):
+def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path):
     with BagWriter(tmp_path / 'bag') as bag:
         for loop in range(2):
             for tick in range(15):

@@ -152,7 +152,7 @@ def test_a_looped_recording_pairs_in_every_loop(drive):
         assert item.frame.camera.K[0, 0] == 5.0 + loop
 
 
-def test_the_camera_is_the_last_before_the_image_else_the_first_of_the_bag(drive):
+def test_the_camera_is_the_last_before_the_image_else_the_first(drive):
     for tick in range(4):
         drive.image(START + tick * 100 * MS)
     drive.info(START + 50 * MS, focal=7.0)

@@ -49,7 +49,7 @@ def test_a_scan_right_behind_its_image_changes_nothing():
     ]
 
 
-def test_without_scans_images_go_on_after_two_seconds_of_recording():
+def test_without_scans_images_are_held_for_two_seconds():
     stream = [message('image', 100 * n, 100 * n) for n in range(100)]
     held = 0
     for sent, _ in enumerate(scans_first(iter_counting(stream, counter := [0])), 1):

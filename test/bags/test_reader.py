@@ -223,7 +223,7 @@ def test_a_bag_without_static_transforms_has_none(tmp_path):
         assert list(reader.messages([])) == []
 
 
-def test_unreadable_topics_are_passed_over_and_told(tmp_path):
+def test_unreadable_topics_are_skipped_with_a_note(tmp_path):
     bag = tmp_path / 'bag'
     with BagWriter(bag) as writer:
         writer.write('/image', 'sensor_msgs/msg/Image', vars(COLOUR[1]), 1)

@@ -57,7 +57,7 @@ def test_the_last_pose_of_a_child_counts():
 
 
 @pytest.mark.parametrize('pair', [('a', 'nowhere'), ('nowhere', 'a'), ('a', 'd'), ('', 'a')])
-def test_a_missing_transform_names_both_frames_and_what_is_there(pair):
+def test_a_missing_transform_names_both_and_all_known_frames(pair):
     transforms = StaticTransforms()
     transforms.add('a', 'b', (0, 0, 0), IDENTITY)
     transforms.add('c', 'd', (0, 0, 0), IDENTITY)
@@ -102,7 +102,7 @@ def test_frames_need_two_names(parent, child):
         StaticTransforms().add(parent, child, (0, 0, 0), IDENTITY)
 
 
-def test_a_bad_transform_in_a_message_does_not_corrupt_the_others():
+def test_a_bad_transform_does_not_corrupt_the_others():
     def stamped(parent, child, w):
         return SimpleNamespace(
             header=SimpleNamespace(frame_id=parent),

@@ -90,7 +90,7 @@ def simple_cloud(points):
     )
 
 
-def test_invalid_points_are_dropped_from_points_and_kept_in_organised():
+def test_invalid_points_stay_only_in_organised_clouds():
     points = [[1, 2, 3], [np.nan, 0, 0], [4, 5, np.inf], [6, 7, 8]]
     message = simple_cloud(points)
     np.testing.assert_array_equal(to_points(message), [[1, 2, 3], [6, 7, 8]])
@@ -248,7 +248,7 @@ def test_a_planar_scan_lies_at_its_angles():
     assert points.dtype == np.float32
 
 
-def test_ranges_outside_the_limits_are_dropped_and_the_others_keep_their_angle():
+def test_ranges_outside_the_limits_are_dropped():
     points = scan_to_points(scan([np.inf, 2.0, 11.0]))
     np.testing.assert_allclose(points, [[2, 0, 0]], atol=1e-6)
 

@@ -69,7 +69,7 @@ def test_jpeg_is_known_by_its_data_whatever_format_says(text):
     assert np.abs(to_rgb(message).astype(int) - rgb).mean() < 3
 
 
-def test_a_format_that_says_rgb_was_given_to_the_encoder_swaps_nothing():
+def test_the_format_compressed_rgb_swaps_no_channels():
     rgb = smooth_image()
     message = compressed_message(rgb, '.jpg', 'rgb8; jpeg compressed rgb8')
     assert np.abs(to_rgb(message).astype(int) - rgb).mean() < 3
@@ -114,7 +114,7 @@ def test_compressed_depth_is_decoded_by_the_published_formula(seed, depth_max):
 
 
 @given(seed=st.integers(0, 99), depth_max=st.sampled_from([10.0, 100.0, 250.0]))
-def test_compressed_depth_round_trip_errs_by_half_a_code_at_most(seed, depth_max):
+def test_compressed_depth_is_exact_to_half_a_code(seed, depth_max):
     depth = np.random.default_rng(seed).uniform(0.5, 1.2 * depth_max, (5, 8))
     fields = encode_compressed_depth(depth, depth_max)
     assert fields.format == '32FC1; compressedDepth png'
@@ -127,7 +127,7 @@ def test_compressed_depth_round_trip_errs_by_half_a_code_at_most(seed, depth_max
     assert np.abs(codes).max() < 0.51
 
 
-def test_compressed_depth_keeps_invalid_pixels_invalid_and_near_ones_saturated():
+def test_compressed_depth_keeps_invalid_and_saturates_near():
     depth = np.array([[np.nan, np.inf, -np.inf, 0.0, -1.0, 100.0, 0.01, 5.0]])
     read = to_depth(encode_compressed_depth(depth))
     assert np.isnan(read[0, :6]).all()

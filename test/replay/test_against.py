@@ -127,9 +127,7 @@ def cheating(items, held_out):
 
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
 @pytest.mark.parametrize('method', ['global', 'local'])
-def test_a_model_that_has_learnt_the_fit_points_by_heart_is_exposed(
-    drive, items, held_out, method
-):
+def test_a_model_that_memorised_the_fit_points_is_exposed(drive, items, held_out, method):
     answers = cheating(items, held_out)
     for item, answer in zip(items, answers, strict=True):
         # To whom scores what was fitted, it is perfect.

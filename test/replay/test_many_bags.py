@@ -82,7 +82,7 @@ class Counting:
         return self._ramp.predict(rgb)
 
 
-def test_a_killed_evaluation_goes_on_with_the_bags_that_are_left(
+def test_a_killed_evaluation_resumes_with_the_missing_bags(
     bags, ramp, monkeypatch, capsys, tmp_path
 ):
     call = ['evaluate', *bags, '--out', str(tmp_path / 'killed')]

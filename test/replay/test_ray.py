@@ -53,7 +53,7 @@ def lost(options, job, text):
     return BagPart(None, failed={str(job.path): text})
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_bag_tried_again(cluster, bags, tmp_path):
+def test_a_killed_worker_is_replaced_and_its_bag_retried(cluster, bags, tmp_path):
     def play(model, options, job, progress):
         mark = job.path / 'tried'
         if job.path.name == 'bag1' and not mark.exists():

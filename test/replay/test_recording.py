@@ -69,7 +69,7 @@ def test_the_images_are_those_of_the_pipeline_bit_by_bit(short_drive, recording,
             assert message.encoding == '32FC1'
 
 
-def test_the_cloud_is_thinned_as_asked_and_has_the_fields_asked_for(short_drive, recording, ramp):
+def test_the_cloud_has_the_stride_and_fields_asked_for(short_drive, recording, ramp):
     config = PointsConfig(stride=2, sigma=True)
     found = messages(recording, f'{NODE}/points')
     for (message, _), (_, result) in zip(found, pipeline_results(short_drive, ramp), strict=True):
@@ -104,7 +104,7 @@ def test_what_was_read_is_beside_it_unchanged_and_in_time(short_drive, recording
     assert {log_ns for log_ns, topic in everything if topic.startswith(NODE)} == images
 
 
-def test_the_bag_is_of_version_8_and_transforms_stay_for_late_listeners(recording):
+def test_recordings_are_of_version_8_with_latched_transforms(recording):
     text = (recording / 'metadata.yaml').read_text()
     metadata = yaml.safe_load(text)['rosbag2_bagfile_information']
     assert metadata['version'] == 8
@@ -119,7 +119,7 @@ def test_the_bag_is_of_version_8_and_transforms_stay_for_late_listeners(recordin
     assert (qos[f'{NODE}/points']['durability'], qos[f'{NODE}/points']['reliability']) == (2, 1)
 
 
-def test_the_demo_reads_it_as_it_reads_what_a_live_node_published(short_drive, recording, ramp):
+def test_the_demo_reads_it_like_a_live_recording(short_drive, recording, ramp):
     with BagReader(recording) as reader:
         outputs = RecordedOutputs(reader)
         for item, result in pipeline_results(short_drive, ramp):
@@ -149,9 +149,7 @@ def test_a_limit_ends_the_recording_with_the_results(
     assert cloud.height == 120
 
 
-def test_two_bags_get_a_recording_each_and_other_folders_are_left_alone(
-    short_drive, tmp_path, ramp
-):
+def test_each_bag_has_its_recording_and_others_are_kept(short_drive, tmp_path, ramp):
     evaluate_bag([short_drive, short_drive], ramp, RECORD, tmp_path)
     for name in ('recording_0', 'recording_1'):
         assert len(messages(tmp_path / name, f'{NODE}/depth/image_rect')) == FRAMES
@@ -162,7 +160,7 @@ def test_two_bags_get_a_recording_each_and_other_folders_are_left_alone(
     assert (tmp_path / 'recording' / 'thesis.txt').is_file()
 
 
-def test_without_metres_there_is_no_depth_but_relative_and_the_reason(short_drive, tmp_path, ramp):
+def test_without_metric_depth_relative_and_reason_are_recorded(short_drive, tmp_path, ramp):
     bare = tmp_path / 'bare'
     with BagReader(short_drive) as reader, BagWriter(bare) as writer:
         topics = reader.choose_topics()
