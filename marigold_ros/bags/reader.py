@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from marigold_ros.bags.storage import open_bag, OpenBag, remedy
@@ -49,12 +48,7 @@ class BagReader:
         self._bag = open_bag(self.path)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bag is not None:
             self._bag.reader.close()
             self._bag = None

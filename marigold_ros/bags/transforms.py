@@ -231,20 +231,7 @@ class MovingTransforms:
         self._tracks.clear()
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """
-        Return the pose of ``source`` in ``target`` at one moment.
-
-        Returns
-        -------
-        (4, 4) float64
-            ``p_target = T @ p_source``.
-
-        Raises
-        ------
-        CalibrationError
-            Where nothing connects the two, or a pose is not known at that moment.
-
-        """
+        """Return the pose (4, 4) of ``source`` in ``target`` at one moment."""
         return _TransformsAt(stamp_ns, self._static, self._tracks).lookup(target, source)
 
     def lookup_full(
@@ -268,7 +255,7 @@ class MovingTransforms:
         Raises
         ------
         CalibrationError
-            As :meth:`lookup`.
+            Where nothing connects the two frames, or a pose is not known at its moment.
 
         """
         there = self.lookup(fixed, source, source_ns)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Writes ROS 2 bags that Humble and everything after it can play.
+Write ROS 2 bags that Humble and later distributions can play.
 
-Decision: metadata version 8, because Humble refuses the YAML list of QoS profiles that version 9
-writes. A bag appears under its name only when it is complete: it is written in a hidden sibling
-folder and renamed, so that an interrupted run leaves nothing that looks like a bag.
+Decision: metadata version 8, because Humble refuses the YAML list of QoS profiles of version 9.
+A bag is written in a hidden sibling folder and renamed when it is complete, so that an
+interrupted run leaves no incomplete bag.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 import shutil
 import tempfile
-from types import TracebackType
 from typing import Any
 
 from marigold_ros.errors import BagError
@@ -65,11 +64,11 @@ class BagWriter:
     Parameters
     ----------
     path : path
-        Folder to make; it must not exist. It appears when the block ends without an error.
+        Folder to create; it must not exist. It appears when the block ends without an error.
     storage : {'mcap', 'sqlite3'}
         Humble plays mcap only where its storage plugin is installed.
     qos : mapping of topic to {'sensor', 'reliable', 'latched'}, optional
-        What a player shall offer; 'reliable' where not named, and 'latched' for /tf_static.
+        Profile that a player offers; by default 'reliable', and 'latched' for /tf_static.
 
     Raises
     ------
@@ -108,9 +107,7 @@ class BagWriter:
                 tempfile.mkdtemp(prefix=f'.{self.path.name}.', dir=self.path.parent)
             )
             self._writer = Writer(
-                self._partial / self.path.name,
-                version=8,  # see above
-                storage_plugin=self._storage,
+                self._partial / self.path.name, version=8, storage_plugin=self._storage
             )
             self._writer.open()
         except (OSError, WriterError) as error:
@@ -120,12 +117,7 @@ class BagWriter:
             ) from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         assert self._writer is not None
         assert self._partial is not None
         try:
@@ -148,9 +140,9 @@ class BagWriter:
         topic, msgtype : str
             As '/camera/image_raw' and 'sensor_msgs/msg/Image'.
         message_fields : mapping or message of the rosbags library
-            Nested by field; what is not named is zero or empty, as in ROS. A message inside may
-            be a mapping or a tuple in the order of its fields; a time may be int nanoseconds,
-            and a header without ``stamp`` takes ``stamp_ns``.
+            Nested by field; fields that are not named are zero or empty, as in ROS. An inner
+            message may be a mapping, or a tuple in the order of its fields; a time may be int
+            nanoseconds; a header without ``stamp`` takes ``stamp_ns``.
         stamp_ns : int, nanoseconds
             Log time.
 
@@ -171,7 +163,7 @@ class BagWriter:
             cdr = self._typestore.serialize_cdr(message, msgtype)
         except BagError:
             raise
-        except Exception as error:  # the serialiser lets out whatever a wrong value causes
+        except Exception as error:  # a wrong value can fail anywhere in the serialiser
             raise BagError(
                 f'cannot write {msgtype} to {topic} ({error}); check the types of its fields'
             ) from error
@@ -186,7 +178,7 @@ class BagWriter:
         types: Any = None,
     ) -> None:
         """
-        Write one message that is serialised already; ``types`` knows it, as `BagReader.types` do.
+        Write one serialised message; ``types`` defines types of other bags, see `BagReader`.
 
         Raises
         ------
@@ -228,7 +220,7 @@ class BagWriter:
         if msgtype == 'builtin_interfaces/msg/Time' and isinstance(values, int):
             values = divmod(values, _NANOSECONDS)
         if hasattr(values, '__msgtype__'):
-            return values  # a message of the rosbags library, in a mapping
+            return values
         if not isinstance(values, Mapping):
             values = dict(zip(names, values, strict=True))
         unknown = sorted(set(values) - set(names))
@@ -242,7 +234,7 @@ class BagWriter:
         return self._typestore.types[msgtype](**arguments)
 
     def _value(self, definition: Any, value: Any) -> Any:
-        """Convert one field's value; None is zero, empty, or a message of zeros."""
+        """Convert the value of one field; None becomes zero, empty, or a message of zeros."""
         kind, detail = definition
         if kind == Nodetype.NAME:
             return self._message(detail, {} if value is None else value)
@@ -269,7 +261,7 @@ class BagWriter:
 
 
 def _stamped(fields: Mapping[str, Any], stamp_ns: int) -> Mapping[str, Any]:
-    """Fill in the stamp of a header that has none."""
+    """Set the stamp of a header that has none."""
     if not isinstance(fields.get('header'), Mapping):
         return fields
     return {**fields, 'header': {'stamp': stamp_ns, **fields['header']}}

@@ -17,7 +17,7 @@ from typing import Any
 import uuid
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.replay.executor import BagTask, Executor, Progress, BagWorker
+from marigold_ros.replay.executor import BagTask, BagWorker, Executor, Progress
 from marigold_ros.replay.part_store import PartStore
 from marigold_ros.replay.replay_plan import BagJob
 

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 import shutil
-from types import TracebackType
 from typing import Any
 
 from marigold_ros.bags.frames import BagFrame
@@ -109,19 +108,14 @@ class Recording:
         self.left_out |= own
         return [t for t in self._source.topics if t not in static and t not in own]
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         # A damaged bag's recording ends where the bag does.
         keeps = kind is None or issubclass(kind, BagError)
         while keeps and self._waiting is not None and self._waiting[0] != self._topics.image:
             self._copy(*self._waiting)  # the last image's scan may come after it
             self._waiting = self._following()
-        self._source.__exit__(kind, error, trace)
-        self._writer.__exit__(None if keeps else kind, error, trace)
+        self._source.__exit__(kind, *error)
+        self._writer.__exit__(None if keeps else kind, *error)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:
         """Write the next image of the bag, the messages before it, and its outputs if any."""
@@ -130,9 +124,8 @@ class Recording:
             return
         header = item.image_message.header
         for name, msgtype, fields in output_messages(result, item.scan_stamp_ns, self._points):
-            if not self._is_output(f'{NODE}/{name}'):
-                continue
-            self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
+            if self._is_output(f'{NODE}/{name}'):
+                self._writer.write(f'{NODE}/{name}', msgtype, {'header': header, **fields}, log_ns)
 
     def _is_output(self, topic: str) -> bool:
         """Return whether a topic is one of the outputs."""
@@ -168,8 +161,8 @@ class Recording:
         except BagError:
             return  # the replay reports it
         if hasattr(message, 'K'):  # CameraInfo of ROS 1
-            names = [name for name in vars(message) if name != '__msgtype__']
-            message = {name.lower(): getattr(message, name) for name in names}
+            fields = vars(message).items()
+            message = {name.lower(): value for name, value in fields if name != '__msgtype__'}
         self._writer.write(topic, msgtype, message, log_ns)
 
 
@@ -189,8 +182,7 @@ def output_messages(
             yield f'{part}/camera_info', _INFO, info
     cloud = cloud_of(result, points)
     if cloud is not None:
-        fields = vars(encode_cloud(cloud))
-        yield 'points', _CLOUD, fields
+        yield 'points', _CLOUD, vars(encode_cloud(cloud))
     yield 'alignment', _STATUS, {'status': [_alignment_status(result, scan_ns)]}
 
 
