@@ -99,7 +99,7 @@ def test_an_mcap_without_footer_is_scored_up_to_its_cut(evaluate, changed_drive,
     assert answer.code == 1
     assert f'{path.name} is cut off' in answer.error
     assert '`mcap recover`' in answer.error
-    assert 'the images before the damage are scored in' in answer.error
+    assert 'the readable part of the bag is scored in' in answer.error
     assert answer.complete
     assert 0 < answer.results['frames']['processed'] <= 3
 
