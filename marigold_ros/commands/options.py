@@ -306,7 +306,7 @@ def make_executor(
         With `add_executor_options` and `add_model_options`. Several processes share the cores,
         unless a number of threads was given.
     play, lost : callable
-        Processes a bag, and makes the result of one whose worker was lost; see `executor.BagWorker`.
+        Processes a bag, and makes the result of one whose worker was lost; see `BagWorker`.
     load : function of args
         Loads the model, in each process.
     store : PartStore or None
