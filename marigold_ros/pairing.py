@@ -30,21 +30,10 @@ def is_clock_jump(newest_ns: int | None, stamp_ns: int) -> bool:
 
 def nearest(stamps: Sequence[int], stamp_ns: int, max_dt_ns: int) -> int | None:
     """
-    Find the stamp nearest to another one.
+    Find the stamp nearest to another one, at most ``max_dt_ns`` away.
 
-    Parameters
-    ----------
-    stamps : sequence of int, nanoseconds
-        In any order.
-    stamp_ns, max_dt_ns : int, nanoseconds
-        A difference of exactly ``max_dt_ns`` still counts.
-
-    Returns
-    -------
-    int or None
-        Index into ``stamps``; of two at the same distance the earlier stamp. None where all are
-        too far or there are none.
-
+    Returns the index into ``stamps``, which may be in any order; of two at the same distance the
+    earlier stamp. None if all are too far.
     """
     best = min(
         range(len(stamps)), key=lambda i: (abs(stamps[i] - stamp_ns), stamps[i]), default=None
@@ -111,20 +100,9 @@ class ScanBuffer(Generic[Item]):
 
     def add(self, stamp_ns: int, item: Item) -> bool:
         """
-        Keep a scan.
+        Keep a scan; stamps may come in any order.
 
-        Parameters
-        ----------
-        stamp_ns : int, nanoseconds
-            In any order.
-        item : object
-            Returned by ``choose``.
-
-        Returns
-        -------
-        bool
-            Whether the clock jumped back, and all earlier scans were forgotten.
-
+        Returns whether the clock jumped back, so that all earlier scans were forgotten.
         """
         with self._lock:
             jumped = self.is_jump(stamp_ns)

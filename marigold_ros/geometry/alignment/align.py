@@ -107,21 +107,9 @@ def hold(
     n_points: int = 0,
 ) -> Alignment:
     """
-    Apply an earlier fit to this frame's prediction.
+    Apply an earlier fit to this frame's prediction, in state ``held`` for a reason.
 
-    Parameters
-    ----------
-    prediction : Prediction
-        Of this frame, in the space of the earlier fit.
-    previous : Alignment
-        The earlier fit; scale, shift, field and relative error are kept.
-    age_ns, reason, n_points : int, str, int
-        Age of the fit, why this frame has none of its own, and points offered.
-
-    Returns
-    -------
-    Alignment
-        In state ``held``.
+    Scale, shift, field and relative error are kept; ``n_points`` were offered in this frame.
 
     Raises
     ------

@@ -168,7 +168,10 @@ def krige(
     are never outliers.
     """
     x, y, log_depth, values = (np.asarray(a, dtype=np.float32) for a in (x, y, log_depth, values))
-    kernel = _kernel(x, y, log_depth, reach)
+    similar, tone = _by_depth(log_depth, log_depth)
+    kernel = _matern(x[:, None] - x, reach) * _matern(y[:, None] - y, reach)
+    kernel *= similar
+    kernel += tone
     trust = np.ones(len(x), dtype=np.float32)
     alpha, inverse = _solve(kernel, values, trust)
     diagonal = np.diag(inverse)
@@ -178,14 +181,6 @@ def krige(
     trust = np.square(np.clip(1 - np.square(residual / (_CUT * scale)), 0, None))
     alpha, inverse = _solve(kernel, values, trust)
     return Process(x, y, log_depth, reach, alpha, inverse, trust)
-
-
-def _kernel(x: np.ndarray, y: np.ndarray, log_depth: np.ndarray, reach: float) -> np.ndarray:
-    similar, tone = _by_depth(log_depth, log_depth)
-    kernel = _matern(x[:, None] - x, reach) * _matern(y[:, None] - y, reach)
-    kernel *= similar
-    kernel += tone
-    return kernel
 
 
 def _by_depth(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

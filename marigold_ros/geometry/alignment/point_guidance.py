@@ -40,16 +40,10 @@ def align_guided(
     ----------
     model : object
         With ``predict_guided(rgb, sparse, …)``, as ``models.protocol`` declares it.
-    rgb : (H, W, 3) uint8
-        The image.
-    prediction : Prediction
-        Of the model, unguided.
-    sparse : SparseDepth or None
-        All points of the frame.
+    rgb, prediction, sparse
+        Image (H, W, 3) uint8, unguided prediction, and all points of the frame.
     fit : Alignment
         Of that prediction; returned as it is unless its state is ``fitted``.
-    config : PipelineConfig
-        ``guidance``, ``guided``, and the options of predictions.
 
     Returns
     -------

@@ -119,20 +119,10 @@ def sigma_map(
     sparse: SparseDepth | None = None,
 ) -> np.ndarray | None:
     """
-    Estimate one standard deviation of metric depth.
+    Estimate one standard deviation of metric depth, (H, W) float32 in metres.
 
-    Parameters
-    ----------
-    errors : ErrorCounts or None
-        From :func:`count_errors`, this frame's included.
-    prediction, alignment, sparse
-        The frame, fitted or held, and its points if it was fitted to them.
-
-    Returns
-    -------
-    (H, W) float32 or None, metres
-        NaN where ``metric`` is; None if neither errors nor spread are known.
-
+    ``errors`` include this frame's, and ``sparse`` are its points if it was fitted to them. NaN
+    where depth is; None if neither errors nor spread are known.
     """
     metric = alignment.metric
     if metric is None or (errors is None and prediction.spread is None):

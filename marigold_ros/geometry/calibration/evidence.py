@@ -44,22 +44,17 @@ def agreement(
     grey : (h, w) float32
         Thumbnail of the image, values in [0, 255].
     log_depth : (any, any) float32 or None
-        Log of depth of the whole image by the affine fit, at a size of its own; without it the
-        image alone counts.
-    sparse : SparseDepth
-        Points in the image.
-    K : (3, 3) float, pixels
-        Intrinsics of the image.
-    size : (int, int), pixels
-        Height and width of the image.
+        Log of depth of the whole image by the affine fit; without it the image alone counts.
+    sparse, K, size
+        Points in the image, its intrinsics (3, 3) and its (height, width) in pixels.
     rng : numpy.random.Generator
         Draws the points.
 
     Returns
     -------
     (21, 17) float32 or None
-        By yaw and pitch in :data:`YAW_DEG` and :data:`PITCH_DEG`; about 1 for full agreement,
-        about 0 for none. None with too few points or steps in depth.
+        By :data:`YAW_DEG` and :data:`PITCH_DEG`; about 1 for full agreement, about 0 for none.
+        None with too few points or steps in depth.
 
     """
     if len(sparse) < _LEAST_POINTS:

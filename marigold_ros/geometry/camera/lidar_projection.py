@@ -102,21 +102,10 @@ def project_lidar(
 
 def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 1) -> SparseDepth:
     """
-    Sample sparse depth from a depth image that is registered to the image.
+    Sample sparse depth from every n-th row and column of a registered depth image (H, W), metres.
 
-    Parameters
-    ----------
-    depth : (H, W) float, metres
-        Depth along the optical axis; values that are not finite or not positive are invalid.
-    config : AlignmentConfig
-        Depth range.
-    stride : int
-        Every n-th row and column.
-
-    Returns
-    -------
-    SparseDepth
-        With ``index`` into the flattened depth image.
+    Values that are not finite and positive are invalid. The result's ``index`` counts into the
+    flattened depth image.
 
     Raises
     ------

@@ -51,24 +51,10 @@ def depth_of_cloud(
     depth: np.ndarray, surface: np.ndarray, K: np.ndarray, config: PointsConfig
 ) -> np.ndarray:
     """
-    Select the depth of a cloud: within its range, and on a surface.
+    Select the depth of a cloud: NaN, never clipped, where it is out of range or flying.
 
-    Parameters
-    ----------
-    depth : (H, W) float, metres
-        Depth of the points.
-    surface : (H, W) float, metres
-        Depth without gaps, such as the fitted map, for finding flying pixels.
-    K : (3, 3) float, pixels
-        Intrinsics of both.
-    config : PointsConfig
-        Range, and which slopes are flying pixels.
-
-    Returns
-    -------
-    (H, W) float, metres
-        NaN, never clipped, where a point is left out.
-
+    Flying pixels are found in ``surface``, depth without gaps such as the fitted map; both are
+    (H, W) in metres, with intrinsics ``K``.
     """
     outside = (depth < config.min_depth) | (depth > config.max_depth)  # NaN compares false
     outside |= flying_pixels(surface, K, config.flying_angle)

@@ -80,24 +80,11 @@ def find_break(
     cut: float,
 ) -> str:
     """
-    Find why a frame does not continue its stream.
+    Find why a frame of (H, W) ``shape`` does not continue the stream that left ``state``.
 
-    Parameters
-    ----------
-    state : StreamState
-        After the last frame.
-    stamp_ns, shape : int, (int, int)
-        Of the new frame's image.
-    current : CurrentFrame or None
-        The new frame, once it is known; scene cuts show in its thumbnail.
-    cut : float
-        Mean difference of thumbnails (0 to 1) above which the scene has been cut.
-
-    Returns
-    -------
-    str
-        ``clock jump`` (back, as when a bag starts again), ``size``, ``scene cut``, or empty.
-
+    Scene cuts show in the thumbnail of ``current``, once it is known; ``cut`` is the mean
+    difference (0 to 1) above which temporal state is reset. Returns ``clock jump`` (back, as when a
+    bag starts again), ``size``, ``scene cut``, or an empty string.
     """
     if is_clock_jump(state.stamp_ns, stamp_ns):
         return 'clock jump'

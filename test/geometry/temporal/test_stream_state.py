@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The state between frames: what is kept, how a held fit ages, and which breaks end a stream."""
+
+from dataclasses import FrozenInstanceError
+
+from marigold_ros.frame import Alignment
+from marigold_ros.geometry.calibration.monitor import CalibrationState
+from marigold_ros.geometry.temporal.smoothing import CurrentFrame
+from marigold_ros.geometry.temporal.stream_state import find_break, StreamState
+import numpy as np
+import pytest
+
+SECOND = 1_000_000_000
+SHAPE = (120, 160)
+DARK, BRIGHT = (np.full((24, 32), grey, np.float32) for grey in (20.0, 220.0))
+
+
+def state_after(stamp_ns=10 * SECOND, **changes):
+    metric = np.ones(SHAPE, np.float32)
+    values = {'state': 'fitted', 'scale': 2.0, 'shift': 1.0, 'metric': metric} | changes
+    alignment = Alignment(**values)
+    state = StreamState(stamp_ns=stamp_ns, shape=SHAPE)
+    return state.after(
+        CurrentFrame(DARK, stamp_ns), alignment, alignment, None, CalibrationState()
+    )
+
+
+@pytest.mark.parametrize(
+    ('stamp_ns', 'shape', 'grey', 'expected'),
+    [
+        (11 * SECOND, SHAPE, DARK, ''),
+        (9 * SECOND, SHAPE, DARK, ''),  # one second back may be a late message
+        (9 * SECOND - 1, SHAPE, DARK, 'clock jump'),
+        (11 * SECOND, (60, 80), DARK, 'size'),
+        (11 * SECOND, SHAPE, BRIGHT, 'scene cut'),
+    ],
+)
+def test_breaks_of_a_stream_are_named(stamp_ns, shape, grey, expected):
+    current = CurrentFrame(grey, stamp_ns)
+    assert find_break(state_after(), stamp_ns, shape, current, 0.15) == expected
+
+
+def test_first_frame_is_a_break_and_unknown_images_are_no_cut():
+    assert find_break(StreamState(), 0, SHAPE, None, 0.15) == 'size'
+    assert find_break(state_after(), 11 * SECOND, SHAPE, None, 0.15) == ''
+
+
+def test_held_fit_has_its_age_and_no_arrays_per_pixel():
+    held = state_after().held_fit(12 * SECOND)
+    assert (held.scale, held.shift, held.age_ns) == (2.0, 1.0, 2 * SECOND)
+    assert held.metric is None
+    assert StreamState().held_fit(0) is None
+
+
+def test_held_frames_keep_the_stamp_of_their_fit():
+    state = state_after(state='held', age_ns=3 * SECOND)
+    assert state.fit is None
+    assert state.previous.stamp_ns == 7 * SECOND
+
+
+def test_forgetting_fits_keeps_stream_and_calibration():
+    state = state_after()
+    forgotten = state.without_fits()
+    assert (forgotten.fit, forgotten.previous, forgotten.errors) == (None, None, None)
+    assert (forgotten.stamp_ns, forgotten.shape) == (state.stamp_ns, state.shape)
+    assert forgotten.calibration is state.calibration
+
+
+def test_state_is_immutable():
+    with pytest.raises(FrozenInstanceError):
+        state_after().fit = None
