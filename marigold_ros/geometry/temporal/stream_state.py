@@ -83,8 +83,8 @@ def find_break(
     Find why a frame of (H, W) ``shape`` does not continue the stream that left ``state``.
 
     Scene cuts show in the thumbnail of ``current``, once it is known; ``cut`` is the mean
-    difference (0 to 1) above which temporal state is reset. Returns ``clock jump`` (back, as when a
-    bag starts again), ``size``, ``scene cut``, or an empty string.
+    difference (0 to 1) above which temporal state is reset. Returns ``clock jump`` (back, as when
+    a bag starts again), ``size``, ``scene cut``, or an empty string.
     """
     if is_clock_jump(state.stamp_ns, stamp_ns):
         return 'clock jump'
