@@ -42,7 +42,7 @@ def start(tmp_path):
         child.wait()
 
 
-def test_a_node_that_obeys_leaves_no_fault(start):
+def test_a_clean_exit_is_no_fault(start):
     assert start(OBEDIENT).stop() == []
 
 
@@ -58,7 +58,7 @@ def test_another_exit_code_is_a_fault(start):
     ]
 
 
-def test_a_node_that_does_not_obey_is_ended_and_told(start, monkeypatch):
+def test_a_node_that_ignores_sigint_is_killed_and_reported(start, monkeypatch):
     monkeypatch.setattr(process, '_STOP_PATIENCE', 0.2)
     deaf = OBEDIENT.replace('lambda *_: sys.exit(0)', 'signal.SIG_IGN')
     deaf_one = start(deaf)
@@ -67,7 +67,7 @@ def test_a_node_that_does_not_obey_is_ended_and_told(start, monkeypatch):
         deaf_one.check()
 
 
-def test_a_node_that_ended_by_itself_is_an_error_with_its_last_words(start):
+def test_a_node_that_ended_is_an_error_with_its_last_line(start):
     process = start("print('out of memory'); raise SystemExit(7)")
     process._process.wait(10)
     with pytest.raises(MarigoldError, match='exit code 7: out of memory'):
@@ -87,7 +87,7 @@ class Silent:
         return 0
 
 
-def test_a_image_that_dds_cannot_deliver_is_given_up_after_some_reports():
+def test_an_image_lost_by_dds_is_given_up_after_reports():
     recorder, played = Silent(), Played(sent=1)
     Player(None, {}, recorder, lambda: None)._await_answer(played, lambda _sent: None)
     assert played.unanswered == 1

@@ -64,7 +64,7 @@ def test_each_camera_is_a_node_in_its_own_namespace(cameras, namespace):
         assert node.resolve_topic_name('lidar') == '/velodyne'
 
 
-def test_what_is_given_for_the_node_holds_for_all_and_what_for_a_camera_for_it(cameras, tmp_path):
+def test_cameras_inherit_parameters_and_override_them(cameras, tmp_path):
     (tmp_path / 'robot.yaml').write_text(
         '/robot/marigold_depth:\n  ros__parameters: {seed: 3, use_sim_time: true, max_rate: 5.0}\n'
         '/robot/left/marigold_depth:\n  ros__parameters: {max_rate: 2.0}\n'
@@ -97,7 +97,7 @@ def test_bad_values_wait_for_configure_when_there_is_one_camera(cameras):
     assert node.exit_code == 0
 
 
-def test_all_cameras_are_served_by_the_model_that_was_loaded_once(cameras):
+def test_all_cameras_share_the_model_loaded_once(cameras):
     loaded = []
     nodes = cameras(*CAMERAS, load_model=lambda config: loaded.append(Plane()) or loaded[-1])
     context = nodes[0].context

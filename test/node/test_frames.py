@@ -77,7 +77,7 @@ def test_depth_is_the_planted_plane_and_the_cloud_agrees(bench):
 
 
 @pytest.mark.parametrize('source', ['pointcloud', 'depth_image'])
-def test_output_at_the_models_size_is_the_same_plane_with_a_camera_that_fits(bench, source):
+def test_output_at_the_models_size_has_a_camera_that_fits(bench, source):
     running = bench(
         {
             'alignment.method': 'global',
@@ -123,7 +123,7 @@ def test_the_cloud_has_normals_where_they_are_asked_for(bench):
     assert ((normals * points).sum(axis=-1) < 0).all()
 
 
-def test_alignment_says_how_metres_came_about(bench):
+def test_alignment_reports_scale_shift_and_points(bench):
     running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
     running.send(SECOND)
     status = running.wait_received('alignment')[0].status[0]
@@ -166,7 +166,7 @@ def test_a_scan_that_comes_after_its_image_is_waited_for(bench):
     assert running.node.health.scan_ns == SECOND + 3_000_000
 
 
-def test_an_uncalibrated_camera_is_diagnosed_and_relative_depth_goes_on(bench):
+def test_an_uncalibrated_camera_leaves_relative_depth(bench):
     running = bench(hear=EVERYTHING)
     running.deliver('info', running.robot.camera_info(SECOND, focal=0.0))
     running.send(SECOND, info=False)
@@ -190,7 +190,7 @@ def test_a_camera_info_of_another_size_is_diagnosed(bench):
     assert 'they must agree' in running.status('infos')[1]
 
 
-def test_an_unknown_distortion_is_diagnosed_and_relative_depth_goes_on(bench):
+def test_an_unknown_distortion_leaves_relative_depth(bench):
     running = bench(hear=EVERYTHING)
     info = running.robot.camera_info(SECOND)
     info.distortion_model, info.d = 'barrel', [0.1, 0.2]
@@ -212,7 +212,7 @@ def test_a_distorted_image_gives_rectified_depth_and_camera_info(bench):
     assert list(rectified.k) == pytest.approx(list(info.k))
 
 
-def test_without_extrinsics_there_are_no_metres_and_the_reason_is_said(bench):
+def test_missing_extrinsics_mean_no_metres_and_a_reason(bench):
     unset = dict.fromkeys(('extrinsics.translation', 'extrinsics.rotation_xyzw'))
     running = bench(unset, hear=(DEPTH, RELATIVE))
     running.send(SECOND)

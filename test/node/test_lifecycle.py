@@ -61,7 +61,7 @@ def test_a_manager_can_lead_the_node_through_its_whole_life(bench):
 
 
 @pytest.mark.parametrize('unload', [False, True])
-def test_a_model_is_given_back_while_inactive_only_where_that_is_wanted(bench, unload):
+def test_the_model_is_unloaded_on_deactivate_only_if_set(bench, unload):
     loaded = []
 
     def load(_config):
@@ -78,7 +78,7 @@ def test_a_model_is_given_back_while_inactive_only_where_that_is_wanted(bench, u
     assert len(loaded) == (2 if unload else 1)
 
 
-def test_an_impossible_transition_is_refused_and_the_node_lives_on(bench):
+def test_an_impossible_transition_is_refused(bench):
     running = bench(hear=(RELATIVE,))
     assert not change(running, Transition.TRANSITION_ACTIVATE)
     assert not change(running, Transition.TRANSITION_CONFIGURE)
@@ -110,7 +110,7 @@ def test_states_and_parameters_answer_while_the_model_loads(bench):
 
 
 @pytest.mark.parametrize('error', [CheckpointError('no checkpoint there'), ZeroDivisionError()])
-def test_a_model_that_cannot_be_loaded_leaves_the_node_unconfigured(bench, error):
+def test_a_model_that_fails_to_load_leaves_unconfigured(bench, error):
     def load(_config):
         if broken:
             raise error
@@ -124,7 +124,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_node_unconfigured(bench, error
     assert change(running, Transition.TRANSITION_CONFIGURE)
 
 
-def test_deactivating_waits_for_the_frame_in_work_and_counts_the_waiting_one(bench):
+def test_deactivate_finishes_a_frame_and_counts_the_next(bench):
     running = bench(hear=(RELATIVE,))
     running.model.gate.clear()
     running.send(SECOND)
@@ -155,7 +155,7 @@ def test_reset_forgets_the_fit_and_the_scans(bench):
     assert running.node.health.alignment.state == 'none'
 
 
-def test_reload_swaps_the_model_between_frames_and_keeps_the_old_one_on_failure(bench):
+def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     loaded = []
 
     def load(config):

@@ -44,7 +44,7 @@ def serve(running, stamps, silent):
     return states, sigmas
 
 
-def test_a_lidar_that_stops_is_held_withdrawn_and_comes_back_and_a_loop_starts_anew(bench):
+def test_a_lost_lidar_is_held_over_then_withdrawn(bench):
     running = bench({'alignment.method': 'global', 'alignment.hold_limit': 1.0}, hear=HEARD)
     running.deliver('info', running.robot.camera_info(START))
     stamps = [START + tick * SECOND // 4 for tick in range(20)]
@@ -98,9 +98,7 @@ def planted_tf2(monkeypatch):
 
 
 @pytest.mark.parametrize(('fixed', 'nearer'), [('odom', 0.5), ('', 0.0)])
-def test_with_a_fixed_frame_an_old_scan_is_moved_by_the_vehicles_way(
-    bench, planted_tf2, fixed, nearer
-):
+def test_a_fixed_frame_compensates_motion_of_old_scans(bench, planted_tf2, fixed, nearer):
     settings = {'alignment.method': 'global', 'lidar.max_dt': 1.0, 'lidar.wait': 0.0}
     running = bench({**settings, 'lidar.fixed_frame': fixed}, hear=HEARD)
     finished = []

@@ -24,7 +24,7 @@ def test_a_newer_item_replaces_one_that_waits():
     assert box.take() == 'new'
 
 
-def test_a_closed_mailbox_lets_everybody_go_and_takes_nothing_more():
+def test_a_closed_mailbox_ends_waiting_and_takes_no_item():
     box = Mailbox()
     taken = []
     waiting = threading.Thread(target=lambda: taken.append(box.take()))

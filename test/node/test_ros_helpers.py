@@ -42,7 +42,7 @@ def test_the_cloud_is_organised_and_reads_back(cloud):
     np.testing.assert_array_equal(z, cloud['z'])
 
 
-def test_create_cloud_gets_a_flat_array_and_the_message_is_the_same(cloud, monkeypatch):
+def test_create_cloud_gets_a_flat_array_for_the_same_message(cloud, monkeypatch):
     asked = []
 
     def create_cloud(header, fields, points):

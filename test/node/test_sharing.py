@@ -79,7 +79,7 @@ def test_cameras_that_ask_at_once_share_a_call(networks, patient):
     assert [sorted(call) for call in networks.calls] == [[0, 1, 2]]
 
 
-def test_what_comes_while_the_model_is_at_work_is_served_together_next(networks):
+def test_images_during_a_call_are_batched_in_the_next(networks):
     shared = SharedModel(networks)
     cameras = [shared.for_camera() for _ in range(3)]
     networks.gate.clear()
@@ -108,7 +108,7 @@ def test_images_that_one_call_cannot_answer_get_their_own(networks, other):
     assert sorted(networks.calls) == [[1], [2]]
 
 
-def test_an_error_reaches_every_camera_of_the_call_and_the_next_call_is_sound(networks, patient):
+def test_an_error_reaches_every_camera_of_the_call(networks, patient):
     shared = SharedModel(networks)
     cameras = [shared.for_camera(), shared.for_camera()]
     with ThreadPoolExecutor(2) as pool:
@@ -130,7 +130,7 @@ def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
     assert front.space == 'depth'
 
 
-def test_a_model_that_is_compiled_for_a_batch_answers_one_at_a_time(networks, patient):
+def test_a_model_compiled_for_one_image_is_not_batched(networks, patient):
     networks.takes_any_batch = False
     shared = SharedModel(networks)
     cameras = [shared.for_camera(), shared.for_camera()]
@@ -140,7 +140,7 @@ def test_a_model_that_is_compiled_for_a_batch_answers_one_at_a_time(networks, pa
     assert sorted(networks.calls) == [[0], [1]]
 
 
-def test_cameras_with_the_same_settings_load_one_model_and_the_last_one_frees_it():
+def test_equal_settings_share_a_model_until_the_last_camera():
     loaded = []
 
     def load(config):

@@ -36,25 +36,25 @@ def scenes():
     return views(0)
 
 
-def test_names_of_faults_are_told_apart_and_there_are_enough():
+def test_names_of_faults_are_distinct_and_enough():
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 20
 
 
-def test_every_fault_is_counted_every_good_frame_served_and_no_depth_is_wrong(scenes):
+def test_campaign_with_raw_images_is_clean(scenes):
     result = fault_campaign.Campaign('image', scenes, 0).run(2 * len(RAW), lambda _n: None)
     assert result.clean, result
     assert result.good == len(RAW)
     assert set(result.counted) == {fault.name for fault in RAW}
 
 
-def test_the_same_holds_for_compressed_images(scenes):
+def test_campaign_with_compressed_images_is_clean(scenes):
     faults = [fault for fault in FAULTS if fault.role == 'compressed']
     result = fault_campaign.Campaign('compressed', scenes, 0).run(2 * len(faults), lambda _n: None)
     assert result.clean, result
     assert set(result.counted) == {fault.name for fault in faults}
 
 
-def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(scenes, monkeypatch):
+def test_campaign_finds_uncounted_faults_and_wrong_depth(scenes, monkeypatch):
     harmless = dataclasses.replace(RAW[0], name='nothing wrong', corrupt=lambda *_: None)
     monkeypatch.setattr(fault_campaign, 'FAULTS', (harmless,))
     other = View.solve
@@ -70,7 +70,7 @@ def test_a_fault_that_is_not_counted_and_depth_that_differs_are_found(scenes, mo
     assert len(result.wrong) == len(result.unwanted) == 1
 
 
-def test_a_minute_of_changes_and_restarts_leaves_neither_memory_nor_threads_behind():
+def test_a_minute_of_soak_leaks_no_memory_and_no_threads():
     code, result = run_trial('soak.py', '--minutes', '1')
     assert code == 0, result
     assert result['clean']
@@ -78,7 +78,7 @@ def test_a_minute_of_changes_and_restarts_leaves_neither_memory_nor_threads_behi
     assert result['unaccounted'] == 0
 
 
-def test_the_timing_trial_accounts_for_every_image_and_says_what_missed_its_limit():
+def test_timing_trial_accounts_for_images_and_limits():
     code, result = run_trial('timing_trial.py', '--seconds', '2')
     figures = {figure['name']: figure for figure in result['figures']}
     assert figures['images not accounted for']['value'] == 0

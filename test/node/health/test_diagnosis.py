@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.message_codec import encode_image  # noqa: E402
+from marigold_ros.node.health.diagnostic_keys import FRAMES_RECEIVED, is_listed, PARTS  # noqa: E402
 from marigold_ros.node.interface.messages import image_message  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
@@ -27,7 +28,7 @@ def send_alone(running, stamp, grey):
     running.wait_quiet(running.count('frames.received'))
 
 
-def test_two_clocks_are_recognised_and_which_half_is_missing_is_counted(bench):
+def test_two_clocks_are_recognised_and_pairs_counted(bench):
     running = bench({'lidar.wait': 0.0}, hear=(RELATIVE,))
     running.send(100 * SECOND)
     running.wait_quiet(1)
@@ -48,6 +49,28 @@ def test_a_missing_camera_info_is_the_other_half(bench):
     assert running.count('pairs.without_info') == 1
 
 
+def test_every_published_key_stands_in_the_list(bench):
+    running = bench({'lidar.wait': 0.0}, hear=(RELATIVE,))
+    for second in (100, 101, 50):  # the last is a clock jump
+        running.send(second * SECOND, scan=second != 101)
+        running.wait_quiet(running.count(FRAMES_RECEIVED))
+    broken = running.robot.image_message(51 * SECOND)
+    broken.encoding = 'rgb17'
+    running.deliver('image', broken)
+    cloud = running.robot.scan_of_plane(51 * SECOND)
+    cloud.fields[0].name = 'intensity'
+    running.deliver('scan', cloud)
+    running.deliver('info', running.robot.camera_info(51 * SECOND, focal=0.0))
+    running.send(52 * SECOND, info=False)
+    running.wait_quiet(5)
+    for part in PARTS:
+        values = running.status(part)[2]
+        assert values
+        assert [key for key in values if not is_listed(part, key)] == []
+    statuses = running.robot.received['diagnostics'][-1].status
+    assert [status.name.partition(': ')[2] for status in statuses] == list(PARTS)
+
+
 @pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
 def test_a_blind_camera_is_a_warning(bench, grey, word):
     running = bench(hear=(RELATIVE,))
@@ -56,7 +79,7 @@ def test_a_blind_camera_is_a_warning(bench, grey, word):
     assert (level, word in text) == (WARN, True)
 
 
-def test_nobody_listening_is_no_fault_and_rates_are_told(bench):
+def test_idling_is_no_fault_and_rates_are_reported(bench):
     running = bench()
     assert running.status('timing')[:2] == (OK, 'milliseconds a frame')
     for k in range(1, 4):

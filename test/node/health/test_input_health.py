@@ -56,7 +56,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_a_living_image_is_not_complained_about(rng):
+def test_a_live_image_is_healthy(rng):
     watch = ImageHealth()
     image = rng.integers(20, 230, (48, 64, 3), dtype=np.uint8)
     for k in range(30):
@@ -76,7 +76,7 @@ def test_a_strong_colour_is_neither_black_nor_white():
     assert ImageHealth().check(red) == ''
 
 
-def test_a_camera_that_stopped_is_named_until_it_goes_on(rng):
+def test_a_frozen_camera_is_named_until_it_goes_on(rng):
     watch = ImageHealth()
     image = rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)
     said = [watch.check(image) for _ in range(12)]

@@ -181,7 +181,7 @@ def cloud_of(message):
     }
 
 
-def test_the_cloud_is_organised_coloured_and_no_point_is_invented(served, view):
+def test_cloud_is_organised_and_coloured_with_no_extra_point(served, view):
     messages, result = served
     message = messages['points']
     assert (message.height, message.width) == result.metric.shape
@@ -215,7 +215,7 @@ def test_compressed_depth_is_read_by_the_plugins_rule(served):
     assert np.all(np.abs(depth[known] - expected[known]) <= 0.51 * step + 1e-5)
 
 
-def test_colours_are_near_red_far_blue_and_black_where_nothing_is_known(served):
+def test_colours_run_from_red_to_blue_and_unknown_is_black(served):
     messages, result = served
     message = messages['depth/color']
     assert message.encoding == 'bgr8'
@@ -233,7 +233,7 @@ def test_colours_are_near_red_far_blue_and_black_where_nothing_is_known(served):
     assert bluer[depth > far].mean() > bluer[depth < near].mean()
 
 
-def test_alignment_tells_the_numbers_of_the_fit_and_its_points(served):
+def test_alignment_reports_the_fit_and_its_points(served):
     messages, result = served
     (status,) = messages['alignment'].status
     assert isinstance(messages['alignment'], DiagnosticArray)

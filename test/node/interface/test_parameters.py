@@ -112,7 +112,7 @@ def test_a_bad_value_at_start_is_one_error_with_remedy(plain_node, given, messag
         ('modle', "did you mean 'model'"),
     ],
 )
-def test_a_misspelt_parameter_stops_the_start_and_the_nearest_is_named(plain_node, given, message):
+def test_a_misspelt_parameter_is_refused_with_the_nearest(plain_node, given, message):
     with pytest.raises(ConfigurationError, match=f"no parameter '{given}'; {message}"):
         declare(plain_node(**{given.replace('.', '__'): 3}))
 

@@ -40,7 +40,7 @@ LATCHED = QoSProfile(
         ('best_effort', [RELIABLE], 'best_effort, volatile'),
     ],
 )
-def test_the_profile_hears_everybody_and_is_reliable_only_if_all_are(setting, offers, expected):
+def test_auto_is_reliable_only_if_all_publishers_are(setting, offers, expected):
     publishers = [SimpleNamespace(qos_profile=offer) for offer in offers]
     profile = input_profile(setting, 1, publishers)
     assert describe_profile(profile) == expected
@@ -63,7 +63,7 @@ def test_a_best_effort_camera_that_joins_is_heard_too(bench):
 
 @pytest.mark.parametrize('setting', ['auto', 'reliable', 'best_effort'])
 @pytest.mark.parametrize('offer', ['BEST_EFFORT', 'RELIABLE', 'LATCHED'])
-def test_every_combination_of_offer_and_setting_is_heard_or_explained(bench, offer, setting):
+def test_any_offer_and_setting_connects_or_is_explained(bench, offer, setting):
     running = bench(
         {'image_reliability': setting, 'compute_without_listeners': True}, connect=False
     )
@@ -128,7 +128,7 @@ def test_an_incompatible_publisher_is_diagnosed(bench):
     assert values['/camera/image_raw'].startswith('reliable, volatile (reliable, 2')
 
 
-def test_nothing_of_a_held_group_runs_and_what_runs_is_waited_for():
+def test_a_held_group_runs_nothing_and_waits_for_callbacks():
     group, callback, other = HoldableGroup(), _Entity(), _Entity()
     group.add_entity(callback)
     group.add_entity(other)
@@ -152,7 +152,7 @@ def test_nothing_of_a_held_group_runs_and_what_runs_is_waited_for():
 
 
 @pytest.mark.parametrize('alive', [True, False])
-def test_an_entity_destroyed_at_a_bad_moment_does_not_end_the_executor(alive):
+def test_spin_survives_an_entity_destroyed_meanwhile(alive):
     rounds = iter([InvalidHandle('destruction was requested'), None])
 
     class Executor:
@@ -167,7 +167,7 @@ def test_an_entity_destroyed_at_a_bad_moment_does_not_end_the_executor(alive):
 
 
 @pytest.mark.parametrize('shut_down', [True, False])
-def test_guards_that_go_at_the_end_are_no_error_and_other_faults_are(shut_down):
+def test_spin_ignores_lost_guards_only_at_shutdown(shut_down):
     class Executor:
         context = SimpleNamespace(ok=lambda: True)
         _is_shutdown = shut_down
@@ -196,7 +196,7 @@ def test_subscriptions_go_while_their_group_is_held(bench):
     assert seen == [False] * 3
 
 
-def test_a_task_that_waits_for_a_thread_is_not_queued_again():
+def test_a_task_that_waits_is_not_queued_again():
     with own_context() as context:
         executor = threaded_executor(context, 2)
         assert isinstance(executor._executor, OncePool)
