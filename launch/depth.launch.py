@@ -3,7 +3,7 @@
 """
 The depth node, and RViz if wanted: ``ros2 launch marigold_ros depth.launch.py image:=TOPIC``.
 
-Arguments override the parameter file only where they are given, so that a file's values stand.
+Arguments override the parameter file only where they are given.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ARGUMENTS = (
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; the actions are made once their values are known."""
+    """Declare the arguments; ``start`` creates the actions from their values."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, default, text in ARGUMENTS
@@ -57,14 +57,14 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context) -> list:
-    """Make the actions from the arguments' values."""
+    """Return the actions for the arguments' values."""
     given = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in ARGUMENTS}
     share = Path(get_package_share_directory('marigold_ros'))
     sim_time = given['use_sim_time']
     parameters = [given['params_file'] or str(share / 'config' / 'depth.yaml')]
     for name in ('model', 'profile'):
         if given[name]:
-            # Without its type, launch would read a folder named 2024 as a number.
+            # Without a type, launch would read a folder named 2024 as a number.
             parameters.append({name: ParameterValue(given[name], value_type=str)})
     if given['cameras']:
         names = [name.strip() for name in given['cameras'].strip('[]').split(',')]
@@ -101,7 +101,7 @@ def _rviz(share: Path, given: dict[str, str], sim_time: str) -> Node:
     arguments = ['-d', str(share / 'config' / 'marigold.rviz')]
     if given['fixed_frame']:
         arguments += ['-f', given['fixed_frame']]
-    # The configuration names topics in full; these rules lead them to this node's.
+    # The configuration has absolute topics; these rules remap them to this node's.
     remappings = [('/camera/image_raw', given['image'])] if given['image'] else []
     if given['namespace'].strip('/'):
         outputs = (

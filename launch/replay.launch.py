@@ -3,8 +3,8 @@
 """
 A bag played to the depth node: ``ros2 launch marigold_ros replay.launch.py bag:=DRIVE image:=…``.
 
-The node follows the bag's clock. /tf_static is offered transient local, as a robot does, also
-where the recorder forgot that. When the bag is over, everything stops.
+The node follows the bag's clock. /tf_static is published transient local, as on a robot, even if
+the recorder did not store that. At the end of the bag everything stops.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARGUMENTS = (
     ('bag', None, 'the bag to play: a folder or a file'),
     ('rate', '1.0', 'speed of the replay'),
     ('loop', 'false', 'true plays the bag again and again'),
-    ('record', '', 'folder of a bag to record what the node says; empty: none'),
+    ('record', '', 'folder of a bag to record the outputs into; empty: none'),
     ('delay', '5.0', 'seconds before the bag starts, so that the model is loaded by then'),
 )
 PASSED_ON = (
@@ -51,7 +51,7 @@ PASSED_ON = (
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments; the actions are made once their values are known."""
+    """Declare the arguments; ``start`` creates the actions from their values."""
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text)
         for name, default, text in (*ARGUMENTS, *PASSED_ON)
@@ -60,13 +60,13 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context) -> list:
-    """Make the actions from the arguments' values."""
+    """Return the actions for the arguments' values."""
     given = {
         name: LaunchConfiguration(name).perform(context).strip()
         for name, _, _ in (*ARGUMENTS, *PASSED_ON)
     }
     share = Path(get_package_share_directory('marigold_ros'))
-    # The bag stands before --clock, which would else take it for a frequency.
+    # The bag comes before --clock, which would otherwise take it for a frequency.
     command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', given['rate']]
     command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]
     command += ['--disable-keyboard-controls']
@@ -94,7 +94,7 @@ def start(context) -> list:
 
 
 def _recorder(folder: str, namespace: str) -> ExecuteProcess:
-    """Record what the node says; the bag's own topics are in the bag already."""
+    """Record the node's outputs; the bag's own topics are in the bag already."""
     prefix = f'/{namespace.strip("/")}' if namespace.strip('/') else ''
     # By pattern: whether topics are positional differs between distributions.
     topics = f'^({prefix}/marigold_depth/.*|/diagnostics|/tf|/tf_static)$'

@@ -44,19 +44,10 @@ class Played:
 
 class Player:
     """
-    Publishers of the node's inputs.
+    Publishers of the node's inputs, paced by what the recorder receives.
 
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        Creates the publishers.
-    topics : mapping of role to (topic, message type)
-        Roles ``image``, ``camera_info`` and ``lidar``.
-    recorder : Recorder
-        Knows which frames are complete.
-    check : callable
-        Raises if the depth node has ended.
-
+    ``topics`` maps the roles image, camera_info and lidar to (topic, message type); ``check``
+    raises if the depth node has ended.
     """
 
     def __init__(self, node, topics, recorder: Recorder, check: Callable[[], None]) -> None:

@@ -44,15 +44,8 @@ class DepthNode(ManagedNode):
     """
     The node ``marigold_depth``; see docs/ros-interface.md for topics and services.
 
-    Parameters
-    ----------
-    load_model : callable
-        Loads the model for a NodeConfig.
-    inherited : sequence of rclpy.parameter.Parameter
-        Overrides that hold where none are given for this node.
-    **options
-        Arguments of rclpy's Node.
-
+    ``inherited`` are parameter overrides that hold where none are given for this node, ``options``
+    arguments of rclpy's Node.
     """
 
     def __init__(
@@ -276,14 +269,6 @@ class DepthNode(ManagedNode):
 
     def _publish_diagnostics(self) -> None:
         if self._diagnostics is not None and self._inputs is not None:
-            self._diagnostics.publish(
-                diagnostics(
-                    self,
-                    self.health,
-                    self._loader.description,
-                    self._inputs,
-                    self._outputs,
-                    self._extrinsics,
-                    self._config,
-                )
-            )
+            parts = (self._inputs, self._outputs, self._extrinsics)
+            message = diagnostics(self, *parts, self._loader.description, self._config)
+            self._diagnostics.publish(message)

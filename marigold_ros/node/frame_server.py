@@ -56,19 +56,7 @@ class _Stopwatch:
 
 
 class FrameServer:
-    """
-    Processes images one after the other, in the worker's thread.
-
-    Parameters
-    ----------
-    node : DepthNode
-        For its settings, health, log and clock.
-    pipeline : FramePipeline
-        The algorithm.
-    inputs, outputs, extrinsics : Inputs, Outputs, Extrinsics
-        The node's interface.
-
-    """
+    """Processes images one after the other, in the worker's thread, with the node's settings."""
 
     def __init__(
         self,

@@ -24,17 +24,7 @@ def load(config: NodeConfig) -> DepthModel:
 
 
 class Loader:
-    """
-    Loads models one after the other and describes the last one.
-
-    Parameters
-    ----------
-    load_model : callable
-        :func:`load`, or another function of a NodeConfig.
-    logger : rclpy logger
-        Receives a line for each model.
-
-    """
+    """Loads models one after the other, logs each, and describes the last one."""
 
     def __init__(self, load_model: Callable[[NodeConfig], DepthModel], logger) -> None:
         self._load_model, self._logger = load_model, logger

@@ -117,17 +117,7 @@ class ImageReader:
 
 
 def cloud_message(header, fields) -> PointCloud2:
-    """
-    Return the PointCloud2 of message_codec's CloudFields.
-
-    Parameters
-    ----------
-    header : std_msgs.msg.Header
-        Stamp and frame of the image.
-    fields : CloudFields
-        Layout and bytes.
-
-    """
+    """Return the PointCloud2 of message_codec's CloudFields."""
     point_fields = [
         PointField(name=name, offset=offset, datatype=datatype, count=count)
         for name, offset, datatype, count in fields.fields

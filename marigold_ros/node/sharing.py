@@ -41,12 +41,8 @@ class SharedModel:
     """
     A model that several cameras run, one call at a time.
 
-    Parameters
-    ----------
-    model : DepthModel
-        With ``new_stream`` and ``predict_together`` it keeps the state of each camera, and
-        predicts several at once if it ``takes_any_batch``.
-
+    With ``new_stream`` and ``predict_together`` it keeps the state of each camera, and predicts
+    several images at once if it ``takes_any_batch``.
     """
 
     def __init__(self, model: DepthModel) -> None:
@@ -148,15 +144,7 @@ class CameraModel:
 
 
 class ModelPool:
-    """
-    Models by their settings, each kept as long as a camera uses it.
-
-    Parameters
-    ----------
-    load_model : callable
-        Loads the model for a NodeConfig.
-
-    """
+    """Models by their settings, each kept as long as a camera uses it."""
 
     def __init__(self, load_model: Callable[[NodeConfig], DepthModel]) -> None:
         self._load_model = load_model

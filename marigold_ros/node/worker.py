@@ -54,15 +54,9 @@ class Mailbox:
 
 class Worker:
     """
-    A thread that processes the newest item.
+    A thread that processes the newest item with ``serve``, which must not raise.
 
-    Parameters
-    ----------
-    serve : callable
-        Processes one item; must not raise.
-    shortest_period : callable
-        Returns the least number of seconds between two items; called before each.
-
+    ``shortest_period`` returns the least number of seconds between two items.
     """
 
     def __init__(self, serve: Callable[[Any], None], shortest_period: Callable[[], float]) -> None:

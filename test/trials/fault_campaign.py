@@ -66,19 +66,7 @@ class CampaignResult:
 
 
 class Campaign:
-    """
-    A campaign with one transport of images.
-
-    Parameters
-    ----------
-    role : {'image', 'compressed'}
-        Transport of the images.
-    scenes : list of View
-        Contents of the messages.
-    seed : int
-        Seed of the order.
-
-    """
+    """A campaign with one transport of images: ``role`` is 'image' or 'compressed'."""
 
     def __init__(self, role: str, scenes: list[View], seed: int) -> None:
         self._role, self._views = role, scenes

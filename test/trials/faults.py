@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The ways in which messages are broken on real robots, and what the node must count them as.
+The ways in which messages are corrupted on real robots, and how the node must count them.
 
-Each takes a sound message and corrupts it in place; the counter is the one that must go up by one.
+Each corrupts a sound message in place; its counter must then go up by one.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-_MANY = 2**32 - 1  # the most that a header can state
+_MANY = 2**32 - 1  # the largest number in a header
 Corrupt = Callable[[Any, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
 class Fault:
     """
-    One way to break a message.
+    One way to corrupt a message.
 
-    ``role`` is the input (image, compressed, info, scan), ``counter`` what must go up by one,
-    ``served`` whether the image is served all the same, with relative depth only.
+    ``role`` is the input (image, compressed, info, scan), ``counter`` the key that must go up by
+    one, ``served`` whether the image is processed all the same, with relative depth only.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Fault:
 
 
 def _set(**values: Any) -> Corrupt:
-    """Corrupt fields by name."""
+    """Set fields by name."""
 
     def corrupt(message: Any, _rng: np.random.Generator) -> None:
         for name, value in values.items():
@@ -47,7 +47,7 @@ def _set(**values: Any) -> Corrupt:
 
 
 def _cut(message: Any, rng: np.random.Generator) -> None:
-    """Lose the end of the data, at least a tenth of it; the beginning still tells the format."""
+    """Cut off at least the last tenth of the data; the beginning still shows the format."""
     keep = int(rng.integers(8, len(message.data) * 9 // 10))
     message.data = message.data[:keep]
 
@@ -57,12 +57,12 @@ def _empty(message: Any, _rng: np.random.Generator) -> None:
 
 
 def _noise(message: Any, rng: np.random.Generator) -> None:
-    """Put noise in the place of a compressed image."""
+    """Replace a compressed image by noise."""
     message.data = array.array('B', b'\x00' + rng.bytes(500))
 
 
 def _jpeg_bomb(message: Any, _rng: np.random.Generator) -> None:
-    """State 65535x65535 px in the frame header (SOF0) of a jpeg."""
+    """Write 65535x65535 px into the frame header (SOF0) of a JPEG."""
     data = bytearray(message.data)
     place = data.index(b'\xff\xc0') + 5
     data[place : place + 4] = struct.pack('>HH', 65535, 65535)
@@ -70,7 +70,7 @@ def _jpeg_bomb(message: Any, _rng: np.random.Generator) -> None:
 
 
 def _png_bomb(message: Any, _rng: np.random.Generator) -> None:
-    """Put a png in its place whose header states 60000x60000 px."""
+    """Replace the image by a PNG whose header says 60000x60000 px."""
     header = struct.pack('>II5B', 60000, 60000, 8, 2, 0, 0, 0)
     start = b'\x89PNG\r\n\x1a\n' + struct.pack('>I', 13) + b'IHDR' + header
     end = struct.pack('>I', 0) + b'IEND\xae\x42\x60\x82'
@@ -78,7 +78,7 @@ def _png_bomb(message: Any, _rng: np.random.Generator) -> None:
 
 
 def _floats(value: float) -> Corrupt:
-    """Corrupt all coordinates of a cloud."""
+    """Set all coordinates of a cloud."""
 
     def corrupt(message: Any, _rng: np.random.Generator) -> None:
         count = len(message.data) // 4
@@ -88,7 +88,7 @@ def _floats(value: float) -> Corrupt:
 
 
 def _behind(message: Any, _rng: np.random.Generator) -> None:
-    """Turn a cloud round the vertical: all that was ahead is behind."""
+    """Rotate a cloud about the vertical, so that all points lie behind the camera."""
     points = np.frombuffer(bytes(message.data), '<f4').reshape(-1, 3)
     points = points * np.array([-1, -1, 1], '<f4')
     message.data = array.array('B', points.tobytes())
@@ -107,7 +107,7 @@ def _datatype(message: Any, rng: np.random.Generator) -> None:
 
 
 def _rows(message: Any, _rng: np.random.Generator) -> None:
-    """State four billion rows, and let the step agree with that."""
+    """Claim four billion rows, with a consistent step."""
     message.height, message.row_step = _MANY, message.width * message.point_step
 
 

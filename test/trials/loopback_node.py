@@ -46,17 +46,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = _PATIENCE, what='the
 
 
 class Robot:
-    """
-    Publishers of the node's inputs and subscriptions to its outputs.
-
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        Spun by the caller.
-    roles : sequence of {'image', 'compressed', 'info', 'scan'}
-        Inputs to publish.
-
-    """
+    """Publishers of the node's inputs ``roles`` (keys of INPUTS), and subscribers."""
 
     def __init__(self, node, roles: Sequence[str] = ('image', 'info', 'scan')) -> None:
         self.node = node
@@ -87,19 +77,8 @@ class LoopbackNode:
     """
     A running node with a robot; a context manager.
 
-    Parameters
-    ----------
-    parameters : mapping
-        Parameters of the node; None leaves one unset.
-    roles : sequence of str
-        Inputs that the robot publishes.
-    load_model : callable
-        Loads the model for a NodeConfig.
-    remap : sequence of str
-        Further remapping arguments of the node.
-    robot : type
-        Class of the robot.
-
+    ``parameters`` are the node's, None leaves one unset; ``roles`` are the inputs that the robot
+    publishes, ``remap`` further remapping arguments, and ``robot`` is the class of the robot.
     """
 
     def __init__(

@@ -70,19 +70,7 @@ class SoakResult:
 
 
 class Soak:
-    """
-    A stream of frames and the events that disturb it.
-
-    Parameters
-    ----------
-    loop : LoopbackNode
-        Node and robot.
-    scenes : list of View
-        Contents of the messages.
-    seed : int
-        Seed of the events.
-
-    """
+    """A stream of frames and the events that disturb it, random by ``seed``."""
 
     def __init__(self, loop: LoopbackNode, scenes: list[View], seed: int) -> None:
         self._loop, self._views = loop, scenes
@@ -101,15 +89,8 @@ class Soak:
 
     def disturb(self) -> None:
         """Inject one event at random."""
-        event = self._any(
-            (
-                self._change_parameter,
-                self._corrupt_message,
-                self._jump_back,
-                self._restart_driver,
-                self._pause,
-            )
-        )
+        changes = (self._change_parameter, self._corrupt_message)
+        event = self._any((*changes, self._jump_back, self._restart_driver, self._pause))
         self.events[event.__name__.strip('_').replace('_', ' ')] += 1
         event()
 

@@ -79,17 +79,7 @@ class TimingResult:
 
 
 class Camera:
-    """
-    Sends frames stamped with the current time to a node process, and waits for its outputs.
-
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        Spun by the caller.
-    scenes : list of View
-        Contents of the messages.
-
-    """
+    """Sends frames stamped with the current time to a node process, and waits for its outputs."""
 
     def __init__(self, node, scenes: list[View]) -> None:
         self.recorder = Recorder(node, outputs={**OUTPUTS, _FIRST: Image})

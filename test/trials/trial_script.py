@@ -23,26 +23,11 @@ def run_script(
     steps: Callable[[Any], int],
 ) -> int:
     """
-    Run a trial as a script and print its result.
+    Run a trial, print its result and return the exit code: 0 if the result is ``clean``, else 1.
 
-    Parameters
-    ----------
-    description : str
-        Text of ``--help``.
-    option : (name, type, default, help)
-        The option that says how long the trial is.
-    trial : callable
-        ``trial(length, seed, progress)`` returns a dataclass with a property ``clean``.
-    table : callable
-        Formats that result as lines of text.
-    steps : callable
-        Converts the length into steps of the progress bar.
-
-    Returns
-    -------
-    int
-        Exit code: 0 if the result is clean, else 1.
-
+    ``option`` is (name, type, default, help) of the trial's length, ``trial(length, seed,
+    progress)`` returns the result, ``table`` formats it, and ``steps`` converts the length into
+    steps of the progress bar.
     """
     name, kind, default, text = option
     parser = argparse.ArgumentParser(

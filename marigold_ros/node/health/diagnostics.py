@@ -57,32 +57,24 @@ def alignment_status(
 
 
 def diagnostics(
-    node,
-    health: Health,
-    model: Mapping[str, str],
-    inputs,
-    outputs,
-    extrinsics,
-    config: NodeConfig,
+    node, inputs, outputs, extrinsics, model: Mapping[str, str], config: NodeConfig
 ) -> DiagnosticArray:
     """
-    Return the message for ``/diagnostics``.
+    Return the message for ``/diagnostics``, of all parts in ``diagnostic_keys``.
 
     Parameters
     ----------
-    node : rclpy.node.Node
-        For its name and its clock.
-    health : Health
-        Counters and problems.
-    model : mapping
-        Description of the model.
+    node : DepthNode
+        For its health, name and clock.
     inputs, outputs, extrinsics : Inputs, Outputs, Extrinsics
         The node's interface.
+    model : mapping
+        Description of the model.
     config : NodeConfig
         The current settings.
 
     """
-    name = node.get_fully_qualified_name()
+    name, health = node.get_fully_qualified_name(), node.health
     message = DiagnosticArray()
     message.header.stamp = node.get_clock().now().to_msg()
     facts = {**model, **memory_mb()}

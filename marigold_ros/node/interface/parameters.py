@@ -77,10 +77,13 @@ def declare(node) -> list[str]:
             node.declare_parameter(parameter.name, default, descriptor(parameter))
         except InvalidParameterTypeException:
             given: Any = parameter_overrides(node).get(parameter.name)
-            remedy = f'; write {float(given)}' if _is_integer(given, parameter) else ''
+            whole = parameter.kind is float and type(given) is int
+            remedy = f'; write {float(given)}' if whole else ''
+            item = parameter.item
+            kind = f'list of {item.__name__}' if item else parameter.kind.__name__
             raise ConfigurationError(
-                f'parameter {parameter.name} is {given!r}; give a value of type '
-                f'{_type_name(parameter)} ({parameter.text}){remedy}'
+                f'parameter {parameter.name} is {given!r}; give a value of type {kind} '
+                f'({parameter.text}){remedy}'
             ) from None
         except InvalidParameterValueException as error:
             given = parameter_overrides(node).get(parameter.name)
@@ -104,17 +107,8 @@ def _unknown(names: list[str]) -> list[str]:
                 f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
             )
         foreign.append(name)
-    if not foreign:
-        return []
-    return [f'ignored, for this node has no such parameters: {", ".join(foreign)}']
-
-
-def _is_integer(value: Any, parameter: Parameter) -> bool:
-    return parameter.kind is float and isinstance(value, int) and not isinstance(value, bool)
-
-
-def _type_name(parameter: Parameter) -> str:
-    return f'list of {parameter.item.__name__}' if parameter.item else parameter.kind.__name__
+    text = f'ignored, for this node has no such parameters: {", ".join(foreign)}'
+    return [text] if foreign else []
 
 
 def values_of(node) -> dict[str, Any]:
