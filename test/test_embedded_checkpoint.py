@@ -23,12 +23,12 @@ def tiny():
     return load_model('tiny', device='cpu')
 
 
-def test_tiny_sees_more_than_a_plane_on_scenes_it_was_not_trained_on(tiny):
+def test_tiny_beats_a_plane_on_unseen_scenes(tiny):
     table = score(tiny, render_scenes(make_sample, 16), 16)
     assert table['model']['abs_rel'] < table['plane']['abs_rel']
 
 
-def test_on_the_real_drive_its_fitted_depth_beats_the_best_quadric(tiny, shared_data, tmp_path):
+def test_tiny_beats_the_best_quadric_on_the_real_drive(tiny, shared_data, tmp_path):
     results = evaluate_bag(shared_data / 'kitti_drive', tiny, out=tmp_path)
     assert results['frames']['processed'] == 20
     assert results['frames']['metric'] >= 18
@@ -38,7 +38,7 @@ def test_on_the_real_drive_its_fitted_depth_beats_the_best_quadric(tiny, shared_
 
 
 @pytest.mark.parametrize('name', ['tiny', 'tiny-diffusion'])
-def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(name):
+def test_it_opens_in_diffusers_as_its_card_shows(name):
     card = (EMBEDDED / name / 'README.md').read_text(encoding='utf-8')
     code = re.findall(r'```python\n(.*?)```', card, flags=re.S)[1]
     image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -53,7 +53,7 @@ def test_it_opens_in_diffusers_as_its_card_says_and_answers_the_same(name):
     np.testing.assert_allclose(names['depth'].prediction[0, :, :, 0], ours.relative, atol=2e-3)
 
 
-def test_a_warm_start_steadies_a_still_scene_that_is_denoised_from_noise(tiny):
+def test_a_warm_start_steadies_a_still_scene(tiny):
     still, rng = make_sample(5).rgb.astype(np.float64), np.random.default_rng(0)
     images = [
         np.clip(still + rng.normal(0, 4, still.shape), 0, 255).astype(np.uint8) for _ in range(8)
@@ -72,12 +72,12 @@ def test_a_warm_start_steadies_a_still_scene_that_is_denoised_from_noise(tiny):
     assert change(0.3) < 0.85 * cold
 
 
-def test_a_warm_start_is_told_to_be_of_no_use_from_zeros(tiny):
+def test_a_warm_start_from_zeros_is_noted_as_useless(tiny):
     tiny.predict(np.zeros((48, 64, 3), np.uint8), options=EngineConfig(warm_start=0.1))
     assert any('starts from zeros' in note for note in tiny.description['notes'])
 
 
-def test_members_of_the_diffusion_checkpoint_differ_and_their_mean_is_better():
+def test_an_ensemble_of_the_diffusion_checkpoint_is_better():
     diffusion = load_model('tiny-diffusion', device='cpu')
     scenes = list(render_scenes(make_sample, 16))
     one, eight = (measure(diffusion, scenes, members=n) for n in (1, 8))

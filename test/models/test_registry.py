@@ -26,7 +26,7 @@ def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
         load_model(str(tmp_path), device='cpu')
 
 
-def test_another_family_is_one_line_and_gets_what_load_model_gets(tmp_path, monkeypatch):
+def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
     package = ModuleType('dummy_family')
     package.load = lambda *arguments: arguments
     monkeypatch.setitem(sys.modules, 'dummy_family', package)

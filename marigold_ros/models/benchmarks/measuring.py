@@ -18,11 +18,14 @@ import resource
 from statistics import median
 import sys
 from time import perf_counter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from marigold_ros.models.marigold.engine import MarigoldModel
 
 STAGES = (
     'upload',
@@ -59,7 +62,7 @@ def milliseconds(function: Callable[[], Any], device: torch.device) -> float:
 
 
 @contextmanager
-def stopwatch(model: Any) -> Iterator[dict[str, float]]:
+def stopwatch(model: MarigoldModel) -> Iterator[dict[str, float]]:
     """Time the stages of a model while the context lasts; yields ms by stage, summed up."""
     times = dict.fromkeys(STAGES, 0.0)
 
@@ -88,7 +91,11 @@ def stopwatch(model: Any) -> Iterator[dict[str, float]]:
 
 
 def stage_times(
-    model: Any, predict: Callable[[], Any], steps: int, runs: int, tick: Callable[[], Any]
+    model: MarigoldModel,
+    predict: Callable[[], Any],
+    steps: int,
+    runs: int,
+    tick: Callable[[], Any],
 ) -> dict[str, list[float]]:
     """
     Time the stages of several frames.
@@ -160,7 +167,9 @@ class PeakMemory:
             return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def work_of_frame(model: Any, size: tuple[int, int], steps: int, members: int) -> dict[str, float]:
+def work_of_frame(
+    model: MarigoldModel, size: tuple[int, int], steps: int, members: int
+) -> dict[str, float]:
     """
     Count the operations of the networks for one frame, without running it.
 

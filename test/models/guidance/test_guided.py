@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Guidance by points: planted latents, identities, refusals; very small networks."""
+"""Guidance by points: planted latents, identities, errors; very small networks."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def test_points_read_what_the_enlarged_map_has_there(size):
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
-def test_points_span_0_to_1_in_the_models_space_whatever_their_unit(space):
+def test_points_span_0_to_1_whatever_their_unit(space):
     one, thousand = (
         prepare_points(points(slope() * k), space, (72, 96), (72, 96), CPU) for k in (1.0, 1000.0)
     )
@@ -80,22 +80,22 @@ def test_a_planted_latent_is_recovered_at_the_points(model):
     prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
     start = latent + 0.5 * torch.randn(latent.shape, generator=torch.Generator().manual_seed(2))
 
-    def left(answer, scale, shift):
+    def residual(answer, scale, shift):
         with torch.no_grad():
-            told = scale * prepared.read(model.preview(answer)) + shift
-        return float((told - prepared.wanted).abs().mean())
+            predicted = scale * prepared.read(model.preview(answer)) + shift
+        return float((predicted - prepared.wanted).abs().mean())
 
     unmoved = guide_clean(
         start, prepared, model.preview, GuidedConfig(steps=1, latent_rate=0.0, affine_rate=0.0)
     )
     moved = guide_clean(start, prepared, model.preview, GuidedConfig(steps=60))
-    before = left(unmoved.latent, unmoved.scale, unmoved.shift)
+    before = residual(unmoved.latent, unmoved.scale, unmoved.shift)
     assert before > 0.05
-    assert left(moved.latent, moved.scale, moved.shift) < 0.1 * before
+    assert residual(moved.latent, moved.scale, moved.shift) < 0.1 * before
     torch.testing.assert_close(unmoved.latent, start)
 
 
-def test_the_planted_latent_itself_stays_and_its_line_is_found(model):
+def test_the_planted_latent_stays_and_its_affine_fit_is_found(model):
     latent, depth, sparse = planted(model, seed=1)
     prepared = prepare_points(sparse, 'depth', (72, 96), (72, 96), CPU)
     still = GuidedConfig(steps=1, latent_rate=0.0, affine_rate=0.0)
@@ -105,7 +105,7 @@ def test_the_planted_latent_itself_stays_and_its_line_is_found(model):
     assert offset == pytest.approx(5.0 - depth.min() + 2.0, rel=1e-3)
 
 
-def test_gradients_reach_noise_through_the_whole_of_the_denoising(model):
+def test_gradients_reach_the_noise_through_all_steps(model):
     # A network of one number: what it is asked about comes back enlarged, so that the clean
     # latent depends on the noise by the schedule alone, and by the network.
     sparse = points(slope())
@@ -129,28 +129,26 @@ def test_gradients_reach_noise_through_the_whole_of_the_denoising(model):
 
 
 @pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
-def test_guided_depth_is_nearer_to_the_points_than_the_best_line_through_the_plain_map(
-    model, rgb, noise
-):
+def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise):
     sparse, options = points(slope()), EngineConfig(noise=noise)
     plain = model.predict(rgb, options=options).relative
-    told = plain[sparse.v, sparse.u]
-    line = np.polyfit(told, sparse.z, 1)
+    affine_fit = np.polyfit(plain[sparse.v, sparse.u], sparse.z, 1)
     guided = model.predict_guided(rgb, sparse, options=options)
     assert guided.space == 'metric'
     assert guided.spread is None
     assert guided.relative.shape == rgb.shape[:2]
-    assert misfit(guided.relative, sparse) < 0.6 * misfit(np.polyval(line, plain), sparse)
+    assert misfit(guided.relative, sparse) < 0.6 * misfit(np.polyval(affine_fit, plain), sparse)
 
 
 def test_more_steps_are_never_worse_at_the_points(model, rgb):
     sparse, options = points(slope()), EngineConfig(noise='zeros')
-    left = [
+    residuals = [
         misfit(model.predict_guided(rgb, sparse, options=options, guided=guided).relative, sparse)
         for guided in map(GuidedConfig, (1, 5, 20, 60))
     ]
-    assert all(later < 1.05 * earlier for earlier, later in zip(left, left[1:], strict=False))
-    assert left[-1] < 0.5 * left[0]
+    for earlier, later in zip(residuals, residuals[1:], strict=False):
+        assert later < 1.05 * earlier
+    assert residuals[-1] < 0.5 * residuals[0]
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
@@ -185,7 +183,7 @@ def test_a_seed_decides_and_plain_predictions_stay_as_they_were(model, rgb):
     model.predict_guided(rgb, sparse, guided=FEW)
 
 
-def test_an_ensemble_is_the_median_of_its_members_and_tells_their_deviation(model, rgb):
+def test_a_guided_ensemble_has_a_spread(model, rgb):
     sparse = points(slope())
     answer = model.predict_guided(rgb, sparse, ensemble_size=3, guided=FEW)
     assert answer.relative.shape == answer.spread.shape == rgb.shape[:2]
@@ -205,9 +203,7 @@ def test_checkpointing_changes_memory_and_not_the_answer(model, rgb):
 
 @pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
-def test_half_precision_keeps_its_gradients_and_gets_its_weights_back(
-    small_checkpoint, model, rgb, dtype, noise
-):
+def test_half_precision_guides_and_keeps_its_weights(small_checkpoint, model, rgb, dtype, noise):
     half = load_model(str(small_checkpoint), device='cpu', dtype=dtype)
     weights = {name: w.clone() for name, w in half.unet.state_dict().items()}
     sparse, options = points(slope()), EngineConfig(noise=noise)

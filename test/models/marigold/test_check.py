@@ -37,7 +37,7 @@ def test_a_good_checkpoint_is_described(small_checkpoint):
     assert not any(file.verified for file in report.files)
 
 
-def test_an_autoencoder_that_loses_depth_is_refused_with_its_error(small_checkpoint):
+def test_an_autoencoder_that_loses_depth_is_refused(small_checkpoint):
     with pytest.raises(CheckpointError, match=r'vae.*mean error of 0\.\d+.*restore'):
         check_checkpoint(small_checkpoint, round_trip_limit=0.001)
 

@@ -23,7 +23,7 @@ def weights(folder, part='unet'):
     return next((folder / part).glob('*.safetensors'))
 
 
-def test_a_checkpoint_that_is_nowhere_is_an_error_that_lists_the_embedded_ones():
+def test_an_unknown_name_lists_the_embedded_checkpoints():
     with pytest.raises(CheckpointError, match=r"no checkpoint 'nowhere'; embedded are"):
         load_model('nowhere')
 
@@ -99,7 +99,7 @@ def test_another_kind_of_unet_is_an_error(copy):
         load_model(str(copy))
 
 
-def test_the_description_says_what_runs(small_checkpoint):
+def test_the_description_names_what_runs(small_checkpoint):
     description = load_model(str(small_checkpoint), device='cpu').description
     assert description['name'] == 'small'
     assert description['space'] == 'depth'

@@ -65,7 +65,7 @@ def test_a_single_prediction_is_the_reference_pipelines(model, reference, steps,
 
 
 @pytest.mark.parametrize('seed', [1, 5])
-def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model, reference, seed):
+def test_an_exact_ensemble_is_the_reference_pipelines(model, reference, seed):
     rgb = image(96, 128, seed=3)
     output = reference(
         rgb,
@@ -81,9 +81,7 @@ def test_an_ensemble_with_the_references_merge_is_the_reference_pipelines(model,
     np.testing.assert_allclose(got.spread, output.uncertainty[0, :, :, 0], atol=1e-3)
 
 
-def test_members_run_one_by_one_are_the_reference_with_its_default_batch_size(
-    small_checkpoint, reference
-):
+def test_exact_members_one_by_one_are_the_reference(small_checkpoint, reference):
     # The reference's merge amplifies the last bit, so that the batches have to be the same.
     model = load_model(str(small_checkpoint), device='cpu')
     rgb = image(96, 128, seed=3)
@@ -100,7 +98,7 @@ def test_members_run_one_by_one_are_the_reference_with_its_default_batch_size(
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
-def test_the_last_step_keeps_none_of_the_noise_that_the_reference_leaves(model):
+def test_the_last_step_keeps_no_noise(model):
     # A network that answers v = -x0* at zero SNR: the truth is x0*, whatever the noise.
     class Oracle(torch.nn.Module):
         def forward(self, stacked, t, encoder_hidden_states, return_dict):
@@ -111,8 +109,8 @@ def test_the_last_step_keeps_none_of_the_noise_that_the_reference_leaves(model):
     clean = denoise(*arguments)
     noisy = denoise(*arguments, reference_exact=True)
     assert torch.allclose(clean, torch.full_like(clean, 0.5), atol=1e-5)
-    left = (noisy - 0.5 * model.scheduler.final_alpha_cumprod.sqrt()).std() / noise.std()
-    assert left == pytest.approx(0.029, abs=0.001)
+    residual = (noisy - 0.5 * model.scheduler.final_alpha_cumprod.sqrt()).std() / noise.std()
+    assert residual == pytest.approx(0.029, abs=0.001)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +121,7 @@ def test_trailing_steps_start_at_the_last_timestep(model, steps, expected):
     assert model.scheduler.timesteps.tolist() == expected
 
 
-def test_the_same_seed_gives_identical_depth_and_another_seed_does_not(model):
+def test_the_seed_decides_the_depth(model):
     rgb = image(60, 80)
     first, again, other = (model.predict(rgb, seed=s).relative for s in (5, 5, 6))
     assert np.array_equal(first, again)
@@ -142,7 +140,7 @@ def test_every_size_of_image_gets_an_answer_of_its_size(model, height, width):
 
 
 @given(st.integers(16, 4000), st.integers(16, 4000))
-def test_the_processing_size_keeps_the_area_that_the_checkpoint_states(model, height, width):
+def test_the_processing_size_keeps_the_stated_area(model, height, width):
     h, w = model.processing_size(height, width, None)
     assert h % 8 == 0
     assert w % 8 == 0
@@ -205,7 +203,7 @@ def test_a_constant_image_gets_a_finite_answer(model, value):
     assert np.isfinite(answer.spread).all()
 
 
-def test_a_image_of_one_pixel_gets_one_value(model):
+def test_an_image_of_one_pixel_gets_one_value(model):
     for resolution in (None, 0, 64):
         answer = model.predict(np.full((1, 1, 3), 9, np.uint8), processing_resolution=resolution)
         assert answer.relative.shape == (1, 1)
@@ -216,7 +214,7 @@ def test_an_8k_image_is_answered_at_its_size(model):
     assert answer.relative.shape == (4320, 7680)
 
 
-def test_a_image_too_thin_for_the_resolution_is_refused(model):
+def test_an_image_too_thin_for_the_resolution_is_refused(model):
     with pytest.raises(InputError, match='500x1.*no pixel left'):
         model.predict(np.zeros((1, 500, 3), np.uint8), processing_resolution=64)
 
@@ -276,7 +274,7 @@ def test_a_device_that_is_missing_is_an_error_not_a_cpu(small_checkpoint):
 
 
 @given(st.integers(2, 10), st.integers(0, 1000))
-def test_members_that_differ_by_scale_and_shift_only_merge_without_loss(count, seed):
+def test_affinely_related_members_merge_without_loss(count, seed):
     rng = np.random.default_rng(seed)
     truth = torch.from_numpy(rng.random((1, 1, 40, 50), dtype=np.float32))
     truth = (truth - truth.min()) / (truth.max() - truth.min())

@@ -77,9 +77,7 @@ def test_the_sorting_network_gives_numpys_median_and_deviation(count):
     st.sampled_from([0.0, 0.01, 0.03, 0.1]),
     st.sampled_from(['none', 'noise', 'another scene', 'a wrong patch']),
 )
-def test_against_planted_truth_the_merge_is_never_worse_than_the_references(
-    seed, count, noise, outlier
-):
+def test_the_merge_is_never_worse_than_the_references(seed, count, noise, outlier):
     members, truth = planted(seed, count, noise, outlier)
     theirs = error(MarigoldDepthPipeline.ensemble_depth(members)[0], truth)
     assert error(merge_members(members)[0], truth) <= 1.02 * theirs + 2e-4
@@ -92,7 +90,7 @@ def test_one_member_of_another_scene_leaves_the_others_median():
     assert spread.median() < 5e-3
 
 
-def test_fitted_members_agree_where_they_differ_by_scale_and_shift_only():
+def test_affinely_related_members_agree_after_the_fit():
     members, _ = planted(1, 4, 0.0, 'none')
     scale, shift = fit_members(members)
     aligned = members * scale.view(-1, 1, 1, 1) + shift.view(-1, 1, 1, 1)

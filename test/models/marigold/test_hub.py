@@ -26,7 +26,7 @@ def hub(monkeypatch):
     return calls, answer
 
 
-def test_a_hub_id_is_fetched_once_without_pickles_or_half_precision_copies(hub, small_checkpoint):
+def test_a_hub_id_is_fetched_without_pickles_or_copies(hub, small_checkpoint):
     calls, answer = hub
     answer['folder'] = small_checkpoint
     model = load_model('someone/small', device='cpu')
@@ -56,7 +56,7 @@ def test_half_precision_is_fetched_where_there_is_nothing_else(hub, tmp_path):
     assert 'ignore_patterns' not in calls[1][1]
 
 
-def test_a_failing_download_says_what_to_check(monkeypatch):
+def test_a_failing_download_names_what_to_check(monkeypatch):
     def fail(name, **arguments):
         raise ConnectionError('no route')
 
@@ -91,7 +91,7 @@ def fill(cache: Path, checkpoint: Path, commit: str, reference: str) -> Path:
     return snapshot
 
 
-def test_the_cache_is_used_offline_and_its_revisions_are_kept_apart(cache, small_checkpoint):
+def test_the_cache_keeps_revisions_apart_offline(cache, small_checkpoint):
     main = fill(cache, small_checkpoint, '1' * 40, 'main')
     other = fill(cache, small_checkpoint, '2' * 40, 'old')
     assert find_folder('someone/small').samefile(main)

@@ -70,7 +70,7 @@ def test_v1_0_answers_as_diffusers_does_with_leading_steps(copy, edit, oracle, i
     compare(model, oracle(model), image(75, 100), steps)
 
 
-def test_v1_0_runs_trailing_steps_where_they_are_few_and_says_so_once(copy, edit, image, caplog):
+def test_v1_0_runs_few_steps_trailing_and_notes_it_once(copy, edit, image, caplog):
     make_v1_0(copy, edit)
     model = load_model(str(copy), device='cpu')
     assert model.facts.denoising_steps == 10
@@ -165,9 +165,7 @@ def test_full_weights_win_over_half_precision_copies_beside_them(copy, image):
 
 
 @pytest.mark.parametrize('apart', [False, True])
-def test_a_small_autoencoder_runs_in_the_checkpoint_or_given_apart(
-    copy, tmp_path, oracle, image, apart
-):
+def test_a_small_autoencoder_runs_inside_or_apart(copy, tmp_path, oracle, image, apart):
     if not apart:
         for path in (copy / 'vae').iterdir():
             path.unlink()
@@ -204,7 +202,7 @@ def text_encoder(copy, write_text_encoder) -> None:
 
 
 @pytest.mark.usefixtures('text_encoder')
-def test_the_empty_prompt_is_embedded_once_and_kept_beside_the_checkpoint(copy, monkeypatch):
+def test_the_empty_prompt_is_embedded_once_and_kept(copy, monkeypatch):
     first = load_model(str(copy), device='cpu')
     assert first.text.shape == (1, 2, 32)
     encoder = CLIPTextModel.from_pretrained(copy / 'text_encoder')
@@ -220,9 +218,7 @@ def test_the_empty_prompt_is_embedded_once_and_kept_beside_the_checkpoint(copy, 
 
 
 @pytest.mark.usefixtures('text_encoder')
-def test_of_a_read_only_checkpoint_the_embedding_is_kept_in_the_users_cache(
-    copy, monkeypatch, tmp_path
-):
+def test_a_read_only_checkpoints_embedding_goes_to_the_cache(copy, monkeypatch, tmp_path):
     import tempfile
 
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Short memory: members are split, then tiles, then an error; the caller is told."""
+"""Short memory: members are split, then tiles, then an error; the user is informed."""
+
+import io
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import InputError
@@ -66,7 +68,7 @@ def test_other_errors_are_not_taken_for_short_memory(model, image, monkeypatch):
         model.predict(image(48, 64))
 
 
-def test_the_autoencoder_runs_in_tiles_where_one_frame_does_not_fit(model, image, monkeypatch):
+def test_the_autoencoder_runs_in_tiles_as_a_last_resort(model, image, monkeypatch):
     monkeypatch.setattr('marigold_ros.models.marigold.engine.TILE', 8)
     monkeypatch.setattr('marigold_ros.models.marigold.engine.OVERLAP', 4)
     monkeypatch.setattr(memory, 'free_memory', lambda device: 1000)
@@ -104,6 +106,20 @@ def test_tiles_of_a_local_function_join_without_seams(size):
     torch.testing.assert_close(memory.tiled(down, big, 48, 16), down(big))
 
 
-def test_free_memory_of_this_machine_is_a_positive_number():
-    free = memory.free_memory(torch.device('cpu'))
-    assert free is None or free > 0
+@pytest.mark.parametrize(
+    ('report', 'expected'),
+    [
+        ('MemTotal:  9 kB\nMemFree: 1 kB\nMemAvailable:   7 kB\n', 7 * 1024),
+        ('MemTotal:  9 kB\n', None),
+        ('MemAvailable: much\n', None),
+        (None, None),
+    ],
+)
+def test_free_memory_is_what_the_system_reports(monkeypatch, report, expected):
+    def read(path, encoding):
+        if report is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(report)
+
+    monkeypatch.setattr(memory, 'open', read, raising=False)
+    assert memory.free_memory(torch.device('cpu')) == expected

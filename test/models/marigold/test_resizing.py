@@ -43,7 +43,7 @@ def upsampled(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     return {name: np.exp(value[0, 0].double().numpy()) for name, value in answers.items()}, truth
 
 
-def test_bilateral_upsampling_finds_more_of_the_true_edges_with_less_error():
+def test_bilateral_upsampling_finds_more_of_the_true_edges():
     f1 = {'bilinear': [], 'bilateral': []}
     error = {'bilinear': [], 'bilateral': []}
     for seed in range(6):
@@ -55,7 +55,7 @@ def test_bilateral_upsampling_finds_more_of_the_true_edges_with_less_error():
     assert np.mean(error['bilateral']) < 0.85 * np.mean(error['bilinear'])
 
 
-def test_bilateral_upsampling_stays_within_the_cells_it_comes_from():
+def test_bilateral_upsampling_stays_within_its_cells():
     maps, small = torch.rand(1, 2, 9, 11), torch.rand(1, 3, 9, 11)
     answer = upsample_bilateral(maps, small, torch.rand(1, 3, 31, 40))
     assert answer.shape == (1, 2, 31, 40)

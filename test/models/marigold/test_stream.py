@@ -36,7 +36,7 @@ def test_a_kind_of_noise_can_be_chosen(model, image, noise):
     assert np.array_equal(first, third) == (noise == 'zeros')
 
 
-def test_fixed_noise_is_the_gaussian_noise_of_the_streams_first_seed(model, image):
+def test_fixed_noise_is_that_of_the_streams_first_seed(model, image):
     rgb = image(48, 64)
     expected = model.predict(rgb, seed=4).relative
     fixed = EngineConfig(noise='fixed')
@@ -62,9 +62,7 @@ def flicker(model, rgbs: list[np.ndarray], options: EngineConfig | None = None) 
     return float(np.mean([np.abs(after - before).mean() for before, after in pairs]))
 
 
-def test_a_warm_start_reduces_the_change_between_frames_of_a_static_scene(
-    model, image, monkeypatch
-):
+def test_a_warm_start_reduces_flicker_of_a_static_scene(model, image, monkeypatch):
     # What training gives: an answer that follows the image and keeps some of its start.
     def trained(stacked, t, encoder_hidden_states, return_dict):
         rgb_latent, start = stacked.chunk(2, dim=1)
@@ -124,7 +122,7 @@ def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, image):
         assert np.array_equal(answer.relative, expected)
 
 
-def test_nothing_between_upload_and_download_asks_the_device_for_a_number(model, image):
+def test_no_number_is_read_from_the_device_before_download(model, image):
     fetched = []
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

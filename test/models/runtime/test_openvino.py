@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-OpenVINO keeps the answer, and says what it cannot do.
+OpenVINO keeps the answer, and refuses what it cannot do.
 
 In a process of their own, which the first test starts: in one process with all other tests the
 interpreter crashed when a child was started after OpenVINO had run.
@@ -71,7 +71,7 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
 
 
 @inside
-def test_openvino_in_bfloat16_still_tells_one_timestep_from_the_next(small_checkpoint):
+def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
     # bfloat16 has eight bits: 999 itself would become 1000.
     pytest.importorskip('openvino', reason='needs the extra openvino')
     if not has_bfloat16():
@@ -87,7 +87,7 @@ def test_openvino_in_bfloat16_still_tells_one_timestep_from_the_next(small_check
 
 
 @inside
-def test_openvino_forgets_compiled_sizes_in_the_order_of_their_use():
+def test_openvino_forgets_the_least_recently_used_size():
     pytest.importorskip('openvino', reason='needs the extra openvino')
     network = CompiledNetwork(torch.nn.Identity(), torch.float32)
     for side in (1, 2, 3, 4, 1, 5):
@@ -104,7 +104,7 @@ def test_openvino_forgets_compiled_sizes_in_the_order_of_their_use():
         ('cpu', torch.float16, r'dtype is float16, and on this CPU.*choose float32'),
     ],
 )
-def test_what_openvino_cannot_do_is_said_at_the_start(device, dtype, words, monkeypatch):
+def test_what_openvino_cannot_do_is_refused_at_the_start(device, dtype, words, monkeypatch):
     openvino = pytest.importorskip('openvino', reason='needs the extra openvino')
     monkeypatch.setattr(openvino.Core, 'get_property', lambda *_: ['FP32'])
     with pytest.raises(ConfigurationError, match=words):

@@ -40,7 +40,7 @@ def test_channels_last_keeps_the_answer(small_checkpoint, plain, image, exact):
     assert model.description['parameters'] == plain.description['parameters']
 
 
-def test_without_openvino_its_backend_is_an_error_with_the_remedy(small_checkpoint, monkeypatch):
+def test_without_openvino_its_backend_is_refused(small_checkpoint, monkeypatch):
     monkeypatch.setitem(sys.modules, 'openvino', None)
     with pytest.raises(ConfigurationError, match='pip install openvino'):
         load_model(str(small_checkpoint), device='cpu', runtime=RuntimeConfig(backend='openvino'))
@@ -112,7 +112,7 @@ def test_the_cache_is_the_given_folder_or_the_users_own(monkeypatch, tmp_path):
     assert use_cache('') == tmp_path / 'marigold_ros' / 'compiled'
 
 
-def test_without_a_compiler_that_is_said_when_the_model_is_loaded(small_checkpoint, monkeypatch):
+def test_a_missing_compiler_is_an_error_at_load_time(small_checkpoint, monkeypatch):
     from torch._inductor import cpp_builder
     from torch._inductor.exc import InvalidCxxCompiler
 
