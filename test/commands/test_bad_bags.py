@@ -3,7 +3,7 @@
 """
 Bags as robots leave them: each is evaluated by the real command, the network replaced.
 
-Looked at are the sentence, the exit code, and the results of what could be scored.
+Checked are the message, the exit code, and the results of the readable part.
 """
 
 import json
@@ -104,9 +104,7 @@ def test_an_mcap_without_footer_is_scored_up_to_its_cut(evaluate, changed_drive,
     assert 0 < answer.results['frames']['processed'] <= 3
 
 
-def test_a_database_without_its_tail_is_scored_as_far_as_its_rows_go(
-    evaluate, changed_drive, tmp_path
-):
+def test_a_truncated_database_is_scored_up_to_its_last_row(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
     path = storage_file(bag)
     os.truncate(path, int(0.75 * path.stat().st_size) // 4096 * 4096)
@@ -144,7 +142,7 @@ def test_of_a_split_bag_the_parts_that_are_there_are_scored(evaluate, split, sto
 
 
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_without_metadata_the_files_are_one_bag_and_that_is_told(evaluate, split, storage):
+def test_files_without_metadata_are_one_bag_with_a_warning(evaluate, split, storage):
     bag = split(storage)
     (bag / 'metadata.yaml').unlink()
     answer = evaluate(bag)
@@ -156,9 +154,7 @@ def test_without_metadata_the_files_are_one_bag_and_that_is_told(evaluate, split
     assert 'belong to 2 bags (bag, other); give each file by itself' in evaluate(bag).error
 
 
-def test_messages_in_the_journal_of_a_database_are_missed_and_told(
-    evaluate, changed_drive, tmp_path
-):
+def test_messages_left_in_a_journal_are_missed_with_a_warning(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', storage='sqlite3')
     path = storage_file(bag)
     path.with_name(f'{path.name}-wal').write_bytes(bytes(100))
@@ -224,9 +220,7 @@ def without(*topics):
     return lambda topic, message, log_ns: None if topic in topics else (topic, {}, log_ns)
 
 
-def test_without_camera_info_nothing_can_be_scored_but_all_is_kept(
-    evaluate, changed_drive, tmp_path
-):
+def test_without_camera_info_all_is_kept_and_nothing_scored(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', without(INFO, TRUTH))
     answer = evaluate(bag)
     assert answer.code == 1
@@ -242,9 +236,7 @@ def test_without_camera_info_nothing_can_be_scored_but_all_is_kept(
     }
 
 
-def test_without_transform_the_frames_that_it_should_join_are_named(
-    evaluate, changed_drive, tmp_path
-):
+def test_a_missing_transform_is_named_by_its_two_frames(evaluate, changed_drive, tmp_path):
     answer = evaluate(changed_drive(tmp_path / 'bag', without(STATIC, TRUTH)))
     assert answer.code == 1
     assert "'camera_optical'" in answer.error
@@ -266,9 +258,7 @@ def stamped(change):
     return restamp
 
 
-def test_stamps_of_zero_are_refused_and_the_time_of_recording_is_offered(
-    evaluate, changed_drive, tmp_path
-):
+def test_zero_stamps_are_refused_with_recording_time_as_remedy(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', stamped(lambda topic, stamp_ns: 0))
     answer = evaluate(bag)
     assert answer.code == 1
@@ -280,9 +270,7 @@ def test_stamps_of_zero_are_refused_and_the_time_of_recording_is_offered(
     assert by_log.results['provenance']['stamps'] == 'log'
 
 
-def test_a_lidar_with_a_clock_of_its_own_is_told_with_the_distance(
-    evaluate, changed_drive, tmp_path
-):
+def test_a_lidar_on_another_clock_is_reported_with_its_offset(evaluate, changed_drive, tmp_path):
     def other_clock(topic, stamp_ns):
         return stamp_ns - 1000 * SECOND * (topic == LIDAR)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The benchmark of evaluate adds part by part and says what a frame costs."""
+"""The command benchmark evaluate: the cost of a frame, part by part."""
 
 import json
 import re

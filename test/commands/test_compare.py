@@ -65,7 +65,7 @@ def test_the_page_shows_curves_and_verdicts_and_names_as_text(folders, capsys, t
     assert 'cannot be written' in capsys.readouterr().err
 
 
-def test_what_cannot_be_compared_is_one_line(folders, capsys, tmp_path):
+def test_results_that_cannot_be_compared_are_one_line(folders, capsys, tmp_path):
     assert main(['compare', str(folders / 'b'), str(folders / 'c')]) == 1
     assert main(['compare', str(folders / 'b'), str(tmp_path)]) == 1
     (tmp_path / 'results.json').write_text('{"schema": 1}')

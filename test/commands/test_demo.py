@@ -104,7 +104,7 @@ def test_results_of_the_live_run_are_complete(live):
     assert {'truth', 'heldout', 'oracle'} <= set(results['protocols'])
     assert {'quadric', 'plane', 'nearest', 'linear'} <= set(results['baselines'])
     assert {'round_trip', 'predict', 'total'} <= set(results['latency_ms'])
-    assert all(stage and 'p50' in told for stage, told in results['latency_ms'].items())
+    assert all(stage and 'p50' in times for stage, times in results['latency_ms'].items())
     node = results['provenance']['node']
     assert int(node['frames.received']) == int(node['frames.served']) == FRAMES
     assert all((out / name).stat().st_size > 0 for name in LIVE_FILES)
@@ -140,7 +140,7 @@ def recorded(folder, topic):
         }
 
 
-def test_a_replay_of_what_the_node_served_is_identical_to_the_bit(live, drive, small_checkpoint):
+def test_a_replay_of_the_processed_frames_is_bit_identical(live, drive, small_checkpoint):
     _, out = live
     relative, depth = (
         recorded(out / 'recording', t) for t in ('relative/image', 'depth/image_rect')
@@ -232,7 +232,7 @@ def test_a_users_settings_win_over_those_of_the_demo(drive):
     assert values['points.max_rate'] == 2.0
 
 
-def test_a_lidar_without_extrinsics_is_an_error_that_names_the_remedy(drive, tmp_path):
+def test_a_lidar_without_extrinsics_is_an_error_with_remedy(drive, tmp_path):
     with BagReader(drive) as reader, BagWriter(tmp_path / 'bag') as writer:
         topics = [topic for topic in reader.topics if topic != '/tf_static']
         for topic, msgtype, data, log_ns in reader.raw(topics):
@@ -313,9 +313,7 @@ def test_senseless_options_are_wrong_usage(wrong):
     assert caught.value.code == 2
 
 
-def test_a_run_in_which_no_image_was_served_fails_and_says_where_to_look(
-    drive, small_checkpoint, tmp_path
-):
+def test_a_run_without_processed_images_fails_and_names_the_log(drive, small_checkpoint, tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
     cut = tmp_path / 'cut'
     with BagReader(drive) as reader, BagWriter(cut) as writer:

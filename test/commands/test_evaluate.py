@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Replay of bags, synthetic and real, with a stand-in for the network."""
+"""Replay of bags, synthetic and real, with a ramp in place of the network."""
 
 import json
 import os
@@ -21,11 +21,11 @@ import numpy as np
 import pytest
 
 
-class StandIn:
+class RampModel:
     """Answers with a given map for a known image, else with a ramp: far above, near below."""
 
     def __init__(self, known=()):
-        self.description = {'name': 'stand-in', 'path': '/nowhere', 'space': 'depth'}
+        self.description = {'name': 'ramp', 'path': '/nowhere', 'space': 'depth'}
         self._known = list(known)
 
     def predict(self, rgb, **options):
@@ -49,7 +49,7 @@ def all_knowing(drive):
         for item in frames(reader, reader.choose_topics(), LidarConfig()):
             depth = np.clip(np.nan_to_num(item.truth, nan=100.0, posinf=100.0), 0, 100)
             known.append((item.frame.rgb, (depth / 100).astype(np.float32)))
-    return StandIn(known)
+    return RampModel(known)
 
 
 def test_a_model_that_knows_the_truth_beats_every_surface(drive, all_knowing, tmp_path):
@@ -77,17 +77,17 @@ def test_a_model_that_knows_the_truth_beats_every_surface(drive, all_knowing, tm
 def test_the_published_fit_does_not_depend_on_the_scoring(drive):
     config = PipelineConfig(alignment=AlignmentConfig(method='global'))
     options = [ReplayOptions(config, fit_every=every) for every in (4, 8)]
-    scores = [evaluate_bag(drive, StandIn(), chosen)['protocols'] for chosen in options]
+    scores = [evaluate_bag(drive, RampModel(), chosen)['protocols'] for chosen in options]
     assert scores[0]['truth']['macro'] == scores[1]['truth']['macro']
 
 
 def test_two_bags_add_up_and_the_limit_is_over_both(drive, tmp_path):
-    results = evaluate_bag([drive, drive], StandIn(), ReplayOptions(limit=4))
+    results = evaluate_bag([drive, drive], RampModel(), ReplayOptions(limit=4))
     assert results['frames']['read'] == 4
     assert len(results['provenance']['bags']) == 2
 
 
-def test_broken_images_are_counted_by_cause_and_the_rest_goes_on(drive, tmp_path):
+def test_broken_images_are_counted_and_the_rest_is_scored(drive, tmp_path):
     path = tmp_path / 'broken'
     with BagReader(drive) as reader, BagWriter(path) as writer:
         names = reader.choose_topics()
@@ -108,11 +108,11 @@ def test_broken_images_are_counted_by_cause_and_the_rest_goes_on(drive, tmp_path
                 writer.write(topic, msgtype, fields, log_ns)
                 continue
             writer.write_raw(topic, msgtype, bytes(data), log_ns)
-    results = evaluate_bag(path, StandIn())
+    results = evaluate_bag(path, RampModel())
     counts = results['frames']
     assert counts['read'] == counts['processed'] + sum(counts['rejected'].values()) == 3
     assert counts['rejected'] == {'truncated': 1}
-    assert counts['metric'] == 0  # that bag has no transforms, which a warning tells
+    assert counts['metric'] == 0  # that bag has no transforms, as a warning says
     assert any('transform' in text for text in results['provenance']['warnings'])
 
 
@@ -124,12 +124,12 @@ def test_extrinsics_can_be_given_where_the_bag_has_none(drive, tmp_path):
         T = next(iter(frames(reader, names, LidarConfig()))).frame.T_cam_lidar
         for topic, msgtype, data, log_ns in reader.raw(names.named):
             writer.write_raw(topic, msgtype, bytes(data), log_ns)
-    assert evaluate_bag(path, StandIn())['frames']['metric'] == 0
-    assert evaluate_bag(path, StandIn(), ReplayOptions(T_cam_lidar=T))['frames']['metric'] == 3
+    assert evaluate_bag(path, RampModel())['frames']['metric'] == 0
+    assert evaluate_bag(path, RampModel(), ReplayOptions(T_cam_lidar=T))['frames']['metric'] == 3
 
 
 def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: RampModel())
     out = ['--out', str(tmp_path)]
     assert main(['evaluate', str(tmp_path / 'none'), *out]) == 1
     assert main(['evaluate', str(drive), '--image', '/other', *out]) == 1
@@ -141,7 +141,7 @@ def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, c
     assert "did you mean 'alignment.method'" in lines[2]
 
 
-def test_a_folder_that_cannot_be_made_is_said_before_the_work(tmp_path, capsys):
+def test_a_folder_that_cannot_be_created_is_refused_first(tmp_path, capsys):
     (tmp_path / 'file').write_text('')
     assert main(['evaluate', 'bag', '--out', str(tmp_path / 'file' / 'out')]) == 1
     assert 'cannot be created' in capsys.readouterr().err
@@ -149,11 +149,11 @@ def test_a_folder_that_cannot_be_made_is_said_before_the_work(tmp_path, capsys):
 
 def test_no_usable_image_at_all_is_an_error():
     with pytest.raises(BagError, match='no bag was given'):
-        evaluate_bag([], StandIn())
+        evaluate_bag([], RampModel())
 
 
 def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: RampModel())
     call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '2']
     assert main([*call, '--set', 'alignment.method=global', '--fit-every', '4']) == 0
     text = capsys.readouterr().out
@@ -166,7 +166,7 @@ def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path
 
 def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, tmp_path):
     results = evaluate_bag(
-        shared_data / 'kitti_drive', StandIn(), ReplayOptions(limit=2), tmp_path
+        shared_data / 'kitti_drive', RampModel(), ReplayOptions(limit=2), tmp_path
     )
     assert results['frames']['metric'] == 2
     assert results['provenance']['scoring']['scan_lines_from'] == {'order': 2}
@@ -177,7 +177,7 @@ def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, tmp_path)
     assert results['baselines']['linear']['abs_rel'] < quality[2]
 
 
-def test_a_mistyped_bag_is_told_before_the_model_is_loaded(monkeypatch, capsys, tmp_path):
+def test_a_mistyped_bag_is_refused_before_the_model_loads(monkeypatch, capsys, tmp_path):
     def load(args):
         raise AssertionError('the model was loaded')
 
@@ -186,14 +186,14 @@ def test_a_mistyped_bag_is_told_before_the_model_is_loaded(monkeypatch, capsys, 
     assert 'none does not exist' in capsys.readouterr().err
 
 
-def test_what_was_read_before_a_damage_is_scored(drive, monkeypatch, tmp_path):
+def test_the_readable_part_of_a_damaged_bag_is_scored(drive, monkeypatch, tmp_path):
     def damaged(*arguments):
         yield next(frames(*arguments))
         raise BagError('cut off')
 
     monkeypatch.setattr('marigold_ros.replay.bag_replay.frames', damaged)
     with pytest.raises(BagError, match='cut off; the readable part of the bag is scored in'):
-        evaluate_bag(drive, StandIn(), out=tmp_path)
+        evaluate_bag(drive, RampModel(), out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['processed'] == 1
     assert results['provenance']['warnings'] == {'cut off': 1}
@@ -205,7 +205,7 @@ def test_a_bag_whose_name_is_no_utf8_is_scored(drive, tmp_path):
         shutil.copytree(drive, tmp_path / name)
     except OSError:
         pytest.skip('this file system takes UTF-8 names only')
-    evaluate_bag(tmp_path / name, StandIn(), ReplayOptions(limit=1), tmp_path / 'out')
+    evaluate_bag(tmp_path / name, RampModel(), ReplayOptions(limit=1), tmp_path / 'out')
     results = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
     assert results['provenance']['bags'][0]['name'] == name
 
@@ -247,7 +247,7 @@ def test_the_command_knows_the_corruptions_there_are(short_drive, ramp, monkeypa
 def test_requirements_decide_the_exit_code_after_all_is_written(
     drive, monkeypatch, capsys, tmp_path
 ):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: StandIn())
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: RampModel())
     call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '1']
     assert main([*call, '--require', 'frames.metric>=1', '--require', 'heldout.abs_rel<9']) == 0
     assert capsys.readouterr().err == ''
@@ -262,7 +262,7 @@ def test_requirements_decide_the_exit_code_after_all_is_written(
     assert (tmp_path / 'report.html').is_file()
 
 
-def test_a_requirement_that_is_none_is_told_before_any_work(capsys, tmp_path):
+def test_a_malformed_requirement_is_refused_before_any_work(capsys, tmp_path):
     with pytest.raises(SystemExit) as stop:
         main(['evaluate', 'none', '--out', str(tmp_path / 'out'), '--require', 'abs_rle<0.1'])
     assert stop.value.code == 2

@@ -102,10 +102,10 @@ def test_an_interrupt_is_one_word_and_exit_code_130(monkeypatch, capsys):
 
 def test_the_node_gets_all_arguments_as_they_are(monkeypatch):
     received = []
-    stand_in = types.ModuleType('marigold_ros.node.main')
-    stand_in.main = lambda argv: received.append(argv) or 0
+    replacement = types.ModuleType('marigold_ros.node.main')
+    replacement.main = lambda argv: received.append(argv) or 0
     monkeypatch.setitem(sys.modules, 'marigold_ros.node', types.ModuleType('marigold_ros.node'))
-    monkeypatch.setitem(sys.modules, 'marigold_ros.node.main', stand_in)
+    monkeypatch.setitem(sys.modules, 'marigold_ros.node.main', replacement)
     arguments = ['--ros-args', '-p', 'model:=tiny', '-r', 'image:=/camera/image_raw']
     assert main(['node', *arguments]) == 0
     assert received == [['marigold_ros', *arguments]]
@@ -139,7 +139,7 @@ def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
     assert capsys.readouterr().err == 'error: a b c\n'
 
 
-def test_idle_threads_are_told_not_to_spin_unless_the_user_wants_it():
+def test_idle_threads_wait_passively_unless_the_user_differs():
     environment = {}
     settle_threads(environment)
     assert environment == {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1'}
@@ -148,7 +148,7 @@ def test_idle_threads_are_told_not_to_spin_unless_the_user_wants_it():
     assert environment == {'OPENBLAS_NUM_THREADS': '4', 'OMP_WAIT_POLICY': 'ACTIVE'}
 
 
-def test_the_command_line_says_so_before_numpy_or_torch_are_loaded():
+def test_threads_are_settled_before_numpy_or_torch_load():
     code = (
         'import os, sys, marigold_ros.__main__ as m\n'
         'try:\n'

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 
-class StandIn:
+class GivenModel:
     def __init__(self, folder, answer):
         self.description = {
-            'name': 'stand-in',
+            'name': 'ramp',
             'path': str(folder),
             'space': 'log',
             'parameters': 1_500_000,
@@ -45,11 +45,11 @@ def with_answer(monkeypatch, tmp_path):
     def use(answer):
         def load(name, *options):
             chosen.append(name)
-            return StandIn(tmp_path, answer)
+            return GivenModel(tmp_path, answer)
 
         monkeypatch.setattr('marigold_ros.models.load_model', load)
-        monkeypatch.setattr('marigold_ros.models.list_checkpoints', lambda: ['stand-in'])
-        # Its files are no checkpoint: here the answer alone is looked at.
+        monkeypatch.setattr('marigold_ros.models.list_checkpoints', lambda: ['ramp'])
+        # Its files are no checkpoint: only the prediction is checked here.
         report = {'files': [], 'timesteps': [], 'timestep_spacing': '', 'round_trip_error': 0.0}
         monkeypatch.setattr('marigold_ros.commands.models._report', lambda args: report)
         return chosen
@@ -61,7 +61,7 @@ def test_the_list_tells_size_space_and_defaults(with_answer, capsys):
     with_answer(ramp)
     assert main(['models']) == 0
     line = capsys.readouterr().out
-    for part in ('stand-in', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps'):
+    for part in ('ramp', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps'):
         assert part in line
     assert main(['models', '--json']) == 0
     assert json.loads(capsys.readouterr().out)[0]['bytes'] == 2**20
@@ -77,7 +77,7 @@ def test_a_broken_embedded_checkpoint_is_told_and_fails(monkeypatch, capsys):
     assert 'tiny: unet is missing' in capsys.readouterr().out
 
 
-def test_check_of_the_embedded_checkpoint_tells_what_it_looked_at(capsys):
+def test_check_of_the_embedded_checkpoint_lists_what_it_checked(capsys):
     assert main(['models', 'check', 'tiny']) == 0
     text = capsys.readouterr().out
     assert text.count('as recorded') == len(list((EMBEDDED / 'tiny').rglob('*.safetensors'))) - 1
@@ -117,7 +117,7 @@ def test_check_refuses_an_answer_that_is_no_prediction(with_answer, capsys, answ
     assert re.search(words, text)
 
 
-def test_check_of_what_is_not_there_is_one_line(capsys, tmp_path):
+def test_check_of_a_missing_checkpoint_is_one_line(capsys, tmp_path):
     assert main(['models', 'check', str(tmp_path / 'none')]) == 1
     assert capsys.readouterr().err.startswith('error: ')
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 
-class StandIn:
-    description = {'name': 'stand-in', 'path': '/nowhere'}
+class RedChannelModel:
+    description = {'name': 'ramp', 'path': '/nowhere'}
 
     def __init__(self):
         self.calls = []
@@ -27,9 +27,9 @@ class StandIn:
 
 @pytest.fixture
 def model(monkeypatch):
-    stand_in = StandIn()
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: stand_in)
-    return stand_in
+    replacement = RedChannelModel()
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: replacement)
+    return replacement
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_unreadable_images_are_told_and_the_others_done(model, image, tmp_path, 
     assert len(list(out.iterdir())) == 3
 
 
-def test_settings_reach_the_model_and_unset_ones_are_the_checkpoints(model, image, tmp_path):
+def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_path):
     path, _ = image
     call = ['predict', str(path), '--out', str(tmp_path)]
     main(call)

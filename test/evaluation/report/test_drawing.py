@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 
-def test_no_value_is_grey_and_the_ends_are_the_ends_of_the_scale():
+def test_missing_values_are_grey_and_ends_clip_to_the_scale():
     depth = np.array([[np.nan, np.inf, 0.0, -1.0, 0.01, 0.5, 80.0, 500.0]], np.float32)
     colours = colourise_depth(depth, 0.5, 80.0)
     assert (colours[0, :4] == INVALID_GREY).all()

@@ -170,7 +170,7 @@ def page(tmp_path_factory):
     return write_report(folder, some_results(), some_rows(3), samples, 'Depth').read_text()
 
 
-def test_nothing_is_fetched_and_only_the_pages_own_script_may_run(page):
+def test_nothing_is_fetched_and_only_the_own_script_may_run(page):
     reader = read(page)
     links = [value for name, value in reader.attributes if name in ('src', 'href', 'srcset')]
     assert links
@@ -222,7 +222,7 @@ def test_html_in_any_name_is_shown_as_text(text, tmp_path, page):
     assert island(html)['charts']['error_heldout']['remarks'][0] == f'0.0 s, fitted, {text}'
 
 
-def test_a_page_of_thousand_frames_is_small_even_where_images_are_noise(tmp_path):
+def test_a_page_of_thousand_frames_of_noise_is_below_10_mb(tmp_path):
     samples = [('', a_sample(i, size=(720, 1280), seed=i)) for i in range(8)]
     path = write_report(tmp_path, some_results(), some_rows(1000), samples)
     assert 1_000_000 < path.stat().st_size < 10_000_000
@@ -245,7 +245,7 @@ def test_long_runs_are_thinned_and_say_at_which_frames(page):
     assert island(page)['charts']['error_heldout']['curves'][0]['values'][1] is None
 
 
-def test_frames_of_several_bags_are_told_apart_and_timed_from_their_first():
+def test_frames_of_several_bags_are_named_and_timed_by_bag():
     results, rows = some_results(), some_rows(4)
     results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
     for row, bag in zip(rows, (0, 0, 1, 1), strict=True):

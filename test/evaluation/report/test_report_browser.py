@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 DESKTOP, PHONE = (1440, 900), (390, 844)
 FIRST_PAINT_MS = 1000
-# What `paint` tells on a machine whose cores are all busy is the machine's time, not the page's:
+# On a busy machine, `paint` measures the machine and not the page:
 # the best of a few loads counts.
 LOADS = 3
 K = np.array([[400.0, 0, 199.5], [0, 400, 149.5], [0, 0, 1]])
@@ -196,7 +196,7 @@ def test_nothing_but_the_file_is_asked_for(opened, page):
 
 
 def test_the_first_paint_comes_within_a_second(opened, page):
-    # The entry comes some time after what it tells of, later than the next frames.
+    # The entry comes some time after the paint, later than the next frames.
     first_paint = (
         'const done = arguments[0];'
         'new PerformanceObserver((list, observer) => {'
@@ -214,17 +214,17 @@ def test_the_first_paint_comes_within_a_second(opened, page):
     assert min(times) < FIRST_PAINT_MS
 
 
-def test_pointing_at_a_curve_tells_its_values_in_all_linked_charts(opened):
+def test_pointing_at_a_curve_shows_values_in_linked_charts(opened):
     from selenium.webdriver import ActionChains
 
     chart = find(opened, '[data-chart="error_heldout"]')
-    plot, told = find(chart, '.plot'), find(chart, 'output')
+    plot, readout = find(chart, '.plot'), find(chart, 'output')
     show(opened, plot)
-    assert told.text == ''
+    assert readout.text == ''
     ActionChains(opened, duration=20).move_to_element(plot).perform()
-    assert 'this model' in told.text
-    assert EVIL in told.text  # the reason of the row, as text
-    frame = int(told.text.split(':')[0].removeprefix('frame '))
+    assert 'this model' in readout.text
+    assert EVIL in readout.text  # the reason of the row, as text
+    frame = int(readout.text.split(':')[0].removeprefix('frame '))
     assert 400 < frame < 600
     assert find(opened, '[data-chart="scale"] output').text.startswith(f'frame {frame}:')
     assert find(opened, '[data-chart="reliability"] output').text == ''
@@ -232,21 +232,21 @@ def test_pointing_at_a_curve_tells_its_values_in_all_linked_charts(opened):
 
 def test_keys_move_the_cursor_and_enter_shows_the_nearest_frame(opened):
     chart = find(opened, '[data-chart="error_heldout"]')
-    plot, told = find(chart, '.plot'), find(chart, 'output')
+    plot, readout = find(chart, '.plot'), find(chart, 'output')
     press(plot, 'HOME', 'ARROW_RIGHT')
-    assert told.text.startswith('frame 1:')
+    assert readout.text.startswith('frame 1:')
     press(plot, 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT', 'ARROW_RIGHT')
-    assert 'this model –' in told.text  # frame 5 has no score
+    assert 'this model –' in readout.text  # frame 5 has no score
     press(plot, 'END', 'PAGE_DOWN')
-    assert told.text.startswith('frame 899:')
+    assert readout.text.startswith('frame 899:')
     press(plot, 'ENTER')
     shown = [f for f in opened.find_elements('css selector', '.frame') if f.is_displayed()]
     assert [frame.get_attribute('data-index') for frame in shown] == ['900']
     press(plot, 'ESCAPE')
-    assert told.text == ''
+    assert readout.text == ''
 
 
-def test_the_slider_wipes_from_image_to_depth_to_error_by_keys_and_buttons(opened):
+def test_the_slider_wipes_between_images_by_keys_and_buttons(opened):
     frame = next(f for f in opened.find_elements('css selector', '.frame') if f.is_displayed())
     assert frame.get_attribute('data-index') == '400'  # the worst
     slider = find(frame, 'input[type=range]')
@@ -279,12 +279,12 @@ def test_the_slider_wipes_from_image_to_depth_to_error_by_keys_and_buttons(opene
 def test_the_cloud_turns_by_key_and_by_pointer(opened):
     from selenium.webdriver import ActionChains
 
-    canvas, told = find(opened, '.cloud canvas'), find(opened, '.cloud output')
+    canvas, readout = find(opened, '.cloud canvas'), find(opened, '.cloud output')
     show(opened, canvas)
 
     def image():
         painted(opened)
-        return opened.execute_script('return arguments[0].toDataURL()', canvas), told.text
+        return opened.execute_script('return arguments[0].toDataURL()', canvas), readout.text
 
     views = [image()]
     press(canvas, 'ARROW_LEFT')
