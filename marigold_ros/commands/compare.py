@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; return the exit code."""
-    from marigold_ros.evaluation.results.comparison import compare_runs
+    from marigold_ros.evaluation.results.comparison import compare_runs, read_run
     from marigold_ros.evaluation.results.results import to_json
 
     a, b = read_run(args.a), read_run(args.b)
@@ -64,45 +64,6 @@ def _write_page(
             f'--page {args.page} cannot be written ({error.strerror}); give a file in an '
             'existing folder'
         ) from error
-
-
-def read_run(folder: str | Path) -> EvaluationRun:
-    """
-    Read the two files of an evaluation.
-
-    Raises
-    ------
-    InputError
-        Where one is missing or damaged.
-
-    """
-    import csv
-    import json
-
-    from marigold_ros.evaluation.results.comparison import EvaluationRun
-
-    folder = Path(folder)
-    try:
-        results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-        with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
-            rows = list(csv.DictReader(file))
-        if results['schema'] != 1:
-            raise ValueError(f'schema {results["schema"]}, not 1')
-        if not {'bags', 'topics'} <= results['provenance'].keys():
-            raise ValueError('the provenance has no bags')
-        for row in rows:
-            int(row['stamp_ns'])
-            results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
-    except OSError as error:
-        raise InputError(
-            f'{error.filename}: {error.strerror}; give a folder that evaluate wrote'
-        ) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{folder}: results.json and per_frame.csv are damaged or of another program '
-            f'({error!r}); run evaluate again'
-        ) from error
-    return EvaluationRun(results, rows)
 
 
 def _describe(folder: str, run: EvaluationRun) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+import csv
 from dataclasses import dataclass
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import InputError
@@ -43,6 +46,40 @@ class EvaluationRun:
 
     results: Mapping[str, Any]
     rows: Sequence[Row]
+
+
+def read_run(folder: str | Path) -> EvaluationRun:
+    """
+    Read the two files of an evaluation.
+
+    Raises
+    ------
+    InputError
+        Where one is missing or damaged.
+
+    """
+    folder = Path(folder)
+    try:
+        results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+        with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
+            rows = list(csv.DictReader(file))
+        if results['schema'] != 1:
+            raise ValueError(f'schema {results["schema"]}, not 1')
+        if not {'bags', 'topics'} <= results['provenance'].keys():
+            raise ValueError('the provenance has no bags')
+        for row in rows:
+            int(row['stamp_ns'])
+            results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
+    except OSError as error:
+        raise InputError(
+            f'{error.filename}: {error.strerror}; give a folder that evaluate wrote'
+        ) from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{folder}: results.json and per_frame.csv are damaged or of another program '
+            f'({error!r}); run evaluate again'
+        ) from error
+    return EvaluationRun(results, rows)
 
 
 def compare_runs(a: EvaluationRun, b: EvaluationRun) -> dict[str, Any]:
