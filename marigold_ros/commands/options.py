@@ -250,8 +250,9 @@ def _typed(parameter: Parameter, text: str) -> Any:
 def add_topic_options(parser: argparse.ArgumentParser, *roles: str) -> None:
     """Add an option for the topic of each role, and --stamps."""
     for role in roles:
+        kinds = 'cloud, planar scan or depth image; ' if role == 'lidar' else ''
         parser.add_argument(
-            f'--{role.replace("_", "-")}', metavar='TOPIC', help='default: found by type'
+            f'--{role.replace("_", "-")}', metavar='TOPIC', help=f'{kinds}default: found by type'
         )
     parser.add_argument(
         '--stamps',

@@ -61,14 +61,14 @@ def test_a_killed_worker_is_replaced_and_its_bag_retried(cluster, bags, tmp_path
             os._exit(9)
         return BagPart(None, read=job.number + model, topics={'image': str(job.path)})
 
-    told = []
-    executor = ray_tasks(play, lambda: 10, lost, Cluster(), progress=told.append)
+    reported = []
+    executor = ray_tasks(play, lambda: 10, lost, Cluster(), progress=reported.append)
     with executor(None, bags) as parts:
         found = list(parts)
     assert (bags[1].path / 'tried').exists()
     assert [part.read for part in found] == [10, 11, 12]
     assert not any(part.failed for part in found)
-    assert told[-1] == 33
+    assert reported[-1] == 33
 
 
 def test_a_bag_that_kills_every_worker_does_not_lose_the_others(cluster, bags, tmp_path):
