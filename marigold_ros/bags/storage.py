@@ -55,16 +55,16 @@ def open_bag(path: Path) -> OpenBag:
             f'{path} is one compressed file of a bag; give the folder with its metadata.yaml, or '
             'decompress it with `zstd -d`'
         )
-    note, whole, parts = '', [path], [path]
+    note, bag, parts = '', [path], [path]
     missing: list[str] = []
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
-        whole = parts = _storage_files(path)
+        bag = parts = _storage_files(path)
         note = f'{path.name} has no metadata.yaml; `ros2 bag reindex` writes it'
     elif path.is_dir():
         parts, missing = _listed_files(path)
     try:
-        logs = _logs(path.glob('*.db3') if path.is_dir() else whole)
-        return OpenBag(_opened(whole), _lost_text(path, logs), (note,) if note else ())
+        logs = _logs(path.glob('*.db3') if path.is_dir() else bag)
+        return OpenBag(_opened(bag), _lost_text(path, logs), (note,) if note else ())
     except Exception as error:  # a damaged file can fail anywhere in the library
         if not parts:
             raise _unreadable(path, error) from error

@@ -72,16 +72,14 @@ def encode_image(array: np.ndarray, encoding: str) -> ImageFields:
             f'cannot write encoding {encoding!r}; choose one of {", ".join(_WRITTEN)}', 'encoding'
         )
     item, channels = _WRITTEN[encoding]
-    dimensions = 2 if channels == 1 else 3
-    if array.dtype.newbyteorder('=') != np.dtype(item) or array.ndim != dimensions:
+    inner = () if channels == 1 else (channels,)
+    fits = array.ndim == 2 + len(inner) and array.shape[2:] == inner
+    if not fits or array.dtype.newbyteorder('=') != np.dtype(item):
+        wanted = '(H, W)' if channels == 1 else f'(H, W, {channels})'
         raise InputError(
             f'{encoding} got an array {array.shape} of {array.dtype}; '
-            f'give {dimensions} dimensions of {np.dtype(item)}',
+            f'give {wanted} of {np.dtype(item)}',
             'shape',
-        )
-    if channels != 1 and array.shape[2] != channels:
-        raise InputError(
-            f'{encoding} got {array.shape[2]} channels; give an array (H, W, {channels})', 'shape'
         )
     height, width = array.shape[:2]
     check_size(height, width, encoding)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What is replayed, and how: the options of all bags, a job for each, and a plan made first."""
+"""The options of a replay, its jobs, and the plan that is made before the work."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class BagJob:
 
     @property
     def key(self) -> list[Any]:
-        """What distinguishes the results of two jobs on the same bag, for JSON."""
+        """The settings that distinguish jobs on the same bag, for JSON."""
         return [self.limit, self.corruption]
 
 
