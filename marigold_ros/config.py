@@ -52,6 +52,11 @@ class ModelConfig(Settings):
         0, 'CPU threads of the model; 0 is all cores but one', low=0, high=256, read_only=True
     )
 
+    @property
+    def arguments(self) -> tuple[str, str, str, str | None]:
+        """Return the first arguments of ``load_model``; None is the checkpoint's autoencoder."""
+        return self.model, self.device, self.dtype, self.vae or None
+
 
 @dataclass(frozen=True)
 class RuntimeConfig(Settings):
@@ -264,11 +269,11 @@ class GuidedConfig(Settings):
     )
 
 
-# Denoising steps and members; 0 is the checkpoint's own number. With the right timestep spacing
+# Denoising steps and members; None is the checkpoint's own. With the right timestep spacing
 # more steps sharpen but do not improve a member, while members of several steps differ enough for
 # an ensemble to pay (arXiv 2409.11355): quality is bought with members.
 PROFILES = {
-    'checkpoint': (0, 0),
+    'checkpoint': (None, None),
     'fast': (1, 1),
     'balanced': (4, 3),
     'quality': (4, 10),
@@ -328,12 +333,16 @@ class PipelineConfig(Settings):
 
     @property
     def prediction(self) -> dict[str, Any]:
-        """Arguments of a model's ``predict`` besides the image; None is the checkpoint's own."""
+        """
+        Return the arguments of a model's ``predict`` besides the image.
+
+        The one place where 0 and -1, which ROS parameters need, become None: the checkpoint's own.
+        """
         steps, members = PROFILES[self.profile]
         native = self.processing_resolution
         return {
-            'denoising_steps': self.denoising_steps or steps or None,
-            'ensemble_size': self.ensemble_size or members or None,
+            'denoising_steps': self.denoising_steps or steps,
+            'ensemble_size': self.ensemble_size or members,
             'processing_resolution': None if native < 0 else native,
             'seed': self.seed,
             'options': self.engine,

@@ -154,7 +154,7 @@ def load_chosen_model(args: argparse.Namespace, runtime: RuntimeConfig | None = 
 
     config = model_settings(args)
     use_threads(config.torch_threads)
-    return load_model(config.model, config.device, config.dtype, config.vae or None, runtime)
+    return load_model(*config.arguments, runtime)
 
 
 @contextmanager

@@ -17,10 +17,7 @@ def load(config: NodeConfig) -> DepthModel:
     from marigold_ros.models import load_model, use_threads
 
     use_threads(config.model.torch_threads)
-    chosen = config.model
-    return load_model(
-        chosen.model, chosen.device, chosen.dtype, chosen.vae or None, config.runtime
-    )
+    return load_model(*config.model.arguments, config.runtime)
 
 
 class Loader:
