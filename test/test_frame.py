@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The records that travel refuse what makes no sense, and say why."""
+"""Records refuse invalid values, with the reason."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_sigma_comes_from_points_that_did_not_guide():
     assert np.isfinite(held_out[~fold]).all()
     assert result.sigma is not None
 
-    # A model that only repeats its points is wrong between them, and sigma says so.
+    # A model that only repeats its points is wrong between them, and sigma shows it.
     model.answer = truth() * np.where(np.indices(SHAPE).sum(0) % 2, 1.0, 1.2).astype(np.float32)
     loose = FramePipeline(model, GUIDED).process(offered)
     assert np.median(loose.sigma / loose.metric) > 0.1
@@ -201,7 +201,7 @@ def tiny():
 
 
 def scene(seed) -> tuple[Frame, np.ndarray, np.ndarray]:
-    """A synthetic scene with 300 points, its depth, and where it is judged."""
+    """A synthetic scene with 300 points, its depth, and the pixels scored."""
     sample = make_sample(seed, 128, 96)
     seen = (sample.depth > 0.1) & (sample.depth < 80.0)
     v, u = np.nonzero(seen)
@@ -216,13 +216,13 @@ def test_guidance_beats_the_global_fit_between_points(tiny):
     plain = PipelineConfig(alignment=AlignmentConfig(method='global'))
     errors = []
     for seed in (70001, 70002):
-        offered, depth, judged = scene(seed)
+        offered, depth, scored = scene(seed)
         metric = [
             FramePipeline(tiny, config).process(offered).metric for config in (guided, plain)
         ]
-        errors.append([np.abs(m[judged] / depth[judged] - 1.0).mean() for m in metric])
-    ours, line = np.mean(errors, axis=0)
-    assert ours < 0.6 * line
+        errors.append([np.abs(m[scored] / depth[scored] - 1.0).mean() for m in metric])
+    ours, fitted = np.mean(errors, axis=0)
+    assert ours < 0.6 * fitted
 
 
 def test_two_halves_of_a_frame_give_the_bits_of_a_replay(tiny):
@@ -256,6 +256,6 @@ def test_evaluate_guides_with_fit_lines_only(tiny, tmp_path):
     assert results['frames']['metric'] == 1
     assert 0.0 < results['protocols']['heldout']['macro']['abs_rel'] < 1.0
     assert results['protocols']['heldout']['sigma_coverage']
-    # Published depth and its judge, then the same for every eighth line.
+    # Published depth and its held-out half, then the same for every eighth line.
     assert len(seen) == 4
     assert seen[2] < 0.3 * seen[0]

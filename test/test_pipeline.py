@@ -36,7 +36,7 @@ class Oracle:
 
 
 def scene(stamp_ns=0, camera=CAMERA, seed=0, **more):
-    """Return a frame whose brightness tells depth - 4 to 24 m - and the depth."""
+    """Return a frame whose brightness is depth from 4 to 24 m, and the depth."""
     v, u = np.mgrid[0:120, 0:160]
     grey = (20 + 1.6 * (120 - v) + 20 * np.sin(u / 25)).astype(np.uint8)
     depth = 4 + 20 * (grey / 255)
@@ -153,7 +153,7 @@ def test_clock_jump_size_reset_and_rules_forget_the_fit():
 def test_distorted_images_are_rectified_before_prediction():
     distortion = (-0.25, 0.05, 0.0, 0.0, 0.0)
     frame, depth = scene()
-    # Distort the ideal image: each raw pixel takes the ideal one that OpenCV says it shows.
+    # Distort the ideal image: each raw pixel takes the ideal one that it shows by OpenCV.
     v, u = np.mgrid[0:120, 0:160].astype(np.float32)
     raw_pixels = np.stack([u, v], axis=-1).reshape(-1, 1, 2)
     ideal = cv2.undistortPoints(raw_pixels, K, np.array(distortion), P=K).reshape(120, 160, 2)
@@ -213,7 +213,7 @@ def test_sigma_joins_fit_and_ensemble_in_quadrature():
     config = PipelineConfig(alignment=AlignmentConfig(method='global'))
     alone = FramePipeline(Oracle(), config).process(frame)
     joint = FramePipeline(Oracle(spread=0.01), config).process(frame)
-    # The ensemble tells all of the error there is, and more: sigma is what it tells.
+    # The spread exceeds all errors of the fit: it alone makes sigma.
     np.testing.assert_allclose(joint.sigma, 0.01 * joint.alignment.scale, rtol=0.05)
     assert (alone.sigma < 0.1 * joint.sigma).all()
 

@@ -145,7 +145,7 @@ def test_a_room_has_no_sky_however_much_of_it_is_at_the_far_end(shared_data, nam
         low, high = np.percentile(value, [2, far])
         relative = np.clip((value - low) / (high - low), 0, 1)
         prediction = Prediction(1 - relative if space == 'disparity' else relative, None, space)
-        # Fitted correctly, or so wrongly that depth says nothing.
+        # Fitted correctly, or so wrongly that depth is no cue.
         assert not sky_mask(rgb, prediction, depth).any()
         assert not sky_mask(rgb, prediction, np.full_like(depth, 50)).any()
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The metric fit: planted scale and shift come back, and what cannot be trusted is refused."""
+"""The metric fit: planted scale and shift are recovered, and unreliable fits are refused."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What a sensor rig can get wrong: a state and a reason, never a silly depth."""
+"""Bad input of a sensor rig: a state and a reason, never wrong depth."""
 
 from dataclasses import replace
 import re

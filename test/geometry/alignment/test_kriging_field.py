@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The guided correction: exact without residuals, bounded, cut at edges, deaf to outliers."""
+"""The kriging field: exact without residuals, bounded, cut at edges, robust to outliers."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,14 +137,14 @@ def test_held_out_residuals_are_those_of_a_second_fit(n, size):
     residual = size * np.sin(u / 50) * np.cos(v / 40) + 0.01 * rng.normal(size=n)
     local = fit_correction_field(u, v, residual, np.zeros(n), FLAT, SHAPE, CONFIG)
     fold = checkerboard_fold(u, v, SHAPE)
-    for judged in (fold, ~fold):
-        known = ~judged
+    for scored in (fold, ~fold):
+        known = ~scored
         part = fit_correction_field(
             u[known], v[known], residual[known], np.zeros(known.sum()), FLAT, SHAPE, CONFIG
         )
-        anew = residual[judged] - sample_grid(np.log(part.field), u[judged], v[judged], SHAPE)
-        assert np.median(np.abs(local.held_out[judged] - anew)) < 0.1 * size
-        ratio = np.median(np.abs(local.held_out[judged])) / np.median(np.abs(anew))
+        anew = residual[scored] - sample_grid(np.log(part.field), u[scored], v[scored], SHAPE)
+        assert np.median(np.abs(local.held_out[scored] - anew)) < 0.1 * size
+        ratio = np.median(np.abs(local.held_out[scored])) / np.median(np.abs(anew))
         assert 0.7 < ratio < 1.4
 
 

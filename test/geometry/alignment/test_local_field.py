@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The local correction: 1 where nothing is known, close to a planted field where points are."""
+"""Levels of the local field: 1 far from points, close to a planted field near them."""
 
 from dataclasses import replace
 

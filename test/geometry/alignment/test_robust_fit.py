@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The masked loss: closed form and numerical minimiser agree; a free shift ignores the share."""
+"""The masked loss of the fit: closed form and numerical minimiser agree; limits of the shift."""
 
 from hypothesis import given
 from hypothesis import strategies as st

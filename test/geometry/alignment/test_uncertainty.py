@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Sigma: planted errors are covered as promised, near and far, and it follows when they change."""
+"""Sigma: planted errors are covered, near and far, and sigma follows when they change."""
 
 from dataclasses import replace
 

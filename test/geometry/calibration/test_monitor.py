@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Planted errors of angle and clock are named with side and size; without any, nothing is said."""
+"""Planted errors of angle and clock are reported with side and size, and nothing else."""
 
 from __future__ import annotations
 
@@ -73,9 +73,11 @@ def drive(yaw=0.0, pitch=0.0, images=16, still=False, delay=0.0, rate=0.0, blur=
         sparse = scan_of(depth, turned(yaw + delay * turning, pitch), index)
         relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), blur)
         prediction = Prediction(relative.astype(np.float32), space='log')
-        now = CurrentFrame(thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None)
+        current = CurrentFrame(
+            thumbnail(rgb), index * STEP, K, turned(heading, 0) if rate else None
+        )
         alignment = align(prediction, sparse, CONFIG)
-        state = update_calibration(state, now, prediction, sparse, alignment, CONFIG)
+        state = update_calibration(state, current, prediction, sparse, alignment, CONFIG)
     return state.calibration
 
 
@@ -131,8 +133,8 @@ def test_images_without_structure_or_points_are_no_evidence():
         rgb[:, : index * 32] //= 2
         wall = scan_of(np.full((HEIGHT, WIDTH), 5.0, np.float32), turned(3, 0), index)
         for sparse in (None, SparseDepth(wall.u[:9], wall.v[:9], wall.z[:9]), wall):
-            now = CurrentFrame(thumbnail(rgb), index * STEP, K)
-            state = update_calibration(state, now, flat, sparse, Alignment(), CONFIG)
+            current = CurrentFrame(thumbnail(rgb), index * STEP, K)
+            state = update_calibration(state, current, flat, sparse, Alignment(), CONFIG)
             assert state.calibration.text == ''
     assert state.calibration.n_images == 0
 

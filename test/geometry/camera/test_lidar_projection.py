@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""LiDAR in the image: what is projected, what is dropped and why."""
+"""LiDAR in the image: points are projected, or dropped and counted by cause."""
 
 import json
 

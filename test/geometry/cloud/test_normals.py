@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Normals: exact on planes, close on a sphere, towards the camera, unknown where depth is."""
+"""Normals: exact on planes, close on a sphere, towards the camera, NaN where unknown."""
 
 from hypothesis import assume, given
 from hypothesis import strategies as st

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Memory of metric depth: calm where nothing moves, no trail where something does."""
+"""Temporal smoothing: less flicker where nothing moves, no trail where something does."""
 
 from dataclasses import replace
 
@@ -46,20 +46,22 @@ def noisy(depth, rng, share=0.03):
 
 def test_flicker_of_a_still_scene_is_at_least_halved():
     rgb, depth = still()
-    rng, memory, flicker, errors = np.random.default_rng(1), None, ([], []), ([], [])
+    rng, previous, flicker, errors = np.random.default_rng(1), None, ([], []), ([], [])
     raw = depth
     for index in range(20):
         last_raw, raw = raw, noisy(depth, rng)
         noise = rng.normal(0, 3, rgb.shape)
-        now = CurrentFrame(thumbnail(np.clip(rgb + noise, 0, 255).astype(np.uint8)), index * STEP)
-        calm = raw if memory is None else smooth(raw, memory, now, CONFIG)
+        current = CurrentFrame(
+            thumbnail(np.clip(rgb + noise, 0, 255).astype(np.uint8)), index * STEP
+        )
+        calm = raw if previous is None else smooth(raw, previous, current, CONFIG)
         if index > 3:
-            pairs = ((raw, last_raw), (calm, memory.metric))
+            pairs = ((raw, last_raw), (calm, previous.metric))
             for part, (new, old) in zip(flicker, pairs, strict=True):
                 part.append(np.median(np.abs(new / old - 1)))
             for part, new in zip(errors, (raw, calm), strict=True):
                 part.append(np.mean(np.abs(new / depth - 1)))
-        memory = PreviousFrame(calm, now.grey, now.stamp_ns)
+        previous = PreviousFrame(calm, current.grey, current.stamp_ns)
     assert np.mean(flicker[1]) < 0.5 * np.mean(flicker[0])
     assert np.mean(errors[1]) < np.mean(errors[0])
 
@@ -69,16 +71,18 @@ def test_flicker_of_a_still_scene_is_at_least_halved():
 @pytest.mark.parametrize('place', [(), (np.diag([150.0, 150.0, 1.0]), np.eye(4))])
 def test_changed_content_leaves_no_trail_beyond_two_frames(nearer, repainted, place):
     rgb, depth = still()
-    memory = PreviousFrame(depth, thumbnail(rgb), 0, *place)
+    previous = PreviousFrame(depth, thumbnail(rgb), 0, *place)
     changed, new = rgb.copy(), depth.copy()
     new[40:80, 60:100] *= np.float32(nearer)
     if repainted:
         patch = changed[40:80, 60:100]
         patch += np.where(patch < 128, 60, 256 - 60).astype(np.uint8)
     for index in (1, 2, 3):
-        now = CurrentFrame(thumbnail(changed), index * STEP, *place)
-        memory = PreviousFrame(smooth(new, memory, now, CONFIG), now.grey, now.stamp_ns, *place)
-        off = np.abs(memory.metric / new - 1)[40:80, 60:100]
+        current = CurrentFrame(thumbnail(changed), index * STEP, *place)
+        previous = PreviousFrame(
+            smooth(new, previous, current, CONFIG), current.grey, current.stamp_ns, *place
+        )
+        off = np.abs(previous.metric / new - 1)[40:80, 60:100]
         # Looked up by poses, a pixel beside an edge of the paint may be its neighbour.
         trail = np.percentile(off, 75) if place else off.max()
         if repainted or nearer < 0.85:
@@ -97,9 +101,9 @@ def test_smoothed_depth_lies_between_old_and_new(seed, share, age_s, gaps):
         old[rng.random(SHAPE) < 0.2] = np.nan
         new[rng.random(SHAPE) < 0.2] = np.nan
     before = new.copy()
-    now = CurrentFrame(thumbnail(rgb), int(age_s * 1e9))
-    memory = PreviousFrame(old, thumbnail(rgb), 0)
-    result = smooth(new, memory, now, replace(CONFIG, smoothing=share))
+    current = CurrentFrame(thumbnail(rgb), int(age_s * 1e9))
+    previous = PreviousFrame(old, thumbnail(rgb), 0)
+    result = smooth(new, previous, current, replace(CONFIG, smoothing=share))
     np.testing.assert_array_equal(new, before)
     np.testing.assert_array_equal(np.isnan(result), np.isnan(new))
     both = np.isfinite(new) & np.isfinite(old)
@@ -114,36 +118,36 @@ def test_smoothed_depth_lies_between_old_and_new(seed, share, age_s, gaps):
 
 def test_scale_contradiction_or_moved_camera_keep_nothing():
     rgb, depth = still()
-    memory, now = PreviousFrame(depth, thumbnail(rgb), 0), CurrentFrame(thumbnail(rgb), STEP)
+    previous, current = PreviousFrame(depth, thumbnail(rgb), 0), CurrentFrame(thumbnail(rgb), STEP)
     for factor in (0.88, 1.12):
         other = depth * np.float32(factor)
-        np.testing.assert_array_equal(smooth(other, memory, now, CONFIG), other)
+        np.testing.assert_array_equal(smooth(other, previous, current, CONFIG), other)
     moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
     new = depth * np.float32(1.02)
-    np.testing.assert_array_equal(smooth(new, memory, moved, CONFIG), new)
-    assert len(remembered_points(memory, moved)) == 0
-    assert len(remembered_points(memory, now)) > 1000
+    np.testing.assert_array_equal(smooth(new, previous, moved, CONFIG), new)
+    assert len(remembered_points(previous, moved)) == 0
+    assert len(remembered_points(previous, current)) > 1000
 
 
 def test_still_scene_keeps_its_metres_without_points():
     rgb, depth = still()
     first = Prediction(((depth - 2) / 30).astype(np.float32))
     fitted = align(first, sparse_from_depth(depth, CONFIG, stride=4), CONFIG)
-    memory, now = (
+    previous, current = (
         PreviousFrame(fitted.metric, thumbnail(rgb), 0),
         CurrentFrame(thumbnail(rgb), STEP),
     )
     anew = Prediction(((depth - 1) / 22).astype(np.float32))
     held = align(anew, None, CONFIG, replace(fitted, age_ns=STEP))
-    result = refit_held(held, anew, memory, now, CONFIG)
+    result = refit_held(held, anew, previous, current, CONFIG)
     assert (result.state, result.age_ns, result.reason) == ('held', STEP, held.reason)
     assert np.abs(held.metric / depth - 1).mean() > 0.1
     np.testing.assert_allclose(result.metric, depth, rtol=0.01)
     moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
-    assert refit_held(held, anew, memory, moved, CONFIG) is held
-    assert refit_held(held, anew, memory, now, replace(CONFIG, smoothing=0.0)) is held
+    assert refit_held(held, anew, previous, moved, CONFIG) is held
+    assert refit_held(held, anew, previous, current, replace(CONFIG, smoothing=0.0)) is held
     nothing = Prediction(np.full(SHAPE, 0.5, np.float32))
-    assert refit_held(held, nothing, memory, now, CONFIG) is held
+    assert refit_held(held, nothing, previous, current, CONFIG) is held
 
 
 def drive():
@@ -157,14 +161,14 @@ def drive():
 
 def test_with_poses_depth_is_carried_along_a_drive():
     K, ((before, first), (truth, second)) = drive()
-    memory = PreviousFrame(before, thumbnail(first.rgb), 0, K, first.T_world_cam)
-    now = CurrentFrame(thumbnail(second.rgb), STEP, K, second.T_world_cam)
-    points = remembered_points(memory, now)
+    previous = PreviousFrame(before, thumbnail(first.rgb), 0, K, first.T_world_cam)
+    current = CurrentFrame(thumbnail(second.rgb), STEP, K, second.T_world_cam)
+    points = remembered_points(previous, current)
     assert len(points) > 300
     ratio = points.z / truth[points.v, points.u]
     assert np.nanmedian(np.abs(ratio - 1)) < 0.01
     new = noisy(truth, np.random.default_rng(0))
-    calm = smooth(new, memory, now, CONFIG)
+    calm = smooth(new, previous, current, CONFIG)
     used = np.isfinite(new) & (calm != new)
     assert used.mean() > 0.2
     assert np.abs(calm / truth - 1)[used].mean() < 0.8 * np.abs(new / truth - 1)[used].mean()
