@@ -25,7 +25,7 @@ _LIMIT = 0.4
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score all methods on simulated predictions, and time ours."""
-    from marigold_ros.evaluation.benchmarks.alignment import jobs, measure, measure_cost
+    from marigold_ros.evaluation.benchmarks.alignment import jobs, measure, measure_align_ms
     from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
 
     with one_thread():
@@ -38,7 +38,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 'source': 'data' if args.data else 'synthetic',
                 'seeds': seeds,
                 **measure(depths, seeds, draws, bar.update),
-                'cost_ms': measure_cost(depths[0]),
+                'cost_ms': measure_align_ms(depths[0]),
             }
 
 

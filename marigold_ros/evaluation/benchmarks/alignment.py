@@ -114,7 +114,7 @@ def measure(
     return {table: [case.summary() for case in found.values()] for table, found in cases.items()}
 
 
-def measure_cost(depth: np.ndarray) -> dict[str, float]:
+def measure_align_ms(depth: np.ndarray) -> dict[str, float]:
     """Measure the median CPU time of align in ms at 640x480 with 2000 points, by method."""
     small = cv2.resize(depth, _COST_SIZE[::-1], interpolation=cv2.INTER_NEAREST)
     cost = {}

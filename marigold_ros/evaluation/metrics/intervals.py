@@ -63,7 +63,7 @@ def block_means(
     values: np.ndarray, rng: np.random.Generator, length: int, resamples: int = RESAMPLES
 ) -> np.ndarray:
     """
-    Draw means of n frames, in blocks of neighbours.
+    Draw means (resamples,) of n frames, in blocks of ``length`` neighbours.
 
     Parameters
     ----------
@@ -71,14 +71,6 @@ def block_means(
         One value a frame, in order of time.
     rng : Generator
         Of the draws.
-    length : int
-        Frames in a block.
-    resamples : int
-        Draws.
-
-    Returns
-    -------
-    (resamples,) float64
 
     """
     n = len(values)
@@ -106,12 +98,10 @@ def mean_interval(
     ----------
     values : (n,) float
         One value a frame, in order of time; values that are not finite are left out.
-    seed : int
-        Of the draws.
+    seed, level : int, float
+        Of the draws; share of recordings.
     length : int or None
-        Frames in a block; None lets the data choose.
-    level : float
-        Share of recordings.
+        Frames in a block; None for :func:`block_length`.
 
     Returns
     -------

@@ -33,16 +33,9 @@ class SigmaScores:
         self, predicted: np.ndarray, sigma_map: np.ndarray | None, truth: SparseDepth
     ) -> dict[str, float]:
         """
-        Add one image's points.
+        Add the M true points of one image, with depth (M,) in metres and sigma (H, W) in metres.
 
-        Parameters
-        ----------
-        predicted : (M,) float, metres
-            Depth at the points; those where it is not finite are left out.
-        sigma_map : (H, W) float or None, metres
-            One sigma; None adds nothing.
-        truth : SparseDepth
-            The M points.
+        Points without finite depth or sigma are left out.
 
         Returns
         -------

@@ -64,14 +64,10 @@ class TemporalScores:
 
         Parameters
         ----------
-        frame : Frame
-            Stamp, camera and pose.
-        rgb : (H, W, 3) uint8
-            The rectified image.
-        metric : (H, W) float or None, metres
-            The published depth; None leaves this and the next frame without a neighbour.
-        alignment : Alignment
-            Scale and shift of the published fit.
+        frame, rgb : Frame, (H, W, 3) uint8
+            Stamp, camera and pose; the rectified image.
+        metric, alignment : (H, W) float or None, metres, Alignment
+            The published depth, None for a frame without neighbours, and its fit.
         ratio : float
             Median of predicted over true depth, NaN where unknown.
 

@@ -140,10 +140,10 @@ def oracle_pairs(
     if truth is None:
         truth = np.full(relative.shape, np.nan)
         truth[lidar.v, lidar.u] = lidar.z
-    return *published_oracle(relative, truth, space, PUBLISHED[rule]), None
+    return *published_pairs(relative, truth, space, PUBLISHED[rule]), None
 
 
-def published_oracle(
+def published_pairs(
     relative: np.ndarray, truth: np.ndarray, space: str, rule: PublishedRule
 ) -> tuple[np.ndarray, np.ndarray]:
     """

@@ -55,7 +55,7 @@ def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) ->
     points = _checked(points_lidar)
     if ring is not None and np.shape(ring) != (len(points),):
         raise InputError(
-            f'ring has shape {np.shape(ring)} for {len(points)} points; give one a point',
+            f'ring has shape {np.shape(ring)} for {len(points)} points; needs one value each',
             'shape',
         )
     x, y, z = points[:, :3].T

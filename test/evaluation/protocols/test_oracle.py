@@ -10,7 +10,7 @@ from marigold_ros.evaluation.protocols.oracle import (
     describe_oracle,
     oracle_depth,
     PUBLISHED,
-    published_oracle,
+    published_pairs,
 )
 import numpy as np
 import pytest
@@ -97,7 +97,7 @@ def test_the_published_evaluation_is_met_to_a_millionth(name, space):
     truth[rng.random(shape) < 0.3] = 0.0
     value = 1 / np.maximum(truth, 0.3) if space == 'disparity' else truth
     relative = np.clip(value / 30 + rng.normal(0, 0.05, shape), 0, 1)
-    predicted, counted = published_oracle(relative, truth, space, PUBLISHED[name])
+    predicted, counted = published_pairs(relative, truth, space, PUBLISHED[name])
     expected, known = as_published(relative, truth, space, name)
     chosen = np.isfinite(counted)
     np.testing.assert_allclose(counted[chosen], known, rtol=1e-12)
@@ -112,7 +112,7 @@ def test_the_published_evaluation_is_met_to_a_millionth(name, space):
 def test_an_image_of_the_wrong_size_for_a_crop_is_refused(name, shape):
     truth = np.ones(shape)
     with pytest.raises(ConfigurationError, match='choose another --oracle'):
-        published_oracle(truth, truth, 'depth', PUBLISHED[name])
+        published_pairs(truth, truth, 'depth', PUBLISHED[name])
 
 
 def test_results_describe_the_rule_and_deviations_from_it():
