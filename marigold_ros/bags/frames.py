@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -351,23 +352,19 @@ def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:
     if stamps == 'log' or not matched:
         return
     for topic in (topics.image, *matched):
-        if [_stamp_or_none(reader, *item) for item in islice(_raw(reader, topic), 2)] == [0, 0]:
+        if _first_stamps(reader, topic) == [0, 0]:
             raise BagError(
                 f'the messages of {topic} in {reader.path} have header stamp 0, and images and '
                 'scans are paired by it; use the time of recording with --stamps log'
             )
 
 
-def _raw(reader: BagReader, topic: str) -> Iterator[tuple[bytes, str]]:
-    try:
-        for _, msgtype, data, _ in reader.raw([topic]):
-            yield data, msgtype
-    except BagError:
-        return  # reading all messages raises it
-
-
-def _stamp_or_none(reader: BagReader, data: bytes, msgtype: str) -> int | None:
-    try:
-        return header_ns(reader.decode(data, msgtype))
-    except BagError:
-        return None
+def _first_stamps(reader: BagReader, topic: str) -> list[int | None]:
+    """Return the header stamps of a topic's first two messages, None for undecodable ones."""
+    stamps: list[int | None] = []
+    with suppress(BagError):  # reading all messages raises it
+        for _, msgtype, data, _ in islice(reader.raw([topic]), 2):
+            stamps.append(None)
+            with suppress(BagError):
+                stamps[-1] = header_ns(reader.decode(data, msgtype))
+    return stamps
