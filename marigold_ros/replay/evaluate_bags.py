@@ -139,8 +139,9 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     took = results['latency_ms'].get('total', {}).get('mean')
     results['fps'] = 1e3 / took if took else None
     results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
-    found = total.calibration
-    results['calibration'] = {'text': found.text, **asdict(found)}
+    facts = asdict(total.calibration)
+    facts['n_pictures'] = facts.pop('n_images')  # the key of schema 1
+    results['calibration'] = {'text': total.calibration.text, **facts}
     return results
 
 
