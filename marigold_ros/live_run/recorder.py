@@ -19,11 +19,11 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import MarigoldError
 from marigold_ros.message_codec import serialised_header_ns
 from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.replay.recording import NODE
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-DEPTH_NODE = '/marigold_depth'
 OUTPUTS = {
     'depth/image_rect': Image,
     'depth/camera_info': CameraInfo,
@@ -60,7 +60,7 @@ class Recorder:
         self.reports = 0
         self._report: dict[str, dict[str, str]] = {}
         for name, kind in outputs.items():
-            self._subscribe(node, f'{DEPTH_NODE}/{name}', kind, name)
+            self._subscribe(node, f'{NODE}/{name}', kind, name)
         self._subscribe(node, '/diagnostics', DiagnosticArray, 'diagnostics')
 
     def _subscribe(self, node, topic: str, kind: type, name: str) -> None:
@@ -88,7 +88,7 @@ class Recorder:
             self._changed.notify_all()
 
     def _take_report(self, message: DiagnosticArray) -> None:
-        own = f'{DEPTH_NODE}: '
+        own = f'{NODE}: '
         report = {
             status.name[len(own) :]: {pair.key: pair.value for pair in status.values}
             for status in message.status
@@ -112,7 +112,7 @@ class Recorder:
             check()
             if time.monotonic() > deadline:
                 raise MarigoldError(
-                    f'{what} after {seconds:g} s; look at node.log, and whether a firewall or '
+                    f'{what} after {seconds:g} s; see node.log, and check whether a firewall or '
                     'ROS_DOMAIN_ID keeps the processes apart'
                 )
 

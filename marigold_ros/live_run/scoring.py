@@ -22,15 +22,14 @@ from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_dept
 from marigold_ros.live_run.source import PlayedBag
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.replay.recording import remove_recording
+from marigold_ros.replay.recording import NODE, remove_recording
 import numpy as np
 
 FIT_EVERY = 8
-_NODE = '/marigold_depth'
 _PARTS = {
-    f'{_NODE}/relative/image': 'relative',
-    f'{_NODE}/depth/image_rect': 'depth',
-    f'{_NODE}/alignment': 'alignment',
+    f'{NODE}/relative/image': 'relative',
+    f'{NODE}/depth/image_rect': 'depth',
+    f'{NODE}/alignment': 'alignment',
 }
 # Outputs of one frame arrive together; after this many younger frames the rest is lost.
 _PATIENCE_FRAMES = 3

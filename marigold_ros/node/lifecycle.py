@@ -25,7 +25,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 
 
 def transition(method: Callable) -> Callable:
-    """Make a lifecycle callback that logs known errors in one line, others with a traceback."""
+    """Wrap a lifecycle callback to log known errors in one line, others with a traceback."""
 
     @functools.wraps(method)
     def guarded(self, state) -> TransitionCallbackReturn:
@@ -44,7 +44,7 @@ def transition(method: Callable) -> Callable:
 
 
 def tolerant(node: Node, work: Callable[[], None]) -> Callable[[], None]:
-    """Make a timer callback that logs its errors, which would end the process."""
+    """Wrap a timer callback so that it logs its errors, which would end the process."""
 
     def guarded() -> None:
         try:

@@ -115,32 +115,26 @@ class CameraModel:
     """The model as one camera's pipeline sees it, a DepthModel."""
 
     def __init__(self, shared: SharedModel) -> None:
-        self._shared = shared
+        self.shared = shared
         new_stream = getattr(shared.model, 'new_stream', None)
         self.stream = None if new_stream is None else new_stream()
 
     def predict(self, rgb: np.ndarray, **settings: Any) -> Prediction:
         """Predict as the model does, possibly in a batch with other cameras' images."""
-        return self._shared.predict(_Request(self, rgb, settings))
+        return self.shared.predict(_Request(self, rgb, settings))
 
     def predict_guided(self, *arguments: Any, **settings: Any) -> Prediction:
         """Predict as the model does, without a batch."""
-        return self._shared.alone(
-            lambda: self._shared.model.predict_guided(*arguments, **settings)
-        )
+        return self.shared.alone(lambda: self.shared.model.predict_guided(*arguments, **settings))
 
     def reset(self) -> None:
         """Forget the last frame of this camera."""
         if self.stream is not None:
             self.stream.reset()
 
-    def is_of(self, shared: SharedModel) -> bool:
-        """Whether this is a view of that model."""
-        return self._shared is shared
-
     def __getattr__(self, name: str) -> Any:
         """Return other members of the model: space, device, description, processing_size."""
-        return getattr(self._shared.model, name)
+        return getattr(self.shared.model, name)
 
 
 class ModelPool:
@@ -164,7 +158,7 @@ class ModelPool:
         with self._lock:
             shared = self._models.get(key)
             held = self._held.get(camera)
-            if shared is None or (held is not None and held.is_of(shared)):
+            if shared is None or (held is not None and held.shared is shared):
                 shared = self._models[key] = SharedModel(self._load_model(config))
             given = self._held[camera] = shared.for_camera()
         return given

@@ -60,7 +60,7 @@ class TestFlow(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        """Make a robot."""
+        """Create a robot."""
         rclpy.init()
         cls.robot = rclpy.create_node('robot')
         cls.publishers = {

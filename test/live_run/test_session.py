@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""How the demo's node process is ended, and what its log is searched for."""
+"""The demo's node process: how it ends, and errors in its log."""
 
 import subprocess
 import sys

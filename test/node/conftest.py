@@ -76,12 +76,12 @@ class Robot(loopback_node.Robot):
         return Header(stamp=to_stamp(stamp_ns), frame_id=frame)
 
     def image_message(self, stamp_ns):
-        """Make an image of the plane."""
+        """Return an image of the plane."""
         rgb = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
         return image_message(self.header(stamp_ns), encode_image(rgb, 'rgb8'))
 
     def camera_info(self, stamp_ns, focal=FOCAL):
-        """Make its camera_info; focal 0 is an uncalibrated camera."""
+        """Return its camera_info; focal 0 is an uncalibrated camera."""
         message = CameraInfo(header=self.header(stamp_ns), width=WIDTH, height=HEIGHT)
         K = [focal, 0.0, WIDTH / 2, 0.0, focal, HEIGHT / 2, 0.0, 0.0, 1.0 if focal else 0.0]
         message.k = K if focal else [0.0] * 9
@@ -91,7 +91,7 @@ class Robot(loopback_node.Robot):
         return message
 
     def cloud(self, stamp_ns, points):
-        """Make a cloud in the LiDAR's frame."""
+        """Return a cloud in the LiDAR's frame."""
         structured = np.zeros((1, len(points)), [(axis, '<f4') for axis in 'xyz'])
         for column, axis in enumerate('xyz'):
             structured[axis] = points[:, column]
@@ -99,7 +99,7 @@ class Robot(loopback_node.Robot):
 
     def scan_of_plane(self, stamp_ns):
         """
-        Make a scan that sees the planted plane: depth 2 to 10 m from the last row to the first.
+        Return a scan of the planted plane: depth 2 to 10 m from the last row to the first.
 
         Rows and relative depth run together, so that scale is 8 and shift is 2.
         """
@@ -192,12 +192,12 @@ class Bench(LoopbackNode):
 
 @pytest.fixture
 def bench():
-    """Make benches; all are closed after the test."""
+    """Create benches; all are closed after the test."""
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Bench(*arguments, **options))
 
 
 @pytest.fixture
 def new_robot():
-    """Give the class Robot, for a node in another process."""
+    """Return the class Robot, for a node in another process."""
     return Robot

@@ -31,7 +31,7 @@ class Plane:
 
 @pytest.fixture
 def cameras():
-    """Make the nodes of a process from arguments of ROS."""
+    """Create the nodes of a process from ROS arguments."""
     context = rclpy.Context()
     rclpy.init(context=context)
     made = []

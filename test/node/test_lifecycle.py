@@ -23,12 +23,12 @@ RELATIVE = ('relative/image', Image)
 
 
 def state(running):
-    """Ask for the node's state by service."""
+    """Request the node's state by service."""
     return running.call(GetState, 'get_state').current_state.id
 
 
 def change(running, transition):
-    """Ask for a transition by service; whether it succeeded."""
+    """Request a transition by service; returns whether it succeeded."""
     return running.call(ChangeState, 'change_state', transition=Transition(id=transition)).success
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What the node makes of time: a LiDAR that stops, a bag that loops, a vehicle that moves."""
+"""The node over time: a LiDAR that stops, a bag that loops, a vehicle that moves."""
 
 from __future__ import annotations
 

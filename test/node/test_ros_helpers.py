@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The helper packages, played by stand-ins: what they are asked, and what happens without them."""
+"""The helper packages, replaced by fakes: how they are called, and the node without them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ K = np.array([[50.0, 0.0, 4.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
 
 @pytest.fixture
 def cloud():
-    """Make an organised cloud of 6 rows and 8 columns with a hole."""
+    """Return an organised cloud of 6 rows and 8 columns with a hole."""
     depth = np.arange(1, 49, dtype=np.float32).reshape(6, 8)
     depth[2, 3] = np.nan
     return organise_cloud(depth, K, rgb=np.full((6, 8, 3), 7, np.uint8), sigma=depth / 10)
@@ -61,7 +61,7 @@ def test_create_cloud_gets_a_flat_array_for_the_same_message(cloud, monkeypatch)
 
 
 def foreign_image():
-    """Make an image in an encoding that message_codec does not know."""
+    """Return an image in an encoding that message_codec does not know."""
     message = image_message(Header(), encode_image(np.zeros((4, 5, 3), np.uint8), 'rgb8'))
     message.encoding = '8UC7'
     return message

@@ -62,7 +62,7 @@ def networks():
 
 @pytest.fixture
 def patient(monkeypatch):
-    """Let cameras be waited for as long as a busy machine needs."""
+    """Wait for other cameras as long as a busy machine needs."""
     monkeypatch.setattr(sharing, 'WINDOW', 10.0)
 
 
@@ -163,12 +163,12 @@ def test_equal_settings_share_a_model_until_the_last_camera():
     assert loaded[0]() is None
 
 
-def test_who_asks_again_for_what_it_holds_gets_the_files_of_now():
+def test_loading_again_reads_the_files_anew():
     loaded = []
     pool = ModelPool(lambda config: loaded.append(Networks()) or loaded[-1])
     held = [pool.load(name, NodeConfig()) for name in ('front', 'left')]
     new = pool.load('front', NodeConfig())
     assert len(loaded) == 2
-    assert new.is_of(pool.load('left', NodeConfig())._shared)  # which takes the new one, too
+    assert new.shared is pool.load('left', NodeConfig()).shared  # which takes the new one, too
     assert len(loaded) == 2
-    assert not held[0].is_of(new._shared)
+    assert held[0].shared is not new.shared

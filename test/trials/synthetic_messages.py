@@ -55,7 +55,7 @@ class View:
         self.depth: dict[str, np.ndarray] = {}
 
     def message(self, role: str, stamp: int) -> Any:
-        """Make the message of an input: image, compressed, info or scan."""
+        """Return the message of an input: image, compressed, info or scan."""
         frame = 'lidar' if role == 'scan' else 'camera_optical'
         header = Header(stamp=to_stamp(stamp), frame_id=frame)
         if role == 'image':

@@ -149,7 +149,7 @@ class Outputs:
             yield 'points', lambda: self._points(result, header, config)
 
     def _points(self, result, header, config: NodeConfig) -> PointCloud2 | None:
-        """Make the cloud; None where ``points.max_rate`` or the result allows none."""
+        """Return the cloud; None where ``points.max_rate`` or the result allows none."""
         now, points = time.monotonic(), config.points
         if points.max_rate > 0 and now - self._last_cloud < 1.0 / points.max_rate:
             return None

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Diagnostics say in words what ails, and give the numbers to it."""
+"""Diagnostics describe problems, with their numbers, under listed keys."""
 
 from __future__ import annotations
 

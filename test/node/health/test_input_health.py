@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Rates, blind cameras and clocks that differ are put into words."""
+"""Rates, blind cameras and clock offsets are detected and described."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Give a clock that stands until it is moved."""
+    """Return a function that advances a stopped clock."""
     now = [100.0]
     monkeypatch.setattr(input_health, 'time', SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -52,7 +52,7 @@ def test_silence_makes_the_rate_zero(clock):
 
 @pytest.fixture
 def rng():
-    """Give reproducible noise."""
+    """Return a seeded random generator."""
     return np.random.default_rng(0)
 
 

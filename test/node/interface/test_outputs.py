@@ -35,7 +35,7 @@ SCALE_OF_COLOURS = (0.5, 80.0)
 
 
 class Heard:
-    """What came last, by output."""
+    """The last message of each output."""
 
     def __init__(self, node):
         self.messages = {}

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def plain_node():
-    """Make bare nodes with given parameters."""
+    """Create plain nodes with given parameters."""
     context = rclpy.Context()
     rclpy.init(context=context)
     nodes = []

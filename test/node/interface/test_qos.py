@@ -187,11 +187,11 @@ def test_subscriptions_go_while_their_group_is_held(bench):
     inputs, node = running.node._inputs, running.node
     destroy, seen = node.destroy_subscription, []
 
-    def look_and_destroy(subscription):
+    def check_and_destroy(subscription):
         seen.append(inputs._group.can_execute(subscription))
         return destroy(subscription)
 
-    node.destroy_subscription = look_and_destroy
+    node.destroy_subscription = check_and_destroy
     inputs.close()
     assert seen == [False] * 3
 
@@ -221,4 +221,4 @@ def test_a_task_that_waits_is_not_queued_again():
 
 
 class _Entity:
-    """What a callback group keeps a weak reference of."""
+    """An entity of a callback group."""

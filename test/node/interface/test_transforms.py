@@ -24,7 +24,7 @@ class TransformException(Exception):
 
 
 def pose(x):
-    """Give a TransformStamped that moves along x."""
+    """Return a TransformStamped translated along x."""
     return SimpleNamespace(
         transform=SimpleNamespace(
             translation=SimpleNamespace(x=x, y=0.0, z=0.0),
