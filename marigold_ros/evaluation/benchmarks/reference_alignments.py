@@ -40,18 +40,7 @@ def five_nearest(relative: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarr
     """
     Correct the Tukey fit at each pixel by the mean ratio of the five nearest points.
 
-    Parameters
-    ----------
-    relative : (H, W) float32
-        The prediction.
-    u, v : (n,) int, pixels
-        Where depth is known.
-    z : (n,) float, metres
-
-    Returns
-    -------
-    (H, W) float, metres
-
+    ``relative`` is (H, W), points (n,) are at pixels u, v with depth z; returns (H, W) metres.
     """
     from scipy.spatial import cKDTree
 

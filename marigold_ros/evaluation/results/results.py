@@ -51,10 +51,8 @@ def assemble(
     ----------
     scorer : Scorer
         With every processed frame.
-    read : int
-        Images received: processed, dropped and rejected ones.
-    dropped : int
-        Images that a newer one replaced (live runs only).
+    read, dropped : int
+        Images received in all, and replaced by newer ones (live runs only).
     rejected : mapping of cause to int
         Unusable images.
     rate : float or None

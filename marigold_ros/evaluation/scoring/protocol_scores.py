@@ -38,15 +38,7 @@ def cells_at(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray
 
 
 class Breakdown:
-    """
-    Sums over points by depth and by ninth of the image.
-
-    Parameters
-    ----------
-    max_depth : float, metres
-        Truth beyond it counts in the last bin.
-
-    """
+    """Sums points by depth and by ninth of the image; the last bin has all beyond max_depth."""
 
     def __init__(self, max_depth: float) -> None:
         bins = max(1, math.ceil(max_depth / (_STEP_M * _STEPS_A_BIN)))
@@ -102,15 +94,7 @@ def _figures(sums: np.ndarray) -> dict[str, float]:
 
 
 class ProtocolScores:
-    """
-    Accumulates frames.
-
-    Parameters
-    ----------
-    max_depth : float, metres
-        Largest depth of the breakdown by distance.
-
-    """
+    """Accumulates the scores of frames, broken down by distance up to ``max_depth`` metres."""
 
     def __init__(self, max_depth: float) -> None:
         self._metrics = MetricAccumulator()
@@ -128,12 +112,8 @@ class ProtocolScores:
         """
         Add one frame.
 
-        Parameters
-        ----------
-        predicted, truth : (...) float, metres
-            As for :func:`marigold_ros.evaluation.depth_metrics`.
-        cell : (...) int
-            Ninth of the image that each lies in.
+        Depth is in metres as for :func:`marigold_ros.evaluation.depth_metrics`, ``cell`` from
+        :func:`cells_at`, all of one shape.
 
         Returns
         -------

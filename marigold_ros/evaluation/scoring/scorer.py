@@ -118,12 +118,8 @@ class Scorer:
             Dense truth, registered to ``frame.rgb``.
         ring : (N,) int or None
             Scan lines of ``frame.points_lidar``.
-        alignment : Alignment or None
-            The published fit, for the row.
-        scan_stamp_ns : int or None
-            Stamp of the scan, for the row.
-        timings_ms : mapping or None
-            Milliseconds by stage.
+        alignment, scan_stamp_ns, timings_ms : optional
+            The published fit, the stamp of the scan and milliseconds by stage, for the row.
         sparse : SparseDepth or None
             The whole scan in the rectified image, where it is known already.
 
