@@ -6,8 +6,8 @@ Depth models: :func:`load_model` returns a ``protocol.DepthModel`` for any check
 Facade: ``load_model``, ``list_checkpoints``, ``EMBEDDED``, ``use_threads``; neither it nor
 ``protocol``, ``registry`` and ``locate`` import torch. May import config, settings, spaces, frame
 and errors. Used by pipeline (protocol only), node, commands, replay and learning. A family is one
-package here (``marigold/``) and one line in ``registry``; ``guidance/`` steers its denoising by
-points, ``runtime/`` makes its networks fast, ``benchmarks/`` times them.
+package here (``marigold/``) and one line in ``registry``; ``runtime/`` makes its networks fast,
+``benchmarks/`` times them.
 
 Torch waits passively for its threads: on few cores its spinning threads slow down every other
 process up to 15-fold. The variable has to be set before torch is imported; a user's value wins.

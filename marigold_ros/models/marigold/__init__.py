@@ -4,6 +4,6 @@
 The Marigold family: reads checkpoints in diffusers layout and runs them on images.
 
 ``engine`` holds the model; the other files are its steps: checkpoint and weights, schedule,
-denoiser and stream, ensemble, resizing, memory. May import diffusers, torch, ``models.guidance``,
-``models.runtime`` and the ground. Used by registry, guidance, benchmarks, learning and commands.
+denoiser and stream, ensemble, resizing, memory, guidance. May import diffusers, torch,
+``models.runtime`` and the ground. Used by registry, benchmarks, learning and commands.
 """

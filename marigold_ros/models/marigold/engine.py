@@ -24,7 +24,6 @@ from diffusers import LCMScheduler
 from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.models.guidance.guided import guide_model
 from marigold_ros.models.locate import find_autoencoder
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.denoiser import (
@@ -34,6 +33,7 @@ from marigold_ros.models.marigold.denoiser import (
     SEED_LIMIT,
 )
 from marigold_ros.models.marigold.ensemble import merge_members, merge_reference, MOST_MEMBERS
+from marigold_ros.models.marigold.guidance import guide_model
 from marigold_ros.models.marigold.memory import autoencoder_bytes, MemoryPlan, OVERLAP, TILE, tiled
 from marigold_ros.models.marigold.resizing import (
     common_size,

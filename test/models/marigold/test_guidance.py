@@ -9,7 +9,7 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models import load_model
-from marigold_ros.models.guidance.guided import guide_clean, guide_noise, prepare_points
+from marigold_ros.models.marigold.guidance import guide_clean, guide_noise, prepare_points
 from marigold_ros.models.marigold.resizing import upsample_bilinear
 from marigold_ros.models.marigold.schedule import ddim_schedule, marigold_scheduler
 import numpy as np
