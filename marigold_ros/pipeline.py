@@ -26,8 +26,8 @@ from marigold_ros.geometry.calibration.monitor import Calibration, update_calibr
 from marigold_ros.geometry.camera.frame_points import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
+from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
-from marigold_ros.geometry.temporal.stream_state import find_break, StreamState
 import numpy as np
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-State from frame to frame: smoothing of metric depth, and the state of a stream with its breaks.
+Temporal smoothing: metric depth carried over from frame to frame.
 
-May import ``alignment``, ``calibration`` and ``cloud``; used by the pipeline and the temporal
-metrics of evaluation.
+May import ``alignment`` and ``cloud``; used by ``calibration``, the stream state, the pipeline and
+the temporal metrics of evaluation.
 """

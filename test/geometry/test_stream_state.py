@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError
 
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.calibration.monitor import CalibrationState
+from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame
-from marigold_ros.geometry.temporal.stream_state import find_break, StreamState
 import numpy as np
 import pytest
 
