@@ -43,7 +43,7 @@ def write_animation(
         return False
     animation = cv2.Animation()
     animation.frames = drawn
-    animation.durations = np.full(len(drawn), round(1e3 * seconds), np.int32)
+    animation.durations = [round(1e3 * seconds)] * len(drawn)
     return bool(cv2.imwriteanimation(str(path), animation, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY]))
 
 
@@ -65,7 +65,7 @@ def _captioned(panel: np.ndarray, caption: str) -> np.ndarray:
     """Scale a panel and write its caption into a dark strip at the top, BGR."""
     size = (_PANEL_WIDTH_PX, round(_PANEL_WIDTH_PX * panel.shape[0] / panel.shape[1]))
     cell = cv2.cvtColor(cv2.resize(panel, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    cell[:_CAPTION_PX] //= 3
+    cell[:_CAPTION_PX] = cell[:_CAPTION_PX] // 3  # dark behind white letters
     white = (255, 255, 255)
     cv2.putText(cell, caption, (8, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, white, 1, cv2.LINE_AA)
     return cell
