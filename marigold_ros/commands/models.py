@@ -17,6 +17,7 @@ from typing import Any
 
 from marigold_ros.commands.options import add_model_options, load_chosen_model
 from marigold_ros.errors import CheckpointError, ConfigurationError, MarigoldError
+from marigold_ros.models.protocol import DepthModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,7 @@ def _list(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _facts(model: Any) -> dict[str, Any]:
+def _facts(model: DepthModel) -> dict[str, Any]:
     """Return the description of a loaded model, with the size of its files in bytes."""
     description = dict(model.description)
     folder = Path(description['path'])

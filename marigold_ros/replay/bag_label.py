@@ -16,6 +16,7 @@ from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
@@ -84,7 +85,7 @@ def label_name(path: Path) -> str:
 
 
 def label_bag(
-    model: Any, options: LabelOptions, job: BagJob, progress: Progress | None = None
+    model: DepthModel, options: LabelOptions, job: BagJob, progress: Progress | None = None
 ) -> Labelled:
     """Write the copy of the readable part of one bag; a task of `executor.BagWorker`."""
     target = options.target(job)
@@ -105,7 +106,7 @@ def lost_bag(options: LabelOptions, job: BagJob, text: str) -> Labelled:
 
 
 def _label(
-    model: Any,
+    model: DepthModel,
     options: LabelOptions,
     job: BagJob,
     done: Labelled,

@@ -11,6 +11,7 @@ from typing import Any
 
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, robustness
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.bag_replay import replay
 from marigold_ros.replay.executor import Executor, processes
@@ -23,7 +24,7 @@ import numpy as np
 
 def evaluate_bag(
     bags: str | Path | Sequence[str | Path],
-    model: Any = None,
+    model: DepthModel | None = None,
     options: ReplayOptions | None = None,
     out: str | Path | None = None,
     *,

@@ -33,17 +33,21 @@ _ALL = '+ baselines: all but the model'
 class _Ramp:
     """Predicts the same map at no cost: far above, near below."""
 
+    space, device = 'depth', 'cpu'
     description = {'name': 'ramp'}  # noqa: RUF012
 
     def __init__(self) -> None:
         self._ramps: dict[tuple[int, int], Prediction] = {}
 
-    def predict(self, rgb: np.ndarray, **_: Any) -> Prediction:
+    def predict(self, rgb: np.ndarray, *_: Any, **__: Any) -> Prediction:
         height, width = rgb.shape[:2]
         if (height, width) not in self._ramps:
             column = np.linspace(0.95, 0.05, height, dtype=np.float32)[:, None]
             self._ramps[height, width] = Prediction(np.repeat(column, width, axis=1))
         return self._ramps[height, width]
+
+    def reset(self) -> None:
+        """Forget nothing: frames are independent."""
 
 
 def measure_cost(bag: Path, runs: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marigold_ros.learning.parallel import run_jobs
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.replay.part_store import PartStore
 from marigold_ros.replay.replay_plan import BagJob
 
@@ -50,7 +51,7 @@ class BagWorker:
     store: PartStore | None = None
     progress: Progress | None = None
     done: int = 0
-    model: Any = None
+    model: DepthModel | None = None
 
     def __call__(self, job: BagJob) -> Any:
         """Return the part of a bag, stored or new."""

@@ -12,6 +12,7 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import FrameResult
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.replay_plan import ReplayOptions
 
@@ -49,7 +50,7 @@ class ModelScorer:
 
     """
 
-    def __init__(self, model: Any, options: ReplayOptions, baselines: bool = True) -> None:
+    def __init__(self, model: DepthModel, options: ReplayOptions, baselines: bool = True) -> None:
         self.pipeline = FramePipeline(model, options.pipeline)
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.pipeline)

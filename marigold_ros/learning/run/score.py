@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 from marigold_ros.evaluation.baselines import (
@@ -26,6 +25,7 @@ from marigold_ros.learning.data.file_pairs import FilePairs
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.synthetic_pairs import FIRST_TRAINING_SEED
 from marigold_ros.learning.data.targets import normalise
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
@@ -82,7 +82,10 @@ def training_mean_map(scenes: int = MEAN_MAP_SCENES) -> np.ndarray:
 
 
 def score(
-    model: Any, pairs: Iterable[LabelledPair], total: int, mean_map: np.ndarray | None = None
+    model: DepthModel,
+    pairs: Iterable[LabelledPair],
+    total: int,
+    mean_map: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """
     Average the metrics over images.
@@ -124,7 +127,7 @@ def score(
 
 
 def score_held_out(
-    model: Any, generators: Iterable[HeldOutScenes], mean_map_scenes: int = MEAN_MAP_SCENES
+    model: DepthModel, generators: Iterable[HeldOutScenes], mean_map_scenes: int = MEAN_MAP_SCENES
 ) -> dict[str, dict[str, float]]:
     """
     Score a model on held-out scenes beside the baselines that it has to beat.
@@ -153,7 +156,11 @@ def known_depth(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fitted_depths(
-    model: Any, pair: Pair, truth: np.ndarray, valid: np.ndarray, mean_map: np.ndarray | None
+    model: DepthModel,
+    pair: Pair,
+    truth: np.ndarray,
+    valid: np.ndarray,
+    mean_map: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
     """Depth (H, W) of each method, fitted to the truth."""
     v, u = np.nonzero(valid)
@@ -197,7 +204,7 @@ def best_affine(
 
 
 def contact_sheet(
-    model: Any, pairs: Iterable[LabelledPair], path: str, size: tuple[int, int] = (192, 256)
+    model: DepthModel, pairs: Iterable[LabelledPair], path: str, size: tuple[int, int] = (192, 256)
 ) -> None:
     """Write image, prediction and truth of each pair side by side to one PNG, each (H, W)."""
     rows = []
