@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Measure what members, denoising steps, initial noise and the noise of training are worth.
+Measure the effect of ensemble size, denoising steps, initial noise and training noise.
 
     python training/ablate.py --model runs/diffusion/tiny-diffusion --scenes 100 --chart curves.svg
     python training/ablate.py --recipe training/recipes/tiny_diffusion.yaml --out runs/noise
 
-The first changes one setting of a checkpoint at a time. The second trains the recipe shortly with
-each kind of noise; run it again and it goes on from where it stopped.
+The first changes one setting of a checkpoint at a time. The second trains the recipe briefly with
+each kind of noise; the same command again resumes.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def main() -> int:
     from ablation import (
         ablate,
         ablate_noise,
-        as_svg,
-        as_table,
+        ablation_chart,
+        ablation_table,
         train_noise_kinds,
     )
     from marigold_ros.errors import MarigoldError
@@ -56,14 +56,14 @@ def main() -> int:
             models = {kind: load_model(str(folder)) for kind, folder in folders.items()}
             rows += ablate_noise(models, pairs)
         if args.chart:
-            args.chart.write_text(as_svg(rows), encoding='utf-8')
+            args.chart.write_text(ablation_chart(rows), encoding='utf-8')
     except (MarigoldError, FloatingPointError) as error:
         print(f'ablate: {error}', file=sys.stderr)
         return 1
     if args.json:
         print(json.dumps([without_nan(asdict(row)) for row in rows], indent=2))
     else:
-        print(as_table(rows))
+        print(ablation_table(rows))
     return 0
 
 
@@ -100,7 +100,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def without_nan(row: dict) -> dict:
-    """JSON has no NaN: None stands for it."""
+    """Replace NaN, which JSON lacks, by None."""
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 

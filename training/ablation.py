@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What each choice of a checkpoint is worth: members, steps, initial noise, noise of training.
+Ablation of a checkpoint: ensemble size, denoising steps, initial noise, training noise.
 
-Settings of inference are measured on one checkpoint, on the same images with the same seeds, so
-that N members contain those of fewer. Kinds of training noise need a short training each; they
-share their autoencoder. A spread is compared with the error by ranks, pixel by pixel within a
-image and in the space of the prediction, where one scale and shift leave ranks as they are.
+Inference settings share one checkpoint, images and seeds, so that N members contain those of
+fewer. Each kind of training noise needs a short training, from a common autoencoder. Spread and
+error are compared by rank within an image, in the space of the prediction, where scale and shift
+do not change ranks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CHARTED = {'members': 'ensemble members', 'steps': 'denoising steps'}
 
 @dataclass(frozen=True)
 class Row:
-    """One setting and what it gives, means over images; ``spearman`` is NaN without spread."""
+    """Figures of one setting, means over images; ``spearman`` is NaN without spread."""
 
     group: str  # members | steps | start | training noise
     value: str
@@ -62,23 +62,10 @@ def measure(
     start: str = 'checkpoint',
 ) -> dict[str, float]:
     """
-    Score one setting.
+    Score one setting on labelled pairs, the n-th with seed n.
 
-    Parameters
-    ----------
-    model : MarigoldModel
-    pairs : iterable of (label, Pair)
-        Images with dense truth; the n-th has seed n.
-    steps, members : int or None
-        None is the checkpoint's own.
-    start : {'checkpoint', 'gaussian', 'zeros'}
-        Initial noise.
-
-    Returns
-    -------
-    dict
-        ``abs_rel``, ``delta1``, ``spearman``, ``milliseconds``, ``pictures``.
-
+    None of ``steps`` and ``members`` is the checkpoint's own; ``start`` is the initial noise:
+    checkpoint, gaussian or zeros. Returns the figures of a :class:`Row`.
     """
     options = EngineConfig(noise=start)
     rows = []
@@ -112,10 +99,10 @@ def rank_agreement(
     spread: np.ndarray, fitted: np.ndarray, truth: np.ndarray, valid: np.ndarray, space: str
 ) -> float:
     """
-    Spearman's correlation of a spread with the error at the valid pixels of an image.
+    Return Spearman's correlation of spread and error at the valid pixels of an image.
 
     ``fitted`` and ``truth`` (H, W) are metres; the error is the absolute difference in ``space``.
-    NaN where all members agree everywhere.
+    NaN if all members agree everywhere.
     """
     own = {'depth': np.positive, 'log': np.log, 'disparity': np.reciprocal}[space]
     error = np.abs(own(fitted[valid]) - own(truth[valid]))
@@ -133,7 +120,7 @@ def ablate(
     """
     Change one setting of a checkpoint at a time: members, steps, initial noise.
 
-    Members are counted from noise, as from zeros all of them are the same.
+    Members start from noise, as from zeros all are the same.
     """
     settings: list[tuple[str, Any, dict[str, Any]]] = [
         *(('members', n, {'members': n, 'start': 'gaussian'}) for n in members),
@@ -151,7 +138,7 @@ def _counted(figures: Mapping[str, float]) -> dict[str, Any]:
 
 
 def ablate_noise(folders: Mapping[str, Any], pairs: Sequence[LabelledPair]) -> list[Row]:
-    """Score models, by the noise they were trained with, as they run by default."""
+    """Score models by their training noise, with default settings."""
     return [
         Row('training noise', kind, **_counted(measure(model, pairs)))
         for kind, model in folders.items()
@@ -162,30 +149,10 @@ def train_noise_kinds(
     recipe: Path, out: Path, data: Path, accelerator: Accelerator, most_steps: int, workers: int
 ) -> dict[str, Path]:
     """
-    Train a recipe with each kind of noise, from the same autoencoder; goes on where it stopped.
+    Train a recipe with each kind of noise from the same autoencoder; resumes.
 
-    Parameters
-    ----------
-    recipe : Path
-        With a stage of objective ``latent``.
-    out, data : Path
-        Folder of the runs; where the data are.
-    accelerator : Accelerator
-    most_steps : int
-        Of each stage.
-    workers : int
-        Processes that load batches.
-
-    Returns
-    -------
-    dict
-        Kind to the folder of its checkpoint.
-
-    Raises
-    ------
-    ConfigurationError
-        If the recipe has no use for noise.
-
+    Stages have at most ``most_steps``. Returns the checkpoint's folder by kind of noise. Raises
+    ConfigurationError if the recipe has no stage of objective ``latent``.
     """
     base = read_recipe(recipe)
     shared, folders = out / 'autoencoder.pt', {}
@@ -209,13 +176,13 @@ def train_noise_kinds(
 
 
 def _train_autoencoder(run: TrainingRun) -> None:
-    """Train up to the first stage that has to do with noise."""
+    """Train up to the first stage after the autoencoder."""
     trainer = run.trainer()
     trainer.run(stop=lambda: run.stages[trainer.stage_index].objective != 'autoencoder')
 
 
 def with_noise(recipe: Mapping[str, Any], kind: str, most_steps: int) -> dict[str, Any]:
-    """Give a recipe with another noise and shorter stages, without validation."""
+    """Return a recipe with another noise and shorter stages, without validation."""
     stages = read_stages(recipe['stages'], recipe.get('common', {}))
     if not any(stage.objective == 'latent' for stage in stages):
         raise ConfigurationError(
@@ -229,8 +196,8 @@ def with_noise(recipe: Mapping[str, Any], kind: str, most_steps: int) -> dict[st
     return {**recipe, 'noise': kind, 'stages': shorter}
 
 
-def as_table(rows: Sequence[Row]) -> str:
-    """Write rows as text; the change is that of AbsRel against the first row of the group."""
+def ablation_table(rows: Sequence[Row]) -> str:
+    """Format rows as text, with AbsRel's change against the first row of each group."""
     first: dict[str, float] = {}
     lines = [f'{"":30} AbsRel   change   delta1   Spearman   ms/image   images']
     for row in rows:
@@ -243,8 +210,8 @@ def as_table(rows: Sequence[Row]) -> str:
     return '\n'.join(lines)
 
 
-def as_svg(rows: Sequence[Row]) -> str:
-    """Draw AbsRel over members and over steps, one above the other: an SVG file."""
+def ablation_chart(rows: Sequence[Row]) -> str:
+    """Draw AbsRel over members and over steps as SVG, one chart above the other."""
     charts = []
     for group, label in CHARTED.items():
         own = [row for row in rows if row.group == group]

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A small autoencoder that does for a checkpoint what its own does, in a fraction of the time.
+Distillation of a checkpoint's autoencoder into a small one that takes a fraction of the time.
 
-It is an AutoencoderTiny: convolutions of one width without normalisation, which is what costs time
-at full size. Its latents are the teacher's scaled ones (``scaling_factor`` 1), because those are
-what the U-Net knows. Its encoder learns colour images and its decoder depth only, since nothing
-else is asked of them; a narrower AutoencoderKL was rejected, its group norms stay.
+The student is an AutoencoderTiny: convolutions of one width without normalisation, which costs
+most of the time at full size. It learns the teacher's scaled latents (``scaling_factor`` 1), which
+the U-Net expects; its encoder sees colour images only and its decoder depth only.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import torch
 
-SCENES = 16  # held out, that both are measured on
-ROUNDS = 9  # of both in turns, for the medians of their times
+SCENES = 16  # held out, for the errors
+ROUNDS = 9  # for the median times
 
 
 @dataclass(frozen=True)
 class Student:
-    """A recipe's ``student``; the numbers are TAESD's, for an autoencoder of SD-2's size."""
+    """A recipe's ``student``; the defaults are TAESD's, for an autoencoder of SD-2's size."""
 
     width: int = 64  # channels of every layer
     encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)  # at full size first
     decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)  # at full size last
-    predicted: bool = True  # learn to decode the checkpoint's own predictions, too
+    predicted: bool = True  # learn to decode the checkpoint's own predictions as well
 
     def build(self, levels: int, latent_channels: int, seed: int) -> AutoencoderTiny:
-        """Make it with random weights; raises ConfigurationError where that cannot be."""
+        """Build the student with random weights; raises ConfigurationError for invalid sizes."""
         for name in ('encoder_blocks', 'decoder_blocks'):
             if len(getattr(self, name)) != levels:
                 raise ConfigurationError(
@@ -61,7 +60,7 @@ class Student:
                     f'checkpoint has {levels} sizes: give as many numbers'
                 )
         if not all(x >= 1 for x in (self.width, *self.encoder_blocks, *self.decoder_blocks)):
-            raise ConfigurationError(f'{self}; give numbers of at least 1')
+            raise ConfigurationError(f'{self}; choose numbers of at least 1')
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return AutoencoderTiny(
@@ -75,7 +74,7 @@ class Student:
 
 
 def read_student(entry: Mapping[str, Any]) -> Student:
-    """Read a recipe's ``student``; an unknown key is an error that names the nearest."""
+    """Read a recipe's ``student``; raises ConfigurationError for an unknown key."""
     known = [item.name for item in fields(Student)]
     for key in entry:
         if key not in known:
@@ -84,10 +83,10 @@ def read_student(entry: Mapping[str, Any]) -> Student:
 
 
 class Distillation(TrainingRun):
-    """A run that trains a student, by a recipe whose ``init`` is the teacher's checkpoint."""
+    """A run that trains a student; the recipe's ``init`` is the teacher's checkpoint."""
 
     def new_chain(self) -> Chain:
-        """Open the teacher and put a new student beside it."""
+        """Open the teacher and add a new student."""
         student = read_student(self.recipe.get('student', {}))
         self._check(student)
         chain = self.first_chain()
@@ -95,17 +94,17 @@ class Distillation(TrainingRun):
         levels = len(config.block_out_channels)
         chain.student = student.build(levels, config.latent_channels, self.seed)
         if student.predicted:
-            chain.predicted = self.facts['noise']
+            chain.predicted = self.recipe['facts']['noise']
         else:
-            chain.unet = None  # nothing asks it: steps and checkpoints are smaller
+            chain.unet = None  # unused: steps and checkpoints are smaller
         return chain
 
     def _check(self, student: Student) -> None:
-        """The recipe must fit the checkpoint and train nothing else."""
+        """Raise unless the recipe fits the checkpoint and trains the student only."""
         init = self.recipe['init']
         if not isinstance(init, Mapping) or init.get('kind') != 'checkpoint':
             raise ConfigurationError(
-                f'init is {init}; a student learns from {{kind: checkpoint, path: ...}}'
+                f'init is {init}; a student needs {{kind: checkpoint, path: ...}}'
             )
         facts = read_facts(find_folder(str(init.get('path'))))
         for name in ('space', 'noise'):
@@ -113,7 +112,7 @@ class Distillation(TrainingRun):
             if given != found:
                 raise ConfigurationError(
                     f"facts.{name} of the recipe is '{given}' and {facts.name} has '{found}'; "
-                    'write that into the recipe'
+                    'use the latter'
                 )
         for stage in self.stages:
             if stage.objective != 'distill' or stage.trains != ('student',):
@@ -123,26 +122,20 @@ class Distillation(TrainingRun):
                     'student'
                 )
             if stage.gradient_checkpointing:
-                # diffusers' checkpointed AutoencoderTiny forgets to bring images to [0, 1].
+                # diffusers' checkpointed AutoencoderTiny does not rescale images to [0, 1].
                 raise ConfigurationError(
                     f'stage {stage.name} has gradient_checkpointing, which AutoencoderTiny does '
-                    'wrong; leave it out, a student needs little memory'
+                    'not support; leave it out, a student needs little memory'
                 )
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The recipe's."""
-        return self.recipe['facts']
 
     def export(self, scored: bool = True) -> Path:
         """
-        Measure teacher and student, and write the student as a folder for ``load_model(vae=…)``.
+        Compare teacher and student, and export the student as a folder for ``load_model(vae=…)``.
 
-        The figures go to ``metrics.json`` in the run's folder and on the card. It is always
-        ``scored``: a student is worth what it saves.
+        The figures go to ``metrics.json`` and on the card, whether ``scored`` or not.
         """
-        chain = self.finished()
-        measured = compare(chain, self.facts, self.accelerator.device)
+        chain, facts = self.finished(), self.recipe['facts']
+        measured = compare(chain, facts, self.accelerator.device)
         figures = self.folder / METRICS
         write_whole(figures, json.dumps(measured, indent=2).encode())
         target = self.folder / self.recipe['name']
@@ -151,7 +144,7 @@ class Distillation(TrainingRun):
             teacher=find_folder(str(self.recipe['init']['path'])).resolve().name,
             metrics=metrics_table(figures),
             scenes=SCENES,
-            size='x'.join(map(str, measured_size(self.facts))),
+            size='x'.join(map(str, measured_size(facts))),
         )
         with whole_folder(target) as draft:
             save_network(chain.student, draft)
@@ -169,26 +162,16 @@ def compare(
     rounds: int = ROUNDS,
 ) -> dict[str, dict[str, float]]:
     """
-    Measure teacher and student side by side.
-
-    Parameters
-    ----------
-    chain : Chain
-        With a student, on the device.
-    facts : mapping
-        Of the checkpoint: its usual size is measured at.
-    device : torch.device
-    scenes, rounds : int
-        Held-out scenes for the errors, and runs of each for the times.
+    Measure teacher and student side by side, at the checkpoint's usual size.
 
     Returns
     -------
     dict
         ``teacher`` and ``student`` to ``round_trip`` (AbsRel of the truth after the teacher's
         encoder and the own decoder, in metres), ``map_difference`` and ``latent_difference``
-        (mean absolute, to the teacher's), ``answer_difference`` (of the checkpoint's answer in one
-        step, where the chain has predictions), ``milliseconds`` (median of encoding an image and
-        decoding a map) and ``speed`` (in multiples of the teacher's).
+        (mean absolute, to the teacher's), ``answer_difference`` (of the one-step prediction, if
+        the student learns predictions), ``milliseconds`` (median of encoding an image and decoding
+        a map) and ``speed`` (relative to the teacher).
 
     """
     networks = {'teacher': chain.autoencoder, 'student': chain.student}
@@ -207,7 +190,7 @@ def compare(
                 'latent_difference': (encode(network, batch.rgb) - rgb_latent).abs().mean(),
             }
             if chain.predicted:
-                answers = [_answer(chain, x, batch.rgb) for x in (network, chain.autoencoder)]
+                answers = [_predict(chain, x, batch.rgb) for x in (network, chain.autoencoder)]
                 row['answer_difference'] = (answers[0] - answers[1]).abs().mean()
             rows[name].append({key: value.item() for key, value in row.items()})
     times = _times(networks, batch.rgb, depth_latent, device, rounds)
@@ -221,8 +204,8 @@ def compare(
     }
 
 
-def _answer(chain: Chain, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
-    """Relative of an image by one step of the checkpoint with an autoencoder."""
+def _predict(chain: Chain, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
+    """Relative prediction of the checkpoint in one step with an autoencoder."""
     rgb_latent = encode(autoencoder, rgb)
     start = None
     if chain.predicted != 'zeros':
@@ -238,7 +221,7 @@ def _times(
     device: torch.device,
     rounds: int,
 ) -> dict[str, float]:
-    """Median time of encoding and decoding by each, in turns so that both meet the same load."""
+    """Median ms of encoding and decoding by each, in turns, so that both meet the same load."""
 
     def job(network: Any) -> Callable[[], Any]:
         return lambda: (encode(network, rgb), decode(network, latent))
@@ -247,18 +230,18 @@ def _times(
     for number in range(rounds + 1):
         for name, network in networks.items():
             spent = milliseconds(job(network), device)
-            if number:  # the first is for warming up
+            if number:  # the first is the warm-up
                 taken[name].append(spent)
     return {name: median(values) for name, values in taken.items()}
 
 
 def measured_size(facts: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of a 4:3 image as the checkpoint's networks see it."""
+    """Return height and width of a 4:3 image at the checkpoint's processing size."""
     return in_multiples(usual_size(facts))
 
 
 def held_out(size: tuple[int, int], space: str, scenes: int) -> Iterator[Batch]:
-    """Render scenes that no training has, one a batch."""
+    """Render held-out scenes, one per batch."""
     rng, plain = np.random.default_rng(0), Augmentation(flip=0.0)
     for seed in range(scenes):
         sample = make_sample(seed, width=size[1], height=size[0])
@@ -268,8 +251,8 @@ def held_out(size: tuple[int, int], space: str, scenes: int) -> Iterator[Batch]:
 
 CARD = """# {name}
 
-A small autoencoder (AutoencoderTiny), taught by that of the Marigold checkpoint `{teacher}` to
-take its place. It encodes images and decodes depth; it is good for nothing else.
+A small autoencoder (AutoencoderTiny), distilled from that of the Marigold checkpoint `{teacher}`
+to replace it. It encodes images and decodes depth, nothing else.
 
 ```python
 from marigold_ros.models import load_model
@@ -280,8 +263,8 @@ With diffusers: `AutoencoderTiny.from_pretrained(folder)`, as `vae` of a Marigol
 {metrics}
 Measured on {scenes} held-out rendered scenes at {size}, both in one run. `round_trip`: AbsRel of
 the truth, in metres, after the teacher's encoder and either decoder. Differences are mean absolute
-ones to the teacher's map (in [0, 1]), to its latent of the image (deviation about 1), and to the
-checkpoint's answer with its own autoencoder (in [0, 1]).
+differences to the teacher's map (in [0, 1]), to its latent of the image (deviation about 1), and
+to the checkpoint's prediction with its own autoencoder (in [0, 1]).
 `milliseconds`: encoding an image and decoding a map.
 
 Weights: derived from `{teacher}`; the licence of those weights applies to these.

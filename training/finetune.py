@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Train a checkpoint from a recipe; run it again and it goes on from where it stopped.
+Train a checkpoint from a recipe; the same command again resumes from the last checkpoint.
 
     python training/finetune.py training/recipes/debug.yaml --out runs/debug
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
@@ -10,7 +10,7 @@ Train a checkpoint from a recipe; run it again and it goes on from where it stop
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
     torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
-SIGTERM and Ctrl-C end it with a checkpoint after the step in work.
+SIGTERM and Ctrl-C end it with a checkpoint after the current step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ settle_threads()
 
 
 def main(description: str = __doc__, distil: bool = False) -> int:
-    """Read the recipe, look over the data, train, export."""
+    """Read the recipe, prepare the data, train, export."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,12 +51,12 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         '--shard', action='store_true', help='divide the weights among the processes (FSDP)'
     )
     parser.add_argument(
-        '--plan', action='store_true', help='print arithmetic and memory of each stage and stop'
+        '--plan', action='store_true', help='print FLOP and memory of each stage and stop'
     )
-    parser.add_argument('--data-only', action='store_true', help='look over the data and stop')
+    parser.add_argument('--data-only', action='store_true', help='prepare the data and stop')
     parser.add_argument('--export-only', action='store_true', help='export the last checkpoint')
     parser.add_argument(
-        '--score', action='store_true', help='measure on held-out scenes for the card (minutes)'
+        '--score', action='store_true', help='score on held-out scenes for the card (minutes)'
     )
     args = parser.parse_args()
     if not (args.out or args.plan):
@@ -67,7 +67,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_ros.errors import MarigoldError
     from marigold_ros.learning.run.accelerator import new_accelerator
     from marigold_ros.learning.run.recipe import TrainingRun
-    from plan import plan_recipe, write_plan
+    from plan import format_plan, plan_recipe
 
     kind = Distillation if distil else TrainingRun
     wanted: list[int] = []
@@ -75,12 +75,12 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         signal.signal(number, lambda received, _frame: wanted.append(received))
     try:
         if args.plan:
-            print(write_plan(*plan_recipe(args.recipe, args.precision != 'no')))
+            print(format_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
-        with accelerator.local_main_process_first():  # it makes the files of what is rendered
+        with accelerator.local_main_process_first():  # which creates the render cache
             run = kind(
                 args.recipe,
                 args.out,

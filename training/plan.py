@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What a recipe will cost before it starts: arithmetic of its stages, memory of their peaks.
+Cost of a recipe before it starts: the FLOP of its stages and their peaks of memory.
 
-Both are counted on networks without weights. Arithmetic is that of the layers, exact. Memory is
-that of weights, gradients, Adam's moments and the average, exact, and an estimate of activations:
-the output of each layer is kept once, 4 bytes a number of norms and activation functions, 2 of
-convolutions and products under half precision, and there the copy of the layer's weights that the
-backward pass needs; attention keeps no matrix of tokens by tokens.
-Left out is what the device's driver and its allocator take (half a GB and a tenth, usually).
+Both are counted on networks without weights. FLOP, weights, gradients, Adam's moments and the
+average are exact; activations are an estimate: each layer's output is kept once, with 4 bytes a
+number for norms and activation functions, 2 for convolutions and products in half precision, plus
+the cast weights that the backward pass needs; attention keeps no matrix of tokens by tokens.
+The memory of driver and allocator is not included (usually half a GB and a tenth).
 """
 
 from __future__ import annotations
@@ -27,10 +26,7 @@ from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
-from marigold_ros.models.benchmarks.random_networks import (
-    empty_networks,
-    parameters_of,
-)
+from marigold_ros.models.benchmarks.random_networks import empty_networks, parameters_of
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.marigold.weights import read_json
 import torch
@@ -39,13 +35,13 @@ from torch import nn
 Networks = tuple[UNet2DConditionModel, AutoencoderKL]
 Size = tuple[int, int]
 ONE_STEP = ('pixel', 'masked_pixel', 'silog')  # objectives through the decoder
-PRODUCTS = (nn.Conv2d, nn.Linear)  # what half precision computes in two bytes
+PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
 
 
 @dataclass(frozen=True)
 class StagePlan:
-    """Cost of a stage: images, FLOP of one (mean over the sources), bytes by what they hold."""
+    """Cost of a stage: images, mean FLOP of an image, bytes of memory by purpose."""
 
     name: str
     images: int
@@ -55,22 +51,10 @@ class StagePlan:
 
 def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan]]:
     """
-    Plan all stages of a recipe on one device; needs neither its data nor its weights.
+    Plan all stages of a recipe file on one device, without its data and weights.
 
-    Parameters
-    ----------
-    path : Path
-        Of the recipe.
-    half : bool
-        Whether in half precision.
-
-    Returns
-    -------
-    networks
-        Without weights, unless they are small. What a folder that is not here holds is taken to
-        have the shape of Stable Diffusion 2.
-    plans : list of StagePlan
-
+    Returns the networks, without weights unless small, and the plans. Networks of a folder that
+    does not exist are assumed to have the shape of Stable Diffusion 2.
     """
     recipe = read_recipe(path)
     networks = networks_of(recipe)
@@ -94,7 +78,7 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
 
 
 def networks_of(recipe: Mapping[str, Any]) -> Networks:
-    """U-Net and autoencoder of a recipe's ``init``, without fetching anything."""
+    """Return U-Net and autoencoder of a recipe's ``init`` without downloads."""
     entry = recipe['init']
     path = str(entry.get('path', ''))
     if entry.get('kind') == 'small':
@@ -112,7 +96,7 @@ def networks_of(recipe: Mapping[str, Any]) -> Networks:
 
 
 def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[float, Size]]:
-    """Weight and size (H, W) of each source's images in a stage."""
+    """Return weight and image size (H, W) of each source in a stage."""
     found = []
     for entry in sources:
         height, width = (
@@ -124,10 +108,10 @@ def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[f
 
 def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     """
-    FLOP of one image, forward and backward.
+    Count the FLOP of one image, forward and backward.
 
-    Backward is twice the forward pass, once where the gradient only passes through; gradient
-    checkpointing runs forward once more.
+    The backward pass costs two forward passes, one through frozen layers; gradient checkpointing
+    adds a forward pass.
     """
     work = _forward_work(networks, size)
     encode, unet, decode = work['encode'], work[PER_STEP], work['decode']
@@ -160,10 +144,10 @@ def memory_of(
     stage: Stage, networks: Networks, size: Size, half: bool, averaged: bool = False
 ) -> dict[str, float]:
     """
-    Bytes of a stage at images of a size (H, W) on one device, by what they hold, and the peak.
+    Count the bytes of a stage at image size (H, W) on one device, by purpose, and the peak.
 
-    Encoding comes before activations, so that the peak has the larger of both. ``averaged`` says
-    whether any stage of the run averages its weights.
+    Encoding precedes the activations: the peak includes the larger. ``averaged``: whether any
+    stage of the run averages its weights.
     """
     parts = dict(zip(('unet', 'autoencoder'), networks, strict=True))
     trained = parameters_of(*(parts[name] for name in stage.trains))
@@ -180,12 +164,12 @@ def memory_of(
         'activations': activations_of(stage, networks, size, half),
     }
     if stage.objective == 'autoencoder':
-        passing['encoding'] = 0.0  # is among the activations
+        passing['encoding'] = 0.0  # included in the activations
     return {**held, **passing, 'peak': sum(held.values()) + max(passing.values())}
 
 
 def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> float:
-    """Estimate the bytes that a micro-batch keeps for the backward pass."""
+    """Estimate the bytes that a batch keeps for the backward pass."""
     with torch.device('meta'):
         unet, autoencoder = (type(net).from_config(net.config).train() for net in networks)
         # Images and depth images, where the autoencoder is trained.
@@ -195,7 +179,7 @@ def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> 
         image = torch.empty(batch, 3, *size)
         text = torch.empty(batch, 2, unet.config.cross_attention_dim)
         moment = torch.zeros((), dtype=torch.long)
-    kept = Kept(half)
+    kept = KeptBytes(half)
     for network in (unet, autoencoder):
         kept.watch(network, stage.gradient_checkpointing)
     if stage.objective == 'autoencoder':
@@ -210,8 +194,8 @@ def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> 
     return kept.total
 
 
-class Kept:
-    """Counts bytes that networks keep for the backward pass while they run forward."""
+class KeptBytes:
+    """Counts the bytes that networks keep for the backward pass."""
 
     def __init__(self, half: bool) -> None:
         self.product = 2 if half else 4
@@ -219,11 +203,11 @@ class Kept:
 
     @property
     def total(self) -> float:
-        """All that is kept, and the largest block that is computed again."""
+        """Bytes kept, including the largest block that is recomputed."""
         return self._bytes + self._largest
 
     def watch(self, network: Any, checkpointing: bool) -> None:
-        """Count what a network keeps from now on."""
+        """Count what a network keeps from now on, through hooks."""
         for layer in network.modules():
             if not list(layer.children()) and not isinstance(layer, NOTHING_KEPT):
                 layer.register_forward_hook(self._count)
@@ -238,17 +222,17 @@ class Kept:
             self._bytes += 2 * parameters_of(layer)
 
     def _again(self, block: Callable[..., Any], *given: Any) -> Any:
-        """Run a block of which only the answer is kept."""
+        """Run a block of which only the output is kept."""
         before = self._bytes
-        answer = block(*given)
+        output = block(*given)
         self._largest = max(self._largest, self._bytes - before)
-        tensors = answer if isinstance(answer, tuple) else (answer,)
+        tensors = output if isinstance(output, tuple) else (output,)
         self._bytes = before + sum(self.product * x.numel() for x in tensors)
-        return answer
+        return output
 
 
-def write_plan(networks: Networks, plans: Sequence[StagePlan]) -> str:
-    """Write plans as text."""
+def format_plan(networks: Networks, plans: Sequence[StagePlan]) -> str:
+    """Format plans as text."""
     unet, autoencoder = (parameters_of(network) / 1e6 for network in networks)
     lines = [f'parameters: autoencoder {autoencoder:.1f} M, U-Net {unet:.1f} M']
     for plan in plans:
@@ -265,7 +249,7 @@ def write_plan(networks: Networks, plans: Sequence[StagePlan]) -> str:
 
 
 def _flop(value: float) -> str:
-    """Write FLOP with a prefix."""
+    """Format FLOP with a prefix."""
     for prefix, unit in (('E', 1e18), ('P', 1e15), ('T', 1e12)):
         if value >= unit:
             return f'{value / unit:.2f} {prefix}FLOP'

@@ -7,7 +7,7 @@ Score a checkpoint on scenes that it was not trained on, or on your own images w
     python training/score.py --second 60 --model runs/tiny/tiny
     python training/score.py --pairs data/mine --pictures mine.png
 
---second draws the scenes of another generator, by which checkpoints are chosen. --pairs takes a
+--second renders scenes of another generator, for choosing between checkpoints. --pairs takes a
 folder of folders with image.* and depth_mm.png each.
 """
 

@@ -43,7 +43,7 @@ def test_an_error_is_the_jobs_own_and_ends_the_workers(workers):
     assert not active_children()
 
 
-def test_a_worker_that_is_killed_is_told_and_not_waited_for():
+def test_a_killed_worker_is_an_error_at_once():
     with (
         pytest.raises(MarigoldError, match=r'exit code -9.*fewer workers'),
         run_jobs(signal.raise_signal, [signal.SIGKILL] * 2, 2) as answers,
@@ -66,7 +66,7 @@ def take(answers: Iterator, into: list) -> None:
 
 
 @pytest.mark.parametrize('workers', [1, 2])
-def test_told_to_stop_it_ends_with_what_is_done_and_without_workers(workers):
+def test_stopping_yields_finished_results_and_ends_workers(workers):
     taken = []
     with (
         pytest.raises(Stopped),

@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 from ablation import (
     ablate,
-    as_svg,
-    as_table,
+    ablation_chart,
+    ablation_table,
     measure,
     rank_agreement,
     Row,
@@ -70,7 +70,7 @@ def pair():
     return Pair(np.zeros((40, 50, 3), np.uint8), depth)
 
 
-def test_more_members_help_where_errors_are_independent_and_spread_tells_the_error(pair):
+def test_members_average_errors_that_spread_predicts(pair):
     model = Noisy(pair)
     rows = ablate(model, [('x', pair)], members=(1, 4, 16), steps=(1, 2))
     errors = {row.value: row.abs_rel for row in rows if row.group == 'members'}
@@ -90,7 +90,7 @@ def test_more_members_help_where_errors_are_independent_and_spread_tells_the_err
 
 
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
-def test_rank_agreement_is_one_where_spread_is_a_rising_function_of_the_error(space):
+def test_rank_agreement_is_1_if_spread_rises_with_the_error(space):
     rng = np.random.default_rng(0)
     truth = rng.uniform(1.0, 9.0, (20, 30))
     fitted = truth * rng.uniform(0.6, 1.6, truth.shape)
@@ -128,26 +128,26 @@ def test_without_known_depth_there_is_nothing_to_measure(pair):
         measure(Noisy(pair), [('x', sky)])
 
 
-def test_the_table_says_the_change_within_a_group_and_the_chart_has_a_curve_each():
+def test_the_table_has_changes_and_the_chart_a_curve_per_group():
     rows = [
         Row('members', '1', 0.2, 0.7, math.nan, 10.0, 5),
         Row('members', '8', 0.19, 0.75, 0.4, 80.0, 5),
         Row('steps', '1', 0.3, 0.6, math.nan, 10.0, 5),
         Row('steps', '50', 0.21, 0.7, math.nan, 500.0, 5),
     ]
-    lines = as_table(rows).splitlines()
+    lines = ablation_table(rows).splitlines()
     assert '-5.0%' in lines[2]
     assert '0.40' in lines[2]
     assert '+0.0%' in lines[3]
     assert '-30.0%' in lines[4]
-    drawn = as_svg(rows)
+    drawn = ablation_chart(rows)
     ElementTree.fromstring(drawn)
     assert drawn.count('<svg') == 3
     for text in ('ensemble members', 'denoising steps', '>8<', '>50<'):
         assert text in drawn
 
 
-def test_a_recipe_gets_its_noise_and_shorter_stages_without_validation(toy):
+def test_with_noise_sets_noise_and_shortens_the_stages(toy):
     recipe = {**toy, **TRAINING}
     changed = with_noise(recipe, 'annealed', 5)
     assert changed['noise'] == 'annealed'
@@ -199,7 +199,7 @@ def test_the_script_prints_json_and_draws(small_checkpoint, tmp_path):
     ElementTree.parse(chart)
 
 
-def test_the_script_says_what_is_missing():
+def test_the_script_names_missing_options():
     done = run('--scenes', '1')
     assert done.returncode == 2
     assert 'give --model' in done.stderr

@@ -129,7 +129,7 @@ def test_the_loss_is_the_written_sum_of_the_student_being_off(new_run, shift):
     assert loss(run) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_a_run_that_was_stopped_ends_bitwise_as_one_that_was_not(new_run):
+def test_a_stopped_run_ends_bitwise_as_an_unstopped_one(new_run):
     student = {'predicted': True}
     whole = new_run('whole', student=student)
     assert whole.train()
@@ -141,9 +141,7 @@ def test_a_run_that_was_stopped_ends_bitwise_as_one_that_was_not(new_run):
         assert torch.equal(value, resumed.chain.state_dict()[key]), key
 
 
-def test_the_result_opens_beside_its_checkpoint_and_does_there_what_it_learnt(
-    export, small_checkpoint, caplog
-):
+def test_the_exported_student_serves_its_checkpoint(export, small_checkpoint, caplog):
     model = load_model(str(small_checkpoint), device='cpu', vae=str(export))
     assert model.description['autoencoder'] == 'AutoencoderTiny'
     student = AutoencoderTiny.from_pretrained(export)
@@ -181,7 +179,7 @@ def test_a_checkpoint_of_other_latents_refuses_it(export, tmp_path):
         load_model(str(tmp_path / 'other'), device='cpu', vae=str(export))
 
 
-def test_the_card_and_the_folder_of_the_run_have_the_figures_of_both(export):
+def test_card_and_metrics_have_figures_of_student_and_teacher(export):
     card = (export / 'README.md').read_text()
     figures = json.loads((export.parent / 'metrics.json').read_text())
     assert figures['teacher']['speed'] == 1.0
@@ -211,7 +209,7 @@ def test_the_round_trip_is_that_of_the_decoded_truth(new_run):
 
 
 @pytest.mark.parametrize('shift', [0.0, 0.1])
-def test_the_difference_of_answers_is_that_of_checkpoint_and_student_together(new_run, shift):
+def test_answer_difference_compares_whole_predictions(new_run, shift):
     run = new_run(student={'predicted': True})
     run.chain.student = Shifted(run.chain.autoencoder, shift)
     run.chain.predict = lambda rgb_latent, noisy, timestep: torch.zeros_like(noisy)
@@ -238,12 +236,12 @@ def test_the_difference_of_answers_is_that_of_checkpoint_and_student_together(ne
         ({'kind': TrainingRun}, 'training/distill_autoencoder.py'),
     ],
 )
-def test_a_recipe_that_teaches_nobody_is_named(new_run, more, words):
+def test_a_recipe_without_distillation_is_refused(new_run, more, words):
     with pytest.raises(ConfigurationError, match=words):
         new_run(**more)
 
 
-def test_a_student_has_the_latent_channels_of_its_teacher_and_a_scale_of_one():
+def test_a_student_has_its_teachers_latents_and_scale_1():
     student = Student(width=8).build(levels=4, latent_channels=8, seed=1)
     assert student.config.latent_channels == 8
     assert student.config.scaling_factor == 1.0

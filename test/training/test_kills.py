@@ -70,7 +70,7 @@ def wait_for_a_checkpoint(path: Path, process) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_five_times_ends_bitwise_as_one_that_was_not(start, tmp_path):
+def test_a_run_killed_five_times_ends_bitwise_the_same(start, tmp_path):
     whole = start('whole')
     wait_for_a_checkpoint(tmp_path / 'whole' / 'state.pt', whole)
     began = time.monotonic()

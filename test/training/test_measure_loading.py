@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 
-def test_a_device_waits_for_what_its_workers_do_not_bring():
+def test_waiting_is_the_share_of_data_that_workers_miss():
     slow = Loading('x', 0.05)  # 20 images/s a worker
     assert slow.waiting(2, 80.0) == pytest.approx(0.5)
     assert slow.waiting(4, 80.0) == slow.waiting(5, 80.0) == 0.0

@@ -11,12 +11,12 @@ from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import read_stages, Stage
 from plan import (
     activations_of,
+    format_plan,
     memory_of,
     networks_of,
     plan_recipe,
     sizes_of,
     work_of_image,
-    write_plan,
 )
 import pytest
 import torch
@@ -58,7 +58,7 @@ def kept_by_autograd(function, networks) -> int:
     return sum(size for size, _ in storages.values())
 
 
-def test_what_is_held_is_four_numbers_a_weight_and_one_more_for_the_average(small):
+def test_memory_holds_four_numbers_a_weight_plus_the_average(small):
     memory = memory_of(stage('latent'), small, (64, 96), half=False)
     unet, autoencoder = map(count, small)
     assert memory['weights'] == 4 * (unet + autoencoder)
@@ -70,7 +70,7 @@ def test_what_is_held_is_four_numbers_a_weight_and_one_more_for_the_average(smal
     assert both['gradients'] == 4 * (unet + autoencoder)
 
 
-def test_copies_in_half_precision_are_of_all_weights_or_of_one_block_at_a_time(small):
+def test_half_precision_copies_shrink_with_checkpointing(small):
     # One cell, so that there is hardly anything but the copies.
     plain = activations_of(stage('latent', batch_size=1), small, (8, 8), half=True)
     copies = 2 * sum(
@@ -84,7 +84,7 @@ def test_copies_in_half_precision_are_of_all_weights_or_of_one_block_at_a_time(s
 
 
 @pytest.mark.parametrize('objective', ['latent', 'autoencoder'])
-def test_activations_are_near_what_autograd_keeps(small, objective):
+def test_activations_are_near_those_kept_by_autograd(small, objective):
     unet, autoencoder = small
     image, latent = torch.randn(2, 3, 96, 128), torch.randn(2, 4, 12, 16)
     text = torch.zeros(2, *TEXT_SHAPE[1:])
@@ -100,7 +100,7 @@ def test_activations_are_near_what_autograd_keeps(small, objective):
     assert 0.7 * real < estimate < 1.3 * real, (real, estimate)
 
 
-def test_activations_grow_with_the_batch_and_shrink_by_checkpointing_and_half_precision(small):
+def test_activations_follow_batch_checkpointing_and_precision(small):
     plain = activations_of(stage('pixel'), small, (96, 128), half=False)
     assert activations_of(
         stage('pixel', batch_size=4), small, (96, 128), half=False
@@ -113,7 +113,7 @@ def test_activations_grow_with_the_batch_and_shrink_by_checkpointing_and_half_pr
     assert 0.5 * plain < half < plain
 
 
-def test_backward_costs_two_forward_passes_and_one_where_it_only_passes_through(small):
+def test_backward_costs_two_forwards_or_one_if_frozen(small):
     size = (64, 96)
     latent = work_of_image(stage('latent'), small, size)
     again = work_of_image(stage('latent', gradient_checkpointing=True), small, size)
@@ -137,7 +137,7 @@ def test_sizes_are_scaled_to_multiples_of_eight():
     assert sizes_of(sources, 0.5) == [(3.0, (96, 128)), (0.5, (48, 192)), (1.0, (8, 8))]
 
 
-def test_the_plan_of_marigold_is_what_its_recipe_says():
+def test_the_plan_of_marigold_matches_its_recipe():
     networks, (plan,) = plan_recipe(RECIPES / 'marigold_v1_1.yaml')
     unet, autoencoder = (count(network) for network in networks)
     assert unet == pytest.approx(866e6, rel=0.001)
@@ -145,7 +145,7 @@ def test_the_plan_of_marigold_is_what_its_recipe_says():
     assert plan.images == 18_000 * 32
     assert plan.flop * plan.images == pytest.approx(3.7e18, rel=0.1)
     assert plan.memory['peak'] < 16e9
-    text = write_plan(networks, [plan])
+    text = format_plan(networks, [plan])
     assert 'EFLOP' in text
     assert 'peak of memory' in text
 
@@ -157,7 +157,7 @@ def test_a_small_recipe_is_planned_with_its_own_networks():
     assert all(plan.memory['peak'] < 1e9 for plan in plans)
 
 
-def test_tiny_diffusion_has_at_most_seven_million_weights_and_a_frozen_autoencoder():
+def test_tiny_diffusion_has_at_most_seven_million_weights():
     path = RECIPES / 'tiny_diffusion.yaml'
     networks, plans = plan_recipe(path)
     assert sum(count(network) for network in networks) <= 7e6

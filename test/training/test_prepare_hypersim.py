@@ -109,7 +109,7 @@ def test_the_depth_of_a_wall_ahead_is_the_same_everywhere():
     np.testing.assert_allclose(distance_to_depth(distance, FOCAL), 2.5, rtol=1e-12)
 
 
-def test_the_90th_percentile_of_valid_brightness_is_shown_as_four_fifths():
+def test_the_90th_percentile_of_brightness_becomes_four_fifths():
     grey = np.random.default_rng(0).gamma(1.0, 40.0, (80, 100, 1)) * np.ones(3)
     valid = np.random.default_rng(1).random((80, 100)) < 0.5
     grey[~valid] *= 1000.0  # what shows no object does not decide the exposure
@@ -117,7 +117,7 @@ def test_the_90th_percentile_of_valid_brightness_is_shown_as_four_fifths():
     assert np.percentile(shown, 90) == pytest.approx(0.8 * 255, abs=1.0)
 
 
-def test_doubling_the_light_changes_nothing_and_gamma_is_that_of_a_display():
+def test_exposure_ignores_light_level_and_applies_display_gamma():
     light = np.random.default_rng(0).uniform(0.01, 1.0, (40, 50, 3))
     valid = np.ones((40, 50), bool)
     assert np.abs(tone_map(light, valid).astype(int) - tone_map(2 * light, valid)).max() <= 1
@@ -128,7 +128,7 @@ def test_doubling_the_light_changes_nothing_and_gamma_is_that_of_a_display():
     assert shown[0, 2, 0] == 0
 
 
-def test_a_black_image_stays_black_and_one_without_objects_keeps_its_light():
+def test_black_images_stay_black_and_empty_ones_unscaled():
     assert not tone_map(np.zeros((4, 4, 3)), np.ones((4, 4), bool)).any()
     shown = tone_map(np.full((4, 4, 3), 0.5**2.2), np.zeros((4, 4), bool))
     assert (shown == 128).all()
@@ -140,7 +140,7 @@ def test_millimetres_are_rounded_and_never_wrap():
     assert to_millimetres(depth, valid).tolist() == [[1234, 1235, 65535, 0, 0, 0, 0, 0, 0, 0]]
 
 
-def test_what_is_prepared_is_read_as_the_planted_plane(raw, tmp_path):
+def test_prepared_frames_are_read_as_the_planted_plane(raw, tmp_path):
     out = tmp_path / 'out'
     assert run(raw, out) == 0
     assert not (out / 'test').exists()
@@ -159,7 +159,7 @@ def test_what_is_prepared_is_read_as_the_planted_plane(raw, tmp_path):
     assert 190 < np.percentile(bright, 90) < 220
 
 
-def test_the_table_tells_of_each_frame(raw, tmp_path):
+def test_the_table_has_a_row_per_frame(raw, tmp_path):
     run(raw, tmp_path / 'out')
     with (tmp_path / 'out/train/filename_meta_train.csv').open(newline='') as file:
         rows = list(csv.DictReader(file))
@@ -191,9 +191,7 @@ def test_a_second_run_does_only_the_rest(raw, tmp_path, monkeypatch):
         assert path.is_dir() or path.read_bytes() == again[name].read_bytes(), name
 
 
-def test_a_run_killed_within_a_scene_goes_on_and_leaves_nothing_half_written(
-    raw, tmp_path, monkeypatch
-):
+def test_a_run_killed_within_a_scene_resumes_cleanly(raw, tmp_path, monkeypatch):
     prepare = prepare_hypersim.prepare_frame
 
     def killed(job, camera, number):
@@ -246,7 +244,7 @@ def test_a_broken_file_is_named_skipped_and_tried_again(raw, tmp_path, capsys, c
     assert len(listed) == 4
 
 
-def test_a_frame_that_shows_no_object_is_in_the_table_but_not_on_the_list(raw, tmp_path):
+def test_a_frame_without_objects_is_in_the_table_only(raw, tmp_path):
     put(frame_files(raw, 'ai_001_001', 1)['entity'], np.full((HEIGHT, WIDTH), -1))
     assert run(raw, tmp_path / 'out') == 0
     folder = tmp_path / 'out/train'
@@ -262,7 +260,7 @@ def test_a_scene_that_was_not_fetched_is_named_once(raw, tmp_path, capsys):
     assert 'ai_001_002 is missing with its 2 frames' in errors[0]
 
 
-def test_two_processes_do_what_one_does(raw, tmp_path):
+def test_two_processes_write_the_same_files(raw, tmp_path):
     assert run(raw, tmp_path / 'one') == 0
     jobs = prepare_hypersim.find_jobs(
         raw, tmp_path / 'two', raw / prepare_hypersim.META, ['train']
@@ -274,7 +272,7 @@ def test_two_processes_do_what_one_does(raw, tmp_path):
         assert one.read_text() == two.read_text()
 
 
-def test_splits_that_a_pattern_of_scenes_leaves_empty_are_left_out(raw, tmp_path):
+def test_splits_without_a_matching_scene_are_skipped(raw, tmp_path):
     table = raw / prepare_hypersim.META
     jobs = prepare_hypersim.find_jobs(raw, tmp_path, table, ['train', 'test'], 'ai_003_*')
     assert {split: [job.scene for job in found] for split, found in jobs.items()} == {
@@ -282,7 +280,7 @@ def test_splits_that_a_pattern_of_scenes_leaves_empty_are_left_out(raw, tmp_path
     }
 
 
-def test_an_empty_split_and_a_table_of_something_else_are_refused(raw, tmp_path, capsys):
+def test_an_empty_split_and_an_invalid_table_are_refused(raw, tmp_path, capsys):
     assert run(raw, tmp_path / 'out', '--scenes', 'nothing*') == 1
     assert "split 'train' is empty" in capsys.readouterr().err
     with pytest.raises(InputError, match='cannot be read'):

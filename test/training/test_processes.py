@@ -74,7 +74,7 @@ def test_a_recipe_ends_in_a_folder_that_opens(whole):
 
 
 @pytest.mark.parametrize('how', [(), ('--shard',)], ids=['whole', 'divided'])
-def test_two_processes_stop_go_on_and_end_as_one_does(recipe, whole, tmp_path, how):
+def test_two_processes_resume_and_end_as_one_does(recipe, whole, tmp_path, how):
     launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
     run(command(recipe, tmp_path, '--minutes', '0', *how, before=launcher))
     run(command(recipe, tmp_path, *how, before=launcher))
@@ -89,7 +89,7 @@ def test_two_processes_stop_go_on_and_end_as_one_does(recipe, whole, tmp_path, h
     assert (apart < 2e-4).float().mean() > 0.99
 
 
-def test_a_launcher_that_starts_fewer_processes_than_asked_is_told(recipe, tmp_path):
+def test_a_launcher_that_starts_fewer_processes_is_reported(recipe, tmp_path):
     launcher = ['-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2']
     launcher += ['--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
     line = command(recipe, tmp_path, '--data-only', before=tuple(launcher))
@@ -107,13 +107,11 @@ def test_a_launcher_that_starts_fewer_processes_than_asked_is_told(recipe, tmp_p
         (1, {'MASTER_PORT': '29500'}),
     ],
 )
-def test_as_many_processes_as_asked_need_no_word(processes, environment):
+def test_no_warning_for_as_many_processes_as_requested(processes, environment):
     assert missing_processes(processes, environment) == ''
 
 
-def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end(
-    recipe, whole, tmp_path
-):
+def test_a_terminated_run_resumes_to_the_same_end(recipe, whole, tmp_path):
     line = command(recipe, tmp_path, '--workers', '1')
     quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
     process = subprocess.Popen(line, env=environment(), start_new_session=True, **quiet)
@@ -130,7 +128,7 @@ def test_a_run_that_is_terminated_keeps_a_checkpoint_and_goes_on_to_the_same_end
         assert torch.equal(again[name], value), name
 
 
-def test_signals_while_images_are_rendered_end_the_run_and_keep_what_is_done(toy, tmp_path):
+def test_signals_while_rendering_keep_finished_images(toy, tmp_path):
     many = {**toy, **TRAINING, 'sources': [{**toy['sources'][0], 'count': 20_000}]}
     (tmp_path / 'many.yaml').write_text(yaml.safe_dump(many), encoding='utf-8')
     line = command(tmp_path / 'many.yaml', tmp_path / 'out', '--workers', '2')
@@ -156,7 +154,7 @@ def test_signals_while_images_are_rendered_end_the_run_and_keep_what_is_done(toy
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
-def test_a_recipe_that_cannot_be_is_one_line(recipe, tmp_path):
+def test_an_invalid_recipe_is_an_error_of_one_line(recipe, tmp_path):
     bad = tmp_path / 'bad.yaml'
     bad.write_text(recipe.read_text().replace('autoencoder', 'magic'), encoding='utf-8')
     done = subprocess.run(

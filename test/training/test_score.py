@@ -40,7 +40,7 @@ class Knowing:
         return Prediction(np.where(np.isfinite(depth), depth, 0.0).astype(np.float32), None)
 
 
-def test_the_figures_of_a_card_are_of_both_generators_and_all_guesses():
+def test_held_out_figures_cover_both_generators_and_all_methods():
     rows = score_held_out(Knowing(), ONE_EACH.values(), mean_map_scenes=2)
     assert [name.split(': ') for name in rows] == [
         [where, method]
@@ -52,7 +52,7 @@ def test_the_figures_of_a_card_are_of_both_generators_and_all_guesses():
         assert (row['abs_rel'] < 1e-3) == name.endswith('model'), name
 
 
-def test_an_export_with_figures_has_them_on_its_card(toy, tmp_path, monkeypatch):
+def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch):
     few = partial(score_held_out, mean_map_scenes=2)
     monkeypatch.setattr('marigold_ros.learning.run.recipe.score_held_out', few)
     stage = {'name': 'a', 'objective': 'one_step', 'steps': 1}

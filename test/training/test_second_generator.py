@@ -47,7 +47,7 @@ def test_marched_distances_follow_school_geometry(solid, origin, direction, expe
     assert distance_along(thing_of(solid), origin, direction) == pytest.approx(expected, rel=1e-4)
 
 
-def test_turned_ball_of_a_rod_is_where_its_quadratic_says():
+def test_a_rotated_ball_is_hit_where_its_quadratic_says():
     rng = np.random.default_rng(4)
     centre = np.array([0.3, -0.2, 6.0])
     ball = thing_of(shapes.rod(0.0, 0.8), tuple(centre), random_rotation(rng))
@@ -84,7 +84,7 @@ def test_bounds_never_exceed_the_distance_to_the_surface():
         assert (np.linalg.norm(inside, axis=1) <= radius + 1e-9).all()
 
 
-def test_points_at_the_traced_distance_lie_on_some_surface_and_none_is_passed():
+def test_traced_points_lie_on_the_first_surface():
     rng = np.random.default_rng(6)
     kinds = set()
     for _ in range(6):
@@ -142,7 +142,7 @@ def test_samples_are_repeatable_and_of_their_own_kind():
     assert skies > 0
 
 
-def test_nothing_that_draws_scenes_is_shared_with_the_first_generator():
+def test_no_scene_code_is_shared_with_the_first_generator():
     allowed = {'marigold_ros.errors', 'marigold_ros.synthetic.raycast.description'}
     for path in Path(generator.__file__).parent.glob('*.py'):
         for node in ast.walk(ast.parse(path.read_text())):

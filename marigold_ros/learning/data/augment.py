@@ -79,20 +79,7 @@ def flip(pair: Pair, how: Augmentation, rng: np.random.Generator) -> Pair:
 
 
 def augment_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """
-    Augment the light, lens, sensor and compression of an image.
-
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-    how : Augmentation
-    rng : numpy Generator
-
-    Returns
-    -------
-    (H, W, 3) uint8
-
-    """
+    """Augment light, lens, sensor noise and compression of an image (H, W, 3) uint8."""
     rgb = np.ascontiguousarray(rgb)
     if how.colour == how.grey == how.lens == how.sensor == how.jpeg == 0.0:
         return rgb

@@ -19,11 +19,7 @@ def decode_image_file(data: bytes, name: str) -> np.ndarray:
     """
     Decode an image to (H, W, 3) uint8, ignoring EXIF rotation, which depth lacks.
 
-    Raises
-    ------
-    InputError
-        Naming ``name``, if the bytes are truncated or not an image.
-
+    Raises InputError naming ``name`` if the bytes are truncated or not an image.
     """
     image = _decode(data, name, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -25,11 +25,7 @@ def read_list(path: Path) -> list[Entry]:
     """
     Read a list of files: image and depth on each line; further words are ignored.
 
-    Raises
-    ------
-    InputError
-        If the list is missing or empty, or a line names no depth.
-
+    Raises InputError if the list is missing or empty, or a line names no depth.
     """
     try:
         lines = path.read_text(encoding='utf-8').splitlines()

@@ -160,13 +160,8 @@ class Mixture(torch.utils.data.Dataset):
         """
         Choose the images of batch ``number``.
 
-        Returns
-        -------
-        which : int
-            Index of their source.
-        visits : list of (index, generator)
-            The image and the random generator of its augmentation, for each row of this process.
-
+        Returns the index of their source and, for each row of this process, the index of the image
+        and the random generator of its augmentation.
         """
         which, first = self._place(number)
         return which, [

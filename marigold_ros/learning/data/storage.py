@@ -110,15 +110,7 @@ Storage = Folder | Tar
 
 
 def open_storage(path: Path) -> Storage:
-    """
-    Open a data set's folder or tar.
-
-    Raises
-    ------
-    InputError
-        If there is neither, or the tar is compressed or damaged.
-
-    """
+    """Open a folder or tar; raises InputError if it is missing, compressed or damaged."""
     if path.is_dir():
         return Folder(path)
     if path.is_file():
@@ -134,11 +126,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     Write a file atomically: beside its destination, then renamed.
 
-    Raises
-    ------
-    MarigoldError
-        If it cannot be written, as on a full disk; the previous file stays.
-
+    Raises MarigoldError if it cannot be written, as on a full disk; the previous file stays.
     """
     draft = path.with_name(f'.{path.name}.{os.getpid()}')
     try:

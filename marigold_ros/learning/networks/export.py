@@ -94,11 +94,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     Yield a temporary folder that replaces ``folder`` once the block ends without an error.
 
-    Raises
-    ------
-    CheckpointError
-        If it cannot be written; the existing folder stays.
-
+    Raises CheckpointError if it cannot be written; the existing folder stays.
     """
     draft = None
     try:

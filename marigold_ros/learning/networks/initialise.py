@@ -191,13 +191,8 @@ def widen(unet: UNet2DConditionModel, latent_channels: int) -> None:
     Widen a text-to-image U-Net, in place, to take two latents, the image's first.
 
     Weights [O, C, 3, 3] are repeated to [O, 2C, 3, 3] and halved, the bias is kept, so that the
-    same latent twice gives the original output.
-
-    Raises
-    ------
-    CheckpointError
-        If the U-Net does not map one latent to one latent.
-
+    same latent twice gives the original output. Raises CheckpointError unless the U-Net maps one
+    latent to one latent.
     """
     found = unet.config.in_channels, unet.config.out_channels
     if found != (latent_channels, latent_channels):

@@ -70,18 +70,9 @@ def fit_least_squares(
     predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
 ) -> LeastSquaresFit:
     """
-    Fit each image's scale and shift by least squares, in closed form; gradients pass through.
+    Fit each image's scale, at least 1e-3, and shift in closed form; gradients pass through.
 
-    Parameters
-    ----------
-    predicted, target, mask : (B, 1, H, W) float
-        Finite; ``mask`` is 1 where the pixel counts.
-
-    Returns
-    -------
-    LeastSquaresFit
-        With a scale of at least 1e-3.
-
+    Arguments are (B, 1, H, W) float, finite; ``mask`` is 1 where the pixel counts.
     """
     count = mask.sum(IMAGE, keepdim=True).clamp(min=1.0)
     mean_p = (predicted * mask).sum(IMAGE, keepdim=True) / count
@@ -130,16 +121,8 @@ def masked_pixel(
 
     ``1/T sum d^2 + weight/T^2 (sum d)^2`` with d in metres over the T pixels of the mask, averaged
     over images (DiffusionDepth, eq. 10). It is not scale-invariant: the plus sign penalises bias.
-
-    Parameters
-    ----------
-    predicted, truth : (B, 1, H, W) float, metres
-        Truth may have any value, NaN too, outside the mask.
-    mask : (B, 1, H, W)
-        Above 0 where truth is known.
-    weight : float
-        Of the squared mean.
-
+    ``predicted`` and ``truth`` (B, 1, H, W) are metres; ``mask`` is above 0 where truth is known,
+    elsewhere truth may be NaN.
     """
     error = torch.where(mask > 0, predicted - truth, 0.0)
     square, mean = _moments(error, mask)
@@ -245,11 +228,7 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
     """
     Decode the one-step prediction and convert it to metres by each image's normalisation.
 
-    Returns
-    -------
-    predicted, truth : (B, 1, H, W) metres
-    valid : (B, 1, H, W) float, 1 where truth is known
-
+    Returns predicted and true metres (B, 1, H, W), and 1.0 where the truth is known.
     """
     relative = chain.decode(chain.one_step(chain.encode(batch.rgb))).float()
     predicted = denormalise(relative, batch.depth, batch.valid, chain.space)

@@ -16,19 +16,9 @@ def new_accelerator(precision: str = 'bf16', cpu: bool = False) -> Accelerator:
     Create the accelerator of a run.
 
     Autocast caches no half-precision copies of the weights: each weight is used once in a pass, so
-    they would save no work and, under gradient checkpointing, set the peak of memory.
-
-    Parameters
-    ----------
-    precision : {'no', 'bf16', 'fp16'}
-    cpu : bool
-        Whether to ignore GPUs.
-
-    Raises
-    ------
-    ConfigurationError
-        If accelerate is configured to divide weights itself: files would be incomplete.
-
+    they would save no work and, under gradient checkpointing, set the peak of memory. ``cpu``
+    ignores GPUs. Raises ConfigurationError if accelerate is configured to divide weights itself:
+    files would be incomplete.
     """
     no_cache = AutocastKwargs(cache_enabled=False)
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[no_cache])

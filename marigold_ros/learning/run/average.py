@@ -16,14 +16,6 @@ class WeightAverage:
 
     Without averaging it is the current weights themselves, to save the memory of a copy; they are
     looked up at each access, as wrappers for several processes replace them.
-
-    Parameters
-    ----------
-    networks : nn.Module
-        To average.
-    wanted : bool
-        Whether to average.
-
     """
 
     def __init__(self, networks: nn.Module, wanted: bool) -> None:

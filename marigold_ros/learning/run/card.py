@@ -28,26 +28,7 @@ THEIR_LICENCE = 'derived from `{start}`; the licence of those weights applies to
 def model_card(
     recipe: Mapping[str, Any], stages: list[Stage], parts: Sequence[Part], folder: Path
 ) -> str:
-    """
-    Return the model card of a run.
-
-    Parameters
-    ----------
-    recipe : mapping
-        With name, init and facts.
-    stages : list of Stage
-        In order.
-    parts : sequence of Part
-        The sources and their weights.
-    folder : Path
-        Of the run; figures of its ``metrics.json`` are included.
-
-    Returns
-    -------
-    str
-        Markdown.
-
-    """
+    """Return the model card of a run, in Markdown, with the figures of its ``metrics.json``."""
     facts, init = recipe['facts'], recipe['init']
     start = _public_name(str(init.get('path', '')))
     licence = OWN_LICENCE if init['kind'] == 'small' else THEIR_LICENCE

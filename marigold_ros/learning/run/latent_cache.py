@@ -106,11 +106,7 @@ class LatentBlocks:
         """
         Return an image's latents (C, h, w) float16 and mask (1, h, w) bool.
 
-        Raises
-        ------
-        InputError
-            If the file is damaged or missing.
-
+        Raises InputError if the file is damaged or missing.
         """
         number, row = divmod(index, self.block)
         path = self._path(number)
@@ -141,15 +137,7 @@ class LatentBlocks:
         write_whole(self._path(number), data.getvalue())
 
     def begin(self, blocks: int) -> None:
-        """
-        Create the folder with a description of its content.
-
-        Raises
-        ------
-        MarigoldError
-            If there is no space for so many blocks.
-
-        """
+        """Create the folder; raises MarigoldError without space for so many blocks."""
         write_whole(self.folder / 'about.json', json.dumps(self.about).encode())
         needed = min(blocks * self.block, self.count) * self.record.itemsize
         free = shutil.disk_usage(self.folder).free

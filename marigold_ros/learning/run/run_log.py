@@ -21,15 +21,7 @@ LABELS = ('stage', 'step', 'time')  # identify a line; not plotted
 
 
 class RunLog:
-    """
-    The log of one run.
-
-    Parameters
-    ----------
-    folder : Path
-        Gets ``log.jsonl`` and ``tensorboard``.
-
-    """
+    """The log of one run, in ``log.jsonl`` and ``tensorboard`` of its folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

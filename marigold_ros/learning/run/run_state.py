@@ -19,11 +19,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """
     Write a state beside the previous one, then replace it.
 
-    Raises
-    ------
-    CheckpointError
-        If it cannot be written, as on a full disk; the previous one stays.
-
+    Raises CheckpointError if it cannot be written, as on a full disk; the previous one stays.
     """
     draft = path.with_suffix('.tmp')
     try:
@@ -41,13 +37,9 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     """
-    Read a state into main memory and check that it fits the networks.
+    Read a state into main memory.
 
-    Raises
-    ------
-    CheckpointError
-        If it is damaged or belongs to other networks.
-
+    Raises CheckpointError if it is damaged or does not fit the networks.
     """
     try:
         state = torch.load(path, weights_only=True, map_location='cpu')
@@ -77,11 +69,7 @@ def load_averaged(path: Path, chain: Chain) -> None:
     """
     Load the averaged weights of a run and the scale of its latents.
 
-    Raises
-    ------
-    CheckpointError
-        If there is no checkpoint, or it is damaged or belongs to other networks.
-
+    Raises CheckpointError if there is no checkpoint, or as :func:`load_state`.
     """
     if not path.exists():
         raise CheckpointError(

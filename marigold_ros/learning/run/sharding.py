@@ -25,13 +25,8 @@ def shard(chain: Chain, accelerator: Accelerator) -> None:
     """
     Divide the weights of networks among all processes, in place and on their device.
 
-    Each holds an equal part; a block of the U-Net is gathered only while it runs.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is one process, or float16, whose loss scaling needs whole gradients.
-
+    Each holds an equal part; a block of the U-Net is gathered only while it runs. Raises
+    ConfigurationError for a single process, and for float16, which needs whole gradients.
     """
     if accelerator.num_processes == 1:
         raise ConfigurationError(

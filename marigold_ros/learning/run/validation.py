@@ -125,18 +125,7 @@ class Validation:
         self, chain: Chain, weights: Weights, device: torch.device, image: Path
     ) -> dict[str, Table]:
         """
-        Score weights and draw their predictions.
-
-        Parameters
-        ----------
-        chain : Chain
-            Of the same architecture; unchanged.
-        weights : mapping
-            In place of the chain's own, as its ``state_dict``.
-        device : torch.device
-            Of the model.
-        image : Path
-            PNG to write.
+        Score weights, in place of the chain's own, and draw their predictions to a PNG ``image``.
 
         Returns
         -------
@@ -161,17 +150,8 @@ def engine_model(
     """
     Build the inference model from a chain's architecture and copies of weights.
 
-    Parameters
-    ----------
-    chain : Chain
-        With the schedule, the empty prompt and, in the autoencoder's configuration, the latents'
-        scale.
-    weights : mapping
-        As the chain's ``state_dict``; shares no memory with the result.
-    facts : Facts
-        Of the checkpoint to be.
-    device : torch.device
-
+    ``weights`` are like the chain's ``state_dict`` and share no memory with the result; ``facts``
+    are those of the checkpoint to be.
     """
     count = sum(p.numel() for p in chain.parameters())
     dtype = choose_dtype('auto', device, count)

@@ -56,7 +56,7 @@ def test_depth_follows_its_image_through_crop_and_mirror(height, width, aspect, 
     assert abs(columns - aspect * rows) <= 0.5 + 0.5 * aspect + 1.0
 
 
-def test_without_a_chance_of_cropping_the_largest_window_in_the_middle_is_taken():
+def test_without_cropping_the_largest_centred_window_is_kept():
     rng = np.random.default_rng(0)
     whole = planted(30, 40)
     assert np.array_equal(crop(whole, NOTHING, 4 / 3, rng).depth, whole.depth)
@@ -83,7 +83,7 @@ def test_mirroring_twice_is_nothing():
 
 
 @given(SEEDS)
-def test_a_changed_image_is_bytes_of_the_same_size_and_the_same_for_the_same_generator(seed):
+def test_augmented_images_are_uint8_and_reproducible(seed):
     rgb = image()
     before = rgb.copy()
     changed = augment_image(rgb, ALL, np.random.default_rng(seed))
@@ -118,7 +118,7 @@ def test_a_grey_image_has_equal_channels():
 
 
 @given(SEEDS)
-def test_light_of_no_width_changes_nothing_and_of_any_width_nothing_below_zero(seed):
+def test_light_of_zero_width_is_identity_and_never_negative(seed):
     linear = np.random.default_rng(0).random((6, 8, 3), dtype=np.float32)
     same = change_light(linear, 0.0, np.random.default_rng(seed))
     np.testing.assert_allclose(same, linear, atol=1e-5)

@@ -86,7 +86,7 @@ def test_broken_bags_are_named_together_and_leave_nothing(drive, tmp_path):
     assert list((tmp_path / 'bags').glob('*')) == []
 
 
-def test_a_folder_without_bags_or_topics_that_are_not_there_are_refused(drive, tmp_path):
+def test_folders_without_bags_and_missing_topics_are_refused(drive, tmp_path):
     with pytest.raises(InputError, match='is no bag and contains none'):
         source('bag', tmp_path, folder='.')
     with pytest.raises(InputError, match='/nothing'):
@@ -111,7 +111,7 @@ def write_bag(path: Path, depths: list[np.ndarray]) -> None:
                 bag.write(topic, 'sensor_msgs/msg/Image', message, stamp)
 
 
-def test_images_of_a_bag_without_depth_are_left_out_and_counted(tmp_path, capsys):
+def test_images_of_a_bag_without_depth_are_skipped_and_counted(tmp_path, capsys):
     nothing = np.full((16, 24), np.nan, np.float32)
     write_bag(tmp_path / 'drive', [nothing, ramp(16, 24, 1, 9), nothing, ramp(16, 24, 2, 9)])
     pairs = source('bag', tmp_path, folder='drive', image='/color', depth='/depth')

@@ -29,7 +29,7 @@ def equal(first, second) -> bool:
     )
 
 
-def test_a_batch_has_one_source_its_size_in_multiples_of_eight_and_matching_truth(planted):
+def test_a_batch_has_one_source_and_a_size_in_multiples_of_8(planted):
     parts = [
         Part(planted(5, (64, 96), 'wide'), 1.0, (31, 47)),
         Part(planted(5, (48, 48), 'square'), 1.0, (48, 48)),
@@ -61,7 +61,7 @@ def test_every_image_comes_once_before_any_comes_twice(planted):
     assert Counter(source.read_indices) == dict.fromkeys(range(7), 3)
 
 
-def test_a_batch_is_the_same_whenever_and_by_whomever_it_is_asked_for(planted):
+def test_a_batch_depends_on_its_number_only(planted):
     how = Augmentation(crop=0.5, colour=1.0, grey=0.2, lens=0.5, sensor=0.5, jpeg=0.5)
 
     def make():
@@ -114,7 +114,7 @@ def test_sources_are_drawn_by_their_weight(planted):
     assert 0.85 < counts['a'] / 400 < 0.95
 
 
-def test_what_makes_no_batch_is_refused(planted):
+def test_mixtures_without_a_valid_batch_are_refused(planted):
     with pytest.raises(InputError, match='has no images'):
         Mixture([Part(planted(0), 1.0, (8, 8))], 1, 'log', PLAIN)
     with pytest.raises(ConfigurationError, match='weight'):
@@ -153,7 +153,7 @@ def test_a_cache_of_another_size_is_refused_not_overwritten(tmp_path):
         ({'count': 0}, 'at least one'),
     ],
 )
-def test_a_source_that_cannot_be_is_named(tmp_path, change, words):
+def test_an_invalid_source_is_named(tmp_path, change, words):
     entry = {'kind': 'synthetic', 'height': 16, 'width': 16, 'count': 2, 'size': [16, 16]}
     with pytest.raises(ConfigurationError, match=words):
         open_source(entry | change, tmp_path)

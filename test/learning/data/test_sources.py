@@ -54,7 +54,7 @@ def hypersim(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_hypersim_comes_back_in_metres_with_zeros_and_far_depth_unknown(hypersim):
+def test_hypersim_is_read_in_metres_with_zero_and_far_unknown(hypersim):
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     assert len(pairs) == 4
     pair = pairs.read(2)
@@ -132,7 +132,7 @@ def test_virtual_kitti_is_cut_to_the_benchmark_and_read_in_cm(vkitti):
     assert np.isnan(road[:, ~known]).all()
 
 
-def test_virtual_kitti_uncropped_keeps_its_size_and_an_official_list_is_followed(vkitti):
+def test_virtual_kitti_uncropped_follows_an_official_list(vkitti):
     scene = 'Scene01/clone/frames'
     line = f'rgb/{scene}/rgb/Camera_0/rgb_00000.jpg depth/{scene}/depth/Camera_0/depth_00000.png\n'
     (vkitti / 'train.txt').write_text(line)
@@ -162,7 +162,7 @@ def test_a_folder_gives_metres_from_each_format(tmp_path, ending):
     np.testing.assert_allclose(depth[near], true[near], atol=0.5 / 256 + 1e-6)
 
 
-def test_infinite_depth_is_sky_only_where_the_recipe_says_so(tmp_path):
+def test_infinite_depth_is_sky_only_if_the_recipe_says_so(tmp_path):
     depth = ramp(8, 8, 1.0, 5.0)
     depth[0] = np.inf
     write(tmp_path / 'images/a.png', image(8, 8))
@@ -192,7 +192,7 @@ def test_the_real_samples_are_read_through_the_folder_kind(shared_data):
     assert all(pairs.check(index) == [] for index in range(len(pairs)))
 
 
-def test_names_are_matched_by_what_the_stars_stand_for():
+def test_names_are_matched_by_the_texts_of_their_stars():
     names = ['b/x_rgb.jpg', 'a/x_rgb.jpg', 'a/x_depth.png', 'a/y_depth.png', 'b/x_depth.png']
     entries, problems = match(names, '*/*_rgb.jpg', '*/*_depth.png')
     assert entries == [('a/x_rgb.jpg', 'a/x_depth.png'), ('b/x_rgb.jpg', 'b/x_depth.png')]
@@ -283,7 +283,7 @@ def test_all_broken_files_are_counted_and_twenty_named(tmp_path):
     assert str(caught.value).endswith('and 4 more')
 
 
-def test_several_processes_find_what_one_finds(hypersim):
+def test_several_processes_find_the_same_problems(hypersim):
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     for entry in pairs.entries[1:3]:
         halve(hypersim / 'hypersim/train' / entry[1])
@@ -296,7 +296,7 @@ def test_several_processes_find_what_one_finds(hypersim):
     assert '2 problems' in texts[0]
 
 
-def test_what_was_verified_is_not_read_again_until_a_file_changes(hypersim, monkeypatch):
+def test_verified_files_are_read_again_only_after_a_change(hypersim, monkeypatch):
     pairs = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
     pairs.prepare()
     again = source('hypersim', hypersim, folder='hypersim/train', list='list.txt')
@@ -309,7 +309,7 @@ def test_what_was_verified_is_not_read_again_until_a_file_changes(hypersim, monk
         again.prepare()
 
 
-def test_a_stamp_that_cannot_be_written_is_told(hypersim):
+def test_a_stamp_that_cannot_be_written_is_an_error(hypersim):
     (hypersim / 'verified').write_text('a file in the way')
     with pytest.raises(MarigoldError, match='could not be written'):
         source('hypersim', hypersim, folder='hypersim/train').prepare()
@@ -349,7 +349,7 @@ def test_a_setting_that_makes_no_sense_is_refused(hypersim, keys, reason):
         source('folder', hypersim, folder='hypersim/train', **keys)
 
 
-def test_rendered_images_travel_to_other_processes_by_their_path(tmp_path):
+def test_rendered_images_reach_other_processes_by_path(tmp_path):
     pairs = source('synthetic', tmp_path, height=64, width=96, count=40)
     here = [pairs.read(index) for index in range(2)]
     assert len(pickle.dumps(pairs)) < 1000  # the images are 1.2 MB

@@ -21,7 +21,7 @@ DEPTHS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2), elemen
 
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
-def test_the_second_and_98th_percentile_become_the_ends_and_the_rest_is_affine(space):
+def test_percentiles_2_and_98_become_0_and_1_affinely(space):
     value = np.linspace(0.5, 3.0, 101)
     relative, valid, sky = normalise(BACK[space](value).reshape(1, -1), space)
     expected = np.clip((np.arange(101) - 2.0) / 96.0, 0.0, 1.0)
@@ -38,7 +38,7 @@ def test_nearness_is_small_but_for_disparity(space):
 
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
-def test_sky_and_unknown_pixels_are_far_and_do_not_move_the_others(space):
+def test_sky_and_unknown_pixels_are_far_and_affect_no_other(space):
     depth = np.linspace(1.0, 9.0, 48).reshape(6, 8)
     alone, _, _ = normalise(depth, space)
     wide = np.pad(depth, 2, constant_values=np.inf)
@@ -52,7 +52,7 @@ def test_sky_and_unknown_pixels_are_far_and_do_not_move_the_others(space):
 
 
 @given(DEPTHS, st.sampled_from(RELATIVE_SPACES))
-def test_whatever_comes_the_values_are_in_zero_to_one_and_each_pixel_is_one_kind(depth, space):
+def test_any_depth_maps_to_0_to_1_with_one_kind_per_pixel(depth, space):
     relative, valid, sky = normalise(depth, space)
     assert relative.dtype == np.float32
     assert relative.min() >= 0.0
@@ -75,7 +75,7 @@ def test_values_equal_numpys_percentiles_written_out(depth, space):
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
 @pytest.mark.parametrize('distance', [0.3, 7.123456, 80.0])
-def test_a_image_of_one_distance_is_in_the_middle(space, distance):
+def test_an_image_of_one_distance_is_in_the_middle(space, distance):
     depth = np.full((4, 6), distance, np.float32)
     depth[0, 0] = np.nan
     relative, valid, _ = normalise(depth, space)
@@ -84,7 +84,7 @@ def test_a_image_of_one_distance_is_in_the_middle(space, distance):
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
 @pytest.mark.parametrize('nothing', [np.nan, 0.0, np.inf])
-def test_a_image_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
+def test_an_image_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
     relative, valid, sky = normalise(np.full((4, 6), nothing), space)
     assert not valid.any()
     assert sky.all() == np.isinf(nothing)

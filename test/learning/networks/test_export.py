@@ -98,7 +98,7 @@ def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, tmp_path, fa
     np.testing.assert_allclose(again.relative, depth, atol=5e-3)
 
 
-def test_the_card_says_what_it_was_trained_on_and_how(tmp_path):
+def test_the_card_states_data_stages_and_licence(tmp_path):
     (tmp_path / 'metrics.json').write_text(
         json.dumps({'200 held-out scenes': {'abs_rel': 0.1723, 'delta1': 0.7618}})
     )
@@ -116,7 +116,7 @@ def test_the_card_says_what_it_was_trained_on_and_how(tmp_path):
     assert 'Weights: Apache-2.0' in card
 
 
-def test_the_card_of_a_run_from_other_weights_names_them_without_their_place(tmp_path):
+def test_the_card_names_initial_weights_without_their_path(tmp_path):
     published = tmp_path / 'somewhere' / 'stable-diffusion-2'
     published.mkdir(parents=True)
     init = {'kind': 'stable_diffusion', 'path': str(published)}
@@ -156,7 +156,7 @@ def test_the_recipes_own_schedule_is_written(chain, tmp_path):
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.float32, torch.bfloat16])
-def test_weights_are_stored_as_asked_and_the_networks_stay_as_they_are(chain, tmp_path, dtype):
+def test_export_casts_a_copy_of_the_weights(chain, tmp_path, dtype):
     before = {key: value.clone() for key, value in chain.state_dict().items()}
     folder = export(chain, tmp_path / 'toy', ZEROS, dtype=dtype)
     stored = load_file(folder / 'unet' / 'diffusion_pytorch_model.safetensors')
@@ -167,7 +167,7 @@ def test_weights_are_stored_as_asked_and_the_networks_stay_as_they_are(chain, tm
         assert torch.equal(value, before[f'unet.{key}'].to(dtype)), key
 
 
-def test_the_processing_size_is_of_the_pixels_or_else_of_the_resolution(chain, tmp_path):
+def test_the_processing_size_follows_pixels_or_resolution(chain, tmp_path):
     assert usual_size({'default_processing_pixels': 96 * 128}) == (96, 128)
     assert usual_size({'default_processing_resolution': 768}) == (576, 768)
     assert usual_size({}) == (576, 768)
@@ -194,7 +194,7 @@ def test_files_are_small_and_everybody_may_read_them(chain, tmp_path):
         assert path.stat().st_size < 16 * 2**20
 
 
-def test_a_weight_that_overflows_is_refused_and_the_old_checkpoint_stays(chain, tmp_path):
+def test_an_overflowing_weight_keeps_the_old_checkpoint(chain, tmp_path):
     folder = export(chain, tmp_path / 'toy', ZEROS, '# old\n')
     chain.unet.conv_out.bias.data[0] = 1e6
     with pytest.raises(CheckpointError, match=r'conv_out\.bias.*float16.*float32'):
@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(chain, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ['toy']
 
 
-def test_an_export_keeps_a_share_of_where_the_run_began(toy, small_checkpoint, tmp_path):
+def test_an_export_blends_in_the_initial_weights(toy, small_checkpoint, tmp_path):
     stage = {'name': 'on', 'objective': 'one_step', 'steps': 2, 'warmup': 1, 'learning_rate': 1e-2}
     content = {
         **toy,
@@ -250,7 +250,7 @@ def test_an_export_keeps_a_share_of_where_the_run_began(toy, small_checkpoint, t
         ({'keep_of_start': 0.5}, 'needs an init of kind checkpoint'),
     ],
 )
-def test_a_share_of_nothing_cannot_be_kept(toy, tmp_path, change, words):
+def test_keep_of_start_needs_initial_weights(toy, tmp_path, change, words):
     (tmp_path / 'bad.yaml').write_text(yaml.safe_dump({**toy, 'stages': [STEP], **change}))
     with pytest.raises(ConfigurationError, match=words):
         TrainingRun(

@@ -69,7 +69,7 @@ def start(folder: Path, **more):
 # Stable Diffusion
 
 
-def test_the_widened_unet_gives_on_twice_a_latent_what_it_gave_on_one():
+def test_the_widened_unet_maps_a_repeated_latent_as_before():
     unet = text_to_image_unet()
     before = unet.conv_in.weight.clone(), unet.conv_in.bias.clone()
     latent, text = torch.randn(2, 4, 8, 12), torch.randn(2, 2, 32)
@@ -87,7 +87,7 @@ def test_the_widened_unet_gives_on_twice_a_latent_what_it_gave_on_one():
     again.load_state_dict(unet.state_dict())
 
 
-def test_stable_diffusion_becomes_a_chain_with_the_empty_prompt_and_without_text_encoder(sd2):
+def test_stable_diffusion_becomes_a_chain_with_the_empty_prompt(sd2):
     chain = start(sd2)
     encoder = CLIPTextModel.from_pretrained(sd2 / 'text_encoder')
     with torch.no_grad():
@@ -120,7 +120,7 @@ def edit_schedule(folder: Path, **changes) -> None:
     path.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
 
 
-def test_an_epsilon_model_needs_a_schedule_that_does_not_end_in_pure_noise(sd2):
+def test_epsilon_models_refuse_schedules_ending_in_pure_noise(sd2):
     edit_schedule(sd2, prediction_type='epsilon')
     with pytest.raises(ConfigurationError, match="'v1_1'.*epsilon.*'v1_0'"):
         start(sd2)
@@ -134,7 +134,7 @@ def test_a_missing_part_is_named(sd2, part):
         start(sd2)
 
 
-def test_a_schedule_that_does_not_say_what_the_unet_predicts_is_refused(sd2):
+def test_a_schedule_without_prediction_type_is_refused(sd2):
     edit_schedule(sd2, prediction_type=None)
     with pytest.raises(CheckpointError, match='prediction_type'):
         start(sd2)
@@ -157,7 +157,7 @@ def test_a_text_encoder_of_another_width_is_refused(sd2):
         start(sd2)
 
 
-def test_a_marigold_folder_given_as_stable_diffusion_is_told_its_kind(small_checkpoint):
+def test_marigold_given_as_stable_diffusion_names_its_kind(small_checkpoint):
     with pytest.raises(CheckpointError, match="8 and gives 4.*'checkpoint'"):
         start(small_checkpoint)
 
@@ -211,7 +211,7 @@ def test_random_weights_are_a_function_of_the_seed_alone():
     assert any(not torch.equal(first[key], other[key]) for key in first)
 
 
-def test_the_small_networks_take_their_arguments_and_share_the_latent_channels():
+def test_small_networks_share_the_latent_channels():
     chain = initialise(SMALL, 0, 'log')
     assert chain.autoencoder.config.block_out_channels == (8, 8, 16, 16)
     assert chain.unet.config.block_out_channels == (16, 32)
@@ -239,7 +239,7 @@ def test_the_small_networks_take_their_arguments_and_share_the_latent_channels()
         ({'kind': 'stable_diffusion', 'path': '.', 'schedule': 'v2'}, "'v2'.*v1_1, v1_0"),
     ],
 )
-def test_wrong_recipes_are_told_what_is_known(entry, message):
+def test_errors_of_a_recipe_name_the_valid_keys(entry, message):
     with pytest.raises(ConfigurationError, match=message):
         initialise(entry, 0, 'log')
 

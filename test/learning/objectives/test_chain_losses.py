@@ -87,14 +87,34 @@ def draws(batch: Batch, number: int = 0) -> Draws:
     return Draws(5, number, batch.rows)
 
 
+def backward(chain: Chain, name: str, batch: Batch) -> torch.Tensor:
+    """Run an objective backward with only its own networks trainable; returns the loss."""
+    chain.requires_grad_(False)
+    for network in OBJECTIVES[name].trains:
+        getattr(chain, network).requires_grad_(True)
+    loss = chain(OBJECTIVES[name].loss, batch, draws(batch))
+    loss.backward()
+    return loss
+
+
+def gradients(chain: Chain, name: str) -> dict[str, torch.Tensor]:
+    """Return the gradients by weight: all weights of the objective's networks, and no other."""
+    found = {key: p.grad for key, p in chain.named_parameters() if p.grad is not None}
+    trained = {
+        f'{network}.{key}'
+        for network in OBJECTIVES[name].trains
+        for key, _ in getattr(chain, network).named_parameters()
+    }
+    assert set(found) == trained
+    return found
+
+
 # latent
 
 
 @pytest.mark.parametrize('noise', ['gaussian', 'annealed'])
 @pytest.mark.parametrize('kind', ['v_prediction', 'epsilon', 'sample'])
-def test_noisy_latents_and_targets_are_those_of_the_scheduler_that_the_original_trains_with(
-    kind, noise
-):
+def test_noisy_latents_and_targets_equal_the_originals(kind, noise):
     chain = new_chain(scheduler_of(kind), noise=noise)
     batch = make_batch(random_depth(images=4))
     with torch.no_grad():
@@ -118,7 +138,7 @@ def test_noisy_latents_and_targets_are_those_of_the_scheduler_that_the_original_
     assert latent_loss(chain, batch, draws(batch)).item() == pytest.approx(0.25, rel=1e-4)
 
 
-def test_at_the_last_step_of_zero_snr_the_latent_is_pure_noise_and_v_is_minus_the_sample():
+def test_at_zero_snr_the_latent_is_noise_and_v_minus_the_sample():
     x0, noise = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 6, 8)
     last = torch.tensor([999, 999])
     scheduler = marigold_scheduler()
@@ -127,7 +147,7 @@ def test_at_the_last_step_of_zero_snr_the_latent_is_pure_noise_and_v_is_minus_th
 
 
 @given(st.integers(0, 10_000))
-def test_one_unknown_pixel_takes_out_its_latent_cell_and_no_other(seed):
+def test_an_unknown_pixel_masks_its_latent_cell_only(seed):
     rng = np.random.default_rng(seed)
     depth = np.ones((2, H, W))
     holes = rng.random(depth.shape) < rng.choice([0.0, 0.002, 0.02, 1.0])
@@ -161,14 +181,12 @@ def test_latents_of_unknown_cells_do_not_count(frozen):
 
 
 @pytest.mark.parametrize('name', ['latent', 'one_step', 'pixel', 'masked_pixel', 'silog'])
-def test_a_batch_without_any_known_pixel_gives_a_loss_of_zero_and_no_gradient(name):
+def test_a_batch_without_known_pixels_has_zero_gradients(name):
     chain = new_chain()
-    batch = make_batch(np.full((2, H, W), np.nan))
-    loss = chain(OBJECTIVES[name].loss, batch, draws(batch))
+    loss = backward(chain, name, make_batch(np.full((2, H, W), np.nan)))
     assert loss.item() == 0.0
-    loss.backward()
-    for key, parameter in chain.named_parameters():
-        assert parameter.grad is None or not parameter.grad.any(), key
+    for key, gradient in gradients(chain, name).items():
+        assert not gradient.any(), key
 
 
 # one step
@@ -204,7 +222,7 @@ def test_one_step_of_the_right_answer_is_the_sample_itself(kind):
     torch.testing.assert_close(chain.one_step(torch.zeros_like(x0)), x0, atol=1e-4, rtol=1e-4)
 
 
-def test_epsilon_at_pure_noise_is_refused_because_it_leaves_the_sample_open():
+def test_epsilon_at_pure_noise_is_refused():
     chain = new_chain(scheduler_of('epsilon'))
     with pytest.raises(ConfigurationError, match='epsilon'):
         chain.one_step(torch.zeros(1, 4, 4, 4))
@@ -214,15 +232,13 @@ def test_epsilon_at_pure_noise_is_refused_because_it_leaves_the_sample_open():
 
 
 @pytest.mark.parametrize('depth', [np.inf, 3.0, np.nan], ids=['sky', 'constant', 'unknown'])
-def test_images_of_one_kind_only_give_finite_losses_and_gradients(depth):
+def test_uniform_images_give_finite_losses_and_gradients(depth):
     batch = make_batch(np.full((1, H, W), depth))
     for name in OBJECTIVES:
         chain = new_chain()
-        loss = chain(OBJECTIVES[name].loss, batch, draws(batch))
-        loss.backward()
-        assert torch.isfinite(loss), name
-        for parameter in chain.parameters():
-            assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+        assert torch.isfinite(backward(chain, name, batch)), name
+        for key, gradient in gradients(chain, name).items():
+            assert torch.isfinite(gradient).all(), (name, key)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +255,7 @@ def test_sky_has_to_be_far_and_may_be_farther(space, beyond, before):
 
 
 @pytest.mark.parametrize('trained', [False, True], ids=['frozen', 'trained along'])
-def test_pixel_is_the_written_sum_of_its_terms(trained):
+def test_the_end_to_end_loss_is_the_sum_of_its_terms(trained):
     depth = np.full((1, H, W), 9.0)
     depth[..., : W // 2] = 1.0
     batch = make_batch(depth, 'depth')
@@ -258,7 +274,7 @@ def test_pixel_is_the_written_sum_of_its_terms(trained):
 
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)
-def test_a_prediction_equal_to_the_target_is_the_truth_in_metres(space):
+def test_a_perfect_prediction_is_the_truth_in_metres(space):
     depth = random_depth()
     depth[0, :10] = np.nan
     depth[1, :10] = np.inf
@@ -294,34 +310,25 @@ def test_losses_in_metres_are_those_of_the_planted_error(space):
 
 @pytest.mark.parametrize('name', OBJECTIVES)
 @pytest.mark.parametrize('checkpointing', [False, True])
-def test_each_objective_reaches_the_networks_that_it_says_it_trains_and_no_other(
-    name, checkpointing
-):
-    chain = new_chain().requires_grad_(False)
-    trains = OBJECTIVES[name].trains
-    for network in trains:
-        getattr(chain, network).requires_grad_(True)
+def test_each_objective_trains_its_networks_only(name, checkpointing):
+    chain = new_chain()
     chain.checkpoint_gradients(checkpointing)
-    batch = make_batch(random_depth())
-    chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
-    for network in NETWORKS:
-        gradients = [p.grad for p in getattr(chain, network).parameters()]
-        if network in trains:
-            # A U-Net of which the last layer is reached is reached from the first.
-            reached = getattr(chain, network)
-            first, last = {
-                'autoencoder': lambda own: (own.encoder.conv_in, own.decoder.conv_out),
-                'unet': lambda own: (own.conv_in, own.conv_out),
-                'student': lambda own: (own.encoder.layers[0], own.decoder.layers[-1]),
-            }[network](reached)
-            assert first.weight.grad.abs().sum() > 0
-            assert last.weight.grad.abs().sum() > 0
-        else:
-            assert all(gradient is None for gradient in gradients)
+    backward(chain, name, make_batch(random_depth()))
+    found = gradients(chain, name)
+    assert all(torch.isfinite(gradient).all() for gradient in found.values())
+    # A network whose first and last layers are reached is reached throughout.
+    ends = {
+        'autoencoder': ('encoder.conv_in', 'decoder.conv_out'),
+        'unet': ('conv_in', 'conv_out'),
+        'student': ('encoder.layers.0', f'decoder.layers.{len(chain.student.decoder.layers) - 1}'),
+    }
+    for network in OBJECTIVES[name].trains:
+        for layer in ends[network]:
+            assert found[f'{network}.{layer}.weight'].abs().sum() > 0
 
 
 @pytest.mark.parametrize('name', ['pixel', 'masked_pixel', 'silog'])
-def test_the_whole_chain_can_be_trained_together_through_the_decoder(name):
+def test_losses_through_the_decoder_train_the_whole_chain(name):
     chain = new_chain()
     batch = make_batch(random_depth())
     chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
@@ -330,7 +337,7 @@ def test_the_whole_chain_can_be_trained_together_through_the_decoder(name):
 
 
 @pytest.mark.parametrize('name', ['latent', 'one_step'])
-def test_losses_on_latents_leave_the_autoencoder_alone_even_where_it_may_be_trained(name):
+def test_losses_on_latents_never_train_the_autoencoder(name):
     chain = new_chain()
     batch = make_batch(random_depth())
     chain(OBJECTIVES[name].loss, batch, draws(batch)).backward()
@@ -338,7 +345,7 @@ def test_losses_on_latents_leave_the_autoencoder_alone_even_where_it_may_be_trai
 
 
 @pytest.mark.parametrize('name', OBJECTIVES)
-def test_the_mean_over_rows_divided_among_processes_is_the_loss_of_the_batch(frozen, name):
+def test_losses_of_divided_rows_average_to_that_of_the_batch(frozen, name):
     batch = make_batch(random_depth(images=4))
 
     def of(rows: list[int]) -> float:
@@ -364,7 +371,7 @@ def test_after_scaling_the_latents_have_unit_deviation():
     assert torch.cat(latents).std().item() == pytest.approx(1.0, rel=1e-4)
 
 
-def test_decoding_is_the_mean_of_the_channels_in_zero_to_one_and_not_clamped():
+def test_decoding_averages_channels_without_clamping():
     chain = new_chain()
     latent = 30.0 * torch.randn(1, 4, 4, 5)
     with torch.no_grad():

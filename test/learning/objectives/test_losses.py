@@ -65,7 +65,7 @@ def test_the_affine_invariant_loss_does_not_see_scale_and_shift(seed, scale, shi
 
 
 @pytest.mark.parametrize('slope', [0.0, 0.005, -1.0], ids=['constant', 'flat', 'reversed'])
-def test_a_degenerate_fit_is_marked_and_leaves_the_loss_to_the_direct_term(slope):
+def test_a_degenerate_fit_is_marked_and_not_penalised(slope):
     target = torch.rand(1, 1, 8, 8)
     predicted = (0.3 + slope * target).requires_grad_()
     mask = torch.ones_like(target)
@@ -99,7 +99,7 @@ def test_an_empty_mask_gives_zero_not_nan():
 
 
 @given(SEEDS)
-def test_the_masked_mean_is_the_mean_of_the_chosen_pixels_of_all_channels(seed):
+def test_the_masked_mean_averages_masked_pixels_of_all_channels(seed):
     rng = np.random.default_rng(seed)
     value, mask = rng.normal(size=(2, 4, 3, 5)), rng.random((2, 1, 3, 5)) < 0.5
     mask[0, 0, 0, 0] = True
@@ -107,7 +107,7 @@ def test_the_masked_mean_is_the_mean_of_the_chosen_pixels_of_all_channels(seed):
     assert masked_mean(*tensors(value, mask)).item() == pytest.approx(expected)
 
 
-def test_the_gradient_term_does_not_see_a_shift_and_sees_nothing_outside_the_mask():
+def test_the_gradient_term_ignores_shifts_and_masked_pixels():
     target = torch.rand(1, 1, 16, 16)
     mask = torch.ones_like(target)
     assert gradient_difference(target + 0.3, target, mask).item() == pytest.approx(0, abs=1e-6)
@@ -117,7 +117,7 @@ def test_the_gradient_term_does_not_see_a_shift_and_sees_nothing_outside_the_mas
     assert gradient_difference(wrong, target, mask).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_gradient_term_of_a_ramp_is_the_sum_of_its_steps_over_the_scales():
+def test_the_gradient_term_of_a_ramp_sums_its_steps_over_scales():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     loss = gradient_difference(ramp, torch.zeros_like(ramp), torch.ones_like(ramp))
     assert loss.item() == pytest.approx(1 + 2 + 4)
@@ -135,7 +135,7 @@ def test_masked_pixel_is_the_printed_formula(seed):
 
 
 @given(SEEDS)
-def test_silog_is_the_variance_of_the_log_ratio_and_a_share_of_its_squared_mean(seed):
+def test_silog_is_the_published_formula(seed):
     predicted, truth, mask = maps(seed, 2, 1, 5, 6)
     ratios = [np.log(p[m] / t[m]) for p, t, m in zip(predicted, truth, mask, strict=True)]
     expected = np.mean([r.var() + 0.15 * r.mean() ** 2 for r in ratios])
@@ -144,7 +144,7 @@ def test_silog_is_the_variance_of_the_log_ratio_and_a_share_of_its_squared_mean(
 
 
 @given(SEEDS, st.floats(1.1, 4.0))
-def test_a_wrong_scale_costs_nothing_or_little_in_silog_and_much_in_masked_pixel(seed, factor):
+def test_a_wrong_scale_costs_masked_pixel_more_than_silog(seed, factor):
     predicted, _, mask = tensors(*maps(seed, 2, 1, 5, 6))
     wrong = factor * predicted
     assert silog(wrong, predicted, mask, weight=0.0).item() == pytest.approx(0.0, abs=1e-12)

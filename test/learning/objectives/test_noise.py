@@ -32,7 +32,7 @@ def test_noise_has_mean_zero_and_deviation_one(kind, part):
         torch.testing.assert_close(noise.std((1, 2, 3)), torch.ones(64))
 
 
-def test_gaussian_noise_is_what_each_images_generator_gives():
+def test_gaussian_noise_comes_from_each_images_generator():
     assert torch.equal(draw('gaussian'), Draws(0, 7, range(16)).normal(SHAPE))
 
 
@@ -43,14 +43,14 @@ def test_only_coarser_levels_bring_low_frequencies():
     assert coarse_energy(draw('multi_resolution', strength=0.0)) == pytest.approx(white, rel=0.3)
 
 
-def test_annealed_noise_is_white_for_a_clean_latent_and_the_pyramid_at_the_last_timestep():
+def test_annealed_noise_runs_from_white_to_the_pyramid():
     assert coarse_energy(draw('annealed', part=0.0)) == pytest.approx(1 / 64, rel=0.3)
     assert torch.equal(draw('annealed', part=1.0), draw('multi_resolution'))
     energies = [coarse_energy(draw('annealed', part=part)) for part in (0.0, 0.3, 0.6, 1.0)]
     assert energies == sorted(energies)
 
 
-def test_the_pyramid_is_the_sum_of_the_levels_that_its_generator_gives():
+def test_the_pyramid_is_the_sum_of_its_generators_levels():
     generator = Draws(0, 7, [0]).generators[0]
     total = torch.randn(SHAPE, generator=generator)
     height, width, weight = 24, 32, 1.0

@@ -28,7 +28,7 @@ def chain(new_chain):
 
 @pytest.mark.parametrize('objective', ['autoencoder', 'latent', 'pixel'])
 @pytest.mark.parametrize('checkpointing', [False, True])
-def test_without_copies_of_the_weights_loss_and_gradients_are_the_same(
+def test_loss_and_gradients_do_not_depend_on_the_autocast_cache(
     chain, planted, objective, checkpointing
 ):
     batch = Mixture([Part(planted(4), 1.0, (32, 48))], 2, 'log', Augmentation())[0]
@@ -54,7 +54,7 @@ def test_without_copies_of_the_weights_loss_and_gradients_are_the_same(
 
 
 @pytest.mark.parametrize('decay', [0.0, 0.1])
-def test_a_state_of_adam_that_was_not_fused_goes_on_as_it_was(decay):
+def test_an_unfused_state_of_adam_resumes_unfused(decay):
     stage = Stage('x', 'pixel', steps=5, weight_decay=decay)
     kind = torch.optim.AdamW if decay else torch.optim.Adam
     weights = [torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (30, 500)]
@@ -80,7 +80,7 @@ def test_a_state_of_adam_that_was_not_fused_goes_on_as_it_was(decay):
         assert torch.equal(one, other)
 
 
-def test_what_divides_weights_otherwise_is_refused(monkeypatch):
+def test_other_ways_to_divide_weights_are_refused(monkeypatch):
     monkeypatch.setattr(Accelerator, 'distributed_type', DistributedType.FSDP)
     with pytest.raises(ConfigurationError, match='set to FSDP; .* give --shard'):
         new_accelerator('bf16', cpu=True)

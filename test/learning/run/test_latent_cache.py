@@ -77,7 +77,7 @@ def test_the_loss_is_that_of_the_images(
         assert chain(loss, batch, draws[1]).item() == pytest.approx(expected, rel=2e-3)
 
 
-def test_images_are_mirrored_when_they_would_be_and_latents_are_of_the_mirrored_image(
+def test_cached_latents_follow_the_mirroring_of_their_images(
     mixture, chain, tmp_path, accelerator
 ):
     dataset = cached(mixture, chain, tmp_path, accelerator)
@@ -133,7 +133,7 @@ def test_a_filling_that_was_killed_goes_on_with_the_next_block(
     assert not any(part.source.read_indices for part in mixture.parts)
 
 
-def test_a_filling_that_is_told_to_stop_keeps_its_blocks(
+def test_filling_that_is_stopped_keeps_its_blocks(
     mixture, chain, tmp_path, accelerator, four_a_block
 ):
     asked = iter([False, False, True])
@@ -196,7 +196,7 @@ def test_latents_are_of_one_autoencoder_space_size_and_source(
     assert folder(chain=same) == folder() == folder(size=(31, 47))
 
 
-def test_a_folder_says_what_it_holds(mixture, chain, tmp_path, accelerator):
+def test_a_cache_folder_describes_its_content(mixture, chain, tmp_path, accelerator):
     dataset = cached(mixture, chain, tmp_path, accelerator)
     about = json.loads((dataset.caches[1].folder / 'about.json').read_text())
     assert about == {'source': 'square', 'pictures': 5, 'size': [40, 40]}
@@ -231,7 +231,7 @@ def test_a_stage_whose_latents_change_has_no_cache(more):
         Stage(name='x', steps=1, latent_cache=True, **more)
 
 
-def test_a_full_disk_is_told_before_and_while_filling(
+def test_a_full_disk_is_an_error_before_and_while_filling(
     mixture, chain, tmp_path, accelerator, monkeypatch
 ):
     usage = latent_cache.shutil.disk_usage
@@ -254,7 +254,7 @@ def test_a_full_disk_is_told_before_and_while_filling(
     assert dataset.caches[0].missing() == [0]
 
 
-def test_a_block_that_was_cut_off_is_made_again_and_a_damaged_one_is_named(
+def test_truncated_blocks_are_rewritten_and_damaged_ones_named(
     mixture, chain, tmp_path, accelerator
 ):
     dataset = cached(mixture, chain, tmp_path, accelerator)
@@ -281,7 +281,7 @@ def test_latents_beyond_float16_are_refused_not_kept(new_chain, mixture, tmp_pat
 # runs
 
 
-def test_a_run_with_a_cache_stops_while_filling_and_ends_as_one_that_did_not(
+def test_a_run_stopped_while_filling_ends_as_an_unstopped_one(
     new_chain, planted, tmp_path, accelerator
 ):
     small = {'steps': 2, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3}

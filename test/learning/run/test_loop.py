@@ -65,9 +65,7 @@ def assert_same_end(whole: Trainer, resumed: Trainer) -> None:
 
 
 @pytest.mark.parametrize('kill_at', [(0, 2), (1, 0), (1, 2), (2, 1)])
-def test_a_run_killed_anywhere_ends_bitwise_as_one_that_was_not(
-    new_trainer, tmp_path, monkeypatch, kill_at
-):
+def test_a_killed_run_ends_bitwise_as_an_unkilled_one(new_trainer, tmp_path, monkeypatch, kill_at):
     whole = new_trainer(tmp_path / 'whole')
     assert whole.run()
     killed = new_trainer(tmp_path / 'killed')
@@ -87,7 +85,7 @@ def test_a_run_killed_anywhere_ends_bitwise_as_one_that_was_not(
     assert_same_end(whole, resumed)
 
 
-def test_a_run_out_of_time_or_told_to_stop_keeps_a_checkpoint_and_goes_on(new_trainer, tmp_path):
+def test_a_run_out_of_time_or_stopped_resumes(new_trainer, tmp_path):
     whole = new_trainer(tmp_path / 'whole')
     whole.run()
     assert not new_trainer(tmp_path / 'cut').run(minutes=0.0)
@@ -99,7 +97,7 @@ def test_a_run_out_of_time_or_told_to_stop_keeps_a_checkpoint_and_goes_on(new_tr
     assert_same_end(whole, resumed)
 
 
-def test_the_log_tells_loss_by_source_rate_and_waiting(new_trainer, tmp_path, monkeypatch):
+def test_the_log_has_loss_by_source_and_waiting_time(new_trainer, tmp_path, monkeypatch):
     monkeypatch.setattr('marigold_ros.learning.run.loop.LOG_EVERY', 1)
     new_trainer(tmp_path, STAGES[1:2]).run()
     lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
@@ -110,9 +108,7 @@ def test_the_log_tells_loss_by_source_rate_and_waiting(new_trainer, tmp_path, mo
         assert line['skipped_steps'] == 0
 
 
-def test_a_step_without_a_finite_loss_is_skipped_and_five_in_a_row_end_the_run(
-    new_trainer, tmp_path, monkeypatch
-):
+def test_five_steps_without_a_finite_loss_end_the_run(new_trainer, tmp_path, monkeypatch):
     stage = Stage('x', 'latent', steps=9, batch_size=2, warmup=1)
     trainer = new_trainer(tmp_path, [stage])
     before = {k: v.clone() for k, v in trainer.chain.state_dict().items()}
@@ -136,7 +132,7 @@ def test_after_the_autoencoder_the_latents_have_unit_deviation(new_trainer, tmp_
     assert torch.cat(deviations).std().item() == pytest.approx(1.0, rel=0.02)
 
 
-def test_a_checkpoint_of_other_networks_or_a_damaged_one_is_refused(new_trainer, tmp_path):
+def test_a_checkpoint_of_other_networks_or_damaged_is_refused(new_trainer, tmp_path):
     new_trainer(tmp_path, STAGES[:1]).run()
     with pytest.raises(CheckpointError, match='another architecture'):
         new_trainer(tmp_path, STAGES[:1], latent_channels=8)
@@ -146,9 +142,7 @@ def test_a_checkpoint_of_other_networks_or_a_damaged_one_is_refused(new_trainer,
         new_trainer(tmp_path, STAGES[:1])
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_and_nothing_half_written(
-    new_trainer, tmp_path, monkeypatch
-):
+def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monkeypatch):
     trainer = new_trainer(tmp_path, STAGES[:1])
     trainer.run()
     before = (tmp_path / 'state.pt').read_bytes()
@@ -191,7 +185,7 @@ def test_marigolds_own_schedule_is_a_special_case():
         ({'trains': ['autoencoder']}, 'at least unet'),
     ],
 )
-def test_a_stage_that_cannot_be_is_named(entry, words):
+def test_an_invalid_stage_is_named(entry, words):
     with pytest.raises(ConfigurationError, match=words):
         read_stages([{'name': 'a', 'objective': 'pixel', 'steps': 3} | entry], {})
 
@@ -206,7 +200,7 @@ def test_a_stage_that_cannot_be_is_named(entry, words):
         ('a: [', 'not valid YAML'),
     ],
 )
-def test_a_recipe_that_cannot_be_is_named(tmp_path, text, words):
+def test_an_invalid_recipe_is_named(tmp_path, text, words):
     path = tmp_path / 'bad.yaml'
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=words):

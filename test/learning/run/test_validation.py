@@ -93,9 +93,7 @@ class Stopped(Exception):
     pass
 
 
-def test_a_run_killed_beside_its_validation_ends_bitwise_as_one_without_any(
-    new_trainer, validation, tmp_path, monkeypatch
-):
+def test_validation_does_not_change_how_a_run_ends(new_trainer, validation, tmp_path, monkeypatch):
     # At each start, and slow beside pytest.
     monkeypatch.setattr('gc.collect', lambda *given: 0)
     plain = new_trainer(tmp_path / 'plain')
@@ -127,9 +125,7 @@ def test_a_run_killed_beside_its_validation_ends_bitwise_as_one_without_any(
     }
 
 
-def test_weights_gradients_mode_and_all_random_states_come_out_untouched(
-    chain, validation, tmp_path
-):
+def test_validation_changes_no_weights_or_random_states(chain, validation, tmp_path):
     for weight in chain.parameters():
         weight.grad = torch.ones_like(weight)
     average = {k: v.clone() for k, v in chain.state_dict().items()}
@@ -174,9 +170,7 @@ def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
         assert own.processing_resolution == exported.processing_resolution
 
 
-def test_the_same_images_are_drawn_each_time_eight_at_most_from_all_sets(
-    chain, validation, tmp_path
-):
+def test_the_contact_sheet_is_the_same_each_time(chain, validation, tmp_path):
     assert [label for label, _ in validation.shown][1] == 'seconds'
     assert len(validation.shown) == 3
     weights = chain.state_dict()
@@ -214,7 +208,7 @@ def test_a_folder_of_pairs_is_scored_too(chain, tmp_path):
         (5, 'validation is 5'),
     ],
 )
-def test_what_cannot_be_is_named(tmp_path, entry, words):
+def test_invalid_validation_entries_are_named(tmp_path, entry, words):
     with pytest.raises(ConfigurationError, match=words):
         Validation(entry, FACTS, tmp_path, GENERATORS)
 
@@ -285,7 +279,7 @@ def test_curves_are_drawn_where_tensorboard_is_installed(tmp_path, monkeypatch):
     assert [line.get('note') for line in lines(tmp_path)] == [None, None]
 
 
-def test_without_tensorboard_one_line_says_so_and_the_log_is_whole(tmp_path, monkeypatch):
+def test_without_tensorboard_the_log_is_complete_with_a_note(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
     log = RunLog(tmp_path)
     for step in (1, 2, 3):
