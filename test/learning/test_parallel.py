@@ -70,11 +70,10 @@ def test_stopping_yields_finished_results_and_ends_workers(workers):
     taken = []
     with (
         pytest.raises(Stopped),
-        run_jobs(abs, [-1] * 1000, workers, lambda: len(taken) > 5) as answers,
+        run_jobs(time.sleep, [0.02] * 1000, workers, lambda: len(taken) > 5) as answers,
     ):
         take(answers, taken)
     assert 6 <= len(taken) < 1000
-    assert set(taken) == {1}
     assert not active_children()
 
 
