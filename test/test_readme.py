@@ -96,6 +96,17 @@ def test_every_script_and_folder_named_exists(path):
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_every_place_that_the_readme_names_exists():
+    rows = README.read_text(encoding='utf-8').split('| where is…')[1].split('\n\n')[0]
+    named = re.findall(r'`([\w/]+(?:\.py|/))`', rows)
+    assert len(named) > 15
+    package = ROOT / 'marigold_ros'
+    missing = [
+        name for name in named if not (package / name.removeprefix('marigold_ros/')).exists()
+    ]
+    assert missing == []
+
+
 def test_every_page_is_in_the_navigation_of_the_site():
     site = yaml.safe_load((ROOT / 'mkdocs.yml').read_text(encoding='utf-8'))
     named = set(re.findall(r'[\w-]+\.md', str(site['nav'])))
