@@ -38,7 +38,6 @@ from safetensors.torch import load_file, save_file
 import torch
 
 EMPTY_TEXT = 'empty_text_embedding'
-
 NOISES = ('gaussian', 'zeros')
 # Pipelines of the Marigold family that predict something else from networks of the same shape.
 OTHER_KINDS = {'Normals': 'surface normals', 'Intrinsics': 'albedo and lighting'}
@@ -176,7 +175,7 @@ def _first(*values: Any) -> Any:
 
 
 def _usual_steps(schedule: dict[str, Any], end_to_end: bool) -> int:
-    """Steps of the published checkpoint of this kind, where its model_index.json has none."""
+    """Return the steps of the published checkpoint of this kind, for a model_index without."""
     if end_to_end or schedule.get('_class_name') == 'LCMScheduler':
         return 1
     return 4 if schedule.get('timestep_spacing') == 'trailing' else 10
@@ -211,7 +210,7 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
     if 'prediction_type' not in config:
         # diffusers would assume epsilon without a word.
         raise CheckpointError(
-            f'{folder}/scheduler/scheduler_config.json does not say prediction_type; restore the '
+            f'{folder}/scheduler/scheduler_config.json has no prediction_type; restore the '
             'file that the unet was trained with'
         )
     kind = LCMScheduler if config.get('_class_name') == 'LCMScheduler' else DDIMScheduler
@@ -267,7 +266,7 @@ def _read_embedding(path: Path) -> torch.Tensor:
 
 
 def _cache_path(encoder: Path) -> Path:
-    """Where the user's cache keeps it: a name that changes with the encoder's files."""
+    """Return its path in the user's cache, whose name changes with the encoder's files."""
     root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     facts = [str(encoder.resolve())]
     for path in sorted(encoder.iterdir()):

@@ -155,7 +155,7 @@ def verify_sums(folder: Path) -> tuple[str, ...]:
         found = sha256(target)
         if found != expected.lower():
             raise CheckpointError(
-                f'{target} has SHA-256 {found[:12]}…, {SUMS} says {expected[:12]}…; the file was '
+                f'{target} has SHA-256 {found[:12]}…, {SUMS} lists {expected[:12]}…; the file was '
                 'changed or damaged: restore it'
             )
         names.append(name)
