@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Settings are measured one at a time, and planted effects come out."""
+"""Ablation measures one setting at a time and finds planted effects."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TRAINING = {
 
 
 class Noisy:
-    """Answers the truth in log depth plus independent errors; members average, spread tells."""
+    """Answers the truth in log depth plus independent errors; members average, spread is exact."""
 
     space = 'log'
 

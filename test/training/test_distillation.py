@@ -81,7 +81,7 @@ def new_run(run_in, tmp_path):
 
 @pytest.fixture(scope='module')
 def export(run_in, tmp_path_factory):
-    """Give the folder that a run of two steps writes."""
+    """Return the folder that a run of two steps exports."""
     run = run_in(tmp_path_factory.mktemp('export') / 'run', steps=2)
     assert run.train()
     with pytest.MonkeyPatch.context() as patch:

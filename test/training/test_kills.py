@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The training script killed five times, whenever the clock says so, ends as it would have."""
+"""The training script, killed five times at arbitrary moments, ends the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TRAINING = {
 
 @pytest.fixture(scope='module')
 def server():
-    """Give processes that have imported everything already, forked from one without threads."""
+    """Return processes with everything imported, forked from one without threads."""
     context = get_context('forkserver')
     context.set_forkserver_preload(
         ['marigold_ros.learning.run.recipe', 'marigold_ros.learning.run.accelerator']

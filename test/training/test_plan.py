@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The plan of a recipe against sums by hand and against what autograd really keeps."""
+"""The plan of a recipe against sums by hand and the tensors that autograd keeps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The scripts as a user starts them: several processes, signals, a second start."""
+"""The training script as users start it: several processes, signals, resumption."""
 
 from __future__ import annotations
 

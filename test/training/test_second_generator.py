@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The second generator: marched surfaces against closed forms, and what its samples promise."""
+"""The second generator: marched surfaces against closed forms, and its samples."""
 
 from __future__ import annotations
 

@@ -31,13 +31,12 @@ def normalise(
     space : {'depth', 'log', 'disparity'}
         In which the values are affine; depth and log grow with distance, disparity with nearness.
     quantiles : (low, high)
-        Of the known values, sky left out, that become 0 and 1.
+        Of the known values without sky, which become 0 and 1.
 
     Returns
     -------
     relative : (H, W) float32
-        In [0, 1]; sky and unknown pixels are at the far end, so that a hole looks like nothing
-        near.
+        In [0, 1]; sky and unknown pixels are at the far end, so that no hole seems near.
     valid : (H, W) bool
         Where depth is known.
     sky : (H, W) bool

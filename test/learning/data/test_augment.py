@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Changes of images: depth follows its image, bytes stay bytes, the generator decides all."""
+"""Augmentation: depth follows its image, and the generator determines the result."""
 
 from dataclasses import replace
 

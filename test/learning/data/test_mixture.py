@@ -47,7 +47,7 @@ def test_a_batch_has_one_source_and_a_size_in_multiples_of_8(planted):
                 (batch.relative, batch.valid, batch.sky), expected, strict=True
             ):
                 assert np.array_equal(got[row, 0].numpy(), wanted)
-        # Brightness tells the depth, so a mixed-up pair would show.
+        # Brightness shows the depth, so a mixed-up pair would show.
         bright = (batch.rgb.mean(1) + 1) / 2 * 8 + 1
         known = batch.valid[:, 0]
         assert (bright[known] - batch.depth[:, 0][known]).abs().max() < 0.6

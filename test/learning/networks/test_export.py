@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What a run exports opens here and in diffusers, by the lines on its card."""
+"""Exported checkpoints open here and in diffusers, by the code on their card."""
 
 import json
 from pathlib import Path

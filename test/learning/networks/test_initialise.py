@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Where training starts: from nothing, from a checkpoint, from Stable Diffusion."""
+"""Initial networks: random, from a checkpoint, from Stable Diffusion."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Parts of losses against direct solutions and closed forms."""
+"""Terms of the losses against direct solutions and closed forms."""
 
 from hypothesis import given
 from hypothesis import strategies as st

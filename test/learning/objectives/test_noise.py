@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Noise of training: its statistics, and that it does not depend on who draws it."""
+"""Training noise: its statistics, and independence of the division among processes."""
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives.noise import check_noise, Draws, KINDS, training_noise

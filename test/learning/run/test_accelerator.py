@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What saves memory and time in a step changes nothing else."""
+"""Savings of memory and time in a step do not change its result."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Training on latents from disk is training on the images that they were made of."""
+"""Training on latents from disk equals training on their images."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_cached_latents_follow_the_mirroring_of_their_images(
         for number in range(4):
             expected = chain.encode(mixture[number].rgb)
             torch.testing.assert_close(dataset[number].rgb_latent, expected, atol=2e-3, rtol=2e-3)
-            # A latent of the mirrored image is not the mirrored latent, so this tells.
+            # A latent of the mirrored image is not the mirrored latent, so they can be told apart.
             assert (dataset[number].rgb_latent.flip(-1) - expected).abs().mean() > 0.01
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A run that is stopped and resumed ends as one that was not; what is wrong is told."""
+"""The training loop: exact resumption, the log, the schedule, and errors of recipes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""A run is scored as its users will run it, and trains on as if it had not been."""
+"""Validation scores the model that users run and does not affect training."""
 
 from __future__ import annotations
 
