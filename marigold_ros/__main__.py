@@ -8,8 +8,6 @@ once it runs; so ``--help`` is instant. A known error is one line on stderr and 
 wrong call exit code 2; anything else keeps its traceback.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from importlib import import_module

@@ -9,8 +9,6 @@ in several places drift apart. A nested group becomes a prefix (``alignment.min_
 is marked flat. Nothing here imports ROS or torch.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 import math
 import re

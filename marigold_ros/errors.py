@@ -8,8 +8,6 @@ counts and reports them; anything else keeps its traceback. They derive from ``V
 caller passed a wrong value.
 """
 
-from __future__ import annotations
-
 
 class MarigoldError(Exception):
     """Any known error of this package."""

@@ -6,8 +6,6 @@ The records that rooms exchange: camera, frame, prediction, sparse depth, alignm
 Frozen dataclasses of arrays, with their shapes and units; no maths, no ROS, no torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -8,8 +8,6 @@ goes silent after a looped bag, pairs greedily, and waits for every topic. Pure 
 neither messages nor clocks.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass

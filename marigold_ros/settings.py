@@ -6,8 +6,6 @@ Settings classes: frozen dataclasses whose fields carry meaning and range, check
 The lists themselves are in :mod:`marigold_ros.config`. Nothing here imports ROS or torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 import math

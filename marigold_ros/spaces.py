@@ -6,8 +6,6 @@ The spaces that a prediction may be affine in, and their conversion to and from 
 The one rule for alignment, guidance and training: NumPy arrays and torch tensors both pass.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """How threads of numerical libraries wait; called before numpy and torch are imported."""
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 import os
 

@@ -8,8 +8,6 @@ The readers of rosbags are kept and only their way of opening is replaced: an MC
 footer is read record by record, a truncated database row by row until a page fails.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator
 from pathlib import Path

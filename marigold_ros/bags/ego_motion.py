@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Poses of a bag's camera and LiDAR in a fixed frame, at the stamps of images and scans."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from marigold_ros.bags.topics import TopicInfo

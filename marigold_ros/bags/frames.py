@@ -9,8 +9,6 @@ sensor has died, the rest of the bag must not pile up in memory. A single bad me
 the stream; it becomes the ``error`` or a ``warning`` of its frame.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress

@@ -7,8 +7,6 @@ Decision: the bytes are passed on as recorded, because decoding and encoding an 
 than sending it.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

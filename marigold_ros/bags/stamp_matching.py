@@ -6,8 +6,6 @@ Match camera_info and true depth to images by their stamps.
 What is missing or wrong goes to a list of warnings: the image can be used without either.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from typing import Any
 

@@ -7,8 +7,6 @@ Nothing is repaired silently: missing data is reported in ``lost``, which ends t
 error after everything readable, and deviations without loss in ``notes``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -8,8 +8,6 @@ message of each candidate is read, because depth images, colourised depth and im
 type. Names only break ties.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches

@@ -9,8 +9,6 @@ is extrapolated, and 10 s are kept. A missing transform is an error: the identit
 would silently put every LiDAR point beside the image.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Any

@@ -14,8 +14,6 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
 The figures depend on what else the machine does: the load is printed with them.
 """
 
-from __future__ import annotations
-
 import argparse
 from importlib import import_module
 

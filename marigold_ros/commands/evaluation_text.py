@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The figures of an evaluation as text for a terminal."""
 
-from __future__ import annotations
-
 from typing import Any
 
 _COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')

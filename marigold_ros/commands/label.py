@@ -7,8 +7,6 @@ The copies are MCAP bags in DIR, under the names of the bags. A copy appears whe
 an interrupted run resumes with the missing ones.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from functools import partial

@@ -7,8 +7,6 @@ List the embedded checkpoints, or check one.
   python -m marigold_ros models check PATH    checks files and schedule, runs an image
 """
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import asdict
 from pathlib import Path

@@ -8,8 +8,6 @@ All arguments go to the node, for instance
   lidar:=/points
 """
 
-from __future__ import annotations
-
 import argparse
 
 from marigold_ros.commands.options import needing_ros

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """What commands print beside their results: aligned tables, notes and progress on stderr."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import sys

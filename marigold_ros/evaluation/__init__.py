@@ -7,8 +7,6 @@ May import ``geometry`` and the ground modules; neither torch nor ROS. Used by r
 live runs and commands. The facade is lazy, so that the names of corruptions cost no numpy.
 """
 
-from __future__ import annotations
-
 from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:

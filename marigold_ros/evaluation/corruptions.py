@@ -9,8 +9,6 @@ stronger corruption has the same drops, blocks and noise and more of them, so th
 smooth curve of the strength. Strength 0 is the image itself. The LiDAR is never corrupted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import cv2

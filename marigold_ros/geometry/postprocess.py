@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Post-process metric depth: safety margin, sky removal, image border, pixel counts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from marigold_ros.config import AlignmentConfig, PipelineConfig

@@ -8,8 +8,6 @@ reaches the upper border, no LiDAR return nearby, and nearer things around it. I
 stay as they are: a wall taken for sky would be an obstacle lost.
 """
 
-from __future__ import annotations
-
 import cv2
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Draw a recorded run as a moving picture: image, LiDAR, depth and, with dense truth, error."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 import itertools
 from pathlib import Path

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """ROS kept to one process or machine: an own domain, context and node, and a spinning thread."""
 
-from __future__ import annotations
-
 from contextlib import contextmanager
 import os
 import random

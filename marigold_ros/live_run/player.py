@@ -8,8 +8,6 @@ the previous image's outputs have arrived, whichever is later, so that a slow ma
 every frame; at a multiple of real time the node drops what it cannot process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The depth node as a child process, as users run it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import contextmanager
 import os

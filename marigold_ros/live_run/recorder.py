@@ -7,8 +7,6 @@ Decision: messages are written as the bytes that arrived; only the two small one
 the node, ``~/alignment`` and ``/diagnostics``, are decoded.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 import threading

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Score the outputs of a live node: its recording against the bag that was played to it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ Each step waits for what the next one needs (the node is active, topics are matc
 has arrived), never for a guessed time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 import itertools

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Source of a live run: a bag, its topics, its extrinsics, and the scan lines the node may see."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 import hashlib

@@ -9,8 +9,6 @@ followed. 16 MB and heartbeats of 20 ms lose none. ``python -m marigold_ros.live
 prints config/fast_dds.xml for robots that lose clouds of several megabytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import MutableMapping
 import os
 from pathlib import Path

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """View the bytes of a message as arrays, with checked bounds, steps and byte order."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from marigold_ros.errors import InputError

@@ -10,8 +10,6 @@ window serves for both, so the flag is ignored, and pixels that rectification ca
 invalid.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from marigold_ros.errors import CalibrationError

@@ -9,8 +9,6 @@ Decision: a cloud is read through a structured NumPy view that follows the messa
 `marigold_ros.geometry.cloud.organised`; here they are float32 like any other field.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

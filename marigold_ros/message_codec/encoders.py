@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Encode arrays as the fields of ``sensor_msgs/Image`` and ``CompressedImage``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 import math
 

@@ -13,8 +13,6 @@ drivers fill freely. Size and end marker are read before decoding, because OpenC
 truncated jpeg to a half-grey image without an error, and a forged size would need gigabytes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 import math

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Header stamps, of decoded and of serialised messages."""
 
-from __future__ import annotations
-
 import struct
 from typing import Any
 

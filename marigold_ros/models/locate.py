@@ -8,8 +8,6 @@ half precision beside full ones (a published Marigold repository holds four copi
 Cache, offline mode and progress bars are huggingface_hub's own. Imports no torch.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 import re
 

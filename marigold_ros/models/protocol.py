@@ -7,8 +7,6 @@ A model family implements :class:`DepthModel`. The members that :class:`Extended
 are optional: what a model lacks is refused or done without where it is asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 import math
 from typing import Any, Protocol

@@ -6,8 +6,6 @@ The model families: found by a checkpoint's files, loaded when first needed; imp
 A family is a package beside this file and one line in :data:`FAMILIES`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module

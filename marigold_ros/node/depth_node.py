@@ -8,8 +8,6 @@ thread of the transition, so that parameters, services and state queries answer 
 ``autostart`` is a parameter and not a launch feature, so that it works alike everywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 import gc
 import sys

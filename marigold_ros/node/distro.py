@@ -6,8 +6,6 @@ Every difference between ROS distributions, and every use of rclpy's internals.
 Humble to Lyrical are supported; a difference is handled here and nowhere else.
 """
 
-from __future__ import annotations
-
 import array
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

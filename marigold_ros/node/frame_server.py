@@ -6,8 +6,6 @@ One image from message to messages: decode, predict, pair, fit, publish.
 No lifecycle and no subscriptions here; every problem of a frame is counted and reported here.
 """
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 import time

@@ -7,8 +7,6 @@ rclpy swallows exceptions in transitions, ends the process on impossible ones, a
 service during one; ManagedNode mends all three.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 import functools
 import threading

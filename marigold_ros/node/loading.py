@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Loading of the model that the parameters name, and its description for diagnostics."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 import traceback
 

@@ -7,8 +7,6 @@ Decision: each camera is a whole node in a namespace of its own, with its topics
 lifecycle and diagnostics, because that is what ROS tools and parameter files expect.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 import contextlib
 from functools import partial

@@ -9,8 +9,6 @@ that message_codec does not know are refused. Released binaries of cv_bridge bre
 so it stays off the main path and is tried out first.
 """
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

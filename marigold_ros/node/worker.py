@@ -7,8 +7,6 @@ Decision: inference runs beside the executor, not in a callback, so that paramet
 diagnostics answer meanwhile. A queue would only make depth older.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 import threading
 import time

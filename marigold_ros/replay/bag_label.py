@@ -6,8 +6,6 @@ Write depth into a copy of a bag: one bag of the command ``label``.
 A copy appears when it is complete, so a killed run resumes with the copies that are missing.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Replay one bag, or one folder of images, through the pipeline of each model, and score it."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Evaluate bags: replay each without ROS, add up the scores, write the results."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -7,8 +7,6 @@ CPU time of one thread, which does not depend on the load of the machine; bags a
 N processes evaluate N times the frames.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import process_time

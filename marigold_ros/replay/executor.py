@@ -8,8 +8,6 @@ them, so that a killed run loses only the bags in progress. A part has ``read``,
 its images, and ``failed``, which is empty where nothing went wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass

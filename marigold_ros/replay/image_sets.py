@@ -9,8 +9,6 @@ third file. Images are independent of each other and have neither camera nor LiD
 scored by the protocols ``oracle`` and ``raw``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator
 from dataclasses import dataclass
 import hashlib

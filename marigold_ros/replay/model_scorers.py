@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The models of an evaluation, each with its own pipelines and scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import perf_counter

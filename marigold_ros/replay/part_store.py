@@ -9,8 +9,6 @@ the evaluation succeeds. The files are pickles, which could run any code when th
 classes of this package and numpy's arrays are accepted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 import hashlib

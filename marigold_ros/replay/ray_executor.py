@@ -8,8 +8,6 @@ under the same paths. Finished parts come back to the driver, which stores them.
 worker is lost every time is reported as failed; the others are finished.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The options of a replay, its jobs, and the plan that is made before the work."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

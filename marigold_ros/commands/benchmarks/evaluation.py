@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """``benchmark evaluate``: the cost of ``evaluate`` without the model, part by part."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -7,8 +7,6 @@ Errors are mean relative errors over all known pixels, averaged over scenes and 
 without a fit counts as refused, not as an error. Ratios are to the five nearest points.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Scores the cleaning of clouds: flying pixels removed, and good points lost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """CPU time of one thread, in which the cost of geometry is stated."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import process_time

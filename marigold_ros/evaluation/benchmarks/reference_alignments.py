@@ -7,8 +7,6 @@ Plain least squares, an affine fit by Tukey's biweight, and that fit corrected b
 five nearest points. All are for predictions in the space ``depth``.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -9,8 +9,6 @@ segment with its own scale, edges blurred over 4 px, the far end saturated). Bot
 [0, 1] between their 2nd and 98th percentile and clipped, like real predictions.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -8,8 +8,6 @@ of sums serves a single image and the pooled («micro») figures; «macro» is t
 publications report it. Quantiles are exact for an image and from a histogram where pooled.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

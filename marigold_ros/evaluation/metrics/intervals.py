@@ -9,8 +9,6 @@ factor for the number of blocks widens the interval, which few blocks would leav
 correlation longer than the recording cannot be detected.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

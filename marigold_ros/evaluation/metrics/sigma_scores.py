@@ -9,8 +9,6 @@ with leaving them out in order of their errors. AUSE is the area between both cu
 the mean error: 0 if sigma ranks as the errors themselves.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

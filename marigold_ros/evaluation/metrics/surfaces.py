@@ -10,8 +10,6 @@ in which the truth is planar: there the inverse depth is linear in the image, an
 scored by its deviation from its own plane and by the angle between the two planes.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2

@@ -9,8 +9,6 @@ pixel by pixel for a camera at rest. A camera that moves without a pose has none
 image stayed the same count, and the median excludes the rest of what moves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 import math

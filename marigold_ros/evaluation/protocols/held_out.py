@@ -9,8 +9,6 @@ azimuth, which leaves gaps from top to bottom. A random split would leave nearly
 scored point a fitted neighbour one pixel away.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig

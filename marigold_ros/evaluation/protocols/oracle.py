@@ -9,8 +9,6 @@ are those of prs-eth/Marigold. Theirs show the model the cropped image; here an 
 whole, and pixels outside the crop are neither fitted nor scored.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 import math
 

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The protocols by name, and the truth that predictions are scored against."""
 
-from __future__ import annotations
-
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import SparseDepth
 import numpy as np

@@ -8,8 +8,6 @@ cannot separate the lasers of a 64-beam scanner: they sit up to 20 cm from its o
 points of one laser reach the angles of its neighbours. Such scans come laser after laser.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from marigold_ros.errors import InputError

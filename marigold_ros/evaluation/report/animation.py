@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """An animated WebP of a drive: image, LiDAR, depth and error side by side (OpenCV only)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 import math
 from pathlib import Path

@@ -8,8 +8,6 @@ All charts of the project: bars and curves as SVG files, and those of the HTML p
 draws with a cursor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Coloured point clouds to look at: packed into the report page, or as a PLY file."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 import math

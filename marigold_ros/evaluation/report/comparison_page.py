@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The page of a comparison: verdicts, and the errors of both runs over the paired frames."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from html import escape
 from typing import Any

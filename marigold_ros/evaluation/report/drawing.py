@@ -8,8 +8,6 @@ ratios of depth are equal steps of colour. Errors use cividis. Both read the sam
 vision. Entry 0 of each table means «no value», so that one table lookup draws a whole image.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 import math

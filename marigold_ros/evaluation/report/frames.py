@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The frames of the report: image, LiDAR, depth and error, inlined as JPEG and as PNG files."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -7,8 +7,6 @@ A content security policy lets only the page's own script run, by its hash, and 
 text of a bag is escaped where it is written, and harmless where that was forgotten.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 import hashlib

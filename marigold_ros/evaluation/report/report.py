@@ -7,8 +7,6 @@ Tables, bars and images are plain HTML; the page's script adds curves with a cur
 between images and the cloud to turn. A plotting library would be larger than all that it shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The figures of results.json as HTML: headline cards, bars and tables."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from html import escape
 import json

@@ -7,8 +7,6 @@ Frames are paired by bag and stamp. Results that were scored differently (anothe
 range, other points) are refused, because their difference would not be one of the depth.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import csv

@@ -8,8 +8,6 @@ The left side is a path in results.json with two short cuts: a protocol's name s
 the baselines' protocol: ``heldout`` where there were scans, else ``truth``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 import difflib

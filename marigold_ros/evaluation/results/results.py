@@ -8,8 +8,6 @@ Assembles and writes results.json and per_frame.csv, with the provenance of the 
 ``fps``, ``memory``, ``calibration`` and ``robustness``. Missing figures are null, never NaN.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 import csv

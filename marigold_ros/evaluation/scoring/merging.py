@@ -8,8 +8,6 @@ are merged item by item; text, tuples, flags and frozen configurations stay. A c
 otherwise has a method ``merge``. A new accumulator therefore needs no code here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from typing import Any

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The scores of one protocol: metrics, their intervals, and errors by distance and region."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

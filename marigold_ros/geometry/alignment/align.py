@@ -8,8 +8,6 @@ out points where the prediction is clipped. A fit that fails its checks is refus
 the last one is held then, or there is no metric depth.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig

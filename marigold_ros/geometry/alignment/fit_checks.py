@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Checks of points and fits; each returns the reason for a refusal in words, or ''."""
 
-from __future__ import annotations
-
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.robust_fit import RobustFit
 import numpy as np

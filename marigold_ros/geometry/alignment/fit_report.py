@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The report on one frame's fit: in words, and as the values of ``~/alignment``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

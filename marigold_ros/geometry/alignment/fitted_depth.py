@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Depth of a fit: targets in the prediction's space, depth in metres, residuals, slope."""
 
-from __future__ import annotations
-
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.local_field import upsample_field

@@ -9,8 +9,6 @@ their depth is similar (an error of tone). Predictions fade to 0 where neither h
 covariance also predicts each point, or one fold, from the others without a second fit.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -9,8 +9,6 @@ Where the typical error of the map is above 30 %, its depth misleads the kernel 
 all of it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -8,8 +8,6 @@ afar while dense places keep detail. A prior of no correction in each level fade
 away from points. Nearest neighbours were rejected: slower, and they pass every outlier on.
 """
 
-from __future__ import annotations
-
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.geometry.alignment.robust_fit import tukey_weights

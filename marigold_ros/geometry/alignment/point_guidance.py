@@ -8,8 +8,6 @@ points too. Points that are consistent neither with the fit nor with their neigh
 second run, guided by half of the points in tiles, is scored at the other half for sigma.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

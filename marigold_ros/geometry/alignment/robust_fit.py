@@ -9,8 +9,6 @@ data, and one of capped absolute residuals, which is used where it is clearly be
 RANSAC's, but the same in every frame, so that the fit does not jitter.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

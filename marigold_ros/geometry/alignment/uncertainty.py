@@ -11,8 +11,6 @@ and shift are taken out of each score before the quantile and added again behind
 sigma between pixels without biasing it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

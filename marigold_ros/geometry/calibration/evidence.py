@@ -9,8 +9,6 @@ in depth should meet edges of the image, and local differences of depth those of
 Sums of agreement over many images are far more robust than an angle per image.
 """
 
-from __future__ import annotations
-
 import cv2
 from marigold_ros.frame import SparseDepth
 import numpy as np

@@ -9,8 +9,6 @@ half a degree (points on the near side of a step lie below its upper edge, maps 
 small angles are not reported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Sparse depth of a frame in its rectified image, from whichever source it has."""
 
-from __future__ import annotations
-
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseDepth

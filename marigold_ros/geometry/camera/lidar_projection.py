@@ -8,8 +8,6 @@ pixels with the background's depth. They are found by the rule of Conti et al., 
 within a 7x7 window, returns more than 1.5 m behind the nearest one are hidden.
 """
 
-from __future__ import annotations
-
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError

@@ -8,8 +8,6 @@ published with such a one. A camera's frame is that of its *rectified* image, as
 ``P``: extrinsics and clouds need no ``R``.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import lru_cache
 

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Resizing of a whole frame: image, camera and points together."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

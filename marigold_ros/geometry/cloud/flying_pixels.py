@@ -9,8 +9,6 @@ four pyramid levels. A road at a grazing angle is as steep but goes on: its inve
 in the image. A test of the angle alone would remove it.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2

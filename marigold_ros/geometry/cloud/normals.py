@@ -7,8 +7,6 @@ On a plane inverse depth is linear in the image: 1/z = m · (u, v, 1), and its n
 multiple of Kᵀm. So central differences are exact on planes at any angle.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -7,8 +7,6 @@ The structured arrays hold the fields of PointCloud2, colour packed by :func:`pa
 ``message_codec.clouds`` encodes them as messages.
 """
 
-from __future__ import annotations
-
 import cv2
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import CalibrationError, InputError

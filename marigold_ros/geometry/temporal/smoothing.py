@@ -9,8 +9,6 @@ previous depth. With poses of both frames depth is carried along; without, a mov
 nothing. Previous depth is never counted as points of an ordinary fit.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import cv2

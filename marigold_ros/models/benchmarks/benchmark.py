@@ -7,8 +7,6 @@ Speed is reported with the difference of the answers, measured in the same proce
 weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

@@ -9,8 +9,6 @@ weights, because drawing a billion takes longer than running a frame; each layer
 fan-in, so that activations stay bounded.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel

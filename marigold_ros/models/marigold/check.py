@@ -7,8 +7,6 @@ Whatever would stop it from loading raises. The round trip sends a planted depth
 autoencoder and back, which reveals a wrong scaling factor, mixed-up files and damaged weights.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path

@@ -8,8 +8,6 @@ StableDiffusionPipeline. Space, noise and default sizes, which diffusers' layout
 are in ``marigold_ros.json``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 import hashlib
 import os

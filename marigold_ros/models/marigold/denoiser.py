@@ -7,8 +7,6 @@ The reference returns the scheduler's ``prev_sample`` at the last step, which st
 of the noise (its final alpha is that of step 0, not 1); ``reference_exact`` does the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel

@@ -10,8 +10,6 @@ and maxima, because ``torch.median`` over few members takes ten times as long. T
 Marigold's paper is :func:`merge_reference`.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

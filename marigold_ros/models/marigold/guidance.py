@@ -11,8 +11,6 @@ a model that starts from zeros has no noise to steer: there the denoised latent 
 the decoder alone, from the closed-form affine fit on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ What fits is estimated before the first frame of a size, because on a CPU the sy
 that takes too much, and corrected when an allocation fails all the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 

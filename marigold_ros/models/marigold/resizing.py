@@ -8,8 +8,6 @@ Edges of a prediction are as wide as a cell of the processing size; joint bilate
 Letters: H, W image; PH, PW processing size; k maps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Integral
 

@@ -7,8 +7,6 @@ diffusers' ``step`` looks its coefficients up with the timestep, which on a GPU 
 device at each step; here they are the same float32 numbers, read once.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from diffusers import DDIMScheduler

@@ -8,8 +8,6 @@ latent in it removes more (diffusers' recipe for video is 0.9 noise, 0.1 latent)
 decided on the device, so that nothing waits for it.
 """
 
-from __future__ import annotations
-
 from marigold_ros.models.marigold.denoiser import start_noise
 import torch
 from torch.nn import functional

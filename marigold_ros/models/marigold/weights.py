@@ -6,8 +6,6 @@ Load one network of a checkpoint strictly, and identify files by their hashes.
 Weights come from safetensors only: a pickle can run code when it is opened, so none ever is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 import hashlib

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Choose device and arithmetic: asked for by name, never silently replaced."""
 
-from __future__ import annotations
-
 from marigold_ros.errors import ConfigurationError
 import torch
 

@@ -7,8 +7,6 @@ Same calls as diffusers' own, same answers up to rounding. Each is traced and co
 shapes that it meets, at the first frame of each size.
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any

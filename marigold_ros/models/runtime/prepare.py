@@ -7,8 +7,6 @@ A missing compiler is an error when the model is loaded. Compiled code is kept o
 only the first start compiles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 import os
 from pathlib import Path

@@ -7,8 +7,6 @@ A frame enters once and leaves once: received = served + dropped_newer + skipped
 + in_flight holds in every snapshot, because both sides change under one lock.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ A part is a DiagnosticStatus named ``NODE: PART``. CAUSE is the ``cause`` of an 
 step of the frame (``Timings``), OUTPUT a topic below the node's name.
 """
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 
 # Each image is received once and leaves once: received = served + dropped_newer + skipped_idle +

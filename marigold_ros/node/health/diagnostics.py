@@ -8,8 +8,6 @@ Python tasks use a clock of their own and so report wall time under use_sim_time
 wheels lack.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

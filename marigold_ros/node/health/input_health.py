@@ -6,8 +6,6 @@ Input health without ROS: message rates, blind cameras, clock offsets; and memor
 Each check returns a number, or a sentence for diagnostics that is empty while all is well.
 """
 
-from __future__ import annotations
-
 from collections import deque
 import os
 from pathlib import Path

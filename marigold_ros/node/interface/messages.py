@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """ROS messages from the arrays and records of message_codec, and the colour image of depth."""
 
-from __future__ import annotations
-
 from builtin_interfaces.msg import Time
 import cv2
 from marigold_ros.node.distro import byte_array

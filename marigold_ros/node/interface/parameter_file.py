@@ -7,8 +7,6 @@ The parameter file config/depth.yaml and the table of docs/parameters.md; import
 tests compare both with the shipped ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 import sys
 import textwrap

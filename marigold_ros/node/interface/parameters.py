@@ -7,8 +7,6 @@ A change is validated as a whole and read before the next frame, so that several
 call take effect together.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

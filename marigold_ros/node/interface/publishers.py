@@ -7,8 +7,6 @@ Every message has the header of its image. Plain publishers, not lifecycle ones:
 while the node is active, and a second gate that drops messages in silence helps nobody.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 import functools
 import time

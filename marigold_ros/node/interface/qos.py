@@ -8,8 +8,6 @@ images (88 of 100 over UDP, reliable 12); reliable matches only those who offer 
 checks the publishers every second, and subscribes anew when the choice changes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

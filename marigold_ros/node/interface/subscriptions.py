@@ -7,8 +7,6 @@ A callback here reads the header only, and what it rejects is counted at once. D
 points is left to the worker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 import posixpath

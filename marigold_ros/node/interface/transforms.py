@@ -7,8 +7,6 @@ Decision: a missing transform is an error that names both frames. The identity i
 metres that look right and are wrong.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from marigold_ros.bags.transforms import pose_matrix

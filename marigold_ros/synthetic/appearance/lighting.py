@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Lighting drawn at random: lamps of rooms, sun, sky, clouds and fog of streets."""
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.appearance.materials import linear_from_hsv
 from marigold_ros.synthetic.raycast.description import Lighting
 import numpy as np

@@ -7,8 +7,6 @@ Colours are ranges of (hue, saturation, value) per role, muted as in life, so th
 reveals a depth.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from marigold_ros.synthetic.appearance.textures import (

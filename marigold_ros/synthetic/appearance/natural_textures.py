@@ -8,8 +8,6 @@ colour without an edge of depth. Both are periodic tables with levels of detail,
 from a fixed bank.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 

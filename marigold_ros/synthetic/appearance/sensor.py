@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The camera's sensor: exposure, white balance, blur, vignette, noise, tone curve and JPEG."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

@@ -6,8 +6,6 @@ Shading of rendered geometry: Lambert and highlights, shadows, ambient occlusion
 Shadows and ambient occlusion are computed at every second pixel and enlarged, which softens them.
 """
 
-from __future__ import annotations
-
 import cv2
 from marigold_ros.synthetic.appearance.natural_textures import Atlas, draw_atlas, look_up
 from marigold_ros.synthetic.appearance.sensor import develop

@@ -8,8 +8,6 @@ result, (N, 1), (N, 3) or scalar; patterns have period one. Noise is read from o
 for all pixels at once, and patterns run once per kind, not once per material.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

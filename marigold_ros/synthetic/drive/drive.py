@@ -9,8 +9,6 @@ drawn per scan; the image's random numbers start anew with each frame, which kee
 their surfaces and exposure still, as with a camera on manual settings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -7,8 +7,6 @@ The vehicle's frame has its origin on the ground below the camera, x forward, y 
 (REP 103); poses are functions of time, because the LiDAR measures a little after the camera.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

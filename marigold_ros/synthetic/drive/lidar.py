@@ -8,8 +8,6 @@ instant: drivers that compensate the sensor's motion deliver just that, and the 
 rolling shutter either.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from marigold_ros.synthetic.raycast.description import Scene

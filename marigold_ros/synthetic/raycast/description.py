@@ -9,8 +9,6 @@ sees the ground at y = +h below itself. Every solid is a unit shape (cube, ball,
 under a scale and a turn about the vertical: one kernel per shape, and ray parameters survive.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -8,8 +8,6 @@ plane are convex: a ray is inside on one interval [near, far], and the visible p
 for the shell, which is seen from within).
 """
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,

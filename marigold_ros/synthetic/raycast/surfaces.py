@@ -6,8 +6,6 @@ Normals and surface coordinates where camera and LiDAR rays end.
 Camera rays have z = 1 in the camera frame, so their ray parameter is the z-depth itself.
 """
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Furniture of rooms: each builder adds one piece, as solids with roles, in the piece's frame."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from marigold_ros.synthetic.raycast.description import BALL, BOX, CABIN, CYLINDER, ROLLER

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Trees, bushes and hedges: heaps of balls, so that crowns have ragged rims and holes."""
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import BALL, BOX, CYLINDER, SolidList
 import numpy as np
 

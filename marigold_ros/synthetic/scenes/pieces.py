@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Pieces that rooms and streets share: a frame to build in, people, and small clutter."""
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,

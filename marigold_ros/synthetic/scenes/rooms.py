@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Rooms: walls, doors, windows and furniture, drawn at random as solids with roles."""
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import BOX, CYLINDER, ROLLER, SHELL, SolidList
 from marigold_ros.synthetic.scenes.furniture import ceiling_lamp, FURNITURE, NEAR_WALL, THEMES
 from marigold_ros.synthetic.scenes.pieces import clutter, Piece

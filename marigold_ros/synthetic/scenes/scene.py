@@ -7,8 +7,6 @@ Drawing, geometry and light are separate, so that one geometry can be lit many w
 LiDAR rays meet the same solids.
 """
 
-from __future__ import annotations
-
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.appearance.lighting import draw_lighting
 from marigold_ros.synthetic.appearance.materials import draw_materials

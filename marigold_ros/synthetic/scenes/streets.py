@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Streets: road, pavements, houses, traffic, poles and people, as solids with roles."""
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import BALL, BOX, CYLINDER, PLANE, ROOF, SolidList
 from marigold_ros.synthetic.scenes.greenery import bush, tree
 from marigold_ros.synthetic.scenes.pieces import person, Piece

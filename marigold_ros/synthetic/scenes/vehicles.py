@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Cars, vans, lorries, buses and bicycles, each built along z in a frame of its own, facing +z."""
 
-from __future__ import annotations
-
 from marigold_ros.synthetic.raycast.description import (
     BALL,
     BOX,
