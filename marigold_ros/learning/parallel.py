@@ -8,8 +8,6 @@ SIGINT blocked, which a new process inherits, and the main process ends them. Th
 standard library either wait forever for the job of a killed worker or finish all jobs first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass

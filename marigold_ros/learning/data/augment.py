@@ -7,8 +7,6 @@ Colours change in linear light, where exposure and white balance are factors, an
 a display gamma of varying strength. All random numbers come from the generator passed in.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from statistics import NormalDist

@@ -7,8 +7,6 @@ A bag is read once, in order, into a folder of files, because training needs ran
 without depth are skipped and counted; undecodable messages are errors, as for files.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

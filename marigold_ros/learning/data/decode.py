@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Decoding of image and depth files from bytes; truncated or unsuitable files are refused."""
 
-from __future__ import annotations
-
 import io
 
 import cv2

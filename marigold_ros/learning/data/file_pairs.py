@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Pairs of an image file and a depth file: the base of the layouts in layouts.py."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 import hashlib

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """File-based data sets by their layout: Hypersim, Virtual KITTI 2, and any folder of images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from marigold_ros.learning.data.file_pairs import DepthRule, FilePairs

@@ -9,8 +9,6 @@ does not count. So ``rgb/*.jpg`` pairs with ``depth/*.png`` by the stem, and ``*
 ``*/depth_mm.png`` by the folder. In sorted lists one missing file would shift all that follow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 import re

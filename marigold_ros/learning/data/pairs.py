@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Training pairs: an image with its depth, and the protocol of their sources."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

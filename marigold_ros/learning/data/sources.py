@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The kinds of sources that a recipe can name, and how an entry becomes a source."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ A tar's members are indexed once and then read in place. Folders and tars keep n
 that other processes can have copies.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 import os
 from pathlib import Path

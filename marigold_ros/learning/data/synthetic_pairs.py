@@ -8,8 +8,6 @@ rendering resumes; other processes open the arrays by path. Image i has seed ``f
 separate ranges of seeds keep splits apart.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ Training targets: metres to relative values in [0, 1], affine in depth, log dept
 Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the ends and clips.
 """
 
-from __future__ import annotations
-
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.spaces import from_metres, RELATIVE_SPACES, to_metres
 import numpy as np

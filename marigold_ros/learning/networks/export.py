@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Exporting trained networks as a checkpoint folder in diffusers layout, atomically."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 import inspect

@@ -8,8 +8,6 @@ A U-Net of Stable Diffusion becomes Marigold's by doubling its first convolution
 their scale. The text encoder runs once, for the empty prompt, and is dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 import inspect
 from pathlib import Path

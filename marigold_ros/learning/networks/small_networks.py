@@ -7,8 +7,6 @@ The autoencoder has sixteen channels at full size, because its decoder dominates
 the U-Net attends only at its coarsest level. Both are plain diffusers classes.
 """
 
-from __future__ import annotations
-
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
 TEXT_SHAPE = (1, 2, 32)

@@ -6,8 +6,6 @@ The networks that are trained together: autoencoder, U-Net, schedule and the emp
 Letters: B images, C latent channels, H, W image, h, w latent.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any

@@ -11,8 +11,6 @@ percentiles of the truth that normalised the target, not from a fit, which would
 that they penalise. Letters as in chain.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

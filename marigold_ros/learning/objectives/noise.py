@@ -8,8 +8,6 @@ noise enters twice. Published checkpoints were trained so. Unlike there, the dev
 normalised per image, or an image's noise would depend on its batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from marigold_ros.errors import ConfigurationError

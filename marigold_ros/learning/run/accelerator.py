@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Device, precision and processes of a training run."""
 
-from __future__ import annotations
-
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, DistributedType
 from marigold_ros.errors import ConfigurationError

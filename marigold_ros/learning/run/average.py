@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Averages of weights: exponential over the steps of a run, and linear between two states."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

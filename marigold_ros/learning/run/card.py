@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The model card: a checkpoint's training, data, licence, figures, and how to open it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path

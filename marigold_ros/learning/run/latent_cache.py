@@ -9,8 +9,6 @@ blocks, each written atomically: a killed run resumes at the next block, process
 a full disk is an ordinary error, not a crash as with one memory-mapped file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import fields
 import hashlib

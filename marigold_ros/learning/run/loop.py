@@ -7,8 +7,6 @@ All random numbers are functions of the seed and the step, so that a checkpoint 
 networks, their averages, optimiser, stage and step. Each replaces the previous one atomically.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 import json
 import math

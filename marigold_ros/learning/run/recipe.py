@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """A training run: reads a recipe from YAML, prepares the data, trains and exports."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 import json
 from pathlib import Path

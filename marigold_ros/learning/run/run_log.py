@@ -6,8 +6,6 @@ The log of a run: log.jsonl, which is the record, and TensorBoard curves if it i
 A resumed run appends to the file and purges TensorBoard's curves from its first step on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 import json
 from pathlib import Path

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The checkpoint that a run resumes from: written atomically, read without running pickles."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ One minimiser of the mean relative error finds the model's scale and shift and t
 the baseline surfaces, so that neither side has the better fit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ This is torch's FSDP2 (Zhao et al., arXiv 2304.11277) without accelerate, which 
 only. Files hold whole weights: a run may resume with another number of processes, or undivided.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Stages of a recipe: objective, networks, steps and learning rate, by their YAML keys."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 import math

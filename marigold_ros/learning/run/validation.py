@@ -7,8 +7,6 @@ The engine gets copies of the weights, because it changes their layout and preci
 random generator is used, so that a run ends the same with and without validation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cached_property
 from itertools import chain as joined
