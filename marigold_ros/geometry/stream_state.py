@@ -18,27 +18,15 @@ class StreamState:
     """
     Everything that the frames so far leave to the next one.
 
-    Parameters
-    ----------
-    stamp_ns, shape : int or None, (int, int) or None
-        Stamp and image size (H, W) of the last frame.
-    fit, fit_stamp_ns : Alignment or None, int
-        The last fit, without arrays per pixel or point, and the stamp of its frame.
-    previous : PreviousFrame or None
-        The last frame with metric depth.
-    errors : ErrorCounts or None
-        Errors of the fits so far, for sigma.
-    calibration : CalibrationState
-        Evidence on the LiDAR's mounting; breaks of the stream do not change the mounting.
-
+    Breaks of the stream do not change the mounting, so evidence on the calibration outlives them.
     """
 
     stamp_ns: int | None = None
-    shape: tuple[int, int] | None = None
-    fit: Alignment | None = None
-    fit_stamp_ns: int = 0
-    previous: PreviousFrame | None = None
-    errors: ErrorCounts | None = None
+    shape: tuple[int, int] | None = None  # image size (H, W) of the last frame
+    fit: Alignment | None = None  # without arrays per pixel or point
+    fit_stamp_ns: int = 0  # of its frame
+    previous: PreviousFrame | None = None  # last frame with metric depth
+    errors: ErrorCounts | None = None  # of the fits so far, for sigma
     calibration: CalibrationState = field(default_factory=CalibrationState)
 
     def held_fit(self, stamp_ns: int) -> Alignment | None:

@@ -21,17 +21,11 @@ class Family:
     """
     A family of checkpoints.
 
-    Parameters
-    ----------
-    matches : callable
-        Whether a folder holds a checkpoint of the family.
-    loader : str
-        ``module:function``; the function takes folder, ``torch.device``, dtype and vae as in
-        ``load_model``, and RuntimeConfig or None, and returns a ``DepthModel``.
-
+    The loader, ``module:function``, takes folder, ``torch.device``, dtype and vae as in
+    ``load_model``, and RuntimeConfig or None, and returns a ``DepthModel``.
     """
 
-    matches: Callable[[Path], bool]
+    matches: Callable[[Path], bool]  # whether a folder holds a checkpoint of the family
     loader: str
 
     def load(self, *arguments: Any) -> Any:

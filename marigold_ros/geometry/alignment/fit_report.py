@@ -25,12 +25,8 @@ def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, fl
     """
     Measure how much of an image (H, W) and of its depth the points cover.
 
-    Returns
-    -------
-    dict
-        ``image_coverage``, the share of 16 by 12 tiles that hold a point, and ``nearest`` and
-        ``farthest``, the 5th and 95th percentile of depth in metres; 0 and NaN without points.
-
+    Returns ``image_coverage``, the share of 16 by 12 tiles that hold a point, and ``nearest`` and
+    ``farthest``, the 5th and 95th percentile of depth in metres; 0 and NaN without points.
     """
     if sparse is None or len(sparse) == 0:
         return {'image_coverage': 0.0, 'nearest': float('nan'), 'farthest': float('nan')}

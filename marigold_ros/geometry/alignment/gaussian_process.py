@@ -70,30 +70,18 @@ class Volume:
 @dataclass(frozen=True)
 class Process:
     """
-    A Gaussian process with its data.
+    A Gaussian process with its data; arrays are float32.
 
-    Parameters
-    ----------
-    x, y, log_depth : (n,) float32
-        Place, of the image's diagonal, and log of fitted depth.
-    reach : float
-        Of the local kernel, of the image's diagonal.
-    alpha : (n,) float32
-        Inverse covariance times values: predictions are kernels weighted by it.
-    inverse : (n, n) float32
-        Inverse covariance; its lower triangle.
-    trust : (n,) float32
-        In each point, 0 (an outlier) to 1.
-
+    ``alpha`` is the inverse covariance times the values: predictions are kernels weighted by it.
     """
 
     x: np.ndarray
-    y: np.ndarray
-    log_depth: np.ndarray
+    y: np.ndarray  # places (n,) and reach of the local kernel are shares of the image's diagonal
+    log_depth: np.ndarray  # (n,), of fitted depth
     reach: float
-    alpha: np.ndarray
-    inverse: np.ndarray
-    trust: np.ndarray
+    alpha: np.ndarray  # (n,)
+    inverse: np.ndarray  # (n, n), inverse covariance; its lower triangle
+    trust: np.ndarray  # (n,), in each point, 0 (an outlier) to 1
 
     def without(self, group: np.ndarray) -> np.ndarray:
         """
@@ -124,8 +112,8 @@ class Process:
         """
         Predict at slices of log depth all over an image of ``shape`` (H, W).
 
-        Returns one volume for each of ``weights`` (n,): ``alpha``, or from :meth:`without`.
-        The slices cover ``log_depth`` (h, w), that of the image.
+        Returns one volume for each of ``weights`` (n,): ``alpha``, or from :meth:`without`. The
+        slices cover ``log_depth`` (h, w), that of the image.
         """
         low = float(self.log_depth.min()) - 2 * _SIMILAR
         high = float(self.log_depth.max()) + 2 * _SIMILAR

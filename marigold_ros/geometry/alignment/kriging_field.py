@@ -46,20 +46,13 @@ class CorrectionField:
     """
     A correction of metric depth beyond scale and shift, with its cross-validation.
 
-    Parameters
-    ----------
-    field : (h, w) float32 or None
-        Factor on depth on a coarse grid; None where no point was consistent.
-    held_out : (M,) float64
-        Log ratio of measured depth to that of a field fitted without the point's neighbourhood.
-    used : (M,) bool
-        Points that took part.
-
+    ``held_out`` is the log ratio of measured depth to that of a field fitted without the point's
+    neighbourhood.
     """
 
-    field: np.ndarray | None
-    held_out: np.ndarray
-    used: np.ndarray
+    field: np.ndarray | None  # (h, w) float32, factor on a coarse grid; None: no consistent point
+    held_out: np.ndarray  # (M,) float64
+    used: np.ndarray  # (M,) bool, points that took part
 
 
 def grid_shape(shape: tuple[int, int]) -> tuple[int, int]:
@@ -97,17 +90,10 @@ def fit_correction_field(
     config: AlignmentConfig,
 ) -> CorrectionField:
     """
-    Fit the correction field of an image of ``shape`` (H, W).
+    Fit the correction field of an image of ``shape`` (H, W) to points at pixels ``u``, ``v`` (M,).
 
-    Parameters
-    ----------
-    u, v : (M,) int, pixels
-        Where depth is known.
-    log_ratio, log_depth : (M,) float
-        ``log(measured / fitted)``, which may be NaN, and log of the fitted depth.
-    log_depth_grid : (h, w) float32
-        Log of fitted depth all over the image, of :func:`grid_shape`.
-
+    ``log_ratio`` (M,) is ``log(measured / fitted)`` and may be NaN; log of fitted depth is given
+    at the points, (M,), and all over the image, (h, w) float32 of :func:`grid_shape`.
     """
     residual = log_ratio.astype(np.float64)
     used = consistent_points(u, v, residual)
@@ -201,7 +187,7 @@ def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int)
     """
     Choose at most ``most`` of points (M,) evenly over the image; return their indices.
 
-    Of each cell of a grid it is the point with the median value, which is no outlier.
+    Each cell of a grid is represented by the point with the median value, which is no outlier.
     """
     if len(u) <= most:
         return np.arange(len(u))

@@ -47,10 +47,8 @@ def add_levels(
         Of any size; zeros of (2, 2) to start from nothing.
     u, v, residual : (M,) int, int, float
         Pixels where depth is known, and the log ratio that the field leaves there; finite.
-    shape : (H, W)
-        Size of the image.
-    levels : tuple of (width, prior)
-        ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
+    shape, levels : (H, W), tuple of (width, prior)
+        Size of the image; ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
 
     """
     height, width = shape

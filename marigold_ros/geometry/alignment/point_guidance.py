@@ -51,10 +51,8 @@ def align_guided(
 
     Raises
     ------
-    ConfigurationError
-        If the model cannot be guided.
-    InputError
-        If memory does not suffice.
+    ConfigurationError, InputError
+        If the model cannot be guided, or memory does not suffice.
 
     """
     if config.guidance == 'none' or fit.state != 'fitted' or sparse is None:

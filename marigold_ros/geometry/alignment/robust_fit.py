@@ -30,27 +30,13 @@ _MARGIN = 0.1
 
 @dataclass(frozen=True)
 class RobustFit:
-    """
-    An affine fit with its quality.
-
-    Parameters
-    ----------
-    scale, shift : float
-        Of ``y = scale * x + shift``.
-    weight : (n,) float
-        Weights of the last round in [0, 1]; 0 marks an outlier.
-    condition : float
-        Condition number of the weighted normal equations.
-    scale_error : float
-        Standard error of ``scale``.
-
-    """
+    """An affine fit ``y = scale * x + shift`` with its quality."""
 
     scale: float
     shift: float
-    weight: np.ndarray
-    condition: float
-    scale_error: float
+    weight: np.ndarray  # (n,), of the last round, in [0, 1]; 0 marks an outlier
+    condition: float  # number of the weighted normal equations
+    scale_error: float  # standard error of ``scale``
 
 
 def fit_by_method(
@@ -79,20 +65,11 @@ def fit_by_method(
 
 def fit_robustly(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -> RobustFit:
     """
-    Fit scale and shift of at least 3 points robustly.
+    Fit scale and shift of at least 3 points (n,) float64 robustly.
 
-    Parameters
-    ----------
-    x, y, sigma : (n,) float64
-        Smaller residuals than the expected deviation ``sigma`` of ``y`` are never outliers.
-    rounds : int
-        Rounds of re-weighting; 0 is plain weighted least squares.
-
-    Returns
-    -------
-    RobustFit
-        With an infinite condition number where ``x`` is constant.
-
+    Smaller residuals than the expected deviation ``sigma`` of ``y`` are never outliers; 0 rounds
+    of re-weighting is plain weighted least squares. The condition number is infinite where ``x``
+    is constant.
     """
     if rounds == 0:
         affine = _weighted(x, y, 1.0 / sigma**2)

@@ -52,20 +52,14 @@ class ErrorCounts:
     """
     Relative errors of the frames so far; immutable.
 
-    Parameters
-    ----------
-    counts : cells x (steps + 1) float64
-        Scored points by cell and by relative error.
-    place : (u, v), both (M,) int, pixels
-        Points of the last fitted frame; distances of a held frame count from them.
-    frames : int
-        How many frames were counted.
-
+    Distances of a held frame count from the points of the last fitted one.
     """
 
-    counts: np.ndarray
-    place: tuple[np.ndarray, np.ndarray]
-    frames: int = 1
+    counts: np.ndarray  # cells x (steps + 1) float64, scored points by cell and relative error
+    place: tuple[
+        np.ndarray, np.ndarray
+    ]  # pixels (u, v), int, of the last fit's points
+    frames: int = 1  # how many were counted
 
 
 def count_errors(
@@ -159,14 +153,9 @@ def affine_variance(
     Estimate the variance of an affine fit from its residuals, in units of ``relative``.
 
     Neighbouring residuals are correlated, so a tile of the field's reach counts as one
-    measurement, however many points it has.
-
-    Returns
-    -------
-    (middle, variance, growth) or None
-        Weighted mean of ``relative`` at the points, the variance there, and its growth with the
-        squared distance from it; None without an affine fit to this frame's points.
-
+    measurement, however many points it has. Returns the weighted mean of ``relative`` at the
+    points, the variance there, and its growth with the squared distance from it; None without an
+    affine fit to this frame's points.
     """
     fitted = config.method in ('local', 'global') and alignment.space != 'metric'
     if sparse is None or alignment.inlier is None or not fitted:

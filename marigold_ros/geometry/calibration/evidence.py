@@ -45,8 +45,6 @@ def agreement(
         Log of depth of the whole image by the affine fit; without it the image alone counts.
     sparse, K, size
         Points in the image, its intrinsics (3, 3) and its (height, width) in pixels.
-    rng : numpy.random.Generator
-        Draws the points.
 
     Returns
     -------

@@ -41,26 +41,17 @@ class Calibration:
     """
     Estimated errors of the LiDAR's mounting and clock; NaN where unknown.
 
-    Parameters
-    ----------
-    yaw_deg, pitch_deg : float, degrees
-        Angle by which its points lie to the right of, and above, the image.
-    yaw_error_deg, pitch_error_deg : float, degrees
-        Standard errors by the agreement of parts of the images, without bias of the scenes.
-    delay_s, delay_error_s : float, seconds
-        Delay of the scans' stamps, and its standard error.
-    n_images : int
-        Images observed.
-
+    Angles are those by which its points lie to the right of, and above, the image; their standard
+    errors, by the agreement of parts of the images, leave out the bias of the scenes.
     """
 
     yaw_deg: float = _NAN
     pitch_deg: float = _NAN
     yaw_error_deg: float = _NAN
     pitch_error_deg: float = _NAN
-    delay_s: float = _NAN
+    delay_s: float = _NAN  # of the scans' stamps
     delay_error_s: float = _NAN
-    n_images: int = 0
+    n_images: int = 0  # images observed
 
     @property
     def text(self) -> str:
@@ -83,30 +74,16 @@ class CalibrationState:
     """
     State of the calibration monitor between two frames; immutable.
 
-    Parameters
-    ----------
-    calibration : Calibration
-        The present estimate.
-    observations : tuple of ((21, 17) float32, float)
-        Agreement and yaw rate of the last images that differed.
-    count : int
-        Observations so far.
-    small, observed_ns : (24, 32) float32 or None, int
-        Small thumbnail and stamp of the last image that differed.
-    previous : CurrentFrame or None
-        The last frame.
-    random_state : mapping or None
-        State of the generator that draws points.
-
+    Observations are agreement (21, 17) float32 and yaw rate of the last images that differed.
     """
 
     calibration: Calibration = Calibration()
     observations: tuple[tuple[np.ndarray, float], ...] = ()
-    count: int = 0
-    small: np.ndarray | None = None
-    observed_ns: int = 0
+    count: int = 0  # observations so far
+    small: np.ndarray | None = None  # (24, 32) float32, thumbnail of the last image that differed
+    observed_ns: int = 0  # its stamp
     previous: CurrentFrame | None = None
-    random_state: Mapping[str, Any] | None = None
+    random_state: Mapping[str, Any] | None = None  # of the generator that draws points
 
 
 def update_calibration(

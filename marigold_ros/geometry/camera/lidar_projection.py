@@ -102,14 +102,8 @@ def sparse_from_depth(depth: np.ndarray, config: AlignmentConfig, stride: int = 
     """
     Sample sparse depth from every n-th row and column of a registered depth image (H, W), metres.
 
-    Values that are not finite and positive are invalid. The result's ``index`` counts into the
-    flattened depth image.
-
-    Raises
-    ------
-    InputError
-        If ``depth`` is not two-dimensional or ``stride`` is below 1.
-
+    Values that are not finite and positive are invalid; the result's ``index`` counts into the
+    flattened depth image. Raises InputError if it is not two-dimensional or ``stride`` is below 1.
     """
     depth = np.asarray(depth)
     if depth.ndim != 2 or stride < 1:

@@ -92,13 +92,8 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     """
     Move sparse depth registered to the raw image into the rectified one.
 
-    Points that leave the image are dropped and count as ``outside``.
-
-    Raises
-    ------
-    CalibrationError
-        If the distortion model is unknown.
-
+    Points that leave the image are dropped and count as ``outside``. Raises CalibrationError if
+    the distortion model is unknown.
     """
     if is_rectified(camera) or len(sparse) == 0:
         return sparse

@@ -24,7 +24,9 @@ _BAND = 64
 
 def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> np.ndarray:
     """
-    Find the pixels on ramps between two surfaces.
+    Find the pixels on ramps between two surfaces, (H, W) bool.
+
+    The result is the same for ``k * depth``, up to rounding.
 
     Parameters
     ----------
@@ -34,11 +36,6 @@ def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> 
         Intrinsics.
     max_angle : float, degrees
         Least angle of ramps, between ray and normal on the optical axis; 90 finds none.
-
-    Returns
-    -------
-    (H, W) bool
-        The same for ``k * depth``, up to rounding.
 
     """
     height, width = depth.shape

@@ -34,10 +34,8 @@ def unproject_depth(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    InputError
-        If ``depth`` is not two-dimensional (a ValueError as well).
-    CalibrationError
-        If ``K`` is not a pinhole matrix.
+    InputError, CalibrationError
+        If ``depth`` is not two-dimensional, or ``K`` is not a pinhole matrix.
 
     """
     points = np.empty((*_checked_depth(depth).shape, 3), dtype=np.float32)
@@ -72,14 +70,12 @@ def organise_cloud(
 
     Parameters
     ----------
-    depth : (H, W) float, metres
-        Depth along the optical axis; values that are not finite are invalid.
+    depth, sigma : (H, W) float, metres
+        Depth along the optical axis, invalid where not finite, and its standard deviation.
     K : (3, 3) float, pixels
         Intrinsics of the rectified image that ``depth`` belongs to.
     rgb : (H, W, 3) uint8 or None
         The image, see :func:`pack_rgb`.
-    sigma : (H, W) float or None, metres
-        One standard deviation of the depth.
     stride : int
         Every n-th row and column.
     normals : (H, W, 3) float or None
@@ -93,10 +89,8 @@ def organise_cloud(
 
     Raises
     ------
-    InputError
-        If shapes disagree or ``stride`` is below 1.
-    CalibrationError
-        If ``K`` is not a pinhole matrix.
+    InputError, CalibrationError
+        If shapes disagree or ``stride`` is below 1, or ``K`` is not a pinhole matrix.
 
     """
     depth = _checked_depth(depth)

@@ -36,29 +36,13 @@ _POINTS = 2000
 
 @dataclass(frozen=True)
 class PreviousFrame:
-    """
-    The last frame with metric depth.
+    """The last frame with metric depth."""
 
-    Parameters
-    ----------
-    metric : (H, W) float32, metres
-        Depth, NaN invalid.
-    grey : (h, w) float32
-        From :func:`thumbnail`.
-    stamp_ns : int
-        Stamp of the fit: the frame's own, or that of the fit it held.
-    K : (3, 3) float or None, pixels
-        Intrinsics.
-    T_world_camera : (4, 4) float or None
-        Pose of the camera in a fixed frame.
-
-    """
-
-    metric: np.ndarray
-    grey: np.ndarray
-    stamp_ns: int
-    K: np.ndarray | None = None
-    T_world_camera: np.ndarray | None = None
+    metric: np.ndarray  # (H, W) float32, metres; NaN invalid
+    grey: np.ndarray  # (h, w) float32, from :func:`thumbnail`
+    stamp_ns: int  # of the fit: the frame's own, or that of the fit it held
+    K: np.ndarray | None = None  # (3, 3), pixels
+    T_world_camera: np.ndarray | None = None  # (4, 4), pose of the camera in a fixed frame
 
 
 @dataclass(frozen=True)

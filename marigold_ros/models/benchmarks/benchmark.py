@@ -115,13 +115,9 @@ def variants(names: list[str], device: torch.device) -> list[Variant]:
 
 class ReferencePipeline:
     """
-    Diffusers' MarigoldDepthPipeline over the networks of a model, with its own defaults.
+    Diffusers' MarigoldDepthPipeline over a model's networks, with its own defaults.
 
-    Parameters
-    ----------
-    model : MarigoldModel
-        Whose networks, schedule, device and arithmetic are taken over, unchanged.
-
+    Networks, schedule, device and arithmetic are taken over unchanged.
     """
 
     def __init__(self, model: MarigoldModel) -> None:
@@ -183,12 +179,10 @@ class Benchmark:
         Returns new networks, each time with the same weights.
     work : Work
         The frame.
-    device, dtype : str
+    device, dtype, runtime
         As in ``load_model``.
     tell : callable
         Called with one line before each long step.
-    runtime : RuntimeConfig or None
-        How the networks run.
 
     """
 

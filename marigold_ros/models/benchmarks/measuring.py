@@ -98,21 +98,11 @@ def stage_times(
     tick: Callable[[], Any],
 ) -> dict[str, list[float]]:
     """
-    Time the stages of several frames.
+    Time the stages of ``runs`` frames of ``steps`` denoising steps that ``predict`` runs.
 
-    Parameters
-    ----------
-    model : MarigoldModel
-        Whose stages ``predict`` runs.
-    predict, tick : callable
-        Runs one frame of ``steps`` denoising steps; called after each of the ``runs`` frames.
-
-    Returns
-    -------
-    dict
-        ms of each run by stage, ``unet_step`` and ``frame``; on a GPU the frame is timed by
-        itself, because waiting for each stage would slow it down.
-
+    ``tick`` is called after each frame. Returns ms of each run by stage, ``unet_step`` and
+    ``frame``; on a GPU the frame is timed by itself, because waiting for each stage would slow it
+    down.
     """
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, PER_STEP, 'frame')}
     for _ in range(runs):
@@ -171,23 +161,10 @@ def work_of_frame(
     model: MarigoldModel, size: tuple[int, int], steps: int, members: int
 ) -> dict[str, float]:
     """
-    Count the operations of the networks for one frame, without running it.
+    Count the operations of the networks for one frame of ``size`` (PH, PW), without running it.
 
-    Parameters
-    ----------
-    model : MarigoldModel
-        Of whose architecture.
-    size : (PH, PW)
-        Processing size.
-    steps, members : int
-        Of the frame.
-
-    Returns
-    -------
-    dict
-        FLOP (two for each multiplication with addition) of ``encode``, ``unet_step`` (one member),
-        ``decode`` (one member) and ``frame``.
-
+    Returns FLOP (two for each multiplication with addition) of ``encode``, ``unet_step`` and
+    ``decode`` (of one member each), and ``frame``.
     """
     height, width = (side + -side % model.factor for side in size)
     with torch.device('meta'), torch.no_grad():

@@ -28,6 +28,8 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
     """
     Build networks of a published shape on the CPU, in float32.
 
+    The facts are one step, one member and native resolution.
+
     Parameters
     ----------
     arch : {'sd2'}
@@ -36,11 +38,6 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
         Its own autoencoder, or the small one (TAESD, 2.4 M parameters).
     seed : int
         The same seed gives the same weights.
-
-    Returns
-    -------
-    Networks
-        Float32; steps 1, one member, native resolution.
 
     Raises
     ------

@@ -59,22 +59,13 @@ def check_checkpoint(
     folder: Path, vae: Path | None = None, round_trip_limit: float = ROUND_TRIP_LIMIT
 ) -> CheckpointReport:
     """
-    Check a checkpoint folder on the CPU.
-
-    Parameters
-    ----------
-    folder : Path
-        In diffusers layout.
-    vae : Path or None
-        Another autoencoder to check it with.
-    round_trip_limit : float
-        Largest mean error of the round trip.
+    Check a checkpoint folder in diffusers layout on the CPU, with its own or another autoencoder.
 
     Raises
     ------
     CheckpointError
         If a file is missing, damaged, pickled or changed, a weight has another shape, the schedule
-        has no steps, or the autoencoder loses depth.
+        has no steps, or a planted image comes back with more than the limit as mean error.
 
     """
     networks = load_networks(folder, vae)

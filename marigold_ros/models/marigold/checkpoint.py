@@ -83,12 +83,7 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     """
     Load all parts of a checkpoint on the CPU, in float32.
 
-    Parameters
-    ----------
-    folder : Path
-        In diffusers layout.
-    vae : Path or None
-        Folder of another autoencoder, such as a distilled one, in place of ``vae/``.
+    ``vae`` is the folder of another autoencoder, such as a distilled one, in place of ``vae/``.
 
     Raises
     ------
@@ -223,16 +218,10 @@ def _scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
 
 def empty_text(folder: Path) -> torch.Tensor:
     """
-    Return the embedding (1, L, D) float32 of the empty prompt, computed once and kept.
+    Return the embedding (1, L, D) float32 of the empty prompt, or raise CheckpointError.
 
-    It is all that Marigold needs of its text encoder: 8 kB instead of 1.4 GB. It is kept beside
-    the checkpoint, where diffusers' users find it too, or in the user's cache.
-
-    Raises
-    ------
-    CheckpointError
-        If neither the embedding nor a whole text encoder is there.
-
+    It is all that Marigold needs of its text encoder: 8 kB instead of 1.4 GB. Computed once, it is
+    kept beside the checkpoint, where diffusers' users find it too, or in the user's cache.
     """
     beside = folder / f'{EMPTY_TEXT}.safetensors'
     if beside.is_file():

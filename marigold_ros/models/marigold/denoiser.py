@@ -25,19 +25,11 @@ def start_noise(
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
     """
-    Draw the start noise (E, C, h, w) float32 of all members at once.
+    Draw the start noise (E, C, h, w) float32 of all ``members`` at once.
 
-    Parameters
-    ----------
-    kind : {'gaussian', 'zeros'}
-        What the checkpoint was trained to start from.
-    members, shape : int, (C, h, w)
-        E, and the shape of one latent.
-    seed : int
-        Of a CPU generator, so that every device starts from the same noise.
-    generator : torch.Generator or None
-        To draw from instead of a new one; it is seeded here.
-
+    ``kind`` is gaussian or zeros, whichever the checkpoint was trained to start from; ``shape`` is
+    (C, h, w). A CPU generator, the one given or a new one, is seeded here, so that every device
+    starts from the same noise.
     """
     if kind == 'zeros':
         return torch.zeros(members, *shape)
@@ -64,16 +56,12 @@ def denoise(
         Of the checkpoint; the scheduler is left as it is.
     rgb_latent : (1 or E, C, h, w)
         Scaled latent of the image, or of each member's image.
-    noise : (E, C, h, w)
-        Where each member starts.
-    text : (1, L, D)
-        Empty-prompt embedding.
-    steps : int
-        DDIM steps.
+    noise, text : (E, C, h, w) and (1, L, D)
+        Where each member starts, and the empty-prompt embedding.
+    steps, schedule : int, Schedule or None
+        DDIM steps; without a schedule they are read from the scheduler as it is set.
     reference_exact : bool
         Return what diffusers' pipeline returns.
-    schedule : Schedule or None
-        The steps; None reads them from the scheduler as it is set.
 
     Returns
     -------

@@ -81,17 +81,8 @@ class MarigoldModel:
     """
     A Marigold checkpoint on its device, ready to predict.
 
-    Parameters
-    ----------
-    networks : Networks
-        From ``load_networks``; moved to the device.
-    device : torch.device
-        Where they run.
-    dtype : torch.dtype
-        Arithmetic.
-    runtime : RuntimeConfig or None
-        Backend, memory layout and compilation; fixed from here on.
-
+    The networks, from ``load_networks``, are moved to the device; arithmetic and runtime (backend,
+    memory layout, compilation) are fixed from then on.
     """
 
     def __init__(

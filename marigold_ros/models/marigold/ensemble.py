@@ -222,17 +222,11 @@ def objective(
     parameters: np.ndarray, moments: np.ndarray, cells: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """
-    Evaluate the paper's objective and its gradient (2E,).
+    Evaluate the paper's objective and its gradient (2E,), float64.
 
-    Parameters
-    ----------
-    parameters : (2E,) float64
-        Scales, then shifts.
-    moments : (E + 1, E + 1) float64
-        Mean products of the members and of the constant 1, which comes last.
-    cells : (E, n) float64
-        Members on a grid, for the range of their median.
-
+    ``parameters`` (2E,) are scales, then shifts; ``moments`` (E + 1, E + 1) the mean products of
+    the members and of the constant 1, which comes last; ``cells`` (E, n) the members on a grid,
+    for the range of their median.
     """
     count = len(parameters) // 2
     scale, shift = parameters[:count], parameters[count:]

@@ -69,15 +69,9 @@ class GuidancePoints:
     """
     Sparse depth as the optimiser sees it.
 
-    Parameters
-    ----------
-    wanted : (M,) float32
-        0 at the lowest and 1 at the highest value in the model's space.
-    low, span : float
-        ``low + span * wanted`` is that value.
-    rows, columns : (M, PH) and (M, PW) float32
-        Bilinear weights that read an enlarged map at the points.
-
+    Wanted values (M,) are 0 at the lowest and 1 at the highest in the model's space; ``low + span
+    * wanted`` are the values there. Rows (M, PH) and columns (M, PW) hold the bilinear weights
+    that read an enlarged map at the points.
     """
 
     wanted: torch.Tensor
@@ -189,19 +183,10 @@ def guide_noise(
     config: GuidedConfig,
 ) -> GuidedLatent:
     """
-    Denoise while the points pull, as Marigold-DC does.
+    Denoise from noise (1, C, h, w) while the points pull, as Marigold-DC does.
 
-    Parameters
-    ----------
-    ask : callable
-        The U-Net: maps a latent (1, C, h, w) and a timestep to its output (1, C, h, w).
-    noise : (1, C, h, w) float32
-        Where denoising starts.
-    schedule : Schedule
-        DDIM steps, among which those of the optimiser are divided.
-    points, preview, config
-        The points that pull, the decoder as far as the relative map, steps and rates.
-
+    ``ask`` is the U-Net: it maps a latent (1, C, h, w) and a timestep to its output (1, C, h, w).
+    The optimiser's steps are divided among those of the schedule.
     """
     # Starts at the range of the points: the paper's ablation has that ahead of a fit.
     pull = _Pull(noise, points, preview, (1.0, 0.0), config)
@@ -279,16 +264,8 @@ def prepare_points(
     """
     Convert points to the model's space and to the range from 0 to 1.
 
-    Parameters
-    ----------
-    sparse : SparseDepth
-        In the image; points whose depth is not positive and finite are left out.
-    space : {'depth', 'log', 'disparity'}
-        Of the model.
-    image, size : (H, W) and (PH, PW)
-        Of the image, and of the relative map.
-    device : torch.device
-        Of the networks.
+    Points whose depth is not positive and finite are left out; ``image`` (H, W) and ``size`` (PH,
+    PW) are the sizes of the image and of the relative map.
 
     Raises
     ------
@@ -358,11 +335,7 @@ def check_guidable(model: GuidableModel) -> None:
 
 @contextmanager
 def ready_for_gradients(model: GuidableModel, checkpointing: bool) -> Iterator[None]:
-    """
-    Let networks carry gradients: float16 becomes float32 for the time being.
-
-    Gradients overflow in float16; its weights go to float32 and back without loss.
-    """
+    """Let networks carry gradients; float16, in which they overflow, becomes float32 meanwhile."""
     networks = (model.unet, model.autoencoder)
     dtype, text = model.dtype, model.text
     try:

@@ -57,13 +57,7 @@ class MemoryPlan:
     """
     The number of members of each size that run at once.
 
-    Parameters
-    ----------
-    device : torch.device
-        Whose memory counts.
-    note : callable
-        Called with one sentence each time that something had to be split.
-
+    ``note`` is called with one sentence each time that something had to be split.
     """
 
     def __init__(self, device: torch.device, note: Callable[[str], None]) -> None:
@@ -97,12 +91,7 @@ class MemoryPlan:
         bytes_each : int
             Estimate for one member; 0 where there is none.
         in_tiles : callable or None
-            Runs the stage where not even one member fits.
-
-        Raises
-        ------
-        InputError
-            If the frame does not fit even so.
+            Runs the stage where not even one member fits; InputError if that does not fit either.
 
         """
         key = (stage, shape)
@@ -162,15 +151,9 @@ def tiled(
     """
     Apply a resizing network to overlapping tiles and blend their results, (B, d, h r, w r).
 
-    Parameters
-    ----------
-    function : callable
-        (B, c, h, w) to (B, d, h r, w r) with one ratio r for all sizes, a whole number or 1 / one.
-    source : (B, c, h, w)
-        Input; each side must suit the function like that of a tile.
-    tile, overlap : int
-        In pixels of the source; multiples of 1 / r where r is below 1.
-
+    The function maps (B, c, h, w) to (B, d, h r, w r) with one ratio r for all sizes, a whole
+    number or 1 / one; each side of the source must suit it like that of a tile. ``tile`` and
+    ``overlap`` are pixels of the source, multiples of 1 / r where r is below 1.
     """
     height, width = source.shape[-2:]
     total: torch.Tensor | None = None

@@ -73,19 +73,11 @@ def fit_image(
     least: tuple[int, int] = (0, 0),
 ) -> torch.Tensor:
     """
-    Resize an image and pad it right and below to (1, 3, PPH, PPW) in [-1, 1].
+    Resize (1, 3, H, W) in [0, 1] and pad it right and below to (1, 3, PPH, PPW) in [-1, 1].
 
-    Parameters
-    ----------
-    image : (1, 3, H, W) in [0, 1]
-        Its memory layout decides the last bit of the result: keep it as it came.
-    size : (PH, PW)
-        To resize to.
-    factor : int
-        Pixels per latent cell, of which both padded sides are multiples.
-    least : (int, int)
-        Height and width to pad to at least; multiples of the factor.
-
+    Both padded sides are multiples of ``factor``, the pixels per latent cell, and at least
+    ``least`` (height, width), multiples as well. The image's memory layout decides the last bit of
+    the result: keep it as it came.
     """
     if tuple(image.shape[-2:]) != size:
         image = functional.interpolate(image, size, mode='bilinear', antialias=True)
@@ -106,17 +98,9 @@ def upsample_bilateral(
     maps: torch.Tensor, small: torch.Tensor, image: torch.Tensor
 ) -> torch.Tensor:
     """
-    Upsample maps to (1, k, H, W) so that their edges follow the image's.
+    Upsample maps (1, k, PH, PW), which share one set of weights, so that edges follow the image's.
 
-    Parameters
-    ----------
-    maps : (1, k, PH, PW)
-        Share one set of weights.
-    small : (1, 3, PH, PW) in [0, 1]
-        The image at the size of the maps.
-    image : (1, 3, H, W) in [0, 1]
-        The image itself.
-
+    ``small`` (1, 3, PH, PW) and ``image`` (1, 3, H, W) are the image in [0, 1] at both sizes.
     """
     count = maps.shape[1]
     stacked = torch.cat([maps, small], 1)  # (1, k + 3, PH, PW)

@@ -49,18 +49,8 @@ class Schedule:
         """
         Take one DDIM step (Song et al. 2021, equation 12, without noise).
 
-        Parameters
-        ----------
-        step : DdimStep
-            Of this schedule.
-        output, latent : (E, C, h, w)
-            Output of the network, and its input.
-
-        Returns
-        -------
-        denoised, following : (E, C, h, w)
-            The clean latent as seen from here, and the latent of the next step.
-
+        From the network's output and its input, the latent, (E, C, h, w) both, compute the clean
+        latent as seen from here, and the latent of the next step.
         """
         if self.prediction_type == 'v_prediction':
             denoised = step.signal * latent - step.noise * output
@@ -93,10 +83,8 @@ def ddim_schedule(
 
     Parameters
     ----------
-    scheduler : DDIMScheduler
-        Of the checkpoint.
-    steps : int
-        Denoising steps.
+    scheduler, steps : DDIMScheduler, int
+        Of the checkpoint; denoising steps.
     spacing : {'trailing', 'leading', 'linspace'} or None
         None is the scheduler's own.
     device : torch.device or None

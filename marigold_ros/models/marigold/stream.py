@@ -44,7 +44,7 @@ class Stream:
         """
         Return the noise (E, C, h, w) on the device, drawn again only where something changed.
 
-        Of kind ``fixed`` it keeps the seed of the stream's first frame.
+        Noise of kind ``fixed`` keeps the seed of the stream's first frame.
         """
         if kind == 'fixed':
             self._seed = seed if self._seed is None else self._seed
@@ -59,23 +59,10 @@ class Stream:
         self, noise: torch.Tensor, image: torch.Tensor, share: float, scene_cut: float
     ) -> torch.Tensor:
         """
-        Mix the last frame's latent into the noise.
+        Mix a share, in [0, 1), of the last frame's latent into this frame's noise (E, C, h, w).
 
-        Parameters
-        ----------
-        noise : (E, C, h, w)
-            Start of a frame without a warm start.
-        image : (1, 3, PPH, PPW) in [-1, 1]
-            This frame, to compare with the last one.
-        share : float
-            Of the latent, in [0, 1).
-        scene_cut : float
-            Mean grey change (0 to 1) above which the latent is left out.
-
-        Returns
-        -------
-        (E, C, h, w)
-
+        The image (1, 3, PPH, PPW) in [-1, 1] is compared with the last one: the latent is left out
+        where their mean grey change (0 to 1) is above ``scene_cut``.
         """
         if share == 0.0:
             self._latent = self._thumbnail = None

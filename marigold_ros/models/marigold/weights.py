@@ -39,11 +39,8 @@ def load_network(kind: Any, part: Path) -> Any:
     """
     Load one network in float32: every weight present, nothing beyond, shapes as configured.
 
-    Raises
-    ------
-    CheckpointError
-        Naming the file or the weight that is missing, damaged, pickled, unknown or not finite.
-
+    Raises CheckpointError, naming the file or the weight that is missing, damaged, pickled,
+    unknown or not finite.
     """
     require_file(part.parent, f'{part.name}/config.json')
     remedy = (
@@ -134,11 +131,7 @@ def verify_sums(folder: Path) -> tuple[str, ...]:
     """
     Compare files with a checkpoint's ``SHA256SUMS``, if any; returns the names compared.
 
-    Raises
-    ------
-    CheckpointError
-        Naming the file that is missing or differs.
-
+    Raises CheckpointError, naming the file that is missing or differs.
     """
     path = folder / SUMS
     if not path.is_file():

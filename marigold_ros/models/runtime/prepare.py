@@ -35,18 +35,10 @@ def prepare_networks(
     runtime: RuntimeConfig,
 ) -> tuple[Any, Any]:
     """
-    Move networks to their device and prepare them as the settings say, in place.
+    Move networks to their device and prepare them as the runtime settings say, in place.
 
-    Parameters
-    ----------
-    unet, autoencoder
-        As loaded; OpenVINO's take their place with the same calls.
-    text : (1, L, D)
-        Empty-prompt embedding, on the device and in the arithmetic.
-    device, dtype : torch.device, torch.dtype
-        Of the networks.
-    runtime : RuntimeConfig
-        Backend, memory layout, compilation.
+    OpenVINO's take their place with the same calls. ``text`` (1, L, D) is the empty-prompt
+    embedding, on the device and in the arithmetic.
 
     Raises
     ------
