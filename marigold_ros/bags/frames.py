@@ -29,7 +29,7 @@ from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
 from marigold_ros.frame import Frame
 from marigold_ros.message_codec import header_ns, to_rgb
-from marigold_ros.pairing import CLOCK_JUMP_NS, ScanBuffer
+from marigold_ros.pairing import is_clock_jump, ScanBuffer
 from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES, SparseReading
 import numpy as np
 
@@ -178,13 +178,14 @@ class _FrameStream:
             stamp_ns = header_ns(message) if self._by_header else log_ns
             if topic == self._topics.lidar:
                 stamp_ns += self._offset_ns
-            back_ns = self._newest.get(topic, stamp_ns) - stamp_ns
-            if back_ns > CLOCK_JUMP_NS:
+            newest_ns = self._newest.get(topic, stamp_ns)
+            if is_clock_jump(newest_ns, stamp_ns):
                 yield from self._flush()
                 self._forget()
                 self._notes.append(
-                    f'the clock of {topic} jumped back by {back_ns / _NANOSECONDS:.1f} s; nothing '
-                    'from before the jump is used after it'
+                    f'the clock of {topic} jumped back by '
+                    f'{(newest_ns - stamp_ns) / _NANOSECONDS:.1f} s; nothing from before the jump '
+                    'is used after it'
                 )
             self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
             self._take(topic, msgtype, message, stamp_ns, log_ns)

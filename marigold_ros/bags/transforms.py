@@ -15,7 +15,7 @@ from typing import Any
 
 from marigold_ros.errors import CalibrationError
 from marigold_ros.message_codec import header_ns
-from marigold_ros.pairing import CLOCK_JUMP_NS
+from marigold_ros.pairing import is_clock_jump
 import numpy as np
 
 _NORM_TOLERANCE = 1e-3  # single precision and hand-typed quaternions stay well within
@@ -207,7 +207,7 @@ class MovingTransforms:
     def is_jump(self, message: Any) -> bool:
         """Return whether a message is so far behind its frames' newest that the clock jumped."""
         return any(
-            self._newest(item) - header_ns(item) > CLOCK_JUMP_NS for item in message.transforms
+            is_clock_jump(self._newest(item), header_ns(item)) for item in message.transforms
         )
 
     def add_message(self, message: Any) -> None:

@@ -56,9 +56,7 @@ class ErrorCounts:
     """
 
     counts: np.ndarray  # cells x (steps + 1) float64, scored points by cell and relative error
-    place: tuple[
-        np.ndarray, np.ndarray
-    ]  # pixels (u, v), int, of the last fit's points
+    place: tuple[np.ndarray, np.ndarray]  # pixels (u, v), int, of the last fit's points
     frames: int = 1  # how many were counted
 
 

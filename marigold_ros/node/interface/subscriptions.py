@@ -23,7 +23,7 @@ from marigold_ros.node.health.input_health import explain_missing_scan, Rate
 from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import ImageReader, SimpleFilter, subscribe
-from marigold_ros.pairing import Choice, CLOCK_JUMP_NS, ScanBuffer
+from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer
 from marigold_ros.sparse_sources import SPARSE_SOURCES
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -246,7 +246,7 @@ class Inputs(SimpleFilter):
             self._health.report('image', str(error))
             self._node.get_logger().warning(f'image rejected: {error}', throttle_duration_sec=5.0)
             return
-        if self._last_stamp is not None and self._last_stamp - stamp > CLOCK_JUMP_NS:
+        if is_clock_jump(self._last_stamp, stamp):
             self._on_jump(f'the stamp of {self.image_topic} went back')
         self._last_stamp = stamp
         self.signalMessage(message)
