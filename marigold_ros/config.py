@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.settings import group, setting, Settings
+from marigold_ros.settings import group, setting, Settings, start_setting
 from marigold_ros.sparse_sources import SPARSE_SOURCES
 
 
@@ -33,21 +33,17 @@ class ModelConfig(Settings):
         'folder or hub id of another autoencoder, such as madebyollin/taesd; empty keeps that '
         'of the checkpoint; ~/reload reads it too',
     )
-    device: str = setting(
-        'auto',
-        'auto (a GPU if there is one), cpu, cuda, cuda:1, …; '
-        'a named device that is missing is an error',
-        read_only=True,
+    device: str = start_setting(
+        'auto', 'auto (a GPU if there is one), cpu, cuda, cuda:1, …; a missing device is an error'
     )
-    dtype: str = setting(
+    dtype: str = start_setting(
         'auto',
         'precision of the networks; auto is float16 on a GPU, and on a CPU float32, or '
         'bfloat16 for large networks where the CPU supports it',
         choices=('auto', 'float32', 'bfloat16', 'float16'),
-        read_only=True,
     )
-    torch_threads: int = setting(
-        0, 'CPU threads of the model; 0 is all cores but one', low=0, high=256, read_only=True
+    torch_threads: int = start_setting(
+        0, 'CPU threads of the model; 0 is all cores but one', (0, 256)
     )
 
     @property
@@ -60,33 +56,26 @@ class ModelConfig(Settings):
 class RuntimeConfig(Settings):
     """How the networks run; predictions stay the same up to rounding."""
 
-    backend: str = setting(
+    backend: str = start_setting(
         'torch',
         'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on '
         'CPUs and compiles for some seconds at the first image of each size',
         choices=('torch', 'openvino'),
-        read_only=True,
     )
-    channels_last: bool = setting(
-        True, 'store the channels of a pixel contiguously in memory', read_only=True
+    channels_last: bool = start_setting(
+        True, 'store the channels of a pixel contiguously in memory'
     )
-    compile: str = setting(
+    compile: str = start_setting(
         'off',
         'torch.compile for each image size, which takes minutes the first time; auto is frozen '
         'weights on a CPU and CUDA graphs on a GPU',
         choices=('off', 'auto', 'default', 'reduce-overhead', 'max-autotune'),
-        read_only=True,
     )
-    cache_dir: str = setting(
-        '',
-        'folder of compiled code for the next start; empty is ~/.cache/marigold_ros/compiled',
-        read_only=True,
+    cache_dir: str = start_setting(
+        '', 'folder of compiled code for the next start; empty is ~/.cache/marigold_ros/compiled'
     )
-    warm_up: str = setting(
-        '',
-        "image sizes to run once when the model is loaded, such as '480x640,720x1280'; empty "
-        'is none',
-        read_only=True,
+    warm_up: str = start_setting(
+        '', "image sizes to run once at loading, such as '480x640,720x1280'; empty is none"
     )
 
 
@@ -109,14 +98,12 @@ class EngineConfig(Settings):
         0.0,
         'share of the previous latent in the initial noise; 0 makes frames independent, 0.1 is '
         'usual for video; harmful where denoising starts from zeros',
-        low=0.0,
-        high=0.9,
+        (0.0, 0.9),
     )
     scene_cut: float = setting(
         0.15,
         'mean absolute difference of thumbnails (0 to 1) above which temporal state is reset',
-        low=0.0,
-        high=1.0,
+        (0.0, 1.0),
     )
     merge: str = setting(
         'fitted',
@@ -130,10 +117,7 @@ class EngineConfig(Settings):
         choices=('bilinear', 'bilateral'),
     )
     batch_limit: int = setting(
-        0,
-        'largest number of members that run at once; 0 is as many as memory allows',
-        low=0,
-        high=20,
+        0, 'largest number of members that run at once; 0 is as many as memory allows', (0, 20)
     )
 
 
@@ -148,87 +132,68 @@ class AlignmentConfig(Settings):
         'global and a smooth bounded correction',
         choices=('none', 'fixed', 'median', 'least_squares', 'global', 'local'),
     )
-    scale: float = setting(1.0, 'scale of method fixed, in the space of the model', low=0.0)
+    scale: float = setting(1.0, 'scale of method fixed, in the space of the model', (0.0, None))
     shift: float = setting(0.0, 'shift of method fixed, in the space of the model')
     shift_min: float = setting(
-        -1000.0, 'lower bound of the fitted shift, in the space of the model', low=-1e6, high=0.0
+        -1000.0, 'lower bound of the fitted shift, in the space of the model', (-1e6, 0.0)
     )
     shift_max: float = setting(
         1000.0,
         'upper bound of the fitted shift; with shift_min and shift_max 0 only a scale is fitted',
-        low=0.0,
-        high=1e6,
+        (0.0, 1e6),
     )
     mean_weight: float = setting(
         0.85,
         'weight of the squared mean residual in the fit; matters only at the bounds of the shift',
-        low=0.0,
-        high=100.0,
+        (0.0, 100.0),
     )
     min_depth: float = setting(
-        0.1, 'metres; nearer points are ignored, nearer results are invalid', low=0.001, high=100.0
+        0.1, 'metres; nearer points are ignored, nearer results are invalid', (0.001, 100.0)
     )
-    max_depth: float = setting(100.0, 'metres; farther points are ignored', low=0.01, high=10000.0)
-    min_points: int = setting(20, 'least number of points in view for a fit', low=3, high=100000)
+    max_depth: float = setting(100.0, 'metres; farther points are ignored', (0.01, 10000.0))
+    min_points: int = setting(20, 'least number of points in view for a fit', (3, 100000))
     min_inlier_ratio: float = setting(
-        0.4, 'least share of points that agree with the fit', low=0.0, high=1.0
+        0.4, 'least share of points that agree with the fit', (0.0, 1.0)
     )
     min_depth_ratio: float = setting(
-        1.1,
-        "least ratio of the 95th to the 5th percentile of the points' depth for a fit",
-        low=1.0,
-        high=100.0,
+        1.1, "least ratio of the points' 95th to 5th percentile of depth for a fit", (1.0, 100.0)
     )
     noise_floor: float = setting(
-        0.03, 'metres; range noise of the sensor at zero distance', low=0.0, high=10.0
+        0.03, 'metres; range noise of the sensor at zero distance', (0.0, 10.0)
     )
     noise_slope: float = setting(
-        0.02, 'growth of the expected residual with depth, metres per metre', low=0.001, high=1.0
+        0.02, 'growth of the expected residual with depth, metres per metre', (0.001, 1.0)
     )
-    robust_rounds: int = setting(5, 'rounds of Tukey re-weighting', low=0, high=50)
+    robust_rounds: int = setting(5, 'rounds of Tukey re-weighting', (0, 50))
     occlusion_window: int = setting(
-        7, 'pixels; side of the window of the occlusion test; 1 disables it', low=1, high=31
+        7, 'pixels; side of the window of the occlusion test; 1 disables it', (1, 31)
     )
     occlusion_threshold: float = setting(
-        1.5,
-        'metres; points this far behind the nearest one in their window are hidden',
-        low=0.0,
-        high=100.0,
+        1.5, 'metres; points this far behind the nearest in their window are hidden', (0.0, 100.0)
     )
     field_limit: float = setting(
-        3.0,
-        'bound of the local correction factor, which stays between 1/limit and limit',
-        low=1.0,
-        high=10.0,
+        3.0, 'bound of the local correction factor: between 1/limit and limit', (1.0, 10.0)
     )
     field_reach: float = setting(
-        0.06,
-        'reach of a point in the local correction, as a share of the image diagonal',
-        low=0.001,
-        high=1.0,
+        0.06, 'reach of a point in the local correction, share of the image diagonal', (0.001, 1.0)
     )
     hold_limit: float = setting(
-        1.0, 'seconds for which the last fit is used while points are missing', low=0.0, high=60.0
+        1.0, 'seconds for which the last fit is used while points are missing', (0.0, 60.0)
     )
     hold_growth: float = setting(
-        0.2,
-        'growth of sigma while a fit is held, as a share of depth per second',
-        low=0.0,
-        high=10.0,
+        0.2, 'growth of sigma while a fit is held, as a share of depth per second', (0.0, 10.0)
     )
     smoothing: float = setting(
         0.6,
         'share of the previous depth where image and depth are unchanged; 0 makes frames '
         'independent',
-        low=0.0,
-        high=0.9,
+        (0.0, 0.9),
     )
     conservative_k: float = setting(
         0.0,
         'standard deviations by which depth is published nearer than estimated, for obstacle '
         'layers; pixels without sigma are then invalid',
-        low=0.0,
-        high=5.0,
+        (0.0, 5.0),
     )
 
     def check(self) -> None:
@@ -249,17 +214,13 @@ class GuidedConfig(Settings):
         50,
         'optimiser steps; a model that denoises from noise takes as many DDIM steps, at most '
         '50, unless denoising_steps is set',
-        low=1,
-        high=1000,
+        (1, 1000),
     )
     latent_rate: float = setting(
-        0.05, 'learning rate of the latent, whose standard deviation is 1', low=0.0, high=1.0
+        0.05, 'learning rate of the latent, whose standard deviation is 1', (0.0, 1.0)
     )
     affine_rate: float = setting(
-        0.005,
-        'learning rate of scale and shift, in units of the range of the points',
-        low=0.0,
-        high=1.0,
+        0.005, 'learning rate of scale and shift, in units of the range of the points', (0.0, 1.0)
     )
     checkpointing: bool = setting(
         False,
@@ -290,26 +251,22 @@ class PipelineConfig(Settings):
         choices=tuple(PROFILES),
     )
     denoising_steps: int = setting(
-        0, 'DDIM steps per ensemble member; 0 is the number of the profile', low=0, high=50
+        0, 'DDIM steps per ensemble member; 0 is the number of the profile', (0, 50)
     )
     ensemble_size: int = setting(
-        0, 'independent samples merged per frame; 0 is the number of the profile', low=0, high=20
+        0, 'independent samples merged per frame; 0 is the number of the profile', (0, 20)
     )
     processing_resolution: int = setting(
         -1,
         "longest side at the model in pixels; 0 is native, -1 the checkpoint's choice",
-        low=-1,
-        high=8192,
+        (-1, 8192),
     )
-    seed: int = setting(
-        0, 'seed of the noise; the same seed gives the same depth', low=0, high=2**31 - 1
-    )
-    guidance: str = setting(
+    seed: int = setting(0, 'seed of the noise; the same seed gives the same depth', (0, 2**31 - 1))
+    guidance: str = start_setting(
         'none',
         'points: steer the denoising by the sparse depth of the frame once its fit is '
         'accepted; tens of times slower, for labelling and not for real time',
         choices=('none', 'points'),
-        read_only=True,
     )
     guided: GuidedConfig = group(GuidedConfig)
     sky: str = setting(
@@ -377,25 +334,18 @@ class LidarConfig(Settings):
     """How scans are paired with images."""
 
     max_dt: float = setting(
-        0.06,
-        'seconds; largest difference between the stamps of an image and its scan',
-        low=0.0,
-        high=10.0,
+        0.06, 'seconds; largest difference between stamps of an image and its scan', (0.0, 10.0)
     )
     wait: float = setting(
-        0.05,
-        'seconds to wait for a better scan once the prediction is ready',
-        low=0.0,
-        high=2.0,
+        0.05, 'seconds to wait for a better scan once the prediction is ready', (0.0, 2.0)
     )
-    time_offset: float = setting(0.0, 'seconds added to the stamps of scans', low=-10.0, high=10.0)
-    buffer: float = setting(2.0, 'seconds of scans that are kept', low=0.1, high=60.0)
-    fixed_frame: str = setting(
+    time_offset: float = setting(0.0, 'seconds added to the stamps of scans', (-10.0, 10.0))
+    buffer: float = setting(2.0, 'seconds of scans that are kept', (0.1, 60.0))
+    fixed_frame: str = start_setting(
         '',
         'frame that is static in the world and never jumps, such as odom: scans are moved to '
         'the stamp of the image, and the previous depth to the present pose; empty disables '
         'this',
-        read_only=True,
     )
 
 
@@ -403,12 +353,12 @@ class LidarConfig(Settings):
 class PointsConfig(Settings):
     """The published cloud."""
 
-    stride: int = setting(1, 'every n-th row and column', low=1, high=64)
+    stride: int = setting(1, 'every n-th row and column', (1, 64))
     max_rate: float = setting(
-        0.0, 'largest number of clouds per second; 0 is one per frame', low=0.0, high=1000.0
+        0.0, 'largest number of clouds per second; 0 is one per frame', (0.0, 1000.0)
     )
-    min_depth: float = setting(0.0, 'metres; nearer points are NaN', low=0.0, high=10000.0)
-    max_depth: float = setting(100.0, 'metres; farther points are NaN', low=0.01, high=10000.0)
+    min_depth: float = setting(0.0, 'metres; nearer points are NaN', (0.0, 10000.0))
+    max_depth: float = setting(100.0, 'metres; farther points are NaN', (0.01, 10000.0))
     sigma: bool = setting(False, 'add the field sigma, metres')
     normals: bool = setting(
         False, 'add the fields normal_x, normal_y, normal_z: unit normals towards the camera'
@@ -417,8 +367,7 @@ class PointsConfig(Settings):
         80.0,
         'degrees; points between two surfaces are omitted where depth is steeper than a plane '
         'at this angle between ray and normal; 90 keeps all',
-        low=30.0,
-        high=90.0,
+        (30.0, 90.0),
     )
 
 
@@ -426,13 +375,11 @@ class PointsConfig(Settings):
 class ExtrinsicsConfig(Settings):
     """Pose of the LiDAR in the optical frame of the camera; unset: from tf2."""
 
-    translation: tuple[float, ...] = setting(
-        (), 'x y z of the LiDAR in the optical frame, metres; unset: from tf2', read_only=True
+    translation: tuple[float, ...] = start_setting(
+        (), 'x y z of the LiDAR in the optical frame, metres; unset: from tf2'
     )
-    rotation_xyzw: tuple[float, ...] = setting(
-        (),
-        'unit quaternion x y z w of the LiDAR in the optical frame; unset: from tf2',
-        read_only=True,
+    rotation_xyzw: tuple[float, ...] = start_setting(
+        (), 'unit quaternion x y z w of the LiDAR in the optical frame; unset: from tf2'
     )
 
     def check(self) -> None:
@@ -462,61 +409,46 @@ class NodeConfig(Settings):
 
     model: ModelConfig = group(ModelConfig, flat=True)
     pipeline: PipelineConfig = group(PipelineConfig, flat=True)
-    autostart: bool = setting(
-        True,
-        'configure and activate at start; false leaves that to a lifecycle manager',
-        read_only=True,
+    autostart: bool = start_setting(
+        True, 'configure and activate at start; false leaves that to a lifecycle manager'
     )
-    cameras: tuple[str, ...] = setting(
+    cameras: tuple[str, ...] = start_setting(
         (),
         'names of cameras that share one model, each with a node in the namespace of its name; '
         'unset: one camera',
-        read_only=True,
     )
-    image_transport: str = setting(
+    image_transport: str = start_setting(
         'raw',
         'raw subscribes to the topic image, compressed to its resolved name with /compressed '
         'appended',
         choices=('raw', 'compressed'),
-        read_only=True,
     )
-    image_rectified: str = setting(
+    image_rectified: str = start_setting(
         'auto',
         "whether images are already rectified; auto: if the topic's name contains «rect»",
         choices=('auto', 'yes', 'no'),
-        read_only=True,
     )
-    sparse_source: str = setting(
+    sparse_source: str = start_setting(
         'pointcloud',
         f'source of sparse depth: the topic {", ".join(_SPARSE_TOPICS[:-1])} '
         f'or {_SPARSE_TOPICS[-1]}',
         choices=('none', *SPARSE_SOURCES),
-        read_only=True,
     )
     frame_id: str = setting('', 'frame_id that replaces that of the images; empty keeps theirs')
-    image_reliability: str = setting(
-        'auto',
-        'QoS of the images; auto follows the publishers',
-        choices=_RELIABILITIES,
-        read_only=True,
+    image_reliability: str = start_setting(
+        'auto', 'QoS of the images; auto follows the publishers', choices=_RELIABILITIES
     )
-    info_reliability: str = setting(
-        'auto',
-        'QoS of camera_info; auto follows the publishers',
-        choices=_RELIABILITIES,
-        read_only=True,
+    info_reliability: str = start_setting(
+        'auto', 'QoS of camera_info; auto follows the publishers', choices=_RELIABILITIES
     )
-    lidar_reliability: str = setting(
-        'auto',
-        'QoS of the sparse depth; auto follows the publishers',
-        choices=_RELIABILITIES,
-        read_only=True,
+    lidar_reliability: str = start_setting(
+        'auto', 'QoS of the sparse depth; auto follows the publishers', choices=_RELIABILITIES
     )
     max_rate: float = setting(
-        0.0, 'largest number of frames per second; 0 is unlimited', low=0.0, high=1000.0
+        0.0, 'largest number of frames per second; 0 is unlimited', (0.0, 1000.0)
     )
     max_input_age: float = setting(
-        0.0, 'seconds; older images are dropped; 0 disables this', low=0.0, high=3600.0
+        0.0, 'seconds; older images are dropped; 0 disables this', (0.0, 3600.0)
     )
     compute_without_listeners: bool = setting(False, 'run the model even if nobody subscribes')
     unload_on_deactivate: bool = setting(
@@ -534,14 +466,10 @@ class NodeConfig(Settings):
         choices=('32FC1', '16UC1'),
     )
     depth_max: float = setting(
-        100.0, 'metres; largest depth in ~/depth/image_rect/compressedDepth', low=1.0, high=10000.0
+        100.0, 'metres; largest depth in ~/depth/image_rect/compressedDepth', (1.0, 10000.0)
     )
-    color_min_depth: float = setting(
-        0.5, 'metres; near end of ~/depth/color', low=0.01, high=10000.0
-    )
-    color_max_depth: float = setting(
-        80.0, 'metres; far end of ~/depth/color', low=0.02, high=10000.0
-    )
+    color_min_depth: float = setting(0.5, 'metres; near end of ~/depth/color', (0.01, 10000.0))
+    color_max_depth: float = setting(80.0, 'metres; far end of ~/depth/color', (0.02, 10000.0))
     lidar: LidarConfig = group(LidarConfig)
     points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)

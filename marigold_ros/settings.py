@@ -7,7 +7,8 @@ The lists themselves are in :mod:`marigold_ros.config`. Nothing here imports ROS
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, Field, field, fields, is_dataclass
+from functools import partial
 import math
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,14 +18,17 @@ from marigold_ros.errors import ConfigurationError
 def setting(
     default: Any,
     text: str,
-    low: float | None = None,
-    high: float | None = None,
+    within: tuple[float | None, float | None] = (None, None),
     choices: tuple[str, ...] = (),
     read_only: bool = False,
 ) -> Any:
     """Declare a dataclass field with its meaning and its range (both ends included)."""
+    low, high = within
     metadata = {'text': text, 'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
     return field(default=default, metadata=metadata)
+
+
+start_setting = partial(setting, read_only=True)  # a running node does not change it
 
 
 def group(kind: type, flat: bool = False) -> Any:
@@ -70,9 +74,8 @@ class Settings:
                         f'give a {item.metadata["group"].__name__}'
                     )
                 continue
-            value = _checked(
-                f'{type(self).__name__}.{item.name}', value, kinds[item.name], item.metadata
-            )
+            name = f'{type(self).__name__}.{item.name}'
+            value = _checked(name, value, kinds[item.name], item.metadata)
             object.__setattr__(self, item.name, value)
         self.check()
 
@@ -127,8 +130,7 @@ def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
     kinds = get_type_hints(kind)
     for item in fields(kind):
         if 'group' in item.metadata:
-            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
-            yield from parameters(item.metadata['group'], nested)
+            yield from parameters(item.metadata['group'], _nested(prefix, item))
             continue
         yield Parameter(prefix + item.name, kinds[item.name], item.default, **item.metadata)
 
@@ -154,8 +156,7 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     arguments = {}
     for item in fields(kind):
         if 'group' in item.metadata:
-            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
-            arguments[item.name] = _build(item.metadata['group'], values, nested)
+            arguments[item.name] = _build(item.metadata['group'], values, _nested(prefix, item))
         elif prefix + item.name in values:
             arguments[item.name] = values[prefix + item.name]
     return kind(**arguments)
@@ -180,10 +181,8 @@ def _distance(one: str, other: str) -> int:
     for i, letter in enumerate(one, start=1):
         diagonal, row[0] = row[0], i
         for j, partner in enumerate(other, start=1):
-            diagonal, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != partner)),
-            )
+            nearest = min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != partner))
+            diagonal, row[j] = row[j], nearest
     return row[-1]
 
 
@@ -193,8 +192,11 @@ def as_values(config: Any, prefix: str = '') -> dict[str, Any]:
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
-            nested = prefix if item.metadata['flat'] else f'{prefix}{item.name}.'
-            values.update(as_values(value, nested))
+            values.update(as_values(value, _nested(prefix, item)))
         else:
             values[prefix + item.name] = value
     return values
+
+
+def _nested(prefix: str, item: Field) -> str:
+    return prefix if item.metadata['flat'] else f'{prefix}{item.name}.'

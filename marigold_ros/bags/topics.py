@@ -57,9 +57,7 @@ class BagTopics:
 
 
 def choose_topics(
-    topics: Mapping[str, TopicInfo],
-    first: Callable[[str], Any],
-    given: Mapping[str, str | None],
+    topics: Mapping[str, TopicInfo], first: Callable[[str], Any], given: Mapping[str, str | None]
 ) -> BagTopics:
     """
     Choose topics; those in ``given`` are only checked.

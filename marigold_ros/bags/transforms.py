@@ -97,11 +97,7 @@ class StaticTransforms:
         return sorted(set(self._parents) | {parent for parent, _ in self._parents.values()})
 
     def add(
-        self,
-        parent: str,
-        child: str,
-        translation: Sequence[float],
-        rotation_xyzw: Sequence[float],
+        self, parent: str, child: str, translation: Sequence[float], rotation_xyzw: Sequence[float]
     ) -> None:
         """
         Add the pose of ``child`` in ``parent``.

@@ -78,10 +78,7 @@ class BagWriter:
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        storage: str = 'mcap',
-        qos: Mapping[str, str] | None = None,
+        self, path: str | Path, storage: str = 'mcap', qos: Mapping[str, str] | None = None
     ) -> None:
         self.path = Path(path)
         self._qos = {'/tf_static': 'latched', **(qos or {})}
@@ -170,12 +167,7 @@ class BagWriter:
         self.write_raw(topic, msgtype, cdr, stamp_ns)
 
     def write_raw(
-        self,
-        topic: str,
-        msgtype: str,
-        cdr: bytes | memoryview,
-        stamp_ns: int,
-        types: Any = None,
+        self, topic: str, msgtype: str, cdr: bytes | memoryview, stamp_ns: int, types: Any = None
     ) -> None:
         """
         Write one serialised message; ``types`` defines types of other bags, see `BagReader`.
