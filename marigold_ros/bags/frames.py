@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from marigold_ros.bags.ego_motion import EgoMotion
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.stamp_matching import (
     CameraInfos,
@@ -25,6 +24,7 @@ from marigold_ros.bags.stamp_matching import (
     Truths,
 )
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
+from marigold_ros.bags.transforms import EgoMotion
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
 from marigold_ros.frame import Frame

@@ -40,9 +40,9 @@ from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 
 if TYPE_CHECKING:
+    from marigold_ros.replay.bag_part import PartStore
+    from marigold_ros.replay.bag_replay import Models
     from marigold_ros.replay.image_sets import ImageChoice
-    from marigold_ros.replay.model_scorers import Models
-    from marigold_ros.replay.part_store import PartStore
 
 # Copies of names of evaluation and replay, whose import would load numpy for --help; tests hold
 # them together.
@@ -206,7 +206,7 @@ def published_oracle(dataset: str | None) -> str:
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
     """Load the model and the compared models, under the names of their paths."""
-    from marigold_ros.replay.model_scorers import Models
+    from marigold_ros.replay.bag_replay import Models
 
     compared: dict[str, Any] = {}
     for given in args.against:
@@ -221,7 +221,7 @@ def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
 def _open_store(args: argparse.Namespace) -> PartStore | None:
     """Open the parts that an earlier run with these options finished; None for a single bag."""
     from marigold_ros.evaluation.results.results import versions
-    from marigold_ros.replay.part_store import PartStore
+    from marigold_ros.replay.bag_part import PartStore
 
     if len(args.bags) == 1:
         return None

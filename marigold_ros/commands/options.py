@@ -33,8 +33,8 @@ from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.settings import build, group, Parameter, parameters, Settings
 
 if TYPE_CHECKING:
+    from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.executor import Executor
-    from marigold_ros.replay.part_store import PartStore
 
 EXECUTOR_OPTIONS = ('jobs', 'ray')
 _SWITCH = {'true': True, 'false': False}
@@ -316,8 +316,7 @@ def make_executor(
         Called with the number of images done.
 
     """
-    from marigold_ros.replay.executor import processes
-    from marigold_ros.replay.ray_executor import Cluster, ray_tasks
+    from marigold_ros.replay.executor import Cluster, processes, ray_tasks
 
     if (args.jobs > 1 or args.ray) and not args.torch_threads:
         args = argparse.Namespace(**vars(args))

@@ -21,15 +21,18 @@ from marigold_ros.message_codec.clouds import (
     to_organised,
     to_points,
 )
-from marigold_ros.message_codec.encoders import (
+from marigold_ros.message_codec.images import (
+    check_image,
     CompressedFields,
     encode_compressed_depth,
     encode_depth,
     encode_image,
     encode_jpeg,
+    IMAGE_ENCODINGS,
     ImageFields,
+    to_depth,
+    to_rgb,
 )
-from marigold_ros.message_codec.images import check_image, IMAGE_ENCODINGS, to_depth, to_rgb
 from marigold_ros.message_codec.stamps import header_ns, serialised_header_ns
 
 __all__ = [

@@ -2,10 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Replay one bag, or one folder of images, through the pipeline of each model, and score it."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,17 +21,98 @@ from marigold_ros.evaluation.corruptions import (
     is_dense,
 )
 from marigold_ros.evaluation.results.results import describe_bag
+from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import FrameResult
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.image_sets import ImageSet
-from marigold_ros.replay.model_scorers import empty_scorer, Models, ModelScorer
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 import numpy as np
 
 # Columns of a row of the evaluated model that are added for each compared model.
 _SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
+
+
+@dataclass(frozen=True)
+class Models:
+    """The evaluated model, and the compared models by name."""
+
+    main: Any
+    compared: Mapping[str, Any] = field(default_factory=dict)
+
+
+def empty_scorer(
+    options: ReplayOptions, baselines: bool = True, finish: Finish | None = None
+) -> Scorer:
+    """Return a scorer without frames; without ``finish`` it only adds up others."""
+    split = options.fit_every, options.held_out
+    return Scorer(
+        options.pipeline.alignment, finish, *split, oracle=options.oracle, baselines=baselines
+    )
+
+
+class ModelScorer:
+    """
+    Scores one model on the frames of one bag.
+
+    Parameters
+    ----------
+    model : object
+        As ``load_model`` returns it.
+    options : ReplayOptions
+        Settings of pipeline and scores.
+    baselines : bool
+        Score baselines, which are the same for all models.
+
+    """
+
+    def __init__(self, model: DepthModel, options: ReplayOptions, baselines: bool = True) -> None:
+        self.pipeline = FramePipeline(model, options.pipeline)
+        # A pipeline of its own: fits to few lines must not be held over into the published depth.
+        self._heldout = FramePipeline(model, options.pipeline)
+        self.scorer = empty_scorer(options, baselines, self._heldout.finish)
+        self.checkpoint = dict(model.description)
+
+    def reset(self) -> None:
+        """Forget the frames so far, as between images that are no sequence."""
+        self.pipeline.reset()
+        self._heldout.reset()
+
+    def score(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
+        """
+        Process and score a frame.
+
+        Returns
+        -------
+        row, result : dict, FrameResult
+            The frame's scores, and the pipeline's result.
+
+        Raises
+        ------
+        InputError, CalibrationError
+            If the frame is unusable; it is not scored then.
+
+        """
+        assert item.frame is not None
+        prediction = self.pipeline.predict(item.frame)
+        result = self.pipeline.finish(item.frame, prediction)
+        start = perf_counter()
+        row = self.scorer.add(
+            item.frame,
+            prediction,
+            result.metric,
+            truth=item.truth,
+            ring=item.ring,
+            alignment=result.alignment,
+            scan_stamp_ns=item.scan_stamp_ns,
+            timings_ms=result.timings_ms,
+            sparse=result.sparse,
+        )
+        self.scorer.time('score', 1e3 * (perf_counter() - start))
+        return row, result
 
 
 def replay(

@@ -11,9 +11,8 @@ from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, robustness
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.replay.bag_part import BagPart
-from marigold_ros.replay.bag_replay import replay
+from marigold_ros.replay.bag_replay import empty_scorer, Models, replay
 from marigold_ros.replay.executor import Executor, processes
-from marigold_ros.replay.model_scorers import empty_scorer, Models
 from marigold_ros.replay.recording import check_recording
 from marigold_ros.replay.replay_plan import BagJob, plan_replay, ReplayOptions, ReplayPlan
 from marigold_ros.settings import as_values

@@ -17,7 +17,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
 from marigold_ros.message_codec import to_rgb
-from marigold_ros.replay.model_scorers import empty_scorer, ModelScorer
+from marigold_ros.replay.bag_replay import empty_scorer, ModelScorer
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 

@@ -12,8 +12,7 @@ import sys
 import time
 
 from marigold_ros.__main__ import main
-from marigold_ros.replay.bag_part import BagPart
-from marigold_ros.replay.part_store import PartStore
+from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.replay_plan import BagJob
 import pytest
 

@@ -10,9 +10,8 @@ import sys
 
 from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
-from marigold_ros.replay.bag_part import BagPart
-from marigold_ros.replay.part_store import PartStore
-from marigold_ros.replay.ray_executor import Cluster, ray_tasks
+from marigold_ros.replay.bag_part import BagPart, PartStore
+from marigold_ros.replay.executor import Cluster, ray_tasks
 from marigold_ros.replay.replay_plan import BagJob
 import pytest
 
