@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 import math
 from pathlib import Path
 import shutil
@@ -24,7 +25,7 @@ from held_out import GENERATORS
 from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
-from marigold_ros.evaluation.report.charts import line_chart, svg_document
+from marigold_ros.evaluation.report.charts import Chart, COLOUR, svg_document, svg_text, WIDTH
 from marigold_ros.learning.objectives.noise import KINDS
 from marigold_ros.learning.run.recipe import read_recipe, TrainingRun
 from marigold_ros.learning.run.run_state import STATE
@@ -39,6 +40,7 @@ MEMBERS = (1, 2, 4, 8, 16)
 STEPS = (1, 2, 4, 10, 25, 50)
 STARTS = ('gaussian', 'zeros')
 CHARTED = {'members': 'ensemble members', 'steps': 'denoising steps'}
+_HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 260, 56, 12, 34, 36  # px, of a chart and its margins
 
 
 @dataclass(frozen=True)
@@ -216,5 +218,65 @@ def ablation_chart(rows: Sequence[Row]) -> str:
     for group, label in CHARTED.items():
         own = [row for row in rows if row.group == group]
         values = [row.value for row in own]
-        charts.append(line_chart({'AbsRel': [r.abs_rel for r in own]}, label, 'AbsRel', values))
+        charts.append(line_chart([row.abs_rel for row in own], values, label, 'AbsRel'))
     return svg_document(chart for chart in charts if chart)
+
+
+def line_chart(
+    curve: Sequence[float], ticks: Sequence[str], x_label: str, y_label: str
+) -> Chart | None:
+    """Draw a curve over its index, a text below each; NaN leaves a gap, None without a value."""
+    finite = [value for value in curve if math.isfinite(value)]
+    if not finite:
+        return None
+    top = max(finite) * 1.05 or 1.0
+    step = _nice_step(top / 4)
+    parts = []
+    for tick in range(int(top / step) + 1):
+        y = _y(tick * step, top)
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
+            'stroke="currentColor" stroke-opacity=".2"/>'
+            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick * step:g}</text>'
+        )
+    parts += [
+        f'<text x="{_x(index, len(curve)):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">'
+        f'{escape(text)}</text>'
+        for index, text in enumerate(ticks)
+    ]
+    stroke = f'stroke="{COLOUR}" stroke-width="2.5" fill="none"'
+    parts += [f'<path d="{path}" {stroke}/>' for path in _paths(curve, top)]
+    parts.append(
+        f'<path d="M{_LEFT} 14h34" {stroke}/>{svg_text(_LEFT + 40, 14, y_label)}'
+        f'<text x="{WIDTH / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="13" y="{_HEIGHT / 2}" text-anchor="middle" '
+        f'transform="rotate(-90 13 {_HEIGHT / 2})">{escape(y_label)}</text>'
+    )
+    return Chart(''.join(parts), _HEIGHT, f'{y_label} by {x_label}')
+
+
+def _paths(curve: Sequence[float], top: float) -> list[str]:
+    """Return the path data of each unbroken stretch; a lone point becomes a dash of 4 px."""
+    paths: list[str] = []
+    stretch: list[str] = []
+    for index, value in enumerate([*curve, math.nan]):
+        if math.isfinite(value):
+            stretch.append(f'{_x(index, len(curve)):.1f} {_y(value, top):.1f}')
+        elif stretch:
+            paths.append('M' + 'L'.join(stretch) + ('h4' if len(stretch) == 1 else ''))
+            stretch = []
+    return paths
+
+
+def _x(index: int, count: int) -> float:
+    return _LEFT + (WIDTH - _LEFT - _RIGHT) * index / max(count - 1, 1)
+
+
+def _y(value: float, top: float) -> float:
+    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
+
+
+def _nice_step(raw: float) -> float:
+    """Return the next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)

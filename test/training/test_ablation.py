@@ -16,6 +16,7 @@ from ablation import (
     ablate,
     ablation_chart,
     ablation_table,
+    line_chart,
     measure,
     rank_agreement,
     Row,
@@ -24,6 +25,7 @@ from ablation import (
 )
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.report.charts import svg_document
 from marigold_ros.frame import Prediction
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.objectives.noise import KINDS
@@ -126,6 +128,19 @@ def test_without_known_depth_there_is_nothing_to_measure(pair):
     sky = Pair(pair.rgb, np.full_like(pair.depth, np.inf))
     with pytest.raises(ConfigurationError, match='no image with known depth'):
         measure(Noisy(pair), [('x', sky)])
+
+
+def test_a_curve_has_gaps_where_values_are_missing():
+    chart = line_chart([1, 2, math.nan, 3, 4], 'abcde', 'frame', 'a <b>')
+    elements = list(ElementTree.fromstring(svg_document([chart])).iter())
+    # Two stretches of the curve, and a line beside its name.
+    assert len([e for e in elements if e.tag.endswith('path')]) == 2 + 1
+    assert 'a <b>' in [e.text for e in elements]
+
+
+def test_a_chart_without_finite_values_is_none():
+    assert line_chart([math.nan], 'a', 'x', 'y') is None
+    assert line_chart([0.0], 'a', 'x', 'y') is not None
 
 
 def test_the_table_has_changes_and_the_chart_a_curve_per_group():

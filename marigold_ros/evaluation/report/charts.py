@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-All charts of the project: bars and curves as SVG files, and those of the HTML pages.
+Bars as SVG files and in HTML, and the curves of the HTML pages.
 
-``line_chart`` and ``bar_chart`` draw static charts that ``svg_document`` puts into a file.
-``page_bars`` draws bars in HTML, and ``chart_specs`` describes the curves that ``page/charts.js``
-draws with a cursor.
+``svg_document`` puts the static charts of ``bar_chart`` into a file; ``chart_specs`` describes the
+curves that ``page/charts.js`` draws with a cursor.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +22,8 @@ MOST_PLACES = 2000  # on the axis of frames; a screen has no more pixels
 _RANGE_METRICS = ('abs_rel', 'rmse', 'bias')
 _NORMAL_SHARES = {'1': 0.6827, '2': 0.9545}  # within so many sigma
 
-# Okabe-Ito colours, which any colour vision tells apart on white and on black; dashes do so too.
-_STROKES = (('#0072B2', ''), ('#D55E00', '7 4'), ('#009E73', '2 3'))
-_WIDTH, _HEIGHT = 720, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 34, 36
+COLOUR = '#0072B2'  # of Okabe and Ito, legible on white and on black
+WIDTH = 720  # px, of a static chart
 _ROW, _PAD, _LETTER = 24, 12, 7.0  # px: of a bar chart, and the width of a letter
 
 
@@ -66,14 +63,14 @@ def svg_document(charts: Iterable[Chart]) -> str:
     """Return an SVG file with the charts below one another, legible on light and dark pages."""
     parts, top = [], 0
     for chart in charts:
-        size = f'width="{_WIDTH}" height="{chart.height}"'
+        size = f'width="{WIDTH}" height="{chart.height}"'
         parts.append(
-            f'<svg y="{top}" {size} viewBox="0 0 {_WIDTH} {chart.height}" role="img" '
+            f'<svg y="{top}" {size} viewBox="0 0 {WIDTH} {chart.height}" role="img" '
             f'aria-label="{escape(chart.label)}">{chart.elements}</svg>'
         )
         top += chart.height
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" color="#808080" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" color="#808080" '
         f'fill="currentColor" font-family="sans-serif" font-size="13">{"".join(parts)}</svg>\n'
     )
 
@@ -92,19 +89,20 @@ def bar_chart(title: str, bars: Sequence[Bar]) -> Chart:
     """
     left = 2 * _PAD + _LETTER * max((len(bar.label) for bar in bars), default=0)
     right = 2 * _PAD + _LETTER * max((len(bar.text) for bar in bars), default=0)
-    per_px = (max((bar.end for bar in bars), default=0.0) or 1.0) / max(_WIDTH - left - right, 40)
-    colour = _STROKES[0][0]
-    parts = [_text(_PAD, _PAD + _ROW // 2, title)]
+    per_px = (max((bar.end for bar in bars), default=0.0) or 1.0) / max(WIDTH - left - right, 40)
+    parts = [svg_text(_PAD, _PAD + _ROW // 2, title)]
     for row, bar in enumerate(bars, start=1):
         middle, end = _PAD + row * _ROW + _ROW // 2, left
         for kind, value, opacity in (('tail', bar.tail, 0.4), ('fill', bar.value, 1)):
             if math.isfinite(value) and value > 0.0:
                 parts.append(
                     f'<rect class="{kind}" x="{left:g}" y="{middle - 7}" height="14" '
-                    f'width="{value / per_px:.2f}" fill="{colour}" fill-opacity="{opacity}"/>'
+                    f'width="{value / per_px:.2f}" fill="{COLOUR}" fill-opacity="{opacity}"/>'
                 )
                 end = max(end, left + value / per_px)
-        parts.append(_text(_PAD, middle, bar.label) + _text(end + _PAD // 2, middle, bar.text))
+        parts.append(
+            svg_text(_PAD, middle, bar.label) + svg_text(end + _PAD // 2, middle, bar.text)
+        )
     return Chart(''.join(parts), _ROW * (len(bars) + 1) + 2 * _PAD, title)
 
 
@@ -133,95 +131,9 @@ def page_bars(bars: Sequence[Bar]) -> str:
     return f'<div class="bars">{"".join(rows)}</div>'
 
 
-def line_chart(
-    curves: Mapping[str, Sequence[float]],
-    x_label: str,
-    y_label: str,
-    ticks: Sequence[str] | None = None,
-) -> Chart | None:
-    """
-    Draw up to three curves over their index; NaN leaves a gap.
-
-    Parameters
-    ----------
-    curves : mapping of str to sequence of float
-        By name.
-    x_label, y_label : str
-        Of the axes.
-    ticks : sequence of str or None
-        Texts below each index; None writes the first, the middle and the last index.
-
-    Returns
-    -------
-    Chart or None
-        None if there is no finite value.
-
-    """
-    finite = [value for curve in curves.values() for value in curve if math.isfinite(value)]
-    if not finite:
-        return None
-    top = max(finite) * 1.05 or 1.0
-    count = max(len(curve) for curve in curves.values())
-    step = _nice_step(top / 4)
-    parts = []
-    for tick in range(int(top / step) + 1):
-        y = _y(tick * step, top)
-        parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
-            'stroke="currentColor" stroke-opacity=".2"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick * step:g}</text>'
-        )
-    below = {index: str(index) for index in sorted({0, (count - 1) // 2, count - 1})}
-    for index, text in below.items() if ticks is None else enumerate(ticks):
-        parts.append(
-            f'<text x="{_x(index, count):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">'
-            f'{escape(text)}</text>'
-        )
-    for place, ((name, curve), (colour, dash)) in enumerate(
-        zip(curves.items(), _STROKES, strict=False)
-    ):
-        pattern = f' stroke-dasharray="{dash}"' if dash else ''
-        stroke = f'stroke="{colour}" stroke-width="2.5"{pattern} fill="none"'
-        parts += [f'<path d="{path}" {stroke}/>' for path in _paths(curve, count, top)]
-        x = _LEFT + 200 * place
-        parts.append(f'<path d="M{x} 14h34" {stroke}/>{_text(x + 40, 14, name)}')
-    parts.append(
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
-        f'<text x="13" y="{_HEIGHT / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 13 {_HEIGHT / 2})">{escape(y_label)}</text>'
-    )
-    return Chart(''.join(parts), _HEIGHT, f'{y_label} by {x_label}')
-
-
-def _text(x: float, middle: float, text: str) -> str:
+def svg_text(x: float, middle: float, text: str) -> str:
+    """Return an SVG text that begins at ``x``, around the height ``middle``, px."""
     return f'<text x="{x:g}" y="{middle + 4:g}">{escape(text)}</text>'
-
-
-def _paths(curve: Sequence[float], count: int, top: float) -> list[str]:
-    """Return the path data of each unbroken stretch; a lone point becomes a dash of 4 px."""
-    paths: list[str] = []
-    stretch: list[str] = []
-    for index, value in enumerate([*curve, math.nan]):
-        if math.isfinite(value):
-            stretch.append(f'{_x(index, count):.1f} {_y(value, top):.1f}')
-        elif stretch:
-            paths.append('M' + 'L'.join(stretch) + ('h4' if len(stretch) == 1 else ''))
-            stretch = []
-    return paths
-
-
-def _x(index: int, count: int) -> float:
-    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * index / max(count - 1, 1)
-
-
-def _y(value: float, top: float) -> float:
-    return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * value / top
-
-
-def _nice_step(raw: float) -> float:
-    """Return the next of 1, 2, 5 times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
 
 
 def chart_figure(name: str, spec: Mapping[str, Any]) -> str:
