@@ -4,7 +4,8 @@
 Scores the accuracy and CPU time of alignments on simulated predictions, beside plain methods.
 
 Errors are mean relative errors over all known pixels, averaged over scenes and seeds; a frame
-without a fit counts as refused, not as an error. Ratios are to the five nearest points.
+without a fit counts as refused, not as an error. Ratios are to the reference alignments, which are
+plain: least squares, Tukey's biweight, and that fit corrected by the five nearest points.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +16,6 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.evaluation.baselines import interpolate_linear, interpolate_nearest
 from marigold_ros.evaluation.benchmarks.cpu_time import cpu_ms
-from marigold_ros.evaluation.benchmarks.reference_alignments import (
-    five_nearest,
-    least_squares,
-    tukey,
-)
 from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     ERROR_KINDS,
     MORE_PATTERNS,
@@ -38,6 +34,9 @@ _INTERPOLATED_SEEDS = 1
 _COST_SIZE = (480, 640)
 _COST_POINTS = 2000
 _COST_RUNS = 20
+# Of the reference alignments.
+_ROUNDS, _TUKEY, _REJECT_LOG = 10, 4.685, 0.5
+_NEAREST_METRES, _NEIGHBOURS, _STRIDE = 0.05, 5, 4
 
 
 @dataclass
@@ -170,3 +169,51 @@ def _means(errors: dict[str, list[float]]) -> dict[str, float]:
 def _ratio(means: dict[str, float], to: str) -> float:
     """Return the ratio of our local alignment to another method; NaN where either is missing."""
     return means['local'] / means[to] if {'local', to} <= set(means) else float('nan')
+
+
+def least_squares(relative: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    """Fit scale and shift by least squares in metres, all points weighted alike; (n,) both."""
+    return _affine_fit(relative, z, np.ones_like(relative))
+
+
+def tukey(relative: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    """Fit scale and shift by ten rounds of Tukey's biweight of relative errors; (n,) both."""
+    scale, shift = least_squares(relative, z)
+    for _ in range(_ROUNDS):
+        error = (z - (relative * scale + shift)) / np.maximum(z, 0.1)
+        typical = 1.4826 * float(np.median(np.abs(error))) + 1e-6
+        weight = np.square(np.clip(1 - np.square(error / (_TUKEY * typical)), 0, None))
+        scale, shift = _affine_fit(relative, z, weight / np.square(np.maximum(z, 0.1)))
+    return scale, shift
+
+
+def five_nearest(relative: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """
+    Correct the Tukey fit at each pixel by the mean ratio of the five nearest points.
+
+    ``relative`` is (H, W), points (n,) are at pixels u, v with depth z; returns (H, W) metres.
+    """
+    from scipy.spatial import cKDTree
+
+    scale, shift = tukey(relative[v, u].astype(np.float64), z.astype(np.float64))
+    metric = np.maximum(relative * scale + shift, _NEAREST_METRES)
+    ratio = z / metric[v, u]
+    kept = np.abs(np.log(np.maximum(ratio, 1e-3))) < _REJECT_LOG
+    if not kept.any():
+        return metric
+    ratio, place = ratio[kept], np.stack([u[kept], v[kept]], axis=1)
+    y, x = np.mgrid[0 : relative.shape[0] : _STRIDE, 0 : relative.shape[1] : _STRIDE]
+    count = min(_NEIGHBOURS, len(place))
+    apart, near = cKDTree(place).query(
+        np.stack([x.ravel(), y.ravel()], axis=1), k=[*range(1, count + 1)]
+    )
+    weight = 1 / (apart + 1)
+    field = (ratio[near] * weight).sum(axis=1) / weight.sum(axis=1)
+    field = field.reshape(x.shape).astype(np.float32)
+    return metric * cv2.resize(field, relative.shape[::-1])
+
+
+def _affine_fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    design, root = np.stack([x, np.ones_like(x)], axis=1), np.sqrt(weight)
+    scale, shift = np.linalg.lstsq(design * root[:, None], y * root, rcond=None)[0]
+    return float(scale), float(shift)

@@ -81,10 +81,8 @@ def bar_chart(title: str, bars: Sequence[Bar]) -> Chart:
 
     Parameters
     ----------
-    title : str
-        Plain text above them.
-    bars : sequence of Bar
-        From the top; a value that is not finite or not positive leaves a row without a bar.
+    title, bars : str, sequence of Bar
+        Plain text above, and the rows; one whose value is not finite and positive has no bar.
 
     """
     left = 2 * _PAD + _LETTER * max((len(bar.label) for bar in bars), default=0)
@@ -100,9 +98,7 @@ def bar_chart(title: str, bars: Sequence[Bar]) -> Chart:
                     f'width="{value / per_px:.2f}" fill="{COLOUR}" fill-opacity="{opacity}"/>'
                 )
                 end = max(end, left + value / per_px)
-        parts.append(
-            svg_text(_PAD, middle, bar.label) + svg_text(end + _PAD // 2, middle, bar.text)
-        )
+        parts += [svg_text(_PAD, middle, bar.label), svg_text(end + _PAD // 2, middle, bar.text)]
     return Chart(''.join(parts), _ROW * (len(bars) + 1) + 2 * _PAD, title)
 
 
@@ -166,10 +162,8 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
     Parameters
     ----------
-    results : mapping
-        The content of results.json.
-    rows : sequence of mappings
-        The rows of per_frame.csv.
+    results, rows : mapping, sequence of mappings
+        The contents of results.json and per_frame.csv.
 
     Returns
     -------
@@ -180,12 +174,8 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         ``top``, ``linked`` (frames: one cursor for all) and ``remarks`` by place.
 
     """
-    specs = {
-        **_over_time(results, rows),
-        **_by_range(results),
-        **_reliability(results),
-        **_robustness(results),
-    }
+    specs = _over_time(results, rows) | _by_range(results)
+    specs |= _reliability(results) | _robustness(results)
     return {
         name: spec
         for name, spec in specs.items()
@@ -211,21 +201,18 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
         }
         specs[f'error_{protocol}'] = chart(f'AbsRel at {where}', columns)
-    specs['scale'] = chart(
-        'Scale and shift of the fit', {'scale': 'scale', 'shift': 'shift'}, zero=False
-    )
-    specs['points'] = chart(
-        'LiDAR points of the fit', {'in view': 'n_points', 'inliers': 'n_inliers'}
-    )
+    fit = {'scale': 'scale', 'shift': 'shift'}
+    specs['scale'] = chart('Scale and shift of the fit', fit, zero=False)
+    points = {'in view': 'n_points', 'inliers': 'n_inliers'}
+    specs['points'] = chart('LiDAR points of the fit', points)
     specs['time'] = chart('Time per frame', {'total': 'total_ms'}, unit='ms')
     within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
     specs['coverage'] = chart('Held-out points within sigma', within, top=1.0, group='sigma')
     if specs['coverage']['curves']:
+        names = ('normal distribution', '')
         specs['coverage']['curves'] += [
             {'name': name, 'values': [share] * len(rows), 'reference': True}
-            for name, share in zip(
-                ('normal distribution', ''), _NORMAL_SHARES.values(), strict=True
-            )
+            for name, share in zip(names, _NORMAL_SHARES.values(), strict=True)
         ]
     return specs
 
@@ -247,9 +234,7 @@ def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
 
 def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
     protocols = {n: s['by_range'] for n, s in results['protocols'].items() if s.get('by_range')}
-    if not protocols:
-        return {}
-    longest = max(protocols.values(), key=len)
+    longest = max(protocols.values(), key=len, default=())
     return {
         f'range_{metric.name}': {
             'group': 'range',
@@ -284,14 +269,11 @@ def _reliability(results: Mapping[str, Any]) -> dict[str, Spec]:
             ]
         found = {_number(p.get('expected')): _number(p.get('observed')) for p in points or ()}
         curves[name] = {0.0: 0.0, **{k: v for k, v in found.items() if k is not None}}
-    x = sorted({0.0, 1.0, *(place for curve in curves.values() for place in curve)})
-    drawn = [
-        {'name': name, 'values': _interpolated(curve, x)}
-        for name, curve in curves.items()
-        if len(curve) > 1
-    ]
-    if not drawn:
+    curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
+    if not curves:
         return {}
+    x = sorted({0.0, 1.0, *(place for curve in curves.values() for place in curve)})
+    drawn = [{'name': n, 'values': _interpolated(curve, x)} for n, curve in curves.items()]
     return {
         'reliability': {
             'group': 'sigma',

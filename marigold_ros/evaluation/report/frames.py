@@ -9,17 +9,7 @@ import math
 from pathlib import Path
 
 import cv2
-from marigold_ros.evaluation.report.drawing import (
-    colourise_depth,
-    colourise_relative,
-    depth_scale,
-    depth_ticks,
-    error_image,
-    error_ticks,
-    overlay_points,
-    with_depth_legend,
-    with_error_legend,
-)
+from marigold_ros.evaluation.report import drawing
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 import numpy as np
 
@@ -38,59 +28,45 @@ _CAPTIONS = {
 _FILES = {'image': 'input', 'LiDAR': 'lidar'}
 
 
-def draw_sample(sample: ReportFrame) -> dict[str, np.ndarray]:
-    """
-    Draw one frame.
-
-    Returns
-    -------
-    dict of str to (H, W, 3) uint8
-        ``image``, ``LiDAR``, ``depth`` or ``relative``, and ``error`` in RGB; those without data
-        are left out.
-
-    """
-    panels = {'image': sample.rgb}
-    low, high = scale_of(sample)
-    if len(sample.lidar):
-        points = sample.lidar
-        panels['LiDAR'] = overlay_points(sample.rgb, points.u, points.v, points.z, low, high)
-    if sample.metric is None:
-        panels['relative'] = colourise_relative(
-            sample.relative, near_is_low=sample.space != 'disparity'
-        )
-    else:
-        panels['depth'] = colourise_depth(sample.metric, low, high)
-    if len(sample.score):
-        panels['error'] = error_image(sample.rgb, sample.score.u, sample.score.v, sample.error)
-    return panels
-
-
-def scale_of(sample: ReportFrame) -> tuple[float, float]:
-    """Return the ends of the colour scale of a frame's depth, metres."""
-    if len(sample.lidar):
-        return depth_scale(sample.lidar.z)
-    return depth_scale(np.zeros(0) if sample.metric is None else sample.metric)
-
-
 def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> str:
     """Return the section of the frames, and write each image with its legend to the folder."""
     if not samples:
         return ''
-    worst = max(samples, key=lambda item: _known(item[1].abs_rel))[1]
+    errors = [frame.abs_rel if math.isfinite(frame.abs_rel) else -1.0 for _, frame in samples]
     parts = []
-    for meaning, sample in samples:
-        panels = draw_sample(sample)
-        _save(sample, panels, folder)
-        parts.append(_panel(meaning, sample, panels, sample is worst))
+    for number, (meaning, sample) in enumerate(samples):
+        depth = np.zeros(0) if sample.metric is None else sample.metric
+        scale = drawing.depth_scale(sample.lidar.z if len(sample.lidar) else depth)
+        panels = _draw(sample, *scale)
+        _save(sample.index, panels, folder, *scale)
+        parts.append(_panel(meaning, sample, panels, scale, number == errors.index(max(errors))))
     return f'<section id="frames"><h2>Worst and best frames</h2>{"".join(parts)}</section>'
 
 
-def _known(error: float) -> float:
-    return error if math.isfinite(error) else -1.0
+def _draw(sample: ReportFrame, low: float, high: float) -> dict[str, np.ndarray]:
+    """Draw the panels of a frame by name, RGB; those without data are left out."""
+    panels, points, score = {'image': sample.rgb}, sample.lidar, sample.score
+    if len(points):
+        panels['LiDAR'] = drawing.overlay_points(
+            sample.rgb, points.u, points.v, points.z, low, high
+        )
+    if sample.metric is None:
+        panels['relative'] = drawing.colourise_relative(
+            sample.relative, near_is_low=sample.space != 'disparity'
+        )
+    else:
+        panels['depth'] = drawing.colourise_depth(sample.metric, low, high)
+    if len(score):
+        panels['error'] = drawing.error_image(sample.rgb, score.u, score.v, sample.error)
+    return panels
 
 
 def _panel(
-    meaning: str, sample: ReportFrame, panels: Mapping[str, np.ndarray], is_first: bool
+    meaning: str,
+    sample: ReportFrame,
+    panels: Mapping[str, np.ndarray],
+    scale: tuple[float, float],
+    is_first: bool,
 ) -> str:
     label = f'{sample.index}' + (f' · {meaning}' if meaning else '')
     figures = ''.join(
@@ -104,7 +80,7 @@ def _panel(
         f'<div class="panel frame" id="frame-{sample.index}" data-index="{sample.index}" '
         f'data-label="{escape(label)}"{first}>'
         f'<h3>Frame {escape(label)}: {_score_text(sample)}</h3>'
-        f'<div class="layers">{figures}</div>{_legends(sample, panels)}</div>'
+        f'<div class="layers">{figures}</div>{_legends(panels, *scale)}</div>'
     )
 
 
@@ -117,14 +93,14 @@ def _score_text(sample: ReportFrame) -> str:
     return text
 
 
-def _legends(sample: ReportFrame, panels: Mapping[str, np.ndarray]) -> str:
+def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
     legends = []
     if 'depth' in panels or 'LiDAR' in panels:
-        legends.append(('depth', 'depth', depth_ticks(*scale_of(sample))))
+        legends.append(('depth', 'depth', drawing.depth_ticks(low, high)))
     if 'relative' in panels:
         legends.append(('depth', 'relative', {'near': 0.0, 'far': 1.0}))
     if 'error' in panels:
-        legends.append(('error', 'relative error', error_ticks()))
+        legends.append(('error', 'relative error', drawing.error_ticks()))
     return '<div class="ramps">' + ''.join(_ramp(*legend) for legend in legends) + '</div>'
 
 
@@ -145,16 +121,17 @@ def _ramp(kind: str, name: str, ticks: Mapping[str, float]) -> str:
     )
 
 
-def _save(sample: ReportFrame, panels: Mapping[str, np.ndarray], folder: Path) -> None:
+def _save(
+    index: int, panels: Mapping[str, np.ndarray], folder: Path, low: float, high: float
+) -> None:
     """Write PNG files; cv2.imwrite hides failures, Path.write_bytes raises."""
-    low, high = scale_of(sample)
     for name, panel in panels.items():
         drawn = panel
         if name in ('LiDAR', 'depth'):
-            drawn = with_depth_legend(panel, low, high)
+            drawn = drawing.with_depth_legend(panel, low, high)
         if name == 'error':
-            drawn = with_error_legend(panel)
-        path = folder / f'frame_{sample.index:04d}_{_FILES.get(name, name)}.png'
+            drawn = drawing.with_error_legend(panel)
+        path = folder / f'frame_{index:04d}_{_FILES.get(name, name)}.png'
         path.write_bytes(cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
 
 

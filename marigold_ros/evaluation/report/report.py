@@ -12,21 +12,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.evaluation.report import tables
 from marigold_ros.evaluation.report.charts import chart_figure, chart_specs
 from marigold_ros.evaluation.report.cloud import cloud_data, cloud_section
 from marigold_ros.evaluation.report.frames import frame_panels
 from marigold_ros.evaluation.report.html_page import make_page
-from marigold_ros.evaluation.report.tables import (
-    accuracy_bars,
-    accuracy_table,
-    frames_sentence,
-    headline,
-    latency_table,
-    provenance_tables,
-    region_table,
-    stability_tables,
-    warnings_list,
-)
 from marigold_ros.evaluation.results.results import write_per_frame, write_results
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -67,10 +57,8 @@ def write_report(
     ----------
     folder : path
         An existing folder.
-    results : mapping
-        The content of results.json.
-    rows : sequence of mappings
-        The rows of per_frame.csv.
+    results, rows : mapping, sequence of mappings
+        The contents of results.json and per_frame.csv.
     samples : sequence of (str, ReportFrame)
         Frames to show, each with its meaning (worst, best, …).
     title, intro : str
@@ -94,25 +82,26 @@ def write_report(
         return [chart_figure(n, spec) for n, spec in charts.items() if spec['group'] == group]
 
     over_time = curves('time')
-    ranges = [*curves('range'), _panel(region_table(results))]
-    tables = [_panel(table) for table in stability_tables(results)]
+    ranges = [*curves('range'), _panel(tables.region_table(results))]
+    accuracy = [_panel(f(results)) for f in (tables.accuracy_bars, tables.accuracy_table)]
+    stability = [_panel(table) for table in tables.stability_tables(results)]
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
-        frames_sentence(results),
-        warnings_list(results),
+        tables.frames_sentence(results),
+        tables.warnings_list(results),
         _NO_SCRIPT,
-        headline(results),
-        _section('Accuracy', _panel(accuracy_bars(results)), _panel(accuracy_table(results))),
+        tables.headline(results),
+        _section('Accuracy', *accuracy),
         _section('Over time', _pair(over_time), f'<p class="note">{_KEYS}</p>' * bool(over_time)),
         _section('By distance and place', _pair(ranges)),
         _section('Calibration of sigma', _pair(curves('sigma'))),
         _section('Corrupted images', _pair(curves('robustness'))),
         frame_panels(samples, images),
         cloud_section(cloud),
-        _section('Temporal stability and surfaces', _pair(tables)),
-        _section('Milliseconds per frame', _panel(latency_table(results))),
-        _section('Provenance', _panel(provenance_tables(results))),
+        _section('Temporal stability and surfaces', _pair(stability)),
+        _section('Milliseconds per frame', _panel(tables.latency_table(results))),
+        _section('Provenance', _panel(tables.provenance_tables(results))),
     ]
     body = '\n'.join(part for part in parts if part)
     html = make_page(title, body, {'charts': charts, 'cloud': cloud})

@@ -12,15 +12,7 @@ from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars
 
 # Metrics of the table of accuracy, and their decimals.
-_COLUMNS = {
-    'abs_rel': 3,
-    'rmse': 2,
-    'mae': 2,
-    'bias': 2,
-    'delta1': 3,
-    'silog': 1,
-    'coverage': 3,
-}
+_COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
 _PROTOCOL_TEXT = {
     'heldout': 'fitted to every {every}th {part}, scored at those between',
     'truth': 'fitted to all LiDAR points, scored at the dense truth',
@@ -42,14 +34,15 @@ BASELINE_TEXT = {
 
 def number(value: Any, digits: int) -> str:
     """Format a figure with so many decimals; a dash where it is missing or not finite."""
-    if value is None or not math.isfinite(value):
-        return '–'
-    return f'{value:.{digits}f}'
+    return f'{value:.{digits}f}' if _is_finite(value) else '–'
+
+
+def _is_finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _percent(value: Any) -> str:
-    text = number(None if value is None else 100 * value, 1)
-    return f'{text} %' if text != '–' else text
+    return f'{100 * value:.1f} %' if _is_finite(value) else '–'
 
 
 def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
@@ -139,7 +132,7 @@ def _interval(scores: Mapping[str, Any]) -> tuple[float, float] | None:
 def _against_baseline(results: Mapping[str, Any], macro: Mapping[str, Any]) -> str:
     """Compare the mean relative error with that of the best baseline."""
     errors = {name: values.get('abs_rel') for name, values in results['baselines'].items()}
-    known = {name: e for name, e in errors.items() if e is not None and math.isfinite(e)}
+    known = {name: error for name, error in errors.items() if _is_finite(error)}
     own = macro.get('abs_rel')
     if not known or own is None or not math.isfinite(own):
         return 'no baseline'
@@ -166,16 +159,15 @@ def _time_card(results: Mapping[str, Any]) -> str:
 def accuracy_bars(results: Mapping[str, Any]) -> str:
     """Draw the mean relative errors of models and baselines; shorter is better."""
     protocol = _main_protocol(results)
-    models = {'this model': results['protocols']}
-    models.update((n, e.get('protocols', e)) for n, e in (results.get('models') or {}).items())
-    bars = []
-    for name, protocols in models.items():
-        if protocol in protocols:
-            scores = protocols[protocol]
-            bars.append(_error_bar(name, scores['macro'], _interval(scores)))
+    models = [(name, found.get(protocol)) for name, found in _by_model(results).items()]
+    entries = [(name, found['macro'], _interval(found), True) for name, found in models if found]
     for name, values in results['baselines'].items():
-        bars.append(_error_bar(BASELINE_TEXT.get(name, name), values, own=False))
-    bars = [bar for bar in bars if math.isfinite(bar.value)]
+        entries.append((BASELINE_TEXT.get(name, name), values, None, False))
+    bars = [
+        Bar(label, values['abs_rel'], number(values['abs_rel'], 3), whisker=interval, own=own)
+        for label, values, interval, own in entries
+        if _is_finite(values.get('abs_rel'))
+    ]
     if not bars:
         return ''
     note = 'Mean over frames; shorter is better.'
@@ -187,15 +179,13 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
     )
 
 
-def _error_bar(
-    label: str,
-    values: Mapping[str, Any],
-    interval: tuple[float, float] | None = None,
-    own: bool = True,
-) -> Bar:
-    error = values.get('abs_rel')
-    value = math.nan if error is None else float(error)
-    return Bar(label, value, number(value, 3), whisker=interval, own=own)
+def _by_model(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the scores by protocol of each model, the one under test first."""
+    more = (results.get('models') or {}).items()
+    return {
+        'this model': results['protocols'],
+        **{name: entry.get('protocols', entry) for name, entry in more},
+    }
 
 
 def accuracy_table(results: Mapping[str, Any]) -> str:
@@ -206,9 +196,13 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         'part': _PART_TEXT.get(scoring.get('held_out', 'rings'), 'part'),
     }
     how = {name: text.format(**words) for name, text in _PROTOCOL_TEXT.items()}
-    rows = list(_protocol_rows('this model', results['protocols'], how))
-    for name, entry in (results.get('models') or {}).items():
-        rows += _protocol_rows(name, entry.get('protocols', entry), how)
+    rows = []
+    for model, protocols in _by_model(results).items():
+        for name, scores in protocols.items():
+            values = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
+            counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
+            label = f'{model}, {how.get(name, name)}'
+            rows.append(_row(label, [*_metrics(values), *counts], own=True))
     for name, values in results['baselines'].items():
         rows.append(_row(BASELINE_TEXT.get(name, name), [*_metrics(values), '', '']))
     if not rows:
@@ -225,15 +219,6 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
     return f'{_table(heads, rows)}<p class="note">{escape(note)}</p>'
 
 
-def _protocol_rows(
-    model: str, protocols: Mapping[str, Any], how: Mapping[str, str]
-) -> Iterable[str]:
-    for name, scores in protocols.items():
-        values = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
-        counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
-        yield _row(f'{model}, {how.get(name, name)}', [*_metrics(values), *counts], own=True)
-
-
 def _metrics(values: Mapping[str, Any]) -> list[str]:
     cells = [number(values.get('median_abs_rel'), 3)]
     return cells + [number(values.get(name), digits) for name, digits in _COLUMNS.items()]
@@ -244,13 +229,10 @@ def region_table(results: Mapping[str, Any]) -> str:
     protocols = {n: s['by_region'] for n, s in results['protocols'].items() if s.get('by_region')}
     if not protocols:
         return ''
-    rows = (
-        _row(
-            region,
-            (number(parts.get(region, {}).get('abs_rel'), 3) for parts in protocols.values()),
-        )
-        for region in dict.fromkeys(region for parts in protocols.values() for region in parts)
-    )
+    rows = []
+    for region in dict.fromkeys(region for parts in protocols.values() for region in parts):
+        errors = (parts.get(region, {}).get('abs_rel') for parts in protocols.values())
+        rows.append(_row(region, [number(error, 3) for error in errors]))
     return f'<h3>AbsRel by part of the image</h3>{_table(("part", *protocols), rows)}'
 
 
@@ -290,20 +272,13 @@ def latency_table(results: Mapping[str, Any]) -> str:
     stages = results['latency_ms']
     if not stages:
         return ''
-    bars = [
-        Bar(
-            stage,
-            values.get('p50') or 0.0,
-            f'{number(values.get("p50"), 1)} · {number(values.get("p95"), 1)}',
-            values.get('p95') or 0.0,
-        )
-        for stage, values in stages.items()
-    ]
     names = ('p50', 'p95', 'p99', 'max', 'mean')
-    rows = (
-        _row(stage, (number(values.get(name), 1) for name in names))
-        for stage, values in stages.items()
-    )
+    bars, rows = [], []
+    for stage, values in stages.items():
+        cells = [number(values.get(name), 1) for name in names]
+        p50, p95 = values.get('p50') or 0.0, values.get('p95') or 0.0
+        bars.append(Bar(stage, p50, f'{cells[0]} · {cells[1]}', p95))
+        rows.append(_row(stage, cells))
     machine = results['provenance'].get('machine', {})
     place = f'{machine.get("processor", "")}, {machine.get("cores", "?")} cores'
     return (
@@ -320,13 +295,12 @@ def provenance_tables(results: Mapping[str, Any]) -> str:
         (bag['name'], f'{bag["bytes"]:,} bytes, SHA-256 {bag["sha256"]}')
         for bag in provenance.pop('bags', [])
     ]
-    parts = [_facts('Bags', bags)]
-    for key, title in (('topics', 'Topics'), ('checkpoint', 'Checkpoint')):
-        parts.append(_facts(title, _flat(provenance.pop(key, {}))))
-    versions = _flat(provenance.pop('versions', {})) + _flat(provenance.pop('machine', {}))
-    parts.append(_folded('Versions and machine', versions))
-    parts.append(_folded('All options', _flat(provenance.pop('options', {}))))
-    return ''.join([*parts, _folded('Run and scoring', _flat(provenance))])
+    keys = ('topics', 'checkpoint', 'versions', 'machine', 'options')
+    topics, checkpoint, versions, machine, options = (_flat(provenance.pop(k, {})) for k in keys)
+    tables = (_facts('Bags', bags), _facts('Topics', topics), _facts('Checkpoint', checkpoint))
+    folded = {'Versions and machine': versions + machine, 'All options': options}
+    folded['Run and scoring'] = _flat(provenance)
+    return ''.join([*tables, *(_facts(*entry, folded=True) for entry in folded.items())])
 
 
 def _flat(value: Any, name: str = '') -> list[tuple[str, str]]:
@@ -341,11 +315,11 @@ def _flat(value: Any, name: str = '') -> list[tuple[str, str]]:
     return [(name, '–' if text in ('', 'null', '[]', '{}') else text)]
 
 
-def _facts(title: str, entries: Iterable[tuple[str, str]]) -> str:
+def _facts(title: str, entries: Iterable[tuple[str, str]], folded: bool = False) -> str:
     rows = ''.join(_row(name, [text]) for name, text in entries)
-    return f'<h3>{escape(title)}</h3><table class="facts">{rows}</table>' if rows else ''
-
-
-def _folded(title: str, entries: list[tuple[str, str]]) -> str:
-    table = _facts('', entries).partition('</h3>')[2]
-    return f'<details><summary>{escape(title)}</summary>{table}</details>' if table else ''
+    table, title = f'<table class="facts">{rows}</table>', escape(title)
+    if not rows:
+        return ''
+    if folded:
+        return f'<details><summary>{title}</summary>{table}</details>'
+    return f'<h3>{title}</h3>{table}'

@@ -3,10 +3,10 @@
 """Simulated predictions and LiDARs, and the errors of alignments on them."""
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.benchmarks.alignment import measure
-from marigold_ros.evaluation.benchmarks.reference_alignments import (
+from marigold_ros.evaluation.benchmarks.alignment import (
     five_nearest,
     least_squares,
+    measure,
     tukey,
 )
 from marigold_ros.evaluation.benchmarks.simulated_predictions import (
