@@ -17,7 +17,8 @@ import numpy as np
 # shrunk to a ridge along z, a cabin one whose upper face is narrower in x by TAPER.
 PLANE, SHELL, BOX, BALL, CYLINDER, ROLLER, ROOF, CABIN = range(8)
 TAPER = {ROOF: 0.0, CABIN: 0.55}
-SHELL_FACES = 6  # a shell takes six materials in a row: x-, x+, y-, y+, z-, z+
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Solids:
     The shapes of a scene, one row each.
 
     ``kind`` (P,), ``centre`` (P, 3) m, ``half`` (P, 3) half extents m, ``yaw`` (P,) rad about
-    the vertical, ``material`` (P,) index into the materials (a shell's first of six).
+    the vertical, ``material`` (P,) index into the materials: for a shell the first of six in a
+    row, x-, x+, y-, y+, z-, z+.
     """
 
     kind: np.ndarray
@@ -47,7 +49,7 @@ class Materials:
     Colours are linear reflectances: ``colour_a``, ``colour_b`` (M, 3). ``texture`` (M,) is a kind
     of `textures`, ``scale`` (M,) its period in metres, ``offset`` (M, 2) where it starts,
     ``contrast`` (M,) of the noise over it, ``gloss`` and ``glow`` (M,) highlight and emission,
-    ``extra`` (M, 4) what a texture needs besides (lane widths of a road).
+    ``extra`` (M, 4) further numbers of a texture (lane widths of a road).
     """
 
     texture: np.ndarray
@@ -68,8 +70,8 @@ class Lighting:
 
     ``position`` (L, 3) m, ``colour`` (L, 3), ``reach`` (L,) m at which a lamp has halved (inf for
     the sun), ``ambient_up`` and ``ambient_down`` (3,) light on faces looking up and down,
-    ``zenith`` and ``horizon`` (3,) sky, ``clouds`` in [0, 1], ``fog`` 1/m. What the first lamp
-    shines through: ``panes`` m, the size of windows, ``dapple`` m, that of leaves; 0 for none.
+    ``zenith`` and ``horizon`` (3,) sky, ``clouds`` in [0, 1], ``fog`` 1/m. The first lamp may
+    shine through windows of size ``panes`` m or leaves of size ``dapple`` m; 0 for none.
     """
 
     position: np.ndarray
@@ -88,7 +90,7 @@ class Lighting:
 @dataclass(frozen=True)
 class Scene:
     """
-    One room or street: shapes, what each material is (``roles``), and how it looks.
+    One room or street: shapes, the role of each material, and appearance.
 
     ``extent`` (2, 3) is the box that cameras may stand in, ``focus`` a point worth a close-up,
     ``lane`` the (x, z_first, z_last) of a straight stretch free of obstacles (streets only),
@@ -134,7 +136,7 @@ class ViewCamera:
 @dataclass(frozen=True)
 class Hits:
     """
-    Where rays end: ``t`` (N,) in lengths of the ray's direction, inf for a miss.
+    Surface points where rays end: ``t`` (N,) in lengths of the direction, inf for a miss.
 
     ``normal`` (N, 3) towards the origin's side, ``primitive`` (N,) row of the solids, -1 for a
     miss, ``material`` (N,), ``uv`` (N, 2) surface coordinates in metres.
@@ -150,7 +152,7 @@ class Hits:
 @dataclass(frozen=True)
 class Geometry:
     """
-    What one camera sees of a scene, without colour.
+    Depth, normals and materials of a scene in one camera's view, without colour.
 
     ``depth`` (H, W) float32 z in metres, inf for sky; ``normal`` (H, W, 3); ``primitive`` and
     ``material`` (H, W) int32, -1 for sky; ``uv`` (H, W, 2) m; ``facing`` (H, W) cosine between
@@ -177,13 +179,9 @@ class Sample:
 
 @dataclass
 class SolidList:
-    """Collects solids and materials while a scene is drawn."""
+    """Solids, and the roles and layouts of their materials, collected while a scene is drawn."""
 
-    kinds: list[int] = field(default_factory=list)
-    centres: list[tuple[float, float, float]] = field(default_factory=list)
-    halves: list[tuple[float, float, float]] = field(default_factory=list)
-    yaws: list[float] = field(default_factory=list)
-    materials: list[int] = field(default_factory=list)
+    rows: list[tuple[int, Triple, Triple, float, int]] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
     layout: list[tuple[float, ...]] = field(default_factory=list)
 
@@ -193,27 +191,16 @@ class SolidList:
         self.layout.append(layout)
         return len(self.roles) - 1
 
-    def add(
-        self,
-        kind: int,
-        centre: tuple[float, float, float],
-        half: tuple[float, float, float],
-        material: int,
-        yaw: float = 0.0,
-    ) -> None:
+    def materials(self, *roles: str) -> tuple[int, ...]:
+        """Reserve a material for each role and return their indices."""
+        return tuple(self.material(role) for role in roles)
+
+    def add(self, kind: int, centre: Triple, half: Triple, material: int, yaw: float = 0) -> None:
         """Add one solid."""
-        self.kinds.append(kind)
-        self.centres.append(centre)
-        self.halves.append(half)
-        self.yaws.append(yaw)
-        self.materials.append(material)
+        self.rows.append((kind, centre, half, yaw, material))
 
     def solids(self) -> Solids:
-        """Turn the lists into arrays."""
-        return Solids(
-            kind=np.array(self.kinds, dtype=np.int8),
-            centre=np.array(self.centres, dtype=np.float64).reshape(-1, 3),
-            half=np.array(self.halves, dtype=np.float64).reshape(-1, 3),
-            yaw=np.array(self.yaws, dtype=np.float64),
-            material=np.array(self.materials, dtype=np.int32),
-        )
+        """Return the collected solids as arrays."""
+        types = (np.int8, np.float64, np.float64, np.float64, np.int32)
+        columns = zip(*self.rows, strict=True)
+        return Solids(*(np.array(c, dtype=t) for c, t in zip(columns, types, strict=True)))

@@ -8,9 +8,10 @@ plane are convex: a ray is inside on one interval [near, far], and the visible p
 for the shell, which is seen from within).
 """
 
+from functools import reduce
+
 from marigold_ros.synthetic.raycast.description import (
     BALL,
-    BOX,
     CYLINDER,
     PLANE,
     ROLLER,
@@ -31,34 +32,29 @@ CORNERS = np.array([[1 if i & b else -1 for b in (1, 2, 4)] for i in range(8)], 
 
 
 def ray_interval(kind: int, origin: tuple, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of ray parameters inside a unit shape; empty where near > far."""
-    if kind in (BOX, SHELL):
-        near, far = _slab(origin[0], direction[0])
-        for axis in (1, 2):
-            near_axis, far_axis = _slab(origin[axis], direction[axis])
-            near, far = np.maximum(near, near_axis), np.minimum(far, far_axis)
-        return near, far
+    """Return the interval of ray parameters inside a unit shape; empty where near > far."""
+    if kind == PLANE:
+        near = -origin[1] / (direction[1] + TINY)
+        return near, np.full_like(near, np.inf)
     if kind == BALL:
         return _round(origin, direction)
     if kind == CYLINDER:
-        near, far = _round(origin[::2], direction[::2])
-        near_cap, far_cap = _slab(origin[1], direction[1])
-        return np.maximum(near, near_cap), np.minimum(far, far_cap)
+        return _overlap(_round(origin[::2], direction[::2]), _slab(origin[1], direction[1]))
     if kind == ROLLER:
-        near, far = _round(origin[1:], direction[1:])
-        near_cap, far_cap = _slab(origin[0], direction[0])
-        return np.maximum(near, near_cap), np.minimum(far, far_cap)
+        return _overlap(_round(origin[1:], direction[1:]), _slab(origin[0], direction[0]))
     if kind in TAPER:
         return _tapered(TAPER[kind], origin, direction)
-    near = -origin[1] / (direction[1] + TINY)
-    return near, np.full_like(near, np.inf)
+    return _overlap(*(_slab(origin[axis], direction[axis]) for axis in range(3)))
+
+
+def _overlap(*intervals: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    starts, ends = zip(*intervals, strict=True)
+    return reduce(np.maximum, starts), reduce(np.minimum, ends)
 
 
 def _tapered(top: float, origin: tuple, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Interval inside a unit cube whose sides in x lean in to ``top`` at y = -1."""
-    near, far = _slab(origin[1], direction[1])
-    near_axis, far_axis = _slab(origin[2], direction[2])
-    near, far = np.maximum(near, near_axis), np.minimum(far, far_axis)
+    near, far = _overlap(_slab(origin[1], direction[1]), _slab(origin[2], direction[2]))
     lean, reach = (1 - top) / 2, (1 + top) / 2
     for side in (-1.0, 1.0):
         rise = side * direction[0] - lean * direction[1] + TINY
@@ -77,7 +73,7 @@ def _slab(origin: float, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _round(origin: tuple, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
     """Interval inside the unit circle or ball, by the closest approach (no cancellation)."""
-    pairs = list(zip(origin, direction))  # noqa: B905 - both are planes of one ray
+    pairs = list(zip(origin, direction, strict=True))
     square = sum(d * d for _, d in pairs) + TINY
     closest = -sum(o * d for o, d in pairs) / square
     gap = 1.0 - sum((o + closest * d) ** 2 for o, d in pairs)
@@ -87,11 +83,11 @@ def _round(origin: tuple, direction: tuple) -> tuple[np.ndarray, np.ndarray]:
 
 
 def to_local(solids: Solids, row: int, vector: np.ndarray | tuple) -> tuple:
-    """Turn a vector (three planes) into the unit frame of one solid."""
-    half = solids.half[row]
-    if solids.yaw[row] == 0.0:
+    """Transform a vector (three planes) into the unit frame of one solid."""
+    half, yaw = solids.half[row], solids.yaw[row]
+    if yaw == 0.0:
         return tuple(vector[axis] * float(1.0 / half[axis]) for axis in range(3))
-    cosine, sine = float(np.cos(solids.yaw[row])), float(np.sin(solids.yaw[row]))
+    cosine, sine = float(np.cos(yaw)), float(np.sin(yaw))
     x = vector[0] * (cosine / half[0]) - vector[2] * (sine / half[0])
     z = vector[0] * (sine / half[2]) + vector[2] * (cosine / half[2])
     return x, vector[1] * float(1.0 / half[1]), z
@@ -110,7 +106,7 @@ def nearest_hit(
     solids: Solids, origin: np.ndarray, directions: np.ndarray, skip: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Nearest solid along rays (3, N) from one origin, culled by bounding balls.
+    Return the nearest solid along rays (3, N) from one origin, culled by bounding balls.
 
     ``skip`` (P,) bool leaves solids out. Returns t (N,) float32 and the solid's row (N,) int32,
     inf and -1 for none.
@@ -120,7 +116,7 @@ def nearest_hit(
     primitive = np.full(count, -1, dtype=np.int32)
     rows = np.arange(len(solids)) if skip is None else np.flatnonzero(~skip)
     for first in range(0, count, CHUNK):
-        part = slice(first, min(first + CHUNK, count))
+        part = slice(first, first + CHUNK)
         _nearest_of_chunk(solids, rows, origin, directions[:, part], t[part], primitive[part])
     return t, primitive
 
@@ -148,16 +144,15 @@ def _nearest_of_chunk(
                 continue
             entry = _entry(solids, row, origin, tuple(directions[:, candidates]))
             closer = entry < t[candidates]
-            chosen = candidates[closer]
-            t[chosen] = entry[closer]
-            primitive[chosen] = row
+            t[candidates[closer]] = entry[closer]
+            primitive[candidates[closer]] = row
 
 
 def bounding_cones(
     solids: Solids, rows: np.ndarray, origin: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """
-    Cones around solids as seen from ``origin``: axes (R, 3) and cosines of half angles (R,).
+    Return cones around solids seen from ``origin``: axes (R, 3), cosines of half angles (R,).
 
     A cosine below -1 takes in every ray: planes, shells, and solids whose ball holds the origin.
     """
@@ -182,11 +177,10 @@ def _in_beam(unit: np.ndarray, towards: np.ndarray, cosine: np.ndarray) -> np.nd
 
 
 def nearest_in_view(solids: Solids, camera: ViewCamera) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest solid per pixel: z-depth (H, W) float32 (inf for none) and row (H, W) int32."""
+    """Return z-depth (H, W) float32 and row (H, W) int32 of the nearest solid; inf, -1: none."""
     directions = camera.directions()
-    shape = directions.shape[1:]
-    depth = np.full(shape, np.inf, dtype=np.float32)
-    primitive = np.full(shape, -1, dtype=np.int32)
+    depth = np.full(directions.shape[1:], np.inf, dtype=np.float32)
+    primitive = np.full(directions.shape[1:], -1, dtype=np.int32)
     rectangles, closest = view_rectangles(solids, camera)
     # Front to back, so that what hides behind a finished rectangle is skipped unseen.
     for row in np.argsort(closest, kind='stable'):
@@ -206,19 +200,12 @@ def nearest_in_view(solids: Solids, camera: ViewCamera) -> tuple[np.ndarray, np.
 
 def view_rectangles(solids: Solids, camera: ViewCamera) -> tuple[np.ndarray, np.ndarray]:
     """
-    Pixel rectangles that bound each solid, and its smallest z-depth.
+    Return pixel rectangles (P, 4) int that bound each solid, and a lower bound of its z-depth.
 
-    Returns
-    -------
-    rectangles : (P, 4) int
-        left, right, top, bottom, the ends exclusive; empty for solids behind the camera.
-    closest : (P,) float
-        Lower bound of the z-depth.
-
+    Rectangles are left, right, top, bottom, the ends exclusive; empty behind the camera.
     """
-    corners = solid_corners(solids)
     T_cam_world = np.linalg.inv(camera.T_world_cam)
-    points = corners @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
+    points = solid_corners(solids) @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
     plane = 0.02
     start, end = points[:, EDGES[:, 0]], points[:, EDGES[:, 1]]
     step = end[..., 2] - start[..., 2]
@@ -246,7 +233,7 @@ def view_rectangles(solids: Solids, camera: ViewCamera) -> tuple[np.ndarray, np.
 
 
 def solid_corners(solids: Solids) -> np.ndarray:
-    """Corners of each solid's own box in the world, (P, 8, 3) m."""
+    """Return the corners of each solid's own box in the world, (P, 8, 3) m."""
     local = CORNERS[None] * solids.half[:, None, :]
     cosine, sine = np.cos(solids.yaw)[:, None], np.sin(solids.yaw)[:, None]
     x = cosine * local[..., 0] + sine * local[..., 2]

@@ -6,15 +6,13 @@ Normals and surface coordinates where camera and LiDAR rays end.
 Camera rays have z = 1 in the camera frame, so their ray parameter is the z-depth itself.
 """
 
+from functools import partial
+
 from marigold_ros.synthetic.raycast.description import (
-    BALL,
-    BOX,
     CABIN,
-    CYLINDER,
     Geometry,
     Hits,
     PLANE,
-    ROLLER,
     ROOF,
     Scene,
     SHELL,
@@ -28,20 +26,9 @@ import numpy as np
 
 def intersect(scene: Scene, origin: np.ndarray, directions: np.ndarray) -> Hits:
     """
-    Follow rays from one origin to the first surface.
+    Follow rays from one origin (3,) m along ``directions`` (N, 3) to the first surface.
 
-    Parameters
-    ----------
-    scene : Scene
-    origin : (3,) float, m
-    directions : (N, 3) float
-        Any length; ``t`` counts in it (unit vectors give ranges).
-
-    Returns
-    -------
-    Hits
-        ``t`` is inf where a ray meets nothing.
-
+    Directions have any length; ``t`` counts in it, so that unit vectors give ranges.
     """
     planes = np.ascontiguousarray(np.asarray(directions, dtype=np.float32).T)
     solids = scene.solids
@@ -54,16 +41,7 @@ def render_geometry(scene: Scene, camera: ViewCamera) -> Geometry:
     """
     Render depth, normals and materials of a scene, without colour.
 
-    Parameters
-    ----------
-    scene : Scene
-    camera : ViewCamera
-
-    Returns
-    -------
-    Geometry
-        Plain arrays; beyond ``scene.max_depth`` a pixel is sky (depth inf, material -1).
-
+    Beyond ``scene.max_depth`` a pixel is sky (depth inf, material -1).
     """
     depth, primitive = nearest_in_view(scene.solids, camera)
     beyond = depth > scene.max_depth
@@ -95,24 +73,17 @@ def surface(
     primitive: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Describe the surface where rays (3, N) end.
+    Return normal, surface coordinates and material where rays (3, N) end.
 
-    Returns
-    -------
-    normal : (3, N) float32
-        Unit, world frame; zero for a miss.
-    uv : (2, N) float32, m
-    material : (N,) int32
-        -1 for a miss.
-
+    The normal (3, N) float32 is a unit vector in the world frame, zero for a miss; coordinates
+    (2, N) float32 are metres; the material (N,) int32 is -1 for a miss.
     """
-    count = len(t)
-    normal = np.zeros((3, count), dtype=np.float32)
-    uv = np.zeros((2, count), dtype=np.float32)
+    normal = np.zeros((3, len(t)), dtype=np.float32)
+    uv = np.zeros((2, len(t)), dtype=np.float32)
     material = np.where(primitive < 0, -1, solids.material[primitive]).astype(np.int32)
     kinds = np.where(primitive < 0, -1, solids.kind[primitive])
     cosine, sine = np.cos(solids.yaw).astype(np.float32), np.sin(solids.yaw).astype(np.float32)
-    for kind in _SURFACES:
+    for kind, local_surface in enumerate(_SURFACES):
         rays = np.flatnonzero(kinds == kind)
         if not len(rays):
             continue
@@ -121,7 +92,7 @@ def surface(
         point = directions[:, rays] * t[rays] + shift.T
         c, s = cosine[row], sine[row]
         point = np.stack([c * point[0] - s * point[2], point[1], s * point[0] + c * point[2]])
-        local, uv[:, rays], face = _SURFACES[kind](point, solids.half.astype(np.float32)[row].T)
+        local, uv[:, rays], face = local_surface(point, solids.half.astype(np.float32)[row].T)
         normal[0, rays] = c * local[0] + s * local[2]
         normal[1, rays] = local[1]
         normal[2, rays] = -s * local[0] + c * local[2]
@@ -137,11 +108,14 @@ def _plane(point: np.ndarray, half: np.ndarray) -> tuple:
 
 def _box(point: np.ndarray, half: np.ndarray) -> tuple:
     unit = point / half
-    axis = np.abs(unit).argmax(axis=0)
+    return *_flat(point, unit, np.abs(unit).argmax(axis=0)), 0
+
+
+def _flat(point: np.ndarray, unit: np.ndarray, axis: np.ndarray) -> tuple:
+    """Return the normal along ``axis`` (N,) and the coordinates in the face across it."""
     local = np.where(axis == np.arange(3)[:, None], np.sign(unit), 0).astype(np.float32)
     u = np.where(axis == 0, point[2], point[0])
-    v = np.where(axis == 1, point[2], point[1])
-    return local, np.stack([u, v]), 0
+    return local, np.stack([u, np.where(axis == 1, point[2], point[1])])
 
 
 def _shell(point: np.ndarray, half: np.ndarray) -> tuple:
@@ -178,32 +152,15 @@ def _tapered(point: np.ndarray, half: np.ndarray, top: float) -> tuple:
     lean, reach = (1 - top) / 2, (1 + top) / 2
     slant = (np.abs(unit[0]) - lean * unit[1]) / reach
     axis = np.stack([slant, np.abs(unit[1]), np.abs(unit[2])]).argmax(axis=0)
-    local = np.where(axis == np.arange(3)[:, None], np.sign(unit), 0).astype(np.float32)
+    local, uv = _flat(point, unit, axis)
     leaning = np.stack([np.sign(unit[0]) / half[0], -lean / half[1], np.zeros_like(slant)])
     leaning = leaning / np.sqrt((leaning * leaning).sum(axis=0))
-    local = np.where(axis == 0, leaning, local)
-    u = np.where(axis == 0, point[2], point[0])
-    return local, np.stack([u, np.where(axis == 1, point[2], point[1])]), 0
+    return np.where(axis == 0, leaning, local), uv, 0
 
 
-def _roof(point: np.ndarray, half: np.ndarray) -> tuple:
-    return _tapered(point, half, TAPER[ROOF])
-
-
-def _cabin(point: np.ndarray, half: np.ndarray) -> tuple:
-    return _tapered(point, half, TAPER[CABIN])
-
-
-_SURFACES = {
-    PLANE: _plane,
-    SHELL: _shell,
-    BOX: _box,
-    BALL: _ball,
-    CYLINDER: _cylinder,
-    ROLLER: _roller,
-    ROOF: _roof,
-    CABIN: _cabin,
-}
+_roof, _cabin = (partial(_tapered, top=TAPER[kind]) for kind in (ROOF, CABIN))
+# In the order of the kinds; each returns local normal, coordinates and offset of the material.
+_SURFACES = (_plane, _shell, _box, _ball, _cylinder, _roller, _roof, _cabin)
 
 
 def is_free(scene: Scene, points: np.ndarray, margin: float = 0.15) -> np.ndarray:

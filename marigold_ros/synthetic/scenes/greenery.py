@@ -11,7 +11,7 @@ NEAR, MIDDLE = 25.0, 55.0  # m; trees farther away have fewer balls
 def tree(solids: SolidList, rng: np.random.Generator, x: float, z: float) -> None:
     """A trunk that forks, under clusters of leaves; or a conifer in tiers; or bare."""
     high = rng.uniform(3.5, 11)
-    trunk, leaf = solids.material('trunk'), solids.material('foliage')
+    trunk, leaf = solids.materials('trunk', 'foliage')
     girth = high * rng.uniform(0.015, 0.028)
     kind = rng.choice(['round', 'slender', 'conifer', 'bare'], p=[0.62, 0.15, 0.13, 0.1])
     solids.add(CYLINDER, (x, -high * 0.35, z), (girth, high * 0.35, girth), trunk)

@@ -10,6 +10,7 @@ from marigold_ros.synthetic.raycast.description import (
     ROLLER,
     ROOF,
     SolidList,
+    Triple,
 )
 import numpy as np
 
@@ -17,20 +18,12 @@ import numpy as np
 class Piece:
     """A piece of furniture in its own frame: x across, z deep, heights counted up from 0."""
 
-    def __init__(self, solids: SolidList, place: tuple[float, float, float], yaw: float) -> None:
-        self.solids = solids
-        self.place = place
-        self.yaw = yaw
+    def __init__(self, solids: SolidList, place: Triple, yaw: float) -> None:
+        self.solids, self.place, self.yaw = solids, place, yaw
         self.cosine, self.sine = np.cos(yaw), np.sin(yaw)
+        self.material, self.materials = solids.material, solids.materials
 
-    def add(
-        self,
-        kind: int,
-        centre: tuple[float, float, float],
-        size: tuple[float, float, float],
-        material: int,
-        turn: float = 0.0,
-    ) -> None:
+    def add(self, kind: int, centre: Triple, size: Triple, material: int, turn: float = 0) -> None:
         """Add a solid by (x, bottom, z) and full size (across, high, deep)."""
         x, bottom, z = centre
         world = (
@@ -43,10 +36,8 @@ class Piece:
 
 
 def person(piece: Piece, rng: np.random.Generator) -> None:
-    """Legs in shoes, hips, trunk, arms, neck and head; some carry a bag."""
-    skin, top = piece.solids.material('skin'), piece.solids.material('cloth')
-    trousers, hair = piece.solids.material('cloth'), piece.solids.material('hair')
-    shoes = piece.solids.material('tyre')
+    """Add a person: legs in shoes, hips, trunk, arms, neck and head; some carry a bag."""
+    skin, top, trousers, hair, shoes = piece.materials('skin', 'cloth', 'cloth', 'hair', 'tyre')
     k, step, stout = rng.uniform(0.8, 1.1), rng.uniform(-0.2, 0.2), rng.uniform(0.85, 1.25)
     for side in (-1, 1):
         z = side * step
@@ -64,24 +55,22 @@ def person(piece: Piece, rng: np.random.Generator) -> None:
     piece.add(BALL, (0, 1.46 * k, 0), (0.16 * k, 0.25 * k, 0.2 * k), skin)
     piece.add(BALL, (0, 1.57 * k, -0.02), (0.18 * k, 0.16 * k, 0.2 * k), hair)
     if rng.random() < 0.3:
-        bag = piece.solids.material('fabric')
+        bag = piece.material('fabric')
         piece.add(BOX, (0, 0.9 * k, -deep * 0.8), (0.3 * k, 0.42 * k, 0.16 * k), bag)
 
 
 def clutter(
     piece: Piece, rng: np.random.Generator, level: float, area: tuple[float, float], count: int
 ) -> None:
-    """Small things on a surface at a height, some in groups of the same kind."""
-    names = list(THINGS)
+    """Add small things on a surface at a height, some in groups of the same kind."""
     while count > 0:
-        name = names[rng.integers(len(names))]
+        build = THINGS[rng.integers(len(THINGS))]
         group = int(rng.integers(2, 5)) if rng.random() < 0.15 else 1
         x, z = rng.uniform(-0.43, 0.43) * area[0], rng.uniform(-0.4, 0.4) * area[1]
         for _ in range(group):
             turn = rng.uniform(-np.pi, np.pi) if rng.random() < 0.7 else rng.normal(0, 0.1)
-            role = ROLES[rng.integers(len(ROLES))]
-            material = piece.solids.material(role)
-            THINGS[name](_On(piece, x, level, z, turn, material), rng)
+            material = piece.material(ROLES[rng.integers(len(ROLES))])
+            build(_On(piece, x, level, z, turn, material), rng)
             x = float(np.clip(x + rng.normal(0, 0.12), -0.45 * area[0], 0.45 * area[0]))
             z = float(np.clip(z + rng.normal(0, 0.08), -0.42 * area[1], 0.42 * area[1]))
         count -= group
@@ -110,7 +99,7 @@ class _On:
 
     def material_of(self, role: str) -> int:
         """Reserve a second material."""
-        return self.piece.solids.material(role)
+        return self.piece.material(role)
 
 
 def _box(on: _On, rng: np.random.Generator) -> None:
@@ -120,13 +109,13 @@ def _box(on: _On, rng: np.random.Generator) -> None:
 def _books(on: _On, rng: np.random.Generator) -> None:
     bottom = 0.0
     for _ in range(rng.integers(1, 6)):
-        high, material = rng.uniform(0.01, 0.045), on.material_of('fabric')
+        high, material = rng.uniform(0.01, 0.045), on.piece.material('fabric')
         on.put(BOX, bottom, (rng.uniform(0.12, 0.2), high, rng.uniform(0.16, 0.28)), material)
         bottom += high
 
 
 def _sheet(on: _On, rng: np.random.Generator) -> None:
-    on.put(BOX, 0, (0.21, 0.004, 0.29), on.material_of('paper'))
+    on.put(BOX, 0, (0.21, 0.004, 0.29), on.piece.material('paper'))
 
 
 def _mug(on: _On, rng: np.random.Generator) -> None:
@@ -139,7 +128,7 @@ def _bowl(on: _On, rng: np.random.Generator) -> None:
     wide = rng.uniform(0.12, 0.3)
     on.put(BALL, -0.03, (wide, wide * 0.5, wide))
     for _ in range(rng.integers(0, 4)):
-        fruit = on.material_of('plastic')
+        fruit = on.piece.material('plastic')
         on.put(BALL, wide * 0.3, (0.08, 0.08, 0.08), fruit, dx=rng.uniform(-0.3, 0.3) * wide)
 
 
@@ -156,9 +145,9 @@ def _bottle(on: _On, rng: np.random.Generator) -> None:
 
 
 def _screen(on: _On, rng: np.random.Generator) -> None:
-    dark, size = on.material_of('screen'), (rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.4), 0.03)
+    dark, size = on.piece.material('screen'), (rng.uniform(0.3, 0.7), rng.uniform(0.2, 0.4), 0.03)
     on.put(BOX, 0.07, size, dark)
-    on.put(BOX, 0.09, (size[0] - 0.04, size[1] - 0.04, 0.036), on.material_of('picture'))
+    on.put(BOX, 0.09, (size[0] - 0.04, size[1] - 0.04, 0.036), on.piece.material('picture'))
     on.put(BOX, 0, (0.06, 0.1, 0.04), dark)
     on.put(BOX, 0, (0.22, 0.015, 0.16), dark)
 
@@ -180,11 +169,11 @@ def _lamp(on: _On, rng: np.random.Generator) -> None:
     high, wide = rng.uniform(0.2, 0.5), rng.uniform(0.15, 0.35)
     on.put(CYLINDER, 0, (wide * 0.6, 0.02, wide * 0.6))
     on.put(CYLINDER, 0, (0.02, high, 0.02))
-    on.put(CABIN, high - 0.05, (wide, wide * 0.7, wide), on.material_of('lamp'))
+    on.put(CABIN, high - 0.05, (wide, wide * 0.7, wide), on.piece.material('lamp'))
 
 
 def _sprig(on: _On, rng: np.random.Generator) -> None:
-    wide, leaf = rng.uniform(0.08, 0.2), on.material_of('foliage')
+    wide, leaf = rng.uniform(0.08, 0.2), on.piece.material('foliage')
     on.put(CYLINDER, 0, (wide, wide, wide))
     for _ in range(rng.integers(4, 9)):
         size = wide * rng.uniform(0.4, 1.2, 3)
@@ -192,26 +181,14 @@ def _sprig(on: _On, rng: np.random.Generator) -> None:
 
 
 def _bag(on: _On, rng: np.random.Generator) -> None:
-    cloth = on.material_of('fabric')
+    cloth = on.piece.material('fabric')
     for _ in range(rng.integers(2, 5)):
         size = rng.uniform(0.1, 0.3, 3)
         on.put(BALL, -0.02, tuple(size), cloth, rng.normal(0, 0.07))
 
 
-THINGS = {
-    'box': _box,
-    'books': _books,
-    'sheet': _sheet,
-    'mug': _mug,
-    'bowl': _bowl,
-    'ball': _ball,
-    'bottle': _bottle,
-    'screen': _screen,
-    'tray': _tray,
-    'tent': _tent,
-    'roll': _roll,
-    'lamp': _lamp,
-    'sprig': _sprig,
-    'bag': _bag,
-}
+THINGS = (
+    *(_box, _books, _sheet, _mug, _bowl, _ball, _bottle),
+    *(_screen, _tray, _tent, _roll, _lamp, _sprig, _bag),
+)
 ROLES = ('plastic', 'plastic', 'carton', 'paper', 'fabric', 'metal', 'furniture', 'picture')

@@ -60,7 +60,7 @@ def _pavement(
         soil = solids.material('grass')
         solids.add(BOX, (side * (road + verge / 2), 0, middle), (verge / 2, 0.04, length), soil)
         return
-    stone, kerb = solids.material('pavement'), solids.material('kerb')
+    stone, kerb = solids.materials('pavement', 'kerb')
     height = rng.uniform(0.1, 0.16)
     solids.add(
         BOX, (side * (road + verge / 2), 0, middle), (verge / 2 - 0.1, height, length), stone
@@ -210,7 +210,7 @@ def _over_the_road(solids: SolidList, rng: np.random.Generator, reach: float) ->
         for side in (-1, 1):
             solids.add(BOX, (side * (reach - 0.4), -3, z), (0.4, 3, 0.6), deck)
     elif kind < 0.3:
-        metal, light = solids.material('pole'), solids.material('tail_light')
+        metal, light = solids.materials('pole', 'tail_light')
         board = solids.material('sign' if kind < 0.16 else 'tyre')
         size = (1.6, 0.7, 0.08) if kind < 0.16 else (0.18, 0.5, 0.15)
         for side in (-1, 1) if kind < 0.12 or kind > 0.22 else (1,):

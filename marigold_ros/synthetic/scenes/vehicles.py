@@ -46,8 +46,8 @@ def car(solids: SolidList, rng: np.random.Generator, place: tuple, yaw: float) -
 
 def _private(piece: Piece, rng: np.random.Generator, shape: str) -> tuple[float, float, float]:
     """A body with bumpers and bonnet, and a cabin that leans in at front and back."""
-    paint, glass = piece.solids.material('car'), piece.solids.material('glass')
-    dark = piece.solids.material('tyre')
+    paint, glass = piece.materials('car', 'glass')
+    dark = piece.material('tyre')
     long, wide, wheel = rng.uniform(3.7, 4.8), rng.uniform(1.68, 1.9), rng.uniform(0.58, 0.68)
     lift = 0.12 if shape == 'jeep' else 0.0
     waist = 0.86 + lift + rng.uniform(-0.04, 0.06)
@@ -69,7 +69,7 @@ def _private(piece: Piece, rng: np.random.Generator, shape: str) -> tuple[float,
 
 
 def _van(piece: Piece, rng: np.random.Generator) -> tuple[float, float, float]:
-    paint, glass = piece.solids.material('car'), piece.solids.material('glass')
+    paint, glass = piece.materials('car', 'glass')
     long, wide, high = rng.uniform(4.6, 6.0), rng.uniform(1.85, 2.05), rng.uniform(1.9, 2.7)
     piece.add(BOX, (0, 0.3, -0.4), (wide, high - 0.3, long - 0.9), paint)
     piece.add(BOX, (0, 0.3, 0.1), (wide, 0.75, long - 0.2), paint)
@@ -77,14 +77,14 @@ def _van(piece: Piece, rng: np.random.Generator) -> tuple[float, float, float]:
     piece.add(CABIN, nose, (2.0, min(0.9, high - 1.05), wide * 0.92), glass, ACROSS)
     piece.add(BOX, (0, 1.15, -long / 2 + 0.2), (wide * 0.8, 0.6, 0.7), glass)
     if rng.random() < 0.4:
-        sign = piece.solids.material('sign')
+        sign = piece.material('sign')
         piece.add(BOX, (0, 1.1, -0.6), (wide + 0.02, 0.5, long * 0.4), sign)
     return long, wide, 0.68
 
 
 def _heavy(piece: Piece, rng: np.random.Generator, shape: str) -> tuple[float, float, float]:
     """A lorry with a box or an open bed, or a bus with bands of windows."""
-    paint, glass = piece.solids.material('car'), piece.solids.material('glass')
+    paint, glass = piece.materials('car', 'glass')
     wide, high = 2.45, rng.uniform(2.8, 3.8)
     if shape == 'bus':
         long = rng.uniform(9, 12)
@@ -94,13 +94,13 @@ def _heavy(piece: Piece, rng: np.random.Generator, shape: str) -> tuple[float, f
             piece.add(BOX, (0, level, 0), (wide + 0.02, 0.9, long * 0.92), glass)
             piece.add(BOX, (0, level, 0), (wide * 0.92, 0.95, long + 0.02), glass)
         return long, wide, 0.95
-    long, load = rng.uniform(6, 10), piece.solids.material('building')
-    piece.add(BOX, (0, 0.7, 0), (wide * 0.6, 0.25, long), piece.solids.material('tyre'))
+    long, load = rng.uniform(6, 10), piece.material('building')
+    piece.add(BOX, (0, 0.7, 0), (wide * 0.6, 0.25, long), piece.material('tyre'))
     piece.add(BOX, (0, 0.5, long / 2 - 0.85), (wide * 0.95, 2.1, 1.7), paint)
     piece.add(BOX, (0, 1.5, long / 2 - 0.8), (wide * 0.9, 0.8, 1.64), glass)
     if rng.random() < 0.6:
         piece.add(BOX, (0, 0.95, -0.95), (wide, high - 0.95, long - 2.0), load)
-        print_ = piece.solids.material('sign')
+        print_ = piece.material('sign')
         piece.add(BOX, (0, 1.5, -0.95), (wide + 0.03, 1.0, long * 0.4), print_)
     else:
         piece.add(BOX, (0, 0.95, -0.95), (wide, 0.15, long - 2.0), load)
@@ -108,14 +108,14 @@ def _heavy(piece: Piece, rng: np.random.Generator, shape: str) -> tuple[float, f
             piece.add(BOX, (x * wide / 2, 0.95, -0.95), (0.06, 0.6, long - 2.0), load)
         for _ in range(rng.integers(2, 7)):
             size, z = rng.uniform(0.5, 1.3, 3), rng.uniform(-0.42, 0.15) * long
-            goods = piece.solids.material('carton')
+            goods = piece.material('carton')
             piece.add(BOX, (rng.uniform(-0.5, 0.5), 1.1, z), tuple(size), goods)
     return long, wide, 0.95
 
 
 def bicycle(piece: Piece, rng: np.random.Generator) -> None:
     """Two wheels, a frame of tubes, saddle and handlebar; along z."""
-    tyre, paint = piece.solids.material('tyre'), piece.solids.material('plastic')
+    tyre, paint = piece.materials('tyre', 'plastic')
     wheel = rng.uniform(0.6, 0.7)
     for z in (-0.52, 0.52):
         piece.add(ROLLER, (0, 0, z), (0.035, wheel, wheel), tyre)
@@ -130,8 +130,8 @@ def bicycle(piece: Piece, rng: np.random.Generator) -> None:
 def cyclist(piece: Piece, rng: np.random.Generator) -> None:
     """Somebody on a bicycle."""
     bicycle(piece, rng)
-    top, skin = piece.solids.material('cloth'), piece.solids.material('skin')
-    trousers = piece.solids.material('cloth')
+    top, skin = piece.materials('cloth', 'skin')
+    trousers = piece.material('cloth')
     for side in (-1, 1):
         shin = (side * 0.1, 0.2 + 0.1 * side, 0.05)
         piece.add(CYLINDER, shin, (0.12, 0.45, 0.13), trousers)
@@ -140,4 +140,4 @@ def cyclist(piece: Piece, rng: np.random.Generator) -> None:
     piece.add(BALL, (0, 0.88, -0.05), (0.38, 0.65, 0.36), top)
     piece.add(BALL, (0, 1.5, 0.08), (0.18, 0.25, 0.22), skin)
     if rng.random() < 0.5:
-        piece.add(BALL, (0, 1.62, 0.06), (0.24, 0.17, 0.28), piece.solids.material('plastic'))
+        piece.add(BALL, (0, 1.62, 0.06), (0.24, 0.17, 0.28), piece.material('plastic'))
