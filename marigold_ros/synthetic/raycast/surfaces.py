@@ -6,6 +6,7 @@ Normals and surface coordinates where camera and LiDAR rays end.
 Camera rays have z = 1 in the camera frame, so their ray parameter is the z-depth itself.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from marigold_ros.synthetic.raycast.description import (
@@ -159,8 +160,17 @@ def _tapered(point: np.ndarray, half: np.ndarray, top: float) -> tuple:
 
 
 _roof, _cabin = (partial(_tapered, top=TAPER[kind]) for kind in (ROOF, CABIN))
-# In the order of the kinds; each returns local normal, coordinates and offset of the material.
-_SURFACES = (_plane, _shell, _box, _ball, _cylinder, _roller, _roof, _cabin)
+# In the order of the kinds; each returns the local normal, uv and the offset of the material.
+_SURFACES: tuple[Callable[..., tuple], ...] = (
+    _plane,
+    _shell,
+    _box,
+    _ball,
+    _cylinder,
+    _roller,
+    _roof,
+    _cabin,
+)
 
 
 def is_free(scene: Scene, points: np.ndarray, margin: float = 0.15) -> np.ndarray:

@@ -9,7 +9,7 @@ NEAR, MIDDLE = 25.0, 55.0  # m; trees farther away have fewer balls
 
 
 def tree(solids: SolidList, rng: np.random.Generator, x: float, z: float) -> None:
-    """A trunk that forks, under clusters of leaves; or a conifer in tiers; or bare."""
+    """Add a trunk that forks, under clusters of leaves, or a conifer in tiers, or bare."""
     high = rng.uniform(3.5, 11)
     trunk, leaf = solids.materials('trunk', 'foliage')
     girth = high * rng.uniform(0.015, 0.028)
@@ -45,6 +45,7 @@ def tree(solids: SolidList, rng: np.random.Generator, x: float, z: float) -> Non
 def _conifer(
     solids: SolidList, rng: np.random.Generator, place: tuple, leaf: int, count: int
 ) -> None:
+    """Add the tiers of a conifer of a height at a place (x, z, height)."""
     x, z, high = place
     wide = high * rng.uniform(0.14, 0.24)
     for level in np.linspace(0.12, 1.0, count // 2 + 2):
@@ -55,18 +56,17 @@ def _conifer(
 
 
 def bush(solids: SolidList, rng: np.random.Generator, x: float, z: float) -> None:
-    """A heap of balls, or a clipped hedge along z."""
+    """Add a heap of balls, or a clipped hedge along z."""
     leaf = solids.material('foliage')
     if rng.random() < 0.3:
         high, half = rng.uniform(0.7, 1.8), rng.uniform(2, 6)
         solids.add(BOX, (x, -high / 2, z), (0.4, high / 2, half), leaf)
         for along in np.arange(-half, half, 0.7):
-            size = rng.uniform(0.25, 0.5, 3)
-            solids.add(BALL, (x, -high + 0.1, z + along), tuple(size), leaf)
+            size = tuple(rng.uniform(0.25, 0.5, 3))
+            solids.add(BALL, (x, -high + 0.1, z + along), size, leaf)
         return
     wide = rng.uniform(0.4, 1.2)
     for _ in range(rng.integers(6, 16)):
-        size = wide * rng.uniform(0.25, 0.6, 3)
-        dx, dz = rng.normal(0, 0.6 * wide, 2)
-        up = rng.uniform(0.2, 1.1) * wide
-        solids.add(BALL, (x + dx, -up, z + dz), tuple(size), leaf, rng.uniform(0, 3))
+        size = tuple(wide * rng.uniform(0.25, 0.6, 3))
+        (dx, dz), up = rng.normal(0, 0.6 * wide, 2), rng.uniform(0.2, 1.1) * wide
+        solids.add(BALL, (x + dx, -up, z + dz), size, leaf, rng.uniform(0, 3))

@@ -89,17 +89,9 @@ class _On:
         self, kind: int, bottom: float, size: tuple, material: int | None = None, dx: float = 0.0
     ) -> None:
         """Add a solid by height above the surface and full size, ``dx`` along the thing's x."""
-        place = (
-            self.x + np.cos(self.turn) * dx,
-            self.level + bottom,
-            self.z - np.sin(self.turn) * dx,
-        )
+        x, z = self.x + np.cos(self.turn) * dx, self.z - np.sin(self.turn) * dx
         chosen = self.material if material is None else material
-        self.piece.add(kind, place, size, chosen, self.turn)
-
-    def material_of(self, role: str) -> int:
-        """Reserve a second material."""
-        return self.piece.material(role)
+        self.piece.add(kind, (x, self.level + bottom, z), size, chosen, self.turn)
 
 
 def _box(on: _On, rng: np.random.Generator) -> None:

@@ -7,6 +7,9 @@ Drawing, geometry and light are separate, so that one geometry can be lit many w
 LiDAR rays meet the same solids.
 """
 
+from contextlib import suppress
+from dataclasses import replace
+
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.synthetic.appearance.lighting import draw_lighting
 from marigold_ros.synthetic.appearance.materials import draw_materials
@@ -32,23 +35,9 @@ class NoFreePlaceError(ConfigurationError):
 
 def draw_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
     """
-    Draw a room or a street.
+    Draw a room or a street; for ``kind`` None draw that too (60 % rooms).
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    kind : 'room', 'street' or None
-        None draws it too: 60 % rooms.
-
-    Returns
-    -------
-    Scene
-
-    Raises
-    ------
-    ConfigurationError
-        If ``kind`` is something else.
-
+    Raises `ConfigurationError` if ``kind`` is something else.
     """
     if kind is None:
         kind = 'room' if rng.random() < ROOM_SHARE else 'street'
@@ -76,20 +65,16 @@ def draw_scene(rng: np.random.Generator, kind: str | None = None) -> Scene:
 
 def redraw_appearance(scene: Scene, rng: np.random.Generator) -> Scene:
     """Draw new materials and lighting for the same shapes."""
-    return Scene(
-        **{
-            **vars(scene),
-            'materials': draw_materials(rng, scene.roles, scene.layout),
-            'lighting': draw_lighting(rng, scene.kind, scene.extent),
-        }
-    )
+    materials = draw_materials(rng, scene.roles, scene.layout)
+    lighting = draw_lighting(rng, scene.kind, scene.extent)
+    return replace(scene, materials=materials, lighting=lighting)
 
 
 def look_from(
     centre: np.ndarray, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0
 ) -> np.ndarray:
     """
-    Pose (4, 4) T_world_cam of a camera at ``centre`` (3,) m; angles in radians.
+    Return the pose (4, 4) T_world_cam of a camera at ``centre`` (3,) m; angles in radians.
 
     Positive yaw looks right, positive pitch up, positive roll turns the camera clockwise.
     """
@@ -107,24 +92,9 @@ def draw_camera(
     rng: np.random.Generator, scene: Scene, width: int = 256, height: int = 192
 ) -> ViewCamera:
     """
-    Draw a camera in free space with something to see.
+    Draw a camera in free space with something to see, 45 to 100 degrees across.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    scene : Scene
-    width, height : int, px
-
-    Returns
-    -------
-    ViewCamera
-        Field of view 45 to 100 degrees across.
-
-    Raises
-    ------
-    NoFreePlaceError
-        If no free place was found; draw another scene.
-
+    ``width`` and ``height`` are pixels. Raises `NoFreePlaceError` if no free place was found.
     """
     K = _draw_intrinsics(rng, width, height)
     free = None
@@ -172,22 +142,17 @@ def _draw_pose(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def _worth_seeing(rng: np.random.Generator, scene: Scene, camera: ViewCamera) -> bool:
-    """Nothing right before the lens, and not one bare surface alone."""
-    u = rng.uniform(0, camera.width, PROBES)
-    v = rng.uniform(0, camera.height, PROBES)
-    rays = np.stack(
-        [
-            (u - camera.K[0, 2]) / camera.K[0, 0],
-            (v - camera.K[1, 2]) / camera.K[1, 1],
-            np.ones(PROBES),
-        ]
-    )
+    """Return whether nothing is right before the lens and several materials are in view."""
+    K = camera.K
+    u, v = (rng.uniform(0, size, PROBES) for size in (camera.width, camera.height))
+    x, y = (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
+    rays = np.stack([x, y, np.ones(PROBES)])
     hits = intersect(scene, camera.centre, (camera.T_world_cam[:3, :3] @ rays).T)
     seen = len(np.unique(hits.material))
-    closest, usual = (0.25, 0.4) if scene.focus is not None else (0.35, 1.1)
-    enough = 6 if scene.kind == 'street' else 8
     if scene.kind == 'street':
-        closest, usual = 1.5, 4.0
+        closest, usual, enough = 1.5, 4.0, 6
+    else:
+        closest, usual, enough = (0.25, 0.4, 8) if scene.focus is not None else (0.35, 1.1, 8)
     return bool(hits.t.min() > closest and np.median(hits.t) > usual and seen >= enough)
 
 
@@ -208,20 +173,13 @@ def make_sample(seed: int, width: int = 256, height: int = 192, kind: str | None
 
     """
     rng = np.random.default_rng(seed)
-    scene, camera = _draw_view(rng, width, height, kind)
-    geometry = render_geometry(scene, camera)
-    return Sample(shade(scene, geometry, rng), geometry.depth, scene.kind)
-
-
-def _draw_view(
-    rng: np.random.Generator, width: int, height: int, kind: str | None
-) -> tuple[Scene, ViewCamera]:
-    """Draw scenes until one has a free place for a camera; nearly always the first."""
     for _ in range(SCENE_TRIES - 1):
         scene = draw_scene(rng, kind)
-        try:
-            return scene, draw_camera(rng, scene, width, height)
-        except NoFreePlaceError:
-            continue
-    scene = draw_scene(rng, kind)
-    return scene, draw_camera(rng, scene, width, height)
+        with suppress(NoFreePlaceError):
+            camera = draw_camera(rng, scene, width, height)
+            break
+    else:
+        scene = draw_scene(rng, kind)
+        camera = draw_camera(rng, scene, width, height)
+    geometry = render_geometry(scene, camera)
+    return Sample(shade(scene, geometry, rng), geometry.depth, scene.kind)

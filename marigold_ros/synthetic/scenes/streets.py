@@ -15,16 +15,9 @@ def draw_street(
     rng: np.random.Generator,
 ) -> tuple[SolidList, np.ndarray, tuple[float, float, float]]:
     """
-    Draw a street's solids.
+    Draw a street: its solids, the box (2, 3) m where cameras may stand, and a free lane.
 
-    Returns
-    -------
-    solids : SolidList
-    extent : (2, 3) float, m
-        Where cameras may stand.
-    lane : (x, z_first, z_last), m
-        A straight stretch of the own lane without obstacles.
-
+    The lane (x, z_first, z_last) m is a straight stretch of the own lane without obstacles.
     """
     solids = SolidList()
     lanes = int(rng.choice([2, 2, 2, 3, 4]))
@@ -42,7 +35,7 @@ def draw_street(
     lane_x = road - lane_width * 0.5 + rng.uniform(-0.25, 0.25)
     last = rng.uniform(25, 60) if rng.random() < 0.45 else 110.0
     _traffic(solids, rng, (lane_x, last), lanes, lane_width)
-    _parked(solids, rng, road, (lane_x, lane_width))
+    _parked(solids, rng, road)
     _over_the_road(solids, rng, road + verge)
     _distance(solids, rng)
     extent = np.array([[lane_x - 0.8, -2.2, 0.0], [lane_x + 0.8, -1.2, max(1.0, last - 12)]])
@@ -52,8 +45,7 @@ def draw_street(
 def _pavement(
     solids: SolidList, rng: np.random.Generator, side: int, road: float, verge: float, style: str
 ) -> None:
-    middle, length = (FIRST + LAST) / 2, (LAST - FIRST) / 2
-    far = 80.0
+    middle, length, far = (FIRST + LAST) / 2, (LAST - FIRST) / 2, 80.0
     lawn = solids.material('grass' if style != 'city' else 'pavement')
     solids.add(BOX, (side * (road + verge + far / 2), 0, middle), (far / 2, 0.1, length), lawn)
     if style == 'country':
@@ -62,9 +54,8 @@ def _pavement(
         return
     stone, kerb = solids.materials('pavement', 'kerb')
     height = rng.uniform(0.1, 0.16)
-    solids.add(
-        BOX, (side * (road + verge / 2), 0, middle), (verge / 2 - 0.1, height, length), stone
-    )
+    slab = (verge / 2 - 0.1, height, length)
+    solids.add(BOX, (side * (road + verge / 2), 0, middle), slab, stone)
     solids.add(BOX, (side * (road + 0.07), 0, middle), (0.07, height + 0.005, length), kerb)
 
 
@@ -86,9 +77,7 @@ def _houses(
         _house_details(solids, rng, side, (edge + setback, z, long, deep, high), facade)
         gap = rng.uniform(2, 9) if style != 'city' or rng.random() < 0.25 else 0.0
         if style != 'city' and rng.random() < 0.5:
-            fence = solids.material('fence')
-            tall = rng.uniform(0.6, 1.8)
-            span = (long + gap) / 2
+            fence, tall, span = solids.material('fence'), rng.uniform(0.6, 1.8), (long + gap) / 2
             solids.add(BOX, (side * edge, -tall / 2, z + span), (0.08, tall / 2, span), fence)
         z += long + gap
 
@@ -96,11 +85,9 @@ def _houses(
 def _house_details(
     solids: SolidList, rng: np.random.Generator, side: int, place: tuple, facade: int
 ) -> None:
-    """Roof, ground-floor band, door, balconies and chimneys."""
+    """Add roof, chimneys, ground-floor band, door, windows, awning and balconies."""
     front, z, long, deep, high = place
-    middle = z + long / 2
-    x = side * (front + deep / 2)
-    roof = solids.material('roof')
+    x, middle, roof = side * (front + deep / 2), z + long / 2, solids.material('roof')
     if high < 9 or rng.random() < 0.25:
         rise = rng.uniform(1.0, 2.4)
         if rng.random() < 0.6:
@@ -130,12 +117,11 @@ def _house_details(
 
 
 def _bays(solids: SolidList, rng: np.random.Generator, x: float, place: tuple) -> None:
-    """Windows and shop fronts that stand out of the wall, down to the pavement."""
+    """Add windows or shop fronts that stand out of the wall."""
     z, long, high = place
-    glass, step = solids.material('glass'), rng.uniform(2.2, 4.0)
-    frame = solids.material('frame')
-    tall = 2.2 if rng.random() < 0.5 else 1.3
-    bottom = 0.4 if tall > 2 else 1.0
+    glass, frame = solids.materials('glass', 'frame')
+    step = rng.uniform(2.2, 4.0)
+    tall, bottom = (2.2, 0.4) if rng.random() < 0.5 else (1.3, 1.0)
     for where in np.arange(z + step / 2, z + long - 1, step):
         half = step * 0.3
         solids.add(BOX, (x, -bottom - tall / 2, where), (0.06, tall / 2, half), glass)
@@ -147,7 +133,7 @@ def _bays(solids: SolidList, rng: np.random.Generator, x: float, place: tuple) -
 def _roadside(
     solids: SolidList, rng: np.random.Generator, side: int, road: float, verge: float, style: str
 ) -> None:
-    """Trees, poles, bushes, signs and people beside the road."""
+    """Add poles, signs, trees, bushes, people and bicycles beside the road."""
     leafy = rng.random() < (0.5 if style == 'city' else 0.8)
     near, far = (6, 11) if rng.random() < 0.35 else (9, 22)  # avenues, and single trees
     pole = solids.material('pole')
@@ -157,52 +143,48 @@ def _roadside(
         if rng.random() < 0.6:
             solids.add(BOX, (x - side * 0.8, -high, z), (0.9, 0.06, 0.12), pole)
         elif rng.random() < 0.6:
-            sign = solids.material('sign')
-            solids.add(BOX, (x, -2.6, z - 0.1), (0.35, 0.35, 0.02), sign)
+            solids.add(BOX, (x, -2.6, z - 0.1), (0.35, 0.35, 0.02), solids.material('sign'))
     if leafy:
         for z in np.arange(rng.uniform(3, 15), 110, rng.uniform(near, far)):
             x = side * (road + rng.uniform(0.6, 1.0) * verge + (3 if style != 'city' else 0))
             tree(solids, rng, x, z + rng.uniform(-2, 2))
-    for _ in range(rng.integers(0, 7) if style != 'city' else rng.integers(0, 3)):
+    for _ in range(rng.integers(0, 7 if style != 'city' else 3)):
         bush(solids, rng, side * (road + verge + rng.uniform(0.3, 3)), rng.uniform(4, 70))
     for _ in range(rng.integers(0, 5)):
-        x = side * (road + rng.uniform(0.3, 0.9) * verge)
-        z = rng.uniform(3, 50)
+        x, z = side * (road + rng.uniform(0.3, 0.9) * verge), rng.uniform(3, 50)
         for _ in range(1 if rng.random() < 0.7 else rng.integers(2, 4)):
             person(Piece(solids, (x, 0.1, z), rng.uniform(-3, 3)), rng)
             x, z = x + side * rng.uniform(0.5, 0.9), z + rng.normal(0, 0.6)
     if rng.random() < 0.3:
         z = rng.uniform(4, 40)
         for _ in range(rng.integers(1, 7)):
-            bicycle(
-                Piece(solids, (side * (road + 0.6 * verge), 0.1, z), rng.normal(1.4, 0.2)), rng
-            )
+            place = (side * (road + 0.6 * verge), 0.1, z)
+            bicycle(Piece(solids, place, rng.normal(1.4, 0.2)), rng)
             z += rng.uniform(0.4, 0.9)
     _bollards(solids, rng, side, road)
     for _ in range(rng.integers(0, 3)):
         x, z = side * (road + rng.uniform(0.4, 0.9) * verge), rng.uniform(5, 50)
-        bin_ = solids.material('plastic')
-        solids.add(CYLINDER, (x, -0.55, z), (0.28, 0.5, 0.28), bin_)
+        solids.add(CYLINDER, (x, -0.55, z), (0.28, 0.5, 0.28), solids.material('plastic'))
 
 
 def _bollards(solids: SolidList, rng: np.random.Generator, side: int, road: float) -> None:
-    """A row of posts, cones, or a guard rail at the kerb."""
+    """Add a row of posts, of cones, posts with a guard rail, or nothing at the kerb."""
     kind = rng.choice(['none', 'posts', 'rail', 'cones'], p=[0.6, 0.2, 0.1, 0.1])
     first, x = rng.uniform(2, 20), side * (road + 0.25)
     role = solids.material('sign' if kind == 'cones' else 'pole')
     if kind == 'rail':
         half = rng.uniform(5, 25)
         solids.add(BOX, (x, -0.6, first + half), (0.05, 0.15, half), role)
-    if kind in ('none', 'cones'):
-        step, high, wide = 3.0, 0.35, 0.16
-    else:
-        step, high, wide = 2.0, 0.45, 0.07
-    for z in np.arange(first, first + rng.uniform(5, 30), step) if kind != 'none' else ():
-        solids.add(ROOF if kind == 'cones' else CYLINDER, (x, -high, z), (wide, high, wide), role)
+    if kind == 'none':
+        return
+    cones = kind == 'cones'
+    shape, step, high, wide = (ROOF, 3.0, 0.35, 0.16) if cones else (CYLINDER, 2.0, 0.45, 0.07)
+    for z in np.arange(first, first + rng.uniform(5, 30), step):
+        solids.add(shape, (x, -high, z), (wide, high, wide), role)
 
 
 def _over_the_road(solids: SolidList, rng: np.random.Generator, reach: float) -> None:
-    """A footbridge, a gantry with signs, or traffic lights on arms."""
+    """Add a footbridge, a gantry with signs, traffic lights on arms, or nothing."""
     kind, z = rng.random(), rng.uniform(18, 70)
     if kind < 0.06:
         deck = solids.material('building')
@@ -223,40 +205,33 @@ def _over_the_road(solids: SolidList, rng: np.random.Generator, reach: float) ->
 
 
 def _traffic(
-    solids: SolidList,
-    rng: np.random.Generator,
-    lane: tuple[float, float],
-    lanes: int,
-    lane_width: float,
+    solids: SolidList, rng: np.random.Generator, lane: tuple, lanes: int, lane_width: float
 ) -> None:
-    """Cars ahead in the own lane and in the others."""
+    """Add a car ahead at the end of the free lane (x, z_last), cars and cyclists in the others."""
     lane_x, last = lane
     if last < 100:
-        car(solids, rng, (lane_x, last + 3), 0.0)
+        car(Piece(solids, (lane_x, 0.0, last + 3), 0.0), rng)
     road = lanes * lane_width / 2
     for index in range(lanes - 1):
-        x = -road + (index + 0.5) * lane_width
+        x, yaw = -road + (index + 0.5) * lane_width, np.pi if index < lanes // 2 else 0.0
         if rng.random() < 0.2:
-            rider = (x - 0.3 * lane_width, 0.0, rng.uniform(5, 40))
-            cyclist(Piece(solids, rider, np.pi if index < lanes // 2 else 0.0), rng)
-        oncoming = index < lanes // 2
+            cyclist(Piece(solids, (x - 0.3 * lane_width, 0.0, rng.uniform(5, 40)), yaw), rng)
         z = rng.uniform(3, 40)
         while z < 100:
-            car(solids, rng, (x + rng.uniform(-0.2, 0.2), z), np.pi if oncoming else 0.0)
+            car(Piece(solids, (x + rng.uniform(-0.2, 0.2), 0.0, z), yaw), rng)
             z += rng.uniform(9, 14) if rng.random() < 0.35 else rng.uniform(12, 50)
 
 
-def _parked(
-    solids: SolidList, rng: np.random.Generator, road: float, lane: tuple[float, float]
-) -> None:
-    """Rows of parked cars, half on the pavement."""
+def _parked(solids: SolidList, rng: np.random.Generator, road: float) -> None:
+    """Add rows of parked cars, half on the pavement."""
     for side in (-1, 1):
         if rng.random() < 0.4:
             continue
         z, last = rng.uniform(1, 12), rng.uniform(25, 80)
         while z < last:
             x = side * (road + (0.95 if side > 0 else 0.5) + rng.uniform(0, 0.2))
-            car(solids, rng, (x, z), rng.choice([0.0, np.pi]) + rng.normal(0, 0.03))
+            yaw = rng.choice([0.0, np.pi]) + rng.normal(0, 0.03)
+            car(Piece(solids, (x, 0.0, z), yaw), rng)
             z += rng.uniform(5.6, 8) if rng.random() < 0.75 else rng.uniform(10, 25)
 
 
