@@ -25,9 +25,14 @@ from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.data.targets import denormalise
 from marigold_ros.learning.networks.export import save_network, usual_size, whole_folder
-from marigold_ros.learning.objectives.chain import Chain, decode, encode, latents_of
 from marigold_ros.learning.objectives.losses import masked_mean
-from marigold_ros.learning.run.card import METRICS, metrics_table
+from marigold_ros.learning.objectives.trained_networks import (
+    decode,
+    encode,
+    latents_of,
+    TrainedNetworks,
+)
+from marigold_ros.learning.run.model_card import METRICS, metrics_table
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models.benchmarks.measuring import milliseconds
 from marigold_ros.models.locate import find_folder
@@ -85,7 +90,7 @@ def read_student(entry: Mapping[str, Any]) -> Student:
 class Distillation(TrainingRun):
     """A run that trains a student; the recipe's ``init`` is the teacher's checkpoint."""
 
-    def new_chain(self) -> Chain:
+    def new_chain(self) -> TrainedNetworks:
         """Open the teacher and add a new student."""
         student = read_student(self.recipe.get('student', {}))
         self._check(student)
@@ -155,7 +160,7 @@ class Distillation(TrainingRun):
 
 @torch.no_grad()
 def compare(
-    chain: Chain,
+    chain: TrainedNetworks,
     facts: Mapping[str, Any],
     device: torch.device,
     scenes: int = SCENES,
@@ -204,7 +209,7 @@ def compare(
     }
 
 
-def _predict(chain: Chain, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
+def _predict(chain: TrainedNetworks, autoencoder: Any, rgb: torch.Tensor) -> torch.Tensor:
     """Relative prediction of the checkpoint in one step with an autoencoder."""
     rgb_latent = encode(autoencoder, rgb)
     start = None

@@ -21,7 +21,7 @@ from typing import Any
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.learning.data.mixture import MULTIPLE
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.objectives.chain import ENCODED_PIXELS
+from marigold_ros.learning.objectives.trained_networks import ENCODED_PIXELS
 from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models import EMBEDDED

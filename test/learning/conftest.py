@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.chain import Chain
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import numpy as np
 import pytest
@@ -51,9 +51,9 @@ def planted():
 def new_chain():
     """Return a function that builds the smallest networks, the same each time."""
 
-    def make() -> Chain:
+    def make() -> TrainedNetworks:
         torch.manual_seed(0)
-        return Chain(
+        return TrainedNetworks(
             small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
             small_unet(channels=(16, 32), latent_channels=4),
             marigold_scheduler(),

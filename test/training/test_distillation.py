@@ -27,8 +27,8 @@ from distillation import (
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet
-from marigold_ros.learning.objectives.chain import decode, encode
 from marigold_ros.learning.objectives.losses import distill_loss
+from marigold_ros.learning.objectives.trained_networks import decode, encode
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
 import numpy as np

@@ -16,8 +16,8 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.objectives.noise import check_noise
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.checkpoint import empty_text, load_networks
 from marigold_ros.models.marigold.schedule import marigold_scheduler
@@ -40,7 +40,7 @@ def initialise(
     space: str,
     noise: str = 'gaussian',
     noise_strength: float = 0.9,
-) -> Chain:
+) -> TrainedNetworks:
     """
     Build the networks that a run starts with.
 
@@ -60,7 +60,7 @@ def initialise(
 
     Returns
     -------
-    Chain
+    TrainedNetworks
         On the CPU, in float32.
 
     Raises
@@ -82,7 +82,7 @@ def initialise(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = KINDS[kind](**own)
-    return Chain(*parts, space, noise, noise_strength)
+    return TrainedNetworks(*parts, space, noise, noise_strength)
 
 
 def _mapping(where: str, value: Any) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ Training losses: each objective of a recipe, its terms, and the networks that it
 2409.11355): one step from zeros at the last timestep, on latents or through the decoder.
 ``masked_pixel`` and ``silog`` are for sparse truth: the prediction gets its metres from the two
 percentiles of the truth that normalised the target, not from a fit, which would remove the bias
-that they penalise. Letters as in chain.py.
+that they penalise. Letters as in trained_networks.py.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from typing import Any
 
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
 from marigold_ros.learning.data.targets import denormalise
-from marigold_ros.learning.objectives.chain import (
+from marigold_ros.learning.objectives.noise import Draws, training_noise
+from marigold_ros.learning.objectives.trained_networks import (
     as_image,
-    Chain,
     decode,
     encode,
     latent_mask,
     latents_of,
+    TrainedNetworks,
 )
-from marigold_ros.learning.objectives.noise import Draws, training_noise
 import torch
 from torch.nn import functional
 
@@ -149,7 +149,7 @@ def _moments(value: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, tor
     return (value**2).sum(IMAGE) / count, value.sum(IMAGE) / count
 
 
-def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def autoencoder_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return the L1, gradient and KL loss of colour and depth images after the round trip."""
     both = torch.cat([batch.rgb, as_image(batch.relative)])
     posterior = chain.autoencoder.encode(both).latent_dist
@@ -160,7 +160,7 @@ def autoencoder_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     return (decoded - both).abs().mean() + EDGES * edges + KL * posterior.kl().mean()
 
 
-def latent_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
+def latent_loss(chain: TrainedNetworks, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
     """
     Return Marigold's loss: MSE on latents at random timesteps.
 
@@ -183,14 +183,16 @@ def latent_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch
     return masked_mean((output - wanted) ** 2, mask)
 
 
-def one_step_loss(chain: Chain, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
+def one_step_loss(
+    chain: TrainedNetworks, batch: Batch | LatentBatch, draws: Draws
+) -> torch.Tensor:
     """Return L1 + MSE between the one-step latent and that of the depth image."""
     rgb_latent, target, mask = latents_of(chain, batch)
     x0 = chain.one_step(rgb_latent).float()
     return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
 
 
-def end_to_end_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def end_to_end_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
     """
     Return the end-to-end (E2E) loss: through one step and the decoder.
 
@@ -212,17 +214,19 @@ def end_to_end_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
     return loss + LATENT * masked_mean((x0.float() - target).abs(), mask)
 
 
-def masked_pixel_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def masked_pixel_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return DiffusionDepth's published loss, in metres at the known pixels."""
     return masked_pixel(*in_metres(chain, batch))
 
 
-def silog_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def silog_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return the loss of DiffusionDepth's code, of log depth at the known pixels."""
     return silog(*in_metres(chain, batch))
 
 
-def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def in_metres(
+    chain: TrainedNetworks, batch: Batch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     Decode the one-step prediction and convert it to metres by each image's normalisation.
 
@@ -233,7 +237,7 @@ def in_metres(chain: Chain, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, t
     return predicted, torch.where(batch.valid, batch.depth, torch.nan), batch.valid.float()
 
 
-def distill_loss(chain: Chain, batch: Batch, draws: Draws) -> torch.Tensor:
+def distill_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
     """
     Return L1 + MSE between student's and teacher's latents, L1 + gradients between their maps.
 
@@ -262,7 +266,7 @@ class Objective:
     ``on_latents``: it needs latents only, so that a LatentBatch suffices.
     """
 
-    loss: Callable[[Chain, Any, Draws], torch.Tensor]
+    loss: Callable[[TrainedNetworks, Any, Draws], torch.Tensor]
     trains: tuple[str, ...]
     on_latents: bool = False
 

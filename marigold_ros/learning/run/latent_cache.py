@@ -33,7 +33,7 @@ from marigold_ros.learning.data.mixture import (
     Part,
 )
 from marigold_ros.learning.data.storage import write_whole
-from marigold_ros.learning.objectives.chain import Chain, latents_of
+from marigold_ros.learning.objectives.trained_networks import latents_of, TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.sharding import whole
 import numpy as np
@@ -163,7 +163,7 @@ class LatentMixture(Dataset):
     ----------
     mixture : Mixture
         Chooses the images of each batch.
-    chain : Chain
+    chain : TrainedNetworks
         Its autoencoder, as it is now, encodes them.
     folder : Path
         Gets one folder for each autoencoder, space, size and source.
@@ -178,7 +178,7 @@ class LatentMixture(Dataset):
     """
 
     def __init__(
-        self, mixture: Mixture, chain: Chain, folder: Path, accelerator: Accelerator
+        self, mixture: Mixture, chain: TrainedNetworks, folder: Path, accelerator: Accelerator
     ) -> None:
         check_augmentation(mixture.augmentation)
         self.mixture = mixture
@@ -206,7 +206,11 @@ class LatentMixture(Dataset):
         return LatentBatch(rgb_latent, depth_latent, mask, name, self.mixture.rows)
 
     def fill(
-        self, chain: Chain, accelerator: Accelerator, workers: int = 0, stop: Stop = never
+        self,
+        chain: TrainedNetworks,
+        accelerator: Accelerator,
+        workers: int = 0,
+        stop: Stop = never,
     ) -> bool:
         """
         Encode this process's share of the missing latents; returns False if it was stopped.
@@ -241,7 +245,12 @@ class _Filler:
     """Encodes the missing blocks of one source."""
 
     def __init__(
-        self, part: Part, space: str, blocks: LatentBlocks, chain: Chain, accelerator: Accelerator
+        self,
+        part: Part,
+        space: str,
+        blocks: LatentBlocks,
+        chain: TrainedNetworks,
+        accelerator: Accelerator,
     ) -> None:
         self.part, self.blocks, self.chain, self.accelerator = part, blocks, chain, accelerator
         self.images = _Views(part, space, blocks.views)
@@ -325,7 +334,7 @@ class _Views(Dataset):
         return make_batch(examples, self.part.source.name)
 
 
-def _digest(chain: Chain) -> str:
+def _digest(chain: TrainedNetworks) -> str:
     """SHA-256 of the autoencoder's weights and scale."""
     digest = hashlib.sha256(str(chain.autoencoder.config.scaling_factor).encode())
     for name, value in sorted(whole(chain.autoencoder.state_dict()).items()):

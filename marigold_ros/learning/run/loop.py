@@ -17,16 +17,17 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from marigold_ros.learning.data.mixture import Batch, collate, ignore_signals, LatentBatch, Mixture
-from marigold_ros.learning.objectives.chain import Chain
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.average import WeightAverage
 from marigold_ros.learning.run.latent_cache import LatentMixture
+from marigold_ros.learning.run.optimizer import learning_rate, new_optimizer
 from marigold_ros.learning.run.run_log import RunLog
 from marigold_ros.learning.run.run_state import load_state, save_state, STATE
 from marigold_ros.learning.run.sharding import divide, divide_moments, divided, gathered, whole
-from marigold_ros.learning.run.stages import learning_rate, new_optimizer, Stage
+from marigold_ros.learning.run.stages import Stage
 from marigold_ros.learning.run.validation import Validation
 import torch
 from torch.utils.data import DataLoader
@@ -42,7 +43,7 @@ class Trainer:
 
     Parameters
     ----------
-    chain : Chain
+    chain : TrainedNetworks
         Networks to train, changed in place; divided among the processes or not.
     stages : list of Stage
         In order.
@@ -67,7 +68,7 @@ class Trainer:
 
     def __init__(
         self,
-        chain: Chain,
+        chain: TrainedNetworks,
         stages: list[Stage],
         mixtures: list[Mixture],
         folder: Path,

@@ -15,12 +15,12 @@ from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.objectives.chain import Chain
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run.average import blend
-from marigold_ros.learning.run.card import METRICS, metrics_table, model_card
 from marigold_ros.learning.run.latent_cache import check_augmentation
 from marigold_ros.learning.run.loop import Trainer
+from marigold_ros.learning.run.model_card import METRICS, metrics_table, model_card
 from marigold_ros.learning.run.run_state import load_averaged, STATE
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes, score_held_out
 from marigold_ros.learning.run.sharding import divided, shard
@@ -83,7 +83,7 @@ class TrainingRun:
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
         self.chain = self.new_chain()
 
-    def new_chain(self) -> Chain:
+    def new_chain(self) -> TrainedNetworks:
         """Build the networks that the run starts with."""
         if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
             raise ConfigurationError(
@@ -91,7 +91,7 @@ class TrainingRun:
             )
         return self.first_chain()
 
-    def first_chain(self) -> Chain:
+    def first_chain(self) -> TrainedNetworks:
         """Build the networks that the recipe's ``init`` names."""
         return initialise(
             self.recipe['init'],
@@ -188,7 +188,7 @@ class TrainingRun:
         """Train to the end of the recipe or for a time; returns whether the end was reached."""
         return self.trainer(provenance).run(minutes, stop)
 
-    def finished(self) -> Chain:
+    def finished(self) -> TrainedNetworks:
         """
         Return the networks with the averaged weights of the last checkpoint.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.learning.objectives.chain import Chain
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 import torch
 
 STATE = 'state.pt'  # in the folder of a run
@@ -63,7 +63,7 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     return state
 
 
-def load_averaged(path: Path, chain: Chain) -> None:
+def load_averaged(path: Path, chain: TrainedNetworks) -> None:
     """
     Load the averaged weights of a run and the scale of its latents.
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.objectives.chain import Chain
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import distribute_tensor, DTensor
 
 
-def shard(chain: Chain, accelerator: Accelerator) -> None:
+def shard(chain: TrainedNetworks, accelerator: Accelerator) -> None:
     """
     Divide the weights of networks among all processes, in place and on their device.
 
@@ -40,13 +40,13 @@ def shard(chain: Chain, accelerator: Accelerator) -> None:
         fully_shard(module, mesh=mesh)
 
 
-def divided(chain: Chain) -> bool:
+def divided(chain: TrainedNetworks) -> bool:
     """Return whether the weights are divided among processes."""
     return isinstance(chain, FSDPModule)
 
 
 @contextmanager
-def gathered(chain: Chain) -> Iterator[None]:
+def gathered(chain: TrainedNetworks) -> Iterator[None]:
     """Gather the weights for use outside of a step; all processes must enter."""
     if not isinstance(chain, FSDPModule):
         yield

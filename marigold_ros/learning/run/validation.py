@@ -17,7 +17,7 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.layouts import FolderPairs
 from marigold_ros.learning.networks.export import usual_size
-from marigold_ros.learning.objectives.chain import Chain
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.score import (
     contact_sheet,
@@ -120,7 +120,7 @@ class Validation:
         return list(islice(usable, SHOWN))
 
     def run(
-        self, chain: Chain, weights: Weights, device: torch.device, image: Path
+        self, chain: TrainedNetworks, weights: Weights, device: torch.device, image: Path
     ) -> dict[str, Table]:
         """
         Score weights, in place of the chain's own, and draw their predictions to a PNG ``image``.
@@ -143,7 +143,7 @@ class Validation:
 
 
 def engine_model(
-    chain: Chain, weights: Weights, facts: Facts, device: torch.device
+    chain: TrainedNetworks, weights: Weights, facts: Facts, device: torch.device
 ) -> MarigoldModel:
     """
     Build the inference model from a chain's architecture and copies of weights.

@@ -13,7 +13,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.learning.data.mixture import Part
 from marigold_ros.learning.networks.export import export_checkpoint, usual_size
 from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.run.card import model_card
+from marigold_ros.learning.run.model_card import model_card
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.stages import Stage
 from marigold_ros.models import load_model

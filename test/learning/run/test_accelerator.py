@@ -15,8 +15,9 @@ from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
 from marigold_ros.learning.run.accelerator import new_accelerator
+from marigold_ros.learning.run.optimizer import new_optimizer
 from marigold_ros.learning.run.sharding import shard
-from marigold_ros.learning.run.stages import new_optimizer, Stage
+from marigold_ros.learning.run.stages import Stage
 import pytest
 import torch
 

@@ -12,10 +12,11 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.chain import as_image, Chain
+from marigold_ros.learning.objectives.trained_networks import as_image, TrainedNetworks
 from marigold_ros.learning.run.loop import Trainer
+from marigold_ros.learning.run.optimizer import learning_rate
 from marigold_ros.learning.run.recipe import read_recipe
-from marigold_ros.learning.run.stages import learning_rate, read_stages, Stage
+from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 import torch
@@ -37,7 +38,7 @@ def accelerator():
 def new_trainer(planted, accelerator):
     def make(folder: Path, stages=tuple(STAGES), latent_channels: int = 4) -> Trainer:
         torch.manual_seed(1)
-        chain = Chain(
+        chain = TrainedNetworks(
             small_autoencoder(channels=(8, 8, 16, 16), latent_channels=latent_channels),
             small_unet(channels=(16, 32), latent_channels=latent_channels),
             marigold_scheduler(),

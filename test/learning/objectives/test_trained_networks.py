@@ -13,7 +13,6 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.mixture import Batch
 from marigold_ros.learning.data.targets import normalise
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.objectives.chain import as_image, Chain, latent_mask
 from marigold_ros.learning.objectives.losses import (
     autoencoder_loss,
     end_to_end_loss,
@@ -24,6 +23,11 @@ from marigold_ros.learning.objectives.losses import (
     silog_loss,
 )
 from marigold_ros.learning.objectives.noise import Draws, training_noise
+from marigold_ros.learning.objectives.trained_networks import (
+    as_image,
+    latent_mask,
+    TrainedNetworks,
+)
 from marigold_ros.models.marigold.denoiser import denoise
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from marigold_ros.spaces import RELATIVE_SPACES
@@ -47,12 +51,12 @@ def ddpm_of(scheduler: DDIMScheduler) -> DDPMScheduler:
     return DDPMScheduler(**{name: scheduler.config[name] for name in names})
 
 
-def new_chain(scheduler: DDIMScheduler | None = None, **options) -> Chain:
+def new_chain(scheduler: DDIMScheduler | None = None, **options) -> TrainedNetworks:
     torch.manual_seed(0)
     autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4)
     unet = small_unet(channels=(16, 32), latent_channels=4)
     text = torch.zeros(TEXT_SHAPE)
-    chain = Chain(autoencoder, unet, scheduler or marigold_scheduler(), text, **options)
+    chain = TrainedNetworks(autoencoder, unet, scheduler or marigold_scheduler(), text, **options)
     chain.student = Student(width=8).build(levels=4, latent_channels=4, seed=0)
     return chain
 
@@ -87,7 +91,7 @@ def draws(batch: Batch, number: int = 0) -> Draws:
     return Draws(5, number, batch.rows)
 
 
-def backward(chain: Chain, name: str, batch: Batch) -> torch.Tensor:
+def backward(chain: TrainedNetworks, name: str, batch: Batch) -> torch.Tensor:
     """Run an objective backward with only its own networks trainable; returns the loss."""
     chain.requires_grad_(False)
     for network in OBJECTIVES[name].trains:
@@ -97,7 +101,7 @@ def backward(chain: Chain, name: str, batch: Batch) -> torch.Tensor:
     return loss
 
 
-def gradients(chain: Chain, name: str) -> dict[str, torch.Tensor]:
+def gradients(chain: TrainedNetworks, name: str) -> dict[str, torch.Tensor]:
     """Return the gradients by weight: all weights of the objective's networks, and no other."""
     found = {key: p.grad for key, p in chain.named_parameters() if p.grad is not None}
     trained = {

@@ -22,7 +22,7 @@ ENCODED_PIXELS = 2**19  # at once, by the frozen encoder
 Loss = Callable[[Any, Any, Draws], torch.Tensor]
 
 
-class Chain(nn.Module):
+class TrainedNetworks(nn.Module):
     """
     The networks that are trained together, and their conditioning.
 
@@ -130,7 +130,7 @@ def as_image(relative: torch.Tensor) -> torch.Tensor:
 
 
 def latents_of(
-    chain: Chain, batch: Batch | LatentBatch
+    chain: TrainedNetworks, batch: Batch | LatentBatch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return latents of images and depth without gradient, and their mask."""
     if isinstance(batch, LatentBatch):
