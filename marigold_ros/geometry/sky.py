@@ -29,10 +29,7 @@ _LEAST_DEPTH = 10.0
 
 
 def sky_mask(
-    rgb: np.ndarray,
-    prediction: Prediction,
-    metric: np.ndarray,
-    sparse: SparseDepth | None = None,
+    rgb: np.ndarray, prediction: Prediction, metric: np.ndarray, sparse: SparseDepth | None = None
 ) -> np.ndarray:
     """
     Detect the sky (H, W) of an image; conservative, so that obstacles are kept.

@@ -52,7 +52,7 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 
 # The first that matches is taken.
 FAMILIES = {
-    'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load'),
+    'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load')
 }
 
 

@@ -39,10 +39,7 @@ def coverage(sparse: SparseDepth | None, shape: tuple[int, int]) -> dict[str, fl
 
 def details_of(result: FrameResult) -> dict[str, Any]:
     """Return the report's values beside the fit: coverage by points, and calibration."""
-    return {
-        **coverage(result.sparse, result.relative.shape),
-        'calibration': result.calibration,
-    }
+    return {**coverage(result.sparse, result.relative.shape), 'calibration': result.calibration}
 
 
 def fit_report(

@@ -194,10 +194,7 @@ def _yaw_rate(before: CurrentFrame | None, now: CurrentFrame) -> float:
 
 
 def _log_depth(
-    prediction: Prediction,
-    alignment: Alignment,
-    shape: tuple[int, ...],
-    config: AlignmentConfig,
+    prediction: Prediction, alignment: Alignment, shape: tuple[int, ...], config: AlignmentConfig
 ) -> np.ndarray | None:
     """Log depth of the affine fit at half the thumbnail's size; fields follow the points."""
     if alignment.state != 'fitted' or not np.isfinite(alignment.scale):

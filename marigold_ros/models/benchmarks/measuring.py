@@ -27,16 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 if TYPE_CHECKING:
     from marigold_ros.models.marigold.engine import MarigoldModel
 
-STAGES = (
-    'upload',
-    'preprocess',
-    'encode',
-    'start',
-    'denoise',
-    'decode',
-    'merge',
-    'postprocess',
-)
+STAGES = ('upload', 'preprocess', 'encode', 'start', 'denoise', 'decode', 'merge', 'postprocess')
 PER_STEP = 'unet_step'  # denoise, divided by the number of steps
 # Sides of the square matrices of the peak: large ones fill all cores, and small ones are done
 # before another process gets its turn.

@@ -24,12 +24,7 @@ from diffusers import (
 )
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.locate import require_file, require_weights
-from marigold_ros.models.marigold.weights import (
-    load_network,
-    read_json,
-    variant_of,
-    verify_sums,
-)
+from marigold_ros.models.marigold.weights import load_network, read_json, variant_of, verify_sums
 from marigold_ros.spaces import RELATIVE_SPACES
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file

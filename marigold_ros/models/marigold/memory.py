@@ -143,10 +143,7 @@ class MemoryPlan:
 
 
 def tiled(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    source: torch.Tensor,
-    tile: int,
-    overlap: int,
+    function: Callable[[torch.Tensor], torch.Tensor], source: torch.Tensor, tile: int, overlap: int
 ) -> torch.Tensor:
     """
     Apply a resizing network to overlapping tiles and blend their results, (B, d, h r, w r).

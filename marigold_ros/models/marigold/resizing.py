@@ -67,10 +67,7 @@ def size_by_area(height: int, width: int, pixels: int) -> tuple[int, int]:
 
 
 def fit_image(
-    image: torch.Tensor,
-    size: tuple[int, int],
-    factor: int,
-    least: tuple[int, int] = (0, 0),
+    image: torch.Tensor, size: tuple[int, int], factor: int, least: tuple[int, int] = (0, 0)
 ) -> torch.Tensor:
     """
     Resize (1, 3, H, W) in [0, 1] and pad it right and below to (1, 3, PPH, PPW) in [-1, 1].
