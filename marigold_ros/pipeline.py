@@ -23,7 +23,7 @@ from marigold_ros.geometry.alignment.align import align
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
-from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
 from marigold_ros.geometry.stream_state import find_break, StreamState

@@ -16,7 +16,7 @@ from marigold_ros.evaluation.report.drawing import (
     error_image,
     overlay_points,
 )
-from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.live_run.scoring import RecordedOutputs

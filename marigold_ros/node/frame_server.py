@@ -17,8 +17,8 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.alignment.fit_report import details_of
+from marigold_ros.geometry.camera.frames import resize_frame
 from marigold_ros.geometry.camera.rectification import rectified_valid
-from marigold_ros.geometry.camera.resizing import resize_frame
 from marigold_ros.message_codec import to_camera
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.health import diagnostic_keys as keys

@@ -10,7 +10,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import BagError
 from marigold_ros.frame import Camera
-from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 import numpy as np
 import pytest

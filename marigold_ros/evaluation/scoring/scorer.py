@@ -27,7 +27,7 @@ from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
-from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 import numpy as np

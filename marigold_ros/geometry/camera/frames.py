@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Sparse depth of a frame in its rectified image, from whichever source it has."""
+"""Whole frames: their sparse depth in the rectified image, and resizing."""
 
+from dataclasses import replace
+
+import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import (
+    nearest_per_pixel,
     NO_SPARSE_DEPTH,
     project_lidar,
     sparse_from_depth,
@@ -15,8 +19,9 @@ from marigold_ros.geometry.camera.rectification import (
     rectified,
     rectified_valid,
     rectify_sparse,
+    rescale,
 )
-from marigold_ros.geometry.camera.resizing import resize_points
+import numpy as np
 
 
 def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | None, str]:
@@ -46,3 +51,34 @@ def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth 
     except CalibrationError as error:
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
         return None, str(error)
+
+
+def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
+    """
+    Resize image, camera and sparse depth of a frame to ``size`` (height, width).
+
+    LiDAR points stay in the LiDAR's frame; of sparse points in one pixel the nearest stays.
+    """
+    height, width = size
+    old_height, old_width = frame.rgb.shape[:2]
+    if (old_height, old_width) == size:
+        return frame
+    # Area means where it shrinks; OpenCV takes linear weights where it grows.
+    rgb = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA)
+    camera = None if frame.camera is None else rescale(frame.camera, width, height)
+    sparse = frame.sparse
+    if sparse is not None:
+        sparse = resize_points(sparse, (old_height, old_width), size)
+    return replace(frame, rgb=rgb, camera=camera, sparse=sparse)
+
+
+def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int]) -> SparseDepth:
+    """Move points from an image of one size (height, width) to the same places in another."""
+    if old == new:
+        return sparse
+    u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)
+    v = ((sparse.v + 0.5) * (new[0] / old[0])).astype(np.intp)
+    first = nearest_per_pixel(u, v, sparse.z, new[1])
+    index = None if sparse.index is None else sparse.index[first]
+    counts = {**sparse.counts, 'kept': int(first.sum())}
+    return SparseDepth(u[first], v[first], sparse.z[first], index, counts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.frame import Camera, Frame, SparseDepth
-from marigold_ros.geometry.camera.resizing import resize_frame
+from marigold_ros.geometry.camera.frames import resize_frame
 import numpy as np
 
 K = np.array([[90.0, 0, 59.5], [0, 90.0, 39.5], [0, 0, 1]])
