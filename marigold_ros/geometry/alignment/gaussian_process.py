@@ -3,10 +3,9 @@
 """
 A Gaussian process over place and depth, in closed form, with leave-out predictions.
 
-Its kernel has two parts: points count for each other if they are close in the image and at
-similar fitted depth (a depth edge separates neighbouring regions), and, weakly, at any distance if
-their depth is similar (an error of tone). Predictions fade to 0 where neither holds. The inverse
-covariance also predicts each point, or one fold, from the others without a second fit.
+Points count for each other if they are close in the image and at similar fitted depth, and,
+weakly, at any distance if their depth is similar (an error of tone); predictions fade to 0
+elsewhere. The inverse covariance also predicts each point, or one fold, from the others.
 """
 
 from dataclasses import dataclass

@@ -3,10 +3,9 @@
 """
 The local correction field of a metric map: kriging over place and fitted depth, and fine levels.
 
-A Gaussian process corrects regions up to their edges. Of many points a few hundred representatives
-enter it, and levels of normalised convolution (``local_field``) add the detail of dense scans.
-Where the typical error of the map is above 30 %, its depth misleads the kernel and the levels do
-all of it.
+A Gaussian process over a few hundred representatives corrects regions up to their edges; levels of
+normalised convolution (``local_field``) add the detail of dense scans. Where the typical error of
+the map is above 30 %, its depth misleads the kernel and the levels do all of it.
 """
 
 from dataclasses import dataclass

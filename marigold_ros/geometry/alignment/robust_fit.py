@@ -4,9 +4,8 @@
 Closed-form affine fits ``y = scale * x + shift`` to points of which up to 40 % may be outliers.
 
 Tukey's biweight alone locks onto a dense cluster (a wall at one depth) when the model is poor. So
-two re-weighted descents start from the best of a fixed set of point pairs: Tukey's, exact on good
-data, and one of capped absolute residuals, which is used where it is clearly better. The pairs are
-RANSAC's, but the same in every frame, so that the fit does not jitter.
+two re-weighted descents start from the best of a fixed set of point pairs: Tukey's, and one of
+capped absolute residuals, used where clearly better. Fixed pairs keep the fit from jittering.
 """
 
 from collections.abc import Callable

@@ -3,12 +3,9 @@
 """
 One standard deviation of metric depth at every pixel, by conformal prediction.
 
-Each frame's points are scored against a fit that did not know their neighbourhood. Their relative
-errors are counted in cells (distance to the nearest known point, steepness of depth, the
-prediction itself), older frames count less, and a pixel's sigma is the 68.3 % quantile of its
-cell, so coverage holds whatever the errors' distribution. Ensemble spread and covariance of scale
-and shift are taken out of each score before the quantile and added again behind it: they move
-sigma between pixels without biasing it.
+Relative errors at held-out points are counted in cells, older frames less; a pixel's sigma is the
+68.3 % quantile of its cell, so coverage holds whatever the errors' distribution. Ensemble spread
+and covariance of scale and shift leave each score before the quantile and are added behind it.
 """
 
 from dataclasses import dataclass

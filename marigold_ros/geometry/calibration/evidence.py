@@ -3,10 +3,9 @@
 """
 Evidence of one image for errors of the LiDAR's angles: agreement with points turned back.
 
-Points projected by wrong angles lie beside the edges of image and map that they belong to. A few
-points of each frame are tried at a grid of yaw and pitch angles: those on the near side of a step
-in depth should meet edges of the image, and local differences of depth those of the fitted map.
-Sums of agreement over many images are far more robust than an angle per image.
+Some points of each frame are tried at a grid of yaw and pitch angles: those on the near side of a
+step in depth should meet edges of the image, and local differences of depth those of the fitted
+map. Sums of agreement over many images are far more robust than an angle per image.
 """
 
 import cv2

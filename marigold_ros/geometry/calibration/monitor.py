@@ -3,10 +3,9 @@
 """
 Calibration monitor: errors of the LiDAR's angles and clock, from the evidence of many images.
 
-Only images that differ count, so a robot at rest contributes one. Angles are reported where four
-parts of the images agree, a delay where the angle follows the yaw rate. A scene can mislead by
-half a degree (points on the near side of a step lie below its upper edge, maps are blurred), so
-small angles are not reported.
+Only images that differ count. Angles are reported where four parts of the images agree, a delay
+where the angle follows the yaw rate. A scene can mislead by half a degree (points on the near side
+of a step lie below its upper edge, maps are blurred), so small angles are not reported.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,10 +3,9 @@
 """
 Flying pixels: depth on the ramp between two surfaces, where there is nothing.
 
-A network blurs depth edges, and a cloud shows the ramp as a veil. A pixel is flying if depth is
-steep on both sides of it and most of the change over twice the width happens within it, on any of
-four pyramid levels. A road at a grazing angle is as steep but goes on: its inverse depth is linear
-in the image. A test of the angle alone would remove it.
+A pixel is flying if depth is steep on both sides of it and most of the change over twice the width
+happens within it, on any of four pyramid levels. A road at a grazing angle is as steep but goes
+on: its inverse depth is linear in the image.
 """
 
 import math

@@ -3,10 +3,9 @@
 """
 Temporal smoothing: metric depth carried over from the previous frame, where nothing moved.
 
-A model normalises every image anew, so scale and shift have no previous; metric depth has. Where
-image and depth stood still both depths are averaged, and a frame without points is fitted to the
-previous depth. With poses of both frames depth is carried along; without, a moving camera keeps
-nothing. Previous depth is never counted as points of an ordinary fit.
+Where image and depth stood still both depths are averaged, and a frame without points is fitted to
+the previous depth. With poses depth is carried along; without, a moving camera keeps nothing.
+Previous depth is never counted as points of an ordinary fit.
 """
 
 from dataclasses import dataclass, replace

@@ -3,10 +3,9 @@
 """
 Build networks in the shape of Stable Diffusion 2 with random weights: for timing, not for depth.
 
-Published Marigold checkpoints have this shape (U-Net 866 M parameters, autoencoder 84 M), and the
-time of a frame does not depend on the weights. One block of normal numbers is repeated through all
-weights, because drawing a billion takes longer than running a frame; each layer is scaled by its
-fan-in, so that activations stay bounded.
+Published Marigold checkpoints have this shape (U-Net 866 M parameters, autoencoder 84 M). One
+block of normal numbers is repeated through all weights, because drawing a billion takes longer
+than running a frame; each layer is scaled by its fan-in, so that activations stay bounded.
 """
 
 from pathlib import Path
@@ -76,7 +75,16 @@ def empty_networks(
             cross_attention_dim=TEXT_SHAPE[2],
             use_linear_projection=True,
         )
-        return unet, AutoencoderTiny() if vae == 'tiny' else _autoencoder()
+        if vae == 'tiny':
+            return unet, AutoencoderTiny()
+        return unet, AutoencoderKL(
+            down_block_types=('DownEncoderBlock2D',) * 4,
+            up_block_types=('UpDecoderBlock2D',) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=768,
+        )
 
 
 def parameters_of(*networks: torch.nn.Module) -> int:
@@ -92,17 +100,6 @@ def require_memory(needed: int, what: str) -> None:
             f'{what} need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory are free; close '
             'other programs, or choose a smaller model or image'
         )
-
-
-def _autoencoder() -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=('DownEncoderBlock2D',) * 4,
-        up_block_types=('UpDecoderBlock2D',) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=768,
-    )
 
 
 def _fill(network: torch.nn.Module, block: torch.Tensor) -> None:

@@ -3,8 +3,7 @@
 """
 Run a Marigold checkpoint: resize, pad, encode, denoise, decode, merge, resize back.
 
-From the upload of the bytes to the download of the answer everything stays on the device, and only
-the download waits for it. Networks run in batches as large as memory allows. Letters: N images of
+Everything stays on the device until the download, and only that waits for it. Letters: N images of
 one size; H, W image; PH, PW processing size; PPH, PPW padded to multiples of the autoencoder's
 factor; h, w latent; E members; C latent channels.
 """
@@ -410,31 +409,19 @@ class MarigoldModel:
         """Denoise latents (N E, C, h, w) beside (N, C, h, w) of the images."""
         members = len(noise) // len(rgb_latent)
         condition = rgb_latent.repeat_interleave(members, dim=0)  # (N E, C, h, w)
-        networks = self.unet, self.scheduler
-        if isinstance(self.scheduler, LCMScheduler):
-
-            def batches(limit: int) -> torch.Tensor:
-                kind = self.facts.noise if reference_exact else None
-                draws = consistency_generators(noise, members, seed, limit, kind)
-                parts = zip(condition.split(limit), noise.split(limit), draws, strict=True)
-                return torch.cat(
-                    [
-                        denoise_consistency(*networks, seen, part, self.text, steps, draw)
-                        for seen, part, draw in parts
-                    ]
-                )
-
-        else:
+        schedule = None
+        if not isinstance(self.scheduler, LCMScheduler):
             schedule = self._schedule(steps, options.timestep_spacing, reference_exact)
 
-            def batches(limit: int) -> torch.Tensor:
-                pairs = zip(condition.split(limit), noise.split(limit), strict=True)
-                return torch.cat(
-                    [
-                        denoise(*networks, *pair, self.text, steps, reference_exact, schedule)
-                        for pair in pairs
-                    ]
-                )
+        def batches(limit: int) -> torch.Tensor:
+            pairs = zip(condition.split(limit), noise.split(limit), strict=True)
+            calls = [(self.unet, self.scheduler, *pair, self.text, steps) for pair in pairs]
+            if schedule is not None:
+                return torch.cat([denoise(*call, reference_exact, schedule) for call in calls])
+            kind = self.facts.noise if reference_exact else None
+            draws = consistency_generators(noise, members, seed, limit, kind)
+            both = zip(calls, draws, strict=True)
+            return torch.cat([denoise_consistency(*call, draw) for call, draw in both])
 
         most = min(len(noise), options.batch_limit or MOST_MEMBERS)
         return self.memory.run('denoise', tuple(noise.shape[-2:]), most, batches)

@@ -3,14 +3,12 @@
 """
 Merge ensemble members: fit each to their common map, then take the median.
 
-The fit alternates on a coarse grid between the members' median and a robust least-squares scale
-and shift per member, in closed form: pooling removes noise, re-weighting what one member alone
-shows. Nothing waits for the device. Medians come from a sorting network of element-wise minima
-and maxima, because ``torch.median`` over few members takes ten times as long. The merge of
-Marigold's paper is :func:`merge_reference`.
+The robust fit alternates on a coarse grid between the members' median and a scale and shift per
+member, in closed form; nothing waits for the device. Medians come from a sorting network, because
+``torch.median`` over few members takes ten times as long.
 """
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 import torch
@@ -162,17 +160,11 @@ def median_deviation(ranked: list[torch.Tensor], centre: torch.Tensor) -> torch.
 
 def _kth_of_two(first: list[torch.Tensor], second: list[torch.Tensor], k: int) -> torch.Tensor:
     """Return the k-th smallest (from 1) of the union of two sorted lists, pixel by pixel."""
-    best: torch.Tensor | None = None
+    candidates = []
     for i in range(max(0, k - len(second)), min(k, len(first)) + 1):
-        if i == 0:
-            candidate = second[k - 1]
-        elif i == k:
-            candidate = first[k - 1]
-        else:
-            candidate = torch.maximum(first[i - 1], second[k - i - 1])
-        best = candidate if best is None else torch.minimum(best, candidate)
-    assert best is not None
-    return best
+        ends = [part[n - 1] for part, n in ((first, i), (second, k - i)) if n]
+        candidates.append(reduce(torch.maximum, ends))
+    return reduce(torch.minimum, candidates)
 
 
 def merge_reference(members: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,12 +3,9 @@
 """
 Predict metric depth by steering the denoising with sparse depth: for labels, not for real time.
 
-After Marigold-DC (Viola et al., arXiv 2412.13389): at each DDIM step the clean latent as seen from
-there is decoded, an affine fit brings it to the points, and the gradient of the misfit moves
-latent, scale and shift by Adam. Two things differ. Points are taken to the model's space and to
-the range from 0 to 1 that they span there, so that k times the metres give k times the depth. And
-a model that starts from zeros has no noise to steer: there the denoised latent is moved, through
-the decoder alone, from the closed-form affine fit on.
+After Marigold-DC (Viola et al., arXiv 2412.13389), with two differences: points are scaled to the
+range from 0 to 1 that they span in the model's space, so that k times the metres give k times the
+depth; and a model that starts from zeros, without noise to steer, has its denoised latent moved.
 """
 
 from collections.abc import Callable, Iterator, Sequence

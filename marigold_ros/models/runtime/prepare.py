@@ -47,7 +47,14 @@ def prepare_networks(
 
     """
     if runtime.backend == 'openvino':
-        return _by_openvino(unet, autoencoder, text, device, dtype, runtime)
+        require_openvino(device, dtype)
+        if runtime.compile != 'off':
+            raise ConfigurationError(
+                f'runtime.compile is {runtime.compile} and runtime.backend openvino, which '
+                'compiles by itself; set one of them to its default'
+            )
+        set_channels_last((autoencoder,), runtime.channels_last)
+        return OpenVinoUNet(unet, text.float(), dtype), OpenVinoAutoencoder(autoencoder, dtype)
     # Not diffusers' own `to`, which warns of a cast that is meant.
     for network in (unet, autoencoder):
         torch.nn.Module.to(network, device, dtype)
@@ -69,24 +76,6 @@ def set_channels_last(networks: Iterable[torch.nn.Module], channels_last: bool) 
     with torch.inference_mode(False):
         for network in networks:
             torch.nn.Module.to(network, **how)
-
-
-def _by_openvino(
-    unet: UNet2DConditionModel,
-    autoencoder: AutoencoderKL | AutoencoderTiny,
-    text: torch.Tensor,
-    device: torch.device,
-    dtype: torch.dtype,
-    runtime: RuntimeConfig,
-) -> tuple[OpenVinoUNet, OpenVinoAutoencoder]:
-    require_openvino(device, dtype)
-    if runtime.compile != 'off':
-        raise ConfigurationError(
-            f'runtime.compile is {runtime.compile} and runtime.backend openvino, which compiles '
-            'by itself; set one of them to its default'
-        )
-    set_channels_last((autoencoder,), runtime.channels_last)
-    return OpenVinoUNet(unet, text.float(), dtype), OpenVinoAutoencoder(autoencoder, dtype)
 
 
 def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:
