@@ -34,17 +34,8 @@ def sky_mask(
     """
     Detect the sky (H, W) of an image; conservative, so that obstacles are kept.
 
-    Parameters
-    ----------
-    rgb : (H, W, 3) uint8
-        The image.
-    prediction : Prediction
-        Of the model. In space ``metric`` it has no far end, and no sky is found.
-    metric : (H, W) float, metres
-        The fitted depth.
-    sparse : SparseDepth or None
-        Near LiDAR returns there is no sky.
-
+    ``rgb`` is (H, W, 3) uint8, ``metric`` the fitted depth (H, W) in metres. In space ``metric`` a
+    prediction has no far end, and no sky is found; nor is any near LiDAR returns.
     """
     shape = metric.shape
     nothing = np.zeros(shape, dtype=bool)

@@ -78,16 +78,10 @@ def load_model(
 
 def use_threads(count: int = 0) -> int:
     """
-    Set the number of threads that the model runs on; 0 is all cores but one.
+    Set the number of threads that the model runs on, and return it; 0 is all cores but one.
 
-    The number decides the last bits of sums: a replay is identical to what was published only
-    with the same number, so node and commands share this rule.
-
-    Returns
-    -------
-    int
-        The number that was set.
-
+    The number decides the last bits of sums: a replay is identical to what was published only with
+    the same number, so node and commands share this rule.
     """
     import torch
 

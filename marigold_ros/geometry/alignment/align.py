@@ -108,12 +108,7 @@ def hold(
     Apply an earlier fit to this frame's prediction, in state ``held`` for a reason.
 
     Scale, shift, field and relative error are kept; ``n_points`` were offered in this frame.
-
-    Raises
-    ------
-    AlignmentError
-        If ``previous`` has no fit or belongs to another space.
-
+    Raises AlignmentError if ``previous`` has no fit or belongs to another space.
     """
     if previous.state == 'none' or previous.space != prediction.space:
         raise AlignmentError(

@@ -41,15 +41,9 @@ def add_levels(
     """
     Add smoothed residuals to a log field, level by level, on the finer of both grids.
 
-    Parameters
-    ----------
-    log_field : (h, w) float32
-        Of any size; zeros of (2, 2) to start from nothing.
-    u, v, residual : (M,) int, int, float
-        Pixels where depth is known, and the log ratio that the field leaves there; finite.
-    shape, levels : (H, W), tuple of (width, prior)
-        Size of the image; ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
-
+    The field (h, w) float32 may be of any size; zeros of (2, 2) start from nothing. ``residual``
+    (M,) is the log ratio that it leaves at pixels ``u``, ``v`` of an image (H, W), finite; levels
+    are ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
     """
     height, width = shape
     x, y = (u + 0.5) / width, (v + 0.5) / height

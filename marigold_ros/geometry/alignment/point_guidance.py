@@ -34,14 +34,9 @@ def align_guided(
     """
     Replace a fit by guided metric depth, if the settings ask for it.
 
-    Parameters
-    ----------
-    model : object
-        With ``predict_guided(rgb, sparse, …)``, as ``models.protocol`` declares it.
-    rgb, prediction, sparse
-        Image (H, W, 3) uint8, unguided prediction, and all points of the frame.
-    fit : Alignment
-        Of that prediction; returned as it is unless its state is ``fitted``.
+    ``model`` has ``predict_guided``, as ``models.protocol`` declares it; ``prediction`` is the
+    unguided one of the image (H, W, 3) uint8, ``sparse`` holds all points of the frame, and
+    ``fit`` is returned as it is unless its state is ``fitted``.
 
     Returns
     -------

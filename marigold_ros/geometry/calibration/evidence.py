@@ -36,21 +36,11 @@ def agreement(
     """
     Score the agreement of points and image for each angle that the points are turned back by.
 
-    Parameters
-    ----------
-    grey : (h, w) float32
-        Thumbnail of the image, values in [0, 255].
-    log_depth : (any, any) float32 or None
-        Log of depth of the whole image by the affine fit; without it the image alone counts.
-    sparse, K, size
-        Points in the image, its intrinsics (3, 3) and its (height, width) in pixels.
-
-    Returns
-    -------
-    (21, 17) float32 or None
-        By :data:`YAW_DEG` and :data:`PITCH_DEG`; about 1 for full agreement, about 0 for none.
-        None with too few points or steps in depth.
-
+    ``grey`` (h, w) float32 is a thumbnail, values in [0, 255]; ``log_depth`` that of the whole
+    image by the affine fit, float32 of any size, without which the image alone counts; ``K`` (3,
+    3) and ``size`` (height, width) in pixels belong to the full image. Returns (21, 17) float32 by
+    :data:`YAW_DEG` and :data:`PITCH_DEG`, about 1 for full agreement, about 0 for none; None with
+    too few points or steps in depth.
     """
     if len(sparse) < _LEAST_POINTS:
         return None

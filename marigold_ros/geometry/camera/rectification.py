@@ -49,25 +49,12 @@ def rectified(camera: Camera) -> Camera:
 
 def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> np.ndarray:
     """
-    Undo distortion and rotation of a raw image of ``camera``.
+    Undo distortion and rotation of a raw image, (H, W) or (H, W, C), of ``camera``.
 
-    Parameters
-    ----------
-    image : (H, W) or (H, W, C), any type that OpenCV can resample
-        Raw image.
-    nearest : bool
-        Sample the nearest pixel instead of bilinearly, for labels and depth.
-
-    Returns
-    -------
-    like ``image``
-        Image of ``rectified(camera)``; 0 without a source, see :func:`rectified_valid`.
-
-    Raises
-    ------
-    CalibrationError
-        If the size differs from the camera's, or the distortion model is unknown.
-
+    The result is an image of ``rectified(camera)``. Pixels are sampled bilinearly, or from the
+    nearest one for labels and depth; they are 0 without a source, see :func:`rectified_valid`.
+    Raises CalibrationError if the size differs from the camera's, or the distortion model is
+    unknown.
     """
     if image.shape[:2] != (camera.height, camera.width):
         raise CalibrationError(

@@ -25,17 +25,9 @@ def flying_pixels(depth: np.ndarray, K: np.ndarray, max_angle: float = 80.0) -> 
     """
     Find the pixels on ramps between two surfaces, (H, W) bool.
 
-    The result is the same for ``k * depth``, up to rounding.
-
-    Parameters
-    ----------
-    depth : (H, W) float, metres
-        Depth along the optical axis; values that are not finite are unknown and never flying.
-    K : (3, 3) float, pixels
-        Intrinsics.
-    max_angle : float, degrees
-        Least angle of ramps, between ray and normal on the optical axis; 90 finds none.
-
+    Depth (H, W) is in metres; values that are not finite are never flying. Ramps have at least
+    ``max_angle`` degrees between ray and normal on the optical axis; 90 finds none. The result is
+    the same for ``k * depth``, up to rounding. ``K`` are the intrinsics in pixels.
     """
     height, width = depth.shape
     flying = np.zeros((height, width), dtype=bool)

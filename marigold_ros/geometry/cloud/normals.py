@@ -12,21 +12,11 @@ import numpy as np
 
 def surface_normals(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
     """
-    Estimate surface normals.
+    Estimate surface normals (H, W, 3) float32 of a depth image (H, W) in metres.
 
-    Parameters
-    ----------
-    depth : (H, W) float, metres
-        Depth along the optical axis; values that are not finite and positive are unknown.
-    K : (3, 3) float, pixels
-        Intrinsics.
-
-    Returns
-    -------
-    (H, W, 3) float32
-        Unit vectors towards the camera in its optical frame; NaN where the pixel or one of its
-        four neighbours is unknown, and at the border.
-
+    They are unit vectors towards the camera in its optical frame; NaN where the pixel or one of
+    its four neighbours is not finite and positive, and at the border. ``K`` are the intrinsics in
+    pixels.
     """
     # Unknown all around: there the differences have no second neighbour.
     inverse = np.full((depth.shape[0] + 2, depth.shape[1] + 2), np.nan, dtype=np.float32)

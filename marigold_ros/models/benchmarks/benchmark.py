@@ -171,19 +171,10 @@ class ReferencePipeline:
 
 class Benchmark:
     """
-    Measurements of one checkpoint on one device.
+    Measurements of one frame of a checkpoint on one device.
 
-    Parameters
-    ----------
-    networks : callable
-        Returns new networks, each time with the same weights.
-    work : Work
-        The frame.
-    device, dtype, runtime
-        As in ``load_model``.
-    tell : callable
-        Called with one line before each long step.
-
+    ``networks`` returns new networks, each time with the same weights; device, dtype and runtime
+    are as in ``load_model``; ``tell`` is called with one line before each long step.
     """
 
     def __init__(
@@ -232,14 +223,9 @@ class Benchmark:
 
     def measure(self, runs: int, progress: Progress) -> dict[str, Any]:
         """
-        Measure the model by itself.
+        Measure the model by itself over a number of frames; 0 is as many as fit into 15 s.
 
-        Parameters
-        ----------
-        runs : int
-            Frames; 0 is as many as fit into 15 s, at least 3.
-        progress : callable
-            Takes a number of frames and their name; returns a bar with ``update()``.
+        ``progress`` takes a number of frames and their name; it returns a bar with ``update()``.
 
         Returns
         -------
@@ -282,13 +268,9 @@ class Benchmark:
         """
         Run the model and diffusers' pipeline in float32 in turns, ``rounds`` times each.
 
-        Returns
-        -------
-        dict
-            ``ours_ms`` and ``reference_ms`` by round, ``ratios``, ``ratio`` (their median), and
-            ``difference_exact`` and ``difference_default`` (max and mean) of the answers with and
-            without ``reference_exact``.
-
+        Returns ``ours_ms`` and ``reference_ms`` by round, ``ratios``, ``ratio`` (their median),
+        and ``difference_exact`` and ``difference_default`` (max and mean) of the answers with and
+        without ``reference_exact``.
         """
         plain = self._plain_model()
         reference = ReferencePipeline(plain)
@@ -325,13 +307,9 @@ class Benchmark:
         """
         Run each of several variants and the plain float32 model in turns, ``rounds`` times each.
 
-        Returns
-        -------
-        list of dict
-            ``variant``, ``ready_s`` (to load and to answer the first frame, compiling included),
-            ``variant_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and mean)
-            of the answers.
-
+        Returns for each ``variant``, ``ready_s`` (to load and to answer the first frame, compiling
+        included), ``variant_ms`` and ``plain_ms`` by round, ``ratio``, and ``difference`` (max and
+        mean) of the answers.
         """
         plain = self._plain_model()
         expected = self._predict(plain)

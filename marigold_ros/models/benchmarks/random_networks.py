@@ -25,24 +25,11 @@ BLOCK = 1_000_003
 
 def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networks:
     """
-    Build networks of a published shape on the CPU, in float32.
+    Build networks of a published shape on the CPU, in float32: one step, native resolution.
 
-    The facts are one step, one member and native resolution.
-
-    Parameters
-    ----------
-    arch : {'sd2'}
-        Stable Diffusion 2, with eight input channels.
-    vae : {'kl', 'tiny'}
-        Its own autoencoder, or the small one (TAESD, 2.4 M parameters).
-    seed : int
-        The same seed gives the same weights.
-
-    Raises
-    ------
-    ConfigurationError
-        If the shape is unknown or the memory too small for it.
-
+    ``arch`` sd2 is Stable Diffusion 2 with eight input channels; ``vae`` is kl, its own
+    autoencoder, or tiny (TAESD, 2.4 M parameters). The same seed gives the same weights. Raises
+    ConfigurationError if the shape is unknown or the memory too small for it.
     """
     if arch not in ARCHITECTURES:
         raise ConfigurationError(f"arch is '{arch}'; choose one of {', '.join(ARCHITECTURES)}")

@@ -48,26 +48,11 @@ def denoise(
     schedule: Schedule | None = None,
 ) -> torch.Tensor:
     """
-    Denoise depth latents that are conditioned on the image.
+    Denoise depth latents (E, C, h, w), conditioned on the image, from ``noise``; all are scaled.
 
-    Parameters
-    ----------
-    unet, scheduler
-        Of the checkpoint; the scheduler is left as it is.
-    rgb_latent : (1 or E, C, h, w)
-        Scaled latent of the image, or of each member's image.
-    noise, text : (E, C, h, w) and (1, L, D)
-        Where each member starts, and the empty-prompt embedding.
-    steps, schedule : int, Schedule or None
-        DDIM steps; without a schedule they are read from the scheduler as it is set.
-    reference_exact : bool
-        Return what diffusers' pipeline returns.
-
-    Returns
-    -------
-    (E, C, h, w)
-        Denoised latents, scaled.
-
+    ``rgb_latent`` (1 or E, C, h, w) is the latent of the image, or of each member's image;
+    ``text`` (1, L, D) the empty-prompt embedding. Without a schedule the DDIM steps are read from
+    the scheduler as it is set. ``reference_exact`` returns what diffusers' pipeline returns.
     """
     if schedule is None:
         schedule = ddim_schedule(scheduler, steps, device=noise.device)

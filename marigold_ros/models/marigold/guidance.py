@@ -66,8 +66,8 @@ class GuidancePoints:
     """
     Sparse depth as the optimiser sees it.
 
-    Wanted values (M,) are 0 at the lowest and 1 at the highest in the model's space; ``low + span
-    * wanted`` are the values there. Rows (M, PH) and columns (M, PW) hold the bilinear weights
+    Wanted values (M,) are 0 at the lowest and 1 at the highest in the model's space, where the
+    values are ``low + span * wanted``. Rows (M, PH) and columns (M, PW) hold the bilinear weights
     that read an enlarged map at the points.
     """
 

@@ -78,21 +78,12 @@ class MemoryPlan:
         in_tiles: Callable[[], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """
-        Run a stage with as many members at once as fit, and return its result.
+        Run a stage with as many members at once as fit, at most ``most``, and return its result.
 
-        Parameters
-        ----------
-        stage, shape : str, tuple
-            Name, and shape of one member; the limit found holds for both.
-        most : int
-            Members that may run at once.
-        function : callable
-            Takes the number of members at once and runs the whole stage from its start.
-        bytes_each : int
-            Estimate for one member; 0 where there is none.
-        in_tiles : callable or None
-            Runs the stage where not even one member fits; InputError if that does not fit either.
-
+        The limit found holds for the stage and the ``shape`` of one member. ``function`` takes the
+        number of members at once and runs the whole stage from its start; ``bytes_each`` is an
+        estimate for one member, 0 where there is none. ``in_tiles`` runs the stage where not even
+        one member fits; InputError if that does not fit either.
         """
         key = (stage, shape)
         if key not in self._limits:

@@ -81,14 +81,8 @@ def ddim_schedule(
     """
     Read the steps of a frame from a scheduler, which is left as it is.
 
-    Parameters
-    ----------
-    scheduler, steps : DDIMScheduler, int
-        Of the checkpoint; denoising steps.
-    spacing : {'trailing', 'leading', 'linspace'} or None
-        None is the scheduler's own.
-    device : torch.device or None
-        Of the networks.
+    ``spacing`` is trailing, leading or linspace; None is the scheduler's own. Timesteps are put on
+    ``device``.
 
     Raises
     ------
