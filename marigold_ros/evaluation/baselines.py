@@ -192,9 +192,7 @@ def baseline_depths(
 
     """
     if len(sparse) < _TERMS[2]:
-        raise InputError(
-            f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', cause='empty'
-        )
+        raise InputError(f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', 'empty')
     surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
     depths = (*surfaces, nearest, interpolate_linear(sparse, u, v, nearest))

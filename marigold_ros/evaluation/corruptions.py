@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Corrupts images by night, weather, lenses and transmission, at five strengths, repeatably.
+Corrupt images by night, weather, lenses and transmission, at five strengths, repeatably.
 
 Simple models with the physics that matters to depth (fog by distance, noise by light); strength 1
 is noticeable, at strength 5 a robot should stop. Strengths are nested: with the same generator a
@@ -48,7 +48,8 @@ def rain(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray
     slant = np.radians(90.0 + 20.0 * (rng.random() - 0.5))
     ends = place + length[:, None] * (np.cos(slant), np.sin(slant))
     streaks = np.zeros((height, width), np.uint8)
-    for start, end in zip(place[: _share(most, strength)], ends, strict=False):
+    drawn = int(most * _STREAKS[strength - 1] / _STREAKS[-1])
+    for start, end in zip(place[:drawn], ends, strict=False):
         cv2.line(streaks, start.astype(int).tolist(), end.astype(int).tolist(), 160, 1)
     cover = np.maximum(streaks / 255.0, _VEIL[strength - 1])[..., None]
     return _to_uint8(rgb * (1.0 - cover) + _AIR * cover)
@@ -163,7 +164,7 @@ def depth_of_relative(relative: np.ndarray, space: str) -> np.ndarray:
     Parameters
     ----------
     relative, space : (H, W) float, str
-        Of a Prediction; metric ones stay as they are.
+        Of a Prediction; a metric one stays as it is.
 
     Returns
     -------
@@ -182,10 +183,6 @@ def depth_of_relative(relative: np.ndarray, space: str) -> np.ndarray:
 def is_dense(truth: np.ndarray | None) -> bool:
     """Return whether at least half of the pixels have true depth."""
     return truth is not None and float(np.mean(~np.isnan(truth))) >= 0.5
-
-
-def _share(most: int, strength: int) -> int:
-    return int(most * _STREAKS[strength - 1] / _STREAKS[-1])
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -95,9 +95,7 @@ def simulate_prediction(
     """
     known = depth > 0
     if not known.any():
-        raise InputError(
-            'a simulated prediction needs true depth; this image has none', cause='empty'
-        )
+        raise InputError('a simulated prediction needs true depth; this image has none', 'empty')
     rng = np.random.default_rng(seed)
     filled = np.maximum(_filled(depth, known), _LEAST_DEPTH_M)
     distort = _smooth_errors if kind == 'smooth' else _object_errors
@@ -123,7 +121,9 @@ def near_edges(depth: np.ndarray, width: int = EDGE_WIDTH) -> np.ndarray:
 
 
 def _smooth_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
-    field = np.exp(_smooth_field(rng, depth.shape, 5, 0.15))
+    coarse = rng.normal(size=(5, 5)).astype(np.float32)
+    smooth = cv2.resize(coarse, depth.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    field = np.exp(0.15 * smooth / smooth.std())
     return depth**_TONE * field * (1 + 0.02 * rng.normal(size=depth.shape))
 
 
@@ -148,14 +148,6 @@ def _segments(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     place = place.reshape(-1, 3)
     centres = place[rng.choice(len(place), _SEGMENTS, replace=False)]
     return cKDTree(centres).query(place)[1].reshape(depth.shape)
-
-
-def _smooth_field(
-    rng: np.random.Generator, shape: tuple[int, ...], cells: int, deviation: float
-) -> np.ndarray:
-    coarse = rng.normal(size=(cells, cells)).astype(np.float32)
-    field = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return deviation * field / field.std()
 
 
 def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:

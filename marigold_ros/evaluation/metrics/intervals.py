@@ -87,7 +87,7 @@ def block_means(
 
 
 def mean_interval(
-    values: np.ndarray, seed: int = 0, length: int | None = None, level: float = LEVEL
+    values: np.ndarray, seed: int = 0, length: int | None = None
 ) -> tuple[float, float]:
     """
     Estimate the interval that contains the true mean in 95 of 100 recordings.
@@ -96,10 +96,8 @@ def mean_interval(
     ----------
     values : (n,) float
         One value a frame, in order of time; values that are not finite are left out.
-    seed, level : int, float
-        Of the draws; share of recordings.
-    length : int or None
-        Frames in a block; None for :func:`block_length`.
+    seed, length : int, int or None
+        Of the draws; frames in a block, None for :func:`block_length`.
 
     Returns
     -------
@@ -111,18 +109,13 @@ def mean_interval(
     x = x[np.isfinite(x)]
     if len(x) < FEWEST:
         return math.nan, math.nan
-    length = block_length(x) if length is None else length
-    means = block_means(x, np.random.default_rng(seed), length)
-    tails = 0.5 * (1.0 - level), 0.5 * (1.0 + level)
-    centre = float(x.mean())
-    low, high = (np.quantile(means, tails) - centre) * _widening(len(x) / length, level)
-    return centre + float(low), centre + float(high)
-
-
-def _widening(blocks: float, level: float) -> float:
-    """Return Student's factor over the normal one, for the mean of so many blocks."""
     from scipy.special import ndtri, stdtrit
 
-    tail = 0.5 * (1.0 + level)
-    free = max(blocks - 1.0, 1.0)
-    return float(stdtrit(free, tail) / ndtri(tail) * math.sqrt((free + 1.0) / free))
+    length = block_length(x) if length is None else length
+    means = block_means(x, np.random.default_rng(seed), length)
+    tails = 0.5 * (1.0 - LEVEL), 0.5 * (1.0 + LEVEL)
+    centre, free = float(x.mean()), max(len(x) / length - 1.0, 1.0)
+    # Student's factor over the normal one, for the mean of so many blocks.
+    widening = float(stdtrit(free, tails[1]) / ndtri(tails[1]) * math.sqrt((free + 1.0) / free))
+    low, high = (np.quantile(means, tails) - centre) * widening
+    return centre + float(low), centre + float(high)

@@ -19,15 +19,7 @@ import numpy as np
 
 
 class PointErrors:
-    """
-    Errors at scored points, (n,) float64 each.
-
-    Parameters
-    ----------
-    p, g : (n,) float64, metres
-        Predicted and true depth, both positive.
-
-    """
+    """Errors at scored points, of predicted and true depth p, g > 0 in metres; (n,) float64."""
 
     def __init__(self, p: np.ndarray, g: np.ndarray) -> None:
         self.p, self.g = p, g

@@ -138,8 +138,9 @@ def planarity(depth: np.ndarray, truth: np.ndarray, K: np.ndarray | None) -> dic
     deviation = float(np.median(np.sqrt(np.square(off[flat]).mean(axis=1))))
     angle = math.nan
     if K is not None:
-        centres = _tile_centres(truth.shape)[known][flat]
-        angle = float(np.median(_angles_deg(found[flat], true[flat], centres, K)))
+        v, u = np.mgrid[: truth.shape[0] // _TILE_PX, : truth.shape[1] // _TILE_PX]
+        centres = (np.stack([u.ravel(), v.ravel()], axis=1) + 0.5) * _TILE_PX - 0.5
+        angle = float(np.median(_angles_deg(found[flat], true[flat], centres[known][flat], K)))
     return {'planarity': deviation, 'plane_angle_deg': angle, 'planes': int(flat.sum())}
 
 
@@ -155,13 +156,6 @@ def _tiles(image: np.ndarray) -> np.ndarray:
     cut = np.asarray(image, np.float64)[: rows * _TILE_PX, : columns * _TILE_PX]
     cut = cut.reshape(rows, _TILE_PX, columns, _TILE_PX).swapaxes(1, 2)
     return cut.reshape(rows * columns, _TILE_PX * _TILE_PX)
-
-
-def _tile_centres(shape: tuple[int, ...]) -> np.ndarray:
-    """Return column and row of the middle of each tile, (n, 2) pixels."""
-    rows, columns = (side // _TILE_PX for side in shape)
-    v, u = np.mgrid[:rows, :columns]
-    return (np.stack([u.ravel(), v.ravel()], axis=1) + 0.5) * _TILE_PX - 0.5
 
 
 def _fit_planes(inverse: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

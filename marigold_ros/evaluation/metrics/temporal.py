@@ -9,7 +9,7 @@ pixel by pixel for a camera at rest. A camera that moves without a pose has none
 image stayed the same count, and the median excludes the rest of what moves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 import math
 from typing import Any
@@ -117,16 +117,16 @@ class TemporalScores:
         found: dict[str, Any] = {}
         if any(self._drift.values()):
             found['scale_drift'] = {
-                **{name: _mean(values) for name, values in self._drift.items()},
-                'median_ratio': _quantile(self._drift['ratio'], 0.5),
-                'p95_ratio': _quantile(self._drift['ratio'], 0.95),
+                **{name: _statistic(np.mean, values) for name, values in self._drift.items()},
+                'median_ratio': _statistic(np.quantile, self._drift['ratio'], 0.5),
+                'p95_ratio': _statistic(np.quantile, self._drift['ratio'], 0.95),
                 'pairs': max(len(values) for values in self._drift.values()),
             }
         if self._flicker:
             found['flicker'] = {
-                'value': _mean(self._flicker),
-                'median': _quantile(self._flicker, 0.5),
-                'p95': _quantile(self._flicker, 0.95),
+                'value': _statistic(np.mean, self._flicker),
+                'median': _statistic(np.quantile, self._flicker, 0.5),
+                'p95': _statistic(np.quantile, self._flicker, 0.95),
                 'pairs': len(self._flicker),
                 'matched_by': dict(self._matched),
             }
@@ -138,9 +138,5 @@ def _log_change(before: float, now: float) -> float:
     return abs(math.log(now / before)) if before > 0 and now > 0 else math.nan
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else math.nan
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    return float(np.quantile(values, share)) if values else math.nan
+def _statistic(of: Callable[..., Any], values: list[float], *arguments: float) -> float:
+    return float(of(values, *arguments)) if values else math.nan

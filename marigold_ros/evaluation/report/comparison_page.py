@@ -15,27 +15,8 @@ from marigold_ros.evaluation.results.comparison import EvaluationRun, LATENCY, p
 def comparison_page(
     found: Mapping[str, Any], names: tuple[str, str], runs: tuple[EvaluationRun, EvaluationRun]
 ) -> str:
-    """
-    Return the page of a comparison.
-
-    Parameters
-    ----------
-    found : mapping
-        As ``compare_runs`` returns it.
-    names : (str, str)
-        Names of A and B; plain text.
-    runs : (EvaluationRun, EvaluationRun)
-        What was compared.
-
-    Returns
-    -------
-    str
-        The HTML document; it needs nothing beside it.
-
-    """
-    title = f'{names[1]} against {names[0]}'
-    frames = found['frames']
-    charts = _charts(found, names, runs)
+    """Return the HTML document of ``found``, by `compare_runs` of two named runs."""
+    title, frames = f'{names[1]} against {names[0]}', found['frames']
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">A is {escape(names[0])}, B is {escape(names[1])}. {frames["paired"]} '
@@ -43,38 +24,34 @@ def comparison_page(
         f'{frames["only_b"]}. Differences are B minus A, means over frames, with 95 % intervals '
         'of a block bootstrap.</p>',
     ]
-    for protocol, scores in found['protocols'].items():
-        parts.append(_section(protocol, protocol, charts, scores['metrics']))
+    charts = {}
+    for name, scores in found['protocols'].items():
+        charts[name] = _chart(f'{name}_abs_rel', f'AbsRel ({name})', '', names, runs)
+        parts.append(_section(name, chart_figure(name, charts[name]), scores['metrics']))
         if scores['only_a'] or scores['only_b']:
             parts.append(
                 f'<p class="warning">Not counted: {scores["only_a"]} frames scored in A only, '
                 f'{scores["only_b"]} in B only.</p>'
             )
     if found['latency']:
-        metrics = {'total': found['latency']}
-        parts.append(_section('Milliseconds per frame', LATENCY, charts, metrics))
+        charts[LATENCY] = _chart(LATENCY, 'Time per frame', 'ms', names, runs)
+        figure = chart_figure(LATENCY, charts[LATENCY])
+        parts.append(_section('Milliseconds per frame', figure, {'total': found['latency']}))
     return make_page(title, '\n'.join(parts), {'charts': charts, 'cloud': None})
 
 
-def _section(
-    title: str, chart: str, charts: Mapping[str, Spec], metrics: Mapping[str, Mapping[str, Any]]
-) -> str:
-    return (
-        f'<section><h2>{escape(title)}</h2>{chart_figure(chart, charts[chart])}'
-        f'<div class="panel">{comparison_table(metrics)}</div></section>'
-    )
+def _section(title: str, figure: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    table = f'<div class="panel">{comparison_table(metrics)}</div>'
+    return f'<section><h2>{escape(title)}</h2>{figure}{table}</section>'
 
 
-def _charts(
-    found: Mapping[str, Any], names: tuple[str, str], runs: tuple[EvaluationRun, EvaluationRun]
-) -> dict[str, Spec]:
-    columns = {name: (f'{name}_abs_rel', f'AbsRel ({name})', '') for name in found['protocols']}
-    if found['latency']:
-        columns[LATENCY] = (LATENCY, 'Time per frame', 'ms')
-    charts = {}
-    for name, (column, title, unit) in columns.items():
-        places, *values = paired_columns(column, *runs)
-        sides = (f'{side}: {text}' for side, text in zip('AB', names, strict=True))
-        curves = dict(zip(sides, values, strict=True))
-        charts[name] = frame_chart(title, places, curves, unit=unit)
-    return charts
+def _chart(
+    column: str,
+    title: str,
+    unit: str,
+    names: tuple[str, str],
+    runs: tuple[EvaluationRun, EvaluationRun],
+) -> Spec:
+    places, *values = paired_columns(column, *runs)
+    sides = (f'{side}: {name}' for side, name in zip('AB', names, strict=True))
+    return frame_chart(title, places, dict(zip(sides, values, strict=True)), unit=unit)

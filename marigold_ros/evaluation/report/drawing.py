@@ -18,7 +18,9 @@ import numpy as np
 
 INVALID_GREY = 48
 ERROR_LIMIT = 0.5  # relative error at the end of the colour scale
+ERROR_TICKS = {'0 %': 0.0, '12.5 %': 0.25, '25 %': 0.5, '37.5 %': 0.75, '>50 %': 1.0}
 _LEGEND_PX = 40
+_FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
 
 
 @cache
@@ -29,9 +31,7 @@ def _table(name: str, order: str, reverse: bool) -> np.ndarray:
     colours = cv2.applyColorMap(ramp[::-1].copy() if reverse else ramp, kind)
     table = np.full((256, 1, 3), INVALID_GREY, np.uint8)
     table[1:] = colours.reshape(255, 1, 3)
-    if order == 'rgb':
-        table = table[..., ::-1]
-    return np.ascontiguousarray(table)
+    return np.ascontiguousarray(table[..., ::-1] if order == 'rgb' else table)
 
 
 def colourise_depth(depth: np.ndarray, low: float, high: float, order: str = 'rgb') -> np.ndarray:
@@ -88,11 +88,6 @@ def colourise_relative(
     return cv2.applyColorMap(index, _table('viridis', order, near_is_low))
 
 
-def colours_of_depth(z: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Return the RGB colours, (M, 3), of depths (M,) in metres, as colourise_depth draws them."""
-    return colourise_depth(np.reshape(z, (1, -1)), low, high)[0]
-
-
 def overlay_points(
     rgb: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarray, low: float, high: float
 ) -> np.ndarray:
@@ -103,10 +98,8 @@ def overlay_points(
     ----------
     rgb : (H, W, 3) uint8
         The image.
-    u, v : (M,) int, pixels
-        Column and row.
-    z : (M,) float, metres
-        Depth, coloured as by :func:`colourise_depth` with ``low`` and ``high``.
+    u, v, z : (M,) int, int, float, pixels and metres
+        Column, row and depth, coloured as by :func:`colourise_depth` with ``low`` and ``high``.
 
     Returns
     -------
@@ -115,16 +108,12 @@ def overlay_points(
 
     """
     order = np.argsort(-np.asarray(z), kind='stable')
-    colours = colours_of_depth(np.asarray(z)[order], low, high)
+    colours = colourise_depth(np.asarray(z)[None, order], low, high)[0]
     return _stamp(_darken(rgb, 0.6), np.asarray(u)[order], np.asarray(v)[order], colours)
 
 
 def error_image(
-    rgb: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
-    relative_error: np.ndarray,
-    limit: float = ERROR_LIMIT,
+    rgb: np.ndarray, u: np.ndarray, v: np.ndarray, relative_error: np.ndarray
 ) -> np.ndarray:
     """
     Draw relative errors at the scored pixels over a darkened grey image, large errors on top.
@@ -136,8 +125,7 @@ def error_image(
     u, v : (M,) int, pixels
         Column and row of the scored pixels.
     relative_error : (M,) float
-        ``|predicted - truth| / truth``; dark blue is 0, yellow is ``limit`` and above, NaN is
-        grey.
+        ``|predicted - truth| / truth``; dark blue is 0, yellow 0.5 and above, NaN grey.
 
     Returns
     -------
@@ -148,7 +136,7 @@ def error_image(
     error = np.asarray(relative_error, dtype=np.float32)
     order = np.argsort(np.nan_to_num(error, nan=-1.0), kind='stable')
     error = error[order]
-    index = np.where(np.isfinite(error), 1.0 + 254.0 * np.clip(error / limit, 0.0, 1.0), 0.0)
+    index = np.where(np.isfinite(error), 1.0 + 254.0 * np.clip(error / ERROR_LIMIT, 0.0, 1.0), 0.0)
     colours = cv2.applyColorMap(index.astype(np.uint8)[None], _table('cividis', 'rgb', False))[0]
     grey = cv2.cvtColor(_darken(rgb, 0.35), cv2.COLOR_RGB2GRAY)
     return _stamp(
@@ -180,8 +168,7 @@ def _stamp(canvas: np.ndarray, u: np.ndarray, v: np.ndarray, colours: np.ndarray
 
 def with_depth_legend(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """Append a scale in metres to an RGB image by colourise_depth or overlay_points."""
-    bar_depth = np.geomspace(low, high, max(image.shape[1] - 20, 2))
-    bar = colourise_depth(bar_depth[None], low, high)
+    bar = colourise_depth(np.geomspace(low, high, max(image.shape[1] - 20, 2))[None], low, high)
     return _with_bar(image, bar, depth_ticks(low, high))
 
 
@@ -191,17 +178,11 @@ def depth_ticks(low: float, high: float) -> dict[str, float]:
     return {f'{t:g} m': math.log(t / low) / math.log(high / low) for t in ticks}
 
 
-def error_ticks(limit: float = ERROR_LIMIT) -> dict[str, float]:
-    """Return relative errors of a scale as text, each with its place between 0 and 1."""
-    ticks = {f'{100 * limit * s:g} %': s for s in (0.0, 0.25, 0.5, 0.75)}
-    return {**ticks, f'>{100 * limit:g} %': 1.0}
-
-
-def with_error_legend(image: np.ndarray, limit: float = ERROR_LIMIT) -> np.ndarray:
+def with_error_legend(image: np.ndarray) -> np.ndarray:
     """Append a scale in per cent to an image by error_image."""
     ramp = np.linspace(1, 255, max(image.shape[1] - 20, 2)).astype(np.uint8)[None]
     bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
-    return _with_bar(image, bar, error_ticks(limit))
+    return _with_bar(image, bar, ERROR_TICKS)
 
 
 def _with_bar(image: np.ndarray, bar: np.ndarray, ticks: Mapping[str, float]) -> np.ndarray:
@@ -212,14 +193,12 @@ def _with_bar(image: np.ndarray, bar: np.ndarray, ticks: Mapping[str, float]) ->
     end = -10
     for label, position in ticks.items():
         x = 10 + round(position * (bar.shape[1] - 1))
-        (text_width, _), _ = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
+        (text_width, _), _ = cv2.getTextSize(label, *_FONT, 1)
         left = min(max(x - text_width // 2, 2), width - text_width - 2)
         if left <= end + 4:
             continue
         cv2.line(strip, (x, 18), (x, 22), (0, 0, 0), 1)
-        cv2.putText(
-            strip, label, (left, 34), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA
-        )
+        cv2.putText(strip, label, (left, 34), *_FONT, (0, 0, 0), 1, cv2.LINE_AA)
         end = left + text_width
     return np.vstack([image, strip])
 

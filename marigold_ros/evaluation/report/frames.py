@@ -100,7 +100,7 @@ def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
     if 'relative' in panels:
         legends.append(('depth', 'relative', {'near': 0.0, 'far': 1.0}))
     if 'error' in panels:
-        legends.append(('error', 'relative error', drawing.error_ticks()))
+        legends.append(('error', 'relative error', drawing.ERROR_TICKS))
     return '<div class="ramps">' + ''.join(_ramp(*legend) for legend in legends) + '</div>'
 
 

@@ -24,15 +24,8 @@ def make_page(title: str, body: str, data: Mapping[str, Any]) -> str:
     """
     Return a page as an HTML document.
 
-    Parameters
-    ----------
-    title : str
-        Plain text.
-    body : str
-        HTML, its texts escaped.
-    data : mapping
-        What the scripts draw, as JSON types.
-
+    ``title`` is plain text, ``body`` HTML with escaped texts, ``data`` what the scripts draw, as
+    JSON types.
     """
     script = '\n'.join(
         ["'use strict';", *(_read(name).replace("'use strict';\n", '') for name in _SCRIPTS)]

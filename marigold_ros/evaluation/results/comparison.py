@@ -108,13 +108,9 @@ def compare_runs(a: EvaluationRun, b: EvaluationRun) -> dict[str, Any]:
     if not paired:
         raise InputError('no frame is in both results: stamps or limits differ', 'shape')
     _check_points(paired)
-    protocols = {protocol: _protocol(protocol, paired) for protocol in PROTOCOLS}
+    protocols, n = {protocol: _protocol(protocol, paired) for protocol in PROTOCOLS}, len(paired)
     return {
-        'frames': {
-            'paired': len(paired),
-            'only_a': len(a.rows) - len(paired),
-            'only_b': len(b.rows) - len(paired),
-        },
+        'frames': {'paired': n, 'only_a': len(a.rows) - n, 'only_b': len(b.rows) - n},
         'protocols': {protocol: scores for protocol, scores in protocols.items() if scores},
         'latency': _difference(*_columns(LATENCY, paired), LATENCY),
     }
@@ -146,15 +142,13 @@ def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     if sorted(hashes[0]) != sorted(hashes[1]):
         raise InputError(f'other bags: A is of {names[0]}, B of {names[1]} (by SHA-256)', 'shape')
     settings = zip(_settings(first).items(), _settings(second).values(), strict=True)
-    differences = [
+    differences = '; '.join(
         f'{name} is {in_a!r} in A and {in_b!r} in B'
         for (name, in_a), in_b in settings
         if in_a != in_b
-    ]
+    )
     if differences:
-        raise InputError(
-            f'scored differently: {"; ".join(differences)}; evaluate both alike', 'shape'
-        )
+        raise InputError(f'scored differently: {differences}; evaluate both alike', 'shape')
 
 
 def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:

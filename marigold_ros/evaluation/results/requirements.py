@@ -8,7 +8,7 @@ The left side is a path in results.json with two short cuts: a protocol's name s
 the baselines' protocol: ``heldout`` where there were scans, else ``truth``.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 import difflib
 import math
@@ -20,12 +20,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    '<': operator.lt,
-    '<=': operator.le,
-    '>': operator.gt,
-    '>=': operator.ge,
-}
+_COMPARE = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}
 _GRAMMAR = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+.\w]+)\s*')
 _PARTS = (
     *('frames', 'rate', 'protocols', 'baselines', 'latency_ms', 'temporal', 'surfaces', 'models'),

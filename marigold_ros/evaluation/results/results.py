@@ -66,6 +66,7 @@ def assemble(
         'dropped': dropped,
         'rejected': dict(sorted(rejected.items())),
     }
+    not_metric = (str(row['reason']) for row in scorer.rows if row['state'] == 'none')
     scoring = {
         'baselines_protocol': scorer.baselines_protocol,
         'fit_every': scorer.fit_every,
@@ -74,7 +75,7 @@ def assemble(
         'scan_lines_from': dict(scorer.line_sources),
         'median_abs_rel': 'over all scored points, pooled; from a histogram, exact to 0.3 %',
         'scan_dt_ms': _scan_dt_ms(scorer.rows),
-        'first_not_metric': _first_not_metric(scorer.rows),
+        'first_not_metric': next(not_metric, ''),
     }
     return {
         'schema': SCHEMA,
@@ -91,11 +92,6 @@ def _scan_dt_ms(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if not len(dt):
         return {}
     return {'mean': float(dt.mean()), 'p95': float(np.percentile(dt, 95)), 'max': float(dt.max())}
-
-
-def _first_not_metric(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the reason of the first frame without metric depth; empty without such frames."""
-    return next((str(row['reason']) for row in rows if row['state'] == 'none'), '')
 
 
 def robustness(
@@ -150,10 +146,7 @@ def describe(
         'bags': [describe_bag(bag) for bag in bags],
         'topics': dict(topics),
         'checkpoint': checkpoint,
-        'options': {
-            **as_values(config),
-            **{f'lidar.{k}': v for k, v in as_values(lidar).items()},
-        },
+        'options': {**as_values(config), **{f'lidar.{k}': v for k, v in as_values(lidar).items()}},
         'versions': versions(),
         'machine': machine(),
         **more,
@@ -241,14 +234,11 @@ def _plain(value: Any) -> Any:
 def write_per_frame(folder: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write per_frame.csv, one row a frame in order of time; missing figures are empty."""
     path = Path(folder) / 'per_frame.csv'
-    columns: dict[str, None] = {}
-    for row in rows:
-        columns.update(dict.fromkeys(row))
+    columns = dict.fromkeys(name for row in rows for name in row)
     with path.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(columns)
-        for row in rows:
-            writer.writerow([_cell(row.get(name)) for name in columns])
+        writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
     return path
 
 

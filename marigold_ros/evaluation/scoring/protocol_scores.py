@@ -52,35 +52,23 @@ class Breakdown:
 
     def summary(self) -> dict[str, Any]:
         """Return ``by_range``, ``near_field`` and ``by_region`` as in results.json."""
-        return {
-            'by_range': self._by_range(),
-            'near_field': self._near_field(),
-            'by_region': self._by_region(),
-        }
-
-    def _by_range(self) -> list[dict[str, float]]:
-        """Return the figures of every 10 m that hold a point."""
-        sums = self._sums.sum(axis=2)
-        sums = sums.reshape(len(sums), -1, _STEPS_A_BIN).sum(axis=2)
+        bins = self._sums.sum(axis=2)
+        bins = bins.reshape(len(bins), -1, _STEPS_A_BIN).sum(axis=2)
         width = _STEP_M * _STEPS_A_BIN
-        return [
-            {'from': number * width, 'to': (number + 1) * width, **_figures(sums[:, number])}
-            for number in np.flatnonzero(sums[0]).tolist()
-        ]
-
-    def _near_field(self) -> dict[str, float]:
-        """Return the figures below 15 m."""
-        sums = self._sums[:, :_STEPS_NEAR].sum(axis=(1, 2))
-        return {'from': 0.0, 'to': _STEP_M * _STEPS_NEAR, **_figures(sums)}
-
-    def _by_region(self) -> dict[str, dict[str, float]]:
-        """Return the figures of the thirds of the image, by rows and by columns."""
+        near = self._sums[:, :_STEPS_NEAR].sum(axis=(1, 2))
         grid = self._sums.sum(axis=1).reshape(-1, 3, 3)
-        rows, columns = grid.sum(axis=2), grid.sum(axis=1)
+        rows_and_columns = grid.sum(axis=2), grid.sum(axis=1)
         return {
-            name: _figures(sums[:, number])
-            for names, sums in zip(_THIRDS, (rows, columns), strict=True)
-            for number, name in enumerate(names)
+            'by_range': [
+                {'from': number * width, 'to': (number + 1) * width, **_figures(bins[:, number])}
+                for number in np.flatnonzero(bins[0]).tolist()
+            ],
+            'near_field': {'from': 0.0, 'to': _STEP_M * _STEPS_NEAR, **_figures(near)},
+            'by_region': {
+                name: _figures(sums[:, number])
+                for names, sums in zip(_THIRDS, rows_and_columns, strict=True)
+                for number, name in enumerate(names)
+            },
         }
 
 
@@ -135,9 +123,7 @@ class ProtocolScores:
         return {
             **self._metrics.summary(),
             **self._breakdown.summary(),
-            'interval': {
-                name: ends for name, ends in intervals.items() if np.isfinite(ends).all()
-            },
+            'interval': {n: ends for n, ends in intervals.items() if np.isfinite(ends).all()},
         }
 
 
