@@ -77,7 +77,7 @@ def test_all_topics_are_there(bag):
         assert {t: (i.msgtype, i.count) for t, i in reader.topics.items()} == TOPICS
 
 
-def test_metadata_is_what_humble_reads_and_transforms_are_latched(bag):
+def test_metadata_suits_humble_and_transforms_are_latched(bag):
     text = (bag / 'metadata.yaml').read_text(encoding='utf-8')
     information = yaml.safe_load(text)['rosbag2_bagfile_information']
     assert information['version'] == 8
@@ -101,7 +101,7 @@ def test_stamps_run_at_the_rate_and_scans_follow_their_image(bag):
             assert header.sec * 10**9 + header.nanosec == stamp + delay == log_ns
 
 
-def test_lidar_projected_with_the_transform_of_the_bag_meets_the_true_depth(bag):
+def test_lidar_projected_with_the_bag_transform_meets_the_truth(bag):
     found = messages(bag)
     with BagReader(bag) as reader:
         T_cam_lidar = reader.static_transforms().lookup(CAMERA_FRAME, LIDAR_FRAME)
@@ -131,7 +131,7 @@ def test_the_wrong_transform_would_be_noticed(bag):
     assert np.median(np.abs(z - expected) / expected) > 0.01
 
 
-def test_the_lidar_sees_past_things_that_hide_something_from_the_camera():
+def test_lidar_sees_past_things_that_block_the_camera():
     drive = simulate_drive(seed=0, kind='room', **SMALL)
     hidden = 0
     for frame in drive.frames:
@@ -242,9 +242,7 @@ def test_size_rate_and_beams_are_as_asked():
         ({'kind': 'forest'}, "kind is 'forest'; choose one of street, room"),
     ],
 )
-def test_arguments_out_of_range_are_refused_before_anything_is_written(
-    tmp_path, arguments, message
-):
+def test_arguments_out_of_range_are_refused_before_writing(tmp_path, arguments, message):
     with pytest.raises(ConfigurationError, match=message):
         write_drive(tmp_path / 'bag', **arguments)
     assert list(tmp_path.iterdir()) == []

@@ -62,7 +62,7 @@ def test_beams_are_unit_vectors_and_rings_count_upwards():
     assert ring.dtype == np.uint16
 
 
-def test_flat_ground_lies_at_the_height_of_the_sensor_in_every_ring():
+def test_flat_ground_lies_at_sensor_height_in_every_ring():
     points = measure(ground_scene())
     np.testing.assert_allclose(points['z'], -HEIGHT, atol=1e-4)
     elevation = np.deg2rad(np.linspace(-28, 12, 16))
@@ -89,7 +89,7 @@ def test_axes_are_forward_left_up(centre, axis, sign, face):
     assert (sign * above[axis]).min() == pytest.approx(face, abs=1e-3)
 
 
-def test_a_turned_vehicle_sees_the_same_ground_points_in_the_world():
+def test_a_turned_vehicle_sees_the_same_ground_in_the_world():
     scene = ground_scene()
     pose = lidar_pose(3.0, -4.0, 0.7)
     world = xyz(measure(scene, pose=pose)) @ pose[:3, :3].T + pose[:3, 3]

@@ -64,7 +64,7 @@ def pixel_rays() -> tuple[np.ndarray, np.ndarray]:
     return (u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1]
 
 
-def test_ground_depth_is_camera_height_over_the_slope_of_the_ray():
+def test_ground_depth_is_camera_height_over_slope_of_the_ray():
     geometry = render_geometry(scene_of((PLANE, (0, 0, 0), (1, 1, 1), 0)), camera_at((3, -1.5, 7)))
     _, y = pixel_rays()
     expected = np.where(y > 0, 1.5 / np.where(y > 0, y, 1), np.inf)
@@ -93,7 +93,7 @@ def test_ball_depth_follows_the_quadratic():
     np.testing.assert_allclose(depth[clear], expected[clear], rtol=1e-4)
 
 
-def test_turned_box_agrees_with_an_untouched_box_seen_by_a_turned_camera():
+def test_turned_box_equals_straight_box_seen_by_turned_camera():
     turn = 0.6
     centre = np.array([0.0, 0.0, 5.0])
     turned = scene_of((BOX, tuple(centre), (1.0, 0.5, 0.7), turn))
@@ -107,7 +107,7 @@ def test_turned_box_agrees_with_an_untouched_box_seen_by_a_turned_camera():
     assert np.isfinite(first).mean() > 0.05
 
 
-def test_cylinder_is_seen_round_from_the_side_and_flat_from_above():
+def test_cylinder_is_round_from_the_side_and_flat_from_above():
     pole = scene_of((CYLINDER, (0, -1, 5), (0.5, 1.0, 0.5), 0))
     side = intersect(pole, np.array([0.25, -1.0, 0.0]), np.array([[0, 0, 1.0]]))
     assert side.t[0] == pytest.approx(5 - np.sqrt(0.25 - 0.0625), rel=1e-5)
@@ -143,7 +143,7 @@ def test_sides_of_roofs_and_cabins_lean_in_towards_the_top(kind: int, top: float
     assert end.t[0] == pytest.approx(5.0, rel=1e-5)
 
 
-def test_room_shell_is_seen_from_inside_with_a_material_per_face():
+def test_room_shell_is_seen_from_inside_one_material_per_face():
     room = scene_of((SHELL, (0, -1.5, 0), (2, 1.5, 3), 0))
     axes = np.concatenate([np.eye(3)[[0, 0, 1, 1, 2, 2]] * np.array([[-1], [1]] * 3)])
     hits = intersect(room, np.array([0.5, -1.0, 1.0]), axes)
@@ -217,7 +217,7 @@ def test_streets_leave_their_lane_free():
 
 
 @pytest.mark.parametrize('kind', ['room', 'street'])
-def test_same_seed_gives_identical_bytes_and_another_seed_another_image(kind: str):
+def test_same_seed_gives_same_bytes_and_another_seed_does_not(kind: str):
     first = make_sample(11, WIDTH, HEIGHT, kind)
     second = make_sample(11, WIDTH, HEIGHT, kind)
     assert first.rgb.tobytes() == second.rgb.tobytes()
@@ -292,7 +292,7 @@ def test_scene_without_a_free_place_is_refused_with_the_remedy():
 
 
 @pytest.mark.parametrize('pattern', ['panes', 'dapple'])
-def test_light_through_windows_or_leaves_lies_still_on_the_ground(pattern: str):
+def test_light_through_windows_or_leaves_is_fixed_on_the_ground(pattern: str):
     ground = scene_of((PLANE, (0, 0, 0), (1, 1, 1), 0))
     sun = replace(
         ground.lighting,

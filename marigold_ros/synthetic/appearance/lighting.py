@@ -44,11 +44,9 @@ def _room_lighting(rng: np.random.Generator, extent: np.ndarray) -> Lighting:
 
 
 def _street_lighting(rng: np.random.Generator) -> Lighting:
-    weather = rng.choice(['clear', 'hazy', 'overcast', 'dusk'], p=[0.4, 0.2, 0.27, 0.13])
-    low, high = {'clear': (20, 70), 'hazy': (15, 60), 'overcast': (30, 80), 'dusk': (3, 14)}[
-        str(weather)
-    ]
-    direction = _sun_direction(rng, (low, high))
+    weather = str(rng.choice(['clear', 'hazy', 'overcast', 'dusk'], p=[0.4, 0.2, 0.27, 0.13]))
+    elevations = {'clear': (20, 70), 'hazy': (15, 60), 'overcast': (30, 80), 'dusk': (3, 14)}
+    direction = _sun_direction(rng, elevations[weather])
     blue = rng.uniform(0.55, 0.65), rng.uniform(0.25, 0.75), rng.uniform(0.5, 0.95)
     grey = rng.uniform(0.5, 0.65), rng.uniform(0.0, 0.12), rng.uniform(0.6, 0.98)
     zenith = linear_from_hsv(np.array([blue if weather in ('clear', 'dusk') else grey]))[0]
@@ -57,7 +55,7 @@ def _street_lighting(rng: np.random.Generator) -> Lighting:
     horizon = linear_from_hsv(np.array([sunset if weather == 'dusk' else pale]))[0]
     sun = {'clear': (0.8, 2.6), 'hazy': (0.2, 0.7), 'overcast': (0.0, 0.12), 'dusk': (0.15, 0.8)}
     warmth = 0.35 if weather == 'dusk' else rng.uniform(0.0, 0.15)
-    colour = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(*sun[str(weather)])
+    colour = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(*sun[weather])
     pallor = 0.5 * zenith + 0.5 * zenith.mean()  # sky light is paler than the sky looks
     ambient = 0.5 * pallor / max(zenith.mean(), 1e-3) ** 0.5 + 0.25 * horizon
     fog = rng.uniform(0.0, 0.004) if rng.random() < 0.87 else rng.uniform(0.004, 0.03)
@@ -76,7 +74,6 @@ def _street_lighting(rng: np.random.Generator) -> Lighting:
 
 
 def _sun_direction(rng: np.random.Generator, elevations: tuple[float, float]) -> np.ndarray:
-    """Unit vector towards the sun (3,), between two elevations in degrees."""
-    azimuth = rng.uniform(-np.pi, np.pi)
-    up = np.deg2rad(rng.uniform(*elevations))
+    """Draw a unit vector (3,) towards the sun, between two elevations in degrees."""
+    azimuth, up = rng.uniform(-np.pi, np.pi), np.deg2rad(rng.uniform(*elevations))
     return np.array([np.cos(up) * np.sin(azimuth), -np.sin(up), np.cos(up) * np.cos(azimuth)])

@@ -7,7 +7,7 @@ Colours are ranges of (hue, saturation, value) per role, muted as in life, so th
 reveals a depth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marigold_ros.synthetic.appearance.textures import (
     BRICKS,
@@ -152,12 +152,9 @@ def draw_materials(
     hsv = np.stack([within('hue'), within('saturation') * dull, within('value')], axis=1)
     hsv[:, 1] = np.minimum(hsv[:, 1], 0.98)
     difference = np.array([row.difference for row in table])[:, None]
-    change = rng.normal(0, 1, (count, 3)) * difference * np.array([0.15, 0.4, 0.6])
-    other = hsv + change
+    other = hsv + rng.normal(0, 1, (count, 3)) * difference * np.array([0.15, 0.4, 0.6])
     other[:, 1:] = np.clip(other[:, 1:], 0.0, 0.98)
-    floor_value = np.maximum(0.35 * hsv[:, 2:], 0.04)
-    other[:, 2:] = np.maximum(other[:, 2:], floor_value)
-    same = _walls_alike(roles)
+    other[:, 2:] = np.maximum(other[:, 2:], np.maximum(0.35 * hsv[:, 2:], 0.04))
     usual = np.array([row.textures[rng.integers(len(row.textures))] for row in table])
     texture, widening = _surprised(rng, roles, usual)
     materials = Materials(
@@ -171,18 +168,16 @@ def draw_materials(
         glow=within('glow') * (rng.random(count) < 0.6),
         extra=np.asarray(layout, dtype=np.float64).reshape(count, 4),
     )
-    return Materials(
-        **{
-            name: values if name in ('offset', 'extra') else values[same]
-            for name, values in vars(materials).items()
-        }
-    )
+    same = _walls_alike(roles)
+    own = ('offset', 'extra')
+    alike = {name: values[same] for name, values in vars(materials).items() if name not in own}
+    return replace(materials, **alike)
 
 
 def _surprised(
     rng: np.random.Generator, roles: tuple[str, ...], usual: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw textures that a role does not suggest for some things, and factors on their size."""
+    """Draw, for some things, textures unusual for their role and factors on the period."""
     share = rng.choice([0.0, 0.12, 0.35, 0.9], p=[0.45, 0.3, 0.18, 0.07])
     surprised = (rng.random(len(roles)) < share) & ~np.isin(roles, KEPT)
     other = np.array(SURPRISES)[rng.integers(0, len(SURPRISES), len(roles))]
@@ -191,7 +186,7 @@ def _surprised(
 
 
 def _walls_alike(roles: tuple[str, ...]) -> np.ndarray:
-    """Return the material that each shares: the first of its role for walls, windows, kerbs, …."""
+    """Return the row that each material copies: the first of its role for walls, windows, …."""
     first: dict[str, int] = {}
     source = np.arange(len(roles))
     for index, role in enumerate(roles):

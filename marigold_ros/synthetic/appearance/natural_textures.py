@@ -4,8 +4,7 @@
 Textures with the statistics of nature: clouds of 1/f noise, and dead leaves.
 
 Dead leaves (Lee, Mumford and Huang 2001) are overlapping shapes of all sizes: sharp edges of
-colour without an edge of depth. Both are periodic tables with levels of detail, picked per image
-from a fixed bank.
+colour without an edge of depth. Both are periodic tables with levels of detail, from a fixed bank.
 """
 
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 SIDE = 256  # texels of a table
 LEVELS = 7  # each half as large as the one before
-LEAVES = 420
+LEAVES = 420  # shapes in a table
 BANK = 24  # tables of each sort; about 50 MB in all
 SQUARE = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
 TRIANGLE = np.array([[-1.0, -1], [1, -1], [0, 1]])
@@ -50,7 +49,7 @@ def _bank() -> tuple[list[tuple[np.ndarray, ...]], list[tuple[np.ndarray, ...]]]
 
 
 def _clouds(rng: np.random.Generator) -> np.ndarray:
-    """Noise whose amplitude falls as 1/f, strong in grey, weak in colour, (S, S, 3)."""
+    """Draw noise whose amplitude falls as 1/f, strong in grey, weak in colour, (S, S, 3)."""
     across, down = np.fft.rfftfreq(SIDE) * SIDE, np.fft.fftfreq(SIDE)[:, None] * SIDE
     frequency = np.hypot(across, down)
     frequency[0, 0] = np.inf
@@ -63,19 +62,17 @@ def _clouds(rng: np.random.Generator) -> np.ndarray:
 
 
 def _dead_leaves(rng: np.random.Generator) -> np.ndarray:
-    """Discs, rectangles and triangles with sizes spread as 1/size^3, later ones on top."""
+    """Draw discs, rectangles and triangles of sizes spread as 1/size^3, later ones on top."""
     grey = np.exp(rng.normal(-0.2, 0.55, (LEAVES, 1)))
     vivid = 0.12 + 0.5 * (rng.random((LEAVES, 1)) < 0.2)
     colours = np.clip(grey * np.exp(rng.normal(0, 1, (LEAVES, 3)) * vivid), 0.05, 2.2)
-    smallest, largest = 3.0, 55.0
-    share = rng.random(LEAVES)
+    smallest, largest, share = 3.0, 55.0, rng.random(LEAVES)
     sizes = (smallest**-2 + share * (largest**-2 - smallest**-2)) ** -0.5
     places = rng.uniform(0, SIDE, (LEAVES, 2))
     shapes, turns = rng.integers(0, 3, LEAVES), rng.uniform(0, np.pi, LEAVES)
     stretch = rng.uniform(0.3, 1.0, LEAVES)
     table = np.full((SIDE, SIDE, 3), 0.8, dtype=np.float32)
-    big_first = np.argsort(-sizes + rng.normal(0, 6, LEAVES), kind='stable')
-    for i in big_first:
+    for i in np.argsort(-sizes + rng.normal(0, 6, LEAVES), kind='stable'):  # large ones first
         for x in _wrapped(places[i, 0], sizes[i]):
             for y in _wrapped(places[i, 1], sizes[i]):
                 colour = tuple(float(c) for c in colours[i])
@@ -115,12 +112,9 @@ def look_up(
     levels: tuple[np.ndarray, ...], u: np.ndarray, v: np.ndarray, blur: np.ndarray
 ) -> np.ndarray:
     """
-    Read a table at (N,) coordinates in periods; ``blur`` (N,) is the pixel size in periods.
+    Read (N, 3) float32 from a table at (N,) coordinates in periods.
 
-    Returns
-    -------
-    (N, 3) float32
-
+    ``blur`` (N,) is the pixel size in periods.
     """
     level = np.clip(np.log2(np.maximum(blur * SIDE, 1e-6)), 0, LEVELS - 1).astype(np.int8)
     u, v = u - np.floor(u), v - np.floor(v)

@@ -8,18 +8,9 @@ import numpy as np
 
 def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
-    Develop linear light into an 8-bit image.
+    Develop linear light (H, W, 3) of any scale into an 8-bit image (H, W, 3).
 
-    Parameters
-    ----------
-    radiance : (H, W, 3) float32
-        Linear light; any scale, exposure is automatic with a drawn error.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (H, W, 3) uint8
-
+    Exposure is automatic, with a drawn error.
     """
     grey = radiance.mean(axis=-1)
     # Exposure by the mean of the log, as cameras do, so one bright window does not blacken all.
@@ -31,14 +22,12 @@ def develop(radiance: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     balance = cast ** -rng.uniform(0.2, 0.95) * (1 + rng.normal(0, 0.05, 3))
     if rng.random() < 0.12:
         balance = balance * np.exp(rng.normal(0, 0.25, 3))  # set for another light
-    image = radiance * (exposure * balance).astype(np.float32)
-    image = _vignetted(image, rng)
+    image = _vignetted(radiance * (exposure * balance).astype(np.float32), rng)
     blur = rng.uniform(0.4, 0.65) if rng.random() < 0.75 else rng.uniform(0.65, 1.2)
     image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), float(blur))
     if rng.random() < 0.06:
         image = _smeared(image, rng)
-    image = _noisy(image, rng)
-    display = _tone(image, rng)
+    display = _tone(_noisy(image, rng), rng)
     encoded = np.round(display * 255).astype(np.uint8)
     if rng.random() < 0.4:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 96))]
@@ -58,16 +47,14 @@ def _vignetted(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _smeared(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Motion blur along the rows or columns."""
+    """Blur along the rows or columns, as motion does."""
     length = int(rng.integers(3, 6))
-    size = (length, 1) if rng.random() < 0.7 else (1, length)
-    return cv2.blur(image, size)
+    return cv2.blur(image, (length, 1) if rng.random() < 0.7 else (1, length))
 
 
 def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shot noise grows with the root of light, read noise is constant."""
-    read = 0.012 * rng.random() ** 2
-    shot = 0.035 * rng.random() ** 2
+    """Add shot noise, which grows with the root of light, and constant read noise."""
+    read, shot = 0.012 * rng.random() ** 2, 0.035 * rng.random() ** 2
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     if rng.random() < 0.5:
         noise = cv2.GaussianBlur(noise, (0, 0), 0.7) * 1.6
@@ -75,9 +62,8 @@ def _noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _tone(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shoulder, gamma, contrast and saturation of a camera's image style; into [0, 1]."""
-    image = np.maximum(image, 0)
-    shoulder = rng.uniform(0.0, 1.0)
+    """Apply shoulder, gamma, contrast and saturation of a camera's style; into [0, 1]."""
+    image, shoulder = np.maximum(image, 0), rng.uniform(0.0, 1.0)
     image = image * (1 + shoulder * image / 4) / (1 + shoulder * image)
     display = np.clip(image, 0, 1) ** np.float32(1 / rng.uniform(1.8, 2.4))
     contrast = rng.uniform(-0.25, 0.9)

@@ -26,21 +26,10 @@ STEPS = ((0, 2), (2, 0), (0, -2), (-2, 0), (5, 5), (5, -5), (-5, 5), (-5, -5))  
 
 def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndarray:
     """
-    Shade a scene into the image that a camera takes.
+    Shade a scene into the image (H, W, 3) uint8 that a camera takes.
 
-    Parameters
-    ----------
-    scene : Scene
-        Its materials and lighting say how it looks; see `redraw_appearance`.
-    geometry : Geometry
-        Of `render_geometry` for the same shapes.
-    rng : numpy.random.Generator
-        Draws texture noise, exposure, white balance and sensor noise.
-
-    Returns
-    -------
-    (H, W, 3) uint8
-
+    ``geometry`` is of `render_geometry` for the same shapes; ``rng`` draws texture noise,
+    exposure, white balance and sensor noise.
     """
     lattice, atlas = noise_lattice(rng), draw_atlas(rng)
     sky = geometry.material < 0
@@ -54,8 +43,8 @@ def shade(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> np.ndar
     light, highlight = _light(scene, geometry, points, directions, material, lattice)
     highlight += _reflections(scene, geometry, directions, material, atlas)
     glow = scene.materials.glow.astype(np.float32)[material]
-    radiance = colour * (light + glow[..., None]) + highlight
-    radiance = _with_fog(radiance, depth, scene.lighting)
+    lit = colour * (light + glow[..., None]) + highlight
+    radiance = _with_fog(lit, depth, scene.lighting)
     if sky.any():
         radiance[sky] = _sky(scene.lighting, directions, lattice)[sky]
     return develop(np.maximum(radiance, 0), rng)
@@ -69,7 +58,7 @@ def _light(
     material: np.ndarray,
     lattice: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Light arriving (H, W, 3) and mirrored highlights (H, W, 3)."""
+    """Return the light arriving (H, W, 3) and mirrored highlights (H, W, 3)."""
     lighting, normal = scene.lighting, geometry.normal
     up = 0.5 - 0.5 * normal[..., 1:2]
     up_light, down_light = (
@@ -79,9 +68,8 @@ def _light(
     highlight = np.zeros_like(light)
     gloss = scene.materials.gloss.astype(np.float32)[material]
     any_gloss = bool(gloss.any())
-    for order in range(len(lighting.position)):
-        position, reach = lighting.position[order], lighting.reach[order]
-        colour = lighting.colour[order].astype(np.float32)
+    lamps = zip(lighting.position, lighting.reach, lighting.colour.astype(np.float32), strict=True)
+    for order, (position, reach, colour) in enumerate(lamps):
         towards = position.astype(np.float32) - points
         distance = np.sqrt(_dot(towards, towards))
         towards /= distance[..., None]
@@ -96,8 +84,7 @@ def _light(
         light += lit[..., None] * colour
         if any_gloss:
             mirrored = 2 * cosine[..., None] * normal - towards
-            length = np.sqrt(_dot(directions, directions))
-            along = -_dot(mirrored, directions) / length
+            along = -_dot(mirrored, directions) / np.sqrt(_dot(directions, directions))
             shine = np.clip(along, 0, 1) ** 24 * gloss * strength
             highlight += shine[..., None] * colour
     return light, highlight
@@ -106,7 +93,7 @@ def _light(
 def _pattern_of_light(
     lighting: Lighting, points: np.ndarray, lattice: np.ndarray
 ) -> np.ndarray | np.float32:
-    """Share of the first lamp's light that windows or leaves let through, (H, W) or 1."""
+    """Return the share of the first lamp's light through windows or leaves, (H, W) or 1."""
     size = lighting.panes or lighting.dapple
     if not size:
         return np.float32(1)
@@ -133,7 +120,7 @@ def _reflections(
     material: np.ndarray,
     atlas: Atlas,
 ) -> np.ndarray:
-    """Mirrored surroundings on paint, glass and polish, (H, W, 3): bright above, dark below."""
+    """Return reflections on paint, glass and polish, (H, W, 3): bright above, dark below."""
     gloss = scene.materials.gloss.astype(np.float32)[material]
     mirrored = np.zeros((*material.shape, 3), dtype=np.float32)
     at = np.nonzero((gloss > 0.15) & (geometry.material >= 0))
@@ -158,21 +145,21 @@ def _reflections(
 def _shadow(
     scene: Scene, position: np.ndarray, points: np.ndarray, facing: np.ndarray
 ) -> np.ndarray:
-    """Share of a lamp's light that reaches each pixel, (H, W) in [0, 1]."""
-    # Only pixels that face the lamp are asked; sky has no normal and faces nothing.
-    asked = facing[::COARSE, ::COARSE]
-    towards = points[::COARSE, ::COARSE][asked].T - position.astype(np.float32)[:, None]
+    """Return the share of a lamp's light that reaches each pixel, (H, W) in [0, 1]."""
+    # Only pixels that face the lamp are tested; sky has no normal and faces nothing.
+    tested = facing[::COARSE, ::COARSE]
+    towards = points[::COARSE, ::COARSE][tested].T - position.astype(np.float32)[:, None]
     t, _ = nearest_hit(scene.solids, position, towards, ~_casters(scene))
     distance = np.sqrt((towards * towards).sum(axis=0))
-    lit = np.ones(asked.shape, dtype=np.float32)
-    lit[asked] = (1 - t) * distance < 0.03
+    lit = np.ones(tested.shape, dtype=np.float32)
+    lit[tested] = (1 - t) * distance < 0.03
     soft = cv2.blur(lit, (3, 3)) if np.isfinite(scene.lighting.reach[0]) else lit
     height, width = facing.shape
     return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _casters(scene: Scene) -> np.ndarray:
-    """Solids whose shadows show, (P,) bool: not the lamps, nor what lies flat on the ground."""
+    """Return which solids cast shadows, (P,) bool: neither lamps nor things flat on the ground."""
     solids = scene.solids
     lamps = [row for row, role in enumerate(scene.roles) if role == 'lamp']
     closed = (solids.kind != SHELL) & (solids.kind != PLANE)
@@ -201,7 +188,7 @@ def _openness(geometry: Geometry, points: np.ndarray) -> np.ndarray:
 
 
 def _dot(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Product along the last axis of 3; several times faster than multiply and sum."""
+    """Return the dot product along the last axis; several times faster than multiply and sum."""
     return np.einsum('...i,...i->...', first, second)
 
 
@@ -213,7 +200,7 @@ def _with_fog(radiance: np.ndarray, depth: np.ndarray, lighting: Lighting) -> np
 
 
 def _sky(lighting: Lighting, directions: np.ndarray, lattice: np.ndarray) -> np.ndarray:
-    """Colour of the open sky: horizon to zenith, clouds on a flat ceiling, glow at the sun."""
+    """Return the colour of the sky: horizon to zenith, flat clouds, glow about the sun."""
     length = np.sqrt(_dot(directions, directions))
     up = np.clip(-directions[..., 1] / length, 0.001, 1)
     horizon, zenith = (x.astype(np.float32) for x in (lighting.horizon, lighting.zenith))

@@ -15,25 +15,10 @@ from marigold_ros.synthetic.appearance.natural_textures import Atlas, look_up
 from marigold_ros.synthetic.raycast.description import Materials
 import numpy as np
 
-(
-    PLAIN,
-    GRADIENT,
-    CHECKER,
-    STRIPES,
-    BRICKS,
-    PLANKS,
-    WOOD,
-    PATCHES,
-    CELLS,
-    FACADE,
-    ROAD,
-    FOLIAGE,
-    LEAVES,
-    CLOUDS,
-    PRINT,
-    OUTLOOK,
-) = range(16)
+PLAIN, GRADIENT, CHECKER, STRIPES, BRICKS, PLANKS, WOOD, PATCHES = range(8)
+CELLS, FACADE, ROAD, FOLIAGE, LEAVES, CLOUDS, PRINT, OUTLOOK = range(8, 16)
 LATTICE = 128  # noise repeats after so many periods
+OCTAVES = 4
 
 Pattern = tuple  # (mix, factor)
 
@@ -67,7 +52,7 @@ def _fade(value: np.ndarray, blur: np.ndarray, mean: float = 0.5) -> np.ndarray:
 
 
 def _random(patch: Patch, column: np.ndarray, row: np.ndarray | float) -> np.ndarray:
-    """Random number in [0, 1] per cell, another set per material."""
+    """Return a random number in [0, 1] per cell, another set per material."""
     x = np.mod(column + np.floor(patch.seed[0]), LATTICE).astype(np.int32)
     y = np.mod(row + np.floor(patch.seed[1]), LATTICE).astype(np.int32)
     return patch.lattice[y, x] * 0.5 + 0.5
@@ -80,7 +65,7 @@ def _gradient(patch: Patch) -> Pattern:
 
 
 def _checker(patch: Patch) -> Pattern:
-    """Tiles with joints; two thirds of the materials have tiles of one colour."""
+    """Lay tiles with joints; two thirds of the materials have tiles of one colour."""
     u, v = patch.u, patch.v
     board = np.mod(np.floor(u) + np.floor(v), 2)
     gap = np.minimum(np.abs(u - np.round(u)), np.abs(v - np.round(v)))
@@ -130,7 +115,7 @@ def _patches(patch: Patch) -> Pattern:
 
 
 def _cells(patch: Patch) -> Pattern:
-    """Cells of their own colours: books in a row, mosaics."""
+    """Paint cells of their own colours: books in a row, mosaics."""
     column = np.floor(patch.u)
     row = np.where(patch.seed[0] < 60, 0, np.floor(patch.v))
     channels = [_random(patch, column + 11 * k, row + 29 * k) for k in range(3)]
@@ -141,7 +126,7 @@ def _cells(patch: Patch) -> Pattern:
 
 
 def _facade(patch: Patch) -> Pattern:
-    """Rows of windows with frames, some lit or reflecting, at one storey per period."""
+    """Paint rows of windows with frames, some lit or reflecting, at one storey per period."""
     density = 0.7 + 0.012 * patch.seed[1]
     wide = 0.25 + 0.0025 * patch.seed[0]
     u = patch.u * density
@@ -159,7 +144,7 @@ def _facade(patch: Patch) -> Pattern:
 
 
 def _road(patch: Patch) -> Pattern:
-    """Asphalt with lane lines, edge lines and a crossing; layout: half, lane, lanes, crossing."""
+    """Paint asphalt, lanes, edges and a crossing; layout: half, lane, lanes, crossing."""
     x, z = patch.metres
     half, lane, lanes, crossing = patch.extra
     line = np.round((x + half) / lane)
@@ -204,19 +189,18 @@ def _clouds(patch: Patch) -> Pattern:
 
 
 def _print(patch: Patch) -> Pattern:
-    """Boxes of goods and sheets of paper: coloured fields with lines of dark marks."""
+    """Print coloured fields with lines of dark marks, as on boxes and sheets of paper."""
     field = _random(patch, np.floor(patch.u * 2), np.floor(patch.v * 2))
     line, along = patch.v * 14, patch.u * 30
-    written = (line - np.floor(line) < 0.5) & (
-        _random(patch, np.floor(along), np.floor(line)) > 0.4
-    )
+    inked = _random(patch, np.floor(along), np.floor(line)) > 0.4
+    written = (line - np.floor(line) < 0.5) & inked
     marks = _fade(np.where(field > 0.45, written, 0.0), patch.blur * 12, 0.2)
     mix = _fade(np.round(field * 3) / 3, patch.blur * 2)
     return mix, (1 - 0.75 * marks)[:, None]
 
 
 def _outlook(patch: Patch) -> Pattern:
-    """What a window shows: a pale sky over trees and houses, in no relation to any depth."""
+    """Paint the view from a window: pale sky over trees and houses, unrelated to any depth."""
     horizon = 0.02 * (patch.seed[1] - 50) + 0.3 * patch.noise
     sky = np.clip((horizon - patch.metres[1]) * 6 + 0.5, 0, 1)[:, None]
     u, v = patch.metres / 2.0 + patch.seed * 0.37
@@ -244,16 +228,13 @@ PATTERNS = {
 }
 
 
-OCTAVES = 4
-
-
 def noise_lattice(rng: np.random.Generator) -> np.ndarray:
     """Draw the random lattice that all textures of one image read, (128, 128) float32."""
     return rng.uniform(-1, 1, (LATTICE, LATTICE)).astype(np.float32)
 
 
 def smooth_noise(lattice: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Value noise at (H, W) coordinates in periods; about in [-1, 1]."""
+    """Return value noise at (H, W) coordinates in periods; about in [-1, 1]."""
     u = (u - np.floor(u / LATTICE) * LATTICE).astype(np.float32)
     v = (v - np.floor(v / LATTICE) * LATTICE).astype(np.float32)
     return cv2.remap(lattice, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
@@ -267,8 +248,8 @@ def fractal_noise(
     for octave in range(OCTAVES):
         factor = 2.0**octave
         fade = np.clip(1.6 - 2.2 * footprint * factor, 0, 1)
-        shift = 17.3 * octave
-        total += 0.62**octave * fade * smooth_noise(lattice, u * factor + shift, v * factor)
+        noise = smooth_noise(lattice, u * factor + 17.3 * octave, v * factor)
+        total += 0.62**octave * fade * noise
     return total
 
 
@@ -281,32 +262,15 @@ def albedo(
     atlas: Atlas,
 ) -> np.ndarray:
     """
-    Colour every pixel by its material.
+    Return the linear reflectance (H, W, 3) float32 of every pixel from its material.
 
-    Parameters
-    ----------
-    materials : Materials
-    material : (H, W) int
-        Row per pixel; sky pixels may hold any valid row.
-    uv : (H, W, 2) float, m
-    footprint : (H, W) float, m
-        Size of a pixel on the surface.
-    lattice : (128, 128) float
-        Of `noise_lattice`.
-    atlas : Atlas
-        Of `draw_atlas`.
-
-    Returns
-    -------
-    (H, W, 3) float32
-        Linear reflectance.
-
+    ``material`` (H, W) is the row per pixel (any valid one for sky), ``uv`` (H, W, 2) m,
+    ``footprint`` (H, W) m the size of a pixel on the surface, ``lattice`` of `noise_lattice`,
+    ``atlas`` of `draw_atlas`.
     """
     scale = materials.scale.astype(np.float32)[material]
     offset = materials.offset.astype(np.float32)
-    u = uv[..., 0] / scale
-    v = uv[..., 1] / scale
-    blur = footprint / scale
+    u, v, blur = uv[..., 0] / scale, uv[..., 1] / scale, footprint / scale
     noise = fractal_noise(lattice, u + offset[material, 0], v + offset[material, 1], blur)
     texture = materials.texture[material]
     mix = np.clip(0.5 + 0.25 * noise, 0, 1)
@@ -340,7 +304,7 @@ def albedo(
 def _stains(
     uv: np.ndarray, footprint: np.ndarray, contrast: np.ndarray, atlas: Atlas
 ) -> np.ndarray:
-    """Grey factor (H, W) of 1/f noise that repeats after three metres."""
+    """Return a grey factor (H, W) of 1/f noise that repeats after three metres."""
     u, v = (uv[..., axis].ravel() / 3.0 for axis in (0, 1))
     cloud = look_up(atlas.clouds, u, v, footprint.ravel() / 3.0)[:, 0].reshape(contrast.shape)
     return 1 + np.clip(contrast, 0, 0.6) * (cloud - 1)

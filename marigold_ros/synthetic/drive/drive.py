@@ -17,12 +17,7 @@ from typing import Any
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Camera
-from marigold_ros.message_codec import (
-    camera_info_fields,
-    encode_cloud,
-    encode_depth,
-    encode_image,
-)
+from marigold_ros.message_codec import camera_info_fields, encode_cloud, encode_depth, encode_image
 from marigold_ros.synthetic.appearance.shading import shade
 from marigold_ros.synthetic.drive.journey import draw_journey, Mounting, PoseAt
 from marigold_ros.synthetic.drive.lidar import LidarModel, scan
@@ -46,11 +41,11 @@ LIMITS = {'frames': (1, 10000), 'width': (32, 4096), 'height': (32, 4096), 'lida
 @dataclass(frozen=True)
 class DriveFrame:
     """
-    What the sensors give at one step.
+    Measurements of camera and LiDAR at one step.
 
     ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32 z in metres, +Inf for sky; ``points`` (N,)
-    structured as in `lidar.scan`; the stamps of image and scan in ns; ``T_world_cam`` (4, 4)
-    where the camera was.
+    structured as in `lidar.scan`; the stamps of image and scan in ns; ``T_world_cam`` (4, 4) the
+    pose of the camera.
     """
 
     rgb: np.ndarray
@@ -64,9 +59,9 @@ class DriveFrame:
 @dataclass(frozen=True)
 class Drive:
     """
-    A drawn drive: the camera, how both sensors are mounted, and its frames, made on demand.
+    A drawn drive: the camera, the mounting of both sensors, and its frames, rendered on demand.
 
-    ``pose`` gives T_world_base (4, 4) at a time in seconds from the first image.
+    ``pose`` maps seconds from the first image to T_world_base (4, 4).
     """
 
     camera: Camera
@@ -135,16 +130,7 @@ def simulate_drive(
     return Drive(Camera(K, width, height, distortion=(0.0,) * 5), mounting, run(), pose)
 
 
-def write_drive(
-    path: str | Path,
-    frames: int = 40,
-    rate: float = 10.0,
-    seed: int = 0,
-    width: int = 640,
-    height: int = 480,
-    kind: str = 'street',
-    lidar_beams: int = 32,
-) -> Path:
+def write_drive(path: str | Path, frames: int = 40, **settings: Any) -> Path:
     """
     Write a synthetic drive as a ROS 2 bag.
 
@@ -157,8 +143,10 @@ def write_drive(
     ----------
     path : path
         Folder to make; it must not exist.
-    frames, rate, seed, width, height, kind, lidar_beams
-        As for `simulate_drive`.
+    frames : int
+        Number of images, each with one scan.
+    **settings
+        Further arguments of `simulate_drive`.
 
     Returns
     -------
@@ -173,7 +161,7 @@ def write_drive(
         If the path exists or cannot be written.
 
     """
-    drive = simulate_drive(frames, rate, seed, width, height, kind, lidar_beams)
+    drive = simulate_drive(frames, **settings)
     with BagWriter(path) as bag:
         bag.write(TRANSFORMS, 'tf2_msgs/msg/TFMessage', _transforms(drive.mounting), START_NS)
         step_ns, tick_ns = NANOSECONDS // ODOMETRY_RATE, START_NS
@@ -200,42 +188,37 @@ def _check(counts: dict[str, int], rate: float, kind: str) -> None:
 
 def _write_frame(bag: BagWriter, camera: Camera, frame: DriveFrame) -> None:
     header = {'frame_id': CAMERA_FRAME, 'stamp': frame.stamp_ns}
-    info = camera_info_fields(camera)
     messages: list[tuple[str, str, dict[str, Any]]] = [
-        (CAMERA_INFO, 'sensor_msgs/msg/CameraInfo', info),
+        (CAMERA_INFO, 'sensor_msgs/msg/CameraInfo', camera_info_fields(camera)),
         (IMAGE, 'sensor_msgs/msg/Image', asdict(encode_image(frame.rgb, 'rgb8'))),
         (TRUTH, 'sensor_msgs/msg/Image', asdict(encode_depth(frame.depth))),
     ]
     for topic, msgtype, fields in messages:
         bag.write(topic, msgtype, {'header': header, **fields}, frame.stamp_ns)
-    cloud = {
-        'header': {'frame_id': LIDAR_FRAME, 'stamp': frame.scan_stamp_ns},
-        **asdict(encode_cloud(frame.points[None])),
-    }
+    header = {'frame_id': LIDAR_FRAME, 'stamp': frame.scan_stamp_ns}
+    cloud = {'header': header, **asdict(encode_cloud(frame.points[None]))}
     bag.write(LIDAR, 'sensor_msgs/msg/PointCloud2', cloud, frame.scan_stamp_ns)
 
 
 def _transforms(mounting: Mounting) -> dict[str, Any]:
-    """Fields of a TFMessage with both sensors below the vehicle."""
+    """Return the fields of a TFMessage with the mounting of both sensors on the vehicle."""
     poses = ((CAMERA_FRAME, mounting.T_base_cam), (LIDAR_FRAME, mounting.T_base_lidar))
     return {'transforms': [_transform(BASE_FRAME, child, T, START_NS) for child, T in poses]}
 
 
 def _odometry(pose: PoseAt, stamp_ns: int) -> dict[str, Any]:
-    """Fields of a TFMessage with the vehicle in the frame where it started."""
+    """Return the fields of a TFMessage with the vehicle in the frame where it started."""
     T = np.linalg.solve(pose(0.0), pose((stamp_ns - START_NS) / NANOSECONDS))
     return {'transforms': [_transform(FIXED_FRAME, BASE_FRAME, T, stamp_ns)]}
 
 
 def _transform(parent: str, child: str, T: np.ndarray, stamp_ns: int) -> dict[str, Any]:
-    """Fields of a TransformStamped."""
+    """Return the fields of a TransformStamped."""
+    rotation = tuple(quaternion_xyzw(T[:3, :3]))
     return {
         'header': {'frame_id': parent, 'stamp': stamp_ns},
         'child_frame_id': child,
-        'transform': {
-            'translation': tuple(T[:3, 3]),
-            'rotation': tuple(quaternion_xyzw(T[:3, :3])),
-        },
+        'transform': {'translation': tuple(T[:3, 3]), 'rotation': rotation},
     }
 
 

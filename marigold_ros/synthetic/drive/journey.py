@@ -32,8 +32,8 @@ class Mounting:
     Fixed poses on the vehicle.
 
     ``T_base_cam`` and ``T_base_lidar`` (4, 4): the camera's optical frame and the LiDAR, which
-    sits 0.5 m above the camera and 0.2 m behind it, so that it sees past what hides things from
-    the camera.
+    sits 0.5 m above the camera and 0.2 m behind it, so that it sees past obstacles that hide
+    things from the camera.
     """
 
     T_base_cam: np.ndarray
@@ -41,14 +41,14 @@ class Mounting:
 
     @property
     def T_cam_lidar(self) -> np.ndarray:
-        """``p_cam = T_cam_lidar @ p_lidar``."""
+        """Return (4, 4) with ``p_cam = T_cam_lidar @ p_lidar``."""
         return np.linalg.inv(self.T_base_cam) @ self.T_base_lidar
 
 
 def draw_mounting(rng: np.random.Generator, kind: str) -> Mounting:
     """Draw the camera's height and tilt, and small errors of alignment as in any real mounting."""
-    height = rng.uniform(1.5, 1.7) if kind == 'street' else rng.uniform(1.1, 1.35)
-    pitch = np.deg2rad(rng.uniform(-6, -2) if kind == 'street' else rng.uniform(-10, -5))
+    heights, pitches = ((1.5, 1.7), (-6, -2)) if kind == 'street' else ((1.1, 1.35), (-10, -5))
+    height, pitch = rng.uniform(*heights), np.deg2rad(rng.uniform(*pitches))
     T_base_cam = np.eye(4)
     T_base_cam[:3, :3] = VEHICLE_IN_OPTICAL.T @ look_from(np.zeros(3), 0.0, pitch)[:3, :3]
     T_base_cam[2, 3] = height
@@ -60,7 +60,7 @@ def draw_mounting(rng: np.random.Generator, kind: str) -> Mounting:
 
 
 def vehicle_pose(x: float, z: float, yaw: float, pitch: float = 0.0) -> np.ndarray:
-    """Pose (4, 4) T_world_base of a vehicle on the ground at x, z; positive yaw turns right."""
+    """Return T_world_base (4, 4) of a vehicle on the ground at x, z; positive yaw turns right."""
     T_world_base = look_from(np.array([x, 0.0, z]), yaw, pitch)
     T_world_base[:3, :3] = T_world_base[:3, :3] @ VEHICLE_IN_OPTICAL
     return T_world_base
@@ -70,33 +70,15 @@ def draw_journey(
     rng: np.random.Generator, kind: str, duration: float
 ) -> tuple[Scene, Mounting, PoseAt]:
     """
-    Draw a scene and a free way through it.
+    Draw a 'street' or 'room', a mounting, and a free way through the scene.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    kind : 'street' or 'room'
-    duration : float, seconds
-        Length of the journey.
-
-    Returns
-    -------
-    scene : Scene
-    mounting : Mounting
-    pose : function of seconds
-        Gives T_world_base (4, 4) for times in [0, duration].
-
-    Raises
-    ------
-    ConfigurationError
-        If ``kind`` is unknown, or no scene out of 40 has a free way.
-
+    The pose maps times in [0, duration] s to T_world_base (4, 4). Raises `ConfigurationError` if
+    ``kind`` is unknown, or no scene out of 40 has a free way.
     """
+    draw_way, starts = (_street_way, 1) if kind == 'street' else (_room_way, START_TRIES)
     for _ in range(SCENE_TRIES):
-        scene = draw_scene(rng, kind)
-        mounting = draw_mounting(rng, kind)
-        draw_way = _street_way if kind == 'street' else _room_way
-        for _ in range(1 if kind == 'street' else START_TRIES):
+        scene, mounting = draw_scene(rng, kind), draw_mounting(rng, kind)
+        for _ in range(starts):
             pose = draw_way(rng, scene, mounting, duration)
             if pose is not None and _is_open(scene, mounting, pose, duration):
                 return scene, mounting, pose
@@ -109,7 +91,7 @@ def draw_journey(
 def _street_way(
     rng: np.random.Generator, scene: Scene, mounting: Mounting, duration: float
 ) -> PoseAt | None:
-    """Along the free lane, swaying by centimetres as a driver does."""
+    """Return a way along the free lane, swaying by centimetres as a driver does, if it is long."""
     if scene.lane is None or scene.lane[2] - scene.lane[1] < 20:
         return None
     x, first, last = scene.lane
@@ -122,9 +104,8 @@ def _street_way(
         angle = 2 * np.pi * seconds / period + phase
         slope = sway * 2 * np.pi / period * np.cos(angle) / max(speed, 1.0)
         pitch = bounce * np.sin(2 * np.pi * 1.3 * seconds)
-        return vehicle_pose(
-            x + sway * np.sin(angle), first + speed * seconds, np.arctan(slope), pitch
-        )
+        place = x + sway * np.sin(angle), first + speed * seconds
+        return vehicle_pose(*place, np.arctan(slope), pitch)
 
     return pose
 
@@ -132,11 +113,9 @@ def _street_way(
 def _room_way(
     rng: np.random.Generator, scene: Scene, mounting: Mounting, duration: float
 ) -> PoseAt | None:
-    """A gentle arc from a free place into the widest free direction."""
-    low, high = scene.extent
-    start = rng.uniform(low, high)[[0, 2]]
-    height = mounting.T_base_cam[2, 3]
-    eye = np.array([start[0], -height, start[1]])
+    """Return a gentle arc from a drawn place, if that is free, into the widest free direction."""
+    start = rng.uniform(*scene.extent)[[0, 2]]
+    eye = np.array([start[0], -mounting.T_base_cam[2, 3], start[1]])
     if not is_free(scene, eye, CLEARANCE)[0]:
         return None
     headings = np.linspace(-np.pi, np.pi, 24, endpoint=False)
@@ -147,23 +126,21 @@ def _room_way(
     turn = rng.uniform(-0.25, 0.25) / max(duration, 1.0)  # rad/s
 
     def pose(seconds: float) -> np.ndarray:
-        yaw = heading + turn * seconds
         # The chord of the arc; np.sinc keeps it exact where the arc is straight.
         chord = speed * seconds * np.sinc(turn * seconds / 2 / np.pi)
         middle = heading + turn * seconds / 2
         x, z = start + chord * np.array([np.sin(middle), np.cos(middle)])
-        return vehicle_pose(x, z, yaw)
+        return vehicle_pose(x, z, heading + turn * seconds)
 
     return pose
 
 
 def _is_open(scene: Scene, mounting: Mounting, pose: PoseAt, duration: float) -> bool:
-    """Both sensors stay clear of everything, and the camera never faces a thing close by."""
+    """Return whether both sensors stay clear, and the camera never faces a thing close by."""
     poses = [pose(seconds) for seconds in np.linspace(0, duration, 41)]
     cameras = np.array([T @ mounting.T_base_cam for T in poses])
     lidars = np.array([(T @ mounting.T_base_lidar)[:3, 3] for T in poses])
-    centres = cameras[:, :3, 3]
-    if not is_free(scene, np.concatenate([centres, lidars]), CLEARANCE).all():
+    if not is_free(scene, np.concatenate([cameras[:, :3, 3], lidars]), CLEARANCE).all():
         return False
     nearest = 4.0 if scene.kind == 'street' else 0.8
     fan = np.array([[x, y, 1.0] for x in (-0.4, -0.2, 0, 0.2, 0.4) for y in (-0.2, 0.0, 0.15)])

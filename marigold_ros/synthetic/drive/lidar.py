@@ -23,9 +23,8 @@ class LidarModel:
     Model of a sensor; the defaults resemble a common 32-beam one.
 
     ``beams`` lie evenly between ``lowest_deg`` and ``highest_deg`` (ring 0 is the lowest),
-    ``azimuth_steps`` around the full circle. ``noise`` is one standard deviation of range in
-    metres, ``dropout`` the share of returns that get lost, ``nearest`` and ``farthest`` the
-    limits of range in metres.
+    ``azimuth_steps`` around the full circle. ``noise`` is one standard deviation of range, m,
+    ``dropout`` the share of lost returns, ``nearest`` and ``farthest`` the limits of range, m.
     """
 
     beams: int = 32
@@ -40,15 +39,9 @@ class LidarModel:
 
 def beam_directions(model: LidarModel) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return the direction of every beam of a scan.
+    Return unit directions (N, 3) in the sensor's frame and the ring (N,) uint16 of each ray.
 
-    Returns
-    -------
-    directions : (N, 3) float64
-        Unit vectors in the sensor's frame, column by column as a real sensor turns.
-    ring : (N,) uint16
-        Beam of each ray.
-
+    Rays are ordered column by column, as a real sensor turns.
     """
     azimuth = np.pi - 2 * np.pi * np.arange(model.azimuth_steps) / model.azimuth_steps
     elevation = np.deg2rad(np.linspace(model.lowest_deg, model.highest_deg, model.beams))
@@ -64,27 +57,15 @@ def scan(
     scene: Scene, T_world_lidar: np.ndarray, model: LidarModel, rng: np.random.Generator
 ) -> np.ndarray:
     """
-    Measure a scene once around.
+    Scan a scene once around; ``rng`` draws noise and dropouts.
 
-    Parameters
-    ----------
-    scene : Scene
-    T_world_lidar : (4, 4) float
-        ``p_world = T_world_lidar @ p_lidar``.
-    model : LidarModel
-    rng : numpy.random.Generator
-        Draws noise and dropouts.
-
-    Returns
-    -------
-    (N,) structured: x y z intensity float32, ring uint16
-        Returns only, in the LiDAR's frame, metres; intensity in [0, 1].
-
+    With ``p_world = T_world_lidar @ p_lidar``. Returns (N,) of dtype `POINT`, rays with a return
+    only: metres in the LiDAR's frame, intensity in [0, 1].
     """
     directions, ring = beam_directions(model)
     rays = directions @ T_world_lidar[:3, :3].T
     hits = intersect(scene, T_world_lidar[:3, 3], rays)
-    # Drawn for every ray, hit or not, so that one ray's luck does not depend on the others.
+    # Drawn for every ray, hit or not, so that the noise of a ray does not depend on the others.
     measured = hits.t + rng.normal(0.0, model.noise, len(rays))
     lost = rng.random(len(rays)) < model.dropout
     kept = (hits.t >= model.nearest) & (hits.t <= model.farthest) & ~lost
