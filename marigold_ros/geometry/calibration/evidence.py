@@ -53,7 +53,8 @@ def agreement(
     parts = [(_draw(step, rng), _edges(grey))]
     signs = [np.ones(_SAMPLES, np.float32)]
     if log_depth is not None:
-        parts.append((_draw(np.abs(difference), rng), _local(log_depth)))
+        local = np.clip(log_depth - _around(log_depth), -_LARGEST_STEP, _LARGEST_STEP)
+        parts.append((_draw(np.abs(difference), rng), local))
         signs.append(np.sign(difference[parts[1][0]]))
     total = np.zeros((len(YAW_DEG), len(PITCH_DEG)), np.float32)
     for (chosen, image), sign in zip(parts, signs, strict=True):
@@ -107,11 +108,6 @@ def _edges(grey: np.ndarray) -> np.ndarray:
     strength = cv2.magnitude(cv2.Sobel(calm, cv2.CV_32F, 1, 0), cv2.Sobel(calm, cv2.CV_32F, 0, 1))
     edges = np.minimum(strength / (_around(strength) + np.float32(4.0)), np.float32(3.0))
     return np.asarray(edges - np.float32(cv2.mean(edges)[0]))
-
-
-def _local(log_depth: np.ndarray) -> np.ndarray:
-    """Difference of log depth to the local mean."""
-    return np.clip(log_depth - _around(log_depth), -_LARGEST_STEP, _LARGEST_STEP)
 
 
 def _turned_back(

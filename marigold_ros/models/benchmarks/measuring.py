@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 import os
 import resource
 from statistics import median
@@ -20,6 +21,7 @@ import sys
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.models.marigold.memory import bytes_of_proc
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,14 +63,10 @@ def stopwatch(model: MarigoldModel) -> Iterator[dict[str, float]]:
         stage = getattr(model, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
-            answer = None
-
-            def work() -> None:
-                nonlocal answer
-                answer = stage(*arguments, **named)
-
-            times[name] += milliseconds(work, model.device)
-            return answer
+            answers: list[Any] = []
+            work = partial(stage, *arguments, **named)
+            times[name] += milliseconds(lambda: answers.append(work()), model.device)
+            return answers[0]
 
         return call
 
@@ -138,14 +136,12 @@ class PeakMemory:
         """Return the peak in bytes."""
         if self.device.type == 'cuda':
             return torch.cuda.max_memory_allocated(self.device)
-        try:
-            with open('/proc/self/status', encoding='ascii') as file:
-                line = next(line for line in file if line.startswith('VmHWM:'))
-            return 1024 * int(line.split()[1])
-        except (OSError, StopIteration, ValueError):
-            self.whole_process = True
-            unit = 1 if sys.platform == 'darwin' else 1024
-            return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = bytes_of_proc('/proc/self/status', 'VmHWM:')
+        if peak is not None:
+            return peak
+        self.whole_process = True
+        unit = 1 if sys.platform == 'darwin' else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def work_of_frame(

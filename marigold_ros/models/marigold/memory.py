@@ -37,14 +37,17 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == 'cuda':
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + held
+    return bytes_of_proc('/proc/meminfo', 'MemAvailable:')
+
+
+def bytes_of_proc(path: str, key: str) -> int | None:
+    """Return the value of a key in one of Linux' memory reports; None where there is none."""
     try:
-        with open('/proc/meminfo', encoding='ascii') as file:
-            for line in file:
-                if line.startswith('MemAvailable:'):
-                    return 1024 * int(line.split()[1])
-    except (OSError, ValueError):
+        with open(path, encoding='ascii') as file:
+            line = next(line for line in file if line.startswith(key))
+        return 1024 * int(line.split()[1])
+    except (OSError, StopIteration, ValueError):
         return None
-    return None
 
 
 def autoencoder_bytes(autoencoder: Any, size: Sequence[int], itemsize: int = 4) -> int:
@@ -87,7 +90,8 @@ class MemoryPlan:
         """
         key = (stage, shape)
         if key not in self._limits:
-            self._limits[key] = self._estimate(bytes_each)
+            free = free_memory(self.device) if bytes_each else None
+            self._limits[key] = UNLIMITED if free is None else int(USABLE * free / bytes_each)
         limit = min(self._limits[key], most)
         if limit < most:
             self._note_split(stage, limit, in_tiles is not None)
@@ -117,10 +121,6 @@ class MemoryPlan:
             f'latent {" x ".join(map(str, shape))}); lower processing_resolution',
             cause='size',
         )
-
-    def _estimate(self, bytes_each: int) -> int:
-        free = free_memory(self.device) if bytes_each else None
-        return UNLIMITED if free is None else int(USABLE * free / bytes_each)
 
     def _note_split(self, stage: str, limit: int, tiles: bool) -> None:
         if limit:
