@@ -114,11 +114,7 @@ def _pattern_of_light(
 
 
 def _reflections(
-    scene: Scene,
-    geometry: Geometry,
-    directions: np.ndarray,
-    material: np.ndarray,
-    atlas: Atlas,
+    scene: Scene, geometry: Geometry, directions: np.ndarray, material: np.ndarray, atlas: Atlas
 ) -> np.ndarray:
     """Return reflections on paint, glass and polish, (H, W, 3): bright above, dark below."""
     gloss = scene.materials.gloss.astype(np.float32)[material]

@@ -112,24 +112,20 @@ def nearest_hit(
     inf and -1 for none.
     """
     count = directions.shape[1]
-    t = np.full(count, np.inf, dtype=np.float32)
-    primitive = np.full(count, -1, dtype=np.int32)
+    t, primitive = np.empty(count, dtype=np.float32), np.empty(count, dtype=np.int32)
     rows = np.arange(len(solids)) if skip is None else np.flatnonzero(~skip)
     for first in range(0, count, CHUNK):
         part = slice(first, first + CHUNK)
-        _nearest_of_chunk(solids, rows, origin, directions[:, part], t[part], primitive[part])
+        t[part], primitive[part] = _nearest_of_chunk(solids, rows, origin, directions[:, part])
     return t, primitive
 
 
 def _nearest_of_chunk(
-    solids: Solids,
-    rows: np.ndarray,
-    origin: np.ndarray,
-    directions: np.ndarray,
-    t: np.ndarray,
-    primitive: np.ndarray,
-) -> None:
-    """Update ``t`` and ``primitive`` (views) with the solids in ``rows``."""
+    solids: Solids, rows: np.ndarray, origin: np.ndarray, directions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nearest of the solids in ``rows``, as `nearest_hit` does."""
+    t = np.full(directions.shape[1], np.inf, dtype=np.float32)
+    primitive = np.full(directions.shape[1], -1, dtype=np.int32)
     length = np.sqrt((directions * directions).sum(axis=0)) + np.float32(TINY)
     unit = np.ascontiguousarray(directions) / length
     towards, cosine = bounding_cones(solids, rows, origin)
@@ -146,6 +142,7 @@ def _nearest_of_chunk(
             closer = entry < t[candidates]
             t[candidates[closer]] = entry[closer]
             primitive[candidates[closer]] = row
+    return t, primitive
 
 
 def bounding_cones(

@@ -41,7 +41,7 @@ def dining(piece: Piece, rng: np.random.Generator) -> None:
 def _slatted_chair(
     piece: Piece, place: tuple, side: int, tall: float, materials: tuple[int, int]
 ) -> None:
-    """Add four legs, a seat, and a back of slats away from the table."""
+    """Add a chair with four legs, a seat, and a back of slats away from the table."""
     (x, z), (wood, seat) = place, materials
     piece.add(BOX, (x, 0.42, z), (0.42, 0.05, 0.42), seat)
     for dx in (-0.18, 0.18):
