@@ -129,7 +129,8 @@ def _nearest_of_chunk(
     length = np.sqrt((directions * directions).sum(axis=0)) + np.float32(TINY)
     unit = np.ascontiguousarray(directions) / length
     towards, cosine = bounding_cones(solids, rows, origin)
-    rows, towards, cosine = (x[_in_beam(unit, towards, cosine)] for x in (rows, towards, cosine))
+    beam = _in_beam(unit, towards, cosine)
+    rows, towards, cosine = rows[beam], towards[beam], cosine[beam]
     for first in range(0, len(rows), BLOCK):
         block = slice(first, first + BLOCK)
         # Not a BLAS product: its threads cost a hundred times more on a busy machine.
