@@ -36,19 +36,10 @@ def align_guided(
 
     ``model`` has ``predict_guided``, as ``models.protocol`` declares it; ``prediction`` is the
     unguided one of the image (H, W, 3) uint8, ``sparse`` holds all points of the frame, and
-    ``fit`` is returned as it is unless its state is ``fitted``.
-
-    Returns
-    -------
-    Prediction, Alignment
-        The guided ones, with ``held_out`` at half of the points; or those passed in; or the
-        unguided prediction with the reason why there is no metric depth.
-
-    Raises
-    ------
-    ConfigurationError, InputError
-        If the model cannot be guided, or memory does not suffice.
-
+    ``fit`` is replaced only if its state is ``fitted``. Returns the guided prediction and its
+    alignment, with ``held_out`` at half of the points; or those passed in; or the unguided
+    prediction with the reason why there is no metric depth. Raises ConfigurationError if the model
+    cannot be guided, InputError if memory does not suffice.
     """
     if config.guidance == 'none' or fit.state != 'fitted' or sparse is None:
         return prediction, fit

@@ -226,14 +226,9 @@ class Benchmark:
         Measure the model by itself over a number of frames; 0 is as many as fit into 15 s.
 
         ``progress`` takes a number of frames and their name; it returns a bar with ``update()``.
-
-        Returns
-        -------
-        dict
-            ``stages_ms`` (percentiles of each), ``frame_ms``, ``fps``, ``runs``, ``first_ms``,
-            ``load_s``, ``peak_memory_bytes``, ``tflop`` of each network and the frame,
-            ``tflop_per_s``, ``matmul_peak_tflop_per_s``, ``share_of_peak``.
-
+        Returns ``stages_ms`` (percentiles of each), ``frame_ms``, ``fps``, ``runs``, ``first_ms``,
+        ``load_s``, ``peak_memory_bytes``, ``tflop`` of each network and the frame,
+        ``tflop_per_s``, ``matmul_peak_tflop_per_s``, ``share_of_peak``.
         """
         self._tell('first frame')
         memory = PeakMemory(self.device)

@@ -61,12 +61,9 @@ def check_checkpoint(
     """
     Check a checkpoint folder in diffusers layout on the CPU, with its own or another autoencoder.
 
-    Raises
-    ------
-    CheckpointError
-        If a file is missing, damaged, pickled or changed, a weight has another shape, the schedule
-        has no steps, or a planted image comes back with more than the limit as mean error.
-
+    Raises CheckpointError if a file is missing, damaged, pickled or changed, a weight has another
+    shape, the schedule has no steps, or a planted image comes back with more than the limit as
+    mean error.
     """
     networks = load_networks(folder, vae)
     facts = networks.facts

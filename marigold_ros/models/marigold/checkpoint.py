@@ -79,12 +79,8 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     Load all parts of a checkpoint on the CPU, in float32.
 
     ``vae`` is the folder of another autoencoder, such as a distilled one, in place of ``vae/``.
-
-    Raises
-    ------
-    CheckpointError
-        Naming the file that is missing, damaged, pickled, or of another shape than configured.
-
+    Raises CheckpointError, naming the file that is missing, damaged, pickled, or of another shape
+    than configured.
     """
     facts = read_facts(folder)
     verify_sums(folder)

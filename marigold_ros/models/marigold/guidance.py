@@ -262,13 +262,8 @@ def prepare_points(
     Convert points to the model's space and to the range from 0 to 1.
 
     Points whose depth is not positive and finite are left out; ``image`` (H, W) and ``size`` (PH,
-    PW) are the sizes of the image and of the relative map.
-
-    Raises
-    ------
-    AlignmentError
-        If a point lies outside the image, there are fewer than three, or all have one depth.
-
+    PW) are the sizes of the image and of the relative map. Raises AlignmentError if a point lies
+    outside the image, there are fewer than three, or all have one depth.
     """
     usable = np.isfinite(sparse.z) & (sparse.z > 0)
     u, v, z = sparse.u[usable], sparse.v[usable], sparse.z[usable].astype(np.float64)

@@ -82,15 +82,8 @@ def ddim_schedule(
     Read the steps of a frame from a scheduler, which is left as it is.
 
     ``spacing`` is trailing, leading or linspace; None is the scheduler's own. Timesteps are put on
-    ``device``.
-
-    Raises
-    ------
-    ConfigurationError
-        If the schedule has fewer timesteps, or predicts epsilon of pure noise.
-    CheckpointError
-        If the scheduler thresholds, or its prediction type is unknown.
-
+    ``device``. Raises ConfigurationError if the schedule has fewer timesteps, or predicts epsilon
+    of pure noise, and CheckpointError if it thresholds, or its prediction type is unknown.
     """
     config = scheduler.config
     total = config.num_train_timesteps

@@ -38,13 +38,8 @@ def prepare_networks(
     Move networks to their device and prepare them as the runtime settings say, in place.
 
     OpenVINO's take their place with the same calls. ``text`` (1, L, D) is the empty-prompt
-    embedding, on the device and in the arithmetic.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no compiler for code to be compiled, or OpenVINO is missing or cannot run it.
-
+    embedding, on the device and in the arithmetic. Raises ConfigurationError if there is no
+    compiler for code to be compiled, or OpenVINO is missing or cannot run it.
     """
     if runtime.backend == 'openvino':
         require_openvino(device, dtype)
