@@ -17,12 +17,7 @@ from itertools import islice
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.stamp_matching import (
-    CameraInfos,
-    LOG_TOLERANCE_NS,
-    TRUTH_TOLERANCE_NS,
-    Truths,
-)
+from marigold_ros.bags.stamp_matching import CameraInfos, Truths
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.bags.transforms import EgoMotion
 from marigold_ros.config import LidarConfig
@@ -148,13 +143,12 @@ class _FrameStream:
         self._transforms = reader.static_transforms()
         self._motion = EgoMotion(reader.topics, config.fixed_frame, self._transforms)
         self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
-        first_info = reader.first(topics.camera_info) if topics.camera_info else None
+        info = topics.camera_info
+        first_info = reader.first(info) if info else None
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
-        counts = reader.topics
-        self._await_info = bool(topics.camera_info) and counts[str(topics.camera_info)].count > 1
-        tolerance_ns = TRUTH_TOLERANCE_NS if self._by_header else LOG_TOLERANCE_NS
-        self._truths = Truths(2 * LOOK_AHEAD_NS, tolerance_ns)
+        self._await_info = reader.topics[info].count > 1 if info else False
+        self._truths = Truths(2 * LOOK_AHEAD_NS, self._by_header)
         self._newest: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
         self._scan_error = self._far = ''

@@ -38,32 +38,16 @@ def serial_messages(
     reader: BagReader, topics: BagTopics, limit: int | None = None
 ) -> Iterator[SerialMessage]:
     """
-    Yield images, camera_info and sparse depth in the order of the bag.
+    Yield images, camera_info and sparse depth in the order of the bag, up to ``limit`` images.
 
-    Parameters
-    ----------
-    reader : BagReader
-        An open bag; it is streamed.
-    topics : BagTopics
-        True depth is not played.
-    limit : int or None
-        Number of images after which to stop.
-
-    Raises
-    ------
-    BagError
-        For a ROS 1 bag, which serialises otherwise, and for a damaged file.
-
+    Raises BagError for a ROS 1 bag, which serialises otherwise, and for a damaged file.
     """
     if reader.path.suffix == '.bag':
         raise BagError(
             f'{reader.path} is a ROS 1 bag, which cannot be played over ROS 2; convert it with '
             '`rosbags-convert --src BAG --dst FOLDER`, or use `evaluate`, which reads it'
         )
-    roles = {topics.image: 'image'}
-    for role in ('camera_info', 'lidar'):
-        if getattr(topics, role):
-            roles[getattr(topics, role)] = role
+    roles = {t: role for role, t in topics.by_role.items() if t and role != 'truth'}
     images = 0
     for topic, msgtype, data, log_ns in reader.raw(list(roles)):
         images += roles[topic] == 'image'

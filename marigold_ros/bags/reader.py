@@ -21,7 +21,6 @@ from marigold_ros.bags.topics import BagTopics, choose_topics, listing, near_nam
 from marigold_ros.bags.transforms import StaticTransforms
 from marigold_ros.errors import BagError
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
 
 
 class BagReader:
@@ -57,9 +56,9 @@ class BagReader:
     def topics(self) -> dict[str, TopicInfo]:
         """Type and number of messages by topic."""
         infos: dict[str, TopicInfo] = {}
-        for connection in self._open.connections:
-            before = infos[connection.topic].count if connection.topic in infos else 0
-            infos[connection.topic] = TopicInfo(connection.msgtype, before + connection.msgcount)
+        for c in self._open.connections:
+            before = infos[c.topic].count if c.topic in infos else 0
+            infos[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
         return infos
 
     def choose_topics(
@@ -75,13 +74,7 @@ class BagReader:
         Images with a camera_info beside them are preferred, then colour, then uncompressed ones.
         Sparse depth (``lidar``) is a cloud, else a planar scan, else a depth image with
         'sparse_depth' in its name; true depth is an image topic with 'depth_truth' in its name.
-
-        Raises
-        ------
-        BagError
-            Where there are no images, or a given topic is absent or of a wrong type; lists all
-            topics with their types.
-
+        Raises BagError as `marigold_ros.bags.topics.choose_topics` does.
         """
         given = {'image': image, 'camera_info': camera_info, 'lidar': lidar, 'truth': truth}
         try:
@@ -114,13 +107,15 @@ class BagReader:
         """
         Yield topic, type, serialised message and log time in ns, in the order of log time.
 
-        Raises
-        ------
-        BagError
-            For an unknown topic; and for a damaged file, after its readable messages.
-
+        Raises BagError for an unknown topic; and for a damaged file, after its readable messages.
         """
-        connections = self._connections(topics)
+        unknown = sorted(set(topics) - set(self.topics))
+        if unknown:
+            raise BagError(
+                f'{self.path} has no topic {", ".join(unknown)}'
+                f'{near_names(unknown[0], self.topics)}; it has {listing(self.topics)}'
+            )
+        connections = [c for c in self._open.connections if c.topic in topics]
         if not connections:  # the library would take an empty list for all topics
             return
         try:
@@ -146,15 +141,9 @@ class BagReader:
 
     def messages(self, topics: Sequence[str]) -> Iterator[tuple[str, Any, int]]:
         """
-        Yield topic, decoded message and log time in ns, in the order of log time.
+        Yield topic, decoded message and log time in ns; arrays in messages are read-only views.
 
-        Arrays in messages are read-only views.
-
-        Raises
-        ------
-        BagError
-            For an unknown topic, a damaged file or an undecodable message.
-
+        Raises BagError as `raw` does, and for a message that cannot be decoded.
         """
         for topic, msgtype, data, log_ns in self.raw(topics):
             yield topic, self.decode(data, msgtype), log_ns
@@ -182,12 +171,3 @@ class BagReader:
         if self._bag is None:
             raise BagError(f'bag {self.path} is not open; read inside a with block')
         return self._bag.reader
-
-    def _connections(self, topics: Sequence[str]) -> list[Connection]:
-        unknown = sorted(set(topics) - set(self.topics))
-        if unknown:
-            raise BagError(
-                f'{self.path} has no topic {", ".join(unknown)}'
-                f'{near_names(unknown[0], self.topics)}; it has {listing(self.topics)}'
-            )
-        return [c for c in self._open.connections if c.topic in topics]

@@ -15,21 +15,15 @@ from marigold_ros.message_codec import to_camera, to_depth
 from marigold_ros.pairing import nearest
 import numpy as np
 
-TRUTH_TOLERANCE_NS = 1_000_000
-LOG_TOLERANCE_NS = 20_000_000  # messages of one moment are recorded one after the other
+_HEADER_TOLERANCE_NS = 1_000_000
+_LOG_TOLERANCE_NS = 20_000_000  # messages of one moment are recorded one after the other
 
 
 class CameraInfos:
     """
-    The camera of each image: the last camera_info at or before it, else the bag's first.
+    The camera of each image: the last camera_info at or before it, else the bag's ``first``.
 
-    Parameters
-    ----------
-    first : object or None
-        The first camera_info of the bag, wherever it is recorded.
-    rectified : bool
-        Whether the images are rectified, so that P describes them instead of K and distortion.
-
+    ``rectified`` images are described by P instead of K and distortion.
     """
 
     def __init__(self, first: Any, rectified: bool) -> None:
@@ -73,8 +67,9 @@ class CameraInfos:
 class Truths:
     """True depth with the stamp of the image; messages older than ``horizon_ns`` are dropped."""
 
-    def __init__(self, horizon_ns: int, tolerance_ns: int = TRUTH_TOLERANCE_NS) -> None:
-        self._horizon_ns, self._tolerance_ns = horizon_ns, tolerance_ns
+    def __init__(self, horizon_ns: int, by_header: bool) -> None:
+        self._horizon_ns = horizon_ns
+        self._tolerance_ns = _HEADER_TOLERANCE_NS if by_header else _LOG_TOLERANCE_NS
         self._queue: deque[tuple[int, Any]] = deque()
 
     def add(self, stamp_ns: int, message: Any) -> None:

@@ -47,18 +47,9 @@ class OpenBag:
 
 def open_bag(path: Path) -> OpenBag:
     """
-    Open the readable part of a bag.
+    Open the readable part of a bag: a folder (ROS 2), a .mcap or .db3 file, or a ROS 1 .bag file.
 
-    Parameters
-    ----------
-    path : Path
-        A ROS 2 bag's folder, a .mcap or .db3 file, or a ROS 1 .bag file.
-
-    Raises
-    ------
-    BagError
-        For a missing path, and for one of which nothing can be read.
-
+    Raises BagError for a missing path, and for one of which nothing can be read.
     """
     if not path.exists():
         raise BagError(f'{path} does not exist; give the folder or file of a bag')
@@ -96,11 +87,7 @@ def _opened(paths: list[Path], cut: set[Path] | None = None) -> AnyReader:
 
 
 def _open_parts(path: Path, parts: list[Path], missing: list[str], note: str) -> OpenBag:
-    """
-    Open storage files as one bag, truncated ones up to where they can be read.
-
-    The ``note`` is for files that are all complete; else ``lost`` describes the damage.
-    """
+    """Open storage files as one bag; the ``note`` is for files that are all complete."""
     usable, cut, lost = [], set(), [f'{name} is missing' for name in missing]
     first_error: Exception | None = None
     for part in parts:
@@ -236,17 +223,9 @@ class DamagedDatabase(Sqlite3Reader):
         self.dbconn.execute('PRAGMA writable_schema=ON')
         counts = Counter(row[0] for row in self._rows('topic_id'))
         columns = 'SELECT id, name, type, serialization_format FROM topics ORDER BY id'
+        none, extra = MessageDefinition(MessageDefinitionFormat.NONE, ''), ConnectionExtRosbag2
         self.connections = [
-            Connection(
-                number,
-                topic,
-                msgtype,
-                MessageDefinition(MessageDefinitionFormat.NONE, ''),
-                '',
-                counts[number],
-                ConnectionExtRosbag2(encoding, []),
-                self,
-            )
+            Connection(number, topic, msgtype, none, '', counts[number], extra(encoding, []), self)
             for number, topic, msgtype, encoding in self.dbconn.execute(columns)
         ]
 

@@ -60,26 +60,10 @@ def choose_topics(
     topics: Mapping[str, TopicInfo], first: Callable[[str], Any], given: Mapping[str, str | None]
 ) -> BagTopics:
     """
-    Choose topics; those in ``given`` are only checked.
+    Choose among all topics of a bag; those ``given`` by role are only checked.
 
-    Parameters
-    ----------
-    topics : mapping of str to TopicInfo
-        All topics of the bag.
-    first : callable
-        Returns a topic's first message, or None where it cannot be read.
-    given : mapping
-        From 'image', 'camera_info', 'lidar', 'truth' to a topic or None.
-
-    Returns
-    -------
-    BagTopics
-
-    Raises
-    ------
-    BagError
-        Where no topic holds images, or a given one is absent or of a wrong type.
-
+    ``first`` returns a topic's first message, or None where it cannot be read. Raises BagError
+    where no topic holds images, or a given one is absent or of a wrong type.
     """
     chosen: dict[str, str | None] = {}
     for role, types in (

@@ -32,25 +32,10 @@ def pose_matrix(
     translation: Sequence[float] | np.ndarray, rotation_xyzw: Sequence[float] | np.ndarray
 ) -> np.ndarray:
     """
-    Return a pose as a homogeneous matrix.
+    Return a pose as a homogeneous matrix (4, 4), ``p_parent = T @ p_child``, in metres.
 
-    Parameters
-    ----------
-    translation : (3,) float, metres
-        Origin of the child frame in the parent frame.
-    rotation_xyzw : (4,) float
-        Unit quaternion in the order of geometry_msgs.
-
-    Returns
-    -------
-    (4, 4) float64
-        ``p_parent = T @ p_child``.
-
-    Raises
-    ------
-    CalibrationError
-        For a wrong count, values that are not finite, or a norm that is not 1 within 0.001.
-
+    Raises CalibrationError for a wrong count, values that are not finite, or a quaternion whose
+    norm is not 1 within 0.001.
     """
     t = np.asarray(translation, np.float64).reshape(-1)
     q = np.asarray(rotation_xyzw, np.float64).reshape(-1)
@@ -103,11 +88,7 @@ class StaticTransforms:
         """
         Add the pose of ``child`` in ``parent``.
 
-        Raises
-        ------
-        CalibrationError
-            For an invalid pose (see `pose_matrix`), an empty name, or a frame below itself.
-
+        Raises CalibrationError for an invalid pose, an empty name, or a frame below itself.
         """
         parent, child = _plain(parent), _plain(child)
         if not parent or not child or parent == child:
@@ -133,23 +114,10 @@ class StaticTransforms:
 
     def lookup(self, target: str, source: str) -> np.ndarray:
         """
-        Return the pose of ``source`` in ``target``.
+        Return the pose of ``source`` in ``target``: (4, 4) float64, ``p_target = T @ p_source``.
 
-        Parameters
-        ----------
-        target, source : str
-            Frame names; a leading slash (ROS 1) is ignored.
-
-        Returns
-        -------
-        (4, 4) float64
-            ``p_target = T @ p_source``.
-
-        Raises
-        ------
-        CalibrationError
-            Where a frame is unknown or nothing connects the two.
-
+        A leading slash of a name (ROS 1) is ignored. Raises CalibrationError where a frame is
+        unknown or nothing connects the two.
         """
         target, source = _plain(target), _plain(source)
         if target == source and target:
@@ -233,25 +201,11 @@ class MovingTransforms:
         self, target: str, target_ns: int, source: str, source_ns: int, fixed: str
     ) -> np.ndarray:
         """
-        Return the pose of ``source`` at one moment in ``target`` at another.
+        Return the pose of ``source`` at one moment in ``target`` at another, both in nanoseconds.
 
-        Parameters
-        ----------
-        target, source, fixed : str
-            Frame names; ``fixed`` does not move in the world.
-        target_ns, source_ns : int, nanoseconds
-            The two moments.
-
-        Returns
-        -------
-        (4, 4) float64
-            ``p_target(target_ns) = T @ p_source(source_ns)``.
-
-        Raises
-        ------
-        CalibrationError
-            Where nothing connects the two frames, or a pose is not known at its moment.
-
+        The frame ``fixed`` does not move in the world: ``p_target(target_ns) = T @
+        p_source(source_ns)``, (4, 4) float64. Raises CalibrationError where nothing connects the
+        two, or a pose is not known at its moment.
         """
         there = self.lookup(fixed, source, source_ns)
         return _inverse(self.lookup(fixed, target, target_ns)) @ there
@@ -263,19 +217,10 @@ class MovingTransforms:
 
 class EgoMotion:
     """
-    The motion of camera and LiDAR, as far as it is known from the messages so far.
+    The motion of camera and LiDAR in a fixed frame, as known from the messages so far.
 
-    Parameters
-    ----------
-    topics : mapping of str to TopicInfo
-        All topics of the bag.
-    fixed_frame : str
-        Frame that does not move in the world; empty switches motion compensation off.
-    static : StaticTransforms
-        The bag's /tf_static.
-
-    Messages of ``topics`` go to ``transforms``.
-
+    Messages of its ``topics``, which are chosen from those of the bag, go to ``transforms``. An
+    empty ``fixed_frame`` switches motion compensation off.
     """
 
     def __init__(
@@ -312,22 +257,11 @@ class EgoMotion:
         warnings: list[str],
     ) -> np.ndarray | None:
         """
-        Return the pose of the LiDAR at its scan in the camera at its image.
+        Return the pose (4, 4) of the LiDAR at its scan in the camera at its image.
 
-        Parameters
-        ----------
-        camera, lidar : (str, int)
-            Frame and stamp in nanoseconds of each.
-        given : (4, 4) float or None
-            Extrinsics in place of the bag's, to which the camera's own motion is added.
-        warnings : list of str
-            Receives the frame whose pose is unknown.
-
-        Returns
-        -------
-        (4, 4) float64 or None
-            None where the motion is unknown, or compensation is off.
-
+        ``camera`` and ``lidar`` are frame and stamp in nanoseconds. The camera's own motion is
+        added to ``given`` extrinsics. None where the motion is unknown, which goes to
+        ``warnings``, or where compensation is off.
         """
         if not self.fixed_frame:
             return None

@@ -172,11 +172,7 @@ class BagWriter:
         """
         Write one serialised message; ``types`` defines types of other bags, see `BagReader`.
 
-        Raises
-        ------
-        BagError
-            Where the writer is not open, the type is unknown, or a topic changes its type.
-
+        Raises BagError where the writer is not open, the type is unknown, or a topic changes it.
         """
         if self._writer is None:
             raise BagError(f'bag {self.path} is not open; write inside a with block')

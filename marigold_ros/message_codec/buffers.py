@@ -13,25 +13,9 @@ MAX_SIDE_PX = 32767
 
 def as_bytes(data: Any, what: str = 'message') -> np.ndarray:
     """
-    View ``data`` as bytes.
+    View the ``data`` of a message of rclpy, of rosbags, or of neither as (n,) uint8.
 
-    Parameters
-    ----------
-    data : array.array, bytes, memoryview or uint8 array
-        The ``data`` of a message of rclpy, of rosbags, or of neither.
-    what : str
-        Name for the error text.
-
-    Returns
-    -------
-    (n,) uint8
-        A view, read-only where the source is.
-
-    Raises
-    ------
-    InputError
-        Cause 'unreadable' where the object has no contiguous buffer.
-
+    Raises InputError (cause 'unreadable') where the object has no contiguous buffer.
     """
     try:
         view = memoryview(data).cast('B')
@@ -59,13 +43,8 @@ def check_rows(rows: int, row_bytes: int, step: int, length: int, what: str) -> 
     """
     Check that ``rows`` rows of ``row_bytes`` bytes, ``step`` apart, lie in ``length`` bytes.
 
-    The last row needs no padding: some drivers leave it out.
-
-    Raises
-    ------
-    InputError
-        Cause 'step' where rows would overlap, 'truncated' where bytes are missing.
-
+    The last row needs no padding: some drivers leave it out. Raises InputError: cause 'step'
+    where rows would overlap, 'truncated' where bytes are missing.
     """
     if step < row_bytes:
         raise InputError(

@@ -50,18 +50,12 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
     R = _matrix(camera_info, 'r', (3, 3))
     P = _matrix(camera_info, 'p', (3, 4))[:, :3]
     x_offset, y_offset, width, height = _region(camera_info)
-    binning_x = max(int(camera_info.binning_x), 1)
-    binning_y = max(int(camera_info.binning_y), 1)
-    window = np.array(
-        [
-            [1 / binning_x, 0, -x_offset / binning_x],
-            [0, 1 / binning_y, -y_offset / binning_y],
-            [0, 0, 1],
-        ]
-    )
-    image_width, image_height = width // binning_x, height // binning_y
+    bin_x, bin_y = max(int(camera_info.binning_x), 1), max(int(camera_info.binning_y), 1)
+    to_window = [[1 / bin_x, 0, -x_offset / bin_x], [0, 1 / bin_y, -y_offset / bin_y], [0, 0, 1]]
+    window = np.array(to_window)
+    size = width // bin_x, height // bin_y
     if rectified:
-        return Camera(window @ (P if P.any() else K), image_width, image_height)
+        return Camera(window @ (P if P.any() else K), *size)
     distortion = np.asarray(_either(camera_info, 'd'), np.float64).reshape(-1)
     if not np.isfinite(distortion).all():
         raise CalibrationError(
@@ -69,9 +63,8 @@ def to_camera(camera_info: Any, rectified: bool = False) -> Camera:
             'calibrate the camera again'
         )
     return Camera(
-        K=window @ K,
-        width=image_width,
-        height=image_height,
+        window @ K,
+        *size,
         distortion=tuple(distortion.tolist()),
         distortion_model=camera_info.distortion_model or 'plumb_bob',
         R=R if R.any() else None,

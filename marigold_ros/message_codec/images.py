@@ -19,19 +19,13 @@ from marigold_ros.errors import InputError
 from marigold_ros.message_codec.buffers import as_bytes, check_rows, check_size
 import numpy as np
 
-DEPTH_HEADER = struct.Struct('<iff')  # of compressedDepth: kind (0: inverse depth), A, B
+_DEPTH_HEADER = struct.Struct('<iff')  # of compressedDepth: kind (0: inverse depth), A, B
 _MAX_PIXELS = 1 << 27  # 134 megapixels: above any camera, below what would exhaust a small robot
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'
 _JPEG_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_START_OF_SCAN = 0xDA
-_WRITTEN = {
-    'rgb8': ('u1', 3),
-    'bgr8': ('u1', 3),
-    'mono8': ('u1', 1),
-    '32FC1': ('f4', 1),
-    '16UC1': ('u2', 1),
-}
+_WRITTEN = ('rgb8', 'bgr8', 'mono8', '32FC1', '16UC1')
 _MAX_CODE = 65535  # of an unsigned 16-bit pixel
 # Metres; the parameter depth_quantization of compressed_depth_image_transport.
 _DEPTH_QUANTISATION = 100.0
@@ -91,6 +85,7 @@ _LAYOUTS = {
 IMAGE_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if layout.convert)
 # mono16 too: depth_image_proc takes it for millimetres as well.
 _DEPTH_ENCODINGS = ('32FC1', '16UC1', 'mono16')
+_IS_DEPTH = ', which is depth and not an image; choose an image topic, or read it as depth'
 
 
 def check_image(message: Any) -> None:
@@ -109,15 +104,14 @@ def check_image(message: Any) -> None:
 
     """
     if hasattr(message, 'format'):
-        _check_compressed(message)
+        text = message.format
+        if 'compressedDepth' in text or _source_encoding(text) in ('16UC1', '32FC1'):
+            raise InputError(f'compressed image has format {text!r}{_IS_DEPTH}', 'encoding')
+        _check_data(as_bytes(message.data, 'compressed image'))
         return
     layout = _layout(message.encoding)
     if layout.convert is None:
-        raise InputError(
-            f'image has encoding {message.encoding}, which is depth and not an image; '
-            'choose an image topic, or read it as depth',
-            'encoding',
-        )
+        raise InputError(f'image has encoding {message.encoding}{_IS_DEPTH}', 'encoding')
     _check_layout(message, layout)
 
 
@@ -259,18 +253,6 @@ def _to_8bit(image: np.ndarray) -> np.ndarray:
     return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _check_compressed(message: Any) -> None:
-    """Check, without decoding it, that a CompressedImage is a complete jpeg or png image."""
-    text = message.format
-    if 'compressedDepth' in text or _source_encoding(text) in ('16UC1', '32FC1'):
-        raise InputError(
-            f'compressed image has format {text!r}, which is depth and not an image; '
-            'choose an image topic, or read it as depth',
-            'encoding',
-        )
-    _check_data(as_bytes(message.data, 'compressed image'))
-
-
 def _decode_compressed(message: Any) -> tuple[np.ndarray, str]:
     """Return a checked image as (H, W) or (H, W, 3) RGB of 8 or 16 bits, and its encoding."""
     pixels = _decode(as_bytes(message.data, 'compressed image'))
@@ -290,24 +272,23 @@ def _decode_compressed_depth(message: Any) -> np.ndarray:
     data = as_bytes(message.data, 'compressed depth')
     text = message.format
     if 'compressedDepth' not in text:
-        pixels = _decode_16bit(data, text)
-        return _metres(pixels)
+        return _metres(_decode_16bit(data, text))
     if text.rstrip().endswith('rvl'):
         raise InputError(
             f'compressed depth has format {text!r}; only png can be read; '
             'set the format parameter of compressedDepth to png',
             'encoding',
         )
-    if len(data) < DEPTH_HEADER.size:
+    if len(data) < _DEPTH_HEADER.size:
         raise InputError(
             f'compressed depth has {len(data)} bytes, its header alone needs '
-            f'{DEPTH_HEADER.size}; check the recording',
+            f'{_DEPTH_HEADER.size}; check the recording',
             'truncated' if len(data) else 'empty',
         )
-    pixels = _decode_16bit(data[DEPTH_HEADER.size :], text)
+    pixels = _decode_16bit(data[_DEPTH_HEADER.size :], text)
     if _source_encoding(text) == '16UC1':
         return _metres(pixels)
-    _, quant_a, quant_b = DEPTH_HEADER.unpack(data[: DEPTH_HEADER.size].tobytes())
+    _, quant_a, quant_b = _DEPTH_HEADER.unpack(data[: _DEPTH_HEADER.size].tobytes())
     if not (math.isfinite(quant_a) and math.isfinite(quant_b)):
         raise InputError(
             f'compressed depth has quantisation A={quant_a}, B={quant_b}; both must be finite; '
@@ -396,8 +377,7 @@ def _check_data(data: np.ndarray) -> None:
 
 def _jpeg_frame(content: bytes) -> tuple[tuple[int, int] | None, int]:
     """Return (width, height) or None, and where the first scan starts or -1."""
-    size = None
-    at = 2
+    size, at = None, 2
     while at + 9 <= len(content) and content[at] == 0xFF:
         marker = content[at + 1]
         if marker == 0xFF:  # fill byte
@@ -406,8 +386,7 @@ def _jpeg_frame(content: bytes) -> tuple[tuple[int, int] | None, int]:
         if marker == _JPEG_START_OF_SCAN:
             return size, at
         if marker in _JPEG_START_OF_FRAME:
-            height, width = struct.unpack_from('>HH', content, at + 5)
-            size = (width, height)
+            size = struct.unpack_from('>HH', content, at + 5)[::-1]
         at += 2 + struct.unpack_from('>H', content, at + 2)[0]
     return size, -1
 
@@ -458,7 +437,7 @@ def encode_image(array: np.ndarray, encoding: str) -> ImageFields:
         raise InputError(
             f'cannot write encoding {encoding!r}; choose one of {", ".join(_WRITTEN)}', 'encoding'
         )
-    item, channels = _WRITTEN[encoding]
+    item, channels = _LAYOUTS[encoding].item, _LAYOUTS[encoding].channels
     inner = () if channels == 1 else (channels,)
     fits = array.ndim == 2 + len(inner) and array.shape[2:] == inner
     if not fits or array.dtype.newbyteorder('=') != np.dtype(item):
@@ -486,10 +465,6 @@ def encode_depth(depth_m: np.ndarray, encoding: str = '32FC1') -> ImageFields:
     encoding : '32FC1' or '16UC1'
         Metres, or millimetres: rounded, and 0 where the value is not finite, not positive or
         above 65.535 m (a value that wraps would turn 80 m into 14.46 m).
-
-    Returns
-    -------
-    ImageFields
 
     Raises
     ------
@@ -584,6 +559,6 @@ def encode_compressed_depth(depth_m: np.ndarray, depth_max: float = 100.0) -> Co
     valid = (depth > 0) & (depth < depth_max)  # False for NaN
     pixels = np.where(valid, inverse, 0).astype(np.uint16)
     _, png = cv2.imencode('.png', pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    header = np.frombuffer(DEPTH_HEADER.pack(0, quant_a, quant_b), np.uint8)
+    header = np.frombuffer(_DEPTH_HEADER.pack(0, quant_a, quant_b), np.uint8)
     data = np.concatenate([header, png.reshape(-1)])
     return CompressedFields('32FC1; compressedDepth png', data)
