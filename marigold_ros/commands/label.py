@@ -9,6 +9,7 @@ an interrupted run resumes with the missing ones.
 
 import argparse
 from collections import Counter
+from dataclasses import asdict
 from functools import partial
 import json
 from pathlib import Path
@@ -29,8 +30,6 @@ from marigold_ros.commands.options import (
 )
 from marigold_ros.commands.output import frame_bar
 from marigold_ros.errors import BagError, ConfigurationError
-
-_OPTIONS = 'label.json'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         load = partial(load_chosen_model, runtime=config.runtime)
         executor = make_executor(args, label_bag, lost_bag, load, None, bar)
         with executor(options, plan.jobs) as parts:
-            labelled = [part.facts() for part in parts]
+            labelled = [asdict(part) for part in parts]
     failed = {
         **plan.failed,
         **{part['bag']: part['failed'] for part in labelled if part['failed']},
@@ -109,21 +108,11 @@ def _check_names(bags: list[Path]) -> None:
 
 def _check_options(folder: Path, args: argparse.Namespace) -> None:
     """Refuse to mix copies of different options in one folder."""
+    from marigold_ros.replay.bag_part import keep_options
+
     apart = ('bags', 'out', 'json', *EXECUTOR_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
-    wanted = json.loads(json.dumps(options, default=str))
-    path = folder / _OPTIONS
-    try:
-        before = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        before = None
-    if before is not None and before != wanted:
-        name = next(n for n in sorted({*before, *wanted}) if before.get(n) != wanted.get(n))
-        raise ConfigurationError(
-            f'{folder} holds copies labelled with {name} = {before.get(name)}, not '
-            f'{wanted.get(name)}; give another --out'
-        )
-    path.write_text(json.dumps(wanted, indent=1), encoding='utf-8')
+    keep_options(folder / 'label.json', options, 'copies labelled', 'give another --out')
 
 
 def _text(labelled: list[dict[str, Any]]) -> str:

@@ -6,9 +6,8 @@ Write depth into a copy of a bag: one bag of the command ``label``.
 A copy appears when it is complete, so a killed run resumes with the copies that are missing.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
@@ -37,39 +36,17 @@ class LabelOptions:
 
 @dataclass
 class Labelled:
-    """
-    The outcome of labelling one bag.
-
-    Parameters
-    ----------
-    bag, out : str
-        The bag, and its copy.
-    read, labelled : int
-        Number of images read, and of those with metric depth.
-    rejected, warnings : dict of str to int
-        Number of unusable images by cause, and of images by warning.
-    left_out : list of str
-        Topics of types that the bag does not define.
-    failed : str
-        Why the bag could not be read, or not to its end.
-    kept : bool
-        Whether an earlier run wrote the copy.
-
-    """
+    """The result of labelling one bag; ``asdict`` of it goes to the report of the command."""
 
     bag: str
     out: str
-    read: int = 0
-    labelled: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    warnings: dict[str, int] = field(default_factory=dict)
-    left_out: list[str] = field(default_factory=list)
-    failed: str = ''
-    kept: bool = False
-
-    def facts(self) -> dict[str, Any]:
-        """Return all fields for JSON."""
-        return asdict(self)
+    read: int = 0  # images
+    labelled: int = 0  # images with metric depth
+    rejected: dict[str, int] = field(default_factory=dict)  # unusable images by cause
+    warnings: dict[str, int] = field(default_factory=dict)  # images by warning
+    left_out: list[str] = field(default_factory=list)  # topics of types that are not defined
+    failed: str = ''  # why the bag could not be read, or not to its end
+    kept: bool = False  # whether an earlier run wrote the copy
 
     def count(self, kind: str, text: str) -> None:
         """Count under ``rejected`` or ``warnings``."""

@@ -25,8 +25,6 @@ from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.replay.replay_plan import BagJob
 
 _MOST_WARNINGS = 20
-_OPTIONS = 'options.json'
-_OWN = 'marigold_ros'
 # Names by which numpy pickles arrays and numbers, before and since version 2.
 _ARRAYS = ('_reconstruct', 'scalar', '_frombuffer', 'ndarray', 'dtype')
 _FAILURES = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
@@ -153,33 +151,11 @@ class PartStore:
     folder: Path
 
     def open(self, options: Mapping[str, Any]) -> int:
-        """
-        Begin or resume an evaluation with these options; returns the number of stored parts.
-
-        Raises
-        ------
-        ConfigurationError
-            If the stored parts were made with other options, or nothing can be written.
-
-        """
-        path = self.folder / _OPTIONS
-        wanted = json.loads(json.dumps(options, default=str))
-        before, count = _read_json(path), len(list(self.folder.glob('*.part')))
-        if count and before is not None and before != wanted:
-            names = {*before, *wanted}
-            other = next(name for name in sorted(names) if before.get(name) != wanted.get(name))
-            raise ConfigurationError(
-                f'{self.folder} holds the finished bags of an evaluation with {other} = '
-                f'{before.get(other)}, not {wanted.get(other)}; go on with the same options, give '
-                f'another --out, or remove {self.folder}'
-            )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps(wanted, indent=1).encode())
-        except OSError as error:
-            raise ConfigurationError(
-                f'{self.folder} cannot be written ({error.strerror}); give another --out'
-            ) from error
+        """Begin or resume an evaluation, see `keep_options`; return the number of its parts."""
+        count = len(list(self.folder.glob('*.part')))
+        what = 'the finished bags of an evaluation'
+        remedy = f'go on with the same options, give another --out, or remove {self.folder}'
+        keep_options(self.folder / 'options.json', options, what, remedy, mixes=count > 0)
         return count
 
     def get(self, job: BagJob) -> BagPart | None:
@@ -212,18 +188,41 @@ class _PartReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         package = module.partition('.')[0]
-        if '.' not in name and (package == 'numpy' and name in _ARRAYS or package == _OWN):
+        known = package == 'marigold_ros' or (package == 'numpy' and name in _ARRAYS)
+        if known and '.' not in name:
             found = super().find_class(module, name)
             if package == 'numpy' or (isinstance(found, type) and found.__module__ == module):
                 return found
         raise pickle.UnpicklingError(f'{module}.{name} is no part of a part')
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def keep_options(
+    path: Path, options: Mapping[str, Any], what: str, remedy: str, mixes: bool = True
+) -> None:
+    """
+    Write the options of a run beside its results (``what``), so that a later run can resume.
+
+    Raises ConfigurationError where nothing can be written, and, if results would be mixed
+    (``mixes``), for other options than those of the run before.
+    """
+    wanted = json.loads(json.dumps(options, default=str))
     try:
-        return dict(json.loads(path.read_text(encoding='utf-8')))
+        before = dict(json.loads(path.read_text(encoding='utf-8')))
     except (OSError, ValueError):
-        return None
+        before = wanted
+    if mixes and before != wanted:
+        name = next(n for n in sorted({*before, *wanted}) if before.get(n) != wanted.get(n))
+        raise ConfigurationError(
+            f'{path.parent} holds {what} with {name} = {before.get(name)}, not '
+            f'{wanted.get(name)}; {remedy}'
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, json.dumps(wanted, indent=1).encode())
+    except OSError as error:
+        raise ConfigurationError(
+            f'{path.parent} cannot be written ({error.strerror}); give another --out'
+        ) from error
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -55,19 +55,7 @@ def empty_scorer(
 
 
 class ModelScorer:
-    """
-    Scores one model on the frames of one bag.
-
-    Parameters
-    ----------
-    model : object
-        As ``load_model`` returns it.
-    options : ReplayOptions
-        Settings of pipeline and scores.
-    baselines : bool
-        Score baselines, which are the same for all models.
-
-    """
+    """Scores one model, and ``baselines``, the same for all models, on the frames of one bag."""
 
     def __init__(self, model: DepthModel, options: ReplayOptions, baselines: bool = True) -> None:
         self.pipeline = FramePipeline(model, options.pipeline)
@@ -83,18 +71,9 @@ class ModelScorer:
 
     def score(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
         """
-        Process and score a frame.
+        Process a frame and return its scores, and the pipeline's result.
 
-        Returns
-        -------
-        row, result : dict, FrameResult
-            The frame's scores, and the pipeline's result.
-
-        Raises
-        ------
-        InputError, CalibrationError
-            If the frame is unusable; it is not scored then.
-
+        Raises InputError or CalibrationError if the frame is unusable; it is not scored then.
         """
         assert item.frame is not None
         prediction = self.pipeline.predict(item.frame)

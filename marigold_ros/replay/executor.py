@@ -11,6 +11,7 @@ empty where nothing went wrong. Ray is imported only when it is used.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 import uuid
 
@@ -110,23 +111,11 @@ def _reported(parts: Iterator[Any], progress: Progress) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """
-    The cluster that does the work.
-
-    Parameters
-    ----------
-    address : str
-        Of a running cluster; 'auto' for this machine's, 'local' to start one here.
-    cpus : int
-        CPUs of a cluster that is started here.
-    gpus : float
-        GPUs that each task takes.
-
-    """
+    """A running cluster by its address, or 'auto' for this machine's, or 'local' to start one."""
 
     address: str = LOCAL
-    cpus: int = 1
-    gpus: float = 0.0
+    cpus: int = 1  # of a cluster that is started here
+    gpus: float = 0.0  # of each task
 
 
 def ray_tasks(
@@ -141,22 +130,22 @@ def ray_tasks(
 
     @contextmanager
     def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
-        ray = _import_ray()
+        try:
+            import ray
+        except ImportError as error:
+            raise MarigoldError(
+                f'--ray needs Ray ({error}): pip install ray, or use --jobs for processes of this '
+                'machine'
+            ) from error
         mine = not ray.is_initialized()
         if mine:
             _connect(ray, cluster)
         try:
             worker = ray.put(BagWorker(task, load, options))
             remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
-            run = uuid.uuid4().hex
-
-            def submit(job: BagJob) -> Any:
-                return remote.remote(worker, run, replace(job, path=job.path.resolve()))
-
-            def lose(job: BagJob, text: str) -> Any:
-                return lost(options, job, text)
-
-            yield _in_order(_finished(ray, jobs, submit, lose, store), len(jobs), progress)
+            submit = partial(remote.remote, worker, uuid.uuid4().hex)
+            finished = _finished(ray, jobs, submit, partial(lost, options), store)
+            yield _in_order(finished, len(jobs), progress)
         finally:
             if mine:
                 ray.shutdown()
@@ -187,7 +176,7 @@ def _finished(
         if kept is not None:
             yield number, kept
         else:
-            running[submit(job)] = number
+            running[submit(replace(job, path=job.path.resolve()))] = number
     while running:
         (ready,), _ = ray.wait(list(running), num_returns=1)
         number = running.pop(ready)
@@ -219,17 +208,6 @@ def _in_order(
             yield waiting.pop(following)
             following += 1
     assert following == count
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MarigoldError(
-            f'--ray needs Ray ({error}): pip install ray, or use --jobs for processes of this '
-            'machine'
-        ) from error
-    return ray
 
 
 def _connect(ray: Any, cluster: Cluster) -> None:

@@ -3,10 +3,9 @@
 """
 Folders and tars of images with true depth, evaluated in place of bags.
 
-Five data sets have the layout, the encoding of depth, its valid range and the crop of Marigold's
-own evaluation: a tar or folder, and a list whose lines name an image, its depth and, for some, a
-third file. Images are independent of each other and have neither camera nor LiDAR, so they are
-scored by the protocols ``oracle`` and ``raw``.
+Five data sets have layout, encoding, valid range and crop of Marigold's own evaluation: a list
+names an image, its depth and, for some, a third file. Images are independent of each other and
+have neither camera nor LiDAR: they are scored by the protocols ``oracle`` and ``raw``.
 """
 
 from collections.abc import Generator
@@ -94,34 +93,21 @@ class ImageChoice:
 
 class ImageSet:
     """
-    The images of a folder or tar.
+    The images of a folder or uncompressed tar.
 
-    Parameters
-    ----------
-    path : Path
-        Folder, or uncompressed tar.
-    choice : ImageChoice
-
-    Raises
-    ------
-    InputError
-        If folder, tar or list are missing or damaged, or hold no images with depth.
-    ConfigurationError
-        If a data set is named without its list.
-
+    Raises InputError if folder, tar or list are missing or damaged, or hold no images with depth,
+    and ConfigurationError if a data set is named without its list.
     """
 
     def __init__(self, path: Path, choice: ImageChoice) -> None:
         self._storage = open_storage(path)
         self._choice = choice
-        if choice.dataset == FOLDER:
-            self._layout = Layout(choice.per_metre)
-        else:
-            self._layout = LAYOUTS[choice.dataset]
-            if not choice.split:
-                raise ConfigurationError(
-                    f'--dataset {choice.dataset} needs its list of files: give --split FILE'
-                )
+        is_folder = choice.dataset == FOLDER
+        if not is_folder and not choice.split:
+            raise ConfigurationError(
+                f'--dataset {choice.dataset} needs its list of files: give --split FILE'
+            )
+        self._layout = Layout(choice.per_metre) if is_folder else LAYOUTS[choice.dataset]
         self._alone: list[str] = []
         self.entries = self._listed() if choice.split else self._found()
 
