@@ -140,7 +140,9 @@ class FramePipeline:
         with _timed(timings, 'project'):
             sparse, no_points = sparse_of_frame(frame, config)
         with _timed(timings, 'align'):
-            current = _current_frame(frame, rgb)
+            camera = None if frame.camera is None else rectified(frame.camera)
+            K = None if camera is None else camera.K
+            current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
             state = self._start_over_at_breaks(frame, current)
             fit = align(prediction, sparse, config, state.held_fit(frame.stamp_ns), no_points)
             guided, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
@@ -164,7 +166,7 @@ class FramePipeline:
             metric=depth.metric,
             sigma=depth.sigma,
             spread=prediction.spread,
-            camera=None if frame.camera is None else rectified(frame.camera),
+            camera=camera,
             rgb=rgb,
             sparse=sparse,
             stamp_ns=frame.stamp_ns,
@@ -182,8 +184,7 @@ class FramePipeline:
         After a clock jump or a new image size the model is reset too; at a scene cut it ignores
         its last frame by itself.
         """
-        shape = (frame.rgb.shape[0], frame.rgb.shape[1])
-        cut = self.config.engine.scene_cut
+        shape, cut = frame.rgb.shape[:2], self.config.engine.scene_cut
         found = find_break(self._state, frame.stamp_ns, shape, current, cut)
         if found:
             self._state = self._state.without_fits()
@@ -215,14 +216,7 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
 
 
 def _rectified_rgb(frame: Frame) -> np.ndarray:
-    if frame.camera is None:
-        return frame.rgb
-    return rectify_image(frame.rgb, frame.camera)
-
-
-def _current_frame(frame: Frame, rgb: np.ndarray) -> CurrentFrame:
-    K = None if frame.camera is None else rectified(frame.camera).K
-    return CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+    return frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
 
 
 def _check_size(prediction: Prediction, rgb: np.ndarray) -> None:

@@ -32,51 +32,23 @@ _FAILURES = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportEr
 
 @dataclass
 class BagPart:
-    """
-    The results of one bag, or of several added up.
+    """The results of one bag, or of several added up."""
 
-    Parameters
-    ----------
-    scorer : Scorer
-        The scored frames.
-    bags : list of dict
-        Name, size and hash of each bag.
-    topics, checkpoint : dict
-        Topic by role, and the model's description.
-    read : int
-        Number of images read.
-    rejected, warnings : dict of str to int
-        Number of unusable images by cause, and of images by warning.
-    first_error : str
-        Why the first unusable image was rejected.
-    failed : dict of str to str
-        By path, why a bag could not be read, or not to its end.
-    recorded_s, wall_s : float, seconds
-        Length of the recording, and of the work.
-    calibration : Calibration or None
-        Estimates of errors of the LiDAR's angles and clock.
-    compared, compared_checkpoints : dict
-        Scorers and descriptions of the compared models, by name.
-    peak_bytes : int
-        Peak memory, of the GPU or of the process.
-
-    """
-
-    scorer: Any
-    bags: list[dict[str, Any]] = field(default_factory=list)
-    topics: dict[str, str | None] = field(default_factory=dict)
-    checkpoint: dict[str, Any] = field(default_factory=dict)
-    read: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    warnings: dict[str, int] = field(default_factory=dict)
-    first_error: str = ''
-    failed: dict[str, str] = field(default_factory=dict)
-    recorded_s: float = 0.0
-    wall_s: float = 0.0
-    calibration: Any = None
-    compared: dict[str, Any] = field(default_factory=dict)
+    scorer: Any  # the scored frames
+    bags: list[dict[str, Any]] = field(default_factory=list)  # name, size and hash of each
+    topics: dict[str, str | None] = field(default_factory=dict)  # by role
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # the model's description
+    read: int = 0  # images
+    rejected: dict[str, int] = field(default_factory=dict)  # unusable images by cause
+    warnings: dict[str, int] = field(default_factory=dict)  # images by warning
+    first_error: str = ''  # why the first unusable image was rejected
+    failed: dict[str, str] = field(default_factory=dict)  # why, by path of a bag
+    recorded_s: float = 0.0  # length of the recording, seconds
+    wall_s: float = 0.0  # of the work, seconds
+    calibration: Any = None  # estimated errors of the LiDAR's angles and clock
+    compared: dict[str, Any] = field(default_factory=dict)  # scorers by name
     compared_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
-    peak_bytes: int = 0
+    peak_bytes: int = 0  # peak memory, of the GPU or of the process
 
     @property
     def rate(self) -> float | None:

@@ -37,29 +37,13 @@ Message = tuple[str, str, dict[str, Any]]
 
 class Recording:
     """
-    A bag of outputs, written during the replay of another bag; use it in a ``with`` block.
+    A bag of outputs, written at ``path`` during the replay of ``source``; use it in a ``with``.
 
-    Parameters
-    ----------
-    path : path
-        Folder to make; an older recording there is replaced.
-    source : path
-        The bag that is replayed.
-    topics : BagTopics
-        The topics that are replayed.
-    points : PointsConfig
-        The cloud's range, stride and fields.
-    outputs : tuple of str or None
-        Outputs to write, such as 'depth' and 'points'; None is all.
-    everything : bool
-        Copy all topics, not only the replayed ones. ``left_out`` then names topics of undefined
-        types, and outputs of an earlier run.
-
-    Raises
-    ------
-    BagError
-        On entering: where the path is something else or the folder cannot be written.
-
+    ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields,
+    and ``outputs`` are such as 'depth' and 'points' (None: all). With ``everything`` all topics
+    are copied; ``left_out`` then names topics of undefined types, and outputs of an earlier run.
+    An older recording at ``path`` is replaced. On entering, raises BagError where something else
+    is there or the folder cannot be written.
     """
 
     def __init__(
