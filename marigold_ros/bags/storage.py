@@ -223,11 +223,13 @@ class DamagedDatabase(Sqlite3Reader):
         self.dbconn.execute('PRAGMA writable_schema=ON')
         counts = Counter(row[0] for row in self._rows('topic_id'))
         columns = 'SELECT id, name, type, serialization_format FROM topics ORDER BY id'
-        none, extra = MessageDefinition(MessageDefinitionFormat.NONE, ''), ConnectionExtRosbag2
-        self.connections = [
-            Connection(number, topic, msgtype, none, '', counts[number], extra(encoding, []), self)
-            for number, topic, msgtype, encoding in self.dbconn.execute(columns)
-        ]
+        undefined = MessageDefinition(MessageDefinitionFormat.NONE, '')
+        self.connections = []
+        for number, topic, msgtype, encoding in self.dbconn.execute(columns):
+            extra = ConnectionExtRosbag2(encoding, [])
+            self.connections.append(
+                Connection(number, topic, msgtype, undefined, '', counts[number], extra, self)
+            )
 
     def messages(
         self,

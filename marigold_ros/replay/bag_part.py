@@ -118,7 +118,7 @@ class BagPart:
 
 @dataclass(frozen=True)
 class PartStore:
-    """The parts in ``folder``."""
+    """Finished parts in ``folder``, in files named by a hash of the job and the bag's files."""
 
     folder: Path
 
