@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Scores the accuracy and CPU time of alignments on simulated predictions, beside plain methods.
+Score the accuracy and CPU time of alignments on simulated predictions, beside plain methods.
 
 Errors are mean relative errors over all known pixels, averaged over scenes and seeds; a frame
 without a fit counts as refused, not as an error. Ratios are to the reference alignments, which are

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Scores the cleaning of clouds: flying pixels removed, and good points lost."""
+"""Score the cleaning of clouds: flying pixels removed, and good points lost."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Simulates a model's prediction and a LiDAR from true depth: known errors, known truth.
+Simulate a model's prediction and a LiDAR from true depth: known errors, known truth.
 
 Alignments are scored on distortions of true depth with the errors that depth models have. Two
 kinds: ``smooth`` (a multiplicative field of 15 %, a tone error, noise) and ``objects`` (each

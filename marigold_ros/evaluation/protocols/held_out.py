@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Splits a scan into lines that the fit may see and lines that score it.
+Split a scan into scan lines that the fit may see and scan lines that score it.
 
 Scoring points that the fit has seen would be circular. So ``heldout`` fits to every 8th scan line
 only, as if the robot carried an 8-beam scanner, and scores the others; or to every 8th degree of

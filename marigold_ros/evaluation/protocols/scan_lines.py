@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Finds the laser of a spinning LiDAR that measured each point, or the point's block of azimuth.
+Find the laser of a spinning LiDAR that measured each point, or the point's block of azimuth.
 
 The ring field is preferred, then the order of the points, then their elevation. Elevation alone
 cannot separate the lasers of a 64-beam scanner: they sit up to 20 cm from its origin, so near

@@ -33,13 +33,13 @@ def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> st
     if not samples:
         return ''
     errors = [frame.abs_rel if math.isfinite(frame.abs_rel) else -1.0 for _, frame in samples]
-    parts = []
+    parts, worst = [], errors.index(max(errors))
     for number, (meaning, sample) in enumerate(samples):
         depth = np.zeros(0) if sample.metric is None else sample.metric
         scale = drawing.depth_scale(sample.lidar.z if len(sample.lidar) else depth)
         panels = _draw(sample, *scale)
         _save(sample.index, panels, folder, *scale)
-        parts.append(_panel(meaning, sample, panels, scale, number == errors.index(max(errors))))
+        parts.append(_panel(meaning, sample, panels, scale, number == worst))
     return f'<section id="frames"><h2>Worst and best frames</h2>{"".join(parts)}</section>'
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Compares two results of the same bags frame by frame: differences and their certainty.
+Compare two results of the same bags frame by frame: differences and their certainty.
 
 Frames are paired by bag and stamp. Results that were scored differently (another bag, split, depth
 range, other points) are refused, because their difference would not be one of the depth.

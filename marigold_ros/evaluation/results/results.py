@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Assembles and writes results.json and per_frame.csv, with the provenance of the figures.
+Assemble and write results.json and per_frame.csv, with the provenance of the figures.
 
 ``results.json`` holds ``schema``, ``frames``, ``rate``, ``protocols``, ``baselines``,
 ``latency_ms``, ``temporal``, ``surfaces`` and ``provenance``; ``evaluate`` adds ``models``,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Adds up what several runs accumulated, so that bags can be scored independently.
+Add up what several runs accumulated, so that bags can be scored independently.
 
 Values are merged by their structure: numbers and arrays are sums, lists grow, mappings and objects
 are merged item by item; text, tuples, flags and frozen configurations stay. A class that adds up

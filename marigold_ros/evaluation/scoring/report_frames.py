@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Selects the frames that a report shows, in one pass over a sequence of any length."""
+"""Select the frames that a report shows, in one pass over a sequence of any length."""
 
 from __future__ import annotations
 

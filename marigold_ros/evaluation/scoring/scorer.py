@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Scores frames one after the other, whoever made the predictions.
+Score frames one after the other, whoever made the predictions.
 
 The offline replay and the demo (which scores what the node published) both hand their frames to a
 :class:`Scorer`, so that a figure means the same in either.
