@@ -36,8 +36,7 @@ from marigold_ros.learning.run.model_card import METRICS, metrics_table
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models.benchmarks.measuring import milliseconds
 from marigold_ros.models.locate import find_folder
-from marigold_ros.models.marigold.checkpoint import read_facts
-from marigold_ros.models.marigold.weights import write_sums
+from marigold_ros.models.marigold.checkpoint import read_facts, write_sums
 from marigold_ros.settings import nearest_name
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np

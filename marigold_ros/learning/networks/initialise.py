@@ -19,9 +19,14 @@ from marigold_ros.learning.networks.small_networks import small_autoencoder, sma
 from marigold_ros.learning.objectives.noise import check_noise
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.models.locate import find_folder
-from marigold_ros.models.marigold.checkpoint import empty_text, load_networks
+from marigold_ros.models.marigold.checkpoint import (
+    empty_text,
+    load_network,
+    load_networks,
+    read_json,
+    verify_sums,
+)
 from marigold_ros.models.marigold.schedule import marigold_scheduler
-from marigold_ros.models.marigold.weights import load_network, read_json, verify_sums
 from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 import torch

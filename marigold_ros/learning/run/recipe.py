@@ -26,7 +26,7 @@ from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes, score_held_
 from marigold_ros.learning.run.sharding import divided, shard
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
-from marigold_ros.models.marigold.weights import write_sums
+from marigold_ros.models.marigold.checkpoint import write_sums
 from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 import yaml

@@ -14,10 +14,16 @@ import re
 
 from diffusers import LCMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.models.marigold.checkpoint import Facts, load_networks, Networks
+from marigold_ros.models.marigold.checkpoint import (
+    Facts,
+    fingerprint,
+    load_networks,
+    Networks,
+    sha256,
+    verify_sums,
+)
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
-from marigold_ros.models.marigold.weights import fingerprint, sha256, verify_sums
 from safetensors import safe_open
 import torch
 

@@ -24,7 +24,7 @@ from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.locate import find_autoencoder
-from marigold_ros.models.marigold.checkpoint import load_networks, Networks
+from marigold_ros.models.marigold.checkpoint import fingerprint, load_networks, Networks
 from marigold_ros.models.marigold.denoiser import (
     consistency_generators,
     denoise,
@@ -50,7 +50,6 @@ from marigold_ros.models.marigold.schedule import (
     STEPS_LIMIT,
 )
 from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
-from marigold_ros.models.marigold.weights import fingerprint
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last, warm_up_sizes
 from marigold_ros.settings import as_values

@@ -17,7 +17,7 @@ from marigold_ros.learning.run.model_card import model_card
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.stages import Stage
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.weights import write_sums
+from marigold_ros.models.marigold.checkpoint import write_sums
 import numpy as np
 import pytest
 from safetensors.torch import load_file
