@@ -51,10 +51,11 @@ class Player:
     def __init__(self, node, topics, recorder: Recorder, check: Callable[[], None]) -> None:
         self._node, self._recorder, self._check = node, recorder, check
         self._publishers = {
-            role: node.create_publisher(_message_class(msgtype), topic, _INPUT)
+            role: node.create_publisher(
+                getattr(sensor_msgs.msg, msgtype.rpartition('/')[2]), topic, _INPUT
+            )
             for role, (topic, msgtype) in topics.items()
         }
-        self._latched: list = []
 
     def publish_transforms(self, messages: Iterable[bytes]) -> None:
         """Publish /tf_static for viewers, where tf2_msgs is installed."""
@@ -67,19 +68,17 @@ class Player:
             reliability=ReliabilityPolicy.RELIABLE,
             durability=DurabilityPolicy.TRANSIENT_LOCAL,
         )
-        self._latched.append(self._node.create_publisher(TFMessage, '/tf_static', latched))
+        self._transforms = self._node.create_publisher(TFMessage, '/tf_static', latched)
         for data in messages:
-            self._latched[-1].publish(data)
+            self._transforms.publish(data)
 
     @property
     def matched(self) -> bool:
         """Whether the node subscribes to every input, reliably."""
         for publisher in self._publishers.values():
             listeners = self._node.get_subscriptions_info_by_topic(publisher.topic_name)
-            reliable = [
-                info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in listeners
-            ]
-            if publisher.get_subscription_count() < 1 or not reliable or not all(reliable):
+            wanted = {info.qos_profile.reliability for info in listeners}
+            if publisher.get_subscription_count() < 1 or wanted != {ReliabilityPolicy.RELIABLE}:
                 return False
         return True
 
@@ -96,21 +95,11 @@ class Player:
         announce: Callable[[float, float], None],
     ) -> Played:
         """
-        Send all messages; returns what was sent.
+        Send all messages, given in the order of the bag; returns what was sent.
 
-        Parameters
-        ----------
-        messages : iterable of SerialMessage
-            In the order of the bag.
-        rate : float or None
-            Multiple of real time; None waits for every frame.
-        period : float, seconds
-            Time between two images of the recording.
-        progress : callable
-            Receives the number of images sent or processed so far.
-        announce : callable
-            Receives the rate and the seconds per frame, once they are known.
-
+        ``rate`` is a multiple of real time, None to wait for every frame; ``period`` are the
+        seconds between two images. ``progress`` receives the number of images sent or processed
+        so far, ``announce`` the rate and the seconds per frame, once they are known.
         """
         started = time.monotonic()
         if rate is None:
@@ -184,7 +173,3 @@ class Player:
     @staticmethod
     def _pause_until(moment: float) -> None:
         time.sleep(max(0.0, moment - time.monotonic()))
-
-
-def _message_class(msgtype: str) -> type:
-    return getattr(sensor_msgs.msg, msgtype.rpartition('/')[2])

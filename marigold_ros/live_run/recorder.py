@@ -36,15 +36,8 @@ class Recorder:
     """
     Subscriptions to a depth node's outputs and diagnostics.
 
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        Subscribes; the caller spins it in one thread.
-    writer : BagWriter or None
-        An open bag; None records only arrivals.
-    outputs : mapping of str to message type
-        Names below the depth node's.
-
+    ``node`` subscribes, and the caller spins it in one thread; ``writer`` is an open bag, or None
+    to record only arrivals; ``outputs`` maps names below the depth node's to message types.
     """
 
     def __init__(

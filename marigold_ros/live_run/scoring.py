@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Score the outputs of a live node: its recording against the bag that was played to it."""
+"""Score and draw the outputs of a live node: its recording beside the bag that was played."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -9,21 +9,34 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import NodeConfig, PointsConfig
+from marigold_ros.evaluation.report.animation import write_animation
 from marigold_ros.evaluation.report.cloud import write_ply
-from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
+from marigold_ros.evaluation.report.drawing import (
+    colourise_depth,
+    depth_scale,
+    error_image,
+    overlay_points,
+)
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
+from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
+from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 from marigold_ros.live_run.source import PlayedBag
 from marigold_ros.message_codec import header_ns, to_depth
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
+from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 
 FIT_EVERY = 8
+_DRAWN = 20  # frames of an animation
 _PARTS = {
     f'{NODE}/relative/image': 'relative',
     f'{NODE}/depth/image_rect': 'depth',
@@ -80,12 +93,15 @@ class RecordedOutputs:
         return len(order) - 1 - place > _PATIENCE_FRAMES
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Scores, and warnings with the number of frames that each concerns."""
-
-    scorer: Scorer
-    warnings: dict[str, int]
+def _recorded_frames(
+    source: PlayedBag, recording: Path, config: NodeConfig
+) -> Iterator[tuple[BagFrame, RecordedFrame | None]]:
+    """Yield each image that was played with what the node published for it."""
+    with BagReader(source.path) as bag, BagReader(recording) as recorded:
+        outputs = RecordedOutputs(recorded)
+        stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
+        for item in itertools.islice(stream, source.images):
+            yield item, outputs.take(item.stamp_ns)
 
 
 def score_recording(
@@ -95,9 +111,9 @@ def score_recording(
     space: str,
     round_trip_ms: Mapping[int, float],
     progress: Callable[[int], None],
-) -> Scored:
+) -> tuple[Scorer, dict[str, int]]:
     """
-    Score a recording.
+    Score a recording; returns the scores, and how many frames each warning concerns.
 
     Parameters
     ----------
@@ -125,32 +141,99 @@ def score_recording(
     model: Any = None  # predictions are recorded
     finish = as_published if source.thinned else FramePipeline(model, config.pipeline).finish
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
-    scored = Scored(scorer, {})
-    with BagReader(source.path) as bag, BagReader(recording) as recorded:
-        outputs = RecordedOutputs(recorded)
-        stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
-        for number, item in enumerate(itertools.islice(stream, source.images), 1):
-            progress(number)
-            if item.warning:
-                scored.warnings[item.warning] = scored.warnings.get(item.warning, 0) + 1
-            found = outputs.take(item.stamp_ns)
-            if item.frame is None or found is None:
-                continue
-            result = _result(item.frame, found, space)
-            published[:] = [result]
-            scorer.add(
-                item.frame,
-                Prediction(result.relative, space=space),
-                result.metric,
-                truth=item.truth,
-                ring=item.ring,
-                alignment=result.alignment,
-                scan_stamp_ns=_scan_stamp_ns(found.values['scan_stamp'], item.scan_stamp_ns),
-                timings_ms={'round_trip': round_trip_ms[item.stamp_ns]}
-                if item.stamp_ns in round_trip_ms
-                else None,
-            )
-    return scored
+    warnings: dict[str, int] = {}
+    for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):
+        progress(number)
+        if item.warning:
+            warnings[item.warning] = warnings.get(item.warning, 0) + 1
+        if item.frame is None or found is None:
+            continue
+        result = _result(item.frame, found, space)
+        published[:] = [result]
+        round_trip = round_trip_ms.get(item.stamp_ns)
+        scorer.add(
+            item.frame,
+            Prediction(result.relative, space=space),
+            result.metric,
+            truth=item.truth,
+            ring=item.ring,
+            alignment=result.alignment,
+            scan_stamp_ns=_scan_stamp_ns(found.values['scan_stamp'], item.scan_stamp_ns),
+            timings_ms=None if round_trip is None else {'round_trip': round_trip},
+        )
+    return scorer, warnings
+
+
+def animate_recording(path: Path, source: PlayedBag, recording: Path, config: NodeConfig) -> bool:
+    """
+    Write an animated WebP of at most 20 frames, evenly spaced, in real time.
+
+    Returns
+    -------
+    bool
+        False, and no file, where the recording has no depth or OpenCV is older than 4.11.
+
+    """
+    stride = max(1, -(-source.images // _DRAWN))
+    panels = _drawn_frames(source, recording, config, stride)
+    return write_animation(path, panels, stride * source.period)
+
+
+def _drawn_frames(
+    source: PlayedBag, recording: Path, config: NodeConfig, stride: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the panels of every n-th frame, all with the colour scale of the first."""
+    scale: tuple[float, float] | None = None
+    for number, (item, found) in enumerate(_recorded_frames(source, recording, config)):
+        frame = item.frame
+        if number % stride or frame is None or frame.camera is None or found is None:
+            continue
+        points, _ = sparse_of_frame(frame, config.pipeline.alignment)
+        if points is None or 'depth' not in found.parts:
+            continue
+        metric = to_depth(found.parts['depth'])
+        rgb = rectify_image(frame.rgb, frame.camera)
+        scale = scale or depth_scale(points.z)
+        panels = {
+            'image': rgb,
+            'LiDAR': overlay_points(rgb, points.u, points.v, points.z, *scale),
+            'depth': colourise_depth(metric, *scale),
+        }
+        if item.truth is not None:
+            truth = rectify_image(np.asarray(item.truth, np.float32), frame.camera, True)
+            at = sparse_from_depth(truth, config.pipeline.alignment, 1)
+            error = np.abs(metric[at.v, at.u] - at.z) / at.z
+            panels['relative error, yellow from 50 %'] = error_image(rgb, at.u, at.v, error)
+        yield panels
+
+
+def evaluate_offline(
+    source: PlayedBag,
+    model: DepthModel,
+    config: NodeConfig,
+    folder: Path,
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Evaluate the bag without a node, and write the cloud of its first metric frame."""
+    options = ReplayOptions(
+        config.pipeline,
+        config.lidar,
+        T_cam_lidar=source.T_cam_lidar,
+        fit_every=FIT_EVERY,
+        limit=source.images,
+    )
+    results = evaluate_bag(
+        source.path, model, options, folder, progress=lambda done, _: progress(done)
+    )
+    pipeline = FramePipeline(model, config.pipeline)
+    with BagReader(source.path) as reader:
+        for item in frames(reader, source.topics, config.lidar, source.T_cam_lidar):
+            result = None if item.frame is None else pipeline.process(item.frame)
+            if result is not None and result.metric is not None and result.camera is not None:
+                K = result.camera.K
+                write_cloud(folder / 'cloud.ply', result.metric, K, result.rgb, config.points)
+                break
+    return results
 
 
 def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
@@ -199,22 +282,12 @@ def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
     )
 
 
-def write_best_cloud(path: Path, scored: Scored) -> int:
-    """Write the cloud of the frame with the smallest error; returns its number of points."""
-    best = best_for_cloud(shown for _, shown in scored.scorer.report_frames)
-    if best is None:
-        return 0
-    assert best.metric is not None
-    return write_cloud(path, best.metric, best.K, best.rgb, PointsConfig())
-
-
 def write_cloud(
     path: Path, depth: np.ndarray, K: np.ndarray | None, rgb: np.ndarray, config: PointsConfig
-) -> int:
-    """Write depth as a coloured cloud, filtered as ~/points; returns its number of points."""
+) -> None:
+    """Write depth as a coloured cloud, filtered as ~/points."""
     assert K is not None
-    kept = depth_of_cloud(depth, depth, K, config)
-    return write_ply(path, unproject_depth(kept, K), rgb)
+    write_ply(path, unproject_depth(depth_of_cloud(depth, depth, K, config), K), rgb)
 
 
 def clear_old(folder: Path) -> None:

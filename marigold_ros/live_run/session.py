@@ -1,53 +1,63 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-One live run: start the depth node as its own process, play messages to it, record, and stop it.
+One live run: start the depth node as its own process, play a bag to it, record, stop and score it.
 
 Each step waits for what the next one needs (the node is active, topics are matched, camera_info
 has arrived), never for a guessed time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 import itertools
 import os
 from pathlib import Path
 import time
+from typing import Any
 
 from marigold_ros.bags.playback import SerialMessage
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.live_run.local_ros import keep_to_this_machine, own_context, own_node, spinning
+from marigold_ros.config import NodeConfig, PointsConfig
+from marigold_ros.evaluation.report.report import write_all
+from marigold_ros.evaluation.results.results import assemble, describe
+from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
+from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.live_run.player import Played, Player
-from marigold_ros.live_run.process import NodeProcess, running_node
+from marigold_ros.live_run.process import (
+    keep_to_this_machine,
+    NodeProcess,
+    own_context,
+    own_node,
+    running_node,
+    spinning,
+)
 from marigold_ros.live_run.recorder import OUTPUTS, Recorder
+from marigold_ros.live_run.scoring import (
+    animate_recording,
+    FIT_EVERY,
+    score_recording,
+    write_cloud,
+)
+from marigold_ros.live_run.source import (
+    node_arguments,
+    node_topics,
+    node_values,
+    played_messages,
+    PlayedBag,
+)
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.settings import build
+
+Progress = Callable[[int], None]
 
 # Seconds; a full checkpoint takes long to load, and the machine may be busy with other things.
 _START_PATIENCE = 300.0
 _SETTLE_PATIENCE = 20.0
 # Messages sent in search of camera_info: some bags have none, in others it begins much later.
 _EARLY_MESSAGES = 200
-
-
-@dataclass(frozen=True)
-class LivePlan:
-    """
-    Inputs of a live run.
-
-    ``topics`` maps the roles image, camera_info and lidar to (topic, message type);
-    ``node_arguments`` follow ``node`` on its command line; ``latched`` are serialised messages of
-    /tf_static; ``rate`` is None for auto; ``period`` is the recording's, in seconds; ``recording``
-    is the bag to write and ``log`` the file for the node's output.
-    """
-
-    topics: Mapping[str, tuple[str, str]]
-    node_arguments: Sequence[str]
-    latched: Sequence[bytes]
-    rate: float | None
-    period: float
-    recording: Path
-    log: Path
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,20 @@ class LiveRun:
     faults: Sequence[str]
 
 
-def run_live(
-    plan: LivePlan,
-    messages: Iterable[SerialMessage],
-    progress: Callable[[int], None],
-    announce: Callable[[float, float], None],
-) -> LiveRun:
+def run_demo(
+    source: PlayedBag,
+    config: NodeConfig,
+    rate: float | None,
+    folder: Path,
+    say: Callable[[str], Any],
+    bar: Callable[[int, str], AbstractContextManager[Progress]],
+) -> tuple[list[str], dict[str, Any]]:
     """
-    Play messages to a node process and record its outputs.
+    Play a bag to a node process, score its recording, and write everything to ``folder``.
+
+    ``config`` holds the user's settings of the node, ``rate`` is a multiple of real time or None
+    to wait for every frame, ``say`` prints a line, and ``bar(images, name)`` opens a progress bar.
+    Returns what went wrong in the node, and the content of results.json.
 
     Raises
     ------
@@ -82,25 +98,120 @@ def run_live(
         If the node does not start, ends by itself, or receives nothing.
 
     """
-    keep_to_this_machine()
-    use_roomy_transport(plan.log.parent, os.environ)
-    with (
-        BagWriter(plan.recording) as writer,
-        own_context() as context,
-        own_node('marigold_demo', context) as ros,
-        running_node(plan.node_arguments, plan.log) as process,
-    ):
-        recorder = Recorder(ros, writer)
-        player = Player(ros, plan.topics, recorder, process.check)
-        player.publish_transforms(plan.latched)
-        with spinning(ros):
-            queue = iter(messages)
-            early = _make_ready(player, recorder, process, queue)
-            played = player.play(
-                itertools.chain(early, queue), plan.rate, plan.period, progress, announce
-            )
-            _settle(recorder, process, played)
-        faults = process.stop()
+    values = node_values(source, config, every_frame=rate is None)
+    config = build(NodeConfig, values)
+    recording, log = folder / 'recording', folder / 'node.log'
+    say(f'node: starting; its log is {log}')
+    with bar(source.images, 'playing') as progress:
+        live = _run_node(source, values, rate, folder, say, progress)
+    space = live.reports['model'].get('space', 'depth')
+    with bar(source.images, 'scoring') as progress:
+        scorer, warnings = score_recording(
+            source, recording, config, space, live.round_trip_ms, progress
+        )
+    results = _results(live, scorer, warnings, config, source, rate)
+    seen = 'every 8th scan line' if source.thinned else 'whole scans'
+    intro = (
+        f'Checkpoint {results["provenance"]["checkpoint"].get("name", "model")}, run by the ROS 2 '
+        f'node in its own process at {results["rate"]:.2f} of real time; it saw {seen}.'
+    )
+    write_all(folder, results, scorer, f'Demo: depth on {source.path.resolve().name}', intro)
+    best = best_for_cloud(shown for _, shown in scorer.report_frames)
+    if best is not None and best.metric is not None:
+        write_cloud(folder / 'cloud.ply', best.metric, best.K, best.rgb, PointsConfig())
+    animate_recording(folder / 'demo.webp', source, recording, config)
+    faults = list(live.faults)
+    if not results['frames']['processed']:
+        faults.append(f'none of {live.played.sent} images was processed; see {log}')
+    return faults, results
+
+
+def _results(
+    live: LiveRun,
+    scorer: Scorer,
+    warnings: dict[str, int],
+    config: NodeConfig,
+    source: PlayedBag,
+    rate: float | None,
+) -> dict[str, Any]:
+    """Assemble results.json; the counters are the node's own."""
+    played, frames = live.played, live.reports['frames']
+    rejected = {
+        name.removeprefix(keys.FRAMES_REJECTED): int(n)
+        for name, n in frames.items()
+        if name.startswith(keys.FRAMES_REJECTED)
+    }
+    served = int(frames.get(keys.FRAMES_SERVED, 0))
+    provenance = describe(
+        [source.path],
+        source.topics.by_role,
+        live.reports['model'],
+        config.pipeline,
+        config.lidar,
+        mode='live node over DDS, its recording scored',
+        rate={
+            'asked': 'auto' if rate is None else rate,
+            'achieved': source.period * max(played.sent - 1, 1) / max(played.seconds, 1e-9),
+        },
+        scans='every 8th line' if source.thinned else 'whole',
+        ros={
+            'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
+            'domain': os.environ.get('ROS_DOMAIN_ID', ''),
+        },
+        node={**frames, **live.reports['infos'], **live.reports['scans']},
+        recorded=live.recorded,
+        warnings=warnings,
+    )
+    results = assemble(
+        scorer,
+        read=played.sent,
+        dropped=played.sent - served - sum(rejected.values()),
+        rejected=rejected,
+        rate=played.rate,
+        provenance=provenance,
+    )
+    # Frames that were served but not recorded were processed too.
+    results['frames']['processed'] = served
+    stages: dict[str, dict[str, float]] = {}
+    for name, value in live.reports['timing'].items():  # as predict.p50_ms
+        stage, _, key = name.rpartition('.')
+        stages.setdefault(stage, {})[key.removesuffix('_ms')] = float(value)
+    results['latency_ms'].update(stages)
+    results['calibration'] = {'text': live.reports['alignment'].get('calibration', '')}
+    return results
+
+
+def _run_node(
+    source: PlayedBag,
+    values: dict[str, Any],
+    rate: float | None,
+    folder: Path,
+    say: Callable[[str], Any],
+    progress: Progress,
+) -> LiveRun:
+    """Play a bag to a node process and record its outputs."""
+
+    def announce(pace: float, seconds: float) -> None:
+        say(f'rate auto: {pace:.2f} of real time (a frame takes {1e3 * seconds:.0f} ms)')
+
+    with BagReader(source.path) as reader:
+        keep_to_this_machine()
+        use_roomy_transport(folder, os.environ)
+        with (
+            BagWriter(folder / 'recording') as writer,
+            own_context() as context,
+            own_node('marigold_demo', context) as ros,
+            running_node(node_arguments(source, values), folder / 'node.log') as process,
+        ):
+            recorder = Recorder(ros, writer)
+            player = Player(ros, node_topics(source), recorder, process.check)
+            player.publish_transforms(source.latched)
+            with spinning(ros):
+                queue = played_messages(reader, source, source.images, FIT_EVERY)
+                messages = itertools.chain(_make_ready(player, recorder, process, queue), queue)
+                played = player.play(messages, rate, source.period, progress, announce)
+                _settle(recorder, process, played)
+            faults = process.stop()
     round_trip_ms = {
         stamp_ns: 1e3 * (arrival - sent)
         for stamp_ns, sent in played.sent_at.items()
@@ -111,7 +222,7 @@ def run_live(
 
 
 def _make_ready(
-    player: Player, recorder: Recorder, process: NodeProcess, queue
+    player: Player, recorder: Recorder, process: NodeProcess, queue: Iterator[SerialMessage]
 ) -> list[SerialMessage]:
     """Wait until the node is active and has camera_info; returns the messages read for that."""
 
@@ -145,8 +256,8 @@ def _settle(recorder: Recorder, process: NodeProcess, played: Played) -> None:
     def counted() -> bool:
         if recorder.reports <= seen or recorder.count(keys.FRAMES_IN_FLIGHT):
             return False
-        everything = recorder.count(keys.FRAMES_RECEIVED) >= played.sent
         # Images that DDS lost never arrive: three reports without work are enough.
+        everything = recorder.count(keys.FRAMES_RECEIVED) >= played.sent
         return everything or recorder.reports >= seen + 3
 
     deadline = time.monotonic() + _SETTLE_PATIENCE

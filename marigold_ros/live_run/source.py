@@ -34,7 +34,10 @@ def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
     """Return the synthetic drive in a folder; written unless one with these settings is there."""
     bag, note = folder / 'drive', folder / 'drive.json'
     settings = {'frames': frames, 'rate': DRIVE_RATE, 'width': width, 'height': height, 'seed': 0}
-    written = {**settings, 'made_by': _fingerprint()}
+    digest = hashlib.sha256()  # of the code that draws: a drive of older code is written anew
+    for path in sorted(Path(marigold_ros.synthetic.__file__).parent.rglob('*.py')):
+        digest.update(path.read_bytes())
+    written = {**settings, 'made_by': digest.hexdigest()}
     if (bag / 'metadata.yaml').is_file() and note.is_file():
         if json.loads(note.read_text(encoding='utf-8')) == written:
             return bag
@@ -44,40 +47,16 @@ def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
     return bag
 
 
-def _fingerprint() -> str:
-    """Hash the code that draws scenes, so that a drive of older code is written anew."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(marigold_ros.synthetic.__file__).parent.rglob('*.py')):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class PlayedBag:
     """
     A bag and what is needed to play it.
 
-    Parameters
-    ----------
-    path : Path
-        The bag.
-    topics : BagTopics
-        Topics that are played.
-    types : mapping of role to str
-        Message types of image, camera_info and lidar.
-    images : int
-        Number of images that are played.
-    period : float, seconds
-        Time between two images.
-    T_cam_lidar : (4, 4) float or None
-        Extrinsics; None without a LiDAR.
-    latched : tuple of bytes
-        Messages of /tf_static.
-    thinned : bool
-        The node gets every 8th scan line only, because nothing else could be scored.
-    sparse_source : str
-        Kind of the LiDAR topic, as the node's parameter of that name.
-
+    ``types`` are the message types of the roles image, camera_info and lidar, ``images`` the
+    number that is played and ``period`` the seconds between two. ``T_cam_lidar`` (4, 4) is None
+    without a LiDAR; ``latched`` are serialised messages of /tf_static. ``thinned``: the node gets
+    every 8th scan line only, because nothing else could be scored. ``sparse_source`` is the kind
+    of the LiDAR topic, as the node's parameter of that name.
     """
 
     path: Path
@@ -118,15 +97,15 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
         steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
         static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
         sparse = source_of_type(types['lidar']) if 'lidar' in types else 'none'
+        has_pose = sparse not in ('none', 'depth_image')
+        pose = _extrinsics(reader, topics, config) if has_pose else None
         return PlayedBag(
             path=Path(bag),
             topics=topics,
             types=types,
             images=len(stamps),
             period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
-            T_cam_lidar=_extrinsics(reader, topics, config)
-            if sparse not in ('none', 'depth_image')
-            else None,
+            T_cam_lidar=pose,
             latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),
             thinned=topics.truth is None and sparse == 'pointcloud',
             sparse_source=sparse,
@@ -166,9 +145,7 @@ def node_values(source: PlayedBag, config: NodeConfig, every_frame: bool) -> dic
     if every_frame:
         # Waiting for the right scan costs nothing here and makes runs comparable.
         wanted['lidar.wait'] = 1.0
-    for name, value in wanted.items():
-        if values[name] == defaults[name]:
-            values[name] = value
+    values |= {n: value for n, value in wanted.items() if values[n] == defaults[n]}
     if source.T_cam_lidar is not None:
         values['extrinsics.translation'] = tuple(source.T_cam_lidar[:3, 3])
         values['extrinsics.rotation_xyzw'] = tuple(quaternion_xyzw(source.T_cam_lidar[:3, :3]))
@@ -214,14 +191,12 @@ def played_messages(
 ) -> Iterator[SerialMessage]:
     """Yield the messages to send; thinned scans hold every n-th scan line only."""
     for message in serial_messages(reader, source.topics, limit):
-        if message.role == 'lidar' and source.thinned:
-            yield _thinned(reader, message, every)
-        else:
-            yield message
+        thin = message.role == 'lidar' and source.thinned
+        yield _thinned(reader, message, every) if thin else message
 
 
 def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMessage:
-    """Keep every n-th scan line of a cloud, as the protocol ``heldout`` chooses them."""
+    """Keep every n-th scan line of a cloud, as ``heldout`` does, the points' bytes unchanged."""
     try:
         cloud = reader.decode(message.data, message.msgtype)
         scan = SPARSE_SOURCES['pointcloud'].read(cloud, ring=True)
@@ -232,11 +207,6 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
     except (BagError, InputError):
         return message  # the node reports what is wrong with it
     kept = np.flatnonzero(read)[choose_fit_lines(lines, every)]
-    return replace(message, data=_subcloud(cloud, kept))
-
-
-def _subcloud(cloud: Any, kept: np.ndarray) -> bytes:
-    """Serialise a cloud with some of its points, their bytes unchanged."""
     step, width = int(cloud.point_step), int(cloud.width)
     rows = np.asarray(cloud.data).view(np.uint8).reshape(-1)[: cloud.height * cloud.row_step]
     points = rows.reshape(cloud.height, cloud.row_step)[:, : width * step].reshape(-1, step)
@@ -247,5 +217,5 @@ def _subcloud(cloud: Any, kept: np.ndarray) -> bytes:
         row_step=len(kept) * step,
         data=np.ascontiguousarray(points[kept]).reshape(-1),
     )
-    typestore = get_typestore(Stores.ROS2_HUMBLE)
-    return bytes(typestore.serialize_cdr(changed, 'sensor_msgs/msg/PointCloud2'))
+    data = get_typestore(Stores.ROS2_HUMBLE).serialize_cdr(changed, 'sensor_msgs/msg/PointCloud2')
+    return replace(message, data=bytes(data))

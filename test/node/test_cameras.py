@@ -10,7 +10,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from loopback_node import wait_for  # noqa: E402
-from marigold_ros.live_run.local_ros import spinning  # noqa: E402
+from marigold_ros.live_run.process import spinning  # noqa: E402
 from marigold_ros.message_codec import encode_image  # noqa: E402
 from marigold_ros.node.distro import threaded_executor  # noqa: E402
 from marigold_ros.node.interface.messages import image_message  # noqa: E402

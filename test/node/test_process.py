@@ -15,7 +15,7 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.live_run.local_ros import own_context, own_node, spinning  # noqa: E402
+from marigold_ros.live_run.process import own_context, own_node, spinning  # noqa: E402
 from marigold_ros.message_codec import to_depth  # noqa: E402
 from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.live_run.local_ros import keep_to_this_machine, own_context, own_node, spinning
+from marigold_ros.live_run.process import keep_to_this_machine, own_context, own_node, spinning
 from marigold_ros.node.depth_node import DepthNode
 from marigold_ros.node.distro import threaded_executor, without_events
 from marigold_ros.node.interface.messages import stamp_ns

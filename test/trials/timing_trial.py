@@ -28,8 +28,14 @@ from loopback_node import REMAP, Robot
 from marigold_ros.commands.output import grid
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.live_run.local_ros import keep_to_this_machine, own_context, own_node, spinning
-from marigold_ros.live_run.process import NodeProcess, running_node
+from marigold_ros.live_run.process import (
+    keep_to_this_machine,
+    NodeProcess,
+    own_context,
+    own_node,
+    running_node,
+    spinning,
+)
 from marigold_ros.live_run.recorder import Recorder
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.node.health.input_health import resident_mb

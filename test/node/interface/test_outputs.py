@@ -20,8 +20,12 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from loopback_node import INPUTS, REMAP  # noqa: E402
-from marigold_ros.live_run.local_ros import own_context, own_node, spinning  # noqa: E402
-from marigold_ros.live_run.process import running_node  # noqa: E402
+from marigold_ros.live_run.process import (  # noqa: E402
+    own_context,
+    own_node,
+    running_node,  # noqa: E402
+    spinning,
+)
 from marigold_ros.models import load_model, use_threads  # noqa: E402
 from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
 from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
