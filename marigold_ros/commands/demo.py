@@ -16,7 +16,6 @@ import sys
 import time
 from typing import Any
 
-from marigold_ros.commands.evaluation_text import summary
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
@@ -28,7 +27,7 @@ from marigold_ros.commands.options import (
     read_settings,
     speed,
 )
-from marigold_ros.commands.output import frame_bar
+from marigold_ros.commands.output import frame_bar, summary
 from marigold_ros.config import NodeConfig
 from marigold_ros.settings import as_values
 

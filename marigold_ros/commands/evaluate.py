@@ -17,7 +17,6 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.evaluation_text import summary, why_unscored
 from marigold_ros.commands.options import (
     add_executor_options,
     add_model_options,
@@ -34,7 +33,7 @@ from marigold_ros.commands.options import (
     read_settings,
     ReplayConfig,
 )
-from marigold_ros.commands.output import frame_bar
+from marigold_ros.commands.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS

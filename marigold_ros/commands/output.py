@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What commands print beside their results: aligned tables, notes and progress on stderr."""
+"""What commands print: notes and progress on stderr, aligned tables, figures of an evaluation."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 import sys
 from typing import Any
+
+_COLUMNS = ('abs_rel', 'median_abs_rel', 'rmse', 'mae', 'bias', 'delta1')
+_SURFACES = {
+    'boundary_f1': 'edges F1 {:.3f}',
+    'flying_rate': 'flying pixels per good one {:.3f}',
+    'planarity': 'deviation from flat {:.2%}',
+    'plane_angle_deg': 'planes tilted by {:.1f} degrees',
+}
 
 
 def note(text: str) -> None:
@@ -43,3 +51,112 @@ def frame_bar(total: int, what: str | None = None) -> Iterator[Callable[[int], N
             bar.update(done - bar.n)
 
         yield move_to
+
+
+def summary(results: dict[str, Any], folder: str) -> str:
+    """Return the headline figures as a table for a terminal."""
+    # Imports of numpy and OpenCV are inside functions for an instant --help.
+    from marigold_ros.evaluation.metrics.metric_table import METRICS
+
+    titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
+    frames = results['frames']
+    rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
+    lines = [
+        f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
+        f'metric, {frames["dropped"]} dropped, rejected {rejected}',
+        f'{"":24}{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel',
+        *(_protocol_line(name, scores) for name, scores in results['protocols'].items()),
+    ]
+    for model, other in results.get('models', {}).items():
+        for name, scores in other['protocols'].items():
+            lines.append(_protocol_line(f'{model}: {name}', scores))
+    for name, values in results['baselines'].items():
+        lines.append(f'{"baseline " + name:24}{_figures(values)}')
+    lines += _more(results)
+    covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
+    if covered:
+        lines.append(
+            f'held-out points within 1 sigma: {covered["1"]:.1%}, within 2: {covered["2"]:.1%}'
+        )
+    if not results['protocols']:
+        lines.append('no frame could be scored: neither LiDAR in view nor true depth')
+    reason = results['provenance']['scoring']['first_not_metric']
+    if reason:
+        lines.append(f'first frame without metric depth: {reason}')
+    if results['calibration']['text']:
+        lines.append(f'calibration: {results["calibration"]["text"]}')
+    if 'robustness' in results:
+        lines += _robustness_lines(results['robustness'])
+    for text, count in results['provenance'].get('warnings', {}).items():
+        lines.append(f'warning ({count} frames): {text}')
+    lines.append(f'report: {folder}/report.html')
+    return '\n'.join(lines)
+
+
+def _robustness_lines(found: dict[str, Any]) -> list[str]:
+    """Tabulate AbsRel by corruption and strength: of the first protocol and of the oracle."""
+    lines = [f'{"AbsRel at strength":24}' + ''.join(f'{s:9d}' for s in found['strengths'])]
+    for kind, protocols in found['corruptions'].items():
+        for number, (protocol, curve) in enumerate(protocols.items()):
+            if number == 0 or protocol == 'oracle':
+                figures = ''.join(f'{x:9.3f}' for x in curve['abs_rel'])
+                lines.append(f'{f"{kind} ({protocol})":24}{figures}')
+    return lines
+
+
+def why_unscored(results: dict[str, Any]) -> str:
+    """Return one sentence: why no frame could be scored, and the remedy."""
+    read = results['frames']['read']
+    warnings: dict[str, int] = results['provenance'].get('warnings', {})
+    reason = max(warnings, key=lambda text: warnings[text], default='')
+    reason = reason or results['provenance']['scoring']['first_not_metric']
+    return (
+        f'none of {read} images could be scored ({reason or "no LiDAR and no true depth"}): a '
+        'score needs a LiDAR point in view (camera_info, the transform camera <- LiDAR, scans '
+        'near the images) or true depth (--truth)'
+    )
+
+
+def _protocol_line(name: str, scores: dict[str, Any]) -> str:
+    values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
+    ends = scores['interval'].get('abs_rel')
+    interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
+    return f'{name:24}{_figures(values)}{scores["n_frames"]:8d}{interval}'
+
+
+def _figures(values: dict[str, Any]) -> str:
+    return ''.join(f'{values[name]:9.3f}' for name in _COLUMNS)
+
+
+def _more(results: dict[str, Any]) -> list[str]:
+    """Return a line for each further measurement."""
+    lines = []
+    for name, scores in results['protocols'].items():
+        if name in ('heldout', 'truth') and scores['by_range']:
+            bins = ', '.join(
+                f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in scores['by_range']
+            )
+            near = scores['near_field']
+            lines.append(f'{name}, below {near["to"]:.0f} m {near["abs_rel"]:.3f}; from {bins}')
+    oracle = results['provenance']['scoring']['oracle']
+    if oracle['rule'] != 'own' and 'oracle' in results['protocols']:
+        lines.append(f'oracle {oracle["rule"]}: {oracle["text"]}')
+    drift = results['temporal'].get('scale_drift')
+    if drift:
+        lines.append(f'scale drift from frame to frame: {drift["ratio"]:.2%}')
+    flicker = results['temporal'].get('flicker')
+    if flicker:
+        by = ' and '.join(name for name, pairs in flicker['matched_by'].items() if pairs)
+        mean, median = flicker['value'], flicker['median']
+        lines.append(f'flicker of static points, by {by}: mean {mean:.2%}, median {median:.2%}')
+    found = results['surfaces']
+    words = [text.format(found[name]) for name, text in _SURFACES.items() if name in found]
+    if words:
+        lines.append(f'surfaces: {", ".join(words)}')
+    area = results['protocols'].get('heldout', {}).get('sigma')
+    if area:
+        random = area['ause_of_random_order']
+        lines.append(
+            f'ranking of errors by sigma: AUSE {area["ause"]:.3f}, random order {random:.3f}'
+        )
+    return lines

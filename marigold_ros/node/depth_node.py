@@ -20,8 +20,8 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.counters import Health
 from marigold_ros.node.health.diagnostics import diagnostics
+from marigold_ros.node.health.health import Health
 from marigold_ros.node.interface import parameters
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs

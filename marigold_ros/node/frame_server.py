@@ -22,7 +22,7 @@ from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.message_codec import to_camera
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.input_health import ImageHealth
+from marigold_ros.node.health.health import ImageHealth
 from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs

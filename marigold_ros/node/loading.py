@@ -1,13 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Loading of the model that the parameters name, and its description for diagnostics."""
+"""
+Loading of the model that the parameters name, and sharing of one model between several cameras.
+
+Decision: cameras keep their own worker, fit and rate, and share only the networks. The first
+camera to find the model free waits a moment for the others, since cameras of one robot mostly
+expose together, and batches what waits. A shared worker would make fits wait for each other.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+import threading
 import traceback
+from typing import Any
+import weakref
 
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
+from marigold_ros.frame import Prediction
 from marigold_ros.models.protocol import DepthModel
+import numpy as np
+
+WINDOW = 0.005  # seconds to wait for the other cameras
 
 
 def load(config: NodeConfig) -> DepthModel:
@@ -45,3 +60,144 @@ class Loader:
             reason = str(error) if known else traceback.format_exc()
             self._logger.error(f'reload failed, the old model stays: {reason}')
             return None, str(error)
+
+
+class _Request:
+    """An image that waits for the model."""
+
+    def __init__(self, camera: CameraModel, rgb: np.ndarray, settings: dict[str, Any]) -> None:
+        self.camera, self.rgb, self.settings = camera, rgb, settings
+        self.done = False
+        self.prediction: Prediction | None = None
+        self.error: Exception | None = None
+
+    def goes_with(self, other: _Request) -> bool:
+        """Whether one call can answer both."""
+        return self.rgb.shape == other.rgb.shape and self.settings == other.settings
+
+
+class SharedModel:
+    """
+    A model that several cameras run, one call at a time.
+
+    With ``new_stream`` and ``predict_together`` it keeps the state of each camera, and predicts
+    several images at once if it ``takes_any_batch``.
+    """
+
+    def __init__(self, model: DepthModel) -> None:
+        self.model: Any = model  # its optional members are used only where it has them
+        self._together = getattr(model, 'takes_any_batch', False)
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+        self._waiting: list[_Request] = []
+        self._cameras: weakref.WeakSet[CameraModel] = weakref.WeakSet()
+
+    def for_camera(self) -> CameraModel:
+        """Return the view of the model for another camera."""
+        camera = CameraModel(self)
+        self._cameras.add(camera)
+        return camera
+
+    def predict(self, request: _Request) -> Prediction:
+        """Answer a request, in whichever camera's thread the model runs for it."""
+        with self._changed:
+            self._waiting.append(request)
+            self._changed.notify_all()
+        with self._turn:
+            if not request.done:
+                self._run(self._gather(request))
+        if request.error is not None:
+            raise request.error
+        assert request.prediction is not None
+        return request.prediction
+
+    def alone(self, work: Callable[[], Any]) -> Any:
+        """Run other work on the model, between two calls."""
+        with self._turn:
+            return work()
+
+    def _gather(self, first: _Request) -> list[_Request]:
+        """Take a request from the queue, and those of other cameras that fit into its batch."""
+        with self._changed:
+            if self._together:
+                self._changed.wait_for(
+                    lambda: len(self._waiting) >= len(self._cameras), timeout=WINDOW
+                )
+            taken = [r for r in self._waiting if r is first]
+            if self._together:
+                taken += [r for r in self._waiting if r is not first and r.goes_with(first)]
+            self._waiting = [r for r in self._waiting if r not in taken]
+        return taken
+
+    def _run(self, requests: list[_Request]) -> None:
+        try:
+            for request, answer in zip(requests, self._answers(requests), strict=True):
+                request.prediction = answer
+        except Exception as error:  # raised in the thread of each camera
+            for request in requests:
+                request.error = error
+        for request in requests:
+            request.done = True
+
+    def _answers(self, requests: list[_Request]) -> list[Prediction]:
+        first = requests[0]
+        if first.camera.stream is None:
+            return [self.model.predict(first.rgb, **first.settings)]
+        return self.model.predict_together(
+            [request.rgb for request in requests],
+            [request.camera.stream for request in requests],
+            **first.settings,
+        )
+
+
+class CameraModel:
+    """The model as one camera's pipeline sees it, a DepthModel."""
+
+    def __init__(self, shared: SharedModel) -> None:
+        self.shared = shared
+        new_stream = getattr(shared.model, 'new_stream', None)
+        self.stream = None if new_stream is None else new_stream()
+
+    def predict(self, rgb: np.ndarray, **settings: Any) -> Prediction:
+        """Predict as the model does, possibly in a batch with other cameras' images."""
+        return self.shared.predict(_Request(self, rgb, settings))
+
+    def predict_guided(self, *arguments: Any, **settings: Any) -> Prediction:
+        """Predict as the model does, without a batch."""
+        return self.shared.alone(lambda: self.shared.model.predict_guided(*arguments, **settings))
+
+    def reset(self) -> None:
+        """Forget the last frame of this camera."""
+        if self.stream is not None:
+            self.stream.reset()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return other members of the model: space, device, description, processing_size."""
+        return getattr(self.shared.model, name)
+
+
+class ModelPool:
+    """Models by their settings, each kept as long as a camera uses it."""
+
+    def __init__(self, load_model: Callable[[NodeConfig], DepthModel]) -> None:
+        self._load_model = load_model
+        self._lock = threading.Lock()
+        self._models: weakref.WeakValueDictionary[tuple, SharedModel] = (
+            weakref.WeakValueDictionary()
+        )
+        self._held: weakref.WeakValueDictionary[str, CameraModel] = weakref.WeakValueDictionary()
+
+    def load(self, camera: str, config: NodeConfig) -> Any:
+        """
+        Return a camera's model, loaded for it or already for another one.
+
+        A camera that asks again for the model it uses, as by ~/reload, has the files read again.
+        """
+        key = (config.model, config.runtime)
+        with self._lock:
+            shared = self._models.get(key)
+            held = self._held.get(camera)
+            if shared is None or (held is not None and held.shared is shared):
+                shared = self._models[key] = SharedModel(self._load_model(config))
+            given = self._held[camera] = shared.for_camera()
+        return given

@@ -25,8 +25,7 @@ from marigold_ros.node.distro import (
     threaded_executor,
 )
 from marigold_ros.node.lifecycle import ManagedNode
-from marigold_ros.node.loading import load
-from marigold_ros.node.sharing import ModelPool
+from marigold_ros.node.loading import load, ModelPool
 import rclpy
 from rclpy.executors import ExternalShutdownException
 

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.node.health.counters import Counters, Timings  # noqa: E402
+from marigold_ros.node.health.health import Counters, Timings  # noqa: E402
 from marigold_ros.node.interface.messages import byte_array, colour_depth, stamp_ns, to_stamp  # noqa: E402
 from marigold_ros.node.worker import Mailbox, Worker  # noqa: E402
 

@@ -10,7 +10,7 @@ import weakref
 from marigold_ros.config import ModelConfig, NodeConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.node import sharing
-from marigold_ros.node.sharing import ModelPool, SharedModel
+from marigold_ros.node.loading import ModelPool, SharedModel
 import numpy as np
 import pytest
 

@@ -16,8 +16,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.fit_report import fit_report
 from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.counters import Health, PROBLEM_MEMORY
-from marigold_ros.node.health.input_health import memory_mb
+from marigold_ros.node.health.health import Health, memory_mb, PROBLEM_MEMORY
 from marigold_ros.node.ros_helpers import FILTERS
 
 _OK, _WARN = (

@@ -9,7 +9,7 @@ import sys
 from types import SimpleNamespace
 
 from marigold_ros.node.health import input_health
-from marigold_ros.node.health.input_health import explain_missing_scan, ImageHealth, Rate
+from marigold_ros.node.health.health import explain_missing_scan, ImageHealth, Rate
 import numpy as np
 import pytest
 
@@ -102,7 +102,7 @@ def test_memory_grows_with_what_is_held():
     # In a process of its own: this one may have room left from other tests.
     code = (
         'import time\n'
-        'from marigold_ros.node.health.input_health import memory_mb\n'
+        'from marigold_ros.node.health.health import memory_mb\n'
         'before = memory_mb()["resident_mb"]\n'
         'held = bytearray(b"1") * 50_000_000\n'
         'deadline = time.monotonic() + 10.0\n'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Counters that add up at any moment, a window of timings, and the latest state for diagnostics.
+The node's health without ROS: counters, timings, rates, blind cameras, clock offsets and memory.
 
 A frame enters once and leaves once: received = served + dropped_newer + skipped_idle + rejected
 + in_flight holds in every snapshot, because both sides change under one lock.
@@ -10,17 +10,26 @@ A frame enters once and leaves once: received = served + dropped_newer + skipped
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+import os
+from pathlib import Path
+import sys
 import threading
 import time
 from typing import Any
 
 from marigold_ros.frame import Alignment
 from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.input_health import Rate
 import numpy as np
 
 # Seconds after which a problem that did not occur again is over.
 PROBLEM_MEMORY = 5.0
+# Messages that a rate is averaged over, and the silence after which it is zero, seconds.
+_WINDOW, _SILENCE = 30, 3.0
+# Equal images in a row that mean a frozen camera: noise changes every image of a live one.
+_FROZEN = 10
+_SAMPLES = 64  # rows and columns that are sampled
+_BLACK, _WHITE = 5, 250  # grey values of 255
+_SHARE = 0.9  # of the sampled pixels that must be so dark, or so bright
 
 
 class Counters:
@@ -78,6 +87,35 @@ class Timings:
         return result
 
 
+class Rate:
+    """How often an event occurs, safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: deque[float] = deque(maxlen=_WINDOW)
+        self._begun = time.monotonic()
+
+    def tick(self) -> None:
+        """Record an event."""
+        with self._lock:
+            self._times.append(time.monotonic())
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last event, or since this object was made."""
+        with self._lock:
+            return time.monotonic() - (self._times[-1] if self._times else self._begun)
+
+    @property
+    def hertz(self) -> float:
+        """Mean rate of the last events; 0 after three seconds of silence."""
+        with self._lock:
+            times = list(self._times)
+        if len(times) < 2 or time.monotonic() - times[-1] > _SILENCE:
+            return 0.0
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-9)
+
+
 @dataclass
 class Health:
     """State of the running node: counters, timings, the last fit, and current problems by part."""
@@ -99,3 +137,53 @@ class Health:
         """Return the problem that a part had in the last seconds; empty if none."""
         when, text = self.problems.get(part, (float('-inf'), ''))
         return text if time.monotonic() - when < PROBLEM_MEMORY else ''
+
+
+class ImageHealth:
+    """Detects a blind or frozen camera from a few thousand pixels of each image."""
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._equal = 0
+
+    def check(self, rgb: np.ndarray) -> str:
+        """Return what is wrong with an image, (H, W, 3) uint8; empty if nothing."""
+        rows, columns = (max(1, side // _SAMPLES) for side in rgb.shape[:2])
+        sampled = rgb[rows // 2 :: rows, columns // 2 :: columns].copy()
+        same = self._last is not None and np.array_equal(sampled, self._last)
+        self._last, self._equal = sampled, self._equal + 1 if same else 0
+        if np.mean(sampled.max(axis=2) <= _BLACK) > _SHARE:
+            return 'the image is black: lens cap, exposure, or light?'
+        if np.mean(sampled.min(axis=2) >= _WHITE) > _SHARE:
+            return 'the image is white: exposure or glare?'
+        if self._equal >= _FROZEN:
+            return f'the last {self._equal + 1} images are equal: has the camera stopped?'
+        return ''
+
+
+def explain_missing_scan(image_ns: int, newest_scan_ns: int | None, max_dt_ns: int) -> str:
+    """Return why no scan matches an image, from the newest scan's stamp (None without any)."""
+    if newest_scan_ns is None:
+        return 'no scan has arrived'
+    gap = (newest_scan_ns - image_ns) / 1e9
+    text = f'the newest scan is {abs(gap):.3g} s {"ahead of" if gap > 0 else "behind"} the image'
+    if abs(gap) > 2.0:
+        return f'{text}: two clocks?'
+    return f'{text}, lidar.max_dt is {max_dt_ns / 1e9:g} s'
+
+
+def resident_mb(process: int | str = 'self') -> float:
+    """Return the resident memory of a process in MB, on Linux."""
+    pages = int(Path(f'/proc/{process}/statm').read_text(encoding='ascii').split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+
+
+def memory_mb() -> dict[str, float]:
+    """Return the memory of this process in MB: ``resident_mb``, and ``gpu_mb`` with CUDA."""
+    found = {}
+    if Path('/proc/self/statm').exists():
+        found['resident_mb'] = round(resident_mb(), 1)
+    torch = sys.modules.get('torch')
+    if torch is not None and torch.cuda.is_available():
+        found['gpu_mb'] = round(torch.cuda.memory_allocated() / 1e6, 1)
+    return found
