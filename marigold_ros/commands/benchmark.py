@@ -77,11 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'cloud: images per drive (default: 3); for evaluate: replays of the bag (default: 2)',
     )
     parser.add_argument(
-        '--rounds',
-        type=at_least(1),
-        default=3,
-        metavar='N',
-        help='of a comparison (default: 3)',
+        '--rounds', type=at_least(1), default=3, metavar='N', help='of a comparison (default: 3)'
     )
     parser.add_argument(
         '--variants',

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    for name in ('a', 'b'):
+    for side in ('a', 'b'):
         parser.add_argument(
-            name,
-            metavar=name.upper(),
-            help='folder with results.json and per_frame.csv',
+            side, metavar=side.upper(), help='folder with results.json and per_frame.csv'
         )
     parser.add_argument('--page', metavar='FILE', help='write an HTML page with curves as well')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
@@ -67,12 +65,9 @@ def _write_page(
 
 
 def _describe(folder: str, run: EvaluationRun) -> dict[str, Any]:
-    checkpoint = run.results['provenance'].get('checkpoint', {})
-    return {
-        'folder': Path(folder).resolve().name,
-        'checkpoint': checkpoint.get('name'),
-        'sha256': checkpoint.get('sha256'),
-    }
+    found = run.results['provenance'].get('checkpoint', {})
+    name = Path(folder).resolve().name
+    return {'folder': name, 'checkpoint': found.get('name'), 'sha256': found.get('sha256')}
 
 
 def _text(sides: dict[str, Any], found: dict[str, Any]) -> str:

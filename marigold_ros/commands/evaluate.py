@@ -45,15 +45,8 @@ if TYPE_CHECKING:
 
 # Copies of names of evaluation and replay, whose import would load numpy for --help; tests hold
 # them together.
-ORACLES = (
-    'own',
-    'marigold-kitti',
-    'marigold-kitti-garg',
-    'marigold-nyu',
-    'marigold-scannet',
-    'marigold-eth3d',
-    'marigold-diode',
-)
+_PUBLISHED = ('kitti', 'kitti-garg', 'nyu', 'scannet', 'eth3d', 'diode')
+ORACLES = ('own', *(f'marigold-{name}' for name in _PUBLISHED))
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
@@ -182,8 +175,7 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
         raise ConfigurationError(
             f'--depth-scale is {args.depth_scale}; give numbers per metre, such as 1000 for mm'
         )
-    patterns = args.images, args.depths
-    return ImageChoice(args.dataset, args.split, *patterns, args.depth_scale)
+    return ImageChoice(args.dataset, args.split, args.images, args.depths, args.depth_scale)
 
 
 def corruptions(text: str) -> tuple[str, ...]:

@@ -54,13 +54,8 @@ def run(args: argparse.Namespace) -> int:
     topics = {'image': args.image, 'camera_info': args.camera_info, 'lidar': args.lidar}
     _check_names([Path(bag) for bag in args.bags])
     folder = make_folder(args.out).resolve()
-    replay = ReplayOptions(
-        config.pipeline,
-        config.lidar,
-        topics,
-        extrinsics(config.extrinsics),
-        stamps=args.stamps,
-    )
+    pose = extrinsics(config.extrinsics)
+    replay = ReplayOptions(config.pipeline, config.lidar, topics, pose, stamps=args.stamps)
     plan = plan_replay(args.bags, replay)
     _check_options(folder, args)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
@@ -70,10 +65,7 @@ def run(args: argparse.Namespace) -> int:
         executor = make_executor(args, label_bag, lost_bag, load, None, bar)
         with executor(options, plan.jobs) as parts:
             labelled = [asdict(part) for part in parts]
-    failed = {
-        **plan.failed,
-        **{part['bag']: part['failed'] for part in labelled if part['failed']},
-    }
+    failed = plan.failed | {part['bag']: part['failed'] for part in labelled if part['failed']}
     report = {'schema': 1, 'bags': labelled, 'failed': failed}
     print(json.dumps(report, indent=2) if args.json else _text(labelled))
     if failed:
@@ -128,7 +120,6 @@ def _text(labelled: list[dict[str, Any]]) -> str:
         )
         lines += [f'  warning ({n} images): {text}' for text, n in part['warnings'].items()]
         if part['left_out']:
-            lines.append(
-                f'  left out (unknown types, or written anew): {", ".join(part["left_out"])}'
-            )
+            names = ', '.join(part['left_out'])
+            lines.append(f'  left out (unknown types, or written anew): {names}')
     return '\n'.join(lines)

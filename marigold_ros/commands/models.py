@@ -85,11 +85,14 @@ def _line(entry: dict[str, Any]) -> str:
 def _check(args: argparse.Namespace) -> int:
     """Check the files, load, predict one image and check the prediction."""
     from marigold_ros.evaluation.results.results import to_json
+    from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.marigold.check import check_checkpoint
     import numpy as np
 
     if args.path:
         args.model = args.path
-    report = _report(args)
+    vae = find_autoencoder(args.vae) if args.vae else None
+    report = check_checkpoint(find_folder(args.model), vae)
     start = perf_counter()
     model = load_chosen_model(args)
     load_s = perf_counter() - start
@@ -98,42 +101,34 @@ def _check(args: argparse.Namespace) -> int:
     prediction = model.predict(rgb)
     predict_s = perf_counter() - start
     relative = prediction.relative
-    wrong = []
+    wrong = ''
     if relative.shape != rgb.shape[:2]:
-        wrong.append(f'shape {relative.shape} for an image of {rgb.shape[:2]}')
+        wrong = f'shape {relative.shape} for an image of {rgb.shape[:2]}'
     elif not np.isfinite(relative).all():
-        wrong.append(f'{int((~np.isfinite(relative)).sum())} of {relative.size} values not finite')
+        wrong = f'{int((~np.isfinite(relative)).sum())} of {relative.size} values not finite'
     elif relative.min() < 0 or relative.max() > 1:
-        wrong.append(f'values from {relative.min():.3g} to {relative.max():.3g}, not in [0, 1]')
+        wrong = f'values from {relative.min():.3g} to {relative.max():.3g}, not in [0, 1]'
     elif relative.max() - relative.min() < 1e-3:
-        wrong.append(f'the same value {relative.mean():.3g} everywhere')
+        wrong = f'the same value {relative.mean():.3g} everywhere'
     if wrong:
         raise CheckpointError(
-            f"'{args.model}' loads, but its prediction of a test image is wrong: {wrong[0]}; "
+            f"'{args.model}' loads, but its prediction of a test image is wrong: {wrong}; "
             'the weights are damaged, or of another architecture'
         )
-    facts = {**report, **_facts(model), 'load_s': load_s, 'predict_s': predict_s}
+    facts = {
+        'files': [asdict(file) for file in report.files],
+        'timesteps': list(report.timesteps),
+        'timestep_spacing': report.spacing,
+        'round_trip_error': report.round_trip,
+        **_facts(model),
+        **{'load_s': load_s, 'predict_s': predict_s},
+    }
     if args.json:
         print(to_json({'ok': True, **facts}))
     else:
         print('\n'.join([_line(facts), *_details(facts)]))
         print(f'ok: loaded in {load_s:.1f} s, one image in {predict_s:.2f} s')
     return 0
-
-
-def _report(args: argparse.Namespace) -> dict[str, Any]:
-    """Check the files on disk."""
-    from marigold_ros.models.locate import find_autoencoder, find_folder
-    from marigold_ros.models.marigold.check import check_checkpoint
-
-    vae = find_autoencoder(args.vae) if args.vae else None
-    report = check_checkpoint(find_folder(args.model), vae)
-    return {
-        'files': [asdict(file) for file in report.files],
-        'timesteps': list(report.timesteps),
-        'timestep_spacing': report.spacing,
-        'round_trip_error': report.round_trip,
-    }
 
 
 def _details(facts: dict[str, Any]) -> list[str]:

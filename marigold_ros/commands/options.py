@@ -301,20 +301,10 @@ def make_executor(
     """
     Return the executor that the options ask for.
 
-    Parameters
-    ----------
-    args : Namespace
-        With `add_executor_options` and `add_model_options`. Several processes share the cores,
-        unless a number of threads was given.
-    play, lost : callable
-        Processes a bag, and makes the result of one whose worker was lost; see `BagWorker`.
-    load : function of args
-        Loads the model, in each process.
-    store : PartStore or None
-        Keeps finished parts.
-    progress : callable
-        Called with the number of images done.
-
+    ``args`` has the options of add_executor_options and add_model_options; several processes share
+    the cores, unless a number of threads was given. ``play`` processes a bag, and ``lost`` makes
+    the result of one whose worker was lost; see BagWorker. ``load`` loads the model from ``args``
+    in each process, ``store`` keeps finished parts, and ``progress`` receives the images done.
     """
     from marigold_ros.replay.executor import Cluster, processes, ray_tasks
 

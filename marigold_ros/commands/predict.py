@@ -76,16 +76,9 @@ def run(args: argparse.Namespace) -> int:
         predict_ms = 1e3 * (perf_counter() - start)
         files = write_prediction(folder, name, prediction)
         height, width = prediction.relative.shape
-        done.append(
-            {
-                'input': str(path),
-                'width': width,
-                'height': height,
-                'space': prediction.space,
-                'files': [str(file) for file in files],
-                'predict_ms': round(predict_ms, 1),
-            }
-        )
+        facts = {'input': str(path), 'width': width, 'height': height, 'space': prediction.space}
+        names = [str(file) for file in files]
+        done.append({**facts, 'files': names, 'predict_ms': round(predict_ms, 1)})
         if not args.json:
             print(f'{path}: {predict_ms:.0f} ms, {", ".join(file.name for file in files)}')
     if args.json:

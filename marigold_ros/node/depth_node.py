@@ -130,11 +130,16 @@ class DepthNode(ManagedNode):
     def on_cleanup(self) -> None:
         """Release everything that configure created."""
         self._stop()
-        self._release()
+        for item in (self._outputs, self._extrinsics):
+            if item is not None:
+                item.close()
+        if self._diagnostics is not None:
+            self.destroy_publisher(self._diagnostics)
+        self._outputs = self._extrinsics = self._diagnostics = None
+        self._drop_pipeline()
 
     # From any state: stop for good, or fall back to unconfigured.
-    on_shutdown = on_cleanup
-    on_error = on_cleanup
+    on_shutdown = on_error = on_cleanup
 
     def _stop(self, patience: float | None = None) -> None:
         """Stop after the frame in work; with ``patience``, within that many seconds."""
@@ -149,20 +154,9 @@ class DepthNode(ManagedNode):
         if self._worker is not None and self._worker.close(patience) is not None:
             self.health.counters.leave_frame(keys.FRAMES_DEACTIVATED)
 
-    def _release(self) -> None:
-        if self._outputs is not None:
-            self._outputs.close()
-        if self._extrinsics is not None:
-            self._extrinsics.close()
-        if self._diagnostics is not None:
-            self.destroy_publisher(self._diagnostics)
-        self._outputs = self._extrinsics = self._diagnostics = None
-        self._drop_pipeline()
-
     def _make_pipeline(self) -> None:
         """Load the model, warmed up, with the current settings."""
-        model = self._loader.load(self._config)
-        self._pipeline = FramePipeline(model, self._config.pipeline)
+        self._pipeline = FramePipeline(self._loader.load(self._config), self._config.pipeline)
 
     def _drop_pipeline(self) -> None:
         """Release the model's memory, and with it whatever holds the model."""
@@ -225,11 +219,7 @@ class DepthNode(ManagedNode):
         return 1.0 / rate if rate > 0 else 0.0
 
     def _on_jump(self, reason: str) -> None:
-        """
-        React to a clock jump: empty all buffers and reset the pipeline's temporal state.
-
-        Jumps are detected by Inputs, in the stamps of images and scans, and by ``watch_clock``.
-        """
+        """Empty all buffers and reset the temporal state, as stamps or the ROS clock jumped."""
         self.health.counters.add(keys.CLOCK_JUMPS)
         self.get_logger().warning(f'{reason}: buffers and filters start anew')
         self._inputs.clear()

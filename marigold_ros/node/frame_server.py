@@ -118,11 +118,10 @@ class FrameServer:
         watch.lap('pair')
         result = self._pipeline.finish(frame, prediction)
         watch.lap('finish')
-        details = details_of(result)
-        health.alignment, health.details = result.alignment, details
+        health.alignment, health.details = result.alignment, details_of(result)
         health.counters.add(f'{keys.FITS}{result.alignment.state}')
         health.stamp_ns, health.scan_ns = frame.stamp_ns, scan_ns
-        self._outputs.publish(result, header, config, scan_ns, details)
+        self._outputs.publish(result, header, config, scan_ns, health.details)
         health.published.tick()
         watch.lap('publish')
         health.timings.add({**result.timings_ms, **watch.laps_ms, 'total': watch.total_ms()})

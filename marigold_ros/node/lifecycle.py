@@ -77,8 +77,7 @@ class ManagedNode(LifecycleNode):
         try:
             return handler(request, response)
         except RuntimeError as error:  # RCLError
-            reason = str(error).splitlines()[0]
-            self.get_logger().warning(f'change_state refused: {reason}')
+            self.get_logger().warning(f'change_state refused: {str(error).splitlines()[0]}')
             response.success = False
             return response
         finally:
@@ -103,8 +102,4 @@ class ManagedNode(LifecycleNode):
         if not self.transition_lock.acquire(timeout=0.5):
             return False
         self.transition_lock.release()
-        return True
-
-    def stop(self, patience: float) -> bool:
-        """Stop within ``patience`` seconds; returns whether nothing is running any more."""
         return True

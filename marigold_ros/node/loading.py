@@ -56,8 +56,7 @@ class Loader:
             config = read_config()
             return self.load(config), f'{config.model.model} from the next frame on'
         except Exception as error:
-            known = isinstance(error, MarigoldError)
-            reason = str(error) if known else traceback.format_exc()
+            reason = str(error) if isinstance(error, MarigoldError) else traceback.format_exc()
             self._logger.error(f'reload failed, the old model stays: {reason}')
             return None, str(error)
 
@@ -87,7 +86,7 @@ class SharedModel:
     def __init__(self, model: DepthModel) -> None:
         self.model: Any = model  # its optional members are used only where it has them
         self._together = getattr(model, 'takes_any_batch', False)
-        self._turn = threading.Lock()
+        self.turn = threading.Lock()  # held by whoever runs the model
         self._changed = threading.Condition()
         self._waiting: list[_Request] = []
         self._cameras: weakref.WeakSet[CameraModel] = weakref.WeakSet()
@@ -103,18 +102,13 @@ class SharedModel:
         with self._changed:
             self._waiting.append(request)
             self._changed.notify_all()
-        with self._turn:
+        with self.turn:
             if not request.done:
                 self._run(self._gather(request))
         if request.error is not None:
             raise request.error
         assert request.prediction is not None
         return request.prediction
-
-    def alone(self, work: Callable[[], Any]) -> Any:
-        """Run other work on the model, between two calls."""
-        with self._turn:
-            return work()
 
     def _gather(self, first: _Request) -> list[_Request]:
         """Take a request from the queue, and those of other cameras that fit into its batch."""
@@ -123,9 +117,8 @@ class SharedModel:
                 self._changed.wait_for(
                     lambda: len(self._waiting) >= len(self._cameras), timeout=WINDOW
                 )
-            taken = [r for r in self._waiting if r is first]
-            if self._together:
-                taken += [r for r in self._waiting if r is not first and r.goes_with(first)]
+            others = [r for r in self._waiting if r is not first and r.goes_with(first)]
+            taken = [first, *others] if self._together else [first]
             self._waiting = [r for r in self._waiting if r not in taken]
         return taken
 
@@ -164,7 +157,8 @@ class CameraModel:
 
     def predict_guided(self, *arguments: Any, **settings: Any) -> Prediction:
         """Predict as the model does, without a batch."""
-        return self.shared.alone(lambda: self.shared.model.predict_guided(*arguments, **settings))
+        with self.shared.turn:
+            return self.shared.model.predict_guided(*arguments, **settings)
 
     def reset(self) -> None:
         """Forget the last frame of this camera."""
@@ -182,10 +176,8 @@ class ModelPool:
     def __init__(self, load_model: Callable[[NodeConfig], DepthModel]) -> None:
         self._load_model = load_model
         self._lock = threading.Lock()
-        self._models: weakref.WeakValueDictionary[tuple, SharedModel] = (
-            weakref.WeakValueDictionary()
-        )
-        self._held: weakref.WeakValueDictionary[str, CameraModel] = weakref.WeakValueDictionary()
+        self._models = weakref.WeakValueDictionary[tuple, SharedModel]()
+        self._held = weakref.WeakValueDictionary[str, CameraModel]()
 
     def load(self, camera: str, config: NodeConfig) -> Any:
         """

@@ -24,7 +24,6 @@ from marigold_ros.node.distro import (
     spin,
     threaded_executor,
 )
-from marigold_ros.node.lifecycle import ManagedNode
 from marigold_ros.node.loading import load, ModelPool
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -34,20 +33,10 @@ def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
     """
     Create the node, or one for each of its ``cameras``.
 
-    Parameters
-    ----------
-    load_model : callable
-        Loads the model for a NodeConfig.
-    cli_args : sequence of str
-        ROS arguments of these nodes, starting with ``--ros-args``.
-    **options
-        Arguments of rclpy's Node.
-
-    Returns
-    -------
-    list of DepthNode
-        With several cameras, each in the namespace of its name below the node's own. It inherits
-        parameters given for the node where none are given for itself.
+    ``load_model`` loads the model for a NodeConfig, ``cli_args`` are ROS arguments of these nodes,
+    starting with ``--ros-args``, and ``options`` those of rclpy's Node. Each of several cameras
+    has the namespace of its name below the node's own, and inherits parameters given for the node
+    where none are given for itself.
 
     Raises
     ------
@@ -94,17 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     Run the node or nodes until SIGINT, SIGTERM or a failed start.
 
-    Parameters
-    ----------
-    argv : list of str or None
-        Program name and arguments with ``--ros-args``; None takes the process's own.
-
-    Returns
-    -------
-    int
-        1 for arguments that allow no start. A run that began ends the process itself: with 0 after
-        a signal, with 1 after a failed start.
-
+    ``argv`` are the program name and arguments with ``--ros-args``; None takes the process's own.
+    Returns 1 for arguments that allow no start. A run that began ends the process itself: with 0
+    after a signal, with 1 after a failed start.
     """
     try:
         rclpy.init(args=argv)
@@ -149,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     os._exit(max(node.exit_code for node in nodes))
 
 
-def _autostart(nodes: Sequence[ManagedNode]) -> None:
+def _autostart(nodes: Sequence[DepthNode]) -> None:
     """Start the nodes that have ``autostart``, one after the other."""
     for node in nodes:
         if node.context.ok() and node.get_parameter('autostart').value:

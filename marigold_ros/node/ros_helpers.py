@@ -130,31 +130,18 @@ def cloud_message(header, fields) -> PointCloud2:
 
 def organised_message(header, points, encode):
     """
-    Return the PointCloud2 of an organised structured array, by sensor_msgs_py where installed.
+    Return the PointCloud2 of organise_cloud's (H, W) points, by sensor_msgs_py where installed.
 
     ``create_cloud`` swaps the axes of two-dimensional arrays, so it gets a flat one, and height,
-    width and row_step are set afterwards.
-
-    Parameters
-    ----------
-    header : std_msgs.msg.Header
-        Stamp and frame of the image.
-    points : (H, W) structured, all fields float32
-        As organise_cloud returns it.
-    encode : callable
-        Returns the CloudFields of ``points``; called where sensor_msgs_py is missing.
-
+    width and row_step are set afterwards. ``encode`` returns the CloudFields of ``points``, for
+    where sensor_msgs_py is missing.
     """
     if create_cloud is None:
         return cloud_message(header, encode())
+    offsets = {name: int(points.dtype.fields[name][1]) for name in points.dtype.names}
     point_fields = [
-        PointField(
-            name=name,
-            offset=int(points.dtype.fields[name][1]),
-            datatype=PointField.FLOAT32,
-            count=1,
-        )
-        for name in points.dtype.names
+        PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
+        for name, offset in offsets.items()
     ]
     message = create_cloud(header, point_fields, np.ascontiguousarray(points).reshape(-1))
     message.height, message.width = points.shape

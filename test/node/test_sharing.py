@@ -9,7 +9,7 @@ import weakref
 
 from marigold_ros.config import ModelConfig, NodeConfig
 from marigold_ros.frame import Prediction
-from marigold_ros.node import sharing
+from marigold_ros.node import loading
 from marigold_ros.node.loading import ModelPool, SharedModel
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def networks():
 @pytest.fixture
 def patient(monkeypatch):
     """Wait for other cameras as long as a busy machine needs."""
-    monkeypatch.setattr(sharing, 'WINDOW', 10.0)
+    monkeypatch.setattr(loading, 'WINDOW', 10.0)
 
 
 def values(futures):
@@ -120,7 +120,7 @@ def test_an_error_reaches_every_camera_of_the_call(networks, patient):
 
 
 def test_a_reset_of_one_camera_leaves_the_others_alone(networks, monkeypatch):
-    monkeypatch.setattr(sharing, 'WINDOW', 0.0)
+    monkeypatch.setattr(loading, 'WINDOW', 0.0)
     shared = SharedModel(networks)
     front, left = shared.for_camera(), shared.for_camera()
     for camera in (front, left):

@@ -96,15 +96,17 @@ def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _depths(args: argparse.Namespace) -> list[np.ndarray]:
-    """Return true depth of the scenes in metres, 0 where unknown."""
-    return _recorded(Path(args.data)) if args.data else _synthetic()
-
-
-def _recorded(folder: Path) -> list[np.ndarray]:
-    """Read the depth images ``depth_mm.png`` in the folders of a folder, in metres."""
+    """Return true depth of */depth_mm.png or of synthetic scenes, in metres, 0 where unknown."""
     import cv2
     import numpy as np
 
+    if not args.data:
+        from marigold_ros.synthetic.scenes.scene import make_sample
+
+        kinds = ('room', 'street') * (_SCENES // 2)
+        depths = (make_sample(seed, *_SIZE, kind=kind).depth for seed, kind in enumerate(kinds))
+        return [np.where(depth < 80, depth, 0).astype(np.float32) for depth in depths]
+    folder = Path(args.data)
     paths = sorted(folder.glob('*/depth_mm.png'))
     if not paths:
         raise InputError(
@@ -119,13 +121,3 @@ def _recorded(folder: Path) -> list[np.ndarray]:
             raise InputError(f'{path} is no 16-bit grey image; store depth in millimetres as one')
         found.append(image.astype(np.float32) / 1000)
     return found
-
-
-def _synthetic() -> list[np.ndarray]:
-    """Return depth of synthetic rooms and streets, up to 80 m; 0 beyond."""
-    from marigold_ros.synthetic.scenes.scene import make_sample
-    import numpy as np
-
-    kinds = ('room', 'street') * (_SCENES // 2)
-    depths = (make_sample(seed, *_SIZE, kind=kind).depth for seed, kind in enumerate(kinds))
-    return [np.where(depth < 80, depth, 0).astype(np.float32) for depth in depths]

@@ -167,16 +167,8 @@ def _variants(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         ('variant', 'ms', 'plain ms', 'ratio', 'max diff', 'mean diff', 'ready in s')
     ]
     for row in rows:
-        apart = row['difference']
-        cells.append(
-            (
-                row['variant'],
-                f'{median(row["variant_ms"]):.1f}',
-                f'{median(row["plain_ms"]):.1f}',
-                f'{row["ratio"]:.2f}',
-                f'{apart["max"]:.2g}',
-                f'{apart["mean"]:.2g}',
-                f'{row["ready_s"]:.1f}',
-            )
-        )
+        times = (f'{median(row[key]):.1f}' for key in ('variant_ms', 'plain_ms'))
+        differences = (f'{row["difference"][key]:.2g}' for key in ('max', 'mean'))
+        ratio, ready = f'{row["ratio"]:.2f}', f'{row["ready_s"]:.1f}'
+        cells.append((row['variant'], *times, ratio, *differences, ready))
     return grid(cells)

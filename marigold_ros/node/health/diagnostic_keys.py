@@ -7,8 +7,6 @@ A part is a DiagnosticStatus named ``NODE: PART``. CAUSE is the ``cause`` of an 
 step of the frame (``Timings``), OUTPUT a topic below the node's name.
 """
 
-from fnmatch import fnmatchcase
-
 # Each image is received once and leaves once: received = served + dropped_newer + skipped_idle +
 # rejected + in_flight.
 FRAMES_RECEIVED = 'frames.received'
@@ -53,8 +51,3 @@ KEYS: dict[str, tuple[str, ...]] = {
     'qos': ('/*', 'message_filters', 'cv_bridge', 'listeners.*'),
 }
 PARTS = tuple(KEYS)
-
-
-def is_listed(part: str, key: str) -> bool:
-    """Whether a key of a part stands in the list."""
-    return any(fnmatchcase(key, pattern) for pattern in KEYS[part])

@@ -59,17 +59,8 @@ def diagnostics(
     """
     Return the message for ``/diagnostics``, of all parts in ``diagnostic_keys``.
 
-    Parameters
-    ----------
-    node : DepthNode
-        For its health, name and clock.
-    inputs, outputs, extrinsics : Inputs, Outputs, Extrinsics
-        The node's interface.
-    model : mapping
-        Description of the model.
-    config : NodeConfig
-        The current settings.
-
+    ``node`` is the DepthNode, with its Inputs, Outputs, Extrinsics and current settings; ``model``
+    is the description of the model.
     """
     name, health = node.get_fully_qualified_name(), node.health
     message = DiagnosticArray()

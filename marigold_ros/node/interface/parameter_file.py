@@ -74,7 +74,8 @@ def _lines() -> Iterator[str]:
             group = prefix
             if prefix:
                 # ROS refuses a key without values, so a group of unset ones is commented out.
-                yield f'    # {prefix}:' if _all_unset(prefix) else f'    {prefix}:'
+                members = [p for p in parameters(NodeConfig) if p.name.startswith(f'{prefix}.')]
+                yield f'    {"# " if all(p.item for p in members) else ""}{prefix}:'
         outer = '    # ' if prefix and parameter.item else '    '
         indent = f'{outer}  ' if prefix else outer
         yield from textwrap.wrap(
@@ -85,11 +86,6 @@ def _lines() -> Iterator[str]:
             yield f'{indent}{value}' if prefix else f'{indent}# {value}'
         else:
             yield f'{indent}{leaf}: {_yaml(parameter.default)}'
-
-
-def _all_unset(prefix: str) -> bool:
-    members = [p for p in parameters(NodeConfig) if p.name.startswith(f'{prefix}.')]
-    return all(parameter.item for parameter in members)
 
 
 def _yaml(value: Any) -> str:

@@ -44,8 +44,7 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         result.additional_constraints = allowed_values(parameter)
     elif parameter.kind is int:
-        limits = IntegerRange(from_value=int(low), to_value=int(high), step=1)
-        result.integer_range = [limits]
+        result.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
     else:
         limits = FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
         result.floating_point_range = [limits]
@@ -56,11 +55,8 @@ def declare(node) -> list[str]:
     """
     Declare all parameters; values given at start win over defaults.
 
-    Returns
-    -------
-    list of str
-        Warnings about given parameters that this node lacks, as in files with ``/**``: rclpy
-        ignores them in silence.
+    Returns warnings about given parameters that this node lacks, as in files with ``/**``: rclpy
+    ignores them in silence.
 
     Raises
     ------

@@ -63,11 +63,12 @@ class Outputs:
         self._group = HoldableGroup()  # of their QoS events
         for name, kind in TOPICS.items():
             overrides = user_overrides(node, node.resolve_topic_name(f'~/{name}'), 'publisher')
-            options: dict[str, Any] = {'callback_group': self._group}
-            if overrides is not None:
-                options['qos_overriding_options'] = overrides
             self._publishers[name] = node.create_publisher(
-                kind, f'~/{name}', output_profile(), **options
+                kind,
+                f'~/{name}',
+                output_profile(),
+                callback_group=self._group,
+                qos_overriding_options=overrides,
             )
         self._last_cloud = float('-inf')
 

@@ -61,19 +61,9 @@ class Inputs(SimpleFilter):
     """
     A source of images with a valid header, beside the latest camera_info and scans.
 
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        Creates the subscriptions.
-    config : NodeConfig
-        Topics, QoS and pairing.
-    health : Health
-        Receives the counters ``frames.*``, ``scans.*`` and ``infos.*``, and problems.
-    images : ImageReader
-        Checks the images' headers here, and decodes them elsewhere.
-    on_jump : callable
-        Called with a reason when stamps jump back by more than a second.
-
+    ``config`` names topics, QoS and pairing; ``health`` receives the counters ``frames.*``,
+    ``scans.*`` and ``infos.*``, and problems; ``images`` checks headers here and decodes
+    elsewhere; ``on_jump`` is called with a reason when stamps go back by more than a second.
     """
 
     def __init__(
@@ -139,9 +129,8 @@ class Inputs(SimpleFilter):
 
     def set_config(self, config: NodeConfig) -> None:
         """Apply changed settings; the scan buffer is made anew when its settings changed."""
-        changed = config.lidar != self.config.lidar
-        self.config = config
-        if changed:
+        before, self.config = self.config, config
+        if config.lidar != before.lidar:
             self._scans = self._new_buffer()
 
     # Subscriptions
@@ -171,15 +160,16 @@ class Inputs(SimpleFilter):
         def incompatible(_event) -> None:
             item.incompatible += 1
 
-        options = {
-            'qos_profile': profile,
-            'callback_group': self._group,
-            'event_callbacks': on_incompatible_qos(incompatible),
-        }
-        overrides = user_overrides(self._node, item.topic, 'subscription')
-        if overrides is not None:
-            options['qos_overriding_options'] = overrides
-        item.subscriber = subscribe(self._node, item.kind, item.topic, item.callback, **options)
+        item.subscriber = subscribe(
+            self._node,
+            item.kind,
+            item.topic,
+            item.callback,
+            qos_profile=profile,
+            callback_group=self._group,
+            event_callbacks=on_incompatible_qos(incompatible),
+            qos_overriding_options=user_overrides(self._node, item.topic, 'subscription'),
+        )
         item.profile = profile
 
     def _unsubscribe(self, item: Input) -> None:

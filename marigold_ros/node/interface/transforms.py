@@ -22,15 +22,8 @@ class Extrinsics:
     """
     ``T_cam_lidar`` for a pair of frames.
 
-    Parameters
-    ----------
-    node : rclpy.node.Node
-        Subscribes to /tf and /tf_static, unless the parameters hold the extrinsics.
-    config : ExtrinsicsConfig
-        The parameters.
-    fixed_frame : str
-        Fixed frame through which ego-motion is looked up; empty for no motion compensation.
-
+    ``node`` subscribes to /tf and /tf_static, unless the parameters hold the extrinsics;
+    ego-motion is looked up through ``fixed_frame``, or not compensated if that is empty.
     """
 
     def __init__(self, node, config: ExtrinsicsConfig, fixed_frame: str = '') -> None:
@@ -39,8 +32,7 @@ class Extrinsics:
         self._buffer: Any = None
         self._listener: Any = None
         self.source = 'none'
-        self.latest_used = 0
-        self.not_moved = 0
+        self.latest_used = self.not_moved = 0
         if config.translation:
             self._fixed = pose_matrix(config.translation, config.rotation_xyzw)
             self.source = 'parameters extrinsics.*'
@@ -64,21 +56,10 @@ class Extrinsics:
         """
         Look up the pose of the LiDAR in the camera's optical frame.
 
-        Parameters
-        ----------
-        camera_frame, lidar_frame : str
-            Frames of the image and of the scan.
-        stamp_ns : int, nanoseconds
-            The scan's stamp. Without a transform at that time the latest one is used, and
-            ``latest_used`` counts how often.
-        image_ns : int or None, nanoseconds
-            The image's stamp. With a fixed frame, the motion between scan and image is
-            compensated; ``not_moved`` counts how often tf2 does not know it.
-
-        Returns
-        -------
-        (4, 4) float64
-            ``p_cam = T @ p_lidar``.
+        Without a transform at the scan's ``stamp_ns`` the latest one is used, and ``latest_used``
+        counts how often. With a fixed frame, the motion between scan and image is compensated;
+        ``not_moved`` counts how often tf2 does not know it. Returns (4, 4) float64:
+        ``p_cam = T @ p_lidar``.
 
         Raises
         ------

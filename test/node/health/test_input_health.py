@@ -8,7 +8,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-from marigold_ros.node.health import input_health
+from marigold_ros.node.health import health
 from marigold_ros.node.health.health import explain_missing_scan, ImageHealth, Rate
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ SECOND = 1_000_000_000
 def clock(monkeypatch):
     """Return a function that advances a stopped clock."""
     now = [100.0]
-    monkeypatch.setattr(input_health, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(health, 'time', SimpleNamespace(monotonic=lambda: now[0]))
 
     def move(seconds):
         now[0] += seconds
