@@ -7,15 +7,19 @@ List the embedded checkpoints, or check one.
   python -m marigold_ros models check PATH    checks files and schedule, runs an image
 """
 
+from __future__ import annotations
+
 import argparse
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.options import add_model_options, load_chosen_model
 from marigold_ros.errors import CheckpointError, ConfigurationError, MarigoldError
-from marigold_ros.models.protocol import DepthModel
+
+if TYPE_CHECKING:
+    from marigold_ros.models.protocol import DepthModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
