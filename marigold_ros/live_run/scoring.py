@@ -22,7 +22,7 @@ from marigold_ros.evaluation.report.drawing import (
 )
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
-from marigold_ros.geometry.camera.frame_points import sparse_of_frame
+from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectify_image
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
