@@ -79,11 +79,7 @@ def test_depth_is_the_planted_plane_and_the_cloud_agrees(bench):
 @pytest.mark.parametrize('source', ['pointcloud', 'depth_image'])
 def test_output_at_the_models_size_has_a_camera_that_fits(bench, source):
     running = bench(
-        {
-            'alignment.method': 'global',
-            'output_resolution': 'processing',
-            'sparse_source': source,
-        },
+        {'alignment.method': 'global', 'output_resolution': 'processing', 'sparse_source': source},
         hear=EVERYTHING,
         connect=source == 'pointcloud',
         remap=('-r', 'sparse_depth:=/tof/depth'),

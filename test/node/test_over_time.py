@@ -20,11 +20,7 @@ from sensor_msgs.msg import Image  # noqa: E402
 
 SECOND = 1_000_000_000
 START = 100 * SECOND
-HEARD = (
-    ('depth/image_rect', Image),
-    ('uncertainty/image', Image),
-    ('alignment', DiagnosticArray),
-)
+HEARD = (('depth/image_rect', Image), ('uncertainty/image', Image), ('alignment', DiagnosticArray))
 
 
 def serve(running, stamps, silent):

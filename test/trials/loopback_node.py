@@ -61,10 +61,7 @@ class Robot:
         topic, kind = INPUTS[role]
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         self.publishers[role] = self.node.create_publisher(
-            kind,
-            topic,
-            QoSProfile(depth=5, reliability=policy),
-            event_callbacks=without_events(),
+            kind, topic, QoSProfile(depth=5, reliability=policy), event_callbacks=without_events()
         )
 
     def subscribe(self, output: str, kind: type, callback: Callable[[Any], None]) -> None:

@@ -69,11 +69,7 @@ def served(request, view, tmp_path_factory):
     """Outputs of a node in another process for one frame, and the pipeline's own answer."""
     transport = request.param
     role = 'image' if transport == 'raw' else 'compressed'
-    parameters = {
-        'image_transport': transport,
-        'points.sigma': True,
-        **mounting_parameters(),
-    }
+    parameters = {'image_transport': transport, 'points.sigma': True, **mounting_parameters()}
     # One remap serves both transports; the shipped file holds in any namespace.
     arguments = ['--ros-args', '--params-file', 'config/depth.yaml', '-r', '__ns:=/robot']
     arguments += REMAP
