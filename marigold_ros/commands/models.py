@@ -89,14 +89,11 @@ def _line(entry: dict[str, Any]) -> str:
 def _check(args: argparse.Namespace) -> int:
     """Check the files, load, predict one image and check the prediction."""
     from marigold_ros.evaluation.results.results import to_json
-    from marigold_ros.models.locate import find_autoencoder, find_folder
-    from marigold_ros.models.marigold.check import check_checkpoint
     import numpy as np
 
     if args.path:
         args.model = args.path
-    vae = find_autoencoder(args.vae) if args.vae else None
-    report = check_checkpoint(find_folder(args.model), vae)
+    report = _report(args)
     start = perf_counter()
     model = load_chosen_model(args)
     load_s = perf_counter() - start
@@ -119,20 +116,28 @@ def _check(args: argparse.Namespace) -> int:
             f"'{args.model}' loads, but its prediction of a test image is wrong: {wrong}; "
             'the weights are damaged, or of another architecture'
         )
-    facts = {
-        'files': [asdict(file) for file in report.files],
-        'timesteps': list(report.timesteps),
-        'timestep_spacing': report.spacing,
-        'round_trip_error': report.round_trip,
-        **_facts(model),
-        **{'load_s': load_s, 'predict_s': predict_s},
-    }
+    facts = {**report, **_facts(model), 'load_s': load_s, 'predict_s': predict_s}
     if args.json:
         print(to_json({'ok': True, **facts}))
     else:
         print('\n'.join([_line(facts), *_details(facts)]))
         print(f'ok: loaded in {load_s:.1f} s, one image in {predict_s:.2f} s')
     return 0
+
+
+def _report(args: argparse.Namespace) -> dict[str, Any]:
+    """Check the files on disk."""
+    from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.marigold.check import check_checkpoint
+
+    vae = find_autoencoder(args.vae) if args.vae else None
+    report = check_checkpoint(find_folder(args.model), vae)
+    return {
+        'files': [asdict(file) for file in report.files],
+        'timesteps': list(report.timesteps),
+        'timestep_spacing': report.spacing,
+        'round_trip_error': report.round_trip,
+    }
 
 
 def _details(facts: dict[str, Any]) -> list[str]:
