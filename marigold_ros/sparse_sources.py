@@ -76,6 +76,8 @@ class SparseSource:
         decide, and nothing is decoded.
     word : str
         Part of a topic's name without which it is only read where the user names it.
+    needs_extrinsics : bool
+        Points need the sensor's pose; a depth image is registered to the camera's.
 
     """
 
@@ -85,6 +87,7 @@ class SparseSource:
     check: Callable[[Any], None] = lambda message: None
     rank: Callable[[str, Any], tuple[bool, ...]] | None = None
     word: str = ''
+    needs_extrinsics: bool = True
 
     @property
     def kind(self) -> str:
@@ -152,8 +155,14 @@ SPARSE_SOURCES = {
         _read_depth_image,
         rank=_rank_depth_image,
         word='sparse_depth',
+        needs_extrinsics=False,
     ),
 }
+
+
+def needs_extrinsics(name: str) -> bool:
+    """Return whether the kind of that name needs the sensor's pose; 'none' does not."""
+    return name in SPARSE_SOURCES and SPARSE_SOURCES[name].needs_extrinsics
 
 
 def source_of_type(msgtype: str) -> str:

@@ -21,7 +21,7 @@ from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.message_codec import has_field, to_organised
 from marigold_ros.settings import as_values
-from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES
+from marigold_ros.sparse_sources import needs_extrinsics, source_of_type, SPARSE_SOURCES
 import marigold_ros.synthetic
 from marigold_ros.synthetic.drive.drive import quaternion_xyzw, write_drive
 import numpy as np
@@ -97,7 +97,7 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
         steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
         static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
         sparse = source_of_type(types['lidar']) if 'lidar' in types else 'none'
-        has_pose = sparse not in ('none', 'depth_image')
+        has_pose = needs_extrinsics(sparse)
         pose = _extrinsics(reader, topics, config) if has_pose else None
         return PlayedBag(
             path=Path(bag),

@@ -21,10 +21,7 @@ from marigold_ros.message_codec import (  # noqa: E402
     to_depth,
     to_organised,
 )
-from marigold_ros.node.interface.messages import (  # noqa: E402
-    image_message,
-    stamp_ns,
-)
+from marigold_ros.node.interface.messages import image_message, stamp_ns  # noqa: E402
 from marigold_ros.pipeline import FramePipeline  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402

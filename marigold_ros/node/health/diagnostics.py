@@ -18,6 +18,7 @@ from marigold_ros.geometry.alignment.fit_report import fit_report
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import Health, memory_mb, PROBLEM_MEMORY
 from marigold_ros.node.ros_helpers import FILTERS
+from marigold_ros.sparse_sources import needs_extrinsics
 
 _OK, _WARN = (
     int.from_bytes(level, 'little') if isinstance(level, bytes) else int(level)
@@ -129,7 +130,7 @@ def _transform_status(
         'not_moved': extrinsics.not_moved,
     }
     problem = health.problem('transform')
-    needed = config.sparse_source in ('pointcloud', 'scan')
+    needed = needs_extrinsics(config.sparse_source)
     if not problem and needed and extrinsics.source.startswith('none'):
         problem = (
             'tf2 is not installed and no extrinsics are given: no metric depth; set '

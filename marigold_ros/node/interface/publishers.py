@@ -31,9 +31,8 @@ from marigold_ros.node.interface.messages import (
     compressed_message,
     image_message,
     info_message,
-    output_profile,
-    user_overrides,
 )
+from marigold_ros.node.interface.qos import output_profile, user_overrides
 from marigold_ros.node.ros_helpers import cloud_message, organised_message
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2

@@ -19,12 +19,8 @@ from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import explain_missing_scan, Health, Rate
-from marigold_ros.node.interface.messages import (
-    describe_profile,
-    input_profile,
-    stamp_ns,
-    user_overrides,
-)
+from marigold_ros.node.interface.messages import stamp_ns
+from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import ImageReader, SimpleFilter, subscribe
 from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer
 from marigold_ros.sparse_sources import SPARSE_SOURCES

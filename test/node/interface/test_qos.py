@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.live_run.process import own_context  # noqa: E402
 from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor  # noqa: E402
-from marigold_ros.node.interface.messages import describe_profile, input_profile  # noqa: E402
+from marigold_ros.node.interface.qos import describe_profile, input_profile  # noqa: E402
 from rclpy.exceptions import InvalidHandle  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402

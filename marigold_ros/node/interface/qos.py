@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Quality of service of the inputs and outputs.
+
+Decision: QoS ``auto`` follows the publishers. Best effort matches every publisher but loses large
+images (88 of 100 over UDP, reliable 12); reliable matches only those who offer it. So the node
+checks the publishers every second, and subscribes anew when the choice changes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from marigold_ros.node.distro import parameter_overrides
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+
+def output_profile() -> QoSProfile:
+    """Return the profile of a publisher, a new one each time: rclpy writes overrides into it."""
+    return QoSProfile(
+        depth=1,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+def input_profile(setting: str, depth: int, publishers: Sequence[Any]) -> QoSProfile:
+    """
+    Choose the profile of a subscription that keeps ``depth`` messages.
+
+    ``setting`` is 'auto', 'reliable' or 'best_effort', and ``publishers`` are the topic's present
+    TopicEndpointInfo. Auto is reliable if every visible publisher is, transient local if every
+    one is; best effort while none is visible.
+    """
+    offers = [info.qos_profile for info in publishers]
+    reliable = setting == 'reliable'
+    latched = False
+    if setting == 'auto' and offers:
+        reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
+        latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def describe_profile(profile: QoSProfile) -> str:
+    """Return a profile in words: ``reliable, volatile``."""
+    return f'{profile.reliability.name.lower()}, {profile.durability.name.lower()}'
+
+
+def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
+    """
+    Return options that let ``qos_overrides.TOPIC.KIND.*`` win, if the user set such parameters.
+
+    Declared for everybody, they would keep the first profile and end the adaptive choice.
+    """
+    prefix = f'qos_overrides.{topic}.{kind}.'
+    if any(name.startswith(prefix) for name in parameter_overrides(node)):
+        return QoSOverridingOptions.with_default_policies()
+    return None
