@@ -112,7 +112,7 @@ def test_package_xml_is_format_3_and_ament_python():
     assert manifest().findtext('export/build_type') == 'ament_python'
 
 
-def test_package_xml_lists_every_ros_package_that_the_code_imports():
+def test_package_xml_lists_every_ros_package_imported():
     imported = set()
     for path in [*(PACKAGE / 'node').rglob('*.py'), *(ROOT / 'launch').rglob('*.py')]:
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
@@ -124,7 +124,7 @@ def test_package_xml_lists_every_ros_package_that_the_code_imports():
     assert {ROS_PACKAGE_OF.get(name, name) for name in ours} - dependencies() == set()
 
 
-def test_install_requires_are_ranges_and_the_pins_lie_within_them():
+def test_pins_lie_within_the_ranges_of_install_requires():
     ranges = {requirement.name.lower(): requirement for requirement in install_requires()}
     pins = requirements('requirements.txt')
     assert {pin.name.lower() for pin in pins} >= set(ranges)

@@ -9,7 +9,7 @@ from marigold_ros.message_codec import encode_depth, encode_image
 import numpy as np
 
 
-def test_a_depth_image_is_played_as_sparse_depth_without_extrinsics(tmp_path):
+def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     images = {
         '/camera/image': encode_image(np.zeros((4, 6, 3), np.uint8), 'rgb8'),
         '/tof/sparse_depth': encode_depth(np.ones((4, 6))),
