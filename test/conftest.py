@@ -166,5 +166,5 @@ def plain(message):
 
 @pytest.fixture(scope='session')
 def ramp():
-    """Give the stand-in for the network."""
+    """Return the model that predicts a ramp."""
     return Ramp()

@@ -68,7 +68,7 @@ def test_a_process_that_is_killed_leaves_what_it_finished(bags, capsys, tmp_path
 
 
 class Counting:
-    """A stand-in that is interrupted after so many images."""
+    """A model that is interrupted after so many images."""
 
     def __init__(self, ramp, images):
         self.description, self._ramp = ramp.description, ramp
