@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What one frame offers to fusion: sound points, candidates, and the input of the network."""
+
+from dataclasses import dataclass
+
+from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.fusion.candidates import Candidates, point_candidates
+from marigold_ros.geometry.fusion.network_input import (
+    log_depth_on_grid,
+    MapCandidate,
+    network_input,
+)
+from marigold_ros.geometry.fusion.sound_points import sound_points
+from marigold_ros.geometry.fusion.work_grid import work_grid
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """
+    Points, candidates and network input of one frame.
+
+    ``sound`` (M,) bool are the points that were used, ``sparse``; ``fitted`` is the map, None if
+    it has no fit.
+    """
+
+    sound: np.ndarray
+    sparse: SparseDepth
+    candidates: Candidates
+    fitted: MapCandidate | None
+    channels: np.ndarray  # see `network_input.CHANNELS`
+
+
+def gather_evidence(
+    sparse: SparseDepth, rgb: np.ndarray | None, fit: Alignment | None, shape: tuple[int, int]
+) -> Evidence:
+    """
+    Gather what points, image (H, W, 3) uint8 and a fitted map of ``shape`` (H, W) say.
+
+    ``sparse`` has at least one point, all of positive depth; ``fit`` counts if its state is
+    ``fitted`` and it was scored at these points. Image and map may be None.
+    """
+    sound = sound_points(sparse.u, sparse.v, sparse.z)
+    known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
+    fold = checkerboard_fold(known.u, known.v, shape)
+    candidates = point_candidates(known, fold, rgb, work_grid(shape))
+    fitted = None
+    if fit is not None and fit.state == 'fitted' and fit.metric is not None:
+        held_out = np.full(len(sparse), np.nan) if fit.held_out is None else fit.held_out
+        log_map = log_depth_on_grid(fit.metric, candidates.linear)
+        fitted = MapCandidate(log_map, held_out[sound])
+    return Evidence(
+        sound, known, candidates, fitted, network_input(candidates, known, rgb, fitted)
+    )

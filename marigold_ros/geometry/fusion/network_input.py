@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What the fusion network sees: image, candidates relative to the linear one, proof of both."""
+
+from dataclasses import dataclass
+
+import cv2
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.fusion.candidates import Candidates
+from marigold_ros.geometry.fusion.interpolation import natural_neighbours
+import numpy as np
+
+# Channels; the first candidate, linear, is the reference of the others. ``level`` is the median
+# log depth of the points, ``proof`` the logarithm of errors at points that were held out.
+CHANNELS = (
+    'red',
+    'green',
+    'blue',
+    'linear',
+    'smooth',
+    'nearest',
+    'low',
+    'high',
+    'map',
+    'has_map',
+    'occupied',
+    'distance',
+    'inside',
+    'row',
+    'level',
+    'map_proof',
+    'point_proof',
+)
+CANDIDATES = ('smooth', 'nearest', 'low', 'high', 'map')
+# Log ratios beyond this are cut off.
+_LARGEST = 1.5
+_LEAST_ERROR = 0.005
+
+
+@dataclass(frozen=True)
+class MapCandidate:
+    """A fitted map: log depth on the grid (rows, columns), held-out log ratios (M,) at points."""
+
+    log_depth: np.ndarray
+    held_out: np.ndarray
+
+
+def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Average log of depth (H, W) in the cells of ``linear``, which counts where it is NaN."""
+    size = linear.shape[::-1]
+    known = np.isfinite(metric) & (metric > 0)
+    if known.all():
+        return np.asarray(cv2.resize(np.log(metric), size, interpolation=cv2.INTER_AREA))
+    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    logs = np.log(np.where(known, metric, np.float32(1.0)))
+    total = cv2.resize(logs, size, interpolation=cv2.INTER_AREA)
+    return np.where(share > 0.5, total / np.maximum(share, np.float32(0.5)), linear)
+
+
+def network_input(
+    candidates: Candidates,
+    sparse: SparseDepth,
+    rgb: np.ndarray | None,
+    fitted: MapCandidate | None,
+) -> np.ndarray:
+    """
+    Return the channels of `CHANNELS`, (17, rows, columns) float32.
+
+    ``sparse`` are the points of the candidates, ``rgb`` is the image (H, W, 3) uint8 or None
+    (grey), ``fitted`` the map or None.
+    """
+    grid, linear = candidates.grid, candidates.linear
+    channels = np.zeros((len(CHANNELS), grid.rows, grid.columns), np.float32)
+    part = dict(zip(CHANNELS, channels, strict=True))
+    if rgb is not None:
+        channels[:3] = np.moveaxis(grid.shrink(rgb), 2, 0)
+        channels[:3] *= np.float32(4 / 255)
+        channels[:3] -= np.float32(2)
+    level = float(np.median(np.log(sparse.z)))
+    part['linear'][...] = linear - np.float32(level)
+    for name in ('smooth', 'nearest', 'low', 'high'):
+        part[name][...] = getattr(candidates, name) - linear
+    if fitted is not None:
+        part['map'][...] = fitted.log_depth - linear
+        part['has_map'][...] = 1.0
+        part['map_proof'][...] = _proof(candidates, sparse, fitted.held_out)
+    part['point_proof'][...] = _proof(candidates, sparse, candidates.held_out)
+    part['occupied'][...] = candidates.points.distance == 0
+    part['distance'][...] = np.log1p(candidates.points.distance) - np.float32(1.5)
+    part['inside'][...] = candidates.inside
+    part['row'][...] = np.linspace(-1, 1, grid.rows, dtype=np.float32)[:, None]
+    part['level'][...] = np.float32(level - 1.5)
+    relative = channels[3:9]
+    np.clip(relative, -_LARGEST, _LARGEST, out=relative)
+    return channels
+
+
+def _proof(candidates: Candidates, sparse: SparseDepth, held_out: np.ndarray) -> np.ndarray:
+    """Log of the error at points held out, spread over the grid; around 0."""
+    known = np.isfinite(held_out)
+    if not known.any():
+        return np.zeros_like(candidates.linear)
+    typical = float(np.median(np.abs(held_out[known])))
+    error = np.where(known, np.minimum(np.abs(held_out), _LARGEST), typical)
+    mean, _ = candidates.grid.mean_in_cells(sparse.u, sparse.v, error)
+    spread = natural_neighbours(mean, candidates.points)
+    return np.log(spread + np.float32(_LEAST_ERROR)) * np.float32(0.5) + np.float32(1.5)

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The fusion network: gates the candidates of ``geometry.fusion`` and corrects their mixture.
+
+Imports the ground modules, and torch in ``network``; used by the pipeline and learning.
+"""

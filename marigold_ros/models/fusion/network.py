@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The fusion network, a small U-Net on the work grid of ``geometry.fusion``.
+
+It states a share for each candidate, a bounded residual that starts at zero, and the logarithm of
+the relative error that it expects. Fully convolutional: any multiple of 16 cells.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+# Largest correction of log depth beside the candidates.
+_RESIDUAL = 0.5
+# Error that is expected before training.
+_START_ERROR = -3.0
+_UNLIKELY = -3.0
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of 3x3 around which the input is carried."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (B, channels, h, w)."""
+        return x + self.second(functional.relu(self.first(functional.relu(x))))
+
+
+class FusionNetwork(nn.Module):
+    """
+    A U-Net over the channels of ``geometry.fusion.network_input``.
+
+    Parameters
+    ----------
+    inputs, candidates : int
+        Channels of the input, and how many candidates share the depth, the linear one included.
+    channels, blocks : sequence of int
+        Width and number of residual blocks of each level; the first works at half the resolution.
+
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        candidates: int,
+        channels: Sequence[int] = (32, 48, 80, 112),
+        blocks: Sequence[int] = (1, 1, 2, 2),
+    ) -> None:
+        super().__init__()
+        self.candidates = candidates
+        pairs = list(zip(channels, channels[1:], strict=False))
+        self.stem = nn.Conv2d(4 * inputs, channels[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+            for width, count in zip(channels, blocks, strict=True)
+        )
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
+        self.widen = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.decoder = nn.ModuleList(ResidualBlock(a) for a, _ in pairs)
+        self.head = nn.Conv2d(channels[0], 4 * (candidates + 2), 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        # Linear and the next candidate begin with equal shares, the others with hardly any.
+        start = [0.0, 0.0, *[_UNLIKELY] * (candidates - 2), 0.0, _START_ERROR]
+        self.head.bias = nn.Parameter(torch.tensor(start).repeat_interleave(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Map (B, inputs, rows, columns) to (B, candidates + 2, rows, columns).
+
+        Logits of the shares, the correction of log depth, the log of the expected error.
+        """
+        x = self.stem(functional.pixel_unshuffle(x, 2))
+        kept = []
+        for level, encode in enumerate(self.encoder):
+            x = encode(x)
+            if level < len(self.shrink):
+                kept.append(x)
+                x = self.shrink[level](functional.relu(x))
+        for level in reversed(range(len(self.widen))):
+            wide = self.widen[level](x)
+            x = functional.interpolate(wide, scale_factor=2.0, mode='nearest') + kept[level]
+            x = self.decoder[level](x)
+        x = functional.pixel_shuffle(self.head(functional.relu(x)), 2)
+        shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
+        return torch.cat([shares, _RESIDUAL * torch.tanh(residual), error], dim=1)
