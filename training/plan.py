@@ -27,7 +27,7 @@ from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
 from marigold_ros.models.benchmarks.random_networks import empty_networks, parameters_of
-from marigold_ros.models.marigold.checkpoint import read_json
+from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 import torch
 from torch import nn

@@ -8,12 +8,15 @@ half precision beside full ones (a published Marigold repository holds four copi
 Cache, offline mode and progress bars are huggingface_hub's own. Imports no torch.
 """
 
+import json
 from pathlib import Path
 import re
+from typing import Any
 
 from marigold_ros.errors import CheckpointError
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
+FUSION = 'fusion'  # beside them: the fusion network, which is no depth model
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
 HUB_PATTERNS = [
@@ -34,8 +37,8 @@ REMEDIES = {
 
 
 def list_checkpoints() -> list[str]:
-    """Return the names of the checkpoints that come with the package."""
-    return sorted({path.parent.name for path in EMBEDDED.glob('*/*.json')})
+    """Return the names of the depth models that come with the package."""
+    return sorted({path.parent.name for path in EMBEDDED.glob('*/*.json')} - {FUSION})
 
 
 def find_folder(name: str) -> Path:
@@ -94,6 +97,20 @@ def require_weights(part: Path, remedy: str) -> list[Path]:
         found = f' (only {pickles[0]}, a pickle, which is never opened)' if pickles else ''
         raise CheckpointError(f'{part} has no safetensors weights{found}; {remedy}')
     return files
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise CheckpointError."""
+    require_file(path.parent, path.name)
+    try:
+        value = json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
+    if not isinstance(value, dict):
+        raise CheckpointError(
+            f'{path} holds a {type(value).__name__}, not an object; restore the file'
+        )
+    return value
 
 
 def _is_hub_id(name: str) -> bool:

@@ -82,8 +82,8 @@ def export_checkpoint(
             {'empty_text_embedding': text.detach().cpu().to(dtype).contiguous()},
             draft / 'empty_text_embedding.safetensors',
         )
-        _write_json(draft / 'model_index.json', _index(facts, scheduler))
-        _write_json(draft / 'marigold_ros.json', facts)
+        write_json(draft / 'model_index.json', _index(facts, scheduler))
+        write_json(draft / 'marigold_ros.json', facts)
         (draft / 'README.md').write_text(card, encoding='utf-8')
 
 
@@ -116,7 +116,7 @@ def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16)
     path = folder / 'config.json'
     config = json.loads(path.read_text(encoding='utf-8'))
     own = {key: value for key, value in config.items() if key.startswith('_')}
-    _write_json(path, {**own, **_arguments(network, config)})
+    write_json(path, {**own, **_arguments(network, config)})
 
 
 def _arguments(network: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,13 +131,19 @@ def _cast(network: Any, dtype: torch.dtype) -> Any:
     copy = type(network).from_config(config)
     copy.load_state_dict(network.state_dict())
     torch.nn.Module.to(copy, dtype)  # diffusers' own method warns of an intended cast
-    for name, weight in copy.state_dict().items():
+    check_finite(copy.state_dict())
+    return copy
+
+
+def check_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise CheckpointError if a weight is not finite in its precision."""
+    for name, weight in weights.items():
         if not torch.isfinite(weight).all():
             raise CheckpointError(
-                f'weight {name} is not finite in {str(dtype).removeprefix("torch.")}; export in '
-                'float32, or train again at a lower rate if it is not finite there either'
+                f'weight {name} is not finite in {str(weight.dtype).removeprefix("torch.")}; '
+                'export in float32, or train again at a lower rate if it is not finite there '
+                'either'
             )
-    return copy
 
 
 def _index(facts: Mapping[str, Any], scheduler: DDIMScheduler) -> dict[str, Any]:
@@ -159,7 +165,8 @@ def _index(facts: Mapping[str, Any], scheduler: DDIMScheduler) -> dict[str, Any]
     }
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object for people to read."""
     path.write_text(json.dumps(dict(content), indent=2) + '\n', encoding='utf-8')
 
 

@@ -18,12 +18,11 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.objectives.noise import check_noise
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
-from marigold_ros.models.locate import find_folder
+from marigold_ros.models.locate import find_folder, read_json
 from marigold_ros.models.marigold.checkpoint import (
     empty_text,
     load_network,
     load_networks,
-    read_json,
     verify_sums,
 )
 from marigold_ros.models.marigold.schedule import marigold_scheduler

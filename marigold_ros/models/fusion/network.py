@@ -55,6 +55,7 @@ class FusionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.candidates = candidates
+        self.channels, self.blocks = tuple(channels), tuple(blocks)
         pairs = list(zip(channels, channels[1:], strict=False))
         self.stem = nn.Conv2d(4 * inputs, channels[0], 3, padding=1)
         self.encoder = nn.ModuleList(

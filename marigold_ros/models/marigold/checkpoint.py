@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 import hashlib
-import json
 import os
 from pathlib import Path
 import tempfile
@@ -27,7 +26,7 @@ from diffusers import (
 )
 from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.locate import require_file, require_weights
+from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.spaces import RELATIVE_SPACES
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -295,20 +294,6 @@ def _embed_empty_text(folder: Path) -> torch.Tensor:
     tokens = tokenizer('', padding='do_not_pad', truncation=True, return_tensors='pt')
     with torch.no_grad():
         return encoder.eval()(tokens.input_ids)[0].float()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or raise CheckpointError."""
-    require_file(path.parent, path.name)
-    try:
-        value = json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f'{path} is not JSON ({error}); restore the file') from error
-    if not isinstance(value, dict):
-        raise CheckpointError(
-            f'{path} holds a {type(value).__name__}, not an object; restore the file'
-        )
-    return value
 
 
 def load_network(kind: Any, part: Path) -> Any:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Read the folder of a fusion network: ``config.json`` and ``model.safetensors``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.locate import read_json, require_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+import torch
+
+KIND, VERSION = 'fusion', 1
+CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
+
+
+def load_fusion_network(
+    folder: Path, inputs: Sequence[str], candidates: Sequence[str]
+) -> FusionNetwork:
+    """
+    Load a fusion network in float32, for inference.
+
+    Parameters
+    ----------
+    folder : Path
+        With ``config.json`` and ``model.safetensors``.
+    inputs, candidates : sequence of str
+        Channels and candidates of ``geometry.fusion.network_input`` that it must have been
+        trained with, in this order.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged, or belongs to another network.
+
+    """
+    config = read_json(folder / CONFIG)
+    network = _new_network(folder, config, {'inputs': inputs, 'candidates': candidates})
+    path = require_file(folder, WEIGHTS)
+    try:
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        network.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(
+            f'{path} cannot be loaded ({" ".join(str(error).split())[:200]}); it is damaged or '
+            f'does not belong to {CONFIG}: restore both files'
+        ) from error
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f'{path}: weight {name} is not finite; restore the file')
+    return network.eval().requires_grad_(False)
+
+
+def _new_network(
+    folder: Path, config: dict[str, Any], names: dict[str, Sequence[str]]
+) -> FusionNetwork:
+    """Build the network of a configuration, which must fit the names."""
+    for key, needed in (('kind', KIND), ('version', VERSION)):
+        if config.get(key) != needed:
+            raise CheckpointError(
+                f'{folder / CONFIG} has {key} {config.get(key)!r}, needs {needed!r}; give the '
+                'folder of a fusion network of this version'
+            )
+    for key, wanted in names.items():
+        if config.get(key) != list(wanted):
+            raise CheckpointError(
+                f'{folder / CONFIG} has other {key} than this version computes '
+                f'({", ".join(wanted)}); train the network again or use the embedded one'
+            )
+    sizes: list[Any] = [config.get('channels'), config.get('blocks')]
+    lists = all(isinstance(size, list) and size for size in sizes)
+    numbers = lists and all(type(x) is int and x > 0 for size in sizes for x in size)
+    if not numbers or len(sizes[0]) != len(sizes[1]):
+        raise CheckpointError(
+            f'{folder / CONFIG} has channels {sizes[0]} and blocks {sizes[1]}; both must be lists '
+            'of as many positive numbers: restore the file'
+        )
+    return FusionNetwork(len(names['inputs']), len(names['candidates']) + 1, *sizes)
