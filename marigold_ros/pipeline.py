@@ -22,6 +22,7 @@ from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.geometry.alignment.align import align
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
+from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
@@ -111,6 +112,7 @@ class FramePipeline:
         self._pending = (prediction, rgb, timings)
         return prediction
 
+    @one_blas_thread()
     def finish(self, frame: Frame, prediction: Prediction) -> FrameResult:
         """
         Turn a prediction into metric depth with the points of its frame.

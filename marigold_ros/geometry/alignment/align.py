@@ -18,6 +18,7 @@ from marigold_ros.geometry.alignment.fitted_depth import fit_target, fitted_dept
 from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, fitted_log_depth
 from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
 from marigold_ros.geometry.alignment.robust_fit import fit_by_method
+from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 import numpy as np
 
@@ -26,6 +27,7 @@ _CENSORED_LOW, _CENSORED_HIGH = 0.01, 0.99
 _NAN = float('nan')
 
 
+@one_blas_thread()
 def align(
     prediction: Prediction,
     sparse: SparseDepth | None,

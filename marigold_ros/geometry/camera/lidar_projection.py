@@ -12,6 +12,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Camera, SparseDepth
+from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.rectification import is_rectified
 import numpy as np
 
@@ -21,6 +22,7 @@ _FAR = np.float32(1e9)
 NO_SPARSE_DEPTH = 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
 
 
+@one_blas_thread()
 def project_lidar(
     points_lidar: np.ndarray,
     T_cam_lidar: np.ndarray,
