@@ -109,7 +109,7 @@ def measure_sources(
 def _latents(part: Part, folder: Path, images: int) -> float:
     """CPU seconds to read an image's latents, from blocks of zeros."""
     blocks = LatentBlocks(part, folder, [], 2, CHANNELS, FACTOR)
-    held = blocks.images(0)
+    held = blocks.members(0)
     blocks.write(0, np.zeros(len(held), blocks.record))
 
     def read(number: int) -> tuple[np.ndarray, ...]:

@@ -4,22 +4,17 @@
 Latents of all images on disk, for stages that train the U-Net only.
 
 The frozen autoencoder is half of the compute there, so every image is encoded once, plain and
-mirrored; batches contain the same images, mirrored alike, as without the cache. Latents lie in
-blocks, each written atomically: a killed run resumes at the next block, processes share them, and
-a full disk is an ordinary error, not a crash as with one memory-mapped file.
+mirrored; batches contain the same images, mirrored alike, as without the cache.
 """
 
 from collections.abc import Iterator
 from dataclasses import fields
 import hashlib
-from io import BytesIO
-import json
 from pathlib import Path
-import shutil
 from typing import Any
 
 from accelerate import Accelerator
-from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import (
     Batch,
@@ -32,7 +27,7 @@ from marigold_ros.learning.data.mixture import (
     Mixture,
     Part,
 )
-from marigold_ros.learning.data.storage import write_whole
+from marigold_ros.learning.data.record_blocks import RecordBlocks
 from marigold_ros.learning.objectives.trained_networks import latents_of, TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.sharding import whole
@@ -41,7 +36,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-BLOCK_BYTES = 32 << 20
 LAYOUT = 1  # version of the files; another number invalidates all caches
 ALLOWED = ('flip', 'smallest_crop')  # of the augmentation; the latter needs a crop to matter
 PLAIN, MIRRORED = Augmentation(flip=0.0), Augmentation(flip=1.0)
@@ -59,9 +53,9 @@ def check_augmentation(how: Augmentation) -> None:
             )
 
 
-class LatentBlocks:
+class LatentBlocks(RecordBlocks):
     """
-    Latents of all images of one source at one size, in files of many images.
+    Latents of all images of one source at one size.
 
     Parameters
     ----------
@@ -81,24 +75,24 @@ class LatentBlocks:
     def __init__(
         self, part: Part, folder: Path, facts: list[Any], views: int, channels: int, factor: int
     ) -> None:
-        self.count, self.views = len(part.source), views
+        self.views = views
         height, width = in_multiples(part.size)
-        self.about = {
+        about = {
             'source': part.source.name,
-            'pictures': self.count,
+            'pictures': len(part.source),
             'size': [height, width],
         }
-        identity = json.dumps([facts, self.about, part.source.fingerprint()])
-        self.folder = folder / hashlib.sha256(identity.encode()).hexdigest()[:24]
         shape = height // factor, width // factor
-        self.record = np.dtype(
+        record = np.dtype(
             [
                 ('rgb', np.float16, (views, channels, *shape)),
                 ('depth', np.float16, (views, channels, *shape)),
                 ('mask', np.bool_, shape),
             ]
         )
-        self.block = max(1, BLOCK_BYTES // self.record.itemsize)  # images
+        facts = [facts, about, part.source.fingerprint()]
+        remedy = 'set latent_cache to false'
+        super().__init__(folder, facts, about, record, len(part.source), remedy)
 
     def read(self, index: int, mirrored: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
@@ -106,53 +100,10 @@ class LatentBlocks:
 
         Raises InputError if the file is damaged or missing.
         """
-        number, row = divmod(index, self.block)
-        path = self._path(number)
-        try:
-            record = np.load(path, mmap_mode='r')[row]
-            rgb, depth = (record[name][int(mirrored)] for name in ('rgb', 'depth'))
-        except (OSError, EOFError, ValueError, IndexError) as error:
-            raise InputError(
-                f'{path} is damaged or missing ({error}); delete {self.folder} and start again'
-            ) from error
+        record = self.record_at(index)
+        rgb, depth = (record[name][int(mirrored)] for name in ('rgb', 'depth'))
         mask = record['mask'][None]
         return rgb, depth, mask[..., ::-1] if mirrored else mask
-
-    def missing(self) -> list[int]:
-        """Return the numbers of the incomplete blocks."""
-        blocks = -(-self.count // self.block)
-        return [number for number in range(blocks) if not self._is_complete(number)]
-
-    def images(self, number: int) -> range:
-        """Return the indices of the images in a block."""
-        first = number * self.block
-        return range(first, min(first + self.block, self.count))
-
-    def write(self, number: int, records: np.ndarray) -> None:
-        """Write a block atomically; raises MarigoldError if the disk is full."""
-        data = BytesIO()
-        np.save(data, records, allow_pickle=False)
-        write_whole(self._path(number), data.getvalue())
-
-    def begin(self, blocks: int) -> None:
-        """Create the folder; raises MarigoldError without space for so many blocks."""
-        write_whole(self.folder / 'about.json', json.dumps(self.about).encode())
-        needed = min(blocks * self.block, self.count) * self.record.itemsize
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise MarigoldError(
-                f'the latents of {self.about["source"]} need {needed / 1e9:.1f} GB in '
-                f'{self.folder}, where {free / 1e9:.1f} GB are free; free some space, or set '
-                'latent_cache to false'
-            )
-
-    def _path(self, number: int) -> Path:
-        return self.folder / f'{number:06d}.npy'
-
-    def _is_complete(self, number: int) -> bool:
-        path, size = self._path(number), len(self.images(number)) * self.record.itemsize
-        # A power failure may leave a file that was renamed but not yet written.
-        return path.is_file() and path.stat().st_size >= size
 
 
 class LatentMixture(Dataset):
@@ -267,7 +218,7 @@ class _Filler:
             (number, some)
             for number in missing
             if number % world == rank
-            for some in _in_parts(self.blocks.images(number), together)
+            for some in _in_parts(self.blocks.members(number), together)
         ]
         loader = DataLoader(
             self.images,
@@ -287,7 +238,7 @@ class _Filler:
                 if stop():
                     return False
                 waiting.append(self._encode(batch.to(self.accelerator.device), some[0]))
-                if some[-1] == self.blocks.images(number)[-1]:
+                if some[-1] == self.blocks.members(number)[-1]:
                     self.blocks.write(number, np.concatenate(waiting))
                     waiting = []
                 bar.update(len(some))

@@ -12,11 +12,11 @@ import pickle
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError, MarigoldError
+from marigold_ros.learning.data import record_blocks
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
-from marigold_ros.learning.run import latent_cache
 from marigold_ros.learning.run.latent_cache import LatentMixture
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.recipe import TrainingRun
@@ -54,7 +54,7 @@ def mixture(planted):
 @pytest.fixture
 def four_a_block(monkeypatch):
     """Latents and mask of a 32x48 image and its mirror image are 792 bytes."""
-    monkeypatch.setattr(latent_cache, 'BLOCK_BYTES', 4 * 792)
+    monkeypatch.setattr(record_blocks, 'BLOCK_BYTES', 4 * 792)
 
 
 def cached(mixture, chain, folder, accelerator, **more) -> LatentMixture:
@@ -104,7 +104,7 @@ def test_without_a_chance_of_mirroring_one_half_is_kept(planted, chain, tmp_path
 def test_a_filling_that_was_killed_goes_on_with_the_next_block(
     mixture, chain, tmp_path, accelerator, monkeypatch, four_a_block
 ):
-    write, written = latent_cache.write_whole, []
+    write, written = record_blocks.write_whole, []
 
     def die_at_the_third(path, data):
         if path.suffix == '.npy':
@@ -113,10 +113,10 @@ def test_a_filling_that_was_killed_goes_on_with_the_next_block(
             written.append(path)
         write(path, data)
 
-    monkeypatch.setattr(latent_cache, 'write_whole', die_at_the_third)
+    monkeypatch.setattr(record_blocks, 'write_whole', die_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         cached(mixture, chain, tmp_path, accelerator)
-    monkeypatch.setattr(latent_cache, 'write_whole', write)
+    monkeypatch.setattr(record_blocks, 'write_whole', write)
     before = {path: path.stat().st_mtime_ns for path in written}
     for part in mixture.parts:
         part.source.read_indices.clear()
@@ -234,12 +234,12 @@ def test_a_stage_whose_latents_change_has_no_cache(more):
 def test_a_full_disk_is_an_error_before_and_while_filling(
     mixture, chain, tmp_path, accelerator, monkeypatch
 ):
-    usage = latent_cache.shutil.disk_usage
+    usage = record_blocks.shutil.disk_usage
     with monkeypatch.context() as patch:
         patch.setattr(
-            latent_cache.shutil, 'disk_usage', lambda path: usage(path)._replace(free=10)
+            record_blocks.shutil, 'disk_usage', lambda path: usage(path)._replace(free=10)
         )
-        with pytest.raises(MarigoldError, match='wide need .* GB .* free some space'):
+        with pytest.raises(MarigoldError, match='wide needs .* GB .* free some space'):
             cached(mixture, chain, tmp_path, accelerator)
 
     def full(path, data):
@@ -248,7 +248,7 @@ def test_a_full_disk_is_an_error_before_and_while_filling(
 
     dataset = LatentMixture(mixture, chain, tmp_path, accelerator)
     with monkeypatch.context() as patch:
-        patch.setattr(latent_cache, 'write_whole', full)
+        patch.setattr(record_blocks, 'write_whole', full)
         with pytest.raises(MarigoldError, match='No space left'):
             dataset.fill(chain, accelerator)
     assert dataset.caches[0].missing() == [0]
