@@ -85,24 +85,101 @@ class Part:
     size: tuple[int, int]
 
 
+class BatchPlan:
+    """
+    The items of each batch, as a function of seed and number.
+
+    Parameters
+    ----------
+    sources : sequence of (name, count, weight)
+        Each batch comes from one of them.
+    batch_size : int
+        Items in a batch, over all processes.
+    seed : int
+        Of all random choices.
+    rank, world : int
+        This process takes rows ``rank``, ``rank + world``, … of each batch.
+
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, int, float]],
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        for name, count, weight in sources:
+            if not weight > 0.0:
+                raise ConfigurationError(f'weight of {name} is {weight}; choose a number above 0')
+            if not count:
+                raise InputError(
+                    f'{name} has no images; check its folder and its list', cause='empty'
+                )
+        if batch_size % world:
+            raise ConfigurationError(
+                f'batch_size is {batch_size} over {world} processes; choose a multiple of {world}'
+            )
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self._counts = [count for _, count, _ in sources]
+        weights = np.array([weight for _, _, weight in sources])
+        self._share = weights / weights.sum()
+        self._chosen = np.zeros(0, np.int64)
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Rows of each undivided batch that this process takes."""
+        return tuple(range(self.rank, self.batch_size, self.world))
+
+    def visits(self, number: int) -> tuple[int, list[tuple[int, np.random.Generator]]]:
+        """
+        Choose the items of batch ``number``.
+
+        Returns the index of their source and, for each row of this process, the index of the item
+        and the random generator of its augmentation.
+        """
+        which, first = self._place(number)
+        return which, [
+            (self._index(which, first + row), np.random.default_rng([self.seed, 2, number, row]))
+            for row in self.rows
+        ]
+
+    def _place(self, number: int) -> tuple[int, int]:
+        """Choose the source of batch ``number``, and count its items in earlier batches."""
+        if number >= len(self._chosen):
+            draw = np.random.default_rng([self.seed, 1])
+            self._chosen = draw.choice(len(self._share), 1024 + 2 * number, p=self._share)
+        which = int(self._chosen[number])
+        before = int(np.count_nonzero(self._chosen[:number] == which))
+        return which, before * self.batch_size
+
+    def _index(self, which: int, position: int) -> int:
+        """Index of the item at a position in a source's endless shuffled list."""
+        count = self._counts[which]
+        epoch, place = divmod(position, count)
+        return int(_shuffled(count, self.seed, which, epoch)[place])
+
+
+@lru_cache(maxsize=16)
+def _shuffled(count: int, seed: int, which: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, 3, which, epoch]).permutation(count)
+
+
 class Mixture(torch.utils.data.Dataset):
     """
-    Training batches by number.
+    Training batches of images by number.
 
     Parameters
     ----------
     parts : sequence of Part
         Each batch comes from one of them.
-    batch_size : int
-        Images in a batch, over all processes.
+    batch_size, seed, rank, world : int
+        As of :class:`BatchPlan`.
     space : str
         Of the relative values.
     augmentation : Augmentation
         Applied anew at each visit of an image.
-    seed : int
-        Of all random choices.
-    rank, world : int
-        This process takes rows ``rank``, ``rank + world``, … of each batch.
 
     """
 
@@ -116,78 +193,24 @@ class Mixture(torch.utils.data.Dataset):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        for part in parts:
-            if not part.weight > 0.0:
-                raise ConfigurationError(
-                    f'weight of {part.source.name} is {part.weight}; choose a number above 0'
-                )
-            if not len(part.source):
-                raise InputError(
-                    f'{part.source.name} has no images; check its folder and its list',
-                    cause='empty',
-                )
-        if batch_size % world:
-            raise ConfigurationError(
-                f'batch_size is {batch_size} over {world} processes; choose a multiple of {world}'
-            )
-        self.parts, self.batch_size, self.space = tuple(parts), batch_size, space
-        self.augmentation, self.seed = augmentation, seed
-        self.rank, self.world = rank, world
-        weights = np.array([part.weight for part in parts])
-        self._share = weights / weights.sum()
-        self._plan = np.zeros(0, np.int64)
+        self.parts, self.space, self.augmentation = tuple(parts), space, augmentation
+        sources = [(part.source.name, len(part.source), part.weight) for part in parts]
+        self.plan = BatchPlan(sources, batch_size, seed, rank, world)
 
     def __getitem__(self, number: int) -> Batch:
         """Return this process's rows of batch ``number``."""
-        which, visits = self.visits(number)
+        which, visits = self.plan.visits(number)
         part = self.parts[which]
         examples = [
             make_example(part.source.read(index), part.size, self.space, self.augmentation, rng)
             for index, rng in visits
         ]
-        return make_batch(examples, part.source.name, self.rows)
+        return make_batch(examples, part.source.name, self.plan.rows)
 
     def undivided(self) -> Mixture:
         """Return the same batches with the rows of all processes."""
-        return Mixture(self.parts, self.batch_size, self.space, self.augmentation, self.seed)
-
-    @property
-    def rows(self) -> tuple[int, ...]:
-        """Rows of each undivided batch that this process takes."""
-        return tuple(range(self.rank, self.batch_size, self.world))
-
-    def visits(self, number: int) -> tuple[int, list[tuple[int, np.random.Generator]]]:
-        """
-        Choose the images of batch ``number``.
-
-        Returns the index of their source and, for each row of this process, the index of the image
-        and the random generator of its augmentation.
-        """
-        which, first = self._place(number)
-        return which, [
-            (self._index(which, first + row), np.random.default_rng([self.seed, 2, number, row]))
-            for row in self.rows
-        ]
-
-    def _place(self, number: int) -> tuple[int, int]:
-        """Choose the source of batch ``number``, and count its images in earlier batches."""
-        if number >= len(self._plan):
-            draw = np.random.default_rng([self.seed, 1])
-            self._plan = draw.choice(len(self.parts), 1024 + 2 * number, p=self._share)
-        which = int(self._plan[number])
-        before = int(np.count_nonzero(self._plan[:number] == which))
-        return which, before * self.batch_size
-
-    def _index(self, which: int, position: int) -> int:
-        """Index of the image at a position in a source's endless shuffled list."""
-        count = len(self.parts[which].source)
-        epoch, place = divmod(position, count)
-        return int(_shuffled(count, self.seed, which, epoch)[place])
-
-
-@lru_cache(maxsize=16)
-def _shuffled(count: int, seed: int, which: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, 3, which, epoch]).permutation(count)
+        plan = self.plan
+        return Mixture(self.parts, plan.batch_size, self.space, self.augmentation, plan.seed)
 
 
 def make_example(

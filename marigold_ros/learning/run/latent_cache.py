@@ -144,7 +144,7 @@ class LatentMixture(Dataset):
 
     def __getitem__(self, number: int) -> LatentBatch:
         """Return this process's rows of batch ``number``."""
-        which, visits = self.mixture.visits(number)
+        which, visits = self.mixture.plan.visits(number)
         flip = self.mixture.augmentation.flip
         rows = []
         for index, rng in visits:
@@ -154,7 +154,7 @@ class LatentMixture(Dataset):
             torch.from_numpy(np.stack(values)).float() for values in zip(*rows, strict=True)
         )
         name = self.mixture.parts[which].source.name
-        return LatentBatch(rgb_latent, depth_latent, mask, name, self.mixture.rows)
+        return LatentBatch(rgb_latent, depth_latent, mask, name, self.mixture.plan.rows)
 
     def fill(
         self,
@@ -183,7 +183,7 @@ class LatentMixture(Dataset):
             If a latent is not finite in float16.
 
         """
-        together = len(self.mixture.rows)
+        together = len(self.mixture.plan.rows)
         return all(
             _Filler(part, self.mixture.space, cache, chain, accelerator).fill(
                 together, workers, stop

@@ -69,7 +69,7 @@ def test_the_loss_is_that_of_the_images(
 ):
     dataset = cached(mixture, chain, tmp_path, accelerator)
     for number in range(8):  # both sources, images that come again, mirrored and not
-        draws = [Draws(1, number, mixture.rows) for _ in range(2)]
+        draws = [Draws(1, number, mixture.plan.rows) for _ in range(2)]
         batch = dataset[number]
         assert batch.source == mixture[number].source
         loss = OBJECTIVES[objective].loss
