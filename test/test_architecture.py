@@ -34,6 +34,7 @@ GROUND = {
     'config',
     'errors',
     'frame',
+    'fusion_channels',
     'message_codec',
     'pairing',
     'settings',

@@ -6,32 +6,11 @@ from dataclasses import dataclass
 
 import cv2
 from marigold_ros.frame import SparseDepth
+from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.candidates import Candidates
 from marigold_ros.geometry.fusion.interpolation import natural_neighbours
 import numpy as np
 
-# Channels; the first candidate, linear, is the reference of the others. ``level`` is the median
-# log depth of the points, ``proof`` the logarithm of errors at points that were held out.
-CHANNELS = (
-    'red',
-    'green',
-    'blue',
-    'linear',
-    'smooth',
-    'nearest',
-    'low',
-    'high',
-    'map',
-    'has_map',
-    'occupied',
-    'distance',
-    'inside',
-    'row',
-    'level',
-    'map_proof',
-    'point_proof',
-)
-CANDIDATES = ('smooth', 'nearest', 'low', 'high', 'map')
 # Log ratios beyond this are cut off.
 _LARGEST = 1.5
 _LEAST_ERROR = 0.005
@@ -64,7 +43,7 @@ def network_input(
     fitted: MapCandidate | None,
 ) -> np.ndarray:
     """
-    Return the channels of `CHANNELS`, (17, rows, columns) float32.
+    Return the `marigold_ros.fusion_channels.CHANNELS`, (17, rows, columns) float32.
 
     ``sparse`` are the points of the candidates, ``rgb`` is the image (H, W, 3) uint8 or None
     (grey), ``fitted`` the map or None.
@@ -90,7 +69,7 @@ def network_input(
     part['inside'][...] = candidates.inside
     part['row'][...] = np.linspace(-1, 1, grid.rows, dtype=np.float32)[:, None]
     part['level'][...] = np.float32(level - 1.5)
-    relative = channels[3:9]
+    relative = channels[4:9]
     np.clip(relative, -_LARGEST, _LARGEST, out=relative)
     return channels
 

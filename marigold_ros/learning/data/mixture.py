@@ -77,6 +77,22 @@ class LatentBatch(_OnDevice):
 
 
 @dataclass(frozen=True)
+class FusionBatch(_OnDevice):
+    """
+    Examples of the fusion network.
+
+    ``inputs`` (B, C, h, w) float32 are ``network_input.CHANNELS``; ``target`` (B, h, w) float32 is
+    log of true depth relative to the points' median, NaN unknown; ``source`` and ``rows`` as in
+    Batch.
+    """
+
+    inputs: torch.Tensor
+    target: torch.Tensor
+    source: str
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Part:
     """One source of a mixture, its weight and the size (H, W) that its images are resized to."""
 

@@ -4,7 +4,7 @@
 
 from pathlib import Path
 
-from marigold_ros.geometry.fusion.network_input import CANDIDATES, CHANNELS
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.learning.networks.export import check_finite, whole_folder, write_json
 from marigold_ros.models.fusion.checkpoint import CONFIG, KIND, VERSION, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork

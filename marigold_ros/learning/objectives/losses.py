@@ -8,7 +8,7 @@ Training losses: each objective of a recipe, its terms, and the networks that it
 2409.11355): one step from zeros at the last timestep, on latents or through the decoder.
 ``masked_pixel`` and ``silog`` are for sparse truth: the prediction gets its metres from the two
 percentiles of the truth that normalised the target, not from a fit, which would remove the bias
-that they penalise. Letters as in trained_networks.py.
+that they penalise. ``fusion`` is in fusion.py. Letters as in trained_networks.py.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from typing import Any
 
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
 from marigold_ros.learning.data.targets import denormalise
+from marigold_ros.learning.objectives.fusion import fusion_loss
 from marigold_ros.learning.objectives.noise import Draws, training_noise
 from marigold_ros.learning.objectives.trained_networks import (
     as_image,
@@ -266,7 +267,7 @@ class Objective:
     ``on_latents``: it needs latents only, so that a LatentBatch suffices.
     """
 
-    loss: Callable[[TrainedNetworks, Any, Draws], torch.Tensor]
+    loss: Callable[[Any, Any, Draws], torch.Tensor]
     trains: tuple[str, ...]
     on_latents: bool = False
 
@@ -279,4 +280,5 @@ OBJECTIVES = {
     'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
     'silog': Objective(silog_loss, ('unet',)),
     'distill': Objective(distill_loss, ('student',)),
+    'fusion': Objective(fusion_loss, ('fusion',)),
 }

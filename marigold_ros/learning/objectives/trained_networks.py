@@ -6,7 +6,7 @@ The networks that are trained together: autoencoder, U-Net, schedule and the emp
 Letters: B images, C latent channels, H, W image, h, w latent.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,25 @@ ENCODED_PIXELS = 2**19  # at once, by the frozen encoder
 Loss = Callable[[Any, Any, Draws], torch.Tensor]
 
 
-class TrainedNetworks(nn.Module):
+class TrainedModule(nn.Module):
+    """What the training loop needs of the networks that it trains."""
+
+    def forward(self, loss: Loss, batch: Any, draws: Draws) -> torch.Tensor:
+        """Return the loss of a batch; a call, so that wrappers for several processes see it."""
+        return loss(self, batch, draws)
+
+    def checkpoint_gradients(self, wanted: bool) -> None:
+        """Enable or disable gradient checkpointing, which saves memory and costs time."""
+
+    def settings(self) -> dict[str, float]:
+        """Return the numbers that belong to the weights."""
+        return {}
+
+    def restore(self, settings: Mapping[str, Any]) -> None:
+        """Restore ``settings``; other entries are ignored."""
+
+
+class TrainedNetworks(TrainedModule):
     """
     The networks that are trained together, and their conditioning.
 
@@ -58,10 +76,6 @@ class TrainedNetworks(nn.Module):
         self.student: Any = None  # another autoencoder that learns from this one
         self.predicted = ''  # initial noise of its training predictions: zeros, gaussian
 
-    def forward(self, loss: Loss, batch: Batch | LatentBatch, draws: Draws) -> torch.Tensor:
-        """Return the loss of a batch; a call, so that wrappers for several processes see it."""
-        return loss(self, batch, draws)
-
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Encode images; see :func:`encode`."""
         return encode(self.autoencoder, image)
@@ -93,12 +107,20 @@ class TrainedNetworks(nn.Module):
         return ddim_schedule(self.scheduler, 1, 'trailing')
 
     def checkpoint_gradients(self, wanted: bool) -> None:
-        """Enable or disable gradient checkpointing, which saves memory and costs time."""
+        """Enable or disable gradient checkpointing of U-Net and autoencoder."""
         for network in filter(None, (self.unet, self.autoencoder)):
             if wanted:
                 network.enable_gradient_checkpointing()
             else:
                 network.disable_gradient_checkpointing()
+
+    def settings(self) -> dict[str, float]:
+        """Return the scale of the latents."""
+        return {'scaling_factor': self.autoencoder.config.scaling_factor}
+
+    def restore(self, settings: Mapping[str, Any]) -> None:
+        """Restore the scale of the latents."""
+        self.autoencoder.register_to_config(scaling_factor=settings['scaling_factor'])
 
     @torch.no_grad()
     def set_scaling_factor(self, batches: Iterable[Batch]) -> None:

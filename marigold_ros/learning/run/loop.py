@@ -4,22 +4,23 @@
 The training loop: the stages of a recipe, and checkpoints that resume exactly.
 
 All random numbers are functions of the seed and the step, so that a checkpoint consists of
-networks, their averages, optimiser, stage and step. Each replaces the previous one atomically.
+networks, their averages, the best of these, optimiser, stage and step. Each replaces the previous
+one atomically.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import json
 import math
 from pathlib import Path
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from marigold_ros.learning.data.mixture import Batch, collate, ignore_signals, LatentBatch, Mixture
+from marigold_ros.learning.data.mixture import collate, ignore_signals, Mixture
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
-from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
+from marigold_ros.learning.objectives.trained_networks import TrainedModule, TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.average import WeightAverage
 from marigold_ros.learning.run.latent_cache import LatentMixture
@@ -28,13 +29,27 @@ from marigold_ros.learning.run.run_log import RunLog
 from marigold_ros.learning.run.run_state import load_state, save_state, STATE
 from marigold_ros.learning.run.sharding import divide, divide_moments, divided, gathered, whole
 from marigold_ros.learning.run.stages import Stage
-from marigold_ros.learning.run.validation import Validation
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 FAILURES_ALLOWED = 5
 LOG_EVERY = 20  # steps
+
+
+class Scoring(Protocol):
+    """Scores the averaged weights during training."""
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to score on."""
+
+    def run(
+        self, chain: Any, weights: dict[str, torch.Tensor], device: torch.device, image: Path
+    ) -> dict[str, Any]:
+        """Return the figures of weights in place of the chain's; may draw them to ``image``."""
+
+    def quality(self, figures: dict[str, Any]) -> float | None:
+        """Return the figure whose least value selects the weights; None keeps the last."""
 
 
 class Trainer:
@@ -43,12 +58,12 @@ class Trainer:
 
     Parameters
     ----------
-    chain : TrainedNetworks
+    chain : TrainedModule
         Networks to train, changed in place; divided among the processes or not.
     stages : list of Stage
         In order.
-    mixtures : list of Mixture
-        The batches of each stage.
+    mixtures : list of Dataset
+        The batches of each stage by number; an autoencoder's, and latents', need a Mixture.
     folder : Path
         Gets ``state.pt``, ``log.jsonl``, ``pictures`` and ``tensorboard``.
     accelerator : Accelerator
@@ -59,8 +74,8 @@ class Trainer:
         Of the noise.
     workers : int
         Processes that load batches ahead; 0 loads in this one.
-    validation : Validation or None
-        For stages with ``validate_every``.
+    validation : Scoring or None
+        For stages with ``validate_every``; may select the weights.
     latents : Path or None
         Folder of latent caches; None is inside the run's folder.
 
@@ -68,15 +83,15 @@ class Trainer:
 
     def __init__(
         self,
-        chain: TrainedNetworks,
+        chain: TrainedModule,
         stages: list[Stage],
-        mixtures: list[Mixture],
+        mixtures: Sequence[Dataset],
         folder: Path,
         accelerator: Accelerator,
         provenance: dict[str, Any] | None = None,
         seed: int = 0,
         workers: int = 0,
-        validation: Validation | None = None,
+        validation: Scoring | None = None,
         latents: Path | None = None,
     ) -> None:
         self.chain, self.stages, self.mixtures = chain, stages, mixtures
@@ -88,6 +103,7 @@ class Trainer:
         set_seed(seed)
         chain.to(accelerator.device)
         self.average = WeightAverage(chain, any(stage.average for stage in stages))
+        self.best: dict[str, Any] = {}  # quality and weights, where the validation selects
         self.stage_index = self.step = self.skipped = 0
         self.model: Any = None
         self._prepare()
@@ -168,19 +184,19 @@ class Trainer:
         bar.close()
         return True
 
-    def _dataset(self, stage: Stage, stop: Stop) -> Mixture | LatentMixture | None:
+    def _dataset(self, stage: Stage, stop: Stop) -> Dataset | None:
         """Return the batches of a stage; None if stopped while latents were encoded."""
         mixture = self.mixtures[self.stage_index]
         if not stage.latent_cache:
             return mixture
+        assert isinstance(mixture, Mixture)
+        assert isinstance(self.chain, TrainedNetworks)
         cached = LatentMixture(mixture, self.chain, self.latents, self.accelerator)
         with gathered(self.chain):
             filled = cached.fill(self.chain, self.accelerator, self.workers, stop)
         return None if self._should_stop(not filled) else cached
 
-    def _batches(
-        self, stage: Stage, dataset: Mixture | LatentMixture
-    ) -> Iterator[Batch | LatentBatch]:
+    def _batches(self, stage: Stage, dataset: Dataset) -> Iterator[Any]:
         """Iterate over the batches of a stage from this step on."""
         numbers = range(self.step * stage.accumulation, stage.steps * stage.accumulation)
         return iter(
@@ -226,7 +242,10 @@ class Trainer:
         self.chain.load_state_dict(self.average.weights)
         if stage.objective == 'autoencoder':
             # All rows in all processes, or their scales would differ.
-            mixture = self.mixtures[self.stage_index].undivided()
+            mixture = self.mixtures[self.stage_index]
+            assert isinstance(mixture, Mixture)
+            assert isinstance(self.chain, TrainedNetworks)
+            mixture = mixture.undivided()
             with gathered(self.chain):
                 self.chain.set_scaling_factor(
                     mixture[number].to(self.accelerator.device) for number in range(8)
@@ -260,7 +279,7 @@ class Trainer:
     def _steps_done(self) -> int:
         return sum(stage.steps for stage in self.stages[: self.stage_index]) + self.step
 
-    def _validate(self, stage: Stage, validation: Validation) -> float:
+    def _validate(self, stage: Stage, validation: Scoring) -> float:
         """Score the averaged weights; returns the seconds spent."""
         began = time.monotonic()
         weights = whole(self.average.weights)
@@ -268,7 +287,14 @@ class Trainer:
             image = self.folder / 'pictures' / f'{stage.name}_{self.step:06d}.png'
             figures = validation.run(self.chain, weights, self.accelerator.device, image)
             line = {'stage': stage.name, 'step': self.step, 'validation': figures}
-            self.log.write({**line, 'time': time.time()}, self._steps_done, image)
+            quality = validation.quality(figures)
+            if quality is not None:
+                line['quality'] = quality
+                if quality < self.best.get('quality', math.inf):
+                    kept = {name: value.detach().clone() for name, value in weights.items()}
+                    self.best = {'quality': quality, 'weights': kept}
+            shown = image if image.is_file() else None
+            self.log.write({**line, 'time': time.time()}, self._steps_done, shown)
         self.accelerator.wait_for_everyone()
         return time.monotonic() - began
 
@@ -276,13 +302,14 @@ class Trainer:
         state = {
             'chain': whole(self.chain.state_dict()),
             'average': whole(self.average.weights),
+            'best': self.best,
             'optimizer': whole(self.optimizer.state_dict()),
             'stage_index': self.stage_index,
             'step': self.step,
             'skipped': self.skipped,
             'torch_rng': torch.get_rng_state(),
-            'scaling_factor': self.chain.autoencoder.config.scaling_factor,
             'provenance': json.dumps(self.provenance),
+            **self.chain.settings(),
         }
         if self.accelerator.is_main_process:
             save_state(self.folder / STATE, state)
@@ -293,9 +320,9 @@ class Trainer:
         self.chain.load_state_dict(divide(state['chain'], self.chain.state_dict()))
         self.average.restore(divide(state['average'], self.chain.state_dict()))
         self.stage_index, self.step = state['stage_index'], state['step']
-        self.skipped = state['skipped']
+        self.skipped, self.best = state['skipped'], state.get('best', {})
         self._prepare()
         trained = [w for group in self.optimizer.param_groups for w in group['params']]
         self.optimizer.load_state_dict(divide_moments(state['optimizer'], trained))
         torch.set_rng_state(state['torch_rng'])
-        self.chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])
+        self.chain.restore(state)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
+from marigold_ros.learning.objectives.trained_networks import TrainedModule
 import torch
 
 STATE = 'state.pt'  # in the folder of a run
@@ -63,9 +63,9 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     return state
 
 
-def load_averaged(path: Path, chain: TrainedNetworks) -> None:
+def load_averaged(path: Path, chain: TrainedModule) -> None:
     """
-    Load the averaged weights of a run and the scale of its latents.
+    Load the averaged weights of a run, those that its validation selected if it did, and settings.
 
     Raises CheckpointError if there is no checkpoint, or as :func:`load_state`.
     """
@@ -75,5 +75,5 @@ def load_averaged(path: Path, chain: TrainedNetworks) -> None:
             '--export-only'
         )
     state = load_state(path, chain)
-    chain.load_state_dict(state['average'])
-    chain.autoencoder.register_to_config(scaling_factor=state['scaling_factor'])
+    chain.load_state_dict(state.get('best', {}).get('weights', state['average']))
+    chain.restore(state)

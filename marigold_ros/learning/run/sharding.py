@@ -14,6 +14,7 @@ from typing import Any
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import distribute_tensor, DTensor
@@ -40,13 +41,13 @@ def shard(chain: TrainedNetworks, accelerator: Accelerator) -> None:
         fully_shard(module, mesh=mesh)
 
 
-def divided(chain: TrainedNetworks) -> bool:
+def divided(chain: nn.Module) -> bool:
     """Return whether the weights are divided among processes."""
     return isinstance(chain, FSDPModule)
 
 
 @contextmanager
-def gathered(chain: TrainedNetworks) -> Iterator[None]:
+def gathered(chain: nn.Module) -> Iterator[None]:
     """Gather the weights for use outside of a step; all processes must enter."""
     if not isinstance(chain, FSDPModule):
         yield

@@ -9,7 +9,9 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 
-NETWORKS = ('autoencoder', 'unet', 'student')
+NETWORKS = ('autoencoder', 'unet', 'student', 'fusion')
+SCORED = {'unet', 'fusion'}  # predict depth, which a validation can score
+DECAYS = ('exponential', 'cosine')
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,11 @@ class Stage:
     accumulation: int = 1
     learning_rate: float = 5e-4
     warmup: int = 100  # steps, linear from zero
-    decay_from: float = 0.7  # share of the steps after which the rate falls exponentially
+    decay: str = 'exponential'  # or cosine
+    decay_from: float = 0.7  # share of the steps after which the rate falls
     final_rate: float = 0.01  # share of the rate at the end
     weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam's moments
     scale: float = 1.0  # of each image side
     average: float = 0.0  # decay of the exponential moving average of the weights; 0 is none
     clip: float = 0.0  # norm of the gradient; 0 is no limit
@@ -33,7 +37,7 @@ class Stage:
     gradient_checkpointing: bool = False
     latent_cache: bool = False  # encode all images once, see latent_cache.py
     save_every: int = 200  # steps
-    validate_every: int = 0  # steps, and at the end, if the U-Net is trained; 0 is never
+    validate_every: int = 0  # steps, and at the end, if SCORED are trained; 0 is never
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -59,6 +63,12 @@ class Stage:
                 f'{", ".join(trains)}; latents can be cached under {" or ".join(usable)} if the '
                 'autoencoder is not trained: set latent_cache to false'
             )
+        if self.decay not in DECAYS:
+            raise ConfigurationError(f"decay is '{self.decay}'; choose one of {', '.join(DECAYS)}")
+        betas = tuple(self.betas)
+        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ConfigurationError(f'betas is {self.betas}; give two numbers in [0, 1)')
+        object.__setattr__(self, 'betas', betas)
         object.__setattr__(self, 'trains', trains)
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
             if getattr(self, name) < 1:
@@ -74,8 +84,8 @@ class Stage:
                 )
 
     def validates_at(self, step: int) -> bool:
-        """Return whether to score after this step; without a U-Net there is no depth to score."""
-        if not self.validate_every or 'unet' not in self.trains:
+        """Return whether to score after this step, if the stage changes depth."""
+        if not self.validate_every or not SCORED & set(self.trains):
             return False
         return step % self.validate_every == 0 or step == self.steps
 

@@ -141,6 +141,9 @@ class Validation:
             contact_sheet(model, self.shown, str(image))
         return figures
 
+    def quality(self, figures: dict[str, Table]) -> None:
+        """Return None: the last weights are kept, as curves are for people to judge."""
+
 
 def engine_model(
     chain: TrainedNetworks, weights: Weights, facts: Facts, device: torch.device

@@ -2,11 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """Read the folder of a fusion network: ``config.json`` and ``model.safetensors``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import read_json, require_file
 from safetensors import SafetensorError
@@ -17,28 +17,15 @@ KIND, VERSION = 'fusion', 1
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
 
 
-def load_fusion_network(
-    folder: Path, inputs: Sequence[str], candidates: Sequence[str]
-) -> FusionNetwork:
+def load_fusion_network(folder: Path) -> FusionNetwork:
     """
-    Load a fusion network in float32, for inference.
+    Load the fusion network of a folder in float32, for inference.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``config.json`` and ``model.safetensors``.
-    inputs, candidates : sequence of str
-        Channels and candidates of ``geometry.fusion.network_input`` that it must have been
-        trained with, in this order.
-
-    Raises
-    ------
-    CheckpointError
-        If a file is missing or damaged, or belongs to another network.
-
+    Raises CheckpointError if a file is missing or damaged, or belongs to a network of other
+    channels or candidates.
     """
     config = read_json(folder / CONFIG)
-    network = _new_network(folder, config, {'inputs': inputs, 'candidates': candidates})
+    network = _new_network(folder, config)
     path = require_file(folder, WEIGHTS)
     try:
         weights = {name: value.float() for name, value in load_file(path).items()}
@@ -54,17 +41,15 @@ def load_fusion_network(
     return network.eval().requires_grad_(False)
 
 
-def _new_network(
-    folder: Path, config: dict[str, Any], names: dict[str, Sequence[str]]
-) -> FusionNetwork:
-    """Build the network of a configuration, which must fit the names."""
+def _new_network(folder: Path, config: dict[str, Any]) -> FusionNetwork:
+    """Build the network of a configuration, which must be of this version."""
     for key, needed in (('kind', KIND), ('version', VERSION)):
         if config.get(key) != needed:
             raise CheckpointError(
                 f'{folder / CONFIG} has {key} {config.get(key)!r}, needs {needed!r}; give the '
                 'folder of a fusion network of this version'
             )
-    for key, wanted in names.items():
+    for key, wanted in (('inputs', CHANNELS), ('candidates', CANDIDATES)):
         if config.get(key) != list(wanted):
             raise CheckpointError(
                 f'{folder / CONFIG} has other {key} than this version computes '
@@ -78,4 +63,4 @@ def _new_network(
             f'{folder / CONFIG} has channels {sizes[0]} and blocks {sizes[1]}; both must be lists '
             'of as many positive numbers: restore the file'
         )
-    return FusionNetwork(len(names['inputs']), len(names['candidates']) + 1, *sizes)
+    return FusionNetwork(len(CHANNELS), len(CANDIDATES), *sizes)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.geometry.fusion.network_input import CANDIDATES, CHANNELS
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.learning.fusion.export import export_fusion
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
@@ -22,7 +22,7 @@ import torch
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = FusionNetwork(len(CHANNELS), len(CANDIDATES) + 1, (8, 16), (1, 2))
+    network = FusionNetwork(len(CHANNELS), len(CANDIDATES), (8, 16), (1, 2))
     # A new head is zero, and would hide what comes before it.
     torch.nn.init.normal_(network.head.weight, std=0.1)
     return network
@@ -41,7 +41,7 @@ def outputs(network: FusionNetwork) -> np.ndarray:
 
 
 def test_an_exported_network_answers_as_before(network, folder):
-    loaded = load_fusion_network(folder, CHANNELS, CANDIDATES)
+    loaded = load_fusion_network(folder)
     np.testing.assert_array_equal(outputs(loaded), outputs(network))
     assert not any(weight.requires_grad for weight in loaded.parameters())
     assert verify_sums(folder) == ('model.safetensors',)
@@ -49,7 +49,7 @@ def test_an_exported_network_answers_as_before(network, folder):
 
 def test_half_precision_is_the_same_to_three_digits(network, tmp_path):
     export_fusion(tmp_path / 'half', network, '# fusion\n')
-    loaded = load_fusion_network(tmp_path / 'half', CHANNELS, CANDIDATES)
+    loaded = load_fusion_network(tmp_path / 'half')
     np.testing.assert_allclose(outputs(loaded), outputs(network), atol=5e-3)
     assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
 
@@ -59,7 +59,7 @@ def test_a_weight_beyond_the_precision_leaves_the_last_export(network, folder):
         network.head.bias[0] = 1e6
     with pytest.raises(CheckpointError, match=r'head\.bias is not finite in float16'):
         export_fusion(folder, network, '# fusion\n')
-    assert load_fusion_network(folder, CHANNELS, CANDIDATES)
+    assert load_fusion_network(folder)
 
 
 def change(folder: Path, **keys: object) -> None:
@@ -82,7 +82,7 @@ def change(folder: Path, **keys: object) -> None:
 def test_a_folder_of_another_network_is_refused(folder, keys, words):
     change(folder, **keys)
     with pytest.raises(CheckpointError, match=words):
-        load_fusion_network(folder, CHANNELS, CANDIDATES)
+        load_fusion_network(folder)
 
 
 def test_missing_and_damaged_weights_are_refused(folder):
@@ -91,10 +91,10 @@ def test_missing_and_damaged_weights_are_refused(folder):
     weights['head.bias'][0] = float('nan')
     save_file(weights, path)
     with pytest.raises(CheckpointError, match=r'head\.bias is not finite'):
-        load_fusion_network(folder, CHANNELS, CANDIDATES)
+        load_fusion_network(folder)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match='cannot be loaded'):
-        load_fusion_network(folder, CHANNELS, CANDIDATES)
+        load_fusion_network(folder)
     path.unlink()
     with pytest.raises(CheckpointError, match=r'no model\.safetensors'):
-        load_fusion_network(folder, CHANNELS, CANDIDATES)
+        load_fusion_network(folder)

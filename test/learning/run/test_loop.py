@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from marigold_ros.learning.objectives.trained_networks import as_image, TrainedN
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.optimizer import learning_rate
 from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.run_state import load_averaged
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
@@ -98,6 +100,39 @@ def test_a_run_out_of_time_or_stopped_resumes(new_trainer, tmp_path):
     assert_same_end(whole, resumed)
 
 
+class Planned:
+    """A validation with planned qualities, which keeps the weights that it saw."""
+
+    def __init__(self, qualities: dict[int, float]) -> None:
+        self.qualities, self.seen = qualities, {}
+
+    def run(self, chain, weights, device, image):
+        step = int(image.stem.rpartition('_')[2])
+        self.seen[step] = {name: value.clone() for name, value in weights.items()}
+        return {'figure': self.qualities[step]}
+
+    def quality(self, figures):
+        return figures['figure']
+
+
+def test_the_weights_of_the_best_validation_are_kept_over_a_restart(new_trainer, tmp_path):
+    stage = Stage('a', 'latent', **{**SMALL, 'steps': 4}, validate_every=1)
+    planned = Planned({1: 3.0, 2: 1.0, 3: 2.0, 4: 1.5})
+    asked = iter([False] * 3 + [True])
+    trainer = new_trainer(tmp_path, [stage])
+    trainer.validation = planned
+    assert not trainer.run(stop=lambda: next(asked))
+    resumed = new_trainer(tmp_path, [stage])
+    resumed.validation = planned
+    assert resumed.run()
+    loaded = new_trainer(tmp_path, [stage])
+    load_averaged(tmp_path / 'state.pt', loaded.chain)
+    for key, value in loaded.chain.state_dict().items():
+        assert torch.equal(value, planned.seen[2][key]), key
+    lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['quality'] for line in lines if 'quality' in line] == [3.0, 1.0, 2.0, 1.5]
+
+
 def test_the_log_has_loss_by_source_and_waiting_time(new_trainer, tmp_path, monkeypatch):
     monkeypatch.setattr('marigold_ros.learning.run.loop.LOG_EVERY', 1)
     new_trainer(tmp_path, STAGES[1:2]).run()
@@ -167,6 +202,19 @@ def test_the_learning_rate_rises_stays_and_falls_to_a_hundredth():
     assert learning_rate(stage, 1000) == pytest.approx(0.01)
 
 
+def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
+    stage = Stage(
+        'x', 'pixel', 1000, learning_rate=1.0, warmup=0, decay='cosine', decay_from=0.0,
+        final_rate=0.02,
+    )  # fmt: skip
+    rates = [learning_rate(stage, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(1.0)
+    assert rates[500] == pytest.approx(0.51)
+    assert rates[1000] == pytest.approx(0.02)
+    assert all(before > after for before, after in pairwise(rates))
+    assert rates[0] - rates[1] < 0.01 * (rates[500] - rates[501])
+
+
 def test_marigolds_own_schedule_is_a_special_case():
     # IterExponential(total 25 000, final ratio 0.01, warm-up 100) of the original.
     stage = Stage('x', 'latent', steps=25_000, learning_rate=3e-5, warmup=100, decay_from=0.0)
@@ -184,6 +232,8 @@ def test_marigolds_own_schedule_is_a_special_case():
         ({'scale': 2.0}, 'scale is 2.0'),
         ({'trains': ['text']}, "'text'; choose from autoencoder, unet"),
         ({'trains': ['autoencoder']}, 'at least unet'),
+        ({'decay': 'linear'}, "'linear'; choose one of exponential, cosine"),
+        ({'betas': [0.9, 1.0]}, r'betas is \[0.9, 1.0\]'),
     ],
 )
 def test_an_invalid_stage_is_named(entry, words):
