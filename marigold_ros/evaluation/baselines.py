@@ -4,10 +4,10 @@
 Depth without a network, from the fit points alone: the errors that a prediction must beat.
 
 A constant, the best plane and the best quadric over the image, interpolation between the points,
-and the mean map of the frames so far. Each surface is fitted in depth, in log depth and in
-disparity for the smallest mean relative error (the headline metric), and the best of the three at
-the fit points is taken. No baseline sees the points it is scored at. ``global`` is the prediction
-itself with one scale and shift, without the local field.
+morphological filling, and the mean map of the frames so far. Each surface is fitted in depth, in
+log depth and in disparity for the smallest mean relative error (the headline metric), and the best
+of the three at the fit points is taken. No baseline sees the points it is scored at. ``global`` is
+the prediction itself with one scale and shift, without the local field.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 import math
 
+import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
@@ -22,12 +23,17 @@ from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
 import numpy as np
 
-BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear')
+BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'morphological')
 # Those that need more than one frame's fit points: earlier frames, the prediction.
 MORE_BASELINES = ('mean_map', 'global')
 _TERMS = {0: 1, 1: 3, 2: 6}
 _ROUNDS = 15
 _CELL_PX = 16
+# Kernels of IP-Basic (Ku et al.): around each point, for small and for large holes.
+_DIAMOND = np.array(
+    [[abs(x) + abs(y) <= 2 for x in range(-2, 3)] for y in range(-2, 3)], dtype=np.uint8
+)
+_SMALL_HOLE_PX, _LARGE_HOLE_PX = 7, 31
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,48 @@ def interpolate_linear(
     return np.where(np.isfinite(disparity), 1.0 / disparity, depth)
 
 
+def fill_morphologically(
+    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """
+    Fill the image between the fit points by dilation, near before far; metres, shape of ``u``.
+
+    After IP-Basic (Ku et al., CRV 2018): dilation by a diamond, closing, small holes, every column
+    upwards from its first value, large holes until none is left, median and Gaussian blur. It
+    works on disparity, where the nearest depth is the maximum and 0 is a hole. ``size`` is
+    (width, height).
+
+    Raises
+    ------
+    InputError
+        If there is no fit point.
+
+    """
+    if len(sparse) == 0:
+        raise InputError('no fit point; morphological filling needs one', cause='empty')
+    image = np.zeros(size[::-1], np.float32)
+    image[sparse.v, sparse.u] = 1.0 / sparse.z
+    image = cv2.morphologyEx(cv2.dilate(image, _DIAMOND), cv2.MORPH_CLOSE, _square(5))
+    image = _fill_holes(image, _SMALL_HOLE_PX)
+    top = np.argmax(image > 0, axis=0)
+    above = np.arange(size[1])[:, None] < top
+    image = np.where(above, image[top, np.arange(size[0])], image)
+    while not image.all():
+        image = _fill_holes(image, _LARGE_HOLE_PX)
+    image = cv2.GaussianBlur(cv2.medianBlur(image, 5), (5, 5), 0)
+    return 1.0 / image[v, u].astype(np.float64)
+
+
+def _fill_holes(image: np.ndarray, side: int) -> np.ndarray:
+    """Give holes (zeros) the largest value of the square of this side around them."""
+    largest = cv2.dilate(image, _square(side))
+    return cv2.copyTo(image, (image > 0).view(np.uint8), largest)
+
+
+def _square(side: int) -> np.ndarray:
+    return np.ones((side, side), np.uint8)
+
+
 def baseline_depths(
     sparse: SparseDepth,
     u: np.ndarray,
@@ -195,7 +243,8 @@ def baseline_depths(
         raise InputError(f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', 'empty')
     surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
-    depths = (*surfaces, nearest, interpolate_linear(sparse, u, v, nearest))
+    filled = fill_morphologically(sparse, u, v, size)
+    depths = (*surfaces, nearest, interpolate_linear(sparse, u, v, nearest), filled)
     return dict(zip(BASELINES, depths, strict=True))
 
 

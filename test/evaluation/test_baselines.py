@@ -8,6 +8,7 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import (
     baseline_depths,
     BASELINES,
+    fill_morphologically,
     fit_surface,
     interpolate_linear,
     interpolate_nearest,
@@ -89,6 +90,58 @@ def test_points_on_one_line_fall_back_to_the_nearest_one():
     sparse = SparseDepth(u, np.full(10, 20), np.linspace(1, 10, 10))
     at = np.array([1, 30, 63]), np.array([0, 47, 20])
     assert (interpolate_linear(sparse, *at) == interpolate_nearest(sparse, *at)).all()
+
+
+def filled(sparse):
+    """Morphological filling of the whole image."""
+    v, u = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]
+    return fill_morphologically(sparse, u, v, SIZE)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40),
+    st.tuples(st.integers(0, 30), st.integers(0, 30)),
+)
+def test_filled_depth_stays_within_the_points_wherever_they_lie(seed, count, corner):
+    rng = np.random.default_rng(seed)
+    u, v = (low + rng.integers(0, 18, count) for low in corner)
+    z = rng.uniform(0.2, 90, count)
+    depth = filled(SparseDepth(u, v, z))
+    assert depth.shape == SIZE[::-1]
+    assert depth.min() >= z.min() * (1 - 1e-5)
+    assert depth.max() <= z.max() * (1 + 1e-5)
+
+
+def test_one_depth_at_every_point_fills_the_image_with_it():
+    v, u = (part.ravel() for part in np.mgrid[0 : SIZE[1], 0 : SIZE[0] : 2])
+    assert filled(SparseDepth(u, v, np.full(len(u), 7.0))) == pytest.approx(7.0, rel=1e-6)
+    one = SparseDepth(np.array([60]), np.array([40]), np.array([7.0]))
+    assert filled(one) == pytest.approx(7.0, rel=1e-6)
+
+
+def test_a_hole_between_a_near_and_a_far_wall_becomes_near():
+    v, u = (part.ravel() for part in np.mgrid[0 : SIZE[1], 0 : SIZE[0] : 4])
+    beside = (u <= 16) | (u >= 40)
+    sparse = SparseDepth(u[beside], v[beside], np.where(u <= 16, 2.0, 20.0)[beside])
+    depth = filled(sparse)
+    # The middle of the hole is column 28; the far wall reaches no more than a small hole into it.
+    assert depth[:, :33] == pytest.approx(2.0, rel=1e-5)
+    assert depth[:, 38:] == pytest.approx(20.0, rel=1e-5)
+
+
+def test_above_the_first_scan_line_a_column_keeps_its_depth():
+    u = np.arange(SIZE[0])
+    sparse = SparseDepth(u, np.full(SIZE[0], 30), np.where(u < 32, 3.0, 12.0))
+    depth = filled(sparse)
+    assert depth[:30, :28] == pytest.approx(3.0, rel=1e-5)
+    assert depth[:30, 40:] == pytest.approx(12.0, rel=1e-5)
+
+
+def test_filling_without_a_point_is_an_error():
+    nothing = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
+    with pytest.raises(InputError, match='morphological filling needs one'):
+        filled(nothing)
 
 
 def test_baselines_are_finite_and_in_range_at_every_pixel():

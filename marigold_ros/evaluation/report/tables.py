@@ -27,6 +27,7 @@ BASELINE_TEXT = {
     'quadric': 'best quadric over the image',
     'nearest': 'nearest LiDAR point',
     'linear': 'LiDAR interpolated linearly',
+    'morphological': 'LiDAR dilated and smoothed (IP-Basic)',
     'mean_map': 'mean depth of the frames so far, by place in the image',
     'global': 'this model with one scale and shift, without the local field',
 }
