@@ -132,6 +132,11 @@ def _more(results: dict[str, Any]) -> list[str]:
     """Return a line for each further measurement."""
     lines = []
     for name, scores in results['protocols'].items():
+        share = scores['macro']['coverage']
+        if name in ('heldout', 'truth') and share < 1:
+            lines.append(
+                f'{name}: depth at {share:.1%} of the points, elsewhere the nearest fit point'
+            )
         if name in ('heldout', 'truth') and scores['by_range']:
             bins = ', '.join(
                 f'{part["from"]:.0f} m {part["abs_rel"]:.3f}' for part in scores['by_range']

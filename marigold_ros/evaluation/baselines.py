@@ -18,7 +18,6 @@ import math
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
 import numpy as np
@@ -27,6 +26,7 @@ BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'morphological
 # Those that need more than one frame's fit points: earlier frames, the prediction.
 MORE_BASELINES = ('mean_map', 'global')
 _TERMS = {0: 1, 1: 3, 2: 6}
+FEWEST_POINTS = _TERMS[2]
 _ROUNDS = 15
 _CELL_PX = 16
 # Kernels of IP-Basic (Ku et al.): around each point, for small and for large holes.
@@ -239,8 +239,8 @@ def baseline_depths(
         If there are fewer than six fit points.
 
     """
-    if len(sparse) < _TERMS[2]:
-        raise InputError(f'{len(sparse)} fit points; the baselines need {_TERMS[2]}', 'empty')
+    if len(sparse) < FEWEST_POINTS:
+        raise InputError(f'{len(sparse)} fit points; the baselines need {FEWEST_POINTS}', 'empty')
     surfaces = (fit_surface(sparse, size, degree, limits).at(u, v) for degree in _TERMS)
     nearest = interpolate_nearest(sparse, u, v)
     filled = fill_morphologically(sparse, u, v, size)
@@ -300,65 +300,3 @@ class MeanMap:
         sums = np.stack([np.bincount(cell, w, rows * columns) for w in (sparse.z, None)])
         sums = sums.reshape(2, rows, columns)
         return sums + self._sums if sums.shape == self._sums.shape else sums
-
-
-class BaselineScores:
-    """Accumulates the baselines' metrics over frames, within the limits of the alignment."""
-
-    def __init__(self, config: AlignmentConfig) -> None:
-        self._config = config
-        self._scores = {name: MetricAccumulator() for name in (*BASELINES, *MORE_BASELINES)}
-        self._mean_map = MeanMap()
-
-    def add(
-        self,
-        fit: SparseDepth,
-        score: SparseDepth,
-        predicted: np.ndarray,
-        affine: np.ndarray | None,
-        size: tuple[int, int],
-    ) -> dict[str, float]:
-        """
-        Score one frame where its prediction is scored; nothing with too few fit points.
-
-        Parameters
-        ----------
-        fit, score : SparseDepth
-            Points that the baselines see, and points at which they are scored.
-        predicted : (M,) float, metres
-            The prediction at ``score``; points where it is not finite are left out.
-        affine : (M,) float or None, metres
-            The prediction at ``score`` with one scale and shift only.
-        size : (width, height), pixels
-            Of the image.
-
-        Returns
-        -------
-        dict
-            Mean relative error by baseline.
-
-        """
-        shared = np.isfinite(predicted)
-        errors: dict[str, float] = {}
-        if len(fit) >= max(self._config.min_points, _TERMS[2]) and shared.any():
-            limits = (self._config.min_depth, self._config.max_depth)
-            u, v = score.u[shared], score.v[shared]
-            depths = baseline_depths(fit, u, v, size, limits)
-            depths['mean_map'] = self._mean_map.depth(fit, u, v, size)
-            if affine is not None:
-                depths['global'] = affine[shared]
-            errors = {
-                name: self._scores[name].add(depth, score.z[shared])['abs_rel']
-                for name, depth in depths.items()
-            }
-        for points in (fit, score):
-            self._mean_map.add(points, size)
-        return errors
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Return macro metrics and the pooled median by baseline; empty where none was scored."""
-        return {
-            name: {**scores.macro(), 'median_abs_rel': scores.median_abs_rel()}
-            for name, scores in self._scores.items()
-            if scores.n_frames
-        }

@@ -28,7 +28,10 @@ _FLOOR_M = 1e-6
 
 
 def depth_metrics(
-    predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray | None = None
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    valid: np.ndarray | None = None,
+    published: np.ndarray | None = None,
 ) -> dict[str, float]:
     """
     Compare predicted with true depth.
@@ -42,6 +45,9 @@ def depth_metrics(
         Same shape; pixels that are not finite or not positive are no truth.
     valid : (...) bool or None
         True where a pixel may be scored.
+    published : (...) bool or None
+        False where ``predicted`` is a substitute for missing depth, which lowers ``coverage``
+        only; None for depth wherever it is finite.
 
     Returns
     -------
@@ -52,8 +58,8 @@ def depth_metrics(
         d)²); ``delta1..3`` share with max(p/g, g/p) < 1.25, 1.25², 1.25³; ``i_rmse`` root mean
         square of 1/p - 1/g in 1/m, ``i_mae`` mean of its size; ``bias`` p-g in m, positive where
         depth is too far; ``p50_abs_error``, ``p95_abs_error`` quantiles of |p-g| in m; ``n``
-        scored pixels; ``coverage`` share of the pixels with truth that are scored. Without any
-        scored pixel every metric but the coverage is NaN and ``n`` is 0.
+        scored pixels; ``coverage`` share of the pixels with truth that have a prediction. Without
+        any scored pixel every metric but the coverage is NaN and ``n`` is 0.
 
     Raises
     ------
@@ -63,7 +69,8 @@ def depth_metrics(
     """
     known, scored = scored_pixels(predicted, truth, valid)
     errors = errors_at(predicted, truth, scored)
-    return _image_metrics(errors, _sums(errors), int(np.count_nonzero(known)))
+    n_truth, n_published = truth_counts(known, scored, published)
+    return _image_metrics(errors, _sums(errors), _share(n_published, n_truth))
 
 
 def scored_pixels(
@@ -80,6 +87,14 @@ def scored_pixels(
     if valid is not None:
         known &= np.asarray(valid, dtype=bool)
     return known, known & np.isfinite(predicted)
+
+
+def truth_counts(
+    known: np.ndarray, scored: np.ndarray, published: np.ndarray | None
+) -> tuple[int, int]:
+    """Count the pixels with truth, and those of them with published depth (None: scored ones)."""
+    has_depth = scored if published is None else scored & published
+    return int(np.count_nonzero(known)), int(np.count_nonzero(has_depth))
 
 
 def errors_at(predicted: np.ndarray, truth: np.ndarray, scored: np.ndarray) -> PointErrors:
@@ -105,7 +120,7 @@ def _mean_metrics(sums: np.ndarray) -> dict[str, float]:
     }
 
 
-def _image_metrics(errors: PointErrors, sums: np.ndarray, n_truth: int) -> dict[str, float]:
+def _image_metrics(errors: PointErrors, sums: np.ndarray, coverage: float) -> dict[str, float]:
     """Return the metrics of one image, with ``n`` before ``coverage``."""
     values, n = _mean_metrics(sums), len(errors.g)
     if n:
@@ -113,11 +128,11 @@ def _image_metrics(errors: PointErrors, sums: np.ndarray, n_truth: int) -> dict[
     for name, formula in _QUANTILES.items():
         found = getattr(errors, formula.quantity)
         values[name] = float(np.quantile(found, formula.share)) if n else math.nan
-    return {**values, 'n': n, 'coverage': _coverage(n, n_truth)}
+    return {**values, 'n': n, 'coverage': coverage}
 
 
-def _coverage(n: int, n_truth: int) -> float:
-    return n / n_truth if n_truth else math.nan
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
 
 
 class PooledQuantiles:
@@ -161,7 +176,7 @@ class MetricAccumulator:
         self._macro: dict[str, float] = {}
         quantities = {'relative', *(formula.quantity for formula in _QUANTILES.values())}
         self._histograms = {quantity: PooledQuantiles() for quantity in sorted(quantities)}
-        self._n_truth = 0
+        self._n_truth, self._n_published = 0, 0
         self.n_frames = 0
 
     @property
@@ -169,19 +184,27 @@ class MetricAccumulator:
         """Scored points so far."""
         return int(self._sums[0])
 
-    def add(self, predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        """Add one image and return its metrics; one without a scored point changes nothing."""
-        known, scored = scored_pixels(predicted, truth)
-        return self.add_errors(errors_at(predicted, truth, scored), int(np.count_nonzero(known)))
+    def add(
+        self, predicted: np.ndarray, truth: np.ndarray, published: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """
+        Add one image and return its metrics; one without a scored point changes nothing.
 
-    def add_errors(self, errors: PointErrors, n_truth: int) -> dict[str, float]:
-        """Add the scored points of one image with ``n_truth`` pixels of truth, as :meth:`add`."""
+        Parameters are those of :func:`depth_metrics`.
+        """
+        known, scored = scored_pixels(predicted, truth)
+        errors = errors_at(predicted, truth, scored)
+        return self.add_errors(errors, *truth_counts(known, scored, published))
+
+    def add_errors(self, errors: PointErrors, n_truth: int, n_published: int) -> dict[str, float]:
+        """Add the scored points of one image, with the counts of :func:`truth_counts`."""
         sums = _sums(errors)
-        values = _image_metrics(errors, sums, n_truth)
+        values = _image_metrics(errors, sums, _share(n_published, n_truth))
         if not len(errors.g):
             return values
         self._sums += sums
         self._n_truth += n_truth
+        self._n_published += n_published
         self.n_frames += 1
         for quantity, histogram in self._histograms.items():
             histogram.add(getattr(errors, quantity))
@@ -200,7 +223,7 @@ class MetricAccumulator:
         values = _mean_metrics(self._sums)
         for name, formula in _QUANTILES.items():
             values[name] = self._histograms[formula.quantity].at(formula.share)
-        return {**values, 'coverage': _coverage(self.n_points, self._n_truth)}
+        return {**values, 'coverage': _share(self._n_published, self._n_truth)}
 
     def median_abs_rel(self) -> float:
         """Return the median of |p-g|/g over all points of all images; NaN without points."""

@@ -109,6 +109,6 @@ _TABLE = (
     Metric('i_mae', '1/m', 'lower', _SIZE, 'iMAE', _mean(lambda e: e.inverse)),
     Metric('p50_abs_error', 'm', 'lower', _SIZE, 'median error', QuantileFormula('absolute', 0.5)),
     Metric('p95_abs_error', 'm', 'lower', _SIZE, '95 % error', QuantileFormula('absolute', 0.95)),
-    Metric('coverage', '', 'higher', _SHARE, 'scored share', None),
+    Metric('coverage', '', 'higher', _SHARE, 'share with depth', None),
 )
 METRICS = {metric.name: metric for metric in _TABLE}

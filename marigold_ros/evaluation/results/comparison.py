@@ -26,7 +26,7 @@ LATENCY = 'total_ms'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
 _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
 # Settings that decide which points are scored, and as what.
-_SCORING = ('fit_every', 'held_out', 'oracle')
+_SCORING = ('fit_every', 'held_out', 'oracle', 'missing_depth')
 _OPTIONS = (
     *('alignment.min_depth', 'alignment.max_depth'),
     *('alignment.occlusion_window', 'alignment.occlusion_threshold'),
@@ -174,7 +174,12 @@ def _by_key(run: EvaluationRun) -> dict[tuple[str, int, int], Row]:
 
 
 def _check_points(paired: Pairs) -> None:
-    """Refuse frames whose truth has different numbers of points in A and B."""
+    """
+    Refuse frames whose truth has different numbers of points in A and B.
+
+    Points without depth are scored by a substitute (then ``n`` counts the truth) or left out (then
+    ``n`` over ``coverage`` does).
+    """
     for protocol in PROTOCOLS:
         n_a, n_b = _columns(f'{protocol}_n', paired)
         coverage_a, coverage_b = _columns(f'{protocol}_coverage', paired)
@@ -182,11 +187,12 @@ def _check_points(paired: Pairs) -> None:
             truth_a, truth_b = n_a / coverage_a, n_b / coverage_b
             # The file holds six digits.
             other = np.abs(truth_a - truth_b) > 1 + 1e-5 * truth_a
+        other &= n_a != n_b
         if other.any():
             first = int(np.argmax(other))
             raise InputError(
                 f'{protocol} is scored at other points in {int(other.sum())} of {len(paired)} '
-                f'frames (first: {truth_a[first]:.0f} in A, {truth_b[first]:.0f} in B); check '
+                f'frames (first: {n_a[first]:.0f} in A, {n_b[first]:.0f} in B); check '
                 'options and versions of the two',
                 'shape',
             )

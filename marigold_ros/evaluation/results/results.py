@@ -24,6 +24,7 @@ from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.evaluation.corruption_kinds import STRENGTHS
+from marigold_ros.evaluation.protocols.missing_depth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values
 import numpy as np
@@ -72,6 +73,7 @@ def assemble(
         'fit_every': scorer.fit_every,
         'held_out': scorer.held_out,
         'oracle': scorer.oracle,
+        'missing_depth': MISSING_DEPTH,
         'scan_lines_from': dict(scorer.line_sources),
         'median_abs_rel': 'over all scored points, pooled; from a histogram, exact to 0.3 %',
         'scan_dt_ms': _scan_dt_ms(scorer.rows),

@@ -9,6 +9,7 @@ from marigold_ros.evaluation.metrics.depth_metrics import (
     errors_at,
     MetricAccumulator,
     scored_pixels,
+    truth_counts,
 )
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import MeanFormula, METRICS, PointErrors
@@ -93,28 +94,35 @@ class ProtocolScores:
         return self._metrics.n_frames
 
     def add(
-        self, predicted: np.ndarray, truth: np.ndarray, cell: np.ndarray
+        self,
+        predicted: np.ndarray,
+        truth: np.ndarray,
+        cell: np.ndarray,
+        published: np.ndarray | None = None,
     ) -> tuple[dict[str, float], float]:
         """
         Add one frame.
 
-        Depth is in metres as for :func:`marigold_ros.evaluation.depth_metrics`, ``cell`` from
-        :func:`cells_at`, all of one shape.
+        Depth and ``published`` are those of :func:`marigold_ros.evaluation.depth_metrics`,
+        ``cell`` is from :func:`cells_at`, all of one shape.
 
         Returns
         -------
         dict, float
-            The frame's metrics, and the median of prediction over truth, NaN without a point.
+            The frame's metrics, and the median of published over true depth, NaN without any.
 
         """
         known, scored = scored_pixels(predicted, truth)
         errors = errors_at(predicted, truth, scored)
-        values = self._metrics.add_errors(errors, int(np.count_nonzero(known)))
+        values = self._metrics.add_errors(errors, *truth_counts(known, scored, published))
         if not scored.any():
             return values, math.nan
         self._breakdown.add(errors, cell[scored])
         self._frames.append([values[name] for name in METRICS])
-        return values, float(np.median(errors.p / errors.g))
+        ratio = errors.p / errors.g
+        if published is not None:
+            ratio = ratio[published[scored]]
+        return values, float(np.median(ratio)) if len(ratio) else math.nan
 
     def summary(self) -> dict[str, Any]:
         """Return the protocol's part of results.json; ``interval`` from 8 frames on."""

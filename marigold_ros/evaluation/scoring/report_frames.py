@@ -27,7 +27,7 @@ class ReportFrame:
     metric: np.ndarray | None  # (H, W) metres, as published
     lidar: SparseDepth  # all points in view; empty without a scan
     score: SparseDepth  # scored pixels with their truth
-    error: np.ndarray  # (M,) relative error there; NaN without prediction
+    error: np.ndarray  # (M,) relative error there, as scored; NaN without prediction
     abs_rel: float  # mean of ``error``
     quadric_abs_rel: float  # of the best quadric; NaN without one
     K: np.ndarray | None = None  # (3, 3) pixels, of the rectified image

@@ -16,13 +16,15 @@ from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines import affine_depth, BaselineScores
+from marigold_ros.evaluation.baselines import affine_depth
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.metrics.temporal import TemporalScores
 from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
+from marigold_ros.evaluation.protocols.missing_depth import substitute_missing
 from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs, OWN
 from marigold_ros.evaluation.protocols.protocols import all_truth, in_range, PROTOCOLS, sample_at
+from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores
 from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
@@ -41,7 +43,7 @@ _FIT_COLUMNS = ('n_points', 'n_inliers', 'scale', 'shift', 'rms', 'spread_log')
 _NO_POINTS = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
 
 Finish = Callable[[Frame, Prediction], FrameResult]
-BaselinePoints = tuple[SparseDepth, SparseDepth, np.ndarray, np.ndarray | None]
+BaselinePoints = tuple[SparseDepth, SparseDepth, np.ndarray | None]
 
 
 class Scorer:
@@ -288,15 +290,18 @@ class Scorer:
         row.update(heldout_state=alignment.state, heldout_reason=alignment.reason)
         if result.metric is None or len(split.score) == 0:
             return None
-        predicted = sample_at(result.metric, split.score)
-        self._score('heldout', predicted, split.score.z, split.score, row)
+        score = split.score
+        published = sample_at(result.metric, score)
+        row.update(self._sigma.add(published, result.sigma, score))
+        known = np.isfinite(published)
+        predicted = substitute_missing(published, score.z, split.fit, score)
+        self._score('heldout', predicted, score.z, score, row, known)
         if truth is not None:
-            exact = in_range(sample_at(truth, split.score), self._config)
-            self._score(_AT_TRUTH, predicted, exact, split.score, row)
-        row.update(self._sigma.add(predicted, result.sigma, split.score))
-        affine = affine_depth(prediction, alignment, split.score, self._config)
-        self._score_baselines('heldout', (split.fit, split.score, predicted, affine), row)
-        return split.score, np.abs(predicted - split.score.z) / split.score.z
+            exact = in_range(sample_at(truth, score), self._config)
+            self._score(_AT_TRUTH, predicted, exact, score, row, known)
+        affine = affine_depth(prediction, alignment, score, self._config)
+        self._score_baselines('heldout', (split.fit, score, affine), row)
+        return score, np.abs(predicted - score.z) / score.z
 
     def _truth(
         self,
@@ -309,11 +314,12 @@ class Scorer:
     ) -> tuple[SparseDepth, np.ndarray]:
         """Score the published depth against dense truth."""
         truth = in_range(truth, self._config)
-        self._score('truth', metric, truth, None, row)
+        complete = substitute_missing(metric, truth, lidar)
+        self._score('truth', complete, truth, None, row, np.isfinite(metric))
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
-        predicted = sample_at(metric, points)
+        predicted = sample_at(complete, points)
         affine = affine_depth(prediction, alignment, points, self._config)
-        self._score_baselines('truth', (lidar, points, predicted, affine), row)
+        self._score_baselines('truth', (lidar, points, affine), row)
         return points, np.abs(predicted - points.z) / points.z
 
     def _score(
@@ -323,11 +329,18 @@ class Scorer:
         truth: np.ndarray,
         at: SparseDepth | None,
         row: dict[str, Any],
+        published: np.ndarray | None = None,
     ) -> None:
-        """Score at sparse pixels (M,), or at all (H, W) where ``at`` is None."""
+        """
+        Score at sparse pixels (M,), or at all (H, W) where ``at`` is None.
+
+        ``published`` is False where ``predicted`` is a substitute; None if it is so nowhere.
+        """
         shape = row['height'], row['width']
         v, u = np.ogrid[: shape[0], : shape[1]] if at is None else (at.v, at.u)
-        scores, ratio = self._protocols[protocol].add(predicted, truth, cells_at(u, v, shape))
+        scores, ratio = self._protocols[protocol].add(
+            predicted, truth, cells_at(u, v, shape), published
+        )
         row.update({f'{protocol}_{name}': value for name, value in scores.items()})
         row[f'{protocol}_median_ratio'] = ratio
 

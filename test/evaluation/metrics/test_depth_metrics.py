@@ -102,6 +102,19 @@ def test_missing_truth_is_not_scored_missing_depth_is_coverage():
     assert scores['abs_rel'] == pytest.approx(0.5)
 
 
+def test_a_substitute_for_missing_depth_is_scored_and_lowers_coverage():
+    truth, predicted = np.array([1.0, 2.0, np.nan, 4.0]), np.array([2.0, 2.0, 9.0, 4.0])
+    published = np.array([False, True, True, True])
+    scores = depth_metrics(predicted, truth, published=published)
+    assert (scores['n'], scores['coverage']) == (3, pytest.approx(2 / 3))
+    assert scores['abs_rel'] == pytest.approx(1 / 3)
+    accumulator = MetricAccumulator()
+    assert accumulator.add(predicted, truth, published) == scores
+    assert accumulator.add(predicted, truth)['coverage'] == 1
+    for pooled in (accumulator.macro(), accumulator.micro()):
+        assert pooled['coverage'] == pytest.approx(5 / 6)
+
+
 def test_without_scored_pixels_everything_is_nan():
     scores = depth_metrics(np.full(3, np.nan), np.ones(3))
     assert scores['n'] == 0

@@ -172,9 +172,20 @@ def test_other_points_are_refused_even_where_no_setting_tells(errors):
     b.rows[3].update(heldout_n='900')
     with pytest.raises(InputError, match=r'other points in 1 of 120 frames \(first: 1000 in A, 9'):
         compared(run_of(errors), b)
-    # The same truth with fewer predictions is a difference of the depth, reported as coverage.
-    b.rows[3].update(heldout_coverage='0.9')
-    assert compared(run_of(errors), b)['frames']['paired'] == N
+    # The same truth with fewer predictions is a difference of the depth, reported as coverage:
+    # they are left out (``oracle``, ``raw``) or have a substitute (``heldout``, ``truth``).
+    for n in ('900', '1000'):
+        b.rows[3].update(heldout_n=n, heldout_coverage='0.9')
+        assert compared(run_of(errors), b)['frames']['paired'] == N
+
+
+def test_results_that_left_missing_depth_out_are_refused(errors):
+    b = run_of(errors)
+    b.results['provenance']['scoring']['missing_depth'] = 'nearest fit point'
+    with pytest.raises(
+        InputError, match="missing_depth is None in A and 'nearest fit point' in B"
+    ):
+        compared(run_of(errors), b)
 
 
 def test_nothing_in_common_is_refused(errors):

@@ -14,7 +14,14 @@ from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
-from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
+from marigold_ros.frame import (
+    Alignment,
+    Camera,
+    Frame,
+    FrameResult,
+    Prediction,
+    SparseDepth,
+)
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
@@ -123,6 +130,87 @@ def test_without_scans_the_baselines_belong_to_the_dense_truth():
     assert scorer.baselines_protocol == 'truth'
     # The published fit is not known here, so neither is what it would be without the field.
     assert set(scorer.results()['baselines']) == {*BASELINES, 'mean_map'}
+
+
+def with_holes(share, seed=5):
+    """A frame, ten per cent too far, whose depth is missing at this share of the pixels."""
+    frame, truth, ring = planted()
+    metric = np.float32(1.1) * truth
+    metric[np.random.default_rng(seed).random(truth.shape) < share] = np.nan
+    return frame, truth, ring, metric
+
+
+def published(metric):
+    """Return a ``finish`` that publishes this depth."""
+    alignment = Alignment('fitted', scale=1.0, shift=0.0, metric=metric)
+
+    def finish(frame, prediction):
+        seen = (frame.camera, frame.rgb, None, frame.stamp_ns)
+        sigma = np.full_like(metric, 1.0)
+        return FrameResult(metric, 'depth', alignment, metric, sigma, None, *seen, {})
+
+    return finish
+
+
+def scored_with_holes(share):
+    frame, truth, ring, metric = with_holes(share)
+    scorer = Scorer(AlignmentConfig(), published(metric))
+    prediction = Prediction(normalised(truth, 'depth'))
+    row = scorer.add(frame, prediction, metric, truth=truth, ring=ring)
+    return row, scorer.results()
+
+
+@pytest.mark.parametrize('protocol', ['heldout', 'truth'])
+def test_missing_depth_is_scored_as_that_of_the_nearest_fit_point(protocol):
+    (whole, _), (holes, results), (empty, _) = map(scored_with_holes, (0.0, 0.5, 1.0))
+    assert whole[f'{protocol}_n'] == holes[f'{protocol}_n'] == empty[f'{protocol}_n']
+    shares = [row[f'{protocol}_coverage'] for row in (whole, holes, empty)]
+    assert shares == [1.0, pytest.approx(0.5, abs=0.03), 0.0]
+    scores = results['protocols'][protocol]
+    assert scores['macro']['coverage'] == scores['micro']['coverage'] == shares[1]
+    # Random holes: the error is about the mean of that of the depth and that of the substitutes.
+    errors = [row[f'{protocol}_abs_rel'] for row in (whole, holes, empty)]
+    assert errors[0] == pytest.approx(0.1, abs=1e-5)
+    assert errors[1] == pytest.approx((errors[0] + errors[2]) / 2, abs=0.005)
+
+
+def test_a_frame_that_leaves_every_pixel_out_scores_like_the_nearest_point():
+    row, results = scored_with_holes(1.0)
+    assert row['heldout_abs_rel'] == row['heldout_nearest_abs_rel'] > 0
+    nearest, macro = results['baselines']['nearest'], results['protocols']['heldout']['macro']
+    assert {**nearest, 'coverage': 0.0} == {
+        **macro,
+        'median_abs_rel': results['protocols']['heldout']['median_abs_rel'],
+    }
+    assert math.isnan(row['heldout_median_ratio'])
+
+
+def test_what_is_left_out_changes_no_baseline_and_no_sigma():
+    (_, whole), (row, holes) = scored_with_holes(0.0), scored_with_holes(0.5)
+    for name in set(BASELINES) | {'mean_map'}:
+        assert holes['baselines'][name] == whole['baselines'][name]
+    # Sigma is 1 m at every pixel; depth is a tenth too far: within sigma below 10 m.
+    truth, metric = with_holes(0.5)[1::2]
+    within = (0.1 * truth < 1)[np.isfinite(metric)].mean()
+    assert row['heldout_within_1_sigma'] == pytest.approx(within, abs=0.03)
+
+
+def test_without_a_fit_point_missing_depth_is_left_out():
+    frame, truth, _, metric = with_holes(0.5)
+    scorer = scorer_of()
+    bare = Frame(frame.rgb, frame.camera)
+    row = scorer.add(bare, Prediction(normalised(truth, 'depth')), metric, truth=truth)
+    assert row['truth_n'] == np.isfinite(metric).sum()
+    assert row['truth_abs_rel'] == pytest.approx(0.1, abs=1e-5)
+
+
+def test_the_metres_of_the_model_itself_have_no_substitutes():
+    frame, truth, ring, metric = with_holes(0.5)
+    scorer = Scorer(AlignmentConfig(), published(metric))
+    prediction = Prediction(metric, space='metric')
+    row = scorer.add(frame, prediction, metric, truth=truth, ring=ring)
+    for protocol in ('raw', 'oracle'):
+        assert row[f'{protocol}_n'] == np.isfinite(metric).sum() < row['truth_n']
 
 
 def sample(index, abs_rel):
