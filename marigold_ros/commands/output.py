@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+import math
 import sys
 from typing import Any
 
@@ -71,7 +72,8 @@ def summary(results: dict[str, Any], folder: str) -> str:
         for name, scores in other['protocols'].items():
             lines.append(_protocol_line(f'{model}: {name}', scores))
     for name, values in results['baselines'].items():
-        lines.append(f'{"baseline " + name:24}{_figures(values)}')
+        paired = results['baselines_paired'][name]['abs_rel']
+        lines.append(f'{"baseline " + name:24}{_figures(values)}{_difference(paired)}')
     lines += _more(results)
     covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
     if covered:
@@ -122,6 +124,13 @@ def _protocol_line(name: str, scores: dict[str, Any]) -> str:
     ends = scores['interval'].get('abs_rel')
     interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
     return f'{name:24}{_figures(values)}{scores["n_frames"]:8d}{interval}'
+
+
+def _difference(paired: dict[str, Any]) -> str:
+    """Return the frames, and the difference of the model from a baseline with its interval."""
+    low, high = paired['interval']
+    interval = f', {low:+.3f} to {high:+.3f}' if math.isfinite(low) else ''
+    return f'{paired["n_frames"]:8d}   difference {paired["difference"]:+.3f}{interval}'
 
 
 def _figures(values: dict[str, Any]) -> str:

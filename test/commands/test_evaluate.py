@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import shutil
 
 from marigold_ros.__main__ import main
@@ -159,7 +160,8 @@ def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path
     assert main([*call, '--set', 'alignment.method=global', '--fit-every', '4']) == 0
     text = capsys.readouterr().out
     assert 'frames: 2 read, 2 processed' in text
-    assert 'baseline quadric' in text
+    (line,) = (line for line in text.splitlines() if line.startswith('baseline quadric'))
+    assert re.search(r' 2   difference [+-]\d\.\d{3}$', line)
     assert main([*call, '--json']) == 0
     printed = capsys.readouterr().out
     assert json.loads(printed) == json.loads((tmp_path / 'results.json').read_text())

@@ -112,7 +112,7 @@ def test_a_known_error_in_a_worker_is_that_error_here(cluster, bags):
 def figures(folder):
     """What of a run does not depend on the hour."""
     results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-    return results['protocols'], results['baselines'], results['frames']
+    return [results[k] for k in ('protocols', 'baselines', 'baselines_paired', 'frames')]
 
 
 def test_evaluate_and_label_give_the_same_on_ray(cluster, short_drive, tmp_path):

@@ -203,9 +203,11 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
             values = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
             counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
             label = f'{model}, {how.get(name, name)}'
-            rows.append(_row(label, [*_metrics(values), *counts], own=True))
+            rows.append(_row(label, [*_metrics(values), '', *counts], own=True))
     for name, values in results['baselines'].items():
-        rows.append(_row(BASELINE_TEXT.get(name, name), [*_metrics(values), '', '']))
+        paired = results['baselines_paired'][name]['abs_rel']
+        cells = [*_metrics(values), _difference(paired), str(paired['n_frames']), '']
+        rows.append(_row(BASELINE_TEXT.get(name, name), cells))
     if not rows:
         return '<p>No frame could be scored: there is neither LiDAR in view nor dense truth.</p>'
     note = 'Means over frames; «median» is that of all points.'
@@ -213,16 +215,24 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
     if results['baselines'] and protocol in how:
         note += (
             f' The baselines see the same LiDAR points as the fit in «{how[protocol]}» and are '
-            'scored at the same pixels.'
+            'scored at the same pixels; «difference» is the mean over frames of the AbsRel of '
+            'this model minus theirs, with its 95 % interval.'
         )
     titles = (METRICS[name].title for name in _COLUMNS)
-    heads = ('method', 'median', *titles, 'frames', 'points')
+    heads = ('method', 'median', *titles, 'difference', 'frames', 'points')
     return f'{_table(heads, rows)}<p class="note">{escape(note)}</p>'
 
 
 def _metrics(values: Mapping[str, Any]) -> list[str]:
     cells = [number(values.get('median_abs_rel'), 3)]
     return cells + [number(values.get(name), digits) for name, digits in _COLUMNS.items()]
+
+
+def _difference(paired: Mapping[str, Any]) -> str:
+    """Return the difference from a baseline with its interval, which few frames do not have."""
+    low, high = paired['interval']
+    interval = f', {low:+.3f} to {high:+.3f}' if _is_finite(low) else ''
+    return f'{paired["difference"]:+.3f}{interval}'
 
 
 def region_table(results: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ _COMPARE = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operato
 _GRAMMAR = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+.\w]+)\s*')
 _PARTS = (
     *('frames', 'rate', 'protocols', 'baselines', 'latency_ms', 'temporal', 'surfaces', 'models'),
-    *('calibration', 'robustness', 'memory'),
+    *('baselines_paired', 'calibration', 'robustness', 'memory'),
 )
 # Entries of a protocol beside metrics.
 _OF_PROTOCOL = (

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The scores of the baselines, at the pixels where the prediction is scored."""
+"""The scores of the baselines, and the prediction's difference from them, at the same pixels."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.evaluation.baselines import (
@@ -11,6 +14,8 @@ from marigold_ros.evaluation.baselines import (
     MORE_BASELINES,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
+from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
@@ -21,12 +26,15 @@ class BaselineScores:
     def __init__(self, config: AlignmentConfig) -> None:
         self._config = config
         self._scores = {name: MetricAccumulator() for name in (*BASELINES, *MORE_BASELINES)}
+        # By baseline one list per frame: the prediction's metrics minus the baseline's.
+        self._differences: dict[str, list[list[float]]] = {name: [] for name in self._scores}
         self._mean_map = MeanMap()
 
     def add(
         self,
         fit: SparseDepth,
         score: SparseDepth,
+        own: Mapping[str, float],
         affine: np.ndarray | None,
         size: tuple[int, int],
     ) -> dict[str, float]:
@@ -37,6 +45,8 @@ class BaselineScores:
         ----------
         fit, score : SparseDepth
             Points that the baselines see, and points at which they are scored.
+        own : mapping of str to float
+            The prediction's metrics at ``score``.
         affine : (M,) float or None, metres
             The prediction at ``score`` with one scale and shift only; NaN counts as the nearest
             fit point, as it does for the prediction.
@@ -58,10 +68,10 @@ class BaselineScores:
             if affine is not None:
                 published['global'] = np.isfinite(affine)
                 depths['global'] = np.where(np.isfinite(affine), affine, depths['nearest'])
-            errors = {
-                name: self._scores[name].add(depth, score.z, published[name])['abs_rel']
-                for name, depth in depths.items()
-            }
+            for name, depth in depths.items():
+                scores = self._scores[name].add(depth, score.z, published[name])
+                self._differences[name].append([own[m] - scores[m] for m in METRICS])
+                errors[name] = scores['abs_rel']
         for points in (fit, score):
             self._mean_map.add(points, size)
         return errors
@@ -73,3 +83,30 @@ class BaselineScores:
             for name, scores in self._scores.items()
             if scores.n_frames
         }
+
+    def paired(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """
+        Return the mean over frames of the prediction's metrics minus each baseline's.
+
+        Returns
+        -------
+        dict
+            By baseline and metric ``difference``, its 95 % ``interval`` (NaN for fewer than 8
+            frames) and ``n_frames``; empty where none was scored.
+
+        """
+        return {
+            name: {
+                metric: _paired(values)
+                for metric, values in zip(METRICS, np.array(frames).T, strict=True)
+            }
+            for name, frames in self._differences.items()
+            if frames
+        }
+
+
+def _paired(values: np.ndarray) -> dict[str, Any]:
+    """Summarise differences, (n,), one per frame in order of time."""
+    known = values[np.isfinite(values)]
+    mean = float(known.mean()) if len(known) else float('nan')
+    return {'difference': mean, 'interval': list(mean_interval(known)), 'n_frames': len(known)}

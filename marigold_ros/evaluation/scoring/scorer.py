@@ -17,6 +17,7 @@ from typing import Any
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import affine_depth
+from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.metrics.temporal import TemporalScores
@@ -43,7 +44,7 @@ _FIT_COLUMNS = ('n_points', 'n_inliers', 'scale', 'shift', 'rms', 'spread_log')
 _NO_POINTS = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
 
 Finish = Callable[[Frame, Prediction], FrameResult]
-BaselinePoints = tuple[SparseDepth, SparseDepth, np.ndarray | None]
+BaselinePoints = tuple[SparseDepth, SparseDepth, Mapping[str, float], np.ndarray | None]
 
 
 class Scorer:
@@ -210,6 +211,7 @@ class Scorer:
         return {
             'protocols': protocols,
             'baselines': baselines.summary() if baselines else {},
+            'baselines_paired': baselines.paired() if baselines else {},
             'latency_ms': {stage: _percentiles(ms) for stage, ms in self._latency.items()},
             'temporal': self._temporal.summary(),
             'surfaces': self._surfaces.summary(),
@@ -295,12 +297,12 @@ class Scorer:
         row.update(self._sigma.add(published, result.sigma, score))
         known = np.isfinite(published)
         predicted = substitute_missing(published, score.z, split.fit, score)
-        self._score('heldout', predicted, score.z, score, row, known)
+        own = self._score('heldout', predicted, score.z, score, row, known)
         if truth is not None:
             exact = in_range(sample_at(truth, score), self._config)
             self._score(_AT_TRUTH, predicted, exact, score, row, known)
         affine = affine_depth(prediction, alignment, score, self._config)
-        self._score_baselines('heldout', (split.fit, score, affine), row)
+        self._score_baselines('heldout', (split.fit, score, own, affine), row)
         return score, np.abs(predicted - score.z) / score.z
 
     def _truth(
@@ -317,9 +319,10 @@ class Scorer:
         complete = substitute_missing(metric, truth, lidar)
         self._score('truth', complete, truth, None, row, np.isfinite(metric))
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
-        predicted = sample_at(complete, points)
+        predicted, published = sample_at(complete, points), np.isfinite(sample_at(metric, points))
+        own = depth_metrics(predicted, points.z, published=published)
         affine = affine_depth(prediction, alignment, points, self._config)
-        self._score_baselines('truth', (lidar, points, affine), row)
+        self._score_baselines('truth', (lidar, points, own, affine), row)
         return points, np.abs(predicted - points.z) / points.z
 
     def _score(
@@ -330,9 +333,9 @@ class Scorer:
         at: SparseDepth | None,
         row: dict[str, Any],
         published: np.ndarray | None = None,
-    ) -> None:
+    ) -> dict[str, float]:
         """
-        Score at sparse pixels (M,), or at all (H, W) where ``at`` is None.
+        Score at sparse pixels (M,), or at all (H, W) where ``at`` is None; return the metrics.
 
         ``published`` is False where ``predicted`` is a substitute; None if it is so nowhere.
         """
@@ -343,6 +346,7 @@ class Scorer:
         )
         row.update({f'{protocol}_{name}': value for name, value in scores.items()})
         row[f'{protocol}_median_ratio'] = ratio
+        return scores
 
     def _score_baselines(self, protocol: str, points: BaselinePoints, row: dict[str, Any]) -> None:
         """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""

@@ -62,6 +62,8 @@ def some_results(name='drive', text='plain'):
         'silog': 20.0,
         'coverage': 1.0,
     }
+    paired = {'difference': -0.0312, 'interval': [-0.05, -0.0124], 'n_frames': 40}
+    few = {'difference': 0.02, 'interval': [math.nan, math.nan], 'n_frames': 3}
     scores = {
         'macro': {**macro, 'bias': -0.1},
         'micro': macro,
@@ -83,6 +85,7 @@ def some_results(name='drive', text='plain'):
         'rate': 1.0,
         'protocols': {'heldout': scores, text: scores},
         'baselines': {'linear': macro, text: macro},
+        'baselines_paired': {'linear': {'abs_rel': paired}, text: {'abs_rel': few}},
         'models': {text: {'protocols': {'heldout': scores}}},
         'latency_ms': {'total': {'p50': 50.0, 'p95': 60.0, 'p99': 70.0, 'max': 80.0}, text: {}},
         'temporal': {'flicker': {'value': 0.012345}},
@@ -195,6 +198,7 @@ def test_all_that_was_measured_is_on_the_page(page):
         '50 ms',
         '0.01235',
         '512 MB',
+        '-0.031, -0.050 to -0.012',
     ):
         assert part in text
     charts = island(page)['charts']

@@ -60,6 +60,7 @@ def page(tmp_path_factory) -> Path:
         {'from': low, 'to': low + 10, 'n': 5, 'abs_rel': 0.1, 'rmse': low, 'bias': 0.1}
         for low in (0, 10, 20, 30)
     ]
+    paired = {'difference': -0.03, 'interval': [-0.05, -0.01], 'n_frames': 999}
     scores = {
         'macro': macro,
         'micro': macro,
@@ -76,6 +77,7 @@ def page(tmp_path_factory) -> Path:
         'rate': None,
         'protocols': {'heldout': scores},
         'baselines': {'linear': macro, EVIL: macro},
+        'baselines_paired': {name: {'abs_rel': paired} for name in ('linear', EVIL)},
         'latency_ms': {'total': {'p50': 50.0, 'p95': 70.0}, EVIL: {'p50': 5.0, 'p95': 7.0}},
         'provenance': {
             'bags': [{'name': EVIL, 'sha256': 'a' * 64, 'bytes': 1}],

@@ -24,6 +24,7 @@ RESULTS = {
         },
         'truth': {'macro': {'abs_rel': 0.05}, 'micro': {'abs_rel': math.nan}},
     },
+    'baselines_paired': {'linear': {'abs_rel': {'difference': -0.03}}},
     'latency_ms': {'total': {'p95': 120.0}},
     'provenance': {'scoring': {'baselines_protocol': 'heldout'}},
 }
@@ -41,6 +42,11 @@ RESULTS = {
         ('truth.abs_rel', 'truth.macro.abs_rel', 0.05),
         ('heldout.n_points', 'heldout.n_points', 1000),
         ('frames.metric', 'frames.metric', 19),
+        (
+            'baselines_paired.linear.abs_rel.difference',
+            'baselines_paired.linear.abs_rel.difference',
+            -0.03,
+        ),
         ('latency_ms.total.p95', 'latency_ms.total.p95', 120.0),
     ],
 )

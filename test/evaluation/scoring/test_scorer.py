@@ -286,6 +286,7 @@ def test_results_json_has_the_promised_shape(written):
         'rate',
         'protocols',
         'baselines',
+        'baselines_paired',
         'latency_ms',
         'temporal',
         'surfaces',
