@@ -126,11 +126,17 @@ class AlignmentConfig(Settings):
     """How sparse depth puts a prediction into metres."""
 
     method: str = setting(
-        'local',
+        'fused',
         'none: no metric depth; fixed: scale and shift below; median: scale only; '
         'least_squares: scale and shift, not robust; global: robust scale and shift; local: '
-        'global and a smooth bounded correction',
-        choices=('none', 'fixed', 'median', 'least_squares', 'global', 'local'),
+        'global and a smooth bounded correction; fused: points, edges of the image and the local '
+        'map, each by the errors to be expected of it',
+        choices=('none', 'fixed', 'median', 'least_squares', 'global', 'local', 'fused'),
+    )
+    fusion: str = setting(
+        'auto',
+        'network of method fused: auto is the one in the folder fusion of the checkpoint, or the '
+        'embedded one; none mixes in closed form; or a folder; ~/reload reads it too',
     )
     scale: float = setting(1.0, 'scale of method fixed, in the space of the model', (0.0, None))
     shift: float = setting(0.0, 'shift of method fixed, in the space of the model')

@@ -235,6 +235,13 @@ class Alignment:
         Condition number of the normal equations.
     age_ns : int
         How old the held fit is; 0 when fitted.
+    sigma : (H, W) float32 or None, metres
+        Standard deviation of ``metric`` where the method states it (``fused``).
+    led_by, shares : str, mapping of str to float or None
+        ``map``, ``points`` or ``memory``: what had the largest share, and all shares; unless
+        fused empty and None.
+    map_reason : str
+        Why a fused depth made no use of the map; empty otherwise.
 
     """
 
@@ -253,6 +260,10 @@ class Alignment:
     spread_log: float = float('nan')
     condition: float = float('nan')
     age_ns: int = 0
+    sigma: np.ndarray | None = None
+    led_by: str = ''
+    shares: Mapping[str, float] | None = None
+    map_reason: str = ''
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
-from marigold_ros.frame import Frame, FrameResult, Prediction
-from marigold_ros.geometry.alignment.align import align
+from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
+from marigold_ros.geometry.fusion.fuse import align, fuse
+from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
 from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
@@ -45,11 +47,19 @@ class FramePipeline:
         Its ``reset`` may be missing if frames leave nothing to the next.
     config : PipelineConfig or None
         Settings; may be swapped between frames by assigning :attr:`config`.
+    fusion : callable or None
+        Fusion network, in place of the one that ``config.alignment.fusion`` names.
 
     """
 
-    def __init__(self, model: DepthModel, config: PipelineConfig | None = None) -> None:
-        self.model = model
+    def __init__(
+        self,
+        model: DepthModel,
+        config: PipelineConfig | None = None,
+        fusion: FusionModel | None = None,
+    ) -> None:
+        self.model, self._given_fusion = model, fusion
+        self._fusion: tuple[DepthModel, FusionModel | None] | None = None
         self._config = PipelineConfig() if config is None else config
         self._state = StreamState()
         self.reset()
@@ -70,6 +80,20 @@ class FramePipeline:
     def calibration(self) -> Calibration:
         """Errors of the LiDAR's angles and clock, estimated since the last reset."""
         return self._state.calibration.calibration
+
+    def load_fusion(self) -> FusionModel | None:
+        """
+        Return the fusion network; loaded by the first call, and again with another model.
+
+        Raises CheckpointError if ``config.alignment.fusion`` names none.
+        """
+        if self.config.alignment.method != 'fused' or self._given_fusion is not None:
+            return self._given_fusion
+        if self._fusion is None or self._fusion[0] is not self.model:
+            from marigold_ros.models.fusion.load import fusion_of
+
+            self._fusion = self.model, fusion_of(self.model, self.config.alignment.fusion)
+        return self._fusion[1]
 
     def reset(self) -> None:
         """Forget the frames so far, evidence on calibration included."""
@@ -146,9 +170,16 @@ class FramePipeline:
             K = None if camera is None else camera.K
             current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
             state = self._start_over_at_breaks(frame, current)
-            fit = align(prediction, sparse, config, state.held_fit(frame.stamp_ns), no_points)
+            fit = align_map(prediction, sparse, config, state.held_fit(frame.stamp_ns), no_points)
             guided, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
-            alignment = carry_over(alignment, prediction, state.previous, current, config)
+        with _timed(timings, 'fuse'):
+            network = self.load_fusion()
+            alignment = fuse(alignment, sparse, config, rgb.shape[:2], rgb, network)
+
+            def refit(points: SparseDepth) -> Alignment:
+                return align(prediction, points, config, rgb=rgb, network=network)
+
+            alignment = carry_over(alignment, state.previous, current, config, refit)
             alignment = without_border(alignment, frame.camera)
         with _timed(timings, 'sigma'):
             errors = count_errors(state.errors, guided, sparse, alignment, config)

@@ -6,8 +6,8 @@ Facade of geometry: cameras, sparse depth, the metric fit, and clouds.
 NumPy, SciPy and OpenCV; neither torch nor ROS. Imports the ground modules only.
 """
 
-from marigold_ros.geometry.alignment.align import align
 from marigold_ros.geometry.camera.lidar_projection import project_lidar
 from marigold_ros.geometry.cloud.organised import organise_cloud, unproject_depth
+from marigold_ros.geometry.fusion.fuse import align
 
 __all__ = ['align', 'organise_cloud', 'project_lidar', 'unproject_depth']

@@ -49,7 +49,7 @@ class StreamState:
     ) -> StreamState:
         """Return the state after a frame: its affine fit, and the alignment it ended with."""
         state = replace(self, errors=errors, calibration=calibration)
-        if alignment.state == 'fitted':
+        if alignment.state == 'fitted' and fit.state == 'fitted':
             kept = replace(fit, metric=None, inlier=None, held_out=None)
             state = replace(state, fit=kept, fit_stamp_ns=current.stamp_ns)
         if alignment.metric is not None:

@@ -249,6 +249,9 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
         rms=float(values['rms']),
         condition=float(values['condition']),
         age_ns=round(float(values['age']) * 1e9),
+        led_by=values['led_by'],
+        shares={'map': float(values['map_share'])},
+        map_reason=values['map_reason'],
     )
 
 

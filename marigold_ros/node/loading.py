@@ -28,9 +28,13 @@ WINDOW = 0.005  # seconds to wait for the other cameras
 def load(config: NodeConfig) -> DepthModel:
     """Load and warm up the checkpoint that the parameters name; raises MarigoldError."""
     from marigold_ros.models import load_model, use_threads
+    from marigold_ros.models.fusion.load import fusion_of
 
     use_threads(config.model.torch_threads)
-    return load_model(*config.model.arguments, config.runtime)
+    model = load_model(*config.model.arguments, config.runtime)
+    if config.pipeline.alignment.method == 'fused':
+        fusion_of(model, config.pipeline.alignment.fusion)  # kept for the pipelines of the model
+    return model
 
 
 class Loader:

@@ -89,6 +89,7 @@ def _label(
 ) -> None:
     replay = options.replay
     pipeline = FramePipeline(model, replay.pipeline)
+    pipeline.load_fusion()
     with BagReader(job.path) as reader:
         topics = reader.choose_topics(**replay.topics)
         recording = Recording(

@@ -25,7 +25,7 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     simulate_prediction,
     SimulatedPrediction,
 )
-from marigold_ros.geometry.alignment.align import align
+from marigold_ros.geometry.fusion.fuse import align
 import numpy as np
 
 METHODS = ('barycentric', 'nearest', 'least squares', 'Tukey', '5 nearest', 'global', 'local')

@@ -3,6 +3,6 @@
 """
 The metric fit: scale, shift, local correction field and sigma from sparse depth.
 
-May import the ground modules and ``geometry.camera``; used by the pipeline and ``temporal``,
-``calibration`` and evaluation. Begin with ``align.py``.
+May import the ground modules and ``geometry.camera``; used by the pipeline, ``fusion``,
+``temporal``, ``calibration`` and evaluation. Begin with ``align.py``.
 """

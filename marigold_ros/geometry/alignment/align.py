@@ -28,7 +28,7 @@ _NAN = float('nan')
 
 
 @one_blas_thread()
-def align(
+def align_map(
     prediction: Prediction,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
@@ -36,7 +36,7 @@ def align(
     no_points: str = NO_SPARSE_DEPTH,
 ) -> Alignment:
     """
-    Fit scale, shift and, for method ``local``, a correction field to sparse depth.
+    Fit scale, shift and, for methods ``local`` and ``fused``, a correction field to points.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _apply(
         residual = log_ratio(sparse.z, fitted_depth(known, scale, shift, prediction.space, config))
         if inlier is None:
             inlier = np.isfinite(residual) & (np.abs(residual) < REJECT_LOG)
-        if config.method == 'local' and len(sparse) >= config.min_points:
+        if config.method in ('local', 'fused') and len(sparse) >= config.min_points:
             # Clipped pixels take part: only the field can correct them.
             log_depth = fitted_log_depth(prediction, scale, shift, config, known)
             shape = prediction.relative.shape

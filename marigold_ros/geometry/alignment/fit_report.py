@@ -10,6 +10,7 @@ from marigold_ros.frame import Alignment, FrameResult, SparseDepth
 import numpy as np
 
 _TILES = (16, 12)  # columns and rows
+_NAN = float('nan')
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ def fit_report(
         'condition': float(alignment.condition),
         'state': alignment.state,
         'reason': alignment.reason,
+        'led_by': alignment.led_by,
+        'map_share': (alignment.shares or {}).get('map', _NAN),
+        'map_reason': alignment.map_reason,
         'scan_stamp': '' if scan_ns is None else f'{scan_ns / 1e9:.9f}',
         'image_stamp': f'{image_ns / 1e9:.9f}',
         'age': alignment.age_ns / 1e9,
@@ -62,5 +66,8 @@ def fit_report(
     }
     calibration = details.get('calibration', '')
     text = alignment.state if not alignment.reason else f'{alignment.state}: {alignment.reason}'
+    if alignment.map_reason:
+        text = f'{text}; the map has no share: {alignment.map_reason}'
     text = f'{text}; {calibration}' if calibration else text
-    return FitReport(alignment.state == 'fitted' and not calibration, text, values)
+    good = alignment.state == 'fitted' and not (calibration or alignment.map_reason)
+    return FitReport(good, text, values)

@@ -15,7 +15,7 @@ from typing import Any
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.align import align
+from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.fitted_depth import fitted_depth, log_ratio
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, consistent_points
 import numpy as np
@@ -65,7 +65,7 @@ def align_guided(
         guided = guide(_chosen(sparse, consistent))
     except AlignmentError as error:
         return prediction, Alignment(reason=str(error), space=fit.space, n_points=len(sparse))
-    alignment = align(guided, sparse, config.alignment)
+    alignment = align_map(guided, sparse, config.alignment)
     if alignment.state != 'fitted':
         return prediction, alignment
     held_out = _held_out(guide, sparse, consistent, rgb.shape[:2], config.alignment)
@@ -83,7 +83,7 @@ def _held_out(
     fold = checkerboard_fold(sparse.u, sparse.v, shape)
     residual = np.full(len(sparse), np.nan)
     try:
-        half = align(guide(_chosen(sparse, consistent & fold)), _chosen(sparse, fold), config)
+        half = align_map(guide(_chosen(sparse, consistent & fold)), _chosen(sparse, fold), config)
     except AlignmentError:  # half of the points may be too few
         return residual
     if half.metric is not None:

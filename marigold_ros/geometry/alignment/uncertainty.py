@@ -69,7 +69,8 @@ def count_errors(
 
     ``before`` is None after a reset, the result None while no point was ever scored.
     """
-    if sparse is None or len(sparse) == 0 or alignment.state != 'fitted':
+    stated = alignment.sigma is not None  # by the method itself
+    if sparse is None or len(sparse) == 0 or alignment.state != 'fitted' or stated:
         return before
     assert alignment.metric is not None
     u, v, shape = sparse.u, sparse.v, alignment.metric.shape
@@ -112,6 +113,9 @@ def sigma_map(
     where depth is; None if neither errors nor spread are known.
     """
     metric = alignment.metric
+    if metric is not None and alignment.sigma is not None:
+        aged = np.float32(config.hold_growth * alignment.age_ns / 1e9)
+        return np.hypot(alignment.sigma, aged * metric) if alignment.age_ns else alignment.sigma
     if metric is None or (errors is None and prediction.spread is None):
         return None
     spread, affine = _explained(prediction, alignment, sparse, config)

@@ -30,7 +30,7 @@ class Evidence:
     sparse: SparseDepth
     candidates: Candidates
     fitted: MapCandidate | None
-    channels: np.ndarray  # see `network_input.CHANNELS`
+    channels: np.ndarray  # (17, rows, columns), see `fusion_channels`
 
 
 def gather_evidence(

@@ -8,12 +8,13 @@ the previous depth. With poses depth is carried along; without, a moving camera 
 Previous depth is never counted as points of an ordinary fit.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.align import align
+from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.geometry.cloud.organised import unproject_depth
 import numpy as np
 
@@ -102,52 +103,46 @@ def smooth(
     return np.asarray(metric * (1.0 + weight * np.where(weight > 0, change, 0.0)), np.float32)
 
 
-def refit_held(
-    held: Alignment,
-    prediction: Prediction,
-    previous: PreviousFrame,
-    current: CurrentFrame,
-    config: AlignmentConfig,
-) -> Alignment:
-    """
-    Fit a frame without points to the previous depth, where enough of the image stood still.
-
-    Returns ``held`` (the last fit applied to this frame) with the new fit but its own state,
-    reason and age; unchanged where the image moved or the previous depth does not fit.
-    """
-    if config.smoothing <= 0.0 or previous.metric.shape != prediction.relative.shape:
-        return held
-    points = remembered_points(previous, current)
-    if len(points) < config.min_points:
-        return held
-    fit = align(prediction, points, config)
-    if fit.state != 'fitted':
-        return held
-    return replace(
-        held,
-        scale=fit.scale,
-        shift=fit.shift,
-        field=fit.field,
-        metric=fit.metric,
-        condition=fit.condition,
-    )
-
-
 def carry_over(
     alignment: Alignment,
-    prediction: Prediction,
     previous: PreviousFrame | None,
     current: CurrentFrame,
     config: AlignmentConfig,
+    refit: Callable[[SparseDepth], Alignment],
 ) -> Alignment:
-    """Smooth a fitted frame over time, or refit a held one; arguments as :func:`refit_held`."""
+    """
+    Smooth a fitted frame over time, or fit one without points to the previous depth.
+
+    ``refit`` fits this frame to points. Where enough of the image stood still, a held alignment
+    becomes that fit, with its own state, reason and age; so does one that is not metric, if the
+    method needs no earlier fit (``fused``). Otherwise it stays as it is.
+    """
     if previous is None or config.method == 'fixed':
         return alignment
-    if alignment.state == 'held':
-        return refit_held(alignment, prediction, previous, current, config)
-    if alignment.metric is None:
+    if alignment.state == 'fitted':
+        if alignment.metric is None:
+            return alignment
+        return replace(alignment, metric=smooth(alignment.metric, previous, current, config))
+    age_ns = abs(current.stamp_ns - previous.stamp_ns)
+    remembered = config.method == 'fused' and age_ns <= config.hold_limit * 1e9
+    if config.smoothing <= 0.0 or not (alignment.state == 'held' or remembered):
         return alignment
-    return replace(alignment, metric=smooth(alignment.metric, previous, current, config))
+    points = remembered_points(previous, current)
+    if len(points) < config.min_points:
+        return alignment
+    fit = refit(points)
+    if fit.state != 'fitted':
+        return alignment
+    names = ['n_points', 'reason', 'space']
+    if config.method == 'fused':
+        # Points led, not the earlier fit: the depth is as old as the previous one.
+        aged: dict[str, Any] = {'age_ns': age_ns, 'led_by': 'memory', 'shares': {'memory': 1.0}}
+    else:
+        names, aged = [*names, 'spread_log', 'age_ns'], {}
+    kept = {name: getattr(alignment, name) for name in names} | aged
+    return replace(
+        fit, state='held', inlier=None, held_out=None, n_inliers=0, rms=float('nan'), **kept
+    )
 
 
 def remembered_points(previous: PreviousFrame, current: CurrentFrame) -> SparseDepth:

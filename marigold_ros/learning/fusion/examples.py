@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.geometry.alignment.align import align
+from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.evidence import gather_evidence
 from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_ros.learning.data.pairs import Pair
@@ -43,7 +43,7 @@ def inputs_of(rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | Non
     """Return the input of the network (17, rows, columns) as the pipeline makes it."""
     fit = None
     if prediction is not None:
-        fit = align(prediction, sparse, AlignmentConfig(method='local', max_depth=_FARTHEST))
+        fit = align_map(prediction, sparse, AlignmentConfig(method='local', max_depth=_FARTHEST))
     return gather_evidence(sparse, rgb, fit, rgb.shape[:2]).channels
 
 

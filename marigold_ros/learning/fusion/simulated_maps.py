@@ -13,26 +13,47 @@ def draw_map(
     """
     Draw a prediction (H, W) for an image with depth (H, W), NaN or inf unknown; or none.
 
-    ``foreign`` is the depth of another scene at any size. A quarter has none; of the others,
-    three in four resemble the truth, from nearly exact to poor, and one is useless.
+    ``foreign`` is the depth of another scene at any size. A tenth has none; of the others half
+    resemble the truth, a third is plausible and wrong (blurred, with objects of another scene and
+    the image's texture, as of a model far from its training), and a sixth is useless.
     """
     kind = rng.random()
-    if kind < 0.25:
+    if kind < 0.1:
         return None
     filled = _filled(depth)
-    if kind < 0.8:
+    if kind < 0.55:
         distorted = _distorted(rng, filled)
     elif kind < 0.85:
+        distorted = _plausible(rng, rgb, filled, foreign)
+    elif kind < 0.88:
         distorted = -_distorted(rng, filled)
-    elif kind < 0.89:
+    elif kind < 0.91:
         distorted = rng.normal(0, 0.01, depth.shape)
-    elif kind < 0.95:
+    elif kind < 0.96:
         distorted = cv2.resize(_filled(foreign), depth.shape[::-1])
     else:
         distorted = rgb.astype(np.float32).mean(axis=2) * rng.choice((-1, 1))
     low, high = np.percentile(distorted, [2, 98])
     relative = np.clip((distorted - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return Prediction(relative)
+
+
+def _plausible(
+    rng: np.random.Generator, rgb: np.ndarray, depth: np.ndarray, foreign: np.ndarray
+) -> np.ndarray:
+    """Blur the truth, and mix in another scene and the texture of the image."""
+    size = depth.shape[::-1]
+    log_depth = np.log(_distorted(rng, depth).astype(np.float32).clip(1e-2))
+    sigma = np.exp(rng.uniform(np.log(0.01), np.log(0.2))) * size[0]
+    log_depth = cv2.GaussianBlur(log_depth, (0, 0), sigma)
+    other = np.log(cv2.resize(_filled(foreign), size))
+    log_depth += rng.uniform(0, 0.6) * (other - float(np.median(other)))
+    grey = rgb.astype(np.float32).mean(axis=2) / 255
+    texture = grey - cv2.GaussianBlur(grey, (0, 0), 0.05 * size[0])
+    log_depth += rng.normal(0, 0.8) * texture
+    if rng.random() < 0.7:
+        log_depth = cv2.GaussianBlur(log_depth, (0, 0), rng.uniform(0.5, 4.0))
+    return np.exp(log_depth)
 
 
 def _distorted(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:

@@ -13,10 +13,10 @@ from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.temporal.smoothing import (
+    carry_over,
     CurrentFrame,
     is_scene_cut,
     PreviousFrame,
-    refit_held,
     remembered_points,
     smooth,
     thumbnail,
@@ -129,25 +129,59 @@ def test_scale_contradiction_or_moved_camera_keep_nothing():
     assert len(remembered_points(previous, current)) > 1000
 
 
-def test_still_scene_keeps_its_metres_without_points():
+def refitting(prediction, config):
+    return lambda points: align(prediction, points, config)
+
+
+@pytest.mark.parametrize('method', ['local', 'fused'])
+def test_still_scene_keeps_its_metres_without_points(method):
+    config = replace(CONFIG, method=method)
     rgb, depth = still()
     first = Prediction(((depth - 2) / 30).astype(np.float32))
-    fitted = align(first, sparse_from_depth(depth, CONFIG, stride=4), CONFIG)
+    fitted = align(first, sparse_from_depth(depth, config, stride=4), config)
     previous, current = (
         PreviousFrame(fitted.metric, thumbnail(rgb), 0),
         CurrentFrame(thumbnail(rgb), STEP),
     )
     anew = Prediction(((depth - 1) / 22).astype(np.float32))
-    held = align(anew, None, CONFIG, replace(fitted, age_ns=STEP))
-    result = refit_held(held, anew, previous, current, CONFIG)
+    held = align(anew, None, config, replace(fitted, age_ns=STEP))
+    refit = refitting(anew, config)
+    result = carry_over(held, previous, current, config, refit)
     assert (result.state, result.age_ns, result.reason) == ('held', STEP, held.reason)
     assert np.abs(held.metric / depth - 1).mean() > 0.1
-    np.testing.assert_allclose(result.metric, depth, rtol=0.01)
+    np.testing.assert_allclose(result.metric, depth, rtol=0.03)
     moved = CurrentFrame(thumbnail(np.roll(rgb, 5, axis=1)), STEP)
-    assert refit_held(held, anew, previous, moved, CONFIG) is held
-    assert refit_held(held, anew, previous, current, replace(CONFIG, smoothing=0.0)) is held
-    nothing = Prediction(np.full(SHAPE, 0.5, np.float32))
-    assert refit_held(held, nothing, previous, current, CONFIG) is held
+    assert carry_over(held, previous, moved, config, refit) is held
+    calm = replace(config, smoothing=0.0)
+    assert carry_over(held, previous, current, calm, refit) is held
+
+
+def test_held_fit_stays_where_the_map_does_not_fit_the_previous_depth():
+    rgb, depth = still()
+    relative = ((depth - 2) / 30).astype(np.float32)
+    config = replace(CONFIG, method='local')
+    fitted = align(Prediction(relative), sparse_from_depth(depth, config, stride=4), config)
+    previous = PreviousFrame(fitted.metric, thumbnail(rgb), 0)
+    current = CurrentFrame(thumbnail(rgb), STEP)
+    held = align(Prediction(relative), None, config, replace(fitted, age_ns=STEP))
+    refit = refitting(Prediction(np.full(SHAPE, 0.5, np.float32)), config)
+    assert carry_over(held, previous, current, config, refit) is held
+
+
+def test_memory_alone_holds_fused_depth_without_any_fit_of_the_map():
+    rgb, depth = still()
+    previous = PreviousFrame(depth, thumbnail(rgb), 0)
+    useless, config = Prediction(np.full(SHAPE, 0.5, np.float32)), replace(CONFIG, method='fused')
+    nothing = align(useless, None, config)
+    refit = refitting(useless, config)
+    current = CurrentFrame(thumbnail(rgb), STEP)
+    held = carry_over(nothing, previous, current, config, refit)
+    assert (held.state, held.age_ns, held.led_by) == ('held', STEP, 'memory')
+    assert held.reason == nothing.reason
+    assert np.isnan(held.scale)
+    assert np.abs(held.metric / depth - 1).mean() < 0.01
+    late = CurrentFrame(thumbnail(rgb), round(config.hold_limit * 1e9) + 1)
+    assert carry_over(nothing, previous, late, config, refit) is nothing
 
 
 def drive():

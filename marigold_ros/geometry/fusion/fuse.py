@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Metric depth fused from the points of a frame, the edges of its image and the fitted map.
+
+The points lead: a frame with enough sound points in view is metric whatever the model says, and a
+map that they contradict has no share.
+"""
+
+from dataclasses import replace
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.fitted_depth import log_ratio
+from marigold_ros.geometry.blas_threads import one_blas_thread
+from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
+from marigold_ros.geometry.fusion.evidence import Evidence, gather_evidence
+from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
+from marigold_ros.geometry.fusion.mixing import FusionModel, mix
+import numpy as np
+
+# Median log ratio between points and the interpolation of the others: above it they are no scan
+# of this image.
+_CONTRADICTION = 0.5
+# A map that errs this many times as much as interpolation, at least at this error, has no share.
+_VETO, _VETO_FLOOR = 3.0, 0.05
+# Share of the map in the mean over the image above which it leads.
+_LEADS = 0.5
+# Share of a normal distribution within one deviation.
+_ONE_SIGMA = 0.6827
+
+
+def align(
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    previous: Alignment | None = None,
+    no_points: str = NO_SPARSE_DEPTH,
+    rgb: np.ndarray | None = None,
+    network: FusionModel | None = None,
+) -> Alignment:
+    """
+    Put a prediction into metres with sparse depth, by the method of the settings.
+
+    Parameters
+    ----------
+    prediction, sparse, config, previous, no_points
+        As for `align_map`, which fits scale, shift and correction field.
+    rgb : (H, W, 3) uint8 or None
+        The image, for method ``fused``; without it depth follows no edges.
+    network : callable or None
+        For method ``fused``, as `models.fusion.load_fusion` returns it; None mixes in closed form.
+
+    Returns
+    -------
+    Alignment
+        In state ``fitted``, ``held`` or ``none``, the latter two with a reason.
+
+    Raises
+    ------
+    AlignmentError
+        If a point lies outside the prediction, or method ``fixed`` has no positive scale.
+
+    """
+    fit = align_map(prediction, sparse, config, previous, no_points)
+    return fuse(fit, sparse, config, prediction.relative.shape, rgb, network)
+
+
+@one_blas_thread()
+def fuse(
+    fit: Alignment,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    shape: tuple[int, int],
+    rgb: np.ndarray | None = None,
+    network: FusionModel | None = None,
+) -> Alignment:
+    """
+    Fuse a fitted map of ``shape`` (H, W) with the points of its frame.
+
+    Returns the fit itself for another method, and where too few points agree with each other; its
+    scale and shift are NaN in the result if the fit is not of this frame.
+    """
+    if config.method != 'fused':
+        return fit
+    if sparse is None or len(sparse) == 0:
+        return _without_points(fit, '')
+    usable, reason = _usable(sparse, config)
+    if reason:
+        return _without_points(fit, reason)
+    points = SparseDepth(sparse.u[usable], sparse.v[usable], sparse.z[usable])
+    fit, map_reason = _judged(fit, usable)
+    evidence = gather_evidence(points, rgb, fit, shape)
+    typical = _median_size(evidence.candidates.held_out)
+    if typical > _CONTRADICTION:
+        reason = (
+            'the points contradict each other: half of them are more than '
+            f'{np.expm1(typical):.0%} off what their neighbours say; check T_cam_lidar, the '
+            'pairing and the LiDAR'
+        )
+        return _without_points(fit, reason)
+    if evidence.fitted is not None and _contradicted(evidence):
+        map_reason = (
+            f'the map errs by {np.expm1(_median_size(evidence.fitted.held_out)):.0%} at points '
+            f'held out, interpolation by {np.expm1(typical):.0%}'
+        )
+        evidence = gather_evidence(points, rgb, None, shape)
+    return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
+
+
+def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, str]:
+    """Return which points have valid depth, and why they do not suffice, or ''."""
+    with np.errstate(invalid='ignore'):
+        usable = (sparse.z >= config.min_depth) & (sparse.z <= config.max_depth)
+    count = int(np.count_nonzero(usable))
+    if count >= config.min_points:
+        return usable, ''
+    return usable, (
+        f'{count} usable points of {len(sparse)} in view, {config.min_points} are needed; '
+        'check T_cam_lidar and the LiDAR, or lower alignment.min_points'
+    )
+
+
+def _without_points(fit: Alignment, reason: str) -> Alignment:
+    """Return what the map alone gives: held, metric by itself, or none; with its sigma."""
+    if fit.state == 'none' or fit.metric is None:
+        return replace(fit, reason=reason) if reason else fit
+    if fit.state == 'fitted' and reason and fit.space != 'metric':
+        return Alignment(reason=reason, space=fit.space, n_points=fit.n_points)
+    leader = 'memory' if fit.state == 'held' else 'map'
+    sigma = fit.metric * np.float32(fit.spread_log) if np.isfinite(fit.spread_log) else None
+    return replace(fit, sigma=sigma, led_by=leader, shares={leader: 1.0})
+
+
+def _judged(fit: Alignment, usable: np.ndarray) -> tuple[Alignment, str]:
+    """Return the fit with its points among the usable ones, and why there is none, or ''."""
+    if fit.state != 'fitted':
+        reason = fit.reason.split('; the last fit is')[0]
+        return Alignment(space=fit.space, n_points=len(usable)), reason
+    held_out = None if fit.held_out is None else fit.held_out[usable]
+    return replace(fit, held_out=held_out), ''
+
+
+def _median_size(ratio: np.ndarray) -> float:
+    known = np.abs(ratio[np.isfinite(ratio)])
+    return float(np.median(known)) if len(known) else 0.0
+
+
+def _contradicted(evidence: Evidence) -> bool:
+    """Whether the points that were held out contradict the map."""
+    assert evidence.fitted is not None
+    of_points = _median_size(evidence.candidates.held_out)
+    return _median_size(evidence.fitted.held_out) > _VETO * max(of_points, _VETO_FLOOR)
+
+
+def _mixed(
+    evidence: Evidence,
+    fit: Alignment,
+    usable: np.ndarray,
+    sparse: SparseDepth,
+    rgb: np.ndarray | None,
+    network: FusionModel | None,
+    map_reason: str,
+) -> Alignment:
+    """Mix the candidates, and judge the mixture at the points."""
+    grid, points = evidence.candidates.grid, evidence.sparse
+    mixture = mix(evidence.channels, network)
+    metric = enlarge_depth(np.exp(mixture.log_depth), rgb, grid)
+    if mixture.map_share is not None and fit.metric is not None:
+        metric = with_detail(metric, fit.metric, mixture.map_share, grid)
+    ratio = log_ratio(points.z.astype(np.float64), metric[points.v, points.u].astype(np.float64))
+    expected = np.exp(grid.sample(mixture.log_error, points.u, points.v))
+    # No more than a third of the points may be farther off than one sigma.
+    excess = max(1.0, float(np.quantile(np.abs(ratio) / expected, _ONE_SIGMA)))
+    sigma = metric * np.float32(excess) * grid.enlarge(np.exp(mixture.log_error))
+    inlier = np.zeros(len(sparse), bool)
+    inlier[np.flatnonzero(usable)[evidence.sound]] = True
+    of_map = mixture.shares['map']
+    return replace(
+        fit,
+        state='fitted',
+        reason='',
+        metric=metric,
+        sigma=sigma,
+        inlier=inlier,
+        held_out=None,
+        n_points=len(sparse),
+        n_inliers=int(np.count_nonzero(inlier)),
+        rms=float(np.sqrt(np.mean(np.square(points.z - metric[points.v, points.u])))),
+        spread_log=1.4826 * float(np.median(np.abs(ratio))),
+        led_by='map' if of_map > _LEADS else 'points',
+        shares={'map': of_map, 'points': 1.0 - of_map},
+        map_reason=map_reason,
+    )

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Find and load a fusion network: beside the weights of a model, in a folder, or embedded."""
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
+from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.locate import EMBEDDED, require_file
+from marigold_ros.models.runtime.openvino_networks import CompiledNetwork
+import numpy as np
+import torch
+
+# Folder of a fusion network within that of a model, and of the embedded one.
+FOLDER = 'fusion'
+
+
+class LoadedFusion:
+    """
+    A fusion network as ``geometry.fusion.mixing`` calls it, on the CPU.
+
+    OpenVINO runs it where it is installed, otherwise PyTorch.
+    """
+
+    def __init__(self, network: FusionNetwork, folder: Path) -> None:
+        self.folder = folder
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._openvino = find_spec('openvino') is not None
+        self._network = CompiledNetwork(network, torch.float32) if self._openvino else network
+
+    def __call__(self, channels: np.ndarray) -> np.ndarray:
+        """Return logits of the shares, residual and log error, (8, rows, columns) float32."""
+        batch = torch.from_numpy(channels)[None]
+        with torch.inference_mode():
+            if not self._openvino:
+                batch = batch.contiguous(memory_format=torch.channels_last)
+            return np.asarray(self._network(batch)[0].numpy())
+
+
+def fusion_of(model: Any, name: str) -> LoadedFusion | None:
+    """
+    Load the network that a setting ``alignment.fusion`` names; None if that is ``none``.
+
+    ``auto`` is the folder ``fusion`` of the model's checkpoint, or else the embedded one; any
+    other name is a folder. Raises CheckpointError if there is no such network, or it was made for
+    other inputs.
+    """
+    if name == 'none':
+        return None
+    folder = EMBEDDED / FOLDER
+    if name != 'auto':
+        folder = Path(name).expanduser()
+    elif path := getattr(model, 'description', {}).get('path'):
+        beside = Path(path) / FOLDER
+        folder = beside if (beside / CONFIG).is_file() else folder
+    return load_fusion(folder)
+
+
+def load_fusion(folder: str | Path) -> LoadedFusion:
+    """Load the network of a folder, once unless its weights change; raises CheckpointError."""
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"there is no fusion network '{folder}'; choose alignment.fusion auto, none, or a "
+            'folder with config.json and model.safetensors'
+        )
+    return _load(folder, require_file(folder, WEIGHTS).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, _changed_ns: int) -> LoadedFusion:
+    return LoadedFusion(load_fusion_network(folder), folder)
