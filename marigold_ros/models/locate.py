@@ -17,6 +17,8 @@ from marigold_ros.errors import CheckpointError
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 FUSION = 'fusion'  # beside them: the fusion network, which is no depth model
+# The network that fuses depth: it comes with the package and is no depth model.
+FUSION = 'fusion'
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
 HUB_PATTERNS = [

@@ -10,13 +10,10 @@ from typing import Any
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork
-from marigold_ros.models.locate import EMBEDDED, require_file
+from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork
 import numpy as np
 import torch
-
-# Folder of a fusion network within that of a model, and of the embedded one.
-FOLDER = 'fusion'
 
 
 class LoadedFusion:
@@ -51,11 +48,11 @@ def fusion_of(model: Any, name: str) -> LoadedFusion | None:
     """
     if name == 'none':
         return None
-    folder = EMBEDDED / FOLDER
+    folder = EMBEDDED / FUSION
     if name != 'auto':
         folder = Path(name).expanduser()
     elif path := getattr(model, 'description', {}).get('path'):
-        beside = Path(path) / FOLDER
+        beside = Path(path) / FUSION
         folder = beside if (beside / CONFIG).is_file() else folder
     return load_fusion(folder)
 
