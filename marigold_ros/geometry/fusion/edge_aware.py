@@ -14,28 +14,37 @@ import numpy as np
 # Change of colour (CIELAB, white is 1) that divides the weight of an edge by e, and its least.
 _COLOUR, _LEAST = 0.03, 0.002
 _ROUNDS = 15
+# Share of the first residual's power that float32 cannot reduce further.
+_CONVERGED = 1e-13
 
 
 def edge_weights(rgb: np.ndarray | None, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """
     Return weights between neighbours in rows (h, w - 1) and in columns (h - 1, w); float32.
 
-    ``rgb`` (h, w, 3) uint8 is the image on the grid of ``shape`` (h, w); None has no edges.
+    ``rgb`` (h, w, 3) of 0 to 255 is the image on the grid of ``shape`` (h, w); None has no edges.
     """
     rows, columns = shape
     if rgb is None:
         return np.ones((rows, columns - 1), np.float32), np.ones((rows - 1, columns), np.float32)
-    bright = rgb.astype(np.float32) * np.float32(1 / 255)
-    lab = np.asarray(cv2.cvtColor(bright, cv2.COLOR_RGB2Lab)) * np.float32(0.01)
+    bright = np.rint(rgb).astype(np.float32) * np.float32(1 / 255)
+    lightness, a, b = cv2.split(cv2.cvtColor(bright, cv2.COLOR_RGB2Lab) * np.float32(0.01))
     weights = []
     for axis in (1, 0):
-        change = np.sqrt(np.square(np.diff(lab, axis=axis)).sum(axis=2))
-        weights.append(np.maximum(np.exp(change * np.float32(-1 / _COLOUR)), np.float32(_LEAST)))
+        change = np.square(np.diff(lightness, axis=axis))
+        change += np.square(np.diff(a, axis=axis))
+        change += np.square(np.diff(b, axis=axis))
+        change = np.exp(np.sqrt(change) * np.float32(-1 / _COLOUR))
+        weights.append(np.maximum(change, np.float32(_LEAST)))
     return weights[0], weights[1]
 
 
 def solve_edge_aware(
-    target: np.ndarray, weight: np.ndarray, edges: tuple[np.ndarray, np.ndarray], start: np.ndarray
+    target: np.ndarray,
+    weight: np.ndarray,
+    edges: tuple[np.ndarray, np.ndarray],
+    start: np.ndarray,
+    rounds: int = _ROUNDS,
 ) -> np.ndarray:
     """
     Minimise the sum above; (h, w) float32.
@@ -48,8 +57,10 @@ def solve_edge_aware(
     rest = weight * target - system.times(x)
     step = system.solved_by_lines(rest)
     along, power = step, float(np.vdot(rest, step))
-    for _ in range(_ROUNDS):
-        if not power > 0.0:
+    least = _CONVERGED * power
+    for _ in range(rounds):
+        # Further on, both products would underflow.
+        if not power > least:
             break
         image = system.times(along)
         share = np.float32(power / float(np.vdot(along, image)))
@@ -75,10 +86,10 @@ class _System:
         # All rows, and all columns, each as one long line that is cut at the ends.
         cut = np.zeros_like(diagonal)
         cut[:, :-1] = -self.across
-        self._row_line = diagonal.ravel(), cut.ravel()[:-1]
+        self._rows = _factors(diagonal, cut)
         cut = np.zeros_like(diagonal.T)
         cut[:, :-1] = -self.down.T
-        self._column_line = np.ascontiguousarray(diagonal.T).ravel(), cut.ravel()[:-1]
+        self._columns = _factors(diagonal.T, cut)
 
     def times(self, x: np.ndarray) -> np.ndarray:
         y = self.diagonal * x
@@ -90,8 +101,16 @@ class _System:
 
     def solved_by_lines(self, rest: np.ndarray) -> np.ndarray:
         """Solve along rows and along columns, and add both."""
-        from scipy.linalg.lapack import sptsv
+        from scipy.linalg.lapack import spttrs
 
-        rows = sptsv(*self._row_line, rest.ravel())[2].reshape(rest.shape)
-        columns = sptsv(*self._column_line, np.ascontiguousarray(rest.T).ravel())[2]
+        rows = spttrs(*self._rows, rest.ravel())[0].reshape(rest.shape)
+        columns = spttrs(*self._columns, np.ascontiguousarray(rest.T).ravel())[0]
         return rows + columns.reshape(rest.T.shape).T
+
+
+def _factors(diagonal: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factorise a tridiagonal matrix, given row by row of the grid."""
+    from scipy.linalg.lapack import spttrf
+
+    pivots, beside, _ = spttrf(diagonal.ravel(), beside.ravel()[:-1])
+    return pivots, beside
