@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Sound points: clean scans are kept whole, gross outliers are found, whatever the order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.geometry.fusion.sound_points import sound_points
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+SHAPE = (480, 640)
+SEEDS = st.integers(0, 10_000)
+
+
+def anywhere(rng, count=2000):
+    """Draw distinct pixels anywhere in the image."""
+    v, u = np.divmod(rng.choice(SHAPE[0] * SHAPE[1], count, replace=False), SHAPE[1])
+    return u, v
+
+
+def scan_lines(rng, count=2000):
+    """Return the pixels of sixteen scan lines."""
+    v, u = np.meshgrid(np.linspace(150, 470, 16).astype(int), np.arange(0, 640, 5), indexing='ij')
+    return u.ravel(), v.ravel()
+
+
+def clustered(rng, count=2000):
+    """Draw half of the pixels in a small block, which makes very many close pairs."""
+    u, v = anywhere(rng, count)
+    dense = np.arange(count // 2)
+    u[dense], v[dense] = 100 + dense % 40, 200 + dense // 40
+    return u, v
+
+
+def room(u, v):
+    """Return depth of a floor and a wall with a box in front of it."""
+    floor = 400.0 / np.maximum(v - 160.0, 1.0)
+    box = (np.abs(u - 320) < 90) & (np.abs(v - 240) < 80)
+    return np.where(box, 2.0, np.minimum(floor, 6.0 + 0.002 * u)).astype(np.float32)
+
+
+def all_neighbours(u, v, z):
+    """Return the doubtful points as documented, from the eight nearest of every point."""
+    place, log_depth = np.stack([u, v], axis=1).astype(float), np.log(z)
+    _, near = cKDTree(place).query(place, k=9)
+    around = log_depth[near[:, 1:]]
+    low, first, third, high = np.quantile(around, (0.15, 0.25, 0.75, 0.85), axis=1)
+    margin = 0.1 + 0.5 * (third - first)
+    return (log_depth < low - margin) | (log_depth > high + margin)
+
+
+def spoil(z, share, rng):
+    wrong = rng.random(len(z)) < share
+    factor = np.exp(rng.choice((-1, 1), len(z)) * rng.uniform(0.4, 1.2, len(z)))
+    return np.where(wrong, z * factor, z).astype(np.float32), wrong
+
+
+@pytest.mark.parametrize('pattern', [anywhere, scan_lines, clustered])
+@given(seed=SEEDS)
+def test_a_clean_scan_is_kept_whole(pattern, seed):
+    rng = np.random.default_rng(seed)
+    u, v = pattern(rng)
+    z = room(u, v) * (1 + 0.01 * rng.normal(size=len(u)))
+    assert sound_points(u, v, z).all()
+
+
+@pytest.mark.parametrize('pattern', [anywhere, scan_lines, clustered])
+@given(seed=SEEDS, share=st.floats(0.1, 0.15))
+def test_gross_outliers_are_found_and_clean_points_kept(pattern, seed, share):
+    rng = np.random.default_rng(seed)
+    u, v = pattern(rng)
+    z, wrong = spoil(room(u, v), share, rng)
+    sound = sound_points(u, v, z)
+    assert (~sound[wrong]).mean() > 0.6
+    assert sound[~wrong].mean() > 0.95
+
+
+@pytest.mark.parametrize('pattern', [anywhere, scan_lines, clustered])
+@given(seed=SEEDS, share=st.floats(0, 0.5), count=st.integers(9, 3000))
+def test_close_pairs_decide_as_all_neighbours_do(pattern, seed, share, count):
+    rng = np.random.default_rng(seed)
+    u, v = pattern(rng, count)
+    # No two distances are equal, so that the nearest eight are certain.
+    u, v = u + rng.uniform(-0.4, 0.4, len(u)), v + rng.uniform(-0.4, 0.4, len(v))
+    z, _ = spoil(room(u, v), share, rng)
+    doubtful, expected = all_neighbours(u, v, z), 0.05 * len(z)
+    many = np.count_nonzero(doubtful) > expected + 2 * np.sqrt(expected)
+    np.testing.assert_array_equal(sound_points(u, v, z), ~doubtful if many else True)
+
+
+@given(seed=SEEDS)
+def test_the_order_of_the_points_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    u, v = rng.uniform(0, 640, 600), rng.uniform(0, 480, 600)
+    z, _ = spoil(room(u, v), 0.15, rng)
+    order = rng.permutation(600)
+    shuffled = sound_points(u[order], v[order], z[order])
+    np.testing.assert_array_equal(shuffled, sound_points(u, v, z)[order])
+
+
+@given(seed=SEEDS, scale=st.sampled_from([0.25, 4.0, 64.0]))
+def test_only_ratios_of_depth_count(seed, scale):
+    rng = np.random.default_rng(seed)
+    u, v = anywhere(rng, 500)
+    z = spoil(room(u, v), 0.15, rng)[0].astype(np.float64)
+    np.testing.assert_array_equal(sound_points(u, v, scale * z), sound_points(u, v, z))
+
+
+@given(seed=SEEDS, count=st.integers(1, 200))
+def test_pure_noise_leaves_some_points(seed, count):
+    rng = np.random.default_rng(seed)
+    u, v = anywhere(rng, count)
+    sound = sound_points(u, v, np.exp(rng.normal(0, 2, count)))
+    assert sound.shape == (count,)
+    assert sound.any()
+
+
+@pytest.mark.parametrize('count', [0, 1, 8, 9, 50])
+def test_points_in_one_place_or_in_a_row_are_kept(count):
+    along = np.arange(count)
+    for u, v in ((along, 0 * along), (0 * along, 0 * along), (along, along)):
+        assert sound_points(u, v, np.full(count, 3.0)).all()
+
+
+def test_both_sides_of_an_edge_are_kept():
+    v, u = (part.ravel() for part in np.mgrid[0:480:8, 0:640:8])
+    z, wrong = spoil(np.where(u < 320, 2.0, 9.0), 0.1, np.random.default_rng(0))
+    at_edge = ~wrong & (np.abs(u - 320) <= 8)
+    assert sound_points(u, v, z)[at_edge].mean() > 0.9
