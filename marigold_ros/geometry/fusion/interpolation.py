@@ -8,7 +8,7 @@ points are triangulated thinned out, and what that misses is added by natural ne
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 from marigold_ros.geometry.alignment.kriging_field import representatives
@@ -19,6 +19,8 @@ import numpy as np
 _TRIANGULATED = 1500
 # Radii of natural neighbours grow by this factor; above this radius the grid is coarser.
 _GROWTH, _RADIUS = 1.41, 2.5
+# Cells; places of points are exact to this.
+_ROUNDING = 1e-9
 # Window of the range of depth around a cell, in distances of its nearest point, and at least.
 _RANGE_REACH, _RANGE_LEAST = 1.5, 2.0
 
@@ -33,6 +35,27 @@ class NearestPoints:
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Return the value (rows, columns) at the nearest cell with points."""
         return np.asarray(values.ravel()[self.cell])
+
+    @cached_property
+    def rings(self) -> list[tuple[np.ndarray, float]]:
+        """Cells (rows, columns), 1 or 0 float32, by classes of their distance, and its middle."""
+        rings = []
+        low, high = 0.0, 0.5
+        farthest = float(self.distance.max())
+        while low <= farthest:
+            member = (self.distance >= low) & (self.distance < high)
+            if member.any():
+                rings.append((member.astype(np.float32), 0.5 * (low + high) if low else 0.0))
+            low, high = high, max(high * _GROWTH, high + 0.9)
+        return rings
+
+    @cached_property
+    def coverage(self) -> np.ndarray:
+        """Weight (rows, columns) of all discs that reach each cell, float32."""
+        total = np.zeros_like(self.distance)
+        for ring, radius in self.rings:
+            total += _spread_discs(ring, radius)
+        return total
 
 
 def nearest_points(count: np.ndarray) -> NearestPoints:
@@ -54,24 +77,18 @@ def natural_neighbours(values: np.ndarray, nearest: NearestPoints) -> np.ndarray
     Each cell's nearest value counts in a disc that reaches to that point (Park et al., 2006), here
     by classes of radii. The result lies within the range of the values.
     """
-    spread, distance = nearest.spread(values), nearest.distance
-    rows, columns = distance.shape
-    total = np.zeros((rows, columns, 2), np.float32)
-    low, high = 0.0, 0.5
-    farthest = float(distance.max())
-    while low <= farthest:
-        member = (distance >= low) & (distance < high)
-        if member.any():
-            weight = member.astype(np.float32)
-            both = cv2.merge([weight * spread, weight])
-            total += both if low == 0.0 else _spread_discs(both, 0.5 * (low + high))
-        low, high = high, max(high * _GROWTH, high + 0.9)
-    return total[..., 0] / total[..., 1]
+    spread = nearest.spread(values)
+    total = np.zeros_like(spread)
+    for ring, radius in nearest.rings:
+        total += _spread_discs(ring * spread, radius)
+    return total / nearest.coverage
 
 
 def _spread_discs(images: np.ndarray, radius: float) -> np.ndarray:
     """Sum over discs of a radius in cells; large ones on a coarser grid."""
-    rows, columns = images.shape[:2]
+    if radius == 0.0:
+        return images
+    rows, columns = images.shape
     step = max(1, int(radius / _RADIUS))
     if step == 1:
         return cv2.filter2D(images, -1, _disc(radius), borderType=cv2.BORDER_CONSTANT)
@@ -112,15 +129,55 @@ def interpolate_disparity(
 
 def _triangulate(place: np.ndarray, values: np.ndarray, grid: WorkGrid) -> np.ndarray:
     """Interpolate in Delaunay triangles; NaN outside, everywhere if there is no triangle."""
-    from scipy.interpolate import LinearNDInterpolator
-    from scipy.spatial import QhullError
+    from scipy.spatial import Delaunay, QhullError
 
+    linear = np.full((grid.rows, grid.columns), np.nan)
     try:
-        surface = LinearNDInterpolator(place, values)
+        mesh = Delaunay(place)
     except (QhullError, ValueError):
-        return np.full((grid.rows, grid.columns), np.nan)
-    rows, columns = np.mgrid[0 : grid.rows, 0 : grid.columns].astype(np.float64)
-    return np.asarray(surface(rows, columns))
+        return linear
+    row, column, value = _crossings(mesh.simplices, mesh.neighbors, place, values, grid.rows)
+    # Along a row of cells the surface is linear from edge to edge. All rows make one long line.
+    length = 2.0 * grid.columns
+    along = row * length + column
+    order = np.argsort(along)
+    along = along[order]
+    starts = np.arange(grid.rows + 1) * length
+    ends = np.searchsorted(along, starts - 0.5 * grid.columns)
+    crossed = np.flatnonzero(np.diff(ends))
+    left, right = along[ends[crossed]], along[ends[crossed + 1] - 1]
+    cells = starts[crossed, None] + np.arange(grid.columns)
+    inside = (cells >= left[:, None] - _ROUNDING) & (cells <= right[:, None] + _ROUNDING)
+    linear[crossed] = np.where(inside, np.interp(cells, along, value[order]), np.nan)
+    return linear
+
+
+def _crossings(
+    triangles: np.ndarray, beside: np.ndarray, place: np.ndarray, values: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Find where edges of triangles cross the rows of cells; return row, column and value (n,).
+
+    ``beside`` (m, 3) is the triangle beyond the edge opposite to each corner.
+    """
+    # Two triangles share an edge; the later one counts it.
+    own = beside < np.arange(len(beside))[:, None]
+    first, second = triangles[:, [1, 2, 0]][own], triangles[:, [2, 0, 1]][own]
+    y, x = np.ascontiguousarray(place.T)
+    upward = y[first] > y[second]
+    first, second = np.where(upward, second, first), np.where(upward, first, second)
+    top, bottom = y[first], y[second]
+    start = np.maximum(np.ceil(top - _ROUNDING), 0.0)
+    stop = np.minimum(np.floor(bottom + _ROUNDING), rows - 1.0)
+    # The ends of an edge along a row belong to other edges too.
+    count = np.where(bottom - top > _ROUNDING, np.maximum(stop - start + 1.0, 0.0), 0.0)
+    count = count.astype(np.intp)
+    edge = np.repeat(np.arange(len(count)), count)
+    row = np.arange(len(edge)) + (start - np.cumsum(count) + count)[edge]
+    share = (row - top[edge]) / (bottom - top)[edge]
+    first, second = first[edge], second[edge]
+    column = x[first] + share * (x[second] - x[first])
+    return row, column, values[first] + share * (values[second] - values[first])
 
 
 def depth_range(values: np.ndarray, nearest: NearestPoints) -> tuple[np.ndarray, np.ndarray]:

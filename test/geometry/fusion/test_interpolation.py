@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Interpolation of points: exact on planes, as SciPy's, within the range of the points."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.geometry.fusion.interpolation import (
+    depth_range,
+    interpolate_disparity,
+    natural_neighbours,
+    nearest_points,
+)
+from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
+import numpy as np
+import pytest
+from scipy.interpolate import LinearNDInterpolator
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial import Delaunay
+
+SHAPE = (240, 320)
+GRID = work_grid(SHAPE)
+SEEDS = st.integers(0, 10_000)
+
+
+def scattered(seed, count, shape=SHAPE):
+    """Draw distinct pixels."""
+    rng = np.random.default_rng(seed)
+    v, u = np.divmod(rng.choice(shape[0] * shape[1], count, replace=False), shape[1])
+    return u, v, rng
+
+
+def interpolate(u, v, disparity, grid=GRID):
+    _, count = grid.mean_in_cells(u, v, disparity)
+    return interpolate_disparity(u, v, disparity, grid, nearest_points(count))
+
+
+def plane(u, v, rng):
+    """Return a function of pixels that is linear and positive on the image."""
+    a, b = rng.uniform(-1, 1, 2) / max(SHAPE)
+    return lambda u, v: 0.1 * (2.5 + a * u + b * v)
+
+
+def cell_centres(grid=GRID):
+    """Return column and row in pixels of the middle of each cell."""
+    rows, columns = np.mgrid[0 : grid.rows, 0 : grid.columns] + 0.5
+    return columns * grid.shape[1] / grid.columns - 0.5, rows * grid.shape[0] / grid.rows - 0.5
+
+
+def sites(seed, rows, columns, count):
+    """Draw cells with points and their values; both (rows, columns)."""
+    rng = np.random.default_rng(seed)
+    known = np.zeros(rows * columns, np.float32)
+    known[rng.choice(rows * columns, count, replace=False)] = 1
+    known = known.reshape(rows, columns)
+    return known, (known * rng.uniform(0.1, 1, (rows, columns))).astype(np.float32)
+
+
+def sibson(values, known):
+    """Interpolate by the discrete method of Park et al. (2006), cell by cell."""
+    distance, (row, column) = distance_transform_edt(known == 0, return_indices=True)
+    spread = values[row, column]
+    rows, columns = np.indices(known.shape)
+    total, weight = np.zeros(known.shape), np.zeros(known.shape)
+    for y, x in np.ndindex(known.shape):
+        disc = np.hypot(rows - y, columns - x) <= distance[y, x]
+        total[disc] += spread[y, x]
+        weight[disc] += 1
+    return total / weight
+
+
+@given(seed=SEEDS, count=st.integers(3, 1500))
+def test_a_plane_is_exact_inside_the_points(seed, count):
+    u, v, rng = scattered(seed, count)
+    truth = plane(u, v, rng)
+    linear, inside = interpolate(u, v, truth(u, v))
+    np.testing.assert_allclose(linear[inside], truth(*cell_centres())[inside], rtol=2e-6)
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, count=st.integers(1501, 8000))
+def test_a_plane_is_nearly_exact_inside_of_many_points(seed, count):
+    u, v, rng = scattered(seed, count)
+    truth = plane(u, v, rng)
+    linear, inside = interpolate(u, v, truth(u, v))
+    error = np.abs(np.log(linear / truth(*cell_centres())))[inside]
+    assert error.mean() < 1e-3
+    assert error.max() < 0.03
+
+
+@given(seed=SEEDS, count=st.integers(4, 800))
+def test_interpolation_is_scipys_where_no_points_are_left_out(seed, count):
+    u, v, rng = scattered(seed, count)
+    disparity = rng.uniform(0.05, 1, count)
+    linear, inside = interpolate(u, v, disparity)
+    rows, columns = np.mgrid[0 : GRID.rows, 0 : GRID.columns].astype(np.float64)
+    expected = LinearNDInterpolator(GRID.place(u, v), disparity)(rows, columns)
+    # Rounding decides about cells on the hull, and beside triangles without area.
+    assert (np.isfinite(expected) == inside).mean() > 0.999
+    both = np.isfinite(expected) & inside
+    same = np.isclose(linear[both], expected[both], rtol=1e-5)
+    assert same.mean() > 0.999
+
+
+@given(seed=SEEDS, count=st.integers(4, 300))
+def test_inside_is_the_convex_hull(seed, count):
+    u, v, _ = scattered(seed, count)
+    _, inside = interpolate(u, v, np.ones(count))
+    rows, columns = np.mgrid[0 : GRID.rows, 0 : GRID.columns].astype(np.float64)
+    hull = Delaunay(GRID.place(u, v)).find_simplex(np.stack([rows, columns], axis=2)) >= 0
+    assert (inside == hull).mean() > 0.999
+
+
+@given(seed=SEEDS, count=st.integers(1, 3000), spread=st.floats(0, 3))
+def test_interpolation_stays_within_the_range_of_the_points(seed, count, spread):
+    u, v, rng = scattered(seed, count)
+    disparity = np.exp(rng.normal(0, spread, count))
+    linear, _ = interpolate(u, v, disparity)
+    assert linear.dtype == np.float32
+    assert linear.min() >= disparity.min() * (1 - 1e-6)
+    assert linear.max() <= disparity.max() * (1 + 1e-6)
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS)
+def test_many_points_are_met_as_well_as_few(seed):
+    u, v, rng = scattered(seed, 6000)
+    disparity = 0.2 + 0.05 * np.sin(u / 25) + 0.05 * np.cos(v / 30)
+    linear, _ = interpolate(u, v, disparity)
+    error = np.abs(np.log(GRID.sample(linear, u, v) / disparity))
+    assert error.mean() < 0.01
+
+
+@given(seed=SEEDS, count=st.integers(3, 2500), factor=st.floats(0.1, 10))
+def test_interpolation_is_proportional_to_the_disparity(seed, count, factor):
+    u, v, rng = scattered(seed, count)
+    disparity = rng.uniform(0.05, 1, count)
+    scaled, _ = interpolate(u, v, factor * disparity)
+    plain, _ = interpolate(u, v, disparity)
+    np.testing.assert_allclose(scaled, factor * plain, rtol=1e-3, atol=1e-4 * factor)
+
+
+@pytest.mark.parametrize(
+    ('u', 'v'),
+    [
+        ([100], [50]),
+        ([10, 300], [20, 200]),
+        (list(range(0, 320, 8)), [120] * 40),
+        ([160] * 30, list(range(0, 240, 8))),
+        (list(range(0, 240, 8)), list(range(0, 240, 8))),
+        ([5] * 12, [5] * 12),
+    ],
+)
+def test_points_without_a_triangle_give_the_nearest_ones(u, v):
+    u, v = np.array(u), np.array(v)
+    disparity = np.linspace(0.1, 0.9, len(u))
+    linear, inside = interpolate(u, v, disparity)
+    mean, count = GRID.mean_in_cells(u, v, disparity)
+    outside = ~inside
+    assert outside.mean() > 0.99
+    np.testing.assert_allclose(linear[outside], nearest_points(count).spread(mean)[outside])
+
+
+@given(seed=SEEDS, rows=st.integers(2, 60), columns=st.integers(2, 60), share=st.floats(0.001, 1))
+def test_distance_and_nearest_cell_are_those_of_the_exact_transform(seed, rows, columns, share):
+    known, values = sites(seed, rows, columns, max(1, int(share * rows * columns)))
+    nearest = nearest_points(known)
+    exact = distance_transform_edt(known == 0)
+    # Steps of a chess knight approximate distance to about 2 %.
+    np.testing.assert_allclose(nearest.distance, exact, rtol=0.03)
+    row, column = np.divmod(nearest.cell, columns)
+    assert known[row, column].all()
+    y, x = np.indices(known.shape)
+    np.testing.assert_allclose(np.hypot(row - y, column - x), exact, rtol=0.05, atol=1e-6)
+    np.testing.assert_array_equal(nearest.spread(values)[known > 0], values[known > 0])
+
+
+@given(seed=SEEDS, rows=st.integers(2, 40), columns=st.integers(2, 40), share=st.floats(0.002, 1))
+def test_natural_neighbours_stay_within_the_range_and_keep_constants(seed, rows, columns, share):
+    known, values = sites(seed, rows, columns, max(1, int(share * rows * columns)))
+    nearest = nearest_points(known)
+    found = natural_neighbours(values, nearest)
+    assert found.min() >= values[known > 0].min() - 1e-5
+    assert found.max() <= values[known > 0].max() + 1e-5
+    constant = natural_neighbours(np.float32(0.7) * known, nearest)
+    np.testing.assert_allclose(constant, 0.7, rtol=1e-5)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, share=st.floats(0.02, 0.5))
+def test_natural_neighbours_are_near_those_by_brute_force(seed, share):
+    known, values = sites(seed, 30, 40, int(share * 1200))
+    y, x = np.indices(known.shape)
+    smooth = (known * (1 + 0.5 * np.sin(x / 9 + seed) + 0.5 * np.cos(y / 7))).astype(np.float32)
+    nearest = nearest_points(known)
+    for field, most in ((smooth, 0.1), (values, 0.4)):  # of the deviation
+        error = np.abs(natural_neighbours(field, nearest) - sibson(field, known))
+        assert error.mean() < most * field[known > 0].std()
+
+
+@given(seed=SEEDS)
+def test_natural_neighbours_are_exact_where_every_cell_has_points(seed):
+    known, values = sites(seed, 20, 30, 600)
+    found = natural_neighbours(values, nearest_points(known))
+    np.testing.assert_array_equal(found, values)
+
+
+@given(seed=SEEDS, shift=st.floats(-3, 3))
+def test_natural_neighbours_of_shifted_values_are_shifted(seed, shift):
+    known, values = sites(seed, 30, 40, 60)
+    nearest = nearest_points(known)
+    shifted = natural_neighbours(values + np.float32(shift) * known, nearest)
+    np.testing.assert_allclose(shifted, natural_neighbours(values, nearest) + shift, atol=1e-4)
+
+
+@given(seed=SEEDS, count=st.integers(1, 100))
+def test_the_range_of_depth_is_that_of_a_window_that_grows_with_distance(seed, count):
+    known, values = sites(seed, 24, 32, count)
+    nearest = nearest_points(known)
+    low, high = depth_range(values, nearest)
+    spread = nearest.spread(values)
+    assert (low <= spread).all()
+    assert (spread <= high).all()
+    # Windows grow in steps; each reaches at least two thirds as far as wanted.
+    wanted = 1.5 * nearest.distance + 2.0
+    for y, x in np.ndindex(known.shape):
+        for extreme, found in ((np.min, -low[y, x]), (np.max, high[y, x])):
+            sign = -1 if extreme is np.min else 1
+            narrow, wide = (
+                sign * extreme(window(spread, y, x, int(reach)))
+                for reach in (0.6 * wanted[y, x], wanted[y, x])
+            )
+            assert narrow <= found <= wide
+
+
+def window(values, y, x, reach):
+    return values[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+
+
+@given(seed=SEEDS, count=st.integers(1, 100))
+def test_a_larger_value_never_lowers_the_range(seed, count):
+    known, values = sites(seed, 24, 32, count)
+    nearest, rng = nearest_points(known), np.random.default_rng(seed)
+    larger = values + (known * rng.uniform(0, 0.5, known.shape)).astype(np.float32)
+    for before, after in zip(
+        depth_range(values, nearest), depth_range(larger, nearest), strict=True
+    ):
+        assert (after >= before).all()
+
+
+@pytest.mark.parametrize('shape', [(3, 3), (16, 16), (5, 400), (400, 5)])
+def test_tiny_images_are_interpolated(shape):
+    grid = work_grid(shape)
+    v, u = (part.ravel() for part in np.indices(shape))
+    for chosen in (slice(None), slice(0, 1), slice(0, shape[1]), slice(None, None, 2)):
+        linear, _ = interpolate(u[chosen], v[chosen], 0.1 + 0.01 * u[chosen], grid)
+        assert linear.shape == (grid.rows, grid.columns)
+        assert np.isfinite(linear).all()
+
+
+def test_points_of_all_rows_and_columns_of_a_grid_are_met():
+    # Each pixel is a cell, so that points lie on the rows of cells exactly.
+    grid = WorkGrid((32, 48), 32, 48)
+    v, u = (part.ravel() for part in np.mgrid[0:32:4, 0:48:3])
+    disparity = np.random.default_rng(0).uniform(0.1, 1, len(u))
+    linear, inside = interpolate(u, v, disparity, grid)
+    np.testing.assert_allclose(linear[v, u], disparity, rtol=1e-6)
+    assert inside[:29, :46].all()
+    assert not inside[29:].any()
+    assert not inside[:, 46:].any()
