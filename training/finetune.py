@@ -7,6 +7,7 @@ Train a checkpoint from a recipe; the same command again resumes from the last c
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
     python training/finetune.py training/recipes/marigold_v1_1.yaml --plan
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only --score
+    python training/finetune.py training/recipes/fusion.yaml --out runs/fusion
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
     torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
@@ -65,11 +66,12 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from distillation import Distillation
     from held_out import GENERATORS
     from marigold_ros.errors import MarigoldError
+    from marigold_ros.learning.fusion.run import FusionRun
     from marigold_ros.learning.run.accelerator import new_accelerator
-    from marigold_ros.learning.run.recipe import TrainingRun
+    from marigold_ros.learning.run.recipe import network_of, TrainingRun
     from plan import format_plan, plan_recipe
 
-    kind = Distillation if distil else TrainingRun
+    kinds = {'marigold': TrainingRun, 'fusion': FusionRun}
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: wanted.append(received))
@@ -77,6 +79,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if args.plan:
             print(format_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
+        kind = Distillation if distil else kinds[network_of(args.recipe)]
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)

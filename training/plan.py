@@ -19,10 +19,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.mixture import MULTIPLE
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.learning.objectives.trained_networks import ENCODED_PIXELS
-from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.recipe import network_of, read_recipe
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
@@ -56,6 +57,11 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
     Returns the networks, without weights unless small, and the plans. Networks of a folder that
     does not exist are assumed to have the shape of Stable Diffusion 2.
     """
+    if network_of(path) == 'fusion':
+        raise ConfigurationError(
+            '--plan is for large networks; the fusion network has a million weights and trains on '
+            'a CPU: leave it out'
+        )
     recipe = read_recipe(path)
     networks = networks_of(recipe)
     stages = read_stages(recipe['stages'], recipe.get('common', {}))

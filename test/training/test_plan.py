@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import read_stages, Stage
@@ -173,3 +174,8 @@ def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
     unet, autoencoder = networks_of(recipe)
     assert unet.config.block_out_channels == [64, 128, 192]
     assert unet.device.type == autoencoder.device.type == 'meta'
+
+
+def test_a_recipe_of_the_fusion_network_has_no_plan():
+    with pytest.raises(ConfigurationError, match='--plan is for large networks'):
+        plan_recipe(RECIPES / 'fusion.yaml')

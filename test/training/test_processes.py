@@ -15,6 +15,7 @@ import time
 
 from finetune import missing_processes
 from marigold_ros.models import load_model
+from marigold_ros.models.fusion.checkpoint import load_fusion_network
 import numpy as np
 import pytest
 import torch
@@ -163,3 +164,24 @@ def test_an_invalid_recipe_is_an_error_of_one_line(recipe, tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith('finetune: ')
     assert done.stderr.count('\n') == 1
+
+
+def test_a_recipe_of_the_fusion_network_ends_in_a_folder_that_opens(tmp_path):
+    source = {'kind': 'synthetic', 'height': 64, 'width': 96, 'count': 2, 'size': [64, 96]}
+    stage = {'name': 'fusion', 'objective': 'fusion', 'steps': 2, 'batch_size': 2}
+    recipe = tmp_path / 'toy.yaml'
+    recipe.write_text(
+        yaml.safe_dump(
+            {
+                'name': 'toy',
+                'network': 'fusion',
+                'init': {'channels': [8], 'blocks': [1]},
+                'sources': [{**source, 'examples': 2}],
+                'stages': [stage],
+            }
+        )
+    )
+    run(command(recipe, tmp_path / 'out', '--minutes', '0'))
+    printed = run(command(recipe, tmp_path / 'out'))
+    assert printed.split()[-1] == str(tmp_path / 'out' / 'toy')
+    assert load_fusion_network(tmp_path / 'out' / 'toy')

@@ -94,7 +94,7 @@ def project_lidar(
     counts['farther_in_pixel'] = len(index) - int(first.sum())
     index, u, v, z = index[first], u[first], v[first], z[first]
 
-    seen = _not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
+    seen = not_hidden(u, v, z, config.occlusion_window, config.occlusion_threshold)
     counts['occluded'] = len(index) - int(seen.sum())
     counts['kept'] = int(seen.sum())
     return SparseDepth(u[seen], v[seen], z[seen], index[seen], counts)
@@ -174,10 +174,14 @@ def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -
     return winner[pixel] == np.arange(len(z))
 
 
-def _not_hidden(
+def not_hidden(
     u: np.ndarray, v: np.ndarray, z: np.ndarray, window: int, threshold: float
 ) -> np.ndarray:
-    """Mask of the points not hidden by a nearer one in their window."""
+    """
+    Return a mask (M,) of the points not hidden by a nearer one in their window.
+
+    At most one point per pixel; ``window`` in pixels, ``threshold`` in metres.
+    """
     if window <= 1 or len(z) == 0:
         return np.ones(len(z), dtype=bool)
     left, top = u.min(), v.min()

@@ -3,7 +3,8 @@
 """
 Pairs from ROS bags: images with a depth topic, or with LiDAR projected to sparse depth.
 
-A bag is read once, in order, into a folder of files, because training needs random access. Images
+Points of a LiDAR keep their scan line and azimuth, for objectives that hold some of them out. A
+bag is read once, in order, into a folder of files, because training needs random access. Images
 without depth are skipped and counted; undecodable messages are errors, as for files.
 """
 
@@ -24,16 +25,23 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
-from marigold_ros.geometry.camera.lidar_projection import check_transform, project_lidar
+from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.camera.lidar_projection import (
+    check_transform,
+    not_hidden,
+    project_lidar,
+)
 from marigold_ros.geometry.camera.rectification import rectified, rectified_valid, rectify_image
 from marigold_ros.learning.data.decode import decode_image_file
 from marigold_ros.learning.data.file_pairs import implausible, raise_problems
-from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.data.pairs import LidarPair, Pair
 from marigold_ros.learning.parallel import never, run_jobs, Stop
 import numpy as np
 from tqdm import tqdm
 
 INDEX = 'index.json'
+LAYOUT = 2  # version of the files; another number extracts all bags again
 SUFFIXES = ('.bag', '.mcap', '.db3')
 
 
@@ -109,6 +117,24 @@ class BagPairs:
 
     def read(self, index: int) -> Pair:
         """Return one pair; raises InputError naming a broken file."""
+        rgb, known, stem = self._files(index)
+        if 'line' in known:
+            return _lidar_pair(rgb, known).pair()
+        depth = np.full(rgb.shape[:2], np.nan, np.float32)
+        depth.flat[known['pixel']] = known['depth']
+        return Pair(rgb, depth)
+
+    def read_lidar(self, index: int) -> LidarPair:
+        """Return one image with its scan; raises InputError without LiDAR, or as ``read``."""
+        rgb, known, stem = self._files(index)
+        if 'line' not in known:
+            raise InputError(
+                f'{self.name} has dense depth (pair {stem}); give its LiDAR topic as lidar'
+            )
+        return _lidar_pair(rgb, known)
+
+    def _files(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], Path]:
+        """Read image and arrays of a pair."""
         ends = self._ends()
         bag = int(np.searchsorted(ends, index, side='right'))
         place = index - (int(ends[bag - 1]) if bag else 0)
@@ -116,13 +142,14 @@ class BagPairs:
         try:
             rgb = decode_image_file(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
             with np.load(stem.with_suffix('.npz')) as known:
-                depth = np.full(rgb.shape[:2], np.nan, np.float32)
-                depth.flat[known['pixel']] = known['depth']
+                arrays = {name: known[name] for name in known.files}
+            if len(arrays['pixel']) != len(arrays['depth']):
+                raise ValueError('pixels and depth do not match')
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(
                 f'{stem} is damaged ({error}); delete {stem.parent} and start again'
             ) from error
-        return Pair(rgb, depth)
+        return rgb, arrays, stem
 
     def fingerprint(self) -> str:
         """Return a text that changes when a bag or the choice of messages does."""
@@ -169,7 +196,7 @@ def _bags_in(path: Path) -> list[Path]:
 def _fingerprint(path: Path, choice: _Choice) -> str:
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    text = json.dumps([str(path.resolve()), facts, asdict(choice)])
+    text = json.dumps([LAYOUT, str(path.resolve()), facts, asdict(choice)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -223,7 +250,8 @@ def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], 
             if isinstance(pair, str):
                 skipped[pair] += 1
                 continue
-            wrong = implausible(pair.depth, (config.min_depth, config.max_depth))
+            depth = pair.points.z if isinstance(pair, LidarPair) else pair.depth
+            wrong = implausible(depth, (config.min_depth, config.max_depth))
             if wrong:
                 problems.append(f'{where}: its depth {wrong}')
                 continue
@@ -239,7 +267,7 @@ def _topics(reader: BagReader, choice: _Choice) -> BagTopics:
     return replace(found, lidar=None)
 
 
-def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | str:
+def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
     """Return image and depth, or the reason why there is no pair."""
     frame = item.frame
     if frame is None or (item.truth is None and frame.points_lidar is None):
@@ -248,24 +276,58 @@ def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | str:
         return Pair(frame.rgb, item.truth) if np.isfinite(item.truth).any() else 'no finite depth'
     if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:
         return item.warning or 'no camera_info or no transform from LiDAR to camera'
-    camera = rectified(frame.camera)
-    seen = rectified_valid(frame.camera)
     try:
-        points = project_lidar(frame.points_lidar, frame.T_cam_lidar, camera, config, seen)
-        rgb = rectify_image(frame.rgb, frame.camera)
+        pair = _project(item, config)
     except (CalibrationError, InputError) as error:
         return str(error)
-    depth = np.full(rgb.shape[:2], np.nan, np.float32)
-    depth[points.v, points.u] = points.z
-    return Pair(rgb, depth) if len(points.z) else 'no LiDAR point in view'
+    return pair if pair.visible.any() else 'no LiDAR point in view'
 
 
-def _write(pair: Pair, stem: Path, config: AlignmentConfig) -> None:
-    depth = pair.depth.astype(np.float32).ravel()
-    within = (depth >= config.min_depth) & (depth <= config.max_depth)
-    pixel = np.flatnonzero(within).astype(np.int32)
+def _project(item: BagFrame, config: AlignmentConfig) -> LidarPair:
+    """Project the scan of a frame with all that it takes into the rectified image."""
+    frame = item.frame
+    assert frame is not None and frame.camera is not None  # noqa: PT018
+    assert frame.T_cam_lidar is not None and frame.points_lidar is not None  # noqa: PT018
+    finite = np.isfinite(frame.points_lidar).all(axis=1)
+    scan = frame.points_lidar[finite]
+    line = find_scan_lines(scan, None if item.ring is None else item.ring[finite]).index
+    azimuth = azimuth_blocks(scan).index
+    points = project_lidar(
+        scan,
+        frame.T_cam_lidar,
+        rectified(frame.camera),
+        replace(config, occlusion_window=1),
+        rectified_valid(frame.camera),
+    )
+    visible = not_hidden(
+        points.u, points.v, points.z, config.occlusion_window, config.occlusion_threshold
+    )
+    rgb = rectify_image(frame.rgb, frame.camera)
+    return LidarPair(rgb, points, visible, line[points.index], azimuth[points.index])
+
+
+def _lidar_pair(rgb: np.ndarray, known: dict[str, np.ndarray]) -> LidarPair:
+    v, u = np.divmod(known['pixel'].astype(np.intp), rgb.shape[1])
+    points = SparseDepth(u, v, known['depth'])
+    return LidarPair(rgb, points, known['visible'], known['line'], known['azimuth'])
+
+
+def _write(pair: Pair | LidarPair, stem: Path, config: AlignmentConfig) -> None:
+    if isinstance(pair, LidarPair):
+        points = pair.points
+        pixel = (points.v * pair.rgb.shape[1] + points.u).astype(np.int32)
+        depth, names = points.z, ('visible', 'line', 'azimuth')
+        more = {
+            name: value if value.dtype == bool else value.astype(np.uint16)
+            for name, value in ((name, getattr(pair, name)) for name in names)
+        }
+    else:
+        depth = pair.depth.astype(np.float32).ravel()
+        within = (depth >= config.min_depth) & (depth <= config.max_depth)
+        pixel = np.flatnonzero(within).astype(np.int32)
+        depth, more = depth[pixel], {}
     bgr = cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
     # Speed over size: the files are read many times.
     _, data = cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     stem.with_suffix('.png').write_bytes(data.tobytes())
-    np.savez_compressed(stem.with_suffix('.npz'), pixel=pixel, depth=depth[pixel])
+    np.savez_compressed(stem.with_suffix('.npz'), pixel=pixel, depth=depth, **more)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Training pairs: an image with its depth, and the protocol of their sources."""
+"""Training pairs: an image with its depth or a scan, and the protocol of their sources."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from marigold_ros.frame import SparseDepth
 from marigold_ros.learning.parallel import never, Stop
 import numpy as np
 
@@ -20,6 +21,37 @@ class Pair:
 
     rgb: np.ndarray
     depth: np.ndarray
+
+
+@dataclass(frozen=True)
+class LidarPair:
+    """
+    An image with the points of a scan and their scan lines.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+    points : SparseDepth
+        The nearest point of each pixel, in metres.
+    visible : (M,) bool
+        Which points pass the occlusion test of the whole scan.
+    line, azimuth : (M,) int
+        Scan line and block of azimuth of each point.
+
+    """
+
+    rgb: np.ndarray
+    points: SparseDepth
+    visible: np.ndarray
+    line: np.ndarray
+    azimuth: np.ndarray
+
+    def pair(self) -> Pair:
+        """Return the visible points as a depth image."""
+        depth = np.full(self.rgb.shape[:2], np.nan, np.float32)
+        seen, points = self.visible, self.points
+        depth[points.v[seen], points.u[seen]] = points.z[seen]
+        return Pair(self.rgb, depth)
 
 
 class PairSource(Protocol):

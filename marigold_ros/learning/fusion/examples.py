@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.evidence import gather_evidence
 from marigold_ros.geometry.fusion.work_grid import work_grid
@@ -29,6 +30,11 @@ class FusionExample:
 
     inputs: np.ndarray
     target: np.ndarray
+
+    @property
+    def level(self) -> np.float32:
+        """Median log depth of the points, to which ``linear`` is relative."""
+        return self.inputs[CHANNELS.index('level'), 0, 0] + np.float32(1.5)
 
 
 def draw_example(rng: np.random.Generator, pair: Pair, foreign: np.ndarray) -> FusionExample:

@@ -31,9 +31,25 @@ from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 import yaml
 
-REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
-OPTIONAL = ('seed', 'augment', 'common', 'noise', 'noise_strength', 'validation')
-KEYS = (*REQUIRED, *OPTIONAL, 'student', 'keep_of_start')
+# By the network that a recipe trains: the keys that it must have, and may have.
+REQUIRED = {
+    'marigold': ('name', 'init', 'sources', 'stages', 'facts'),
+    'fusion': ('name', 'network', 'sources', 'stages'),
+}
+OPTIONAL = {
+    'marigold': (
+        'network',
+        'seed',
+        'augment',
+        'common',
+        'noise',
+        'noise_strength',
+        'validation',
+        'student',
+        'keep_of_start',
+    ),
+    'fusion': ('init', 'seed', 'common', 'validation'),
+}
 
 
 class TrainingRun:
@@ -88,6 +104,11 @@ class TrainingRun:
         if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
             raise ConfigurationError(
                 'this recipe trains a student; give it to training/distill_autoencoder.py'
+            )
+        if any('fusion' in stage.trains for stage in self.stages):
+            raise ConfigurationError(
+                f'{self.recipe["name"]} has a stage that trains fusion; such a recipe has '
+                "'network: fusion'"
             )
         return self.first_chain()
 
@@ -232,8 +253,40 @@ class TrainingRun:
         return metrics_table(self.folder / METRICS)
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
-    """Read a recipe and check its top-level keys; raises ConfigurationError."""
+def read_recipe(path: Path, network: str = 'marigold') -> dict[str, Any]:
+    """Read a recipe that trains a network, and check its keys; raises ConfigurationError."""
+    recipe = _read(path)
+    found = network_of(path)
+    if found != network:
+        raise ConfigurationError(
+            f'{path.name} trains the network {found}, needed is one for {network}; give it to '
+            'training/finetune.py'
+        )
+    keys = [*REQUIRED[network], *OPTIONAL[network]]
+    for key in recipe:
+        if key not in keys:
+            raise ConfigurationError(
+                f"unknown key '{key}' in {path.name}; {nearest_name(key, keys)}"
+            )
+    missing = [key for key in REQUIRED[network] if key not in recipe]
+    if missing:
+        raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
+    if network == 'marigold':
+        _check_space(path, recipe['facts'])
+    return recipe
+
+
+def network_of(path: Path) -> str:
+    """Return the network that a recipe trains; raises ConfigurationError if it is unknown."""
+    network = _read(path).get('network', 'marigold')
+    if network not in REQUIRED:
+        raise ConfigurationError(
+            f"network of {path.name} is '{network}'; choose one of {', '.join(REQUIRED)}"
+        )
+    return str(network)
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigurationError(f'no recipe {path}; see training/recipes')
     try:
@@ -242,17 +295,12 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f'{path} is not valid YAML: {error}') from error
     if not isinstance(recipe, dict):
         raise ConfigurationError(f'{path} holds no keys; see training/recipes')
-    for key in recipe:
-        if key not in KEYS:
-            raise ConfigurationError(
-                f"unknown key '{key}' in {path.name}; {nearest_name(key, list(KEYS))}"
-            )
-    missing = [key for key in REQUIRED if key not in recipe]
-    if missing:
-        raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
-    space = recipe['facts'].get('space') if isinstance(recipe['facts'], dict) else None
+    return recipe
+
+
+def _check_space(path: Path, facts: Any) -> None:
+    space = facts.get('space') if isinstance(facts, dict) else None
     if space not in RELATIVE_SPACES:
         raise ConfigurationError(
             f"facts.space of {path.name} is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}"
         )
-    return recipe

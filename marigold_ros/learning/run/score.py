@@ -43,11 +43,11 @@ class HeldOutScenes:
     """
     A scene generator whose scenes no run trains on.
 
-    ``make`` maps a seed to a sample; ``count`` scenes are scored for a model card, in rows that
-    begin with ``title``.
+    ``make`` maps a seed, and optionally width and height, to a sample; ``count`` scenes are scored
+    for a model card, in rows that begin with ``title``.
     """
 
-    make: Callable[[int], Sample]
+    make: Callable[..., Sample]
     count: int
     title: str
 

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The model card of a fusion network: its training, data, figures, and how to use it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.learning.fusion.example_cache import ExampleCache
+from marigold_ros.learning.run.model_card import METRICS, metrics_table
+from marigold_ros.learning.run.stages import Stage
+
+
+def fusion_card(
+    recipe: Mapping[str, Any],
+    stages: Sequence[Stage],
+    caches: Sequence[ExampleCache],
+    folder: Path,
+) -> str:
+    """Return the model card of a run, in Markdown, with the figures of its ``metrics.json``."""
+    start = (recipe.get('init') or {}).get('path')
+    return CARD.format(
+        name=recipe['name'],
+        start=f'fine-tuned from `{Path(str(start)).name}`' if start else 'trained from scratch',
+        stages='\n'.join(
+            f'| {stage.name} | {stage.steps} | {stage.batch_size} |' for stage in stages
+        ),
+        data='\n'.join(f'- {cache.source.name}: {len(cache)} examples' for cache in caches),
+        metrics=metrics_table(folder / METRICS),
+    )
+
+
+CARD = """# {name}
+
+A network that fuses sparse depth, an image and a fitted map into metric depth, {start}.
+It gives each candidate a share (linear interpolation of the points in disparity, an edge-aware
+solution, nearest point, bounds, the map), corrects their mixture in log depth and states the error
+that it expects.
+
+Not for safety-critical use; check it on your own recordings first.
+
+| stage | steps | batch |
+|---|---|---|
+{stages}
+
+Data, with LiDARs and maps simulated over dense depth, or scan lines held out:
+
+{data}
+{metrics}
+`abs_rel` and `rmse` are ratios to linear interpolation of the same points, below 1 is better;
+`worst` is `abs_rel` of the worst scene, `coverage` the share of errors within one sigma (nominal
+0.68). There is no map in these scenes.
+
+Weights: Apache-2.0, as the code. Data keep their own licences.
+
+Choose it with `alignment.fusion: FOLDER`, or copy it as `fusion/` into the folder of a model.
+"""
