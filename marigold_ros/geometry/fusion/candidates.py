@@ -26,10 +26,12 @@ class Candidates:
     Log of depth in metres by each way, (rows, columns) float32, and where the points are.
 
     ``linear`` interpolates disparity, ``smooth`` follows the image's edges, ``nearest`` is the
-    nearest point's, ``low`` and ``high`` bound the points around; ``inside`` is the points' hull.
+    nearest point's, ``low`` and ``high`` bound the points around; ``inside`` is the points' hull,
+    and ``image`` (rows, columns, 3) is the image on the grid, 0 to 255, or None.
     """
 
     grid: WorkGrid
+    image: np.ndarray | None  # float32
     linear: np.ndarray
     smooth: np.ndarray
     nearest: np.ndarray
@@ -58,16 +60,19 @@ def point_candidates(
     with np.errstate(divide='ignore'):
         known = -np.log(mean)
     low, high = depth_range(known, points)
+    # As floats: averaged again for half the resolution, without rounding in between.
+    image = None if rgb is None else grid.shrink(rgb.astype(np.float32))
     return Candidates(
         grid,
+        image,
         linear,
-        _smooth(u, v, log_depth, linear, rgb, grid),
+        _smooth(u, v, log_depth, linear, image, grid),
         points.spread(known),
         np.minimum(low, linear),
         np.maximum(high, linear),
         inside,
         points,
-        _held_out(u, v, log_depth, fold, grid.halved()),
+        _held_out(u, v, disparity, fold, grid.halved()),
     )
 
 
@@ -76,7 +81,7 @@ def _smooth(
     v: np.ndarray,
     log_depth: np.ndarray,
     linear: np.ndarray,
-    rgb: np.ndarray | None,
+    image: np.ndarray | None,
     grid: WorkGrid,
 ) -> np.ndarray:
     """Follow the image's edges from the linear interpolation, at half the resolution."""
@@ -84,22 +89,22 @@ def _smooth(
     start = half.shrink(linear)
     # Relative to the interpolation, a cell's mean does not depend on where in it a point lies.
     missed, count = half.mean_in_cells(u, v, log_depth - half.sample(start, u, v))
-    small = None if rgb is None else half.shrink(rgb)
+    small = None if image is None else half.shrink(image)
     edges = edge_weights(small, start.shape)
     change = solve_edge_aware(start + missed, _POINT_WEIGHT * count, edges, start) - start
     return linear + WorkGrid((grid.rows, grid.columns), *change.shape).enlarge(change)
 
 
 def _held_out(
-    u: np.ndarray, v: np.ndarray, log_depth: np.ndarray, fold: np.ndarray, grid: WorkGrid
+    u: np.ndarray, v: np.ndarray, disparity: np.ndarray, fold: np.ndarray, grid: WorkGrid
 ) -> np.ndarray:
     """Log ratio (M,) of each point to natural neighbours of the other fold; NaN without any."""
     ratio = np.full(len(u), np.nan)
-    for scored in (fold, ~fold):
-        known = ~scored
-        if not known.any() or not scored.any():
+    folds = np.flatnonzero(fold), np.flatnonzero(~fold)
+    for known, scored in (folds, folds[::-1]):
+        if len(known) == 0 or len(scored) == 0:
             continue
-        mean, count = grid.mean_in_cells(u[known], v[known], np.exp(-log_depth[known]))
-        disparity = natural_neighbours(mean, nearest_points(count))
-        ratio[scored] = log_depth[scored] + np.log(grid.sample(disparity, u[scored], v[scored]))
+        mean, count = grid.mean_in_cells(u[known], v[known], disparity[known])
+        expected = natural_neighbours(mean, nearest_points(count))
+        ratio[scored] = np.log(grid.sample(expected, u[scored], v[scored]) / disparity[scored])
     return ratio

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """What one frame offers to fusion: sound points, candidates, and the input of the network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
@@ -51,6 +51,10 @@ def gather_evidence(
         held_out = np.full(len(sparse), np.nan) if fit.held_out is None else fit.held_out
         log_map = log_depth_on_grid(fit.metric, candidates.linear)
         fitted = MapCandidate(log_map, held_out[sound])
-    return Evidence(
-        sound, known, candidates, fitted, network_input(candidates, known, rgb, fitted)
-    )
+    return Evidence(sound, known, candidates, fitted, network_input(candidates, known, fitted))
+
+
+def without_map(evidence: Evidence) -> Evidence:
+    """Return the evidence of points and image alone."""
+    channels = network_input(evidence.candidates, evidence.sparse, None)
+    return replace(evidence, fitted=None, channels=channels)

@@ -15,7 +15,7 @@ from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.fitted_depth import log_ratio
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
-from marigold_ros.geometry.fusion.evidence import Evidence, gather_evidence
+from marigold_ros.geometry.fusion.evidence import Evidence, gather_evidence, without_map
 from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
 from marigold_ros.geometry.fusion.mixing import FusionModel, mix
 import numpy as np
@@ -105,7 +105,7 @@ def fuse(
             f'the map errs by {np.expm1(_median_size(evidence.fitted.held_out)):.0%} at points '
             f'held out, interpolation by {np.expm1(typical):.0%}'
         )
-        evidence = gather_evidence(points, rgb, None, shape)
+        evidence = without_map(evidence)
     return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
 
 

@@ -31,28 +31,25 @@ def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
     if known.all():
         return np.asarray(cv2.resize(np.log(metric), size, interpolation=cv2.INTER_AREA))
     share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    logs = np.log(np.where(known, metric, np.float32(1.0)))
+    logs = np.log(metric, out=np.zeros_like(metric), where=known)
     total = cv2.resize(logs, size, interpolation=cv2.INTER_AREA)
     return np.where(share > 0.5, total / np.maximum(share, np.float32(0.5)), linear)
 
 
 def network_input(
-    candidates: Candidates,
-    sparse: SparseDepth,
-    rgb: np.ndarray | None,
-    fitted: MapCandidate | None,
+    candidates: Candidates, sparse: SparseDepth, fitted: MapCandidate | None
 ) -> np.ndarray:
     """
     Return the `marigold_ros.fusion_channels.CHANNELS`, (17, rows, columns) float32.
 
-    ``sparse`` are the points of the candidates, ``rgb`` is the image (H, W, 3) uint8 or None
-    (grey), ``fitted`` the map or None.
+    ``sparse`` are the points of the candidates, ``fitted`` is the map or None; without an image
+    all is grey.
     """
     grid, linear = candidates.grid, candidates.linear
     channels = np.zeros((len(CHANNELS), grid.rows, grid.columns), np.float32)
     part = dict(zip(CHANNELS, channels, strict=True))
-    if rgb is not None:
-        channels[:3] = np.moveaxis(grid.shrink(rgb), 2, 0)
+    if candidates.image is not None:
+        channels[:3] = np.moveaxis(np.rint(candidates.image), 2, 0)
         channels[:3] *= np.float32(4 / 255)
         channels[:3] -= np.float32(2)
     level = float(np.median(np.log(sparse.z)))

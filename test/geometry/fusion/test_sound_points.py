@@ -50,7 +50,7 @@ def all_neighbours(u, v, z):
     return (log_depth < low - margin) | (log_depth > high + margin)
 
 
-def spoil(z, share, rng):
+def corrupt(z, share, rng):
     wrong = rng.random(len(z)) < share
     factor = np.exp(rng.choice((-1, 1), len(z)) * rng.uniform(0.4, 1.2, len(z)))
     return np.where(wrong, z * factor, z).astype(np.float32), wrong
@@ -70,7 +70,7 @@ def test_a_clean_scan_is_kept_whole(pattern, seed):
 def test_gross_outliers_are_found_and_clean_points_kept(pattern, seed, share):
     rng = np.random.default_rng(seed)
     u, v = pattern(rng)
-    z, wrong = spoil(room(u, v), share, rng)
+    z, wrong = corrupt(room(u, v), share, rng)
     sound = sound_points(u, v, z)
     assert (~sound[wrong]).mean() > 0.6
     assert sound[~wrong].mean() > 0.95
@@ -83,7 +83,7 @@ def test_close_pairs_decide_as_all_neighbours_do(pattern, seed, share, count):
     u, v = pattern(rng, count)
     # No two distances are equal, so that the nearest eight are certain.
     u, v = u + rng.uniform(-0.4, 0.4, len(u)), v + rng.uniform(-0.4, 0.4, len(v))
-    z, _ = spoil(room(u, v), share, rng)
+    z, _ = corrupt(room(u, v), share, rng)
     doubtful, expected = all_neighbours(u, v, z), 0.05 * len(z)
     many = np.count_nonzero(doubtful) > expected + 2 * np.sqrt(expected)
     np.testing.assert_array_equal(sound_points(u, v, z), ~doubtful if many else True)
@@ -93,7 +93,7 @@ def test_close_pairs_decide_as_all_neighbours_do(pattern, seed, share, count):
 def test_the_order_of_the_points_does_not_matter(seed):
     rng = np.random.default_rng(seed)
     u, v = rng.uniform(0, 640, 600), rng.uniform(0, 480, 600)
-    z, _ = spoil(room(u, v), 0.15, rng)
+    z, _ = corrupt(room(u, v), 0.15, rng)
     order = rng.permutation(600)
     shuffled = sound_points(u[order], v[order], z[order])
     np.testing.assert_array_equal(shuffled, sound_points(u, v, z)[order])
@@ -103,7 +103,7 @@ def test_the_order_of_the_points_does_not_matter(seed):
 def test_only_ratios_of_depth_count(seed, scale):
     rng = np.random.default_rng(seed)
     u, v = anywhere(rng, 500)
-    z = spoil(room(u, v), 0.15, rng)[0].astype(np.float64)
+    z = corrupt(room(u, v), 0.15, rng)[0].astype(np.float64)
     np.testing.assert_array_equal(sound_points(u, v, scale * z), sound_points(u, v, z))
 
 
@@ -125,6 +125,6 @@ def test_points_in_one_place_or_in_a_row_are_kept(count):
 
 def test_both_sides_of_an_edge_are_kept():
     v, u = (part.ravel() for part in np.mgrid[0:480:8, 0:640:8])
-    z, wrong = spoil(np.where(u < 320, 2.0, 9.0), 0.1, np.random.default_rng(0))
+    z, wrong = corrupt(np.where(u < 320, 2.0, 9.0), 0.1, np.random.default_rng(0))
     at_edge = ~wrong & (np.abs(u - 320) <= 8)
     assert sound_points(u, v, z)[at_edge].mean() > 0.9

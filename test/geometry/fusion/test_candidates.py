@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The candidates of fusion: exact on planes, free of scale, finite for any points and image."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.work_grid import work_grid
+import numpy as np
+import pytest
+
+SHAPE = (120, 160)
+SEEDS = st.integers(0, 10_000)
+NAMES = ('linear', 'smooth', 'nearest', 'low', 'high')
+
+
+def scattered(seed, count, shape=SHAPE):
+    """Draw distinct pixels."""
+    rng = np.random.default_rng(seed)
+    v, u = np.divmod(rng.choice(shape[0] * shape[1], count, replace=False), shape[1])
+    return u, v, rng
+
+
+def candidates_of(u, v, z, rgb=None, shape=SHAPE, fold=None):
+    sparse = SparseDepth(u, v, np.asarray(z, np.float32))
+    fold = checkerboard_fold(u, v, shape) if fold is None else fold
+    return point_candidates(sparse, fold, rgb, work_grid(shape))
+
+
+def noise_image(rng, shape=SHAPE):
+    return rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def box_scene():
+    """Return an image and depth of a near bright box in front of a far dark wall."""
+    depth = np.full(SHAPE, 8.0)
+    rgb = np.full((*SHAPE, 3), 50, np.uint8)
+    depth[30:90, 40:120] = 3.0
+    rgb[30:90, 40:120] = 210
+    return rgb, depth
+
+
+def truth_on_grid(depth, grid):
+    v = ((np.arange(grid.rows) + 0.5) * grid.shape[0] / grid.rows).astype(int)
+    u = ((np.arange(grid.columns) + 0.5) * grid.shape[1] / grid.columns).astype(int)
+    return np.log(depth[np.ix_(v, u)])
+
+
+def assert_valid(found):
+    shape = (found.grid.rows, found.grid.columns)
+    for name in NAMES:
+        candidate = getattr(found, name)
+        assert candidate.shape == shape
+        assert candidate.dtype == np.float32
+        assert np.isfinite(candidate).all()
+    assert (found.low <= found.linear).all()
+    assert (found.linear <= found.high).all()
+    assert (found.low <= found.nearest).all()
+    assert (found.nearest <= found.high).all()
+
+
+@given(seed=SEEDS, count=st.integers(1, 3000), image=st.booleans(), noise=st.floats(0, 2))
+def test_candidates_are_finite_and_in_order_for_any_points_and_image(seed, count, image, noise):
+    u, v, rng = scattered(seed, count)
+    rgb = noise_image(rng) if image else None
+    assert_valid(candidates_of(u, v, np.exp(rng.normal(1, noise, count)), rgb))
+
+
+@pytest.mark.parametrize('image', [False, True])
+@pytest.mark.parametrize('shape', [(16, 16), (3, 3), (1, 1), (3, 500), (500, 3), SHAPE])
+def test_degenerate_points_in_images_of_any_size_give_valid_candidates(shape, image):
+    rows, columns = shape
+    rng = np.random.default_rng(0)
+    patterns = {
+        'one': ([columns // 2], [rows // 2]),
+        'corners': ([0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1]),
+        'row': (np.arange(columns), np.full(columns, rows // 2)),
+        'column': (np.full(rows, columns // 2), np.arange(rows)),
+        'diagonal': (np.arange(min(shape)), np.arange(min(shape))),
+        'one cell': (np.full(30, columns // 2), np.full(30, rows // 2)),
+        'everywhere': tuple(part.ravel()[::-1] for part in np.indices(shape)[::-1]),
+    }
+    for u, v in patterns.values():
+        u, v = np.asarray(u), np.asarray(v)
+        rgb = noise_image(rng, shape) if image else None
+        for z in (np.full(len(u), 4.0), rng.uniform(0.5, 50, len(u))):
+            assert_valid(candidates_of(u, v, z, rgb, shape))
+
+
+@given(seed=SEEDS, count=st.integers(1, 2000), z=st.floats(0.1, 100))
+def test_points_at_one_depth_give_that_depth_everywhere(seed, count, z):
+    u, v, rng = scattered(seed, count)
+    found = candidates_of(u, v, np.full(count, z), noise_image(rng))
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(found, name), np.log(z), atol=1e-3)
+    held_out = found.held_out[np.isfinite(found.held_out)]
+    np.testing.assert_allclose(held_out, 0, atol=1e-5)
+
+
+@given(seed=SEEDS, count=st.integers(2, 2000), scale=st.floats(0.01, 100))
+def test_a_factor_on_all_depths_shifts_all_candidates_by_its_log(seed, count, scale):
+    u, v, rng = scattered(seed, count)
+    z, rgb = rng.uniform(1, 30, count).astype(np.float32), noise_image(rng)
+    plain, scaled = candidates_of(u, v, z, rgb), candidates_of(u, v, scale * z, rgb)
+    for name in NAMES:
+        shift = getattr(scaled, name) - getattr(plain, name)
+        np.testing.assert_allclose(shift, np.log(scale), atol=3e-3)
+    np.testing.assert_array_equal(scaled.inside, plain.inside)
+    np.testing.assert_allclose(scaled.held_out, plain.held_out, atol=1e-4)
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS)
+def test_a_mirrored_scene_has_mirrored_candidates(seed):
+    u, v, rng = scattered(seed, 1000)
+    z = 4 + 2 * np.sin(u / 30 + seed) + np.cos(v / 20)
+    rgb = np.repeat((100 + 60 * np.sin(np.arange(160) / 12)).astype(np.uint8)[None], 120, axis=0)
+    rgb = np.repeat(rgb[..., None], 3, axis=2)
+    plain = candidates_of(u, v, z, rgb)
+    mirrored = candidates_of(159 - u, v, z, np.ascontiguousarray(rgb[:, ::-1]))
+    for name in NAMES:
+        # A pixel on the edge between two cells counts for the right one, mirrored for the other.
+        error = np.abs(getattr(mirrored, name)[:, ::-1] - getattr(plain, name))
+        assert error.mean() < 0.02
+
+
+@given(seed=SEEDS, count=st.integers(50, 1500))
+def test_on_a_plane_linear_is_exact_and_smooth_close_inside(seed, count):
+    u, v, rng = scattered(seed, count)
+    a, b = rng.uniform(-1, 1, 2) / 200
+    found = candidates_of(u, v, 10 / (2.5 + a * u + b * v), noise_image(rng))
+    rows, columns = np.mgrid[0 : found.grid.rows, 0 : found.grid.columns] + 0.5
+    x, y = columns * 160 / found.grid.columns - 0.5, rows * 120 / found.grid.rows - 0.5
+    truth = np.log(10 / (2.5 + a * x + b * y))[found.inside]
+    np.testing.assert_allclose(found.linear[found.inside], truth, atol=1e-5)
+    assert np.abs(found.smooth[found.inside] - truth).mean() < 0.02
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS, count=st.integers(100, 600))
+def test_the_smooth_candidate_follows_the_edges_of_the_image(seed, count):
+    rgb, depth = box_scene()
+    u, v, _ = scattered(seed, count)
+    found = candidates_of(u, v, depth[v, u], rgb)
+    without = candidates_of(u, v, depth[v, u])
+    truth = truth_on_grid(depth, found.grid)
+    error = {
+        'smooth': np.abs(found.smooth - truth).mean(),
+        'linear': np.abs(found.linear - truth).mean(),
+        'no image': np.abs(without.smooth - truth).mean(),
+    }
+    assert error['smooth'] < 0.7 * error['linear']
+    assert error['smooth'] < 0.7 * error['no image']
+
+
+@settings(max_examples=20)
+@given(seed=SEEDS)
+def test_held_out_points_err_little_on_a_plane_and_outliers_by_their_factor(seed):
+    u, v, rng = scattered(seed, 1000)
+    z = 10 / (2.5 + u / 200)
+    z[0] *= 3.0
+    held_out = candidates_of(u, v, z).held_out
+    assert np.median(np.abs(held_out)) < 0.02
+    assert held_out[0] == pytest.approx(np.log(3), abs=0.1)
+
+
+def test_nothing_is_held_out_where_one_fold_has_all_points():
+    u, v, rng = scattered(0, 50)
+    for fold in (np.ones(50, bool), np.zeros(50, bool)):
+        assert np.isnan(candidates_of(u, v, rng.uniform(1, 9, 50), fold=fold).held_out).all()
+
+
+def test_held_out_points_do_not_depend_on_their_own_fold():
+    u, v, rng = scattered(1, 400)
+    z, fold = rng.uniform(1, 9, 400), rng.random(400) < 0.5
+    changed = np.where(fold, 2 * z, z)
+    plain, other = (candidates_of(u, v, depth, fold=fold).held_out for depth in (z, changed))
+    np.testing.assert_allclose(other[fold], plain[fold] + np.log(2), atol=1e-6)
+
+
+def test_the_image_is_that_of_the_grid():
+    shape = (240, 320)
+    u, v, rng = scattered(0, 10, shape)
+    rgb = noise_image(rng, shape)
+    found = candidates_of(u, v, np.ones(10), rgb, shape)
+    np.testing.assert_array_equal(np.rint(found.image), found.grid.shrink(rgb))
+    assert candidates_of(u, v, np.ones(10), shape=shape).image is None

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The evidence of a frame and the input of the network: what each channel states."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.geometry.fusion.evidence import gather_evidence, without_map
+from marigold_ros.geometry.fusion.network_input import log_depth_on_grid
+from marigold_ros.geometry.fusion.work_grid import work_grid
+import numpy as np
+import pytest
+
+SHAPE = (120, 160)
+SEEDS = st.integers(0, 10_000)
+MAP = ('map', 'has_map', 'map_proof')
+
+
+def smooth_scene(seed=0, count=400, shape=SHAPE):
+    """Return points of a smooth depth, that depth, and an image of noise."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices(shape)
+    depth = (5 + 2 * np.sin(x / 35 + seed) + np.cos(y / 25)).astype(np.float32)
+    v, u = np.divmod(rng.choice(depth.size, count, replace=False), shape[1])
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    return SparseDepth(u, v, depth[v, u]), depth, image
+
+
+def fitted(metric, held_out=None):
+    return Alignment(state='fitted', metric=metric, held_out=held_out)
+
+
+def channels_of(sparse, rgb=None, fit=None, shape=SHAPE):
+    evidence = gather_evidence(sparse, rgb, fit, shape)
+    return evidence, dict(zip(CHANNELS, evidence.channels, strict=True))
+
+
+def truth_on_grid(depth, grid):
+    return log_depth_on_grid(depth, np.zeros((grid.rows, grid.columns), np.float32))
+
+
+@settings(max_examples=30)
+@given(
+    seed=SEEDS,
+    height=st.integers(1, 100),
+    width=st.integers(1, 150),
+    points=st.integers(1, 500),
+    parts=st.tuples(st.booleans(), st.booleans()),
+)
+def test_channels_are_finite_and_bounded_for_any_frame(seed, height, width, points, parts):
+    rng, shape = np.random.default_rng(seed), (height, width)
+    u, v = rng.integers(0, width, points), rng.integers(0, height, points)
+    sparse = SparseDepth(u, v, np.exp(rng.normal(1, 2, points)).astype(np.float32))
+    rgb = rng.integers(0, 256, (*shape, 3), dtype=np.uint8) if parts[0] else None
+    metric = np.exp(rng.normal(1, 2, shape)).astype(np.float32)
+    metric[rng.random(shape) < 0.3] = np.nan
+    held_out = np.where(rng.random(points) < 0.5, rng.normal(size=points), np.nan)
+    fit = fitted(metric, held_out) if parts[1] else None
+    evidence, part = channels_of(sparse, rgb, fit, shape)
+    grid = work_grid(shape)
+    assert evidence.channels.shape == (len(CHANNELS), grid.rows, grid.columns)
+    assert evidence.channels.dtype == np.float32
+    assert np.isfinite(evidence.channels).all()
+    for name in ('smooth', 'nearest', 'low', 'high', 'map'):
+        assert np.abs(part[name]).max() <= 1.5
+    for name in ('red', 'green', 'blue'):
+        assert np.abs(part[name]).max() <= 2
+    for name in ('map_proof', 'point_proof'):
+        assert np.abs(part[name]).max() <= 2
+
+
+def test_without_image_and_map_their_channels_are_zero():
+    _, part = channels_of(smooth_scene()[0])
+    for name in ('red', 'green', 'blue', *MAP):
+        assert not part[name].any()
+
+
+@pytest.mark.parametrize('state', ['held', 'none'])
+def test_a_map_that_is_not_fitted_to_the_frame_does_not_count(state):
+    sparse, depth, _ = smooth_scene()
+    evidence, part = channels_of(sparse, None, Alignment(state=state, metric=depth))
+    assert evidence.fitted is None
+    assert not any(part[name].any() for name in MAP)
+
+
+def test_channels_give_the_candidates_back():
+    sparse, depth, image = smooth_scene()
+    evidence, part = channels_of(sparse, image, fitted(depth))
+    level = part['level'] + 1.5
+    np.testing.assert_allclose(level, np.median(np.log(sparse.z)), rtol=1e-6)
+    linear = part['linear'] + level
+    np.testing.assert_allclose(linear, evidence.candidates.linear, atol=1e-5)
+    for name in ('smooth', 'nearest', 'low', 'high'):
+        expected = getattr(evidence.candidates, name)
+        np.testing.assert_allclose(linear + part[name], expected, atol=1e-5)
+    truth = truth_on_grid(depth, evidence.candidates.grid)
+    np.testing.assert_allclose(linear + part['map'], truth, atol=1e-5)
+    assert (part['has_map'] == 1).all()
+
+
+@settings(max_examples=15)
+@given(seed=SEEDS, scale=st.floats(0.05, 20))
+def test_a_factor_on_all_depths_changes_the_level_only(seed, scale):
+    sparse, depth, image = smooth_scene(seed)
+    ratio = np.random.default_rng(seed).normal(0, 0.1, len(sparse))
+    _, plain = channels_of(sparse, image, fitted(depth, ratio))
+    far = SparseDepth(sparse.u, sparse.v, np.float32(scale) * sparse.z)
+    _, scaled = channels_of(far, image, fitted(np.float32(scale) * depth, ratio))
+    np.testing.assert_allclose(scaled.pop('level'), plain.pop('level') + np.log(scale), atol=1e-4)
+    for name, channel in plain.items():
+        np.testing.assert_allclose(scaled[name], channel, atol=3e-3, err_msg=name)
+
+
+def test_image_channels_are_those_of_the_image_around_zero():
+    sparse, _, _ = smooth_scene()
+    for value, expected in ((0, -2), (255, 2), (51, -1.2)):
+        image = np.zeros((*SHAPE, 3), np.uint8)
+        image[..., 1] = value
+        _, part = channels_of(sparse, image)
+        np.testing.assert_allclose(part['green'], expected, atol=1e-6)
+        np.testing.assert_allclose(part['red'], -2)
+        np.testing.assert_allclose(part['blue'], -2)
+
+
+def test_places_are_marked():
+    sparse = SparseDepth(np.array([10, 140, 80]), np.array([100, 100, 15]), np.ones(3, np.float32))
+    evidence, part = channels_of(sparse)
+    grid = evidence.candidates.grid
+    _, count = grid.mean_in_cells(sparse.u, sparse.v, sparse.z)
+    np.testing.assert_array_equal(part['occupied'], count > 0)
+    assert (part['distance'][count > 0] == -1.5).all()
+    assert part['distance'][count == 0].min() > -1
+    assert part['inside'][grid.rows // 2, grid.columns // 2] == 1
+    assert part['inside'][0, 0] == part['inside'][-1, -1] == 0
+    assert (np.diff(part['row'], axis=0) > 0).all()
+    assert part['row'][0, 0] == -1
+    assert part['row'][-1, 0] == 1
+
+
+def test_proof_is_worse_where_held_out_points_err_more():
+    sparse, depth, _ = smooth_scene(count=800)
+    right = sparse.u > 80
+    held_out = np.where(right, 0.4, 0.01)
+    held_out[::7] = np.nan
+    _, part = channels_of(sparse, None, fitted(depth, held_out))
+    columns = part['map_proof'].shape[1]
+    left, right = part['map_proof'][:, : columns // 3], part['map_proof'][:, -(columns // 3) :]
+    # 0.5 log(error + 0.005) + 1.5
+    assert np.median(left) == pytest.approx(0.5 * np.log(0.015) + 1.5, abs=0.05)
+    assert np.median(right) == pytest.approx(0.5 * np.log(0.405) + 1.5, abs=0.05)
+
+
+@pytest.mark.parametrize('held_out', [None, np.full(400, np.nan)])
+def test_a_map_that_was_not_held_out_at_any_point_has_neutral_proof(held_out):
+    sparse, depth, _ = smooth_scene()
+    _, part = channels_of(sparse, None, fitted(depth, held_out))
+    assert not part['map_proof'].any()
+    assert part['has_map'].all()
+
+
+def test_outliers_are_left_out_together_with_their_errors():
+    sparse, depth, _ = smooth_scene(count=900)
+    rng = np.random.default_rng(1)
+    wrong = rng.random(900) < 0.15
+    z = np.where(wrong, sparse.z * rng.choice([0.4, 2.5], 900), sparse.z).astype(np.float32)
+    held_out = np.where(wrong, 1.0, 0.0)
+    corrupted = SparseDepth(sparse.u, sparse.v, z)
+    evidence = gather_evidence(corrupted, None, fitted(depth, held_out), SHAPE)
+    assert evidence.sound.shape == (900,)
+    assert (~evidence.sound[wrong]).mean() > 0.8
+    assert evidence.sound[~wrong].mean() > 0.95
+    np.testing.assert_array_equal(evidence.sparse.z, z[evidence.sound])
+    np.testing.assert_array_equal(evidence.fitted.held_out, held_out[evidence.sound])
+    assert len(evidence.candidates.held_out) == len(evidence.sparse)
+
+
+def test_without_the_map_the_rest_of_the_evidence_stays():
+    sparse, depth, image = smooth_scene()
+    ratio = np.zeros(len(sparse))
+    reduced = without_map(gather_evidence(sparse, image, fitted(depth, ratio), SHAPE))
+    plain = gather_evidence(sparse, image, None, SHAPE)
+    assert reduced.fitted is None
+    np.testing.assert_array_equal(reduced.channels, plain.channels)
+
+
+def test_log_depth_on_the_grid_is_a_mean_of_what_is_known():
+    linear = np.full((64, 80), 0.5, np.float32)
+    metric = np.full((128, 160), 3.0, np.float32)
+    np.testing.assert_allclose(log_depth_on_grid(metric, linear), np.log(3), rtol=1e-6)
+    metric[:, 80::2] = 12.0
+    halves = log_depth_on_grid(metric, linear)
+    np.testing.assert_allclose(halves[:, 40:], np.log(6), rtol=1e-6)
+    metric[:, 81::2] = np.nan
+    metric[:, :20], metric[::2, 20:40], metric[1, 41] = np.nan, 0.0, np.inf
+    part = log_depth_on_grid(metric, linear)
+    assert (part[:, :20] == 0.5).all()  # unknown, or known by half
+    np.testing.assert_allclose(part[:, 20:40], np.log(3), rtol=1e-6)
+    assert (part[:, 40:] == 0.5).all()
