@@ -116,6 +116,8 @@ def interpolate_disparity(
     hull, and the hull (rows, columns) bool. ``nearest`` is of the cells of all points.
     """
     chosen = representatives(u, v, disparity, _TRIANGULATED)
+    # Four points on a circle have two triangulations: which one must not depend on their order.
+    chosen = chosen[np.lexsort((disparity[chosen], u[chosen], v[chosen]))]
     linear = _triangulate(grid.place(u[chosen], v[chosen]), disparity[chosen], grid)
     inside = np.isfinite(linear)
     mean, _ = grid.mean_in_cells(u, v, disparity)

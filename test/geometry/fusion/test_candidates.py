@@ -111,6 +111,18 @@ def test_a_factor_on_all_depths_shifts_all_candidates_by_its_log(seed, count, sc
     np.testing.assert_allclose(scaled.held_out, plain.held_out, atol=1e-4)
 
 
+@given(seed=SEEDS, count=st.integers(2, 3000), step=st.sampled_from([1, 4]))
+def test_the_order_of_the_points_does_not_matter(seed, count, step):
+    u, v, rng = scattered(seed, count)
+    u, v = np.unique(np.stack([u // step * step, v // step * step]), axis=1)
+    z = rng.uniform(1, 30, len(u)).astype(np.float32)
+    order = rng.permutation(len(u))
+    plain, shuffled = candidates_of(u, v, z), candidates_of(u[order], v[order], z[order])
+    for name in NAMES:
+        np.testing.assert_allclose(getattr(shuffled, name), getattr(plain, name), atol=2e-3)
+    np.testing.assert_allclose(shuffled.held_out, plain.held_out[order], atol=1e-5)
+
+
 @settings(max_examples=20)
 @given(seed=SEEDS)
 def test_a_mirrored_scene_has_mirrored_candidates(seed):
