@@ -145,10 +145,14 @@ def interpolate_nearest(sparse: SparseDepth, u: np.ndarray, v: np.ndarray) -> np
 
 
 def interpolate_linear(
-    sparse: SparseDepth, u: np.ndarray, v: np.ndarray, nearest: np.ndarray | None = None
+    sparse: SparseDepth,
+    u: np.ndarray,
+    v: np.ndarray,
+    nearest: np.ndarray | None = None,
+    space: str = 'disparity',
 ) -> np.ndarray:
     """
-    Interpolate disparity barycentrically in the Delaunay triangles of the fit points.
+    Interpolate disparity or depth barycentrically in the Delaunay triangles of the fit points.
 
     Disparity of a flat surface is linear in the image, so walls and roads come out exactly.
     Outside the hull, and where the points span no triangle, the nearest point counts (``nearest``,
@@ -159,12 +163,14 @@ def interpolate_linear(
 
     depth = interpolate_nearest(sparse, u, v) if nearest is None else nearest
     points = np.column_stack([sparse.u, sparse.v]).astype(np.float64)
+    z = np.asarray(sparse.z, np.float64)
     try:
-        plane = LinearNDInterpolator(points, 1.0 / np.asarray(sparse.z, np.float64))
+        plane = LinearNDInterpolator(points, z if space == 'depth' else 1.0 / z)
     except (QhullError, ValueError):
         return depth
-    disparity = plane(np.asarray(u, np.float64), np.asarray(v, np.float64))
-    return np.where(np.isfinite(disparity), 1.0 / disparity, depth)
+    inside = plane(np.asarray(u, np.float64), np.asarray(v, np.float64))
+    metres = inside if space == 'depth' else 1.0 / inside
+    return np.where(np.isfinite(inside), metres, depth)
 
 
 def fill_morphologically(

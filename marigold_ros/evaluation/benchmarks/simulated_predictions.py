@@ -6,7 +6,8 @@ Simulate a model's prediction and a LiDAR from true depth: known errors, known t
 Alignments are scored on distortions of true depth with the errors that depth models have. Two
 kinds: ``smooth`` (a multiplicative field of 15 %, a tone error, noise) and ``objects`` (each
 segment with its own scale, edges blurred over 4 px, the far end saturated). Both are scaled to
-[0, 1] between their 2nd and 98th percentile and clipped, like real predictions.
+[0, 1] between their 2nd and 98th percentile and clipped, like real predictions. Three kinds of map
+are of no use: ``inverted``, ``constant``, and of a ``foreign`` scene.
 """
 
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
 ERROR_KINDS = ('smooth', 'objects')
+USELESS_KINDS = ('inverted', 'constant', 'foreign')
 _LEAST_DEPTH_M = 0.05
 _TONE = 1.08
 _POINT_NOISE = 0.01
 # Share of the rows, from the top, above the view of a spinning LiDAR.
 _BLIND = 0.3
 _SEGMENTS = 24
+# Blocks of columns across the image, of every eight of which a LiDAR sees one.
+_BLOCKS, _EVERY = 80, 8
 # A step in depth by more than this share, over two pixels, is an edge.
 _EDGE = 0.1
 EDGE_WIDTH = 8
@@ -35,8 +39,10 @@ class PointPattern:
     name: str
     points: int
     rows: int = 0  # scan rows they lie on, in the lower 70 % of the image; 0 is anywhere
-    part: str = 'all'  # of the image: all, left, or the near or far 30 % of its pixels
+    part: str = 'all'  # of the image: all, left, sectors, or the near or far 30 % of its pixels
     outliers: float = 0.1  # share of points with a random depth
+    factors: tuple[float, float] | None = None  # of outliers to the truth; None: in its range
+    noise: float = _POINT_NOISE  # relative, of all points
 
 
 PATTERNS = (
@@ -97,12 +103,35 @@ def simulate_prediction(
     if not known.any():
         raise InputError('a simulated prediction needs true depth; this image has none', 'empty')
     rng = np.random.default_rng(seed)
+    prediction = Prediction(_relative(rng, depth, known, kind))
+    return SimulatedPrediction(prediction, sample_points(rng, depth, pattern), depth)
+
+
+def simulate_map(depth: np.ndarray, kind: str, seed: int, foreign: np.ndarray) -> Prediction:
+    """
+    Distort true depth (H, W) in metres, 0 unknown, into a map of any kind.
+
+    ``kind`` is one of ``ERROR_KINDS`` or ``USELESS_KINDS``, ``foreign`` the depth of another scene
+    in any size; both depths have a known pixel.
+    """
+    rng = np.random.default_rng(seed)
+    if kind == 'constant':
+        return Prediction(np.full(depth.shape, 0.5, np.float32))
+    if kind == 'foreign':
+        size = depth.shape[::-1]
+        depth = cv2.resize(foreign, size, interpolation=cv2.INTER_NEAREST)
+    relative = _relative(rng, depth, depth > 0, kind if kind in ERROR_KINDS else 'smooth')
+    return Prediction(1 - relative if kind == 'inverted' else relative)
+
+
+def _relative(
+    rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, kind: str
+) -> np.ndarray:
     filled = np.maximum(_filled(depth, known), _LEAST_DEPTH_M)
     distort = _smooth_errors if kind == 'smooth' else _object_errors
     distorted = distort(rng, filled)
     low, high = np.percentile(distorted, [2, 98])
-    relative = np.clip((distorted - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
-    return SimulatedPrediction(Prediction(relative), _points(rng, depth, known, pattern), depth)
+    return np.clip((distorted - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
 
 
 def near_edges(depth: np.ndarray, width: int = EDGE_WIDTH) -> np.ndarray:
@@ -160,10 +189,12 @@ def _filled(depth: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known, depth, painted.astype(np.float32) / 255 * top)
 
 
-def _points(
-    rng: np.random.Generator, depth: np.ndarray, known: np.ndarray, pattern: PointPattern
+def sample_points(
+    rng: np.random.Generator, depth: np.ndarray, pattern: PointPattern
 ) -> SparseDepth:
+    """Measure true depth (H, W) in metres, 0 unknown, where the pattern says; maybe nowhere."""
     height, width = depth.shape
+    known = depth > 0
     allowed = known.copy()
     if pattern.part == 'near':
         allowed &= depth <= np.percentile(depth[known], 30)
@@ -171,13 +202,18 @@ def _points(
         allowed &= depth >= np.percentile(depth[known], 70)
     elif pattern.part == 'left':
         allowed[:, width // 2 :] = False
+    elif pattern.part == 'sectors':
+        allowed[:, np.arange(width) * _BLOCKS // width % _EVERY > 0] = False
     if pattern.rows:
         seen = np.linspace(height * _BLIND, height - 1, pattern.rows).astype(int)
         allowed &= np.isin(np.arange(height), seen)[:, None]
     v, u = np.nonzero(allowed)
     chosen = rng.choice(len(v), min(pattern.points, len(v)), replace=False)
     u, v = u[chosen], v[chosen]
-    z = depth[v, u] * (1 + _POINT_NOISE * rng.normal(size=len(u)))
+    z = depth[v, u] * (1 + pattern.noise * rng.normal(size=len(u)))
     wrong = rng.random(len(z)) < pattern.outliers
-    z[wrong] = rng.uniform(0.3, 1.5 * float(depth.max()), wrong.sum())
+    if pattern.factors is None:
+        z[wrong] = rng.uniform(0.3, 1.5 * float(depth.max()), wrong.sum())
+    else:
+        z[wrong] *= rng.uniform(*pattern.factors, wrong.sum())
     return SparseDepth(u, v, z.astype(np.float32))

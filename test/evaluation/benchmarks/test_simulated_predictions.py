@@ -14,6 +14,8 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     near_edges,
     PATTERNS,
     PointPattern,
+    sample_points,
+    simulate_map,
     simulate_prediction,
 )
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -90,3 +92,31 @@ def test_local_beats_the_five_nearest_points_and_the_tukey_fit(depth):
         assert row['ratio_to_tukey'] < 0.9, row['pattern']
         assert row['abs_rel']['local'] < row['abs_rel']['barycentric']
     assert np.mean([row['ratio'] for row in rows]) < 0.85
+
+
+def test_useless_maps_say_nothing_about_the_scene(depth):
+    foreign = make_sample(1, 80, 60, kind='room').depth
+    kinds = ('smooth', 'inverted', 'constant', 'foreign')
+    found = {kind: simulate_map(depth, kind, 0, foreign).relative for kind in kinds}
+    np.testing.assert_allclose(found['inverted'], 1 - found['smooth'])
+    assert np.ptp(found['constant']) == 0
+    assert all(relative.shape == depth.shape for relative in found.values())
+    agree = {k: np.corrcoef(found[k].ravel(), depth.ravel())[0, 1] for k in ('smooth', 'foreign')}
+    assert agree['foreign'] < 0.5 < agree['smooth']
+
+
+def test_exact_points_lie_on_the_truth_and_wrong_ones_in_a_band_around_it(depth):
+    rng = np.random.default_rng(0)
+    exact = sample_points(rng, depth, PointPattern('', 300, outliers=0.0, noise=0.0))
+    np.testing.assert_array_equal(exact.z, depth[exact.v, exact.u].astype(np.float32))
+    pattern = PointPattern('', 300, outliers=0.5, factors=(0.5, 2.0), noise=0.0)
+    ratio = (found := sample_points(rng, depth, pattern)).z / depth[found.v, found.u]
+    assert 0.5 <= ratio.min() < 0.8
+    assert 1.5 < ratio.max() <= 2.0
+    assert 0.3 < np.mean(np.abs(ratio - 1) > 1e-5) < 0.7
+
+
+def test_sectors_see_one_of_eight_blocks_of_columns(depth):
+    rng = np.random.default_rng(0)
+    u = sample_points(rng, depth, PointPattern('', 2000, part='sectors')).u
+    assert set(np.unique(u // 2 % 8)) == {0}  # 80 blocks of 2 of the 160 columns
