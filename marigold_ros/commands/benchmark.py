@@ -9,6 +9,8 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
   python -m marigold_ros benchmark alignment            the metric fit on simulated predictions,
                                                         beside plain methods; no model runs
+  python -m marigold_ros benchmark fusion               fused depth beside interpolation of the
+                                                        points, for maps good and useless; its time
   python -m marigold_ros benchmark cloud                flying pixels and sky on synthetic drives
   python -m marigold_ros benchmark evaluate             cost of evaluate without the model
 The figures depend on what else the machine does: the load is printed with them.
@@ -29,7 +31,13 @@ from marigold_ros.config import RuntimeConfig
 
 # Modules of `benchmarks` by subject. Each has measure(args), table(results), the name FILE of its
 # JSON file and drawings(args, results), further files by name.
-SUBJECTS = {'model': 'model', 'alignment': 'alignment', 'cloud': 'cloud', 'evaluate': 'evaluation'}
+SUBJECTS = {
+    'model': 'model',
+    'alignment': 'alignment',
+    'fusion': 'fusion',
+    'cloud': 'cloud',
+    'evaluate': 'evaluation',
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +48,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default='model',
         choices=tuple(SUBJECTS),
         help='what to measure (default: model); alignment uses --data, --runs, --json, --out, '
-        'cloud --model, --size, --runs, --json, --out, evaluate --data, --runs, --json, --out',
+        'fusion --data, --scenes, --seed, --size, --fusion, --ablate, --cost, --runs, --json, '
+        '--out, cloud --model, --size, --runs, --json, --out, evaluate --data, --runs, --json, '
+        '--out',
     )
     parser.add_argument(
         '--data',
         metavar='DIR',
-        help='for alignment: true depth as */depth_mm.png (default: synthetic scenes); for '
-        'evaluate: a bag (default: a synthetic drive)',
+        help='for alignment and fusion: true depth as */depth_mm.png, for fusion beside */image.* '
+        '(default: synthetic scenes); for evaluate: a bag (default: a synthetic drive)',
     )
+    parser.add_argument(
+        '--scenes',
+        type=at_least(1),
+        metavar='N',
+        help='for fusion: synthetic scenes (default: 16)',
+    )
+    parser.add_argument(
+        '--fusion',
+        default='auto',
+        metavar='PATH',
+        help='for fusion: the network, as alignment.fusion: auto (embedded), none, or a folder',
+    )
+    parser.add_argument(
+        '--ablate', action='store_true', help='for fusion: also without parts of it'
+    )
+    parser.add_argument('--cost', action='store_true', help='for fusion: nothing but its time')
     add_model_options(parser)
     parser.add_argument(
         '--arch',
@@ -67,14 +93,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--steps', type=int, metavar='N', help="denoising steps (checkpoint's)")
     parser.add_argument('--members', type=int, metavar='E', help="ensemble size (checkpoint's)")
-    parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, help='of the noise, of scenes (default: 0)')
     parser.add_argument(
         '--runs',
         type=at_least(1),
         default=0,
         metavar='N',
         help='frames (default: as many as fit in 15 s); for alignment: seeds (default: 10); for '
-        'cloud: images per drive (default: 3); for evaluate: replays of the bag (default: 2)',
+        'cloud: images per drive (default: 3); for evaluate: replays of the bag (default: 2); for '
+        'fusion: timed frames (default: 40)',
     )
     parser.add_argument(
         '--rounds', type=at_least(1), default=3, metavar='N', help='of a comparison (default: 3)'
@@ -92,7 +119,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out',
         metavar='DIR',
         help='write the figures to DIR as JSON, and charts: benchmark.json and benchmark.svg '
-        '(alignment: alignment.json, alignment.png; cloud: cloud.json)',
+        '(alignment: alignment.json, alignment.png; fusion: fusion.json, fusion.png; cloud: '
+        'cloud.json)',
     )
     add_setting_option(parser, RuntimeConfig)
 

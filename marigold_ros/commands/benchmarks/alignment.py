@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.output import grid, step_bar
-from marigold_ros.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,27 +95,8 @@ def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _depths(args: argparse.Namespace) -> list[np.ndarray]:
     """Return true depth of */depth_mm.png or of synthetic scenes, in metres, 0 where unknown."""
-    import cv2
-    import numpy as np
+    from marigold_ros.commands.benchmarks.scenes import stored_depths, synthetic_scenes
 
-    if not args.data:
-        from marigold_ros.synthetic.scenes.scene import make_sample
-
-        kinds = ('room', 'street') * (_SCENES // 2)
-        depths = (make_sample(seed, *_SIZE, kind=kind).depth for seed, kind in enumerate(kinds))
-        return [np.where(depth < 80, depth, 0).astype(np.float32) for depth in depths]
-    folder = Path(args.data)
-    paths = sorted(folder.glob('*/depth_mm.png'))
-    if not paths:
-        raise InputError(
-            f'{folder} has no */depth_mm.png (16 bit, millimetres, 0 unknown); name a folder that '
-            'has them, or leave --data out for synthetic scenes',
-            cause='empty',
-        )
-    found = []
-    for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if image is None or image.dtype != np.uint16 or image.ndim != 2:
-            raise InputError(f'{path} is no 16-bit grey image; store depth in millimetres as one')
-        found.append(image.astype(np.float32) / 1000)
-    return found
+    if args.data:
+        return [depth for _, depth in stored_depths(args.data)]
+    return [depth for _, depth in synthetic_scenes(_SCENES, 0, _SIZE)]

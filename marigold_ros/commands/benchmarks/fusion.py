@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""``benchmark fusion``: metric depth from points, image and map, beside plain methods."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+import math
+import os
+from typing import Any, TYPE_CHECKING
+
+from marigold_ros.commands.output import grid, step_bar
+
+if TYPE_CHECKING:
+    from marigold_ros.evaluation.benchmarks.fusion import FusionScene
+    from marigold_ros.geometry.fusion.mixing import FusionModel
+    import numpy as np
+
+FILE = 'fusion.json'
+_SCENES = 16
+# Below the seeds of training, beside those that selected a network.
+_FIRST_SEED = 700_000
+_LEAST_DEPTH = 0.1  # m, below it stored depth counts as unknown
+_TIMED = 40
+# Drawn: scenes, patterns of points, width of a panel.
+_DRAWN_SCENES, _DRAWN_POINTS, _PANEL = 4, ('500 random', '16 rows'), 320
+
+Cases = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Score fused depth on scenes with known truth, and time it."""
+    network = _network(args)
+    found: dict[str, Any] = {'network': args.fusion}
+    if not args.cost:
+        found |= _scores(args, network)
+    return {**found, 'load': os.getloadavg()[0], 'cost_ms': _cost(args, network)}
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """Return the results as text for a terminal."""
+    lines: list[str] = []
+    if 'cases' in results:
+        cases: Cases = {(case['points'], case['map']): case for case in results['cases']}
+        height, width = results['size']
+        lines += [
+            f'{results["scenes"]} {results["source"]} scenes of {width}x{height}, fusion network: '
+            f'{results["network"]}',
+            'ratios are to linear interpolation of depth between the points; below 1 is better',
+        ]
+        for title, rows in _tables(cases):
+            lines += ['', title, *grid(rows)]
+        lines.append('')
+    lines += [
+        'map fit and fusion, milliseconds, median (95 %), '
+        f'{results["machine"]["processor"]}, {results["machine"]["cores"]} cores, load '
+        f'{results["load"]:.1f}',
+        *grid(_cost_rows(results['cost_ms'])),
+    ]
+    return '\n'.join(lines)
+
+
+def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw depth without a map as a PNG file, a row for each scene and pattern of points."""
+    if args.cost:
+        return {}
+    import cv2
+    from marigold_ros.evaluation.benchmarks.fusion import CONDITIONS, depth_maps
+    from marigold_ros.evaluation.benchmarks.simulated_predictions import sample_points
+    import numpy as np
+
+    network, rows = _network(args), []
+    for scene in islice(_scenes(args), _DRAWN_SCENES):
+        for pattern in (item for item in CONDITIONS if item.name in _DRAWN_POINTS):
+            sparse = sample_points(np.random.default_rng(0), scene.depth, pattern)
+            rows.append(_row(scene, sparse, depth_maps(scene, sparse, network)))
+    widest = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 0), (0, widest - row.shape[1]), (0, 0))) for row in rows]
+    return {'fusion.png': cv2.imencode('.png', np.vstack(rows)[..., ::-1])[1].tobytes()}
+
+
+def _network(args: argparse.Namespace) -> FusionModel | None:
+    if args.fusion == 'none':  # without importing torch
+        return None
+    from marigold_ros.models.fusion.load import fusion_of
+
+    return fusion_of(None, args.fusion)
+
+
+def _scenes(args: argparse.Namespace) -> Iterator[FusionScene]:
+    from marigold_ros.commands.benchmarks.scenes import (
+        image_beside,
+        stored_depths,
+        synthetic_scenes,
+    )
+    from marigold_ros.evaluation.benchmarks.fusion import FusionScene
+    import numpy as np
+
+    if args.data:
+        for path, depth in stored_depths(args.data):
+            image = image_beside(path, depth.shape)
+            yield FusionScene(image, np.where(depth > _LEAST_DEPTH, depth, np.float32(0)))
+        return
+    first = _FIRST_SEED + args.seed
+    for image, depth in synthetic_scenes(args.scenes or _SCENES, first, args.size[::-1]):
+        yield FusionScene(image, depth)
+
+
+def _scores(args: argparse.Namespace, network: FusionModel | None) -> dict[str, Any]:
+    from marigold_ros.evaluation.benchmarks.fusion import CONDITIONS, MAPS, measure
+
+    count = args.scenes or _SCENES
+    with step_bar(0 if args.data else count, 'rendering') as bar:
+        scenes = []
+        for scene in _scenes(args):
+            scenes.append(scene)
+            bar.update()
+    with step_bar(len(scenes) * len(CONDITIONS) * len(MAPS), 'points and maps') as bar:
+        return {
+            'scenes': len(scenes),
+            'source': 'stored' if args.data else 'synthetic',
+            'size': list(scenes[0].depth.shape),
+            'cases': measure(scenes, network, CONDITIONS, bar.update, args.ablate),
+        }
+
+
+def _cost(args: argparse.Namespace, network: FusionModel | None) -> list[dict[str, Any]]:
+    from marigold_ros.commands.benchmarks.scenes import synthetic_scenes
+    from marigold_ros.evaluation.benchmarks.fusion import FusionScene
+    from marigold_ros.evaluation.benchmarks.fusion_cost import FRAMES, stage_ms
+
+    found = []
+    for height, width, points in FRAMES:
+        scene = FusionScene(*next(synthetic_scenes(1, _FIRST_SEED, (width, height))))
+        stages = stage_ms(scene, points, network, args.runs or _TIMED)
+        found.append({'height': height, 'width': width, 'points': points, 'stages': stages})
+    return found
+
+
+def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Yield the title and rows of each table."""
+    from marigold_ros.evaluation.benchmarks.fusion import ABLATED_MAPS, MAPS, NO_MAP
+
+    plain = [case for (_, kind), case in cases.items() if kind == NO_MAP]
+    yield 'without a map: AbsRel, and ratios of AbsRel', _plain_rows(plain)
+    yield 'without a map: ratios of MAE and RMSE', _metres_rows(plain)
+    yield 'with maps: ratio of AbsRel, fused (and local)', _map_rows(cases, MAPS)
+    yield 'without a map: ratio of AbsRel by metres of true depth', _part_rows(plain, 'ratio')
+    yield 'without a map: share within one sigma', _part_rows(plain, 'coverage')
+    for kind in ABLATED_MAPS:
+        ablated = [case for (_, name), case in cases.items() if name == kind]
+        if any('without image' in case['methods'] for case in ablated):
+            yield f'ratio of AbsRel without parts, map: {kind}', _ablation_rows(ablated)
+
+
+def _plain_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    names = ('fused', 'closed form', 'in disparity', 'nearest', 'morphological')
+    rows: list[tuple[str, ...]] = [
+        ('points', 'linear', *names, 'worst', 'fused - linear, 95 % interval')
+    ]
+    for case in cases:
+        methods, difference = case['methods'], case['difference']['abs_rel']
+        low, high = difference['interval']
+        interval = f'{low:+.4f} to {high:+.4f}' if math.isfinite(low) else '-'
+        rows.append(
+            (
+                case['points'],
+                f'{methods["linear"]["abs_rel"]:.4f}',
+                *(f'{methods[name]["ratio"]["abs_rel"]:.3f}' for name in names),
+                f'{case["worst_abs_rel"]:.2f}',
+                interval,
+            )
+        )
+    return rows
+
+
+def _metres_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    names, metrics = ('fused', 'closed form', 'in disparity', 'nearest'), ('mae', 'rmse')
+    heads = (f'{name} {metric.upper()}' for name in names for metric in metrics)
+    rows: list[tuple[str, ...]] = [('points', *heads)]
+    for case in cases:
+        ratios = (case['methods'][name]['ratio'] for name in names)
+        rows.append((case['points'], *(f'{r[metric]:.3f}' for r in ratios for metric in metrics)))
+    return rows
+
+
+def _map_rows(cases: Cases, maps: Sequence[str]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [('points', *maps)]
+    for points in dict.fromkeys(name for name, _ in cases):
+        cells = []
+        for kind in maps:
+            methods = cases[points, kind]['methods']
+            local = f' ({methods["local"]["ratio"]["abs_rel"]:.3f})' if 'local' in methods else ''
+            cells.append(f'{methods["fused"]["ratio"]["abs_rel"]:.3f}{local}')
+        rows.append((points, *cells))
+    return rows
+
+
+def _part_rows(cases: Sequence[Mapping[str, Any]], key: str) -> list[tuple[str, ...]]:
+    """Tabulate a figure over all pixels, by range, near edges and outside of the points' hull."""
+    ranges = [f'{part["from"]:.0f}-{part["to"]:.0f} m' for part in cases[0]['by_range']]
+    rows: list[tuple[str, ...]] = [('points', 'all', *ranges, 'near edges', 'beyond points')]
+    for case in cases:
+        every = (
+            case['coverage'] if key == 'coverage' else case['methods']['fused']['ratio']['abs_rel']
+        )
+        parts = (*case['by_range'], case['at_edges'], case['beyond_points'])
+        cells = (every, *(part[key] for part in parts))
+        rows.append((case['points'], *(_figure(cell) for cell in cells)))
+    return rows
+
+
+def _ablation_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    from marigold_ros.evaluation.benchmarks.fusion import ABLATIONS
+
+    titles = ('fused', 'without network', *ABLATIONS)
+    rows: list[tuple[str, ...]] = [('points', *titles)]
+    for case in cases:
+        methods = case['methods']
+        shown = (methods['closed form' if name == 'without network' else name] for name in titles)
+        rows.append((case['points'], *(f'{errors["ratio"]["abs_rel"]:.3f}' for errors in shown)))
+    return rows
+
+
+def _cost_rows(costs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    heads = (f'{cost["width"]}x{cost["height"]}, {cost["points"]} points' for cost in costs)
+    rows: list[tuple[str, ...]] = [('stage', *heads)]
+    for stage in costs[0]['stages']:
+        times = (cost['stages'][stage] for cost in costs)
+        rows.append((stage, *(f'{ms["p50"]:.1f} ({ms["p95"]:.1f})' for ms in times)))
+    return rows
+
+
+def _figure(value: float) -> str:
+    return f'{value:.3f}' if math.isfinite(value) else '-'
+
+
+def _row(scene: FusionScene, sparse: Any, maps: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Draw image, points, depth by each method, truth and relative sigma side by side."""
+    import cv2
+    from marigold_ros.evaluation.report.drawing import (
+        colourise_depth,
+        depth_scale,
+        error_image,
+        overlay_points,
+    )
+    import numpy as np
+
+    low, high = depth_scale(scene.depth)
+    v, u = (axis.ravel() for axis in np.indices(scene.depth.shape))
+    panels = {
+        'image': scene.rgb,
+        'points': overlay_points(scene.rgb, sparse.u, sparse.v, sparse.z, low, high),
+        **{
+            name: colourise_depth(depth, low, high)
+            for name, depth in maps.items()
+            if name != 'sigma'
+        },
+        'truth': colourise_depth(scene.depth, low, high),
+        'sigma / depth': error_image(scene.rgb, u, v, (maps['sigma'] / maps['fused']).ravel()),
+    }
+    size = _PANEL, round(_PANEL * scene.depth.shape[0] / scene.depth.shape[1])
+    drawn = []
+    for title, panel in panels.items():
+        strip = np.full((24, _PANEL, 3), 255, np.uint8)
+        cv2.putText(strip, title, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1)
+        drawn.append(np.vstack([strip, cv2.resize(panel, size, interpolation=cv2.INTER_AREA)]))
+    return np.hstack(drawn)

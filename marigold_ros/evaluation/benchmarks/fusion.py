@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Score fused depth beside plain methods, for patterns of points and maps from good to useless.
+
+Errors are at known pixels without a point; where a method has no depth, the nearest point's
+counts, for all alike. Ratios are to linear interpolation of depth between the points over the
+image, the first thing that a user with a LiDAR would try. For AbsRel a ratio is of the means over
+scenes, for MAE and RMSE the mean of the scenes' ratios, as metres of streets would outweigh rooms.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+import math
+from typing import Any
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.evaluation.baselines import (
+    fill_morphologically,
+    interpolate_linear,
+    interpolate_nearest,
+)
+from marigold_ros.evaluation.benchmarks.simulated_predictions import (
+    ERROR_KINDS,
+    near_edges,
+    PointPattern,
+    sample_points,
+    simulate_map,
+    USELESS_KINDS,
+)
+from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.fusion_channels import CANDIDATES
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.fusion.fuse import fuse
+from marigold_ros.geometry.fusion.mixing import FusionModel
+import numpy as np
+
+METHODS = (
+    'fused',
+    'closed form',
+    'linear',
+    'in disparity',
+    'nearest',
+    'morphological',
+    'local',
+    'global',
+)
+ABLATIONS = ('without image', 'without map', 'edge-aware alone', 'linear alone')
+ERRORS = ('abs_rel', 'mae', 'rmse')
+NO_MAP = 'none'
+MAPS = (NO_MAP, *ERROR_KINDS, *USELESS_KINDS)
+# Maps for which parts of fusion are left out.
+ABLATED_MAPS = (NO_MAP, 'objects')
+_EXACT = partial(PointPattern, outliers=0.0, noise=0.0)
+# As many points on a row as every third column of 640 has.
+_ON_A_ROW = 213
+CONDITIONS = (
+    _EXACT('500 random', 500),
+    PointPattern('500, 10 % wrong', 500, factors=(0.3, 3.0), noise=0.0),
+    _EXACT('50 random', 50),
+    *(_EXACT(f'{n} rows', n * _ON_A_ROW, rows=n) for n in (4, 8, 16, 32)),
+    _EXACT('azimuth sectors', 4000, rows=64, part='sectors'),
+    _EXACT('half image', 500, part='left'),
+)
+# Metres of true depth.
+RANGES = ((0.0, 5.0), (5.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 80.0))
+PARTS = (*RANGES, 'near edges', 'beyond the points')
+# Every second pixel of every second row is scored: neighbours say the same.
+_STRIDE = 2
+_FUSED = AlignmentConfig(method='fused')
+_CERTAIN = 30.0  # logit of a candidate that has all of the share
+
+
+@dataclass(frozen=True)
+class FusionScene:
+    """An image (H, W, 3) uint8 and its true depth (H, W) float32 in metres, 0 unknown."""
+
+    rgb: np.ndarray
+    depth: np.ndarray
+
+
+@dataclass(frozen=True)
+class ScoredPixels:
+    """The pixels (M,) at which methods are compared, and which of them are in each part."""
+
+    u: np.ndarray
+    v: np.ndarray
+    truth: np.ndarray
+    parts: np.ndarray  # (len(PARTS), M) bool
+
+    def errors(self, depth: np.ndarray) -> np.ndarray:
+        """Return AbsRel, MAE and RMSE of depth (M,); float64 (3,)."""
+        size = np.abs(depth - self.truth)
+        return np.array([np.mean(size / self.truth), size.mean(), np.sqrt(np.mean(size**2))])
+
+
+@dataclass
+class CaseScores:
+    """Errors of one pattern of points with one kind of map, scene by scene."""
+
+    points: str
+    map: str
+    errors: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    within: list[float] = field(default_factory=list)
+    without_depth: int = 0
+    # By part: pixels, summed relative errors of fused and linear, pixels with sigma, within it.
+    sums: np.ndarray = field(default_factory=lambda: np.zeros((len(PARTS), 5)))
+
+    def add(self, at: ScoredPixels, depths: dict[str, np.ndarray], fused: Alignment) -> None:
+        """Add a scene: depth (M,) by method, complete, and the alignment of ``fused``."""
+        for name, depth in depths.items():
+            self.errors.setdefault(name, []).append(at.errors(depth))
+        known, within = np.zeros(len(at.u), bool), np.zeros(len(at.u), bool)
+        if fused.metric is None or fused.sigma is None:
+            self.without_depth += 1
+        else:
+            sigma = fused.sigma[at.v, at.u]
+            known = np.isfinite(sigma) & np.isfinite(fused.metric[at.v, at.u])
+            within = known & (np.abs(depths['fused'] - at.truth) <= sigma)
+            self.within.append(float(within[known].mean()) if known.any() else math.nan)
+        relative = [np.abs(depths[name] / at.truth - 1) for name in ('fused', 'linear')]
+        columns = np.stack([np.ones(len(at.u)), *relative, known, within], axis=1)
+        self.sums += at.parts @ columns
+
+    def summary(self) -> dict[str, Any]:
+        """Return means, ratios to linear, the paired difference from it, parts and coverage."""
+        found = {name: np.array(errors) for name, errors in self.errors.items()}
+        fused, linear = found['fused'], found['linear']
+        difference = {}
+        for column, name in enumerate(ERRORS):
+            paired = (fused - linear)[:, column]
+            # Scenes are independent of each other: blocks of one.
+            interval = mean_interval(paired, length=1)
+            difference[name] = {'mean': float(paired.mean()), 'interval': list(interval)}
+        parts = [self._part(row) for row in self.sums]
+        ranges = [
+            {'from': low, 'to': high, **part}
+            for (low, high), part in zip(RANGES, parts, strict=False)
+        ]
+        return {
+            'points': self.points,
+            'map': self.map,
+            'scenes': len(fused),
+            'without_depth': self.without_depth,
+            'methods': {name: _against(errors, linear) for name, errors in found.items()},
+            'difference': difference,
+            'worst_abs_rel': float((fused[:, 0] / linear[:, 0]).max()),
+            'coverage': float(np.nanmean(self.within)) if self.within else math.nan,
+            'by_range': ranges,
+            'at_edges': parts[-2],
+            'beyond_points': parts[-1],
+        }
+
+    def _part(self, sums: np.ndarray) -> dict[str, float]:
+        """Return pooled AbsRel of fused and linear, and the share within one sigma."""
+        count, fused, linear, known, within = sums.tolist()
+        return {
+            'pixels': int(count),
+            'fused': fused / count if count else math.nan,
+            'linear': linear / count if count else math.nan,
+            'ratio': fused / linear if linear else math.nan,
+            'coverage': within / known if known else math.nan,
+        }
+
+
+def measure(
+    scenes: Sequence[FusionScene],
+    network: FusionModel | None,
+    conditions: Sequence[PointPattern],
+    step: Callable[[], Any],
+    ablate: bool = False,
+) -> list[dict[str, Any]]:
+    """
+    Score all methods for all patterns of points and all maps.
+
+    Parameters
+    ----------
+    scenes : sequence of FusionScene
+        With known depth; each is the foreign scene of the next.
+    network : callable or None
+        As `models.fusion.load_fusion` returns it; None: ``fused`` is the closed form.
+    conditions : sequence of PointPattern
+        Of the points.
+    step : callable
+        Called after each pattern and map of each scene.
+    ablate : bool
+        Whether ``ABLATIONS`` are scored too, for ``ABLATED_MAPS``.
+
+    Returns
+    -------
+    list of dict
+        One for each case that has a scene; see `CaseScores.summary`.
+
+    """
+    scores = {
+        (pattern.name, kind): CaseScores(pattern.name, kind)
+        for pattern in conditions
+        for kind in MAPS
+    }
+    for number, scene in enumerate(scenes):
+        # Mirrored, so that a single scene is foreign to itself.
+        foreign = scenes[number - 1].depth[:, ::-1]
+        maps = {
+            kind: None if kind == NO_MAP else simulate_map(scene.depth, kind, number, foreign)
+            for kind in MAPS
+        }
+        edges = near_edges(scene.depth)
+        for pattern in conditions:
+            sparse = sample_points(np.random.default_rng(number), scene.depth, pattern)
+            seen = len(sparse) >= _FUSED.min_points
+            at = _scored_pixels(scene.depth, edges, sparse)
+            plain = _interpolations(sparse, at, scene.depth.shape) if seen else {}
+            for kind in MAPS:
+                if seen:
+                    depths, fused = _with_map(scene, sparse, maps[kind], network)
+                    if ablate and kind in ABLATED_MAPS:
+                        depths |= _ablations(scene, sparse, maps[kind], network)
+                    complete = {
+                        name: _complete(depth, at, plain['nearest'])
+                        for name, depth in depths.items()
+                    }
+                    scores[pattern.name, kind].add(at, plain | complete, fused)
+                step()
+    return [case.summary() for case in scores.values() if case.errors]
+
+
+def depth_maps(
+    scene: FusionScene, sparse: SparseDepth, network: FusionModel | None
+) -> dict[str, np.ndarray]:
+    """Return depth (H, W) without a map by method, and ``sigma``, in metres; NaN where none."""
+    v, u = np.mgrid[0 : scene.depth.shape[0], 0 : scene.depth.shape[1]]
+    fit, shape = _fitted(None, sparse), scene.depth.shape
+    closed = fuse(fit, sparse, _FUSED, shape, scene.rgb)
+    fused = fuse(fit, sparse, _FUSED, shape, scene.rgb, network)
+    found = {'closed form': closed.metric, 'fused': fused.metric, 'sigma': fused.sigma}
+    missing = np.full(shape, np.nan, np.float32)
+    return {
+        'linear': interpolate_linear(sparse, u, v, space='depth'),
+        **{name: missing if depth is None else depth for name, depth in found.items()},
+    }
+
+
+def only(candidate: str) -> FusionModel:
+    """Return a network that gives all of the share to one candidate."""
+
+    def outputs(channels: np.ndarray) -> np.ndarray:
+        logits = np.zeros((len(CANDIDATES) + 2, *channels.shape[1:]), np.float32)
+        logits[CANDIDATES.index(candidate)] = _CERTAIN
+        return logits
+
+    return outputs
+
+
+def _scored_pixels(depth: np.ndarray, edges: np.ndarray, sparse: SparseDepth) -> ScoredPixels:
+    """Choose known pixels of a coarse grid that are no points; beyond is outside their hull."""
+    hull = np.zeros(depth.shape, np.uint8)
+    if len(sparse):
+        place = np.stack([sparse.u, sparse.v], axis=1).astype(np.int32)
+        cv2.fillConvexPoly(hull, cv2.convexHull(place), 1)
+    scored = np.zeros(depth.shape, bool)
+    scored[::_STRIDE, ::_STRIDE] = True
+    scored &= depth > 0
+    scored[sparse.v, sparse.u] = False
+    v, u = np.nonzero(scored)
+    truth = depth[v, u].astype(np.float64)
+    ranges = [(truth > low) & (truth <= high) for low, high in RANGES]
+    return ScoredPixels(u, v, truth, np.stack([*ranges, edges[v, u], hull[v, u] == 0]))
+
+
+def _interpolations(
+    sparse: SparseDepth, at: ScoredPixels, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return depth (M,) from the points alone, by method."""
+    nearest = interpolate_nearest(sparse, at.u, at.v)
+    return {
+        'linear': interpolate_linear(sparse, at.u, at.v, nearest, 'depth'),
+        'in disparity': interpolate_linear(sparse, at.u, at.v, nearest),
+        'nearest': nearest,
+        'morphological': fill_morphologically(sparse, at.u, at.v, (shape[1], shape[0])),
+    }
+
+
+def _with_map(
+    scene: FusionScene,
+    sparse: SparseDepth,
+    prediction: Prediction | None,
+    network: FusionModel | None,
+) -> tuple[dict[str, np.ndarray | None], Alignment]:
+    """Return depth (H, W) by the methods that may use a map, and the alignment of ``fused``."""
+    fit, shape = _fitted(prediction, sparse), scene.depth.shape
+    fused = fuse(fit, sparse, _FUSED, shape, scene.rgb, network)
+    closed = fused if network is None else fuse(fit, sparse, _FUSED, shape, scene.rgb)
+    depths = {'fused': fused.metric, 'closed form': closed.metric}
+    if prediction is not None:
+        depths['local'] = fit.metric
+        depths['global'] = align_map(prediction, sparse, AlignmentConfig(method='global')).metric
+    return depths, fused
+
+
+def _ablations(
+    scene: FusionScene,
+    sparse: SparseDepth,
+    prediction: Prediction | None,
+    network: FusionModel | None,
+) -> dict[str, np.ndarray | None]:
+    """Return depth (H, W) without parts of fusion."""
+    fit, shape = _fitted(prediction, sparse), scene.depth.shape
+    ways = {
+        'without image': (fit, None, network),
+        'without map': (_fitted(None, sparse), scene.rgb, network),
+        'edge-aware alone': (fit, scene.rgb, only('smooth')),
+        'linear alone': (fit, scene.rgb, only('linear')),
+    }
+    return {name: fuse(a, sparse, _FUSED, shape, b, c).metric for name, (a, b, c) in ways.items()}
+
+
+def _fitted(prediction: Prediction | None, sparse: SparseDepth) -> Alignment:
+    if prediction is None:
+        return Alignment(reason='there is no map', n_points=len(sparse))
+    return align_map(prediction, sparse, _FUSED)
+
+
+def _complete(depth: np.ndarray | None, at: ScoredPixels, nearest: np.ndarray) -> np.ndarray:
+    """Return depth at the scored pixels, the nearest point's where there is none."""
+    if depth is None:
+        return nearest
+    found = depth[at.v, at.u].astype(np.float64)
+    return np.where(np.isfinite(found), found, nearest)
+
+
+def _against(errors: np.ndarray, linear: np.ndarray) -> dict[str, Any]:
+    """Return means and ratios to linear of errors (scenes, 3)."""
+    means = errors.mean(axis=0)
+    ratios = (errors / linear).mean(axis=0)
+    ratios[0] = means[0] / linear[:, 0].mean()
+    return {
+        **dict(zip(ERRORS, means.tolist(), strict=True)),
+        'ratio': dict(zip(ERRORS, ratios.tolist(), strict=True)),
+    }

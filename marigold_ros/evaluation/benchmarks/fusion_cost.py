@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Time map fit and fusion by stage: what metric depth adds to the model of a frame."""
+
+from collections.abc import Iterator
+from time import perf_counter
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.evaluation.benchmarks.fusion import FusionScene
+from marigold_ros.evaluation.benchmarks.simulated_predictions import (
+    PointPattern,
+    simulate_prediction,
+    SimulatedPrediction,
+)
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.blas_threads import one_blas_thread
+from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
+from marigold_ros.geometry.fusion.fuse import align
+from marigold_ros.geometry.fusion.mixing import FusionModel, mix
+from marigold_ros.geometry.fusion.network_input import (
+    log_depth_on_grid,
+    MapCandidate,
+    network_input,
+)
+from marigold_ros.geometry.fusion.sound_points import sound_points
+from marigold_ros.geometry.fusion.work_grid import work_grid
+import numpy as np
+
+# Height, width and points of the frames that are timed.
+FRAMES = ((480, 640, 2000), (375, 1242, 20000))
+_CONFIG = AlignmentConfig(method='fused')
+
+
+def stage_ms(
+    scene: FusionScene, points: int, network: FusionModel | None, runs: int
+) -> dict[str, dict[str, float]]:
+    """
+    Measure wall time in ms by stage, median and 95th percentile of some runs.
+
+    ``total`` is `align` as a whole, with its judgement at the points.
+    """
+    pattern = PointPattern('', points, rows=64, outliers=0.0)
+    simulated = simulate_prediction(scene.depth, pattern, 'smooth', 0)
+    taken: dict[str, list[float]] = {}
+    with one_blas_thread():
+        for run in range(runs + 1):
+            start = perf_counter()
+            for stage in _stages(scene, simulated, network):
+                now = perf_counter()
+                if run:  # the first one compiles and loads
+                    taken.setdefault(stage, []).append(1e3 * (now - start))
+                start = perf_counter()
+    return {
+        stage: {'p50': float(np.median(ms)), 'p95': float(np.quantile(ms, 0.95))}
+        for stage, ms in taken.items()
+    }
+
+
+def _stages(
+    scene: FusionScene, simulated: SimulatedPrediction, network: FusionModel | None
+) -> Iterator[str]:
+    """Run each stage of `align` and yield its name after it, then the whole."""
+    prediction, sparse = simulated.prediction, simulated.sparse
+    grid = work_grid(scene.depth.shape)
+    fit = align_map(prediction, sparse, _CONFIG)
+    yield 'map fit'
+    sound = sound_points(sparse.u, sparse.v, sparse.z)
+    known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
+    yield 'points'
+    fold = checkerboard_fold(known.u, known.v, grid.shape)
+    candidates = point_candidates(known, fold, scene.rgb, grid)
+    yield 'candidates'
+    fitted = None
+    if fit.metric is not None and fit.held_out is not None:
+        log_map = log_depth_on_grid(fit.metric, candidates.linear)
+        fitted = MapCandidate(log_map, fit.held_out[sound])
+    channels = network_input(candidates, known, scene.rgb, fitted)
+    yield 'input'
+    outputs = None if network is None else network(channels)
+    if outputs is not None:
+        yield 'network'
+    mixture = mix(channels, None if outputs is None else lambda _: outputs)
+    yield 'mixing'
+    metric = enlarge_depth(np.exp(mixture.log_depth), scene.rgb, grid)
+    if mixture.map_share is not None and fit.metric is not None:
+        with_detail(metric, fit.metric, mixture.map_share, grid)
+    yield 'full size'
+    align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)
+    yield 'total'

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The scores of fused depth: planted truth, missing depth, networks that are known."""
+
+from functools import partial
+
+from marigold_ros.evaluation.benchmarks.fusion import (
+    ABLATIONS,
+    CONDITIONS,
+    FusionScene,
+    MAPS,
+    measure,
+    METHODS,
+    only,
+)
+from marigold_ros.evaluation.benchmarks.fusion_cost import stage_ms
+from marigold_ros.evaluation.benchmarks.simulated_predictions import PointPattern
+from marigold_ros.frame import Alignment
+from marigold_ros.fusion_channels import CANDIDATES
+from marigold_ros.synthetic.scenes.scene import make_sample
+import numpy as np
+import pytest
+
+EXACT = partial(PointPattern, outliers=0.0, noise=0.0)
+
+
+def road(height=96, width=128):
+    """Return a scene whose disparity is linear in the image, without texture."""
+    v, u = np.mgrid[0:height, 0:width]
+    depth = (1 / (0.05 + 0.004 * v + 0.0005 * u)).astype(np.float32)
+    return FusionScene(np.full((height, width, 3), 120, np.uint8), depth)
+
+
+@pytest.fixture(scope='module')
+def room():
+    sample = make_sample(3, 128, 96, kind='room')
+    return FusionScene(sample.rgb, sample.depth)
+
+
+def score(scenes, pattern, network=None, ablate=False):
+    found = measure(scenes, network, [pattern], lambda: None, ablate)
+    return {case['map']: case for case in found}
+
+
+def test_every_case_has_every_method_and_is_stepped_once(room):
+    steps = []
+    found = measure([room], None, CONDITIONS[:2], lambda: steps.append(1), True)
+    assert len(steps) == len(found) == 2 * len(MAPS)
+    for case in found:
+        expected = set(METHODS)
+        if case['map'] == 'none':
+            expected -= {'local', 'global'}
+        if case['map'] in ('none', 'objects'):
+            expected |= set(ABLATIONS)
+        assert set(case['methods']) == expected
+        assert case['methods']['linear']['ratio'] == pytest.approx(
+            {'abs_rel': 1, 'mae': 1, 'rmse': 1}
+        )
+        pixels = sum(part['pixels'] for part in case['by_range'])
+        assert pixels == pytest.approx(96 * 128 / 4, rel=0.1)
+        assert 0 <= case['coverage'] <= 1
+    assert {case['map'] for case in found} == set(MAPS)
+
+
+def test_a_road_is_better_in_disparity_than_in_depth():
+    case = score([road()], EXACT('', 400))['none']
+    errors = {name: found['abs_rel'] for name, found in case['methods'].items()}
+    # Only at the border, outside of the points' hull, is it not exact.
+    assert errors['in disparity'] < 0.35 * errors['linear']
+    assert errors['closed form'] < 0.7 * errors['linear']
+    assert errors['nearest'] > errors['linear']
+
+
+def test_errors_are_those_of_the_planted_depth(monkeypatch):
+    scenes = [road()]
+    monkeypatch.setattr(
+        'marigold_ros.evaluation.benchmarks.fusion.interpolate_linear',
+        lambda sparse, u, v, *more: 1.1 * scenes[0].depth[v, u],
+    )
+    case = score(scenes, EXACT('', 400))['none']
+    assert case['methods']['linear']['abs_rel'] == pytest.approx(0.1, rel=1e-4)
+    fused = case['methods']['fused']
+    assert fused['ratio']['abs_rel'] == pytest.approx(fused['abs_rel'] / 0.1, rel=1e-4)
+    assert case['difference']['abs_rel']['mean'] == pytest.approx(fused['abs_rel'] - 0.1, rel=1e-4)
+    assert case['worst_abs_rel'] == pytest.approx(fused['ratio']['abs_rel'], rel=1e-6)
+    parts = [part for part in case['by_range'] if part['pixels']]
+    assert len(parts) > 2
+    assert all(part['linear'] == pytest.approx(0.1, rel=1e-4) for part in parts)
+
+
+def test_without_depth_the_nearest_point_counts(monkeypatch):
+    fuse = 'marigold_ros.evaluation.benchmarks.fusion.fuse'
+    monkeypatch.setattr(fuse, lambda *arguments: Alignment())
+    case = score([road()], EXACT('', 100))['none']
+    assert case['without_depth'] == 1
+    assert np.isnan(case['coverage'])
+    methods = case['methods']
+    assert methods['fused'] == methods['closed form'] == methods['nearest']
+
+
+def test_scenes_with_hardly_any_points_are_left_out(room):
+    assert score([room], EXACT('', 19)) == {}
+
+
+def test_a_network_that_chooses_a_candidate_gives_its_depth_and_sigma(room):
+    pattern = EXACT('', 300)
+    found = score([room], pattern, only('linear'), ablate=True)['none']
+    methods = found['methods']
+    assert methods['fused'] == methods['linear alone']
+    assert methods['closed form'] != methods['fused']
+
+    def certain(channels, error):
+        outputs = only('linear')(channels)
+        outputs[len(CANDIDATES) + 1] = np.log(error)
+        return outputs
+
+    wide = score([room], pattern, partial(certain, error=10.0))['none']
+    assert wide['coverage'] == 1
+    assert wide['at_edges']['coverage'] == 1
+
+
+def test_half_of_an_image_without_points_is_mostly_beyond_them(room):
+    every = score([room], EXACT('', 300))['none']['beyond_points']['pixels']
+    half = score([room], EXACT('', 300, part='left'))['none']['beyond_points']['pixels']
+    assert half > 96 * 128 / 4 * 0.48 > 2 * every
+
+
+def test_eight_scenes_have_an_interval_around_the_mean_difference():
+    scenes = [road(), road()] * 4
+    difference = score(scenes, EXACT('', 200))['none']['difference']['abs_rel']
+    low, high = difference['interval']
+    assert low < difference['mean'] < high
+
+
+@pytest.mark.parametrize('network', [None, only('smooth')])
+def test_every_stage_is_timed_and_they_make_up_the_total(room, network):
+    stages = stage_ms(room, 400, network, 5)
+    assert ('network' in stages) == (network is not None)
+    for times in stages.values():
+        assert 0 < times['p50'] <= times['p95']
+    parts = sum(times['p50'] for name, times in stages.items() if name != 'total')
+    assert 0.3 < parts / stages['total']['p50'] < 1.5
