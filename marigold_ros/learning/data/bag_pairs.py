@@ -284,10 +284,12 @@ def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
 
 
 def _project(item: BagFrame, config: AlignmentConfig) -> LidarPair:
-    """Project the scan of a frame with all that it takes into the rectified image."""
+    """Project the scan of a complete frame into its rectified image."""
     frame = item.frame
-    assert frame is not None and frame.camera is not None  # noqa: PT018
-    assert frame.T_cam_lidar is not None and frame.points_lidar is not None  # noqa: PT018
+    assert frame is not None
+    assert frame.camera is not None
+    assert frame.points_lidar is not None
+    assert frame.T_cam_lidar is not None
     finite = np.isfinite(frame.points_lidar).all(axis=1)
     scan = frame.points_lidar[finite]
     line = find_scan_lines(scan, None if item.ring is None else item.ring[finite]).index
@@ -316,11 +318,8 @@ def _write(pair: Pair | LidarPair, stem: Path, config: AlignmentConfig) -> None:
     if isinstance(pair, LidarPair):
         points = pair.points
         pixel = (points.v * pair.rgb.shape[1] + points.u).astype(np.int32)
-        depth, names = points.z, ('visible', 'line', 'azimuth')
-        more = {
-            name: value if value.dtype == bool else value.astype(np.uint16)
-            for name, value in ((name, getattr(pair, name)) for name in names)
-        }
+        line, azimuth = pair.line.astype(np.uint16), pair.azimuth.astype(np.uint16)
+        depth, more = points.z, {'visible': pair.visible, 'line': line, 'azimuth': azimuth}
     else:
         depth = pair.depth.astype(np.float32).ravel()
         within = (depth >= config.min_depth) & (depth <= config.max_depth)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Examples and training of the fusion network: simulated LiDARs and maps over known depth.
+Examples and runs of the fusion network: LiDARs and maps simulated over known depth, scan lines.
 
-May import the ground modules, geometry, models, evaluation and the other rooms of learning.
+``run.FusionRun`` ties them together. May import the ground modules, geometry, models, evaluation
+and the other rooms of learning.
 """

@@ -19,6 +19,7 @@ def fusion_card(
 ) -> str:
     """Return the model card of a run, in Markdown, with the figures of its ``metrics.json``."""
     start = (recipe.get('init') or {}).get('path')
+    metrics = metrics_table(folder / METRICS)
     return CARD.format(
         name=recipe['name'],
         start=f'fine-tuned from `{Path(str(start)).name}`' if start else 'trained from scratch',
@@ -26,7 +27,7 @@ def fusion_card(
             f'| {stage.name} | {stage.steps} | {stage.batch_size} |' for stage in stages
         ),
         data='\n'.join(f'- {cache.source.name}: {len(cache)} examples' for cache in caches),
-        metrics=metrics_table(folder / METRICS),
+        metrics=metrics + MEASURES if metrics else '',
     )
 
 
@@ -47,11 +48,12 @@ Data, with LiDARs and maps simulated over dense depth, or scan lines held out:
 
 {data}
 {metrics}
-`abs_rel` and `rmse` are ratios to linear interpolation of the same points, below 1 is better;
-`worst` is `abs_rel` of the worst scene, `coverage` the share of errors within one sigma (nominal
-0.68). There is no map in these scenes.
-
 Weights: Apache-2.0, as the code. Data keep their own licences.
 
 Choose it with `alignment.fusion: FOLDER`, or copy it as `fusion/` into the folder of a model.
+"""
+MEASURES = """
+`abs_rel` and `rmse` are ratios to linear interpolation of the same points, below 1 is better;
+`worst` is `abs_rel` of the worst scene, `coverage` the share of errors within one sigma (nominal
+0.68). These scenes come without a map.
 """
