@@ -77,7 +77,7 @@ def _stages(
     if fit.metric is not None and fit.held_out is not None:
         log_map = log_depth_on_grid(fit.metric, candidates.linear)
         fitted = MapCandidate(log_map, fit.held_out[sound])
-    channels = network_input(candidates, known, scene.rgb, fitted)
+    channels = network_input(candidates, known, fitted)
     yield 'input'
     outputs = None if network is None else network(channels)
     if outputs is not None:
