@@ -23,10 +23,11 @@ _INNER = (0.15, 0.85)  # quantiles of the neighbours' log depth
 _MARGIN, _SCATTER = 0.1, 0.5  # log depth; share of the quartile range
 # Share that is doubtful in clean scans at most.
 _CLEAN = 0.05
-# The inner quantiles lie between the second and the third from either end.
-_ENOUGH = 3
+# The inner quantiles lie just inside of the second value from either end, by less than the scatter
+# that they add to the margin.
+_ENOUGH = 2
 # The radius of close points: median distance of this neighbour, at so many samples.
-_TYPICAL, _SAMPLES = 5, 200
+_TYPICAL, _SAMPLES = 4, 200
 # Mean number of points within the radius above which pairs are too many.
 _DENSEST = 30
 
@@ -64,8 +65,9 @@ def _clearly_sound(tree: cKDTree, log_depth: np.ndarray) -> np.ndarray:
     """
     Whether points (M,) pass for certain, from pairs of close ones: much faster than neighbours.
 
-    Points within a radius are all among the nearest eight if they are no more than eight. Three of
-    the eight that are not above the margin keep a point from being too low, and vice versa.
+    Points within a radius are all among the nearest eight if they are no more than eight. Two of
+    the eight that are above it by the margin at most keep a point from being too low, and vice
+    versa.
     """
     count = len(log_depth)
     samples = tree.data[:: -(-count // _SAMPLES)]

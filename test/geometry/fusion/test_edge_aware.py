@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The edge-aware solution: the minimum of its sum, which steps at edges of the image only."""
 
+import cv2
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.geometry.fusion.edge_aware import _System, edge_weights, solve_edge_aware
@@ -206,6 +207,14 @@ def test_a_larger_change_of_colour_has_a_smaller_weight():
     assert (np.diff(down[0, 100:]) <= 0).all()
     assert (np.diff(down[0, :101]) >= 0).all()
     assert down[0, 100] == 1
+
+
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_lightness_and_both_axes_of_colour_make_edges(axis):
+    lab = np.full((2, 5, 3), (60, 5, 5), np.float32)
+    lab[1, :, axis] += 6  # of 100
+    rgb = cv2.cvtColor(lab, cv2.COLOR_Lab2RGB) * 255
+    np.testing.assert_allclose(edge_weights(rgb, (2, 5))[1], np.exp(-2), rtol=0.2)
 
 
 @given(seed=SEEDS)
