@@ -315,18 +315,23 @@ def _lidar_pair(rgb: np.ndarray, known: dict[str, np.ndarray]) -> LidarPair:
 
 
 def _write(pair: Pair | LidarPair, stem: Path, config: AlignmentConfig) -> None:
-    if isinstance(pair, LidarPair):
-        points = pair.points
-        pixel = (points.v * pair.rgb.shape[1] + points.u).astype(np.int32)
-        line, azimuth = pair.line.astype(np.uint16), pair.azimuth.astype(np.uint16)
-        depth, more = points.z, {'visible': pair.visible, 'line': line, 'azimuth': azimuth}
-    else:
-        depth = pair.depth.astype(np.float32).ravel()
-        within = (depth >= config.min_depth) & (depth <= config.max_depth)
-        pixel = np.flatnonzero(within).astype(np.int32)
-        depth, more = depth[pixel], {}
     bgr = cv2.cvtColor(pair.rgb, cv2.COLOR_RGB2BGR)
     # Speed over size: the files are read many times.
     _, data = cv2.imencode('.png', bgr, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     stem.with_suffix('.png').write_bytes(data.tobytes())
-    np.savez_compressed(stem.with_suffix('.npz'), pixel=pixel, depth=depth, **more)
+    path = stem.with_suffix('.npz')
+    if isinstance(pair, LidarPair):
+        points = pair.points
+        np.savez_compressed(
+            path,
+            pixel=(points.v * pair.rgb.shape[1] + points.u).astype(np.int32),
+            depth=points.z,
+            visible=pair.visible,
+            line=pair.line.astype(np.uint16),
+            azimuth=pair.azimuth.astype(np.uint16),
+        )
+        return
+    depth = pair.depth.astype(np.float32).ravel()
+    within = (depth >= config.min_depth) & (depth <= config.max_depth)
+    pixel = np.flatnonzero(within).astype(np.int32)
+    np.savez_compressed(path, pixel=pixel, depth=depth[pixel])

@@ -16,7 +16,7 @@ from marigold_ros.models.fusion.network import FusionNetwork
 import torch
 
 # Weights of the terms beside the relative error.
-METRES, SQUARED, SIGMA = 0.15, 0.25, 0.1
+METRES, SQUARED, SIGMA = 0.25, 0.5, 0.1
 # Log ratios beyond count no more, and logs of depth (relative to the points' median) above.
 _RATIOS, _FARTHEST = (-2.0, 1.2), 6.0
 # Added to the errors of interpolation, relative to depth: below, nothing is to be gained.
