@@ -284,9 +284,12 @@ def test_a_recording_with_gaps_gives_only_whole_frames(tmp_path):
 def test_numbers_of_a_fit_are_read_back():
     values = {'state': 'held', 'reason': 'few points', 'scale': '2.5', 'shift': 'nan'}
     values |= {'points': '7', 'inliers': '5', 'rms': '0.25', 'condition': '9', 'age': '0.2'}
+    values |= {'led_by': 'memory', 'map_share': '0.25', 'map_reason': 'constant'}
     alignment = read_alignment(values, 'log')
     assert (alignment.state, alignment.scale, alignment.space) == ('held', 2.5, 'log')
     assert alignment.age_ns == 200_000_000
+    assert (alignment.led_by, alignment.shares['map']) == ('memory', 0.25)
+    assert alignment.map_reason == 'constant'
 
 
 def test_results_of_an_earlier_run_are_removed(tmp_path):

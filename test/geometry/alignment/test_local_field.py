@@ -21,7 +21,7 @@ from marigold_ros.geometry.alignment.local_field import (
 import numpy as np
 import pytest
 
-CONFIG = AlignmentConfig()
+CONFIG = AlignmentConfig(method='local')
 SHAPE = (240, 320)
 
 

@@ -14,7 +14,7 @@ from marigold_ros.geometry.alignment.uncertainty import affine_variance, count_e
 import numpy as np
 import pytest
 
-CONFIG = AlignmentConfig()
+CONFIG = AlignmentConfig(method='local')
 SHAPE = (240, 320)
 
 
