@@ -175,6 +175,9 @@ class FramePipeline:
         with _timed(timings, 'fuse'):
             network = self.load_fusion()
             alignment = fuse(alignment, sparse, config, rgb.shape[:2], rgb, network)
+            if config.method == 'fused' and not np.isfinite(alignment.scale):
+                # A map that the points contradict is neither held nor evidence of calibration.
+                fit = Alignment(reason=alignment.map_reason, space=fit.space)
 
             def refit(points: SparseDepth) -> Alignment:
                 return align(prediction, points, config, rgb=rgb, network=network)

@@ -380,3 +380,27 @@ def test_sky_is_unknown_infinite_or_as_fitted():
         assert result.counts['below_min_depth'] == result.counts['beyond_max_depth'] == 0
     assert results['nan'].counts['invalid'] == sky.sum()
     assert results['inf'].counts['invalid'] == 0
+
+
+class NoisyOracle(Oracle):
+    """Right on average, and off by half or double at every pixel."""
+
+    def predict(self, rgb, **asked):
+        prediction = super().predict(rgb, **asked)
+        noise = np.random.default_rng(0).choice((-1, 1), prediction.relative.shape)
+        noisy = prediction.relative * np.exp(0.7 * noise)
+        return replace(prediction, relative=np.clip(noisy, 0.02, 0.98).astype(np.float32))
+
+
+def test_a_map_that_the_points_contradict_is_not_held():
+    for method, following in (('local', 'held'), ('fused', 'none')):
+        config = PipelineConfig(alignment=AlignmentConfig(method=method, smoothing=0.0))
+        pipeline = FramePipeline(NoisyOracle(), config)
+        frame, depth = scene(SECOND)
+        fitted = pipeline.process(frame)
+        assert fitted.alignment.state == 'fitted'
+        assert np.isfinite(fitted.alignment.scale) == (method == 'local')
+        blind = pipeline.process(scene(SECOND + 1, points_lidar=None)[0])
+        assert blind.alignment.state == following
+    assert 'the map errs by' in fitted.alignment.map_reason
+    assert np.mean(np.abs(fitted.metric / depth - 1)) < 0.02

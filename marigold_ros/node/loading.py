@@ -28,13 +28,9 @@ WINDOW = 0.005  # seconds to wait for the other cameras
 def load(config: NodeConfig) -> DepthModel:
     """Load and warm up the checkpoint that the parameters name; raises MarigoldError."""
     from marigold_ros.models import load_model, use_threads
-    from marigold_ros.models.fusion.load import fusion_of
 
     use_threads(config.model.torch_threads)
-    model = load_model(*config.model.arguments, config.runtime)
-    if config.pipeline.alignment.method == 'fused':
-        fusion_of(model, config.pipeline.alignment.fusion)  # kept for the pipelines of the model
-    return model
+    return load_model(*config.model.arguments, config.runtime)
 
 
 class Loader:
@@ -45,8 +41,13 @@ class Loader:
         self.description: dict[str, str] = {}
 
     def load(self, config: NodeConfig) -> DepthModel:
-        """Load a model; raises what loading raises."""
+        """Load a model and the fusion network for it; raises what loading raises."""
         model = self._load_model(config)
+        if config.pipeline.alignment.method == 'fused':
+            from marigold_ros.models.fusion.load import fusion_of
+
+            # Kept for the pipeline; cameras that share the model may name other networks.
+            fusion_of(model, config.pipeline.alignment.fusion)
         # Read once per load, since the description includes a hash of the weights.
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})

@@ -15,6 +15,7 @@ from marigold_ros.bags.reader import BagReader  # noqa: E402
 from marigold_ros.bags.topics import is_rectified_name  # noqa: E402
 from marigold_ros.bags.writer import BagWriter  # noqa: E402
 from marigold_ros.config import LidarConfig  # noqa: E402
+from marigold_ros.frame import Prediction  # noqa: E402
 from marigold_ros.message_codec import (  # noqa: E402
     encode_depth,
     to_camera,
@@ -122,8 +123,8 @@ def test_alignment_reports_scale_shift_and_points(bench):
     status = running.wait_received('alignment')[0].status[0]
     values = {pair.key: pair.value for pair in status.values}
     assert ' '.join(values) == (
-        'scale shift inliers points rms condition state reason scan_stamp image_stamp age '
-        'image_coverage nearest farthest calibration'
+        'scale shift inliers points rms condition state reason led_by map_share map_reason '
+        'scan_stamp image_stamp age image_coverage nearest farthest calibration'
     )
     assert values['state'] == 'fitted'
     assert values['scan_stamp'] == values['image_stamp'] == '1.000000000'
@@ -133,6 +134,25 @@ def test_alignment_reports_scale_shift_and_points(bench):
     assert points.shape[1] == int(values['points'])
     assert points[..., 1].sum() == int(values['inliers'])
     assert points[..., 0].min() >= 2.0
+
+
+def test_a_useless_map_is_reported_and_depth_goes_on(bench):
+    class Constant:
+        name, device = 'constant', 'cpu'
+
+        def predict(self, rgb, **_options):
+            return Prediction(np.full(rgb.shape[:2], 0.5, np.float32))
+
+    running = bench(hear=EVERYTHING, load_model=lambda config: Constant())
+    running.send(SECOND)
+    depth = to_depth(running.wait_received('depth/image_rect')[0])
+    rows = np.linspace(10.0, 2.0, depth.shape[0])[2:-2]
+    assert np.abs(depth[2:-2] / rows[:, None] - 1).mean() < 0.02
+    level, text, values = running.status('alignment')
+    assert (level, values['state'], values['led_by']) == (1, 'fitted', 'points')
+    assert (values['scale'], values['map_share']) == ('nan', '0')
+    assert 'constant' in values['map_reason']
+    assert values['map_reason'] in text
 
 
 def test_without_a_scan_there_is_relative_depth_and_no_metres(bench):

@@ -110,6 +110,7 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
     ('arguments', 'words'),
     [
         (['-p', 'model:=/no/such/folder'], '/no/such/folder'),
+        (['-p', 'alignment.fusion:=/no/such/folder'], "no fusion network '/no/such/folder'"),
         (['-p', 'denoising_steps:=99'], 'denoising_steps is 99; choose 0 to 50'),
         (['-p', 'depth_max:=80'], 'write 80.0'),
         (['-p', 'lidar.max_td:=0.1'], "did you mean 'lidar.max_dt'"),

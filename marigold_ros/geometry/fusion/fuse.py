@@ -79,8 +79,8 @@ def fuse(
     """
     Fuse a fitted map of ``shape`` (H, W) with the points of its frame.
 
-    Returns the fit itself for another method, and where too few points agree with each other; its
-    scale and shift are NaN in the result if the fit is not of this frame.
+    Returns the fit itself for another method. In the result scale, shift and condition are NaN
+    unless the map was fitted to this frame and the points that were held out do not contradict it.
     """
     if config.method != 'fused':
         return fit
@@ -93,7 +93,7 @@ def fuse(
     fit, map_reason = _judged(fit, usable)
     evidence = gather_evidence(points, rgb, fit, shape)
     typical = _median_size(evidence.candidates.held_out)
-    if typical > _CONTRADICTION:
+    if typical > _CONTRADICTION < _nearest_neighbours_differ(evidence.sparse):
         reason = (
             'the points contradict each other: half of them are more than '
             f'{np.expm1(typical):.0%} off what their neighbours say; check T_cam_lidar, the '
@@ -105,6 +105,7 @@ def fuse(
             f'the map errs by {np.expm1(_median_size(evidence.fitted.held_out)):.0%} at points '
             f'held out, interpolation by {np.expm1(typical):.0%}'
         )
+        fit = Alignment(space=fit.space)
         evidence = without_map(evidence)
     return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
 
@@ -145,6 +146,17 @@ def _judged(fit: Alignment, usable: np.ndarray) -> tuple[Alignment, str]:
 def _median_size(ratio: np.ndarray) -> float:
     known = np.abs(ratio[np.isfinite(ratio)])
     return float(np.median(known)) if len(known) else 0.0
+
+
+def _nearest_neighbours_differ(points: SparseDepth) -> float:
+    """Return the median log ratio of a point's depth to its three nearest neighbours'."""
+    # A few points held out leave the others too far away to interpolate steep ground.
+    from scipy.spatial import cKDTree
+
+    place = np.stack([points.u, points.v], axis=1)
+    _, near = cKDTree(place).query(place, k=min(4, len(place)))
+    log_depth = np.log(points.z.astype(np.float64))
+    return _median_size(np.median(log_depth[near[:, 1:]], axis=1) - log_depth)
 
 
 def _contradicted(evidence: Evidence) -> bool:

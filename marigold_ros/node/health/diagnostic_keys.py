@@ -43,6 +43,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     # Also ``~/alignment``; made by geometry/alignment/fit_report.py.
     'alignment': (
         *('scale', 'shift', 'inliers', 'points', 'rms', 'condition', 'state', 'reason'),
+        *('led_by', 'map_share', 'map_reason'),
         *('scan_stamp', 'image_stamp', 'age', 'image_coverage', 'nearest', 'farthest'),
         'calibration',
     ),

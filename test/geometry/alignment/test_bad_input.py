@@ -140,12 +140,16 @@ def test_lidar_rolled_by_180_degrees_contradicts_the_map():
     points = (np.linalg.inv(K) @ pixels * sparse.z).T
     config = AlignmentConfig(occlusion_window=1)
     right = project_lidar(points, np.eye(4), camera, config)
-    assert align(prediction, right, config).state == 'fitted'
     turned = project_lidar(points, np.diag([-1.0, -1.0, 1.0, 1.0]), camera, config)
-    alignment = align(prediction, turned, config)
     assert len(turned) > 500
-    assert alignment.state == 'none'
-    assert 'T_cam_lidar' in alignment.reason
+    for method in ('local', 'fused'):
+        config = replace(config, method=method)
+        good, alignment = (align(prediction, sparse, config) for sparse in (right, turned))
+        assert (good.state, good.map_reason) == ('fitted', '')
+        reason = alignment.reason if method == 'local' else alignment.map_reason
+        assert 'T_cam_lidar' in reason
+        # Fused depth is that of the points, and has no other witness.
+        assert alignment.state == {'local': 'none', 'fused': 'fitted'}[method]
 
 
 def test_a_camera_info_of_another_image_size_is_named():

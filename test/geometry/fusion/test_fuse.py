@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Fused depth: metric by sound points whatever the map is, and no depth by bad points."""
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry import align
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.models.fusion.load import fusion_of
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+SHAPE = (120, 160)
+
+
+@pytest.fixture(scope='module', params=['none', 'auto'])
+def network(request):
+    """Closed form, and the embedded network."""
+    return fusion_of(None, request.param)
+
+
+def street(n=400, seed=0):
+    """Return a road that recedes upwards, exact points on it, and their image."""
+    rng = np.random.default_rng(seed)
+    v, u = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    truth = 4.0 + 36.0 * (1 - v / SHAPE[0]) ** 2 + 2 * np.sin(u / 20)
+    v, u = np.divmod(rng.choice(truth.size, n, replace=False), SHAPE[1])
+    rgb = np.repeat((4 * truth).astype(np.uint8)[..., None], 3, axis=2)
+    return truth, SparseDepth(u, v, truth[v, u].astype(np.float32)), rgb
+
+
+def error(alignment, truth):
+    return float(np.mean(np.abs(alignment.metric / truth - 1)))
+
+
+def noise(shape, seed=0):
+    return np.random.default_rng(seed).random(shape).astype(np.float32)
+
+
+# What a useless map is, made of the right one in [0, 1].
+USELESS = {
+    'constant': lambda relative: np.full_like(relative, 0.5),
+    'zeros': np.zeros_like,
+    'not finite': lambda relative: np.full_like(relative, np.nan),
+    'inverted': lambda relative: 1 - relative,
+    'random': lambda relative: noise(relative.shape),
+    'of another scene': lambda relative: (
+        np.ascontiguousarray(relative.T[: SHAPE[0], :1] + 0.0)
+        * np.linspace(1, 0, SHAPE[1], dtype=np.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', USELESS)
+def test_a_useless_map_leaves_the_frame_metric_by_its_points(kind, network):
+    truth, sparse, rgb = street()
+    relative = USELESS[kind](((truth - 1) / 45).astype(np.float32))
+    fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
+    assert (fused.state, fused.reason, fused.led_by) == ('fitted', '', 'points')
+    assert fused.map_reason
+    assert np.isnan([fused.scale, fused.shift, fused.condition]).all()
+    assert fused.shares == {'map': 0.0, 'points': 1.0}
+    assert np.isfinite(fused.metric).all()
+    assert error(fused, truth) < 0.03
+    np.testing.assert_array_equal(np.isfinite(fused.sigma), np.isfinite(fused.metric))
+
+
+@pytest.mark.parametrize('kind', USELESS)
+def test_a_useless_map_is_as_good_as_none(kind, network):
+    truth, sparse, rgb = street()
+    relative = USELESS[kind](((truth - 1) / 45).astype(np.float32))
+    blank = Prediction(np.full(SHAPE, 0.5, np.float32))
+    without, fused = (
+        align(prediction, sparse, CONFIG, rgb=rgb, network=network)
+        for prediction in (blank, Prediction(relative))
+    )
+    np.testing.assert_array_equal(fused.metric, without.metric)
+
+
+def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
+    truth, sparse, rgb = street(60)
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    fused = align(prediction, sparse, CONFIG, rgb=rgb, network=network)
+    blank = Prediction(np.full(SHAPE, 0.5, np.float32))
+    alone = align(blank, sparse, CONFIG, rgb=rgb, network=network)
+    assert (fused.scale, fused.shift) == pytest.approx((45, 1), rel=1e-2)
+    assert fused.map_reason == ''
+    assert fused.shares['map'] > 0
+    assert sum(fused.shares.values()) == pytest.approx(1)
+    assert error(fused, truth) < 0.5 * error(alone, truth)
+
+
+def contradicting(sparse):
+    z = np.exp(np.random.default_rng(1).uniform(-1, 4.5, len(sparse)))
+    return replace(sparse, z=z.astype(np.float32))
+
+
+REFUSED = {
+    'no point': (lambda s: SparseDepth(s.u[:0], s.v[:0], s.z[:0]), '0 usable points of 0'),
+    'too few points': (lambda s: SparseDepth(s.u[:19], s.v[:19], s.z[:19]), 'min_points'),
+    'no finite point': (lambda s: replace(s, z=np.full_like(s.z, np.nan)), '0 usable points'),
+    'points behind the camera': (lambda s: replace(s, z=-s.z), '0 usable points'),
+    'points that contradict each other': (contradicting, 'contradict each other'),
+}
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_bad_points_give_no_depth_and_a_reason(case, network):
+    truth, sparse, rgb = street()
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    change, reason = REFUSED[case]
+    fused = align(prediction, change(sparse), CONFIG, rgb=rgb, network=network)
+    assert (fused.state, fused.metric, fused.sigma) == ('none', None, None)
+    assert reason in fused.reason
+    assert 'check T_cam_lidar' in fused.reason
+
+
+def test_points_at_one_depth_give_that_depth(network):
+    truth, sparse, rgb = street()
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    wall = replace(sparse, z=np.full_like(sparse.z, 7.0))
+    fused = align(prediction, wall, CONFIG, rgb=rgb, network=network)
+    assert 'min_depth_ratio' in fused.map_reason
+    assert np.median(np.abs(fused.metric / 7.0 - 1)) < 0.01
+
+
+def test_the_map_contradicts_a_lidar_upside_down(network):
+    truth, sparse, rgb = street()
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    turned = replace(sparse, u=SHAPE[1] - 1 - sparse.u, v=SHAPE[0] - 1 - sparse.v)
+    fused = align(prediction, turned, CONFIG, rgb=rgb, network=network)
+    assert fused.led_by == 'points'
+    assert 'T_cam_lidar' in fused.map_reason
+
+
+def test_points_in_one_corner_leave_sigma_wide_elsewhere(network):
+    truth, sparse, rgb = street(4000)
+    corner = (sparse.u < 40) & (sparse.v > 90)
+    prediction = Prediction(np.full(SHAPE, 0.5, np.float32))
+    few = SparseDepth(sparse.u[corner], sparse.v[corner], sparse.z[corner])
+    fused = align(prediction, few, CONFIG, rgb=rgb, network=network)
+    relative = fused.sigma / fused.metric
+    assert np.median(relative[:60, 80:]) > 5 * np.median(relative[95:, :35])
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10**6), n=st.integers(20, 500), kind=st.sampled_from([*USELESS]))
+def test_few_sound_points_suffice_and_two_thirds_are_within_sigma(seed, n, kind):
+    truth, sparse, rgb = street(n, seed)
+    prediction = Prediction(USELESS[kind](((truth - 1) / 45).astype(np.float32)))
+    fused = align(prediction, sparse, CONFIG, rgb=rgb)
+    assert fused.state == 'fitted'
+    wrong = np.abs(fused.metric[sparse.v, sparse.u] - sparse.z)
+    within = wrong <= 1.001 * fused.sigma[sparse.v, sparse.u]
+    assert np.mean(within[fused.inlier]) >= 0.66
+
+
+def test_without_an_image_depth_is_fused_all_the_same(network):
+    truth, sparse, _ = street()
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    fused = align(prediction, sparse, CONFIG, network=network)
+    assert error(fused, truth) < 0.01
+
+
+@pytest.mark.parametrize('method', ['fixed', 'median', 'least_squares', 'global', 'local'])
+def test_other_methods_are_the_fit_of_the_map(method, network):
+    truth, sparse, rgb = street()
+    prediction = Prediction(((truth - 1) / 45).astype(np.float32))
+    config = AlignmentConfig(method=method)
+    fit = align_map(prediction, sparse, config)
+    other = align(prediction, sparse, config, rgb=rgb, network=network)
+    np.testing.assert_array_equal(other.metric, fit.metric)
+    assert (other.led_by, other.shares, other.sigma) == ('', None, None)
