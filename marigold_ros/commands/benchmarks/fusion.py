@@ -199,14 +199,16 @@ def _map_rows(cases: Cases, maps: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _part_rows(cases: Sequence[Mapping[str, Any]], key: str) -> list[tuple[str, ...]]:
-    """Tabulate a figure over all pixels, by range, near edges and outside of the points' hull."""
+    """Tabulate a figure over all pixels, by range, near edges, in the points' hull and outside."""
     ranges = [f'{part["from"]:.0f}-{part["to"]:.0f} m' for part in cases[0]['by_range']]
-    rows: list[tuple[str, ...]] = [('points', 'all', *ranges, 'near edges', 'beyond points')]
+    places = ('at_edges', 'among_points', 'beyond_points')
+    heads = (name.replace('_', ' ') for name in places)
+    rows: list[tuple[str, ...]] = [('points', 'all', *ranges, *heads)]
     for case in cases:
         every = (
             case['coverage'] if key == 'coverage' else case['methods']['fused']['ratio']['abs_rel']
         )
-        parts = (*case['by_range'], case['at_edges'], case['beyond_points'])
+        parts = (*case['by_range'], *(case[name] for name in places))
         cells = (every, *(part[key] for part in parts))
         rows.append((case['points'], *(_figure(cell) for cell in cells)))
     return rows

@@ -67,7 +67,8 @@ CONDITIONS = (
 )
 # Metres of true depth.
 RANGES = ((0.0, 5.0), (5.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 80.0))
-PARTS = (*RANGES, 'near edges', 'beyond the points')
+# Among and beyond: inside and outside of the points' convex hull.
+PARTS = (*RANGES, 'at_edges', 'among_points', 'beyond_points')
 # Every second pixel of every second row is scored: neighbours say the same.
 _STRIDE = 2
 _FUSED = AlignmentConfig(method='fused')
@@ -135,11 +136,7 @@ class CaseScores:
             # Scenes are independent of each other: blocks of one.
             interval = mean_interval(paired, length=1)
             difference[name] = {'mean': float(paired.mean()), 'interval': list(interval)}
-        parts = [self._part(row) for row in self.sums]
-        ranges = [
-            {'from': low, 'to': high, **part}
-            for (low, high), part in zip(RANGES, parts, strict=False)
-        ]
+        parts = {name: self._part(row) for name, row in zip(PARTS, self.sums, strict=True)}
         return {
             'points': self.points,
             'map': self.map,
@@ -149,9 +146,8 @@ class CaseScores:
             'difference': difference,
             'worst_abs_rel': float((fused[:, 0] / linear[:, 0]).max()),
             'coverage': float(np.nanmean(self.within)) if self.within else math.nan,
-            'by_range': ranges,
-            'at_edges': parts[-2],
-            'beyond_points': parts[-1],
+            'by_range': [{'from': ends[0], 'to': ends[1], **parts.pop(ends)} for ends in RANGES],
+            **{str(name): part for name, part in parts.items()},
         }
 
     def _part(self, sums: np.ndarray) -> dict[str, float]:
@@ -255,11 +251,11 @@ def only(candidate: str) -> FusionModel:
 
 
 def _scored_pixels(depth: np.ndarray, edges: np.ndarray, sparse: SparseDepth) -> ScoredPixels:
-    """Choose known pixels of a coarse grid that are no points; beyond is outside their hull."""
-    hull = np.zeros(depth.shape, np.uint8)
+    """Choose known pixels of a coarse grid that are no points."""
+    among = np.zeros(depth.shape, np.uint8)
     if len(sparse):
         place = np.stack([sparse.u, sparse.v], axis=1).astype(np.int32)
-        cv2.fillConvexPoly(hull, cv2.convexHull(place), 1)
+        cv2.fillConvexPoly(among, cv2.convexHull(place), 1)
     scored = np.zeros(depth.shape, bool)
     scored[::_STRIDE, ::_STRIDE] = True
     scored &= depth > 0
@@ -267,7 +263,8 @@ def _scored_pixels(depth: np.ndarray, edges: np.ndarray, sparse: SparseDepth) ->
     v, u = np.nonzero(scored)
     truth = depth[v, u].astype(np.float64)
     ranges = [(truth > low) & (truth <= high) for low, high in RANGES]
-    return ScoredPixels(u, v, truth, np.stack([*ranges, edges[v, u], hull[v, u] == 0]))
+    inside = among[v, u] > 0
+    return ScoredPixels(u, v, truth, np.stack([*ranges, edges[v, u], inside, ~inside]))
 
 
 def _interpolations(

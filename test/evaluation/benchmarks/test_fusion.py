@@ -58,6 +58,7 @@ def test_every_case_has_every_method_and_is_stepped_once(room):
         )
         pixels = sum(part['pixels'] for part in case['by_range'])
         assert pixels == pytest.approx(96 * 128 / 4, rel=0.1)
+        assert pixels == sum(case[f'{place}_points']['pixels'] for place in ('among', 'beyond'))
         assert 0 <= case['coverage'] <= 1
     assert {case['map'] for case in found} == set(MAPS)
 
