@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.uncertainty import ErrorCounts
 from marigold_ros.geometry.calibration.monitor import CalibrationState
+from marigold_ros.geometry.fusion.sigma_scale import SigmaScale
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame, is_scene_cut, PreviousFrame
 from marigold_ros.pairing import is_clock_jump
 
@@ -27,6 +28,7 @@ class StreamState:
     fit_stamp_ns: int = 0  # of its frame
     previous: PreviousFrame | None = None  # last frame with metric depth
     errors: ErrorCounts | None = None  # of the fits so far, for sigma
+    sigma_scale: SigmaScale | None = None  # of fused depth
     calibration: CalibrationState = field(default_factory=CalibrationState)
 
     def held_fit(self, stamp_ns: int) -> Alignment | None:
@@ -37,7 +39,7 @@ class StreamState:
 
     def without_fits(self) -> StreamState:
         """Forget fits, metric depth and errors."""
-        return replace(self, fit=None, previous=None, errors=None)
+        return replace(self, fit=None, previous=None, errors=None, sigma_scale=None)
 
     def after(
         self,
@@ -45,10 +47,11 @@ class StreamState:
         fit: Alignment,
         alignment: Alignment,
         errors: ErrorCounts | None,
+        sigma_scale: SigmaScale | None,
         calibration: CalibrationState,
     ) -> StreamState:
         """Return the state after a frame: its affine fit, and the alignment it ended with."""
-        state = replace(self, errors=errors, calibration=calibration)
+        state = replace(self, errors=errors, sigma_scale=sigma_scale, calibration=calibration)
         if alignment.state == 'fitted' and fit.state == 'fitted':
             kept = replace(fit, metric=None, inlier=None, held_out=None)
             state = replace(state, fit=kept, fit_stamp_ns=current.stamp_ns)

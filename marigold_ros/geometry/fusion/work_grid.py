@@ -57,8 +57,12 @@ class WorkGrid:
         return WorkGrid(self.shape, self.rows // 2, self.columns // 2)
 
 
-def work_grid(shape: tuple[int, int]) -> WorkGrid:
-    """Return the grid of an image (H, W): its proportions, sides multiples of 16."""
-    share = min(1.0, (_CELLS / (shape[0] * shape[1])) ** 0.5)
+def work_grid(shape: tuple[int, int], coarser: int = 1) -> WorkGrid:
+    """
+    Return the grid of an image (H, W): its proportions, sides multiples of 16.
+
+    ``coarser`` divides the number of cells.
+    """
+    share = min(1.0, (_CELLS / (shape[0] * shape[1])) ** 0.5) / coarser**0.5
     rows, columns = (max(1, round(side * share / _MULTIPLE)) * _MULTIPLE for side in shape)
     return WorkGrid((shape[0], shape[1]), rows, columns)

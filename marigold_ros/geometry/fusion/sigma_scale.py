@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Calibrate the sigma of fused depth by points that are held out, in frames so far.
+
+In some frames half of the points, in tiles, are predicted from the other half on a coarser grid.
+Errors over the sigma stated there are counted by depth, older frames less; the 68.3 % quantile of
+a range is the factor of sigma in it (conformal prediction).
+"""
+
+from dataclasses import dataclass, replace
+
+from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.geometry.alignment.fitted_depth import log_ratio
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.mixing import FusionModel, mix
+from marigold_ros.geometry.fusion.network_input import network_input
+from marigold_ros.geometry.fusion.work_grid import work_grid
+import numpy as np
+
+_ONE_SIGMA = 0.6827
+# Depths in metres in the middle of the ranges; between them the factor is interpolated.
+_DEPTHS = (2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+_EDGES = np.sqrt(np.multiply(_DEPTHS[1:], _DEPTHS[:-1]))
+# Errors over sigma are counted on a logarithmic scale.
+_RATIOS = np.geomspace(0.02, 50.0, 69)
+# One frame in so many is scored; what it says decays by this factor with each further one.
+_EVERY, _FORGETTING = 4, 0.8
+# Points that all ranges together count for as the prior of one.
+_PRIOR_POINTS = 50.0
+# The grid is coarser than that of the frame by this factor in cells.
+_COARSER = 4
+_FEWEST = 20
+
+
+@dataclass(frozen=True)
+class SigmaScale:
+    """Counts of errors over sigma by depth, (ranges, steps) float64, and the frames so far."""
+
+    counts: np.ndarray
+    frames: int = 1
+
+
+def score_sigma(
+    before: SigmaScale | None,
+    alignment: Alignment,
+    sparse: SparseDepth | None,
+    rgb: np.ndarray,
+    network: FusionModel | None,
+) -> SigmaScale | None:
+    """
+    Score sigma at held-out points of a frame that was fused, if it is its turn.
+
+    ``before`` is None after a reset. Returns ``before`` for other frames, and None until a frame
+    had enough points.
+    """
+    if sparse is None or alignment.inlier is None or alignment.sigma is None:
+        return before
+    if before is not None and before.frames % _EVERY:
+        return replace(before, frames=before.frames + 1)
+    points = _chosen(sparse, alignment.inlier)
+    fold = checkerboard_fold(points.u, points.v, rgb.shape[:2])
+    if min(np.count_nonzero(fold), np.count_nonzero(~fold)) < _FEWEST:
+        return before
+    fresh = np.zeros((len(_DEPTHS), len(_RATIOS) + 1))
+    z, ratio = _held_out_ratios(_chosen(points, fold), _chosen(points, ~fold), rgb, network)
+    np.add.at(fresh, (np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)), 1.0)
+    if before is None:
+        return SigmaScale(fresh)
+    return SigmaScale(_FORGETTING * before.counts + fresh, before.frames + 1)
+
+
+def scaled_sigma(
+    sigma: np.ndarray | None, metric: np.ndarray | None, scale: SigmaScale | None
+) -> np.ndarray | None:
+    """Multiply sigma by the factor at its depth; all (H, W) float32, metres."""
+    if sigma is None or metric is None or scale is None:
+        return sigma
+    factors = _factors(scale.counts)
+    if np.ptp(factors) == 0.0:
+        return sigma * np.float32(factors[0])
+    # A table over log depth: exact to a hundredth of an octave, and faster than interpolation.
+    low, high = np.log(_DEPTHS[0]), np.log(_DEPTHS[-1])
+    steps = np.linspace(low, high, 512)
+    table = np.interp(steps, np.log(_DEPTHS), factors).astype(np.float32)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        place = (np.log(metric) - np.float32(low)) * np.float32(511 / (high - low))
+    return sigma * table[np.nan_to_num(np.clip(place, 0, 511)).astype(np.intp)]
+
+
+def _factors(counts: np.ndarray) -> np.ndarray:
+    """Quantile of each range, with all together as its prior."""
+    everything = counts.sum(axis=0)
+    share = counts + _PRIOR_POINTS * everything / everything.sum()
+    cumulated = np.cumsum(share / share.sum(axis=1, keepdims=True), axis=1)
+    step = np.argmax(cumulated >= _ONE_SIGMA, axis=1)
+    return _RATIOS[np.minimum(step, len(_RATIOS) - 1)]
+
+
+def _held_out_ratios(
+    known: SparseDepth, scored: SparseDepth, rgb: np.ndarray, network: FusionModel | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict points from others; return their depth, and errors over sigma, both (n,)."""
+    shape = (rgb.shape[0], rgb.shape[1])
+    grid = work_grid(shape, _COARSER)
+    fold = checkerboard_fold(known.u, known.v, shape)
+    candidates = point_candidates(known, fold, rgb, grid)
+    mixture = mix(network_input(candidates, known, rgb, None), network)
+    predicted = np.exp(grid.sample(mixture.log_depth, scored.u, scored.v))
+    sigma = np.exp(grid.sample(mixture.log_error, scored.u, scored.v))
+    return scored.z, np.abs(log_ratio(scored.z.astype(np.float64), predicted)) / sigma
+
+
+def _chosen(sparse: SparseDepth, kept: np.ndarray) -> SparseDepth:
+    return SparseDepth(sparse.u[kept], sparse.v[kept], sparse.z[kept])
