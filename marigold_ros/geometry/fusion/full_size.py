@@ -9,7 +9,6 @@ the grid, which its share brings back.
 """
 
 import cv2
-from marigold_ros.geometry.alignment.local_field import bilinear
 from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
@@ -17,6 +16,8 @@ import numpy as np
 _STEP = 1.06
 # Change of colour (white is 255) that divides a cell's weight by e, and the weight that remains.
 _COLOUR, _LEAST = 12.0, 1e-3
+# Share of a cell whose bilinear weight is 0.
+_NEAR = 0.02
 _WINDOW = np.ones((3, 3), np.uint8)
 
 
@@ -38,17 +39,31 @@ def _by_colour(
 ) -> np.ndarray:
     """Depth at pixels (flat indices, (n,)) as a mean of the four cells around, by colour."""
     v, u = np.divmod(pixels, grid.shape[1])
-    x = (u + np.float32(0.5)) * np.float32(grid.columns / grid.shape[1])
-    y = (v + np.float32(0.5)) * np.float32(grid.rows / grid.shape[0])
-    corners, weights = bilinear(x, y, grid.rows, grid.columns)
-    cells = grid.shrink(rgb).reshape(-1, 3).astype(np.float32)
+    left, right_share = (part[u] for part in _cells_before(grid.shape[1], grid.columns))
+    top, below_share = (part[v] for part in _cells_before(grid.shape[0], grid.rows))
+    first = top * grid.columns + left
+    cells, values = grid.shrink(rgb).reshape(-1, 3).astype(np.float32), depth.ravel()
     colour = rgb.reshape(-1, 3)[pixels].astype(np.float32)
-    away = np.square(cells[corners] - colour).sum(axis=2)
-    away -= away.min(axis=0)
-    weights = (weights + np.float32(0.02)) * (
-        np.exp(away * np.float32(-0.5 / _COLOUR**2)) + np.float32(_LEAST)
-    )
-    return (weights * depth.ravel()[corners]).sum(axis=0) / weights.sum(axis=0)
+    total, weights = np.zeros(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
+    for row, row_share in ((0, 1 - below_share), (grid.columns, below_share)):
+        for column, column_share in ((0, 1 - right_share), (1, right_share)):
+            cell = first + (row + column)
+            away = cells[cell] - colour
+            away = np.einsum('ij,ij->i', away, away)
+            weight = np.exp(away * np.float32(-0.5 / _COLOUR**2)) + np.float32(_LEAST)
+            weight *= row_share * column_share + np.float32(_NEAR)
+            weights += weight
+            weight *= values[cell]
+            total += weight
+    return total / weights
+
+
+def _cells_before(pixels: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pixel of a side: the cell before it, and the share of the next one."""
+    place = (np.arange(pixels, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / pixels)
+    place = np.clip(place - np.float32(0.5), 0, cells - 1)
+    before = np.minimum(place.astype(np.intp), cells - 2)
+    return before, place - before.astype(np.float32)
 
 
 def with_detail(

@@ -179,7 +179,8 @@ def _mixed(
     grid, points = evidence.candidates.grid, evidence.sparse
     mixture = mix(evidence.channels, network)
     metric = enlarge_depth(np.exp(mixture.log_depth), rgb, grid)
-    if mixture.map_share is not None and fit.metric is not None:
+    of_map = float(mixture.map_share.mean())
+    if of_map > 0.0 and fit.metric is not None:
         metric = with_detail(metric, fit.metric, mixture.map_share, grid)
     ratio = log_ratio(points.z.astype(np.float64), metric[points.v, points.u].astype(np.float64))
     expected = np.exp(grid.sample(mixture.log_error, points.u, points.v))
@@ -188,7 +189,6 @@ def _mixed(
     sigma = metric * np.float32(excess) * grid.enlarge(np.exp(mixture.log_error))
     inlier = np.zeros(len(sparse), bool)
     inlier[np.flatnonzero(usable)[evidence.sound]] = True
-    of_map = mixture.shares['map']
     return replace(
         fit,
         state='fitted',

@@ -8,11 +8,11 @@ expected error is the 68 % quantile of the error, by the pinball loss. Letters: 
 channels, h, w cells.
 """
 
-from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
+from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.learning.data.mixture import FusionBatch
 from marigold_ros.learning.objectives.noise import Draws
 from marigold_ros.learning.objectives.trained_networks import TrainedModule
-from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 import torch
 
 # Weights of the terms beside the relative error.
@@ -34,30 +34,11 @@ class TrainedFusion(TrainedModule):
         self.fusion = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def mix(network: FusionNetwork, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Mix the candidates in ``inputs`` (B, C, h, w) by the network's shares.
-
-    As ``geometry.fusion.mixing`` does in numpy. Returns log depth relative to the points' median
-    and the log of the expected relative error, (B, h, w) each.
-    """
-    channel = {name: inputs[:, place] for place, name in enumerate(CHANNELS)}
-    count = len(CANDIDATES)
-    outputs = network(inputs).float()  # (B, count + 2, h, w)
-    without = (channel['has_map'] == 0)[:, None]
-    logits = outputs[:, :count]
-    logits = torch.cat([logits[:, :-1], logits[:, -1:].masked_fill(without, -torch.inf)], 1)
-    shares = torch.softmax(logits, 1)
-    others = torch.stack([channel[name] for name in CANDIDATES[1:]], 1)
-    change = (shares[:, 1:] * others).sum(1) + outputs[:, count]
-    return channel['linear'] + change, outputs[:, count + 1]
-
-
 def fusion_loss(chain: TrainedFusion, batch: FusionBatch, draws: Draws) -> torch.Tensor:
     """Return :func:`relative_loss` of a batch."""
-    fused, log_error = mix(chain.fusion, batch.inputs)
+    change, log_error, _ = mix_candidates(chain.fusion, batch.inputs)
     linear = batch.inputs[:, CHANNELS.index('linear')]
-    return relative_loss(fused, log_error, linear, batch.target)
+    return relative_loss(linear + change, log_error, linear, batch.target)
 
 
 def relative_loss(

@@ -9,11 +9,12 @@ from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
-from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork
 import numpy as np
 import torch
+from torch import nn
 
 
 class LoadedFusion:
@@ -26,16 +27,25 @@ class LoadedFusion:
     def __init__(self, network: FusionNetwork, folder: Path) -> None:
         self.folder = folder
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._openvino = find_spec('openvino') is not None
-        self._network = CompiledNetwork(network, torch.float32) if self._openvino else network
+        mixing = _Mixing(network)
+        openvino = find_spec('openvino') is not None
+        self._run = CompiledNetwork(mixing, torch.float32) if openvino else mixing
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
-        """Return logits of the shares, residual and log error, (8, rows, columns) float32."""
-        batch = torch.from_numpy(channels)[None]
+        """Map (17, rows, columns) to change, log error and share of the map, float32."""
         with torch.inference_mode():
-            if not self._openvino:
-                batch = batch.contiguous(memory_format=torch.channels_last)
-            return np.asarray(self._network(batch)[0].numpy())
+            return np.asarray(self._run(torch.from_numpy(channels)[None])[0].numpy())
+
+
+class _Mixing(nn.Module):
+    def __init__(self, network: FusionNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, channels: torch.Tensor) -> torch.Tensor:
+        channels = channels.contiguous(memory_format=torch.channels_last)
+        change, log_error, shares = mix_candidates(self.network, channels)
+        return torch.stack([change, log_error, shares[:, -1]], 1)
 
 
 def fusion_of(model: Any, name: str) -> LoadedFusion | None:

@@ -9,6 +9,7 @@ the relative error that it expects. Fully convolutional: any multiple of 16 cell
 
 from collections.abc import Sequence
 
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 import torch
 from torch import nn
 from torch.nn import functional
@@ -35,7 +36,7 @@ class ResidualBlock(nn.Module):
 
 class FusionNetwork(nn.Module):
     """
-    A U-Net over the channels of ``geometry.fusion.network_input``.
+    A U-Net over ``fusion_channels.CHANNELS``.
 
     Parameters
     ----------
@@ -91,3 +92,23 @@ class FusionNetwork(nn.Module):
         x = functional.pixel_shuffle(self.head(functional.relu(x)), 2)
         shares, residual, error = x.split((self.candidates, 1, 1), dim=1)
         return torch.cat([shares, _RESIDUAL * torch.tanh(residual), error], dim=1)
+
+
+def mix_candidates(
+    network: FusionNetwork, channels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Mix the candidates among ``fusion_channels.CHANNELS`` (B, 17, rows, columns).
+
+    Returns log depth relative to the linear candidate and the log of the expected relative error,
+    (B, rows, columns) each, and the shares (B, 6, rows, columns), the map's 0 where there is none.
+    """
+    channel = {name: channels[:, place] for place, name in enumerate(CHANNELS)}
+    outputs = network(channels).float()
+    count = network.candidates
+    without = (channel['has_map'] == 0)[:, None]
+    logits, of_map = outputs[:, : count - 1], outputs[:, count - 1 : count]
+    shares = torch.softmax(torch.cat([logits, of_map.masked_fill(without, -torch.inf)], 1), 1)
+    others = torch.stack([channel[name] for name in CANDIDATES[1:]], 1)
+    change = (shares[:, 1:] * others).sum(1) + outputs[:, count]
+    return change, outputs[:, count + 1], shares
