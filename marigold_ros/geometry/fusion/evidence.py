@@ -5,7 +5,8 @@
 from dataclasses import dataclass, replace
 
 from marigold_ros.frame import Alignment, SparseDepth
-from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, consistent_points
 from marigold_ros.geometry.fusion.candidates import Candidates, point_candidates
 from marigold_ros.geometry.fusion.network_input import (
     log_depth_on_grid,
@@ -15,6 +16,9 @@ from marigold_ros.geometry.fusion.network_input import (
 from marigold_ros.geometry.fusion.sound_points import sound_points
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
+
+# Median error, in log depth, of a map by which single points are judged too.
+_GOOD_MAP = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,16 @@ def gather_evidence(
     ``fitted`` and it was scored at these points. Image and map may be None.
     """
     sound = sound_points(sparse.u, sparse.v, sparse.z)
+    held_out = np.full(len(sparse), np.nan)
+    if fit is not None and fit.state == 'fitted' and fit.held_out is not None:
+        held_out = fit.held_out
+        if np.nanmedian(np.abs(held_out)) < _GOOD_MAP:
+            sound &= consistent_points(sparse.u, sparse.v, held_out)
     known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
     fold = checkerboard_fold(known.u, known.v, shape)
     candidates = point_candidates(known, fold, rgb, work_grid(shape))
     fitted = None
     if fit is not None and fit.state == 'fitted' and fit.metric is not None:
-        held_out = np.full(len(sparse), np.nan) if fit.held_out is None else fit.held_out
         log_map = log_depth_on_grid(fit.metric, candidates.linear)
         fitted = MapCandidate(log_map, held_out[sound])
     return Evidence(sound, known, candidates, fitted, network_input(candidates, known, fitted))
@@ -56,5 +64,7 @@ def gather_evidence(
 
 def without_map(evidence: Evidence) -> Evidence:
     """Return the evidence of points and image alone."""
-    channels = network_input(evidence.candidates, evidence.sparse, None)
+    channels = evidence.channels.copy()
+    for name in ('map', 'has_map', 'map_proof'):
+        channels[CHANNELS.index(name)] = 0.0
     return replace(evidence, fitted=None, channels=channels)

@@ -7,7 +7,9 @@ The points lead: a frame with enough sound points in view is metric whatever the
 map that they contradict has no share.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
@@ -20,11 +22,14 @@ from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
 from marigold_ros.geometry.fusion.mixing import FusionModel, mix
 import numpy as np
 
-# Median log ratio between points and the interpolation of the others: above it they are no scan
-# of this image.
-_CONTRADICTION = 0.5
-# A map that errs this many times as much as interpolation, at least at this error, has no share.
-_VETO, _VETO_FLOOR = 3.0, 0.05
+# Median relative difference of points from their interpolation, and from their neighbours, above
+# which they are no scan of this image.
+_CONTRADICTION = 0.65
+# A map has no share unless it errs less than this part of what interpolation does at points that
+# are held out; below this error interpolation proves nothing.
+_VETO, _VETO_FLOOR = 0.8, 0.05
+# Log ratio that counts at most, so that a single outlier decides nothing.
+_LARGEST = 1.5
 # Share of the map in the mean over the image above which it leads.
 _LEADS = 0.5
 # Share of a normal distribution within one deviation.
@@ -92,21 +97,24 @@ def fuse(
     points = SparseDepth(sparse.u[usable], sparse.v[usable], sparse.z[usable])
     fit, map_reason = _judged(fit, usable)
     evidence = gather_evidence(points, rgb, fit, shape)
-    typical = _median_size(evidence.candidates.held_out)
+    typical = _error(evidence.candidates.held_out, np.median)
     if typical > _CONTRADICTION < _nearest_neighbours_differ(evidence.sparse):
         reason = (
             'the points contradict each other: half of them are more than '
-            f'{np.expm1(typical):.0%} off what their neighbours say; check T_cam_lidar, the '
+            f'{typical:.0%} off what their neighbours say; check T_cam_lidar, the '
             'pairing and the LiDAR'
         )
         return _without_points(fit, reason)
-    if evidence.fitted is not None and _contradicted(evidence):
-        map_reason = (
-            f'the map errs by {np.expm1(_median_size(evidence.fitted.held_out)):.0%} at points '
-            f'held out, interpolation by {np.expm1(typical):.0%}'
-        )
-        fit = Alignment(space=fit.space)
-        evidence = without_map(evidence)
+    if evidence.fitted is not None:
+        of_map = _error(evidence.fitted.held_out, np.mean)
+        of_points = _error(evidence.candidates.held_out, np.mean)
+        if of_map > _VETO * max(of_points, _VETO_FLOOR):
+            map_reason = (
+                f'at points held out the map errs by {of_map:.0%}, interpolation by '
+                f'{of_points:.0%}'
+            )
+            fit = Alignment(space=fit.space)
+            evidence = without_map(evidence)
     return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
 
 
@@ -143,27 +151,21 @@ def _judged(fit: Alignment, usable: np.ndarray) -> tuple[Alignment, str]:
     return replace(fit, held_out=held_out), ''
 
 
-def _median_size(ratio: np.ndarray) -> float:
-    known = np.abs(ratio[np.isfinite(ratio)])
-    return float(np.median(known)) if len(known) else 0.0
-
-
 def _nearest_neighbours_differ(points: SparseDepth) -> float:
-    """Return the median log ratio of a point's depth to its three nearest neighbours'."""
+    """Return the median difference of a point's depth from its three nearest neighbours'."""
     # A few points held out leave the others too far away to interpolate steep ground.
     from scipy.spatial import cKDTree
 
     place = np.stack([points.u, points.v], axis=1)
     _, near = cKDTree(place).query(place, k=min(4, len(place)))
     log_depth = np.log(points.z.astype(np.float64))
-    return _median_size(np.median(log_depth[near[:, 1:]], axis=1) - log_depth)
+    return _error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, np.median)
 
 
-def _contradicted(evidence: Evidence) -> bool:
-    """Whether the points that were held out contradict the map."""
-    assert evidence.fitted is not None
-    of_points = _median_size(evidence.candidates.held_out)
-    return _median_size(evidence.fitted.held_out) > _VETO * max(of_points, _VETO_FLOOR)
+def _error(ratio: np.ndarray, combine: Callable[[np.ndarray], Any]) -> float:
+    """Combine absolute log ratios (M,), of which some are NaN, to a relative error."""
+    known = np.minimum(np.abs(ratio[np.isfinite(ratio)]), _LARGEST)
+    return float(np.expm1(combine(known))) if len(known) else 0.0
 
 
 def _mixed(

@@ -106,7 +106,7 @@ def _held_out_ratios(
     grid = work_grid(shape, _COARSER)
     fold = checkerboard_fold(known.u, known.v, shape)
     candidates = point_candidates(known, fold, rgb, grid)
-    mixture = mix(network_input(candidates, known, rgb, None), network)
+    mixture = mix(network_input(candidates, known, None), network)
     predicted = np.exp(grid.sample(mixture.log_depth, scored.u, scored.v))
     sigma = np.exp(grid.sample(mixture.log_error, scored.u, scored.v))
     return scored.z, np.abs(log_ratio(scored.z.astype(np.float64), predicted)) / sigma

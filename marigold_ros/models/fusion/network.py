@@ -105,7 +105,7 @@ def mix_candidates(
     """
     channel = {name: channels[:, place] for place, name in enumerate(CHANNELS)}
     outputs = network(channels).float()
-    count = network.candidates
+    count = len(CANDIDATES)
     without = (channel['has_map'] == 0)[:, None]
     logits, of_map = outputs[:, : count - 1], outputs[:, count - 1 : count]
     shares = torch.softmax(torch.cat([logits, of_map.masked_fill(without, -torch.inf)], 1), 1)

@@ -13,13 +13,12 @@ from marigold_ros.learning.data.mixture import FusionBatch
 from marigold_ros.learning.objectives.fusion import (
     fusion_loss,
     METRES,
-    mix,
     relative_loss,
     SIGMA,
     SQUARED,
     TrainedFusion,
 )
-from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 import pytest
 import torch
 
@@ -108,12 +107,11 @@ def inputs():
 def test_a_share_of_one_gives_the_candidate_and_the_residual_adds_to_it(inputs, name):
     logits = [0.0] * len(CANDIDATES)
     logits[CANDIDATES.index(name)] = 40.0
-    fused, log_error = mix(Constant([*logits, 0.25, -3.0]), inputs)
-    linear = inputs[:, CHANNELS.index('linear')]
-    change = 0.0 if name == 'linear' else inputs[:, CHANNELS.index(name)]
-    expected = linear + change + 0.25
+    change, log_error, _ = mix_candidates(Constant([*logits, 0.25, -3.0]), inputs)
+    nothing = torch.zeros_like(change)
+    expected = 0.25 + (nothing if name == 'linear' else inputs[:, CHANNELS.index(name)])
     seen = slice(1) if name == 'map' else slice(2)  # the second example has no map
-    torch.testing.assert_close(fused[seen], expected[seen])
+    torch.testing.assert_close(change[seen], expected[seen])
     assert (log_error == -3.0).all()
 
 
@@ -121,7 +119,9 @@ def test_the_map_has_no_share_where_there_is_none(inputs):
     network = Constant([0.0] * (len(CANDIDATES) + 2))
     other = inputs.clone()
     other[:, CHANNELS.index('map')] += 1.0
-    (before, _), (after, _) = mix(network, inputs), mix(network, other)
+    before, _, shares = mix_candidates(network, inputs)
+    after = mix_candidates(network, other)[0]
+    assert not shares[1, -1].any()
     assert torch.equal(before[1], after[1])
     torch.testing.assert_close(after[0], before[0] + 1.0 / len(CANDIDATES))
 
