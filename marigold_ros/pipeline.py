@@ -28,7 +28,7 @@ from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.fuse import align, fuse
 from marigold_ros.geometry.fusion.mixing import FusionModel
-from marigold_ros.geometry.fusion.sigma_scale import scaled_sigma, score_sigma
+from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
 from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
@@ -188,9 +188,8 @@ class FramePipeline:
         with _timed(timings, 'sigma'):
             errors = count_errors(state.errors, guided, sparse, alignment, config)
             scale = score_sigma(state.sigma_scale, alignment, sparse, rgb, network)
+            alignment = with_scaled_sigma(alignment, scale)
             sigma = sigma_map(errors, guided, alignment, config, sparse)
-            if alignment.sigma is not None:
-                sigma = scaled_sigma(sigma, alignment.metric, scale)
         with _timed(timings, 'sky'):
             depth = postprocess(rgb, prediction, alignment, sigma, sparse, self.config)
         with _timed(timings, 'calibration'):

@@ -32,7 +32,6 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
 )
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.fusion_channels import CANDIDATES
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse
 from marigold_ros.geometry.fusion.mixing import FusionModel
@@ -72,7 +71,6 @@ PARTS = (*RANGES, 'at_edges', 'among_points', 'beyond_points')
 # Every second pixel of every second row is scored: neighbours say the same.
 _STRIDE = 2
 _FUSED = AlignmentConfig(method='fused')
-_CERTAIN = 30.0  # logit of a candidate that has all of the share
 
 
 @dataclass(frozen=True)
@@ -243,9 +241,12 @@ def only(candidate: str) -> FusionModel:
     """Return a network that gives all of the share to one candidate."""
 
     def outputs(channels: np.ndarray) -> np.ndarray:
-        logits = np.zeros((len(CANDIDATES) + 2, *channels.shape[1:]), np.float32)
-        logits[CANDIDATES.index(candidate)] = _CERTAIN
-        return logits
+        change, share = np.zeros_like(channels[0]), np.zeros_like(channels[0])
+        if candidate != 'linear':
+            change = channels[CHANNELS.index(candidate)]
+        if candidate == 'map':
+            share += 1.0
+        return np.stack([change, np.zeros_like(change), share])
 
     return outputs
 

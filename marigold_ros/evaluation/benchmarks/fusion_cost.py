@@ -85,7 +85,7 @@ def _stages(
     mixture = mix(channels, None if outputs is None else lambda _: outputs)
     yield 'mixing'
     metric = enlarge_depth(np.exp(mixture.log_depth), scene.rgb, grid)
-    if mixture.map_share is not None and fit.metric is not None:
+    if fit.metric is not None:
         with_detail(metric, fit.metric, mixture.map_share, grid)
     yield 'full size'
     align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)

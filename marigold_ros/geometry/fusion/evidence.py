@@ -50,7 +50,8 @@ def gather_evidence(
     held_out = np.full(len(sparse), np.nan)
     if fit is not None and fit.state == 'fitted' and fit.held_out is not None:
         held_out = fit.held_out
-        if np.nanmedian(np.abs(held_out)) < _GOOD_MAP:
+        error = np.abs(held_out[np.isfinite(held_out)])
+        if len(error) and np.median(error) < _GOOD_MAP:
             sound &= consistent_points(sparse.u, sparse.v, held_out)
     known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
     fold = checkerboard_fold(known.u, known.v, shape)

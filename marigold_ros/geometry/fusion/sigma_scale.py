@@ -32,6 +32,7 @@ _PRIOR_POINTS = 50.0
 # The grid is coarser than that of the frame by this factor in cells.
 _COARSER = 4
 _FEWEST = 20
+_TABLE = 512
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,19 @@ def score_sigma(
     return SigmaScale(_FORGETTING * before.counts + fresh, before.frames + 1)
 
 
-def scaled_sigma(
-    sigma: np.ndarray | None, metric: np.ndarray | None, scale: SigmaScale | None
-) -> np.ndarray | None:
-    """Multiply sigma by the factor at its depth; all (H, W) float32, metres."""
+def with_scaled_sigma(alignment: Alignment, scale: SigmaScale | None) -> Alignment:
+    """Multiply sigma of a fused alignment, if it has one, by the factor at its depth."""
+    sigma, metric = alignment.sigma, alignment.metric
     if sigma is None or metric is None or scale is None:
-        return sigma
-    factors = _factors(scale.counts)
-    if np.ptp(factors) == 0.0:
-        return sigma * np.float32(factors[0])
-    # A table over log depth: exact to a hundredth of an octave, and faster than interpolation.
+        return alignment
+    # A table over log depth is faster than interpolation, and exact to a hundredth of an octave.
     low, high = np.log(_DEPTHS[0]), np.log(_DEPTHS[-1])
-    steps = np.linspace(low, high, 512)
-    table = np.interp(steps, np.log(_DEPTHS), factors).astype(np.float32)
+    places = np.linspace(low, high, _TABLE)
+    table = np.interp(places, np.log(_DEPTHS), _factors(scale.counts)).astype(np.float32)
     with np.errstate(invalid='ignore', divide='ignore'):
-        place = (np.log(metric) - np.float32(low)) * np.float32(511 / (high - low))
-    return sigma * table[np.nan_to_num(np.clip(place, 0, 511)).astype(np.intp)]
+        place = (np.log(metric) - np.float32(low)) * np.float32((_TABLE - 1) / (high - low))
+    place = np.nan_to_num(np.clip(place, 0, _TABLE - 1)).astype(np.intp)
+    return replace(alignment, sigma=sigma * table[place])
 
 
 def _factors(counts: np.ndarray) -> np.ndarray:

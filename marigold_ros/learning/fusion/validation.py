@@ -21,10 +21,10 @@ from marigold_ros.learning.fusion.example_cache import ExampleCache
 from marigold_ros.learning.fusion.examples import FusionExample, inputs_of, target_on_grid
 from marigold_ros.learning.fusion.simulated_examples import KNOWN
 from marigold_ros.learning.fusion.simulated_points import FEWEST
-from marigold_ros.learning.objectives.fusion import mix, TrainedFusion
+from marigold_ros.learning.objectives.fusion import TrainedFusion
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
-from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.settings import nearest_name
 from marigold_ros.synthetic.raycast.description import Sample
 import numpy as np
@@ -202,10 +202,11 @@ def score(network: FusionNetwork, cache: ExampleCache, device: torch.device) -> 
         known = torch.isfinite(target)[0]
         if not known.any():
             continue
-        fused, log_error = (part[0].cpu()[known] for part in mix(network, inputs.to(device)))
+        mixed = mix_candidates(network, inputs.to(device))[:2]
+        change, log_error = (part[0].cpu()[known] for part in mixed)
         depth = target[0][known].exp()
         linear = inputs[0, CHANNELS.index('linear')][known].exp()
-        fused = fused.exp()
+        fused = linear * change.exp()
         within = (fused / depth).log().abs() < log_error.exp()
         rows.setdefault(CONDITIONS[index % len(CONDITIONS)], []).append(
             [
