@@ -32,6 +32,7 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
 )
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse
 from marigold_ros.geometry.fusion.mixing import FusionModel
