@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     pose = extrinsics(config.extrinsics)
     replay = ReplayOptions(config.pipeline, config.lidar, topics, pose, stamps=args.stamps)
     plan = plan_replay(args.bags, replay)
-    _check_options(folder, args)
+    method = config.pipeline.alignment.method
+    _check_options(folder, args, method)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
     with frame_bar(plan.images) as bar:
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         with executor(options, plan.jobs) as parts:
             labelled = [asdict(part) for part in parts]
     failed = plan.failed | {part['bag']: part['failed'] for part in labelled if part['failed']}
-    report = {'schema': 1, 'bags': labelled, 'failed': failed}
+    report = {'schema': 1, 'method': method, 'bags': labelled, 'failed': failed}
     print(json.dumps(report, indent=2) if args.json else _text(labelled))
     if failed:
         raise BagError(
@@ -98,12 +99,14 @@ def _check_names(bags: list[Path]) -> None:
         )
 
 
-def _check_options(folder: Path, args: argparse.Namespace) -> None:
+def _check_options(folder: Path, args: argparse.Namespace, method: str) -> None:
     """Refuse to mix copies of different options in one folder."""
     from marigold_ros.replay.bag_part import keep_options
 
     apart = ('bags', 'out', 'json', *EXECUTOR_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
+    # The method stands there even if it is the default, which may be another one some day.
+    options['alignment.method'] = method
     keep_options(folder / 'label.json', options, 'copies labelled', 'give another --out')
 
 

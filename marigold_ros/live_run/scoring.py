@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from marigold_ros.bags.frames import BagFrame, frames
@@ -108,7 +109,7 @@ def score_recording(
     source: PlayedBag,
     recording: Path,
     config: NodeConfig,
-    space: str,
+    model: Mapping[str, str],
     round_trip_ms: Mapping[int, float],
     progress: Callable[[int], None],
 ) -> tuple[Scorer, dict[str, int]]:
@@ -124,8 +125,8 @@ def score_recording(
         Bag of the node's outputs.
     config : NodeConfig
         Settings of the node.
-    space : str
-        Space of its relative images.
+    model : mapping
+        The node's description of its model.
     round_trip_ms : mapping
         Milliseconds from image to last output, by stamp.
     progress : callable
@@ -138,8 +139,10 @@ def score_recording(
         """Return what the node made of its scan lines, in place of another fit."""
         return published[-1]
 
-    model: Any = None  # predictions are recorded
-    finish = as_published if source.thinned else FramePipeline(model, config.pipeline).finish
+    # Predictions are recorded; the description leads to the fusion network.
+    described: Any = SimpleNamespace(description=model)
+    finish = as_published if source.thinned else FramePipeline(described, config.pipeline).finish
+    space = model.get('space', 'depth')
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
     warnings: dict[str, int] = {}
     for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):

@@ -104,10 +104,9 @@ def run_demo(
     say(f'node: starting; its log is {log}')
     with bar(source.images, 'playing') as progress:
         live = _run_node(source, values, rate, folder, say, progress)
-    space = live.reports['model'].get('space', 'depth')
     with bar(source.images, 'scoring') as progress:
         scorer, warnings = score_recording(
-            source, recording, config, space, live.round_trip_ms, progress
+            source, recording, config, live.reports['model'], live.round_trip_ms, progress
         )
     results = _results(live, scorer, warnings, config, source, rate)
     seen = 'every 8th scan line' if source.thinned else 'whole scans'

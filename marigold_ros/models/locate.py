@@ -16,8 +16,7 @@ from typing import Any
 from marigold_ros.errors import CheckpointError
 
 EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
-FUSION = 'fusion'  # beside them: the fusion network, which is no depth model
-# The network that fuses depth: it comes with the package and is no depth model.
+# Folder of a network that fuses depth, beside them or within a checkpoint; it is no depth model.
 FUSION = 'fusion'
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
@@ -26,7 +25,7 @@ HUB_PATTERNS = [
     'marigold_ros.json',
     'empty_text_embedding.safetensors',
     'SHA256SUMS',
-    *(f'{part}/*.{kind}' for part in PARTS for kind in ('json', 'safetensors', 'txt')),
+    *(f'{part}/*.{kind}' for part in (*PARTS, FUSION) for kind in ('json', 'safetensors', 'txt')),
 ]
 HALF = ['*.fp16*']
 HUB_ID = re.compile(r'(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?')

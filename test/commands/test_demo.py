@@ -16,7 +16,7 @@ from marigold_ros.bags.playback import serial_messages
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands import demo
-from marigold_ros.config import LidarConfig, NodeConfig, PipelineConfig
+from marigold_ros.config import LidarConfig, NodeConfig
 from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.evaluation.protocols.held_out import hold_out
 from marigold_ros.live_run.scoring import clear_old, read_alignment, RecordedOutputs
@@ -38,10 +38,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = 6
-# Random weights say nothing about depth: two fixed numbers make metres of them all the same.
-FIXED = ('alignment.method=fixed', 'alignment.scale=10.0', 'alignment.shift=2.0')
-NUMBERS = {'alignment.scale': 10.0, 'alignment.shift': 2.0}
-SETTINGS = [part for setting in FIXED for part in ('--set', setting)]
 FILES = ('report.html', 'per_frame.csv', 'results.json', 'cloud.ply')
 LIVE_FILES = (*FILES, 'demo.webp')
 
@@ -64,7 +60,7 @@ def bag_without_truth(drive, tmp_path_factory):
 
 def run_demo(bag, out, model, *options):
     command = [sys.executable, '-m', 'marigold_ros', 'demo', '--bag', bag, '--out', out]
-    command += ['--model', model, '--json', *SETTINGS, *options]
+    command += ['--model', model, '--json', *options]
     return subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -146,8 +142,7 @@ def test_a_replay_of_the_processed_frames_is_bit_identical(live, drive, small_ch
         recorded(out / 'recording', t) for t in ('relative/image', 'depth/image_rect')
     )
     use_threads()
-    config = build(PipelineConfig, {'alignment.method': 'fixed', **NUMBERS})
-    pipeline = FramePipeline(load_model(str(small_checkpoint)), config)
+    pipeline = FramePipeline(load_model(str(small_checkpoint)))
     with BagReader(drive) as reader:
         for item in frames(reader, reader.choose_topics(), LidarConfig()):
             result = pipeline.process(item.frame)
@@ -161,7 +156,7 @@ def test_without_rclpy_the_same_pipeline_runs_offline(
 ):
     monkeypatch.setattr(demo, 'live_runner', lambda: None)
     arguments = ['--bag', str(drive), '--out', str(tmp_path), '--model', str(small_checkpoint)]
-    assert main(['demo', *arguments, '--frames', '2', *SETTINGS]) == 0
+    assert main(['demo', *arguments, '--frames', '2']) == 0
     assert 'offline' in capsys.readouterr().out
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['metric'] == 2

@@ -59,6 +59,9 @@ def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ra
     assert facts['storage_identifier'] == 'mcap'
     (report,) = json.loads(printed.out)['bags']
     assert (report['read'], report['labelled'], report['failed']) == (3, 3, '')
+    assert json.loads(printed.out)['method'] == 'fused'
+    kept = json.loads((tmp_path / 'labelled' / 'label.json').read_text())
+    assert kept['alignment.method'] == 'fused'
 
     pipeline = FramePipeline(ramp, PipelineConfig())
     with BagReader(short_drive) as reader, BagReader(copy) as labelled:

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Which fusion network a setting names, when it is read again, and that threads can share it."""
+
+from concurrent.futures import ThreadPoolExecutor
+import os
+from pathlib import Path
+import shutil
+from types import SimpleNamespace
+
+from marigold_ros.errors import CheckpointError
+from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.models import EMBEDDED
+from marigold_ros.models.fusion.load import fusion_of
+from marigold_ros.models.locate import FUSION
+import numpy as np
+import pytest
+
+
+def model_in(folder):
+    return SimpleNamespace(description={'path': str(folder)})
+
+
+@pytest.fixture
+def model_folder(tmp_path):
+    """A model's folder with a fusion network of its own."""
+    shutil.copytree(EMBEDDED / FUSION, tmp_path / 'model' / FUSION)
+    return tmp_path / 'model'
+
+
+def test_none_is_no_network():
+    assert fusion_of(None, 'none') is None
+
+
+def test_auto_is_the_embedded_network_unless_the_model_has_its_own(model_folder, tmp_path):
+    assert fusion_of(None, 'auto').folder == EMBEDDED / FUSION
+    assert fusion_of(model_in(tmp_path), 'auto').folder == EMBEDDED / FUSION
+    assert fusion_of(model_in(model_folder), 'auto').folder == model_folder / FUSION
+
+
+def test_a_named_folder_wins(model_folder):
+    named = fusion_of(model_in(model_folder), str(EMBEDDED / FUSION))
+    assert named.folder == EMBEDDED / FUSION
+
+
+def test_a_network_is_loaded_once_until_its_weights_change(model_folder):
+    first = fusion_of(model_in(model_folder), 'auto')
+    assert fusion_of(model_in(model_folder), 'auto') is first
+    weights = model_folder / FUSION / 'model.safetensors'
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1_000_000))
+    assert fusion_of(model_in(model_folder), 'auto') is not first
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('/no/such/folder', "no fusion network '/no/such/folder'; choose alignment.fusion auto"),
+        ('owner/network', "no fusion network '.*owner/network'"),
+        (str(EMBEDDED / 'tiny'), 'no model.safetensors'),
+    ],
+)
+def test_what_is_no_network_is_refused_with_a_remedy(name, words):
+    with pytest.raises(CheckpointError, match=words):
+        fusion_of(None, name)
+
+
+def test_a_file_is_no_folder():
+    with pytest.raises(CheckpointError, match='a folder with config.json'):
+        fusion_of(None, str(Path(EMBEDDED / FUSION / 'model.safetensors')))
+
+
+def test_threads_of_several_cameras_share_a_network():
+    network = fusion_of(None, 'auto')
+    rng = np.random.default_rng(0)
+    inputs = [
+        rng.normal(size=(len(CHANNELS), 32, 16 * columns)).astype(np.float32)
+        for columns in (2, 3, 2, 3)
+    ]
+    expected = [network(channels) for channels in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(lambda _: [network(channels) for channels in inputs], range(20)):
+            for answer, wanted in zip(answers, expected, strict=True):
+                np.testing.assert_allclose(answer, wanted, atol=1e-5)
