@@ -83,9 +83,13 @@ def test_stored_scenes_are_scored_with_the_closed_form(tmp_path, capsys):
         assert case['methods']['fused'] == case['methods']['closed form']
 
 
-def test_time_alone_needs_no_scores(tmp_path, capsys):
+def test_time_alone_needs_no_scores(tmp_path, capsys, monkeypatch):
+    asked = []
+    fusion_of = 'marigold_ros.models.fusion.load.fusion_of'
+    monkeypatch.setattr(fusion_of, lambda *how: asked.append(how) or fusion.only('smooth'))
     call = ['benchmark', 'fusion', '--cost', '--runs', '1', '--out', str(tmp_path)]
     assert main(call) == 0
+    assert set(asked) == {(None, 'auto')}
     assert capsys.readouterr().out.startswith('map fit and fusion')
     found = json.loads((tmp_path / 'fusion.json').read_text())
     assert 'cases' not in found

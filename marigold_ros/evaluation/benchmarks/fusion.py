@@ -36,6 +36,7 @@ from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse
 from marigold_ros.geometry.fusion.mixing import FusionModel
+from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
 import numpy as np
 
 METHODS = (
@@ -230,6 +231,7 @@ def depth_maps(
     fit, shape = _fitted(None, sparse), scene.depth.shape
     closed = fuse(fit, sparse, _FUSED, shape, scene.rgb)
     fused = fuse(fit, sparse, _FUSED, shape, scene.rgb, network)
+    fused = _calibrated(fused, scene, sparse, network)
     found = {'closed form': closed.metric, 'fused': fused.metric, 'sigma': fused.sigma}
     missing = np.full(shape, np.nan, np.float32)
     return {
@@ -292,6 +294,7 @@ def _with_map(
     fit, shape = _fitted(prediction, sparse), scene.depth.shape
     fused = fuse(fit, sparse, _FUSED, shape, scene.rgb, network)
     closed = fused if network is None else fuse(fit, sparse, _FUSED, shape, scene.rgb)
+    fused = _calibrated(fused, scene, sparse, network)
     depths = {'fused': fused.metric, 'closed form': closed.metric}
     if prediction is not None:
         depths['local'] = fit.metric
@@ -320,6 +323,14 @@ def _fitted(prediction: Prediction | None, sparse: SparseDepth) -> Alignment:
     if prediction is None:
         return Alignment(reason='there is no map', n_points=len(sparse))
     return align_map(prediction, sparse, _FUSED)
+
+
+def _calibrated(
+    fused: Alignment, scene: FusionScene, sparse: SparseDepth, network: FusionModel | None
+) -> Alignment:
+    """Scale sigma as the pipeline does in the first frame of a stream."""
+    scale = score_sigma(None, fused, sparse, scene.rgb, network)
+    return with_scaled_sigma(fused, scale)
 
 
 def _complete(depth: np.ndarray | None, at: ScoredPixels, nearest: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from marigold_ros.geometry.fusion.network_input import (
     MapCandidate,
     network_input,
 )
+from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
 from marigold_ros.geometry.fusion.sound_points import sound_points
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
@@ -40,7 +41,8 @@ def stage_ms(
     """
     Measure wall time in ms by stage, median and 95th percentile of some runs.
 
-    ``total`` is `align` as a whole, with its judgement at the points.
+    ``total`` is `align` as a whole, with its judgement at the points. Sigma comes in addition: it
+    is scored in every fourth frame of a stream.
     """
     pattern = PointPattern('', points, rows=64, outliers=0.0)
     simulated = simulate_prediction(scene.depth, pattern, 'smooth', 0)
@@ -62,7 +64,7 @@ def stage_ms(
 def _stages(
     scene: FusionScene, simulated: SimulatedPrediction, network: FusionModel | None
 ) -> Iterator[str]:
-    """Run each stage of `align` and yield its name after it, then the whole."""
+    """Run each stage of `align` and yield its name after it, then the whole, then sigma."""
     prediction, sparse = simulated.prediction, simulated.sparse
     grid = work_grid(scene.depth.shape)
     fit = align_map(prediction, sparse, _CONFIG)
@@ -88,5 +90,9 @@ def _stages(
     if fit.metric is not None:
         with_detail(metric, fit.metric, mixture.map_share, grid)
     yield 'full size'
-    align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)
+    fused = align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)
     yield 'total'
+    scale = score_sigma(None, fused, sparse, scene.rgb, network)
+    yield 'scoring sigma'
+    with_scaled_sigma(fused, scale)
+    yield 'scaling sigma'

@@ -102,21 +102,23 @@ def test_scenes_with_hardly_any_points_are_left_out(room):
     assert score([room], EXACT('', 19)) == {}
 
 
-def test_a_network_that_chooses_a_candidate_gives_its_depth_and_sigma(room):
-    pattern = EXACT('', 300)
-    found = score([room], pattern, only('linear'), ablate=True)['none']
-    methods = found['methods']
+def test_a_network_that_chooses_a_candidate_gives_its_depth(room):
+    methods = score([room], EXACT('', 300), only('linear'), ablate=True)['none']['methods']
     assert methods['fused'] == methods['linear alone']
     assert methods['closed form'] != methods['fused']
 
-    def certain(channels, error):
-        outputs = only('linear')(channels)
-        outputs[1] = np.log(error)
-        return outputs
 
-    wide = score([room], pattern, partial(certain, error=10.0))['none']
-    assert wide['coverage'] == 1
-    assert wide['at_edges']['coverage'] == 1
+def test_coverage_is_the_share_of_errors_below_sigma(monkeypatch):
+    scene = road()
+    # A tenth off everywhere: within sigma on the left, where it is a fifth, not on the right.
+    share = np.where(np.arange(128) < 64, 0.2, 0.05)
+    stated = Alignment('fitted', metric=1.1 * scene.depth, sigma=share * scene.depth)
+    monkeypatch.setattr('marigold_ros.evaluation.benchmarks.fusion.fuse', lambda *more: stated)
+    case = score([scene], EXACT('', 50))['none']
+    assert case['coverage'] == pytest.approx(0.5, abs=0.02)
+    among, beyond = case['among_points'], case['beyond_points']
+    within = sum(part['coverage'] * part['pixels'] for part in (among, beyond))
+    assert within == pytest.approx(case['coverage'] * (among['pixels'] + beyond['pixels']))
 
 
 def test_half_of_an_image_without_points_is_mostly_beyond_them(room):
@@ -138,5 +140,6 @@ def test_every_stage_is_timed_and_they_make_up_the_total(room, network):
     assert ('network' in stages) == (network is not None)
     for times in stages.values():
         assert 0 < times['p50'] <= times['p95']
-    parts = sum(times['p50'] for name, times in stages.items() if name != 'total')
+    whole = ('total', 'scoring sigma', 'scaling sigma')
+    parts = sum(times['p50'] for name, times in stages.items() if name not in whole)
     assert 0.3 < parts / stages['total']['p50'] < 1.5
