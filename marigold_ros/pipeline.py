@@ -26,7 +26,7 @@ from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
-from marigold_ros.geometry.fusion.fuse import align, fuse
+from marigold_ros.geometry.fusion.fuse import align, fuse, judge_held
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
@@ -190,6 +190,8 @@ class FramePipeline:
             scale = score_sigma(state.sigma_scale, alignment, sparse, rgb, network)
             alignment = with_scaled_sigma(alignment, scale)
             sigma = sigma_map(errors, guided, alignment, config, sparse)
+            alignment = judge_held(alignment, sigma, sparse, config)
+            sigma = None if alignment.metric is None else sigma
         with _timed(timings, 'sky'):
             depth = postprocess(rgb, prediction, alignment, sigma, sparse, self.config)
         with _timed(timings, 'calibration'):

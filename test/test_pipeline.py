@@ -270,6 +270,18 @@ def test_the_points_make_a_frame_metric_whatever_the_model_says():
         assert np.isfinite(result.sigma).all()
 
 
+@pytest.mark.parametrize(('factor', 'state'), [(1.0, 'held'), (2.5, 'none')])
+def test_points_too_few_for_a_fit_still_refuse_a_held_depth(factor, state):
+    pipeline = FramePipeline(Oracle())
+    pipeline.process(scene()[0])
+    frame, _ = scene(SECOND // 10)
+    few = frame.points_lidar[:: len(frame.points_lidar) // 10]
+    result = pipeline.process(replace(frame, points_lidar=few * factor))
+    assert result.alignment.state == state
+    assert (result.metric is None) == (result.sigma is None) == (state == 'none')
+    assert ('sigma at the' in result.alignment.reason) == (state == 'none')
+
+
 def test_a_looped_sequence_gives_the_same_bits_again():
     frames = [scene(tenth * SECOND // 10)[0] for tenth in range(15)]
     frames[7] = replace(frames[7], points_lidar=None)

@@ -30,6 +30,8 @@ _CONTRADICTION = 0.65
 _VETO, _VETO_FLOOR = 0.8, 0.05
 # Log ratio that counts at most, so that a single outlier decides nothing.
 _LARGEST = 1.5
+# Points that may refuse a held depth, and by how many sigma it may be off at them in the median.
+_JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
 # Share of the map in the mean over the image above which it leads.
 _LEADS = 0.5
 # Share of a normal distribution within one deviation.
@@ -116,6 +118,34 @@ def fuse(
             fit = Alignment(space=fit.space)
             evidence = without_map(evidence)
     return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
+
+
+def judge_held(
+    alignment: Alignment,
+    sigma: np.ndarray | None,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+) -> Alignment:
+    """
+    Refuse a held depth that the frame's own points, too few for a fit, contradict.
+
+    ``sigma`` (H, W) is that of the held depth, metres. Only for method ``fused``.
+    """
+    if config.method != 'fused' or alignment.state != 'held' or sparse is None:
+        return alignment
+    if alignment.metric is None or sigma is None:
+        return alignment
+    u, v, z = sparse.u, sparse.v, sparse.z
+    with np.errstate(invalid='ignore'):
+        off = np.abs(z - alignment.metric[v, u]) / sigma[v, u]
+    off = off[np.isfinite(off)]
+    if len(off) < _JUDGES or np.median(off) <= _CONTRADICTED_SIGMA:
+        return alignment
+    reason = (
+        f'{alignment.reason}; held depth is off by {np.median(off):.1f} sigma at the '
+        f'{len(off)} points in view'
+    )
+    return Alignment(reason=reason, space=alignment.space, n_points=len(sparse))
 
 
 def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, str]:
