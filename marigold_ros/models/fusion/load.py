@@ -2,16 +2,19 @@
 # Copyright 2026 The marigold_ros developers
 """Find and load a fusion network: beside the weights of a model, in a folder, or embedded."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+import warnings
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
-from marigold_ros.models.runtime.openvino_networks import CompiledNetwork
+from marigold_ros.models.runtime.openvino_networks import PRECISIONS
 import numpy as np
 import torch
 from torch import nn
@@ -19,33 +22,53 @@ from torch import nn
 
 class LoadedFusion:
     """
-    A fusion network as ``geometry.fusion.mixing`` calls it, on the CPU.
+    A fusion network as ``geometry.fusion.mixing`` calls it, on the CPU, for grids of any size.
 
     OpenVINO runs it where it is installed, otherwise PyTorch.
     """
 
     def __init__(self, network: FusionNetwork, folder: Path) -> None:
         self.folder = folder
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         mixing = _Mixing(network)
-        openvino = find_spec('openvino') is not None
-        self._run = CompiledNetwork(mixing, torch.float32) if openvino else mixing
+        self._run = _compiled(mixing) if find_spec('openvino') else mixing.run
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
         """Map (17, rows, columns) to change, log error and share of the map, float32."""
-        with torch.inference_mode():
-            return np.asarray(self._run(torch.from_numpy(channels)[None])[0].numpy())
+        return self._run(channels[None])[0]
 
 
 class _Mixing(nn.Module):
     def __init__(self, network: FusionNetwork) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, channels: torch.Tensor) -> torch.Tensor:
-        channels = channels.contiguous(memory_format=torch.channels_last)
         change, log_error, shares = mix_candidates(self.network, channels)
         return torch.stack([change, log_error, shares[:, -1]], 1)
+
+    def run(self, channels: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(channels).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return np.asarray(self(batch).numpy())
+
+
+def _compiled(mixing: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile for grids of any size, once: a second, as fast as for one size."""
+    import openvino
+
+    example = torch.zeros(1, len(CHANNELS), 32, 48)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter('ignore')  # branches on shapes are meant to be fixed
+        traced = torch.jit.trace(mixing, (example,), check_trace=False)
+        shape = openvino.PartialShape([1, len(CHANNELS), -1, -1])
+        model = openvino.convert_model(traced, example_input=(example,), input=[shape])
+    settings = {
+        'INFERENCE_PRECISION_HINT': PRECISIONS[torch.float32],
+        'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+        'PERFORMANCE_HINT': 'LATENCY',
+    }
+    compiled = openvino.Core().compile_model(model, 'CPU', settings)
+    return lambda channels: compiled([channels])[0]
 
 
 def fusion_of(model: Any, name: str) -> LoadedFusion | None:
