@@ -13,7 +13,7 @@ from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
 # Ratio of depths within 3 x 3 cells from which pixels are placed by colour.
-_STEP = 1.06
+_STEP = 1.1
 # Change of colour (white is 255) that divides a cell's weight by e, and the weight that remains.
 _COLOUR, _LEAST = 12.0, 1e-3
 # Share of a cell whose bilinear weight is 0.
