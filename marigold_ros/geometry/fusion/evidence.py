@@ -2,7 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """What one frame offers to fusion: sound points, candidates, and the input of the network."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
@@ -19,6 +21,11 @@ import numpy as np
 
 # Median error, in log depth, of a map by which single points are judged too.
 _GOOD_MAP = 0.1
+# A map has no share unless it errs less than this part of what interpolation does at points that
+# are held out; below this error interpolation proves nothing.
+_VETO, _VETO_FLOOR = 0.8, 0.05
+# Log ratio that counts at most, so that a single outlier decides nothing.
+_LARGEST = 1.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,25 @@ def gather_evidence(
         log_map = log_depth_on_grid(fit.metric, candidates.linear)
         fitted = MapCandidate(log_map, held_out[sound])
     return Evidence(sound, known, candidates, fitted, network_input(candidates, known, fitted))
+
+
+def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
+    """Return the evidence, without a map that held-out points contradict, and how much or ''."""
+    if evidence.fitted is None:
+        return evidence, ''
+    of_map = relative_error(evidence.fitted.held_out, np.mean)
+    of_points = relative_error(evidence.candidates.held_out, np.mean)
+    if of_map <= _VETO * max(of_points, _VETO_FLOOR):
+        return evidence, ''
+    return without_map(evidence), (
+        f'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'
+    )
+
+
+def relative_error(ratio: np.ndarray, combine: Callable[[np.ndarray], Any]) -> float:
+    """Combine absolute log ratios (M,), of which some are NaN, to a relative error."""
+    known = np.minimum(np.abs(ratio[np.isfinite(ratio)]), _LARGEST)
+    return float(np.expm1(combine(known))) if len(known) else 0.0
 
 
 def without_map(evidence: Evidence) -> Evidence:

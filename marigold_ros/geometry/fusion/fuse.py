@@ -7,9 +7,7 @@ The points lead: a frame with enough sound points in view is metric whatever the
 map that they contradict has no share.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
@@ -17,7 +15,12 @@ from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.fitted_depth import log_ratio
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
-from marigold_ros.geometry.fusion.evidence import Evidence, gather_evidence, without_map
+from marigold_ros.geometry.fusion.evidence import (
+    Evidence,
+    gather_evidence,
+    judge_map,
+    relative_error,
+)
 from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
 from marigold_ros.geometry.fusion.mixing import FusionModel, mix
 import numpy as np
@@ -25,11 +28,6 @@ import numpy as np
 # Median relative difference of points from their interpolation, and from their neighbours, above
 # which they are no scan of this image.
 _CONTRADICTION = 0.65
-# A map has no share unless it errs less than this part of what interpolation does at points that
-# are held out; below this error interpolation proves nothing.
-_VETO, _VETO_FLOOR = 0.8, 0.05
-# Log ratio that counts at most, so that a single outlier decides nothing.
-_LARGEST = 1.5
 # Points that may refuse a held depth, and by how many sigma it may be off at them in the median.
 _JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
 # Share of the map in the mean over the image above which it leads.
@@ -99,7 +97,7 @@ def fuse(
     points = SparseDepth(sparse.u[usable], sparse.v[usable], sparse.z[usable])
     fit, map_reason = _judged(fit, usable)
     evidence = gather_evidence(points, rgb, fit, shape)
-    typical = _error(evidence.candidates.held_out, np.median)
+    typical = relative_error(evidence.candidates.held_out, np.median)
     if typical > _CONTRADICTION < _nearest_neighbours_differ(evidence.sparse):
         reason = (
             'the points contradict each other: half of them are more than '
@@ -107,16 +105,9 @@ def fuse(
             'pairing and the LiDAR'
         )
         return _without_points(fit, reason)
-    if evidence.fitted is not None:
-        of_map = _error(evidence.fitted.held_out, np.mean)
-        of_points = _error(evidence.candidates.held_out, np.mean)
-        if of_map > _VETO * max(of_points, _VETO_FLOOR):
-            map_reason = (
-                f'at points held out the map errs by {of_map:.0%}, interpolation by '
-                f'{of_points:.0%}'
-            )
-            fit = Alignment(space=fit.space)
-            evidence = without_map(evidence)
+    evidence, contradiction = judge_map(evidence)
+    if contradiction:
+        fit, map_reason = Alignment(space=fit.space), contradiction
     return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
 
 
@@ -189,13 +180,7 @@ def _nearest_neighbours_differ(points: SparseDepth) -> float:
     place = np.stack([points.u, points.v], axis=1)
     _, near = cKDTree(place).query(place, k=min(4, len(place)))
     log_depth = np.log(points.z.astype(np.float64))
-    return _error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, np.median)
-
-
-def _error(ratio: np.ndarray, combine: Callable[[np.ndarray], Any]) -> float:
-    """Combine absolute log ratios (M,), of which some are NaN, to a relative error."""
-    known = np.minimum(np.abs(ratio[np.isfinite(ratio)]), _LARGEST)
-    return float(np.expm1(combine(known))) if len(known) else 0.0
+    return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, np.median)
 
 
 def _mixed(

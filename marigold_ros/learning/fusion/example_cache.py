@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 GENERATION = 1  # of simulation and network input; another number invalidates all caches
 # Probabilities of changes to an example.
-_MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS, _WITHOUT_MAP = 0.5, 0.3, 0.1, 0.15
+_MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS, _WITHOUT_MAP = 0.5, 0.3, 0.1, 0.3
 _COLOURS = slice(0, 3)
 _OF_MAP = [CHANNELS.index(name) for name in ('map', 'has_map', 'map_proof')]
 _LEVEL = CHANNELS.index('level')
