@@ -65,15 +65,15 @@ def summary(results: dict[str, Any], folder: str) -> str:
     lines = [
         f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
         f'metric, {frames["dropped"]} dropped, rejected {rejected}',
-        f'{"":24}{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel',
-        *(_protocol_line(name, scores) for name, scores in results['protocols'].items()),
     ]
-    for model, other in results.get('models', {}).items():
-        for name, scores in other['protocols'].items():
-            lines.append(_protocol_line(f'{model}: {name}', scores))
+    heads = f'{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel'
+    rows = [('', heads), *_model_rows(results)]
     for name, values in results['baselines'].items():
-        paired = results['baselines_paired'][name]['abs_rel']
-        lines.append(f'{"baseline " + name:24}{_figures(values)}{_difference(paired)}')
+        if name != 'global' or not results.get('models'):
+            paired = results['baselines_paired'][name]['abs_rel']
+            rows.append((f'baseline {name}', _figures(values) + _difference(paired)))
+    width = max(24, *(len(name) for name, _ in rows))
+    lines += [f'{name:{width}}{figures}' for name, figures in rows]
     lines += _more(results)
     covered = results['protocols'].get('heldout', {}).get('sigma_coverage')
     if covered:
@@ -93,6 +93,25 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
     return '\n'.join(lines)
+
+
+def _model_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return name and figures by protocol; of several models first those that compare models."""
+    if not results.get('models'):
+        return [(name, _protocol_row(scores)) for name, scores in results['protocols'].items()]
+    method = results['provenance']['options']['alignment.method']
+    models = {'': results, **{f'{name}: ': found for name, found in results['models'].items()}}
+    rows: dict[str, list[tuple[str, str]]] = {'oracle': [], 'global': []}
+    for model, found in models.items():
+        if 'global' in found['baselines']:
+            count = found['baselines_paired']['global']['abs_rel']['n_frames']
+            figures = _figures(found['baselines']['global'])
+            rows['global'].append((f'{model}global', f'{figures}{count:8d}'))
+        for name, scores in found['protocols'].items():
+            # Where points lead, metric depth hides most of what models differ in.
+            words = f'{name} ({method})' if name in ('heldout', 'truth') else name
+            rows.setdefault(name, []).append((model + words, _protocol_row(scores)))
+    return [row for group in rows.values() for row in group]
 
 
 def _robustness_lines(found: dict[str, Any]) -> list[str]:
@@ -119,11 +138,11 @@ def why_unscored(results: dict[str, Any]) -> str:
     )
 
 
-def _protocol_line(name: str, scores: dict[str, Any]) -> str:
+def _protocol_row(scores: dict[str, Any]) -> str:
     values = {**scores['macro'], 'median_abs_rel': scores['median_abs_rel']}
     ends = scores['interval'].get('abs_rel')
     interval = f'   {ends[0]:.3f} to {ends[1]:.3f}' if ends else ''
-    return f'{name:24}{_figures(values)}{scores["n_frames"]:8d}{interval}'
+    return f'{_figures(values)}{scores["n_frames"]:8d}{interval}'
 
 
 def _difference(paired: dict[str, Any]) -> str:

@@ -7,19 +7,19 @@ A constant, the best plane and the best quadric over the image, interpolation be
 morphological filling, and the mean map of the frames so far. Each surface is fitted in depth, in
 log depth and in disparity for the smallest mean relative error (the headline metric), and the best
 of the three at the fit points is taken. No baseline sees the points it is scored at. ``global`` is
-the prediction itself with one scale and shift, without the local field.
+the prediction itself with one robust scale and shift, whatever the method of the alignment: where
+the points lead, it shows what the model is worth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-import math
+from dataclasses import dataclass, replace
 
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
-from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry.alignment.align import align_map
 import numpy as np
 
 BASELINES = ('constant', 'plane', 'quadric', 'nearest', 'linear', 'morphological')
@@ -254,15 +254,14 @@ def baseline_depths(
     return dict(zip(BASELINES, depths, strict=True))
 
 
-def affine_depth(
-    prediction: Prediction, alignment: Alignment, at: SparseDepth, config: AlignmentConfig
-) -> np.ndarray | None:
-    """Return depth (M,) by a fit's scale and shift alone; None for a fit of another space."""
-    if alignment.space != prediction.space or not math.isfinite(alignment.scale):
-        return None
-    relative = np.asarray(prediction.relative[at.v, at.u], np.float32)
-    depth = fitted_depth(relative, alignment.scale, alignment.shift, prediction.space, config)
-    return np.where(depth >= config.min_depth, depth, np.nan)
+def global_depth(
+    prediction: Prediction, fit: SparseDepth, at: SparseDepth, config: AlignmentConfig
+) -> np.ndarray:
+    """Return depth (M,) by method ``global`` from fit points; NaN where there is none."""
+    alignment = align_map(prediction, fit, replace(config, method='global'))
+    if alignment.metric is None:
+        return np.full(len(at), np.nan)
+    return alignment.metric[at.v, at.u]
 
 
 class MeanMap:

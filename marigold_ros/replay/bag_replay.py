@@ -33,7 +33,10 @@ from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 import numpy as np
 
 # Columns of a row of the evaluated model that are added for each compared model.
-_SHARED = ('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel', 'total_ms')
+_SHARED = (
+    *('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel'),
+    *('heldout_global_abs_rel', 'truth_global_abs_rel', 'total_ms'),
+)
 
 
 @dataclass(frozen=True)

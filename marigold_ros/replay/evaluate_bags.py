@@ -149,7 +149,6 @@ def _compared_results(total: BagPart) -> dict[str, Any]:
     for name, scorer in total.compared.items():
         checkpoint = {k: v for k, v in total.compared_checkpoints[name].items() if k != 'path'}
         found[name] = {**scorer.results(), 'checkpoint': checkpoint}
-        del found[name]['baselines'], found[name]['baselines_paired']
     return found
 
 

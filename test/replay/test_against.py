@@ -5,6 +5,7 @@
 import csv
 from dataclasses import replace
 import json
+import re
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import frames
@@ -70,7 +71,9 @@ def test_compared_models_see_the_same_frames_and_points(drive, items):
     points = {model['protocols']['heldout']['n_points'] for model in models.values()}
     assert points == {both['protocols']['heldout']['n_points']}
     assert models['bad']['checkpoint'] == {'name': 'truth', 'space': 'depth'}
-    assert not {'baselines', 'baselines_paired'} & set(models['bad'])
+    # Of the baselines only the one that depends on the model.
+    assert models['bad']['baselines'] == {'global': alone['baselines']['global']}
+    assert set(models['bad']['baselines_paired']) == {'global'}
 
 
 def test_the_command_scores_compared_models_by_frame(drive, items, monkeypatch, capsys, tmp_path):
@@ -81,18 +84,33 @@ def test_the_command_scores_compared_models_by_frame(drive, items, monkeypatch, 
     call = ['evaluate', str(drive), '--out', str(tmp_path), '--against', 'some/folder']
     assert main([*call, '--against', 'folder', '--oracle', 'marigold-scannet']) == 0
     text = capsys.readouterr().out
-    assert 'folder: heldout' in text
-    assert "folder': heldout" in text
+    names = ('', 'folder: ', "folder': ")
+    protocols = ('oracle', 'global', 'heldout (fused)', 'truth (fused)')
+    shown = [re.split(r'  +', line)[0] for line in text.splitlines()]
+    # What compares models leads.
+    first = shown.index('oracle')
+    assert shown[first : first + 6] == [name + p for p in protocols[:2] for name in names]
+    assert {name + p for p in protocols[2:] for name in names} <= set(shown[first + 6 :])
+    assert 'baseline global' not in shown
     assert 'oracle marigold-scannet: truth strictly between 0.001 and 10 m' in text
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['provenance']['scoring']['oracle']['rule'] == 'marigold-scannet'
     assert results['memory']['peak_mb'] > 1
     assert {'read', 'score'} <= set(results['latency_ms'])
+    assert results['provenance']['options']['alignment.method'] == 'fused'
+    own, worse, same = (
+        found['baselines']['global']['abs_rel'] for found in (results, *results['models'].values())
+    )
+    assert same == own < 0.25 * worse
     with (tmp_path / 'per_frame.csv').open() as file:
         rows = list(csv.DictReader(file))
-    compared = [float(row['folder:heldout_abs_rel']) for row in rows]
-    macro = results['models']['folder']['protocols']['heldout']['macro']['abs_rel']
-    assert np.mean(compared) == pytest.approx(macro, rel=1e-4)
+    folder = results['models']['folder']
+    for column, scores in (
+        ('heldout', folder['protocols']['heldout']['macro']),
+        ('heldout_global', folder['baselines']['global']),
+    ):
+        compared = [float(row[f'folder:{column}_abs_rel']) for row in rows]
+        assert np.mean(compared) == pytest.approx(scores['abs_rel'], rel=1e-4)
 
 
 def test_the_baseline_global_is_what_the_method_global_gives(drive, items):

@@ -14,8 +14,9 @@ from marigold_ros.evaluation.report.charts import Bar, page_bars
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
 _PROTOCOL_TEXT = {
-    'heldout': 'fitted to every {every}th {part}, scored at those between',
-    'truth': 'fitted to all LiDAR points, scored at the dense truth',
+    'heldout': '{method}, fitted to every {every}th {part}, scored at those between',
+    'truth': '{method}, fitted to all LiDAR points, scored at the dense truth',
+    'global': 'one scale and shift',
     'oracle': 'scale and shift fitted to the truth itself (a bound, not a result)',
     'raw': 'its own metres, without a fit',
 }
@@ -29,7 +30,7 @@ BASELINE_TEXT = {
     'linear': 'LiDAR interpolated linearly',
     'morphological': 'LiDAR dilated and smoothed (IP-Basic)',
     'mean_map': 'mean depth of the frames so far, by place in the image',
-    'global': 'this model with one scale and shift, without the local field',
+    'global': 'this model with one scale and shift',
 }
 
 
@@ -160,32 +161,54 @@ def _time_card(results: Mapping[str, Any]) -> str:
 def accuracy_bars(results: Mapping[str, Any]) -> str:
     """Draw the mean relative errors of models and baselines; shorter is better."""
     protocol = _main_protocol(results)
-    models = [(name, found.get(protocol)) for name, found in _by_model(results).items()]
-    entries = [(name, found['macro'], _interval(found), True) for name, found in models if found]
-    for name, values in results['baselines'].items():
-        entries.append((BASELINE_TEXT.get(name, name), values, None, False))
-    bars = [
+    entries = [
+        (f'{model}, {_PROTOCOL_TEXT[name]}' if name == 'global' else model, scores)
+        for model, name, scores in _entries(results)
+        if name in ('global', protocol)
+    ]
+    bars = [(label, scores['macro'], _interval(scores), True) for label, scores in entries]
+    for name, values in _further_baselines(results).items():
+        bars.append((BASELINE_TEXT.get(name, name), values, None, False))
+    drawn = [
         Bar(label, values['abs_rel'], number(values['abs_rel'], 3), whisker=interval, own=own)
-        for label, values, interval, own in entries
+        for label, values, interval, own in bars
         if _is_finite(values.get('abs_rel'))
     ]
-    if not bars:
+    if not drawn:
         return ''
     note = 'Mean over frames; shorter is better.'
-    if any(bar.whisker for bar in bars):
+    if any(bar.whisker for bar in drawn):
         note += ' The thin line is the 95 % interval.'
     return (
         f'<h3>AbsRel {escape(_WHERE.get(protocol, protocol))}</h3>'
-        f'{page_bars(bars)}<p class="note">{note}</p>'
+        f'{page_bars(drawn)}<p class="note">{note}</p>'
     )
 
 
-def _by_model(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Return the scores by protocol of each model, the one under test first."""
-    more = (results.get('models') or {}).items()
+def _entries(results: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """
+    Return model, protocol and scores, the model under test first.
+
+    Of several models ``oracle`` and ``global`` come first: where points lead, metric depth hides
+    most of what models differ in.
+    """
+    compared = results.get('models') or {}
+    entries = []
+    for model, found in {'this model': results, **compared}.items():
+        values = found.get('baselines', {}).get('global') if compared else None
+        if values:
+            counts = {'n_frames': found['baselines_paired']['global']['abs_rel']['n_frames']}
+            entries.append((model, 'global', {'macro': values, **values, **counts}))
+        entries += [(model, name, scores) for name, scores in found['protocols'].items()]
+    order = ('oracle', 'global') if compared else ()
+    return sorted(entries, key=lambda entry: (*order, entry[1]).index(entry[1]))
+
+
+def _further_baselines(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the baselines that `_entries` has not."""
+    found = results['baselines'].items()
     return {
-        'this model': results['protocols'],
-        **{name: entry.get('protocols', entry) for name, entry in more},
+        name: values for name, values in found if name != 'global' or not results.get('models')
     }
 
 
@@ -195,16 +218,16 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
     words = {
         'every': scoring.get('fit_every', 8),
         'part': _PART_TEXT.get(scoring.get('held_out', 'rings'), 'part'),
+        'method': results['provenance'].get('options', {}).get('alignment.method', 'metric'),
     }
     how = {name: text.format(**words) for name, text in _PROTOCOL_TEXT.items()}
     rows = []
-    for model, protocols in _by_model(results).items():
-        for name, scores in protocols.items():
-            values = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
-            counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
-            label = f'{model}, {how.get(name, name)}'
-            rows.append(_row(label, [*_metrics(values), '', *counts], own=True))
-    for name, values in results['baselines'].items():
+    for model, name, scores in _entries(results):
+        own = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}
+        counts = (str(scores.get(key, '')) for key in ('n_frames', 'n_points'))
+        label = f'{model}, {how.get(name, name)}'
+        rows.append(_row(label, [*_metrics(own), '', *counts], own=True))
+    for name, values in _further_baselines(results).items():
         paired = results['baselines_paired'][name]['abs_rel']
         cells = [*_metrics(values), _difference(paired), str(paired['n_frames']), '']
         rows.append(_row(BASELINE_TEXT.get(name, name), cells))

@@ -10,6 +10,7 @@ from marigold_ros.evaluation.baselines import (
     baseline_depths,
     BASELINES,
     FEWEST_POINTS,
+    interpolate_nearest,
     MeanMap,
     MORE_BASELINES,
 )
@@ -21,11 +22,16 @@ import numpy as np
 
 
 class BaselineScores:
-    """Accumulates the baselines' metrics over frames, within the limits of the alignment."""
+    """
+    Accumulates the baselines' metrics over frames, within the limits of the alignment.
 
-    def __init__(self, config: AlignmentConfig) -> None:
-        self._config = config
-        self._scores = {name: MetricAccumulator() for name in (*BASELINES, *MORE_BASELINES)}
+    ``of_points`` is False to leave out all but ``global``, the only one that sees the model.
+    """
+
+    def __init__(self, config: AlignmentConfig, of_points: bool = True) -> None:
+        self._config, self._of_points = config, of_points
+        names = (*BASELINES, *MORE_BASELINES) if of_points else ('global',)
+        self._scores = {name: MetricAccumulator() for name in names}
         # By baseline one list per frame: the prediction's metrics minus the baseline's.
         self._differences: dict[str, list[list[float]]] = {name: [] for name in self._scores}
         self._mean_map = MeanMap()
@@ -35,7 +41,7 @@ class BaselineScores:
         fit: SparseDepth,
         score: SparseDepth,
         own: Mapping[str, float],
-        affine: np.ndarray | None,
+        plain: np.ndarray | None,
         size: tuple[int, int],
     ) -> dict[str, float]:
         """
@@ -47,9 +53,9 @@ class BaselineScores:
             Points that the baselines see, and points at which they are scored.
         own : mapping of str to float
             The prediction's metrics at ``score``.
-        affine : (M,) float or None, metres
-            The prediction at ``score`` with one scale and shift only; NaN counts as the nearest
-            fit point, as it does for the prediction.
+        plain : (M,) float or None, metres
+            The prediction at ``score`` by method ``global``; NaN counts as the nearest fit point,
+            as it does for the prediction.
         size : (width, height), pixels
             Of the image.
 
@@ -62,17 +68,20 @@ class BaselineScores:
         errors: dict[str, float] = {}
         if len(score) and len(fit) >= max(self._config.min_points, FEWEST_POINTS):
             limits = (self._config.min_depth, self._config.max_depth)
-            depths = baseline_depths(fit, score.u, score.v, size, limits)
-            depths['mean_map'] = self._mean_map.depth(fit, score.u, score.v, size)
+            depths: dict[str, np.ndarray] = {}
+            if self._of_points:
+                depths = baseline_depths(fit, score.u, score.v, size, limits)
+                depths['mean_map'] = self._mean_map.depth(fit, score.u, score.v, size)
             published = dict.fromkeys(depths, None)
-            if affine is not None:
-                published['global'] = np.isfinite(affine)
-                depths['global'] = np.where(np.isfinite(affine), affine, depths['nearest'])
+            if plain is not None:
+                published['global'] = known = np.isfinite(plain)
+                nearest = None if known.all() else interpolate_nearest(fit, score.u, score.v)
+                depths['global'] = plain if nearest is None else np.where(known, plain, nearest)
             for name, depth in depths.items():
                 scores = self._scores[name].add(depth, score.z, published[name])
                 self._differences[name].append([own[m] - scores[m] for m in METRICS])
                 errors[name] = scores['abs_rel']
-        for points in (fit, score):
+        for points in (fit, score) if self._of_points else ():
             self._mean_map.add(points, size)
         return errors
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines import affine_depth
+from marigold_ros.evaluation.baselines import global_depth
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
@@ -63,7 +63,8 @@ class Scorer:
     oracle : str
         Rule of the protocol ``oracle``, one of ``ORACLES``.
     baselines : bool
-        False for further models on the same frames: baselines do not depend on the model.
+        False for further models on the same frames: of the baselines ``global`` alone depends on
+        the model.
 
     """
 
@@ -82,7 +83,7 @@ class Scorer:
             name: ProtocolScores(config.max_depth) for name in (*PROTOCOLS, _AT_TRUTH)
         }
         self._baselines = {
-            name: BaselineScores(config) for name in ('heldout', 'truth') if baselines
+            name: BaselineScores(config, baselines) for name in ('heldout', 'truth')
         }
         self._sigma, self._surfaces = SigmaScores(), SurfaceScores()
         self._temporal = TemporalScores()
@@ -147,7 +148,7 @@ class Scorer:
         shown = self._heldout(frame, prediction, ring, lidar, truth, row) if len(lidar) else None
         if truth is not None and metric is not None:
             row.update(self._surfaces.add(metric, truth, K))
-            dense = self._truth(prediction, alignment, lidar, truth, metric, row)
+            dense = self._truth(prediction, lidar, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
         self._score('oracle', *pairs, row)
@@ -207,11 +208,11 @@ class Scorer:
             if at_truth:
                 names = ('macro', 'interval', 'n_frames', 'n_points')
                 protocols['heldout']['at_truth'] = {name: at_truth[name] for name in names}
-        baselines = self._baselines.get(self.baselines_protocol)
+        baselines = self._baselines[self.baselines_protocol]
         return {
             'protocols': protocols,
-            'baselines': baselines.summary() if baselines else {},
-            'baselines_paired': baselines.paired() if baselines else {},
+            'baselines': baselines.summary(),
+            'baselines_paired': baselines.paired(),
             'latency_ms': {stage: _percentiles(ms) for stage, ms in self._latency.items()},
             'temporal': self._temporal.summary(),
             'surfaces': self._surfaces.summary(),
@@ -301,14 +302,13 @@ class Scorer:
         if truth is not None:
             exact = in_range(sample_at(truth, score), self._config)
             self._score(_AT_TRUTH, predicted, exact, score, row, known)
-        affine = affine_depth(prediction, alignment, score, self._config)
-        self._score_baselines('heldout', (split.fit, score, own, affine), row)
+        plain = global_depth(prediction, split.fit, score, self._config)
+        self._score_baselines('heldout', (split.fit, score, own, plain), row)
         return score, np.abs(predicted - score.z) / score.z
 
     def _truth(
         self,
         prediction: Prediction,
-        alignment: Alignment,
         lidar: SparseDepth,
         truth: np.ndarray,
         metric: np.ndarray,
@@ -321,8 +321,8 @@ class Scorer:
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted, published = sample_at(complete, points), np.isfinite(sample_at(metric, points))
         own = depth_metrics(predicted, points.z, published=published)
-        affine = affine_depth(prediction, alignment, points, self._config)
-        self._score_baselines('truth', (lidar, points, own, affine), row)
+        plain = global_depth(prediction, lidar, points, self._config)
+        self._score_baselines('truth', (lidar, points, own, plain), row)
         return points, np.abs(predicted - points.z) / points.z
 
     def _score(
@@ -350,9 +350,8 @@ class Scorer:
 
     def _score_baselines(self, protocol: str, points: BaselinePoints, row: dict[str, Any]) -> None:
         """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""
-        if protocol in self._baselines:
-            errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
-            row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})
+        errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
+        row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})
 
 
 def _first(row: Mapping[str, Any], *names: str) -> float:

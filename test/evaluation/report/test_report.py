@@ -86,7 +86,13 @@ def some_results(name='drive', text='plain'):
         'protocols': {'heldout': scores, text: scores},
         'baselines': {'linear': macro, text: macro},
         'baselines_paired': {'linear': {'abs_rel': paired}, text: {'abs_rel': few}},
-        'models': {text: {'protocols': {'heldout': scores}}},
+        'models': {
+            text: {
+                'protocols': {'heldout': scores, 'oracle': scores},
+                'baselines': {'global': macro},
+                'baselines_paired': {'global': {'abs_rel': paired}},
+            }
+        },
         'latency_ms': {'total': {'p50': 50.0, 'p95': 60.0, 'p99': 70.0, 'max': 80.0}, text: {}},
         'temporal': {'flicker': {'value': 0.012345}},
         'surfaces': {text: 0.5},
@@ -209,6 +215,15 @@ def test_all_that_was_measured_is_on_the_page(page):
     assert page.count('class="chart panel"') == len(charts)
     for name in charts:
         assert f'data-chart="{name}"' in page
+
+
+def test_of_several_models_what_compares_them_leads(page):
+    rows = re.findall(r'<tr class="own"><td>(.*?)</td>', page)
+    assert [row for row in rows if row.startswith('plain')] == [
+        'plain, scale and shift fitted to the truth itself (a bound, not a result)',
+        'plain, one scale and shift',
+        'plain, metric, fitted to every 8th scan line, scored at those between',
+    ]
 
 
 @pytest.mark.parametrize('text', EVIL)
