@@ -22,7 +22,10 @@ import pytest
 
 SHAPE = (60, 80)
 SECOND = 1_000_000_000
-GUIDED = PipelineConfig(guidance='points', alignment=AlignmentConfig(min_points=20))
+GUIDED = PipelineConfig(
+    guidance='points', alignment=AlignmentConfig(method='local', min_points=20)
+)
+FUSED = replace(GUIDED, alignment=AlignmentConfig(min_points=20))
 
 
 def truth() -> np.ndarray:
@@ -161,6 +164,16 @@ def test_nonsense_is_refused_with_a_reason(answer, words):
     assert (result.alignment.state, result.metric) == ('none', None)
     assert words in result.alignment.reason
     assert result.relative.shape == SHAPE
+
+
+@pytest.mark.parametrize('factor', [1.0, 10.0])
+def test_guided_depth_is_fused_with_its_points(factor):
+    result = FramePipeline(Fake(factor * truth()), FUSED).process(frame())
+    assert np.abs(result.metric / truth() - 1).mean() < 0.01
+    assert result.alignment.state == 'fitted'
+    assert np.isfinite(result.alignment.scale) == (factor == 1.0)
+    contradicted = 'agree with the metric prediction' in result.alignment.map_reason
+    assert contradicted == (factor != 1.0)
 
 
 def test_a_model_that_cannot_be_guided_is_an_error():

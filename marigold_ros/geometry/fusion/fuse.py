@@ -147,7 +147,7 @@ def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, s
     if count >= config.min_points:
         return usable, ''
     return usable, (
-        f'{count} usable points of {len(sparse)} in view, {config.min_points} are needed; '
+        f'fusion has {count} usable points of {len(sparse)} in view, needs {config.min_points}; '
         'check T_cam_lidar and the LiDAR, or lower alignment.min_points'
     )
 
