@@ -227,7 +227,7 @@ def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> l
         parts = [f'{(stamp_ns - first.setdefault(bag, stamp_ns)) / 1e9:.1f} s']
         if len(bags) > 1 and bag < len(bags):
             parts.insert(0, bags[bag]['name'])
-        parts += [str(row[key]) for key in ('state', 'reason') if row.get(key)]
+        parts += [str(row[key]) for key in ('state', 'reason', 'map_reason') if row.get(key)]
         remarks.append(', '.join(parts))
     return remarks
 

@@ -123,6 +123,24 @@ def test_baselines_are_scored_at_the_pixels_of_the_prediction():
     assert order[0] > order[1] > order[2] > results['protocols']['heldout']['macro']['abs_rel']
 
 
+def test_a_useless_map_is_scored_by_what_led():
+    frame, truth, ring = planted()
+    prediction = Prediction(np.full(truth.shape, 0.5, np.float32))
+    result = FramePipeline(None).finish(frame, prediction)
+    scorer = scorer_of(PipelineConfig())
+    row = scorer.add(
+        frame, prediction, result.metric, truth=truth, ring=ring, alignment=result.alignment
+    )
+    assert (row['state'], row['led_by'], row['map_share']) == ('fitted', 'points', 0.0)
+    assert 'constant' in row['map_reason']
+    assert math.isnan(row['scale'])
+    results = scorer.results()
+    assert results['protocols']['truth']['macro']['abs_rel'] < 0.02
+    # Without a fit the baseline has no depth of its own.
+    baselines = results['baselines']
+    assert baselines['global'] == {**baselines['nearest'], 'coverage': 0.0}
+
+
 def test_without_scans_the_baselines_belong_to_the_dense_truth():
     frame, truth, _ = planted()
     v, u = np.mgrid[2:118:6, 2:158:6]
