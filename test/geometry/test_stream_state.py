@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError
 
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.calibration.monitor import CalibrationState
+from marigold_ros.geometry.fusion.sigma_scale import SigmaScale
 from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame
 import numpy as np
@@ -21,9 +22,9 @@ def state_after(stamp_ns=10 * SECOND, **changes):
     values = {'state': 'fitted', 'scale': 2.0, 'shift': 1.0, 'metric': metric} | changes
     alignment = Alignment(**values)
     state = StreamState(stamp_ns=stamp_ns, shape=SHAPE)
-    return state.after(
-        CurrentFrame(DARK, stamp_ns), alignment, alignment, None, CalibrationState()
-    )
+    scale = SigmaScale(np.ones((2, 3)))
+    current = CurrentFrame(DARK, stamp_ns)
+    return state.after(current, alignment, alignment, None, scale, CalibrationState())
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,8 @@ def test_forgetting_fits_keeps_stream_and_calibration():
     state = state_after()
     forgotten = state.without_fits()
     assert (forgotten.fit, forgotten.previous, forgotten.errors) == (None, None, None)
+    assert state.sigma_scale is not None
+    assert forgotten.sigma_scale is None
     assert (forgotten.stamp_ns, forgotten.shape) == (state.stamp_ns, state.shape)
     assert forgotten.calibration is state.calibration
 

@@ -125,9 +125,12 @@ def test_the_demo_reads_it_like_a_live_recording(short_drive, recording, ramp):
         for item, result in pipeline_results(short_drive, ramp):
             found = outputs.take(item.stamp_ns)
             alignment = read_alignment(found.values, 'depth')
-            assert alignment.state == 'fitted'
-            assert alignment.scale == pytest.approx(result.alignment.scale, rel=1e-5)
-            assert alignment.n_inliers == result.alignment.n_inliers
+            expected = result.alignment
+            assert (alignment.state, alignment.led_by) == ('fitted', expected.led_by)
+            assert alignment.scale == pytest.approx(expected.scale, rel=1e-5, nan_ok=True)
+            assert alignment.shares['map'] == pytest.approx(expected.shares['map'], rel=1e-5)
+            assert alignment.map_reason == expected.map_reason
+            assert alignment.n_inliers == expected.n_inliers
             np.testing.assert_array_equal(to_depth(found.parts['depth']), result.metric)
 
 
