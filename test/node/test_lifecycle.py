@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import weakref
 
@@ -14,12 +15,15 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from marigold_ros.errors import CheckpointError  # noqa: E402
+from marigold_ros.models import EMBEDDED  # noqa: E402
+from marigold_ros.models.locate import FUSION  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402
 
 SECOND = 1_000_000_000
-RELATIVE = ('relative/image', Image)
+RELATIVE, DEPTH = ('relative/image', Image), ('depth/image_rect', Image)
 
 
 def state(running):
@@ -176,6 +180,32 @@ def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     assert loaded == ['tiny', 'missing', 'other']
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.served'] == 1
+
+
+def test_reload_reads_the_fusion_network_too(bench, tmp_path):
+    folder = shutil.copytree(EMBEDDED / FUSION, tmp_path / FUSION)
+    running = bench(
+        {'alignment.fusion': str(folder)},
+        hear=(DEPTH,),
+        load_model=lambda config: type(running.model)(),
+        autostart=False,
+    )
+    running.node.autostart()
+    running.wait_connected(1)
+    running.send(SECOND)
+    before = running.wait_received('depth/image_rect')[0]
+    path, other = folder / 'model.safetensors', tmp_path / 'other.safetensors'
+    weights = load_file(path)
+    save_file({**weights, 'head.weight': 0.5 * weights['head.weight']}, other)
+    path.write_bytes(b'cut off')
+    answer = running.call(Trigger, 'reload')
+    assert (answer.success, 'cannot be loaded' in answer.message) == (False, True)
+    running.send(2 * SECOND)
+    assert running.wait_received('depth/image_rect', 2)[1].data == before.data
+    shutil.copy(other, path)
+    assert running.call(Trigger, 'reload').success
+    running.send(3 * SECOND)
+    assert running.wait_received('depth/image_rect', 3)[2].data != before.data
 
 
 def test_reload_is_refused_while_a_transition_goes_on(bench):
