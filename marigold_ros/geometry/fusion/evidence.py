@@ -19,8 +19,9 @@ from marigold_ros.geometry.fusion.sound_points import sound_points
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
 
-# Median error, in log depth, of a map by which single points are judged too.
-_GOOD_MAP = 0.1
+# A map that errs less than this part of what interpolation does judges single points, too; a few
+# that it contradicts may be things that it does not show.
+_GOOD_MAP, _FEW = 0.5, 0.01
 # A map has no share unless it errs less than this part of what interpolation does at points that
 # are held out; below this error interpolation proves nothing.
 _VETO, _VETO_FLOOR = 0.8, 0.05
@@ -54,17 +55,31 @@ def gather_evidence(
     ``fitted`` and it was scored at these points. Image and map may be None.
     """
     sound = sound_points(sparse.u, sparse.v, sparse.z)
-    held_out = np.full(len(sparse), np.nan)
-    if fit is not None and fit.state == 'fitted' and fit.held_out is not None:
-        held_out = fit.held_out
-        error = np.abs(held_out[np.isfinite(held_out)])
-        if len(error) and np.median(error) < _GOOD_MAP:
-            sound &= consistent_points(sparse.u, sparse.v, held_out)
+    evidence = _gather(sparse, sound, rgb, fit, shape)
+    if evidence.fitted is None or fit is None or fit.held_out is None:
+        return evidence
+    of_map, of_points = _errors(evidence)
+    if of_map < _GOOD_MAP * of_points:
+        contradicted = sound & ~consistent_points(sparse.u, sparse.v, fit.held_out)
+        if np.count_nonzero(contradicted) > _FEW * len(sparse):
+            return _gather(sparse, sound & ~contradicted, rgb, fit, shape)
+    return evidence
+
+
+def _gather(
+    sparse: SparseDepth,
+    sound: np.ndarray,
+    rgb: np.ndarray | None,
+    fit: Alignment | None,
+    shape: tuple[int, int],
+) -> Evidence:
+    """Gather the evidence of the sound points (M,) among ``sparse``."""
     known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
     fold = checkerboard_fold(known.u, known.v, shape)
     candidates = point_candidates(known, fold, rgb, work_grid(shape))
     fitted = None
     if fit is not None and fit.state == 'fitted' and fit.metric is not None:
+        held_out = np.full(len(sparse), np.nan) if fit.held_out is None else fit.held_out
         log_map = log_depth_on_grid(fit.metric, candidates.linear)
         fitted = MapCandidate(log_map, held_out[sound])
     return Evidence(sound, known, candidates, fitted, network_input(candidates, known, fitted))
@@ -74,13 +89,20 @@ def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
     """Return the evidence, without a map that held-out points contradict, and how much or ''."""
     if evidence.fitted is None:
         return evidence, ''
-    of_map = relative_error(evidence.fitted.held_out, np.mean)
-    of_points = relative_error(evidence.candidates.held_out, np.mean)
+    of_map, of_points = _errors(evidence)
     if of_map <= _VETO * max(of_points, _VETO_FLOOR):
         return evidence, ''
     return without_map(evidence), (
         f'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'
     )
+
+
+def _errors(evidence: Evidence) -> tuple[float, float]:
+    """Return the mean relative errors of map and interpolation at points that were held out."""
+    assert evidence.fitted is not None
+    both = (evidence.fitted.held_out, evidence.candidates.held_out)
+    of_map, of_points = (relative_error(ratio, np.mean) for ratio in both)
+    return of_map, of_points
 
 
 def relative_error(ratio: np.ndarray, combine: Callable[[np.ndarray], Any]) -> float:
