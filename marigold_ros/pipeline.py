@@ -188,7 +188,7 @@ class FramePipeline:
         with _timed(timings, 'sigma'):
             errors = count_errors(state.errors, guided, sparse, alignment, config)
             scale = score_sigma(state.sigma_scale, alignment, sparse, rgb, network)
-            alignment = with_scaled_sigma(alignment, scale)
+            alignment = with_scaled_sigma(alignment, scale, sparse)
             sigma = sigma_map(errors, guided, alignment, config, sparse)
             alignment = judge_held(alignment, sigma, sparse, config)
             sigma = None if alignment.metric is None else sigma

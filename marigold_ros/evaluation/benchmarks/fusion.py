@@ -330,7 +330,7 @@ def _calibrated(
 ) -> Alignment:
     """Scale sigma as the pipeline does in the first frame of a stream."""
     scale = score_sigma(None, fused, sparse, scene.rgb, network)
-    return with_scaled_sigma(fused, scale)
+    return with_scaled_sigma(fused, scale, sparse)
 
 
 def _complete(depth: np.ndarray | None, at: ScoredPixels, nearest: np.ndarray) -> np.ndarray:

@@ -94,5 +94,5 @@ def _stages(
     yield 'total'
     scale = score_sigma(None, fused, sparse, scene.rgb, network)
     yield 'scoring sigma'
-    with_scaled_sigma(fused, scale)
+    with_scaled_sigma(fused, scale, sparse)
     yield 'scaling sigma'

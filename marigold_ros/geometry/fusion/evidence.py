@@ -25,6 +25,8 @@ _GOOD_MAP, _FEW = 0.5, 0.01
 # A map has no share unless it errs less than this part of what interpolation does at points that
 # are held out; below this error interpolation proves nothing.
 _VETO, _VETO_FLOOR = 0.8, 0.05
+# Its error among the points proves little beyond them, where it must be below this part.
+_BEYOND = 0.6
 # Log ratio that counts at most, so that a single outlier decides nothing.
 _LARGEST = 1.5
 
@@ -56,8 +58,9 @@ def gather_evidence(
     """
     sound = sound_points(sparse.u, sparse.v, sparse.z)
     evidence = _gather(sparse, sound, rgb, fit, shape)
-    if evidence.fitted is None or fit is None or fit.held_out is None:
+    if evidence.fitted is None or fit is None or not np.isfinite(evidence.fitted.held_out).any():
         return evidence
+    assert fit.held_out is not None
     of_map, of_points = _errors(evidence)
     if of_map < _GOOD_MAP * of_points:
         contradicted = sound & ~consistent_points(sparse.u, sparse.v, fit.held_out)
@@ -90,8 +93,11 @@ def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
     if evidence.fitted is None:
         return evidence, ''
     of_map, of_points = _errors(evidence)
-    if of_map <= _VETO * max(of_points, _VETO_FLOOR):
+    part = of_map / max(of_points, _VETO_FLOOR)
+    if part <= _BEYOND:
         return evidence, ''
+    if part <= _VETO:
+        return _without_map_at(evidence, ~evidence.candidates.inside), ''
     return without_map(evidence), (
         f'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'
     )
@@ -113,7 +119,11 @@ def relative_error(ratio: np.ndarray, combine: Callable[[np.ndarray], Any]) -> f
 
 def without_map(evidence: Evidence) -> Evidence:
     """Return the evidence of points and image alone."""
+    return replace(_without_map_at(evidence, slice(None)), fitted=None)
+
+
+def _without_map_at(evidence: Evidence, cells: np.ndarray | slice) -> Evidence:
     channels = evidence.channels.copy()
     for name in ('map', 'has_map', 'map_proof'):
-        channels[CHANNELS.index(name)] = 0.0
-    return replace(evidence, fitted=None, channels=channels)
+        channels[CHANNELS.index(name)][cells] = 0.0
+    return replace(evidence, channels=channels)

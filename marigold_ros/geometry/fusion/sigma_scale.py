@@ -10,6 +10,7 @@ a range is the factor of sigma in it (conformal prediction).
 
 from dataclasses import dataclass, replace
 
+import cv2
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.geometry.alignment.fitted_depth import log_ratio
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
@@ -72,8 +73,14 @@ def score_sigma(
     return SigmaScale(_FORGETTING * before.counts + fresh, before.frames + 1)
 
 
-def with_scaled_sigma(alignment: Alignment, scale: SigmaScale | None) -> Alignment:
-    """Multiply sigma of a fused alignment, if it has one, by the factor at its depth."""
+def with_scaled_sigma(
+    alignment: Alignment, scale: SigmaScale | None, sparse: SparseDepth | None
+) -> Alignment:
+    """
+    Multiply sigma of a fused alignment, if it has one, by the factor at its depth.
+
+    Beyond the points of the frame, of which held-out ones say nothing, sigma does not shrink.
+    """
     sigma, metric = alignment.sigma, alignment.metric
     if sigma is None or metric is None or scale is None:
         return alignment
@@ -84,7 +91,20 @@ def with_scaled_sigma(alignment: Alignment, scale: SigmaScale | None) -> Alignme
     with np.errstate(invalid='ignore', divide='ignore'):
         place = (np.log(metric) - np.float32(low)) * np.float32((_TABLE - 1) / (high - low))
     place = np.nan_to_num(np.clip(place, 0, _TABLE - 1)).astype(np.intp)
-    return replace(alignment, sigma=sigma * table[place])
+    factor = table[place]
+    if sparse is not None and alignment.inlier is not None:
+        beyond = _beyond(_chosen(sparse, alignment.inlier), metric.shape)
+        np.maximum(factor, np.float32(1.0), out=factor, where=beyond)
+    return replace(alignment, sigma=sigma * factor)
+
+
+def _beyond(points: SparseDepth, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels outside of the points' convex hull, (H, W) bool."""
+    outside = np.ones(shape, np.uint8)
+    if len(points):
+        place = np.stack([points.u, points.v], axis=1).astype(np.int32)
+        cv2.fillConvexPoly(outside, cv2.convexHull(place), 0)
+    return outside > 0
 
 
 def _factors(counts: np.ndarray) -> np.ndarray:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Sigma of fused depth is scaled to what held-out points say, by depth, and forgets slowly."""
+
+from dataclasses import replace
+
+from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
+import numpy as np
+import pytest
+
+SHAPE = (96, 128)
+RGB = np.full((*SHAPE, 3), 128, np.uint8)
+
+
+def stating(error):
+    """Return a network that keeps the linear candidate and expects one relative error."""
+
+    def network(channels):
+        change = np.zeros_like(channels[0])
+        return np.stack([change, np.full_like(change, np.log(error)), change])
+
+    return network
+
+
+def points(noise, seed=0, near=3.0, far=30.0, n=800):
+    """Return points all over a slope from far (above) to near, with a deviation of log depth."""
+    rng = np.random.default_rng(seed)
+    v, u = np.divmod(rng.choice(SHAPE[0] * SHAPE[1], n, replace=False), SHAPE[1])
+    z = 1.0 / (1 / far + (1 / near - 1 / far) * v / (SHAPE[0] - 1))
+    return SparseDepth(u, v, (z * np.exp(noise * rng.normal(size=n))).astype(np.float32))
+
+
+def fused(sparse, sigma=0.1):
+    v = np.arange(SHAPE[0])[:, None] / (SHAPE[0] - 1)
+    metric = np.repeat(1.0 / (1 / 30 + (1 / 3 - 1 / 30) * v), SHAPE[1], axis=1).astype(np.float32)
+    inlier = np.ones(len(sparse), bool)
+    return Alignment('fitted', metric=metric, sigma=sigma * metric, inlier=inlier)
+
+
+@pytest.mark.parametrize('noise', [0.05, 0.2])
+@pytest.mark.parametrize('stated', [0.02, 0.1, 0.5])
+def test_whatever_sigma_is_stated_the_scaled_one_is_that_of_the_errors(stated, noise):
+    sparse = points(noise)
+    scale = score_sigma(None, fused(sparse), sparse, RGB, stating(stated))
+    scaled = with_scaled_sigma(fused(sparse, stated), scale, sparse)
+    relative = np.median((scaled.sigma / scaled.metric)[30:60, 30:90])
+    # A point held out, and its neighbours that predict it, are noisy both.
+    assert 0.9 * noise < relative < 1.6 * noise
+
+
+def test_each_range_of_depth_has_its_own_factor():
+    near, far = points(0.02, 1), points(0.3, 2)
+    z = np.where(near.z < 9.5, near.z, far.z[np.argsort(far.v)][np.argsort(np.argsort(near.v))])
+    sparse = replace(near, z=z.astype(np.float32))
+    scale = score_sigma(None, fused(sparse), sparse, RGB, stating(0.1))
+    scaled = with_scaled_sigma(fused(sparse), scale, None)
+    ratio = scaled.sigma / scaled.metric
+    assert np.median(ratio[scaled.metric > 20]) > 3 * np.median(ratio[scaled.metric < 5])
+
+
+def test_beyond_the_points_sigma_does_not_shrink():
+    whole = points(0.01)
+    kept = whole.v > 40
+    sparse = SparseDepth(whole.u[kept], whole.v[kept], whole.z[kept])
+    scale = score_sigma(None, fused(sparse), sparse, RGB, stating(0.5))
+    stated = fused(sparse, 0.5)
+    scaled = with_scaled_sigma(stated, scale, sparse)
+    np.testing.assert_array_equal(scaled.sigma[:38], stated.sigma[:38])
+    assert (scaled.sigma[60:80, 30:90] < 0.5 * stated.sigma[60:80, 30:90]).all()
+
+
+def test_one_frame_in_four_is_scored_and_older_ones_are_forgotten():
+    calm, rough = points(0.02), points(0.3)
+    scale, network = None, stating(0.1)
+    levels = []
+    for sparse in [calm] * 8 + [rough] * 40:
+        before = scale
+        scale = score_sigma(scale, fused(sparse), sparse, RGB, network)
+        if before is not None and before.frames % 4:
+            assert scale.counts is before.counts
+        levels.append(np.median(with_scaled_sigma(fused(sparse), scale, None).sigma))
+    assert levels[-1] > 5 * levels[7]
+
+
+def test_frames_that_say_nothing_change_nothing():
+    sparse = points(0.1)
+    scale = score_sigma(None, fused(sparse), sparse, RGB, None)
+    few = SparseDepth(sparse.u[:25], sparse.v[:25], sparse.z[:25])
+    for nothing in (None, few):
+        assert score_sigma(None, fused(few), nothing, RGB, None) is None
+    held = replace(fused(sparse), inlier=None)
+    assert score_sigma(scale, held, sparse, RGB, None) is scale
+    plain = replace(fused(sparse), sigma=None)
+    assert with_scaled_sigma(plain, scale, sparse) is plain
+    assert with_scaled_sigma(fused(sparse), None, sparse).sigma is not None
