@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 import warnings
 
@@ -24,17 +25,19 @@ class LoadedFusion:
     """
     A fusion network as ``geometry.fusion.mixing`` calls it, on the CPU, for grids of any size.
 
-    OpenVINO runs it where it is installed, otherwise PyTorch.
+    OpenVINO runs it where it is installed, otherwise PyTorch. Threads take turns.
     """
 
     def __init__(self, network: FusionNetwork, folder: Path) -> None:
         self.folder = folder
         mixing = _Mixing(network)
         self._run = _compiled(mixing) if find_spec('openvino') else mixing.run
+        self._turn = Lock()  # calls of OpenVINO at once would take each other's answers
 
     def __call__(self, channels: np.ndarray) -> np.ndarray:
         """Map (17, rows, columns) to change, log error and share of the map, float32."""
-        return self._run(channels[None])[0]
+        with self._turn:
+            return self._run(channels[None])[0]
 
 
 class _Mixing(nn.Module):
