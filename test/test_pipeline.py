@@ -395,24 +395,35 @@ def test_sky_is_unknown_infinite_or_as_fitted():
 
 
 class NoisyOracle(Oracle):
-    """Right on average, and off by half or double at every pixel."""
+    """Off at every pixel by a factor or its inverse."""
+
+    def __init__(self, log_factor):
+        super().__init__()
+        self._log_factor = log_factor
 
     def predict(self, rgb, **asked):
         prediction = super().predict(rgb, **asked)
         noise = np.random.default_rng(0).choice((-1, 1), prediction.relative.shape)
-        noisy = prediction.relative * np.exp(0.7 * noise)
+        noisy = prediction.relative * np.exp(self._log_factor * noise)
         return replace(prediction, relative=np.clip(noisy, 0.02, 0.98).astype(np.float32))
 
 
-def test_a_map_that_the_points_contradict_is_not_held():
-    for method, following in (('local', 'held'), ('fused', 'none')):
-        config = PipelineConfig(alignment=AlignmentConfig(method=method, smoothing=0.0))
-        pipeline = FramePipeline(NoisyOracle(), config)
-        frame, depth = scene(SECOND)
-        fitted = pipeline.process(frame)
-        assert fitted.alignment.state == 'fitted'
-        assert np.isfinite(fitted.alignment.scale) == (method == 'local')
-        blind = pipeline.process(scene(SECOND + 1, points_lidar=None)[0])
-        assert blind.alignment.state == following
-    assert 'the map errs by' in fitted.alignment.map_reason
-    assert np.mean(np.abs(fitted.metric / depth - 1)) < 0.02
+@pytest.mark.parametrize(
+    ('method', 'log_factor', 'following'),
+    [('local', 0.7, 'held'), ('fused', 0.7, 'none'), ('fused', 0.5, 'held')],
+)
+def test_a_map_that_gains_nothing_is_held_and_a_contradicted_one_is_not(
+    method, log_factor, following
+):
+    config = PipelineConfig(alignment=AlignmentConfig(method=method, smoothing=0.0))
+    pipeline = FramePipeline(NoisyOracle(log_factor), config)
+    frame, depth = scene(SECOND)
+    fitted = pipeline.process(frame)
+    assert fitted.alignment.state == 'fitted'
+    assert np.isfinite(fitted.alignment.scale) == (following == 'held')
+    blind = pipeline.process(scene(SECOND + 1, points_lidar=None)[0])
+    assert blind.alignment.state == following
+    if method == 'fused':
+        assert 'the map errs by' in fitted.alignment.map_reason
+        assert fitted.alignment.shares['map'] == 0
+        assert np.mean(np.abs(fitted.metric / depth - 1)) < 0.02

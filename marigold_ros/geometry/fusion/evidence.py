@@ -25,6 +25,8 @@ _GOOD_MAP, _FEW = 0.5, 0.01
 # A map has no share unless it errs less than this part of what interpolation does at points that
 # are held out; below this error interpolation proves nothing.
 _VETO, _VETO_FLOOR = 0.8, 0.05
+# From this part on it is no fit either, for a frame without points to hold.
+_CONTRADICTION = 3.0
 # Its error among the points proves little beyond them, where it must be below this part.
 _BEYOND = 0.6
 # Log ratio that counts at most, so that a single outlier decides nothing.
@@ -89,7 +91,7 @@ def _gather(
 
 
 def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
-    """Return the evidence, without a map that held-out points contradict, and how much or ''."""
+    """Return the evidence, without a map that gains nothing at held-out points, and why or ''."""
     if evidence.fitted is None:
         return evidence, ''
     of_map, of_points = _errors(evidence)
@@ -101,6 +103,14 @@ def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
     return without_map(evidence), (
         f'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'
     )
+
+
+def is_map_contradicted(evidence: Evidence) -> bool:
+    """Return whether the map errs three times as much as interpolation at held-out points."""
+    if evidence.fitted is None:
+        return False
+    of_map, of_points = _errors(evidence)
+    return of_map > _CONTRADICTION * max(of_points, _VETO_FLOOR)
 
 
 def _errors(evidence: Evidence) -> tuple[float, float]:

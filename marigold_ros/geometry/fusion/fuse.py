@@ -18,6 +18,7 @@ from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 from marigold_ros.geometry.fusion.evidence import (
     Evidence,
     gather_evidence,
+    is_map_contradicted,
     judge_map,
     relative_error,
 )
@@ -85,7 +86,8 @@ def fuse(
     Fuse a fitted map of ``shape`` (H, W) with the points of its frame.
 
     Returns the fit itself for another method. In the result scale, shift and condition are NaN
-    unless the map was fitted to this frame and the points that were held out do not contradict it.
+    unless the map was fitted to this frame and the points that were held out do not contradict it;
+    a map that only gains nothing has no share and keeps them.
     """
     if config.method != 'fused':
         return fit
@@ -105,10 +107,10 @@ def fuse(
             'pairing and the LiDAR'
         )
         return _without_points(fit, reason)
-    evidence, contradiction = judge_map(evidence)
-    if contradiction:
-        fit, map_reason = Alignment(space=fit.space), contradiction
-    return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason)
+    if is_map_contradicted(evidence):
+        fit = Alignment(space=fit.space)
+    evidence, no_gain = judge_map(evidence)
+    return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason or no_gain)
 
 
 def judge_held(

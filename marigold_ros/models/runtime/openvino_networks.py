@@ -8,7 +8,6 @@ shapes that it meets, at the first frame of each size.
 """
 
 from collections import OrderedDict
-from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 import warnings
@@ -27,24 +26,22 @@ class CompiledNetwork:
     """
     A module (on the CPU, in float32), compiled for each shape of its arguments.
 
-    ``precision`` is that of the sums; arguments and answers are float32. Threads take turns.
+    ``precision`` is that of the sums; arguments and answers are float32.
     """
 
     def __init__(self, module: nn.Module, precision: torch.dtype) -> None:
         self._module, self._precision = module.eval(), precision
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
-        self._turn = Lock()  # OpenVINO refuses a second call during the first
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
         """Run; the first call with arguments of new shapes compiles."""
         shapes = tuple(tuple(argument.shape) for argument in arguments)
-        with self._turn:
-            if shapes not in self._compiled:
-                self._compiled[shapes] = self._compile(arguments, shapes)
-                if len(self._compiled) > SHAPES_KEPT:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(shapes)
-            answer = self._compiled[shapes]([argument.numpy() for argument in arguments])[0]
+        if shapes not in self._compiled:
+            self._compiled[shapes] = self._compile(arguments, shapes)
+            if len(self._compiled) > SHAPES_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(shapes)
+        answer = self._compiled[shapes]([argument.numpy() for argument in arguments])[0]
         return torch.from_numpy(answer)
 
     def _compile(self, arguments: tuple[torch.Tensor, ...], shapes: tuple) -> Any:
