@@ -3,14 +3,18 @@
 """One model for several cameras: who waits is answered together, and keeps its own state."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 import gc
+import logging
 import threading
 import weakref
 
 from marigold_ros.config import ModelConfig, NodeConfig
+from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import Prediction
 from marigold_ros.node import loading
-from marigold_ros.node.loading import ModelPool, SharedModel
+from marigold_ros.node.loading import Loader, ModelPool, SharedModel
+from marigold_ros.settings import build
 import numpy as np
 import pytest
 
@@ -161,6 +165,17 @@ def test_equal_settings_share_a_model_until_the_last_camera():
     del left, again
     gc.collect()
     assert loaded[0]() is None
+
+
+def test_a_camera_with_a_wrong_fusion_network_is_refused_beside_a_right_one():
+    pool = ModelPool(lambda config: Networks())
+    front, left = (
+        Loader(partial(pool.load, name), logging.getLogger('test')) for name in ('front', 'left')
+    )
+    assert front.load(NodeConfig()).shared is pool.load('rear', NodeConfig()).shared
+    with pytest.raises(CheckpointError, match='/no/such/folder'):
+        left.load(build(NodeConfig, {'alignment.fusion': '/no/such/folder'}))
+    left.load(build(NodeConfig, {'alignment.fusion': 'none'}))
 
 
 def test_loading_again_reads_the_files_anew():
