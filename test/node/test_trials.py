@@ -79,7 +79,7 @@ def test_a_minute_of_soak_leaks_no_memory_and_no_threads():
 
 
 def test_timing_trial_accounts_for_images_and_limits():
-    code, result = run_trial('timing_trial.py', '--seconds', '2')
+    code, result = run_trial('timing_trial.py', '--seconds', '4')
     figures = {figure['name']: figure for figure in result['figures']}
     assert figures['images not accounted for']['value'] == 0
     assert figures['frames a second']['value'] > 0
