@@ -47,7 +47,7 @@ class SoakResult:
     Result of a soak.
 
     ``events`` by kind; images ``received``, ``served`` and ``unaccounted`` for; resident
-    ``memory_mb`` and ``threads`` after three tenths of the time and at its end.
+    ``memory_mb`` and ``threads`` before half of the time and at its end.
     """
 
     events: Counter = field(default_factory=Counter)
@@ -136,11 +136,11 @@ def run_soak(minutes: float, seed: int, progress: Callable[[float], Any]) -> Soa
         loop.wait_idle()
         frames = loop.node.health.counters.snapshot('frames.')
     received = frames.pop('frames.received')
-    # Medians of the fourth and the last tenth: before, everything is loaded, and each method and
-    # size of image comes for the first time.
+    # Medians of the tenth in the middle and of the last: before, everything is loaded, and each
+    # method and kind of message comes for the first time.
     tenth = max(1, len(samples) // 10)
     values = np.array(samples, dtype=float)
-    early, late = np.median(values[3 * tenth : 4 * tenth], 0), np.median(values[-tenth:], 0)
+    early, late = np.median(values[4 * tenth : 5 * tenth], 0), np.median(values[-tenth:], 0)
     return SoakResult(
         soak.events,
         received,
