@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Interpolation of points: exact on planes, as SciPy's, within the range of the points."""
 
+import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.geometry.fusion.interpolation import (
@@ -87,6 +88,12 @@ def test_a_plane_is_nearly_exact_inside_of_many_points(seed, count):
     assert error.max() < 0.03
 
 
+def along_border(inside):
+    """Return the cells beside or on the border of a region."""
+    region, window = inside.astype(np.uint8), np.ones((3, 3), np.uint8)
+    return cv2.dilate(region, window) != cv2.erode(region, window)
+
+
 @given(seed=SEEDS, count=st.integers(4, 800))
 def test_interpolation_is_scipys_where_no_points_are_left_out(seed, count):
     u, v, rng = scattered(seed, count)
@@ -97,7 +104,8 @@ def test_interpolation_is_scipys_where_no_points_are_left_out(seed, count):
     rows, columns = np.mgrid[0 : GRID.rows, 0 : GRID.columns].astype(np.float64)
     expected = LinearNDInterpolator(GRID.place(u, v), disparity)(rows, columns)
     # Rounding decides about cells on the hull, and beside triangles without area.
-    assert (np.isfinite(expected) == inside).mean() > 0.999
+    differs = (np.isfinite(expected) != inside) & ~along_border(inside)
+    assert differs.mean() < 0.001
     both = np.isfinite(expected) & inside
     same = np.isclose(linear[both], expected[both], rtol=1e-5)
     assert same.mean() > 0.98
@@ -109,7 +117,7 @@ def test_inside_is_the_convex_hull(seed, count):
     _, inside = interpolate(u, v, np.ones(count))
     rows, columns = np.mgrid[0 : GRID.rows, 0 : GRID.columns].astype(np.float64)
     hull = Delaunay(GRID.place(u, v)).find_simplex(np.stack([rows, columns], axis=2)) >= 0
-    assert (inside == hull).mean() > 0.999
+    assert ((inside != hull) & ~along_border(inside)).mean() < 0.001
 
 
 @given(seed=SEEDS, count=st.integers(1, 3000), spread=st.floats(0, 3))
