@@ -121,6 +121,10 @@ class SparseDepth:
     def __len__(self) -> int:
         return len(self.z)
 
+    def chosen(self, which: np.ndarray) -> 'SparseDepth':
+        """Return some of the points, by a mask (M,) or indices, without their rows and counts."""
+        return SparseDepth(self.u[which], self.v[which], self.z[which])
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -26,7 +26,7 @@ from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
-from marigold_ros.geometry.fusion.fuse import align, fuse, judge_held
+from marigold_ros.geometry.fusion.fuse import align, fuse, gather_beside, judge_held
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
@@ -171,11 +171,17 @@ class FramePipeline:
             K = None if camera is None else camera.K
             current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
             state = self._start_over_at_breaks(frame, current)
-            fit = align_map(prediction, sparse, config, state.held_fit(frame.stamp_ns), no_points)
-            guided, alignment = align_guided(self.model, rgb, prediction, sparse, fit, self.config)
+
+            def fit_map() -> tuple[Alignment, Prediction, Alignment]:
+                held = state.held_fit(frame.stamp_ns)
+                fit = align_map(prediction, sparse, config, held, no_points)
+                return fit, *align_guided(self.model, rgb, prediction, sparse, fit, self.config)
+
+            fits, points = gather_beside(fit_map, sparse, config, rgb.shape[:2], rgb)
+            fit, guided, alignment = fits
         with _timed(timings, 'fuse'):
             network = self.load_fusion()
-            alignment = fuse(alignment, sparse, config, rgb.shape[:2], rgb, network)
+            alignment = fuse(alignment, sparse, config, rgb.shape[:2], rgb, network, points)
             if config.method == 'fused' and not np.isfinite(alignment.scale):
                 # A map that the points contradict is neither held nor evidence of calibration.
                 fit = Alignment(reason=alignment.map_reason, space=fit.space)

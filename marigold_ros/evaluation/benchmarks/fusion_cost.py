@@ -12,7 +12,6 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     simulate_prediction,
     SimulatedPrediction,
 )
-from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.blas_threads import one_blas_thread
@@ -70,7 +69,7 @@ def _stages(
     fit = align_map(prediction, sparse, _CONFIG)
     yield 'map fit'
     sound = sound_points(sparse.u, sparse.v, sparse.z)
-    known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
+    known = sparse.chosen(sound)
     yield 'points'
     fold = checkerboard_fold(known.u, known.v, grid.shape)
     candidates = point_candidates(known, fold, scene.rgb, grid)
@@ -86,7 +85,7 @@ def _stages(
         yield 'network'
     mixture = mix(channels, None if outputs is None else lambda _: outputs)
     yield 'mixing'
-    metric = enlarge_depth(np.exp(mixture.log_depth), scene.rgb, grid)
+    metric = enlarge_depth(np.exp(mixture.log_depth), scene.rgb, candidates.image, grid)
     if fit.metric is not None:
         with_detail(metric, fit.metric, mixture.map_share, grid)
     yield 'full size'

@@ -62,7 +62,7 @@ def align_guided(
     fitted = fitted_depth(relative, fit.scale, fit.shift, fit.space, config.alignment)
     consistent = consistent_points(sparse.u, sparse.v, log_ratio(sparse.z, fitted))
     try:
-        guided = guide(_chosen(sparse, consistent))
+        guided = guide(sparse.chosen(consistent))
     except AlignmentError as error:
         return prediction, Alignment(reason=str(error), space=fit.space, n_points=len(sparse))
     alignment = align_map(guided, sparse, config.alignment)
@@ -83,14 +83,10 @@ def _held_out(
     fold = checkerboard_fold(sparse.u, sparse.v, shape)
     residual = np.full(len(sparse), np.nan)
     try:
-        half = align_map(guide(_chosen(sparse, consistent & fold)), _chosen(sparse, fold), config)
+        half = align_map(guide(sparse.chosen(consistent & fold)), sparse.chosen(fold), config)
     except AlignmentError:  # half of the points may be too few
         return residual
     if half.metric is not None:
         predicted = half.metric[sparse.v, sparse.u].astype(np.float64)
         residual[~fold] = log_ratio(sparse.z.astype(np.float64), predicted)[~fold]
     return residual
-
-
-def _chosen(sparse: SparseDepth, kept: np.ndarray) -> SparseDepth:
-    return SparseDepth(sparse.u[kept], sparse.v[kept], sparse.z[kept])

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from marigold_ros.frame import Alignment, SparseDepth
@@ -26,7 +27,7 @@ _GOOD_MAP, _FEW = 0.5, 0.01
 # are held out; below this error interpolation proves nothing.
 _VETO, _VETO_FLOOR = 0.8, 0.05
 # From this part on it is no fit either, for a frame without points to hold.
-_CONTRADICTION = 3.0
+_NO_FIT = 3.0
 # Its error among the points proves little beyond them, where it must be below this part.
 _BEYOND = 0.6
 # Log ratio that counts at most, so that a single outlier decides nothing.
@@ -34,72 +35,103 @@ _LARGEST = 1.5
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PointEvidence:
     """
-    Points, candidates and network input of one frame.
+    What points and image say before any map.
 
-    ``sound`` (M,) bool are the points that were used, ``sparse``; ``fitted`` is the map, None if
-    it has no fit.
+    Of the points of the frame, ``given``, those that ``sound`` (M,) bool selects are used,
+    ``sparse``.
     """
 
+    given: SparseDepth
     sound: np.ndarray
     sparse: SparseDepth
     candidates: Candidates
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What points, image and map of one frame say; ``fitted`` is the map, None without a fit."""
+
+    points: PointEvidence
     fitted: MapCandidate | None
     channels: np.ndarray  # (17, rows, columns), see `fusion_channels`
 
+    @cached_property
+    def errors(self) -> tuple[float, float]:
+        """Mean relative errors of map and interpolation at points held out; 0 if not known."""
+        of_map = np.array([]) if self.fitted is None else self.fitted.held_out
+        of_points = self.points.candidates.held_out
+        return relative_error(of_map, np.mean), relative_error(of_points, np.mean)
+
+    @property
+    def map_error(self) -> float:
+        """The map's error as a part of interpolation's, of which little proves nothing."""
+        of_map, of_points = self.errors
+        return of_map / max(of_points, _VETO_FLOOR)
+
+
+def gather_points(
+    sparse: SparseDepth, rgb: np.ndarray | None, shape: tuple[int, int]
+) -> PointEvidence:
+    """
+    Gather what points and an image (H, W, 3) uint8 of ``shape`` (H, W), or None, say.
+
+    ``sparse`` has at least one point, all of positive depth.
+    """
+    return _gather(sparse, sound_points(sparse.u, sparse.v, sparse.z), rgb, shape)
+
 
 def gather_evidence(
-    sparse: SparseDepth, rgb: np.ndarray | None, fit: Alignment | None, shape: tuple[int, int]
+    points: PointEvidence, rgb: np.ndarray | None, fit: Alignment | None
 ) -> Evidence:
     """
-    Gather what points, image (H, W, 3) uint8 and a fitted map of ``shape`` (H, W) say.
+    Add what a fitted map says.
 
-    ``sparse`` has at least one point, all of positive depth; ``fit`` counts if its state is
-    ``fitted`` and it was scored at these points. Image and map may be None.
+    ``fit`` counts if its state is ``fitted`` and it was scored at the points given. A good map
+    that contradicts some of them leaves them out.
     """
-    sound = sound_points(sparse.u, sparse.v, sparse.z)
-    evidence = _gather(sparse, sound, rgb, fit, shape)
+    evidence = _with_map(points, fit)
     if evidence.fitted is None or fit is None or not np.isfinite(evidence.fitted.held_out).any():
         return evidence
     assert fit.held_out is not None
-    of_map, of_points = _errors(evidence)
+    of_map, of_points = evidence.errors
     if of_map < _GOOD_MAP * of_points:
-        contradicted = sound & ~consistent_points(sparse.u, sparse.v, fit.held_out)
-        if np.count_nonzero(contradicted) > _FEW * len(sparse):
-            return _gather(sparse, sound & ~contradicted, rgb, fit, shape)
+        given = points.given
+        contradicted = points.sound & ~consistent_points(given.u, given.v, fit.held_out)
+        if np.count_nonzero(contradicted) > _FEW * len(given):
+            shape = points.candidates.grid.shape
+            return _with_map(_gather(given, points.sound & ~contradicted, rgb, shape), fit)
     return evidence
 
 
 def _gather(
-    sparse: SparseDepth,
-    sound: np.ndarray,
-    rgb: np.ndarray | None,
-    fit: Alignment | None,
-    shape: tuple[int, int],
-) -> Evidence:
-    """Gather the evidence of the sound points (M,) among ``sparse``."""
-    known = SparseDepth(sparse.u[sound], sparse.v[sound], sparse.z[sound])
+    sparse: SparseDepth, sound: np.ndarray, rgb: np.ndarray | None, shape: tuple[int, int]
+) -> PointEvidence:
+    known = sparse.chosen(sound)
     fold = checkerboard_fold(known.u, known.v, shape)
     candidates = point_candidates(known, fold, rgb, work_grid(shape))
+    return PointEvidence(sparse, sound, known, candidates)
+
+
+def _with_map(points: PointEvidence, fit: Alignment | None) -> Evidence:
     fitted = None
     if fit is not None and fit.state == 'fitted' and fit.metric is not None:
-        held_out = np.full(len(sparse), np.nan) if fit.held_out is None else fit.held_out
-        log_map = log_depth_on_grid(fit.metric, candidates.linear)
-        fitted = MapCandidate(log_map, held_out[sound])
-    return Evidence(sound, known, candidates, fitted, network_input(candidates, known, fitted))
+        held_out = np.full(len(points.given), np.nan) if fit.held_out is None else fit.held_out
+        log_map = log_depth_on_grid(fit.metric, points.candidates.linear)
+        fitted = MapCandidate(log_map, held_out[points.sound])
+    return Evidence(points, fitted, network_input(points.candidates, points.sparse, fitted))
 
 
 def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
     """Return the evidence, without a map that gains nothing at held-out points, and why or ''."""
     if evidence.fitted is None:
         return evidence, ''
-    of_map, of_points = _errors(evidence)
-    part = of_map / max(of_points, _VETO_FLOOR)
-    if part <= _BEYOND:
+    if evidence.map_error <= _BEYOND:
         return evidence, ''
-    if part <= _VETO:
-        return _without_map_at(evidence, ~evidence.candidates.inside), ''
+    if evidence.map_error <= _VETO:
+        return _without_map_at(evidence, ~evidence.points.candidates.inside), ''
+    of_map, of_points = evidence.errors
     return without_map(evidence), (
         f'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'
     )
@@ -107,18 +139,7 @@ def judge_map(evidence: Evidence) -> tuple[Evidence, str]:
 
 def is_map_contradicted(evidence: Evidence) -> bool:
     """Return whether the map errs three times as much as interpolation at held-out points."""
-    if evidence.fitted is None:
-        return False
-    of_map, of_points = _errors(evidence)
-    return of_map > _CONTRADICTION * max(of_points, _VETO_FLOOR)
-
-
-def _errors(evidence: Evidence) -> tuple[float, float]:
-    """Return the mean relative errors of map and interpolation at points that were held out."""
-    assert evidence.fitted is not None
-    both = (evidence.fitted.held_out, evidence.candidates.held_out)
-    of_map, of_points = (relative_error(ratio, np.mean) for ratio in both)
-    return of_map, of_points
+    return evidence.map_error > _NO_FIT
 
 
 def relative_error(ratio: np.ndarray, combine: Callable[[np.ndarray], Any]) -> float:

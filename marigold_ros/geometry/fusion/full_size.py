@@ -21,35 +21,46 @@ _NEAR = 0.02
 _WINDOW = np.ones((3, 3), np.uint8)
 
 
-def enlarge_depth(depth: np.ndarray, rgb: np.ndarray | None, grid: WorkGrid) -> np.ndarray:
-    """Return depth (rows, columns) in metres at every pixel of the image, (H, W) float32."""
+def enlarge_depth(
+    depth: np.ndarray, rgb: np.ndarray | None, cells: np.ndarray | None, grid: WorkGrid
+) -> np.ndarray:
+    """
+    Return depth (rows, columns) in metres at every pixel of the image, (H, W) float32.
+
+    ``rgb`` (H, W, 3) uint8 and ``cells`` (rows, columns, 3) are the image and itself on the grid,
+    0 to 255, or None.
+    """
     whole = grid.enlarge(depth)
-    if rgb is None or depth.shape == whole.shape:
+    if rgb is None or cells is None or depth.shape == whole.shape:
         return whole
     steps = cv2.dilate(depth, _WINDOW) > np.float32(_STEP) * cv2.erode(depth, _WINDOW)
     size = whole.shape[::-1]
     pixels = np.flatnonzero(cv2.resize(steps.view(np.uint8), size, interpolation=cv2.INTER_LINEAR))
     if len(pixels):
-        whole.ravel()[pixels] = _by_colour(pixels, depth, rgb, grid)
+        whole.ravel()[pixels] = _by_colour(pixels, depth, rgb, cells, grid)
     return whole
 
 
 def _by_colour(
-    pixels: np.ndarray, depth: np.ndarray, rgb: np.ndarray, grid: WorkGrid
+    pixels: np.ndarray, depth: np.ndarray, rgb: np.ndarray, cells: np.ndarray, grid: WorkGrid
 ) -> np.ndarray:
     """Depth at pixels (flat indices, (n,)) as a mean of the four cells around, by colour."""
     v, u = np.divmod(pixels, grid.shape[1])
     left, right_share = (part[u] for part in _cells_before(grid.shape[1], grid.columns))
     top, below_share = (part[v] for part in _cells_before(grid.shape[0], grid.rows))
     first = top * grid.columns + left
-    cells, values = grid.shrink(rgb).reshape(-1, 3).astype(np.float32), depth.ravel()
-    colour = rgb.reshape(-1, 3)[pixels].astype(np.float32)
+    # Colour by colour: NumPy gathers single numbers faster than rows of three.
+    colours = [
+        (cells[..., i].ravel(), rgb[..., i].ravel()[pixels].astype(np.float32)) for i in range(3)
+    ]
+    values = depth.ravel()
     total, weights = np.zeros(len(pixels), np.float32), np.zeros(len(pixels), np.float32)
     for row, row_share in ((0, 1 - below_share), (grid.columns, below_share)):
         for column, column_share in ((0, 1 - right_share), (1, right_share)):
             cell = first + (row + column)
-            away = cells[cell] - colour
-            away = np.einsum('ij,ij->i', away, away)
+            away = np.zeros(len(pixels), np.float32)
+            for of_cells, of_pixels in colours:
+                away += np.square(of_cells[cell] - of_pixels)
             weight = np.exp(away * np.float32(-0.5 / _COLOUR**2)) + np.float32(_LEAST)
             weight *= row_share * column_share + np.float32(_NEAR)
             weights += weight

@@ -7,7 +7,10 @@ The points lead: a frame with enough sound points in view is metric whatever the
 map that they contradict has no share.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
@@ -18,8 +21,10 @@ from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 from marigold_ros.geometry.fusion.evidence import (
     Evidence,
     gather_evidence,
+    gather_points,
     is_map_contradicted,
     judge_map,
+    PointEvidence,
     relative_error,
 )
 from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
@@ -35,6 +40,8 @@ _JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
 _LEADS = 0.5
 # Share of a normal distribution within one deviation.
 _ONE_SIGMA = 0.6827
+
+Result = TypeVar('Result')
 
 
 def align(
@@ -69,8 +76,36 @@ def align(
         If a point lies outside the prediction, or method ``fixed`` has no positive scale.
 
     """
-    fit = align_map(prediction, sparse, config, previous, no_points)
-    return fuse(fit, sparse, config, prediction.relative.shape, rgb, network)
+    shape = prediction.relative.shape
+
+    def fit_map() -> Alignment:
+        return align_map(prediction, sparse, config, previous, no_points)
+
+    fit, points = gather_beside(fit_map, sparse, config, shape, rgb)
+    return fuse(fit, sparse, config, shape, rgb, network, points)
+
+
+def gather_beside(
+    fit_map: Callable[[], Result],
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+    shape: tuple[int, int],
+    rgb: np.ndarray | None,
+) -> tuple[Result, PointEvidence | None]:
+    """
+    Call ``fit_map`` while another thread gathers what the points of its frame say.
+
+    Returns both results, the latter for `fuse`; None where it needs none.
+    """
+    if config.method != 'fused' or sparse is None:
+        return fit_map(), None
+    usable, reason = _usable(sparse, config)
+    if reason:
+        return fit_map(), None
+    # A pool of its own: a shared one would not survive a fork of the process.
+    with one_blas_thread(), ThreadPoolExecutor(1, 'fusion') as pool:
+        points = pool.submit(gather_points, sparse.chosen(usable), rgb, shape)
+        return fit_map(), points.result()
 
 
 @one_blas_thread()
@@ -81,13 +116,15 @@ def fuse(
     shape: tuple[int, int],
     rgb: np.ndarray | None = None,
     network: FusionModel | None = None,
+    points: PointEvidence | None = None,
 ) -> Alignment:
     """
     Fuse a fitted map of ``shape`` (H, W) with the points of its frame.
 
     Returns the fit itself for another method. In the result scale, shift and condition are NaN
     unless the map was fitted to this frame and the points that were held out do not contradict it;
-    a map that only gains nothing has no share and keeps them.
+    a map that only gains nothing has no share and keeps them. ``points`` are from
+    `gather_beside` for the same points and image, None if not gathered yet.
     """
     if config.method != 'fused':
         return fit
@@ -96,11 +133,12 @@ def fuse(
     usable, reason = _usable(sparse, config)
     if reason:
         return _without_points(fit, reason)
-    points = SparseDepth(sparse.u[usable], sparse.v[usable], sparse.z[usable])
     fit, map_reason = _judged(fit, usable)
-    evidence = gather_evidence(points, rgb, fit, shape)
-    typical = relative_error(evidence.candidates.held_out, np.median)
-    if typical > _CONTRADICTION < _nearest_neighbours_differ(evidence.sparse):
+    points = points or gather_points(sparse.chosen(usable), rgb, shape)
+    evidence = gather_evidence(points, rgb, fit)
+    points = evidence.points
+    typical = relative_error(points.candidates.held_out, np.median)
+    if typical > _CONTRADICTION < _nearest_neighbours_differ(points.sparse):
         reason = (
             'the points contradict each other: half of them are more than '
             f'{typical:.0%} off what their neighbours say; check T_cam_lidar, the '
@@ -195,9 +233,10 @@ def _mixed(
     map_reason: str,
 ) -> Alignment:
     """Mix the candidates, and judge the mixture at the points."""
-    grid, points = evidence.candidates.grid, evidence.sparse
+    candidates, points = evidence.points.candidates, evidence.points.sparse
+    grid = candidates.grid
     mixture = mix(evidence.channels, network)
-    metric = enlarge_depth(np.exp(mixture.log_depth), rgb, grid)
+    metric = enlarge_depth(np.exp(mixture.log_depth), rgb, candidates.image, grid)
     of_map = float(mixture.map_share.mean())
     if of_map > 0.0 and fit.metric is not None:
         metric = with_detail(metric, fit.metric, mixture.map_share, grid)
@@ -207,7 +246,7 @@ def _mixed(
     excess = max(1.0, float(np.quantile(np.abs(ratio) / expected, _ONE_SIGMA)))
     sigma = metric * np.float32(excess) * grid.enlarge(np.exp(mixture.log_error))
     inlier = np.zeros(len(sparse), bool)
-    inlier[np.flatnonzero(usable)[evidence.sound]] = True
+    inlier[np.flatnonzero(usable)[evidence.points.sound]] = True
     return replace(
         fit,
         state='fitted',

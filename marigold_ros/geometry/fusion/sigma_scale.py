@@ -61,12 +61,12 @@ def score_sigma(
         return before
     if before is not None and before.frames % _EVERY:
         return replace(before, frames=before.frames + 1)
-    points = _chosen(sparse, alignment.inlier)
+    points = sparse.chosen(alignment.inlier)
     fold = checkerboard_fold(points.u, points.v, rgb.shape[:2])
     if min(np.count_nonzero(fold), np.count_nonzero(~fold)) < _FEWEST:
         return before
     fresh = np.zeros((len(_DEPTHS), len(_RATIOS) + 1))
-    z, ratio = _held_out_ratios(_chosen(points, fold), _chosen(points, ~fold), rgb, network)
+    z, ratio = _held_out_ratios(points.chosen(fold), points.chosen(~fold), rgb, network)
     np.add.at(fresh, (np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)), 1.0)
     if before is None:
         return SigmaScale(fresh)
@@ -93,7 +93,7 @@ def with_scaled_sigma(
     place = np.nan_to_num(np.clip(place, 0, _TABLE - 1)).astype(np.intp)
     factor = table[place]
     if sparse is not None and alignment.inlier is not None:
-        beyond = _beyond(_chosen(sparse, alignment.inlier), metric.shape)
+        beyond = _beyond(sparse.chosen(alignment.inlier), metric.shape)
         np.maximum(factor, np.float32(1.0), out=factor, where=beyond)
     return replace(alignment, sigma=sigma * factor)
 
@@ -128,7 +128,3 @@ def _held_out_ratios(
     predicted = np.exp(grid.sample(mixture.log_depth, scored.u, scored.v))
     sigma = np.exp(grid.sample(mixture.log_error, scored.u, scored.v))
     return scored.z, np.abs(log_ratio(scored.z.astype(np.float64), predicted)) / sigma
-
-
-def _chosen(sparse: SparseDepth, kept: np.ndarray) -> SparseDepth:
-    return SparseDepth(sparse.u[kept], sparse.v[kept], sparse.z[kept])

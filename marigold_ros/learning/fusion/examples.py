@@ -9,7 +9,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.fusion.evidence import gather_evidence, judge_map
+from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points, judge_map
 from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.fusion.simulated_maps import draw_map
@@ -50,7 +50,8 @@ def inputs_of(rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | Non
     fit = None
     if prediction is not None:
         fit = align_map(prediction, sparse, AlignmentConfig(method='local', max_depth=_FARTHEST))
-    evidence, _ = judge_map(gather_evidence(sparse, rgb, fit, rgb.shape[:2]))
+    points = gather_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]))
+    evidence, _ = judge_map(gather_evidence(points, rgb, fit))
     return evidence.channels
 
 

@@ -39,18 +39,14 @@ def drop_lines(
     label = pair.azimuth if rng.random() < _BY_AZIMUTH else pair.line
     every = int(rng.choice(_EVERY))
     kept = label % every == rng.integers(every)
-    shown = _of(pair.points, kept)
-    shown = _of(shown, nearest_per_pixel(shown.u, shown.v, shown.z, pair.rgb.shape[1]))
+    shown = pair.points.chosen(kept)
+    shown = shown.chosen(nearest_per_pixel(shown.u, shown.v, shown.z, pair.rgb.shape[1]))
     window, threshold = config.occlusion_window, config.occlusion_threshold
-    shown = _of(shown, not_hidden(shown.u, shown.v, shown.z, window, threshold))
+    shown = shown.chosen(not_hidden(shown.u, shown.v, shown.z, window, threshold))
     used = np.zeros(pair.rgb.shape[:2], bool)
     used[shown.v, shown.u] = True
     others = ~kept & pair.visible & ~used[pair.points.v, pair.points.u]
-    return shown, _of(pair.points, others)
-
-
-def _of(sparse: SparseDepth, chosen: np.ndarray) -> SparseDepth:
-    return SparseDepth(sparse.u[chosen], sparse.v[chosen], sparse.z[chosen])
+    return shown, pair.points.chosen(others)
 
 
 def target_at_points(sparse: SparseDepth, grid: WorkGrid) -> np.ndarray:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.geometry.fusion.evidence import gather_evidence, without_map
+from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points, without_map
 from marigold_ros.geometry.fusion.network_input import log_depth_on_grid
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
@@ -31,8 +31,12 @@ def fitted(metric, held_out=None):
     return Alignment(state='fitted', metric=metric, held_out=held_out)
 
 
+def evidence_of(sparse, rgb=None, fit=None, shape=SHAPE):
+    return gather_evidence(gather_points(sparse, rgb, shape), rgb, fit)
+
+
 def channels_of(sparse, rgb=None, fit=None, shape=SHAPE):
-    evidence = gather_evidence(sparse, rgb, fit, shape)
+    evidence = evidence_of(sparse, rgb, fit, shape)
     return evidence, dict(zip(CHANNELS, evidence.channels, strict=True))
 
 
@@ -90,11 +94,11 @@ def test_channels_give_the_candidates_back():
     level = part['level'] + 1.5
     np.testing.assert_allclose(level, np.median(np.log(sparse.z)), rtol=1e-6)
     linear = part['linear'] + level
-    np.testing.assert_allclose(linear, evidence.candidates.linear, atol=1e-5)
+    np.testing.assert_allclose(linear, evidence.points.candidates.linear, atol=1e-5)
     for name in ('smooth', 'nearest', 'low', 'high'):
-        expected = getattr(evidence.candidates, name)
+        expected = getattr(evidence.points.candidates, name)
         np.testing.assert_allclose(linear + part[name], expected, atol=1e-5)
-    truth = truth_on_grid(depth, evidence.candidates.grid)
+    truth = truth_on_grid(depth, evidence.points.candidates.grid)
     np.testing.assert_allclose(linear + part['map'], truth, atol=1e-5)
     assert (part['has_map'] == 1).all()
 
@@ -126,7 +130,7 @@ def test_image_channels_are_those_of_the_image_around_zero():
 def test_places_are_marked():
     sparse = SparseDepth(np.array([10, 140, 80]), np.array([100, 100, 15]), np.ones(3, np.float32))
     evidence, part = channels_of(sparse)
-    grid = evidence.candidates.grid
+    grid = evidence.points.candidates.grid
     _, count = grid.mean_in_cells(sparse.u, sparse.v, sparse.z)
     np.testing.assert_array_equal(part['occupied'], count > 0)
     assert (part['distance'][count > 0] == -1.5).all()
@@ -166,20 +170,20 @@ def test_outliers_are_left_out_together_with_their_errors():
     z = np.where(wrong, sparse.z * rng.choice([0.4, 2.5], 900), sparse.z).astype(np.float32)
     held_out = np.where(wrong, 1.0, 0.0)
     corrupted = SparseDepth(sparse.u, sparse.v, z)
-    evidence = gather_evidence(corrupted, None, fitted(depth, held_out), SHAPE)
-    assert evidence.sound.shape == (900,)
-    assert (~evidence.sound[wrong]).mean() > 0.8
-    assert evidence.sound[~wrong].mean() > 0.95
-    np.testing.assert_array_equal(evidence.sparse.z, z[evidence.sound])
-    np.testing.assert_array_equal(evidence.fitted.held_out, held_out[evidence.sound])
-    assert len(evidence.candidates.held_out) == len(evidence.sparse)
+    evidence = evidence_of(corrupted, None, fitted(depth, held_out))
+    assert evidence.points.sound.shape == (900,)
+    assert (~evidence.points.sound[wrong]).mean() > 0.8
+    assert evidence.points.sound[~wrong].mean() > 0.95
+    np.testing.assert_array_equal(evidence.points.sparse.z, z[evidence.points.sound])
+    np.testing.assert_array_equal(evidence.fitted.held_out, held_out[evidence.points.sound])
+    assert len(evidence.points.candidates.held_out) == len(evidence.points.sparse)
 
 
 def test_without_the_map_the_rest_of_the_evidence_stays():
     sparse, depth, image = smooth_scene()
     ratio = np.zeros(len(sparse))
-    reduced = without_map(gather_evidence(sparse, image, fitted(depth, ratio), SHAPE))
-    plain = gather_evidence(sparse, image, None, SHAPE)
+    reduced = without_map(evidence_of(sparse, image, fitted(depth, ratio)))
+    plain = evidence_of(sparse, image)
     assert reduced.fitted is None
     np.testing.assert_array_equal(reduced.channels, plain.channels)
 

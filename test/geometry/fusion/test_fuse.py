@@ -10,6 +10,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.fusion.fuse import fuse
 from marigold_ros.models.fusion.load import fusion_of
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ USELESS = {
         * np.linspace(1, 0, SHAPE[1], dtype=np.float32)
     ),
 }
+
+
+def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
+    truth, sparse, rgb = street()
+    relative = ((truth - 1) / 45 + 0.02 * noise(SHAPE)).astype(np.float32)
+    fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
+    fit = align_map(Prediction(relative), sparse, CONFIG)
+    alone = fuse(fit, sparse, CONFIG, SHAPE, rgb, network)
+    np.testing.assert_array_equal(fused.metric, alone.metric)
+    np.testing.assert_array_equal(fused.sigma, alone.sigma)
 
 
 @pytest.mark.parametrize('kind', USELESS)

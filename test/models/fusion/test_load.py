@@ -9,12 +9,18 @@ import shutil
 from types import SimpleNamespace
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points
 from marigold_ros.models import EMBEDDED
+from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.load import fusion_of
+from marigold_ros.models.fusion.network import mix_candidates
 from marigold_ros.models.locate import FUSION
+from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
+import torch
 
 
 def model_in(folder):
@@ -67,6 +73,26 @@ def test_what_is_no_network_is_refused_with_a_remedy(name, words):
 def test_a_file_is_no_folder():
     with pytest.raises(CheckpointError, match='a folder with config.json'):
         fusion_of(None, str(Path(EMBEDDED / FUSION / 'model.safetensors')))
+
+
+def test_openvino_says_what_pytorch_says():
+    pytest.importorskip('openvino')
+    sample = make_sample(3, 320, 240)
+    place = np.random.default_rng(0).choice(sample.depth.size, 500, replace=False)
+    v, u = np.divmod(place, 320)
+    z = np.where(np.isfinite(sample.depth), sample.depth, 60.0)[v, u].astype(np.float32)
+    points = gather_points(SparseDepth(u, v, z), sample.rgb, (240, 320))
+    channels = gather_evidence(points, sample.rgb, None).channels
+    network = load_fusion_network(EMBEDDED / FUSION)
+    with torch.inference_mode():
+        wanted = mix_candidates(network, torch.from_numpy(channels)[None])
+    found = fusion_of(None, 'auto')(channels)
+    # bfloat16 has eight bits; shares are of numbers below 1.5.
+    for answer, exact in zip(found[:2], wanted[:2], strict=True):
+        off = np.abs(answer - exact[0].numpy())
+        assert off.mean() < 0.01
+        assert np.quantile(off, 0.99) < 0.05
+    assert np.abs(found[0] - wanted[0][0].numpy()).mean() < 0.001
 
 
 def test_threads_of_several_cameras_share_a_network():
