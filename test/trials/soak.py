@@ -140,14 +140,17 @@ def run_soak(minutes: float, seed: int, progress: Callable[[float], Any]) -> Soa
     # method and kind of message comes for the first time.
     tenth = max(1, len(samples) // 10)
     values = np.array(samples, dtype=float)
-    early, late = np.median(values[4 * tenth : 5 * tenth], 0), np.median(values[-tenth:], 0)
+    halves = values[4 * tenth : 5 * tenth], values[-tenth:]
+    memory = [float(np.median(half[:, 0])) for half in halves]
+    # A frame starts a thread of its own for some milliseconds.
+    threads = [int(half[:, 1].min()) for half in halves]
     return SoakResult(
         soak.events,
         received,
         frames['frames.served'],
         received - sum(frames.values()),
-        (early[0], late[0]),
-        (int(early[1]), int(late[1])),
+        (memory[0], memory[1]),
+        (threads[0], threads[1]),
     )
 
 
