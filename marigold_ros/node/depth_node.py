@@ -69,6 +69,7 @@ class DepthNode(ManagedNode):
         self._server: Any = None
         self._worker: Any = None
         self._clock_watch: Any = None
+        self._active = False  # the former server and inputs stay until the next activation
         self._own_timers: list = []
         self._timer_group = MutuallyExclusiveCallbackGroup()
         services = MutuallyExclusiveCallbackGroup()
@@ -100,6 +101,7 @@ class DepthNode(ManagedNode):
     @transition
     def on_activate(self) -> None:
         """Subscribe and start the worker."""
+        self.current_config()  # it may have changed while inactive
         if self._pipeline is None:
             self._make_pipeline()
         self._pipeline.reset()
@@ -115,6 +117,7 @@ class DepthNode(ManagedNode):
             self.create_timer(1.0, tolerant(self, work), callback_group=self._timer_group)
             for work in (self._inputs.refresh_qos, self._publish_diagnostics)
         ]
+        self._active = True
         self.get_logger().info(
             'active: ' + ', '.join(f'{item.name} {item.topic}' for item in self._inputs.inputs)
         )
@@ -143,6 +146,7 @@ class DepthNode(ManagedNode):
 
     def _stop(self, patience: float | None = None) -> None:
         """Stop after the frame in work; with ``patience``, within that many seconds."""
+        self._active = False
         for timer in self._own_timers:
             self.destroy_timer(timer)
         self._own_timers = []
@@ -153,6 +157,8 @@ class DepthNode(ManagedNode):
             self._inputs.close()
         if self._worker is not None and self._worker.close(patience) is not None:
             self.health.counters.leave_frame(keys.FRAMES_DEACTIVATED)
+        if self._server is not None and not self._worker.alive:
+            self._server.swap_now()
 
     def _make_pipeline(self) -> None:
         """Load the model, warmed up, with the current settings."""
@@ -229,7 +235,7 @@ class DepthNode(ManagedNode):
     # Services and diagnostics
 
     def _on_reset(self, _request, response):
-        response.success = self._server is not None
+        response.success = self._active
         response.message = 'filters and buffers are empty' if response.success else 'not active'
         if response.success:
             self._inputs.clear()
@@ -248,12 +254,19 @@ class DepthNode(ManagedNode):
 
     def _reload(self) -> tuple[bool, str]:
         """Load the parameters' model; the current one stays if that fails."""
-        if self._server is None:
-            return False, 'not active'
+        if self._pipeline is None:
+            return False, (
+                'no model is loaded: the node loads the one that the parameters name when it is '
+                'configured, or activated after unload_on_deactivate'
+            )
         model, answer = self._loader.try_to_load(lambda: parameters.config_of(self))
-        if model is not None:
-            self._server.swap_model(model)
-        return model is not None, answer
+        if model is None:
+            return False, answer
+        if not self._active:
+            self._pipeline.model = model
+            return True, f'{answer} once activated'
+        self._server.swap_model(model)
+        return True, f'{answer} from the next frame on'
 
     def _publish_diagnostics(self) -> None:
         if self._diagnostics is not None and self._inputs is not None:

@@ -84,6 +84,12 @@ class FrameServer:
         """Use another model from the next frame on."""
         self._next_model = model
 
+    def swap_now(self) -> None:
+        """Use the model of ``swap_model``, if any; called between two frames."""
+        if self._next_model is not None:
+            self._pipeline.model, self._next_model = self._next_model, None
+            self._reset_wanted = True
+
     def serve(self, message) -> None:
         """Process one image; its outcome is counted, and no exception escapes."""
         try:
@@ -134,9 +140,7 @@ class FrameServer:
         config = self._node.current_config()
         self._inputs.set_config(config)
         self._pipeline.config = config.pipeline
-        if self._next_model is not None:
-            self._pipeline.model, self._next_model = self._next_model, None
-            self._reset_wanted = True
+        self.swap_now()
         if self._reset_wanted:
             self._reset_wanted = False
             self._pipeline.reset()

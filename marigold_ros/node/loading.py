@@ -56,10 +56,10 @@ class Loader:
         return model
 
     def try_to_load(self, read_config: Callable[[], NodeConfig]) -> tuple[DepthModel | None, str]:
-        """Load a model while another is in use; returns (None, reason) if that fails."""
+        """Load a model while another is in use; returns it and its name, or None and why not."""
         try:
             config = read_config()
-            return self.load(config), f'{config.model.model} from the next frame on'
+            return self.load(config), config.model.model
         except Exception as error:
             reason = str(error) if isinstance(error, MarigoldError) else traceback.format_exc()
             self._logger.error(f'reload failed, the old model stays: {reason}')

@@ -182,6 +182,49 @@ def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     assert running.wait_quiet(1)['frames.served'] == 1
 
 
+@pytest.mark.parametrize('moment', ['inactive', 'active, without a frame since', 'never active'])
+def test_a_reloaded_model_serves_after_the_next_activation(bench, moment):
+    models = {}
+
+    def load(config):
+        models[config.model.model] = model = type(running.model)()
+        return model
+
+    running = bench(hear=(RELATIVE,), load_model=load, autostart=False)
+    assert change(running, Transition.TRANSITION_CONFIGURE)
+    if moment != 'never active':
+        assert change(running, Transition.TRANSITION_ACTIVATE)
+    if moment == 'inactive':
+        assert change(running, Transition.TRANSITION_DEACTIVATE)
+    running.node.set_parameters([Parameter('model', value='other')])
+    answer = running.call(Trigger, 'reload')
+    assert answer.success
+    assert ('once activated' in answer.message) == (not moment.startswith('active'))
+    if moment.startswith('active'):
+        assert change(running, Transition.TRANSITION_DEACTIVATE)
+    serve_one_while_active(running, 1)
+    assert (models['tiny'].calls, models['other'].calls) == (0, 1)
+
+
+def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
+    loaded = []
+
+    def load(config):
+        loaded.append(config.model.model)
+        return type(running.model)()
+
+    running = bench({'unload_on_deactivate': True}, load_model=load, autostart=False)
+    running.node.autostart()
+    assert change(running, Transition.TRANSITION_DEACTIVATE)
+    running.node.set_parameters([Parameter('model', value='other')])
+    answer = running.call(Trigger, 'reload')
+    assert (answer.success, 'no model is loaded' in answer.message) == (False, True)
+    answer = running.call(Trigger, 'reset')
+    assert (answer.success, answer.message) == (False, 'not active')
+    assert change(running, Transition.TRANSITION_ACTIVATE)
+    assert loaded == ['tiny', 'other']
+
+
 def test_reload_reads_the_fusion_network_too(bench, tmp_path):
     folder = shutil.copytree(EMBEDDED / FUSION, tmp_path / FUSION)
     running = bench(
@@ -215,8 +258,8 @@ def test_reload_is_refused_while_a_transition_goes_on(bench):
     assert running.call(Trigger, 'reload').success
 
 
-def test_services_answer_before_the_node_is_active(bench):
+def test_services_answer_before_the_node_is_configured(bench):
     running = bench(autostart=False)
-    for name in ('reset', 'reload'):
+    for name, reason in (('reset', 'not active'), ('reload', 'no model is loaded')):
         answer = running.call(Trigger, name)
-        assert (answer.success, answer.message) == (False, 'not active')
+        assert (answer.success, reason in answer.message) == (False, True)
