@@ -4,8 +4,9 @@
 Pairs from ROS bags: images with a depth topic, or with LiDAR projected to sparse depth.
 
 Points of a LiDAR keep their scan line and azimuth, for objectives that hold some of them out. A
-bag is read once, in order, into a folder of files, because training needs random access. Images
-without depth are skipped and counted; undecodable messages are errors, as for files.
+bag is read once, in order, into a folder of files, because training needs random access; blocks of
+time and held scan lines are chosen from these files. Images without depth are skipped and counted;
+undecodable messages are errors, as for files.
 """
 
 from collections import Counter
@@ -41,7 +42,7 @@ import numpy as np
 from tqdm import tqdm
 
 INDEX = 'index.json'
-LAYOUT = 2  # version of the files; another number extracts all bags again
+LAYOUT = 3  # version of the files; another number extracts all bags again
 SUFFIXES = ('.bag', '.mcap', '.db3')
 
 
@@ -59,16 +60,25 @@ class _Choice:
     max_depth: float
 
 
+@dataclass(frozen=True)
+class Shot:
+    """An image with depth: its ``number`` over all bags, its bag's, and its stamp in ns."""
+
+    number: int
+    bag: int
+    stamp_ns: int
+
+
 class BagPairs:
     """
-    Images with depth of one bag, or of all bags in a folder.
+    Images with depth of some bags, or of all bags in a folder.
 
     Parameters
     ----------
     data : Path
         Base of ``folder``; the extracted pairs go to ``data/bags``.
-    folder : str
-        A bag, or a folder of bags.
+    folder : str or list of str
+        A bag, or a folder of bags; or several of them.
     image, camera_info, depth, lidar : str or None
         Topics; None finds them by content. Dense depth is used if ``depth`` is given, or if
         ``lidar`` is not and the bag has a topic with 'depth_truth' in its name; it must be
@@ -79,13 +89,18 @@ class BagPairs:
         Uses every n-th image.
     min_depth, max_depth : float, metres
         Depth outside is unknown. There is no sky: infinite depth means out of range.
+    frames : list of [first, end] or None
+        Blocks of images to use, by their numbers over all bags, ``end`` not included; None for
+        all.
+    hold_lines : int
+        Every n-th scan line is never used; 0 uses all.
 
     """
 
     def __init__(
         self,
         data: Path,
-        folder: str,
+        folder: str | Sequence[str],
         image: str | None = None,
         camera_info: str | None = None,
         depth: str | None = None,
@@ -94,7 +109,13 @@ class BagPairs:
         every: int = 1,
         min_depth: float = AlignmentConfig.min_depth,
         max_depth: float = AlignmentConfig.max_depth,
+        frames: Sequence[Sequence[int]] | None = None,
+        hold_lines: int = 0,
     ) -> None:
+        if hold_lines < 0 or hold_lines == 1:
+            raise ConfigurationError(
+                f'hold_lines is {hold_lines}; choose 0 for none, or 2 or more for every n-th line'
+            )
         if every < 1:
             raise ConfigurationError(f'every is {every}; choose 1 for all images, or more')
         if depth and lidar:
@@ -103,23 +124,32 @@ class BagPairs:
         pose = None
         if T_cam_lidar is not None:
             pose = tuple(map(tuple, check_transform(np.asarray(T_cam_lidar)).tolist()))
-        self.name = f'bag {folder}'
+        folders = [folder] if isinstance(folder, str) else list(folder)
+        self.name = f'bag {", ".join(folders)}'
         self._choice = _Choice(image, camera_info, depth, lidar, pose, every, min_depth, max_depth)
         self._jobs = [
             (path, data / 'bags' / f'{path.stem}-{_fingerprint(path, self._choice)[:12]}')
-            for path in _bags_in(data / folder)
+            for entry in folders
+            for path in _bags_in(data / entry)
         ]
-        self._counts: np.ndarray | None = None
+        self._blocks = None if frames is None else [_block(entry) for entry in frames]
+        self._hold_lines = hold_lines
+        self._chosen: list[tuple[Path, Shot]] | None = None
 
     def __len__(self) -> int:
         """Return the number of pairs, extracting them first if necessary."""
-        return int(self._ends()[-1])
+        return len(self._files_by_shot())
+
+    @property
+    def shots(self) -> list[Shot]:
+        """The images in use, in order."""
+        return [shot for _, shot in self._files_by_shot()]
 
     def read(self, index: int) -> Pair:
         """Return one pair; raises InputError naming a broken file."""
         rgb, known, stem = self._files(index)
         if 'line' in known:
-            return _lidar_pair(rgb, known).pair()
+            return self._unheld(_lidar_pair(rgb, known)).pair()
         depth = np.full(rgb.shape[:2], np.nan, np.float32)
         depth.flat[known['pixel']] = known['depth']
         return Pair(rgb, depth)
@@ -131,14 +161,20 @@ class BagPairs:
             raise InputError(
                 f'{self.name} has dense depth (pair {stem}); give its LiDAR topic as lidar'
             )
-        return _lidar_pair(rgb, known)
+        return self._unheld(_lidar_pair(rgb, known))
+
+    def held_lines(self, index: int) -> LidarPair:
+        """Return one image with the points of its held scan lines only."""
+        rgb, known, _ = self._files(index)
+        pair = _lidar_pair(rgb, known)
+        return pair.chosen(on_held_line(pair.line, self._hold_lines))
+
+    def _unheld(self, pair: LidarPair) -> LidarPair:
+        return pair.chosen(~on_held_line(pair.line, self._hold_lines))
 
     def _files(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], Path]:
         """Read image and arrays of a pair."""
-        ends = self._ends()
-        bag = int(np.searchsorted(ends, index, side='right'))
-        place = index - (int(ends[bag - 1]) if bag else 0)
-        stem = self._jobs[bag][1] / f'{place:06d}'
+        stem, _ = self._files_by_shot()[index]
         try:
             rgb = decode_image_file(stem.with_suffix('.png').read_bytes(), f'{stem}.png')
             with np.load(stem.with_suffix('.npz')) as known:
@@ -153,7 +189,9 @@ class BagPairs:
 
     def fingerprint(self) -> str:
         """Return a text that changes when a bag or the choice of messages does."""
-        return ' '.join(to.name for _, to in self._jobs)
+        chosen = f' frames {self._blocks}' if self._blocks is not None else ''
+        chosen += f' hold_lines {self._hold_lines}' if self._hold_lines else ''
+        return ' '.join(to.name for _, to in self._jobs) + chosen
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Extract the pairs of all bags; raises InputError naming every broken bag."""
@@ -168,11 +206,34 @@ class BagPairs:
             for reason, count in _read_index(to)['left_out'].items():
                 tqdm.write(f'{to.name}: {count} images skipped: {reason}')
 
-    def _ends(self) -> np.ndarray:
-        if self._counts is None:
+    def _files_by_shot(self) -> list[tuple[Path, Shot]]:
+        if self._chosen is None:
             self.prepare()
-            self._counts = np.cumsum([_read_index(to)['pairs'] for _, to in self._jobs])
-        return self._counts
+            found, first = [], 0
+            for bag, (_, to) in enumerate(self._jobs):
+                index = _read_index(to)
+                for place, (number, stamp_ns) in enumerate(index['pairs']):
+                    found.append((to / f'{place:06d}', Shot(first + number, bag, stamp_ns)))
+                first += index['images']
+            self._chosen = [item for item in found if self._is_in_block(item[1].number)]
+        return self._chosen
+
+    def _is_in_block(self, number: int) -> bool:
+        return self._blocks is None or any(low <= number < end for low, end in self._blocks)
+
+
+def on_held_line(line: np.ndarray, every: int) -> np.ndarray:
+    """Return for scan lines (M,) whether they are held: every n-th, none for 0."""
+    return line % every == every // 2 if every else np.zeros(len(line), bool)
+
+
+def _block(entry: Any) -> tuple[int, int]:
+    good = isinstance(entry, (list, tuple)) and [type(x) for x in entry] == [int, int]
+    if not good or not 0 <= entry[0] < entry[1]:
+        raise ConfigurationError(
+            f'frames has {entry!r}; give blocks [first, end] of image numbers, 0 <= first < end'
+        )
+    return entry[0], entry[1]
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -206,12 +267,12 @@ def _extract(job: tuple[Path, Path, _Choice]) -> list[str]:
     draft = target.with_name(f'.{target.name}.{os.getpid()}')
     try:
         draft.mkdir(parents=True)
-        problems, pairs, skipped = _write_pairs(path, draft, choice)
+        problems, images, pairs, skipped = _write_pairs(path, draft, choice)
         if not problems and not pairs:
             why = '; '.join(f'{count} times {reason}' for reason, count in skipped.items())
             problems = [f'{path} has no image with depth ({why or "no images"})']
         if not problems:
-            facts = {'bag': str(path), 'pairs': pairs, 'left_out': skipped}
+            facts = {'bag': str(path), 'images': images, 'pairs': pairs, 'left_out': skipped}
             (draft / INDEX).write_text(json.dumps(facts, indent=1), encoding='utf-8')
             _put_in_place(draft, target)
     except MarigoldError as error:
@@ -231,15 +292,20 @@ def _put_in_place(draft: Path, target: Path) -> None:
             raise
 
 
-def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], int, Counter[str]]:
+def _write_pairs(
+    path: Path, folder: Path, choice: _Choice
+) -> tuple[list[str], int, list[tuple[int, int]], Counter[str]]:
+    """Return problems, the number of images, number and stamp of each pair, and omissions."""
     problems: list[str] = []
     skipped: Counter[str] = Counter()
-    pairs = 0
+    images = 0
+    pairs: list[tuple[int, int]] = []
     config = AlignmentConfig(min_depth=choice.min_depth, max_depth=choice.max_depth)
     pose = None if choice.T_cam_lidar is None else np.array(choice.T_cam_lidar)
     with BagReader(path) as reader:
         topics = _topics(reader, choice)
         for number, item in enumerate(frames(reader, topics, LidarConfig(), pose)):
+            images += 1
             if number % choice.every:
                 continue
             where = f'{path} image {number} of {topics.image} (stamp {item.stamp_ns})'
@@ -255,9 +321,9 @@ def _write_pairs(path: Path, folder: Path, choice: _Choice) -> tuple[list[str], 
             if wrong:
                 problems.append(f'{where}: its depth {wrong}')
                 continue
-            _write(pair, folder / f'{pairs:06d}', config)
-            pairs += 1
-    return problems, pairs, skipped
+            _write(pair, folder / f'{len(pairs):06d}', config)
+            pairs.append((number, item.stamp_ns))
+    return problems, images, pairs, skipped
 
 
 def _topics(reader: BagReader, choice: _Choice) -> BagTopics:

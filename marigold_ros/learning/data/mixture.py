@@ -115,6 +115,9 @@ class BatchPlan:
         Of all random choices.
     rank, world : int
         This process takes rows ``rank``, ``rank + world``, … of each batch.
+    in_turns : bool
+        Whether the sources take turns, so that any few batches in a row hold their shares, or are
+        drawn at random.
 
     """
 
@@ -125,6 +128,7 @@ class BatchPlan:
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        in_turns: bool = False,
     ) -> None:
         for name, count, weight in sources:
             if not weight > 0.0:
@@ -141,7 +145,7 @@ class BatchPlan:
         self._counts = [count for _, count, _ in sources]
         weights = np.array([weight for _, _, weight in sources])
         self._share = weights / weights.sum()
-        self._chosen = np.zeros(0, np.int64)
+        self._in_turns, self._chosen = in_turns, np.zeros(0, np.int64)
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -164,8 +168,13 @@ class BatchPlan:
     def _place(self, number: int) -> tuple[int, int]:
         """Choose the source of batch ``number``, and count its items in earlier batches."""
         if number >= len(self._chosen):
+            count = 1024 + 2 * number
             draw = np.random.default_rng([self.seed, 1])
-            self._chosen = draw.choice(len(self._share), 1024 + 2 * number, p=self._share)
+            self._chosen = (
+                turns(self._share, count)
+                if self._in_turns
+                else draw.choice(len(self._share), count, p=self._share)
+            )
         which = int(self._chosen[number])
         before = int(np.count_nonzero(self._chosen[:number] == which))
         return which, before * self.batch_size
@@ -175,6 +184,17 @@ class BatchPlan:
         count = self._counts[which]
         epoch, place = divmod(position, count)
         return int(_shuffled(count, self.seed, which, epoch)[place])
+
+
+def turns(share: np.ndarray, count: int) -> np.ndarray:
+    """Return sources (count,) in turns: always the one that lags its share (n,) the most."""
+    done = np.zeros(len(share))
+    chosen = np.empty(count, np.int64)
+    for number in range(count):
+        which = int(np.argmax(share * (number + 1) - done))
+        chosen[number] = which
+        done[which] += 1
+    return chosen
 
 
 @lru_cache(maxsize=16)
@@ -196,6 +216,8 @@ class Mixture(torch.utils.data.Dataset):
         Of the relative values.
     augmentation : Augmentation
         Applied anew at each visit of an image.
+    in_turns : bool
+        As of :class:`BatchPlan`.
 
     """
 
@@ -208,10 +230,12 @@ class Mixture(torch.utils.data.Dataset):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        in_turns: bool = False,
     ) -> None:
         self.parts, self.space, self.augmentation = tuple(parts), space, augmentation
         sources = [(part.source.name, len(part.source), part.weight) for part in parts]
-        self.plan = BatchPlan(sources, batch_size, seed, rank, world)
+        self.plan = BatchPlan(sources, batch_size, seed, rank, world, in_turns)
+        self._in_turns = in_turns
 
     def __getitem__(self, number: int) -> Batch:
         """Return this process's rows of batch ``number``."""
@@ -226,7 +250,8 @@ class Mixture(torch.utils.data.Dataset):
     def undivided(self) -> Mixture:
         """Return the same batches with the rows of all processes."""
         plan = self.plan
-        return Mixture(self.parts, plan.batch_size, self.space, self.augmentation, plan.seed)
+        how = self.space, self.augmentation, plan.seed
+        return Mixture(self.parts, plan.batch_size, *how, in_turns=self._in_turns)
 
 
 def make_example(

@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Training pairs: an image with its depth or a scan, and the protocol of their sources."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +47,12 @@ class LidarPair:
     visible: np.ndarray
     line: np.ndarray
     azimuth: np.ndarray
+
+    def chosen(self, points: np.ndarray) -> LidarPair:
+        """Return the image with some of the points, by a mask (M,)."""
+        kept = self.points.chosen(points)
+        own = (part[points] for part in (self.visible, self.line, self.azimuth))
+        return LidarPair(self.rgb, kept, *own)
 
     def pair(self) -> Pair:
         """Return the visible points as a depth image."""

@@ -118,7 +118,7 @@ class FusionMixture(Dataset):
         Filled; each batch comes from one of them.
     weights : sequence of float
         Of the caches.
-    batch_size, seed, rank, world : int
+    batch_size, seed, rank, world, in_turns : int, bool
         As of BatchPlan.
 
     """
@@ -131,13 +131,14 @@ class FusionMixture(Dataset):
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
+        in_turns: bool = False,
     ) -> None:
         self.caches = tuple(caches)
         sources = [
             (cache.source.name, len(cache), weight)
             for cache, weight in zip(caches, weights, strict=True)
         ]
-        self.plan = BatchPlan(sources, batch_size, seed, rank, world)
+        self.plan = BatchPlan(sources, batch_size, seed, rank, world, in_turns)
 
     def __getitem__(self, number: int) -> FusionBatch:
         """Return this process's rows of batch ``number``."""

@@ -23,7 +23,7 @@ from marigold_ros.learning.objectives.fusion import TrainedFusion
 from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.model_card import METRICS, metrics_table
-from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.recipe import in_turns, read_recipe
 from marigold_ros.learning.run.run_state import load_averaged, STATE
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
 from marigold_ros.learning.run.stages import read_stages, Stage
@@ -134,6 +134,7 @@ class FusionRun:
             self.seed + 1000 * number,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            in_turns(self.recipe),
         )
 
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:

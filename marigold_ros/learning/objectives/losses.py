@@ -32,6 +32,9 @@ from torch.nn import functional
 
 # Weights of the terms of the end-to-end loss beside the affine-invariant one.
 DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
+# Of `anchored`: weight of the initial networks' map, and where it counts: farther than this share
+# of the image's height from known depth.
+ANCHOR, COVERED = 0.1, 1 / 16
 # Of the terms of `autoencoder` and `distill` beside L1.
 EDGES, KL = 0.5, 1e-6
 BIAS_WEIGHT = 0.85  # of the squared mean in `masked_pixel` (DiffusionDepth, eq. 10)
@@ -199,6 +202,36 @@ def end_to_end_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch
 
     Affine-invariant L1, direct L1 and gradients of the decoded map; the sky only has to be far.
     """
+    return _end_to_end(chain, batch)[0]
+
+
+def anchored_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
+    """
+    Return the end-to-end loss, and far from known depth the L1 to the map of the initial networks.
+
+    Points of a LiDAR cover a part of the image. Elsewhere the map of ``chain.start``, fitted to
+    these points, keeps the prediction in place.
+    """
+    loss, predicted = _end_to_end(chain, batch)
+    uncovered = 1.0 - covered(batch.valid | batch.sky)
+    if not uncovered.any():
+        return loss
+    start = chain.start[0].to(batch.rgb.device)
+    with torch.no_grad():
+        relative = start.decode(start.one_step(start.encode(batch.rgb))).float()
+        fit = fit_least_squares(relative, batch.relative, batch.valid.float())
+        relative = fit.apply(relative).clamp(0.0, 1.0)
+    return loss + ANCHOR * masked_mean((predicted - relative).abs(), uncovered * fit.usable)
+
+
+def covered(known: torch.Tensor) -> torch.Tensor:
+    """Return 1 for pixels (B, 1, H, W) with a known one within 1/16 of the height, else 0."""
+    reach = max(1, round(COVERED * known.shape[-2]))
+    return functional.max_pool2d(known.float(), 2 * reach + 1, 1, reach)
+
+
+def _end_to_end(chain: TrainedNetworks, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the end-to-end loss and the decoded map (B, 1, H, W)."""
     x0 = chain.one_step(chain.encode(batch.rgb))
     predicted = chain.decode(x0).float()
     valid, sky = batch.valid.float(), batch.sky.float()
@@ -208,11 +241,12 @@ def end_to_end_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch
     beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
     loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
     if any(weight.requires_grad for weight in chain.autoencoder.parameters()):
-        return loss  # an encoder trained here sees colour only, so depth latents mean nothing
+        # An encoder trained here sees colour only, so depth latents mean nothing.
+        return loss, predicted
     with torch.no_grad():
         target = chain.encode(as_image(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])
-    return loss + LATENT * masked_mean((x0.float() - target).abs(), mask)
+    return loss + LATENT * masked_mean((x0.float() - target).abs(), mask), predicted
 
 
 def masked_pixel_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
@@ -277,6 +311,7 @@ OBJECTIVES = {
     'latent': Objective(latent_loss, ('unet',), on_latents=True),
     'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
     'pixel': Objective(end_to_end_loss, ('unet',)),  # E2E-FT
+    'anchored': Objective(anchored_loss, ('unet',)),
     'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
     'silog': Objective(silog_loss, ('unet',)),
     'distill': Objective(distill_loss, ('student',)),

@@ -74,6 +74,8 @@ class TrainedNetworks(TrainedModule):
         self.register_buffer('text', text, persistent=False)
         self.space, self.noise, self.noise_strength = space, noise, noise_strength
         self.student: Any = None  # another autoencoder that learns from this one
+        # The initial networks, frozen; in a tuple, so that they are no part of these.
+        self.start: tuple[TrainedNetworks, ...] = ()
         self.predicted = ''  # initial noise of its training predictions: zeros, gaussian
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:

@@ -36,6 +36,7 @@ REQUIRED = {
     'marigold': ('name', 'init', 'sources', 'stages', 'facts'),
     'fusion': ('name', 'network', 'sources', 'stages'),
 }
+MIXINGS = ('drawn', 'turns')  # how batches choose their source
 OPTIONAL = {
     'marigold': (
         'network',
@@ -47,8 +48,9 @@ OPTIONAL = {
         'validation',
         'student',
         'keep_of_start',
+        'mixing',
     ),
-    'fusion': ('init', 'seed', 'common', 'validation'),
+    'fusion': ('init', 'seed', 'common', 'validation', 'mixing'),
 }
 
 
@@ -94,6 +96,9 @@ class TrainingRun:
         if any(stage.latent_cache for stage in self.stages):
             check_augmentation(self.augmentation)
         self.kept = self._kept()
+        if any(stage.objective == 'anchored' for stage in self.stages):
+            self._check_start()
+        self.in_turns = in_turns(self.recipe)
         self.space = self.recipe['facts']['space']
         self.validation = self._validation()
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
@@ -110,7 +115,10 @@ class TrainingRun:
                 f'{self.recipe["name"]} has a stage that trains fusion; such a recipe has '
                 "'network: fusion'"
             )
-        return self.first_chain()
+        chain = self.first_chain()
+        if any(stage.objective == 'anchored' for stage in self.stages):
+            chain.start = (self.first_chain().requires_grad_(False).eval(),)
+        return chain
 
     def first_chain(self) -> TrainedNetworks:
         """Build the networks that the recipe's ``init`` names."""
@@ -150,6 +158,13 @@ class TrainingRun:
             )
         return float(kept)
 
+    def _check_start(self) -> None:
+        kind = self.recipe['init'].get('kind')
+        if kind != 'checkpoint':
+            raise ConfigurationError(
+                f"objective anchored needs an init of kind checkpoint; it is '{kind}': use pixel"
+            )
+
     def _validation(self) -> Validation:
         entry = self.recipe.get('validation') or {}
         validation = Validation(entry, self.recipe['facts'], self.data, self.generators)
@@ -180,6 +195,7 @@ class TrainingRun:
             self.seed + 1000 * number,
             self.accelerator.process_index,
             self.accelerator.num_processes,
+            self.in_turns,
         )
 
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
@@ -251,6 +267,14 @@ class TrainingRun:
     def measured(self) -> str:
         """Return the Markdown table of the run's figures; empty without any."""
         return metrics_table(self.folder / METRICS)
+
+
+def in_turns(recipe: Mapping[str, Any]) -> bool:
+    """Return whether the batches of a recipe take its sources in turns, or draw them."""
+    mixing = recipe.get('mixing', MIXINGS[0])
+    if mixing not in MIXINGS:
+        raise ConfigurationError(f"mixing is '{mixing}'; choose one of {', '.join(MIXINGS)}")
+    return bool(mixing == 'turns')
 
 
 def read_recipe(path: Path, network: str = 'marigold') -> dict[str, Any]:

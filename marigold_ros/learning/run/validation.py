@@ -16,6 +16,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.layouts import FolderPairs
+from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.networks.export import usual_size
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.learning.parallel import never, Stop
@@ -37,6 +38,7 @@ from marigold_ros.settings import nearest_name
 import torch
 
 SHOWN = 8  # images
+SELECTS = 'stop'  # key of the images that select the weights
 METHODS = ('model', 'quadric')  # the best quadric is constant: the baseline to beat
 Weights = Mapping[str, torch.Tensor]
 Table = dict[str, dict[str, float]]
@@ -49,12 +51,13 @@ class Validation:
     Parameters
     ----------
     entry : mapping
-        A recipe's ``validation``: for keys of ``generators`` a number of held-out scenes, and
-        ``pairs``, a folder of folders with ``image.*`` and ``depth_mm.png``.
+        A recipe's ``validation``: for keys of ``generators`` a number of held-out scenes,
+        ``pairs``, a folder of folders with ``image.*`` and ``depth_mm.png``, and ``stop``, a
+        source whose images select the weights: those of the least error are exported.
     facts : mapping
         A recipe's ``facts``: how the checkpoint will run.
     data : Path
-        Base of a relative ``pairs``.
+        Base of relative folders.
     generators : mapping of str to HeldOutScenes
 
     Raises
@@ -73,7 +76,7 @@ class Validation:
         data: Path,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
-        keys = [*generators, 'pairs']
+        keys = [*generators, 'pairs', SELECTS]
         if not isinstance(entry, Mapping):
             raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
         for key in entry:
@@ -91,16 +94,19 @@ class Validation:
             self._pairs = FolderPairs(
                 data, str(entry['pairs']), images='*/image.*', depths='*/depth_mm.png'
             )
+        self._stop = open_source(entry[SELECTS], data) if entry.get(SELECTS) else None
         self.facts = facts_of(facts)
 
     def __bool__(self) -> bool:
         """Return whether there is anything to score on."""
-        return self._pairs is not None or any(self._counts.values())
+        sources = self._pairs, self._stop
+        return any(source is not None for source in sources) or any(self._counts.values())
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
-        """Verify the folder of pairs; raises InputError naming every broken file."""
-        if self._pairs is not None:
-            self._pairs.prepare(workers, stop)
+        """Verify folders and bags; raises InputError naming every broken file."""
+        for source in (self._pairs, self._stop):
+            if source is not None:
+                source.prepare(workers, stop)
 
     @cached_property
     def sets(self) -> dict[str, list[LabelledPair]]:
@@ -109,6 +115,9 @@ class Validation:
             key: list(render_scenes(self.generators[key].make, count))
             for key, count in self._counts.items()
         }
+        if self._stop is not None:
+            stop = self._stop
+            sets[SELECTS] = [(SELECTS, stop.read(index)) for index in range(len(stop))]
         sets['pairs'] = [] if self._pairs is None else list(read_pairs(self._pairs))
         return {name: pairs for name, pairs in sets.items() if pairs}
 
@@ -141,8 +150,9 @@ class Validation:
             contact_sheet(model, self.shown, str(image))
         return figures
 
-    def quality(self, figures: dict[str, Table]) -> None:
-        """Return None: the last weights are kept, as curves are for people to judge."""
+    def quality(self, figures: dict[str, Table]) -> float | None:
+        """Return AbsRel on ``stop``; without it None: curves are for people to judge."""
+        return figures[SELECTS]['model']['abs_rel'] if SELECTS in figures else None
 
 
 def engine_model(

@@ -135,3 +135,46 @@ def test_a_bag_of_unusable_depth_is_named_with_its_reason(tmp_path, depths, reas
     with pytest.raises(InputError, match=f'1 problems.*\n.*drive.*{reason}'):
         source('bag', tmp_path, folder='drive', image='/color', depth='/depth').prepare()
     assert list((tmp_path / 'bags').iterdir()) == []
+
+
+def test_blocks_choose_images_by_their_number_over_all_bags(drive, tmp_path):
+    street = str(drive / 'bags/street')
+    every = source('bag', tmp_path, folder=[street, street], lidar='/velodyne_points')
+    some = source(
+        'bag', tmp_path, folder=[street, street], lidar='/velodyne_points', frames=[[1, 3], [6, 9]]
+    )
+    assert [shot.number for shot in every.shots] == list(range(8))
+    assert [(shot.number, shot.bag) for shot in some.shots] == [(1, 0), (2, 0), (6, 1), (7, 1)]
+    assert every.shots[1].stamp_ns == every.shots[5].stamp_ns
+    for index, shot in enumerate(some.shots):
+        assert np.array_equal(
+            some.read(index).depth, every.read(shot.number).depth, equal_nan=True
+        )
+    assert some.fingerprint() != every.fingerprint()
+
+
+def test_held_scan_lines_are_never_used_and_all_others_are(drive, tmp_path):
+    street = str(drive / 'bags/street')
+    full = source('bag', tmp_path, folder=street, lidar='/velodyne_points')
+    held = source('bag', tmp_path, folder=street, lidar='/velodyne_points', hold_lines=4)
+    whole, used, rest = full.read_lidar(0), held.read_lidar(0), held.held_lines(0)
+    assert set(used.line) == {line for line in set(whole.line) if line % 4 != 2}
+    assert set(rest.line) == {line for line in set(whole.line) if line % 4 == 2}
+    assert len(used.points) + len(rest.points) == len(whole.points)
+    known = [np.isfinite(pair.depth) for pair in (full.read(0), held.read(0), rest.pair())]
+    assert np.array_equal(known[0], known[1] | known[2])
+    assert not (known[1] & known[2]).any()
+
+
+@pytest.mark.parametrize(
+    ('keys', 'text'),
+    [
+        ({'hold_lines': 1}, 'hold_lines is 1'),
+        ({'frames': [[3, 3]]}, 'first < end'),
+        ({'frames': [[0.5, 3]]}, 'first < end'),
+        ({'frames': [4]}, 'first < end'),
+    ],
+)
+def test_wrong_blocks_and_lines_are_refused(drive, tmp_path, keys, text):
+    with pytest.raises(ConfigurationError, match=text):
+        source('bag', tmp_path, folder=str(drive / 'bags/street'), **keys)

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from hypothesis import given
+from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data.augment import Augmentation
-from marigold_ros.learning.data.mixture import collate, Mixture, Part, resize
+from marigold_ros.learning.data.mixture import collate, Mixture, Part, resize, turns
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
@@ -112,6 +114,23 @@ def test_sources_are_drawn_by_their_weight(planted):
     mixture = Mixture(parts, 1, 'log', PLAIN)
     counts = Counter(mixture[n].source for n in range(400))
     assert 0.85 < counts['a'] / 400 < 0.95
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 60))
+def test_in_turns_every_source_is_within_one_batch_of_its_share(weights, count):
+    share = np.array(weights) / sum(weights)
+    chosen = turns(share, count)
+    for number in range(1, count + 1):
+        seen = np.bincount(chosen[:number], minlength=len(share))
+        assert (np.abs(seen - share * number) < len(share)).all()
+    assert np.array_equal(turns(share, count + 7)[:count], chosen)
+
+
+def test_in_turns_each_four_batches_hold_one_of_a_quarter(planted):
+    parts = [Part(planted(4, name='a'), 3.0, (32, 48)), Part(planted(4, name='b'), 1.0, (32, 48))]
+    mixture = Mixture(parts, 1, 'log', PLAIN, in_turns=True)
+    names = [mixture[number].source for number in range(12)]
+    assert [names[i : i + 4].count('b') for i in (0, 4, 8)] == [1, 1, 1]
 
 
 def test_mixtures_without_a_valid_batch_are_refused(planted):

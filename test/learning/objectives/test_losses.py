@@ -4,14 +4,20 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.learning.data.mixture import Batch
 from marigold_ros.learning.objectives.losses import (
     affine_invariant,
+    ANCHOR,
+    anchored_loss,
+    covered,
+    end_to_end_loss,
     fit_least_squares,
     gradient_difference,
     masked_mean,
     masked_pixel,
     silog,
 )
+from marigold_ros.learning.objectives.noise import Draws
 import numpy as np
 import pytest
 import torch
@@ -159,3 +165,48 @@ def test_silog_of_a_depth_below_zero_is_finite():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(predicted.grad).all()
+
+
+def lidar_batch(rows: slice) -> Batch:
+    """Two images whose depth is known on some rows only."""
+    rng = np.random.default_rng(4)
+    depth = torch.from_numpy(rng.uniform(2, 30, (2, 1, 32, 48)).astype(np.float32))
+    valid = torch.zeros(2, 1, 32, 48, dtype=torch.bool)
+    valid[..., rows, :] = True
+    rgb = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 32, 48)).astype(np.float32))
+    relative = torch.where(valid, depth / 30, 1.0)
+    return Batch(rgb, relative, valid, torch.zeros_like(valid), depth, 'lidar', (0, 1))
+
+
+def test_the_anchor_adds_the_distance_to_the_initial_map_where_no_point_is_near(new_chain):
+    chain, draws = new_chain(), Draws(0, 0, (0, 1))
+    other = new_chain().requires_grad_(False)
+    with torch.no_grad():
+        other.autoencoder.decoder.conv_out.bias += 0.1
+    chain.start = (other,)
+    batch = lidar_batch(slice(16, 32))
+    with torch.no_grad():
+        maps = [c.decode(c.one_step(c.encode(batch.rgb))) for c in (chain, other)]
+        loss, plain = (f(chain, batch, draws).item() for f in (anchored_loss, end_to_end_loss))
+    known = batch.valid.float()
+    fit = fit_least_squares(maps[1], batch.relative, known)
+    far = torch.zeros_like(known)
+    far[..., :14, :] = 1.0  # 1/16 of 32 rows is 2
+    error = (maps[0] - fit.apply(maps[1]).clamp(0, 1)).abs()
+    added = ANCHOR * masked_mean(error, far * fit.usable).item()
+    assert loss - plain == pytest.approx(added, rel=1e-3)
+    assert added > 1e-3
+    assert torch.equal(covered(batch.valid), 1.0 - far)
+
+
+def test_without_uncovered_pixels_there_is_no_anchor(new_chain):
+    chain, batch = new_chain(), lidar_batch(slice(0, 32))
+    draws = Draws(0, 0, (0, 1))
+    assert anchored_loss(chain, batch, draws) == end_to_end_loss(chain, batch, draws)
+
+
+def test_the_initial_networks_are_no_part_of_the_trained_ones(new_chain):
+    chain = new_chain()
+    names = set(chain.state_dict())
+    chain.start = (new_chain(),)
+    assert set(chain.state_dict()) == names

@@ -95,6 +95,7 @@ def draws(batch: Batch, number: int = 0) -> Draws:
 def backward(chain: TrainedNetworks, name: str, batch: Batch) -> torch.Tensor:
     """Run an objective backward with only its own networks trainable; returns the loss."""
     chain.requires_grad_(False)
+    chain.start = (new_chain(),)
     for network in OBJECTIVES[name].trains:
         getattr(chain, network).requires_grad_(True)
     loss = chain(OBJECTIVES[name].loss, batch, draws(batch))

@@ -292,3 +292,51 @@ def test_without_tensorboard_the_log_is_complete_with_a_note(tmp_path, monkeypat
 def test_numbers_of_a_line_leave_out_texts_and_which_line_it_is():
     line = {'stage': 'a', 'step': 3, 'time': 1.0, 'note': 'x', 'a': 1, 'b': {'c': 2.0, 'd': 'y'}}
     assert numbers(line) == {'a': 1.0, 'b/c': 2.0}
+
+
+def test_images_to_stop_on_select_the_weights(chain, tmp_path):
+    for index in range(2):
+        sample = make_sample(index + 70, width=48, height=32)
+        folder = tmp_path / f'mine/{index}'
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / 'image.png'), sample.rgb)
+        metres = np.where(np.isfinite(sample.depth), sample.depth, 0.0)
+        cv2.imwrite(str(folder / 'depth_mm.png'), np.minimum(metres * 1000, 65535).astype('u2'))
+    stop = {
+        'kind': 'folder',
+        'folder': 'mine',
+        'images': '*/image.*',
+        'depths': '*/depth_mm.png',
+        'size': [32, 48],
+    }
+    validation = Validation({'stop': stop}, FACTS, tmp_path)
+    assert validation
+    validation.prepare()
+    figures = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'p.png')
+    assert validation.quality(figures) == figures['stop']['model']['abs_rel']
+    assert Validation({'scenes': 1}, FACTS, tmp_path).quality({'scenes': {}}) is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'mixing': 'shuffled'}, "mixing is 'shuffled'"),
+        ({'stages': [{'name': 'a', 'objective': 'anchored', 'steps': 1}]}, 'kind checkpoint'),
+    ],
+)
+def test_invalid_mixing_and_anchors_without_a_checkpoint_are_named(
+    tmp_path, accelerator, changes, words
+):
+    recipe = {
+        'name': 'small',
+        'init': INIT,
+        'facts': FACTS,
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 2, 'size': [32, 48]}
+        ],
+        'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}],
+    }
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump({**recipe, **changes}))
+    with pytest.raises(ConfigurationError, match=words):
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
