@@ -382,10 +382,10 @@ class ExtrinsicsConfig(Settings):
     """Pose of the LiDAR in the optical frame of the camera; unset: from tf2."""
 
     translation: tuple[float, ...] = start_setting(
-        (), 'x y z of the LiDAR in the optical frame, metres; unset: from tf2'
+        (), 'x y z of the LiDAR in the optical frame, metres; all nan: from tf2', size=3
     )
     rotation_xyzw: tuple[float, ...] = start_setting(
-        (), 'unit quaternion x y z w of the LiDAR in the optical frame; unset: from tf2'
+        (), 'unit quaternion x y z w of the LiDAR in the optical frame; all nan: from tf2', size=4
     )
 
     def check(self) -> None:
@@ -421,7 +421,7 @@ class NodeConfig(Settings):
     cameras: tuple[str, ...] = start_setting(
         (),
         'names of cameras that share one model, each with a node in the namespace of its name; '
-        'unset: one camera',
+        'an empty name: one camera',
     )
     image_transport: str = start_setting(
         'raw',

@@ -21,11 +21,12 @@ def setting(
     within: tuple[float | None, float | None] = (None, None),
     choices: tuple[str, ...] = (),
     read_only: bool = False,
+    size: int = 1,
 ) -> Any:
-    """Declare a dataclass field with its meaning and its range (both ends included)."""
+    """Declare a field: its meaning, its range (both ends included), the size of a list."""
     low, high = within
-    metadata = {'text': text, 'low': low, 'high': high, 'choices': choices, 'read_only': read_only}
-    return field(default=default, metadata=metadata)
+    metadata = {'text': text, 'low': low, 'high': high, 'choices': choices}
+    return field(default=default, metadata={**metadata, 'read_only': read_only, 'size': size})
 
 
 start_setting = partial(setting, read_only=True)  # a running node does not change it
@@ -48,6 +49,12 @@ class Parameter:
     high: float | None
     choices: tuple[str, ...]
     read_only: bool
+    size: int
+
+    @property
+    def unset(self) -> tuple:
+        """The list that means «unset» where an empty one has no type, as in ROS."""
+        return (math.nan if self.item is float else '',) * self.size
 
     @property
     def item(self) -> type | None:

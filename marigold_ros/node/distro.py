@@ -154,6 +154,11 @@ def inherit_overrides(node, inherited: Iterable[Parameter]) -> None:
         node._parameter_overrides.setdefault(parameter.name, parameter)
 
 
+def replace_override(node, parameter: Parameter) -> None:
+    """Give another value for a parameter than the one given at start; call before declaring."""
+    node._parameter_overrides[parameter.name] = parameter
+
+
 def byte_array(data) -> array.array:
     """Return bytes as the array type that a message takes without checking each byte."""
     result = array.array('B')

@@ -26,13 +26,6 @@ HEADER = """\
   ros__parameters:
 """
 
-# Lists have no default, because an empty one has no type in ROS.
-_EXAMPLES = {
-    'translation': '[0.0, 0.0, 0.0]',
-    'rotation_xyzw': '[0.0, 0.0, 0.0, 1.0]',
-    'cameras': '[front, left]',
-}
-
 
 def allowed_values(parameter: Parameter) -> str:
     """Return the allowed values of a parameter in words; empty where its type is the only rule."""
@@ -56,8 +49,8 @@ def parameter_table() -> str:
     """Return the table of docs/parameters.md: name, default, meaning and range."""
     rows = ['| parameter | default | meaning |', '|---|---|---|']
     for parameter in parameters(NodeConfig):
-        default = 'unset' if parameter.item else f'`{_yaml(parameter.default)}`'
-        rows.append(f'| `{parameter.name}` | {default} | {_meaning(parameter)} |')
+        default = _yaml(parameter.unset if parameter.item else parameter.default)
+        rows.append(f'| `{parameter.name}` | `{default}` | {_meaning(parameter)} |')
     return '\n'.join(rows) + '\n'
 
 
@@ -73,25 +66,22 @@ def _lines() -> Iterator[str]:
         if prefix != group:
             group = prefix
             if prefix:
-                # ROS refuses a key without values, so a group of unset ones is commented out.
-                members = [p for p in parameters(NodeConfig) if p.name.startswith(f'{prefix}.')]
-                yield f'    {"# " if all(p.item for p in members) else ""}{prefix}:'
-        outer = '    # ' if prefix and parameter.item else '    '
-        indent = f'{outer}  ' if prefix else outer
+                yield f'    {prefix}:'
+        indent = '      ' if prefix else '    '
         yield from textwrap.wrap(
             _meaning(parameter), 99, initial_indent=f'{indent}# ', subsequent_indent=f'{indent}# '
         )
-        if parameter.item:
-            value = f'{leaf}: {_EXAMPLES[leaf]}'
-            yield f'{indent}{value}' if prefix else f'{indent}# {value}'
-        else:
-            yield f'{indent}{leaf}: {_yaml(parameter.default)}'
+        yield f'{indent}{leaf}: {_yaml(parameter.unset if parameter.item else parameter.default)}'
 
 
 def _yaml(value: Any) -> str:
     """Format a value so that ROS reads its type: quoted strings, floats with a point."""
+    if isinstance(value, tuple):
+        return f'[{", ".join(_yaml(item) for item in value)}]'
     if isinstance(value, bool):
         return str(value).lower()
+    if value != value:
+        return '.nan'
     return f"'{value}'" if isinstance(value, str) else repr(value)
 
 

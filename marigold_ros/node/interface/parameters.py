@@ -7,12 +7,13 @@ A change is validated as a whole and read before the next frame, so that several
 call take effect together.
 """
 
+from collections.abc import Iterable
 import math
 from typing import Any
 
 from marigold_ros.config import NodeConfig, refuse_former_name
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.node.distro import parameter_overrides
+from marigold_ros.node.distro import parameter_overrides, replace_override
 from marigold_ros.node.interface.parameter_file import allowed_values
 from marigold_ros.settings import build, nearest_name, Parameter, parameters, within_edits
 from rcl_interfaces.msg import (
@@ -27,11 +28,6 @@ import rclpy.parameter
 NAMES = [parameter.name for parameter in parameters(NodeConfig)]
 # Declared by rclpy itself or by the parts of ROS that the node uses.
 _FOREIGN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'diagnostic_')
-# Lists have no default.
-_TYPES = {
-    float: rclpy.parameter.Parameter.Type.DOUBLE_ARRAY,
-    str: rclpy.parameter.Parameter.Type.STRING_ARRAY,
-}
 _MISSPELT = 2  # letters by which a misspelt name differs
 
 
@@ -66,7 +62,11 @@ def declare(node) -> list[str]:
 
     """
     for parameter in parameters(NodeConfig):
-        default = _TYPES[parameter.item] if parameter.item else parameter.default
+        # A list needs a value: rclpy answers nothing about a group with an undefined parameter.
+        default = list(parameter.unset) if parameter.item else parameter.default
+        word = _word(parameter, parameter_overrides(node).get(parameter.name))
+        if word is not None:
+            replace_override(node, rclpy.parameter.Parameter(parameter.name, value=word))
         try:
             node.declare_parameter(parameter.name, default, descriptor(parameter))
         except InvalidParameterTypeException:
@@ -88,6 +88,14 @@ def declare(node) -> list[str]:
     return _unknown([name for name in parameter_overrides(node) if name not in NAMES])
 
 
+def _word(parameter: Parameter, given: Any) -> str | None:
+    """Return the choice that ROS read as a number or a truth value, as nan, off or yes."""
+    meant: tuple[str, ...] = (str(given),) if isinstance(given, float) else ()
+    if isinstance(given, bool):
+        meant = ('yes', 'on') if given else ('no', 'off')
+    return next((word for word in meant if word in parameter.choices), None)
+
+
 def _unknown(names: list[str]) -> list[str]:
     """Refuse misspelt and former names; return one warning about all that may be other nodes'."""
     foreign = []
@@ -107,14 +115,23 @@ def _unknown(names: list[str]) -> list[str]:
 
 def values_of(node) -> dict[str, Any]:
     """Return the current values of all parameters that are set."""
-    unset = rclpy.parameter.Parameter.Type.NOT_SET
-    current = ((name, node.get_parameter_or(name)) for name in NAMES)
-    return {name: _plain(item.value) for name, item in current if item.type_ != unset}
+    return _set_values(item for item in map(node.get_parameter_or, NAMES) if item is not None)
+
+
+def _set_values(items: Iterable[Any]) -> dict[str, Any]:
+    """Return names and values of the ROS parameters that are set, arrays as tuples."""
+    values = {item.name: _plain(item.value) for item in items if item.value is not None}
+    return {name: value for name, value in values.items() if not _is_unset(value)}
 
 
 def _plain(value: Any) -> Any:
     """Return arrays of any kind as tuples."""
     return value if isinstance(value, (str, int, float)) else tuple(value)
+
+
+def _is_unset(value: Any) -> bool:
+    """Whether a value is a list of nothing but empty words or NaN."""
+    return isinstance(value, tuple) and all(x == '' or x != x for x in value)
 
 
 def config_of(node) -> NodeConfig:
@@ -125,7 +142,7 @@ def config_of(node) -> NodeConfig:
 def refuse_bad_values(node, changed) -> SetParametersResult:
     """Validate a change together with all other values; the callback of set_parameters."""
     values = values_of(node)
-    values.update({item.name: _plain(item.value) for item in changed if item.name in NAMES})
+    values.update(_set_values(item for item in changed if item.name in NAMES))
     try:
         build(NodeConfig, values)
     except ConfigurationError as error:

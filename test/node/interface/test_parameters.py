@@ -15,8 +15,11 @@ from marigold_ros.errors import ConfigurationError  # noqa: E402
 from marigold_ros.node.interface.parameter_file import parameter_file  # noqa: E402
 from marigold_ros.node.interface.parameters import config_of, declare, NAMES  # noqa: E402
 from marigold_ros.settings import parameters  # noqa: E402
+import numpy as np  # noqa: E402
+from rcl_interfaces.srv import GetParameters, ListParameters  # noqa: E402
 import rclpy  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.parameter import Parameter, parameter_value_to_python  # noqa: E402
+import yaml  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -70,8 +73,31 @@ def test_ros_reads_the_shipped_parameter_file_as_the_defaults(plain_node):
     node = plain_node('--ros-args', '--params-file', str(ROOT / 'config' / 'depth.yaml'))
     assert declare(node) == []
     assert config_of(node) == NodeConfig()
-    given = set(node._parameter_overrides)
-    assert given == set(NAMES) - {'cameras', 'extrinsics.translation', 'extrinsics.rotation_xyzw'}
+    assert set(node._parameter_overrides) == set(NAMES)
+
+
+def test_parameter_tools_read_every_parameter_and_a_dump_starts_the_same_node(
+    bench, plain_node, tmp_path
+):
+    """``ros2 param dump`` and rqt_reconfigure ask for all listed parameters in one call."""
+    unset = dict.fromkeys(('extrinsics.translation', 'extrinsics.rotation_xyzw'))
+    running = bench({**unset, 'alignment.min_points': 30}, autostart=False)
+    listed = running.call(ListParameters, 'list_parameters').result.names
+    assert set(NAMES) <= set(listed)
+    values = running.call(GetParameters, 'get_parameters', names=listed).values
+    assert len(values) == len(listed)
+    read = {
+        name: parameter_value_to_python(item) for name, item in zip(listed, values, strict=True)
+    }
+    assert read['cameras'] == ['']
+    assert np.isnan(read['extrinsics.translation']).tolist() == [True] * 3
+    dump = tmp_path / 'dump.yaml'
+    plain = {name: value if np.isscalar(value) else list(value) for name, value in read.items()}
+    dump.write_text(yaml.safe_dump({'/**': {'ros__parameters': plain}}))
+    again = plain_node('--ros-args', '--params-file', str(dump))
+    assert declare(again) == []
+    assert config_of(again) == running.node.current_config()
+    assert config_of(again).pipeline.alignment.min_points == 30
 
 
 def test_given_extrinsics_reach_the_settings(plain_node):
@@ -80,6 +106,23 @@ def test_given_extrinsics_reach_the_settings(plain_node):
     )
     declare(node)
     assert config_of(node).extrinsics.translation == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ('name', 'word'),
+    [('sky', 'nan'), ('sky', 'inf'), ('runtime.compile', 'off'), ('image_rectified', 'no')],
+)
+def test_a_choice_that_yaml_takes_for_something_else_is_understood(plain_node, name, word):
+    node = plain_node('--ros-args', '-p', f'{name}:={word}')
+    declare(node)
+    assert node.get_parameter(name).value == word
+
+
+def test_extrinsics_that_are_partly_nan_are_refused(plain_node):
+    node = plain_node(extrinsics__translation=[1.0, 2.0, float('nan')])
+    declare(node)
+    with pytest.raises(ConfigurationError, match='give finite numbers'):
+        config_of(node)
 
 
 def test_half_of_the_extrinsics_is_refused(plain_node):
@@ -92,6 +135,7 @@ def test_half_of_the_extrinsics_is_refused(plain_node):
 @pytest.mark.parametrize(
     ('given', 'message'),
     [
+        ({'extrinsics__translation': [1, 2, 3]}, 'give a value of type list of float'),
         ({'denoising_steps': 99}, 'denoising_steps is 99; choose 0 to 50'),
         ({'depth_max': 80}, 'depth_max is 80.*write 80.0'),
         ({'model': 3}, 'model is 3; give a value of type str'),
