@@ -35,10 +35,16 @@ def drop_lines(
     The former pass the occlusion test by themselves, as of a LiDAR with these lines only; the
     latter passed that of the whole scan. They share no pixel.
     """
-    config = AlignmentConfig() if config is None else config
     label = pair.azimuth if rng.random() < _BY_AZIMUTH else pair.line
     every = int(rng.choice(_EVERY))
-    kept = label % every == rng.integers(every)
+    return split_scan(pair, label % every == rng.integers(every), config)
+
+
+def split_scan(
+    pair: LidarPair, kept: np.ndarray, config: AlignmentConfig | None = None
+) -> tuple[SparseDepth, SparseDepth]:
+    """Split a scan by a mask (M,) into input and target; see :func:`drop_lines`."""
+    config = AlignmentConfig() if config is None else config
     shown = pair.points.chosen(kept)
     shown = shown.chosen(nearest_per_pixel(shown.u, shown.v, shown.z, pair.rgb.shape[1]))
     window, threshold = config.occlusion_window, config.occlusion_threshold
@@ -65,7 +71,16 @@ def line_dropout_example(
     rng: np.random.Generator, pair: LidarPair, prediction: Prediction | None = None
 ) -> FusionExample | None:
     """Draw an example from an image with its scan; None if too few points remain."""
-    shown, others = drop_lines(rng, pair)
+    return example_of(pair, *drop_lines(rng, pair), prediction)
+
+
+def example_of(
+    pair: LidarPair,
+    shown: SparseDepth,
+    others: SparseDepth,
+    prediction: Prediction | None = None,
+) -> FusionExample | None:
+    """Make an example of a split scan; None if either part has too few points."""
     if len(shown) < FEWEST or len(others) < FEWEST:
         return None
     target = target_at_points(others, work_grid(pair.rgb.shape[:2]))

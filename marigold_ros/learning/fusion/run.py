@@ -21,9 +21,10 @@ from marigold_ros.learning.fusion.simulated_examples import SimulatedExamples
 from marigold_ros.learning.fusion.validation import FusionValidation, score
 from marigold_ros.learning.objectives.fusion import TrainedFusion
 from marigold_ros.learning.parallel import never, Stop, Stopped
+from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.model_card import METRICS, metrics_table
-from marigold_ros.learning.run.recipe import in_turns, read_recipe
+from marigold_ros.learning.run.recipe import in_turns, kept_of_start, read_recipe
 from marigold_ros.learning.run.run_state import load_averaged, STATE
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
 from marigold_ros.learning.run.stages import read_stages, Stage
@@ -78,6 +79,7 @@ class FusionRun:
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         for stage in self.stages:
             _check_stage(stage)
+        self.kept = kept_of_start(self.recipe, 'path' in (self.recipe.get('init') or {}))
         entry = self.recipe.get('validation') or {}
         self.validation = FusionValidation(entry, self.cache, generators)
         asking = [stage.name for stage in self.stages if stage.validate_every]
@@ -161,14 +163,26 @@ class FusionRun:
         """Train to the end of the recipe or for a time; returns whether the end was reached."""
         return self.trainer(provenance).run(minutes, stop)
 
+    def finished(self) -> TrainedFusion:
+        """
+        Return the network with the averaged weights that validation selected, or else the last.
+
+        The recipe's ``keep_of_start`` blends in that share of the initial weights.
+        """
+        chain = self.chain.to(self.accelerator.device)
+        load_averaged(self.folder / STATE, chain)
+        if self.kept:
+            start = TrainedFusion(new_network(self.recipe['init'], self.seed)).state_dict()
+            chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
+        return chain
+
     def export(self, scored: bool = False) -> Path:
         """
         Export the averaged weights that validation selected, or else the last.
 
         ``scored`` scores them on held-out scenes first, for ``metrics.json`` and the card.
         """
-        chain = self.chain.to(self.accelerator.device)
-        load_averaged(self.folder / STATE, chain)
+        chain = self.finished()
         if scored:
             figures = self._figures(chain.fusion)
             write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())

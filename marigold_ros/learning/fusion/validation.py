@@ -4,10 +4,10 @@
 Scores of the fusion network on held-out scenes, relative to linear interpolation.
 
 Every scene is seen by several LiDARs without a map. The second generator, whose scenes are never
-trained on, selects the weights.
+trained on, selects the weights, or scans of a recording where a recipe names some.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +17,11 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.learning.data.bag_pairs import BagPairs
+from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.fusion.example_cache import ExampleCache
 from marigold_ros.learning.fusion.examples import FusionExample, inputs_of, target_on_grid
+from marigold_ros.learning.fusion.line_dropout import example_of, resized, split_scan
 from marigold_ros.learning.fusion.simulated_examples import KNOWN
 from marigold_ros.learning.fusion.simulated_points import FEWEST
 from marigold_ros.learning.objectives.fusion import TrainedFusion
@@ -31,6 +34,7 @@ import numpy as np
 import torch
 
 SELECTS = 'second'  # of the generators
+STOP = 'stop'  # key of the scans that select the weights instead
 SIZE = (240, 320)  # of the images, px
 # Points anywhere, of which some are outliers, or on rows; or rows in sectors of azimuth.
 CONDITIONS = (
@@ -43,6 +47,9 @@ CONDITIONS = (
     'azimuth',
 )
 _OUTLIERS = 0.1
+# Of a recording: every n-th scan line, or degree of azimuth, is the input.
+LINES = ('8th line', '2nd line', '8th degree of azimuth')
+_SPLITS = (('line', 8), ('line', 2), ('azimuth', 8))
 MEASURES = ('abs_rel', 'rmse', 'worst', 'coverage')
 Table = dict[str, dict[str, float]]
 
@@ -72,16 +79,49 @@ class HeldOutExamples:
         seed, number = divmod(index, len(CONDITIONS))
         sample = _scene(self._make, seed)
         known = np.isfinite(sample.depth)
-        unusable = FusionExample(
-            np.zeros((len(CHANNELS), *self.cells), np.float32),
-            np.full(self.cells, np.nan, np.float32),
-        )
         if known.mean() < KNOWN:
-            return unusable
+            return unusable(self.cells)
         sparse = measure(np.random.default_rng(seed), sample.depth, CONDITIONS[number])
         if len(sparse) < FEWEST:
-            return unusable
+            return unusable(self.cells)
         return FusionExample(inputs_of(sample.rgb, sparse, None), target_on_grid(sample.depth))
+
+
+class HeldOutLines:
+    """The scans of bags, each split under all conditions; those of few points have no target."""
+
+    def __init__(self, bags: BagPairs, size: tuple[int, int]) -> None:
+        self.name, self.count = f'held-out lines of {bags.name}', len(bags) * len(LINES)
+        self._bags, self._size = bags, size
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of all examples."""
+        grid = work_grid(self._size)
+        return grid.rows, grid.columns
+
+    def fingerprint(self) -> str:
+        """Return what determines the examples."""
+        return f'{self._bags.fingerprint()} {self._size} {LINES}'
+
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
+        """Extract images and scans."""
+        self._bags.prepare(workers, stop)
+
+    def draw(self, index: int) -> FusionExample:
+        """Split a scan under one condition."""
+        place, number = divmod(index, len(LINES))
+        pair = resized(self._bags.read_lidar(place), self._size)
+        by, every = _SPLITS[number]
+        label = pair.azimuth if by == 'azimuth' else pair.line
+        example = example_of(pair, *split_scan(pair, label % every == every // 2))
+        return unusable(self.cells) if example is None else example
+
+
+def unusable(cells: tuple[int, int]) -> FusionExample:
+    """Return an example without a target."""
+    inputs = np.zeros((len(CHANNELS), *cells), np.float32)
+    return FusionExample(inputs, np.full(cells, np.nan, np.float32))
 
 
 @lru_cache(maxsize=1)
@@ -119,7 +159,8 @@ class FusionValidation:
     Parameters
     ----------
     entry : mapping
-        A recipe's ``validation``: numbers of scenes for keys of ``generators``.
+        A recipe's ``validation``: numbers of scenes for keys of ``generators``, and ``stop``, a
+        source of kind bag whose scans select the weights.
     folder : Path
         Of all caches.
     generators : mapping of str to HeldOutScenes
@@ -137,13 +178,17 @@ class FusionValidation:
         folder: Path,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
-        keys = list(generators)
+        keys = [*generators, STOP]
         if not isinstance(entry, Mapping):
             raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
         self.caches: dict[str, ExampleCache] = {}
         for key, count in entry.items():
             if key not in keys:
                 raise ConfigurationError(f"validation has '{key}'; {nearest_name(key, keys)}")
+            if key == STOP:
+                lines = HeldOutLines(_open_bags(count, folder.parent), tuple(count['size']))
+                self.caches[STOP] = ExampleCache(lines, folder)
+                continue
             if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                 raise ConfigurationError(
                     f'validation.{key} is {count!r}; give a number of scenes, or 0 for none'
@@ -159,6 +204,7 @@ class FusionValidation:
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Render and measure the scenes."""
         for cache in self.caches.values():
+            cache.source.prepare(workers, stop)
             cache.fill(workers, stop)
 
     def run(
@@ -174,20 +220,35 @@ class FusionValidation:
             {name.removeprefix('fusion.'): value for name, value in weights.items()}
         )
         network.to(device).eval()
-        return {key: score(network, cache, device) for key, cache in self.caches.items()}
+        return {
+            key: score(network, cache, device, LINES if key == STOP else CONDITIONS)
+            for key, cache in self.caches.items()
+        }
 
     def quality(self, figures: Mapping[str, Table]) -> float | None:
-        """Return the mean of both ratios over the conditions of the second generator."""
-        if SELECTS not in figures:
+        """Return the mean of both ratios over the conditions of ``stop``, or of ``second``."""
+        rows = figures.get(STOP, figures.get(SELECTS, {})).values()
+        if not rows:
             return None
-        rows = figures[SELECTS].values()
         return float(np.mean([0.5 * (row['abs_rel'] + row['rmse']) for row in rows]))
 
 
+def _open_bags(entry: Any, data: Path) -> BagPairs:
+    source = open_source(entry if isinstance(entry, Mapping) else {}, data)
+    if not isinstance(source, BagPairs):
+        raise ConfigurationError(f'validation.{STOP} is of kind {entry["kind"]}; give a bag')
+    return source
+
+
 @torch.inference_mode()
-def score(network: FusionNetwork, cache: ExampleCache, device: torch.device) -> Table:
+def score(
+    network: FusionNetwork,
+    cache: ExampleCache,
+    device: torch.device,
+    conditions: Sequence[str] = CONDITIONS,
+) -> Table:
     """
-    Score a network on held-out examples.
+    Score a network on held-out examples, which are under the ``conditions`` in turns.
 
     Returns
     -------
@@ -208,7 +269,7 @@ def score(network: FusionNetwork, cache: ExampleCache, device: torch.device) -> 
         linear = inputs[0, CHANNELS.index('linear')][known].exp()
         fused = linear * change.exp()
         within = (fused / depth).log().abs() < log_error.exp()
-        rows.setdefault(CONDITIONS[index % len(CONDITIONS)], []).append(
+        rows.setdefault(conditions[index % len(conditions)], []).append(
             [
                 (fused / depth - 1).abs().mean().item(),
                 (linear / depth - 1).abs().mean().item(),

@@ -50,7 +50,7 @@ OPTIONAL = {
         'keep_of_start',
         'mixing',
     ),
-    'fusion': ('init', 'seed', 'common', 'validation', 'mixing'),
+    'fusion': ('init', 'seed', 'common', 'validation', 'mixing', 'keep_of_start'),
 }
 
 
@@ -145,18 +145,10 @@ class TrainingRun:
         return True
 
     def _kept(self) -> float:
-        """Check the share of the initial weights in the export."""
-        kept = self.recipe.get('keep_of_start', 0.0)
-        if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0.0 <= kept < 1.0:
-            raise ConfigurationError(f'keep_of_start is {kept!r}; choose from 0 to below 1')
+        """Return the share of the initial weights in the export."""
         new = any(stage.objective == 'autoencoder' for stage in self.stages)
         new = new or 'student' in self.recipe or self.recipe['init'].get('kind') != 'checkpoint'
-        if kept and new:
-            raise ConfigurationError(
-                'keep_of_start needs an init of kind checkpoint, no student and no stage of '
-                f'objective autoencoder; leave it out of {self.recipe["name"]}'
-            )
-        return float(kept)
+        return kept_of_start(self.recipe, not new)
 
     def _check_start(self) -> None:
         kind = self.recipe['init'].get('kind')
@@ -267,6 +259,19 @@ class TrainingRun:
     def measured(self) -> str:
         """Return the Markdown table of the run's figures; empty without any."""
         return metrics_table(self.folder / METRICS)
+
+
+def kept_of_start(recipe: Mapping[str, Any], trained: bool) -> float:
+    """Check ``keep_of_start``; ``trained`` is whether the run starts with trained weights."""
+    kept = recipe.get('keep_of_start', 0.0)
+    if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0.0 <= kept < 1.0:
+        raise ConfigurationError(f'keep_of_start is {kept!r}; choose from 0 to below 1')
+    if kept and not trained:
+        raise ConfigurationError(
+            'keep_of_start needs an init of kind checkpoint (or of a path, for fusion), no '
+            f'student and no stage of objective autoencoder; leave it out of {recipe["name"]}'
+        )
+    return float(kept)
 
 
 def in_turns(recipe: Mapping[str, Any]) -> bool:

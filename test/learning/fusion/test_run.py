@@ -259,3 +259,49 @@ def test_each_kind_of_run_refuses_the_other_recipes(new_run, tmp_path, accelerat
     path.write_text(yaml.safe_dump(RECIPE))
     with pytest.raises(ConfigurationError, match='leave it out for fusion'):
         FusionRun(path, tmp_path, tmp_path, accelerator, sharded=True)
+
+
+def stop_on(street: Path, **keys: object) -> dict[str, object]:
+    bag = {'kind': 'bag', 'folder': str(street / 'bags/street'), 'lidar': '/velodyne_points'}
+    return {'stop': {**bag, 'size': [64, 96], **keys}}
+
+
+def test_scans_of_a_recording_select_the_weights(new_run, street, tmp_path):
+    run = new_run(data=tmp_path, validation=stop_on(street, frames=[[1, 3]]))
+    assert run.prepare_data()
+    (cache,) = run.validation.caches.values()
+    assert len(cache) == 6
+    assert run.train()
+    lines = (tmp_path / 'run/log.jsonl').read_text().splitlines()
+    scored = [line for line in map(json.loads, lines) if 'validation' in line]
+    assert len(scored) == 3
+    for line in scored:
+        rows = line['validation']['stop']
+        assert list(rows) == list(validation.LINES)
+        mean = np.mean([0.5 * (row['abs_rel'] + row['rmse']) for row in rows.values()])
+        assert line['quality'] == pytest.approx(mean)
+
+
+def test_scans_that_select_must_be_of_a_bag(new_run):
+    entry = {'kind': 'synthetic', 'height': 8, 'width': 8, 'count': 1, 'size': [8, 8]}
+    with pytest.raises(ConfigurationError, match='stop is of kind synthetic; give a bag'):
+        new_run(validation={'stop': entry})
+
+
+def test_the_export_keeps_a_share_of_the_initial_weights(new_run, tmp_path):
+    first = new_run('first')
+    first.prepare_data()
+    assert first.train()
+    folder = first.export()
+    init = {'path': str(folder)}
+    plain, kept = (
+        new_run(name, init=init, keep_of_start=share) for name, share in (('a', 0.0), ('b', 0.25))
+    )
+    for run in (plain, kept):
+        assert run.train()
+    start = load_fusion_network(folder).state_dict()
+    trained, blended = plain.finished().fusion.state_dict(), kept.finished().fusion.state_dict()
+    for name, value in blended.items():
+        assert torch.allclose(value, 0.75 * trained[name] + 0.25 * start[name], atol=1e-6)
+    with pytest.raises(ConfigurationError, match='keep_of_start needs an init'):
+        new_run('c', keep_of_start=0.5)
