@@ -75,7 +75,7 @@ class LoopbackNode:
     A running node with a robot; a context manager.
 
     ``parameters`` are the node's, None leaves one unset; ``roles`` are the inputs that the robot
-    publishes, ``remap`` further remapping arguments, and ``robot`` is the class of the robot.
+    publishes, ``remap`` remapping arguments that go first, and ``robot`` is the robot's class.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LoopbackNode:
             self.node = DepthNode(
                 load_model,
                 context=context,
-                cli_args=['--ros-args', *REMAP, *remap],
+                cli_args=['--ros-args', *remap, *REMAP],
                 parameter_overrides=[
                     Parameter(name, value=value)
                     for name, value in parameters.items()

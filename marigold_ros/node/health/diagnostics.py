@@ -96,6 +96,7 @@ def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticSta
 
 def _complaints(item, health: Health) -> Iterator[str]:
     """Yield what may be wrong with an input, causes before their effects."""
+    yield item.mismatch
     if not item.publishers:
         yield f'nobody publishes {item.topic}'
     silent = item.rate.silence > PROBLEM_MEMORY

@@ -43,14 +43,37 @@ class Input:
     callback: Callable
     subscriber: Any = None
     profile: Any = None
-    publishers: int = 0
+    publishers: int = 0  # those of the input's type
+    mismatch: str = ''  # what else is published, and the setting that fits it
     incompatible: int = 0
     rate: Rate = field(default_factory=Rate)
+
+    @property
+    def msgtype(self) -> str:
+        """The ROS type of the messages, as 'sensor_msgs/msg/Image'."""
+        return f'sensor_msgs/msg/{self.kind.__name__}'
 
     @property
     def qos(self) -> str:
         """The chosen profile in words."""
         return 'not subscribed' if self.profile is None else describe_profile(self.profile)
+
+
+def type_mismatch(item: Input, msgtype: str) -> str:
+    """Return what an input's topic carries instead of its own type, and the remedy."""
+    kind = msgtype.rpartition('/')[2]
+    text = f'{item.topic} is {"an" if kind[0] in "AEIOU" else "a"} {kind}'
+    if item.name == 'image' and kind == 'CompressedImage':
+        text += ': set image_transport: compressed'
+        stem = item.topic.removesuffix('/compressed')
+        return text if stem == item.topic else f'{text}, and remap image to {stem}'
+    if item.name == 'image' and kind == 'Image':
+        return f'{text}: set image_transport: raw, and remap image to {item.topic}'
+    if item.name == 'scan':
+        for name, source in SPARSE_SOURCES.items():
+            if source.msgtype == msgtype:
+                return f'{text}: set sparse_source: {name}, and remap {source.topic} to it'
+    return f'{text}, and the node needs {item.kind.__name__} there: choose another topic'
 
 
 class Inputs(SimpleFilter):
@@ -149,8 +172,24 @@ class Inputs(SimpleFilter):
 
     def _wanted_profile(self, item: Input):
         publishers = self._node.get_publishers_info_by_topic(item.topic)
-        item.publishers = len(publishers)
-        return input_profile(item.reliability, item.depth, publishers)
+        fitting = [info for info in publishers if info.topic_type == item.msgtype]
+        others = sorted({info.topic_type for info in publishers} - {item.msgtype})
+        item.publishers = len(fitting)
+        item.mismatch = ''
+        if not fitting:
+            item.mismatch = (
+                type_mismatch(item, others[0]) if others else self._compressed_only(item)
+            )
+        return input_profile(item.reliability, item.depth, fitting)
+
+    def _compressed_only(self, item: Input) -> str:
+        """Return the remedy where a camera publishes compressed images only; else nothing."""
+        if item.kind is not Image or item.name != 'image':
+            return ''
+        topic = f'{item.topic}/compressed'
+        kinds = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)}
+        found = 'sensor_msgs/msg/CompressedImage' in kinds
+        return f'{topic} is a CompressedImage: set image_transport: compressed' if found else ''
 
     def _subscribe(self, item: Input, profile) -> None:
         def incompatible(_event) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.live_run.process import own_context, own_node  # noqa: E402
 from marigold_ros.message_codec import encode_image  # noqa: E402
 from marigold_ros.node.health.diagnostic_keys import FRAMES_RECEIVED, KEYS, PARTS  # noqa: E402
 from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image, LaserScan  # noqa: E402
 
 OK, WARN = 0, 1
 SECOND = 1_000_000_000
@@ -80,6 +81,73 @@ def test_a_blind_camera_is_a_warning(bench, grey, word):
     send_alone(running, SECOND, grey)
     level, text, _ = running.status('frames')
     assert (level, word in text) == (WARN, True)
+
+
+@pytest.fixture
+def other_process():
+    """Create a node in a participant of its own: Fast DDS refuses a second type in one."""
+    with own_context() as context, own_node('other', context) as node:
+        yield node
+
+
+@pytest.mark.parametrize(
+    ('part', 'topic', 'kind', 'settings', 'words'),
+    [
+        (
+            'frames',
+            '/cam/image_raw/compressed',
+            CompressedImage,
+            {},
+            '/cam/image_raw/compressed is a CompressedImage: set image_transport: compressed, and '
+            'remap image to /cam/image_raw',
+        ),
+        (
+            'frames',
+            '/cam/image_raw',
+            Image,
+            {'image_transport': 'compressed'},
+            '/cam/image_raw/compressed is an Image: set image_transport: raw, and remap image to '
+            '/cam/image_raw/compressed',
+        ),
+        (
+            'scans',
+            '/front/scan',
+            LaserScan,
+            {},
+            '/front/scan is a LaserScan: set sparse_source: scan, and remap scan to it',
+        ),
+        (
+            'infos',
+            '/cam/camera_info',
+            Image,
+            {},
+            '/cam/camera_info is an Image, and the node needs CameraInfo there',
+        ),
+    ],
+)
+def test_a_topic_of_another_type_is_named_with_the_remedy(
+    bench, other_process, part, topic, kind, settings, words
+):
+    role = {'frames': 'image', 'infos': 'camera_info', 'scans': 'lidar'}[part]
+    running = bench(settings, connect=False, remap=('-r', f'{role}:={topic}'))
+    compressed = settings.get('image_transport') == 'compressed'
+    published = f'{topic}/compressed' if compressed else topic
+    other_process.create_publisher(kind, published, 5)
+    running.wait_for(lambda: running.node.count_publishers(published) == 1)
+    running.node.refresh_inputs()
+    level, text, _ = running.status(part)
+    assert (level, words in text) == (WARN, True), text
+
+
+def test_a_camera_that_publishes_compressed_images_only_is_recognised(bench):
+    running = bench(connect=False, remap=('-r', 'image:=/cam/image_raw'))
+    running.robot.node.create_publisher(CompressedImage, '/cam/image_raw/compressed', 5)
+    running.wait_for(lambda: running.node.count_publishers('/cam/image_raw/compressed') == 1)
+    running.node.refresh_inputs()
+    assert running.status('frames')[:2] == (
+        WARN,
+        '/cam/image_raw/compressed is a CompressedImage: set image_transport: compressed',
+    )
 
 
 def test_idling_is_no_fault_and_rates_are_reported(bench):
