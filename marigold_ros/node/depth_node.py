@@ -11,6 +11,7 @@ thread of the transition, so that parameters, services and state queries answer 
 from collections.abc import Callable, Sequence
 import gc
 import sys
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -20,8 +21,9 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
 from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.diagnostics import diagnostics
+from marigold_ros.node.health.diagnostics import diagnostics, warnings_of
 from marigold_ros.node.health.health import Health
+from marigold_ros.node.health.warning_log import WarningLog
 from marigold_ros.node.interface import parameters
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs
@@ -69,6 +71,7 @@ class DepthNode(ManagedNode):
         self._server: Any = None
         self._worker: Any = None
         self._clock_watch: Any = None
+        self._warning_log = WarningLog()
         self._active = False  # the former server and inputs stay until the next activation
         self._own_timers: list = []
         self._timer_group = MutuallyExclusiveCallbackGroup()
@@ -112,6 +115,7 @@ class DepthNode(ManagedNode):
         self._worker = Worker(self._server.serve, self._shortest_period)
         self._inputs.registerCallback(self._on_image)
         self._inputs.open()
+        self._warning_log = WarningLog()
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
         self._own_timers = [
             self.create_timer(1.0, tolerant(self, work), callback_group=self._timer_group)
@@ -273,3 +277,8 @@ class DepthNode(ManagedNode):
             parts = (self._inputs, self._outputs, self._extrinsics)
             message = diagnostics(self, *parts, self._loader.description, self._config)
             self._diagnostics.publish(message)
+            warnings, ends = self._warning_log.update(warnings_of(message), time.monotonic())
+            for line in warnings:
+                self.get_logger().warning(line)
+            for line in ends:
+                self.get_logger().info(line)

@@ -98,14 +98,15 @@ class FrameServer:
             self._fail(getattr(error, 'cause', 'calibration'), str(error))
         except Exception:  # the node goes on with the next image
             if self._node.context.ok():
-                self._fail('internal', traceback.format_exc())
+                text = traceback.format_exc()
+                self._node.get_logger().error(text, throttle_duration_sec=5.0)
+                self._fail('internal', text)
         else:
             self._health.counters.leave_frame(keys.FRAMES_SERVED)
 
     def _fail(self, cause: str, text: str) -> None:
         self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{cause}')
         self._health.report('frame', text.strip().splitlines()[-1])
-        self._node.get_logger().warning(f'frame rejected: {text}', throttle_duration_sec=5.0)
 
     def _serve(self, message) -> None:
         watch, health = _Stopwatch(), self._health
@@ -187,7 +188,6 @@ class FrameServer:
         except CalibrationError as error:
             if info is not self._bad_info:
                 self._health.counters.add(keys.INFOS_REJECTED)
-                self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
             self._bad_info = info
             self._health.report('info', str(error))
             return None
@@ -230,6 +230,5 @@ class FrameServer:
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            self._node.get_logger().warning(str(error), throttle_duration_sec=10.0)
             return frame, None
         return replace(frame, points_lidar=reading.points, T_cam_lidar=T_cam_lidar), scan_ns

@@ -71,13 +71,22 @@ def diagnostics(
         *_input_statuses(name, health, inputs),
         _timing_status(name, health),
         _status(f'{name}: model', _OK, model.get('name', ''), facts),
-        alignment_status(name, health.alignment, health.stamp_ns, health.scan_ns, health.details),
+        _last_fit(name, health),
         _transform_status(name, health, extrinsics, config),
         _qos_status(name, inputs, outputs),
     ]
     for item in message.status:
         item.hardware_id = model.get('device', '')
     return message
+
+
+def warnings_of(message: DiagnosticArray) -> dict[str, str]:
+    """Return the warnings of a message for ``/diagnostics``, by part."""
+    return {
+        status.name.rpartition(': ')[2]: status.message
+        for status in message.status
+        if status.level != bytes([_OK])
+    }
 
 
 def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticStatus]:
@@ -111,6 +120,16 @@ def _complaints(item, health: Health) -> Iterator[str]:
         yield health.problem('frame')
     if silent and item.name != 'info':  # some drivers publish camera_info once
         yield f'{item.topic} is published, but nothing arrives: network, or a driver that hangs?'
+
+
+def _last_fit(name: str, health: Health) -> DiagnosticStatus:
+    """Return the status of the last fit; that no image has been served yet is no fault of it."""
+    status = alignment_status(
+        name, health.alignment, health.stamp_ns, health.scan_ns, health.details
+    )
+    if not health.counters.snapshot(keys.FITS):
+        status.level, status.message = bytes([_OK]), 'no image has been served yet'
+    return status
 
 
 def _timing_status(name: str, health: Health) -> DiagnosticStatus:

@@ -272,7 +272,6 @@ class Inputs(SimpleFilter):
         except InputError as error:
             self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{error.cause}')
             self._health.report('image', str(error))
-            self._node.get_logger().warning(f'image rejected: {error}', throttle_duration_sec=5.0)
             return
         if is_clock_jump(self._last_stamp, stamp):
             self._on_jump(f'the stamp of {self.image_topic} went back')
@@ -319,4 +318,3 @@ class Inputs(SimpleFilter):
         cause = getattr(error, 'cause', 'calibration')
         self._health.counters.add(f'{keys.SCANS_REJECTED}{cause}')
         self._health.report('scan', str(error))
-        self._node.get_logger().warning(f'scan rejected: {error}', throttle_duration_sec=5.0)
