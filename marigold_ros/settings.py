@@ -161,11 +161,14 @@ def build(kind: type, values: Mapping[str, Any]) -> Any:
 
 def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     arguments = {}
+    kinds = get_type_hints(kind)
     for item in fields(kind):
+        name = prefix + item.name
         if 'group' in item.metadata:
             arguments[item.name] = _build(item.metadata['group'], values, _nested(prefix, item))
-        elif prefix + item.name in values:
-            arguments[item.name] = values[prefix + item.name]
+        elif name in values:
+            # Checked here under the name that was given; the class knows its own name only.
+            arguments[item.name] = _checked(name, values[name], kinds[item.name], item.metadata)
     return kind(**arguments)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from array import array
 import dataclasses
 import math
+import re
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -227,6 +228,15 @@ def test_extrinsics_are_given_whole_or_not_at_all(translation, rotation):
 def test_extrinsics_are_lists_of_finite_numbers(value):
     with pytest.raises(ConfigurationError, match='give finite numbers'):
         ExtrinsicsConfig(translation=value, rotation_xyzw=(0, 0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [('alignment.method', 'magic'), ('lidar.max_dt', -1.0), ('runtime.channels_last', 3)],
+)
+def test_an_error_names_the_setting_as_its_user_does(name, value):
+    with pytest.raises(ConfigurationError, match=f'^{re.escape(name)} is '):
+        build(NodeConfig, {name: value})
 
 
 def test_a_group_takes_only_its_own_class():

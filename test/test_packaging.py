@@ -124,6 +124,16 @@ def test_package_xml_lists_every_ros_package_imported():
     assert {ROS_PACKAGE_OF.get(name, name) for name in ours} - dependencies() == set()
 
 
+def test_the_executable_runs_in_the_activated_environment(tmp_path):
+    """Colcon is the system's program, and would write the system's Python into the script."""
+    pytest.importorskip('setuptools', reason='colcon uses the setuptools of ROS')
+    command = [sys.executable, 'setup.py', '-q', 'egg_info', '--egg-base', str(tmp_path)]
+    command += ['install_scripts', '--install-dir', str(tmp_path / 'bin')]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    script = (tmp_path / 'bin' / 'depth_node').read_text(encoding='utf-8')
+    assert script.splitlines()[0] == '#!/usr/bin/env python3'
+
+
 def test_pins_lie_within_the_ranges_of_install_requires():
     ranges = {requirement.name.lower(): requirement for requirement in install_requires()}
     pins = requirements('requirements.txt')

@@ -79,7 +79,8 @@ def camera_info_fields(camera: Camera) -> dict[str, Any]:
     Parameters
     ----------
     camera : Camera
-        R None becomes the identity, P None becomes K with a column of zeros.
+        R None becomes the identity, P None becomes K with a column of zeros; coefficients that
+        plumb_bob lacks become zeros.
 
     Returns
     -------
@@ -90,11 +91,14 @@ def camera_info_fields(camera: Camera) -> dict[str, Any]:
     P = np.zeros((3, 4))
     P[:, :3] = camera.K if camera.P is None else camera.P
     R = np.eye(3) if camera.R is None else np.asarray(camera.R, np.float64)
+    d = [float(value) for value in camera.distortion]
+    if camera.distortion_model == 'plumb_bob':  # has five coefficients by definition
+        d += [0.0] * (5 - len(d))
     return {
         'height': int(camera.height),
         'width': int(camera.width),
         'distortion_model': camera.distortion_model,
-        'd': [float(value) for value in camera.distortion],
+        'd': d,
         'k': np.asarray(camera.K, np.float64).reshape(-1).tolist(),
         'r': R.reshape(-1).tolist(),
         'p': P.reshape(-1).tolist(),

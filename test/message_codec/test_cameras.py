@@ -115,3 +115,9 @@ def test_written_camera_info_is_read_back():
     np.testing.assert_array_equal(read.R, np.eye(3))
     assert read.distortion == camera.distortion
     assert [len(fields[name]) for name in 'krp'] == [9, 9, 12]
+
+
+@pytest.mark.parametrize('distortion', [(), (0.1, 0.2, 0.0, 0.0)])
+def test_plumb_bob_is_written_with_five_coefficients(distortion):
+    d = camera_info_fields(Camera(np.reshape(K, (3, 3)), 640, 480, distortion=distortion))['d']
+    assert d == [*distortion, *[0.0] * (5 - len(distortion))]

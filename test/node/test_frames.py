@@ -119,7 +119,8 @@ def test_the_cloud_has_normals_where_they_are_asked_for(bench):
 
 def test_alignment_reports_scale_shift_and_points(bench):
     running = bench({'alignment.method': 'global'}, hear=EVERYTHING)
-    running.send(SECOND)
+    stamp = 1_700_000_000_123_456_789
+    running.send(stamp)
     status = running.wait_received('alignment')[0].status[0]
     values = {pair.key: pair.value for pair in status.values}
     assert ' '.join(values) == (
@@ -127,7 +128,7 @@ def test_alignment_reports_scale_shift_and_points(bench):
         'scan_stamp image_stamp age image_coverage nearest farthest calibration'
     )
     assert values['state'] == 'fitted'
-    assert values['scan_stamp'] == values['image_stamp'] == '1.000000000'
+    assert values['scan_stamp'] == values['image_stamp'] == str(stamp)
     assert float(values['scale']) == pytest.approx(8.0, rel=0.02)
     assert float(values['shift']) == pytest.approx(2.0, rel=0.05)
     points = to_organised(running.wait_received('alignment/points')[0], ('z', 'inlier'))

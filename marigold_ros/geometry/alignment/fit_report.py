@@ -46,7 +46,7 @@ def details_of(result: FrameResult) -> dict[str, Any]:
 def fit_report(
     alignment: Alignment, image_ns: int, scan_ns: int | None, details: Mapping[str, Any]
 ) -> FitReport:
-    """Report a fit with the stamps of its image and scan and with :func:`details_of` its frame."""
+    """Report a fit with :func:`details_of` its frame; stamps are integers, nanoseconds."""
     values = {
         'scale': float(alignment.scale),
         'shift': float(alignment.shift),
@@ -59,8 +59,8 @@ def fit_report(
         'led_by': alignment.led_by,
         'map_share': (alignment.shares or {}).get('map', _NAN),
         'map_reason': alignment.map_reason,
-        'scan_stamp': '' if scan_ns is None else f'{scan_ns / 1e9:.9f}',
-        'image_stamp': f'{image_ns / 1e9:.9f}',
+        'scan_stamp': '' if scan_ns is None else scan_ns,
+        'image_stamp': image_ns,
         'age': alignment.age_ns / 1e9,
         **details,
     }

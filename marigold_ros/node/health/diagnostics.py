@@ -76,7 +76,7 @@ def diagnostics(
         _qos_status(name, inputs, outputs),
     ]
     for item in message.status:
-        item.hardware_id = model.get('device', '')
+        item.hardware_id = inputs.image_topic  # several cameras share one device
     return message
 
 

@@ -9,6 +9,7 @@ while the node is active, and a second gate that drops messages in silence helps
 
 from collections.abc import Callable, Iterator, Mapping
 import functools
+import posixpath
 import time
 from typing import Any
 
@@ -51,6 +52,34 @@ TOPICS = {
     'alignment': DiagnosticArray,
     'alignment/points': PointCloud2,
 }
+# Outputs that accompany an image.
+_IMAGE_OF = {
+    'depth/camera_info': 'depth/image_rect',
+    'depth/image_rect/compressedDepth': 'depth/image_rect',
+    'depth/color/compressed': 'depth/color',
+    'relative/camera_info': 'relative/image',
+    'uncertainty/camera_info': 'uncertainty/image',
+}
+
+
+def _moved_topic(node, name: str) -> str:
+    """
+    Return the topic of an output that follows its remapped image; '' where it has its own.
+
+    By image_transport's rules camera_info is the sibling of its image, and compressed forms are
+    below it. An output that is remapped itself does not follow.
+    """
+    image = _IMAGE_OF.get(name)
+    if image is None or _is_remapped(node, name) or not _is_remapped(node, image):
+        return ''
+    topic = node.resolve_topic_name(f'~/{image}')
+    leaf = posixpath.basename(name)
+    return posixpath.join(posixpath.dirname(topic) if leaf == 'camera_info' else topic, leaf)
+
+
+def _is_remapped(node, name: str) -> bool:
+    full = f'~/{name}'
+    return node.resolve_topic_name(full) != node.resolve_topic_name(full, only_expand=True)
 
 
 class Outputs:
@@ -61,10 +90,11 @@ class Outputs:
         self._publishers = {}
         self._group = HoldableGroup()  # of their QoS events
         for name, kind in TOPICS.items():
-            overrides = user_overrides(node, node.resolve_topic_name(f'~/{name}'), 'publisher')
+            topic = _moved_topic(node, name) or f'~/{name}'
+            overrides = user_overrides(node, node.resolve_topic_name(topic), 'publisher')
             self._publishers[name] = node.create_publisher(
                 kind,
-                f'~/{name}',
+                topic,
                 output_profile(),
                 callback_group=self._group,
                 qos_overriding_options=overrides,

@@ -73,6 +73,8 @@ def test_every_published_key_stands_in_the_list(bench):
         assert unlisted == []
     statuses = running.robot.received['diagnostics'][-1].status
     assert [status.name.partition(': ')[2] for status in statuses] == list(PARTS)
+    # Aggregators group by hardware: the camera, as several cameras share one device.
+    assert {status.hardware_id for status in statuses} == {'/camera/image_raw'}
 
 
 @pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
