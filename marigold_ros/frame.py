@@ -174,6 +174,10 @@ class Frame:
             )
 
 
+# `Prediction.censored` of a model whose values are never clipped.
+UNBOUNDED = (float('-inf'), float('inf'))
+
+
 @dataclass(frozen=True)
 class Prediction:
     """
@@ -181,18 +185,22 @@ class Prediction:
 
     Parameters
     ----------
-    relative : (H, W) float32 in [0, 1]
+    relative : (H, W) float32
         Known up to scale and shift in ``space``; for space ``metric`` it is depth in metres.
     spread : (H, W) float32 or None
         Deviation between ensemble members, in the unit of ``relative``.
     space : {'depth', 'log', 'disparity', 'metric'}
         The quantity that ``relative`` is affine in.
+    censored : (low, high)
+        Values outside may have been clipped: they are bounds, no measurements. By default those
+        of a map that is clipped to [0, 1]; ``UNBOUNDED`` for one that is not.
 
     """
 
     relative: np.ndarray
     spread: np.ndarray | None = None
     space: str = 'depth'
+    censored: tuple[float, float] = (0.01, 0.99)
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:

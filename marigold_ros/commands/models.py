@@ -72,17 +72,17 @@ def _facts(model: DepthModel) -> dict[str, Any]:
 def _line(entry: dict[str, Any]) -> str:
     if 'error' in entry:
         return f'{entry["name"]}: {entry["error"]}'
-    pixels = entry.get('processing_pixels')
-    size = (
-        f'{pixels} pixels'
-        if pixels
-        else f'longest edge {entry["processing_resolution"] or "native"}'
-    )
-    return (
+    line = (
         f'{entry["name"]}: {entry["parameters"] / 1e6:.1f} M parameters, '
-        f'{entry["bytes"] / 2**20:.1f} MiB, space {entry["space"]}, '
-        f'{entry["default_denoising_steps"]} denoising steps, '
-        f'ensemble of {entry["default_ensemble_size"]}, {size}'
+        f'{entry["bytes"] / 2**20:.1f} MiB, space {entry["space"]}'
+    )
+    if 'default_denoising_steps' not in entry:
+        return f'{line}, {entry["kind"]}'
+    pixels = entry.get('processing_pixels')
+    edge = f'longest edge {entry["processing_resolution"] or "native"}'
+    return (
+        f'{line}, {entry["default_denoising_steps"]} denoising steps, '
+        f'ensemble of {entry["default_ensemble_size"]}, {f"{pixels} pixels" if pixels else edge}'
     )
 
 
@@ -107,7 +107,7 @@ def _check(args: argparse.Namespace) -> int:
         wrong = f'shape {relative.shape} for an image of {rgb.shape[:2]}'
     elif not np.isfinite(relative).all():
         wrong = f'{int((~np.isfinite(relative)).sum())} of {relative.size} values not finite'
-    elif relative.min() < 0 or relative.max() > 1:
+    elif prediction.censored[0] > 0 and (relative.min() < 0 or relative.max() > 1):
         wrong = f'values from {relative.min():.3g} to {relative.max():.3g}, not in [0, 1]'
     elif relative.max() - relative.min() < 1e-3:
         wrong = f'the same value {relative.mean():.3g} everywhere'
@@ -126,12 +126,17 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
-    """Check the files on disk."""
+    """Check the files on disk; a family other than Marigold's is checked by its loader alone."""
     from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.registry import FAMILIES, find_family
+
+    folder = find_folder(args.model)
+    if find_family(folder) is not FAMILIES['marigold']:
+        return {}
     from marigold_ros.models.marigold.check import check_checkpoint
 
     vae = find_autoencoder(args.vae) if args.vae else None
-    report = check_checkpoint(find_folder(args.model), vae)
+    report = check_checkpoint(folder, vae)
     return {
         'files': [asdict(file) for file in report.files],
         'timesteps': list(report.timesteps),
@@ -143,13 +148,14 @@ def _report(args: argparse.Namespace) -> dict[str, Any]:
 def _details(facts: dict[str, Any]) -> list[str]:
     """Return lines on the files, the schedule and the autoencoder."""
     lines = []
-    for file in facts['files']:
+    for file in facts.get('files', ()):
         size = f'{file["parameters"] / 1e6:.1f} M in {"/".join(file["dtypes"])}'
         verdict = 'as recorded' if file['verified'] else '(no recorded hash)'
         lines.append(f'  {file["path"]}: {size}, SHA-256 {file["sha256"][:12]}… {verdict}')
-    steps = ', '.join(str(step) for step in facts['timesteps'])
-    lines.append(f'  schedule: {facts["timestep_spacing"]}, timesteps {steps}')
-    lines.append(f'  autoencoder: mean error of a depth image {facts["round_trip_error"]:.3f}')
+    if 'timesteps' in facts:
+        steps = ', '.join(str(step) for step in facts['timesteps'])
+        lines.append(f'  schedule: {facts["timestep_spacing"]}, timesteps {steps}')
+        lines.append(f'  autoencoder: mean error of a depth image {facts["round_trip_error"]:.3f}')
     return lines + [f'  note: {note}' for note in facts['notes']]
 
 

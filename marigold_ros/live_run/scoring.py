@@ -22,7 +22,7 @@ from marigold_ros.evaluation.report.drawing import (
     overlay_points,
 )
 from marigold_ros.evaluation.scoring.scorer import Scorer
-from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
+from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUNDED
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectify_image
@@ -143,6 +143,9 @@ def score_recording(
     described: Any = SimpleNamespace(description=model)
     finish = as_published if source.thinned else FramePipeline(described, config.pipeline).finish
     space = model.get('space', 'depth')
+    # The node describes its model in strings.
+    bounded = model.get('unbounded') != 'True'
+    censored = Prediction.censored if bounded else UNBOUNDED
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
     warnings: dict[str, int] = {}
     for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):
@@ -156,7 +159,7 @@ def score_recording(
         round_trip = round_trip_ms.get(item.stamp_ns)
         scorer.add(
             item.frame,
-            Prediction(result.relative, space=space),
+            Prediction(result.relative, None, space, censored),
             result.metric,
             truth=item.truth,
             ring=item.ring,

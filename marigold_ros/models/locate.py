@@ -8,6 +8,8 @@ half precision beside full ones (a published Marigold repository holds four copi
 Cache, offline mode and progress bars are huggingface_hub's own. Imports no torch.
 """
 
+from collections.abc import Iterable
+import hashlib
 import json
 from pathlib import Path
 import re
@@ -20,7 +22,13 @@ EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 FUSION = 'fusion'
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
+# The weights in the layout of diffusers, or in that of transformers.
+HUB_WEIGHTS = ('unet/*.safetensors', 'model*.safetensors')
 HUB_PATTERNS = [
+    'config.json',
+    'preprocessor_config.json',
+    'model*.safetensors',
+    'model.safetensors.index.json',
     'model_index.json',
     'marigold_ros.json',
     'empty_text_embedding.safetensors',
@@ -55,10 +63,11 @@ def find_folder(name: str) -> Path:
             'safetensors weights'
         )
     if _is_hub_id(name):
-        return _download(name, HUB_PATTERNS, 'unet/*.safetensors')
+        return _download(name, HUB_PATTERNS, *HUB_WEIGHTS)
     raise CheckpointError(
         f"no checkpoint '{name}'; embedded are {', '.join(list_checkpoints()) or 'none'}; "
-        'otherwise give a folder in diffusers layout or a hub id (prs-eth/marigold-depth-v1-1)'
+        'otherwise give a folder in the layout of diffusers or transformers, or a hub id '
+        '(prs-eth/marigold-depth-v1-1)'
     )
 
 
@@ -118,7 +127,7 @@ def _is_hub_id(name: str) -> bool:
     return not name.startswith('.') and HUB_ID.fullmatch(name) is not None
 
 
-def _download(name: str, patterns: list[str], weights: str) -> Path:
+def _download(name: str, patterns: list[str], *weights: str) -> Path:
     """Fetch a repository; half precision only if there is nothing else."""
     from huggingface_hub import snapshot_download
 
@@ -129,7 +138,7 @@ def _download(name: str, patterns: list[str], weights: str) -> Path:
         folder = snapshot_download(
             repository, revision=revision, allow_patterns=patterns, ignore_patterns=HALF
         )
-        if not any(Path(folder).glob(weights)):
+        if not any(file for kind in weights for file in Path(folder).glob(kind)):
             folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
     except Exception as error:  # the hub's own kinds, the network library's, and OSError
         raise CheckpointError(
@@ -138,3 +147,26 @@ def _download(name: str, patterns: list[str], weights: str) -> Path:
             'local folder'
         ) from error
     return Path(folder)
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    _feed(digest, path)
+    return digest.hexdigest()
+
+
+def fingerprint(parts: Iterable[Path]) -> str:
+    """Return the SHA-256 over single files and all safetensors of folders, sorted by name."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted(part.glob('*.safetensors')) if part.is_dir() else [part]:
+            digest.update(f'{part.name}/{path.name}'.encode())
+            _feed(digest, path)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, path: Path) -> None:
+    with path.open('rb') as file:
+        while block := file.read(1 << 22):
+            digest.update(block)

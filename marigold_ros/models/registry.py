@@ -13,7 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.models.locate import missing_file
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS
+from marigold_ros.models.locate import missing_file, read_json
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 
 # The first that matches is taken.
 FAMILIES = {
-    'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load')
+    'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load'),
+    'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
 }
 
 
@@ -61,4 +64,11 @@ def find_family(folder: Path) -> Family:
     for family in FAMILIES.values():
         if family.matches(folder):
             return family
-    raise missing_file(folder, 'model_index.json')
+    config = folder / 'config.json'
+    if not config.is_file():
+        raise missing_file(folder, 'model_index.json')
+    kind = read_json(config).get('model_type')
+    raise CheckpointError(
+        f'{config} has model_type {kind!r}, which is no known depth network; choose one of '
+        f'{", ".join(KINDS)}, or a folder with model_index.json'
+    )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Copies of the small checkpoint to edit, images, and diffusers' pipeline as the oracle."""
+"""Small checkpoints of each family, images, and diffusers' pipeline as the oracle."""
 
 from collections.abc import Callable
 import json
@@ -10,6 +10,16 @@ import shutil
 from diffusers import MarigoldDepthPipeline
 import numpy as np
 import pytest
+import torch
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    DPTConfig,
+    DPTForDepthEstimation,
+    GLPNConfig,
+    GLPNForDepthEstimation,
+)
 
 
 @pytest.fixture
@@ -62,3 +72,101 @@ def image() -> Callable[..., np.ndarray]:
         return (np.kron(coarse, np.ones((8, 8, 1)))[:height, :width] * 255).astype(np.uint8)
 
     return make
+
+
+PROCESSOR = {
+    'image_processor_type': 'DPTImageProcessor',
+    'do_normalize': True,
+    'do_pad': False,
+    'do_rescale': True,
+    'do_resize': True,
+    'ensure_multiple_of': 14,
+    'image_mean': [0.485, 0.456, 0.406],
+    'image_std': [0.229, 0.224, 0.225],
+    'keep_aspect_ratio': True,
+    'resample': 3,
+    'rescale_factor': 1 / 255,
+    'size': {'height': 140, 'width': 140},
+}
+
+
+def write_depth_anything(folder, **kind):
+    """Write a small checkpoint with random weights, in the layout of transformers."""
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=70,
+        patch_size=14,
+        out_indices=[1, 2, 3, 4],
+        reshape_hidden_states=False,
+        apply_layernorm=True,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        patch_size=14,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 16, 16, 16],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+        **kind,
+    )
+    torch.manual_seed(0)
+    network = DepthAnythingForDepthEstimation(config)
+    # Random weights alone would predict almost the same everywhere, or nothing positive.
+    with torch.no_grad():
+        for weight in network.head.parameters():
+            weight.copy_(weight.abs() * 3)
+    network.save_pretrained(folder)
+    (folder / 'preprocessor_config.json').write_text(json.dumps(PROCESSOR))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def depth_anything_folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('depth_anything')
+    metric = {'depth_estimation_type': 'metric', 'max_depth': 20}
+    return write_depth_anything(folder / 'relative'), write_depth_anything(
+        folder / 'metric', **metric
+    )
+
+
+@pytest.fixture(params=['dpt', 'glpn'])
+def kin_folder(request, tmp_path):
+    """Write another depth estimator of transformers."""
+    torch.manual_seed(0)
+    if request.param == 'glpn':
+        sizes = {'hidden_sizes': [8, 16, 24, 32], 'depths': [1, 1, 1, 1]}
+        heads = {'num_attention_heads': [1, 1, 2, 2], 'decoder_hidden_size': 8}
+        network = GLPNForDepthEstimation(GLPNConfig(**sizes, **heads))
+        processor = {'image_processor_type': 'GLPNImageProcessor', 'size_divisor': 32}
+    else:
+        config = DPTConfig(
+            hidden_size=32,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            intermediate_size=64,
+            image_size=96,
+            backbone_out_indices=[0, 1, 2, 3],
+            neck_hidden_sizes=[8, 16, 16, 16],
+            fusion_hidden_size=16,
+            is_hybrid=False,
+        )
+        network = DPTForDepthEstimation(config)
+        with torch.no_grad():
+            network.head.head[-2].bias.fill_(1.0)  # disparity is positive
+        size = {'height': 96, 'width': 96}
+        processor = PROCESSOR | {'size': size, 'ensure_multiple_of': 1, 'keep_aspect_ratio': False}
+    network.save_pretrained(tmp_path)
+    (tmp_path / 'preprocessor_config.json').write_text(json.dumps(processor))
+    return tmp_path
+
+
+@pytest.fixture
+def relative_folder(depth_anything_folders, tmp_path):
+    return shutil.copytree(depth_anything_folders[0], tmp_path / 'relative')
+
+
+@pytest.fixture
+def metric_folder(depth_anything_folders, tmp_path):
+    return shutil.copytree(depth_anything_folders[1], tmp_path / 'metric')

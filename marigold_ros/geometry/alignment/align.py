@@ -22,8 +22,6 @@ from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 import numpy as np
 
-# Predictions are clipped to [0, 1]: at the ends they are bounds.
-_CENSORED_LOW, _CENSORED_HIGH = 0.01, 0.99
 _NAN = float('nan')
 
 
@@ -82,7 +80,8 @@ def align_map(
     relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
     z = sparse.z.astype(np.float64)
     usable = np.isfinite(relative) & np.isfinite(z) & (z >= config.min_depth)
-    usable &= (z <= config.max_depth) & (relative > _CENSORED_LOW) & (relative < _CENSORED_HIGH)
+    low, high = prediction.censored
+    usable &= (z <= config.max_depth) & (relative > low) & (relative < high)
     reason = check_points(z[usable], len(sparse), config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)

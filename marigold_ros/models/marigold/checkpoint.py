@@ -26,7 +26,7 @@ from diffusers import (
 )
 from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.locate import read_json, require_file, require_weights
+from marigold_ros.models.locate import read_json, require_file, require_weights, sha256
 from marigold_ros.spaces import RELATIVE_SPACES
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -356,29 +356,6 @@ def _quiet_shards() -> Iterator[None]:
     finally:
         if shown:
             diffusers_logging.enable_progress_bar()
-
-
-def sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    _feed(digest, path)
-    return digest.hexdigest()
-
-
-def fingerprint(parts: Iterable[Path]) -> str:
-    """Return the SHA-256 over single files and all safetensors of folders, sorted by name."""
-    digest = hashlib.sha256()
-    for part in parts:
-        for path in sorted(part.glob('*.safetensors')) if part.is_dir() else [part]:
-            digest.update(f'{part.name}/{path.name}'.encode())
-            _feed(digest, path)
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, path: Path) -> None:
-    with path.open('rb') as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
 
 
 def write_sums(folder: Path) -> None:

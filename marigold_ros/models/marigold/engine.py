@@ -23,8 +23,8 @@ from diffusers import LCMScheduler
 from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.models.locate import find_autoencoder
-from marigold_ros.models.marigold.checkpoint import fingerprint, load_networks, Networks
+from marigold_ros.models.locate import find_autoencoder, fingerprint
+from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.denoiser import (
     consistency_generators,
     denoise,

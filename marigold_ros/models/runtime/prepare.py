@@ -54,13 +54,19 @@ def prepare_networks(
     for network in (unet, autoencoder):
         torch.nn.Module.to(network, device, dtype)
     set_channels_last((unet, autoencoder), runtime.channels_last)
+    for network in (unet, autoencoder.encoder, autoencoder.decoder):
+        compile_network(network, device, runtime)
+    return unet, autoencoder
+
+
+def compile_network(
+    network: torch.nn.Module, device: torch.device, runtime: RuntimeConfig
+) -> None:
+    """Compile a network in place, if the settings ask for it; raises ConfigurationError."""
     if runtime.compile != 'off':
         _require_compiler(device)
         use_cache(runtime.cache_dir)
-        how = compile_arguments(runtime.compile, device)
-        for network in (unet, autoencoder.encoder, autoencoder.decoder):
-            network.compile(**how)
-    return unet, autoencoder
+        network.compile(**compile_arguments(runtime.compile, device))
 
 
 def set_channels_last(networks: Iterable[torch.nn.Module], channels_last: bool) -> None:

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The networks of transformers that predict depth, by ``model_type``; imports no torch."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+CONFIG, PROCESSOR, OWN = 'config.json', 'preprocessor_config.json', 'marigold_ros.json'
+# Space of their predictions; None where the configuration says it.
+KINDS = {
+    'depth_anything': None,
+    'dpt': 'disparity',
+    'glpn': 'metric',
+}
+
+
+def is_depth_estimator(folder: Path) -> bool:
+    """Return whether a folder holds a checkpoint of one of these networks."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get('model_type') in KINDS
+
+
+def space_of(config: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Return the space of a checkpoint's predictions, by its config.json and marigold_ros.json."""
+    if 'space' in own:
+        return str(own['space'])
+    space = KINDS[config['model_type']]
+    if space is not None:
+        return space
+    # As transformers' DepthAnythingConfig: relative where it is not said.
+    return 'metric' if config.get('depth_estimation_type') == 'metric' else 'disparity'

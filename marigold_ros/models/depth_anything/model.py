@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Run a depth estimator of transformers: its own image processor, one pass, no ensemble.
+
+Relative networks state disparity without bounds. It is divided by one constant of the checkpoint,
+never by the range of a frame, so that a fit holds from frame to frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.config import EngineConfig, RuntimeConfig
+from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
+from marigold_ros.frame import Prediction, UNBOUNDED
+from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
+from marigold_ros.models.locate import fingerprint, read_json, require_file, require_weights
+from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
+from marigold_ros.models.runtime.prepare import compile_network, warm_up_sizes
+from marigold_ros.settings import as_values
+from marigold_ros.spaces import SPACES
+import numpy as np
+import torch
+from torch import nn
+from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+# The share of pixels of a test image whose disparity lies below 1.
+_BELOW_ONE = 0.95
+_TEST_SIZE = (384, 512)
+# What processors call the size and its rules, where it may be chosen.
+_SIZE_RULES = ('size', 'keep_aspect_ratio', 'ensure_multiple_of')
+# Settings of EngineConfig that mean something to a single pass.
+_COMMON = ('scene_cut', 'batch_limit')
+_REMEDY = 'give a folder in the layout of transformers (config.json, model.safetensors)'
+
+
+def load(
+    folder: Path,
+    device: torch.device,
+    dtype: str = 'auto',
+    vae: str | None = None,
+    runtime: RuntimeConfig | None = None,
+) -> 'DepthEstimator':
+    """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
+    if vae is not None:
+        raise ConfigurationError(
+            f"vae is '{vae}', and {folder.name} has no autoencoder: leave it empty"
+        )
+    model = DepthEstimator(folder, device, dtype, runtime)
+    model.warm_up()
+    return model
+
+
+class DepthEstimator:
+    """
+    A depth estimator of transformers on its device, ready to predict.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds config.json, preprocessor_config.json and safetensors, and perhaps marigold_ros.json
+        with ``space`` and ``disparity_unit``.
+    device, dtype, runtime
+        As in ``load_model``.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged, needs code of its own, or has no weights.
+    ConfigurationError
+        If the runtime cannot run it.
+
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        device: torch.device,
+        dtype: str = 'auto',
+        runtime: RuntimeConfig | None = None,
+    ) -> None:
+        self.folder, self.device = folder, device
+        self.runtime = RuntimeConfig() if runtime is None else runtime
+        self.notes: list[str] = []
+        config, own = read_json(folder / CONFIG), _own_settings(folder)
+        self._weight_files = require_weights(folder, _REMEDY)
+        self.space = space_of(config, own)
+        if self.space not in SPACES:
+            raise CheckpointError(
+                f"{folder / OWN} has space '{self.space}'; choose one of {', '.join(SPACES)}"
+            )
+        self.kind = config['model_type']
+        self.processor = _read(AutoImageProcessor, folder, PROCESSOR)
+        network = _read(AutoModelForDepthEstimation, folder, CONFIG).eval().requires_grad_(False)
+        self.parameters = sum(p.numel() for p in network.parameters())
+        unit = own.get('disparity_unit', 1.0 if self.space == 'metric' else None)
+        self.unit = float(self._measured_unit(network) if unit is None else unit)
+        self.arithmetic = choose_dtype(dtype, device, self.parameters)
+        self._network = self._prepared(network)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Facts of the checkpoint for reports and diagnostics."""
+        return {
+            'name': self.folder.name,
+            'path': str(self.folder),
+            'sha256': self.sha256,
+            'family': 'depth_anything',
+            'kind': self.kind,
+            'space': self.space,
+            'disparity_unit': self.unit,
+            'unbounded': True,
+            'parameters': self.parameters,
+            'device': str(self.device),
+            'dtype': str(self.arithmetic).removeprefix('torch.'),
+            'runtime': as_values(self.runtime),
+            'notes': list(self.notes),
+        }
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the weight files."""
+        return fingerprint(self._weight_files)
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether the number of images in a call may change without compiling anew."""
+        return self.runtime.backend == 'torch' and self.runtime.compile == 'off'
+
+    def new_stream(self) -> 'NoState':
+        """Return the state of another camera: none."""
+        return NoState()
+
+    def reset(self) -> None:
+        """Do nothing: frames leave no state."""
+
+    def warm_up(self) -> None:
+        """Run one frame of each size that ``runtime.warm_up`` names."""
+        for height, width in warm_up_sizes(self.runtime.warm_up):
+            self.predict(np.zeros((height, width, 3), np.uint8))
+
+    def predict(
+        self,
+        rgb: np.ndarray,
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        *,
+        options: EngineConfig | None = None,
+    ) -> Prediction:
+        """
+        Predict disparity, or depth in metres, of one image.
+
+        Parameters
+        ----------
+        rgb : (H, W, 3) uint8
+            The image.
+        denoising_steps, ensemble_size : int or None
+            1 or None.
+        processing_resolution : int or None
+            Longest side at the network in pixels, 0 native; None is the processor's own.
+        seed, options
+            Without effect: nothing is drawn at random.
+
+        Returns
+        -------
+        Prediction
+            ``relative`` (H, W) float32 without bounds, in :attr:`space`.
+
+        Raises
+        ------
+        InputError
+            If the image is not (H, W, 3) uint8.
+        ConfigurationError
+            For more steps or members than one, options of denoising, or a size that the
+            checkpoint's image processor does not take.
+
+        """
+        numbers = denoising_steps, ensemble_size, processing_resolution, seed
+        return self.predict_together([rgb], [NoState()], *numbers, options=options)[0]
+
+    @torch.inference_mode()
+    def predict_together(
+        self,
+        rgbs: Sequence[np.ndarray],
+        streams: Sequence['NoState'],
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        *,
+        options: EngineConfig | None = None,
+    ) -> list[Prediction]:
+        """Predict several images of one size at once; see :meth:`predict`."""
+        self._check(rgbs, denoising_steps, ensemble_size, options)
+        shape = rgbs[0].shape[:2]
+        wanted = self._size_rules(shape, processing_resolution)
+        pixels = self.processor(images=list(rgbs), return_tensors='pt', **wanted)['pixel_values']
+        outputs = self._network(pixel_values=pixels.to(self.device, self.arithmetic))
+        # Half precision would lose bits in the interpolation.
+        outputs.predicted_depth = outputs.predicted_depth.float()
+        depths = self.processor.post_process_depth_estimation(outputs, [shape] * len(rgbs))
+        maps = [found['predicted_depth'].cpu().numpy() for found in depths]
+        return [
+            Prediction(one / np.float32(self.unit), None, self.space, UNBOUNDED) for one in maps
+        ]
+
+    def processing_size(
+        self, height: int, width: int, processing_resolution: int | None
+    ) -> tuple[int, int]:
+        """Return the size at which the network sees an image; None as in predict."""
+        wanted = self._size_rules((height, width), processing_resolution)
+        image = np.zeros((height, width, 3), np.uint8)
+        pixels = self.processor(images=[image], return_tensors='pt', **wanted)['pixel_values']
+        return int(pixels.shape[-2]), int(pixels.shape[-1])
+
+    def _prepared(self, network: nn.Module) -> Any:
+        """Move the network to its device and prepare it as the runtime settings say."""
+        if self.runtime.backend == 'openvino':
+            require_openvino(self.device, self.arithmetic)
+            precision, self.arithmetic = self.arithmetic, torch.float32
+            return _CompiledEstimator(CompiledNetwork(_DepthAlone(network), precision))
+        network.to(self.device, self.arithmetic)
+        compile_network(network, self.device, self.runtime)
+        return network
+
+    @torch.inference_mode()
+    def _measured_unit(self, network: nn.Module) -> float:
+        """Return the disparity that most of a test image stays below, in float32 on the CPU."""
+        y, x = np.mgrid[0 : 1 : _TEST_SIZE[0] * 1j, 0 : 1 : _TEST_SIZE[1] * 1j]
+        image = np.stack([255 * y, 127 + 100 * np.sin(9 * x), 255 * (1 - y)], axis=-1)
+        pixels = self.processor(images=[image.astype(np.uint8)], return_tensors='pt')
+        unit = float(network(**pixels).predicted_depth.quantile(_BELOW_ONE))
+        if not unit > 0.0:
+            raise CheckpointError(
+                f'{self.folder} predicts disparity of {unit:g} on a test image, which must be '
+                'positive; the weights are damaged, or of another architecture'
+            )
+        return unit
+
+    def _size_rules(self, shape: tuple[int, ...], longest: int | None) -> dict[str, Any]:
+        """Return the processor's arguments for the longest side in pixels."""
+        if longest is None:
+            return {}
+        if not all(hasattr(self.processor, name) for name in _SIZE_RULES):
+            raise ConfigurationError(
+                f'processing_resolution is {longest}, and the image processor of '
+                f'{self.folder.name} has no choice of size; leave it at -1'
+            )
+        multiple = self.processor.ensure_multiple_of or 1
+        scale = longest / max(shape) if longest else 1.0
+        height, width = (max(1, round(side * scale / multiple)) * multiple for side in shape)
+        return {'size': {'height': height, 'width': width}, 'keep_aspect_ratio': False}
+
+    def _check(
+        self,
+        rgbs: Sequence[np.ndarray],
+        steps: int | None,
+        members: int | None,
+        options: EngineConfig | None,
+    ) -> None:
+        for rgb in rgbs:
+            if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+                raise InputError(
+                    f'rgb has shape {rgb.shape} and dtype {rgb.dtype}; an image is (H, W, 3) '
+                    'uint8',
+                    cause='shape',
+                )
+            if rgb.shape != rgbs[0].shape:
+                raise InputError(
+                    f'images of {rgb.shape[:2]} and {rgbs[0].shape[:2]} are predicted together; '
+                    'they must be of one size',
+                    cause='shape',
+                )
+        for name, value in (('denoising_steps', steps), ('ensemble_size', members)):
+            if value not in (None, 1):
+                raise ConfigurationError(
+                    f'{name} is {value}, and {self.folder.name} answers in one pass; leave '
+                    f'{name} and profile at their defaults'
+                )
+        plain = EngineConfig()
+        for item in fields(EngineConfig):
+            value = getattr(plain if options is None else options, item.name)
+            if item.name not in _COMMON and value != getattr(plain, item.name):
+                raise ConfigurationError(
+                    f'engine.{item.name} is {value}, and {self.folder.name} does not denoise; '
+                    'leave it at its default'
+                )
+
+
+class NoState:
+    """The state of a camera whose frames leave none."""
+
+    def reset(self) -> None:
+        """Do nothing."""
+
+
+class _DepthAlone(nn.Module):
+    """A network that returns its depth as a tensor, which can be traced."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.network(pixel_values=pixel_values).predicted_depth
+
+
+class _CompiledEstimator:
+    """A compiled network with the answer of transformers' own."""
+
+    def __init__(self, network: CompiledNetwork) -> None:
+        self._network = network
+
+    def __call__(self, pixel_values: torch.Tensor) -> Any:
+        from transformers.modeling_outputs import DepthEstimatorOutput
+
+        return DepthEstimatorOutput(predicted_depth=self._network(pixel_values))
+
+
+def _own_settings(folder: Path) -> dict[str, Any]:
+    path = folder / OWN
+    own = read_json(path) if path.is_file() else {}
+    unit = own.get('disparity_unit', 1.0)
+    if not isinstance(unit, (int, float)) or isinstance(unit, bool) or not unit > 0:
+        raise CheckpointError(f'{path} has disparity_unit {unit!r}; give a positive number')
+    return own
+
+
+def _read(kind: Any, folder: Path, name: str) -> Any:
+    """Read a part by transformers, from these files alone and without code of theirs."""
+    config = read_json(require_file(folder, name))
+    if 'auto_map' in config:
+        raise CheckpointError(
+            f'{folder / name} asks to run code of the checkpoint (auto_map), which is refused; '
+            'give a checkpoint that transformers knows by itself'
+        )
+    try:
+        return kind.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False, **_weights_only(kind)
+        )
+    except Exception as error:  # transformers raises many kinds
+        raise CheckpointError(
+            f'{folder} cannot be read by transformers ({error}); restore the files'
+        ) from error
+
+
+def _weights_only(kind: Any) -> dict[str, Any]:
+    return {'use_safetensors': True} if kind is AutoModelForDepthEstimation else {}

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The contract that every model family keeps, on a small checkpoint of each."""
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry import align
+from marigold_ros.models import load_model
+from marigold_ros.spaces import SPACES
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope='module', params=['marigold', 'depth_anything', 'depth_anything, metric'])
+def model(request, small_checkpoint, depth_anything_folders):
+    """Load a model of each family."""
+    folders = {
+        'marigold': small_checkpoint,
+        'depth_anything': depth_anything_folders[0],
+        'depth_anything, metric': depth_anything_folders[1],
+    }
+    return load_model(str(folders[request.param]), device='cpu', dtype='float32')
+
+
+def view(shift=0, height=96, width=128):
+    """Return an image that moves to the left by some pixels."""
+    y, x = np.mgrid[0:height, shift : width + shift]
+    image = np.stack([255 * y / height, 127 + 100 * np.sin(x / 11), 2 * (x % 100)], axis=-1)
+    return image.astype(np.uint8)
+
+
+@pytest.mark.parametrize('size', [(96, 128), (101, 67), (64, 233)])
+def test_a_prediction_has_the_size_of_its_image_and_is_finite(model, size):
+    prediction = model.predict(view(0, *size))
+    assert prediction.relative.shape == size
+    assert prediction.relative.dtype == np.float32
+    assert prediction.space == model.space
+    assert prediction.space in SPACES
+    assert np.isfinite(prediction.relative).all()
+
+
+def test_the_same_image_and_seed_give_the_same_answer_after_a_reset(model):
+    first = model.predict(view(), seed=3).relative
+    model.predict(view(40), seed=3)
+    model.reset()
+    np.testing.assert_array_equal(model.predict(view(), seed=3).relative, first)
+
+
+def test_the_image_is_not_changed(model):
+    rgb = view()
+    rgb.flags.writeable = False
+    model.predict(rgb)
+    np.testing.assert_array_equal(rgb, view())
+
+
+def test_cameras_predicted_together_keep_their_own_answers(model):
+    images = [view(), view(30), view(60)]
+    together = model.predict_together(images, [model.new_stream() for _ in images])
+    for rgb, found in zip(images, together, strict=True):
+        alone = model.predict_together([rgb], [model.new_stream()])[0].relative
+        assert np.abs(found.relative - alone).max() < 1e-3 * max(1.0, np.ptp(alone))
+
+
+def test_a_fit_holds_over_the_next_frames_without_a_jump(model):
+    """A map divided by its own frame's range would jump with what enters the view."""
+    bright = view(2)
+    bright[:20] = 255
+    maps = [model.predict(rgb) for rgb in (view(0), view(1), bright)]
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, 128, 200), rng.integers(40, 96, 200)
+    relative = maps[0].relative[v, u].astype(np.float64)
+    metric = maps[0].space == 'metric'
+    stretched = (relative - relative.min()) / np.ptp(relative)
+    if metric:
+        depth = relative
+    else:
+        depth = 1 / (0.1 + 0.2 * stretched) if model.space == 'disparity' else 4 + 4 * stretched
+    config = AlignmentConfig(method='least_squares', min_points=20)
+    fit = align(maps[0], SparseDepth(u, v, depth.astype(np.float32)), config)
+    assert fit.state == 'fitted', fit.reason
+    for prediction in maps[1:]:
+        held = align(prediction, None, config, fit)
+        assert held.state == ('fitted' if metric else 'held')
+        assert np.nanmedian(np.abs(np.log(held.metric / fit.metric))) < 0.2
+
+
+@pytest.mark.parametrize(
+    'rgb', [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.float32)], ids=['grey', 'float']
+)
+def test_what_is_no_image_is_refused(model, rgb):
+    with pytest.raises(InputError, match='an image is'):
+        model.predict(rgb)
+
+
+def test_a_missing_device_is_refused(depth_anything_folders):
+    with pytest.raises(MarigoldError, match='cuda:7'):
+        load_model(str(depth_anything_folders[0]), device='cuda:7')
+
+
+def test_the_description_names_what_reports_need(model):
+    facts = model.description
+    for key in ('name', 'path', 'sha256', 'space', 'parameters', 'device', 'dtype', 'notes'):
+        assert key in facts
+    assert facts['space'] == model.space
