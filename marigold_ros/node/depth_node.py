@@ -122,6 +122,9 @@ class DepthNode(ManagedNode):
             for work in (self._inputs.refresh_qos, self._publish_diagnostics)
         ]
         self._active = True
+        # Inputs and worker of the activation before refer to each other in circles, which would
+        # hold their images for minutes.
+        gc.collect()
         self.get_logger().info(
             'active: ' + ', '.join(f'{item.name} {item.topic}' for item in self._inputs.inputs)
         )

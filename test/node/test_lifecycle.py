@@ -82,6 +82,15 @@ def test_the_model_is_unloaded_on_deactivate_only_if_set(bench, unload):
     assert len(loaded) == (2 if unload else 1)
 
 
+def test_an_activation_leaves_no_inputs_in_memory(bench):
+    running = bench(hear=(RELATIVE,), autostart=False)
+    assert change(running, Transition.TRANSITION_CONFIGURE)
+    serve_one_while_active(running, 1)
+    before = [weakref.ref(part) for part in (running.node._inputs, running.node._server)]
+    serve_one_while_active(running, 2)
+    assert [part() for part in before] == [None, None]
+
+
 def test_an_impossible_transition_is_refused(bench):
     running = bench(hear=(RELATIVE,))
     assert not change(running, Transition.TRANSITION_ACTIVATE)
