@@ -24,6 +24,7 @@ COMMANDS = {
     'compare': 'compare two results of evaluate, with confidence intervals',
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
+    'adapt': 'adapt a model and the fusion network to bags, and prove it',
     'models': 'list the embedded checkpoints, or check one',
 }
 

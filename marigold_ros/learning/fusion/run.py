@@ -89,7 +89,7 @@ class FusionRun:
                 'validation: {second: 20}, or set it to 0'
             )
         self.caches = [ExampleCache(source, self.cache) for source in self._sources(data)]
-        self.chain = TrainedFusion(new_network(self.recipe.get('init') or {}, self.seed))
+        self.chain = self.initial()
 
     def _sources(self, data: Path) -> list[ExampleSource]:
         """Open the sources: LiDAR of bags by line dropout, all others by simulation."""
@@ -163,6 +163,10 @@ class FusionRun:
         """Train to the end of the recipe or for a time; returns whether the end was reached."""
         return self.trainer(provenance).run(minutes, stop)
 
+    def initial(self) -> TrainedFusion:
+        """Build the network that the run starts with."""
+        return TrainedFusion(new_network(self.recipe.get('init') or {}, self.seed))
+
     def finished(self) -> TrainedFusion:
         """
         Return the network with the averaged weights that validation selected, or else the last.
@@ -172,8 +176,9 @@ class FusionRun:
         chain = self.chain.to(self.accelerator.device)
         load_averaged(self.folder / STATE, chain)
         if self.kept:
-            start = TrainedFusion(new_network(self.recipe['init'], self.seed)).state_dict()
-            chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
+            chain.load_state_dict(
+                blend(chain.state_dict(), self.initial().state_dict(), self.kept)
+            )
         return chain
 
     def export(self, scored: bool = False) -> Path:

@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Adapt a relative model and the fusion network to bags, judge them, and write a model folder.
+
+Everything unfinished lies in a folder of work beside the result, from which a killed run resumes;
+the result appears once it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+import json
+from pathlib import Path
+import shutil
+import tempfile
+from time import monotonic
+from typing import Any, TYPE_CHECKING, TypeVar
+
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.config import PipelineConfig
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.evaluation.results.results import describe_bag, machine, to_json, versions
+from marigold_ros.learning.adapt.blocks import check_motion, plan_blocks, Span
+from marigold_ros.learning.adapt.keep import kept_of_fusion, kept_of_relative
+from marigold_ros.learning.adapt.recipes import (
+    Budget,
+    budget_for,
+    fusion_recipe,
+    HOLD_LINES,
+    MINUTES,
+    Recordings,
+    relative_recipe,
+)
+from marigold_ros.learning.data.bag_pairs import BagPairs
+from marigold_ros.learning.data.storage import write_whole
+from marigold_ros.learning.fusion.run import FusionRun
+from marigold_ros.learning.networks.export import export_checkpoint, whole_folder
+from marigold_ros.learning.parallel import Stop
+from marigold_ros.learning.run.recipe import TrainingRun
+from marigold_ros.models import load_model
+from marigold_ros.models.fusion.checkpoint import CONFIG
+from marigold_ros.models.fusion.load import load_fusion
+from marigold_ros.models.locate import EMBEDDED, find_folder, FUSION
+from marigold_ros.models.marigold.checkpoint import load_networks, write_sums
+from marigold_ros.replay.adapt.judge import (
+    judge_fused,
+    judge_maps,
+    judged_frames,
+    stripes,
+    training_mean_map,
+)
+from marigold_ros.replay.adapt.page import adaptation_card, proof_page
+from marigold_ros.replay.adapt.proof import (
+    AFTER,
+    BEFORE,
+    DECIDES,
+    judge_fusion,
+    judge_model,
+    Proof,
+    reasons,
+)
+import yaml
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PLAN = 'plan.json'
+RESULTS, PAGE, CARD = 'results.json', 'proof.html', 'README.md'
+NEW_MAP = 'adapted model, initial fusion'
+Run = TypeVar('Run', TrainingRun, FusionRun)
+TRIED_STEPS = 4  # to measure the time of a step; the first one does not count
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """
+    What to adapt to what.
+
+    ``topics`` may have ``image``, ``camera_info`` and ``lidar``; ``minutes`` are those of
+    training, ``steps`` replaces them.
+    """
+
+    bags: tuple[str, ...]
+    base: str
+    out: Path
+    topics: Mapping[str, Any]
+    train: Span | None = None
+    judge: Span | None = None
+    minutes: float = MINUTES
+    steps: Budget | None = None
+    hold_lines: int = HOLD_LINES
+
+
+class Adaptation:
+    """
+    One adaptation, in ``OUT.work`` until it is complete.
+
+    Parameters
+    ----------
+    options : AdaptOptions
+    accelerator : Accelerator
+        Device and precision of training.
+    workers : int
+        Processes that read, render and draw.
+    say : callable
+        Receives lines on progress.
+
+    """
+
+    def __init__(
+        self,
+        options: AdaptOptions,
+        accelerator: Accelerator,
+        workers: int = 1,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.options, self.accelerator, self.workers, self.say = options, accelerator, workers, say
+        self.work = options.out.with_name(f'{options.out.name}.work')
+        self.data = self.work / 'data'
+        self.base = find_folder(options.base)
+        self.initial_fusion = EMBEDDED / FUSION
+        if (self.base / FUSION / CONFIG).is_file():
+            self.initial_fusion = self.base / FUSION
+        _check_target(options.out)
+
+    def run(self, stop: Stop) -> Proof | None:
+        """Adapt, judge and write the folder; None if it was stopped, to be resumed."""
+        recordings = self._recordings()
+        self.work.mkdir(parents=True, exist_ok=True)
+        budget = self._plan(recordings)
+        relative = self._open(TrainingRun, self._relative_recipe(recordings, budget))
+        fusion = self._open(FusionRun, fusion_recipe(self.initial_fusion, recordings, budget))
+        runs: tuple[TrainingRun | FusionRun, ...] = relative, fusion
+        for run in runs:
+            if not (run.prepare_data(self.workers, stop) and run.train(stop=stop)):
+                return None
+        if stop():
+            return None
+        shares = self._export(relative, fusion)
+        proof, judged = self._judge(recordings)
+        self._write(proof, judged, recordings, budget, shares)
+        return proof
+
+    def _recordings(self) -> Recordings:
+        """Open the bags, check them, and divide their images into blocks."""
+        options = self.options
+        bags = tuple(str(Path(bag).resolve()) for bag in options.bags)
+        topics = {name: value for name, value in options.topics.items() if value is not None}
+        if 'lidar' not in topics:
+            topics['lidar'] = _lidar_of(bags[0], topics)
+        pairs = BagPairs(self.data, bags, **topics)
+        pairs.prepare(self.workers)
+        blocks = plan_blocks(pairs.shots, options.train, options.judge)
+        check_motion(pairs, blocks)
+        self.say(
+            f'{len(pairs)} images with LiDAR points: {len(blocks.train)} to train on, '
+            f'{len(blocks.stop)} to stop on, {len(blocks.judge)} to judge'
+        )
+        size = pairs.read(0).rgb.shape[:2]
+        return Recordings(bags, topics, (size[0], size[1]), blocks, options.hold_lines)
+
+    def _relative_recipe(self, recordings: Recordings, budget: Budget) -> dict[str, Any]:
+        networks = load_networks(self.base)
+        weights = sum(
+            p.numel() for part in (networks.unet, networks.autoencoder) for p in part.parameters()
+        )
+        return relative_recipe(str(self.base), networks.facts, weights, recordings, budget)
+
+    def _plan(self, recordings: Recordings) -> Budget:
+        """Return the budget that the first run of this command chose; print it."""
+        asked = {
+            'base': self.options.base,
+            'recordings': json.loads(json.dumps(asdict(recordings))),
+            'minutes': self.options.minutes,
+            'steps': None if self.options.steps is None else asdict(self.options.steps),
+        }
+        path = self.work / PLAN
+        if path.is_file():
+            plan = json.loads(path.read_text(encoding='utf-8'))
+            if plan['asked'] != asked:
+                changed = [key for key in asked if plan['asked'].get(key) != asked[key]]
+                raise ConfigurationError(
+                    f'{self.work} holds an adaptation with other {", ".join(changed)}; give the '
+                    'same options to resume it, delete it, or choose another --out'
+                )
+            budget = Budget(**plan['budget'])
+            self.say(f'resuming: {_steps(budget)}')
+            return budget
+        budget = self.options.steps or self._measured(recordings)
+        write_whole(path, json.dumps({'asked': asked, 'budget': asdict(budget)}).encode())
+        return budget
+
+    def _measured(self, recordings: Recordings) -> Budget:
+        """Measure a step of each stage, and print the budget."""
+        few = Budget(TRIED_STEPS, TRIED_STEPS, TRIED_STEPS)
+        relative, fusion = (
+            self._relative_recipe(recordings, few),
+            fusion_recipe(self.initial_fusion, recordings, few),
+        )
+        seconds = [
+            self._step_seconds(TrainingRun, relative, 0),
+            self._step_seconds(TrainingRun, relative, 1),
+            self._step_seconds(FusionRun, fusion, 0),
+        ]
+        budget = budget_for(self.options.minutes, *seconds)
+        parts = zip(asdict(budget).items(), seconds, strict=True)
+        self.say(
+            'budget: '
+            + ', '.join(
+                f'{name} {steps} steps of {each:.2f} s = {steps * each:.0f} s'
+                for (name, steps), each in parts
+            )
+        )
+        return budget
+
+    def _step_seconds(self, kind: type[Run], recipe: Mapping[str, Any], stage: int) -> float:
+        """Measure a step of a stage."""
+        tried = {**recipe, 'stages': [{**recipe['stages'][stage], 'validate_every': 0}]}
+        begun: list[float] = []
+
+        def note() -> bool:
+            begun.append(monotonic())
+            return False
+
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            run = self._open(kind, tried, Path(folder))
+            run.prepare_data(self.workers)
+            run.train(stop=note)
+        # The first step compiles and allocates.
+        return (begun[-1] - begun[1]) / (len(begun) - 2)
+
+    def _open(self, kind: type[Run], recipe: Mapping[str, Any], folder: Path | None = None) -> Run:
+        """Open a run of a recipe, at its last checkpoint if there is one."""
+        folder = self.work / recipe['name'] if folder is None else folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / 'recipe.yaml'
+        write_whole(path, yaml.safe_dump(dict(recipe), sort_keys=False).encode())
+        return kind(path, folder, self.data, self.accelerator)
+
+    def _export(self, relative: TrainingRun, fusion: FusionRun) -> dict[str, float]:
+        """Choose the shares of initial weights and export both networks into the work."""
+        kept, chain = kept_of_relative(relative)
+        export_checkpoint(
+            self.work / 'model',
+            chain.autoencoder,
+            chain.unet,
+            relative.recipe['facts'],
+            '',
+            scheduler=chain.scheduler,
+            text=chain.text,
+        )
+        shares = {'model': kept, 'fusion': kept_of_fusion(fusion)}
+        fusion.export()
+        words = ', '.join(f'{share:.0%} of {name}' for name, share in shares.items())
+        self.say(f'initial weights kept: {words}')
+        return shares
+
+    def _judge(self, recordings: Recordings) -> tuple[Proof, list[Any]]:
+        """Judge both networks on the judged block."""
+        config, blocks = PipelineConfig(), recordings.blocks
+        device = str(self.accelerator.device)
+        models = {
+            BEFORE: load_model(str(self.base), device),
+            AFTER: load_model(str(self.work / 'model'), device),
+        }
+        judged = list(
+            judged_frames(recordings.bags, blocks.judge, recordings.topics, models, config)
+        )
+        mean_map = training_mean_map(BagPairs(self.data, **_train_source(recordings)))
+        limits = (config.alignment.min_depth, config.alignment.max_depth)
+        maps = judge_maps(judged, mean_map, limits)
+        held = recordings.hold_lines
+        striped = stripes(judged, (BEFORE, AFTER), held) if held else {}
+        model_installed, of_maps = judge_model(maps, striped, blocks.seconds)
+        initial, adapted = (
+            load_fusion(self.initial_fusion),
+            load_fusion(self.work / 'fusion/fusion'),
+        )
+        chosen = AFTER if model_installed else BEFORE
+        rows = {
+            BEFORE: (BEFORE, models[BEFORE], initial),
+            NEW_MAP: (chosen, models[chosen], initial),
+            AFTER: (chosen, models[chosen], adapted),
+        }
+        if not model_installed:
+            del rows[NEW_MAP]
+        fused = judge_fused(judged, rows, config)
+        versus = NEW_MAP if model_installed else BEFORE
+        fusion_installed, of_fused = judge_fusion(fused[DECIDES], AFTER, versus, blocks.seconds)
+        if not fusion_installed:  # then the folder publishes what it did with the initial network
+            for table in fused.values():
+                table.rows['adapted fusion'] = table.rows[AFTER]
+                table.rows[AFTER] = table.rows[versus]
+        lines = reasons(model_installed, 'relative model', of_maps, striped.get(AFTER, 1.0))
+        lines += reasons(fusion_installed, 'fusion network', of_fused)
+        proof = Proof(
+            model_installed,
+            fusion_installed,
+            maps.means(),
+            {split: table.means() for split, table in fused.items()},
+            [*of_maps, *of_fused],
+            striped,
+            blocks.seconds,
+            len(judged),
+            lines,
+        )
+        return proof, judged
+
+    def _write(
+        self,
+        proof: Proof,
+        judged: list[Any],
+        recordings: Recordings,
+        budget: Budget,
+        shares: Mapping[str, float],
+    ) -> None:
+        """Write the result's folder as a whole."""
+        described = [describe_bag(bag) for bag in recordings.bags]
+        blocks = recordings.blocks
+        facts = {
+            'base': self.options.base,
+            'bags': ', '.join(f'{bag["name"]} ({bag["sha256"][:12]})' for bag in described),
+            'trained on images': _span(blocks.train),
+            'stopped on images': _span(blocks.stop),
+            'judged on images': _span(blocks.judge),
+            'scan lines never trained on': f'every {recordings.hold_lines}th'
+            if recordings.hold_lines
+            else 'none',
+            'steps': _steps(budget),
+            'initial weights kept': ', '.join(f'{n} {share:.0%}' for n, share in shares.items()),
+        }
+        provenance = {
+            'bags': described,
+            'base': self.options.base,
+            'blocks': asdict(blocks),
+            'topics': recordings.topics,
+            'hold_lines': recordings.hold_lines,
+            'steps': asdict(budget),
+            'kept': dict(shares),
+            'versions': versions(),
+            'machine': machine(),
+        }
+        model = self.work / 'model' if proof.model_installed else self.base
+        fusion = self.work / 'fusion/fusion' if proof.fusion_installed else self.initial_fusion
+        results = {'schema': 1, **proof.results(), 'provenance': provenance}
+        with whole_folder(self.options.out) as draft:
+            shutil.copytree(model, draft, dirs_exist_ok=True)
+            shutil.rmtree(draft / FUSION, ignore_errors=True)
+            shutil.copytree(fusion, draft / FUSION)
+            (draft / RESULTS).write_text(to_json(results) + '\n', encoding='utf-8')
+            (draft / PAGE).write_text(proof_page(proof, judged, facts), encoding='utf-8')
+            card = adaptation_card(self.options.out.name, proof, facts)
+            (draft / CARD).write_text(card, encoding='utf-8')
+            write_sums(draft)
+
+
+def _check_target(out: Path) -> None:
+    """Refuse to replace a folder that is no adapted model."""
+    if not out.exists():
+        return
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        json.loads((out / RESULTS).read_text(encoding='utf-8'))['installed']['model']
+        return
+    raise ConfigurationError(
+        f'--out {out} exists and is no adapted model, which alone would be replaced; choose '
+        'another folder'
+    )
+
+
+def _lidar_of(bag: str, topics: Mapping[str, Any]) -> str:
+    with BagReader(Path(bag)) as reader:
+        found = reader.choose_topics(topics.get('image'), topics.get('camera_info'), None, None)
+    if found.lidar is None:
+        notes = f' ({"; ".join(found.notes)})' if found.notes else ''
+        raise InputError(
+            f'{bag} has no topic of LiDAR points{notes}, which teach the models; name one with '
+            '--lidar, or record one',
+            cause='missing',
+        )
+    return found.lidar
+
+
+def _train_source(recordings: Recordings) -> dict[str, Any]:
+    entry = recordings.source('train', recordings.size)
+    return {key: value for key, value in entry.items() if key not in ('kind', 'size')}
+
+
+def _steps(budget: Budget) -> str:
+    return ', '.join(f'{name} {steps}' for name, steps in asdict(budget).items())
+
+
+def _span(numbers: tuple[int, ...]) -> str:
+    return f'{numbers[0]} to {numbers[-1]} ({len(numbers)})'

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Planted errors decide what is installed; stripes on trained scan lines are found."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from marigold_ros.frame import Prediction
+from marigold_ros.replay.adapt import judge
+from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP, MEASURES, Table
+from marigold_ros.replay.adapt.proof import (
+    AFTER,
+    BEFORE,
+    compare,
+    judge_fusion,
+    judge_model,
+    reasons,
+)
+import numpy as np
+import pytest
+
+
+def table(**errors: list[float]) -> Table:
+    rows = Table()
+    for name, values in errors.items():
+        for value in values:
+            rows.add(name.replace('_', ' '), dict.fromkeys(MEASURES, value))
+    return rows
+
+
+def maps(after: list[float]) -> Table:
+    return table(**{BEFORE: [0.3] * 6, AFTER: after, MEAN_MAP.replace(' ', '_'): [0.2] * 6})
+
+
+def test_short_recordings_need_five_of_six_frames_better():
+    assert judge_model(maps([0.1] * 5 + [0.25]), {AFTER: 1.0}, 0.5)[0]
+    assert not judge_model(maps([0.1] * 4 + [0.25] * 2), {AFTER: 1.0}, 0.5)[0]
+    assert not judge_model(maps([0.25] * 6), {AFTER: 1.0}, 0.5)[0]  # the mean map is better
+
+
+def test_stripes_are_a_reason_against():
+    installed, found = judge_model(maps([0.1] * 6), {AFTER: 1.2}, 0.5)
+    assert not installed
+    lines = reasons(installed, 'relative model', found, 1.2)
+    assert 'the base is kept' in lines[0]
+    assert "1.20 times the base's" in lines[1]
+    assert judge_model(maps([0.1] * 6), {}, 0.5)[0]
+
+
+def test_long_recordings_need_an_interval_below_zero():
+    rng = np.random.default_rng(0)
+    before = rng.normal(0.3, 0.02, 60)
+    clear = compare(before - 0.05 + rng.normal(0, 0.01, 60), before, 'a', 'b', 30.0)
+    assert clear.better
+    assert clear.interval[0] < -0.05 < clear.interval[1] < 0
+    chance = compare(before + rng.normal(0, 0.05, 60) - 0.002, before, 'a', 'b', 30.0)
+    assert not chance.better
+    assert 'not shown to be better' in chance.text()
+
+
+def test_frames_without_a_figure_are_left_out():
+    found = compare(np.array([0.1, np.nan, 0.1]), np.array([0.2, 0.2, 0.2]), 'a', 'b', 1.0)
+    assert (found.frames, found.better_frames, found.better) == (2, 2, True)
+    assert not compare(np.zeros(0), np.zeros(0), 'a', 'b', 1.0).better
+
+
+def test_fusion_must_beat_the_initial_network_and_interpolation():
+    good = table(**{BEFORE: [0.2] * 6, AFTER: [0.1] * 6, LINEAR.replace(' ', '_'): [0.15] * 6})
+    assert judge_fusion(good, AFTER, BEFORE, 1.0)[0]
+    worse = table(**{BEFORE: [0.2] * 6, AFTER: [0.1] * 6, LINEAR.replace(' ', '_'): [0.05] * 6})
+    assert not judge_fusion(worse, AFTER, BEFORE, 1.0)[0]
+
+
+@pytest.mark.parametrize('strength', [0.0, 0.3])
+def test_stripes_of_a_map_are_measured_on_the_trained_lines(monkeypatch, strength):
+    rows = np.arange(4, 60, 4)  # scan lines; every 4th of them is held
+    ramp = np.repeat(np.linspace(0, 1, 64)[:, None], 48, axis=1)
+    striped = ramp.copy()
+    for place, row in enumerate(rows):
+        striped[row:] += strength / 63 * (place % 4 != 2)
+    u, v = (part.ravel() for part in np.meshgrid(np.arange(2, 46), rows))
+    held = np.isin(v, rows[2::4])
+
+    def points(chosen):
+        return SimpleNamespace(u=u[chosen], v=v[chosen], __len__=lambda: int(chosen.sum()))
+
+    class Points(SimpleNamespace):
+        def __len__(self) -> int:
+            return len(self.u)
+
+    parts = SimpleNamespace(fit=Points(u=u[held], v=v[held]), score=Points(u=u[~held], v=v[~held]))
+    monkeypatch.setattr(judge, 'hold_out', lambda *args, **kwargs: parts)
+    one = SimpleNamespace(
+        frame=None,
+        item=SimpleNamespace(ring=None),
+        lidar=None,
+        predictions={
+            BEFORE: Prediction(ramp.astype('f'), 'log'),
+            AFTER: Prediction(striped.astype('f'), 'log'),
+        },
+    )
+    found = judge.stripes([one], (BEFORE, AFTER), 4)
+    assert found[BEFORE] == pytest.approx(1.0)
+    assert found[AFTER] == pytest.approx(1.0 + strength / 2, abs=1e-3)
