@@ -3,30 +3,67 @@
 """
 The depth node, and RViz if wanted: ``ros2 launch marigold_ros depth.launch.py image:=TOPIC``.
 
-Arguments override the parameter file only where they are given.
+Arguments override the parameter file only where they are given. A node that fails ends the launch,
+which then returns 1, unless ``respawn`` is set.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+import tempfile
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import (
+    get_package_prefix,
+    get_package_share_directory,
+    PackageNotFoundError,
+)
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.node.interface.launch_arguments import (
+    camera_names,
+    camera_parameters,
+    existing_path,
+    image_topic,
+    namespaces,
+    number,
+    PARAMETERS,
+    pose_of_lidar,
+    refuse_unknown,
+    rviz_configuration,
+    TOPICS,
+    truth,
+)
 
 ARGUMENTS = (
     ('image', '', 'topic of the images; with image_transport compressed, without /compressed'),
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
+    ('scan', '', 'topic of the laser scans, for sparse_source scan'),
+    ('sparse_depth', '', 'topic of the depth images, for sparse_source depth_image'),
+    ('image_transport', '', 'raw or compressed; empty: the parameter file decides'),
+    (
+        'sparse_source',
+        '',
+        'none, pointcloud, scan or depth_image; empty: the parameter file decides',
+    ),
+    (
+        'extrinsics',
+        '',
+        'pose of the LiDAR in the optical frame: x y z in metres, quaternion x y z w, as in '
+        "extrinsics:='0 -0.2 0.1 0.5 -0.5 0.5 -0.5'; empty: the parameter file or tf2",
+    ),
     ('model', '', 'checkpoint: name, folder or hub id; empty: the parameter file decides'),
     (
         'profile',
         '',
         'checkpoint, fast, balanced, quality or paper; empty: the parameter file decides',
     ),
+    ('device', '', 'auto, cpu, cuda or cuda:1; empty: the parameter file decides'),
+    ('max_rate', '', 'largest number of frames per second; empty: the parameter file decides'),
     (
         'params_file',
         '',
@@ -42,7 +79,7 @@ ARGUMENTS = (
     ),
     ('log_level', 'info', 'debug, info, warn, error or fatal'),
     ('respawn', 'false', 'true starts the node again, after two seconds, if it ends'),
-    ('rviz', 'false', 'true starts RViz with config/marigold.rviz'),
+    ('rviz', 'false', 'true starts RViz with config/marigold.rviz, made to fit the topics'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's camera_optical"),
 )
 
@@ -57,21 +94,15 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context) -> list:
-    """Return the actions for the arguments' values."""
-    given = {name: LaunchConfiguration(name).perform(context).strip() for name, _, _ in ARGUMENTS}
+    """Return the actions for the arguments' values; raises where one is wrong."""
+    defaults = {name: default for name, default, _ in ARGUMENTS}
+    refuse_unknown('depth.launch.py', context.argv, context.launch_configurations, defaults)
+    given = {name: LaunchConfiguration(name).perform(context).strip() for name in defaults}
     share = Path(get_package_share_directory('marigold_ros'))
-    sim_time = given['use_sim_time']
-    parameters = [given['params_file'] or str(share / 'config' / 'depth.yaml')]
-    for name in ('model', 'profile'):
-        if given[name]:
-            # Without a type, launch would read a folder named 2024 as a number.
-            parameters.append({name: ParameterValue(given[name], value_type=str)})
-    if given['cameras']:
-        names = [name.strip() for name in given['cameras'].strip('[]').split(',')]
-        parameters.append({'cameras': names})
-    if sim_time:
-        parameters.append({'use_sim_time': _is_true(sim_time)})
-    actions = [
+    parameters = _parameters(given, share)
+    respawn = truth('respawn', given['respawn'])
+    rviz = [_rviz(share, given)] if truth('rviz', given['rviz']) else []
+    return [
         Node(
             package='marigold_ros',
             executable='depth_node',
@@ -80,46 +111,70 @@ def start(context) -> list:
             output='screen',
             emulate_tty=True,
             parameters=parameters,
-            remappings=[
-                (name, given[name]) for name in ('image', 'camera_info', 'lidar') if given[name]
-            ],
+            remappings=[(name, given[name]) for name in TOPICS if given[name]],
             arguments=['--ros-args', '--log-level', given['log_level']],
-            respawn=_is_true(given['respawn']),
+            respawn=respawn,
             respawn_delay=2.0,
-        )
+            on_exit=None if respawn else end_if_failed,
+        ),
+        *rviz,
     ]
-    if _is_true(given['rviz']):
-        actions.append(_rviz(share, given, sim_time))
-    return actions
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in ('true', '1', 'yes', 'on')
+def end_if_failed(event, context) -> None:
+    """End the launch, which then returns 1, when the node ended with an error."""
+    if event.returncode != 0 and not context.is_shutdown:
+        raise RuntimeError(f'the depth node ended with exit code {event.returncode}')
 
 
-def _rviz(share: Path, given: dict[str, str], sim_time: str) -> Node:
-    arguments = ['-d', str(share / 'config' / 'marigold.rviz')]
-    if given['fixed_frame']:
-        arguments += ['-f', given['fixed_frame']]
-    # The configuration has absolute topics; these rules remap them to this node's.
-    remappings = [('/camera/image_raw', given['image'])] if given['image'] else []
-    if given['namespace'].strip('/'):
-        outputs = (
-            'points',
-            'depth/color',
-            'relative/image',
-            'uncertainty/image',
-            'alignment/points',
-        )
-        prefix = f'/{given["namespace"].strip("/")}'
-        remappings += [
-            (f'/marigold_depth/{name}', f'{prefix}/marigold_depth/{name}') for name in outputs
-        ]
+def _parameters(given: dict[str, str], share: Path) -> list:
+    """Return the parameter file and what the arguments set, for each camera too."""
+    file = given['params_file'] or str(share / 'config' / 'depth.yaml')
+    texts = {name: given[name] for name in PARAMETERS if given[name]}
+    others: dict = {}
+    if given['max_rate']:
+        others['max_rate'] = number('max_rate', given['max_rate'])
+    if given['extrinsics']:
+        others.update(pose_of_lidar(given['extrinsics']))
+    if given['use_sim_time']:
+        others['use_sim_time'] = truth('use_sim_time', given['use_sim_time'])
+    parameters: list = [existing_path('params_file', file)]
+    for name in texts:
+        # Without a type, launch would read a folder named 2024 as a number.
+        parameters.append({name: ParameterValue(given[name], value_type=str)})
+    if others:
+        parameters.append(others)
+    if cameras := camera_names(given['cameras']):
+        nodes = namespaces(given['namespace'], cameras)
+        parameters.append({'cameras': cameras})
+        parameters.append(_written('.yaml', camera_parameters(nodes, {**texts, **others})))
+    return parameters
+
+
+def _written(suffix: str, text: str) -> str:
+    """Write a temporary file; return its path."""
+    with tempfile.NamedTemporaryFile('w', prefix='marigold_', suffix=suffix, delete=False) as file:
+        file.write(text)
+    return file.name
+
+
+def _rviz(share: Path, given: dict[str, str]) -> Node:
+    try:
+        get_package_prefix('rviz2')
+    except PackageNotFoundError:
+        raise ConfigurationError(
+            'rviz is true, but rviz2 is not installed: install it, or set rviz:=false'
+        ) from None
+    nodes = namespaces(given['namespace'], camera_names(given['cameras']))
+    form = '/compressed' if given['image_transport'] == 'compressed' else ''
+    images = {name: image_topic(nodes[name], given['image']) + form for name in nodes}
+    template = (share / 'config' / 'marigold.rviz').read_text(encoding='utf-8')
+    view = _written('.rviz', rviz_configuration(template, nodes, images))
+    sim_time = given['use_sim_time'] or 'false'
     return Node(
         package='rviz2',
         executable='rviz2',
         namespace=given['namespace'],
-        arguments=arguments,
-        remappings=remappings,
-        parameters=[{'use_sim_time': _is_true(sim_time)}],
+        arguments=['-d', view] + (['-f', given['fixed_frame']] if given['fixed_frame'] else []),
+        parameters=[{'use_sim_time': truth('use_sim_time', sim_time)}],
     )

@@ -3,43 +3,65 @@
 """
 A bag played to the depth node: ``ros2 launch marigold_ros replay.launch.py bag:=DRIVE image:=…``.
 
-The node follows the bag's clock. /tf_static is published transient local, as on a robot, even if
-the recorder did not store that. At the end of the bag everything stops.
+The bag starts once the node is active, and the node follows its clock. /tf_static is published
+transient local, as on a robot, even if the recorder did not store that. At the end of the bag
+everything stops.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
+from launch import Event, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
-    TimerAction,
 )
+from launch.event_handler import EventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.ros_adapters import get_ros_node
+from lifecycle_msgs.msg import State, TransitionEvent
+from marigold_ros.node.interface.launch_arguments import (
+    camera_names,
+    existing_path,
+    image_topic,
+    namespaces,
+    number,
+    refuse_unknown,
+    topics_of_bag,
+    transport_in_bag,
+    truth,
+)
 
 ARGUMENTS = (
     ('bag', None, 'the bag to play: a folder or a file'),
     ('rate', '1.0', 'speed of the replay'),
     ('loop', 'false', 'true plays the bag again and again'),
     ('record', '', 'folder of a bag to record the outputs into; empty: none'),
-    ('delay', '5.0', 'seconds before the bag starts, so that the model is loaded by then'),
 )
 PASSED_ON = (
     ('image', '', 'topic of the images'),
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
+    ('scan', '', 'topic of the laser scans, for sparse_source scan'),
+    ('sparse_depth', '', 'topic of the depth images, for sparse_source depth_image'),
+    ('image_transport', '', 'raw or compressed; empty: as the bag has the images'),
+    ('sparse_source', '', 'as for depth.launch.py; empty: the parameter file decides'),
+    ('extrinsics', '', 'as for depth.launch.py; empty: the parameter file or tf2'),
     ('model', '', 'checkpoint; empty: the parameter file decides'),
     ('profile', '', 'speed or quality; empty: the parameter file decides'),
+    ('device', '', 'auto, cpu, cuda or cuda:1; empty: the parameter file decides'),
+    ('max_rate', '', 'largest number of frames per second; empty: the parameter file decides'),
     ('params_file', '', 'parameter file; empty: the one that comes with the package'),
     ('namespace', '', 'namespace of the node'),
     ('cameras', '', 'names of several cameras, as for depth.launch.py; empty: one'),
@@ -48,6 +70,12 @@ PASSED_ON = (
     ('rviz', 'true', 'false starts no RViz'),
     ('fixed_frame', '', "frame that RViz draws in; empty: the configuration's"),
 )
+
+
+class NodesActive(Event):
+    """All depth nodes have become active."""
+
+    name = 'marigold_ros.NodesActive'
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -60,19 +88,18 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context) -> list:
-    """Return the actions for the arguments' values."""
-    given = {
-        name: LaunchConfiguration(name).perform(context).strip()
-        for name, _, _ in (*ARGUMENTS, *PASSED_ON)
-    }
+    """Return the actions for the arguments' values; raises where one is wrong."""
+    defaults = {name: default for name, default, _ in (*ARGUMENTS, *PASSED_ON)}
+    refuse_unknown('replay.launch.py', context.argv, context.launch_configurations, defaults)
+    given = {name: LaunchConfiguration(name).perform(context).strip() for name in defaults}
+    given['bag'] = existing_path('bag', given['bag'])
     share = Path(get_package_share_directory('marigold_ros'))
-    # The bag comes before --clock, which would otherwise take it for a frequency.
-    command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', given['rate']]
-    command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]
-    command += ['--disable-keyboard-controls']
-    if given['loop'].lower() in ('true', '1', 'yes', 'on'):
-        command.append('--loop')
-    player = ExecuteProcess(cmd=command, output='screen')
+    nodes = namespaces(given['namespace'], camera_names(given['cameras']))
+    topics = topics_of_bag(given['bag'])
+    if topics and not given['image_transport']:
+        images = [image_topic(namespace, given['image']) for namespace in nodes.values()]
+        given['image_transport'] = transport_in_bag(topics, images)
+    player = _player(given, share)
     node = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share / 'launch' / 'depth.launch.py')),
         launch_arguments={
@@ -80,23 +107,64 @@ def start(context) -> list:
             'use_sim_time': 'true',
         }.items(),
     )
-    recorders = [_recorder(given['record'], given['namespace'])] if given['record'] else []
+    recorders = [_recorder(given['record'], nodes.values())] if given['record'] else []
     return [
-        node,
-        *recorders,
-        TimerAction(period=float(given['delay']), actions=[player]),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=end_with_bag)),
         RegisterEventHandler(
-            OnProcessExit(
-                target_action=player, on_exit=[EmitEvent(event=Shutdown(reason='bag is over'))]
+            EventHandler(
+                matcher=lambda event: isinstance(event, NodesActive),
+                entities=[LogInfo(msg='the node is active: the bag starts'), player],
+                handle_once=True,
             )
         ),
+        OpaqueFunction(function=watch, args=[nodes.values()]),
+        *recorders,
+        node,
     ]
 
 
-def _recorder(folder: str, namespace: str) -> ExecuteProcess:
-    """Record the node's outputs; the bag's own topics are in the bag already."""
-    prefix = f'/{namespace.strip("/")}' if namespace.strip('/') else ''
+def watch(context, prefixes) -> None:
+    """Emit NodesActive once the depth node of each namespace has become active."""
+    inactive = {f'{prefix}/marigold_depth' for prefix in prefixes}
+
+    def note(name: str, message: TransitionEvent) -> None:
+        if message.goal_state.id != State.PRIMARY_STATE_ACTIVE or name not in inactive:
+            return
+        inactive.remove(name)
+        if not inactive:  # called in a thread of rclpy
+            context.asyncio_loop.call_soon_threadsafe(context.emit_event_sync, NodesActive())
+
+    watcher = get_ros_node(context)
+    for name in list(inactive):
+        topic = f'{name}/transition_event'
+        watcher.create_subscription(TransitionEvent, topic, partial(note, name), 10)
+
+
+def end_with_bag(event, context) -> list:
+    """End the launch with the bag; it returns 1 if the bag could not be played."""
+    if event.returncode != 0 and not context.is_shutdown:
+        raise RuntimeError(
+            f'`ros2 bag play` ended with exit code {event.returncode}; its output above says why: '
+            'check the bag with `ros2 bag info`, or mend it with `ros2 bag reindex`'
+        )
+    return [EmitEvent(event=Shutdown(reason='bag is over'))]
+
+
+def _player(given: dict[str, str], share: Path) -> ExecuteProcess:
+    rate = number('rate', given['rate'])
+    # The bag comes before --clock, which would otherwise take it for a frequency.
+    command = ['ros2', 'bag', 'play', given['bag'], '--clock', '100', '--rate', str(rate)]
+    command += ['--qos-profile-overrides-path', str(share / 'config' / 'replay_qos.yaml')]
+    command += ['--disable-keyboard-controls']
+    if truth('loop', given['loop']):
+        command.append('--loop')
+    return ExecuteProcess(cmd=command, output='screen')
+
+
+def _recorder(folder: str, prefixes) -> ExecuteProcess:
+    """Record the outputs of all depth nodes; the bag's own topics are in the bag already."""
+    nodes = '|'.join(f'{prefix}/marigold_depth/.*' for prefix in prefixes)
     # By pattern: whether topics are positional differs between distributions.
-    topics = f'^({prefix}/marigold_depth/.*|/diagnostics|/tf|/tf_static)$'
+    topics = f'^({nodes}|/diagnostics|/tf|/tf_static)$'
     command = ['ros2', 'bag', 'record', '--output', folder, '--regex', topics]
     return ExecuteProcess(cmd=[*command, '--use-sim-time'], output='screen')

@@ -40,7 +40,8 @@ def test_the_node_can_be_launched_with_every_promised_argument():
     names = arguments_of('depth.launch.py', 'ARGUMENTS')
     promised = (
         'image camera_info lidar model profile params_file rviz use_sim_time log_level namespace '
-        'cameras respawn'
+        'cameras respawn image_transport device sparse_source scan sparse_depth extrinsics '
+        'max_rate'
     )
     assert set(promised.split()) <= set(names)
 
@@ -49,6 +50,7 @@ def test_replay_passes_on_what_the_node_launch_takes():
     taken = set(arguments_of('depth.launch.py', 'ARGUMENTS'))
     passed_on = set(arguments_of('replay.launch.py', 'PASSED_ON'))
     assert passed_on | {'use_sim_time'} == taken
+    assert arguments_of('replay.launch.py', 'ARGUMENTS') == ['bag', 'rate', 'loop', 'record']
 
 
 def test_the_views_and_overrides_name_topics_of_the_node():

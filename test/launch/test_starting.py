@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What `ros2 launch` answers to wrong arguments and failing processes; needs launch_ros."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+for needed in ('launch', 'launch_ros'):
+    pytest.importorskip(needed, reason='needs launch_ros, part of a full ROS installation')
+
+from ament_index_python.packages import (  # noqa: E402
+    get_package_prefix,
+    PackageNotFoundError,
+)
+
+LAUNCH = Path(__file__).resolve().parents[2] / 'launch'
+# As `ros2 launch` does it, without its search for the file.
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+file, *given = sys.argv[1:]
+arguments = [tuple(word.split(':=', 1)) for word in given]
+include = IncludeLaunchDescription(AnyLaunchDescriptionSource(file), launch_arguments=arguments)
+service = LaunchService(argv=given, noninteractive=True)
+service.include_launch_description(LaunchDescription([include]))
+sys.exit(service.run())
+"""
+INCLUDING = """
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+def generate_launch_description():
+    depth = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource({file!r}),
+        launch_arguments={{'image': '/camera/image_raw', 'model': '/no/such/model'}}.items(),
+    )
+    return LaunchDescription([DeclareLaunchArgument('robot'), depth])
+"""
+
+
+@pytest.fixture(scope='module', autouse=True)
+def installed():
+    try:
+        get_package_prefix('marigold_ros')
+    except PackageNotFoundError:
+        pytest.skip('marigold_ros is not installed in a ROS workspace that is sourced')
+
+
+def has(package):
+    try:
+        return bool(get_package_prefix(package))
+    except PackageNotFoundError:
+        return False
+
+
+def launch(file, *arguments):
+    """Launch a file; returns the exit code and the output."""
+    command = [sys.executable, '-c', RUN, str(file), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ('argument', 'words'),
+    [
+        ('imgae:=/camera/image_raw', "has no argument 'imgae'; did you mean 'image'?"),
+        ('params_file:=/no/such.yaml', 'params_file is /no/such.yaml, which does not exist'),
+        ('respawn:=maybe', "respawn is 'maybe'; give true or false"),
+        ('max_rate:=fast', "max_rate is 'fast'; give a number"),
+        ('extrinsics:=1 2 3', 'give seven numbers'),
+    ],
+)
+def test_a_wrong_argument_stops_the_launch_before_a_process_starts(argument, words):
+    code, output = launch(LAUNCH / 'depth.launch.py', argument)
+    assert code == 1
+    assert words in output
+    assert 'process started' not in output
+
+
+@pytest.mark.skipif(has('rviz2'), reason='rviz2 is installed')
+def test_without_rviz2_nothing_is_started():
+    code, output = launch(LAUNCH / 'depth.launch.py', 'rviz:=true')
+    assert (code, 'rviz2 is not installed' in output) == (1, True)
+    assert 'process started' not in output
+
+
+def test_a_failed_node_ends_the_launch_with_its_code():
+    code, output = launch(LAUNCH / 'depth.launch.py', 'model:=/no/such/model')
+    assert code == 1
+    assert 'the depth node ended with exit code 1' in output
+
+
+def test_a_file_that_includes_the_launch_file_keeps_its_own_arguments(tmp_path):
+    file = tmp_path / 'robot.launch.py'
+    file.write_text(INCLUDING.format(file=str(LAUNCH / 'depth.launch.py')))
+    code, output = launch(file, 'robot:=r2')
+    assert "no argument 'robot'" not in output
+    assert 'the depth node ended with exit code 1' in output
+    assert code == 1
+
+
+@pytest.mark.parametrize(
+    ('bag', 'more', 'words'),
+    [
+        ('/no/such/bag', [], 'bag is /no/such/bag, which does not exist'),
+        (None, ['image:=/nothing'], 'the bag has no images on /nothing; set image to one of'),
+        (None, ['delay:=5'], "has no argument 'delay'"),
+    ],
+)
+def test_a_replay_that_cannot_work_does_not_start(short_drive, bag, more, words):
+    code, output = launch(LAUNCH / 'replay.launch.py', f'bag:={bag or short_drive}', *more)
+    assert code == 1
+    assert words in output
+    assert 'process started' not in output
+
+
+@pytest.mark.skipif(shutil.which('ros2') is None, reason='needs ros2 bag')
+@pytest.mark.parametrize('broken', [False, True])
+def test_a_bag_starts_when_the_node_is_active_and_ends_the_launch(short_drive, tmp_path, broken):
+    bag = short_drive
+    if broken:
+        bag = tmp_path / 'empty'
+        bag.mkdir()
+    code, output = launch(
+        LAUNCH / 'replay.launch.py', f'bag:={bag}', 'image:=/camera/image_raw', 'rviz:=false'
+    )
+    assert output.index(']: active: ') > 0
+    assert output.index('the bag starts') > output.index('model tiny')
+    assert code == int(broken)
+    assert ('`ros2 bag play` ended with exit code' in output) == broken
