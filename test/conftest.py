@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Fixtures that all tests share; threads wait passively, ROS stays on this machine."""
+"""
+Fixtures that all tests share; threads wait passively, ROS stays on this machine.
+
+`colcon test` runs the Python that colcon runs in, with the pytest of the distribution. Where that
+Python lacks what the package needs, all tests are skipped with the reason.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+import importlib.util
 import json
 import os
 from pathlib import Path
 import random
+import sys
 
 from marigold_ros.threads import settle_threads
 
@@ -16,19 +25,48 @@ os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 # Parallel runs on one machine must never meet; 1 to 101 is free on every platform.
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
 
-from hypothesis import settings  # noqa: E402
-from marigold_ros.bags.reader import BagReader  # noqa: E402
-from marigold_ros.bags.writer import BagWriter  # noqa: E402
 from marigold_ros.frame import Prediction  # noqa: E402
-from marigold_ros.synthetic.drive.drive import write_drive  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-# Shared machines stall: a deadline per example would test the machine.
-settings.register_profile('project', deadline=None, max_examples=50)
-settings.load_profile('project')
-
 ROOT = Path(__file__).resolve().parent.parent
+NEEDED = ('torch', 'diffusers', 'transformers', 'safetensors', 'rosbags', 'hypothesis')
+MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+# Whether this is the pytest of requirements-dev.txt, and not that of a distribution.
+PINNED = sys.prefix != sys.base_prefix and Path(pytest.__file__).is_relative_to(sys.prefix)
+
+if MISSING:
+    # Their conftests import what is missing.
+    collect_ignore = [path.name for path in Path(__file__).parent.iterdir() if path.is_dir()]
+else:
+    from hypothesis import settings
+
+    # Shared machines stall: a deadline per example would test the machine.
+    settings.register_profile('project', deadline=None, max_examples=50)
+    settings.load_profile('project')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make warnings errors, but not those of a distribution's versions and plugins."""
+    if PINNED and config.pluginmanager.hasplugin('timeout'):
+        config.addinivalue_line('filterwarnings', 'error')
+    for folder in (ROOT, ROOT / 'training', ROOT / 'test' / 'trials'):
+        if str(folder) not in sys.path:  # pytest before 7 knows no pythonpath
+            sys.path.append(str(folder))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> object:
+    """Skip modules of tests where packages are missing, without importing them."""
+    if not MISSING or not isinstance(collector, pytest.Module):
+        return None
+    from _pytest.reports import CollectReport
+
+    reason = (
+        f'Skipped: {", ".join(MISSING)} not installed for {sys.executable}: activate the '
+        'environment of docs/getting-started.md and run `python -m colcon test`'
+    )
+    return CollectReport(collector.nodeid, 'skipped', (str(collector.fspath), 0, reason), [])
 
 
 @pytest.fixture(scope='session')
@@ -125,6 +163,8 @@ class Ramp:
 @pytest.fixture(scope='session')
 def short_drive(tmp_path_factory):
     """Three images of 160x120 with LiDAR, true depth and transforms."""
+    from marigold_ros.synthetic.drive.drive import write_drive
+
     folder = tmp_path_factory.mktemp('short_drive')
     return write_drive(folder / 'drive', frames=3, width=160, height=120)
 
@@ -137,6 +177,9 @@ def changed_drive(short_drive):
     ``change(topic, message, log_ns)`` gives None to leave a message out, and else the topic, what
     its fields become (mapping of name to value) and the time of recording.
     """
+
+    from marigold_ros.bags.reader import BagReader
+    from marigold_ros.bags.writer import BagWriter
 
     def copy(path, change=lambda *message: (message[0], {}, message[2]), storage='mcap'):
         with BagReader(short_drive) as reader, BagWriter(path, storage) as bag:

@@ -134,6 +134,31 @@ def test_the_executable_runs_in_the_activated_environment(tmp_path):
     assert script.splitlines()[0] == '#!/usr/bin/env python3'
 
 
+def run_pytest(*arguments: str, missing: str = '') -> subprocess.CompletedProcess:
+    """Run pytest as `colcon test` does, in a Python without one package and without plugins."""
+    code = 'import sys; sys.modules.update({n: None for n in sys.argv.pop(1).split()}); '
+    code += 'import pytest; sys.exit(pytest.main(sys.argv[1:]))'
+    command = [sys.executable, '-c', code, missing, '--tb=short', '-p', 'no:timeout', *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_pytest_runs_without_the_plugins_that_it_is_configured_for():
+    done = run_pytest('-p', 'no:cacheprovider', 'test/test_spaces.py')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_torch_all_tests_are_skipped_with_the_reason():
+    done = run_pytest('-p', 'no:cacheprovider', '-rs', missing='torch rosbags')
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout + done.stderr
+    assert 'torch, rosbags not installed for' in done.stdout
+    assert 'python -m colcon test' in done.stdout
+
+
+def test_warnings_are_errors_with_the_pinned_pytest(request):
+    pinned = Path(pytest.__file__).is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix
+    assert ('error' in request.config.getini('filterwarnings')) == pinned
+
+
 def test_pins_lie_within_the_ranges_of_install_requires():
     ranges = {requirement.name.lower(): requirement for requirement in install_requires()}
     pins = requirements('requirements.txt')
