@@ -24,6 +24,7 @@ from marigold_ros.learning.data.targets import normalise
 import numpy as np
 import torch
 
+KEPT_PIXELS = 1 << 26  # of a source, 8 bytes each
 MULTIPLE = 8  # of both sides: the autoencoder's factor
 AnyBatch = TypeVar('AnyBatch', bound='_OnDevice')
 
@@ -236,16 +237,28 @@ class Mixture(torch.utils.data.Dataset):
         sources = [(part.source.name, len(part.source), part.weight) for part in parts]
         self.plan = BatchPlan(sources, batch_size, seed, rank, world, in_turns)
         self._in_turns = in_turns
+        self._kept: dict[tuple[int, int], Pair] = {}
 
     def __getitem__(self, number: int) -> Batch:
         """Return this process's rows of batch ``number``."""
         which, visits = self.plan.visits(number)
         part = self.parts[which]
-        examples = [
-            make_example(part.source.read(index), part.size, self.space, self.augmentation, rng)
-            for index, rng in visits
-        ]
+        examples = [self._example(which, index, rng) for index, rng in visits]
         return make_batch(examples, part.source.name, self.plan.rows)
+
+    def _example(self, which: int, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Make an example; pairs of small sources that are never cropped are kept resized."""
+        part = self.parts[which]
+        size, how = part.size, self.augmentation
+        height, width = in_multiples(size)
+        if how.crop or len(part.source) * height * width > KEPT_PIXELS:
+            return make_example(part.source.read(index), size, self.space, how, rng)
+        draw = rng.random()  # as cropping does, so that later draws are the same
+        assert draw >= how.crop
+        if (which, index) not in self._kept:
+            whole = crop(part.source.read(index), how, size[1] / size[0], rng.spawn(1)[0])
+            self._kept[which, index] = resize(whole, size)
+        return finish_example(self._kept[which, index], self.space, how, rng)
 
     def undivided(self) -> Mixture:
         """Return the same batches with the rows of all processes."""
@@ -259,7 +272,14 @@ def make_example(
 ) -> tuple[np.ndarray, ...]:
     """Crop, resize and augment a pair: rgb, relative, valid, sky, depth, each (H, W, ...)."""
     pair = crop(pair, how, size[1] / size[0], rng)
-    pair = flip(resize(pair, size), how, rng)
+    return finish_example(resize(pair, size), space, how, rng)
+
+
+def finish_example(
+    pair: Pair, space: str, how: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Augment a pair of its final size; see :func:`make_example`."""
+    pair = flip(pair, how, rng)
     rgb = augment_image(pair.rgb, how, rng)
     depth = pair.depth.astype(np.float32)
     return rgb, *normalise(depth, space), depth

@@ -9,6 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.learning.data import mixture as mixture_module
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import collate, Mixture, Part, resize, turns
 from marigold_ros.learning.data.pairs import Pair
@@ -55,7 +56,8 @@ def test_a_batch_has_one_source_and_a_size_in_multiples_of_8(planted):
         assert (bright[known] - batch.depth[:, 0][known]).abs().max() < 0.6
 
 
-def test_every_image_comes_once_before_any_comes_twice(planted):
+def test_every_image_comes_once_before_any_comes_twice(planted, monkeypatch):
+    monkeypatch.setattr(mixture_module, 'KEPT_PIXELS', 0)  # or reads do not show visits
     source = planted(7)
     mixture = Mixture([Part(source, 1.0, (32, 48))], 3, 'log', PLAIN)
     for number in range(7):
@@ -176,3 +178,15 @@ def test_an_invalid_source_is_named(tmp_path, change, words):
     entry = {'kind': 'synthetic', 'height': 16, 'width': 16, 'count': 2, 'size': [16, 16]}
     with pytest.raises(ConfigurationError, match=words):
         open_source(entry | change, tmp_path)
+
+
+def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch):
+    how = Augmentation(flip=0.5, colour=0.5, sensor=0.5)
+    batches = []
+    for limit in (0, 1 << 20):
+        monkeypatch.setattr(mixture_module, 'KEPT_PIXELS', limit)
+        source = planted(3, (64, 90))
+        mixture = Mixture([Part(source, 1.0, (44, 60))], 2, 'log', how, seed=1)
+        batches.append([mixture[number] for number in range(6)])
+        assert len(source.read_indices) == (12 if limit == 0 else 3)
+    assert all(equal(*pair) for pair in zip(*batches, strict=True))

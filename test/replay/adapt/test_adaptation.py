@@ -58,7 +58,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _little_data(monkeypatch):
     few = {'SCENES': 2, 'LINE_EXAMPLES': 4, 'SCENE_EXAMPLES': 1, 'STOP_SCENES': 1}
-    for name, count in {**few, 'ROWS': 1, 'BATCHES': 2, 'VALIDATIONS': 1}.items():
+    for name, count in {**few, 'ROWS': 2, 'VALIDATIONS': 1}.items():
         monkeypatch.setattr(recipes, name, count)
     # Compiling fusion networks takes longer than all the rest.
     monkeypatch.setattr(adaptation, 'load_fusion', lambda folder: None)
