@@ -131,7 +131,7 @@ def relative_recipe(
             'clip': 1.0,
             'weight_decay': 1.0e-3,
             'warmup': 20,
-            'save_every': 20,
+            'save_every': 60,
         },
         'stages': stages,
         'facts': entry,
@@ -181,7 +181,7 @@ def fusion_recipe(
                 'betas': [0.9, 0.99],
                 'average': 0.98,
                 'clip': 1.0,
-                'save_every': 20,
+                'save_every': 60,
                 'validate_every': max(1, -(-budget.fusion // VALIDATIONS)),
             }
         ],
