@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -143,6 +144,18 @@ def run_pytest(*arguments: str, missing: str = '') -> subprocess.CompletedProces
 
 
 def test_pytest_runs_without_the_plugins_that_it_is_configured_for():
+    done = run_pytest('-p', 'no:cacheprovider', 'test/test_spaces.py')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('plugin', ['launch_testing', 'launch_ros'])
+def test_pytest_leaves_out_the_plugins_of_a_distribution(tmp_path, monkeypatch, plugin):
+    facts = tmp_path / 'some_plugin-1.0.dist-info'
+    facts.mkdir()
+    (facts / 'METADATA').write_text('Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n')
+    (facts / 'entry_points.txt').write_text(f'[pytest11]\n{plugin} = some_plugin\n')
+    (tmp_path / 'some_plugin.py').write_text('raise ImportError("loaded")')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
     done = run_pytest('-p', 'no:cacheprovider', 'test/test_spaces.py')
     assert done.returncode == 0, done.stdout + done.stderr
 

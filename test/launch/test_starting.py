@@ -49,16 +49,14 @@ def generate_launch_description():
 
 @pytest.fixture(scope='module', autouse=True)
 def installed():
-    try:
-        get_package_prefix('marigold_ros')
-    except PackageNotFoundError:
+    if not has('marigold_ros'):
         pytest.skip('marigold_ros is not installed in a ROS workspace that is sourced')
 
 
 def has(package):
     try:
         return bool(get_package_prefix(package))
-    except PackageNotFoundError:
+    except (PackageNotFoundError, OSError):  # the latter where no workspace is sourced
         return False
 
 
