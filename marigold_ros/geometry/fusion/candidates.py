@@ -92,7 +92,7 @@ def _smooth(
     small = None if image is None else half.shrink(image)
     edges = edge_weights(small, start.shape)
     change = solve_edge_aware(start + missed, _POINT_WEIGHT * count, edges, start) - start
-    return linear + WorkGrid((grid.rows, grid.columns), *change.shape).enlarge(change)
+    return linear + grid.refine(change)
 
 
 def _held_out(

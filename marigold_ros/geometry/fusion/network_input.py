@@ -8,7 +8,8 @@ import cv2
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.candidates import Candidates
-from marigold_ros.geometry.fusion.interpolation import natural_neighbours
+from marigold_ros.geometry.fusion.interpolation import natural_neighbours, nearest_points
+from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
 # Log ratios beyond this are cut off.
@@ -56,11 +57,12 @@ def network_input(
     part['linear'][...] = linear - np.float32(level)
     for name in ('smooth', 'nearest', 'low', 'high'):
         part[name][...] = getattr(candidates, name) - linear
+    proof = _Proofs(grid, sparse)
     if fitted is not None:
         part['map'][...] = fitted.log_depth - linear
         part['has_map'][...] = 1.0
-        part['map_proof'][...] = _proof(candidates, sparse, fitted.held_out)
-    part['point_proof'][...] = _proof(candidates, sparse, candidates.held_out)
+        part['map_proof'][...] = proof(fitted.held_out)
+    part['point_proof'][...] = proof(candidates.held_out)
     part['occupied'][...] = candidates.points.distance == 0
     part['distance'][...] = np.log1p(candidates.points.distance) - np.float32(1.5)
     part['inside'][...] = candidates.inside
@@ -71,13 +73,21 @@ def network_input(
     return channels
 
 
-def _proof(candidates: Candidates, sparse: SparseDepth, held_out: np.ndarray) -> np.ndarray:
-    """Log of the error at points held out, spread over the grid; around 0."""
-    known = np.isfinite(held_out)
-    if not known.any():
-        return np.zeros_like(candidates.linear)
-    typical = float(np.median(np.abs(held_out[known])))
-    error = np.where(known, np.minimum(np.abs(held_out), _LARGEST), typical)
-    mean, _ = candidates.grid.mean_in_cells(sparse.u, sparse.v, error)
-    spread = natural_neighbours(mean, candidates.points)
-    return np.log(spread + np.float32(_LEAST_ERROR)) * np.float32(0.5) + np.float32(1.5)
+class _Proofs:
+    """Spreads errors at points over the grid, at half its resolution."""
+
+    def __init__(self, grid: WorkGrid, sparse: SparseDepth) -> None:
+        self._grid, self._half, self._sparse = grid, grid.halved(), sparse
+        _, count = self._half.mean_in_cells(sparse.u, sparse.v, sparse.z)
+        self._nearest = nearest_points(count)
+
+    def __call__(self, held_out: np.ndarray) -> np.ndarray:
+        """Return the log of the error at points held out (M,), around 0; (rows, columns)."""
+        known = np.isfinite(held_out)
+        if not known.any():
+            return np.zeros((self._grid.rows, self._grid.columns), np.float32)
+        typical = float(np.median(np.abs(held_out[known])))
+        error = np.where(known, np.minimum(np.abs(held_out), _LARGEST), typical)
+        mean, _ = self._half.mean_in_cells(self._sparse.u, self._sparse.v, error)
+        spread = natural_neighbours(mean, self._nearest) + np.float32(_LEAST_ERROR)
+        return self._grid.refine(np.log(spread) * np.float32(0.5) + np.float32(1.5))

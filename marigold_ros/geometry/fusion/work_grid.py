@@ -26,7 +26,12 @@ class WorkGrid:
         self, u: np.ndarray, v: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of values (M,) at pixels in each cell, 0 where none, and their count."""
-        cell = (v * self.rows // self.shape[0]) * self.columns + u * self.columns // self.shape[1]
+        height, width = self.shape
+        row, column = (
+            (2 * v + 1) * self.rows // (2 * height),
+            (2 * u + 1) * self.columns // (2 * width),
+        )
+        cell = row * self.columns + column
         size = self.rows * self.columns
         count = np.bincount(cell, minlength=size).astype(np.float32)
         total = np.bincount(cell, values, size).astype(np.float32)
@@ -50,6 +55,11 @@ class WorkGrid:
     def enlarge(self, values: np.ndarray) -> np.ndarray:
         """Interpolate a grid at every pixel of the image."""
         size = self.shape[::-1]
+        return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
+
+    def refine(self, values: np.ndarray) -> np.ndarray:
+        """Interpolate a coarser grid in the middle of every cell."""
+        size = (self.columns, self.rows)
         return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
 
     def halved(self) -> 'WorkGrid':

@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-GENERATION = 1  # of simulation and network input; another number invalidates all caches
+GENERATION = 2  # of simulation and network input; another number invalidates all caches
 # Probabilities of changes to an example.
 _MIRRORED, _OTHER_LEVEL, _OTHER_COLOURS, _WITHOUT_MAP = 0.5, 0.3, 0.1, 0.3
 _COLOURS = slice(0, 3)

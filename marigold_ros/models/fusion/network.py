@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 # Largest correction of log depth beside the candidates.
-_RESIDUAL = 0.5
+_RESIDUAL = 0.8
 # Error that is expected before training.
 _START_ERROR = -3.0
 _UNLIKELY = -3.0
