@@ -28,7 +28,7 @@ from marigold_ros.geometry.fusion.evidence import (
     relative_error,
 )
 from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
-from marigold_ros.geometry.fusion.mixing import FusionModel, mix
+from marigold_ros.geometry.fusion.mixing import follow_map, FusionModel, mix
 import numpy as np
 
 # Median relative difference of points from their interpolation, and from their neighbours, above
@@ -236,6 +236,9 @@ def _mixed(
     candidates, points = evidence.points.candidates, evidence.points.sparse
     grid = candidates.grid
     mixture = mix(evidence.channels, network)
+    if evidence.fitted is not None:
+        distance = candidates.points.distance
+        mixture = follow_map(mixture, evidence.fitted.log_depth, distance, evidence.map_error)
     metric = enlarge_depth(np.exp(mixture.log_depth), rgb, candidates.image, grid)
     of_map = float(mixture.map_share.mean())
     if of_map > 0.0 and fit.metric is not None:

@@ -24,6 +24,9 @@ _RANGE, _EDGES = 0.21, 0.4  # of the logs of high - low and of |smooth - linear|
 _ERROR_OF_MAP = (-1.88, {'map_proof': 1.01, 'inside': -0.37})
 _AWAY = 0.38  # of the log of |map - points|
 _LEAST = np.float32(0.01)
+# Errors of a map, as a part of interpolation's, at which it gets no more share, and all of it far
+# away; and the distance in cells from which half of that counts.
+_PROVES_NOTHING, _PROVES_ALL, _FAR = 0.8, 0.3, 8.0
 # Odds of the map are the inverse errors' to this power.
 _POWER = 4.0
 
@@ -48,6 +51,28 @@ def mix(channels: np.ndarray, network: FusionModel | None) -> Mixture:
     change, log_error, map_share = _closed_form(part) if network is None else network(channels)
     level = part['level'][0, 0] + np.float32(1.5)
     return Mixture(part['linear'] + change + level, log_error, map_share)
+
+
+def follow_map(
+    mixture: Mixture, log_map: np.ndarray, distance: np.ndarray, map_error: float
+) -> Mixture:
+    """
+    Give the map more share far from the points, the better it has proved.
+
+    ``log_map`` is its log depth and ``distance`` that of the nearest point in cells, both (rows,
+    columns). ``map_error`` is its error at points held out as a part of interpolation's, whose
+    error grows faster with the distance.
+    """
+    proved = np.clip((_PROVES_NOTHING - map_error) / (_PROVES_NOTHING - _PROVES_ALL), 0.0, 1.0)
+    if proved == 0.0:
+        return mixture
+    apart = np.square(distance)
+    share = np.float32(proved) * apart / (apart + np.float32(_FAR**2))
+    return Mixture(
+        mixture.log_depth + share * (log_map - mixture.log_depth),
+        mixture.log_error,
+        mixture.map_share + share * (1.0 - mixture.map_share),
+    )
 
 
 def _closed_form(part: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
