@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Images without content: the model's map is worthless, and the points alone give the depth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from marigold_ros.frame import Prediction  # noqa: E402
+from marigold_ros.message_codec import encode_image, to_depth  # noqa: E402
+from marigold_ros.node.interface.messages import image_message, stamp_ns  # noqa: E402
+from marigold_ros.node.loading import load  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from synthetic_messages import mounting_parameters  # noqa: E402
+
+WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
+FRAMES, POINTS = 40, 1200
+FIRST, PERIOD = 1_000_000_000, 100_000_000
+DEPTH, ALIGNMENT = ('depth/image_rect', Image), ('alignment', DiagnosticArray)
+
+
+def true_depth(v):
+    """Depth of a slanted wall in metres, 4 m in the last row and 6 m in the first."""
+    return 6.0 - 2.0 * v / (HEIGHT - 1)
+
+
+def send(running, rng, stamp):
+    """Send an image of noise with exact points on the wall; everything has one stamp."""
+    robot = running.robot
+    v, u = rng.integers(0, HEIGHT, POINTS), rng.integers(0, WIDTH, POINTS)
+    z = true_depth(v)
+    camera = np.stack([(u - WIDTH / 2) / FOCAL * z, (v - HEIGHT / 2) / FOCAL * z, z], axis=1)
+    camera -= np.array(mounting_parameters()['extrinsics.translation'])
+    lidar = np.stack([camera[:, 2], -camera[:, 0], -camera[:, 1]], axis=1)
+    running.deliver('scan', robot.cloud(stamp, lidar))
+    info = CameraInfo(header=robot.header(stamp), width=WIDTH, height=HEIGHT)
+    info.k = [FOCAL, 0.0, WIDTH / 2, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 1.0]
+    info.p = [FOCAL, 0.0, WIDTH / 2, 0.0, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
+    running.deliver('info', info)
+    noise = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    running.deliver('image', image_message(robot.header(stamp), encode_image(noise, 'rgb8')))
+
+
+class NoiseModel:
+    """Answers with noise, a map that no fit can use."""
+
+    def __init__(self):
+        self._rng = np.random.default_rng(3)
+
+    def predict(self, rgb, **_options):
+        return Prediction(self._rng.random(rgb.shape[:2], dtype=np.float32))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['noise', 'tiny'])
+def test_every_frame_of_noise_is_metric_by_its_points_and_none_is_wrong(bench, model):
+    load_model = load if model == 'tiny' else lambda config: NoiseModel()
+    running = bench(hear=(DEPTH, ALIGNMENT), load_model=load_model)
+    rng = np.random.default_rng(7)
+    for k in range(FRAMES):
+        send(running, rng, FIRST + k * PERIOD)
+        running.wait_quiet(k + 1)
+    for topic, _ in (DEPTH, ALIGNMENT):
+        running.wait_received(topic, FRAMES)
+    for message in running.robot.received['alignment']:
+        values = {pair.key: pair.value for pair in message.status[0].values}
+        assert values['state'] == 'fitted'
+        # On a wall the map of a real model, bent to so many points, is as good as they are.
+        assert values['led_by'] == 'points' or model == 'tiny'
+    truth = true_depth(np.arange(HEIGHT)[:, None])
+    stamps = []
+    for message in running.robot.received['depth/image_rect']:
+        stamps.append(stamp_ns(message.header.stamp))
+        depth = to_depth(message)
+        assert np.isfinite(depth).mean() > 0.9
+        assert np.nanmedian(np.abs(depth / truth - 1)) < 0.02
+    assert stamps == [FIRST + k * PERIOD for k in range(FRAMES)]
