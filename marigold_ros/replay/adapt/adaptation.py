@@ -269,7 +269,10 @@ class Adaptation:
         judged = list(
             judged_frames(recordings.bags, blocks.judge, recordings.topics, models, config)
         )
-        mean_map = training_mean_map(BagPairs(self.data, **_train_source(recordings)))
+        known = [*blocks.entries('train'), *blocks.entries('stop')]
+        mean_map = training_mean_map(
+            BagPairs(self.data, recordings.bags, **recordings.topics, frames=known)
+        )
         limits = (config.alignment.min_depth, config.alignment.max_depth)
         maps = judge_maps(judged, mean_map, limits)
         held = recordings.hold_lines
@@ -381,11 +384,6 @@ def _lidar_of(bag: str, topics: Mapping[str, Any]) -> str:
             cause='missing',
         )
     return found.lidar
-
-
-def _train_source(recordings: Recordings) -> dict[str, Any]:
-    entry = recordings.source('train', recordings.size)
-    return {key: value for key, value in entry.items() if key not in ('kind', 'size')}
 
 
 def _steps(budget: Budget) -> str:
