@@ -164,7 +164,7 @@ def score_recording(
             truth=item.truth,
             ring=item.ring,
             alignment=result.alignment,
-            scan_stamp_ns=_scan_stamp_ns(found.values['scan_stamp'], item.scan_stamp_ns),
+            scan_stamp_ns=int(found.values['scan_stamp']) if found.values['scan_stamp'] else None,
             timings_ms=None if round_trip is None else {'round_trip': round_trip},
         )
     return scorer, warnings
@@ -259,17 +259,6 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
         shares={'map': float(values['map_share'])},
         map_reason=values['map_reason'],
     )
-
-
-def _scan_stamp_ns(seconds: str, expected_ns: int | None) -> int | None:
-    """Parse the stamp of the scan in use; the node's text is good to a microsecond."""
-    if not seconds:
-        return None
-    whole, _, fraction = seconds.partition('.')
-    stamp_ns = int(whole) * 1_000_000_000 + int(fraction.ljust(9, '0')[:9])
-    if expected_ns is not None and abs(expected_ns - stamp_ns) < 1000:
-        return expected_ns
-    return stamp_ns
 
 
 def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
