@@ -106,7 +106,7 @@ class FrameServer:
 
     def _fail(self, cause: str, text: str) -> None:
         self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{cause}')
-        self._health.report('frame', text.strip().splitlines()[-1])
+        self._health.report('frame', f'frame rejected: {text.strip().splitlines()[-1]}')
 
     def _serve(self, message) -> None:
         watch, health = _Stopwatch(), self._health

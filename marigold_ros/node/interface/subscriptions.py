@@ -271,7 +271,7 @@ class Inputs(SimpleFilter):
             self._check_age(stamp)
         except InputError as error:
             self._health.counters.leave_frame(f'{keys.FRAMES_REJECTED}{error.cause}')
-            self._health.report('image', str(error))
+            self._health.report('image', f'image rejected: {error}')
             return
         if is_clock_jump(self._last_stamp, stamp):
             self._on_jump(f'the stamp of {self.image_topic} went back')
@@ -317,4 +317,4 @@ class Inputs(SimpleFilter):
         """Count and report a scan that cannot be used."""
         cause = getattr(error, 'cause', 'calibration')
         self._health.counters.add(f'{keys.SCANS_REJECTED}{cause}')
-        self._health.report('scan', str(error))
+        self._health.report('scan', f'scan rejected: {error}')
