@@ -20,7 +20,7 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 
-SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
+SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)
 # On synthetic scenes the error may grow by this share.
 FORGOTTEN = 0.09
 SCENES, FIRST_SCENE = 24, 500  # held out, and none of those that validation scores

@@ -22,9 +22,10 @@ from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
 from marigold_ros.evaluation.protocols.missing_depth import substitute_missing
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
+from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.frame import Frame, Prediction, SparseDepth
 from marigold_ros.geometry.fusion.mixing import FusionModel
-from marigold_ros.learning.data.bag_pairs import BagPairs
+from marigold_ros.learning.data.bag_pairs import BagPairs, on_held_line
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
@@ -38,6 +39,7 @@ SPLITS = {
 MEASURES = ('abs_rel', 'mae', 'rmse', 'delta1')
 LINEAR, MEAN_MAP = 'linear interpolation', 'mean depth map'
 _CELL_PX = 8
+_LINE_POINTS = 20  # of a scan line that counts for stripes
 Scores = dict[str, float]
 
 
@@ -170,22 +172,25 @@ def stripes(judged: Sequence[Judged], names: Sequence[str], hold_lines: int) -> 
     """
     Return the ratio of a map's vertical gradient on trained scan lines to that between them.
 
-    Of each named model, relative to the first, whose maps cannot know which lines are trained on.
+    Each held line is compared with the two beside it, so that a trend over the image cancels. The
+    ratio of each named model is relative to the first's, which knows nothing of these lines.
     """
-    ratios: dict[str, list[float]] = {name: [] for name in names}
+    sums = {name: np.zeros(2) for name in names}
     for one in judged:
-        parts = hold_out(
-            one.frame, PipelineConfig().alignment, hold_lines, one.item.ring, seen=one.lidar
-        )
+        points = np.asarray(one.frame.points_lidar)[:, :3]
+        lines = find_scan_lines(points, one.item.ring)
+        line = lines.index[one.lidar.index]
+        count = np.bincount(line, minlength=lines.count)
+        held = np.flatnonzero(on_held_line(np.arange(lines.count), hold_lines))
+        held = held[(held > 0) & (held < lines.count - 1)]
+        held = held[np.minimum.reduce([count[held + k] for k in (-1, 0, 1)]) >= _LINE_POINTS]
         for name in names:
             slope = np.abs(np.gradient(one.predictions[name].relative.astype(np.float64), axis=0))
-            held, trained = (
-                slope[points.v, points.u].mean() if len(points) else np.nan
-                for points in (parts.fit, parts.score)
-            )
-            ratios[name].append(trained / max(held, 1e-12))
-    means = {name: float(np.nanmean(values)) for name, values in ratios.items()}
-    return {name: value / means[names[0]] for name, value in means.items()}
+            total = np.bincount(line, slope[one.lidar.v, one.lidar.u], lines.count)
+            mean = total / np.maximum(count, 1)
+            sums[name] += 0.5 * (mean[held - 1] + mean[held + 1]).sum(), mean[held].sum()
+    ratios = {name: trained / max(between, 1e-12) for name, (trained, between) in sums.items()}
+    return {name: float(ratio / max(ratios[names[0]], 1e-12)) for name, ratio in ratios.items()}
 
 
 def training_mean_map(pairs: BagPairs) -> np.ndarray:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from marigold_ros.frame import Prediction
+from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.replay.adapt import judge
 from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP, MEASURES, Table
 from marigold_ros.replay.adapt.proof import (
@@ -73,33 +73,28 @@ def test_fusion_must_beat_the_initial_network_and_interpolation():
 
 
 @pytest.mark.parametrize('strength', [0.0, 0.3])
-def test_stripes_of_a_map_are_measured_on_the_trained_lines(monkeypatch, strength):
-    rows = np.arange(4, 60, 4)  # scan lines; every 4th of them is held
-    ramp = np.repeat(np.linspace(0, 1, 64)[:, None], 48, axis=1)
+def test_stripes_of_a_map_are_measured_on_the_trained_lines(strength):
+    rows = np.arange(4, 60, 4)  # scan lines from below; every 4th of them is held
+    # A steeper and steeper map is no stripe.
+    ramp = np.repeat(np.linspace(0, 1, 64)[:, None] ** 2, 48, axis=1)
     striped = ramp.copy()
     for place, row in enumerate(rows):
-        striped[row:] += strength / 63 * (place % 4 != 2)
+        # A central difference of the step at a row is half of it.
+        step = 2 * strength * (ramp[row + 1] - ramp[row - 1]) / 2
+        striped[row:] += step * (place % 4 != 2)
     u, v = (part.ravel() for part in np.meshgrid(np.arange(2, 46), rows))
-    held = np.isin(v, rows[2::4])
-
-    def points(chosen):
-        return SimpleNamespace(u=u[chosen], v=v[chosen], __len__=lambda: int(chosen.sum()))
-
-    class Points(SimpleNamespace):
-        def __len__(self) -> int:
-            return len(self.u)
-
-    parts = SimpleNamespace(fit=Points(u=u[held], v=v[held]), score=Points(u=u[~held], v=v[~held]))
-    monkeypatch.setattr(judge, 'hold_out', lambda *args, **kwargs: parts)
+    ring = np.searchsorted(rows, v).astype(np.int32)
+    angle = np.deg2rad(-20.0 + ring)  # lines are numbered by their elevation
+    points = np.stack([np.cos(angle), 0.001 * u, np.sin(angle)], axis=1)
+    lidar = SparseDepth(u, v, np.ones(len(u), np.float32), np.arange(len(u)))
+    predictions = {
+        BEFORE: Prediction(ramp.astype('f'), 'log'),
+        AFTER: Prediction(striped.astype('f'), 'log'),
+    }
+    frame = SimpleNamespace(points_lidar=points)
     one = SimpleNamespace(
-        frame=None,
-        item=SimpleNamespace(ring=None),
-        lidar=None,
-        predictions={
-            BEFORE: Prediction(ramp.astype('f'), 'log'),
-            AFTER: Prediction(striped.astype('f'), 'log'),
-        },
+        frame=frame, item=SimpleNamespace(ring=ring), lidar=lidar, predictions=predictions
     )
     found = judge.stripes([one], (BEFORE, AFTER), 4)
     assert found[BEFORE] == pytest.approx(1.0)
-    assert found[AFTER] == pytest.approx(1.0 + strength / 2, abs=1e-3)
+    assert found[AFTER] == pytest.approx(1.0 + strength, abs=0.01)
