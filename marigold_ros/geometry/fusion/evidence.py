@@ -22,7 +22,7 @@ import numpy as np
 
 # A map that errs less than this part of what interpolation does judges single points, too; a few
 # that it contradicts may be things that it does not show.
-_GOOD_MAP, _FEW = 0.5, 0.01
+_GOOD_MAP, _FEW = 0.5, 0.03
 # A map has no share unless it errs less than this part of what interpolation does at points that
 # are held out; below this error interpolation proves nothing.
 _VETO, _VETO_FLOOR = 0.8, 0.05
