@@ -43,7 +43,7 @@ from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
-from marigold_ros.models.locate import EMBEDDED, find_folder, FUSION
+from marigold_ros.models.locate import EMBEDDED, find_folder, fingerprint, FUSION
 from marigold_ros.models.marigold.checkpoint import load_networks, write_sums
 from marigold_ros.replay.adapt.judge import (
     judge_fused,
@@ -174,6 +174,9 @@ class Adaptation:
         """Return the budget that the first run of this command chose; print it."""
         asked = {
             'base': self.options.base,
+            'weights of the base': fingerprint(
+                [self.base / 'unet', self.base / 'vae', self.initial_fusion]
+            ),
             'recordings': json.loads(json.dumps(asdict(recordings))),
             'minutes': self.options.minutes,
             'steps': None if self.options.steps is None else asdict(self.options.steps),

@@ -103,6 +103,9 @@ def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
         assert (options.out / path).read_bytes() == (stopped.out / path).read_bytes()
     with pytest.raises(ConfigurationError, match='with other minutes'):
         new(replace(stopped, minutes=3.0)).run(never)
+    monkeypatch.setattr(adaptation, 'fingerprint', lambda folders: 'changed')
+    with pytest.raises(ConfigurationError, match='with other weights of the base'):
+        new(stopped).run(never)
 
 
 def test_the_result_is_a_model_with_its_fusion_network_and_what_is_not_better_is_not_in_it(
