@@ -3,7 +3,7 @@
 """
 Recipes that adapt a relative model and a fusion network to bags, and their budget of time.
 
-Defaults were chosen on synthetic drives.
+Defaults were chosen on short recordings, one of them real; other robots may want others.
 """
 
 from collections.abc import Sequence
