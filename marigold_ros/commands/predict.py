@@ -4,7 +4,8 @@
 Write relative depth for images, without ROS and without metres.
 
 For each image, DIR gets NAME_relative.png (16 bit, 0 to 65535), NAME_relative.npy (float32, 0 to
-1) and NAME_color.png (near warm, far cold). Relative depth is known up to scale and shift only.
+1) and NAME_color.png (near warm, far cold). Relative depth is known up to scale and shift only. A
+model that predicts metres writes millimetres (PNG) and metres (NPY).
 """
 
 from __future__ import annotations
@@ -133,8 +134,11 @@ def write_prediction(folder: Path, name: str, prediction: Prediction) -> list[Pa
     import numpy as np
 
     relative = prediction.relative.astype(np.float32)
-    sixteen = np.rint(np.clip(relative, 0.0, 1.0) * 65535.0).astype(np.uint16)
-    colour = colourise_relative(relative, 'bgr', near_is_low=prediction.space != 'disparity')
+    metric = prediction.space == 'metric'
+    codes = relative * np.float32(1000.0 if metric else 65535.0)
+    sixteen = np.rint(np.clip(codes, 0.0, 65535.0)).astype(np.uint16)
+    shown = relative / max(float(relative.max()), 1e-6) if metric else relative
+    colour = colourise_relative(shown, 'bgr', near_is_low=prediction.space != 'disparity')
     files = [folder / f'{name}_{end}' for end in ('relative.png', 'relative.npy', 'color.png')]
     files[0].write_bytes(cv2.imencode('.png', sixteen)[1].tobytes())
     np.save(files[1], relative)

@@ -6,7 +6,7 @@ import json
 
 import cv2
 from marigold_ros.__main__ import main
-from marigold_ros.commands.predict import read_image, unique_names
+from marigold_ros.commands.predict import read_image, unique_names, write_prediction
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
@@ -38,6 +38,17 @@ def image(tmp_path):
     path = tmp_path / 'street – ü.png'
     path.write_bytes(cv2.imencode('.png', rgb[..., ::-1])[1].tobytes())
     return path, rgb
+
+
+def test_metric_depth_is_stored_in_millimetres_as_ros_has_it(tmp_path):
+    depth = np.linspace(0.5, 80, 240, dtype=np.float32).reshape(12, 20)
+    write_prediction(tmp_path, 'view', Prediction(depth, space='metric'))
+    np.testing.assert_array_equal(np.load(tmp_path / 'view_relative.npy'), depth)
+    stored = cv2.imread(str(tmp_path / 'view_relative.png'), cv2.IMREAD_UNCHANGED)
+    expected = np.minimum(depth * 1000, 65535)
+    np.testing.assert_allclose(stored, expected, atol=0.51)
+    colour = cv2.imread(str(tmp_path / 'view_color.png'))
+    assert len(np.unique(colour.reshape(-1, 3), axis=0)) > 100
 
 
 def test_the_three_files_hold_the_prediction(model, image, tmp_path, capsys):
