@@ -65,6 +65,11 @@ class Evidence:
         return relative_error(of_map, np.mean), relative_error(of_points, np.mean)
 
     @property
+    def is_map_scored(self) -> bool:
+        """Whether the map's error is known at any point that was held out."""
+        return self.fitted is not None and bool(np.isfinite(self.fitted.held_out).any())
+
+    @property
     def map_error(self) -> float:
         """The map's error as a part of interpolation's, of which little proves nothing."""
         of_map, of_points = self.errors
@@ -92,8 +97,9 @@ def gather_evidence(
     that contradicts some of them leaves them out.
     """
     evidence = _with_map(points, fit)
-    if evidence.fitted is None or fit is None or not np.isfinite(evidence.fitted.held_out).any():
+    if not evidence.is_map_scored:
         return evidence
+    assert fit is not None
     assert fit.held_out is not None
     of_map, of_points = evidence.errors
     if of_map < _GOOD_MAP * of_points:

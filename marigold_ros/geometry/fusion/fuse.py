@@ -236,7 +236,7 @@ def _mixed(
     candidates, points = evidence.points.candidates, evidence.points.sparse
     grid = candidates.grid
     mixture = mix(evidence.channels, network)
-    if evidence.fitted is not None:
+    if evidence.fitted is not None and evidence.is_map_scored:
         distance = candidates.points.distance
         mixture = follow_map(mixture, evidence.fitted.log_depth, distance, evidence.map_error)
     metric = enlarge_depth(np.exp(mixture.log_depth), rgb, candidates.image, grid)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import fuse
@@ -55,6 +55,15 @@ USELESS = {
         * np.linspace(1, 0, SHAPE[1], dtype=np.float32)
     ),
 }
+
+
+def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
+    _, sparse, rgb = street(n=40)
+    unscored = Alignment(state='fitted', scale=1.0, metric=np.full(SHAPE, 90.0, np.float32))
+    fused = fuse(
+        unscored, sparse, CONFIG, SHAPE, rgb, lambda channels: np.zeros_like(channels[:3])
+    )
+    assert fused.shares == {'map': 0.0, 'points': 1.0}
 
 
 def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
