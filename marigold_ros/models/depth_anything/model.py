@@ -9,7 +9,7 @@ never by the range of a frame, so that a fit holds from frame to frame.
 
 from collections.abc import Sequence
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+from transformers.modeling_outputs import DepthEstimatorOutput
 
 # The share of pixels of a test image whose disparity lies below 1.
 _BELOW_ONE = 0.95
@@ -94,8 +95,11 @@ class DepthEstimator:
                 f"{folder / OWN} has space '{self.space}'; choose one of {', '.join(SPACES)}"
             )
         self.kind = config['model_type']
+        # The node asks in every frame.
+        self._seen_size = lru_cache(maxsize=8)(self._measured_size)
         self.processor = _read(AutoImageProcessor, folder, PROCESSOR)
-        network = _read(AutoModelForDepthEstimation, folder, CONFIG).eval().requires_grad_(False)
+        network = _read(AutoModelForDepthEstimation, folder, CONFIG, use_safetensors=True)
+        network.eval().requires_grad_(False)
         self.parameters = sum(p.numel() for p in network.parameters())
         unit = own.get('disparity_unit', 1.0 if self.space == 'metric' else None)
         self.unit = float(self._measured_unit(network) if unit is None else unit)
@@ -214,7 +218,11 @@ class DepthEstimator:
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
         """Return the size at which the network sees an image; None as in predict."""
-        wanted = self._size_rules((height, width), processing_resolution)
+        return self._seen_size(height, width, processing_resolution)
+
+    def _measured_size(self, height: int, width: int, longest: int | None) -> tuple[int, int]:
+        """Return the size of what the processor makes of an empty image."""
+        wanted = self._size_rules((height, width), longest)
         image = np.zeros((height, width, 3), np.uint8)
         pixels = self.processor(images=[image], return_tensors='pt', **wanted)['pixel_values']
         return int(pixels.shape[-2]), int(pixels.shape[-1])
@@ -318,8 +326,6 @@ class _CompiledEstimator:
         self._network = network
 
     def __call__(self, pixel_values: torch.Tensor) -> Any:
-        from transformers.modeling_outputs import DepthEstimatorOutput
-
         return DepthEstimatorOutput(predicted_depth=self._network(pixel_values))
 
 
@@ -332,7 +338,7 @@ def _own_settings(folder: Path) -> dict[str, Any]:
     return own
 
 
-def _read(kind: Any, folder: Path, name: str) -> Any:
+def _read(kind: Any, folder: Path, name: str, **more: Any) -> Any:
     """Read a part by transformers, from these files alone and without code of theirs."""
     config = read_json(require_file(folder, name))
     if 'auto_map' in config:
@@ -342,13 +348,9 @@ def _read(kind: Any, folder: Path, name: str) -> Any:
         )
     try:
         return kind.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=False, **_weights_only(kind)
+            str(folder), local_files_only=True, trust_remote_code=False, **more
         )
     except Exception as error:  # transformers raises many kinds
         raise CheckpointError(
             f'{folder} cannot be read by transformers ({error}); restore the files'
         ) from error
-
-
-def _weights_only(kind: Any) -> dict[str, Any]:
-    return {'use_safetensors': True} if kind is AutoModelForDepthEstimation else {}
