@@ -55,13 +55,12 @@ def kept_of_relative(run: TrainingRun) -> tuple[float, TrainedNetworks]:
     scenes = [pair for _, pair in render_scenes(make_sample, SCENES, FIRST_SCENE)]
     stop = [pair for _, pair in run.validation.sets[SELECTS]]
     facts, device = facts_of(run.recipe['facts']), run.accelerator.device
-    own = {name: value.clone() for name, value in chain.state_dict().items()}
     on_stop, on_scenes = {}, {}
     for share in blended(chain, start):
         model = engine_model(chain, chain.state_dict(), facts, device)
         on_stop[share], on_scenes[share] = mean_error(model, stop), mean_error(model, scenes)
     kept = choose_kept(on_stop, on_scenes)
-    chain.load_state_dict(blend(own, start.state_dict(), kept))
+    chain.load_state_dict(blend(chain.state_dict(), start.state_dict(), kept))
     return kept, chain
 
 

@@ -16,9 +16,9 @@ def test_a_warning_is_logged_when_it_appears_every_half_minute_and_when_it_ends(
         second: log.update({'scans': f'the newest scan is {second} s behind'}, float(second))
         for second in range(62)
     }
-    told = {second: lines for second, (lines, _) in shown.items() if lines}
-    assert list(told) == [0, 30, 60]
-    assert told[30] == ['scans: the newest scan is 30 s behind']
+    logged = {second: lines for second, (lines, _) in shown.items() if lines}
+    assert list(logged) == [0, 30, 60]
+    assert logged[30] == ['scans: the newest scan is 30 s behind']
     assert not any(ends for _, ends in shown.values())
     assert log.update({}, 62.0) == ([], ['scans: over: the newest scan is 60 s behind'])
     assert log.update({}, 63.0) == ([], [])
