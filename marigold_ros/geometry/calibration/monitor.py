@@ -111,7 +111,7 @@ def update_calibration(
     if state.random_state is not None:
         rng.bit_generator.state = state.random_state
     size = prediction.relative.shape
-    log_depth = _log_depth(prediction, alignment, current.grey.shape, config)
+    log_depth = log_depth_of_fit(prediction, alignment, current.grey.shape, config)
     scores = agreement(current.grey, log_depth, sparse, current.K, size, rng)
     state = replace(
         state, small=small, observed_ns=current.stamp_ns, random_state=rng.bit_generator.state
@@ -192,7 +192,7 @@ def _yaw_rate(before: CurrentFrame | None, now: CurrentFrame) -> float:
     return float(np.arctan2(turn[0, 2], turn[2, 2]) / seconds)
 
 
-def _log_depth(
+def log_depth_of_fit(
     prediction: Prediction, alignment: Alignment, shape: tuple[int, ...], config: AlignmentConfig
 ) -> np.ndarray | None:
     """Log depth of the affine fit at half the thumbnail's size; fields follow the points."""

@@ -55,10 +55,10 @@ class CurrentFrame:
     T_world_camera: np.ndarray | None = None
 
 
-def thumbnail(rgb: np.ndarray) -> np.ndarray:
+def thumbnail(rgb: np.ndarray, longest_side: int = _LONGEST_SIDE) -> np.ndarray:
     """Shrink an image to grey, (h, w) float32 in [0, 255], longest side at most 320."""
     height, width = rgb.shape[:2]
-    share = min(1.0, _LONGEST_SIDE / max(height, width))
+    share = min(1.0, longest_side / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)

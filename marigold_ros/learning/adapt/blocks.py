@@ -95,8 +95,8 @@ def plan_blocks(
         )
     return Blocks(
         tuple(shot.number for shot in trained[:-stopped]),
-        _thinned([shot.number for shot in trained[-stopped:]], MOST_STOPPED),
-        _thinned([shot.number for shot in judged], MOST_JUDGED),
+        thinned([shot.number for shot in trained[-stopped:]], MOST_STOPPED),
+        thinned([shot.number for shot in judged], MOST_JUDGED),
         _seconds(judged),
     )
 
@@ -141,6 +141,12 @@ def cell_depths(points: SparseDepth, size: tuple[int, int]) -> np.ndarray:
     return found.reshape(rows, columns)
 
 
+def thinned(numbers: Sequence[int], most: int) -> tuple[int, ...]:
+    """Return the numbers, or so many of them if there are more, evenly chosen."""
+    places = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), most)).round())
+    return tuple(numbers[int(place)] for place in places)
+
+
 def _gap_ns(shots: Sequence[Shot]) -> int:
     """Return the gap before judged images: 2 s or a tenth of the recordings, if that is less."""
     length = 0
@@ -162,11 +168,6 @@ def _after_gap(shots: Sequence[Shot], later: Sequence[Shot]) -> list[Shot]:
     last = max((s for s in shots if s.number < later[0].number), key=lambda s: s.number)
     gap = _gap_ns(shots)
     return [s for s in later if s.bag != last.bag or s.stamp_ns - last.stamp_ns >= gap]
-
-
-def _thinned(numbers: Sequence[int], most: int) -> tuple[int, ...]:
-    places = np.unique(np.linspace(0, len(numbers) - 1, min(len(numbers), most)).round())
-    return tuple(numbers[int(place)] for place in places)
 
 
 def _seconds(shots: Sequence[Shot]) -> float:

@@ -21,7 +21,7 @@ from typing import Any, TYPE_CHECKING, TypeVar
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PipelineConfig
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.results.results import describe_bag, machine, to_json, versions
 from marigold_ros.learning.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_ros.learning.adapt.keep import kept_of_fusion, kept_of_relative
@@ -45,6 +45,7 @@ from marigold_ros.models.fusion.checkpoint import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
 from marigold_ros.models.locate import EMBEDDED, find_folder, fingerprint, FUSION
 from marigold_ros.models.marigold.checkpoint import load_networks, write_sums
+from marigold_ros.models.registry import FAMILIES, find_family
 from marigold_ros.replay.adapt.judge import (
     judge_fused,
     judge_maps,
@@ -52,6 +53,7 @@ from marigold_ros.replay.adapt.judge import (
     stripes,
     training_mean_map,
 )
+from marigold_ros.replay.adapt.mounting import check_mounting
 from marigold_ros.replay.adapt.page import adaptation_card, proof_page
 from marigold_ros.replay.adapt.proof import (
     AFTER,
@@ -121,7 +123,7 @@ class Adaptation:
         self.options, self.accelerator, self.workers, self.say = options, accelerator, workers, say
         self.work = options.out.with_name(f'{options.out.name}.work')
         self.data = self.work / 'data'
-        self.base = find_folder(options.base)
+        self.base = _marigold_folder(options.base)
         self.initial_fusion = EMBEDDED / FUSION
         if (self.base / FUSION / CONFIG).is_file():
             self.initial_fusion = self.base / FUSION
@@ -129,6 +131,15 @@ class Adaptation:
 
     def run(self, stop: Stop) -> Proof | None:
         """Adapt, judge and write the folder; None if it was stopped, to be resumed."""
+        try:
+            return self._run(stop)
+        except OSError as error:
+            raise MarigoldError(
+                f'{self.work} could not be written ({error}); free some space and give the same '
+                'command again, which resumes'
+            ) from error
+
+    def _run(self, stop: Stop) -> Proof | None:
         recordings = self._recordings()
         self.work.mkdir(parents=True, exist_ok=True)
         budget = self._plan(recordings)
@@ -156,6 +167,10 @@ class Adaptation:
         pairs.prepare(self.workers)
         blocks = plan_blocks(pairs.shots, options.train, options.judge)
         check_motion(pairs, blocks)
+        if not (self.work / PLAN).is_file():
+            numbers = [shot.number for shot in pairs.shots]
+            base = load_model(str(self.base), str(self.accelerator.device))
+            check_mounting(bags, numbers, topics, base, PipelineConfig())
         self.say(
             f'{len(pairs)} images with LiDAR points: {len(blocks.train)} to train on, '
             f'{len(blocks.stop)} to stop on, {len(blocks.judge)} to judge'
@@ -361,6 +376,19 @@ class Adaptation:
             card = adaptation_card(self.options.out.name, proof, facts)
             (draft / CARD).write_text(card, encoding='utf-8')
             write_sums(draft)
+
+
+def _marigold_folder(base: str) -> Path:
+    """Return the folder of a base; raises ConfigurationError for another family of models."""
+    folder = find_folder(base)
+    family = find_family(folder)
+    if family is not FAMILIES['marigold']:
+        name = next(name for name, item in FAMILIES.items() if item is family)
+        raise ConfigurationError(
+            f'--base {base} is a model of the family {name}; adapt trains Marigold checkpoints of '
+            'one step from zeros, such as tiny: choose another --base'
+        )
+    return folder
 
 
 def _check_target(out: Path) -> None:

@@ -9,6 +9,7 @@ import time
 
 import cv2
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Alignment, Camera, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
@@ -17,6 +18,10 @@ from marigold_ros.geometry.calibration.monitor import (
     CalibrationState,
     estimate_calibration,
     update_calibration,
+)
+from marigold_ros.geometry.calibration.recording import (
+    calibration_of_recording,
+    check_calibration,
 )
 from marigold_ros.geometry.cloud.organised import unproject_depth
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame, thumbnail
@@ -179,3 +184,36 @@ def test_an_observation_takes_under_8_ms():
         costs.append(time.thread_time() - start)
     # 1 ms, and every second image at 10 Hz; the slack is for busy machines.
     assert np.median(costs) < 0.008
+
+
+def recording(T, images=10):
+    for index in range(images):
+        rgb, depth = scene(index)
+        relative = cv2.GaussianBlur(np.log(depth) ** 1.2 / 6, (0, 0), 12.0)
+        prediction = Prediction(relative.astype(np.float32), space='log')
+        yield rgb, prediction, scan_of(depth, T, index), K
+
+
+@pytest.mark.parametrize(
+    ('T', 'angle', 'words'),
+    [
+        (turned(1.0, 0.0), 1.0, '° to the right of the image'),
+        (turned(-1.0, 0.0), -1.0, '° to the left of the image'),
+        (turned(0.0, -1.0), -1.0, '° below the image'),
+        (turned(2.0, 0.0), 2.0, r'0\.[23]\d m further right at the median depth of 8 m'),
+    ],
+)
+def test_a_recording_with_a_wrong_mounting_is_refused_with_its_error(T, angle, words):
+    found = calibration_of_recording(recording(T), CONFIG)
+    largest = max(found.yaw_deg, found.pitch_deg, key=abs)
+    assert largest == pytest.approx(angle, abs=0.6)
+    with pytest.raises(CalibrationError, match=f'{abs(largest):.1f}.*{words}'):
+        check_calibration(found, 8.0)
+
+
+def test_a_recording_with_the_right_mounting_or_too_few_images_is_not_refused():
+    check_calibration(calibration_of_recording(recording(np.eye(4)), CONFIG), 8.0)
+    few = calibration_of_recording(recording(turned(3.0, 0.0), images=4), CONFIG)
+    assert few.n_images == 4
+    check_calibration(few, 8.0)
+    check_calibration(Calibration(-2.4, 2.6, 0.3, 1.0, n_images=20), 4.0)  # parts disagree

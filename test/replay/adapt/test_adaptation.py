@@ -8,21 +8,30 @@ from collections.abc import Callable
 from dataclasses import replace
 import json
 from pathlib import Path
+import resource
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.adapt import HOLD_LINES, MINUTES, run, span
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.config import LidarConfig
+from marigold_ros.errors import (
+    CalibrationError,
+    ConfigurationError,
+    InputError,
+    MarigoldError,
+)
+from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.learning.adapt import keep, recipes
 from marigold_ros.learning.adapt.recipes import Budget
+from marigold_ros.learning.data import bag_pairs
 from marigold_ros.learning.fusion import validation
 from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.marigold.checkpoint import verify_sums, write_sums
-from marigold_ros.replay.adapt import adaptation
+from marigold_ros.replay.adapt import adaptation, mounting
 from marigold_ros.replay.adapt.adaptation import Adaptation, AdaptOptions
 from marigold_ros.synthetic.drive.drive import write_drive
 import pytest
@@ -156,6 +165,46 @@ def _no_transforms(reader: object) -> object:
     from marigold_ros.bags.transforms import StaticTransforms
 
     return StaticTransforms()
+
+
+def test_a_miscalibrated_lidar_is_refused_with_its_error(new, options, monkeypatch):
+    seen = []
+
+    def found(images, config):
+        seen.extend(K.shape for _, _, _, K in images)
+        return Calibration(1.4, 0.1, 0.1, 0.1, n_images=10)
+
+    monkeypatch.setattr(mounting, 'calibration_of_recording', found)
+    with pytest.raises(CalibrationError, match=r'1\.4° to the right.*correct the transform'):
+        new(options).run(never)
+    assert seen == [(3, 3)] * 10
+
+
+def test_scans_with_a_clock_of_their_own_are_refused_with_the_difference(
+    new, options, monkeypatch
+):
+    monkeypatch.setattr(bag_pairs, 'LidarConfig', lambda: LidarConfig(time_offset=6.0))
+    with pytest.raises(InputError, match=r'no image with depth .*\+6\.\d s away, at most'):
+        new(options).run(never)
+
+
+def test_a_full_disk_is_named_and_no_result_is_left(new, options):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(MarigoldError, match='could not be written .*free some space'):
+            new(options).run(never)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not options.out.exists()
+
+
+def test_a_base_of_another_architecture_is_refused(new, options, folder, tmp_path):
+    config = {'model_type': 'depth_anything', 'architectures': ['DepthAnythingForDepthEstimation']}
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/config.json').write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match='family depth_anything.*choose another --base'):
+        new(replace(options, base=str(tmp_path / 'other')))
 
 
 def test_bases_that_do_not_predict_in_one_step_are_refused(new, options):
