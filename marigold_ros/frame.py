@@ -8,6 +8,7 @@ Frozen dataclasses of arrays, with their shapes and units; no maths, no ROS, no 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+import math
 
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.spaces import SPACES
@@ -194,6 +195,9 @@ class Prediction:
     censored : (low, high)
         Values outside may have been clipped: they are bounds, no measurements. By default those
         of a map that is clipped to [0, 1]; ``UNBOUNDED`` for one that is not.
+    domain_gap : float
+        From 0 to 1, how unlike the training images the image is: 0.5 is exceeded by one in twenty
+        of these; NaN where that is unknown.
 
     """
 
@@ -201,6 +205,7 @@ class Prediction:
     spread: np.ndarray | None = None
     space: str = 'depth'
     censored: tuple[float, float] = (0.01, 0.99)
+    domain_gap: float = math.nan
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:
@@ -305,6 +310,8 @@ class FrameResult:
         Pixels: ``invalid`` (NaN in ``metric``), ``below_min_depth``, ``beyond_max_depth``, `sky`.
     calibration : str
         Significant errors of the LiDAR's angles or clock, in words; mostly empty.
+    domain_gap : float
+        Of the prediction.
 
     """
 
@@ -321,3 +328,4 @@ class FrameResult:
     timings_ms: Mapping[str, float]
     counts: Mapping[str, int] = field(default_factory=dict)
     calibration: str = ''
+    domain_gap: float = math.nan

@@ -220,6 +220,7 @@ class FramePipeline:
             timings_ms=timings,
             counts=count_pixels(prediction, depth, frame.camera, config),
             calibration=calibration.calibration.text,
+            domain_gap=prediction.domain_gap,
         )
 
     def _start_over_at_breaks(

@@ -88,6 +88,7 @@ class FrameServer:
         """Use the model of ``swap_model``, if any; called between two frames."""
         if self._next_model is not None:
             self._pipeline.model, self._next_model = self._next_model, None
+            self._health.gaps.clear()
             self._reset_wanted = True
 
     def serve(self, message) -> None:
@@ -125,6 +126,7 @@ class FrameServer:
         watch.lap('pair')
         result = self._pipeline.finish(frame, prediction)
         watch.lap('finish')
+        health.gaps.append(result.domain_gap)
         health.alignment, health.details = result.alignment, details_of(result)
         health.counters.add(f'{keys.FITS}{result.alignment.state}')
         health.stamp_ns, health.scan_ns = frame.stamp_ns, scan_ns

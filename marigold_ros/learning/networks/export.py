@@ -15,6 +15,8 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
 from marigold_ros.learning.networks.small_networks import TEXT_SHAPE
+from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
+from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
 from marigold_ros.models.marigold.resizing import size_by_area
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 from safetensors import SafetensorError
@@ -43,6 +45,7 @@ def export_checkpoint(
     dtype: torch.dtype = torch.float16,
     scheduler: DDIMScheduler | None = None,
     text: torch.Tensor | None = None,
+    features: TrainingFeatures | None = None,
 ) -> None:
     """
     Write a checkpoint in diffusers layout; an existing folder is replaced once all is written.
@@ -64,6 +67,8 @@ def export_checkpoint(
         The training schedule; None is that of Marigold v1-1.
     text : (1, L, D) or None
         Embedding of the empty prompt; None is that of the small networks, zeros.
+    features : TrainingFeatures or None
+        Of the training images, for the domain gap; None leaves it unknown.
 
     Raises
     ------
@@ -84,6 +89,8 @@ def export_checkpoint(
         )
         write_json(draft / 'model_index.json', _index(facts, scheduler))
         write_json(draft / 'marigold_ros.json', facts)
+        if features is not None:
+            (draft / FEATURES).write_text(to_json(features), encoding='utf-8')
         (draft / 'README.md').write_text(card, encoding='utf-8')
 
 

@@ -25,8 +25,10 @@ from marigold_ros.learning.run.run_state import load_averaged, STATE
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes, score_held_out
 from marigold_ros.learning.run.sharding import divided, shard
 from marigold_ros.learning.run.stages import read_stages, Stage
+from marigold_ros.learning.run.training_features import training_features
 from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
 from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 import yaml
@@ -231,6 +233,20 @@ class TrainingRun:
             chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
         return chain
 
+    def training_features(self, chain: TrainedNetworks) -> TrainingFeatures:
+        """
+        Summarise the training images, as the encoder of ``chain`` sees them.
+
+        Of recipes with recordings or photographs these alone: the scenes beside them only keep
+        networks from forgetting.
+        """
+        parts = self.parts(self.stages[-1].scale)
+        kinds = [entry.get('kind') for entry in self.recipe['sources']]
+        own = [part for part, kind in zip(parts, kinds, strict=True) if kind != 'synthetic']
+        batch = self.stages[-1].batch_size
+        mixture = Mixture(own or parts, batch, self.space, self.augmentation, self.seed)
+        return training_features(chain.autoencoder, mixture, self.accelerator.device)
+
     def export(self, scored: bool = False) -> Path:
         """
         Export the averaged weights of the last checkpoint as a folder that the node opens.
@@ -244,6 +260,7 @@ class TrainingRun:
             figures = score_held_out(model, self.generators.values())
             write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
         target = self.folder / self.recipe['name']
+        features = self.training_features(chain)
         export_checkpoint(
             target,
             chain.autoencoder,
@@ -252,6 +269,7 @@ class TrainingRun:
             model_card(self.recipe, self.stages, self.parts(), self.folder),
             scheduler=chain.scheduler,
             text=chain.text,
+            features=features,
         )
         write_sums(target)
         return target

@@ -27,6 +27,11 @@ from diffusers import (
 from diffusers.utils import logging as diffusers_logging
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.locate import read_json, require_file, require_weights, sha256
+from marigold_ros.models.marigold.domain_gap import (
+    feature_count,
+    read_training_features,
+    TrainingFeatures,
+)
 from marigold_ros.spaces import RELATIVE_SPACES
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -70,6 +75,7 @@ class Networks:
     text: torch.Tensor  # (1, L, D)
     weight_files: tuple[Path, ...] = ()  # folders and files that make up the fingerprint
     notes: list[str] = field(default_factory=list)
+    trained_on: TrainingFeatures | None = None  # where the autoencoder is the checkpoint's own
 
     @property
     def parameters(self) -> int:
@@ -109,7 +115,8 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     files = [folder / 'unet', folder / 'vae' if vae is None else vae]
     if not (folder / 'text_encoder').is_dir():
         files.append(folder / f'{EMPTY_TEXT}.safetensors')
-    return Networks(facts, autoencoder, unet, scheduler, text, tuple(files), notes)
+    features = read_training_features(folder, feature_count(channels)) if vae is None else None
+    return Networks(facts, autoencoder, unet, scheduler, text, tuple(files), notes, features)
 
 
 def read_facts(folder: Path) -> Facts:

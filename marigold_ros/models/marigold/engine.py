@@ -31,6 +31,7 @@ from marigold_ros.models.marigold.denoiser import (
     denoise_consistency,
     SEED_LIMIT,
 )
+from marigold_ros.models.marigold.domain_gap import image_features
 from marigold_ros.models.marigold.ensemble import merge_members, merge_reference, MOST_MEMBERS
 from marigold_ros.models.marigold.guidance import guide_model
 from marigold_ros.models.marigold.memory import autoencoder_bytes, MemoryPlan, OVERLAP, TILE, tiled
@@ -110,6 +111,7 @@ class MarigoldModel:
             self._note(note)
         self.stream = Stream()
         self.memory = MemoryPlan(device, self._note)
+        self.trained_on = networks.trained_on
         self._weight_files = networks.weight_files
         self._schedules: dict[tuple[int, str | None], Schedule] = {}
 
@@ -264,6 +266,7 @@ class MarigoldModel:
             # 3. Denoise all members of all images from their start noise.
             noise = self.start(preprocessed, rgb_latent, members, seed, streams, options)
             latent = self.denoise(rgb_latent, noise, steps, seed, options, reference_exact)
+            features = None if self.trained_on is None else image_features(rgb_latent)  # (N, F)
             for stream, own in zip(streams, latent.split(int(members)), strict=True):
                 stream.keep(own)  # (E, C, h, w)
             # 4. Decode them, and cut off the padding.
@@ -273,9 +276,15 @@ class MarigoldModel:
             maps = self.merge(relative, members, options.merge, reference_exact)
             # 6. Resize to the images' size and download.
             answers = self.postprocess(maps, image, preprocessed, options.upsampling)
+        gaps = self._gaps(features, len(answers))
         return [
-            Prediction(answer[0], answer[1] if members > 1 else None, self.facts.space)
-            for answer in answers
+            Prediction(
+                answer[0],
+                answer[1] if members > 1 else None,
+                self.facts.space,
+                domain_gap=gap,
+            )
+            for answer, gap in zip(answers, gaps, strict=True)
         ]
 
     def predict_guided(
@@ -513,6 +522,12 @@ class MarigoldModel:
 
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(latent, return_dict=False)[0]  # (E, 3, PPH, PPW)
+
+    def _gaps(self, features: torch.Tensor | None, count: int) -> list[float]:
+        """Return the domain gap of each image; NaN for checkpoints that do not know it."""
+        if features is None or self.trained_on is None:
+            return [math.nan] * count
+        return [self.trained_on.gap(own) for own in features.cpu().numpy()]
 
     def _schedule(self, steps: int, chosen: str, reference_exact: bool) -> Schedule:
         spacing = None

@@ -23,6 +23,7 @@ SCANS_RECEIVED = 'scans.received'
 SCANS_REJECTED = 'scans.rejected.'  # + CAUSE
 PAIRS = 'pairs.'  # + whole, without_info, without_scan, without_info_scan; by image
 FITS = 'fits.'  # + fitted, held, none; by image
+DOMAIN_GAP = 'domain_gap'  # mean of the last images, or unknown
 
 # Shown from the start; the other counters appear with their first event.
 ALWAYS_SHOWN = (
@@ -39,7 +40,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     'scans': (SCANS_RECEIVED, f'{SCANS_REJECTED}*', 'rate_hz', f'{PAIRS}*', f'{FITS}*'),
     'timing': ('*.p50_ms', '*.p95_ms'),  # STAGE
     # Besides the keys of the model's ``description``.
-    'model': ('name', 'device', 'resident_mb', 'gpu_mb'),
+    'model': ('name', 'device', 'resident_mb', 'gpu_mb', DOMAIN_GAP),
     # Also ``~/alignment``; made by geometry/alignment/fit_report.py.
     'alignment': (
         *('scale', 'shift', 'inliers', 'points', 'rms', 'condition', 'state', 'reason'),

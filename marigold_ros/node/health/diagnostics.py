@@ -9,6 +9,7 @@ wheels lack.
 """
 
 from collections.abc import Iterator, Mapping
+import math
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -16,7 +17,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.fit_report import fit_report
 from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.health import Health, memory_mb, PROBLEM_MEMORY
+from marigold_ros.node.health.health import explain_gap, Health, memory_mb, PROBLEM_MEMORY
 from marigold_ros.node.ros_helpers import FILTERS
 from marigold_ros.sparse_sources import needs_extrinsics
 
@@ -66,11 +67,13 @@ def diagnostics(
     name, health = node.get_fully_qualified_name(), node.health
     message = DiagnosticArray()
     message.header.stamp = node.get_clock().now().to_msg()
-    facts = {**model, **memory_mb()}
+    gap = health.domain_gap
+    facts = {**model, **memory_mb(), keys.DOMAIN_GAP: 'unknown' if math.isnan(gap) else gap}
+    text = f'{model.get("name", "")}: {explain_gap(gap)}'
     message.status = [
         *_input_statuses(name, health, inputs),
         _timing_status(name, health),
-        _status(f'{name}: model', _OK, model.get('name', ''), facts),
+        _status(f'{name}: model', _OK, text, facts),
         _last_fit(name, health),
         _transform_status(name, health, extrinsics, config),
         _qos_status(name, inputs, outputs),

@@ -10,6 +10,7 @@ A frame enters once and leaves once: received = served + dropped_newer + skipped
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+import math
 import os
 from pathlib import Path
 import sys
@@ -30,6 +31,10 @@ _FROZEN = 10
 _SAMPLES = 64  # rows and columns that are sampled
 _BLACK, _WHITE = 5, 250  # grey values of 255
 _SHARE = 0.9  # of the sampled pixels that must be so dark, or so bright
+
+
+# One in twenty training images has a larger domain gap (models/marigold/domain_gap.py).
+_LARGE_GAP = 0.5
 
 
 class Counters:
@@ -127,7 +132,14 @@ class Health:
     stamp_ns: int = 0
     scan_ns: int | None = None
     published: Rate = field(default_factory=Rate)
+    gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     problems: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    @property
+    def domain_gap(self) -> float:
+        """How unlike its training images the last images are for the model, NaN if unknown."""
+        gaps = list(self.gaps)
+        return float(np.mean(gaps)) if gaps else math.nan
 
     def report(self, part: str, text: str) -> None:
         """Record a problem of a part: image, camera, info, scan, transform or frame."""
@@ -137,6 +149,15 @@ class Health:
         """Return the problem that a part had in the last seconds; empty if none."""
         when, text = self.problems.get(part, (float('-inf'), ''))
         return text if time.monotonic() - when < PROBLEM_MEMORY else ''
+
+
+def explain_gap(gap: float) -> str:
+    """Return a domain gap in words."""
+    if math.isnan(gap):
+        return 'unknown whether the images are like those it was trained on'
+    if gap < _LARGE_GAP:
+        return 'the images are like those it was trained on'
+    return 'the images are unlike those it was trained on: consider adapting it'
 
 
 class ImageHealth:

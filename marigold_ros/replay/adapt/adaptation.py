@@ -269,6 +269,7 @@ class Adaptation:
             '',
             scheduler=chain.scheduler,
             text=chain.text,
+            features=relative.training_features(chain),
         )
         shares = {'model': kept, 'fusion': kept_of_fusion(fusion)}
         fusion.export()

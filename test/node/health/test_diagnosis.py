@@ -162,3 +162,14 @@ def test_idling_is_no_fault_and_rates_are_reported(bench):
     running.node.health.published._begun -= 60.0  # nothing published for a minute
     assert running.status('timing')[:2] == (OK, 'idle: nobody listens')
     assert float(running.status('model')[2]['resident_mb']) > 10.0
+
+
+def test_the_domain_gap_is_that_of_the_last_images_or_unknown(bench):
+    running = bench()
+    _, text, values = running.status('model')
+    assert values['domain_gap'] == 'unknown'
+    assert 'unknown whether the images are like' in text
+    running.node.health.gaps.extend([0.5, 0.9])
+    level, text, values = running.status('model')
+    assert (level, float(values['domain_gap'])) == (OK, 0.7)
+    assert 'unlike those it was trained on: consider adapting' in text

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 import json
+import math
 from pathlib import Path
 import resource
 
@@ -31,9 +32,11 @@ from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.marigold.checkpoint import verify_sums, write_sums
+from marigold_ros.models.marigold.domain_gap import FILE
 from marigold_ros.replay.adapt import adaptation, mounting
 from marigold_ros.replay.adapt.adaptation import Adaptation, AdaptOptions
 from marigold_ros.synthetic.drive.drive import write_drive
+import numpy as np
 import pytest
 
 FACTS = {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 32 * 48}
@@ -87,6 +90,9 @@ def new(accelerator) -> Callable[..., Adaptation]:
     return lambda options: Adaptation(options, accelerator, say=lambda line: None)
 
 
+IMAGE = np.zeros((64, 96, 3), np.uint8)
+
+
 def never() -> bool:
     return False
 
@@ -108,6 +114,8 @@ def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
     assert new(stopped).run(never) is not None
     weights = [path.relative_to(options.out) for path in options.out.rglob('*.safetensors')]
     assert len(weights) == 4
+    weights.append(Path(FILE))
+    assert math.isfinite(load_model(str(options.out), 'cpu').predict(IMAGE).domain_gap)
     for path in weights:
         assert (options.out / path).read_bytes() == (stopped.out / path).read_bytes()
     with pytest.raises(ConfigurationError, match='with other minutes'):
