@@ -58,12 +58,12 @@ from marigold_ros.replay.adapt.page import adaptation_card, proof_page
 from marigold_ros.replay.adapt.proof import (
     AFTER,
     BEFORE,
-    DECIDES,
     judge_fusion,
     judge_model,
     Proof,
     reasons,
 )
+from marigold_ros.replay.adapt.scores import mean_table
 import yaml
 
 if TYPE_CHECKING:
@@ -311,7 +311,9 @@ class Adaptation:
             del rows[NEW_MAP]
         fused = judge_fused(judged, rows, config)
         versus = NEW_MAP if model_installed else BEFORE
-        fusion_installed, of_fused = judge_fusion(fused[DECIDES], AFTER, versus, blocks.seconds)
+        # Robots have scanners of all kinds: the mean over the patterns decides.
+        every = mean_table(fused.values())
+        fusion_installed, of_fused = judge_fusion(every, AFTER, versus, blocks.seconds)
         if not fusion_installed:  # then the folder publishes what it did with the initial network
             for table in fused.values():
                 table.rows['adapted fusion'] = table.rows[AFTER]

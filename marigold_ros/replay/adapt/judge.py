@@ -8,7 +8,7 @@ or degrees of azimuth, as a robot with a poorer LiDAR would, and is scored at th
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.evaluation.baselines import interpolate_linear
-from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
-from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
+from marigold_ros.evaluation.protocols.held_out import (
+    can_hold_out,
+    HeldOut,
+    hold_out,
+    project_scan,
+)
 from marigold_ros.evaluation.protocols.missing_depth import substitute_missing
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
@@ -28,6 +32,7 @@ from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.learning.data.bag_pairs import BagPairs, on_held_line
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.replay.adapt.scores import Scores, Table
 import numpy as np
 
 # Points that depth is made of: name to what is kept together, and every how many.
@@ -36,11 +41,9 @@ SPLITS = {
     'every 2nd line': ('rings', 2),
     'every 8th degree': ('azimuth', 8),
 }
-MEASURES = ('abs_rel', 'mae', 'rmse', 'delta1')
 LINEAR, MEAN_MAP = 'linear interpolation', 'mean depth map'
 _CELL_PX = 8
 _LINE_POINTS = 20  # of a scan line that counts for stripes
-Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,26 +54,6 @@ class Judged:
     frame: Frame
     lidar: SparseDepth
     predictions: Mapping[str, Prediction]
-
-
-@dataclass
-class Table:
-    """Scores by row and measure, one list over the frames."""
-
-    rows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-
-    def add(self, row: str, scores: Mapping[str, float]) -> None:
-        """Add the scores of a frame."""
-        own = self.rows.setdefault(row, {name: [] for name in MEASURES})
-        for name in MEASURES:
-            own[name].append(float(scores[name]))
-
-    def means(self) -> dict[str, Scores]:
-        """Return the mean over frames by row and measure."""
-        return {
-            row: {name: float(np.nanmean(values)) for name, values in own.items()}
-            for row, own in self.rows.items()
-        }
 
 
 def judged_frames(
@@ -114,7 +97,7 @@ def judge_maps(
         maps[MEAN_MAP] = cv2.resize(mean_map, size[::-1]), 'log'
         for name, (relative, space) in maps.items():
             depth = oracle_depth(relative[at], one.lidar.z, space, limits)
-            table.add(name, depth_metrics(depth, one.lidar.z))
+            table.score(name, depth, one.lidar, size, one.frame.stamp_ns)
     return table
 
 
@@ -146,26 +129,34 @@ def judge_fused(
             row: FramePipeline(model, config, fusion) for row, (_, model, fusion) in rows.items()
         }
         for one in judged:
-            try:
-                parts = hold_out(
-                    one.frame, config.alignment, every, one.item.ring, held_out, one.lidar
-                )
-            except MarigoldError:
-                continue
-            if not len(parts.score) or len(parts.fit) < config.alignment.min_points:
+            parts = _hold_out(one, config, held_out, every)
+            if parts is None:
+                for row in (*rows, LINEAR):
+                    table.add(row, {})
                 continue
             at, truth = parts.score, parts.score.z
+            size, stamp_ns = one.frame.rgb.shape[:2], one.frame.stamp_ns
             poorer = replace(one.frame, points_lidar=parts.points_fit)
             for row, pipeline in pipelines.items():
                 result = pipeline.finish(poorer, one.predictions[rows[row][0]])
                 depth = np.full(len(at), np.nan)
                 if result.metric is not None:
                     depth = result.metric[at.v, at.u].astype(np.float64)
-                table.add(
-                    row, depth_metrics(substitute_missing(depth, truth, parts.fit, at), truth)
-                )
-            table.add(LINEAR, depth_metrics(interpolate_linear(parts.fit, at.u, at.v), truth))
+                depth = substitute_missing(depth, truth, parts.fit, at)
+                table.score(row, depth, at, size, stamp_ns)
+            depth = interpolate_linear(parts.fit, at.u, at.v)
+            table.score(LINEAR, depth, at, size, stamp_ns)
     return tables
+
+
+def _hold_out(one: Judged, config: PipelineConfig, held_out: str, every: int) -> HeldOut | None:
+    """Split the scan of a frame; None where a part has too few points."""
+    try:
+        parts = hold_out(one.frame, config.alignment, every, one.item.ring, held_out, one.lidar)
+    except MarigoldError:
+        return None
+    few = not len(parts.score) or len(parts.fit) < config.alignment.min_points
+    return None if few else parts
 
 
 def stripes(judged: Sequence[Judged], names: Sequence[str], hold_lines: int) -> Scores:

@@ -4,17 +4,28 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+import math
 
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
-from marigold_ros.replay.adapt.judge import Judged, MEASURES, Scores
+from marigold_ros.replay.adapt.judge import Judged
 from marigold_ros.replay.adapt.proof import AFTER, BEFORE, Proof
+from marigold_ros.replay.adapt.scores import FLICKER, MEASURES, RANGES, Scores
 import numpy as np
 
 HEADS = {'abs_rel': 'AbsRel', 'mae': 'MAE m', 'rmse': 'RMSE m', 'delta1': 'δ1'}
+FURTHER = {
+    **{name: f'{low:g} to {high:g} m' for name, (low, high) in RANGES.items()},
+    FLICKER: 'flicker',
+}
 SHOWN = 3  # frames
+NOTE = (
+    'Means over the judged frames. The columns by range are AbsRel of the points at this depth. '
+    'Flicker is the median change of log depth, relative to the LiDAR, from one judged frame to '
+    'the next.'
+)
 
 
 def proof_page(proof: Proof, judged: Sequence[Judged], facts: Mapping[str, str]) -> str:
@@ -24,7 +35,7 @@ def proof_page(proof: Proof, judged: Sequence[Judged], facts: Mapping[str, str])
         '<h1>Adaptation</h1>',
         f'<p class="lead">{proof.frames} judged frames over {proof.seconds:.1f} s, which no '
         f'network was trained on: {escape(proof.scope)}.</p>',
-        f'<section><div class="panel">{lines}</div></section>',
+        f'<section><div class="panel">{lines}<p>{NOTE}</p></div></section>',
         _section('Relative maps, each fitted to all points of its frame', proof.maps),
     ]
     for split, rows in proof.fused.items():
@@ -39,10 +50,10 @@ def proof_page(proof: Proof, judged: Sequence[Judged], facts: Mapping[str, str])
 
 
 def _section(title: str, rows: Mapping[str, Scores]) -> str:
-    head = ''.join(f'<th>{escape(text)}</th>' for text in ('', *HEADS.values()))
+    head = ''.join(f'<th>{escape(text)}</th>' for text in ('', *HEADS.values(), *FURTHER.values()))
     body = ''.join(
         f'<tr{_own(row)}><td>{escape(row)}</td>'
-        + ''.join(f'<td>{scores[name]:.4f}</td>' for name in MEASURES)
+        + ''.join(f'<td>{_number(scores[name])}</td>' for name in MEASURES)
         + '</tr>'
         for row, scores in rows.items()
     )
@@ -50,6 +61,10 @@ def _section(title: str, rows: Mapping[str, Scores]) -> str:
         f'<section><h2>{escape(title)}</h2><div class="panel"><div class="wide"><table><tr>{head}'
         f'</tr>{body}</table></div></div></section>'
     )
+
+
+def _number(value: float) -> str:
+    return f'{value:.3f}' if math.isfinite(value) else '–'
 
 
 def _own(row: str) -> str:
@@ -60,23 +75,25 @@ def _images(judged: Sequence[Judged]) -> str:
     """Return image, and maps before and after fitted to all points, of some judged frames."""
     places = np.unique(np.linspace(0, len(judged) - 1, min(SHOWN, len(judged))).round())
     panels = []
-    for one in (judged[int(place)] for place in places):
+    for place in map(int, places):
+        one = judged[place]
         z = one.lidar.z
         low, high = (float(x) for x in np.quantile(z, (0.02, 0.98)))
-        drawn = {'image': one.frame.rgb}
+        drawn = {f'image {place + 1} of {len(judged)}': one.frame.rgb}
         for name in (BEFORE, AFTER):
+            title = f'map {name}, {low:.0f} m (yellow) to {high:.0f} m (violet)'
             prediction = one.predictions[name]
             seen = prediction.relative[one.lidar.v, one.lidar.u]
             limits = (0.5 * low, 2.0 * high)
             depth = oracle_depth(prediction.relative, z, prediction.space, limits, seen)
-            drawn[f'map {name}'] = colourise_depth(depth, low, max(high, 1.1 * low))
+            drawn[title] = colourise_depth(depth, low, max(high, 1.1 * low))
         figures = ''.join(
             f'<figure><img alt="{escape(name)}" width="{panel.shape[1]}" '
             f'height="{panel.shape[0]}" src="{inline(panel)}">'
             f'<figcaption>{escape(name)}</figcaption></figure>'
             for name, panel in drawn.items()
         )
-        panels.append(f'<div class="panel pair">{figures}</div>')
+        panels.append(f'<div class="panel"><div class="layers">{figures}</div></div>')
     return f'<section><h2>Maps</h2>{"".join(panels)}</section>'
 
 
@@ -95,9 +112,10 @@ def adaptation_card(name: str, proof: Proof, facts: Mapping[str, str]) -> str:
 
 
 def _markdown(rows: Mapping[str, Scores]) -> str:
-    lines = [f'| | {" | ".join(HEADS.values())} |', '|---' * (len(HEADS) + 1) + '|']
+    heads = [*HEADS.values(), *FURTHER.values()]
+    lines = [f'| | {" | ".join(heads)} |', '|---' * (len(heads) + 1) + '|']
     lines += [
-        f'| {row} | {" | ".join(f"{scores[name]:.4f}" for name in MEASURES)} |'
+        f'| {row} | {" | ".join(_number(scores[name]) for name in MEASURES)} |'
         for row, scores in rows.items()
     ]
     return '\n' + '\n'.join(lines) + '\n'

@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.intervals import block_length, FEWEST, mean_interval
-from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP, Scores, Table
+from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP
+from marigold_ros.replay.adapt.scores import Scores, Table
 import numpy as np
 
 BEFORE, AFTER = 'before', 'after'
@@ -16,7 +17,6 @@ BEFORE, AFTER = 'before', 'after'
 SHORT_S, AGREEING = 10.0, 5 / 6
 BLOCK_S = 1.0
 STRIPES = 0.1  # change of the ratio of gradients that is allowed
-DECIDES = 'every 8th line'
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.replay.adapt import judge
-from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP, MEASURES, Table
+from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP
 from marigold_ros.replay.adapt.proof import (
     AFTER,
     BEFORE,
@@ -16,6 +16,13 @@ from marigold_ros.replay.adapt.proof import (
     judge_fusion,
     judge_model,
     reasons,
+)
+from marigold_ros.replay.adapt.scores import (
+    FLICKER,
+    mean_table,
+    MEASURES,
+    RANGES,
+    Table,
 )
 import numpy as np
 import pytest
@@ -98,3 +105,44 @@ def test_stripes_of_a_map_are_measured_on_the_trained_lines(strength):
     found = judge.stripes([one], (BEFORE, AFTER), 4)
     assert found[BEFORE] == pytest.approx(1.0)
     assert found[AFTER] == pytest.approx(1.0 + strength, abs=0.01)
+
+
+def points(count: int = 4000, far: float = 60.0) -> SparseDepth:
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(0, 320, count), rng.integers(0, 160, count)
+    return SparseDepth(u, v, rng.uniform(1.0, far, count).astype(np.float32))
+
+
+def test_ranges_hold_the_error_of_their_own_points():
+    at = points()
+    wrong = np.where(at.z < 10.0, 1.5, np.where(at.z < 20.0, 1.2, 1.0))
+    scored = Table()
+    scored.score('row', at.z * wrong, at, (160, 320), 0)
+    means = scored.means()['row']
+    expected = [0.5, 0.2, 0.0, 0.0]
+    assert [means[name] for name in RANGES] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(means[FLICKER])  # of a single frame
+    scored.score('near', points(far=9.0).z.astype(float), points(far=9.0), (160, 320), 0)
+    assert np.isnan(scored.means()['near']['abs_rel 40 to 80 m'])
+
+
+def test_flicker_is_the_change_of_the_error_and_not_of_the_scene():
+    scored, at = Table(), points()
+    for frame, factor in enumerate([1.0, 1.0, 1.1, 1.1 * 1.2]):
+        nearer = SparseDepth(at.u, at.v, at.z * 0.9**frame)
+        for row, error in (('steady', 1.3), ('flickering', factor)):
+            depth = nearer.z.astype(float) * error
+            scored.score(row, depth, nearer, (160, 320), frame * 100_000_000)
+    assert scored.rows['steady'][FLICKER][1:] == pytest.approx([0.0] * 3, abs=1e-6)
+    expected = np.log([1.0, 1.1, 1.2])
+    assert scored.rows['flickering'][FLICKER][1:] == pytest.approx(expected, abs=1e-6)
+    scored.score('steady', at.z * 2.0, at, (160, 320), 10**12)  # seconds later
+    assert np.isnan(scored.rows['steady'][FLICKER][-1])
+
+
+def test_the_mean_over_patterns_leaves_out_frames_that_one_lacks():
+    one, other = table(after=[0.1, 0.3]), Table()
+    other.add('after', dict.fromkeys(MEASURES, 0.5))
+    other.add('after', {})
+    mean = mean_table([one, other])
+    assert mean.rows['after']['abs_rel'] == pytest.approx([0.3, 0.3])
