@@ -16,7 +16,9 @@ from lifecycle_msgs.msg import State, Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from marigold_ros.errors import CheckpointError  # noqa: E402
 from marigold_ros.models import EMBEDDED  # noqa: E402
+from marigold_ros.models.fusion.load import fusion_of  # noqa: E402
 from marigold_ros.models.locate import FUSION  # noqa: E402
+from marigold_ros.node.loading import load  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
@@ -189,6 +191,22 @@ def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     assert loaded == ['tiny', 'missing', 'other']
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.served'] == 1
+
+
+def test_reload_takes_the_folder_of_an_adapted_model_with_its_fusion_network(bench, tmp_path):
+    adapted = tmp_path / 'my_robot'
+    shutil.copytree(EMBEDDED / 'tiny', adapted)
+    shutil.copytree(EMBEDDED / FUSION, adapted / FUSION)
+    running = bench(hear=(RELATIVE,), load_model=load)
+    running.node.set_parameters([Parameter('model', value=str(adapted))])
+    assert running.call(Trigger, 'reload').success
+    running.send(SECOND)
+    assert running.wait_quiet(1)['frames.served'] == 1
+    values = running.status('model')[2]
+    assert values['path'] == str(adapted)
+    assert 0.0 <= float(values['domain_gap']) <= 1.0
+    model = running.node._pipeline.model
+    assert fusion_of(model, 'auto').folder == (adapted / FUSION).resolve()
 
 
 @pytest.mark.parametrize('moment', ['inactive', 'active, without a frame since', 'never active'])
