@@ -69,9 +69,9 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_ros.learning.fusion.run import FusionRun
     from marigold_ros.learning.run.accelerator import new_accelerator
     from marigold_ros.learning.run.recipe import network_of, TrainingRun
+    from marigold_ros.models.locate import FUSION
     from plan import format_plan, plan_recipe
 
-    kinds = {'marigold': TrainingRun, 'fusion': FusionRun}
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: wanted.append(received))
@@ -79,7 +79,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if args.plan:
             print(format_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
-        kind = Distillation if distil else kinds[network_of(args.recipe)]
+        kind = FusionRun if network_of(args.recipe) == FUSION else TrainingRun
+        kind = Distillation if distil else kind
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)

@@ -57,10 +57,10 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
     Returns the networks, without weights unless small, and the plans. Networks of a folder that
     does not exist are assumed to have the shape of Stable Diffusion 2.
     """
-    if network_of(path) == 'fusion':
+    network = network_of(path)
+    if network != 'marigold':
         raise ConfigurationError(
-            '--plan is for large networks; the fusion network has a million weights and trains on '
-            'a CPU: leave it out'
+            f'--plan is for Marigold; {path.name} trains {network}, which is small: leave it out'
         )
     recipe = read_recipe(path)
     networks = networks_of(recipe)

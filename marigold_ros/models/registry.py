@@ -55,6 +55,10 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 # The first that matches is taken.
 FAMILIES = {
     'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load'),
+    'unet': Family(
+        has_file('config.json', model_type='marigold_ros_unet'),
+        'marigold_ros.models.unet.model:load',
+    ),
     'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import shutil
 
 from diffusers import MarigoldDepthPipeline
+from marigold_ros.learning.families.unet import FAMILY
 import numpy as np
 import pytest
 import torch
@@ -119,6 +120,18 @@ def write_depth_anything(folder, **kind):
             weight.copy_(weight.abs() * 3)
     network.save_pretrained(folder)
     (folder / 'preprocessor_config.json').write_text(json.dumps(PROCESSOR))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def unet_folder(tmp_path_factory) -> Path:
+    """A small plain U-Net of random weights."""
+    folder = tmp_path_factory.mktemp('unet') / 'plain'
+    recipe = {
+        'init': {'kind': 'small', 'channels': [8, 16, 24], 'blocks': [1, 0]},
+        'facts': {'space': 'log', 'default_processing_pixels': 3072},
+    }
+    FAMILY.export(folder, FAMILY.initialise(recipe, 0), recipe['facts'], '# plain\n')
     return folder
 
 

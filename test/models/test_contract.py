@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(scope='module', params=['marigold', 'depth_anything', 'depth_anything, metric'])
-def model(request, small_checkpoint, depth_anything_folders):
+@pytest.fixture(
+    scope='module', params=['marigold', 'unet', 'depth_anything', 'depth_anything, metric']
+)
+def model(request, small_checkpoint, unet_folder, depth_anything_folders):
     """Load a model of each family."""
     folders = {
         'marigold': small_checkpoint,
+        'unet': unet_folder,
         'depth_anything': depth_anything_folders[0],
         'depth_anything, metric': depth_anything_folders[1],
     }

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.fusion.run import FusionRun
 from marigold_ros.learning.fusion.validation import LINES, score, STOP
-from marigold_ros.learning.objectives.trained_networks import TrainedModule, TrainedNetworks
+from marigold_ros.learning.objectives.trained_networks import TrainedModel, TrainedModule
 from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.score import best_affine, known_depth, render_scenes
-from marigold_ros.learning.run.validation import engine_model, facts_of, SELECTS
+from marigold_ros.learning.run.validation import SELECTS
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
@@ -49,15 +49,14 @@ def blended(trained: TrainedModule, start: TrainedModule) -> Iterator[float]:
     trained.load_state_dict(own)
 
 
-def kept_of_relative(run: TrainingRun) -> tuple[float, TrainedNetworks]:
+def kept_of_relative(run: TrainingRun) -> tuple[float, TrainedModel]:
     """Choose the share for a relative model; returns it, and the networks with it."""
     chain, start = run.finished(), run.first_chain()
     scenes = [pair for _, pair in render_scenes(make_sample, SCENES, FIRST_SCENE)]
     stop = [pair for _, pair in run.validation.sets[SELECTS]]
-    facts, device = facts_of(run.recipe['facts']), run.accelerator.device
     on_stop, on_scenes = {}, {}
     for share in blended(chain, start):
-        model = engine_model(chain, chain.state_dict(), facts, device)
+        model = run.engine(chain)
         on_stop[share], on_scenes[share] = mean_error(model, stop), mean_error(model, scenes)
     kept = choose_kept(on_stop, on_scenes)
     chain.load_state_dict(blend(chain.state_dict(), start.state_dict(), kept))

@@ -15,7 +15,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.adapt.blocks import Blocks
 from marigold_ros.learning.networks.export import usual_size
 from marigold_ros.models.marigold.checkpoint import Facts
-from marigold_ros.models.marigold.resizing import size_by_area, size_by_edge
+from marigold_ros.models.resizing import size_by_area, size_by_edge
 
 MINUTES = 12.0  # of training, of both networks
 HOLD_LINES = 4  # every 4th scan line is never trained on

@@ -5,11 +5,10 @@
 from pathlib import Path
 
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
-from marigold_ros.learning.networks.export import check_finite, whole_folder, write_json
+from marigold_ros.learning.networks.export import save_weights, whole_folder, write_json
 from marigold_ros.models.fusion.checkpoint import CONFIG, KIND, VERSION, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.marigold.checkpoint import write_sums
-from safetensors.torch import save_file
 import torch
 
 
@@ -37,11 +36,6 @@ def export_fusion(
         stays, and no partial one is left.
 
     """
-    weights = {
-        name: value.detach().cpu().to(dtype).contiguous()
-        for name, value in network.state_dict().items()
-    }
-    check_finite(weights)
     config = {
         'kind': KIND,
         'version': VERSION,
@@ -52,6 +46,6 @@ def export_fusion(
     }
     with whole_folder(folder) as draft:
         write_json(draft / CONFIG, config)
-        save_file(weights, draft / WEIGHTS)
+        save_weights(network, draft / WEIGHTS, dtype)
         (draft / 'README.md').write_text(card, encoding='utf-8')
         write_sums(draft)

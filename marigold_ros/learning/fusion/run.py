@@ -24,7 +24,7 @@ from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.model_card import METRICS, metrics_table
-from marigold_ros.learning.run.recipe import in_turns, kept_of_start, read_recipe
+from marigold_ros.learning.run.recipe import in_turns, kept_of_start, network_of, read_recipe
 from marigold_ros.learning.run.run_state import load_averaged, STATE
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
 from marigold_ros.learning.run.stages import read_stages, Stage
@@ -71,7 +71,11 @@ class FusionRun:
         sharded: bool = False,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
-        self.recipe, self.folder = read_recipe(recipe, 'fusion'), folder
+        if network_of(recipe) != FUSION:
+            raise ConfigurationError(
+                f'{recipe.name} trains a depth model; give it to training/finetune.py'
+            )
+        self.recipe, self.folder = read_recipe(recipe), folder
         self.cache, self.accelerator, self.workers = data / 'fusion', accelerator, workers
         self.generators, self.seed = generators, int(self.recipe.get('seed', 0))
         if sharded:

@@ -17,8 +17,8 @@ from marigold_ros.errors import CheckpointError
 from marigold_ros.learning.networks.small_networks import TEXT_SHAPE
 from marigold_ros.models.marigold.domain_gap import FILE as FEATURES
 from marigold_ros.models.marigold.domain_gap import to_json, TrainingFeatures
-from marigold_ros.models.marigold.resizing import size_by_area
 from marigold_ros.models.marigold.schedule import marigold_scheduler
+from marigold_ros.models.resizing import size_by_area
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 import torch
@@ -124,6 +124,16 @@ def save_network(network: Any, folder: Path, dtype: torch.dtype = torch.float16)
     config = json.loads(path.read_text(encoding='utf-8'))
     own = {key: value for key, value in config.items() if key.startswith('_')}
     write_json(path, {**own, **_arguments(network, config)})
+
+
+def save_weights(network: torch.nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a network's weights; raises CheckpointError if one is not finite in this precision."""
+    weights = {
+        name: value.detach().cpu().to(dtype).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    check_finite(weights)
+    save_file(weights, path)
 
 
 def _arguments(network: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
 from marigold_ros.learning.data.targets import denormalise
-from marigold_ros.learning.objectives.fusion import fusion_loss
+from marigold_ros.learning.objectives.fusion import fusion_loss, TrainedFusion
 from marigold_ros.learning.objectives.noise import Draws, training_noise
 from marigold_ros.learning.objectives.trained_networks import (
     as_image,
@@ -25,6 +25,8 @@ from marigold_ros.learning.objectives.trained_networks import (
     encode,
     latent_mask,
     latents_of,
+    TrainedModel,
+    TrainedModule,
     TrainedNetworks,
 )
 import torch
@@ -196,7 +198,7 @@ def one_step_loss(
     return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
 
 
-def end_to_end_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
+def end_to_end_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """
     Return the end-to-end (E2E) loss: through one step and the decoder.
 
@@ -205,7 +207,7 @@ def end_to_end_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch
     return _end_to_end(chain, batch)[0]
 
 
-def anchored_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
+def anchored_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """
     Return the end-to-end loss, and far from known depth the L1 to the map of the initial networks.
 
@@ -218,7 +220,7 @@ def anchored_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.T
         return loss
     start = chain.start[0].to(batch.rgb.device)
     with torch.no_grad():
-        relative = start.decode(start.one_step(start.encode(batch.rgb))).float()
+        relative = start.relative(batch.rgb)
         fit = fit_least_squares(relative, batch.relative, batch.valid.float())
         relative = fit.apply(relative).clamp(0.0, 1.0)
     return loss + ANCHOR * masked_mean((predicted - relative).abs(), uncovered * fit.usable)
@@ -230,44 +232,44 @@ def covered(known: torch.Tensor) -> torch.Tensor:
     return functional.max_pool2d(known.float(), 2 * reach + 1, 1, reach)
 
 
-def _end_to_end(chain: TrainedNetworks, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the end-to-end loss and the decoded map (B, 1, H, W)."""
-    x0 = chain.one_step(chain.encode(batch.rgb))
-    predicted = chain.decode(x0).float()
+def _end_to_end(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the end-to-end loss and the map (B, 1, H, W)."""
+    predicted, x0 = chain.map_and_latent(batch.rgb)
+    predicted = predicted.float()
     valid, sky = batch.valid.float(), batch.sky.float()
     loss = affine_invariant(predicted, batch.relative, valid)
     loss = loss + DIRECT * masked_mean((predicted - batch.relative).abs(), valid)
     loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
     beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
     loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
-    if any(weight.requires_grad for weight in chain.autoencoder.parameters()):
-        # An encoder trained here sees colour only, so depth latents mean nothing.
+    if x0 is None:
         return loss, predicted
+    assert isinstance(chain, TrainedNetworks)
     with torch.no_grad():
         target = chain.encode(as_image(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])
     return loss + LATENT * masked_mean((x0.float() - target).abs(), mask), predicted
 
 
-def masked_pixel_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
+def masked_pixel_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return DiffusionDepth's published loss, in metres at the known pixels."""
     return masked_pixel(*in_metres(chain, batch))
 
 
-def silog_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
+def silog_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return the loss of DiffusionDepth's code, of log depth at the known pixels."""
     return silog(*in_metres(chain, batch))
 
 
 def in_metres(
-    chain: TrainedNetworks, batch: Batch
+    chain: TrainedModel, batch: Batch
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    Decode the one-step prediction and convert it to metres by each image's normalisation.
+    Convert the predicted map to metres by each image's normalisation.
 
     Returns predicted and true metres (B, 1, H, W), and 1.0 where the truth is known.
     """
-    relative = chain.decode(chain.one_step(chain.encode(batch.rgb))).float()
+    relative = chain.relative(batch.rgb)
     predicted = denormalise(relative, batch.depth, batch.valid, chain.space)
     return predicted, torch.where(batch.valid, batch.depth, torch.nan), batch.valid.float()
 
@@ -298,11 +300,13 @@ class Objective:
     """
     A loss and the networks that it trains unless the recipe says otherwise.
 
-    ``on_latents``: it needs latents only, so that a LatentBatch suffices.
+    ``of`` are the networks that it is for. ``on_latents``: it needs latents only, so that a
+    LatentBatch suffices.
     """
 
     loss: Callable[[Any, Any, Draws], torch.Tensor]
     trains: tuple[str, ...]
+    of: type[TrainedModule] = TrainedNetworks
     on_latents: bool = False
 
 
@@ -310,10 +314,10 @@ OBJECTIVES = {
     'autoencoder': Objective(autoencoder_loss, ('autoencoder',)),
     'latent': Objective(latent_loss, ('unet',), on_latents=True),
     'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
-    'pixel': Objective(end_to_end_loss, ('unet',)),  # E2E-FT
-    'anchored': Objective(anchored_loss, ('unet',)),
-    'masked_pixel': Objective(masked_pixel_loss, ('unet',)),
-    'silog': Objective(silog_loss, ('unet',)),
+    'pixel': Objective(end_to_end_loss, ('unet',), TrainedModel),  # E2E-FT
+    'anchored': Objective(anchored_loss, ('unet',), TrainedModel),
+    'masked_pixel': Objective(masked_pixel_loss, ('unet',), TrainedModel),
+    'silog': Objective(silog_loss, ('unet',), TrainedModel),
     'distill': Objective(distill_loss, ('student',)),
-    'fusion': Objective(fusion_loss, ('fusion',)),
+    'fusion': Objective(fusion_loss, ('fusion',), TrainedFusion),
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The networks that are trained together: autoencoder, U-Net, schedule and the empty prompt.
+The networks in training: of any family, and of a Marigold.
 
 Letters: B images, C latent channels, H, W image, h, w latent.
 """
@@ -13,6 +13,7 @@ from typing import Any
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
 from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.models.marigold.domain_gap import image_features
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
 from torch import nn
@@ -40,9 +41,43 @@ class TrainedModule(nn.Module):
         """Restore ``settings``; other entries are ignored."""
 
 
-class TrainedNetworks(TrainedModule):
+class TrainedModel(TrainedModule):
     """
-    The networks that are trained together, and their conditioning.
+    A model that predicts relative depth, of any family.
+
+    Parameters
+    ----------
+    space : str
+        Of the relative values.
+
+    """
+
+    def __init__(self, space: str) -> None:
+        super().__init__()
+        self.space = space
+        # The initial networks, frozen; in a tuple, so that they are no part of these.
+        self.start: tuple[TrainedModel, ...] = ()
+
+    def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Predict the map (B, 1, H, W), not clamped, of images (B, 3, H, W) in [-1, 1].
+
+        Beside it the depth latent, where there is one that can be compared with that of a truth.
+        """
+        raise NotImplementedError
+
+    def image_features(self, rgb: torch.Tensor) -> torch.Tensor | None:
+        """Return the features (B, F) of the domain gap; None if the family has none."""
+        return None
+
+    def relative(self, rgb: torch.Tensor) -> torch.Tensor:
+        """Predict the map (B, 1, H, W), not clamped, of images (B, 3, H, W) in [-1, 1]."""
+        return self.map_and_latent(rgb)[0].float()
+
+
+class TrainedNetworks(TrainedModel):
+    """
+    The networks of a Marigold that are trained together, and their conditioning.
 
     Parameters
     ----------
@@ -69,14 +104,23 @@ class TrainedNetworks(TrainedModule):
         noise: str = 'gaussian',
         noise_strength: float = 0.9,
     ) -> None:
-        super().__init__()
+        super().__init__(space)
         self.autoencoder, self.unet, self.scheduler = autoencoder, unet, scheduler
         self.register_buffer('text', text, persistent=False)
-        self.space, self.noise, self.noise_strength = space, noise, noise_strength
+        self.noise, self.noise_strength = noise, noise_strength
         self.student: Any = None  # another autoencoder that learns from this one
-        # The initial networks, frozen; in a tuple, so that they are no part of these.
-        self.start: tuple[TrainedNetworks, ...] = ()
         self.predicted = ''  # initial noise of its training predictions: zeros, gaussian
+
+    def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Predict in one step from zeros, through the decoder."""
+        x0 = self.one_step(self.encode(rgb))
+        # An encoder trained here sees colour only, so depth latents mean nothing.
+        trained = any(weight.requires_grad for weight in self.autoencoder.parameters())
+        return self.decode(x0), None if trained else x0
+
+    def image_features(self, rgb: torch.Tensor) -> torch.Tensor:
+        """Return the statistics of the images' latents."""
+        return image_features(self.encode(rgb))
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """Encode images; see :func:`encode`."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from marigold_ros.errors import InputError
 from marigold_ros.learning.data.mixture import Part
-from marigold_ros.learning.networks.export import usual_size
+from marigold_ros.learning.families.registry import TrainedFamily
 from marigold_ros.learning.run.stages import Stage
 
 METRICS = 'metrics.json'  # in the run's folder: {data: {metric: number}}
@@ -24,27 +24,27 @@ THEIR_LICENCE = 'derived from `{start}`; the licence of those weights applies to
 
 
 def model_card(
-    recipe: Mapping[str, Any], stages: list[Stage], parts: Sequence[Part], folder: Path
+    recipe: Mapping[str, Any],
+    family: TrainedFamily,
+    stages: list[Stage],
+    parts: Sequence[Part],
+    folder: Path,
 ) -> str:
     """Return the model card of a run, in Markdown, with the figures of its ``metrics.json``."""
     facts, init = recipe['facts'], recipe['init']
     start = _public_name(str(init.get('path', '')))
     licence = OWN_LICENCE if init['kind'] == 'small' else THEIR_LICENCE
-    height, width = usual_size(facts)
-    opened = DIFFUSERS_ZEROS if facts.get('noise') == 'zeros' else DIFFUSERS_NOISE
     return CARD.format(
         name=recipe['name'],
         start=STARTS[init['kind']].format(start=start),
         space=SPACES[facts['space']],
-        sampling=_sampling(facts),
+        kind=family.kind(facts),
         deviation=_deviation(stages) + _kept(recipe.get('keep_of_start', 0.0)),
         stages='\n'.join(_row(stage) for stage in stages),
         data='\n'.join(_data(parts)),
         metrics=metrics_table(folder / METRICS),
         licence=licence.format(start=start),
-        diffusers=opened.format(
-            height=height, width=width, steps=facts.get('default_denoising_steps', 1)
-        ),
+        usage=family.usage(facts),
     )
 
 
@@ -52,12 +52,6 @@ def _public_name(path: str) -> str:
     """Reduce a local path to the folder's name; hub ids stay whole."""
     local = Path(path).expanduser()
     return local.name if local.exists() or local.is_absolute() else path
-
-
-def _sampling(facts: Mapping[str, Any]) -> str:
-    steps = facts.get('default_denoising_steps', 1)
-    number = 'one step' if steps == 1 else f'{steps} steps'
-    return f'{number} from {"zeros" if facts.get("noise") == "zeros" else "Gaussian noise"}'
 
 
 def _deviation(stages: list[Stage]) -> str:
@@ -114,8 +108,7 @@ def metrics_table(path: Path) -> str:
 
 CARD = """# {name}
 
-A Marigold (an autoencoder, a U-Net on its latents, DDIM steps), {start}.
-It predicts {space}, in {sampling}.
+A {kind}. It was {start}, and predicts {space}.
 {deviation}
 Not for safety-critical use; check it on your own images first.
 
@@ -136,22 +129,4 @@ from marigold_ros.models import load_model
 model = load_model(folder)                        # or the name of an embedded checkpoint
 prediction = model.predict(rgb)                   # relative (H, W) in [0, 1], affine in {space}
 ```
-
-With diffusers:
-
-```python
-import torch
-from diffusers import MarigoldDepthPipeline
-from safetensors.torch import load_file
-pipe = MarigoldDepthPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
-embedding = load_file(folder + '/empty_text_embedding.safetensors')['empty_text_embedding']
-pipe.empty_text_embedding = embedding
-{diffusers}
-```
-"""
-DIFFUSERS_ZEROS = """channels = pipe.vae.config.latent_channels
-latents = torch.zeros(1, channels, {height} // 8, {width} // 8)
-image = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; latents require (3, H, W)
-depth = pipe(image, latents=latents, processing_resolution={width})"""
-DIFFUSERS_NOISE = """generator = torch.Generator('cpu').manual_seed(0)
-depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""
+{usage}"""

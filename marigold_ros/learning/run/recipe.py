@@ -13,9 +13,13 @@ from marigold_ros.learning.data.augment import read_augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.data.storage import write_whole
-from marigold_ros.learning.networks.export import export_checkpoint
-from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
+from marigold_ros.learning.families.registry import FAMILIES, trained_family
+from marigold_ros.learning.objectives.losses import OBJECTIVES
+from marigold_ros.learning.objectives.trained_networks import (
+    TrainedModel,
+    TrainedModule,
+    TrainedNetworks,
+)
 from marigold_ros.learning.parallel import never, Stop, Stopped
 from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.latent_cache import check_augmentation
@@ -26,34 +30,30 @@ from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes, score_held_
 from marigold_ros.learning.run.sharding import divided, shard
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.learning.run.training_features import training_features
-from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
+from marigold_ros.learning.run.validation import Validation
+from marigold_ros.models.locate import FUSION
 from marigold_ros.models.marigold.checkpoint import write_sums
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
+from torch import nn
 import yaml
 
-# By the network that a recipe trains: the keys that it must have, and may have.
-REQUIRED = {
-    'marigold': ('name', 'init', 'sources', 'stages', 'facts'),
-    'fusion': ('name', 'network', 'sources', 'stages'),
-}
+# The keys that a recipe must have, and may have: of a depth model, and of the fusion network.
+REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
+OPTIONAL = (
+    'network',
+    'seed',
+    'augment',
+    'common',
+    'validation',
+    'keep_of_start',
+    'mixing',
+)
+FUSION_REQUIRED = ('name', 'network', 'sources', 'stages')
+FUSION_OPTIONAL = ('init', 'seed', 'common', 'validation', 'mixing', 'keep_of_start')
 MIXINGS = ('drawn', 'turns')  # how batches choose their source
-OPTIONAL = {
-    'marigold': (
-        'network',
-        'seed',
-        'augment',
-        'common',
-        'noise',
-        'noise_strength',
-        'validation',
-        'student',
-        'keep_of_start',
-        'mixing',
-    ),
-    'fusion': ('init', 'seed', 'common', 'validation', 'mixing', 'keep_of_start'),
-}
 
 
 class TrainingRun:
@@ -90,6 +90,7 @@ class TrainingRun:
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
         self.recipe, self.sharded = read_recipe(recipe), sharded
+        self.family = trained_family(self.recipe.get('network', 'marigold'))
         self.folder, self.data = folder, data
         self.accelerator, self.workers, self.generators = accelerator, workers, generators
         self.seed = int(self.recipe.get('seed', 0))
@@ -106,31 +107,23 @@ class TrainingRun:
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
         self.chain = self.new_chain()
 
-    def new_chain(self) -> TrainedNetworks:
+    def new_chain(self) -> TrainedModel:
         """Build the networks that the run starts with."""
         if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
             raise ConfigurationError(
                 'this recipe trains a student; give it to training/distill_autoencoder.py'
             )
-        if any('fusion' in stage.trains for stage in self.stages):
-            raise ConfigurationError(
-                f'{self.recipe["name"]} has a stage that trains fusion; such a recipe has '
-                "'network: fusion'"
-            )
         chain = self.first_chain()
         if any(stage.objective == 'anchored' for stage in self.stages):
             chain.start = (self.first_chain().requires_grad_(False).eval(),)
+        for stage in self.stages:
+            check_stage(stage, chain)
         return chain
 
-    def first_chain(self) -> TrainedNetworks:
+    def first_chain(self) -> TrainedModel:
         """Build the networks that the recipe's ``init`` names."""
-        return initialise(
-            self.recipe['init'],
-            self.seed,
-            self.space,
-            self.recipe.get('noise', 'gaussian'),
-            float(self.recipe.get('noise_strength', 0.9)),
-        )
+        chain: TrainedModel = self.family.initialise(self.recipe, self.seed)
+        return chain
 
     def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
         """
@@ -161,7 +154,9 @@ class TrainingRun:
 
     def _validation(self) -> Validation:
         entry = self.recipe.get('validation') or {}
-        validation = Validation(entry, self.recipe['facts'], self.data, self.generators)
+        validation = Validation(
+            entry, self.family, self.recipe['facts'], self.data, self.generators
+        )
         asking = [stage.name for stage in self.stages if stage.validate_every]
         if asking and not validation:
             raise ConfigurationError(
@@ -195,6 +190,11 @@ class TrainingRun:
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
         """Build the trainer, at the run's last checkpoint if there is one."""
         if self.sharded and not divided(self.chain):
+            if not isinstance(self.chain, TrainedNetworks):
+                raise ConfigurationError(
+                    f'--shard is for large networks; {self.recipe["network"]} is small: leave it '
+                    'out'
+                )
             shard(self.chain, self.accelerator)
         return Trainer(
             self.chain,
@@ -219,7 +219,7 @@ class TrainingRun:
         """Train to the end of the recipe or for a time; returns whether the end was reached."""
         return self.trainer(provenance).run(minutes, stop)
 
-    def finished(self) -> TrainedNetworks:
+    def finished(self) -> TrainedModel:
         """
         Return the networks with the averaged weights of the last checkpoint.
 
@@ -233,9 +233,9 @@ class TrainingRun:
             chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
         return chain
 
-    def training_features(self, chain: TrainedNetworks) -> TrainingFeatures:
+    def training_features(self, chain: TrainedModel) -> TrainingFeatures | None:
         """
-        Summarise the training images, as the encoder of ``chain`` sees them.
+        Summarise the training images, as the encoder of ``chain`` sees them; None without one.
 
         Of recipes with recordings or photographs these alone: the scenes beside them only keep
         networks from forgetting.
@@ -245,7 +245,7 @@ class TrainingRun:
         own = [part for part, kind in zip(parts, kinds, strict=True) if kind != 'synthetic']
         batch = self.stages[-1].batch_size
         mixture = Mixture(own or parts, batch, self.space, self.augmentation, self.seed)
-        return training_features(chain.autoencoder, mixture, self.accelerator.device)
+        return training_features(chain, mixture, self.accelerator.device)
 
     def export(self, scored: bool = False) -> Path:
         """
@@ -255,28 +255,37 @@ class TrainingRun:
         """
         chain = self.finished()
         if scored:
-            facts, device = facts_of(self.recipe['facts']), self.accelerator.device
-            model = engine_model(chain, chain.state_dict(), facts, device)
-            figures = score_held_out(model, self.generators.values())
+            figures = score_held_out(self.engine(chain), self.generators.values())
             write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
         target = self.folder / self.recipe['name']
+        card = model_card(self.recipe, self.family, self.stages, self.parts(), self.folder)
         features = self.training_features(chain)
-        export_checkpoint(
-            target,
-            chain.autoencoder,
-            chain.unet,
-            self.recipe['facts'],
-            model_card(self.recipe, self.stages, self.parts(), self.folder),
-            scheduler=chain.scheduler,
-            text=chain.text,
-            features=features,
-        )
+        self.family.export(target, chain, self.recipe['facts'], card, features)
         write_sums(target)
         return target
+
+    def engine(self, chain: TrainedModel) -> DepthModel:
+        """Build the inference model from copies of a chain's weights."""
+        device = self.accelerator.device
+        return self.family.engine(chain, chain.state_dict(), self.recipe['facts'], device)
 
     def measured(self) -> str:
         """Return the Markdown table of the run's figures; empty without any."""
         return metrics_table(self.folder / METRICS)
+
+
+def check_stage(stage: Stage, chain: TrainedModule) -> None:
+    """Raise ConfigurationError unless a stage's objective and networks are those of the chain."""
+    if not isinstance(chain, OBJECTIVES[stage.objective].of):
+        usable = [name for name, item in OBJECTIVES.items() if isinstance(chain, item.of)]
+        raise ConfigurationError(
+            f'stage {stage.name} has objective {stage.objective}, which this network cannot '
+            f'learn; choose one of {", ".join(usable)}, or another network'
+        )
+    for name in stage.trains:
+        if not isinstance(getattr(chain, name, None), nn.Module):
+            own = ', '.join(name for name, _ in chain.named_children())
+            raise ConfigurationError(f'stage {stage.name} trains {name}; this network has {own}')
 
 
 def kept_of_start(recipe: Mapping[str, Any], trained: bool) -> float:
@@ -300,25 +309,25 @@ def in_turns(recipe: Mapping[str, Any]) -> bool:
     return bool(mixing == 'turns')
 
 
-def read_recipe(path: Path, network: str = 'marigold') -> dict[str, Any]:
-    """Read a recipe that trains a network, and check its keys; raises ConfigurationError."""
-    recipe = _read(path)
-    found = network_of(path)
-    if found != network:
-        raise ConfigurationError(
-            f'{path.name} trains the network {found}, needed is one for {network}; give it to '
-            'training/finetune.py'
-        )
-    keys = [*REQUIRED[network], *OPTIONAL[network]]
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe and check its keys; raises ConfigurationError."""
+    recipe, network = _read(path), network_of(path)
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    if network == FUSION:
+        required, optional = FUSION_REQUIRED, FUSION_OPTIONAL
+    else:
+        required, optional = REQUIRED, (*OPTIONAL, *trained_family(network).keys)
+    keys = [*required, *optional]
     for key in recipe:
         if key not in keys:
             raise ConfigurationError(
                 f"unknown key '{key}' in {path.name}; {nearest_name(key, keys)}"
             )
-    missing = [key for key in REQUIRED[network] if key not in recipe]
+    missing = [key for key in required if key not in recipe]
     if missing:
         raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
-    if network == 'marigold':
+    if network != FUSION:
         _check_space(path, recipe['facts'])
     return recipe
 
@@ -326,9 +335,10 @@ def read_recipe(path: Path, network: str = 'marigold') -> dict[str, Any]:
 def network_of(path: Path) -> str:
     """Return the network that a recipe trains; raises ConfigurationError if it is unknown."""
     network = _read(path).get('network', 'marigold')
-    if network not in REQUIRED:
+    known = *FAMILIES, FUSION
+    if network not in known:
         raise ConfigurationError(
-            f"network of {path.name} is '{network}'; choose one of {', '.join(REQUIRED)}"
+            f"network of {path.name} is '{network}'; choose one of {', '.join(known)}"
         )
     return str(network)
 

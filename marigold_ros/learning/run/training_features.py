@@ -6,12 +6,8 @@ from collections.abc import Iterator
 from itertools import count
 
 from marigold_ros.learning.data.mixture import Batch, Mixture
-from marigold_ros.learning.objectives.trained_networks import encode
-from marigold_ros.models.marigold.domain_gap import (
-    image_features,
-    summarise,
-    TrainingFeatures,
-)
+from marigold_ros.learning.objectives.trained_networks import TrainedModel
+from marigold_ros.models.marigold.domain_gap import summarise, TrainingFeatures
 import numpy as np
 import torch
 
@@ -20,14 +16,16 @@ IMAGES = 256
 
 @torch.no_grad()
 def training_features(
-    autoencoder: torch.nn.Module, mixture: Mixture, device: torch.device, images: int = IMAGES
-) -> TrainingFeatures:
-    """Summarise the first images of a mixture, as training sees them, in float32."""
-    network = autoencoder.to(device).eval()
+    chain: TrainedModel, mixture: Mixture, device: torch.device, images: int = IMAGES
+) -> TrainingFeatures | None:
+    """Summarise the first images of a mixture, as training sees them; None without features."""
+    chain.to(device).eval()
     found: list[np.ndarray] = []
     for batch in _batches(mixture):
-        latent = encode(network, batch.rgb.to(device))
-        found += list(image_features(latent).cpu().numpy())
+        features = chain.image_features(batch.rgb.to(device))
+        if features is None:
+            return None
+        found += list(features.cpu().numpy())
         if len(found) >= images:
             break
     return summarise(np.array(found[:images]))

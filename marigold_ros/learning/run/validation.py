@@ -17,8 +17,8 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.layouts import FolderPairs
 from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.networks.export import usual_size
-from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
+from marigold_ros.learning.families.registry import TrainedFamily
+from marigold_ros.learning.objectives.trained_networks import TrainedModel
 from marigold_ros.learning.parallel import never, Stop
 from marigold_ros.learning.run.score import (
     contact_sheet,
@@ -31,9 +31,6 @@ from marigold_ros.learning.run.score import (
     render_scenes,
     score,
 )
-from marigold_ros.models.marigold.checkpoint import Facts, Networks
-from marigold_ros.models.marigold.engine import MarigoldModel
-from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.settings import nearest_name
 import torch
 
@@ -54,6 +51,8 @@ class Validation:
         A recipe's ``validation``: for keys of ``generators`` a number of held-out scenes,
         ``pairs``, a folder of folders with ``image.*`` and ``depth_mm.png``, and ``stop``, a
         source whose images select the weights: those of the least error are exported.
+    family : TrainedFamily
+        Builds the model that is scored.
     facts : mapping
         A recipe's ``facts``: how the checkpoint will run.
     data : Path
@@ -72,6 +71,7 @@ class Validation:
     def __init__(
         self,
         entry: Mapping[str, Any],
+        family: TrainedFamily,
         facts: Mapping[str, Any],
         data: Path,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
@@ -95,7 +95,7 @@ class Validation:
                 data, str(entry['pairs']), images='*/image.*', depths='*/depth_mm.png'
             )
         self._stop = open_source(entry[SELECTS], data) if entry.get(SELECTS) else None
-        self.facts = facts_of(facts)
+        self.family, self.facts = family, facts
 
     def __bool__(self) -> bool:
         """Return whether there is anything to score on."""
@@ -129,7 +129,7 @@ class Validation:
         return list(islice(usable, SHOWN))
 
     def run(
-        self, chain: TrainedNetworks, weights: Weights, device: torch.device, image: Path
+        self, chain: TrainedModel, weights: Weights, device: torch.device, image: Path
     ) -> dict[str, Table]:
         """
         Score weights, in place of the chain's own, and draw their predictions to a PNG ``image``.
@@ -141,7 +141,7 @@ class Validation:
 
         """
         with torch.random.fork_rng(devices=[]):
-            model = engine_model(chain, weights, self.facts, device)
+            model = self.family.engine(chain, weights, self.facts, device)
             figures = {}
             for name, pairs in self.sets.items():
                 table = score(model, pairs, len(pairs))
@@ -153,51 +153,3 @@ class Validation:
     def quality(self, figures: dict[str, Table]) -> float | None:
         """Return AbsRel on ``stop``; without it None: curves are for people to judge."""
         return figures[SELECTS]['model']['abs_rel'] if SELECTS in figures else None
-
-
-def engine_model(
-    chain: TrainedNetworks, weights: Weights, facts: Facts, device: torch.device
-) -> MarigoldModel:
-    """
-    Build the inference model from a chain's architecture and copies of weights.
-
-    ``weights`` are like the chain's ``state_dict`` and share no memory with the result; ``facts``
-    are those of the checkpoint to be.
-    """
-    count = sum(p.numel() for p in chain.parameters())
-    dtype = choose_dtype('auto', device, count)
-    networks = {}
-    for name in ('autoencoder', 'unet'):
-        own = getattr(chain, name)
-        with torch.device('meta'):  # no random weights are drawn
-            copy = type(own).from_config(own.config)
-        prefix = f'{name}.'
-        values = {
-            key.removeprefix(prefix): value.detach().to(device, dtype, copy=True)
-            for key, value in weights.items()
-            if key.startswith(prefix)
-        }
-        copy.load_state_dict(values, assign=True)
-        networks[name] = copy.requires_grad_(False).eval()
-    parts = Networks(
-        facts,
-        networks['autoencoder'],
-        networks['unet'],
-        chain.scheduler,
-        chain.text.detach().clone(),
-    )
-    return MarigoldModel(parts, device, dtype)
-
-
-def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
-    """Return the facts that a checkpoint exported with this recipe entry will have."""
-    return Facts(
-        name=name,
-        folder=Path(name),
-        space=entry['space'],
-        noise=entry.get('noise', 'gaussian'),
-        denoising_steps=entry.get('default_denoising_steps', 1),
-        ensemble_size=entry.get('default_ensemble_size', 1),
-        processing_resolution=entry.get('default_processing_resolution', max(usual_size(entry))),
-        processing_pixels=entry.get('default_processing_pixels', 0),
-    )

@@ -33,7 +33,7 @@ from marigold_ros.models.marigold.checkpoint import Networks
 from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.memory import autoencoder_bytes
-from marigold_ros.models.marigold.resizing import size_by_edge
+from marigold_ros.models.resizing import size_by_edge
 from marigold_ros.models.runtime.devices import choose_device, choose_dtype, DTYPES
 import numpy as np
 import torch

@@ -8,20 +8,19 @@ never by the range of a frame, so that a fit holds from frame to frame.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
-from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
-from marigold_ros.models.locate import fingerprint, read_json, require_file, require_weights
+from marigold_ros.models.locate import read_json, require_file, require_weights
+from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
-from marigold_ros.models.runtime.prepare import compile_network, warm_up_sizes
-from marigold_ros.settings import as_values
+from marigold_ros.models.runtime.prepare import compile_network
 from marigold_ros.spaces import SPACES
 import numpy as np
 import torch
@@ -34,8 +33,6 @@ _BELOW_ONE = 0.95
 _TEST_SIZE = (384, 512)
 # What processors call the size and its rules, where it may be chosen.
 _SIZE_RULES = ('size', 'keep_aspect_ratio', 'ensure_multiple_of')
-# Settings of EngineConfig that mean something to a single pass.
-_COMMON = ('scene_cut', 'batch_limit')
 _REMEDY = 'give a folder in the layout of transformers (config.json, model.safetensors)'
 
 
@@ -56,7 +53,7 @@ def load(
     return model
 
 
-class DepthEstimator:
+class DepthEstimator(OnePassModel):
     """
     A depth estimator of transformers on its device, ready to predict.
 
@@ -77,6 +74,8 @@ class DepthEstimator:
 
     """
 
+    family = 'depth_anything'
+
     def __init__(
         self,
         folder: Path,
@@ -84,11 +83,9 @@ class DepthEstimator:
         dtype: str = 'auto',
         runtime: RuntimeConfig | None = None,
     ) -> None:
-        self.folder, self.device = folder, device
-        self.runtime = RuntimeConfig() if runtime is None else runtime
-        self.notes: list[str] = []
+        super().__init__(folder, device, runtime)
         config, own = read_json(folder / CONFIG), _own_settings(folder)
-        self._weight_files = require_weights(folder, _REMEDY)
+        self._files = require_weights(folder, _REMEDY)
         self.space = space_of(config, own)
         if self.space not in SPACES:
             raise CheckpointError(
@@ -106,104 +103,17 @@ class DepthEstimator:
         self.arithmetic = choose_dtype(dtype, device, self.parameters)
         self._network = self._prepared(network)
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """Facts of the checkpoint for reports and diagnostics."""
-        return {
-            'name': self.folder.name,
-            'path': str(self.folder),
-            'sha256': self.sha256,
-            'family': 'depth_anything',
-            'kind': self.kind,
-            'space': self.space,
-            'disparity_unit': self.unit,
-            'unbounded': True,
-            'parameters': self.parameters,
-            'device': str(self.device),
-            'dtype': str(self.arithmetic).removeprefix('torch.'),
-            'runtime': as_values(self.runtime),
-            'notes': list(self.notes),
-        }
+    def _weight_files(self) -> list[Path]:
+        return self._files
 
-    @cached_property
-    def sha256(self) -> str:
-        """Fingerprint of the weight files."""
-        return fingerprint(self._weight_files)
+    def _facts(self) -> dict[str, Any]:
+        return {'kind': self.kind, 'disparity_unit': self.unit, 'unbounded': True}
 
-    @property
-    def takes_any_batch(self) -> bool:
-        """Whether the number of images in a call may change without compiling anew."""
-        return self.runtime.backend == 'torch' and self.runtime.compile == 'off'
-
-    def new_stream(self) -> 'NoState':
-        """Return the state of another camera: none."""
-        return NoState()
-
-    def reset(self) -> None:
-        """Do nothing: frames leave no state."""
-
-    def warm_up(self) -> None:
-        """Run one frame of each size that ``runtime.warm_up`` names."""
-        for height, width in warm_up_sizes(self.runtime.warm_up):
-            self.predict(np.zeros((height, width, 3), np.uint8))
-
-    def predict(
-        self,
-        rgb: np.ndarray,
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
-    ) -> Prediction:
-        """
-        Predict disparity, or depth in metres, of one image.
-
-        Parameters
-        ----------
-        rgb : (H, W, 3) uint8
-            The image.
-        denoising_steps, ensemble_size : int or None
-            1 or None.
-        processing_resolution : int or None
-            Longest side at the network in pixels, 0 native; None is the processor's own.
-        seed, options
-            Without effect: nothing is drawn at random.
-
-        Returns
-        -------
-        Prediction
-            ``relative`` (H, W) float32 without bounds, in :attr:`space`.
-
-        Raises
-        ------
-        InputError
-            If the image is not (H, W, 3) uint8.
-        ConfigurationError
-            For more steps or members than one, options of denoising, or a size that the
-            checkpoint's image processor does not take.
-
-        """
-        numbers = denoising_steps, ensemble_size, processing_resolution, seed
-        return self.predict_together([rgb], [NoState()], *numbers, options=options)[0]
-
-    @torch.inference_mode()
-    def predict_together(
-        self,
-        rgbs: Sequence[np.ndarray],
-        streams: Sequence['NoState'],
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
+    def _run(
+        self, rgbs: Sequence[np.ndarray], longest: int | None, options: EngineConfig
     ) -> list[Prediction]:
-        """Predict several images of one size at once; see :meth:`predict`."""
-        self._check(rgbs, denoising_steps, ensemble_size, options)
         shape = rgbs[0].shape[:2]
-        wanted = self._size_rules(shape, processing_resolution)
+        wanted = self._size_rules(shape, longest)
         pixels = self.processor(images=list(rgbs), return_tensors='pt', **wanted)['pixel_values']
         outputs = self._network(pixel_values=pixels.to(self.device, self.arithmetic))
         # Half precision would lose bits in the interpolation.
@@ -264,48 +174,6 @@ class DepthEstimator:
         scale = longest / max(shape) if longest else 1.0
         height, width = (max(1, round(side * scale / multiple)) * multiple for side in shape)
         return {'size': {'height': height, 'width': width}, 'keep_aspect_ratio': False}
-
-    def _check(
-        self,
-        rgbs: Sequence[np.ndarray],
-        steps: int | None,
-        members: int | None,
-        options: EngineConfig | None,
-    ) -> None:
-        for rgb in rgbs:
-            if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
-                raise InputError(
-                    f'rgb has shape {rgb.shape} and dtype {rgb.dtype}; an image is (H, W, 3) '
-                    'uint8',
-                    cause='shape',
-                )
-            if rgb.shape != rgbs[0].shape:
-                raise InputError(
-                    f'images of {rgb.shape[:2]} and {rgbs[0].shape[:2]} are predicted together; '
-                    'they must be of one size',
-                    cause='shape',
-                )
-        for name, value in (('denoising_steps', steps), ('ensemble_size', members)):
-            if value not in (None, 1):
-                raise ConfigurationError(
-                    f'{name} is {value}, and {self.folder.name} answers in one pass; leave '
-                    f'{name} and profile at their defaults'
-                )
-        plain = EngineConfig()
-        for item in fields(EngineConfig):
-            value = getattr(plain if options is None else options, item.name)
-            if item.name not in _COMMON and value != getattr(plain, item.name):
-                raise ConfigurationError(
-                    f'engine.{item.name} is {value}, and {self.folder.name} does not denoise; '
-                    'leave it at its default'
-                )
-
-
-class NoState:
-    """The state of a camera whose frames leave none."""
-
-    def reset(self) -> None:
-        """Do nothing."""
 
 
 class _DepthAlone(nn.Module):

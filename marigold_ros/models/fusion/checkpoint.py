@@ -8,10 +8,8 @@ from typing import Any
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.network import FusionNetwork
-from marigold_ros.models.locate import read_json, require_file
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-import torch
+from marigold_ros.models.locate import read_json
+from marigold_ros.models.weights import load_weights
 
 KIND, VERSION = 'fusion', 1
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
@@ -26,18 +24,7 @@ def load_fusion_network(folder: Path) -> FusionNetwork:
     """
     config = read_json(folder / CONFIG)
     network = _new_network(folder, config)
-    path = require_file(folder, WEIGHTS)
-    try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-        network.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(
-            f'{path} cannot be loaded ({" ".join(str(error).split())[:200]}); it is damaged or '
-            f'does not belong to {CONFIG}: restore both files'
-        ) from error
-    for name, value in weights.items():
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f'{path}: weight {name} is not finite; restore the file')
+    load_weights(network, folder / WEIGHTS)
     return network.eval().requires_grad_(False)
 
 

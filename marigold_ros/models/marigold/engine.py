@@ -35,14 +35,6 @@ from marigold_ros.models.marigold.domain_gap import image_features
 from marigold_ros.models.marigold.ensemble import merge_members, merge_reference, MOST_MEMBERS
 from marigold_ros.models.marigold.guidance import guide_model
 from marigold_ros.models.marigold.memory import autoencoder_bytes, MemoryPlan, OVERLAP, TILE, tiled
-from marigold_ros.models.marigold.resizing import (
-    common_size,
-    fit_image,
-    size_by_area,
-    size_by_edge,
-    upsample_bilateral,
-    upsample_bilinear,
-)
 from marigold_ros.models.marigold.schedule import (
     choose_spacing,
     ddim_schedule,
@@ -51,6 +43,14 @@ from marigold_ros.models.marigold.schedule import (
     STEPS_LIMIT,
 )
 from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
+from marigold_ros.models.resizing import (
+    common_size,
+    fit_image,
+    size_by_area,
+    size_by_edge,
+    upsample_bilateral,
+    upsample_bilinear,
+)
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import prepare_networks, set_channels_last, warm_up_sizes
 from marigold_ros.settings import as_values

@@ -20,9 +20,9 @@ from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.models.marigold.checkpoint import Facts
 from marigold_ros.models.marigold.ensemble import reduce_members
 from marigold_ros.models.marigold.memory import is_out_of_memory
-from marigold_ros.models.marigold.resizing import neighbours
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, STEPS_LIMIT
 from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.models.resizing import neighbours
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 import torch

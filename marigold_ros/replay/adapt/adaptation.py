@@ -37,7 +37,7 @@ from marigold_ros.learning.adapt.recipes import (
 from marigold_ros.learning.data.bag_pairs import BagPairs
 from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.fusion.run import FusionRun
-from marigold_ros.learning.networks.export import export_checkpoint, whole_folder
+from marigold_ros.learning.networks.export import whole_folder
 from marigold_ros.learning.parallel import Stop
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
@@ -261,16 +261,8 @@ class Adaptation:
     def _export(self, relative: TrainingRun, fusion: FusionRun) -> dict[str, float]:
         """Choose the shares of initial weights and export both networks into the work."""
         kept, chain = kept_of_relative(relative)
-        export_checkpoint(
-            self.work / 'model',
-            chain.autoencoder,
-            chain.unet,
-            relative.recipe['facts'],
-            '',
-            scheduler=chain.scheduler,
-            text=chain.text,
-            features=relative.training_features(chain),
-        )
+        facts, features = relative.recipe['facts'], relative.training_features(chain)
+        relative.family.export(self.work / 'model', chain, facts, '', features)
         shares = {'model': kept, 'fusion': kept_of_fusion(fusion)}
         fusion.export()
         words = ', '.join(f'{share:.0%} of {name}' for name, share in shares.items())

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from diffusers import DDIMScheduler
 from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
 from marigold_ros.learning.data.mixture import Part
+from marigold_ros.learning.families.marigold import FAMILY
 from marigold_ros.learning.networks.export import export_checkpoint, usual_size
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.learning.run.model_card import model_card
@@ -78,7 +79,7 @@ def export(chain, folder: Path, facts: dict, card: str = '# toy\n', **more) -> P
 
 @pytest.mark.parametrize('facts', [ZEROS, NOISE], ids=['zeros', 'noise'])
 def test_the_lines_of_the_card_open_it_here_and_in_diffusers(chain, tmp_path, facts):
-    card = model_card(recipe(facts), STAGES, PARTS, tmp_path)
+    card = model_card(recipe(facts), FAMILY, STAGES, PARTS, tmp_path)
     folder = tmp_path / 'toy'
     text = torch.randn(1, 2, 32)
     export(chain, folder, facts, card, scheduler=chain.scheduler, text=text)
@@ -102,10 +103,11 @@ def test_the_card_states_data_stages_and_licence(tmp_path):
     (tmp_path / 'metrics.json').write_text(
         json.dumps({'200 held-out scenes': {'abs_rel': 0.1723, 'delta1': 0.7618}})
     )
-    card = model_card(recipe(ZEROS), STAGES, PARTS, tmp_path)
+    card = model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path)
     assert card.startswith('# toy\n')
     assert 'trained from scratch' in card
-    assert 'log depth, in one step from zeros' in card
+    assert 'answers in one step from zeros' in card
+    assert 'predicts log depth' in card
     assert '- synthetic mixed: 8000 images, 75% of the batches' in card
     assert '- vkitti: 20148 images, 25% of the batches' in card
     assert '| first | autoencoder | autoencoder | 450 | 16 |' in card
@@ -120,13 +122,14 @@ def test_the_card_names_initial_weights_without_their_path(tmp_path):
     published = tmp_path / 'somewhere' / 'stable-diffusion-2'
     published.mkdir(parents=True)
     init = {'kind': 'stable_diffusion', 'path': str(published)}
-    card = model_card(recipe(NOISE, init), STAGES[:1], PARTS, tmp_path)
+    card = model_card(recipe(NOISE, init), FAMILY, STAGES[:1], PARTS, tmp_path)
     assert '`stable-diffusion-2`; the licence of those weights applies' in card
     assert 'somewhere' not in card
     assert 'Unlike in Marigold' not in card
-    assert 'depth, in 2 steps from Gaussian noise' in card
+    assert 'answers in 2 steps from Gaussian noise' in card
     hub = model_card(
         recipe(NOISE, {'kind': 'checkpoint', 'path': 'prs-eth/marigold-depth-v1-1'}),
+        FAMILY,
         [],
         PARTS,
         tmp_path,
@@ -138,7 +141,7 @@ def test_metrics_that_are_no_figures_are_refused(tmp_path):
     for content in ('[1, 2]', '{"scenes": {"abs_rel": "good"}}', '{'):
         (tmp_path / 'metrics.json').write_text(content)
         with pytest.raises(InputError, match=r'metrics\.json holds no figures'):
-            model_card(recipe(ZEROS), STAGES, PARTS, tmp_path)
+            model_card(recipe(ZEROS), FAMILY, STAGES, PARTS, tmp_path)
 
 
 def test_the_recipes_own_schedule_is_written(chain, tmp_path):

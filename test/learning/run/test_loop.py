@@ -16,7 +16,7 @@ from marigold_ros.learning.networks.small_networks import small_autoencoder, sma
 from marigold_ros.learning.objectives.trained_networks import as_image, TrainedNetworks
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.optimizer import learning_rate
-from marigold_ros.learning.run.recipe import network_of, read_recipe
+from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.run_state import load_averaged
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
@@ -263,5 +263,5 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
 def test_every_recipe_of_the_project_is_readable():
     folder = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
     for path in folder.glob('*.yaml'):
-        recipe = read_recipe(path, network_of(path))
+        recipe = read_recipe(path)
         assert read_stages(recipe['stages'], recipe.get('common', {})), path

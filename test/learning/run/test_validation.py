@@ -15,6 +15,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
+from marigold_ros.learning.families.marigold import engine_model, facts_of, FAMILY
 from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.learning.run.loop import Trainer
@@ -22,7 +23,7 @@ from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.learning.run.run_log import NO_CURVES, numbers, RunLog
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
 from marigold_ros.learning.run.stages import Stage
-from marigold_ros.learning.run.validation import engine_model, facts_of, Validation
+from marigold_ros.learning.run.validation import Validation
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import read_facts
 from marigold_ros.synthetic.scenes.scene import make_sample
@@ -69,7 +70,7 @@ def chain():
 @pytest.fixture(scope='module')
 def validation(tmp_path_factory):
     data = tmp_path_factory.mktemp('data')
-    return Validation({'scenes': 2, 'second': 1}, FACTS, data, GENERATORS)
+    return Validation({'scenes': 2, 'second': 1}, FAMILY, FACTS, data, GENERATORS)
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_validation_changes_no_weights_or_random_states(chain, validation, tmp_p
 def test_it_predicts_as_the_exported_checkpoint_does(chain, tmp_path):
     chain.autoencoder.register_to_config(scaling_factor=0.37)
     weights = {k: v.clone() + 0.01 for k, v in chain.state_dict().items()}
-    model = engine_model(chain, weights, facts_of(FACTS), torch.device('cpu'))
+    model = engine_model(chain, weights, FACTS, torch.device('cpu'))
     chain.load_state_dict(weights)
     folder = tmp_path / 'toy'
     export_checkpoint(folder, chain.autoencoder, chain.unet, FACTS, '# toy\n', dtype=torch.float32)
@@ -191,7 +192,7 @@ def test_a_folder_of_pairs_is_scored_too(chain, tmp_path):
     ramp = np.linspace(1000, 5000, 64).astype(np.uint16)
     cv2.imwrite(str(own / 'image.png'), rgb)
     cv2.imwrite(str(own / 'depth_mm.png'), np.tile(ramp, (48, 1)))
-    validation = Validation({'pairs': 'mine'}, FACTS, tmp_path / 'data')
+    validation = Validation({'pairs': 'mine'}, FAMILY, FACTS, tmp_path / 'data')
     assert validation
     validation.prepare()
     table = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'x.png')
@@ -210,12 +211,12 @@ def test_a_folder_of_pairs_is_scored_too(chain, tmp_path):
 )
 def test_invalid_validation_entries_are_named(tmp_path, entry, words):
     with pytest.raises(ConfigurationError, match=words):
-        Validation(entry, FACTS, tmp_path, GENERATORS)
+        Validation(entry, FAMILY, FACTS, tmp_path, GENERATORS)
 
 
 def test_a_generator_that_the_caller_does_not_pass_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="validation has 'second'"):
-        Validation({'second': 1}, FACTS, tmp_path)
+        Validation({'second': 1}, FAMILY, FACTS, tmp_path)
 
 
 def test_a_recipe_that_validates_on_nothing_is_refused(tmp_path, accelerator):
@@ -309,12 +310,12 @@ def test_images_to_stop_on_select_the_weights(chain, tmp_path):
         'depths': '*/depth_mm.png',
         'size': [32, 48],
     }
-    validation = Validation({'stop': stop}, FACTS, tmp_path)
+    validation = Validation({'stop': stop}, FAMILY, FACTS, tmp_path)
     assert validation
     validation.prepare()
     figures = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'p.png')
     assert validation.quality(figures) == figures['stop']['model']['abs_rel']
-    assert Validation({'scenes': 1}, FACTS, tmp_path).quality({'scenes': {}}) is None
+    assert Validation({'scenes': 1}, FAMILY, FACTS, tmp_path).quality({'scenes': {}}) is None
 
 
 @pytest.mark.parametrize(

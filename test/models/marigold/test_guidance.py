@@ -10,8 +10,8 @@ from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.guidance import guide_clean, guide_noise, prepare_points
-from marigold_ros.models.marigold.resizing import upsample_bilinear
 from marigold_ros.models.marigold.schedule import ddim_schedule, marigold_scheduler
+from marigold_ros.models.resizing import upsample_bilinear
 import numpy as np
 import pytest
 import torch

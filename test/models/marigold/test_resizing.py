@@ -4,7 +4,7 @@
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
-from marigold_ros.models.marigold.resizing import upsample_bilateral, upsample_bilinear
+from marigold_ros.models.resizing import upsample_bilateral, upsample_bilinear
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest

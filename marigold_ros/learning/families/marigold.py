@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Train a Marigold: an autoencoder, a U-Net on its latents, DDIM steps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.learning.families.registry import copied_weights, TrainedFamily
+from marigold_ros.learning.networks.export import export_checkpoint, usual_size
+from marigold_ros.learning.networks.initialise import initialise
+from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
+from marigold_ros.models.marigold.checkpoint import Facts, Networks
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_ros.models.marigold.engine import MarigoldModel
+from marigold_ros.models.runtime.devices import choose_dtype
+import torch
+
+
+def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
+    """Build the networks that a recipe's ``init`` names."""
+    return initialise(
+        recipe['init'],
+        seed,
+        recipe['facts']['space'],
+        recipe.get('noise', 'gaussian'),
+        float(recipe.get('noise_strength', 0.9)),
+    )
+
+
+def engine_model(
+    chain: TrainedNetworks,
+    weights: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+    device: torch.device,
+) -> MarigoldModel:
+    """
+    Build the inference model from a chain's architecture and copies of weights.
+
+    ``weights`` are like the chain's ``state_dict`` and share no memory with the result; ``facts``
+    are those of the checkpoint to be.
+    """
+    count = sum(p.numel() for p in chain.parameters())
+    dtype = choose_dtype('auto', device, count)
+    networks = {}
+    for name in ('autoencoder', 'unet'):
+        own = getattr(chain, name)
+        with torch.device('meta'):  # no random weights are drawn
+            copy = type(own).from_config(own.config)
+        copy.load_state_dict(copied_weights(chain, weights, name, device, dtype), assign=True)
+        networks[name] = copy.requires_grad_(False).eval()
+    parts = Networks(
+        facts_of(facts),
+        networks['autoencoder'],
+        networks['unet'],
+        chain.scheduler,
+        chain.text.detach().clone(),
+    )
+    return MarigoldModel(parts, device, dtype)
+
+
+def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
+    """Return the facts that a checkpoint exported with this recipe entry will have."""
+    return Facts(
+        name=name,
+        folder=Path(name),
+        space=entry['space'],
+        noise=entry.get('noise', 'gaussian'),
+        denoising_steps=entry.get('default_denoising_steps', 1),
+        ensemble_size=entry.get('default_ensemble_size', 1),
+        processing_resolution=entry.get('default_processing_resolution', max(usual_size(entry))),
+        processing_pixels=entry.get('default_processing_pixels', 0),
+    )
+
+
+def export(
+    folder: Path,
+    chain: TrainedNetworks,
+    facts: Mapping[str, Any],
+    card: str,
+    features: TrainingFeatures | None = None,
+) -> None:
+    """Write the networks in the layout of diffusers."""
+    networks = chain.autoencoder, chain.unet
+    more = {'scheduler': chain.scheduler, 'text': chain.text, 'features': features}
+    export_checkpoint(folder, *networks, facts, card, **more)
+
+
+def kind(facts: Mapping[str, Any]) -> str:
+    """Return what the model is and how it samples."""
+    steps = facts.get('default_denoising_steps', 1)
+    number = 'one step' if steps == 1 else f'{steps} steps'
+    noise = 'zeros' if facts.get('noise') == 'zeros' else 'Gaussian noise'
+    return (
+        'Marigold (an autoencoder, a U-Net on its latents, DDIM steps), '
+        f'which answers in {number} from {noise}'
+    )
+
+
+def usage(facts: Mapping[str, Any]) -> str:
+    """Return how to open the checkpoint with diffusers."""
+    height, width = usual_size(facts)
+    opened = ZEROS if facts.get('noise') == 'zeros' else NOISE
+    steps = facts.get('default_denoising_steps', 1)
+    return USAGE + opened.format(height=height, width=width, steps=steps) + '\n```\n'
+
+
+USAGE = """
+With diffusers:
+
+```python
+import torch
+from diffusers import MarigoldDepthPipeline
+from safetensors.torch import load_file
+pipe = MarigoldDepthPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
+embedding = load_file(folder + '/empty_text_embedding.safetensors')['empty_text_embedding']
+pipe.empty_text_embedding = embedding
+"""
+ZEROS = """channels = pipe.vae.config.latent_channels
+latents = torch.zeros(1, channels, {height} // 8, {width} // 8)
+image = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; latents require (3, H, W)
+depth = pipe(image, latents=latents, processing_resolution={width})"""
+NOISE = """generator = torch.Generator('cpu').manual_seed(0)
+depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""
+FAMILY = TrainedFamily(
+    initial_networks, engine_model, export, kind, usage, ('noise', 'noise_strength', 'student')
+)

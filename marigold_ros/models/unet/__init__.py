@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+A plain U-Net from image to depth: the model for robots without a GPU.
+
+May import the ground modules and ``models``' own; used through the registry. Begin with
+``model.py``; ``network.py`` is the network, ``checkpoint.py`` its folder.
+"""
