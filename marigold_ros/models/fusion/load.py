@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
-import warnings
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
+from marigold_ros.models.runtime.openvino_networks import convert
 import numpy as np
 import torch
 from torch import nn
@@ -64,11 +64,7 @@ def _compiled(mixing: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     import openvino
 
     example = torch.zeros(1, len(CHANNELS), 32, 48)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter('ignore')  # branches on shapes are meant to be fixed
-        traced = torch.jit.trace(mixing, (example,), check_trace=False)
-        shape = openvino.PartialShape([1, len(CHANNELS), -1, -1])
-        model = openvino.convert_model(traced, example_input=(example,), input=[shape])
+    model = convert(mixing, (example,), [(1, len(CHANNELS), -1, -1)])
     settings = {
         'INFERENCE_NUM_THREADS': torch.get_num_threads(),
         'PERFORMANCE_HINT': 'LATENCY',

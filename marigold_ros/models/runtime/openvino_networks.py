@@ -8,6 +8,7 @@ shapes that it meets, at the first frame of each size.
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 import warnings
@@ -47,19 +48,40 @@ class CompiledNetwork:
     def _compile(self, arguments: tuple[torch.Tensor, ...], shapes: tuple) -> Any:
         import openvino
 
-        with warnings.catch_warnings(), torch.no_grad():
-            # Branches on shapes are meant to be fixed.
-            warnings.simplefilter('ignore')
-            # Inference tensors cannot be traced.
-            examples = tuple(argument.clone() for argument in arguments)
-            traced = torch.jit.trace(self._module, examples, check_trace=False)
-            model = openvino.convert_model(traced, example_input=examples, input=list(shapes))
+        # Inference tensors cannot be traced.
+        examples = tuple(argument.clone() for argument in arguments)
+        model = convert(self._module, examples, shapes)
         settings = {
             'INFERENCE_PRECISION_HINT': PRECISIONS[self._precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
             'PERFORMANCE_HINT': 'LATENCY',
         }
         return openvino.Core().compile_model(model, 'CPU', settings)
+
+
+def convert(
+    module: nn.Module, examples: tuple[torch.Tensor, ...], shapes: Sequence[Sequence[int]]
+) -> Any:
+    """
+    Trace a module on example arguments and convert it to OpenVINO's model for shapes.
+
+    ``-1`` in a shape is any size.
+    """
+    import openvino
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with warnings.catch_warnings(), torch.no_grad():
+        # Branches on shapes are meant to be fixed.
+        warnings.simplefilter('ignore')
+        traced = torch.jit.trace(module, examples, check_trace=False)
+        # Not openvino.convert_model, which reports each use to a server of its makers.
+        frontend = FrontEndManager().load_by_framework('pytorch')
+        decoder = TorchScriptPythonDecoder(traced, example_input=examples)
+        model = frontend.convert(frontend.load(decoder))
+    sizes = [openvino.PartialShape(list(shape)) for shape in shapes]
+    model.reshape(dict(zip(model.inputs, sizes, strict=True)))
+    return model
 
 
 class OpenVinoUNet:

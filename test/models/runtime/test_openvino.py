@@ -71,6 +71,21 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
 
 
 @inside
+def test_nothing_is_reported_to_a_server(small_checkpoint, image, monkeypatch):
+    """OpenVINO's own converter sends statistics of its use."""
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    sender = pytest.importorskip('openvino_telemetry.utils.sender').TelemetrySender
+    sent = []
+    monkeypatch.setattr(sender, 'send', lambda *given, **more: sent.append(given))
+    monkeypatch.delenv('CI', raising=False)  # where it would be silent anyway
+    model = load_model(
+        str(small_checkpoint), device='cpu', runtime=RuntimeConfig(backend='openvino')
+    )
+    model.predict(image(40, 56))
+    assert sent == []
+
+
+@inside
 def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
     # bfloat16 has eight bits: 999 itself would become 1000.
     pytest.importorskip('openvino', reason='needs the extra openvino')
