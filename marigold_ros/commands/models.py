@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.models import list_checkpoints, load_model
+    from marigold_ros.models.registry import NAMES
 
     entries: list[dict[str, Any]] = []
     for name in list_checkpoints():
@@ -53,7 +54,7 @@ def _list(args: argparse.Namespace) -> int:
             entries.append({'name': name, 'error': str(error)})
     broken = any('error' in entry for entry in entries)
     if args.json:
-        print(to_json(entries))
+        print(to_json({'families': NAMES, 'checkpoints': entries}))
     elif not entries:
         print('no embedded checkpoint; give --model a folder or a hub id where a command takes it')
     else:
@@ -127,9 +128,12 @@ def _check(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     """Check the files on disk; a family other than Marigold's is checked by its loader alone."""
-    from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.average.model import SIGN
+    from marigold_ros.models.locate import find_autoencoder, find_folder, is_local
     from marigold_ros.models.registry import FAMILIES, find_family
 
+    if SIGN in args.model and not is_local(args.model):
+        return {}
     folder = find_folder(args.model)
     if find_family(folder) is not FAMILIES['marigold']:
         return {}

@@ -18,7 +18,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.average.model import AverageModel, member_names, SIGN
+from marigold_ros.models.locate import EMBEDDED, find_folder, is_local, list_checkpoints
 from marigold_ros.models.registry import find_family
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ def load_model(
     ----------
     name : str
         An embedded checkpoint's name, a folder in diffusers layout, or a hub id ``owner/model``
-        or ``owner/model@revision``.
+        or ``owner/model@revision``; several with ``+`` between them are averaged.
     device : str
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
@@ -72,6 +74,15 @@ def load_model(
     from marigold_ros.models.runtime.devices import choose_device
 
     chosen = choose_device(device)  # before a checkpoint is fetched
+    if SIGN in name and not is_local(name):
+        if vae is not None:
+            raise ConfigurationError(
+                f"vae is '{vae}', and an average has several models: leave it empty"
+            )
+        members = [
+            load_model(member, device, dtype, None, runtime) for member in member_names(name)
+        ]
+        return AverageModel(members)
     folder = find_folder(name)
     return find_family(folder).load(folder, chosen, dtype, vae, runtime)
 

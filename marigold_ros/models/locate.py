@@ -50,6 +50,11 @@ def list_checkpoints() -> list[str]:
     return sorted({path.parent.name for path in EMBEDDED.glob('*/*.json')} - {FUSION})
 
 
+def is_local(name: str) -> bool:
+    """Return whether a name is that of an embedded checkpoint or of a folder."""
+    return name in list_checkpoints() or Path(name).expanduser().is_dir()
+
+
 def find_folder(name: str) -> Path:
     """Resolve an embedded name, a folder, or a hub id ``owner/model[@revision]`` to a folder."""
     if name in list_checkpoints():

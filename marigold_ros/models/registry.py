@@ -63,6 +63,10 @@ FAMILIES = {
 }
 
 
+# What `model` may name: a checkpoint of a family, or several to be averaged.
+NAMES = (*FAMILIES, 'average')
+
+
 def find_family(folder: Path) -> Family:
     """Return the family of a checkpoint's folder; raises CheckpointError if there is none."""
     for family in FAMILIES.values():

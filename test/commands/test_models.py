@@ -64,7 +64,9 @@ def test_the_list_tells_size_space_and_defaults(with_answer, capsys):
     for part in ('ramp', '1.5 M parameters', '1.0 MiB', 'space log', '2 denoising steps'):
         assert part in line
     assert main(['models', '--json']) == 0
-    assert json.loads(capsys.readouterr().out)[0]['bytes'] == 2**20
+    listed = json.loads(capsys.readouterr().out)
+    assert listed['checkpoints'][0]['bytes'] == 2**20
+    assert {'marigold', 'unet', 'depth_anything', 'average'} <= set(listed['families'])
 
 
 def test_a_broken_embedded_checkpoint_is_told_and_fails(monkeypatch, capsys):

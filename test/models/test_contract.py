@@ -11,10 +11,10 @@ from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
 
+NAMES = ('marigold', 'unet', 'depth_anything', 'depth_anything, metric', 'average')
 
-@pytest.fixture(
-    scope='module', params=['marigold', 'unet', 'depth_anything', 'depth_anything, metric']
-)
+
+@pytest.fixture(scope='module', params=NAMES)
 def model(request, small_checkpoint, unet_folder, depth_anything_folders):
     """Load a model of each family."""
     folders = {
@@ -22,6 +22,7 @@ def model(request, small_checkpoint, unet_folder, depth_anything_folders):
         'unet': unet_folder,
         'depth_anything': depth_anything_folders[0],
         'depth_anything, metric': depth_anything_folders[1],
+        'average': f'{small_checkpoint}+{unet_folder}',
     }
     return load_model(str(folders[request.param]), device='cpu', dtype='float32')
 

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Run several models on the same image and average their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import hashlib
+import logging
+from typing import Any
+
+from marigold_ros.config import EngineConfig
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.frame import Prediction
+from marigold_ros.models.average.merge import merge
+from marigold_ros.models.protocol import DepthModel
+import numpy as np
+
+log = logging.getLogger(__name__)
+SIGN = '+'  # between the names of the members
+
+
+def member_names(name: str) -> list[str]:
+    """Split ``tiny+unet`` into the names of its members; raises ConfigurationError."""
+    names = [part.strip() for part in name.split(SIGN)]
+    if not all(names) or len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"model is '{name}'; an average names different models with {SIGN} between them, as "
+            'tiny+unet'
+        )
+    return names
+
+
+class AverageModel:
+    """
+    The average of models, in the space of the first.
+
+    A member that fails is left out of that image, with a line in the log; an image that no member
+    can predict raises the first one's error. Wrong images and settings raise at once.
+
+    Parameters
+    ----------
+    members : sequence of DepthModel
+        At least two, loaded.
+
+    """
+
+    def __init__(self, members: Sequence[DepthModel]) -> None:
+        self.members = list(members)
+
+    @property
+    def space(self) -> str:
+        """Space of the predictions: that of the first member."""
+        return self.members[0].space
+
+    @property
+    def device(self) -> Any:
+        """Where the first member runs."""
+        return self.members[0].device
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Facts of the first member, and those of all under ``members``."""
+        facts = [dict(member.description) for member in self.members]
+        digest = hashlib.sha256(''.join(str(one['sha256']) for one in facts).encode())
+        return {
+            'name': SIGN.join(str(one['name']) for one in facts),
+            'path': facts[0]['path'],
+            'sha256': digest.hexdigest(),
+            'family': 'average',
+            'kind': f'average of {len(facts)} models',
+            'space': self.space,
+            'parameters': sum(one['parameters'] for one in facts),
+            'device': str(self.device),
+            'dtype': facts[0]['dtype'],
+            'runtime': facts[0]['runtime'],
+            'notes': [f'{one["name"]}: {note}' for one in facts for note in one['notes']],
+            'members': facts,
+        }
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether the number of images in a call may change without compiling anew."""
+        return all(getattr(member, 'takes_any_batch', False) for member in self.members)
+
+    def new_stream(self) -> AverageStream:
+        """Return the state of another camera: one of each member."""
+        members: list[Any] = list(self.members)
+        return AverageStream([member.new_stream() for member in members])
+
+    def reset(self) -> None:
+        """Forget what earlier frames have left in the members."""
+        for member in self.members:
+            member.reset()
+
+    def processing_size(
+        self, height: int, width: int, processing_resolution: int | None
+    ) -> tuple[int, int]:
+        """Return the size at which the first member sees an image."""
+        first: Any = self.members[0]
+        size: tuple[int, int] = first.processing_size(height, width, processing_resolution)
+        return size
+
+    def predict(
+        self,
+        rgb: np.ndarray,
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        *,
+        options: EngineConfig | None = None,
+    ) -> Prediction:
+        """Predict the averaged map of one image; settings go to every member, see there."""
+        numbers = denoising_steps, ensemble_size, processing_resolution, seed
+        return _merged(
+            self.members, lambda member, _: [member.predict(rgb, *numbers, options=options)]
+        )[0]
+
+    def predict_together(
+        self,
+        rgbs: Sequence[np.ndarray],
+        streams: Sequence[AverageStream],
+        denoising_steps: int | None = None,
+        ensemble_size: int | None = None,
+        processing_resolution: int | None = None,
+        seed: int = 0,
+        *,
+        options: EngineConfig | None = None,
+    ) -> list[Prediction]:
+        """Predict several images of one size at once; see :meth:`predict`."""
+        numbers = denoising_steps, ensemble_size, processing_resolution, seed
+
+        def run(member: Any, index: int) -> list[Prediction]:
+            own = [stream.members[index] for stream in streams]
+            found: list[Prediction] = member.predict_together(rgbs, own, *numbers, options=options)
+            return found
+
+        return _merged(self.members, run)
+
+
+class AverageStream:
+    """The state of a camera in each member."""
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        self.members = list(members)
+
+    def reset(self) -> None:
+        """Forget the last frame."""
+        for member in self.members:
+            member.reset()
+
+
+def _merged(
+    members: Sequence[DepthModel], run: Callable[[Any, int], list[Prediction]]
+) -> list[Prediction]:
+    """Run all members, and average what those that succeed say of each image."""
+    answers, failures = [], []
+    for index, member in enumerate(members):
+        try:
+            answers.append(run(member, index))
+        except (ConfigurationError, InputError):  # of the caller's making, for every member
+            raise
+        except Exception as error:  # whatever a network's library raises
+            failures.append(error)
+            log.warning('%s is left out of the average: %s', member.description['name'], error)
+    if not answers:
+        raise failures[0]
+    return [merge(group) for group in zip(*answers, strict=True)]

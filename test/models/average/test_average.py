@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The average of models: closed forms, spaces, contradictions and failing members."""
+
+from hypothesis import given, settings, strategies
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.frame import Prediction
+from marigold_ros.models import load_model
+from marigold_ros.models.average.merge import merge
+from marigold_ros.models.average.model import AverageModel
+from marigold_ros.spaces import from_metres
+import numpy as np
+import pytest
+
+SHAPE = (48, 64)
+numbers = strategies.floats(0.1, 5.0)
+
+
+def scene(seed=0):
+    """Return smooth depth (H, W) of 2 to 30 m."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : 1 : SHAPE[0] * 1j, 0 : 1 : SHAPE[1] * 1j]
+    waves = sum(
+        rng.normal() * np.sin(rng.uniform(1, 6) * x + rng.uniform(1, 6) * y) for _ in '123'
+    )
+    waves = (waves - waves.min()) / np.ptp(waves)
+    return 2.0 * np.exp(waves * np.log(15.0))
+
+
+def prediction_of(depth, space, **more):
+    """Return depth as a model of a space would predict it, from 0 to 1."""
+    if space == 'metric':
+        return Prediction(depth.astype(np.float32), space='metric')
+    values = from_metres(depth, space)
+    values = (values - values.min()) / np.ptp(values)
+    return Prediction(values.astype(np.float32), space=space, **more)
+
+
+@given(numbers, strategies.floats(-3, 3))
+@settings(max_examples=20, deadline=None)
+def test_a_member_that_differs_by_scale_and_shift_changes_nothing(scale, shift):
+    first = prediction_of(scene(), 'log')
+    other = Prediction(np.float32(scale) * first.relative + np.float32(shift), space='log')
+    found = merge([first, other])
+    np.testing.assert_allclose(found.relative, first.relative, atol=2e-5)
+    assert found.spread.max() < 4e-5
+
+
+def test_the_mean_and_deviation_are_those_of_the_aligned_maps():
+    rng = np.random.default_rng(1)
+    maps = [prediction_of(scene(), 'log').relative]
+    for _ in range(2):
+        noisy = maps[0] + rng.normal(0, 0.05, SHAPE)
+        same = (noisy - noisy.mean()) / noisy.std() * maps[0].std() + maps[0].mean()
+        maps.append(same.astype(np.float32))
+    found = merge(
+        [Prediction(3 * one + 1 if k else one, space='log') for k, one in enumerate(maps)]
+    )
+    np.testing.assert_allclose(found.relative, np.mean(maps, axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.spread, np.std(maps, axis=0, ddof=1), atol=1e-5)
+
+
+@pytest.mark.parametrize('first', ['depth', 'log', 'disparity', 'metric'])
+@pytest.mark.parametrize('second', ['depth', 'log', 'disparity', 'metric'])
+def test_models_of_different_spaces_that_see_the_same_agree(first, second):
+    depth = scene(3)
+    alone = prediction_of(depth, first)
+    found = merge([alone, prediction_of(depth, second)])
+    assert found.space == first
+    error = np.abs(found.relative - alone.relative) / np.ptp(alone.relative)
+    assert error.max() < 0.03  # the number between the spaces comes from a grid
+
+
+def test_the_average_of_independent_errors_is_nearer_to_the_truth():
+    depth = scene(4)
+    rng = np.random.default_rng(0)
+    truth = prediction_of(depth, 'log').relative
+    members = [
+        Prediction((truth + rng.normal(0, 0.1, SHAPE)).astype(np.float32), space='log')
+        for _ in range(4)
+    ]
+
+    def error(relative):
+        design = np.stack([relative.ravel(), np.ones(relative.size)], 1)
+        fit, *_ = np.linalg.lstsq(design, truth.ravel(), rcond=None)
+        return np.abs(design @ fit - truth.ravel()).mean()
+
+    alone = [error(one.relative) for one in members]
+    assert error(merge(members).relative) < 0.7 * min(alone)
+
+
+def test_a_member_that_contradicts_the_first_does_not_count():
+    first = prediction_of(scene(), 'log')
+    found = merge([first, Prediction(1 - first.relative, space='log')])
+    np.testing.assert_array_equal(found.relative, first.relative)
+    assert found.spread is None
+    flat = merge([first, Prediction(np.full(SHAPE, 0.5, np.float32), space='log')])
+    assert flat.spread is None
+
+
+class Member:
+    """A model whose answer, or error, is given."""
+
+    space, device = 'log', 'cpu'
+
+    def __init__(self, name, answer):
+        self.answer = answer
+        self.description = {'name': name}
+
+    def predict(self, *_, **__):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def predict_together(self, rgbs, streams, *_, **__):
+        return [self.predict() for _ in rgbs]
+
+
+def test_a_failing_member_is_left_out_of_the_image(caplog):
+    first = prediction_of(scene(), 'log')
+    model = AverageModel([Member('a', first), Member('b', RuntimeError('out of memory'))])
+    np.testing.assert_array_equal(model.predict(np.zeros(1)).relative, first.relative)
+    assert 'b is left out of the average: out of memory' in caplog.text
+    broken = AverageModel([Member('a', RuntimeError('one')), Member('b', RuntimeError('two'))])
+    with pytest.raises(RuntimeError, match='one'):
+        broken.predict(np.zeros(1))
+
+
+@pytest.mark.parametrize('error', [InputError('no image'), ConfigurationError('no setting')])
+def test_what_the_caller_has_wrong_is_no_failure_of_a_member(error):
+    model = AverageModel([Member('a', prediction_of(scene(), 'log')), Member('b', error)])
+    with pytest.raises(type(error)):
+        model.predict(np.zeros(1))
+
+
+def test_names_with_a_plus_between_them_are_averaged(small_checkpoint, unet_folder):
+    rgb = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
+    model = load_model(f'{small_checkpoint}+{unet_folder}', 'cpu', 'float32')
+    members = [
+        load_model(str(folder), 'cpu', 'float32') for folder in (small_checkpoint, unet_folder)
+    ]
+    expected = merge([member.predict(rgb) for member in members])
+    np.testing.assert_array_equal(model.predict(rgb).relative, expected.relative)
+    assert model.description['family'] == 'average'
+    assert [one['sha256'] for one in model.description['members']] == [
+        member.description['sha256'] for member in members
+    ]
+
+
+@pytest.mark.parametrize('name', ['tiny+', '+tiny', 'tiny+tiny'])
+def test_an_average_needs_different_models(name):
+    with pytest.raises(ConfigurationError, match='names different models'):
+        load_model(name, 'cpu')
+
+
+def test_a_folder_with_a_plus_in_its_name_is_a_folder(unet_folder, tmp_path):
+    folder = tmp_path / 'a+b'
+    folder.symlink_to(unet_folder)
+    assert load_model(str(folder), 'cpu').description['family'] == 'unet'
