@@ -7,6 +7,7 @@ No truth is needed beyond the scan. The lines are drawn anew for each example.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 from marigold_ros.config import AlignmentConfig
@@ -24,6 +25,10 @@ import numpy as np
 # Every n-th line or degree of azimuth is the input; how often it is azimuth.
 _EVERY, _BY_AZIMUTH = (2, 4, 8, 16), 0.3
 _TRIES = 100
+_BY_NIGHT = 0.4  # of the images, which are darkened: edges then count for less
+_DARKEST, _BRIGHTEST = 0.03, 0.6  # light, as a share of that by day
+_PHOTONS = 200.0, 2000.0  # of a white pixel by day
+_DISPLAY = 2.2
 
 
 def drop_lines(
@@ -99,6 +104,15 @@ def resized(pair: LidarPair, size: tuple[int, int]) -> LidarPair:
     return LidarPair(rgb, SparseDepth(u, v, points.z), pair.visible, pair.line, pair.azimuth)
 
 
+def darkened(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+    """Reduce the light of an image (H, W, 3) uint8, with the noise of the photons that remain."""
+    share = np.exp(rng.uniform(np.log(_DARKEST), np.log(_BRIGHTEST)))
+    photons = np.exp(rng.uniform(*np.log(_PHOTONS)))
+    light = (rgb / 255.0) ** _DISPLAY * share
+    light += rng.standard_normal(rgb.shape) * np.sqrt(np.maximum(light, 1e-4) / photons)
+    return (255.0 * np.clip(light, 0.0, 1.0) ** (1.0 / _DISPLAY)).round().astype(np.uint8)
+
+
 class LineDropout:
     """
     Examples from the LiDAR of bags, without a map.
@@ -130,7 +144,7 @@ class LineDropout:
 
     def fingerprint(self) -> str:
         """Return what determines the examples."""
-        return f'{self._bags.fingerprint()} {self._size} {self._seed}'
+        return f'{self._bags.fingerprint()} {self._size} {self._seed} nights {_BY_NIGHT}'
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Extract images and scans."""
@@ -141,7 +155,10 @@ class LineDropout:
         rng = np.random.default_rng([*self._seed, index])
         for _ in range(_TRIES):
             pair = self._bags.read_lidar(int(rng.integers(len(self._bags))))
-            example = line_dropout_example(rng, resized(pair, self._size))
+            pair = resized(pair, self._size)
+            if rng.random() < _BY_NIGHT:
+                pair = replace(pair, rgb=darkened(rng, pair.rgb))
+            example = line_dropout_example(rng, pair)
             if example is not None:
                 return example
         raise InputError(

@@ -243,9 +243,8 @@ class TrainingRun:
         parts = self.parts(self.stages[-1].scale)
         kinds = [entry.get('kind') for entry in self.recipe['sources']]
         own = [part for part, kind in zip(parts, kinds, strict=True) if kind != 'synthetic']
-        batch = self.stages[-1].batch_size
-        mixture = Mixture(own or parts, batch, self.space, self.augmentation, self.seed)
-        return training_features(chain, mixture, self.accelerator.device)
+        device = self.accelerator.device
+        return training_features(chain, own or parts, self.augmentation, device, self.seed)
 
     def export(self, scored: bool = False) -> Path:
         """

@@ -64,14 +64,18 @@ def feature_count(channels: int) -> int:
     return 3 * channels
 
 
-def summarise(features: np.ndarray) -> TrainingFeatures:
-    """Summarise the features (N, F) of training images."""
+def summarise(features: np.ndarray, images: np.ndarray | None = None) -> TrainingFeatures:
+    """
+    Summarise the features (N, F) of training images.
+
+    ``images`` (N,) are the numbers of the images that they are of, where one occurs several times.
+    """
     features = np.asarray(features, np.float64)
     mean, covariance = _moments(features)
     # Of images that are left out: few images are near to the moments that they have made.
-    fold = np.arange(len(features)) % _FOLDS
+    fold = (np.arange(len(features)) if images is None else images) % _FOLDS
     left_out = [
-        _distance(features[fold == k], *_moments(features[fold != k])) for k in range(_FOLDS)
+        _distance(features[fold == k], *_moments(features[fold != k])) for k in np.unique(fold)
     ]
     limit = float(np.quantile(np.concatenate(left_out), _QUANTILE))
     rows = tuple(tuple(float(f'{x:.6g}') for x in row) for row in covariance)

@@ -13,6 +13,7 @@ from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_ros.learning.data.pairs import LidarPair
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.fusion.line_dropout import (
+    darkened,
     drop_lines,
     line_dropout_example,
     LineDropout,
@@ -134,6 +135,18 @@ def test_examples_of_a_bag_are_drawn_from_its_scans_alone(street):
     depths = np.concatenate([bag(street).read_lidar(i).points.z for i in range(4)])
     assert set(first.target[known]) <= set(np.log(depths))
     assert first.inputs.shape[1:] == source.cells
+
+
+@given(st.integers(0, 2**32))
+def test_darkened_images_have_less_light_and_its_noise_and_keep_what_was_brighter(seed):
+    rgb = np.full((48, 64, 3), 220, np.uint8)
+    rgb[:, :32] = 90
+    dark = darkened(np.random.default_rng(seed), rgb)
+    light, before = ((image / 255.0) ** 2.2 for image in (dark, rgb))
+    share = light[:, 32:].mean() / before[:, 32:].mean()
+    assert 0.02 < share < 0.65
+    assert dark[:, :32].mean() < dark[:, 32:].mean()
+    assert dark[:, 32:].std() > 0.0
 
 
 def test_a_bag_without_lidar_has_no_lines(street):

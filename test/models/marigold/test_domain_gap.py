@@ -50,6 +50,14 @@ def test_few_training_images_do_not_make_others_like_them_unlike():
     assert np.mean([few.gap(own) > 0.5 for own in features[25:]]) < 0.2
 
 
+def test_copies_of_few_images_do_not_make_the_limit_smaller():
+    features = some_features(25)
+    copies = np.repeat(features, 8, axis=0)
+    copied = summarise(copies, np.repeat(np.arange(25), 8))
+    assert copied.limit == pytest.approx(summarise(features).limit, rel=0.25)
+    assert summarise(copies).limit < 0.8 * copied.limit
+
+
 @given(st.floats(0.0, 50.0), st.floats(0.1, 5.0), st.integers(0, 2**32))
 def test_the_gap_rises_with_the_distance_and_stays_below_one(near, step, seed):
     features = some_features()
