@@ -3,11 +3,11 @@
 """
 Bring predictions of several models to one scale, and average them.
 
-A map is known up to scale and shift, so others are brought to the mean and the deviation of the
-first; a least-squares fit would flatten those that differ. Between spaces one number more is
-unknown (how deep the scene is, relative to its distance): the one with the highest correlation is
-taken. The mean of models errs less than the models do in the mean (PrimeDepth, arXiv 2409.09144,
-with Depth Anything).
+A map is known up to scale and shift: those of the others are fitted to the first by least squares,
+which flattens a map the more, the less it agrees. Between spaces one number more is unknown (how
+deep the scene is, relative to its distance): the one with the highest correlation is taken. The
+average errs less than its members do in the mean (PrimeDepth, arXiv 2409.09144, with Depth
+Anything).
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
 
 def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray | None:
     """
-    Bring a prediction to scale and shift of a reference (H, W) in a space.
+    Fit a prediction's scale and shift to a reference (H, W) in a space.
 
     Returns (H, W) float32, or None if the two contradict each other.
     """
@@ -70,7 +70,7 @@ def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray 
         seen = _converted(other.relative[::step, ::step].astype(np.float64), other, space, number)
         similar = _correlation(seen, target)
         if similar > best:
-            scale = target.std() / seen.std()
+            scale = similar * target.std() / seen.std()  # of the least-squares fit
             best, chosen = similar, (number, scale, target.mean() - scale * seen.mean())
     if chosen is None:
         return None
