@@ -4,5 +4,5 @@
 Monitoring of the LiDAR's calibration: evidence of angle and clock errors from image and points.
 
 May import ``alignment`` and ``temporal.smoothing``; used by the pipeline. ``monitor.py`` decides,
-``evidence.py`` scores one image.
+``evidence.py`` scores one image, ``recording.py`` judges a recording.
 """

@@ -24,7 +24,8 @@ SHOWN = 3  # frames
 NOTE = (
     'Means over the judged frames. The columns by range are AbsRel of the points at this depth. '
     'Flicker is the median change of log depth, relative to the LiDAR, from one judged frame to '
-    'the next.'
+    'the next. Differences are of AbsRel; those of the fusion network are means over the three '
+    'patterns of points.'
 )
 
 
