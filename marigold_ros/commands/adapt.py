@@ -16,11 +16,12 @@ import os
 from pathlib import Path
 import signal
 
-from marigold_ros.commands.options import at_least
+from marigold_ros.commands.options import add_topic_options, at_least
 
 # Copies of defaults of learning.adapt, whose import would load torch for --help; a test holds them
 # together.
 HOLD_LINES, MINUTES = 4, 12.0
+ROLES = ('image', 'camera_info', 'lidar')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--base', default='tiny', metavar='MODEL', help='model to start from (default: tiny)'
     )
-    for role in ('image', 'camera_info', 'lidar'):
-        parser.add_argument(
-            f'--{role.replace("_", "-")}', metavar='TOPIC', help='default: found by type'
-        )
+    add_topic_options(parser, *ROLES)
     for name, text in (
         (
             'train',
@@ -77,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.learning.run.accelerator import new_accelerator
     from marigold_ros.replay.adapt.adaptation import Adaptation, AdaptOptions, PAGE
 
-    topics = {role: getattr(args, role) for role in ('image', 'camera_info', 'lidar')}
+    topics = {name: getattr(args, name) for name in (*ROLES, 'stamps')}
     options = AdaptOptions(
         bags=tuple(args.bags),
         base=args.base,

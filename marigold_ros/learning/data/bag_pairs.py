@@ -58,6 +58,7 @@ class _Choice:
     every: int
     min_depth: float
     max_depth: float
+    stamps: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class BagPairs:
         all.
     hold_lines : int
         Every n-th scan line is never used; 0 uses all.
+    stamps : {'header', 'log'}
+        Pair images and scans by header stamp, or by time of recording.
 
     """
 
@@ -111,6 +114,7 @@ class BagPairs:
         max_depth: float = AlignmentConfig.max_depth,
         frames: Sequence[Sequence[int]] | None = None,
         hold_lines: int = 0,
+        stamps: str = 'header',
     ) -> None:
         if hold_lines < 0 or hold_lines == 1:
             raise ConfigurationError(
@@ -126,7 +130,9 @@ class BagPairs:
             pose = tuple(map(tuple, check_transform(np.asarray(T_cam_lidar)).tolist()))
         folders = [folder] if isinstance(folder, str) else list(folder)
         self.name = f'bag {", ".join(folders)}'
-        self._choice = _Choice(image, camera_info, depth, lidar, pose, every, min_depth, max_depth)
+        self._choice = _Choice(
+            image, camera_info, depth, lidar, pose, every, min_depth, max_depth, stamps
+        )
         self._jobs = [
             (path, data / 'bags' / f'{path.stem}-{_fingerprint(path, self._choice)[:12]}')
             for entry in folders
@@ -304,7 +310,7 @@ def _write_pairs(
     pose = None if choice.T_cam_lidar is None else np.array(choice.T_cam_lidar)
     with BagReader(path) as reader:
         topics = _topics(reader, choice)
-        for number, item in enumerate(frames(reader, topics, LidarConfig(), pose)):
+        for number, item in enumerate(frames(reader, topics, LidarConfig(), pose, choice.stamps)):
             images += 1
             if number % choice.every:
                 continue

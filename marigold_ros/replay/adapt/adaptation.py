@@ -82,8 +82,8 @@ class AdaptOptions:
     """
     What to adapt to what.
 
-    ``topics`` may have ``image``, ``camera_info`` and ``lidar``; ``minutes`` are those of
-    training, ``steps`` replaces them.
+    ``topics`` may have ``image``, ``camera_info``, ``lidar`` and ``stamps``; ``minutes`` are those
+    of training, ``steps`` replaces them.
     """
 
     bags: tuple[str, ...]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import os
 from pathlib import Path
 
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.learning.data.sources import open_source
@@ -59,6 +60,24 @@ def test_lidar_of_a_bag_agrees_with_its_true_depth(drive, tmp_path):
         both = known & np.isfinite(full.depth)
         error = np.abs(few.depth[both] / full.depth[both] - 1.0)
         assert np.median(error) < 0.03
+
+
+def test_scans_of_another_clock_are_paired_by_the_time_of_recording(drive, tmp_path):
+    own = drive / 'bags/street'
+    with BagReader(own) as reader, BagWriter(tmp_path / 'late') as bag:
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            raw = bytearray(data)
+            if topic == '/velodyne_points':  # seconds of the header's stamp
+                seconds = int.from_bytes(raw[4:8], 'little', signed=True) + 6
+                raw[4:8] = seconds.to_bytes(4, 'little', signed=True)
+            bag.write_raw(topic, msgtype, bytes(raw), log_ns)
+    keys = {'folder': str(tmp_path / 'late'), 'lidar': '/velodyne_points'}
+    with pytest.raises(InputError, match=r'\+6\.\d s away'):
+        source('bag', tmp_path, **keys).prepare()
+    found = source('bag', tmp_path, stamps='log', **keys)
+    expected = source('bag', tmp_path, **{**keys, 'folder': str(own)})
+    assert len(found) == len(expected)
+    np.testing.assert_array_equal(found.read(1).depth, expected.read(1).depth)
 
 
 def test_a_bag_is_read_once(drive, tmp_path, monkeypatch):

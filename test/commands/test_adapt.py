@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The command adapt: what it refuses ends with 1, one sentence and no result."""
+
+import json
+
+from marigold_ros.__main__ import main
+from marigold_ros.synthetic.drive.drive import write_drive
+import pytest
+
+
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    path = tmp_path_factory.mktemp('drives') / 'short'
+    write_drive(path, frames=4, seed=3, width=96, height=64, lidar_beams=16)
+    return path
+
+
+@pytest.fixture
+def other_family(tmp_path):
+    folder = tmp_path / 'other'
+    folder.mkdir()
+    (folder / 'config.json').write_text(json.dumps({'model_type': 'depth_anything'}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ([], 'adapting needs at least 8'),
+        (['--base', 'OTHER'], 'choose another --base'),
+        (['--base', 'nothing/here'], "'nothing/here'"),
+        (['--lidar', '/nothing'], '/nothing'),
+    ],
+)
+def test_what_is_refused_ends_with_one_and_no_result(
+    drive, other_family, tmp_path, capsys, options, words
+):
+    out = tmp_path / 'robot'
+    given = [str(other_family) if option == 'OTHER' else option for option in options]
+    assert main(['adapt', str(drive), '--out', str(out), *given]) == 1
+    assert words in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_block_that_is_none_is_a_wrong_option(drive, tmp_path, capsys):
+    with pytest.raises(SystemExit, match='2'):
+        main(['adapt', str(drive), '--out', str(tmp_path / 'robot'), '--train', '5:2'])
+    assert 'FIRST:END' in capsys.readouterr().err
