@@ -26,6 +26,7 @@ Result = TypeVar('Result')
 Stop = Callable[[], bool]
 BLOCKED = (signal.SIGTERM, signal.SIGINT)
 POLL_S = 0.2  # between checks of ``stop``
+PATIENCE_S = 5.0  # with workers that have nothing left to do
 
 
 class Stopped(MarigoldError):
@@ -65,7 +66,7 @@ def run_jobs(
     ------
     iterator of results
         It raises a MarigoldError that ``function`` raised, Stopped, or MarigoldError where a
-        worker died. Leaving the context kills the workers.
+        worker died. Leaving the context ends the workers, by an error at once.
 
     """
     count = min(workers, len(jobs))
@@ -78,6 +79,10 @@ def run_jobs(
             for _ in range(count):
                 pool.append(_start(function))
         yield _run_in(pool, jobs, stop)
+        for worker in pool:
+            worker.connection.close()  # which ends it, and what it holds is given back
+        for worker in pool:
+            worker.process.join(PATIENCE_S)
     finally:
         for worker in pool:
             worker.process.kill()

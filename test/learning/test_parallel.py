@@ -110,3 +110,31 @@ def test_workers_end_with_a_run_that_is_killed():
         process.wait(60)
         # The workers have the other ends of this pipe: it ends when all of them have.
         assert lines.read() == b''
+
+
+def test_workers_give_back_what_they_hold(tmp_path):
+    """Locks of processes that are killed are reported as leaked when the run ends."""
+    (tmp_path / 'locking.py').write_text(
+        'from multiprocessing import Lock\n'
+        'LOCKS = []\n'
+        'def hold(job):\n'
+        '    LOCKS.append(Lock())\n'
+        '    return job\n'
+    )
+    (tmp_path / 'main.py').write_text(
+        'from locking import hold\n'
+        'from marigold_ros.learning.parallel import run_jobs\n'
+        "if __name__ == '__main__':\n"
+        '    with run_jobs(hold, [1, 2, 3], 2) as answers:\n'
+        '        print(list(answers))\n'
+    )
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / 'main.py')],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+    )
+    assert done.stdout == '[1, 2, 3]\n'
+    assert done.stderr == ''
