@@ -176,6 +176,7 @@ def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
     assert unet.device.type == autoencoder.device.type == 'meta'
 
 
-def test_a_recipe_of_the_fusion_network_has_no_plan():
-    with pytest.raises(ConfigurationError, match='--plan is for large networks'):
-        plan_recipe(RECIPES / 'fusion.yaml')
+@pytest.mark.parametrize('network', ['fusion', 'unet'])
+def test_a_recipe_of_a_small_network_has_no_plan(network):
+    with pytest.raises(ConfigurationError, match=f'for Marigold; .* trains {network}'):
+        plan_recipe(RECIPES / f'{network}.yaml')
