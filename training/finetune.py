@@ -79,8 +79,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if args.plan:
             print(format_plan(*plan_recipe(args.recipe, args.precision != 'no')))
             return 0
-        kind = FusionRun if network_of(args.recipe) == FUSION else TrainingRun
-        kind = Distillation if distil else kind
+        fusion = network_of(args.recipe) == FUSION
+        kind = Distillation if distil else FusionRun if fusion else TrainingRun
         accelerator = new_accelerator(args.precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)

@@ -128,11 +128,11 @@ def _check(args: argparse.Namespace) -> int:
 
 def _report(args: argparse.Namespace) -> dict[str, Any]:
     """Check the files on disk; a family other than Marigold's is checked by its loader alone."""
-    from marigold_ros.models.average.model import SIGN
-    from marigold_ros.models.locate import find_autoencoder, find_folder, is_local
+    from marigold_ros.models.average.model import is_average
+    from marigold_ros.models.locate import find_autoencoder, find_folder
     from marigold_ros.models.registry import FAMILIES, find_family
 
-    if SIGN in args.model and not is_local(args.model):
+    if is_average(args.model):
         return {}
     folder = find_folder(args.model)
     if find_family(folder) is not FAMILIES['marigold']:

@@ -33,9 +33,24 @@ _FAR_M = 300.0
 
 def night(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndarray:
     """Simulate little light with photon noise; bluish."""
-    light = (rgb / 255.0) ** 2.2 * _LIGHT[strength - 1]
+    return dimmed(rgb, _LIGHT[strength - 1], _PHOTONS, rng, (0.85, 0.92, 1.0))
+
+
+def dimmed(
+    rgb: np.ndarray,
+    share: float,
+    photons: float,
+    rng: np.random.Generator,
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> np.ndarray:
+    """
+    Reduce the light of an image (H, W, 3) uint8, with the noise of the photons that remain.
+
+    ``share`` of the light is left; a white pixel has ``photons`` in full light.
+    """
+    light = (rgb / 255.0) ** 2.2 * share
     grain = rng.standard_normal(rgb.shape)
-    light = light * (0.85, 0.92, 1.0) + grain * np.sqrt(np.maximum(light, 1e-4) / _PHOTONS)
+    light = light * tint + grain * np.sqrt(np.maximum(light, 1e-4) / photons)
     return _to_uint8(255.0 * np.clip(light, 0.0, 1.0) ** (1 / 2.2))
 
 

@@ -19,8 +19,8 @@ import os
 from typing import TYPE_CHECKING
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.average.model import AverageModel, member_names, SIGN
-from marigold_ros.models.locate import EMBEDDED, find_folder, is_local, list_checkpoints
+from marigold_ros.models.average.model import AverageModel, is_average, member_names
+from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
 from marigold_ros.models.registry import find_family
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def load_model(
     from marigold_ros.models.runtime.devices import choose_device
 
     chosen = choose_device(device)  # before a checkpoint is fetched
-    if SIGN in name and not is_local(name):
+    if is_average(name):
         if vae is not None:
             raise ConfigurationError(
                 f"vae is '{vae}', and an average has several models: leave it empty"

@@ -32,6 +32,14 @@ class NoState:
         """Do nothing."""
 
 
+def refuse_autoencoder(folder: Path, vae: str | None) -> None:
+    """Raise ConfigurationError if another autoencoder was given to a model without one."""
+    if vae is not None:
+        raise ConfigurationError(
+            f"vae is '{vae}', and {folder.name} has no autoencoder: leave it empty"
+        )
+
+
 class OnePassModel:
     """
     A checkpoint that answers in one pass; families say how.

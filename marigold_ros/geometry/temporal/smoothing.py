@@ -56,7 +56,7 @@ class CurrentFrame:
 
 
 def thumbnail(rgb: np.ndarray, longest_side: int = _LONGEST_SIDE) -> np.ndarray:
-    """Shrink an image to grey, (h, w) float32 in [0, 255], longest side at most 320."""
+    """Shrink an image to grey, (h, w) float32 in [0, 255], with a limit on its longest side."""
     height, width = rgb.shape[:2]
     share = min(1.0, longest_side / max(height, width))
     size = max(1, round(width * share)), max(1, round(height * share))

@@ -12,6 +12,7 @@ from dataclasses import replace
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
+from marigold_ros.evaluation.corruptions import dimmed
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel, not_hidden
 from marigold_ros.geometry.fusion.work_grid import work_grid, WorkGrid
@@ -28,7 +29,6 @@ _TRIES = 100
 _BY_NIGHT = 0.4  # of the images, which are darkened: edges then count for less
 _DARKEST, _BRIGHTEST = 0.03, 0.6  # light, as a share of that by day
 _PHOTONS = 200.0, 2000.0  # of a white pixel by day
-_DISPLAY = 2.2
 
 
 def drop_lines(
@@ -105,12 +105,10 @@ def resized(pair: LidarPair, size: tuple[int, int]) -> LidarPair:
 
 
 def darkened(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """Reduce the light of an image (H, W, 3) uint8, with the noise of the photons that remain."""
+    """Reduce the light of an image (H, W, 3) uint8 by a random share."""
     share = np.exp(rng.uniform(np.log(_DARKEST), np.log(_BRIGHTEST)))
     photons = np.exp(rng.uniform(*np.log(_PHOTONS)))
-    light = (rgb / 255.0) ** _DISPLAY * share
-    light += rng.standard_normal(rgb.shape) * np.sqrt(np.maximum(light, 1e-4) / photons)
-    return (255.0 * np.clip(light, 0.0, 1.0) ** (1.0 / _DISPLAY)).round().astype(np.uint8)
+    return dimmed(rgb, float(share), float(photons), rng)
 
 
 class LineDropout:

@@ -13,11 +13,17 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.average.merge import merge
+from marigold_ros.models.locate import is_local
 from marigold_ros.models.protocol import DepthModel
 import numpy as np
 
 log = logging.getLogger(__name__)
 SIGN = '+'  # between the names of the members
+
+
+def is_average(name: str) -> bool:
+    """Return whether a name is that of several models, and no folder with the sign in it."""
+    return SIGN in name and not is_local(name)
 
 
 def member_names(name: str) -> list[str]:

@@ -17,7 +17,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
 from marigold_ros.models.locate import read_json, require_file, require_weights
-from marigold_ros.models.one_pass import OnePassModel
+from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
 from marigold_ros.models.runtime.prepare import compile_network
@@ -44,10 +44,7 @@ def load(
     runtime: RuntimeConfig | None = None,
 ) -> 'DepthEstimator':
     """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
-    if vae is not None:
-        raise ConfigurationError(
-            f"vae is '{vae}', and {folder.name} has no autoencoder: leave it empty"
-        )
+    refuse_autoencoder(folder, vae)
     model = DepthEstimator(folder, device, dtype, runtime)
     model.warm_up()
     return model

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 FILE = 'training_features.json'
-LARGE = 0.5  # the gap that one in twenty of the training images exceeds
 _QUANTILE = 0.95
 _SHRINKAGE = 0.1  # of correlations: few images do not determine them
 _FOLDS = 5

@@ -24,20 +24,20 @@ PIXELS = 27648  # 144x192, where a checkpoint says nothing
 
 
 @dataclass(frozen=True)
-class Facts:
+class UNetFacts:
     """Space of the predictions, and pixels of an image at the network."""
 
     space: str
     pixels: int
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path) -> UNetFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
     path = folder / OWN
     return facts_of(read_json(path), str(path))
 
 
-def facts_of(own: dict[str, Any], where: str) -> Facts:
+def facts_of(own: dict[str, Any], where: str) -> UNetFacts:
     """Check the content of ``marigold_ros.json``; raises CheckpointError."""
     space, pixels = own.get('space'), own.get('default_processing_pixels', PIXELS)
     if space not in RELATIVE_SPACES:
@@ -48,7 +48,7 @@ def facts_of(own: dict[str, Any], where: str) -> Facts:
         raise CheckpointError(
             f'{where} has default_processing_pixels {pixels!r}; give a whole number from 64 on'
         )
-    return Facts(space, pixels)
+    return UNetFacts(space, pixels)
 
 
 def load_network(folder: Path) -> DepthUNet:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import EngineConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
-from marigold_ros.models.one_pass import OnePassModel
+from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
 from marigold_ros.models.resizing import (
     fit_image,
     size_by_area,
@@ -20,7 +19,7 @@ from marigold_ros.models.resizing import (
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
-from marigold_ros.models.unet.checkpoint import Facts, load_network, read_facts, WEIGHTS
+from marigold_ros.models.unet.checkpoint import load_network, read_facts, UNetFacts, WEIGHTS
 from marigold_ros.models.unet.network import DepthUNet, SIDE
 import numpy as np
 import torch
@@ -34,10 +33,7 @@ def load(
     runtime: RuntimeConfig | None = None,
 ) -> 'UNetModel':
     """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
-    if vae is not None:
-        raise ConfigurationError(
-            f"vae is '{vae}', and {folder.name} has no autoencoder: leave it empty"
-        )
+    refuse_autoencoder(folder, vae)
     model = UNetModel(folder, read_facts(folder), load_network(folder), device, dtype, runtime)
     model.warm_up()
     return model
@@ -51,7 +47,7 @@ class UNetModel(OnePassModel):
     ----------
     folder : Path
         Of the checkpoint, for its name.
-    facts : Facts
+    facts : UNetFacts
     network : DepthUNet
         Taken over.
     device, dtype, runtime
@@ -70,7 +66,7 @@ class UNetModel(OnePassModel):
     def __init__(
         self,
         folder: Path,
-        facts: Facts,
+        facts: UNetFacts,
         network: DepthUNet,
         device: torch.device,
         dtype: str = 'auto',
