@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder of the result')
     parser.add_argument(
-        '--base', default='tiny', metavar='MODEL', help='model to start from (default: tiny)'
+        '--base',
+        default='tiny',
+        metavar='MODEL',
+        help='model to start from, of any family that can be trained (default: tiny)',
     )
     add_topic_options(parser, *ROLES)
     for name, text in (

@@ -69,9 +69,14 @@ NAMES = (*FAMILIES, 'average')
 
 def find_family(folder: Path) -> Family:
     """Return the family of a checkpoint's folder; raises CheckpointError if there is none."""
-    for family in FAMILIES.values():
+    return FAMILIES[family_name(folder)]
+
+
+def family_name(folder: Path) -> str:
+    """Return the name of the family of a checkpoint's folder; raises as :func:`find_family`."""
+    for name, family in FAMILIES.items():
         if family.matches(folder):
-            return family
+            return name
     config = folder / 'config.json'
     if not config.is_file():
         raise missing_file(folder, 'model_index.json')

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.learning.adapt.base import Base
 from marigold_ros.learning.adapt.blocks import Blocks
 from marigold_ros.learning.networks.export import usual_size
-from marigold_ros.models.marigold.checkpoint import Facts
 from marigold_ros.models.resizing import size_by_area, size_by_edge
 
 MINUTES = 12.0  # of training, of both networks
@@ -26,7 +26,6 @@ SCENES = 300
 HALF_SHARE, FULL_SHARE = 0.15, 0.6
 LINE_EXAMPLES, SCENE_EXAMPLES = 320, 200
 STOP_SCENES = 6
-SMALL = 30_000_000  # weights; of larger models the U-Net alone is trained
 VALIDATIONS = 6  # in each stage
 
 
@@ -67,42 +66,15 @@ class Recordings:
 
 
 def relative_recipe(
-    base: str, facts: Facts, weights: int, recordings: Recordings, budget: Budget, seed: int = 0
+    base: Base, recordings: Recordings, budget: Budget, seed: int = 0
 ) -> dict[str, Any]:
-    """
-    Return the recipe that adapts a relative model.
-
-    Parameters
-    ----------
-    base : str
-        Checkpoint to start from.
-    facts : Facts
-        Its own; raises ConfigurationError unless it predicts in one step from zeros.
-    weights : int
-        Number of its weights.
-    recordings, budget : Recordings, Budget
-    seed : int
-
-    """
-    if facts.noise != 'zeros' or facts.denoising_steps != 1:
-        raise ConfigurationError(
-            f'{facts.name} predicts in {facts.denoising_steps} steps from {facts.noise} noise; '
-            'adapt trains models of one step from zeros, such as tiny or E2E-FT checkpoints: '
-            'choose another --base'
-        )
-    entry = {
-        'space': facts.space,
-        'noise': facts.noise,
-        'default_denoising_steps': facts.denoising_steps,
-        'default_ensemble_size': facts.ensemble_size,
-    }
-    if facts.processing_pixels:
-        entry['default_processing_pixels'] = facts.processing_pixels
-        size = size_by_area(*recordings.size, facts.processing_pixels)
+    """Return the recipe that adapts a relative model."""
+    scene = usual_size(base.facts)
+    if pixels := base.facts.get('default_processing_pixels', 0):
+        size = size_by_area(*recordings.size, pixels)
     else:
-        entry['default_processing_resolution'] = facts.processing_resolution
-        size = size_by_edge(*recordings.size, facts.processing_resolution)
-    scene = usual_size(entry)
+        longest = base.facts.get('default_processing_resolution', max(scene))
+        size = size_by_edge(*recordings.size, longest)
     rendered = {'kind': 'synthetic', 'height': scene[0], 'width': scene[1], 'count': SCENES}
     learning = {'learning_rate': 2.0e-4, 'decay': 'cosine'}
     stages: list[dict[str, Any]] = [
@@ -113,8 +85,9 @@ def relative_recipe(
         stage['validate_every'] = max(1, -(-stage['steps'] // VALIDATIONS))
     return {
         'name': 'relative',
+        'network': base.network,
         'seed': seed,
-        'init': {'kind': 'checkpoint', 'path': base},
+        'init': {'kind': 'checkpoint', 'path': str(base.folder)},
         'mixing': 'turns',
         'sources': [
             {**recordings.source('train', size), 'weight': 1 - SYNTHETIC_SHARE},
@@ -125,7 +98,7 @@ def relative_recipe(
         'validation': {'stop': recordings.source('stop', size)},
         'common': {
             'objective': 'anchored',
-            'trains': ['autoencoder', 'unet'] if weights < SMALL else ['unet'],
+            'trains': list(base.trains),
             'batch_size': ROWS,
             'average': 0.98,
             'clip': 1.0,
@@ -134,7 +107,7 @@ def relative_recipe(
             'save_every': 60,
         },
         'stages': stages,
-        'facts': entry,
+        'facts': base.facts,
     }
 
 

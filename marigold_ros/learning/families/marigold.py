@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.families.registry import copied_weights, TrainedFamily
 from marigold_ros.learning.networks.export import export_checkpoint, usual_size
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
-from marigold_ros.models.marigold.checkpoint import Facts, Networks
+from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.runtime.devices import choose_dtype
@@ -73,6 +74,27 @@ def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
     )
 
 
+def recipe_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint; raises ConfigurationError unless it takes one step."""
+    facts = read_facts(folder)
+    if facts.noise != 'zeros' or facts.denoising_steps != 1:
+        raise ConfigurationError(
+            f'{facts.name} predicts in {facts.denoising_steps} steps from {facts.noise} noise; '
+            'of this family adapt trains models of one step from zeros, such as tiny or E2E-FT '
+            'checkpoints: choose another --base'
+        )
+    size = {'default_processing_resolution': facts.processing_resolution}
+    if facts.processing_pixels:
+        size = {'default_processing_pixels': facts.processing_pixels}
+    return {
+        'space': facts.space,
+        'noise': facts.noise,
+        'default_denoising_steps': facts.denoising_steps,
+        'default_ensemble_size': facts.ensemble_size,
+        **size,
+    }
+
+
 def export(
     folder: Path,
     chain: TrainedNetworks,
@@ -123,5 +145,11 @@ depth = pipe(image, latents=latents, processing_resolution={width})"""
 NOISE = """generator = torch.Generator('cpu').manual_seed(0)
 depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""
 FAMILY = TrainedFamily(
-    initial_networks, engine_model, export, kind, usage, ('noise', 'noise_strength', 'student')
+    initial_networks,
+    engine_model,
+    export,
+    kind,
+    usage,
+    ('noise', 'noise_strength', 'student'),
+    recipe_facts,
 )

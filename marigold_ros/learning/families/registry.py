@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The families that can be trained, by ``network`` of a recipe.
+The families that can be trained, by ``network`` of a recipe: their names in ``models.registry``.
 
 A family is a module beside this file with a :class:`TrainedFamily`, and one line in
 :data:`FAMILIES`.
@@ -15,6 +15,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives.trained_networks import TrainedModel
+from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 import torch
@@ -23,6 +24,11 @@ FAMILIES = {
     'marigold': 'marigold_ros.learning.families.marigold',
     'unet': 'marigold_ros.learning.families.unet',
 }
+
+
+def stored_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts that a checkpoint was exported with."""
+    return read_json(folder / 'marigold_ros.json')
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class TrainedFamily:
         it elsewhere, or nothing.
     keys : tuple of str
         Keys of a recipe that only this family takes.
+    facts : callable
+        Takes the folder of a checkpoint; returns the facts of a recipe that starts with it. Raises
+        CheckpointError, or ConfigurationError if it cannot be trained by its prediction.
 
     """
 
@@ -57,6 +66,7 @@ class TrainedFamily:
     kind: Callable[[Mapping[str, Any]], str]
     usage: Callable[[Mapping[str, Any]], str]
     keys: tuple[str, ...] = ()
+    facts: Callable[[Path], dict[str, Any]] = stored_facts
 
 
 def trained_family(network: str) -> TrainedFamily:

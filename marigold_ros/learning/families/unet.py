@@ -24,6 +24,7 @@ from marigold_ros.models.unet.checkpoint import (
     load_network,
     MODEL_TYPE,
     OWN,
+    read_facts,
     WEIGHTS,
 )
 from marigold_ros.models.unet.model import UNetModel
@@ -103,6 +104,12 @@ def export(
         (draft / 'README.md').write_text(card, encoding='utf-8')
 
 
+def recipe_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint."""
+    facts = read_facts(folder)
+    return {'space': facts.space, 'default_processing_pixels': facts.pixels}
+
+
 def kind(facts: Mapping[str, Any]) -> str:
     """Return what the model is."""
     return 'plain U-Net from image to depth, which answers in one pass'
@@ -113,4 +120,4 @@ def usage(facts: Mapping[str, Any]) -> str:
     return ''
 
 
-FAMILY = TrainedFamily(initial_network, engine_model, export, kind, usage)
+FAMILY = TrainedFamily(initial_network, engine_model, export, kind, usage, facts=recipe_facts)

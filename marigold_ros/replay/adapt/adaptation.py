@@ -23,6 +23,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.results.results import describe_bag, machine, to_json, versions
+from marigold_ros.learning.adapt.base import open_base
 from marigold_ros.learning.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_ros.learning.adapt.keep import kept_of_fusion, kept_of_relative
 from marigold_ros.learning.adapt.recipes import (
@@ -43,9 +44,8 @@ from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
-from marigold_ros.models.locate import EMBEDDED, find_folder, fingerprint, FUSION
-from marigold_ros.models.marigold.checkpoint import load_networks, write_sums
-from marigold_ros.models.registry import FAMILIES, find_family
+from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION
+from marigold_ros.models.marigold.checkpoint import write_sums
 from marigold_ros.replay.adapt.judge import (
     judge_fused,
     judge_maps,
@@ -123,10 +123,10 @@ class Adaptation:
         self.options, self.accelerator, self.workers, self.say = options, accelerator, workers, say
         self.work = options.out.with_name(f'{options.out.name}.work')
         self.data = self.work / 'data'
-        self.base = _marigold_folder(options.base)
+        self.base = open_base(options.base)
         self.initial_fusion = EMBEDDED / FUSION
-        if (self.base / FUSION / CONFIG).is_file():
-            self.initial_fusion = self.base / FUSION
+        if (self.base.folder / FUSION / CONFIG).is_file():
+            self.initial_fusion = self.base.folder / FUSION
         _check_target(options.out)
 
     def run(self, stop: Stop) -> Proof | None:
@@ -143,7 +143,7 @@ class Adaptation:
         recordings = self._recordings()
         self.work.mkdir(parents=True, exist_ok=True)
         budget = self._plan(recordings)
-        relative = self._open(TrainingRun, self._relative_recipe(recordings, budget))
+        relative = self._open(TrainingRun, relative_recipe(self.base, recordings, budget))
         fusion = self._open(FusionRun, fusion_recipe(self.initial_fusion, recordings, budget))
         runs: tuple[TrainingRun | FusionRun, ...] = relative, fusion
         for run in runs:
@@ -169,7 +169,7 @@ class Adaptation:
         check_motion(pairs, blocks)
         if not (self.work / PLAN).is_file():
             numbers = [shot.number for shot in pairs.shots]
-            base = load_model(str(self.base), str(self.accelerator.device))
+            base = load_model(str(self.base.folder), str(self.accelerator.device))
             check_mounting(bags, numbers, topics, base, PipelineConfig())
         self.say(
             f'{len(pairs)} images with LiDAR points: {len(blocks.train)} to train on, '
@@ -178,20 +178,11 @@ class Adaptation:
         size = pairs.read(0).rgb.shape[:2]
         return Recordings(bags, topics, (size[0], size[1]), blocks, options.hold_lines)
 
-    def _relative_recipe(self, recordings: Recordings, budget: Budget) -> dict[str, Any]:
-        networks = load_networks(self.base)
-        weights = sum(
-            p.numel() for part in (networks.unet, networks.autoencoder) for p in part.parameters()
-        )
-        return relative_recipe(str(self.base), networks.facts, weights, recordings, budget)
-
     def _plan(self, recordings: Recordings) -> Budget:
         """Return the budget that the first run of this command chose; print it."""
         asked = {
             'base': self.options.base,
-            'weights of the base': fingerprint(
-                [self.base / 'unet', self.base / 'vae', self.initial_fusion]
-            ),
+            'weights of the base': fingerprint([*self.base.weight_files, self.initial_fusion]),
             'recordings': json.loads(json.dumps(asdict(recordings))),
             'minutes': self.options.minutes,
             'steps': None if self.options.steps is None else asdict(self.options.steps),
@@ -216,7 +207,7 @@ class Adaptation:
         """Measure a step of each stage, and print the budget."""
         few = Budget(TRIED_STEPS, TRIED_STEPS, TRIED_STEPS)
         relative, fusion = (
-            self._relative_recipe(recordings, few),
+            relative_recipe(self.base, recordings, few),
             fusion_recipe(self.initial_fusion, recordings, few),
         )
         seconds = [
@@ -274,7 +265,7 @@ class Adaptation:
         config, blocks = PipelineConfig(), recordings.blocks
         device = str(self.accelerator.device)
         models = {
-            BEFORE: load_model(str(self.base), device),
+            BEFORE: load_model(str(self.base.folder), device),
             AFTER: load_model(str(self.work / 'model'), device),
         }
         judged = list(
@@ -359,7 +350,7 @@ class Adaptation:
             'versions': versions(),
             'machine': machine(),
         }
-        model = self.work / 'model' if proof.model_installed else self.base
+        model = self.work / 'model' if proof.model_installed else self.base.folder
         fusion = self.work / 'fusion/fusion' if proof.fusion_installed else self.initial_fusion
         results = {'schema': 1, **proof.results(), 'provenance': provenance}
         with whole_folder(self.options.out) as draft:
@@ -371,19 +362,6 @@ class Adaptation:
             card = adaptation_card(self.options.out.name, proof, facts)
             (draft / CARD).write_text(card, encoding='utf-8')
             write_sums(draft)
-
-
-def _marigold_folder(base: str) -> Path:
-    """Return the folder of a base; raises ConfigurationError for another family of models."""
-    folder = find_folder(base)
-    family = find_family(folder)
-    if family is not FAMILIES['marigold']:
-        name = next(name for name, item in FAMILIES.items() if item is family)
-        raise ConfigurationError(
-            f'--base {base} is a model of the family {name}; adapt trains Marigold checkpoints of '
-            'one step from zeros, such as tiny: choose another --base'
-        )
-    return folder
 
 
 def _check_target(out: Path) -> None:

@@ -26,6 +26,7 @@ from marigold_ros.geometry.calibration.monitor import Calibration
 from marigold_ros.learning.adapt import keep, recipes
 from marigold_ros.learning.adapt.recipes import Budget
 from marigold_ros.learning.data import bag_pairs
+from marigold_ros.learning.families.registry import trained_family
 from marigold_ros.learning.fusion import validation
 from marigold_ros.learning.networks.export import export_checkpoint
 from marigold_ros.learning.networks.initialise import initialise
@@ -145,7 +146,7 @@ def test_the_result_is_a_model_with_its_fusion_network_and_what_is_not_better_is
     assert fusion_of(model, 'auto').folder == (options.out / 'fusion').resolve()
     assert 'fusion/model.safetensors' in verify_sums(options.out)
     # An adapted model may be replaced by a new one.
-    assert Adaptation(options, new(options).accelerator).base == folder / 'base'
+    assert Adaptation(options, new(options).accelerator).base.folder == folder / 'base'
 
 
 def test_a_folder_that_is_no_adapted_model_is_never_replaced(new, options):
@@ -207,12 +208,27 @@ def test_a_full_disk_is_named_and_no_result_is_left(new, options):
     assert not options.out.exists()
 
 
-def test_a_base_of_another_architecture_is_refused(new, options, folder, tmp_path):
+def test_a_base_of_any_family_that_can_be_trained_is_adapted(new, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (True, []))
+    family, facts = trained_family('unet'), {'space': 'log', 'default_processing_pixels': 32 * 48}
+    init = {'kind': 'small', 'channels': [8, 16], 'blocks': [1]}
+    chain = family.initialise({'init': init, 'facts': facts}, 0)
+    family.export(tmp_path / 'plain', chain, facts, '', None)
+    assert new(replace(options, base=str(tmp_path / 'plain'))).run(never) is not None
+    model = load_model(str(options.out), 'cpu')
+    assert model.description['family'] == 'unet'
+    before = load_model(str(tmp_path / 'plain'), 'cpu').predict(IMAGE).relative
+    assert np.ptp(before - model.predict(IMAGE).relative) > 0
+
+
+def test_a_base_that_cannot_be_trained_is_refused(new, options, folder, tmp_path):
     config = {'model_type': 'depth_anything', 'architectures': ['DepthAnythingForDepthEstimation']}
     (tmp_path / 'other').mkdir()
     (tmp_path / 'other/config.json').write_text(json.dumps(config))
-    with pytest.raises(ConfigurationError, match='family depth_anything.*choose another --base'):
+    with pytest.raises(ConfigurationError, match='family depth_anything, which cannot be trained'):
         new(replace(options, base=str(tmp_path / 'other')))
+    with pytest.raises(ConfigurationError, match='average of several models; adapt one of them'):
+        new(replace(options, base=f'{folder / "base"}+tiny'))
 
 
 def test_bases_that_do_not_predict_in_one_step_are_refused(new, options):
