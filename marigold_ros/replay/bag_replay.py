@@ -22,7 +22,7 @@ from marigold_ros.evaluation.corruptions import (
 )
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
-from marigold_ros.frame import FrameResult
+from marigold_ros.frame import FrameResult, Prediction
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.bag_part import BagPart
@@ -73,14 +73,24 @@ class ModelScorer:
         self.pipeline.reset()
         self._heldout.reset()
 
-    def score(self, item: BagFrame) -> tuple[dict[str, Any], FrameResult]:
-        """
-        Process a frame and return its scores, and the pipeline's result.
+    def predict(self, item: BagFrame) -> Prediction:
+        """Predict a frame; raises InputError or CalibrationError if it is unusable."""
+        assert item.frame is not None
+        return self.pipeline.predict(item.frame)
 
-        Raises InputError or CalibrationError if the frame is unusable; it is not scored then.
+    def score(
+        self,
+        item: BagFrame,
+        prediction: Prediction,
+        compared: Mapping[str, Prediction] | None = None,
+    ) -> tuple[dict[str, Any], FrameResult]:
+        """
+        Align and score a frame's prediction; return its scores, and the pipeline's result.
+
+        ``compared`` are predictions of other models, by name, for the report. Raises InputError or
+        CalibrationError if the frame is unusable; it is not scored then.
         """
         assert item.frame is not None
-        prediction = self.pipeline.predict(item.frame)
         result = self.pipeline.finish(item.frame, prediction)
         start = perf_counter()
         row = self.scorer.add(
@@ -93,6 +103,7 @@ class ModelScorer:
             scan_stamp_ns=item.scan_stamp_ns,
             timings_ms=result.timings_ms,
             sparse=result.sparse,
+            compared=compared,
         )
         self.scorer.time('score', 1e3 * (perf_counter() - start))
         return row, result
@@ -234,19 +245,32 @@ class _Run:
             if item.frame is None:
                 raise item.error or InputError('the image cannot be read')
             item = self._corrupted(item)
-            row, result = self._main.score(item)
+            prediction = self._main.predict(item)
+            others, reasons = self._predict_compared(item)
+            row, result = self._main.score(item, prediction, others)
         except (InputError, CalibrationError) as error:
             self.part.reject(getattr(error, 'cause', 'calibration'), str(error))
             return None
         self._main.scorer.time('read', read_ms)
-        for name, other in self._compared.items():
+        for name, other_prediction in others.items():
             try:
-                found, _ = other.score(item)
+                found, _ = self._compared[name].score(item, other_prediction)
             except (InputError, CalibrationError) as error:
-                row[f'{name}:reason'] = str(error)
+                reasons[name] = str(error)
                 continue
             row.update({f'{name}:{key}': found[key] for key in _SHARED if key in found})
+        row.update({f'{name}:reason': text for name, text in reasons.items()})
         return result
+
+    def _predict_compared(self, item: BagFrame) -> tuple[dict[str, Prediction], dict[str, str]]:
+        """Return the predictions of the compared models, and why others have none."""
+        found, reasons = {}, {}
+        for name, other in self._compared.items():
+            try:
+                found[name] = other.predict(item)
+            except (InputError, CalibrationError) as error:
+                reasons[name] = str(error)
+        return found, reasons
 
     def _corrupted(self, item: BagFrame) -> BagFrame:
         """Return the frame with its image corrupted as the job says."""

@@ -131,7 +131,7 @@ def _score(items: list[BagFrame], options: ReplayOptions) -> None:
 def _play(items: list[BagFrame], options: ReplayOptions, baselines: bool) -> None:
     scorer = ModelScorer(_Ramp(), options, baselines)
     for item in items:
-        scorer.score(item)
+        scorer.score(item, scorer.predict(item))
 
 
 def _cpu_ms(runs: int, frames: int, work: Callable[[], object]) -> float:

@@ -175,7 +175,7 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
     """
     specs = _over_time(results, rows) | _by_range(results)
-    specs |= _reliability(results) | _robustness(results)
+    specs |= _reliability(results) | _robustness(results) | _robustness_by_model(results)
     return {
         name: spec
         for name, spec in specs.items()
@@ -313,6 +313,33 @@ def _robustness(results: Mapping[str, Any]) -> dict[str, Spec]:
             ],
         }
         for protocol in dict.fromkeys(name for kind in corruptions.values() for name in kind)
+    }
+
+
+def _robustness_by_model(results: Mapping[str, Any]) -> dict[str, Spec]:
+    """Describe a chart for each corruption: the oracle's error of each compared model."""
+    found = {'this model': results, **(results.get('models') or {})}
+    by_model = {
+        name: part['robustness']['corruptions']
+        for name, part in found.items()
+        if part.get('robustness')
+    }
+    if len(by_model) < 2:
+        return {}
+    return {
+        f'robustness_by_model_{kind}': {
+            'group': 'robustness',
+            'title': f'AbsRel by strength of {kind} (oracle)',
+            'x_label': 'strength, 0 is the original image',
+            'ticks': [str(strength) for strength in results['robustness']['strengths']],
+            'zero': True,
+            'curves': [
+                {'name': name, 'values': [_number(x) for x in kinds[kind]['oracle']['abs_rel']]}
+                for name, kinds in by_model.items()
+                if 'oracle' in kinds.get(kind, {})
+            ],
+        }
+        for kind in by_model['this model']
     }
 
 

@@ -7,15 +7,19 @@ from collections.abc import Mapping, Sequence
 from html import escape
 import math
 from pathlib import Path
+import re
 
 import cv2
+from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.report import drawing
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
+from marigold_ros.frame import Prediction
 import numpy as np
 
 _INLINE_WIDTH_PX = 960
 _INLINE_PIXELS = 420_000
-# Noise does not compress; a page of 8 frames with 4 images each stays below 10 MB nevertheless.
+# Noise does not compress; a page of 8 frames with 4 images each, and two of each compared model,
+# stays below 10 MB nevertheless.
 _INLINE_BYTES = 160_000
 _QUALITIES = (85, 70, 55, 40, 25)
 _CAPTIONS = {
@@ -26,6 +30,7 @@ _CAPTIONS = {
     'error': 'relative error at the scored pixels',
 }
 _FILES = {'image': 'input', 'LiDAR': 'lidar'}
+_ORACLE = 'oracle: '  # before the names of compared models
 
 
 def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> str:
@@ -58,6 +63,13 @@ def _draw(sample: ReportFrame, low: float, high: float) -> dict[str, np.ndarray]
         panels['depth'] = drawing.colourise_depth(sample.metric, low, high)
     if len(score):
         panels['error'] = drawing.error_image(sample.rgb, score.u, score.v, sample.error)
+    known = points if len(points) else score
+    if sample.compared and len(known):
+        own = Prediction(sample.relative, space=sample.space)
+        for name, found in {'this model': own, **sample.compared}.items():
+            relative, seen = found.relative, found.relative[known.v, known.u]
+            best = oracle_depth(relative, known.z, found.space, (low, high), seen)
+            panels[f'{_ORACLE}{name}'] = drawing.colourise_depth(best, low, high)
     return panels
 
 
@@ -70,9 +82,9 @@ def _panel(
 ) -> str:
     label = f'{sample.index}' + (f' · {meaning}' if meaning else '')
     figures = ''.join(
-        f'<figure data-name="{name}"><img alt="{escape(_CAPTIONS[name])}, frame {sample.index}" '
+        f'<figure data-name="{escape(name)}"><img alt="{_caption(name)}, frame {sample.index}" '
         f'width="{panel.shape[1]}" height="{panel.shape[0]}" '
-        f'src="{inline(panel)}"><figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>'
+        f'src="{inline(panel)}"><figcaption>{_caption(name)}</figcaption></figure>'
         for name, panel in panels.items()
     )
     first = ' data-first' if is_first else ''
@@ -82,6 +94,11 @@ def _panel(
         f'<h3>Frame {escape(label)}: {_score_text(sample)}</h3>'
         f'<div class="layers">{figures}</div>{_legends(panels, *scale)}</div>'
     )
+
+
+def _caption(name: str) -> str:
+    fitted = f'map of {name.removeprefix(_ORACLE)}, best fit to all points'
+    return escape(_CAPTIONS.get(name, fitted))
 
 
 def _score_text(sample: ReportFrame) -> str:
@@ -127,11 +144,12 @@ def _save(
     """Write PNG files; cv2.imwrite hides failures, Path.write_bytes raises."""
     for name, panel in panels.items():
         drawn = panel
-        if name in ('LiDAR', 'depth'):
+        if name in ('LiDAR', 'depth') or name.startswith(_ORACLE):
             drawn = drawing.with_depth_legend(panel, low, high)
         if name == 'error':
             drawn = drawing.with_error_legend(panel)
-        path = folder / f'frame_{index:04d}_{_FILES.get(name, name)}.png'
+        stem = _FILES.get(name) or re.sub(r'[^\w+.-]+', '_', name)
+        path = folder / f'frame_{index:04d}_{stem}.png'
         path.write_bytes(cv2.imencode('.png', drawn[..., ::-1])[1].tobytes())
 
 

@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 import math
 
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
 SHOWN = 8
@@ -31,6 +31,7 @@ class ReportFrame:
     abs_rel: float  # mean of ``error``
     quadric_abs_rel: float  # of the best quadric; NaN without one
     K: np.ndarray | None = None  # (3, 3) pixels, of the rectified image
+    compared: Mapping[str, Prediction] = field(default_factory=dict)  # of other models, by name
 
 
 def best_for_cloud(frames: Iterable[ReportFrame]) -> ReportFrame | None:

@@ -106,6 +106,7 @@ class Scorer:
         scan_stamp_ns: int | None = None,
         timings_ms: Mapping[str, float] | None = None,
         sparse: SparseDepth | None = None,
+        compared: Mapping[str, Prediction] | None = None,
     ) -> dict[str, Any]:
         """
         Score one frame.
@@ -126,6 +127,8 @@ class Scorer:
             The published fit, the stamp of the scan and milliseconds by stage, for the row.
         sparse : SparseDepth or None
             The whole scan in the rectified image, where it is known already.
+        compared : mapping of str to Prediction, or None
+            Of other models, by name, for the report's pictures.
 
         Returns
         -------
@@ -173,6 +176,7 @@ class Scorer:
                 abs_rel=float(known.mean()) if len(known) else math.nan,
                 quadric_abs_rel=_first(row, 'heldout_quadric_abs_rel', 'truth_quadric_abs_rel'),
                 K=K,
+                compared=compared or {},
             )
         )
         return row

@@ -3,18 +3,20 @@
 """The report as a file: self-contained, small, and never fooled by what a bag is called."""
 
 import base64
+from dataclasses import replace
 from html.parser import HTMLParser
 import json
 import math
 import re
 
+import cv2
 from marigold_ros.evaluation.report.charts import chart_specs, MOST_PLACES
 from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
 import numpy as np
 import pytest
@@ -215,6 +217,33 @@ def test_all_that_was_measured_is_on_the_page(page):
     assert page.count('class="chart panel"') == len(charts)
     for name in charts:
         assert f'data-chart="{name}"' in page
+
+
+def test_the_maps_of_compared_models_are_fitted_beside_each_other(tmp_path):
+    frame = a_sample(0)
+    inverse = Prediction(1.0 / frame.metric / 2.0 + 0.1, space='disparity')
+    frame = replace(frame, compared={'b<1>+c': inverse})
+    html = write_report(tmp_path, some_results(), some_rows(1), [('', frame)], 'Depth').read_text()
+    names = re.findall(r'figure data-name="(.*?)"', html)
+    assert names[-2:] == ['oracle: this model', 'oracle: b&lt;1&gt;+c']
+    # Both maps are exact up to scale and shift in their own spaces.
+    files = [
+        tmp_path / 'pictures' / f'frame_0000_oracle_{name}.png'
+        for name in ('this_model', 'b_1_+c')
+    ]
+    own, other = (cv2.imread(str(path)).astype(int) for path in files)
+    assert np.abs(own - other).max() <= 8
+
+
+def test_robustness_of_compared_models_has_a_chart_for_each_corruption(tmp_path):
+    results = some_results()
+    curve = {'night': {'oracle': {'abs_rel': [0.1, 0.2, None]}}}
+    results['robustness']['corruptions'] = curve
+    results['models']['plain']['robustness'] = {'corruptions': curve, 'strengths': [0, 1, 2]}
+    html = write_report(tmp_path, results, some_rows(1), [('', a_sample(0))], 'Depth').read_text()
+    chart = island(html)['charts']['robustness_by_model_night']
+    assert [found['name'] for found in chart['curves']] == ['this model', 'plain']
+    assert chart['curves'][1]['values'] == [0.1, 0.2, None]
 
 
 def test_of_several_models_what_compares_them_leads(page):
