@@ -92,6 +92,12 @@ def match(names: Iterable[str], images: str, depths: str) -> tuple[list[Entry], 
     return [(rgb[key], depth[key]) for key in sorted(set(rgb) & set(depth))], problems
 
 
+def find(names: Iterable[str], images: str) -> list[str]:
+    """Return the files that match a pattern, sorted."""
+    pattern = _pattern(images)
+    return sorted(name for name in names if pattern.fullmatch(name))
+
+
 def _pattern(text: str) -> re.Pattern[str]:
     stem = text.removesuffix('.*')
     parts = [

@@ -11,6 +11,7 @@ from marigold_ros.learning.data.bag_pairs import BagPairs
 from marigold_ros.learning.data.layouts import FolderPairs, HypersimPairs, VirtualKittiPairs
 from marigold_ros.learning.data.pairs import PairSource
 from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
+from marigold_ros.learning.data.teacher_pairs import TeacherPairs
 
 MIXTURE_KEYS = ('kind', 'size', 'weight')  # of every source, read by the mixture
 KINDS: dict[str, Callable[..., PairSource]] = {
@@ -19,6 +20,7 @@ KINDS: dict[str, Callable[..., PairSource]] = {
     'vkitti': VirtualKittiPairs,
     'folder': FolderPairs,
     'bag': BagPairs,
+    'teacher': TeacherPairs,
 }
 
 
@@ -52,3 +54,12 @@ def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
         raise ConfigurationError(
             f"source '{kind}': {str(error).split(' ', 1)[-1]}; see docs/training.md"
         ) from error
+
+
+def check_teacher(source: PairSource, space: str) -> None:
+    """Raise ConfigurationError unless the labels of a source can be targets in a space."""
+    if isinstance(source, TeacherPairs) and source.space not in ('metric', space):
+        raise ConfigurationError(
+            f"the recipe's space is '{space}' and {source.teacher} predicts {source.space}, which "
+            f"cannot be converted without metres; set facts.space to '{source.space}'"
+        )

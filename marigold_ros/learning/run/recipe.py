@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import read_augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
-from marigold_ros.learning.data.sources import open_source
+from marigold_ros.learning.data.sources import check_teacher, open_source
 from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.families.registry import FAMILIES, trained_family
 from marigold_ros.learning.objectives.losses import OBJECTIVES
@@ -105,6 +105,8 @@ class TrainingRun:
         self.space = self.recipe['facts']['space']
         self.validation = self._validation()
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
+        for source in self.sources:
+            check_teacher(source, self.space)
         self.chain = self.new_chain()
 
     def new_chain(self) -> TrainedModel:
