@@ -24,6 +24,7 @@ from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
+from marigold_ros.geometry.camera.focal_length import at_focal_length
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.fuse import align, fuse, gather_beside, judge_held
@@ -133,6 +134,8 @@ class FramePipeline:
         with _timed(timings, 'predict'):
             rgb = _rectified_rgb(frame)
             prediction = self.model.predict(rgb, **self.config.prediction)
+        known = getattr(self.model, 'focal_share', None)
+        prediction = at_focal_length(prediction, known, frame.camera)
         _check_size(prediction, rgb)
         self._pending = (prediction, rgb, timings)
         return prediction

@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f'(default: {HOLD_LINES})',
     )
     parser.add_argument(
+        '--metric',
+        action='store_true',
+        help='make a model that is metric without LiDAR too, for this camera and mount',
+    )
+    parser.add_argument(
         '--device', choices=('auto', 'cpu'), default='auto', help='auto: a GPU if there is one'
     )
 
@@ -88,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         judge=args.judge,
         minutes=args.minutes,
         hold_lines=args.hold_lines,
+        metric=args.metric,
     )
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.average.model import AverageModel, is_average, member_names
 from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
+from marigold_ros.models.metric_scale import MetricModel, read_metric_scale
 from marigold_ros.models.registry import find_family
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def load_model(
         ]
         return AverageModel(members)
     folder = find_folder(name)
-    return find_family(folder).load(folder, chosen, dtype, vae, runtime)
+    model = find_family(folder).load(folder, chosen, dtype, vae, runtime)
+    scale = read_metric_scale(folder)
+    return model if scale is None else MetricModel(model, scale)
 
 
 def use_threads(count: int = 0) -> int:

@@ -31,6 +31,7 @@ HUB_PATTERNS = [
     'model.safetensors.index.json',
     'model_index.json',
     'marigold_ros.json',
+    'metric_scale.json',
     'empty_text_embedding.safetensors',
     'SHA256SUMS',
     *(f'{part}/*.{kind}' for part in (*PARTS, FUSION) for kind in ('json', 'safetensors', 'txt')),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 import json
 from pathlib import Path
 import shutil
@@ -46,13 +46,16 @@ from marigold_ros.models.fusion.checkpoint import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
 from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION
 from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.metric_scale import MetricModel, MetricScale, write_metric_scale
 from marigold_ros.replay.adapt.judge import (
     judge_fused,
     judge_maps,
+    Judged,
     judged_frames,
     stripes,
     training_mean_map,
 )
+from marigold_ros.replay.adapt.metric import judge_metric
 from marigold_ros.replay.adapt.mounting import check_mounting
 from marigold_ros.replay.adapt.page import adaptation_card, proof_page
 from marigold_ros.replay.adapt.proof import (
@@ -71,7 +74,7 @@ if TYPE_CHECKING:
 
 PLAN = 'plan.json'
 RESULTS, PAGE, CARD = 'results.json', 'proof.html', 'README.md'
-NEW_MAP = 'adapted model, initial fusion'
+NEW_MAP, METRIC = 'adapted model, initial fusion', 'metric'
 Run = TypeVar('Run', TrainingRun, FusionRun)
 # To measure the time of a step; the first ones, of images and of scenes, prepare kernels.
 TRIED_STEPS, UNTIMED = 9, 4
@@ -83,7 +86,7 @@ class AdaptOptions:
     What to adapt to what.
 
     ``topics`` may have ``image``, ``camera_info``, ``lidar`` and ``stamps``; ``minutes`` are those
-    of training, ``steps`` replaces them.
+    of training, ``steps`` replaces them; ``metric`` asks for a scale without LiDAR.
     """
 
     bags: tuple[str, ...]
@@ -95,6 +98,7 @@ class AdaptOptions:
     minutes: float = MINUTES
     steps: Budget | None = None
     hold_lines: int = HOLD_LINES
+    metric: bool = False
 
 
 class Adaptation:
@@ -271,10 +275,13 @@ class Adaptation:
         judged = list(
             judged_frames(recordings.bags, blocks.judge, recordings.topics, models, config)
         )
-        known = [*blocks.entries('train'), *blocks.entries('stop')]
-        mean_map = training_mean_map(
-            BagPairs(self.data, recordings.bags, **recordings.topics, frames=known)
-        )
+        pairs = {
+            name: BagPairs(
+                self.data, recordings.bags, **recordings.topics, frames=blocks.entries(name)
+            )
+            for name in ('train', 'stop')
+        }
+        mean_map = training_mean_map(pairs.values())
         limits = (config.alignment.min_depth, config.alignment.max_depth)
         maps = judge_maps(judged, mean_map, limits)
         held = recordings.hold_lines
@@ -285,15 +292,25 @@ class Adaptation:
             load_fusion(self.work / 'fusion/fusion'),
         )
         chosen = AFTER if model_installed else BEFORE
+        metric = None
+        # A base that is metric already keeps its own scale.
+        if self.options.metric and models[chosen].space != 'metric':
+            metric = judge_metric(
+                models[chosen], pairs, judged, chosen, mean_map, config.alignment, blocks.seconds
+            )
+        if metric is not None and metric.scale is not None:
+            models[METRIC] = MetricModel(models[chosen], metric.scale)
+            judged = [_converted(one, chosen, metric.scale) for one in judged]
+            chosen = METRIC
         rows = {
             BEFORE: (BEFORE, models[BEFORE], initial),
             NEW_MAP: (chosen, models[chosen], initial),
             AFTER: (chosen, models[chosen], adapted),
         }
-        if not model_installed:
+        if chosen == BEFORE:
             del rows[NEW_MAP]
         fused = judge_fused(judged, rows, config)
-        versus = NEW_MAP if model_installed else BEFORE
+        versus = BEFORE if chosen == BEFORE else NEW_MAP
         # Robots have scanners of all kinds: the mean over the patterns decides.
         every = mean_table(fused.values())
         fusion_installed, of_fused = judge_fusion(every, AFTER, versus, blocks.seconds)
@@ -303,6 +320,7 @@ class Adaptation:
                 table.rows[AFTER] = table.rows[versus]
         lines = reasons(model_installed, 'relative model', of_maps, striped.get(AFTER, 1.0))
         lines += reasons(fusion_installed, 'fusion network', of_fused)
+        lines += [] if metric is None else metric.reasons
         proof = Proof(
             model_installed,
             fusion_installed,
@@ -313,6 +331,7 @@ class Adaptation:
             blocks.seconds,
             len(judged),
             lines,
+            metric,
         )
         return proof, judged
 
@@ -357,11 +376,19 @@ class Adaptation:
             shutil.copytree(model, draft, dirs_exist_ok=True)
             shutil.rmtree(draft / FUSION, ignore_errors=True)
             shutil.copytree(fusion, draft / FUSION)
+            if proof.metric is not None and proof.metric.scale is not None:
+                write_metric_scale(draft, proof.metric.scale)
             (draft / RESULTS).write_text(to_json(results) + '\n', encoding='utf-8')
             (draft / PAGE).write_text(proof_page(proof, judged, facts), encoding='utf-8')
             card = adaptation_card(self.options.out.name, proof, facts)
             (draft / CARD).write_text(card, encoding='utf-8')
             write_sums(draft)
+
+
+def _converted(one: Judged, name: str, scale: MetricScale) -> Judged:
+    """Return a judged frame with the metric map of the predictions of a name."""
+    metric = scale.apply(one.predictions[name])
+    return replace(one, predictions={**one.predictions, METRIC: metric})
 
 
 def _check_target(out: Path) -> None:

@@ -183,12 +183,12 @@ def stripes(judged: Sequence[Judged], names: Sequence[str], hold_lines: int) -> 
     return {name: float(ratio / max(ratios[names[0]], 1e-12)) for name, ratio in ratios.items()}
 
 
-def training_mean_map(pairs: BagPairs) -> np.ndarray:
+def training_mean_map(blocks: Iterable[BagPairs]) -> np.ndarray:
     """Return the mean log depth of the training points (rows, columns), in cells of 8 pixels."""
     from scipy.ndimage import distance_transform_edt
 
     total = None
-    for index in range(len(pairs)):
+    for pairs, index in ((block, index) for block in blocks for index in range(len(block))):
         pair = pairs.read_lidar(index)
         rows, columns = (-(-side // _CELL_PX) for side in pair.rgb.shape[:2])
         cell = pair.points.v // _CELL_PX * columns + pair.points.u // _CELL_PX

@@ -39,6 +39,8 @@ def proof_page(proof: Proof, judged: Sequence[Judged], facts: Mapping[str, str])
         f'<section><div class="panel">{lines}<p>{NOTE}</p></div></section>',
         _section('Relative maps, each fitted to all points of its frame', proof.maps),
     ]
+    if proof.unfitted:
+        parts.append(_section('Metric depth without LiDAR, not fitted', proof.unfitted))
     for split, rows in proof.fused.items():
         parts.append(_section(f'Published depth from {split}, scored at the others', rows))
     parts.append(_images(judged))
@@ -106,10 +108,16 @@ def adaptation_card(name: str, proof: Proof, facts: Mapping[str, str]) -> str:
         seconds=proof.seconds,
         scope=proof.scope,
         reasons='\n'.join(f'- {line}' for line in proof.reasons),
-        maps=_markdown(proof.maps),
+        maps=_markdown(proof.maps) + _unfitted(proof),
         fused='\n'.join(f'From {name}:\n{_markdown(rows)}' for name, rows in proof.fused.items()),
         facts='\n'.join(f'- {key}: {value}' for key, value in facts.items()),
     )
+
+
+def _unfitted(proof: Proof) -> str:
+    if not proof.unfitted:
+        return ''
+    return f'\nMetric depth without LiDAR, not fitted:\n{_markdown(proof.unfitted)}'
 
 
 def _markdown(rows: Mapping[str, Scores]) -> str:

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.intervals import block_length, FEWEST, mean_interval
+from marigold_ros.models.metric_scale import MetricScale
 from marigold_ros.replay.adapt.judge import LINEAR, MEAN_MAP
 from marigold_ros.replay.adapt.scores import Scores, Table
 import numpy as np
@@ -70,6 +71,20 @@ def compare(
 
 
 @dataclass(frozen=True)
+class MetricProof:
+    """
+    The judgement of a metric scale.
+
+    ``scale`` is None where it is not shown to be of use, for the ``reasons``; ``table`` has the
+    errors without any fit.
+    """
+
+    scale: MetricScale | None
+    table: Table
+    reasons: list[str]
+
+
+@dataclass(frozen=True)
 class Proof:
     """
     The judgement of an adaptation.
@@ -87,6 +102,12 @@ class Proof:
     seconds: float
     frames: int
     reasons: list[str] = field(default_factory=list)
+    metric: MetricProof | None = None
+
+    @property
+    def unfitted(self) -> dict[str, Scores]:
+        """Figures without any fit, by row; empty where they were not asked for."""
+        return {} if self.metric is None else self.metric.table.means()
 
     @property
     def scope(self) -> str:
@@ -97,11 +118,16 @@ class Proof:
     def results(self) -> dict[str, Any]:
         """Return the figures for results.json."""
         return {
-            'installed': {'model': self.model_installed, 'fusion': self.fusion_installed},
+            'installed': {
+                'model': self.model_installed,
+                'fusion': self.fusion_installed,
+                'metric': self.metric is not None and self.metric.scale is not None,
+            },
             'reasons': self.reasons,
             'judged': {'frames': self.frames, 'seconds': self.seconds, 'scope': self.scope},
             'oracle': self.maps,
             'fused': self.fused,
+            'unfitted': self.unfitted,
             'differences': [asdict(item) for item in self.differences],
             'stripes': self.stripes,
         }

@@ -214,7 +214,11 @@ def test_a_base_of_any_family_that_can_be_trained_is_adapted(new, options, tmp_p
     init = {'kind': 'small', 'channels': [8, 16], 'blocks': [1]}
     chain = family.initialise({'init': init, 'facts': facts}, 0)
     family.export(tmp_path / 'plain', chain, facts, '', None)
-    assert new(replace(options, base=str(tmp_path / 'plain'))).run(never) is not None
+    assert new(replace(options, base=str(tmp_path / 'plain'), metric=True)).run(never) is not None
+    results = json.loads((options.out / 'results.json').read_text())
+    assert set(results['unfitted']) == {'without LiDAR', 'mean depth map'}
+    assert 'metric scale' in results['reasons'][-1]
+    assert (options.out / 'metric_scale.json').is_file() == results['installed']['metric']
     model = load_model(str(options.out), 'cpu')
     assert model.description['family'] == 'unet'
     before = load_model(str(tmp_path / 'plain'), 'cpu').predict(IMAGE).relative
