@@ -59,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f'(default: {HOLD_LINES})',
     )
     parser.add_argument(
+        '--teacher',
+        metavar='MODEL',
+        help='stronger model, as --model of predict, whose depth, fitted to the LiDAR, is learned '
+        'between its points',
+    )
+    parser.add_argument(
         '--metric',
         action='store_true',
         help='make a model that is metric without LiDAR too, for this camera and mount',
@@ -94,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         minutes=args.minutes,
         hold_lines=args.hold_lines,
         metric=args.metric,
+        teacher=args.teacher,
     )
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

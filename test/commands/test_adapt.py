@@ -4,6 +4,7 @@
 
 import json
 
+from accelerate.state import AcceleratorState
 from marigold_ros.__main__ import main
 from marigold_ros.synthetic.drive.drive import write_drive
 import pytest
@@ -14,6 +15,14 @@ def drive(tmp_path_factory):
     path = tmp_path_factory.mktemp('drives') / 'short'
     write_drive(path, frames=4, seed=3, width=96, height=64, lidar_beams=16)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _own_accelerator():
+    # Accelerate keeps the settings of the first one in a process.
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
 
 
 @pytest.fixture

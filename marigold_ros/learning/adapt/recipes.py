@@ -44,7 +44,7 @@ class Recordings:
     The bags to adapt to.
 
     ``bags`` are absolute paths, ``topics`` are arguments of the source ``bag``, ``size`` (H, W) of
-    the images in pixels.
+    the images in pixels; ``teacher`` a model that labels pixels between the points, or None.
     """
 
     bags: tuple[str, ...]
@@ -52,6 +52,7 @@ class Recordings:
     size: tuple[int, int]
     blocks: Blocks
     hold_lines: int = HOLD_LINES
+    teacher: str | None = None
 
     def source(self, block: str, size: Sequence[int]) -> dict[str, Any]:
         """Return the entry of a recipe for a block."""
@@ -63,6 +64,13 @@ class Recordings:
             'hold_lines': self.hold_lines,
             'size': list(size),
         }
+
+    def taught_source(self, size: Sequence[int]) -> dict[str, Any]:
+        """Return the entry of the training block, with the teacher's labels if there are any."""
+        source = self.source('train', size)
+        if self.teacher is None:
+            return source
+        return {**source, 'kind': 'taught_bag', 'teacher': self.teacher}
 
 
 def relative_recipe(
@@ -90,7 +98,7 @@ def relative_recipe(
         'init': {'kind': 'checkpoint', 'path': str(base.folder)},
         'mixing': 'turns',
         'sources': [
-            {**recordings.source('train', size), 'weight': 1 - SYNTHETIC_SHARE},
+            {**recordings.taught_source(size), 'weight': 1 - SYNTHETIC_SHARE},
             {**rendered, 'size': list(scene), 'weight': SYNTHETIC_SHARE},
         ],
         # No mirrored and no cropped images: the camera does not change its place on a robot.

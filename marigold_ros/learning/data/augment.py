@@ -66,14 +66,14 @@ def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator)
     place = rng.random(2) if chosen else (0.5, 0.5)
     left, top = int(place[0] * (width - across)), int(place[1] * (height - down))
     rows, columns = slice(top, top + down), slice(left, left + across)
-    return Pair(pair.rgb[rows, columns], pair.depth[rows, columns])
+    return pair.cut(rows, columns)
 
 
 def flip(pair: Pair, how: Augmentation, rng: np.random.Generator) -> Pair:
     """Mirror a pair horizontally with the given probability."""
     if rng.random() >= how.flip:
         return pair
-    return Pair(pair.rgb[:, ::-1], pair.depth[:, ::-1])
+    return pair.cut(slice(None), slice(None, None, -1))
 
 
 def augment_image(rgb: np.ndarray, how: Augmentation, rng: np.random.Generator) -> np.ndarray:

@@ -169,6 +169,11 @@ class BagPairs:
             )
         return self._unheld(_lidar_pair(rgb, known))
 
+    def key(self, index: int) -> str:
+        """Return a text that changes when the bag, a pair's place in it or its points do."""
+        stem, _ = self._files_by_shot()[index]
+        return f'{stem.parent.name}/{stem.name} hold_lines {self._hold_lines}'
+
     def held_lines(self, index: int) -> LidarPair:
         """Return one image with the points of its held scan lines only."""
         rgb, known, _ = self._files(index)

@@ -49,7 +49,8 @@ class Batch(_OnDevice):
 
     ``rgb`` (B, 3, H, W) float32 in [-1, 1]; ``relative`` (B, 1, H, W) float32 in [0, 1]; ``valid``
     and ``sky`` (B, 1, H, W) bool; ``depth`` (B, 1, H, W) float32 metres, NaN unknown, inf sky;
-    ``source`` its name; ``rows`` the indices of the images in the undivided batch.
+    ``source`` its name; ``rows`` the indices of the images in the undivided batch; ``weight`` (B,
+    1, H, W) float32 how much the known depth counts, None for 1.
     """
 
     rgb: torch.Tensor
@@ -59,6 +60,13 @@ class Batch(_OnDevice):
     depth: torch.Tensor
     source: str
     rows: tuple[int, ...] = ()
+    weight: torch.Tensor | None = None
+
+    @property
+    def counted(self) -> torch.Tensor:
+        """The weight (B, 1, H, W) of each pixel: 0 where depth is unknown."""
+        known = self.valid.float()
+        return known if self.weight is None else known * self.weight
 
 
 @dataclass(frozen=True)
@@ -246,7 +254,7 @@ class Mixture(torch.utils.data.Dataset):
         examples = [self._example(which, index, rng) for index, rng in visits]
         return make_batch(examples, part.source.name, self.plan.rows)
 
-    def _example(self, which: int, index: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _example(self, which: int, index: int, rng: np.random.Generator) -> tuple[Any, ...]:
         """Make an example; pairs of small sources that are never cropped are kept resized."""
         part = self.parts[which]
         size, how = part.size, self.augmentation
@@ -269,29 +277,39 @@ class Mixture(torch.utils.data.Dataset):
 
 def make_example(
     pair: Pair, size: tuple[int, int], space: str, how: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    """Crop, resize and augment a pair: rgb, relative, valid, sky, depth, each (H, W, ...)."""
+) -> tuple[Any, ...]:
+    """Crop, resize and augment a pair: rgb, relative, valid, sky, depth, weight, (H, W, ...)."""
     pair = crop(pair, how, size[1] / size[0], rng)
     return finish_example(resize(pair, size), space, how, rng)
 
 
 def finish_example(
     pair: Pair, space: str, how: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
+) -> tuple[Any, ...]:
     """Augment a pair of its final size; see :func:`make_example`."""
     pair = flip(pair, how, rng)
     rgb = augment_image(pair.rgb, how, rng)
+    depth, weight = with_labels(pair)
+    return rgb, *normalise(depth, space), depth, weight
+
+
+def with_labels(pair: Pair) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return depth (H, W) float32, a teacher's where it is unknown, and weights (H, W) or None."""
     depth = pair.depth.astype(np.float32)
-    return rgb, *normalise(depth, space), depth
+    if pair.labels is None:
+        return depth, None
+    taught = np.isnan(depth)
+    weight = np.where(taught, np.nan_to_num(pair.labels[..., 1]), 1.0)
+    return np.where(taught, pair.labels[..., 0], depth), weight.astype(np.float32)
 
 
 def make_batch(
-    examples: Sequence[tuple[np.ndarray, ...]], source: str, rows: tuple[int, ...] = ()
+    examples: Sequence[tuple[Any, ...]], source: str, rows: tuple[int, ...] = ()
 ) -> Batch:
     """Stack results of :func:`make_example`."""
-    rgb, relative, valid, sky, depth = (
-        torch.from_numpy(np.stack(values)) for values in zip(*examples, strict=True)
-    )
+    *arrays, weights = zip(*examples, strict=True)
+    rgb, relative, valid, sky, depth = (torch.from_numpy(np.stack(values)) for values in arrays)
+    weight = None if weights[0] is None else torch.from_numpy(np.stack(weights))[:, None]
     return Batch(
         rgb=rgb.permute(0, 3, 1, 2).float().div(127.5).sub(1.0).contiguous(),
         relative=relative[:, None],
@@ -300,6 +318,7 @@ def make_batch(
         depth=depth[:, None],
         source=source,
         rows=rows,
+        weight=weight,
     )
 
 
@@ -328,10 +347,11 @@ def resize(pair: Pair, size: tuple[int, int]) -> Pair:
         for new, before in zip((height, width), old, strict=True)
     )
     depth = pair.depth[np.ix_(rows, columns)]
+    labels = None if pair.labels is None else pair.labels[np.ix_(rows, columns)]
     unknown = np.isnan(depth)
     if smaller and unknown.any():
         depth[unknown] = _nearest_within(pair.depth, (height, width))[unknown]
-    return Pair(cv2.resize(pair.rgb, (width, height), interpolation=how), depth)
+    return Pair(cv2.resize(pair.rgb, (width, height), interpolation=how), depth, labels)
 
 
 def _nearest_within(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -18,11 +18,18 @@ class Pair:
     An image with its depth.
 
     ``rgb`` (H, W, 3) uint8; ``depth`` (H, W) float32, metres along the optical axis, NaN unknown,
-    inf sky.
+    inf sky; ``labels`` (H, W, 2) float32 or None, a teacher's depth where there is none, and its
+    weight in [0, 1], NaN unknown.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
+    labels: np.ndarray | None = None
+
+    def cut(self, rows: slice, columns: slice) -> Pair:
+        """Return a part of the image."""
+        labels = None if self.labels is None else self.labels[rows, columns]
+        return Pair(self.rgb[rows, columns], self.depth[rows, columns], labels)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from marigold_ros.learning.data.bag_pairs import BagPairs
 from marigold_ros.learning.data.layouts import FolderPairs, HypersimPairs, VirtualKittiPairs
 from marigold_ros.learning.data.pairs import PairSource
 from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
-from marigold_ros.learning.data.teacher_pairs import TeacherPairs
+from marigold_ros.learning.data.teacher_pairs import TaughtBagPairs, TeacherPairs
 
 MIXTURE_KEYS = ('kind', 'size', 'weight')  # of every source, read by the mixture
 KINDS: dict[str, Callable[..., PairSource]] = {
@@ -20,6 +20,7 @@ KINDS: dict[str, Callable[..., PairSource]] = {
     'vkitti': VirtualKittiPairs,
     'folder': FolderPairs,
     'bag': BagPairs,
+    'taught_bag': TaughtBagPairs,
     'teacher': TeacherPairs,
 }
 

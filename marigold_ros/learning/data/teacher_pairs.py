@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Images without depth, labelled by another model: the data of a distillation.
+Images labelled by another model: without depth, for a distillation, or between LiDAR points.
 
-A model is run once on each image, and its depth kept in a file. A relative map has no metres: its
-ends become 1 m and 50 m, which is the same training target as any other choice, because targets
-are normalised in the model's own space.
+Of images without depth a model is run once on each, and its depth kept in a file. A relative map
+has no metres: its ends become 1 m and 50 m, which is the same training target as any other choice,
+because targets are normalised in the model's own space. Where there is a LiDAR, the map is fitted
+to its points.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 import hashlib
 from io import BytesIO
@@ -15,7 +18,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import InputError
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
+from marigold_ros.learning.data.bag_pairs import BagPairs
 from marigold_ros.learning.data.decode import decode_image_file
 from marigold_ros.learning.data.file_pairs import raise_problems
 from marigold_ros.learning.data.listing import find
@@ -33,6 +41,12 @@ from tqdm import tqdm
 NEAR_M, FAR_M = 1.0, 50.0  # at the ends of a relative map
 FARTHEST_M = 1e3  # of a disparity near zero
 ABOUT = 'about.json'
+FITTED = AlignmentConfig(method='local')
+
+
+# Of a teacher's labels between LiDAR points: weight of a sure one, beside 1 of a point, relative
+# deviation at which it is halved, and above which there is no label.
+SURE_WEIGHT, HALVING, LARGEST_DEVIATION = 0.5, 0.1, 0.3
 
 
 class TeacherPairs:
@@ -132,6 +146,87 @@ class TeacherPairs:
         file = BytesIO()
         np.save(file, depth.astype(np.float16))
         write_whole(self._label(index), file.getvalue())
+
+
+class TaughtBagPairs:
+    """
+    Pairs of bags with LiDAR, and between its points the depth of a model that is fitted to them.
+
+    The labels are weighted by their deviation, as alignment states it.
+
+    Parameters
+    ----------
+    data : Path
+        Base of ``folder``; the labels go to ``data/labels``, 4 bytes a pixel.
+    folder, **own
+        As of ``BagPairs``.
+    teacher : str
+        As ``model`` of the node: a name, a folder, a hub id, or several to be averaged.
+
+    """
+
+    def __init__(self, data: Path, folder: str | Sequence[str], teacher: str, **own: Any) -> None:
+        self.bag, self.teacher = BagPairs(data, folder, **own), teacher
+        self.name = f'{self.bag.name} by {teacher}'
+        self._labels = data / 'labels' / _identity(teacher)[:16]
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.bag)
+
+    @cached_property
+    def _model(self) -> DepthModel:
+        return load_model(self.teacher)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drop the model, which other processes do not need."""
+        return {key: value for key, value in vars(self).items() if key != '_model'}
+
+    def read(self, index: int) -> Pair:
+        """Return one pair with labels; raises InputError naming a broken file."""
+        path = self._label(index)
+        if not path.is_file():
+            self._store(index)
+        depth, deviation = np.load(path).astype(np.float32)
+        weight = SURE_WEIGHT / (1.0 + np.square(deviation / HALVING))
+        depth[~(deviation <= LARGEST_DEVIATION)] = np.nan
+        return replace(self.bag.read(index), labels=np.stack([depth, weight], axis=-1))
+
+    def fingerprint(self) -> str:
+        """Return a text that changes when a bag, the choice of messages or the model does."""
+        return f'{self.bag.fingerprint()} by {self._labels.name}'
+
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
+        """Extract the pairs and label those without labels; raises as ``TeacherPairs``."""
+        self.bag.prepare(workers, stop)
+        missing = [i for i in range(len(self)) if not self._label(i).is_file()]
+        for index in tqdm(missing, desc=f'label {self.name}', disable=not missing):
+            if stop():
+                raise Stopped('stopped while images were labelled')
+            self._store(index)
+        vars(self).pop('_model', None)  # its memory is needed for training
+
+    def _label(self, index: int) -> Path:
+        name = hashlib.sha256(self.bag.key(index).encode()).hexdigest()
+        return self._labels / f'{name[:24]}.npy'
+
+    def _store(self, index: int) -> None:
+        pair = self.bag.read_lidar(index)
+        prediction = self._model.predict(pair.rgb)
+        label = fitted_label(prediction, pair.points.chosen(pair.visible))
+        file = BytesIO()
+        np.save(file, label.astype(np.float16))
+        write_whole(self._label(index), file.getvalue())
+
+
+def fitted_label(prediction: Prediction, points: SparseDepth) -> np.ndarray:
+    """Return depth, metres, and its relative deviation (2, H, W); NaN where the fit fails."""
+    fit = align_map(prediction, points, FITTED)
+    errors = count_errors(None, prediction, points, fit, FITTED)
+    sigma = sigma_map(errors, prediction, fit, FITTED, points)
+    if fit.state != 'fitted' or fit.metric is None or sigma is None:
+        return np.full((2, *prediction.relative.shape), np.nan, np.float32)
+    return np.stack([fit.metric, sigma / fit.metric])
 
 
 def stand_in_depth(values: np.ndarray, space: str) -> np.ndarray:

@@ -76,13 +76,13 @@ def fit_least_squares(
     """
     Fit each image's scale, at least 1e-3, and shift in closed form; gradients pass through.
 
-    Arguments are (B, 1, H, W) float, finite; ``mask`` is 1 where the pixel counts.
+    Arguments are (B, 1, H, W) float, finite; ``mask`` is how much the pixel counts, 0 to 1.
     """
     count = mask.sum(IMAGE, keepdim=True).clamp(min=1.0)
     mean_p = (predicted * mask).sum(IMAGE, keepdim=True) / count
     mean_t = (target * mask).sum(IMAGE, keepdim=True) / count
     centred = (predicted - mean_p) * mask
-    variance = (centred**2).sum(IMAGE, keepdim=True) / count
+    variance = (centred * (predicted - mean_p)).sum(IMAGE, keepdim=True) / count
     covariance = (centred * (target - mean_t)).sum(IMAGE, keepdim=True) / count
     scale = covariance / variance.clamp(min=SMALLEST_VARIANCE)
     usable = (variance > SMALLEST_VARIANCE) & (scale > SMALLEST_SCALE)
@@ -236,7 +236,7 @@ def _end_to_end(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.
     """Return the end-to-end loss and the map (B, 1, H, W)."""
     predicted, x0 = chain.map_and_latent(batch.rgb)
     predicted = predicted.float()
-    valid, sky = batch.valid.float(), batch.sky.float()
+    valid, sky = batch.counted, batch.sky.float()
     loss = affine_invariant(predicted, batch.relative, valid)
     loss = loss + DIRECT * masked_mean((predicted - batch.relative).abs(), valid)
     loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)

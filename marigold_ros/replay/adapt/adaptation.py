@@ -86,7 +86,8 @@ class AdaptOptions:
     What to adapt to what.
 
     ``topics`` may have ``image``, ``camera_info``, ``lidar`` and ``stamps``; ``minutes`` are those
-    of training, ``steps`` replaces them; ``metric`` asks for a scale without LiDAR.
+    of training, ``steps`` replaces them; ``metric`` asks for a scale without LiDAR;
+    ``teacher`` is a model that labels the pixels between the points.
     """
 
     bags: tuple[str, ...]
@@ -99,6 +100,7 @@ class AdaptOptions:
     steps: Budget | None = None
     hold_lines: int = HOLD_LINES
     metric: bool = False
+    teacher: str | None = None
 
 
 class Adaptation:
@@ -180,7 +182,9 @@ class Adaptation:
             f'{len(blocks.stop)} to stop on, {len(blocks.judge)} to judge'
         )
         size = pairs.read(0).rgb.shape[:2]
-        return Recordings(bags, topics, (size[0], size[1]), blocks, options.hold_lines)
+        return Recordings(
+            bags, topics, (size[0], size[1]), blocks, options.hold_lines, options.teacher
+        )
 
     def _plan(self, recordings: Recordings) -> Budget:
         """Return the budget that the first run of this command chose; print it."""
@@ -355,6 +359,7 @@ class Adaptation:
             'scan lines never trained on': f'every {recordings.hold_lines}th'
             if recordings.hold_lines
             else 'none',
+            'teacher': self.options.teacher or 'none',
             'steps': _steps(budget),
             'initial weights kept': ', '.join(f'{n} {share:.0%}' for n, share in shares.items()),
         }
@@ -364,6 +369,7 @@ class Adaptation:
             'blocks': asdict(blocks),
             'topics': recordings.topics,
             'hold_lines': recordings.hold_lines,
+            'teacher': recordings.teacher,
             'steps': asdict(budget),
             'kept': dict(shares),
             'versions': versions(),

@@ -57,6 +57,22 @@ def test_the_affine_fit_equals_numpys_least_squares(seed):
     assert loss.item() == pytest.approx(np.concatenate(losses).mean())
 
 
+@given(SEEDS)
+def test_weights_count_as_shares_of_pixels(seed):
+    rng = np.random.default_rng(seed)
+    target, noise = rng.random((2, 1, 1, 6, 7))
+    predicted, repeats = target + 0.2 * noise, rng.integers(0, 5, target.shape)
+    repeats[..., 0, :3] = 4
+
+    def repeated(values):
+        return np.repeat(values.ravel(), repeats.ravel())[None, None, None]
+
+    several = tensors(repeated(predicted), repeated(target), np.ones((1, 1, 1, repeats.sum())))
+    weighted = tensors(predicted, target, repeats / 4)
+    losses = [affine_invariant(*several).item(), affine_invariant(*weighted).item()]
+    assert losses[1] == pytest.approx(losses[0])
+
+
 @given(SEEDS, st.floats(0.5, 3.0), st.floats(-2.0, 2.0))
 def test_the_affine_invariant_loss_does_not_see_scale_and_shift(seed, scale, shift):
     predicted, target, mask = tensors(*maps(seed, 2, 1, 6, 7))

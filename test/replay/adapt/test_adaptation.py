@@ -208,13 +208,19 @@ def test_a_full_disk_is_named_and_no_result_is_left(new, options):
     assert not options.out.exists()
 
 
-def test_a_base_of_any_family_that_can_be_trained_is_adapted(new, options, tmp_path, monkeypatch):
+def test_a_base_of_any_family_that_can_be_trained_is_adapted(
+    new, options, folder, tmp_path, monkeypatch
+):
     monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (True, []))
     family, facts = trained_family('unet'), {'space': 'log', 'default_processing_pixels': 32 * 48}
     init = {'kind': 'small', 'channels': [8, 16], 'blocks': [1]}
     chain = family.initialise({'init': init, 'facts': facts}, 0)
     family.export(tmp_path / 'plain', chain, facts, '', None)
-    assert new(replace(options, base=str(tmp_path / 'plain'), metric=True)).run(never) is not None
+    teacher = str(folder / 'base')
+    taught = replace(options, base=str(tmp_path / 'plain'), metric=True, teacher=teacher)
+    assert new(taught).run(never) is not None
+    assert len([*tmp_path.glob('robot.work/data/labels/*/*.npy')]) == 5  # images to train on
+    assert f'teacher: {teacher}' in (options.out / 'README.md').read_text()
     results = json.loads((options.out / 'results.json').read_text())
     assert set(results['unfitted']) == {'without LiDAR', 'mean depth map'}
     assert 'metric scale' in results['reasons'][-1]
