@@ -59,6 +59,10 @@ FAMILIES = {
         has_file('config.json', model_type='marigold_ros_unet'),
         'marigold_ros.models.unet.model:load',
     ),
+    'prime_depth': Family(
+        has_file('config.json', model_type='marigold_ros_prime_depth'),
+        'marigold_ros.models.prime_depth.model:load',
+    ),
     'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
 }
 

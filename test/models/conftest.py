@@ -8,6 +8,7 @@ from pathlib import Path
 import shutil
 
 from diffusers import MarigoldDepthPipeline
+from marigold_ros.learning.families import prime_depth
 from marigold_ros.learning.families.unet import FAMILY
 import numpy as np
 import pytest
@@ -132,6 +133,23 @@ def unet_folder(tmp_path_factory) -> Path:
         'facts': {'space': 'log', 'default_processing_pixels': 3072},
     }
     FAMILY.export(folder, FAMILY.initialise(recipe, 0), recipe['facts'], '# plain\n')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def prime_depth_folder(small_checkpoint, tmp_path_factory) -> Path:
+    """A small PrimeDepth with random weights, on the U-Net of the small Marigold."""
+    folder = tmp_path_factory.mktemp('prime_depth') / 'prime'
+    recipe = {
+        'init': {'kind': 'small', 'base': str(small_checkpoint), 'decoder': [8, 16], 'layers': 0},
+        'facts': {'space': 'disparity', 'default_processing_pixels': 3072},
+    }
+    family = prime_depth.FAMILY
+    chain = family.initialise(recipe, 0)
+    with torch.no_grad():  # random weights alone would leave [0, 1] nearly everywhere
+        chain.unet.labels.conv_out.bias.fill_(0.5)
+        chain.unet.labels.conv_out.weight.mul_(0.5)
+    family.export(folder, chain, recipe['facts'], '# prime\n')
     return folder
 
 

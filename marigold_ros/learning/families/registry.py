@@ -23,6 +23,7 @@ import torch
 FAMILIES = {
     'marigold': 'marigold_ros.learning.families.marigold',
     'unet': 'marigold_ros.learning.families.unet',
+    'prime_depth': 'marigold_ros.learning.families.prime_depth',
 }
 
 

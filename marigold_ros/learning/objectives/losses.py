@@ -6,6 +6,7 @@ Training losses: each objective of a recipe, its terms, and the networks that it
 ``latent`` is Marigold's loss (Ke et al., CVPR 2024): noisy latents, a random timestep, MSE.
 ``one_step`` and ``pixel`` are the end-to-end fine-tuning of Martin Garcia et al. (E2E-FT, arXiv
 2409.11355): one step from zeros at the last timestep, on latents or through the decoder.
+``l1_gradient`` is PrimeDepth's (Zavadski et al., ACCV 2024), without a fit of scale and shift.
 ``masked_pixel`` and ``silog`` are for sparse truth: the prediction gets its metres from the two
 percentiles of the truth that normalised the target, not from a fit, which would remove the bias
 that they penalise. ``fusion`` is in fusion.py. Letters as in trained_networks.py.
@@ -236,12 +237,11 @@ def _end_to_end(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.
     """Return the end-to-end loss and the map (B, 1, H, W)."""
     predicted, x0 = chain.map_and_latent(batch.rgb)
     predicted = predicted.float()
-    valid, sky = batch.counted, batch.sky.float()
+    valid = batch.counted
     loss = affine_invariant(predicted, batch.relative, valid)
     loss = loss + DIRECT * masked_mean((predicted - batch.relative).abs(), valid)
     loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
-    beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
-    loss = loss + SKY * masked_mean(functional.relu(beyond), sky)
+    loss = loss + SKY * near_sky(chain, predicted, batch)
     if x0 is None:
         return loss, predicted
     assert isinstance(chain, TrainedNetworks)
@@ -249,6 +249,20 @@ def _end_to_end(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.
         target = chain.encode(as_image(batch.relative)).float()
     mask = latent_mask(batch, target.shape[-2:])
     return loss + LATENT * masked_mean((x0.float() - target).abs(), mask), predicted
+
+
+def l1_gradient_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
+    """Return L1 + gradients of the map against the normalised truth; the sky has to be far."""
+    predicted, valid = chain.relative(batch.rgb), batch.counted
+    loss = masked_mean((predicted - batch.relative).abs(), valid)
+    loss = loss + GRADIENT * gradient_difference(predicted, batch.relative, valid)
+    return loss + SKY * near_sky(chain, predicted, batch)
+
+
+def near_sky(chain: TrainedModel, predicted: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return how much nearer than the farthest depth a map (B, 1, H, W) puts the sky."""
+    beyond = predicted if chain.space == 'disparity' else 1.0 - predicted
+    return masked_mean(functional.relu(beyond), batch.sky.float())
 
 
 def masked_pixel_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
@@ -316,6 +330,7 @@ OBJECTIVES = {
     'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
     'pixel': Objective(end_to_end_loss, ('unet',), TrainedModel),  # E2E-FT
     'anchored': Objective(anchored_loss, ('unet',), TrainedModel),
+    'l1_gradient': Objective(l1_gradient_loss, ('unet',), TrainedModel),  # PrimeDepth
     'masked_pixel': Objective(masked_pixel_loss, ('unet',), TrainedModel),
     'silog': Objective(silog_loss, ('unet',), TrainedModel),
     'distill': Objective(distill_loss, ('student',)),

@@ -94,7 +94,7 @@ def load_networks(folder: Path, vae: Path | None = None) -> Networks:
     facts = read_facts(folder)
     verify_sums(folder)
     unet = load_network(UNet2DConditionModel, folder / 'unet')
-    autoencoder = _autoencoder(folder / 'vae' if vae is None else vae)
+    autoencoder = load_autoencoder(folder / 'vae' if vae is None else vae)
     channels = autoencoder.config.latent_channels
     if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
         raise CheckpointError(
@@ -184,7 +184,8 @@ def _whole(folder: Path, name: str, value: Any, low: int) -> int:
     return value
 
 
-def _autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
+def load_autoencoder(part: Path) -> AutoencoderKL | AutoencoderTiny:
+    """Load an autoencoder of either kind; errors as in :func:`load_network`."""
     require_file(part.parent, f'{part.name}/config.json')
     name = read_json(part / 'config.json').get('_class_name')
     if name not in AUTOENCODERS:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The folder of a PrimeDepth: ``config.json``, ``model.safetensors`` and ``marigold_ros.json``.
+
+It holds the refiner and the embedding of the prompt. The frozen U-Net and its autoencoder stay in
+their own checkpoint, which ``base`` of ``config.json`` names; ``trained_on`` has its name and
+fingerprint at the time of training. ``marigold_ros.json`` has the space of the predictions and
+``default_processing_pixels``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models.locate import find_folder, fingerprint, read_json
+from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, verify_sums
+from marigold_ros.models.prime_depth.preimage import decoder_steps, Preimage, read_preimage
+from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_ros.models.weights import load_weights
+from marigold_ros.spaces import RELATIVE_SPACES
+import torch
+
+MODEL_TYPE = 'marigold_ros_prime_depth'
+CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
+PIXELS = 442368  # 576x768, where a checkpoint says nothing
+GROUPS = 8  # channels of the label decoder are multiples
+SHOWN = 12  # digits of a fingerprint in messages
+
+
+@dataclass(frozen=True)
+class PrimeFacts:
+    """Space of the predictions, and pixels of an image at the networks."""
+
+    space: str
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Base:
+    """
+    The frozen networks that a refiner reads, and where they are from.
+
+    ``name`` is an embedded name, a folder or a hub id; ``sha256`` the fingerprint of U-Net and
+    autoencoder.
+    """
+
+    name: str
+    folder: Path
+    sha256: str
+    autoencoder: AutoencoderKL | AutoencoderTiny
+    unet: UNet2DConditionModel
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image per cell of the latent, along each side."""
+        return int(2 ** (len(self.autoencoder.config.block_out_channels) - 1))
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters())
+
+    @torch.no_grad()
+    def preimage(self, image: torch.Tensor, text: torch.Tensor) -> Preimage:
+        """Read the preimage of images (B, 3, H, W) in [-1, 1]; ``text`` as in Refiner."""
+        output = self.autoencoder.encode(image)
+        # AutoencoderTiny has no distribution.
+        latent = output.latents if hasattr(output, 'latents') else output.latent_dist.mode()
+        latent = latent * self.autoencoder.config.scaling_factor
+        return read_preimage(self.unet, latent, text.to(latent))
+
+
+def load_base(name: str) -> Base:
+    """
+    Load the frozen networks of a checkpoint in diffusers layout, in float32.
+
+    Raises CheckpointError if there is none of that name, a file is damaged, or the U-Net cannot be
+    read.
+    """
+    folder = find_folder(name)
+    verify_sums(folder)
+    unet = load_network(UNet2DConditionModel, folder / 'unet')
+    autoencoder = load_autoencoder(folder / 'vae')
+    decoder_steps(unet)
+    channels = autoencoder.config.latent_channels
+    if unet.config.in_channels not in (channels, 2 * channels):
+        raise CheckpointError(
+            f'the U-Net of {folder} takes {unet.config.in_channels} channels and the latent has '
+            f'{channels}; it must take one latent, as Stable Diffusion, or two, as Marigold'
+        )
+    sha256 = fingerprint([folder / 'unet', folder / 'vae'])
+    return Base(name, folder, sha256, autoencoder, unet)
+
+
+def read_facts(folder: Path) -> PrimeFacts:
+    """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
+    path = folder / OWN
+    return facts_of(read_json(path), str(path))
+
+
+def facts_of(own: Mapping[str, Any], where: str) -> PrimeFacts:
+    """Check the content of ``marigold_ros.json``; raises CheckpointError."""
+    space, pixels = own.get('space'), own.get('default_processing_pixels', PIXELS)
+    if space not in RELATIVE_SPACES:
+        raise CheckpointError(
+            f"{where} has space '{space}'; choose one of {', '.join(RELATIVE_SPACES)}"
+        )
+    if type(pixels) is not int or pixels < 64:
+        raise CheckpointError(
+            f'{where} has default_processing_pixels {pixels!r}; give a whole number from 64 on'
+        )
+    return PrimeFacts(space, pixels)
+
+
+def config_of(base: Base, refiner: Refiner) -> dict[str, Any]:
+    """Return the content of ``config.json``."""
+    return {
+        'model_type': MODEL_TYPE,
+        'base': base.name,
+        'trained_on': {'name': base.name, 'sha256': base.sha256},
+        'tokens': refiner.text.shape[1],
+        'decoder': list(refiner.decoder),
+        'layers': refiner.layers,
+    }
+
+
+def load_refiner(folder: Path) -> tuple[Base, Refiner]:
+    """
+    Load the networks of a folder in float32.
+
+    Raises CheckpointError if a file is missing or damaged, or the base is not the one that the
+    refiner was trained on.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    name, trained = config.get('base'), config.get('trained_on')
+    if not isinstance(name, str) or not isinstance(trained, dict):
+        raise CheckpointError(
+            f'{path} has base {name!r} and trained_on {trained!r}; base must name the checkpoint '
+            'of the frozen U-Net, trained_on its name and sha256: restore the file'
+        )
+    sizes: list[Any] = [config.get(key) for key in ('tokens', 'decoder', 'layers')]
+    if not are_sizes(*sizes):
+        raise CheckpointError(
+            f'{path} has tokens {sizes[0]}, decoder {sizes[1]} and layers {sizes[2]}; they must '
+            f'be a number, multiples of {GROUPS}, and a number: restore the file'
+        )
+    try:
+        base = load_base(name)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder.name} needs the frozen U-Net of '{trained.get('name')}': {error}; write "
+            f'where it is as base into {path}'
+        ) from error
+    if base.sha256 != trained.get('sha256'):
+        raise CheckpointError(
+            f"{folder.name} was trained on the U-Net of '{trained.get('name')}' (SHA-256 "
+            f'{str(trained.get("sha256"))[:SHOWN]}…) and {base.folder} holds another one '
+            f'({base.sha256[:SHOWN]}…); write where the first is as base into {path}'
+        )
+    with torch.device('meta'):  # no random weights are drawn
+        refiner = Refiner(base.unet.config, *sizes)
+    load_weights(refiner, folder / WEIGHTS)
+    return base, refiner.eval().requires_grad_(False)
+
+
+def are_sizes(tokens: Any, decoder: Any, layers: Any) -> bool:
+    """Return whether a refiner of these sizes can be built."""
+    if not isinstance(decoder, (list, tuple)) or not decoder:
+        return False
+    if not all(type(number) is int for number in (tokens, layers, *decoder)):
+        return False
+    wide = all(number > 0 and number % GROUPS == 0 for number in decoder)
+    return bool(wide and tokens > 0 and layers >= 0)

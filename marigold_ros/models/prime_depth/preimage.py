@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The preimage: features and attention maps that one pass of a frozen U-Net at t = 1 computes.
+
+They are read by hooks, for the duration of a pass, so that the U-Net runs as diffusers wrote it.
+Attention runs a second time with the identity, or cells of keys, for values: softmax(QK^T) is
+never held whole. Letters: B images, C channels, h, w positions, M heads, N queries, T keys, d
+width of a head, P cells or tokens.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from marigold_ros.errors import CheckpointError
+import torch
+from torch import nn
+from torch.nn import functional
+
+TIMESTEP = 1
+CELLS = 8  # self-attention is kept for 8x8 cells of keys
+# Elements of softmax(QK^T) at once, where the kernel of this device holds it: 64 MB in float32.
+MOST = 2**24
+BLOCKS = ('DownBlock2D', 'CrossAttnDownBlock2D', 'UpBlock2D', 'CrossAttnUpBlock2D')
+MIDDLES = ('UNetMidBlock2D', 'UNetMidBlock2DCrossAttn')
+
+
+@dataclass(frozen=True)
+class Step:
+    """A residual block of the decoder, and the transformers whose attention maps go with it."""
+
+    block: Any
+    transformers: tuple[Any, ...]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of its input: of the block before, and of the skip connection."""
+        return int(self.block.in_channels)
+
+    def maps(self, tokens: int) -> int:
+        """Return the number of its attention maps, for a prompt of some tokens."""
+        heads = sum(
+            layer.attn1.heads for one in self.transformers for layer in one.transformer_blocks
+        )
+        return int(heads * (CELLS * CELLS + tokens))
+
+
+@dataclass(frozen=True)
+class Preimage:
+    """
+    What one pass has left, for each step of the decoder from coarse to fine.
+
+    ``features`` (B, C, h, w) enter the step's residual block, ``maps`` (B, P, h, w) are those of
+    its transformers, None without any.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    maps: tuple[torch.Tensor | None, ...]
+
+
+def decoder_steps(unet: UNet2DConditionModel) -> list[Step]:
+    """
+    Return the residual blocks of a U-Net's decoder in order.
+
+    With each go its own transformer and the one that its skip connection comes from; with the
+    first also that of the middle. Raises CheckpointError for a U-Net of other blocks.
+    """
+    _check_blocks(unet)
+    skips: list[nn.Module | None] = [None]  # of the first convolution
+    for block in unet.down_blocks:
+        skips.extend(_transformers(block))
+        skips.extend([None] * len(block.downsamplers or ()))
+    middle = getattr(unet.mid_block, 'attentions', None) or ()
+    steps: list[Step] = []
+    for block in unet.up_blocks:
+        for residual, own in zip(block.resnets, _transformers(block), strict=True):
+            found = (*(middle if not steps else ()), skips.pop(), own)
+            steps.append(Step(residual, tuple(one for one in found if one is not None)))
+    return steps
+
+
+def _check_blocks(unet: UNet2DConditionModel) -> None:
+    for block in (*unet.down_blocks, *unet.up_blocks):
+        if type(block).__name__ not in BLOCKS:
+            raise CheckpointError(
+                f'the U-Net has a {type(block).__name__}; features are read of '
+                f'{", ".join(BLOCKS)}: choose Stable Diffusion 1 or 2, or a Marigold'
+            )
+    if type(unet.mid_block).__name__ not in MIDDLES:
+        raise CheckpointError(
+            f'the U-Net has a {type(unet.mid_block).__name__} in the middle; features are read '
+            f'of {", ".join(MIDDLES)}: choose Stable Diffusion 1 or 2, or a Marigold'
+        )
+
+
+def _transformers(block: Any) -> list[nn.Module | None]:
+    """Return the transformer behind each residual block, None without."""
+    found = getattr(block, 'attentions', None)
+    return [None] * len(block.resnets) if found is None else list(found)
+
+
+@torch.no_grad()
+def read_preimage(
+    unet: UNet2DConditionModel, latent: torch.Tensor, text: torch.Tensor, most: int = MOST
+) -> Preimage:
+    """
+    Run a U-Net once at t = 1 on the latent of an image, without noise and without gradient.
+
+    Parameters
+    ----------
+    unet : UNet2DConditionModel
+        Unchanged. One that takes two latents, as Marigold's, gets the image's twice.
+    latent : (B, C, h, w)
+        Scaled latent of the images.
+    text : (1, L, D)
+        Embedding of the prompt.
+    most : int
+        Elements of softmax(QK^T) at once.
+
+    Returns
+    -------
+    Preimage
+
+    """
+    steps = decoder_steps(unet)
+    sample = latent.repeat(1, unet.config.in_channels // latent.shape[1], 1, 1)
+    with ExitStack() as stack:
+        inputs = [stack.enter_context(_input_of(step.block)) for step in steps]
+        maps = {
+            one: stack.enter_context(_maps_of(one, most))
+            for step in steps
+            for one in step.transformers
+        }
+        unet(sample, TIMESTEP, encoder_hidden_states=text.expand(len(latent), -1, -1))
+    return Preimage(
+        tuple(values['input'] for values in inputs),
+        tuple(_stack([m for one in step.transformers for m in maps[one]]) for step in steps),
+    )
+
+
+def _stack(maps: list[torch.Tensor]) -> torch.Tensor | None:
+    """Stack maps (B, P, h, w) of one step."""
+    return torch.cat(maps, 1) if maps else None
+
+
+@contextmanager
+def _input_of(module: nn.Module) -> Iterator[Mapping[str, torch.Tensor]]:
+    """Record the first argument of a module's call under ``input``."""
+    found: dict[str, torch.Tensor] = {}
+
+    def hook(_module: nn.Module, given: tuple[Any, ...]) -> None:
+        found['input'] = given[0]
+
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _maps_of(transformer: Any, most: int) -> Iterator[list[torch.Tensor]]:
+    """Collect the maps (B, P, h, w) of a transformer's layers: self-attention, then cross."""
+    maps: list[torch.Tensor] = []
+    queries: list[torch.Tensor] = []
+    handles = []
+    with _input_of(transformer) as given:
+
+        def reader(attention: Any, own: bool) -> Any:
+            def hook(_module: nn.Module, _given: Any, key: torch.Tensor) -> None:
+                height, width = given['input'].shape[-2:]
+                query, key = (_by_head(x, attention.heads) for x in (queries.pop(), key))
+                if own:
+                    values = cells_of(height, width).to(key)
+                else:
+                    values = torch.eye(key.shape[2]).to(key)
+                found = attention_maps(query, key, values, attention.scale, most)
+                maps.append(found.transpose(2, 3).reshape(len(found), -1, height, width))
+
+            return hook
+
+        def keep(_module: nn.Module, _given: Any, query: torch.Tensor) -> None:
+            queries.append(query)
+
+        for layer in transformer.transformer_blocks:
+            for attention, own in ((layer.attn1, True), (layer.attn2, False)):
+                handles.append(attention.to_q.register_forward_hook(keep))
+                handles.append(attention.to_k.register_forward_hook(reader(attention, own)))
+        try:
+            yield maps
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _by_head(tokens: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rearrange (B, N, M d) to (B, M, N, d)."""
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def attention_maps(
+    query: torch.Tensor, key: torch.Tensor, values: torch.Tensor, scale: float, most: int = MOST
+) -> torch.Tensor:
+    """
+    Return softmax(scale QK^T) times ``values``, some queries at a time.
+
+    Parameters
+    ----------
+    query : (B, M, N, d)
+    key : (B, M, T, d)
+    values : (T, P)
+        The identity returns the attention maps whole; :func:`cells_of` sums keys.
+    scale : float
+    most : int
+        Elements of softmax(QK^T) at once.
+
+    Returns
+    -------
+    (B, M, N, P)
+
+    """
+    *images_and_heads, tokens, _ = key.shape
+    rows = max(1, most // (images_and_heads[0] * images_and_heads[1] * tokens))
+    spread = values.expand(*images_and_heads, -1, -1)
+    parts = [
+        functional.scaled_dot_product_attention(part, key, spread, scale=scale)
+        for part in query.split(rows, 2)
+    ]
+    return torch.cat(parts, 2)
+
+
+def cells_of(height: int, width: int) -> torch.Tensor:
+    """
+    Return the weights (h w, 64) that average attention over 8x8 cells of an image's positions.
+
+    Scaled so that uniform attention gives 1 in each cell, whatever the size.
+    """
+    rows, columns = (
+        functional.adaptive_avg_pool1d(torch.eye(side), CELLS) * side for side in (height, width)
+    )
+    return torch.kron(rows, columns)

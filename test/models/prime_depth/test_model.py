@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""PrimeDepth: its refiner, its checkpoint's folder, and the base that it needs."""
+
+import json
+import shutil
+
+from diffusers import UNet2DConditionModel
+from marigold_ros.config import EngineConfig, RuntimeConfig
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.models import load_model
+from marigold_ros.models.prime_depth.preimage import decoder_steps, read_preimage
+from marigold_ros.models.prime_depth.refiner import Refiner
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture
+def folder(prime_depth_folder, tmp_path):
+    """Return a copy that a test may damage."""
+    return shutil.copytree(prime_depth_folder, tmp_path / 'prime')
+
+
+@pytest.fixture
+def rgb():
+    return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
+
+
+def unet(**changes):
+    torch.manual_seed(0)
+    sizes = {
+        'in_channels': 4,
+        'block_out_channels': (32, 64, 96, 96),
+        'attention_head_dim': (2, 4, 6, 6),
+        'cross_attention_dim': 24,
+        'norm_num_groups': 32,
+    }
+    return UNet2DConditionModel(**{**sizes, **changes}).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(8, 8), (9, 12), (14, 20), (23, 31)])
+def test_the_refiner_follows_the_decoder_at_any_size(size):
+    frozen = unet()
+    refiner = Refiner(frozen.config, 2, (8, 16, 16, 24), 1)
+    assert len(refiner.joins) == len(decoder_steps(frozen))
+    for own, theirs in zip(refiner.blocks, frozen.up_blocks, strict=True):
+        assert type(own) is type(theirs)
+        for narrow, wide in zip(own.resnets, theirs.resnets, strict=True):
+            assert 2 * narrow.out_channels == wide.out_channels
+    preimage = read_preimage(frozen, torch.randn(1, 4, *size), torch.randn(1, 2, 24))
+    assert refiner(preimage).shape == (1, 1, 8 * size[0], 8 * size[1])
+
+
+def test_every_weight_of_the_refiner_learns_and_none_of_the_frozen_unet(prime_depth_folder):
+    runtime = RuntimeConfig(channels_last=False)
+    model = load_model(str(prime_depth_folder), 'cpu', runtime=runtime)
+    networks = model.base.unet, model.base.autoencoder
+    for network in (*networks, model.refiner):
+        network.requires_grad_(True)
+    preimage = model.base.preimage(torch.rand(1, 3, 64, 96) * 2 - 1, model.refiner.text)
+    model.refiner(preimage).square().sum().backward()
+    assert all(weight.grad is not None for weight in model.refiner.parameters())
+    assert all(weight.grad is None for network in networks for weight in network.parameters())
+
+
+def test_the_base_is_named_and_may_be_moved(folder, small_checkpoint, tmp_path, rgb):
+    found = load_model(str(folder), 'cpu')
+    assert found.description['base']['name'] == str(small_checkpoint)
+    moved = shutil.copytree(small_checkpoint, tmp_path / 'elsewhere')
+    path = folder / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'base': str(moved)}))
+    again = load_model(str(folder), 'cpu')
+    np.testing.assert_array_equal(again.predict(rgb).relative, found.predict(rgb).relative)
+    assert again.sha256 == found.sha256
+
+
+def test_a_refiner_of_another_unet_is_refused_naming_both(folder):
+    path = folder / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'base': 'tiny-diffusion'}))
+    with pytest.raises(
+        CheckpointError, match=r"U-Net of '.*small' .*tiny-diffusion holds another"
+    ):
+        load_model(str(folder), 'cpu')
+
+
+def test_a_missing_base_is_named_with_the_remedy(folder):
+    path = folder / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'base': '/nowhere'}))
+    with pytest.raises(CheckpointError, match=r"no checkpoint '/nowhere'.*as base into"):
+        load_model(str(folder), 'cpu')
+
+
+@pytest.mark.parametrize(
+    ('name', 'key', 'value', 'words'),
+    [
+        ('config.json', 'base', None, 'base None'),
+        ('config.json', 'trained_on', 'x', "trained_on 'x'"),
+        ('config.json', 'decoder', [8, 15], r'decoder \[8, 15\]'),
+        ('config.json', 'layers', 1, 'cannot be loaded'),
+        ('marigold_ros.json', 'space', 'metric', "space 'metric'; choose one of"),
+        ('marigold_ros.json', 'default_processing_pixels', '9', 'give a whole number'),
+    ],
+)
+def test_a_damaged_configuration_is_named(folder, name, key, value, words):
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(CheckpointError, match=words):
+        load_model(str(folder), 'cpu')
+
+
+def test_missing_weights_are_named(folder):
+    (folder / 'model.safetensors').unlink()
+    with pytest.raises(CheckpointError, match=r'no model\.safetensors'):
+        load_model(str(folder), 'cpu')
+
+
+def test_batches_are_divided_as_the_limit_says(prime_depth_folder, rgb):
+    model = load_model(str(prime_depth_folder), 'cpu', 'float32')
+    images = [rgb, rgb[::-1].copy(), rgb[:, ::-1].copy()]
+    streams = [model.new_stream() for _ in images]
+    whole = model.predict_together(images, streams)
+    parts = model.predict_together(images, streams, options=EngineConfig(batch_limit=1))
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one.relative, other.relative, atol=1e-5)
+
+
+def test_what_it_cannot_do_is_refused(prime_depth_folder, rgb):
+    model = load_model(str(prime_depth_folder), 'cpu')
+    with pytest.raises(ConfigurationError, match='denoising_steps is 4'):
+        model.predict(rgb, denoising_steps=4)
+    with pytest.raises(ConfigurationError, match='leave it empty'):
+        load_model(str(prime_depth_folder), 'cpu', vae='taesd')
+    with pytest.raises(ConfigurationError, match=r'runtime\.backend is openvino'):
+        load_model(str(prime_depth_folder), 'cpu', runtime=RuntimeConfig(backend='openvino'))
