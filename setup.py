@@ -67,7 +67,7 @@ setup(
     extras_require={
         'openvino': ['openvino>=2024.4'],
         'ray': ['ray>=2.9'],
-        'training': ['h5py>=3.6', 'tensorboard>=2.9'],
+        'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
         'docs': ['zensical'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },

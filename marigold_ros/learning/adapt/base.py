@@ -12,7 +12,8 @@ from marigold_ros.models.average.model import is_average
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.registry import family_name
 
-SMALL = 30_000_000  # weights; of larger models the objective's own networks alone are trained
+SMALL = 30_000_000  # weights; of larger models low-rank adapters are trained where there are some
+RANK = 16  # of adapters
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,14 @@ class Base:
     A checkpoint to adapt.
 
     ``network`` is its family and ``facts`` are its own, as in a recipe; ``trains`` are the
-    networks to train, empty for those of the objective.
+    networks to train, empty for those of the objective; ``adapters`` their rank, 0 without.
     """
 
     folder: Path
     network: str
     facts: dict[str, Any]
     trains: tuple[str, ...]
+    adapters: int = 0
 
     @property
     def weight_files(self) -> list[Path]:
@@ -65,4 +67,5 @@ def open_base(name: str) -> Base:
     chain = family.initialise(recipe, 0)
     small = sum(p.numel() for p in chain.parameters()) < SMALL
     parts = tuple(name for name, _ in chain.named_children()) if small else ()
-    return Base(folder, network, facts, parts)
+    rank = 0 if small or 'adapters' not in family.keys else RANK
+    return Base(folder, network, facts, parts, rank)

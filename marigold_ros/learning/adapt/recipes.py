@@ -96,6 +96,7 @@ def relative_recipe(
         'network': base.network,
         'seed': seed,
         'init': {'kind': 'checkpoint', 'path': str(base.folder)},
+        **({'adapters': base.adapters} if base.adapters else {}),
         'mixing': 'turns',
         'sources': [
             {**recordings.taught_source(size), 'weight': 1 - SYNTHETIC_SHARE},

@@ -10,6 +10,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.families.registry import copied_weights, TrainedFamily
 from marigold_ros.learning.networks.export import export_checkpoint, usual_size
 from marigold_ros.learning.networks.initialise import initialise
+from marigold_ros.learning.objectives.adapters import add_adapters, has_adapters, merged
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
@@ -17,16 +18,21 @@ from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.runtime.devices import choose_dtype
 import torch
 
+ADAPTERS = 'adapters'  # key of a recipe: their rank; none by default
+
 
 def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
     """Build the networks that a recipe's ``init`` names."""
-    return initialise(
+    chain = initialise(
         recipe['init'],
         seed,
         recipe['facts']['space'],
         recipe.get('noise', 'gaussian'),
         float(recipe.get('noise_strength', 0.9)),
     )
+    if recipe.get(ADAPTERS):
+        add_adapters(chain.unet, recipe[ADAPTERS], seed)
+    return chain
 
 
 def engine_model(
@@ -48,7 +54,8 @@ def engine_model(
         own = getattr(chain, name)
         with torch.device('meta'):  # no random weights are drawn
             copy = type(own).from_config(own.config)
-        copy.load_state_dict(copied_weights(chain, weights, name, device, dtype), assign=True)
+        own_weights = copied_weights(chain, merged(weights), name, device, dtype)
+        copy.load_state_dict(own_weights, assign=True)
         networks[name] = copy.requires_grad_(False).eval()
     parts = Networks(
         facts_of(facts),
@@ -103,7 +110,12 @@ def export(
     features: TrainingFeatures | None = None,
 ) -> None:
     """Write the networks in the layout of diffusers."""
-    networks = chain.autoencoder, chain.unet
+    unet = chain.unet
+    if has_adapters(unet):
+        with torch.device('meta'):
+            unet = type(unet).from_config(unet.config)
+        unet.load_state_dict(merged(chain.unet.state_dict()), assign=True)
+    networks = chain.autoencoder, unet
     more = {'scheduler': chain.scheduler, 'text': chain.text, 'features': features}
     export_checkpoint(folder, *networks, facts, card, **more)
 
@@ -150,6 +162,6 @@ FAMILY = TrainedFamily(
     export,
     kind,
     usage,
-    ('noise', 'noise_strength', 'student'),
+    ('noise', 'noise_strength', 'student', ADAPTERS),
     recipe_facts,
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
+from marigold_ros.learning.objectives.adapters import OWN
 from marigold_ros.learning.objectives.noise import Draws
 from marigold_ros.models.marigold.domain_gap import image_features
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
@@ -29,6 +30,15 @@ class TrainedModule(nn.Module):
     def forward(self, loss: Loss, batch: Any, draws: Draws) -> torch.Tensor:
         """Return the loss of a batch; a call, so that wrappers for several processes see it."""
         return loss(self, batch, draws)
+
+    def choose_trained(self, names: Iterable[str]) -> None:
+        """Train these networks, or their adapters where they have some, and freeze all else."""
+        self.requires_grad_(False)
+        for name in names:
+            network = getattr(self, name)
+            adapters = [p for key, p in network.named_parameters() if OWN in key]
+            for weight in adapters or network.parameters():
+                weight.requires_grad_(True)
 
     def checkpoint_gradients(self, wanted: bool) -> None:
         """Enable or disable gradient checkpointing, which saves memory and costs time."""

@@ -213,9 +213,7 @@ class Trainer:
     def _prepare(self) -> None:
         """Create the optimiser of this stage and wrap the networks for the processes."""
         stage = self.stages[min(self.stage_index, len(self.stages) - 1)]
-        self.chain.requires_grad_(False)
-        for name in stage.trains:
-            getattr(self.chain, name).requires_grad_(True)
+        self.chain.choose_trained(stage.trains)
         self.chain.checkpoint_gradients(stage.gradient_checkpointing)
         trained = [p for p in self.chain.parameters() if p.requires_grad]
         optimizer = new_optimizer(stage, trained)
