@@ -57,10 +57,12 @@ class RuntimeConfig(Settings):
     """How the networks run; predictions stay the same up to rounding."""
 
     backend: str = start_setting(
-        'torch',
-        'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on '
-        'CPUs and compiles for some seconds at the first image of each size',
-        choices=('torch', 'openvino'),
+        'auto',
+        'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on CPUs '
+        'and compiles for some seconds; auto is openvino on a CPU where it is installed and image '
+        'sizes are known when the model is loaded (warm_up, or those of the last run of the '
+        'node), so that no image waits, and otherwise torch',
+        choices=('auto', 'torch', 'openvino'),
     )
     channels_last: bool = start_setting(
         True, 'store the channels of a pixel contiguously in memory'
@@ -327,7 +329,8 @@ def refuse_former_name(name: str) -> None:
 
 def check_guidance(pipeline: PipelineConfig, runtime: RuntimeConfig) -> None:
     """Check that the networks give the gradients that guidance needs."""
-    if pipeline.guidance != 'none' and (runtime.backend, runtime.compile) != ('torch', 'off'):
+    without = runtime.backend == 'openvino' or runtime.compile != 'off'
+    if pipeline.guidance != 'none' and without:
         raise ConfigurationError(
             f'guidance is {pipeline.guidance}, which needs gradients; runtime.backend '
             f'{runtime.backend} with runtime.compile {runtime.compile} gives none: set them to '

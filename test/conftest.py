@@ -9,12 +9,13 @@ Python lacks what the package needs, all tests are skipped with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import importlib.util
 import json
 import os
 from pathlib import Path
 import random
+import secrets
 import sys
 
 from marigold_ros.threads import settle_threads
@@ -67,6 +68,21 @@ def pytest_make_collect_report(collector: pytest.Collector) -> object:
         'environment of docs/getting-started.md and run `python -m colcon test`'
     )
     return CollectReport(collector.nodeid, 'skipped', (str(collector.fspath), 0, reason), [])
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what a node leaves for its next start out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test start with what another one left."""
+    folder = tmp_path_factory.getbasetemp() / 'caches' / secrets.token_hex(8)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(folder))
 
 
 @pytest.fixture(scope='session')

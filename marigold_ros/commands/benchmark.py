@@ -25,9 +25,9 @@ from marigold_ros.commands.options import (
     at_least,
     image_size,
     make_folder,
+    RuntimeSettings,
 )
 from marigold_ros.commands.output import note
-from marigold_ros.config import RuntimeConfig
 
 # Modules of `benchmarks` by subject. Each has measure(args), table(results), the name FILE of its
 # JSON file and drawings(args, results), further files by name.
@@ -122,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '(alignment: alignment.json, alignment.png; fusion: fusion.json, fusion.png; cloud: '
         'cloud.json)',
     )
-    add_setting_option(parser, RuntimeConfig)
+    add_setting_option(parser, RuntimeSettings)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -55,6 +55,13 @@ class ReplayConfig(Settings):
         check_guidance(self.pipeline, self.runtime)
 
 
+@dataclass(frozen=True)
+class RuntimeSettings(Settings):
+    """The settings of a benchmark of a model, by the same names as elsewhere."""
+
+    runtime: RuntimeConfig = group(RuntimeConfig)
+
+
 def at_least(lowest: int) -> Callable[[str], int]:
     """Return the type of an option that takes an integer of at least ``lowest``."""
 

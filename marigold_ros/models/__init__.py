@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.average.model import AverageModel, is_average, member_names
 from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
@@ -25,7 +26,6 @@ from marigold_ros.models.metric_scale import MetricModel, read_metric_scale
 from marigold_ros.models.registry import find_family
 
 if TYPE_CHECKING:
-    from marigold_ros.config import RuntimeConfig
     from marigold_ros.models.protocol import DepthModel
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -52,7 +52,7 @@ def load_model(
         ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``, …
     dtype : {'auto', 'float32', 'bfloat16', 'float16'}
         Arithmetic; auto is float16 on a GPU, and on a CPU float32, or bfloat16 for large networks
-        where the CPU has it.
+        and OpenVINO where the CPU has it.
     vae : str or None
         Folder or hub id of another autoencoder, such as ``madebyollin/taesd``, in place of the
         checkpoint's own.
@@ -72,9 +72,11 @@ def load_model(
         If the device does not exist here, the dtype is unknown, or code cannot be compiled.
 
     """
-    from marigold_ros.models.runtime.devices import choose_device
+    from marigold_ros.models.runtime.devices import choose_backend, choose_device
 
     chosen = choose_device(device)  # before a checkpoint is fetched
+    runtime = runtime or RuntimeConfig()
+    runtime = choose_backend(runtime, chosen, bool(runtime.warm_up))
     if is_average(name):
         if vae is not None:
             raise ConfigurationError(

@@ -21,6 +21,7 @@ from marigold_ros.geometry.camera.frames import resize_frame
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.message_codec import to_camera
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import ImageHealth
 from marigold_ros.node.interface.messages import stamp_ns
@@ -153,7 +154,11 @@ class FrameServer:
         rgb = self._inputs.images.read(message)
         if problem := self._image_health.check(rgb):
             self._health.report('camera', problem)
-        self._image_size = rgb.shape[:2]
+        if rgb.shape[:2] != self._image_size:
+            self._image_size = rgb.shape[:2]
+            if config.runtime.backend == 'auto':
+                folder = cache_folder(config.runtime.cache_dir)
+                remember_size(folder, config.model.model, rgb.shape[:2])
         camera = self._camera(message, rgb.shape[:2], config)
         frame = Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
         if config.output_resolution == 'input':

@@ -10,7 +10,9 @@ expose together, and batches what waits. A shared worker would make fits wait fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
 import threading
 import traceback
 from typing import Any
@@ -20,17 +22,50 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 import numpy as np
 
 WINDOW = 0.005  # seconds to wait for the other cameras
 
 
 def load(config: NodeConfig) -> DepthModel:
-    """Load and warm up the checkpoint that the parameters name; raises MarigoldError."""
+    """
+    Load the checkpoint that the parameters name, and warm it up with the node's own settings.
+
+    Where ``runtime.backend`` is auto and the images' size is known from the last run, OpenVINO
+    compiles now, so that no image waits for it. Raises MarigoldError.
+    """
     from marigold_ros.models import load_model, use_threads
+    from marigold_ros.models.runtime.devices import choose_backend, choose_device
+    from marigold_ros.models.runtime.prepare import warm_up_sizes
 
     use_threads(config.model.torch_threads)
-    return load_model(*config.model.arguments, config.runtime)
+    runtime, sizes = config.runtime, warm_up_sizes(config.runtime.warm_up)
+    if runtime.backend == 'auto':
+        known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
+        guided = config.pipeline.guidance != 'none'  # by gradients, which only torch gives
+        device = choose_device(config.model.device)
+        runtime = choose_backend(runtime, device, bool(known) and not guided)
+        sizes = known if runtime.backend == 'openvino' else sizes
+    model = load_model(*config.model.arguments, replace(runtime, warm_up=''))
+    for size in sizes:
+        model.predict(np.zeros((*size, 3), np.uint8), **config.pipeline.prediction)
+    model.reset()
+    return model
+
+
+def _how(config: NodeConfig, facts: Mapping[str, Any]) -> str:
+    """Describe in the log how a model runs, and what would be faster."""
+    backend = facts.get('runtime', {}).get('backend')
+    if backend is None:
+        return ''
+    text = f' by {backend} in {facts.get("dtype")}'
+    slow = config.runtime.backend == 'auto' and backend == 'torch' and facts['device'] == 'cpu'
+    if not slow or config.pipeline.guidance != 'none' or config.runtime.compile != 'off':
+        return text
+    if find_spec('openvino') is None:
+        return f'{text}; OpenVINO would be faster: pip install openvino'
+    return f'{text}; OpenVINO from the next start on, when the size of the images is known'
 
 
 class Loader:
@@ -52,7 +87,7 @@ class Loader:
         known = {'name': config.model.model, 'device': str(getattr(model, 'device', ''))}
         facts = getattr(model, 'description', {})
         self.description = {**known, **{key: str(value) for key, value in facts.items()}}
-        self._logger.info(f'model {known["name"]} on {known["device"]}')
+        self._logger.info(f'model {known["name"]} on {known["device"]}{_how(config, facts)}')
         return model
 
     def try_to_load(self, read_config: Callable[[], NodeConfig]) -> tuple[DepthModel | None, str]:

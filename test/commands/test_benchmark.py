@@ -97,7 +97,7 @@ def test_the_former_name_of_variants_is_accepted(arguments, capsys):
     [
         (['--steps', '0'], 'denoising_steps is 0'),
         (['--variants', 'warp'], "'warp'; join any of channels_last"),
-        (['--set', 'compile=turbo'], "'turbo'; choose one of"),
+        (['--set', 'runtime.compile=turbo'], "'turbo'; choose one of"),
         (['--members', '99'], 'ensemble_size is 99'),
         (['--vae', 'tiny'], "no autoencoder 'tiny'"),
         (['--arch', 'sd2', '--vae', 'other'], "--vae is 'other'"),
@@ -111,7 +111,7 @@ def test_a_wrong_value_is_one_line(arguments, wrong, words, capsys):
 
 def test_variants_stand_in_a_table_and_in_the_chart(arguments, capsys, tmp_path):
     more = ['--runs', '1', '--rounds', '1', '--variants', 'channels_last']
-    more += ['--set', 'channels_last=false', '--out', str(tmp_path)]
+    more += ['--set', 'runtime.channels_last=false', '--out', str(tmp_path)]
     assert main([*arguments, *more]) == 0
     found = json.loads((tmp_path / 'benchmark.json').read_text())
     assert found['model']['runtime']['channels_last'] is False

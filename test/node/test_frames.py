@@ -22,6 +22,7 @@ from marigold_ros.message_codec import (  # noqa: E402
     to_depth,
     to_organised,
 )
+from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes  # noqa: E402
 from marigold_ros.node.interface.messages import image_message, stamp_ns  # noqa: E402
 from marigold_ros.pipeline import FramePipeline  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -56,6 +57,9 @@ def test_every_output_carries_stamp_and_frame_of_the_image(bench):
         assert stamp_ns(message.header.stamp) == stamp, topic
         assert message.header.frame_id == 'camera_optical', topic
     assert running.wait_quiet(1)['frames.served'] == 1
+    # For the next start, which compiles for this size before the first image.
+    depth = running.wait_received('depth/image_rect')[0]
+    assert known_sizes(cache_folder(''), 'tiny') == [(depth.height, depth.width)]
 
 
 def test_depth_is_the_planted_plane_and_the_cloud_agrees(bench):

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import model_settings, read_settings
+from marigold_ros.commands.options import model_settings, read_settings, RuntimeSettings
 from marigold_ros.commands.output import grid, note, step_bar
-from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
     config = model_settings(args)
     use_threads(config.torch_threads)
-    runtime = read_settings(RuntimeConfig, args.settings)
+    runtime = read_settings(RuntimeSettings, args.settings).runtime
     chosen = variants(args.variants or [], choose_device(config.device))
     height, width = args.size
     work = Work(height, width, args.steps, args.members, args.resolution, args.seed)

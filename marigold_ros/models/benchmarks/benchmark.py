@@ -34,7 +34,7 @@ from marigold_ros.models.marigold.denoiser import start_noise
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.resizing import size_by_edge
-from marigold_ros.models.runtime.devices import choose_device, choose_dtype, DTYPES
+from marigold_ros.models.runtime.devices import choose_backend, choose_device, choose_dtype, DTYPES
 import numpy as np
 import torch
 
@@ -42,7 +42,7 @@ import torch
 SECONDS = 15.0
 FEWEST, MOST = 3, 50
 # As diffusers would run them.
-PLAIN = RuntimeConfig(channels_last=False)
+PLAIN = RuntimeConfig(backend='torch', channels_last=False)
 # Runtime settings by the name of their variant.
 NAMED: dict[str, dict[str, Any]] = {
     'channels_last': {'channels_last': True},
@@ -187,12 +187,14 @@ class Benchmark:
         runtime: RuntimeConfig | None = None,
     ) -> None:
         self._networks, self._tell = networks, tell
-        self._runtime = RuntimeConfig() if runtime is None else runtime
         self.device = choose_device(device)
+        runtime = RuntimeConfig() if runtime is None else runtime
+        self._runtime = choose_backend(runtime, self.device, bool(runtime.warm_up))
         tell('loading')
         start = perf_counter()
         loaded = networks()
-        self.dtype = choose_dtype(dtype, self.device, loaded.parameters)
+        backend = self._runtime.backend
+        self.dtype = choose_dtype(dtype, self.device, loaded.parameters, backend)
         self.model = self._prepare(loaded, self.dtype, self._runtime)
         self.load_s = perf_counter() - start
         facts = self.model.facts

@@ -19,6 +19,7 @@ from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, spa
 from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
 from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
 from marigold_ros.models.runtime.prepare import compile_network
 from marigold_ros.spaces import SPACES
@@ -97,7 +98,7 @@ class DepthEstimator(OnePassModel):
         self.parameters = sum(p.numel() for p in network.parameters())
         unit = own.get('disparity_unit', 1.0 if self.space == 'metric' else None)
         self.unit = float(self._measured_unit(network) if unit is None else unit)
-        self.arithmetic = choose_dtype(dtype, device, self.parameters)
+        self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
         self._network = self._prepared(network)
 
     def _weight_files(self) -> list[Path]:
@@ -139,7 +140,8 @@ class DepthEstimator(OnePassModel):
         if self.runtime.backend == 'openvino':
             require_openvino(self.device, self.arithmetic)
             precision, self.arithmetic = self.arithmetic, torch.float32
-            return _CompiledEstimator(CompiledNetwork(_DepthAlone(network), precision))
+            cache = cache_folder(self.runtime.cache_dir)
+            return _CompiledEstimator(CompiledNetwork(_DepthAlone(network), precision, cache))
         network.to(self.device, self.arithmetic)
         compile_network(network, self.device, self.runtime)
         return network

@@ -70,7 +70,8 @@ def load(
 ) -> MarigoldModel:
     """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
     networks = load_networks(folder, None if vae is None else find_autoencoder(vae))
-    arithmetic = choose_dtype(dtype, device, networks.parameters)
+    backend = 'torch' if runtime is None else runtime.backend
+    arithmetic = choose_dtype(dtype, device, networks.parameters, backend)
     model = MarigoldModel(networks, device, arithmetic, runtime)
     model.warm_up()
     return model
@@ -151,7 +152,7 @@ class MarigoldModel:
     @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
-        return self.runtime.backend == 'torch' and self.runtime.compile == 'off'
+        return self.runtime.backend != 'openvino' and self.runtime.compile == 'off'
 
     def new_stream(self) -> Stream:
         """Return the state of another camera, for :meth:`predict_together`."""

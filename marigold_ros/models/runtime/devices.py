@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Choose device and arithmetic: asked for by name, never silently replaced."""
+"""Choose device, backend and arithmetic: asked for by name, never silently replaced."""
 
+from dataclasses import replace
+from importlib.util import find_spec
+
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 import torch
 
@@ -31,17 +35,35 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_dtype(name: str, device: torch.device, parameters: int = 0) -> torch.dtype:
+def choose_backend(
+    runtime: RuntimeConfig, device: torch.device, sizes_known: bool
+) -> RuntimeConfig:
+    """
+    Return the settings with the backend that ``auto`` stands for.
+
+    OpenVINO compiles for each image size: ``auto`` is OpenVINO on a CPU where it is
+    installed and these are known beforehand, and otherwise PyTorch.
+    """
+    if runtime.backend != 'auto':
+        return runtime
+    fast = sizes_known and device.type == 'cpu' and runtime.compile == 'off'
+    return replace(runtime, backend='openvino' if fast and find_spec('openvino') else 'torch')
+
+
+def choose_dtype(
+    name: str, device: torch.device, parameters: int = 0, backend: str = 'torch'
+) -> torch.dtype:
     """
     Return a dtype; ``auto`` is float16 on a GPU and otherwise float32.
 
-    On a CPU with bfloat16 of its own (AVX512-BF16, AMX) ``auto`` is that for networks from 100
-    million parameters on, which become twice as fast.
+    On a CPU with bfloat16 of its own (AVX512-BF16, AMX) ``auto`` is that for OpenVINO, and for
+    networks from 100 million parameters on, which become twice as fast.
     """
     if name == 'auto':
         if device.type == 'cuda':
             return torch.float16
-        return torch.bfloat16 if parameters >= LARGE and has_bfloat16() else torch.float32
+        worth = parameters >= LARGE or backend == 'openvino'
+        return torch.bfloat16 if worth and has_bfloat16() else torch.float32
     if name not in DTYPES:
         raise ConfigurationError(f"dtype is '{name}'; choose auto, {', '.join(DTYPES)}")
     return DTYPES[name]

@@ -4,17 +4,19 @@
 Run the networks of a checkpoint by OpenVINO, which on a CPU is faster than PyTorch.
 
 Same calls as diffusers' own, same answers up to rounding. Each is traced and compiled for the
-shapes that it meets, at the first frame of each size.
+shapes that it meets, at the first frame of each size, and kept on disk for the next start.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 import warnings
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.runtime.disk_cache import load_or_compile, network_key
 import torch
 from torch import nn
 
@@ -27,11 +29,14 @@ class CompiledNetwork:
     """
     A module (on the CPU, in float32), compiled for each shape of its arguments.
 
-    ``precision`` is that of the sums; arguments and answers are float32.
+    ``precision`` is that of the sums; arguments and answers are float32. Compiled networks are
+    kept in ``cache``; None keeps none.
     """
 
-    def __init__(self, module: nn.Module, precision: torch.dtype) -> None:
-        self._module, self._precision = module.eval(), precision
+    def __init__(
+        self, module: nn.Module, precision: torch.dtype, cache: Path | None = None
+    ) -> None:
+        self._module, self._precision, self._cache = module.eval(), precision, cache
         self._compiled: OrderedDict[tuple, Any] = OrderedDict()
 
     def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
@@ -48,15 +53,26 @@ class CompiledNetwork:
     def _compile(self, arguments: tuple[torch.Tensor, ...], shapes: tuple) -> Any:
         import openvino
 
-        # Inference tensors cannot be traced.
-        examples = tuple(argument.clone() for argument in arguments)
-        model = convert(self._module, examples, shapes)
+        core = openvino.Core()
         settings = {
             'INFERENCE_PRECISION_HINT': PRECISIONS[self._precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
             'PERFORMANCE_HINT': 'LATENCY',
         }
-        return openvino.Core().compile_model(model, 'CPU', settings)
+
+        def compile_it() -> Any:
+            # Inference tensors cannot be traced.
+            examples = tuple(argument.clone() for argument in arguments)
+            return core.compile_model(convert(self._module, examples, shapes), 'CPU', settings)
+
+        if self._cache is None:
+            return compile_it()
+        versions = openvino.__version__, core.get_property('CPU', 'FULL_DEVICE_NAME')
+        key = network_key(self._module, {**settings, 'shapes': shapes, 'versions': versions})
+        path = self._cache / f'{key}.blob'
+        return load_or_compile(
+            path, lambda data: core.import_model(data, 'CPU', settings), compile_it
+        )
 
 
 def convert(
@@ -88,10 +104,14 @@ class OpenVinoUNet:
     """A U-Net (on the CPU, in float32, taken over) with its constant text (1, L, D)."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, text: torch.Tensor, precision: torch.dtype
+        self,
+        unet: UNet2DConditionModel,
+        text: torch.Tensor,
+        precision: torch.dtype,
+        cache: Path | None = None,
     ) -> None:
         self.config, self._sinusoid = unet.config, unet.time_proj
-        self._network = CompiledNetwork(_WithText(unet, text), precision)
+        self._network = CompiledNetwork(_WithText(unet, text), precision, cache)
 
     def __call__(
         self,
@@ -110,14 +130,17 @@ class OpenVinoAutoencoder:
     """An autoencoder (on the CPU, in float32)."""
 
     def __init__(
-        self, autoencoder: AutoencoderKL | AutoencoderTiny, precision: torch.dtype
+        self,
+        autoencoder: AutoencoderKL | AutoencoderTiny,
+        precision: torch.dtype,
+        cache: Path | None = None,
     ) -> None:
         self.config = autoencoder.config
-        self._encoder = CompiledNetwork(_Encoder(autoencoder), precision)
+        self._encoder = CompiledNetwork(_Encoder(autoencoder), precision, cache)
         decoder = _Decoder(autoencoder)
         # In float32 PyTorch decodes faster, by a third.
         whole = precision == torch.float32
-        self._decoder = decoder if whole else CompiledNetwork(decoder, precision)
+        self._decoder = decoder if whole else CompiledNetwork(decoder, precision, cache)
 
     def encode(self, image: torch.Tensor) -> SimpleNamespace:
         """Encode an image (1, 3, H, W) to (1, C, h, w), without a distribution."""

@@ -16,6 +16,7 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.openvino_networks import (
     OpenVinoAutoencoder,
     OpenVinoUNet,
@@ -49,7 +50,11 @@ def prepare_networks(
                 'compiles by itself; set one of them to its default'
             )
         set_channels_last((autoencoder,), runtime.channels_last)
-        return OpenVinoUNet(unet, text.float(), dtype), OpenVinoAutoencoder(autoencoder, dtype)
+        cache = cache_folder(runtime.cache_dir)
+        return (
+            OpenVinoUNet(unet, text.float(), dtype, cache),
+            OpenVinoAutoencoder(autoencoder, dtype, cache),
+        )
     # Not diffusers' own `to`, which warns of a cast that is meant.
     for network in (unet, autoencoder):
         torch.nn.Module.to(network, device, dtype)
@@ -96,11 +101,8 @@ def compile_arguments(mode: str, device: torch.device) -> dict[str, Any]:
 
 def use_cache(folder: str) -> Path:
     """Set the folder of compiled code; a user's environment variable wins over the default."""
-    if folder:
-        os.environ[CACHE_VARIABLE] = str(Path(folder).expanduser())
-    elif CACHE_VARIABLE not in os.environ:
-        root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        os.environ[CACHE_VARIABLE] = str(root / 'marigold_ros' / 'compiled')
+    if folder or CACHE_VARIABLE not in os.environ:
+        os.environ[CACHE_VARIABLE] = str(cache_folder(folder))
     return Path(os.environ[CACHE_VARIABLE])
 
 

@@ -17,6 +17,7 @@ from marigold_ros.models.resizing import (
     upsample_bilinear,
 )
 from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.disk_cache import cache_folder
 from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
 from marigold_ros.models.unet.checkpoint import load_network, read_facts, UNetFacts, WEIGHTS
@@ -75,7 +76,7 @@ class UNetModel(OnePassModel):
         super().__init__(folder, device, runtime)
         self.facts, self.space = facts, facts.space
         self.parameters = sum(p.numel() for p in network.parameters())
-        self.arithmetic = choose_dtype(dtype, device, self.parameters)
+        self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
         self._network = self._prepared(network)
 
     def processing_size(
@@ -96,7 +97,8 @@ class UNetModel(OnePassModel):
         """Move the network to its device and prepare it as the runtime settings say."""
         if self.runtime.backend == 'openvino':
             require_openvino(self.device, self.arithmetic)
-            compiled = CompiledNetwork(network, self.arithmetic)
+            cache = cache_folder(self.runtime.cache_dir)
+            compiled = CompiledNetwork(network, self.arithmetic, cache)
             self._dtype = torch.float32
             return compiled
         self._dtype = self.arithmetic

@@ -7,20 +7,24 @@ In a process of their own, which the first test starts: in one process with all 
 interpreter crashed when a child was started after OpenVINO had run.
 """
 
+from dataclasses import replace
 import os
 import subprocess
 import sys
 
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
+from marigold_ros.models.runtime import openvino_networks
 from marigold_ros.models.runtime.devices import has_bfloat16
+from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.models.runtime.openvino_networks import (
     CompiledNetwork,
     OpenVinoUNet,
     require_openvino,
 )
+from marigold_ros.node.loading import load
 import numpy as np
 import pytest
 import torch
@@ -132,3 +136,40 @@ def test_openvino_and_torch_do_not_both_compile(small_checkpoint):
     both = RuntimeConfig(backend='openvino', compile='auto')
     with pytest.raises(ConfigurationError, match='compiles by itself'):
         load_model(str(small_checkpoint), device='cpu', runtime=both)
+
+
+@inside
+def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    torch.manual_seed(0)
+    layer, value = torch.nn.Linear(5, 3), torch.rand(2, 5)
+    first = CompiledNetwork(layer, torch.float32, tmp_path)(value)
+    assert len(list(tmp_path.glob('*.blob'))) == 1
+
+    def convert(*given):
+        raise AssertionError('compiled again')
+
+    monkeypatch.setattr(openvino_networks, 'convert', convert)
+    assert torch.equal(CompiledNetwork(layer, torch.float32, tmp_path)(value), first)
+    with torch.no_grad():
+        layer.weight.add_(1.0)
+    with pytest.raises(AssertionError, match='compiled again'):
+        CompiledNetwork(layer, torch.float32, tmp_path)(value)
+
+
+@inside
+def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoint, image):
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    given = {'model': str(small_checkpoint), 'device': 'cpu', 'dtype': 'float32'}
+    config = NodeConfig(model=ModelConfig(**given))
+    first = load(config)
+    assert first.description['runtime']['backend'] == 'torch'
+    remember_size(cache_folder(''), str(small_checkpoint), (75, 133))
+    second = load(config)
+    assert second.description['runtime']['backend'] == 'openvino'
+    assert list(cache_folder('').glob('*.blob'))
+    rgb, settings = image(75, 133), {**config.pipeline.prediction, 'seed': 3}
+    expected, got = (model.predict(rgb, **settings).relative for model in (first, second))
+    assert np.abs(got - expected).max() < TOLERANCE
+    guided = replace(config, pipeline=replace(config.pipeline, guidance='points'))
+    assert load(guided).description['runtime']['backend'] == 'torch'

@@ -10,7 +10,7 @@ from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.runtime import devices
-from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.devices import choose_backend, choose_dtype
 from marigold_ros.models.runtime.prepare import compile_arguments, use_cache, warm_up_sizes
 import numpy as np
 import pytest
@@ -52,6 +52,32 @@ def test_large_networks_are_bfloat16_where_the_cpu_has_it(monkeypatch):
         assert choose_dtype('auto', CPU, 900_000_000) == expected
         assert choose_dtype('auto', CPU, 12_000_000) == torch.float32
         assert choose_dtype('auto', torch.device('cuda'), 12_000_000) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ('given', 'device', 'sizes_known', 'installed', 'chosen'),
+    [
+        ({}, 'cpu', True, True, 'openvino'),
+        ({}, 'cpu', False, True, 'torch'),
+        ({}, 'cpu', True, False, 'torch'),
+        ({}, 'cuda', True, True, 'torch'),
+        ({'compile': 'auto'}, 'cpu', True, True, 'torch'),
+        ({'backend': 'torch'}, 'cpu', True, True, 'torch'),
+        ({'backend': 'openvino'}, 'cpu', False, True, 'openvino'),
+    ],
+)
+def test_auto_is_openvino_only_where_no_image_waits_for_it(
+    monkeypatch, given, device, sizes_known, installed, chosen
+):
+    monkeypatch.setattr(devices, 'find_spec', lambda name: object() if installed else None)
+    runtime = choose_backend(RuntimeConfig(**given), torch.device(device), sizes_known)
+    assert runtime.backend == chosen
+
+
+def test_openvino_computes_in_bfloat16_where_the_cpu_has_it(monkeypatch):
+    for has, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(devices, 'has_bfloat16', lambda has=has: has)
+        assert choose_dtype('auto', CPU, 12_000_000, 'openvino') == expected
 
 
 def test_half_precision_is_near_the_plain_answer(small_checkpoint, plain, image):

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What one start leaves for the next: networks that OpenVINO compiled, and the sizes of images.
+
+A folder that cannot be written costs time, not the start: it is reported once in the log.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+import hashlib
+from inspect import getfile
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+KEPT = 12  # compiled networks, the newest
+SIZES_KEPT = 4  # of the images of a model, the last
+SIZES = 'image_sizes.json'
+log = logging.getLogger(__name__)
+
+
+def cache_folder(chosen: str) -> Path:
+    """Return the folder that ``runtime.cache_dir`` names; empty is the user's cache."""
+    if chosen:
+        return Path(chosen).expanduser()
+    root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    return root / 'marigold_ros' / 'compiled'
+
+
+def network_key(module: nn.Module, facts: Mapping[str, Any]) -> str:
+    """Return a hash of a network's weights, its source code, and whatever else decides it."""
+    digest = hashlib.blake2b(json.dumps(dict(facts), default=str).encode(), digest_size=16)
+    digest.update(repr(module).encode())
+    for path in sorted({getfile(type(part)) for part in module.modules()}):
+        digest.update(Path(path).read_bytes())
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def load_or_compile(
+    path: Path, load: Callable[[bytes], Any], compile_it: Callable[[], Any]
+) -> Any:
+    """Load a compiled network from its file; without one, compile and write it."""
+    if path.is_file():
+        try:
+            return load(path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            log.warning('%s cannot be used (%s): compiling anew', path, error)
+    compiled = compile_it()
+    if _write(path, compiled.export_model().getvalue()):
+        stored = sorted(path.parent.glob('*.blob'), key=lambda file: file.stat().st_mtime)
+        for file in stored[:-KEPT]:
+            file.unlink(missing_ok=True)
+    return compiled
+
+
+def known_sizes(folder: Path, model: str) -> list[tuple[int, int]]:
+    """Return the sizes (H, W) of the images that a model has seen before, oldest first."""
+    return [(height, width) for height, width in _read_sizes(folder).get(model, [])]
+
+
+def remember_size(folder: Path, model: str, size: tuple[int, int]) -> None:
+    """Note the size (H, W) of a model's images for the next start."""
+    found = _read_sizes(folder)
+    sizes = [list(pair) for pair in found.get(model, []) if tuple(pair) != size]
+    found[model] = [*sizes, list(size)][-SIZES_KEPT:]
+    _write(folder / SIZES, json.dumps(found).encode())
+
+
+def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
+    try:
+        found = json.loads((folder / SIZES).read_text(encoding='utf-8'))
+        return {str(model): [[int(h), int(w)] for h, w in sizes] for model, sizes in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # a cache: without it a start is slow
+        return {}
+
+
+def _write(path: Path, data: bytes) -> bool:
+    draft = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        os.replace(draft, path)
+    except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
+        log.warning('%s cannot be written (%s): the next start compiles again', path, error)
+        return False
+    return True

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What a start leaves for the next is found again, and never decides whether a start succeeds."""
+
+from io import BytesIO
+import logging
+
+from marigold_ros.models.runtime.disk_cache import (
+    KEPT,
+    known_sizes,
+    load_or_compile,
+    network_key,
+    remember_size,
+    SIZES,
+    SIZES_KEPT,
+)
+import pytest
+import torch
+
+
+class Compiled:
+    """A compiled network as far as a cache sees it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def export_model(self) -> BytesIO:
+        return BytesIO(self.data)
+
+
+def never():
+    raise AssertionError('compiled again')
+
+
+def damaged(data):
+    raise RuntimeError('bad header')
+
+
+def test_a_compiled_network_is_loaded_from_its_file(tmp_path):
+    path = tmp_path / 'cache' / 'a.blob'
+    first = load_or_compile(path, never, lambda: Compiled(b'code'))
+    assert first.data == b'code'
+    assert load_or_compile(path, Compiled, never).data == b'code'
+
+
+def test_a_damaged_file_is_reported_and_replaced(tmp_path, caplog):
+    path = tmp_path / 'a.blob'
+    path.write_bytes(b'half')
+    with caplog.at_level(logging.WARNING):
+        load_or_compile(path, damaged, lambda: Compiled(b'code'))
+    assert 'bad header' in caplog.text
+    assert path.read_bytes() == b'code'
+
+
+def test_a_folder_that_cannot_be_written_costs_time_only(tmp_path, caplog):
+    (tmp_path / 'cache').write_text('a file')
+    with caplog.at_level(logging.WARNING):
+        found = load_or_compile(tmp_path / 'cache' / 'a.blob', never, lambda: Compiled(b'code'))
+        remember_size(tmp_path / 'cache', 'tiny', (480, 640))
+    assert found.data == b'code'
+    assert 'cannot be written' in caplog.text
+    assert known_sizes(tmp_path / 'cache', 'tiny') == []
+
+
+def test_the_newest_networks_are_kept(tmp_path):
+    for number in range(KEPT + 3):
+        load_or_compile(tmp_path / f'{number}.blob', never, lambda: Compiled(b'code'))
+    assert len(list(tmp_path.glob('*.blob'))) == KEPT
+    assert (tmp_path / f'{KEPT + 2}.blob').is_file()
+
+
+def test_the_key_depends_on_weights_structure_and_facts():
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    same = torch.nn.Linear(3, 2)
+    same.load_state_dict(layer.state_dict())
+    key = network_key(layer, {'shapes': ((1, 3),)})
+    assert network_key(same, {'shapes': ((1, 3),)}) == key
+    others = [
+        network_key(layer, {'shapes': ((2, 3),)}),
+        network_key(torch.nn.Linear(3, 2), {'shapes': ((1, 3),)}),
+        network_key(torch.nn.Sequential(layer), {'shapes': ((1, 3),)}),
+    ]
+    assert len({key, *others}) == 4
+
+
+def test_sizes_are_known_by_model_and_the_last_ones_kept(tmp_path):
+    assert known_sizes(tmp_path, 'tiny') == []
+    for width in range(100, 106):
+        remember_size(tmp_path, 'tiny', (50, width))
+    remember_size(tmp_path, 'tiny', (50, 103))
+    remember_size(tmp_path, 'other', (1, 2))
+    found = known_sizes(tmp_path, 'tiny')
+    assert found[-1] == (50, 103)
+    assert len(found) == len(set(found)) == SIZES_KEPT
+    assert known_sizes(tmp_path, 'other') == [(1, 2)]
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"tiny": 3}', '{"tiny": [["a", 1]]}', '\x00'])
+def test_damaged_sizes_are_unknown_sizes(tmp_path, text):
+    (tmp_path / SIZES).write_text(text)
+    assert known_sizes(tmp_path, 'tiny') == []
+    remember_size(tmp_path, 'tiny', (3, 4))
+    assert known_sizes(tmp_path, 'tiny') == [(3, 4)]
