@@ -28,6 +28,13 @@ def test_tiny_beats_a_plane_on_unseen_scenes(tiny):
     assert table['model']['abs_rel'] < table['plane']['abs_rel']
 
 
+def test_unet_beats_tiny_and_the_best_quadric_on_unseen_scenes(tiny):
+    unet = load_model('unet', device='cpu')
+    found, other = (score(model, render_scenes(make_sample, 16), 16) for model in (unet, tiny))
+    assert found['model']['abs_rel'] < found['quadric']['abs_rel']
+    assert found['model']['abs_rel'] < 0.9 * other['model']['abs_rel']
+
+
 def test_tiny_beats_the_best_quadric_on_the_real_drive(tiny, shared_data, tmp_path):
     results = evaluate_bag(shared_data / 'kitti_drive', tiny, out=tmp_path)
     assert results['frames']['processed'] == 20
