@@ -108,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
     accelerator = new_accelerator('bf16', args.device == 'cpu')
     adaptation = Adaptation(options, accelerator, max(1, os.cpu_count() or 1))
     proof = adaptation.run(lambda: bool(wanted))
+    if proof is None and not accelerator.is_main_process:
+        return 0
     if proof is None:
         print(f'stopped; the same command goes on from {adaptation.work}')
         return 130

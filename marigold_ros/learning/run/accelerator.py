@@ -2,10 +2,18 @@
 # Copyright 2026 The marigold_ros developers
 """Device, precision and processes of a training run."""
 
+from typing import TypeVar
+
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs, DistributedType
+from accelerate.utils import (
+    AutocastKwargs,
+    broadcast_object_list,
+    DistributedType,
+    gather_object,
+)
 from marigold_ros.errors import ConfigurationError
 
+Value = TypeVar('Value')
 DIVIDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
@@ -26,3 +34,14 @@ def new_accelerator(precision: str = 'bf16', cpu: bool = False) -> Accelerator:
             'processes (accelerate config), and give --shard to divide the weights'
         )
     return accelerator
+
+
+def in_any(wanted: bool) -> bool:
+    """Return whether a fact holds in any process, so that all do the same; all must call."""
+    return any(gather_object([wanted]))
+
+
+def of_first(value: Value) -> Value:
+    """Return the value of the first process in all of them; all must call."""
+    found: Value = broadcast_object_list([value])[0]
+    return found

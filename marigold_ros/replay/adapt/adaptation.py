@@ -40,6 +40,7 @@ from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.learning.fusion.run import FusionRun
 from marigold_ros.learning.networks.export import whole_folder
 from marigold_ros.learning.parallel import Stop
+from marigold_ros.learning.run.accelerator import in_any, of_first
 from marigold_ros.learning.run.recipe import TrainingRun
 from marigold_ros.models import load_model
 from marigold_ros.models.fusion.checkpoint import CONFIG
@@ -111,7 +112,7 @@ class Adaptation:
     ----------
     options : AdaptOptions
     accelerator : Accelerator
-        Device and precision of training.
+        Device, precision and processes of training; the first process judges and writes.
     workers : int
         Processes that read, render and draw.
     say : callable
@@ -126,7 +127,8 @@ class Adaptation:
         workers: int = 1,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.options, self.accelerator, self.workers, self.say = options, accelerator, workers, say
+        self.options, self.accelerator, self.workers = options, accelerator, workers
+        self.say = say if accelerator.is_main_process else _say_nothing
         self.work = options.out.with_name(f'{options.out.name}.work')
         self.data = self.work / 'data'
         self.base = open_base(options.base)
@@ -136,7 +138,11 @@ class Adaptation:
         _check_target(options.out)
 
     def run(self, stop: Stop) -> Proof | None:
-        """Adapt, judge and write the folder; None if it was stopped, to be resumed."""
+        """
+        Adapt, judge and write the folder; None if it was stopped, to be resumed.
+
+        None too in all processes but the first.
+        """
         try:
             return self._run(stop)
         except OSError as error:
@@ -153,9 +159,11 @@ class Adaptation:
         fusion = self._open(FusionRun, fusion_recipe(self.initial_fusion, recordings, budget))
         runs: tuple[TrainingRun | FusionRun, ...] = relative, fusion
         for run in runs:
-            if not (run.prepare_data(self.workers, stop) and run.train(stop=stop)):
+            with self.accelerator.main_process_first():
+                prepared = run.prepare_data(self.workers, stop)
+            if in_any(not prepared) or not run.train(stop=stop):
                 return None
-        if stop():
+        if in_any(stop()) or not self.accelerator.is_main_process:
             return None
         shares = self._export(relative, fusion)
         proof, judged = self._judge(recordings)
@@ -170,7 +178,8 @@ class Adaptation:
         if 'lidar' not in topics:
             topics['lidar'] = _lidar_of(bags[0], topics)
         pairs = BagPairs(self.data, bags, **topics)
-        pairs.prepare(self.workers)
+        with self.accelerator.main_process_first():
+            pairs.prepare(self.workers)
         blocks = plan_blocks(pairs.shots, options.train, options.judge)
         check_motion(pairs, blocks)
         if not (self.work / PLAN).is_file():
@@ -196,7 +205,7 @@ class Adaptation:
             'steps': None if self.options.steps is None else asdict(self.options.steps),
         }
         path = self.work / PLAN
-        if path.is_file():
+        if in_any(path.is_file()):
             plan = json.loads(path.read_text(encoding='utf-8'))
             if plan['asked'] != asked:
                 changed = [key for key in asked if plan['asked'].get(key) != asked[key]]
@@ -207,8 +216,9 @@ class Adaptation:
             budget = Budget(**plan['budget'])
             self.say(f'resuming: {_steps(budget)}')
             return budget
-        budget = self.options.steps or self._measured(recordings)
-        write_whole(path, json.dumps({'asked': asked, 'budget': asdict(budget)}).encode())
+        budget = of_first(self.options.steps or self._measured(recordings))
+        if self.accelerator.is_main_process:
+            write_whole(path, json.dumps({'asked': asked, 'budget': asdict(budget)}).encode())
         return budget
 
     def _measured(self, recordings: Recordings) -> Budget:
@@ -245,7 +255,8 @@ class Adaptation:
 
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
             run = self._open(kind, tried, Path(folder))
-            run.prepare_data(self.workers)
+            with self.accelerator.main_process_first():
+                run.prepare_data(self.workers)
             run.train(stop=note)
         return (begun[-1] - begun[UNTIMED]) / (len(begun) - 1 - UNTIMED)
 
@@ -389,6 +400,10 @@ class Adaptation:
             card = adaptation_card(self.options.out.name, proof, facts)
             (draft / CARD).write_text(card, encoding='utf-8')
             write_sums(draft)
+
+
+def _say_nothing(line: str) -> None:
+    pass
 
 
 def _converted(one: Judged, name: str, scale: MetricScale) -> Judged:
