@@ -48,7 +48,7 @@ ARGUMENTS = (
     (
         'sparse_source',
         '',
-        'none, pointcloud, scan or depth_image; empty: the parameter file decides',
+        'none, pointcloud, scan, depth_image or ground; empty: the parameter file decides',
     ),
     (
         'extrinsics',

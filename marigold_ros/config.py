@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import group, setting, Settings, start_setting
-from marigold_ros.sparse_sources import SPARSE_SOURCES
+from marigold_ros.sparse_sources import GROUND, SPARSE_SOURCES
 
 
 @dataclass(frozen=True)
@@ -408,6 +408,30 @@ class ExtrinsicsConfig(Settings):
                 )
 
 
+@dataclass(frozen=True)
+class GroundConfig(Settings):
+    """Where the ground is, for sparse_source ground."""
+
+    height: float = setting(
+        0.0,
+        'height of the camera above the ground, metres; 0: camera and ground from tf, by frame',
+        (0.0, 100.0),
+    )
+    pitch: float = setting(
+        0.0,
+        'degrees by which the camera looks down; counts where height does',
+        (-80.0, 80.0),
+    )
+    frame: str = setting(
+        'base_footprint', 'tf frame that lies on the ground with its z axis up; without height'
+    )
+    pitch_error: float = setting(
+        1.0,
+        'standard deviation of the pitch in degrees, as by suspension and slopes',
+        (0.01, 10.0),
+    )
+
+
 _SPARSE_TOPICS = [f'{source.topic} ({source.kind})' for source in SPARSE_SOURCES.values()]
 _RELIABILITIES = ('auto', 'reliable', 'best_effort')
 
@@ -439,9 +463,9 @@ class NodeConfig(Settings):
     )
     sparse_source: str = start_setting(
         'pointcloud',
-        f'source of sparse depth: the topic {", ".join(_SPARSE_TOPICS[:-1])} '
-        f'or {_SPARSE_TOPICS[-1]}',
-        choices=('none', *SPARSE_SOURCES),
+        f'source of sparse depth: the topic {", ".join(_SPARSE_TOPICS)}, or ground, the plane '
+        'below the camera, without a sensor',
+        choices=('none', *SPARSE_SOURCES, GROUND),
     )
     frame_id: str = setting('', 'frame_id that replaces that of the images; empty keeps theirs')
     image_reliability: str = start_setting(
@@ -482,6 +506,7 @@ class NodeConfig(Settings):
     lidar: LidarConfig = group(LidarConfig)
     points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+    ground: GroundConfig = group(GroundConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:

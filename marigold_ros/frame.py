@@ -102,6 +102,11 @@ class SparseDepth:
     counts : mapping of str to int
         Points of the scan, dropped by cause, and kept: ``points``, ``not_finite``,
         ``out_of_range``, ``outside``, ``farther_in_pixel``, ``occluded``, ``kept``.
+    sigma : (M,) float or None, metres
+        Standard deviation of each point beyond the noise of the settings.
+    extends : bool
+        Whether depth beside a point resembles it. Not so on a ground plane, which says nothing of
+        the things that stand on it.
 
     """
 
@@ -110,6 +115,8 @@ class SparseDepth:
     z: np.ndarray
     index: np.ndarray | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    sigma: np.ndarray | None = None
+    extends: bool = True
 
     def __post_init__(self) -> None:
         shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
@@ -124,7 +131,30 @@ class SparseDepth:
 
     def chosen(self, which: np.ndarray) -> 'SparseDepth':
         """Return some of the points, by a mask (M,) or indices, without their rows and counts."""
-        return SparseDepth(self.u[which], self.v[which], self.z[which])
+        sigma = None if self.sigma is None else self.sigma[which]
+        u, v, z = self.u[which], self.v[which], self.z[which]
+        return SparseDepth(u, v, z, sigma=sigma, extends=self.extends)
+
+
+@dataclass(frozen=True)
+class GroundPlane:
+    """
+    The ground below a camera: the points ``normal @ p = height`` of its frame.
+
+    Parameters
+    ----------
+    normal : (3,) float
+        Unit vector downwards in the frame of the rectified image.
+    height : float, metres
+        Of the camera above the ground.
+    pitch_error : float, radians
+        Standard deviation of the camera's tilt against the ground.
+
+    """
+
+    normal: np.ndarray
+    height: float
+    pitch_error: float
 
 
 @dataclass(frozen=True)
@@ -148,6 +178,10 @@ class Frame:
         Pose of the camera in a fixed frame (odometry); carries depth between frames.
     sparse_image : (h, w) float or None, metres
         A depth image registered to the image as it was taken, in place of a scan.
+    ground : GroundPlane or None
+        Where the ground is, in place of a scan: the pipeline looks for it in the prediction.
+    no_points : str
+        Why there is no sparse depth, in words; empty for the usual reason.
 
     """
 
@@ -159,6 +193,8 @@ class Frame:
     sparse: SparseDepth | None = None
     T_world_camera: np.ndarray | None = None
     sparse_image: np.ndarray | None = None
+    ground: GroundPlane | None = None
+    no_points: str = ''
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))

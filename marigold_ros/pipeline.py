@@ -20,6 +20,7 @@ from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.pitch_error import with_pitch_error
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
@@ -30,6 +31,7 @@ from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.fuse import align, fuse, gather_beside, judge_held
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
+from marigold_ros.geometry.ground.points import find_ground
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
 from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
@@ -167,11 +169,14 @@ class FramePipeline:
         """
         rgb, timings = self._claim(frame, prediction)
         config = self.config.alignment
+        camera = None if frame.camera is None else rectified(frame.camera)
+        K = None if camera is None else camera.K
         with _timed(timings, 'project'):
-            sparse, no_points = sparse_of_frame(frame, config)
+            if frame.ground is not None and K is not None:
+                sparse, no_points = find_ground(prediction, K, frame.ground, config)
+            else:
+                sparse, no_points = sparse_of_frame(frame, config)
         with _timed(timings, 'align'):
-            camera = None if frame.camera is None else rectified(frame.camera)
-            K = None if camera is None else camera.K
             current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
             state = self._start_over_at_breaks(frame, current)
 
@@ -199,13 +204,16 @@ class FramePipeline:
             scale = score_sigma(state.sigma_scale, alignment, sparse, rgb, network)
             alignment = with_scaled_sigma(alignment, scale, sparse)
             sigma = sigma_map(errors, guided, alignment, config, sparse)
+            sigma = with_pitch_error(sigma, prediction, alignment, sparse, config)
             alignment = judge_held(alignment, sigma, sparse, config)
             sigma = None if alignment.metric is None else sigma
         with _timed(timings, 'sky'):
             depth = postprocess(rgb, prediction, alignment, sigma, sparse, self.config)
         with _timed(timings, 'calibration'):
+            # Points on the ground were chosen by the map, which they cannot contradict.
+            scan = sparse if sparse is not None and sparse.extends else None
             calibration = update_calibration(
-                state.calibration, current, prediction, sparse, fit, config
+                state.calibration, current, prediction, scan, fit, config
             )
         self._state = state.after(current, fit, alignment, errors, scale, calibration)
         timings['total'] = sum(timings.values())

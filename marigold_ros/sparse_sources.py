@@ -159,9 +159,12 @@ SPARSE_SOURCES = {
     ),
 }
 
+# The source without a sensor: the plane of the ground, which the prediction shows.
+GROUND = 'ground'
+
 
 def needs_extrinsics(name: str) -> bool:
-    """Return whether the kind of that name needs the sensor's pose; 'none' does not."""
+    """Return whether the source of that name needs a LiDAR's pose; none and ground do not."""
     return name in SPARSE_SOURCES and SPARSE_SOURCES[name].needs_extrinsics
 
 

@@ -37,6 +37,7 @@ from marigold_ros.commands.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
+from marigold_ros.sparse_sources import GROUND
 
 if TYPE_CHECKING:
     from marigold_ros.replay.bag_part import PartStore
@@ -147,6 +148,7 @@ def run(args: argparse.Namespace) -> int:
         corruptions=args.corrupt,
         images=chosen_images(args),
         limit=args.limit,
+        ground=config.ground if config.sparse_source == GROUND else None,
         record=config.points if args.record else None,
     )
     plan = plan_replay(args.bags, options)

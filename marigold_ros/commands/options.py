@@ -22,6 +22,7 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.config import (
     check_guidance,
     ExtrinsicsConfig,
+    GroundConfig,
     LidarConfig,
     ModelConfig,
     PipelineConfig,
@@ -30,7 +31,8 @@ from marigold_ros.config import (
     RuntimeConfig,
 )
 from marigold_ros.errors import ConfigurationError, MarigoldError
-from marigold_ros.settings import build, group, Parameter, parameters, Settings
+from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
+from marigold_ros.sparse_sources import GROUND
 
 if TYPE_CHECKING:
     from marigold_ros.replay.bag_part import PartStore
@@ -48,6 +50,13 @@ class ReplayConfig(Settings):
     lidar: LidarConfig = group(LidarConfig)
     points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
+    sparse_source: str = setting(
+        'bag',
+        "bag: the bag's sparse depth; ground: the plane below the camera, and the bag's LiDAR "
+        'scores only',
+        choices=('bag', GROUND),
+    )
+    ground: GroundConfig = group(GroundConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:

@@ -34,6 +34,7 @@ from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
 from marigold_ros.replay.replay_plan import ReplayOptions
+from marigold_ros.sparse_sources import GROUND
 import numpy as np
 
 FIT_EVERY = 8
@@ -120,7 +121,8 @@ def score_recording(
     ----------
     source : PlayedBag
         The bag that was played. If it was thinned, the recorded depth is scored between the scan
-        lines that the node received, else a fit of the recorded relative images to every n-th.
+        lines that the node received, else a fit of the recorded relative images to every n-th;
+        with the ground as source, the recorded depth at all points.
     recording : Path
         Bag of the node's outputs.
     config : NodeConfig
@@ -141,12 +143,14 @@ def score_recording(
 
     # Predictions are recorded; the description leads to the fusion network.
     described: Any = SimpleNamespace(description=model)
-    finish = as_published if source.thinned else FramePipeline(described, config.pipeline).finish
+    on_ground = source.sparse_source == GROUND
+    recorded = source.thinned or on_ground
+    finish = as_published if recorded else FramePipeline(described, config.pipeline).finish
     space = model.get('space', 'depth')
     # The node describes its model in strings.
     bounded = model.get('unbounded') != 'True'
     censored = Prediction.censored if bounded else UNBOUNDED
-    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
+    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=not on_ground)
     warnings: dict[str, int] = {}
     for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):
         progress(number)
@@ -227,6 +231,7 @@ def evaluate_offline(
         T_cam_lidar=source.T_cam_lidar,
         fit_every=FIT_EVERY,
         limit=source.images,
+        ground=config.ground if source.sparse_source == GROUND else None,
     )
     results = evaluate_bag(
         source.path, model, options, folder, progress=lambda done, _: progress(done)

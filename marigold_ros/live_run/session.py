@@ -50,6 +50,7 @@ from marigold_ros.live_run.source import (
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.settings import build
+from marigold_ros.sparse_sources import GROUND
 
 Progress = Callable[[int], None]
 
@@ -110,6 +111,7 @@ def run_demo(
         )
     results = _results(live, scorer, warnings, config, source, rate)
     seen = 'every 8th scan line' if source.thinned else 'whole scans'
+    seen = 'no scans' if source.sparse_source == GROUND else seen
     intro = (
         f'Checkpoint {results["provenance"]["checkpoint"].get("name", "model")}, run by the ROS 2 '
         f'node in its own process at {results["rate"]:.2f} of real time; it saw {seen}.'

@@ -21,7 +21,12 @@ from marigold_ros.evaluation.protocols.held_out import choose_fit_lines
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.message_codec import has_field, to_organised
 from marigold_ros.settings import as_values
-from marigold_ros.sparse_sources import needs_extrinsics, source_of_type, SPARSE_SOURCES
+from marigold_ros.sparse_sources import (
+    GROUND,
+    needs_extrinsics,
+    source_of_type,
+    SPARSE_SOURCES,
+)
 import marigold_ros.synthetic
 from marigold_ros.synthetic.drive.drive import quaternion_xyzw, write_drive
 import numpy as np
@@ -56,7 +61,8 @@ class PlayedBag:
     number that is played and ``period`` the seconds between two. ``T_cam_lidar`` (4, 4) is None
     without a LiDAR; ``latched`` are serialised messages of /tf_static. ``thinned``: the node gets
     every 8th scan line only, because nothing else could be scored. ``sparse_source`` is the kind
-    of the LiDAR topic, as the node's parameter of that name.
+    of the LiDAR topic, or ground, as the node's parameter of that name; with ground the node reads
+    no points, and all of them score.
     """
 
     path: Path
@@ -100,6 +106,7 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
         sparse = source_of_type(types['lidar']) if 'lidar' in types else 'none'
         has_pose = needs_extrinsics(sparse)
         pose = _extrinsics(reader, topics, config) if has_pose else None
+        sparse = GROUND if config.sparse_source == GROUND else sparse
         return PlayedBag(
             path=Path(bag),
             topics=topics,
@@ -179,6 +186,8 @@ def node_arguments(source: PlayedBag, values: dict[str, Any]) -> list[str]:
 def node_topics(source: PlayedBag) -> dict[str, tuple[str, str]]:
     """Return topic and type to publish for each role, named as in the bag where possible."""
     topics = {role: (getattr(source.topics, role), kind) for role, kind in source.types.items()}
+    if source.sparse_source == GROUND:
+        topics.pop('lidar', None)
     image, kind = topics['image']
     # image_transport finds compressed images only under this name.
     if source.is_compressed and not image.endswith('/compressed'):
@@ -199,7 +208,10 @@ def played_messages(
     reader: BagReader, source: PlayedBag, limit: int | None, every: int
 ) -> Iterator[SerialMessage]:
     """Yield the messages to send; thinned scans hold every n-th scan line only."""
+    sent = node_topics(source)
     for message in serial_messages(reader, source.topics, limit):
+        if message.role not in sent:
+            continue
         thin = message.role == 'lidar' and source.thinned
         yield _thinned(reader, message, every) if thin else message
 

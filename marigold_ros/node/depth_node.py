@@ -33,6 +33,7 @@ from marigold_ros.node.loading import load, Loader
 from marigold_ros.node.ros_helpers import FILTERS, ImageReader
 from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.sparse_sources import GROUND
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
@@ -92,7 +93,10 @@ class DepthNode(ManagedNode):
         self._make_pipeline()
         self._outputs = Outputs(self)
         self._extrinsics = Extrinsics(
-            self, self._config.extrinsics, self._config.lidar.fixed_frame
+            self,
+            self._config.extrinsics,
+            self._config.lidar.fixed_frame,
+            more_frames=self._config.sparse_source == GROUND,
         )
         self._images = ImageReader()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)

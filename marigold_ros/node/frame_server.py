@@ -19,6 +19,7 @@ from marigold_ros.frame import Camera, Frame
 from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.frames import resize_frame
 from marigold_ros.geometry.camera.rectification import rectified_valid
+from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.message_codec import to_camera
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
@@ -30,7 +31,8 @@ from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.sparse_sources import SPARSE_SOURCES
+from marigold_ros.sparse_sources import GROUND, SPARSE_SOURCES
+import numpy as np
 
 # Images without a scan in a row that are reported.
 _UNPAIRED = 10
@@ -215,6 +217,8 @@ class FrameServer:
         self, frame: Frame, choice: Choice, camera_frame: str
     ) -> tuple[Frame, int | None]:
         """Add the chosen scan, and return its stamp; None, with the reason reported, without."""
+        if self._inputs.config.sparse_source == GROUND:
+            return self._with_ground(frame, camera_frame), None
         scan, scan_ns = choice.item, choice.stamp_ns
         self._count_pair(frame, scan)
         if scan_ns is None or frame.camera is None or scan is self._bad_scan:
@@ -239,3 +243,17 @@ class FrameServer:
             self._health.report('transform', str(error))
             return frame, None
         return replace(frame, points_lidar=reading.points, T_cam_lidar=T_cam_lidar), scan_ns
+
+    def _with_ground(self, frame: Frame, camera_frame: str) -> Frame:
+        """Add the plane of the ground, or the reason, which is reported too, why it is unknown."""
+
+        def pose(ground_frame: str) -> np.ndarray:
+            return self._extrinsics.pose(
+                camera_frame, ground_frame, frame.stamp_ns, 'ground.height'
+            )
+
+        try:
+            return replace(frame, ground=ground_plane(self._inputs.config.ground, pose))
+        except CalibrationError as error:
+            self._health.report('transform', str(error))
+            return replace(frame, no_points=str(error))

@@ -22,11 +22,12 @@ from marigold_ros.evaluation.corruptions import (
 )
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
-from marigold_ros.frame import FrameResult, Prediction
+from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.executor import Progress
+from marigold_ros.replay.ground import GroundOfBag
 from marigold_ros.replay.image_sets import ImageSet
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
@@ -51,9 +52,14 @@ def empty_scorer(
     options: ReplayOptions, baselines: bool = True, finish: Finish | None = None
 ) -> Scorer:
     """Return a scorer without frames; without ``finish`` it only adds up others."""
-    split = options.fit_every, options.held_out
     return Scorer(
-        options.pipeline.alignment, finish, *split, oracle=options.oracle, baselines=baselines
+        options.pipeline.alignment,
+        finish,
+        options.fit_every,
+        options.held_out,
+        oracle=options.oracle,
+        baselines=baselines,
+        thins_scans=options.ground is None,
     )
 
 
@@ -65,13 +71,19 @@ class ModelScorer:
         self.pipeline.load_fusion()  # a network that is not there stops the run here
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.pipeline)
-        self.scorer = empty_scorer(options, baselines, self._heldout.finish)
+        self._ground = options.ground is not None
+        self._published: list[FrameResult] = []
+        finish = self._as_published if self._ground else self._heldout.finish
+        self.scorer = empty_scorer(options, baselines, finish)
         self.checkpoint = dict(model.description)
 
     def reset(self) -> None:
         """Forget the frames so far, as between images that are no sequence."""
         self.pipeline.reset()
         self._heldout.reset()
+
+    def _as_published(self, _frame: Frame, _prediction: Prediction) -> FrameResult:
+        return self._published[0]
 
     def predict(self, item: BagFrame) -> Prediction:
         """Predict a frame; raises InputError or CalibrationError if it is unusable."""
@@ -83,15 +95,18 @@ class ModelScorer:
         item: BagFrame,
         prediction: Prediction,
         compared: Mapping[str, Prediction] | None = None,
+        frame: Frame | None = None,
     ) -> tuple[dict[str, Any], FrameResult]:
         """
         Align and score a frame's prediction; return its scores, and the pipeline's result.
 
-        ``compared`` are predictions of other models, by name, for the report. Raises InputError or
-        CalibrationError if the frame is unusable; it is not scored then.
+        ``compared`` are predictions of other models, by name, for the report; ``frame`` is aligned
+        in place of the item's, which is scored. Raises InputError or CalibrationError if the frame
+        is unusable; it is not scored then.
         """
         assert item.frame is not None
-        result = self.pipeline.finish(item.frame, prediction)
+        result = self.pipeline.finish(item.frame if frame is None else frame, prediction)
+        self._published[:] = [result]
         start = perf_counter()
         row = self.scorer.add(
             item.frame,
@@ -221,11 +236,14 @@ class _Run:
         with _open_input(self._job, self._options) as source:
             part.bags.append(source.facts)
             part.topics = source.by_role
+            ground = None
+            if self._options.ground is not None:
+                ground = GroundOfBag(self._job.path, self._options.ground)
             start = perf_counter()
             for item in source.stream:
                 part.read += 1
                 stamps.append(item.stamp_ns)
-                result = self._process(item, 1e3 * (perf_counter() - start))
+                result = self._process(item, 1e3 * (perf_counter() - start), ground)
                 if source.recording is not None:
                     source.recording.add(item, result)
                 if progress:
@@ -234,7 +252,9 @@ class _Run:
                     break
                 start = perf_counter()
 
-    def _process(self, item: BagFrame, read_ms: float) -> FrameResult | None:
+    def _process(
+        self, item: BagFrame, read_ms: float, ground: GroundOfBag | None = None
+    ) -> FrameResult | None:
         """Score one image by all models; returns the pipeline's result, None if rejected."""
         if self._options.images is not None:  # they are no sequence
             for scorer in (self._main, *self._compared.values()):
@@ -247,14 +267,15 @@ class _Run:
             item = self._corrupted(item)
             prediction = self._main.predict(item)
             others, reasons = self._predict_compared(item)
-            row, result = self._main.score(item, prediction, others)
+            frame = None if ground is None else ground.on_ground(item)
+            row, result = self._main.score(item, prediction, others, frame)
         except (InputError, CalibrationError) as error:
             self.part.reject(getattr(error, 'cause', 'calibration'), str(error))
             return None
         self._main.scorer.time('read', read_ms)
         for name, other_prediction in others.items():
             try:
-                found, _ = self._compared[name].score(item, other_prediction)
+                found, _ = self._compared[name].score(item, other_prediction, frame=frame)
             except (InputError, CalibrationError) as error:
                 reasons[name] = str(error)
                 continue

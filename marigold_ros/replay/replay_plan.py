@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
+from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import STRENGTHS
 from marigold_ros.replay.image_sets import ImageChoice, ImageSet
@@ -40,6 +40,8 @@ class ReplayOptions:
         The images to take of folders or tars, in place of bags.
     limit : int or None
         Number of images, of all bags together, after which to stop.
+    ground : GroundConfig or None
+        Fits to the ground in place of the sparse depth of the bag, all of which is scored.
     record : PointsConfig or None
         Records outputs beside the results as the node publishes them, with clouds like this.
 
@@ -56,6 +58,7 @@ class ReplayOptions:
     corruptions: Sequence[str] = ()
     images: ImageChoice | None = None
     limit: int | None = None
+    ground: GroundConfig | None = None
     record: PointsConfig | None = None
 
 

@@ -285,6 +285,19 @@ def test_a_depth_image_gives_the_same_depth_live_and_replayed(bench, tmp_path):
     np.testing.assert_array_equal(replayed(running, message, tmp_path / 'bag').metric, depth)
 
 
+def test_an_unknown_ground_is_a_reason_and_no_metres(bench):
+    heard = (DEPTH, RELATIVE, EVERYTHING[10])
+    running = bench({'sparse_source': 'ground'}, hear=heard, connect=False)
+    inputs = running.robot.image, running.robot.info
+    running.wait_for(lambda: all(item.get_subscription_count() for item in inputs))
+    running.send(SECOND, scan=False)
+    running.wait_received('relative/image')
+    status = running.wait_received('alignment')[0].status[0]
+    assert 'base_footprint' in status.message
+    assert 'ground.height' in status.message
+    assert not running.robot.received['depth/image_rect']
+
+
 def replayed(running, sparse, path):
     """Replay offline what was sent to a node."""
     sent = {

@@ -65,6 +65,9 @@ class Scorer:
     baselines : bool
         False for further models on the same frames: of the baselines ``global`` alone depends on
         the model.
+    thins_scans : bool
+        False where the fit sees no scan at all: then ``finish`` returns what was published, and
+        all points are scored.
 
     """
 
@@ -76,7 +79,9 @@ class Scorer:
         held_out: str = 'rings',
         oracle: str = OWN,
         baselines: bool = True,
+        thins_scans: bool = True,
     ) -> None:
+        self._thins_scans = thins_scans
         self._config, self._finish = config, finish
         self.fit_every, self.held_out, self._oracle_rule = fit_every, held_out, oracle
         self._protocols = {
@@ -126,7 +131,7 @@ class Scorer:
         alignment, scan_stamp_ns, timings_ms : optional
             The published fit, the stamp of the scan and milliseconds by stage, for the row.
         sparse : SparseDepth or None
-            The whole scan in the rectified image, where it is known already.
+            The points of the published fit: the whole scan in the rectified image, if known.
         compared : mapping of str to Prediction, or None
             Of other models, by name, for the report's pictures.
 
@@ -147,11 +152,16 @@ class Scorer:
         if frame.camera is not None and truth is not None:
             truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
         K = None if frame.camera is None else rectified(frame.camera).K
-        lidar = self._lidar(frame) if sparse is None else sparse
-        shown = self._heldout(frame, prediction, ring, lidar, truth, row) if len(lidar) else None
+        fit = sparse
+        if sparse is None:
+            fit = self._lidar(frame) if self._thins_scans else _NO_POINTS
+        assert fit is not None
+        lidar = fit if self._thins_scans else self._lidar(frame)
+        points = fit, lidar
+        shown = self._heldout(frame, prediction, ring, points, truth, row) if len(lidar) else None
         if truth is not None and metric is not None:
             row.update(self._surfaces.add(metric, truth, K))
-            dense = self._truth(prediction, lidar, truth, metric, row)
+            dense = self._truth(prediction, fit, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
         self._score('oracle', *pairs, row)
@@ -191,7 +201,9 @@ class Scorer:
         for row in other.rows:
             row['index'] += offset
         self._selector.merge(other._selector, offset)
-        merge_attributes(self, other, ('_selector', '_finish', 'fit_every', 'held_out'))
+        merge_attributes(
+            self, other, ('_selector', '_finish', 'fit_every', 'held_out', '_thins_scans')
+        )
 
     def forget_report_frames(self) -> None:
         """Drop the frames kept for a report; runs that only count need no images."""
@@ -279,38 +291,44 @@ class Scorer:
         frame: Frame,
         prediction: Prediction,
         ring: np.ndarray | None,
-        lidar: SparseDepth,
+        points: tuple[SparseDepth, SparseDepth],
         truth: np.ndarray | None,
         row: dict[str, Any],
     ) -> tuple[SparseDepth, np.ndarray] | None:
         """Fit to every n-th scan line, score the others; return scored points and errors."""
         if self._finish is None or not can_hold_out(frame):
             return None
-        seen = lidar if frame.sparse is None else None
-        split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, seen)
-        source = split.scan_lines.source
-        self.line_sources[source] = self.line_sources.get(source, 0) + 1
-        row.update(n_lines=split.scan_lines.count, n_fit=len(split.fit), n_score=len(split.score))
+        fit, lidar = points
+        if self._thins_scans:
+            seen = lidar if frame.sparse is None else None
+            split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, seen)
+            source = split.scan_lines.source
+            self.line_sources[source] = self.line_sources.get(source, 0) + 1
+            row['n_lines'] = split.scan_lines.count
+            fit, score = split.fit, split.score
+            frame = replace(frame, points_lidar=split.points_fit)
+        else:
+            score = lidar
+        row.update(n_fit=len(fit), n_score=len(score))
         try:
-            result = self._finish(replace(frame, points_lidar=split.points_fit), prediction)
+            result = self._finish(frame, prediction)
         except MarigoldError as error:
             row['heldout_reason'] = str(error)
             return None
         alignment = result.alignment
         row.update(heldout_state=alignment.state, heldout_reason=alignment.reason)
-        if result.metric is None or len(split.score) == 0:
+        if result.metric is None or len(score) == 0:
             return None
-        score = split.score
         published = sample_at(result.metric, score)
         row.update(self._sigma.add(published, result.sigma, score))
         known = np.isfinite(published)
-        predicted = substitute_missing(published, score.z, split.fit, score)
+        predicted = substitute_missing(published, score.z, fit, score)
         own = self._score('heldout', predicted, score.z, score, row, known)
         if truth is not None:
             exact = in_range(sample_at(truth, score), self._config)
             self._score(_AT_TRUTH, predicted, exact, score, row, known)
-        plain = global_depth(prediction, split.fit, score, self._config)
-        self._score_baselines('heldout', (split.fit, score, own, plain), row)
+        plain = global_depth(prediction, fit, score, self._config)
+        self._score_baselines('heldout', (fit, score, own, plain), row)
         return score, np.abs(predicted - score.z) / score.z
 
     def _truth(

@@ -20,6 +20,7 @@ from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_fie
 from marigold_ros.geometry.alignment.robust_fit import fit_by_method
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
+from marigold_ros.geometry.ground.correction import ground_field
 import numpy as np
 
 _NAN = float('nan')
@@ -85,7 +86,8 @@ def align_map(
     reason = check_points(z[usable], len(sparse), config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
-    target, sigma = fit_target(z[usable], prediction.space, config)
+    stated = None if sparse.sigma is None else sparse.sigma[usable]
+    target, sigma = fit_target(z[usable], prediction.space, config, stated)
     fit = fit_by_method(relative[usable], target, sigma, config)
     fitted = fitted_depth(relative[usable], fit.scale, fit.shift, prediction.space, config)
     agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
@@ -178,7 +180,11 @@ def _apply(
         residual = log_ratio(sparse.z, fitted_depth(known, scale, shift, prediction.space, config))
         if inlier is None:
             inlier = np.isfinite(residual) & (np.abs(residual) < REJECT_LOG)
-        if config.method in ('local', 'fused') and len(sparse) >= config.min_points:
+        if config.method in ('local', 'fused') and not sparse.extends:
+            field = ground_field(sparse, residual, prediction.relative.shape)
+            # Other ground points prove nothing here: they were chosen because the map agrees.
+            held_out = np.where(inlier, residual, np.nan)
+        elif config.method in ('local', 'fused') and len(sparse) >= config.min_points:
             # Clipped pixels take part: only the field can correct them.
             log_depth = fitted_log_depth(prediction, scale, shift, config, known)
             shape = prediction.relative.shape

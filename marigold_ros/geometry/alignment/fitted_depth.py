@@ -10,10 +10,16 @@ import numpy as np
 
 
 def fit_target(
-    z: np.ndarray, space: str, config: AlignmentConfig
+    z: np.ndarray, space: str, config: AlignmentConfig, sigma: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return measured depth in a prediction's space, and the sensor's noise there."""
+    """
+    Return measured depth in a prediction's space, and the sensor's noise there.
+
+    ``sigma`` (n,) metres is added to the noise of the settings, None is none.
+    """
     noise = config.noise_floor + config.noise_slope * z
+    if sigma is not None:
+        noise = np.hypot(noise, sigma)
     if space == 'log':
         noise = noise / z
     elif space == 'disparity':

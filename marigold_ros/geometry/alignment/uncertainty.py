@@ -42,6 +42,9 @@ _LONGEST_SIDE = 320
 # stand on it. Chosen where held-out lines and columns of drives are covered alike.
 _UPRIGHT = 1.65
 _WINDOW = np.ones((3, 3), np.uint8)
+# The nearest classes of distance are the ground's own; beside it a map's relative error is this
+# many times as large, as measured on synthetic drives.
+_ON_GROUND, _BESIDE_GROUND = 2, 4.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,12 @@ def count_errors(
     steep = _class_of(_steepness(_sampled(alignment.metric))[at], _STEEPNESS)
     relative = _class_of(predicted, _RELATIVE)
     fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
-    if alignment.held_out is None:
+    if not sparse.extends:
+        # Beyond the ground errors have not been measured, and they are larger there.
+        for row in range(_CELLS[0]):
+            ratio = far if row < _ON_GROUND else _BESIDE_GROUND * far
+            _count(fresh[row], ratio, np.hypot(spread, affine), (steep, relative))
+    elif alignment.held_out is None:
         # Without a field the residual of scale and shift is the same near and far.
         for row in range(_CELLS[0]):
             _count(fresh[row], far, np.hypot(spread, affine), (steep, relative))
@@ -156,14 +164,15 @@ def affine_variance(
     points, the variance there, and its growth with the squared distance from it; None without an
     affine fit to this frame's points.
     """
-    fitted = config.method in ('local', 'global') and alignment.space != 'metric'
+    fitted = config.method in ('local', 'global', 'fused') and alignment.space != 'metric'
     if sparse is None or alignment.inlier is None or not fitted:
         return None
     u, v, z = (part[alignment.inlier] for part in (sparse.u, sparse.v, sparse.z))
     x = prediction.relative[v, u].astype(np.float64)
     if len(x) < 3 or np.ptp(x) == 0.0:
         return None
-    target, noise = fit_target(z.astype(np.float64), alignment.space, config)
+    stated = None if sparse.sigma is None else sparse.sigma[alignment.inlier]
+    target, noise = fit_target(z.astype(np.float64), alignment.space, config, stated)
     weight = 1.0 / noise**2
     middle = float(weight @ x / weight.sum())
     residual = (target - alignment.scale * x - alignment.shift) / alignment.scale

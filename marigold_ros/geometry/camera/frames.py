@@ -34,7 +34,7 @@ def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth 
     if known is not None:
         return (known if camera is None else rectify_sparse(known, camera)), ''
     if frame.points_lidar is None:
-        return None, NO_SPARSE_DEPTH
+        return None, frame.no_points or NO_SPARSE_DEPTH
     if camera is None:
         return None, (
             'no usable camera_info; points cannot be projected without it: publish or correct it'

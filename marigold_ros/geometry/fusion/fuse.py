@@ -97,7 +97,7 @@ def gather_beside(
 
     Returns both results, the latter for `fuse`; None where it needs none.
     """
-    if config.method != 'fused' or sparse is None:
+    if config.method != 'fused' or sparse is None or not sparse.extends:
         return fit_map(), None
     usable, reason = _usable(sparse, config)
     if reason:
@@ -128,6 +128,9 @@ def fuse(
     """
     if config.method != 'fused':
         return fit
+    if sparse is not None and not sparse.extends:
+        # Points that say nothing of their surroundings have no interpolation to mix.
+        return replace(fit, led_by='map', shares={'map': 1.0}) if fit.state == 'fitted' else fit
     if sparse is None or len(sparse) == 0:
         return _without_points(fit, '')
     usable, reason = _usable(sparse, config)

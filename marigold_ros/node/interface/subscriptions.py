@@ -124,7 +124,7 @@ class Inputs(SimpleFilter):
             Input('image', topic, kind, 1, config.image_reliability, self._on_image),
             Input('info', info_topic, CameraInfo, 1, config.info_reliability, self._on_info),
         ]
-        if config.sparse_source != 'none':
+        if config.sparse_source in SPARSE_SOURCES:
             source = SPARSE_SOURCES[config.sparse_source]
             topic = self._node.resolve_topic_name(source.topic)
             kind = getattr(sensor_msgs.msg, source.kind)

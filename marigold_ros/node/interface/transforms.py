@@ -23,10 +23,13 @@ class Extrinsics:
     ``T_cam_lidar`` for a pair of frames.
 
     ``node`` subscribes to /tf and /tf_static, unless the parameters hold the extrinsics;
-    ego-motion is looked up through ``fixed_frame``, or not compensated if that is empty.
+    ego-motion is looked up through ``fixed_frame``, or not compensated if that is empty. With
+    ``more_frames``, poses of other frames are looked up too.
     """
 
-    def __init__(self, node, config: ExtrinsicsConfig, fixed_frame: str = '') -> None:
+    def __init__(
+        self, node, config: ExtrinsicsConfig, fixed_frame: str = '', more_frames: bool = False
+    ) -> None:
         self._fixed = None
         self.fixed_frame = fixed_frame
         self._buffer: Any = None
@@ -36,7 +39,7 @@ class Extrinsics:
         if config.translation:
             self._fixed = pose_matrix(config.translation, config.rotation_xyzw)
             self.source = 'parameters extrinsics.*'
-            if not fixed_frame:
+            if not (fixed_frame or more_frames):
                 return
         try:
             import tf2_ros
@@ -75,22 +78,29 @@ class Extrinsics:
             return self._fixed if moved is None else moved @ self._fixed
         if moved is not None:
             return moved
+        return self.pose(camera_frame, lidar_frame, stamp_ns, 'extrinsics.*')
+
+    def pose(self, camera_frame: str, frame: str, stamp_ns: int, settings: str) -> np.ndarray:
+        """
+        Look up the pose (4, 4) of any frame in the camera's, the latest one if need be.
+
+        ``settings`` are named as the remedy where there is none (CalibrationError).
+        """
         if self._buffer is None:
             raise CalibrationError(
-                f'no transform {camera_frame} <- {lidar_frame}: tf2 is not installed; set '
-                'extrinsics.translation and extrinsics.rotation_xyzw'
+                f'no transform {camera_frame} <- {frame}: tf2 is not installed; set {settings}'
             )
         # Timeout 0: the transform may well arrive with the next frame, and waiting would block.
         at_scan = Time.from_msg(to_stamp(stamp_ns))
         try:
-            found = self._lookup(camera_frame, lidar_frame, at_scan)
+            found = self._lookup(camera_frame, frame, at_scan)
         except self._errors as at_stamp:
             try:
-                found = self._lookup(camera_frame, lidar_frame, Time())
+                found = self._lookup(camera_frame, frame, Time())
             except self._errors:
                 raise CalibrationError(
-                    f'no transform {camera_frame} <- {lidar_frame} at {stamp_ns / 1e9:.3f} s; '
-                    f'publish it or set extrinsics.*: {at_stamp}'
+                    f'no transform {camera_frame} <- {frame} at {stamp_ns / 1e9:.3f} s; '
+                    f'publish it or set {settings}: {at_stamp}'
                 ) from at_stamp
             self.latest_used += 1
         return _matrix(found)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The correction of a fitted map on the ground, which ends where the ground does."""
+
+import cv2
+from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.ground.cells import cell_size
+import numpy as np
+
+_LONGEST_SIDE = 192
+# Share of the cells around that may lack a point before the correction fades.
+_LACKING = 0.3
+
+
+def ground_field(
+    sparse: SparseDepth, residual: np.ndarray, shape: tuple[int, int]
+) -> np.ndarray | None:
+    """
+    Return a factor on the depth of an image (H, W), on a coarse grid; 1 away from the points.
+
+    ``residual`` (M,) is the log ratio of the plane's depth to the fitted map's. Of it each point
+    takes the share that the map's error has in both errors; None without any known residual.
+    """
+    known = np.isfinite(residual)
+    if not known.any():
+        return None
+    ratio = residual[known]
+    of_map = 1.4826 * float(np.median(np.abs(ratio)))
+    of_plane = np.zeros(1) if sparse.sigma is None else (sparse.sigma / sparse.z)[known]
+    wanted = ratio * (of_map**2 / np.maximum(of_map**2 + of_plane**2, 1e-12))
+    shrink = min(1.0, _LONGEST_SIDE / max(shape))
+    rows, columns = max(2, round(shape[0] * shrink)), max(2, round(shape[1] * shrink))
+    row, column = sparse.v[known] * rows // shape[0], sparse.u[known] * columns // shape[1]
+    weights = wanted, np.ones_like(wanted)
+    place, size = row * columns + column, rows * columns
+    sums = (np.bincount(place, weight, size).reshape(rows, columns) for weight in weights)
+    spacing = cell_size(shape) * columns / shape[1]
+    width = max(0.5, spacing)
+    total, count = (cv2.GaussianBlur(part, (0, 0), width) for part in sums)
+    expected = (1.0 - _LACKING) * min(1.0, spacing**-2)
+    return np.asarray(np.exp(total / np.maximum(count, expected)), np.float32)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Points on the ground, where the map shows a plane of the pose that the ground has.
+
+A map known up to scale and shift still has the shape of a plane. The plane is fitted to it in the
+map's space by a rule of the world: things stand on the ground, and hardly anything lies below it.
+What agrees, hangs together and reaches the nearest visible ground is ground; everything else is a
+reason to refuse the frame, because a plane at another height would give wrong metres.
+"""
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import GroundPlane, Prediction, SparseDepth
+from marigold_ros.geometry.ground.cells import Cells, ground_cells, growing
+from marigold_ros.geometry.ground.plane import plane_depth
+import numpy as np
+
+# Relative error of a map on plain ground; twice as much is still ground.
+_MAP_ERROR, _AGREES = 0.06, 2.0
+# Pairs of cells and cells that judge them; the residual that counts at most; what lies below the
+# ground counts more.
+_PAIRS, _JUDGES, _CAP, _BELOW = 256, 800, 3.0, 3.0
+_ROUNDS = 4
+# Least share of the image, of the cells where the ground could be, and of the nearest of these:
+# on synthetic drives, streets have 0.77 of the cells (nineteen in twenty frames), and a table that
+# is taken for the floor up to 0.64.
+_SHARE, _SHARE_OF_CELLS, _SHARE_OF_NEAREST, _NEAREST = 0.05, 0.65, 0.5, 0.15
+# Least ratio of the ground's farthest to nearest depth; largest share below it.
+_DEPTH_RATIO, _MOST_BELOW = 2.0, 0.1
+# A plane tilted by this much must not fit the map so much better, degrees and share of the error.
+_TILTS, _BETTER = np.arange(-24.0, 49.0, 3.0), 0.85
+_LARGEST_TILT = 10.0
+
+
+def find_ground(
+    prediction: Prediction, K: np.ndarray, plane: GroundPlane, config: AlignmentConfig
+) -> tuple[SparseDepth | None, str]:
+    """
+    Find points on the ground in a prediction.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the rectified image, (H, W).
+    K : (3, 3) float, pixels
+        Its intrinsics.
+    plane : GroundPlane
+        Where the ground should be.
+    config : AlignmentConfig
+        Range of depth.
+
+    Returns
+    -------
+    SparseDepth or None, str
+        At most one point in each cell of a grid, with the deviation that the pitch causes; or
+        None and the reason in words.
+
+    """
+    cells = ground_cells(prediction, K, plane, config)
+    if cells.share < _SHARE:
+        return None, (
+            f'the ground could be seen in {cells.share:.0%} of the image, {_SHARE:.0%} are '
+            'needed; check that the camera looks down at it, and ground.pitch or the transform'
+        )
+    target, steepness = cells.target(prediction.space)
+    tolerance = _MAP_ERROR * steepness + 0.5 * cells.sigma / cells.z * steepness
+    scale, shift = _fit(cells, target, tolerance)
+    # Positive where the map lies behind the plane: below the ground.
+    behind = (scale * cells.relative + shift - target) / tolerance
+    region = _region(cells, np.abs(behind) < _AGREES)
+    reason = _refusal(cells, region, scale, behind)
+    if not reason:
+        reason = _tilt_refusal(cells, region, K, plane, prediction.space)
+    if reason:
+        return None, reason
+    parts = (cells.u, cells.v, cells.z.astype(np.float32))
+    u, v, z = (part[region] for part in parts)
+    counts = {'points': len(region), 'kept': len(z)}
+    return SparseDepth(u, v, z, None, counts, cells.sigma[region], extends=False), ''
+
+
+def _fit(cells: Cells, target: np.ndarray, tolerance: np.ndarray) -> tuple[float, float]:
+    """Fit scale and shift of the map to the plane, by the best of fixed pairs of cells."""
+    order = np.argsort(cells.z, kind='stable')
+    few = order[np.linspace(0, len(order) - 1, min(len(order), _JUDGES)).astype(np.intp)]
+    x, y, allowed = cells.relative[few], target[few], tolerance[few]
+    draw = np.random.default_rng(0)
+    half = max(1, len(few) // 2)
+    near, far = draw.integers(0, half, _PAIRS), draw.integers(half, len(few), _PAIRS)
+    apart = x[far] - x[near] > 1e-6
+    if not apart.any():
+        return 0.0, float(np.median(y))
+    near, far = near[apart], far[apart]
+    scales = (y[far] - y[near]) / (x[far] - x[near])
+    shifts = y[near] - scales * x[near]
+    behind = (scales[:, None] * x + shifts[:, None] - y) / allowed
+    cost = np.minimum(np.abs(behind), _CAP)
+    cost += (_BELOW - 1.0) * np.where(behind > 1.0, np.minimum(behind, _CAP), 0.0)
+    best = int(np.argmin(cost.mean(axis=1)))
+    scale, shift = float(scales[best]), float(shifts[best])
+    for _ in range(_ROUNDS):
+        behind = (scale * cells.relative + shift - target) / tolerance
+        weight = np.square(np.clip(1.0 - np.square(behind / _CAP), 0.0, None)) / tolerance**2
+        scale, shift = _line(cells.relative, target, weight)
+    return scale, shift
+
+
+def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Return scale and shift of weighted least squares; scale 0 where they are not determined."""
+    total = weight.sum()
+    if total <= 0.0:
+        return 0.0, float(np.median(y))
+    x_mean, y_mean = weight @ x / total, weight @ y / total
+    spread = weight @ np.square(x - x_mean)
+    scale = float(weight @ ((x - x_mean) * (y - y_mean)) / spread) if spread > 0.0 else 0.0
+    return scale, float(y_mean - scale * x_mean)
+
+
+def _region(cells: Cells, agrees: np.ndarray) -> np.ndarray:
+    """Return which cells (n,) are in the largest region of those that agree."""
+    grid = np.zeros(cells.shape, np.uint8)
+    grid.ravel()[cells.place[agrees]] = 1
+    opened = cv2.morphologyEx(grid, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    if count < 2:
+        return np.zeros(len(cells.place), bool)
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return np.asarray((labels == largest).ravel()[cells.place])
+
+
+def _refusal(cells: Cells, region: np.ndarray, scale: float, behind: np.ndarray) -> str:
+    """Return why a region is not the ground, or ''."""
+    share = float(region.mean())
+    of_image = share * cells.share
+    if scale <= 0.0 or of_image < _SHARE or share < _SHARE_OF_CELLS:
+        return (
+            f'{share:.0%} of the image below the horizon agree with the ground plane, '
+            f'{_SHARE_OF_CELLS:.0%} are needed: a wall, stairs or things hide the ground, or '
+            'ground.pitch is wrong'
+        )
+    nearest = cells.z <= np.quantile(cells.z, _NEAREST)
+    near = float(region[nearest].mean())
+    if near < _SHARE_OF_NEAREST:
+        return (
+            f'{near:.0%} of the nearest visible ground agree with the ground plane, '
+            f'{_SHARE_OF_NEAREST:.0%} are needed: something hides it, or ground.pitch is wrong'
+        )
+    low, high = np.quantile(cells.z[region], [0.05, 0.95])
+    if high < _DEPTH_RATIO * low:
+        return (
+            f'the visible ground spans {low:.1f} to {high:.1f} m, a ratio of {high / low:.2f}; '
+            f'{_DEPTH_RATIO:g} is needed: tilt the camera less'
+        )
+    below = float((behind > _AGREES).mean())
+    if below > _MOST_BELOW:
+        return (
+            f'{below:.0%} of the image below the horizon lie below the ground plane, at most '
+            f'{_MOST_BELOW:.0%} may: stairs or a slope downwards, or ground.pitch is wrong'
+        )
+    return ''
+
+
+def _tilt_refusal(
+    cells: Cells, region: np.ndarray, K: np.ndarray, plane: GroundPlane, space: str
+) -> str:
+    """Return that the map shows a plane of another tilt, or ''."""
+    u, v, x = cells.u[region], cells.v[region], cells.relative[region]
+    errors = np.full(len(_TILTS), np.inf)
+    for number, degrees in enumerate(_TILTS):
+        z = plane_depth(tilted(plane, np.deg2rad(degrees)), K, u, v)
+        if not np.isfinite(z).all():
+            continue
+        y = growing(z, space)
+        scale, shift = _line(x, y, np.ones_like(y))
+        if scale > 0.0:
+            errors[number] = np.std(y - scale * x - shift) / np.std(y)
+    best = int(np.argmin(errors))
+    stated = errors[int(np.argmin(np.abs(_TILTS)))]
+    tilt = float(_TILTS[best])
+    if abs(tilt) <= _LARGEST_TILT or errors[best] > _BETTER * stated:
+        return ''
+    return (
+        f'the map shows a plane tilted by {tilt:.0f} degrees from the ground, at most '
+        f'{_LARGEST_TILT:.0f} may be: a ramp or a wall, or ground.pitch is wrong'
+    )
+
+
+def tilted(plane: GroundPlane, angle: float) -> GroundPlane:
+    """Return the plane for a camera that looks down by another ``angle``, radians."""
+    cosine, sine = np.cos(angle), np.sin(angle)
+    x, y, z = plane.normal
+    normal = np.array([x, cosine * y - sine * z, sine * y + cosine * z])
+    return GroundPlane(normal, plane.height, plane.pitch_error)

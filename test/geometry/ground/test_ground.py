@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Points on the ground: found where there is ground, refused with a reason where there is none."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig, GroundConfig, PipelineConfig
+from marigold_ros.errors import CalibrationError
+from marigold_ros.frame import Camera, Frame, Prediction, UNBOUNDED
+from marigold_ros.geometry.ground.plane import ground_plane, plane_depth, plane_of_pose
+from marigold_ros.geometry.ground.points import find_ground, tilted
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.spaces import from_metres
+import numpy as np
+import pytest
+
+WIDTH, HEIGHT = 320, 240
+K = np.array([[210.0, 0, 159.5], [0, 210.0, 119.5], [0, 0, 1]])
+CONFIG = AlignmentConfig()
+SETTINGS = GroundConfig(height=1.6, pitch=4.0)
+FAR = 60.0
+
+
+def plane_of(config=SETTINGS):
+    return ground_plane(config, pose=None)
+
+
+def rays():
+    v, u = np.mgrid[:HEIGHT, :WIDTH]
+    return np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(u.shape)], -1)
+
+
+def street(plane):
+    """Depth of ground, two boxes on it, and a wall far away."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH]
+    depth = np.fmin(plane_depth(plane, K, u, v), FAR)
+    for left, right, z in ((30, 90, 6.0), (240, 300, 9.0)):
+        box = (u >= left) & (u < right) & (v > 90)
+        depth[box] = np.minimum(depth[box], z)
+    return depth
+
+
+def surface(depth_at, plane):
+    """
+    Depth of a height profile over the distance along the ground, by marching along the rays.
+
+    ``depth_at`` maps distances (n,) to heights above the ground.
+    """
+    down = rays() @ plane.normal
+    forward = np.array([0.0, -plane.normal[2], plane.normal[1]])
+    along = rays() @ forward
+    depth = np.full(down.shape, FAR)
+    for z in np.geomspace(FAR, 0.5, 300):
+        hit = plane.height - z * down <= depth_at(z * along)
+        depth[hit] = z
+    return depth
+
+
+def prediction_of(depth, space='log', noise=0.0):
+    value = from_metres(depth, space)
+    low, high = value.min(), value.max()
+    relative = 0.05 + 0.9 * (value - low) / (high - low)
+    relative += np.random.default_rng(0).normal(0, noise, depth.shape)
+    return Prediction(relative.astype(np.float32), None, space, UNBOUNDED)
+
+
+def processed(prediction, plane, config=None, stamp_ns=0):
+    model = SimpleNamespace(description={}, predict=lambda rgb, **options: prediction)
+    pipeline = FramePipeline(model, config)
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    frame = Frame(image, Camera(K, WIDTH, HEIGHT), stamp_ns=stamp_ns, ground=plane)
+    return pipeline.process(frame)
+
+
+@pytest.mark.parametrize('space', ['log', 'disparity', 'depth'])
+def test_points_lie_on_the_ground_and_not_on_the_boxes(space):
+    plane = plane_of()
+    depth = street(plane)
+    points, reason = find_ground(prediction_of(depth, space, 0.002), K, plane, CONFIG)
+    assert reason == ''
+    assert len(points) > 1000
+    right = np.abs(points.z / depth[points.v, points.u] - 1) < 0.01
+    assert right.mean() > 0.95
+    assert not points.extends
+
+
+@pytest.mark.parametrize('method', ['global', 'local', 'fused'])
+def test_the_ground_alone_gives_the_whole_image_its_metres(method):
+    plane = plane_of()
+    depth = street(plane)
+    config = PipelineConfig(alignment=AlignmentConfig(method=method), sky='fitted')
+    result = processed(prediction_of(depth, noise=0.002), plane, config)
+    assert result.alignment.state == 'fitted'
+    assert np.median(np.abs(result.metric / depth - 1)) < 0.01
+    assert np.quantile(np.abs(result.metric / depth - 1), 0.95) < 0.05
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.floats(0.2, 3.0), st.floats(0.0, 12.0))
+def test_depth_is_proportional_to_the_height_that_is_stated(height, pitch):
+    plane = plane_of(GroundConfig(height=1.0, pitch=pitch))
+    prediction = prediction_of(street(plane))
+    one, _ = find_ground(prediction, K, plane, CONFIG)
+    other, reason = find_ground(prediction, K, replace(plane, height=height), CONFIG)
+    assert reason == ''
+    known = np.isin(other.v * WIDTH + other.u, one.v * WIDTH + one.u)
+    assert known.any()
+    depth = plane_depth(plane, K, other.u, other.v)
+    np.testing.assert_allclose(other.z, height * depth, rtol=1e-5)
+
+
+def test_sigma_grows_with_distance_and_with_the_error_of_the_pitch():
+    plane = plane_of()
+    prediction = prediction_of(street(plane), noise=0.005)
+    points, _ = find_ground(prediction, K, plane, CONFIG)
+    np.testing.assert_allclose(points.sigma, points.z**2 / 1.6 * np.deg2rad(1.0), rtol=1e-5)
+    wide, narrow = (
+        processed(prediction, plane_of(replace(SETTINGS, pitch_error=degrees))).sigma
+        for degrees in (2.0, 0.2)
+    )
+    ratio = (wide - narrow)[HEIGHT // 2 :]
+    assert np.nanmedian(ratio) > 0
+
+
+def test_a_pitch_that_is_off_by_a_degree_changes_metres_by_a_few_per_cent():
+    plane = plane_of()
+    depth = street(plane)
+    for degrees in (1.0, -1.0):
+        wrong = tilted(plane, np.deg2rad(degrees))
+        result = processed(prediction_of(depth, noise=0.002), wrong)
+        near = depth < 15.0
+        assert abs(np.median((result.metric / depth)[near]) - 1) < 0.09
+
+
+def refusal(depth, plane, space='log'):
+    points, reason = find_ground(prediction_of(depth, space, 0.002), K, plane, CONFIG)
+    assert points is None
+    return reason
+
+
+def test_a_wall_at_one_metre_is_refused():
+    plane = plane_of()
+    wall = 1.0 / np.maximum(rays() @ np.array([0.05, 0.0, 1.0]), 0.1)
+    assert refusal(wall, plane)
+
+
+def test_stairs_upwards_are_refused():
+    plane = plane_of()
+    stairs = surface(lambda d: np.clip(np.ceil((d - 1.5) / 0.3) * 0.17, 0, 2.5), plane)
+    assert refusal(stairs, plane)
+
+
+def test_stairs_downwards_are_refused():
+    plane = plane_of()
+    stairs = surface(lambda d: -np.clip(np.ceil((d - 2.5) / 0.3) * 0.17, 0, 3.0), plane)
+    assert refusal(stairs, plane)
+
+
+@pytest.mark.parametrize('degrees', [15.0, 25.0])
+def test_a_ramp_in_front_is_refused(degrees):
+    plane = plane_of()
+    slope = np.tan(np.deg2rad(degrees))
+    ramp = surface(lambda d: np.clip((d - 1.0) * slope, 0, 4.0), plane)
+    assert refusal(ramp, plane)
+
+
+def test_ground_hidden_by_a_wall_of_boxes_is_refused():
+    plane = plane_of()
+    depth = np.minimum(street(plane), 3.0)
+    assert 'agree with the ground plane' in refusal(depth, plane)
+
+
+def test_a_camera_that_looks_at_the_sky_is_refused():
+    plane = plane_of(GroundConfig(height=1.6, pitch=-40.0))
+    assert 'the camera looks down' in refusal(street(plane_of()), plane)
+
+
+def test_noise_and_constant_maps_are_refused():
+    plane = plane_of()
+    noise = np.random.default_rng(1).uniform(1, 20, (HEIGHT, WIDTH))
+    assert refusal(noise, plane)
+    flat = Prediction(np.full((HEIGHT, WIDTH), 0.5, np.float32), None, 'log')
+    points, reason = find_ground(flat, K, plane, CONFIG)
+    assert points is None
+    assert reason
+
+
+def test_the_pose_of_a_frame_on_the_ground_gives_the_same_plane_as_height_and_pitch():
+    pitch, height = np.deg2rad(4.0), 1.6
+    up = -np.array([0.0, np.cos(pitch), np.sin(pitch)])
+    forward = np.array([0.0, -np.sin(pitch), np.cos(pitch)])
+    T = np.eye(4)
+    T[:3, :3] = np.stack([forward, np.cross(up, forward), up], axis=1)
+    T[:3, 3] = -height * up + 0.7 * forward  # the frame may lie ahead of the camera
+    plane, expected = plane_of_pose(T, SETTINGS), plane_of()
+    np.testing.assert_allclose(plane.normal, expected.normal, atol=1e-12)
+    assert plane.height == pytest.approx(height)
+
+
+def test_a_camera_below_its_ground_and_an_unknown_height_are_errors():
+    T = np.eye(4)
+    T[:3, :3] = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+    T[1, 3] = -1.2
+    with pytest.raises(CalibrationError, match=r'-1\.20 m above base_footprint'):
+        plane_of_pose(T, GroundConfig())
+    with pytest.raises(CalibrationError, match='height of the camera is unknown'):
+        ground_plane(GroundConfig(frame=''), pose=None)
+
+
+def test_a_refused_frame_states_its_reason_and_has_no_metres():
+    plane = plane_of()
+    wall = prediction_of(np.minimum(street(plane), 3.0), noise=0.002)
+    result = processed(wall, plane)
+    assert result.metric is None
+    assert result.alignment.state == 'none'
+    assert 'ground' in result.alignment.reason
+
+
+def test_a_refused_frame_holds_the_last_fit():
+    plane = plane_of()
+    maps = [
+        prediction_of(street(plane), noise=0.002),
+        prediction_of(np.minimum(street(plane), 3.0), noise=0.002),
+    ]
+    model = SimpleNamespace(description={}, predict=lambda rgb, **options: maps.pop(0))
+    pipeline = FramePipeline(model)
+    image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    frame = Frame(image, Camera(K, WIDTH, HEIGHT), ground=plane)
+    assert pipeline.process(frame).alignment.state == 'fitted'
+    held = pipeline.process(replace(frame, stamp_ns=100_000_000))
+    assert held.alignment.state == 'held'
+    assert 'ground plane' in held.alignment.reason
