@@ -21,6 +21,7 @@ from typing import Any
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.mixture import MULTIPLE
+from marigold_ros.learning.families.prime_depth import DECODER, LAYERS
 from marigold_ros.learning.networks.initialise import initialise
 from marigold_ros.learning.objectives.trained_networks import ENCODED_PIXELS
 from marigold_ros.learning.run.recipe import network_of, read_recipe
@@ -30,10 +31,14 @@ from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
 from marigold_ros.models.benchmarks.random_networks import empty_networks, parameters_of
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.memory import autoencoder_bytes
+from marigold_ros.models.prime_depth.checkpoint import Base
+from marigold_ros.models.prime_depth.refiner import Refiner
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 Networks = tuple[UNet2DConditionModel, AutoencoderKL]
+EMPTY_TOKENS = 2  # of the empty prompt
 Size = tuple[int, int]
 ONE_STEP = ('pixel', 'masked_pixel', 'silog')  # objectives through the decoder
 PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
@@ -50,7 +55,7 @@ class StagePlan:
     memory: dict[str, float]
 
 
-def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan]]:
+def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[StagePlan]]:
     """
     Plan all stages of a recipe file on one device, without its data and weights.
 
@@ -58,14 +63,19 @@ def plan_recipe(path: Path, half: bool = True) -> tuple[Networks, list[StagePlan
     does not exist are assumed to have the shape of Stable Diffusion 2.
     """
     network = network_of(path)
-    if network != 'marigold':
+    if network not in ('marigold', 'prime_depth'):
         raise ConfigurationError(
-            f'--plan is for Marigold; {path.name} trains {network}, which is small: leave it out'
+            f'--plan is for Marigold and PrimeDepth; {path.name} trains {network}, which is '
+            'small: leave it out'
         )
     recipe = read_recipe(path)
-    networks = networks_of(recipe)
     stages = read_stages(recipe['stages'], recipe.get('common', {}))
     averaged = any(stage.average for stage in stages)
+    if network == 'prime_depth':
+        base, refiner = refiner_of(recipe)
+        plans = [plan_refiner(recipe, stage, base, refiner, half, averaged) for stage in stages]
+        return (base.unet, base.autoencoder, refiner), plans
+    networks = networks_of(recipe)
     plans = []
     for stage in stages:
         sizes = sizes_of(recipe['sources'], stage.scale)
@@ -99,6 +109,59 @@ def networks_of(recipe: Mapping[str, Any]) -> Networks:
                 )
     unet, autoencoder = empty_networks()
     return unet, autoencoder
+
+
+def refiner_of(recipe: Mapping[str, Any]) -> tuple[Base, Refiner]:
+    """Return the frozen networks and the refiner of a recipe of PrimeDepth, without weights."""
+    entry = recipe['init']
+    if not isinstance(entry.get('base'), str):
+        raise ConfigurationError('--plan of a PrimeDepth needs init.base, the frozen checkpoint')
+    sizes = entry.get('decoder', DECODER), entry.get('layers', LAYERS)
+    unet, autoencoder = networks_of({'init': {'kind': 'checkpoint', 'path': entry['base']}})
+    with torch.device('meta'):
+        refiner = Refiner(unet.config, EMPTY_TOKENS, *sizes)
+    return Base(entry['base'], Path(entry['base']), '', autoencoder, unet), refiner
+
+
+def plan_refiner(
+    recipe: Mapping[str, Any],
+    stage: Stage,
+    base: Base,
+    refiner: Refiner,
+    half: bool,
+    averaged: bool,
+) -> StagePlan:
+    """Count the cost of a stage of a PrimeDepth: the frozen pass once, the refiner three times."""
+    flops, kept = [], {}
+    sizes = sizes_of(recipe['sources'], stage.scale)
+    for weight, (height, width) in sizes:
+        image = torch.empty(1, 3, height, width, device='meta')
+        frozen, trained = FlopCounterMode(display=False), FlopCounterMode(display=False)
+        with frozen:
+            preimage = base.preimage(image, refiner.text)
+        counter = KeptBytes(half)
+        handles = counter.watch(refiner, False)
+        with trained:
+            refiner(preimage)
+        for handle in handles:
+            handle.remove()
+        flops.append(weight * (frozen.get_total_flops() + 3 * trained.get_total_flops()))
+        read = [x for x in (*preimage.features, *preimage.maps) if x is not None]
+        held = counter.total + counter.product * sum(x.numel() for x in read)
+        encoding = autoencoder_bytes(base.autoencoder, (height, width), counter.product)
+        kept[height * width] = (stage.batch_size * encoding, stage.batch_size * held)
+    own = float(parameters_of(refiner))
+    memory = {
+        'weights': 4.0 * (own + base.parameters),
+        'gradients': 4.0 * own,
+        'moments': 8.0 * own,
+        'average': 4.0 * own * averaged,
+    }
+    peak = sum(memory.values())
+    memory['encoding'], memory['activations'] = kept[max(kept)]
+    memory['peak'] = peak + max(kept[max(kept)])
+    images = stage.steps * stage.batch_size * stage.accumulation
+    return StagePlan(stage.name, images, sum(flops) / sum(w for w, _ in sizes), memory)
 
 
 def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[float, Size]]:
@@ -212,13 +275,15 @@ class KeptBytes:
         """Bytes kept, including the largest block that is recomputed."""
         return self._bytes + self._largest
 
-    def watch(self, network: Any, checkpointing: bool) -> None:
-        """Count what a network keeps from now on, through hooks."""
-        for layer in network.modules():
-            if not list(layer.children()) and not isinstance(layer, NOTHING_KEPT):
-                layer.register_forward_hook(self._count)
+    def watch(self, network: Any, checkpointing: bool) -> list[Any]:
+        """Count what a network keeps from now on, through hooks; returns their handles."""
         if checkpointing:
             network.enable_gradient_checkpointing(self._again)
+        return [
+            layer.register_forward_hook(self._count)
+            for layer in network.modules()
+            if not list(layer.children()) and not isinstance(layer, NOTHING_KEPT)
+        ]
 
     def _count(self, layer: nn.Module, _given: Any, output: Any) -> None:
         product = isinstance(layer, PRODUCTS)
@@ -237,10 +302,11 @@ class KeptBytes:
         return output
 
 
-def format_plan(networks: Networks, plans: Sequence[StagePlan]) -> str:
+def format_plan(networks: Sequence[nn.Module], plans: Sequence[StagePlan]) -> str:
     """Format plans as text."""
-    unet, autoencoder = (parameters_of(network) / 1e6 for network in networks)
-    lines = [f'parameters: autoencoder {autoencoder:.1f} M, U-Net {unet:.1f} M']
+    sizes = [parameters_of(network) / 1e6 for network in networks]
+    named = zip(('U-Net', 'autoencoder', 'refiner'), sizes, strict=False)
+    lines = ['parameters: ' + ', '.join(f'{name} {size:.1f} M' for name, size in named)]
     for plan in plans:
         lines.append(
             f'{plan.name}: {plan.images} images of {_flop(plan.flop)} are '

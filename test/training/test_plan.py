@@ -176,7 +176,19 @@ def test_an_embedded_checkpoint_is_planned_by_its_shape(tmp_path):
     assert unet.device.type == autoencoder.device.type == 'meta'
 
 
+def test_the_plan_of_a_refiner_counts_the_frozen_pass_once():
+    path = RECIPES / 'prime_depth' / 'published.yaml'
+    networks, (plan,) = plan_recipe(path)
+    unet, autoencoder, refiner = (count(network) for network in networks)
+    assert unet == pytest.approx(866e6, rel=0.001)
+    assert plan.memory['moments'] == 8 * refiner < 8 * unet / 2
+    assert plan.memory['weights'] == 4 * (unet + autoencoder + refiner)
+    whole = work_of_image(stage('pixel', gradient_checkpointing=False), networks[:2], (480, 640))
+    assert plan.flop < whole
+    assert 'refiner' in format_plan(networks, [plan])
+
+
 @pytest.mark.parametrize('network', ['fusion', 'unet'])
 def test_a_recipe_of_a_small_network_has_no_plan(network):
-    with pytest.raises(ConfigurationError, match=f'for Marigold; .* trains {network}'):
+    with pytest.raises(ConfigurationError, match=f'for Marigold and .* trains {network}'):
         plan_recipe(RECIPES / f'{network}.yaml')

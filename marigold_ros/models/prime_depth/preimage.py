@@ -4,14 +4,15 @@
 The preimage: features and attention maps that one pass of a frozen U-Net at t = 1 computes.
 
 They are read by hooks, for the duration of a pass, so that the U-Net runs as diffusers wrote it.
-Attention runs a second time with the identity, or cells of keys, for values: softmax(QK^T) is
-never held whole. Letters: B images, C channels, h, w positions, M heads, N queries, T keys, d
-width of a head, P cells or tokens.
+Its attention is computed again, some queries at a time: softmax(QK^T) is never held whole.
+Letters: B images, C channels, h, w positions, M heads, N queries, T keys, d width of a head,
+P cells or tokens.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
+import math
 from typing import Any
 
 from diffusers import UNet2DConditionModel
@@ -22,8 +23,12 @@ from torch.nn import functional
 
 TIMESTEP = 1
 CELLS = 8  # self-attention is kept for 8x8 cells of keys
-# Elements of softmax(QK^T) at once, where the kernel of this device holds it: 64 MB in float32.
-MOST = 2**24
+# Positions of self-attention maps; of larger ones every second, third … along each side is kept,
+# which bounds their share of a frame.
+QUERIES = 512
+# Elements of softmax(QK^T) at once: 1 MB, which a CPU keeps in its cache (three times as fast as
+# 64 MB), and 256 MB on a GPU.
+MOST_CPU, MOST_GPU = 2**18, 2**26
 BLOCKS = ('DownBlock2D', 'CrossAttnDownBlock2D', 'UpBlock2D', 'CrossAttnUpBlock2D')
 MIDDLES = ('UNetMidBlock2D', 'UNetMidBlock2DCrossAttn')
 
@@ -104,7 +109,7 @@ def _transformers(block: Any) -> list[nn.Module | None]:
 
 @torch.no_grad()
 def read_preimage(
-    unet: UNet2DConditionModel, latent: torch.Tensor, text: torch.Tensor, most: int = MOST
+    unet: UNet2DConditionModel, latent: torch.Tensor, text: torch.Tensor, most: int | None = None
 ) -> Preimage:
     """
     Run a U-Net once at t = 1 on the latent of an image, without noise and without gradient.
@@ -117,8 +122,8 @@ def read_preimage(
         Scaled latent of the images.
     text : (1, L, D)
         Embedding of the prompt.
-    most : int
-        Elements of softmax(QK^T) at once.
+    most : int or None
+        Elements of softmax(QK^T) at once; None suits the device.
 
     Returns
     -------
@@ -126,6 +131,8 @@ def read_preimage(
 
     """
     steps = decoder_steps(unet)
+    if most is None:
+        most = MOST_CPU if latent.device.type == 'cpu' else MOST_GPU
     sample = latent.repeat(1, unet.config.in_channels // latent.shape[1], 1, 1)
     with ExitStack() as stack:
         inputs = [stack.enter_context(_input_of(step.block)) for step in steps]
@@ -171,14 +178,18 @@ def _maps_of(transformer: Any, most: int) -> Iterator[list[torch.Tensor]]:
 
         def reader(attention: Any, own: bool) -> Any:
             def hook(_module: nn.Module, _given: Any, key: torch.Tensor) -> None:
-                height, width = given['input'].shape[-2:]
+                size = given['input'].shape[-2:]
                 query, key = (_by_head(x, attention.heads) for x in (queries.pop(), key))
                 if own:
-                    values = cells_of(height, width).to(key)
+                    values = cells_of(*size).to(key)
+                    apart = math.ceil(math.sqrt(query.shape[2] / QUERIES))
                 else:
-                    values = torch.eye(key.shape[2]).to(key)
-                found = attention_maps(query, key, values, attention.scale, most)
-                maps.append(found.transpose(2, 3).reshape(len(found), -1, height, width))
+                    values, apart = torch.eye(key.shape[2]).to(key), 1
+                query = query.unflatten(2, size)[:, :, ::apart, ::apart]
+                kept = query.shape[2:4]
+                found = attention_maps(query.flatten(2, 3), key, values, attention.scale, most)
+                found = found.transpose(2, 3).reshape(len(found), -1, *kept)
+                maps.append(found if kept == size else functional.interpolate(found, size))
 
             return hook
 
@@ -202,7 +213,7 @@ def _by_head(tokens: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def attention_maps(
-    query: torch.Tensor, key: torch.Tensor, values: torch.Tensor, scale: float, most: int = MOST
+    query: torch.Tensor, key: torch.Tensor, values: torch.Tensor, scale: float, most: int
 ) -> torch.Tensor:
     """
     Return softmax(scale QK^T) times ``values``, some queries at a time.
@@ -222,12 +233,11 @@ def attention_maps(
     (B, M, N, P)
 
     """
-    *images_and_heads, tokens, _ = key.shape
-    rows = max(1, most // (images_and_heads[0] * images_and_heads[1] * tokens))
-    spread = values.expand(*images_and_heads, -1, -1)
+    rows = max(1, most // math.prod(key.shape[:3]))
+    across = key.transpose(2, 3)
     parts = [
-        functional.scaled_dot_product_attention(part, key, spread, scale=scale)
-        for part in query.split(rows, 2)
+        torch.softmax(part @ across, -1, dtype=torch.float32).to(values) @ values
+        for part in (scale * query).split(rows, 2)
     ]
     return torch.cat(parts, 2)
 

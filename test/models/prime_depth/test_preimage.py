@@ -6,6 +6,7 @@ from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.prime_depth import preimage
 from marigold_ros.models.prime_depth.preimage import (
     attention_maps,
     cells_of,
@@ -151,6 +152,22 @@ def test_maps_of_a_step_are_those_of_its_transformers(unet, given_image):
     found = read_preimage(unet, latent, text, most=1000).maps[-2]
     assert found.shape[1] == step.maps(TOKENS) == 2 * (64 + TOKENS)
     torch.testing.assert_close(found.double(), torch.cat(expected, 1), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_of_large_maps_every_second_position_is_kept(unet, given_image, monkeypatch):
+    whole = read_preimage(unet, *given_image)
+    monkeypatch.setattr(preimage, 'QUERIES', 14 * 20 - 1)
+    found = read_preimage(unet, *given_image)
+    for own, other in zip(found.maps, whole.maps, strict=True):
+        assert (own is None) == (other is None)
+        if own is not None:
+            assert own.shape == other.shape
+            large = own.shape[-2:] == (14, 20)
+            self_maps = slice(0, 64)
+            expected = other[:, self_maps, ::2, ::2].repeat_interleave(2, -1)
+            expected = expected.repeat_interleave(2, -2) if large else other[:, self_maps]
+            torch.testing.assert_close(own[:, self_maps], expected)
 
 
 @torch.no_grad()
