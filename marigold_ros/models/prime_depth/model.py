@@ -26,6 +26,8 @@ from marigold_ros.models.resizing import (
     upsample_bilinear,
 )
 from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.disk_cache import cache_folder
+from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
 from marigold_ros.models.runtime.prepare import set_channels_last
 import numpy as np
 import torch
@@ -51,6 +53,20 @@ def load(
     )
     model.warm_up()
     return model
+
+
+class Chain(torch.nn.Module):
+    """All networks as one, from images (B, 3, H, W) in [-1, 1] to maps (B, 1, H, W)."""
+
+    def __init__(self, base: Base, refiner: Refiner) -> None:
+        super().__init__()
+        self.base = (base,)  # not a module: its networks are the two below
+        self.autoencoder, self.unet, self.refiner = base.autoencoder, base.unet, refiner
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Map images, whose sides are multiples of the latent's cells, to maps, not clamped."""
+        maps = self.refiner(self.base[0].preimage(image, self.refiner.text))
+        return upsample_bilinear(maps, (image.shape[-2], image.shape[-1]))
 
 
 class PrimeDepthModel(OnePassModel):
@@ -88,19 +104,15 @@ class PrimeDepthModel(OnePassModel):
         runtime: RuntimeConfig | None = None,
     ) -> None:
         super().__init__(folder, device, runtime)
-        if self.runtime.backend != 'torch' or self.runtime.compile != 'off':
+        if self.runtime.compile != 'off':
             raise ConfigurationError(
-                f'runtime.backend is {self.runtime.backend} and runtime.compile '
-                f'{self.runtime.compile}; features of the frozen U-Net of {folder.name} are read '
-                'in plain torch only: set them to torch and off'
+                f'runtime.compile is {self.runtime.compile}, and the hooks that read the frozen '
+                f'U-Net of {folder.name} cannot be compiled by torch: set it to off'
             )
         self.facts, self.space, self.base, self.refiner = facts, facts.space, base, refiner
         self.parameters = base.parameters + sum(p.numel() for p in refiner.parameters())
-        self.arithmetic = choose_dtype(dtype, device, self.parameters)
-        networks = base.autoencoder, base.unet, refiner
-        for network in networks:
-            torch.nn.Module.to(network, device, self.arithmetic)
-        set_channels_last(networks, self.runtime.channels_last)
+        self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
+        self._network = self._prepared(Chain(base, refiner))
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
@@ -109,6 +121,17 @@ class PrimeDepthModel(OnePassModel):
         if processing_resolution is None:
             return size_by_area(height, width, self.facts.pixels)
         return size_by_edge(height, width, processing_resolution)
+
+    def _prepared(self, chain: Chain) -> Any:
+        """Move the networks to their device and prepare them as the runtime settings say."""
+        if self.runtime.backend == 'openvino':
+            require_openvino(self.device, self.arithmetic)
+            self._dtype = torch.float32
+            return CompiledNetwork(chain, self.arithmetic, cache_folder(self.runtime.cache_dir))
+        self._dtype = self.arithmetic
+        chain.to(self.device, self.arithmetic)
+        set_channels_last((chain,), self.runtime.channels_last)
+        return chain
 
     def _weight_files(self) -> list[Path]:
         return [self.folder / WEIGHTS, self.base.folder / 'unet', self.base.folder / 'vae']
@@ -131,7 +154,8 @@ class PrimeDepthModel(OnePassModel):
         for part in torch.stack(images).split(options.batch_limit or MOST_IMAGES):
             image = part.to(self.device).permute(0, 3, 1, 2).float() / 255.0
             seen = fit_image(image, size, self.base.factor)
-            maps = self._maps(seen.to(self.arithmetic), size)
+            maps = self._network(seen.to(self._dtype)).float()
+            maps = maps[..., : size[0], : size[1]].clamp(0.0, 1.0)
             small = (seen[..., : size[0], : size[1]] + 1.0) / 2.0
             if options.upsampling == 'bilateral' and size != shape:
                 pairs = zip(maps.split(1), small.split(1), image.split(1), strict=True)
@@ -140,9 +164,3 @@ class PrimeDepthModel(OnePassModel):
                 maps = upsample_bilinear(maps, shape)
             found.extend(maps[:, 0].cpu().numpy())
         return [Prediction(one, None, self.space) for one in found]
-
-    def _maps(self, seen: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Predict maps (B, 1, PH, PW) of padded images (B, 3, PPH, PPW)."""
-        preimage = self.base.preimage(seen, self.refiner.text)
-        maps = upsample_bilinear(self.refiner(preimage).float(), (seen.shape[-2], seen.shape[-1]))
-        return maps[..., : size[0], : size[1]].clamp(0.0, 1.0)

@@ -251,4 +251,5 @@ def cells_of(height: int, width: int) -> torch.Tensor:
     rows, columns = (
         functional.adaptive_avg_pool1d(torch.eye(side), CELLS) * side for side in (height, width)
     )
-    return torch.kron(rows, columns)
+    # OpenVINO knows no torch.kron.
+    return (rows[:, None, :, None] * columns[None, :, None, :]).reshape(height * width, -1)

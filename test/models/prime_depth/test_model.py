@@ -132,5 +132,15 @@ def test_what_it_cannot_do_is_refused(prime_depth_folder, rgb):
         model.predict(rgb, denoising_steps=4)
     with pytest.raises(ConfigurationError, match='leave it empty'):
         load_model(str(prime_depth_folder), 'cpu', vae='taesd')
-    with pytest.raises(ConfigurationError, match=r'runtime\.backend is openvino'):
-        load_model(str(prime_depth_folder), 'cpu', runtime=RuntimeConfig(backend='openvino'))
+    with pytest.raises(ConfigurationError, match=r'runtime\.compile is auto'):
+        load_model(str(prime_depth_folder), 'cpu', runtime=RuntimeConfig(compile='auto'))
+
+
+def test_openvino_answers_as_torch_does(prime_depth_folder, rgb, tmp_path):
+    pytest.importorskip('openvino')
+    runtime = RuntimeConfig(backend='openvino', cache_dir=str(tmp_path))
+    compiled = load_model(str(prime_depth_folder), 'cpu', 'float32', runtime=runtime)
+    plain = load_model(str(prime_depth_folder), 'cpu', 'float32')
+    np.testing.assert_allclose(
+        compiled.predict(rgb).relative, plain.predict(rgb).relative, atol=1e-4
+    )
