@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Pairs of an image file and a depth file: the base of the layouts in layouts.py."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 import hashlib
 from itertools import chain
@@ -92,6 +92,10 @@ class FilePairs:
         List of files, relative to ``data``; its names are relative to the folder.
     crop : (height, width) or None
         Window to cut out, bottom centre.
+    count : int or None
+        Number of pairs that there must be.
+    chosen : callable
+        Takes the name of a file; returns whether it counts, without a list.
 
     """
 
@@ -105,13 +109,16 @@ class FilePairs:
         rule: DepthRule,
         listed: str | None = None,
         crop: tuple[int, int] | None = None,
+        count: int | None = None,
+        chosen: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.name, self.rule, self.crop = name, rule, crop
         self.stamps = data / 'verified'
         self.storage: Storage = open_storage(data / folder)
         self.problems: Sequence[str] = ()
         if listed is None:
-            self.entries, self.problems = match(self.storage.names, images, depths)
+            names = filter(chosen, self.storage.names)
+            self.entries, self.problems = match(names, images, depths)
         else:
             self.entries = read_list(data / listed)
         if not self.entries and not self.problems:
@@ -119,6 +126,12 @@ class FilePairs:
                 f"no files like '{images}' with '{depths}' in {data / folder}; check the folder "
                 'or give a list',
                 cause='empty',
+            )
+        if count is not None and len(self.entries) != count:
+            raise InputError(
+                f'{name} has {len(self.entries)} pairs and count of the recipe is {count}; '
+                'complete the files or the list, or leave count out to train on what is there',
+                cause='count',
             )
 
     def __len__(self) -> int:

@@ -2,8 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """File-based data sets by their layout: Hypersim, Virtual KITTI 2, and any folder of images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.file_pairs import DepthRule, FilePairs
 
 HYPERSIM_DEPTH = DepthRule(per_metre=1000.0, near=1e-5, far=65.0, usual_near=0.1)
@@ -27,12 +29,17 @@ class HypersimPairs(FilePairs):
         Folder or uncompressed tar of the split.
     list : str or None
         File with 'image depth' lines, names relative to the folder; None takes all files.
+    count : int or None
+        Number of pairs that there must be.
 
     """
 
-    def __init__(self, data: Path, folder: str, list: str | None = None) -> None:
+    def __init__(
+        self, data: Path, folder: str, list: str | None = None, count: int | None = None
+    ) -> None:
         images, depths = '**/rgb_cam_*_fr*.png', '**/depth_plane_cam_*_fr*.png'
-        super().__init__(f'hypersim {folder}', data, folder, images, depths, HYPERSIM_DEPTH, list)
+        name = f'hypersim {folder}'
+        super().__init__(name, data, folder, images, depths, HYPERSIM_DEPTH, list, count=count)
 
 
 class VirtualKittiPairs(FilePairs):
@@ -44,21 +51,45 @@ class VirtualKittiPairs(FilePairs):
 
     Parameters
     ----------
-    data, folder, list
+    data, folder, list, count
         As of :class:`HypersimPairs`.
     crop : bool
         Whether to cut out the KITTI benchmark's 352x1216 pixels, bottom centre.
+    scenes, conditions : list of str or None
+        Those to use, such as Scene02 and clone; None uses all.
 
     """
 
     def __init__(
-        self, data: Path, folder: str, list: str | None = None, crop: bool = True
+        self,
+        data: Path,
+        folder: str,
+        list: str | None = None,
+        crop: bool = True,
+        count: int | None = None,
+        scenes: Sequence[str] | None = None,
+        conditions: Sequence[str] | None = None,
     ) -> None:
+        if list is not None and (scenes or conditions):
+            raise ConfigurationError(
+                f'list is {list}, which names every file; leave scenes and conditions out'
+            )
+        kinds = (scenes, conditions)
+
+        def chosen(name: str) -> bool:
+            parts = name.split('/')[1:3]  # below rgb or depth
+            return all(
+                wanted is None or part in wanted
+                for part, wanted in zip(parts, kinds, strict=False)
+            )
+
         images = 'rgb/*/*/frames/rgb/*/rgb_*.jpg'
         depths = 'depth/*/*/frames/depth/*/depth_*.png'
         window = BENCHMARK_CROP if crop else None
         name = f'vkitti {folder}'
-        super().__init__(name, data, folder, images, depths, VKITTI_DEPTH, list, window)
+        super().__init__(
+            name, data, folder, images, depths, VKITTI_DEPTH, list, window, count, chosen
+        )
 
 
 class FolderPairs(FilePairs):

@@ -5,7 +5,8 @@ Training losses: each objective of a recipe, its terms, and the networks that it
 
 ``latent`` is Marigold's loss (Ke et al., CVPR 2024): noisy latents, a random timestep, MSE.
 ``one_step`` and ``pixel`` are the end-to-end fine-tuning of Martin Garcia et al. (E2E-FT, arXiv
-2409.11355): one step from zeros at the last timestep, on latents or through the decoder.
+2409.11355): one step from zeros at the last timestep, on latents or through the decoder, with more
+terms than theirs; ``e2e`` is theirs.
 ``l1_gradient`` is PrimeDepth's (Zavadski et al., ACCV 2024), without a fit of scale and shift.
 ``masked_pixel`` and ``silog`` are for sparse truth: the prediction gets its metres from the two
 percentiles of the truth that normalised the target, not from a fit, which would remove the bias
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
-from marigold_ros.learning.data.targets import denormalise
+from marigold_ros.learning.data.targets import denormalise, QUANTILES
 from marigold_ros.learning.objectives.fusion import fusion_loss, TrainedFusion
 from marigold_ros.learning.objectives.noise import Draws, training_noise
 from marigold_ros.learning.objectives.trained_networks import (
@@ -251,6 +252,20 @@ def _end_to_end(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.
     return loss + LATENT * masked_mean((x0.float() - target).abs(), mask), predicted
 
 
+def e2e_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
+    """
+    Return the loss of E2E-FT as published: L1 after each image's least-squares fit, in metres.
+
+    The map is clamped to its range and the truth to its own 2nd and 98th percentile (Martin
+    Garcia et al., arXiv 2409.11355); ``pixel`` has more terms.
+    """
+    depth = torch.where(batch.valid, batch.depth, torch.nan)
+    ends = torch.tensor(QUANTILES, dtype=depth.dtype, device=depth.device)
+    low, high = torch.stack([image.nanquantile(ends) for image in depth]).split(1, dim=1)
+    truth = depth.clamp(low[..., None, None], high[..., None, None]).nan_to_num()
+    return affine_invariant(chain.relative(batch.rgb).clamp(0.0, 1.0), truth, batch.counted)
+
+
 def l1_gradient_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """Return L1 + gradients of the map against the normalised truth; the sky has to be far."""
     predicted, valid = chain.relative(batch.rgb), batch.counted
@@ -328,7 +343,8 @@ OBJECTIVES = {
     'autoencoder': Objective(autoencoder_loss, ('autoencoder',)),
     'latent': Objective(latent_loss, ('unet',), on_latents=True),
     'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
-    'pixel': Objective(end_to_end_loss, ('unet',), TrainedModel),  # E2E-FT
+    'pixel': Objective(end_to_end_loss, ('unet',), TrainedModel),
+    'e2e': Objective(e2e_loss, ('unet',), TrainedModel),
     'anchored': Objective(anchored_loss, ('unet',), TrainedModel),
     'l1_gradient': Objective(l1_gradient_loss, ('unet',), TrainedModel),  # PrimeDepth
     'masked_pixel': Objective(masked_pixel_loss, ('unet',), TrainedModel),

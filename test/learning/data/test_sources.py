@@ -15,6 +15,7 @@ from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.parallel import run_jobs
 import numpy as np
 import pytest
+import yaml
 
 
 def write(path: Path, image: np.ndarray) -> None:
@@ -138,6 +139,73 @@ def test_virtual_kitti_uncropped_follows_an_official_list(vkitti):
     (vkitti / 'train.txt').write_text(line)
     pairs = source('vkitti', vkitti, folder='vkitti', list='train.txt', crop=False)
     assert pairs.read(0).depth.shape == (375, 1242)
+
+
+class Names:
+    """A folder of which only the names exist."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        frames = {'Scene01': 447, 'Scene02': 233, 'Scene06': 270, 'Scene18': 339, 'Scene20': 837}
+        weather = ('clone', 'fog', 'morning', 'overcast', 'rain', 'sunset')
+        turns = [f'{angle}-deg-{side}' for angle in (15, 30) for side in ('left', 'right')]
+        self.names = tuple(
+            f'{kind}/{scene}/{condition}/frames/{kind}/Camera_{camera}/{kind}_{i:05d}.{ending}'
+            for scene, count in frames.items()
+            for condition in (*weather, *turns)
+            for camera in (0, 1)
+            for i in range(count)
+            for kind, ending in (('rgb', 'jpg'), ('depth', 'png'))
+        )
+
+
+def published(recipe: str, kind: str) -> dict[str, object]:
+    path = Path(__file__).parents[3] / 'training' / 'recipes' / recipe
+    entries = yaml.safe_load(path.read_text())['sources']
+    return next(dict(entry) for entry in entries if entry['kind'] == kind)
+
+
+@pytest.mark.parametrize('recipe', ['marigold_v1_0.yaml', 'marigold_v1_1.yaml'])
+def test_the_published_training_set_is_20148_of_all_frames(recipe, monkeypatch, tmp_path):
+    monkeypatch.setattr('marigold_ros.learning.data.file_pairs.open_storage', Names)
+    entry = published(recipe, 'vkitti')
+    pairs = open_source(entry, tmp_path)
+    assert len(pairs) == entry['count'] == 20148
+    assert not any('Scene01' in name or 'rain' in name for name, _ in pairs.entries)
+    with pytest.raises(InputError, match='has 42520 pairs and count of the recipe is 20148'):
+        open_source({**entry, 'scenes': None, 'conditions': None}, tmp_path)
+
+
+def test_end_to_end_fine_tuning_uses_five_conditions_of_all_scenes(monkeypatch, tmp_path):
+    monkeypatch.setattr('marigold_ros.learning.data.file_pairs.open_storage', Names)
+    pairs = open_source(published('e2e.yaml', 'vkitti'), tmp_path)
+    assert len(pairs) == 2 * 5 * (447 + 233 + 270 + 339 + 837)
+    assert {name.split('/')[2] for name, _ in pairs.entries} == {
+        'morning',
+        'fog',
+        'rain',
+        'sunset',
+        'overcast',
+    }
+
+
+@pytest.mark.parametrize('lines', [53885, 53884])
+def test_a_list_that_is_short_by_a_line_is_refused(tmp_path, lines):
+    entry = published('marigold_v1_0.yaml', 'hypersim')
+    (tmp_path / 'hypersim' / 'train').mkdir(parents=True)
+    text = '\n'.join(f'a/rgb_{i}.png a/depth_{i}.png' for i in range(lines))
+    (tmp_path / entry['list']).write_text(text)
+    if lines == entry['count']:
+        assert len(open_source(entry, tmp_path)) == 53885
+        return
+    with pytest.raises(InputError, match='53884 pairs and count .* 53885; complete'):
+        open_source(entry, tmp_path)
+
+
+def test_a_list_and_scenes_are_one_too_many(vkitti):
+    (vkitti / 'train.txt').write_text('a b\n')
+    with pytest.raises(ConfigurationError, match='leave scenes and conditions out'):
+        source('vkitti', vkitti, folder='vkitti', list='train.txt', scenes=['Scene01'])
 
 
 def test_virtual_kitti_smaller_than_the_crop_is_named(tmp_path):

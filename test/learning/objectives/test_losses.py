@@ -15,6 +15,7 @@ from marigold_ros.learning.objectives.losses import (
     gradient_difference,
     masked_mean,
     masked_pixel,
+    OBJECTIVES,
     silog,
 )
 from marigold_ros.learning.objectives.noise import Draws
@@ -143,6 +144,32 @@ def test_the_gradient_term_of_a_ramp_sums_its_steps_over_scales():
     ramp = torch.arange(16.0).expand(1, 1, 16, 16)
     loss = gradient_difference(ramp, torch.zeros_like(ramp), torch.ones_like(ramp))
     assert loss.item() == pytest.approx(1 + 2 + 4)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_e2e_is_the_l1_after_numpys_fit_to_clamped_metres(seed):
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(1.0, 60.0, (2, 1, 6, 9)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.2] = np.nan
+    relative = rng.uniform(-0.2, 1.2, depth.shape).astype(np.float32)
+    relative += 0.05 * np.nan_to_num(depth)
+    valid = np.isfinite(depth)
+    errors = []
+    for one, truth, known in zip(relative, depth, valid, strict=True):
+        x = np.clip(one[known], 0.0, 1.0).astype(np.float64)
+        y = np.clip(truth[known], *np.quantile(truth[known].astype(np.float64), (0.02, 0.98)))
+        columns = np.stack([x, np.ones_like(x)], 1)
+        errors.append(np.abs(columns @ np.linalg.lstsq(columns, y, rcond=None)[0] - y))
+
+    class Chain:
+        def relative(self, rgb):
+            return torch.from_numpy(relative)
+
+    known = torch.from_numpy(valid)
+    none = torch.zeros_like(known)
+    batch = Batch(known.float(), known.float(), known, none, torch.from_numpy(depth), 'planted')
+    found = float(OBJECTIVES['e2e'].loss(Chain(), batch, None))
+    assert found == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
 
 
 @given(SEEDS)
