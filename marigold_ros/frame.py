@@ -234,6 +234,8 @@ class Prediction:
     domain_gap : float
         From 0 to 1, how unlike the training images the image is: 0.5 is exceeded by one in twenty
         of these; NaN where that is unknown.
+    relative_error : float
+        Mean relative error that the model states of its metric depth; NaN where it states none.
 
     """
 
@@ -242,6 +244,7 @@ class Prediction:
     space: str = 'depth'
     censored: tuple[float, float] = (0.01, 0.99)
     domain_gap: float = math.nan
+    relative_error: float = math.nan
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:

@@ -73,7 +73,12 @@ class MetricScale:
             slope = np.abs(self.metres(prediction.relative + _STEP) - metric) / _STEP
             spread = (slope * spread).astype(np.float32)
         return replace(
-            prediction, relative=metric, spread=spread, space='metric', censored=UNBOUNDED
+            prediction,
+            relative=metric,
+            spread=spread,
+            space='metric',
+            censored=UNBOUNDED,
+            relative_error=self.abs_rel,
         )
 
     def text(self) -> str:

@@ -193,6 +193,8 @@ def _apply(
             residual = np.where(local.used, held_out, np.nan)
     metric = _metric_map(prediction, config, scale, shift, field)
     rms, spread_log = _errors(sparse, inlier, residual, metric)
+    if not sparse:
+        spread_log = prediction.relative_error
     return Alignment(
         state='fitted',
         scale=scale,

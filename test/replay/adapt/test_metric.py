@@ -109,6 +109,10 @@ def test_a_checkpoint_with_a_scale_is_metric_without_lidar(folder):
         ).process(Frame(rgb, camera=camera))
         assert result.metric is not None
         np.testing.assert_allclose(result.metric, factor * metric, rtol=1e-4)
+    # Without points no fusion network is asked.
+    result = FramePipeline(model, fusion=SimpleNamespace()).process(Frame(rgb, camera=CAMERA))
+    np.testing.assert_allclose(result.metric, metric, rtol=1e-4)
+    np.testing.assert_allclose(result.sigma, 0.12 * metric, rtol=1e-4)
     streams = [model.new_stream()]
     assert np.array_equal(model.predict_together([rgb], streams)[0].relative, metric)
 
