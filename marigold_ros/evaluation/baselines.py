@@ -118,6 +118,13 @@ def minimise_relative_error(
     return best_error, best
 
 
+def polynomial_terms(
+    u: np.ndarray, v: np.ndarray, size: tuple[int, int], degree: int
+) -> np.ndarray:
+    """Return the terms (M, 1, 3 or 6) of a surface of degree 0, 1 or 2 at pixels (M,)."""
+    return _basis(u, v, size, _TERMS[degree])
+
+
 def _basis(u: np.ndarray, v: np.ndarray, size: tuple[int, int], terms: int) -> np.ndarray:
     """Return the (M, terms) polynomial terms of the centred pixel position."""
     x = (np.asarray(u, dtype=np.float64) - 0.5 * (size[0] - 1)) / (0.5 * size[0])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-What models share that answer in one pass: no noise, no ensemble, no state between frames.
+What models share that answer in one way: no ensemble, no choice of steps, no state of frames.
 
 A family derives its model from :class:`OnePassModel` and says how the network runs.
 """
@@ -42,7 +42,7 @@ def refuse_autoencoder(folder: Path, vae: str | None) -> None:
 
 class OnePassModel:
     """
-    A checkpoint that answers in one pass; families say how.
+    A checkpoint that answers in one way, most in one pass; families say how.
 
     Parameters
     ----------
@@ -58,6 +58,7 @@ class OnePassModel:
     family: ClassVar[str]
     # Settings of EngineConfig that act on it; the others must keep their defaults.
     acting: ClassVar[tuple[str, ...]] = ('scene_cut', 'batch_limit')
+    denoising_steps: int = 1  # the only number that it takes
 
     space: str
     arithmetic: torch.dtype
@@ -69,7 +70,7 @@ class OnePassModel:
         self.notes: list[str] = []
 
     def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, options: EngineConfig
+        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
     ) -> list[Prediction]:
         """Predict checked images of one size."""
         raise NotImplementedError
@@ -145,11 +146,11 @@ class OnePassModel:
         rgb : (H, W, 3) uint8
             The image.
         denoising_steps, ensemble_size : int or None
-            1 or None.
+            The checkpoint's only number of steps, 1, or None.
         processing_resolution : int or None
             Longest side at the network in pixels, 0 native; None is the checkpoint's own.
         seed : int
-            Without effect: nothing is drawn at random.
+            Of the noise, if there is any.
         options : EngineConfig or None
             Those of :attr:`acting`; None is the default.
 
@@ -163,7 +164,7 @@ class OnePassModel:
         InputError
             If the image is not (H, W, 3) uint8.
         ConfigurationError
-            For more steps or members than one, options of denoising, or a size that the
+            For another number of steps or members, options of denoising, or a size that the
             checkpoint does not take.
 
         """
@@ -186,19 +187,21 @@ class OnePassModel:
         options = PLAIN if options is None else options
         self._check(denoising_steps, ensemble_size, options)
         with torch.inference_mode():
-            return self._run(rgbs, processing_resolution, options)
+            return self._run(rgbs, processing_resolution, seed, options)
 
     def _check(self, steps: int | None, members: int | None, options: EngineConfig) -> None:
-        for name, value in (('denoising_steps', steps), ('ensemble_size', members)):
-            if value not in (None, 1):
+        own = self.denoising_steps
+        how = 'in one pass' if own == 1 else f'in the {own} steps that it was trained with'
+        for name, value, only in (('denoising_steps', steps, own), ('ensemble_size', members, 1)):
+            if value not in (None, only):
                 raise ConfigurationError(
-                    f'{name} is {value}, and {self.folder.name} answers in one pass; leave '
+                    f'{name} is {value}, and {self.folder.name} answers {how}; leave '
                     f'{name} and profile at their defaults'
                 )
         for item in fields(EngineConfig):
             value = getattr(options, item.name)
             if item.name not in self.acting and value != getattr(PLAIN, item.name):
                 raise ConfigurationError(
-                    f'engine.{item.name} is {value}, and {self.folder.name} does not denoise; '
+                    f'engine.{item.name} is {value}, and {self.folder.name} has no choice of it; '
                     'leave it at its default'
                 )

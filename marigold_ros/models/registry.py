@@ -63,6 +63,10 @@ FAMILIES = {
         has_file('config.json', model_type='marigold_ros_prime_depth'),
         'marigold_ros.models.prime_depth.model:load',
     ),
+    'diffusion_depth': Family(
+        has_file('config.json', model_type='marigold_ros_diffusion_depth'),
+        'marigold_ros.models.diffusion_depth.model:load',
+    ),
     'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import shutil
 
 from diffusers import MarigoldDepthPipeline
-from marigold_ros.learning.families import prime_depth
+from marigold_ros.learning.families import diffusion_depth, prime_depth
 from marigold_ros.learning.families.unet import FAMILY
 import numpy as np
 import pytest
@@ -150,6 +150,30 @@ def prime_depth_folder(small_checkpoint, tmp_path_factory) -> Path:
         chain.unet.labels.conv_out.bias.fill_(0.5)
         chain.unet.labels.conv_out.weight.mul_(0.5)
     family.export(folder, chain, recipe['facts'], '# prime\n')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def diffusion_depth_folder(tmp_path_factory) -> Path:
+    """A small DiffusionDepth of random weights."""
+    folder = tmp_path_factory.mktemp('diffusion_depth') / 'refined'
+    recipe = {
+        'init': {
+            'kind': 'small',
+            'backbone': {'channels': [8, 16, 24], 'blocks': [1, 0]},
+            'features': 8,
+            'hidden': 8,
+            'latent': 8,
+        },
+        'facts': {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 3072},
+    }
+    chain = diffusion_depth.FAMILY.initialise(recipe, 0)
+    # The statistics of the norms, as training finds them.
+    with torch.no_grad():
+        for _ in range(10):
+            image = torch.rand(4, 3, 24, 32) * 2 - 1
+            chain.network(image, torch.randn(4, *chain.network.noise_shape(24, 32)))
+    diffusion_depth.FAMILY.export(folder, chain, recipe['facts'], '# refined\n')
     return folder
 
 

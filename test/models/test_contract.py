@@ -11,16 +11,32 @@ from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
 
-NAMES = ('marigold', 'unet', 'prime_depth', 'depth_anything', 'depth_anything, metric', 'average')
+NAMES = (
+    'marigold',
+    'unet',
+    'prime_depth',
+    'diffusion_depth',
+    'depth_anything',
+    'depth_anything, metric',
+    'average',
+)
 
 
 @pytest.fixture(scope='module', params=NAMES)
-def model(request, small_checkpoint, unet_folder, prime_depth_folder, depth_anything_folders):
+def model(
+    request,
+    small_checkpoint,
+    unet_folder,
+    prime_depth_folder,
+    diffusion_depth_folder,
+    depth_anything_folders,
+):
     """Load a model of each family."""
     folders = {
         'marigold': small_checkpoint,
         'unet': unet_folder,
         'prime_depth': prime_depth_folder,
+        'diffusion_depth': diffusion_depth_folder,
         'depth_anything': depth_anything_folders[0],
         'depth_anything, metric': depth_anything_folders[1],
         'average': f'{small_checkpoint}+{unet_folder}',

@@ -14,9 +14,12 @@ import sys
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny
 from held_out import GENERATORS
-from marigold_ros.frame import Prediction
+from marigold_ros.evaluation.baselines import fit_surface
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.run.recipe import TrainingRun
-from marigold_ros.learning.run.score import score_held_out
+from marigold_ros.learning.run.score import beside_quadric, score, score_held_out
+from marigold_ros.spaces import from_metres, to_metres
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
@@ -45,11 +48,41 @@ def test_held_out_figures_cover_both_generators_and_all_methods():
     assert [name.split(': ') for name in rows] == [
         [where, method]
         for where in ('1 held-out scenes', '1 scenes of the second generator')
-        for method in ('model', 'quadric', 'plane', 'mean map')
+        for method in ('model', 'quadric', 'quadric and model', 'plane', 'mean map')
     ]
     for name, row in rows.items():
         assert set(row) == {'abs_rel', 'delta1'}
         assert (row['abs_rel'] < 1e-3) == name.endswith('model'), name
+
+
+@pytest.mark.parametrize('space', ['depth', 'log', 'disparity', 'metric'])
+def test_beside_the_quadric_a_map_adds_what_the_surface_lacks(space):
+    """Truth that is a surface in a space plus a part of a map there is fitted exactly."""
+    rng = np.random.default_rng(0)
+    v, u = np.mgrid[0:24, 0:32] / 32.0
+    metres = np.exp(rng.uniform(0.0, 2.0, (24, 32)))
+    own = 'disparity' if space == 'metric' else space
+    relative = metres if space == 'metric' else from_metres(metres, own)
+    bent = from_metres(5.0 + u, own) + 0.3 * (v - 0.3) ** 2 * (own != 'disparity')
+    truth = to_metres(0.4 * from_metres(metres, own) + bent, own, 1e3)
+    valid = rng.random(truth.shape) < 0.5
+    alone = fit_surface(
+        SparseDepth(*np.nonzero(valid)[::-1], truth[valid].astype(np.float32)), (32, 24), 2
+    ).map()
+    found = beside_quadric(relative, truth, valid, space)
+    error, error_alone = (np.abs(x / truth - 1.0)[valid].mean() for x in (found, alone))
+    assert error < 0.05 * error_alone
+
+
+def test_a_metric_models_own_metres_are_scored_beside_its_fit():
+    class Double(Knowing):
+        def predict(self, rgb):
+            return Prediction(2.0 * super().predict(rgb).relative, None, 'metric')
+
+    sample = make_sample(0)
+    table = score(Double(), [('one', Pair(sample.rgb, sample.depth))], 1)
+    assert table['model']['abs_rel'] < 1e-3
+    assert table['own metres']['abs_rel'] > 0.5
 
 
 def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch):
@@ -67,7 +100,7 @@ def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch)
     card = (folder / 'README.md').read_text()
     for name, row in kept.items():
         assert f'| {name} | {row["abs_rel"]:.4f} | {row["delta1"]:.4f} |' in card
-    assert len(kept) == 8
+    assert len(kept) == 10
     assert run.measured().strip() in card
 
 

@@ -47,10 +47,10 @@ class Batch(_OnDevice):
     """
     A batch of images of one source.
 
-    ``rgb`` (B, 3, H, W) float32 in [-1, 1]; ``relative`` (B, 1, H, W) float32 in [0, 1]; ``valid``
-    and ``sky`` (B, 1, H, W) bool; ``depth`` (B, 1, H, W) float32 metres, NaN unknown, inf sky;
-    ``source`` its name; ``rows`` the indices of the images in the undivided batch; ``weight`` (B,
-    1, H, W) float32 how much the known depth counts, None for 1.
+    ``rgb`` (B, 3, H, W) float32 in [-1, 1]; ``relative`` (B, 1, H, W) float32 of ``normalise``;
+    ``valid`` and ``sky`` (B, 1, H, W) bool; ``depth`` (B, 1, H, W) float32 metres, NaN unknown,
+    inf sky; ``source`` its name; ``rows`` the indices of the images in the undivided batch;
+    ``weight`` (B, 1, H, W) float32 how much the known depth counts, None for 1.
     """
 
     rgb: torch.Tensor
@@ -279,8 +279,21 @@ def make_example(
     pair: Pair, size: tuple[int, int], space: str, how: Augmentation, rng: np.random.Generator
 ) -> tuple[Any, ...]:
     """Crop, resize and augment a pair: rgb, relative, valid, sky, depth, weight, (H, W, ...)."""
-    pair = crop(pair, how, size[1] / size[0], rng)
-    return finish_example(resize(pair, size), space, how, rng)
+    part = crop(pair, how, size[1] / size[0], rng)
+    if space == 'metric':
+        part = nearer(part, pair.depth.shape, size[1] / size[0])
+    return finish_example(resize(part, size), space, how, rng)
+
+
+def nearer(part: Pair, whole: tuple[int, ...], aspect: float) -> Pair:
+    """
+    Scale the depth of a crop (H, W) to what a camera of the same focal length would see so large.
+
+    A part of the image that is enlarged looks like a scene that is nearer by the same factor.
+    ``whole`` is the size before the crop to the ratio ``aspect``.
+    """
+    share = part.depth.shape[0] / min(whole[0], whole[1] / aspect)
+    return replace(part, depth=part.depth * np.float32(share))
 
 
 def finish_example(

@@ -38,6 +38,9 @@ class SyntheticPairs:
         'room' or 'street'; None mixes them.
     first_seed : int
         At least a million; smaller seeds are for held-out scenes.
+    known : float
+        Share of the pixels whose depth is known, always the same ones of an image, as to a LiDAR;
+        below 1 the sky is unknown.
 
     """
 
@@ -49,7 +52,10 @@ class SyntheticPairs:
         count: int,
         scene: str | None = None,
         first_seed: int = FIRST_TRAINING_SEED,
+        known: float = 1.0,
     ) -> None:
+        if isinstance(known, bool) or not 0.0 < known <= 1.0:
+            raise ConfigurationError(f'known is {known!r}; choose a share above 0, at most 1')
         if scene not in (None, *KINDS):
             raise ConfigurationError(f"scene is '{scene}'; choose one of {', '.join(KINDS)}")
         if first_seed < FIRST_TRAINING_SEED:
@@ -62,7 +68,8 @@ class SyntheticPairs:
         self.name = f'synthetic {scene or "mixed"} {height}x{width}'
         self._size, self._scene, self._first_seed = (height, width), scene, first_seed
         stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
-        self._fingerprint = f'{stem}_{count}'
+        self._fingerprint = f'{stem}_{count}' + (f'_{known:g}' if known < 1.0 else '')
+        self._known = known
         self._stem, self._count = data / 'synthetic' / stem, count
         self._arrays  # noqa: B018  refuses a cache of another shape now
 
@@ -90,7 +97,14 @@ class SyntheticPairs:
         rgb, depth, done = self._arrays
         if not done[index]:
             self._store(index, *_render(self._job(index)))
-        return Pair(np.asarray(rgb[index]), np.asarray(depth[index]))
+        return Pair(np.asarray(rgb[index]), self._seen(index, np.asarray(depth[index])))
+
+    def _seen(self, index: int, depth: np.ndarray) -> np.ndarray:
+        """Return the depth that is known."""
+        if self._known == 1.0:
+            return depth
+        drawn = np.random.default_rng([self._first_seed + index, 5]).random(depth.shape)
+        return np.where((drawn < self._known) & np.isfinite(depth), depth, np.float32(np.nan))
 
     def fingerprint(self) -> str:
         """Return the parameters that determine every image."""

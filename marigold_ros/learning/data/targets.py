@@ -7,7 +7,7 @@ Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the e
 """
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.spaces import from_metres, RELATIVE_SPACES, to_metres
+from marigold_ros.spaces import from_metres, SPACES, to_metres
 import numpy as np
 import torch
 
@@ -26,8 +26,9 @@ def normalise(
     ----------
     depth : (H, W) float
         Metres; NaN or not above zero is unknown, inf is sky.
-    space : {'depth', 'log', 'disparity'}
+    space : {'depth', 'log', 'disparity', 'metric'}
         In which the values are affine; depth and log grow with distance, disparity with nearness.
+        For ``metric`` they are the metres themselves, unknown ones and the sky 0.
     quantiles : (low, high)
         Of the known values without sky, which become 0 and 1.
 
@@ -45,10 +46,12 @@ def normalise(
         If the space is unknown.
 
     """
-    if space not in RELATIVE_SPACES:
-        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}")
+    if space not in SPACES:
+        raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(SPACES)}")
     sky = np.isposinf(depth)
     valid = np.isfinite(depth) & (depth > 0)
+    if space == 'metric':
+        return np.where(valid, depth, 0.0).astype(np.float32), valid, sky
     far = 0.0 if space == 'disparity' else 1.0
     if not valid.any():
         return np.full(depth.shape, far, np.float32), valid, sky
@@ -75,13 +78,16 @@ def denormalise(
         The depth that was normalised.
     valid : (B, 1, H, W) bool
         Where it is known.
-    space : {'depth', 'log', 'disparity'}
+    space : {'depth', 'log', 'disparity', 'metric'}
+        Metres of a metric model stay.
 
     Returns
     -------
     (B, 1, H, W) metres
 
     """
+    if space == 'metric':
+        return relative
     depth = torch.where(valid, depth, torch.nan)
     value = from_metres(depth, space, torch.log)
     ends = torch.tensor(QUANTILES, dtype=value.dtype, device=value.device)

@@ -18,12 +18,14 @@ from marigold_ros.learning.objectives.trained_networks import TrainedModel
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.spaces import RELATIVE_SPACES
 import torch
 
 FAMILIES = {
     'marigold': 'marigold_ros.learning.families.marigold',
     'unet': 'marigold_ros.learning.families.unet',
     'prime_depth': 'marigold_ros.learning.families.prime_depth',
+    'diffusion_depth': 'marigold_ros.learning.families.diffusion_depth',
 }
 
 
@@ -56,6 +58,8 @@ class TrainedFamily:
     facts : callable
         Takes the folder of a checkpoint; returns the facts of a recipe that starts with it. Raises
         CheckpointError, or ConfigurationError if it cannot be trained by its prediction.
+    spaces : tuple of str
+        Those that it can predict in.
 
     """
 
@@ -68,6 +72,7 @@ class TrainedFamily:
     usage: Callable[[Mapping[str, Any]], str]
     keys: tuple[str, ...] = ()
     facts: Callable[[Path], dict[str, Any]] = stored_facts
+    spaces: tuple[str, ...] = RELATIVE_SPACES
 
 
 def trained_family(network: str) -> TrainedFamily:

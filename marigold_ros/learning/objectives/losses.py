@@ -10,7 +10,8 @@ terms than theirs; ``e2e`` is theirs.
 ``l1_gradient`` is PrimeDepth's (Zavadski et al., ACCV 2024), without a fit of scale and shift.
 ``masked_pixel`` and ``silog`` are for sparse truth: the prediction gets its metres from the two
 percentiles of the truth that normalised the target, not from a fit, which would remove the bias
-that they penalise. ``fusion`` is in fusion.py. Letters as in trained_networks.py.
+that they penalise. ``fusion`` and ``diffusion_depth`` are in files of their own. Letters as in
+trained_networks.py.
 """
 
 from collections.abc import Callable
@@ -19,8 +20,13 @@ from typing import Any
 
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
 from marigold_ros.learning.data.targets import denormalise, QUANTILES
+from marigold_ros.learning.objectives.diffusion_depth import (
+    diffusion_depth_loss,
+    TrainedDiffusionDepth,
+)
 from marigold_ros.learning.objectives.fusion import fusion_loss, TrainedFusion
 from marigold_ros.learning.objectives.noise import Draws, training_noise
+from marigold_ros.learning.objectives.sparse_truth import masked_pixel, silog
 from marigold_ros.learning.objectives.trained_networks import (
     as_image,
     decode,
@@ -41,12 +47,9 @@ DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
 ANCHOR, COVERED = 0.1, 1 / 16
 # Of the terms of `autoencoder` and `distill` beside L1.
 EDGES, KL = 0.5, 1e-6
-BIAS_WEIGHT = 0.85  # of the squared mean in `masked_pixel` (DiffusionDepth, eq. 10)
-MEAN_WEIGHT = 0.15  # of the squared mean in `silog` (DiffusionDepth's code)
 # A fit below is degenerate: the prediction is flat (deviation 0.01) or opposes the target.
 SMALLEST_VARIANCE = 1e-4
 SMALLEST_SCALE = 1e-3
-NEAREST = 1e-3  # m; the logarithm needs a positive depth
 IMAGE = (1, 2, 3)  # axes of one image
 
 
@@ -117,44 +120,6 @@ def gradient_difference(
             both = seen.narrow(axis, 1, pairs) * seen.narrow(axis, 0, pairs)
             total = total + masked_mean(error.diff(dim=axis).abs(), both)
     return total
-
-
-def masked_pixel(
-    predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, weight: float = BIAS_WEIGHT
-) -> torch.Tensor:
-    """
-    Return the squared error at known pixels plus its weighted squared mean.
-
-    ``1/T sum d^2 + weight/T^2 (sum d)^2`` with d in metres over the T pixels of the mask, averaged
-    over images (DiffusionDepth, eq. 10). It is not scale-invariant: the plus sign penalises bias.
-    ``predicted`` and ``truth`` (B, 1, H, W) are metres; ``mask`` is above 0 where truth is known,
-    elsewhere truth may be NaN.
-    """
-    error = torch.where(mask > 0, predicted - truth, 0.0)
-    square, mean = _moments(error, mask)
-    return (square + weight * mean**2).mean()
-
-
-def silog(
-    predicted: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor, weight: float = MEAN_WEIGHT
-) -> torch.Tensor:
-    """
-    Return the variance of the log ratio at known pixels plus its weighted squared mean.
-
-    Averaged over images. Scale-invariant with weight 0 (Eigen et al., 2014); DiffusionDepth's 0.15
-    penalises a wrong scale slightly. Arguments are those of :func:`masked_pixel`.
-    """
-    known = mask > 0
-    ratio = torch.where(known, predicted.clamp(min=NEAREST), 1.0).log()
-    ratio = ratio - torch.where(known, truth, 1.0).log()
-    square, mean = _moments(ratio, mask)
-    return (square - mean**2 + weight * mean**2).mean()
-
-
-def _moments(value: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean square and mean (B,) of values that are 0 outside the mask."""
-    count = (mask > 0).sum(IMAGE).clamp(min=1)
-    return (value**2).sum(IMAGE) / count, value.sum(IMAGE) / count
 
 
 def autoencoder_loss(chain: TrainedNetworks, batch: Batch, draws: Draws) -> torch.Tensor:
@@ -351,4 +316,5 @@ OBJECTIVES = {
     'silog': Objective(silog_loss, ('unet',), TrainedModel),
     'distill': Objective(distill_loss, ('student',)),
     'fusion': Objective(fusion_loss, ('fusion',), TrainedFusion),
+    'diffusion_depth': Objective(diffusion_depth_loss, ('network',), TrainedDiffusionDepth),
 }

@@ -37,7 +37,10 @@ class WeightAverage:
         # Short at first, to forget the random start.
         keep = min(keep, (1 + step) / (10 + step))
         for name, value in networks.state_dict().items():
-            self._average[name].lerp_(value.to(self._average[name].dtype), 1.0 - keep)
+            if value.is_floating_point():
+                self._average[name].lerp_(value.to(self._average[name].dtype), 1.0 - keep)
+            else:  # counts of batch norms
+                self._average[name].copy_(value)
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
         """Restore saved averages."""

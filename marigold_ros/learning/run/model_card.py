@@ -18,7 +18,7 @@ STARTS = {
     'checkpoint': 'fine-tuned from the checkpoint `{start}`',
     'stable_diffusion': 'fine-tuned from `{start}`',
 }
-SPACES = {'depth': 'depth', 'log': 'log depth', 'disparity': 'disparity'}
+SPACES = {'depth': 'depth', 'log': 'log depth', 'disparity': 'disparity', 'metric': 'metres'}
 OWN_LICENCE = 'Apache-2.0, as the code'
 THEIR_LICENCE = 'derived from `{start}`; the licence of those weights applies to these'
 
@@ -38,6 +38,7 @@ def model_card(
         name=recipe['name'],
         start=STARTS[init['kind']].format(start=start),
         space=SPACES[facts['space']],
+        values=_values(facts['space']),
         kind=family.kind(facts),
         deviation=_deviation(stages) + _kept(recipe.get('keep_of_start', 0.0)),
         stages='\n'.join(_row(stage) for stage in stages),
@@ -52,6 +53,10 @@ def _public_name(path: str) -> str:
     """Reduce a local path to the folder's name; hub ids stay whole."""
     local = Path(path).expanduser()
     return local.name if local.exists() or local.is_absolute() else path
+
+
+def _values(space: str) -> str:
+    return 'in metres' if space == 'metric' else f'in [0, 1], affine in {SPACES[space]}'
 
 
 def _deviation(stages: list[Stage]) -> str:
@@ -127,6 +132,6 @@ Weights: {licence}. Data keep their own licences.
 ```python
 from marigold_ros.models import load_model
 model = load_model(folder)                        # or the name of an embedded checkpoint
-prediction = model.predict(rgb)                   # relative (H, W) in [0, 1], affine in {space}
+prediction = model.predict(rgb)                   # relative (H, W) {values}
 ```
 {usage}"""

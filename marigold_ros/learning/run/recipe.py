@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """A training run: reads a recipe from YAML, prepares the data, trains and exports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,6 @@ from marigold_ros.models.marigold.checkpoint import write_sums
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.settings import nearest_name
-from marigold_ros.spaces import RELATIVE_SPACES
 from torch import nn
 import yaml
 
@@ -329,7 +328,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if missing:
         raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
     if network != FUSION:
-        _check_space(path, recipe['facts'])
+        _check_space(path, recipe['facts'], trained_family(network).spaces)
     return recipe
 
 
@@ -356,9 +355,9 @@ def _read(path: Path) -> dict[str, Any]:
     return recipe
 
 
-def _check_space(path: Path, facts: Any) -> None:
+def _check_space(path: Path, facts: Any, spaces: Sequence[str]) -> None:
     space = facts.get('space') if isinstance(facts, dict) else None
-    if space not in RELATIVE_SPACES:
+    if space not in spaces:
         raise ConfigurationError(
-            f"facts.space of {path.name} is '{space}'; choose one of {', '.join(RELATIVE_SPACES)}"
+            f"facts.space of {path.name} is '{space}'; choose one of {', '.join(spaces)}"
         )

@@ -14,6 +14,7 @@ import cv2
 from marigold_ros.evaluation.baselines import (
     fit_surface,
     minimise_relative_error,
+    polynomial_terms,
     to_limited_metres,
 )
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
@@ -24,6 +25,7 @@ from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.synthetic_pairs import FIRST_TRAINING_SEED
 from marigold_ros.learning.data.targets import normalise
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.spaces import from_metres, RELATIVE_SPACES
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
@@ -31,7 +33,7 @@ from tqdm import tqdm
 
 LIMITS = (0.1, 120.0)  # m
 MEASURES = ('abs_rel', 'delta1')
-METHODS = ('model', 'quadric', 'plane', 'mean map')
+METHODS = ('model', 'quadric', 'quadric and model', 'plane', 'mean map')
 MEAN_MAP_SIZE = (96, 128)
 MEAN_MAP_SCENES = 200
 MIN_KNOWN = 100  # pixels of an image that is scored
@@ -102,8 +104,9 @@ def score(
     Returns
     -------
     dict
-        Method (model, plane, quadric, mean map), and each by label, as in ``plane on rooms``, to
-        ``abs_rel``, ``delta1`` and ``pictures``.
+        Method (model, plane, quadric, quadric and model, mean map; of a metric model also its
+        own metres), and each by label, as in ``plane on rooms``, to ``abs_rel``, ``delta1`` and
+        ``pictures``.
 
     """
     rows: dict[str, list[dict[str, float]]] = {}
@@ -169,7 +172,10 @@ def _fitted_depths(
         'model': best_affine(prediction.relative, truth, valid, prediction.space),
         'plane': fit_surface(points, size, 1, LIMITS).map(),
         'quadric': fit_surface(points, size, 2, LIMITS).map(),
+        'quadric and model': beside_quadric(prediction.relative, truth, valid, prediction.space),
     }
+    if prediction.space == 'metric':
+        depths['own metres'] = np.clip(prediction.relative.astype(np.float64), *LIMITS)
     if mean_map is not None:
         depths['mean map'] = best_affine(cv2.resize(mean_map, size), truth, valid, 'log')
     return depths
@@ -187,18 +193,42 @@ def best_affine(
         Prediction and depth in metres.
     valid : (H, W) bool
         Where truth counts.
-    space : {'depth', 'log', 'disparity'}
-        Of the prediction.
+    space : {'depth', 'log', 'disparity', 'metric'}
+        Of the prediction; scale and shift of metres are those of depth.
 
     Returns
     -------
     (H, W) float64, metres
 
     """
+    space = 'depth' if space == 'metric' else space
     design = np.stack([relative.ravel().astype(np.float64), np.ones(relative.size)], axis=1)
     chosen = valid.ravel()
     _, fit = minimise_relative_error(design[chosen], truth[valid], space, LIMITS)
     return to_limited_metres(design @ fit, space, LIMITS).reshape(relative.shape)
+
+
+def beside_quadric(
+    relative: np.ndarray, truth: np.ndarray, valid: np.ndarray, space: str
+) -> np.ndarray:
+    """
+    Fit a quadric with the prediction as one more column: what the map adds to a smooth surface.
+
+    Arguments and result are those of :func:`best_affine`. Metres serve as depth, log depth or
+    disparity, whichever is best, as the quadric alone may choose.
+    """
+    height, width = relative.shape
+    v, u = np.mgrid[0:height, 0:width]
+    surface = polynomial_terms(u.ravel(), v.ravel(), (width, height), 2)
+    chosen, fits = valid.ravel(), []
+    for own in RELATIVE_SPACES if space == 'metric' else (space,):
+        column = relative.ravel().astype(np.float64)
+        if space == 'metric':
+            column = from_metres(np.clip(column, *LIMITS), own)
+        design = np.column_stack([surface, column])
+        error, fit = minimise_relative_error(design[chosen], truth[valid], own, LIMITS)
+        fits.append((error, to_limited_metres(design @ fit, own, LIMITS)))
+    return min(fits, key=lambda entry: entry[0])[1].reshape(relative.shape)
 
 
 def contact_sheet(

@@ -9,8 +9,8 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 
-NETWORKS = ('autoencoder', 'unet', 'student', 'fusion')
-SCORED = {'unet', 'fusion'}  # predict depth, which a validation can score
+NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network')
+SCORED = {'unet', 'fusion', 'network'}  # predict depth, which a validation can score
 DECAYS = ('exponential', 'cosine')
 
 

@@ -36,7 +36,8 @@ import torch
 
 SHOWN = 8  # images
 SELECTS = 'stop'  # key of the images that select the weights
-METHODS = ('model', 'quadric')  # the best quadric is constant: the baseline to beat
+# The best quadric is constant, the baseline to beat, alone or with the map as one more column.
+METHODS = ('model', 'quadric', 'quadric and model')
 Weights = Mapping[str, torch.Tensor]
 Table = dict[str, dict[str, float]]
 
@@ -137,7 +138,7 @@ class Validation:
         Returns
         -------
         dict
-            Key of the recipe to method (model, quadric) to ``abs_rel``, ``delta1``, ``pictures``.
+            Key of the recipe to method (of METHODS) to ``abs_rel``, ``delta1``, ``pictures``.
 
         """
         with torch.random.fork_rng(devices=[]):

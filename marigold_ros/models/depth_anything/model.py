@@ -108,7 +108,7 @@ class DepthEstimator(OnePassModel):
         return {'kind': self.kind, 'disparity_unit': self.unit, 'unbounded': True}
 
     def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, options: EngineConfig
+        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
     ) -> list[Prediction]:
         shape = rgbs[0].shape[:2]
         wanted = self._size_rules(shape, longest)

@@ -144,7 +144,7 @@ class PrimeDepthModel(OnePassModel):
         }
 
     def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, options: EngineConfig
+        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
     ) -> list[Prediction]:
         shape = rgbs[0].shape[0], rgbs[0].shape[1]
         size = self.processing_size(*shape, longest)

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data import mixture as mixture_module
-from marigold_ros.learning.data.augment import Augmentation
-from marigold_ros.learning.data.mixture import collate, Mixture, Part, resize, turns
+from marigold_ros.learning.data.augment import Augmentation, crop
+from marigold_ros.learning.data.mixture import (
+    collate,
+    make_example,
+    Mixture,
+    Part,
+    resize,
+    turns,
+)
 from marigold_ros.learning.data.pairs import Pair
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
@@ -190,3 +197,16 @@ def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch
         batches.append([mixture[number] for number in range(6)])
         assert len(source.read_indices) == (12 if limit == 0 else 3)
     assert all(equal(*pair) for pair in zip(*batches, strict=True))
+
+
+def test_metres_of_an_enlarged_part_are_those_of_a_nearer_scene():
+    """A plane parallel to the image fills it at any distance; its depth follows the crop."""
+    pair = Pair(np.zeros((60, 80, 3), np.uint8), np.full((60, 80), 10.0, np.float32))
+    how = Augmentation(flip=0.0, crop=1.0, smallest_crop=0.5)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        height = crop(pair, how, 4 / 3, np.random.default_rng(seed)).depth.shape[0]
+        depth = make_example(pair, (24, 32), 'metric', how, rng)[4]
+        np.testing.assert_allclose(depth, 10.0 * height / 60, rtol=1e-6)
+    depth = make_example(pair, (24, 32), 'log', how, np.random.default_rng(0))[4]
+    np.testing.assert_array_equal(depth, 10.0)

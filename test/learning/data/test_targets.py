@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.data.targets import normalise
+from marigold_ros.learning.data.targets import denormalise, normalise
 from marigold_ros.spaces import RELATIVE_SPACES
 import numpy as np
 import pytest
+import torch
 
 TRANSFORMS = {'depth': lambda z: z, 'log': np.log, 'disparity': lambda z: 1.0 / z}
 BACK = {'depth': lambda x: x, 'log': np.exp, 'disparity': lambda x: 1.0 / x}
@@ -99,3 +100,14 @@ def test_other_percentiles_are_taken_as_given():
 def test_an_unknown_space_is_named():
     with pytest.raises(ConfigurationError, match="'inverse'.*disparity"):
         normalise(np.ones((2, 2)), 'inverse')
+
+
+def test_metres_stay_metres():
+    depth = np.array([[2.5, np.nan], [np.inf, 80.0]], np.float32)
+    relative, valid, sky = normalise(depth, 'metric')
+    np.testing.assert_array_equal(relative, [[2.5, 0.0], [0.0, 80.0]])
+    np.testing.assert_array_equal(valid, [[True, False], [False, True]])
+    np.testing.assert_array_equal(sky, [[False, False], [True, False]])
+    both = torch.from_numpy(relative)[None, None]
+    found = denormalise(both, torch.from_numpy(depth)[None, None], both > 0, 'metric')
+    torch.testing.assert_close(found, both)

@@ -181,7 +181,7 @@ def test_the_contact_sheet_is_the_same_each_time(chain, validation, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
     assert cv2.imread(str(files[0])).shape == (2 * 192, 2 * 3 * 256, 3)
     for table in tables[0].values():
-        assert set(table) == {'model', 'quadric'}
+        assert set(table) == {'model', 'quadric', 'quadric and model'}
         assert table['quadric']['abs_rel'] < 1.0
 
 

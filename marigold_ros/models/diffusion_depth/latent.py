@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Metres to the depth latent and back, as in the code of DiffusionDepth.
+
+Letters: B images, C latent channels, H, W image, h, w latent, half of these, rounded up.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+CHANNELS = 16
+SMALLEST = 1e-6  # of the decoder's sigmoid: nothing is farther than a million metres
+
+
+class DepthLatent(nn.Module):
+    """
+    The bottleneck that encodes sparse truth, and the decoder of latents.
+
+    Kernels of 1x1 leave unknown pixels, zeros, at zero, and mix no truth with them.
+    """
+
+    def __init__(self, channels: int = CHANNELS) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            nn.Conv2d(1, channels, 1, bias=False),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.Tanh(),
+            nn.MaxPool2d(3, 2, 1),
+        )
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(channels, channels, 4, 2, 1),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, 1, 3, 1, 1),
+        )
+
+    def encode(self, depth: torch.Tensor) -> torch.Tensor:
+        """
+        Encode depth (B, 1, H, W) in metres, 0 unknown, to latents (B, C, h, w) in [-1, 1].
+
+        Where a window holds an unknown pixel, the maximum leaves a channel nothing below 0.
+        """
+        return self.encoder(depth)
+
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Decode latents (B, C, h, w) to metres (B, 1, 2h, 2w), at least 0."""
+        # Half precision would round distant depth to steps of metres.
+        share = self.decoder(latent).float().sigmoid().clamp(min=SMALLEST)
+        return 1.0 / share - 1.0
+
+
+def known_cells(valid: torch.Tensor) -> torch.Tensor:
+    """Return 1.0 for latent cells (B, 1, h, w) whose window has a known pixel, else 0.0."""
+    return functional.max_pool2d(valid.float(), 3, 2, 1)
