@@ -76,7 +76,6 @@ def load_model(
 
     chosen = choose_device(device)  # before a checkpoint is fetched
     runtime = runtime or RuntimeConfig()
-    runtime = choose_backend(runtime, chosen, bool(runtime.warm_up))
     if is_average(name):
         if vae is not None:
             raise ConfigurationError(
@@ -87,9 +86,17 @@ def load_model(
         ]
         return AverageModel(members)
     folder = find_folder(name)
-    model = find_family(folder).load(folder, chosen, dtype, vae, runtime)
+    family = find_family(folder)
+    runtime = choose_backend(runtime, chosen, bool(runtime.warm_up) and family.openvino)
+    model = family.load(folder, chosen, dtype, vae, runtime)
     scale = read_metric_scale(folder)
     return model if scale is None else MetricModel(model, scale)
+
+
+def runs_on_openvino(name: str) -> bool:
+    """Return whether OpenVINO runs all models of a name; raises CheckpointError without one."""
+    members = member_names(name) if is_average(name) else [name]
+    return all(find_family(find_folder(member)).openvino for member in members)
 
 
 def use_threads(count: int = 0) -> int:

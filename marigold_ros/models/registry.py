@@ -29,6 +29,9 @@ class Family:
 
     matches: Callable[[Path], bool]  # whether a folder holds a checkpoint of the family
     loader: str
+    openvino: bool = (
+        True  # whether OpenVINO runs it, so that `runtime.backend: auto` may choose it
+    )
 
     def load(self, *arguments: Any) -> Any:
         """Call the loader, which imports the family."""
@@ -66,6 +69,7 @@ FAMILIES = {
     'diffusion_depth': Family(
         has_file('config.json', model_type='marigold_ros_diffusion_depth'),
         'marigold_ros.models.diffusion_depth.model:load',
+        openvino=False,
     ),
     'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
 }

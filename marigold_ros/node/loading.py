@@ -35,7 +35,7 @@ def load(config: NodeConfig) -> DepthModel:
     Where ``runtime.backend`` is auto and the images' size is known from the last run, OpenVINO
     compiles now, so that no image waits for it. Raises MarigoldError.
     """
-    from marigold_ros.models import load_model, use_threads
+    from marigold_ros.models import load_model, runs_on_openvino, use_threads
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
     from marigold_ros.models.runtime.prepare import warm_up_sizes
 
@@ -45,7 +45,8 @@ def load(config: NodeConfig) -> DepthModel:
         known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
         guided = config.pipeline.guidance != 'none'  # by gradients, which only torch gives
         device = choose_device(config.model.device)
-        runtime = choose_backend(runtime, device, bool(known) and not guided)
+        fit = bool(known) and not guided and runs_on_openvino(config.model.model)
+        runtime = choose_backend(runtime, device, fit)
         sizes = known if runtime.backend == 'openvino' else sizes
     model = load_model(*config.model.arguments, replace(runtime, warm_up=''))
     for size in sizes:

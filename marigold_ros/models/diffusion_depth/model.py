@@ -82,7 +82,7 @@ class DiffusionDepthModel(OnePassModel):
         runtime: RuntimeConfig | None = None,
     ) -> None:
         super().__init__(folder, device, runtime)
-        if self.runtime.backend != 'torch':
+        if self.runtime.backend == 'openvino':
             raise ConfigurationError(
                 f'runtime.backend is {self.runtime.backend}, and only torch runs {folder.name}, a '
                 'DiffusionDepth; set it to torch'

@@ -9,7 +9,7 @@ from marigold_ros.config import AlignmentConfig, EngineConfig, RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import align
-from marigold_ros.models import load_model
+from marigold_ros.models import load_model, runs_on_openvino
 from marigold_ros.models.diffusion_depth.checkpoint import build_network, read_architecture
 import numpy as np
 import pytest
@@ -143,3 +143,12 @@ def test_missing_and_damaged_weights_are_named(folder):
     weights.unlink()
     with pytest.raises(CheckpointError, match=r'no model\.safetensors'):
         load_model(str(folder), 'cpu')
+
+
+def test_the_fastest_backend_that_runs_it_is_torch(diffusion_depth_folder, unet_folder):
+    runtime = RuntimeConfig(backend='auto', warm_up='48x64')
+    model = load_model(str(diffusion_depth_folder), 'cpu', runtime=runtime)
+    assert model.description['runtime']['backend'] != 'openvino'
+    assert runs_on_openvino(str(unet_folder))
+    assert not runs_on_openvino(str(diffusion_depth_folder))
+    assert not runs_on_openvino(f'{unet_folder}+{diffusion_depth_folder}')
