@@ -8,6 +8,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.families.registry import FAMILIES, trained_family
+from marigold_ros.learning.objectives.adapters import check_peft
 from marigold_ros.models.average.model import is_average
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.registry import family_name
@@ -68,4 +69,6 @@ def open_base(name: str) -> Base:
     small = sum(p.numel() for p in chain.parameters()) < SMALL
     parts = tuple(name for name, _ in chain.named_children()) if small else ()
     rank = 0 if small or 'adapters' not in family.keys else RANK
+    if rank:
+        check_peft()  # before bags are read
     return Base(folder, network, facts, parts, rank)

@@ -19,6 +19,17 @@ OWN = '.lora_'
 _BASE, _A, _B = '.base_layer.', '.lora_A.default.weight', '.lora_B.default.weight'
 
 
+def check_peft() -> None:
+    """Raise ConfigurationError if peft is missing."""
+    try:
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            'large checkpoints are trained with low-rank adapters, which need peft; install it: '
+            'pip install peft'
+        ) from error
+
+
 def add_adapters(network: nn.Module, rank: int, seed: int) -> None:
     """
     Put adapters of a rank into a network's attention, in place; its output stays the same.
@@ -27,13 +38,9 @@ def add_adapters(network: nn.Module, rank: int, seed: int) -> None:
     """
     if type(rank) is not int or rank < 1:
         raise ConfigurationError(f'adapters is {rank!r}; give a rank from 1 on, as 16')
-    try:
-        from peft import inject_adapter_in_model, LoraConfig
-    except ImportError as error:
-        raise ConfigurationError(
-            'large checkpoints are trained with low-rank adapters, which need peft; install it: '
-            'pip install peft'
-        ) from error
+    check_peft()
+    from peft import inject_adapter_in_model, LoraConfig
+
     # With alpha equal to the rank, the scale of B A is 1.
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(LAYERS))
     with torch.random.fork_rng(devices=[]):

@@ -129,8 +129,11 @@ def test_large_bases_are_adapted_by_adapters_and_small_ones_whole(folder, monkey
     assert (large.adapters, large.trains) == (base.RANK, ())
 
 
-def test_without_peft_the_remedy_is_named(monkeypatch):
+def test_without_peft_the_remedy_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, 'peft', None)
+    monkeypatch.setattr(base, 'SMALL', 1000)
+    with pytest.raises(ConfigurationError, match='pip install peft'):
+        open_base(str(folder))
     with pytest.raises(ConfigurationError, match='pip install peft'):
         add_adapters(torch.nn.Linear(2, 2), 4, 0)
     with pytest.raises(ConfigurationError, match='adapters is 0'):
