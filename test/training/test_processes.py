@@ -27,7 +27,7 @@ TRAINING = {
     'common': {'batch_size': 4, 'warmup': 1, 'save_every': 1, 'learning_rate': 1e-3},
     'stages': [
         {'name': 'a', 'objective': 'autoencoder', 'steps': 3},
-        {'name': 'b', 'objective': 'latent', 'steps': 3},
+        {'name': 'b', 'objective': 'latent', 'steps': 3, 'accumulation': 2},
     ],
 }
 

@@ -9,6 +9,7 @@ one atomically.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 import json
 import math
 from pathlib import Path
@@ -154,9 +155,10 @@ class Trainer:
                 waited += time.monotonic() - asked
                 number = self.step * stage.accumulation + part
                 draws = Draws(self.seed + 1000 * self.stage_index, number, batch.rows)
-                with self.accelerator.autocast():
-                    loss = self.model(OBJECTIVES[stage.objective].loss, batch, draws)
-                self.accelerator.backward(loss / stage.accumulation)
+                with self._reduced(part == stage.accumulation - 1):
+                    with self.accelerator.autocast():
+                        loss = self.model(OBJECTIVES[stage.objective].loss, batch, draws)
+                    self.accelerator.backward(loss / stage.accumulation)
                 losses.setdefault(batch.source, []).append(loss.item())
             norm = self._clip(stage)
             failures = 0 if math.isfinite(norm) else failures + 1
@@ -183,6 +185,11 @@ class Trainer:
                 self._save()
         bar.close()
         return True
+
+    def _reduced(self, wanted: bool) -> AbstractContextManager[Any]:
+        """Add up the processes' gradients in a context, or leave that to a later one."""
+        alone = wanted or divided(self.chain)
+        return nullcontext() if alone else self.accelerator.no_sync(self.model)
 
     def _dataset(self, stage: Stage, stop: Stop) -> Dataset | None:
         """Return the batches of a stage; None if stopped while latents were encoded."""
