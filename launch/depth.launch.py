@@ -42,13 +42,15 @@ ARGUMENTS = (
     ('image', '', 'topic of the images; with image_transport compressed, without /compressed'),
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
+    ('landmarks', '', 'topic of the landmarks of odometry or SLAM, for sparse_source landmarks'),
     ('scan', '', 'topic of the laser scans, for sparse_source scan'),
     ('sparse_depth', '', 'topic of the depth images, for sparse_source depth_image'),
     ('image_transport', '', 'raw or compressed; empty: the parameter file decides'),
     (
         'sparse_source',
         '',
-        'none, pointcloud, scan, depth_image or ground; empty: the parameter file decides',
+        'none, pointcloud, landmarks, scan, depth_image or ground; empty: the parameter file '
+        'decides',
     ),
     (
         'extrinsics',

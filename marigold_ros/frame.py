@@ -178,6 +178,8 @@ class Frame:
         Pose of the camera in a fixed frame (odometry); carries depth between frames.
     sparse_image : (h, w) float or None, metres
         A depth image registered to the image as it was taken, in place of a scan.
+    points_sigma : (N,) float or None, metres
+        Standard deviation of each of ``points_lidar``, where it is known.
     ground : GroundPlane or None
         Where the ground is, in place of a scan: the pipeline looks for it in the prediction.
     no_points : str
@@ -193,6 +195,7 @@ class Frame:
     sparse: SparseDepth | None = None
     T_world_camera: np.ndarray | None = None
     sparse_image: np.ndarray | None = None
+    points_sigma: np.ndarray | None = None
     ground: GroundPlane | None = None
     no_points: str = ''
 

@@ -18,6 +18,9 @@ from marigold_ros.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+# Spread of landmarks across their main direction, as a share of that along it, below which they
+# are one line.
+_ON_LINE = 0.02
 _LIDAR_WORDS = ('lidar', 'velodyne', 'ouster', 'hesai', 'livox', 'rslidar', 'laser')
 
 
@@ -36,6 +39,8 @@ class SparseReading:
         Scan line of each point, where it was asked for and the message has it.
     depth : (H, W) float32 or None, metres
         Depth registered to the camera's image, NaN where there is none.
+    sigma : (N,) float32 or None, metres
+        Standard deviation of each point, where the message has it.
 
     """
 
@@ -43,6 +48,7 @@ class SparseReading:
     points: np.ndarray | None = None
     ring: np.ndarray | None = None
     depth: np.ndarray | None = None
+    sigma: np.ndarray | None = None
 
     def check_registered(self, shape: tuple[int, ...]) -> None:
         """Raise InputError (cause 'size') where the depth image is not of an image's (H, W)."""
@@ -125,6 +131,34 @@ def _rank_cloud(topic: str, message: Any) -> tuple[bool, ...]:
     return coloured, not any(word in topic.lower() for word in _LIDAR_WORDS)
 
 
+def _read_landmarks(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.message_codec import has_field, to_points
+    import numpy as np
+
+    with_sigma = has_field(message, 'sigma')
+    columns = to_points(message, ('x', 'y', 'z', *(('sigma',) if with_sigma else ())))
+    points = np.ascontiguousarray(columns[:, :3])
+    _check_spread(points)
+    sigma = columns[:, 3].astype(np.float32) if with_sigma else None
+    return SparseReading(message.header.frame_id, points, sigma=sigma)
+
+
+def _check_spread(points: np.ndarray) -> None:
+    """Refuse landmarks on one line: they may all be one wrong track, and show no scene."""
+    import numpy as np
+
+    known = points[np.isfinite(points).all(axis=1)].astype(np.float64)
+    if len(known) < 3:
+        return  # too few for any fit
+    along, across, _ = np.linalg.svd(known - np.median(known, axis=0), compute_uv=False)
+    if across < _ON_LINE * along:
+        raise InputError(
+            f'the {len(known)} landmarks lie on one line (spread across it {across / along:.1%} '
+            f'of that along it, needs {_ON_LINE:.0%}); check the odometry that publishes them',
+            cause='line',
+        )
+
+
 def _read_scan(message: Any, ring: bool = False) -> SparseReading:
     from marigold_ros.message_codec import scan_to_points
 
@@ -147,6 +181,15 @@ SPARSE_SOURCES = {
     'pointcloud': SparseSource(
         'lidar', 'sensor_msgs/msg/PointCloud2', _read_cloud, _check_cloud, _rank_cloud
     ),
+    # As visual-inertial odometry and SLAM publish them: few, noisy, of any frame.
+    'landmarks': SparseSource(
+        'landmarks',
+        'sensor_msgs/msg/PointCloud2',
+        _read_landmarks,
+        _check_cloud,
+        _rank_cloud,
+        word='landmarks',
+    ),
     'scan': SparseSource('scan', 'sensor_msgs/msg/LaserScan', _read_scan),
     # By name too: relative depth and uncertainty look like depth by their content.
     'depth_image': SparseSource(
@@ -168,6 +211,8 @@ def needs_extrinsics(name: str) -> bool:
     return name in SPARSE_SOURCES and SPARSE_SOURCES[name].needs_extrinsics
 
 
-def source_of_type(msgtype: str) -> str:
-    """Return the name in ``SPARSE_SOURCES`` of the kind whose messages have a ROS type."""
-    return next(name for name, source in SPARSE_SOURCES.items() if source.msgtype == msgtype)
+def source_of_topic(topic: str, msgtype: str) -> str:
+    """Return the kind in ``SPARSE_SOURCES`` of a topic by its type and, of several, its name."""
+    kinds = [name for name, source in SPARSE_SOURCES.items() if source.msgtype == msgtype]
+    named = [kind for kind in kinds if (word := SPARSE_SOURCES[kind].word) and word in topic]
+    return (named or kinds)[0]

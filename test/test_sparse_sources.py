@@ -9,7 +9,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError
 from marigold_ros.message_codec import encode_cloud, encode_depth, encode_image
 from marigold_ros.sparse_sources import (
-    source_of_type,
+    source_of_topic,
     SPARSE_SOURCES,
     SparseReading,
     SparseSource,
@@ -69,10 +69,41 @@ def test_a_depth_image_must_be_of_the_images_size():
     assert caught.value.cause == 'size'
 
 
+def landmarks(points, sigma=None):
+    names = ['x', 'y', 'z', *(['sigma'] if sigma is not None else [])]
+    values = np.zeros((1, len(points)), [(name, '<f4') for name in names])
+    for axis, name in enumerate('xyz'):
+        values[name] = points[:, axis]
+    if sigma is not None:
+        values['sigma'] = sigma
+    fields = vars(encode_cloud(values))
+    keys = ('name', 'offset', 'datatype', 'count')
+    described = [
+        SimpleNamespace(**dict(zip(keys, field, strict=True))) for field in fields['fields']
+    ]
+    return message(SimpleNamespace(**{**fields, 'fields': described}), 'map')
+
+
+def test_landmarks_bring_their_deviation_where_they_have_one():
+    points = np.random.default_rng(0).uniform(-5, 5, (40, 3))
+    read = SPARSE_SOURCES['landmarks'].read
+    np.testing.assert_allclose(read(landmarks(points)).points, points, rtol=1e-5)
+    assert read(landmarks(points)).sigma is None
+    np.testing.assert_allclose(read(landmarks(points, 0.3)).sigma, 0.3, rtol=1e-6)
+
+
+def test_landmarks_on_one_line_are_refused_in_any_frame():
+    along = np.linspace(-3, 40, 60)[:, None] * np.array([0.4, -0.2, 0.9]) + [100.0, 5, -3]
+    with pytest.raises(InputError, match='60 landmarks lie on one line') as caught:
+        SPARSE_SOURCES['landmarks'].read(landmarks(along))
+    assert caught.value.cause == 'line'
+
+
 @pytest.mark.parametrize('name', SPARSE_SOURCES)
 def test_every_kind_is_a_parameter_value_of_its_own_type(name):
     assert NodeConfig(sparse_source=name).sparse_source == name
-    assert source_of_type(SPARSE_SOURCES[name].msgtype) == name
+    source = SPARSE_SOURCES[name]
+    assert source_of_topic(f'/a/{source.topic}', source.msgtype) == name
 
 
 def test_a_new_kind_needs_a_function_and_a_line(monkeypatch):

@@ -25,7 +25,7 @@ from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, 
 from marigold_ros.frame import Frame
 from marigold_ros.message_codec import header_ns, to_rgb
 from marigold_ros.pairing import is_clock_jump, ScanBuffer
-from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES, SparseReading
+from marigold_ros.sparse_sources import source_of_topic, SPARSE_SOURCES, SparseReading
 import numpy as np
 
 STAMPS = ('header', 'log')
@@ -206,7 +206,7 @@ class _FrameStream:
             self._truths.add(stamp_ns, message)
         if topic == self._topics.lidar:
             try:
-                source = SPARSE_SOURCES[source_of_type(msgtype)]
+                source = SPARSE_SOURCES[source_of_topic(topic, msgtype)]
                 self._scans.add(stamp_ns, source.read(message, ring=True))
             except InputError as error:
                 self._scan_error = str(error)
@@ -255,6 +255,7 @@ class _FrameStream:
         warnings = list(dict.fromkeys([*self._topics.notes, *self._notes]))
         self._notes.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
+        scan_error = self._scan_error
         scan, scan_ns = self._scan(head.stamp_ns, rgb.shape, warnings)
         camera_at = head.message.header.frame_id or info_frame, head.stamp_ns
         frame = Frame(
@@ -265,6 +266,8 @@ class _FrameStream:
             stamp_ns=head.stamp_ns,
             T_world_camera=self._motion.camera_pose(*camera_at, warnings),
             sparse_image=scan.depth if scan else None,
+            points_sigma=scan.sigma if scan else None,
+            no_points='' if scan else scan_error,
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None

@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.errors import BagError, InputError
 from marigold_ros.message_codec import check_image
-from marigold_ros.sparse_sources import source_of_type, SPARSE_SOURCES
+from marigold_ros.sparse_sources import source_of_topic, SPARSE_SOURCES
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 _INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
@@ -145,7 +145,7 @@ def _check_given(
 
 def _check_sparse_depth(topic: str, msgtype: str, first: Callable[[str], Any]) -> None:
     """Refuse a given topic of other content, where images and depth share a message type."""
-    source = SPARSE_SOURCES[source_of_type(msgtype)]
+    source = SPARSE_SOURCES[source_of_topic(topic, msgtype)]
     message = first(topic) if source.word else None
     try:
         if message is not None:
@@ -212,10 +212,12 @@ def _sparse_depth(
     topics: Mapping[str, TopicInfo], first: Callable[[str], Any], notes: list[str]
 ) -> str | None:
     """Choose the best topic of the first kind of sparse depth that there is."""
-    for source in SPARSE_SOURCES.values():
+    for kind, source in SPARSE_SOURCES.items():
         ranked: list[tuple[tuple[bool, ...], str]] = []
         for name, info in topics.items():
             if info.msgtype != source.msgtype or source.word not in name:
+                continue
+            if source_of_topic(name, info.msgtype) != kind:
                 continue
             if source.rank is None:
                 ranked.append(((), name))

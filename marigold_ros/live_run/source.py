@@ -24,7 +24,7 @@ from marigold_ros.settings import as_values
 from marigold_ros.sparse_sources import (
     GROUND,
     needs_extrinsics,
-    source_of_type,
+    source_of_topic,
     SPARSE_SOURCES,
 )
 import marigold_ros.synthetic
@@ -103,7 +103,7 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
         stamps = [m.stamp_ns for m in serial_messages(reader, topics, limit) if m.role == 'image']
         steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
         static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
-        sparse = source_of_type(types['lidar']) if 'lidar' in types else 'none'
+        sparse = source_of_topic(str(topics.lidar), types['lidar']) if 'lidar' in types else 'none'
         has_pose = needs_extrinsics(sparse)
         pose = _extrinsics(reader, topics, config) if has_pose else None
         sparse = GROUND if config.sparse_source == GROUND else sparse

@@ -232,7 +232,7 @@ class FrameServer:
         except InputError as error:
             self._bad_scan = scan
             self._inputs.reject_scan(error)
-            return frame, None
+            return replace(frame, no_points=str(error)), None
         if reading.depth is not None:
             return replace(frame, sparse_image=reading.depth), scan_ns
         try:
@@ -242,7 +242,8 @@ class FrameServer:
         except CalibrationError as error:
             self._health.report('transform', str(error))
             return frame, None
-        return replace(frame, points_lidar=reading.points, T_cam_lidar=T_cam_lidar), scan_ns
+        points = {'points_lidar': reading.points, 'points_sigma': reading.sigma}
+        return replace(frame, **points, T_cam_lidar=T_cam_lidar), scan_ns
 
     def _with_ground(self, frame: Frame, camera_frame: str) -> Frame:
         """Add the plane of the ground, or the reason, which is reported too, why it is unknown."""

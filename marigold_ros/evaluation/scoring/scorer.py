@@ -306,7 +306,8 @@ class Scorer:
             self.line_sources[source] = self.line_sources.get(source, 0) + 1
             row['n_lines'] = split.scan_lines.count
             fit, score = split.fit, split.score
-            frame = replace(frame, points_lidar=split.points_fit)
+            sigma = None if frame.points_sigma is None else frame.points_sigma[split.in_fit]
+            frame = replace(frame, points_lidar=split.points_fit, points_sigma=sigma)
         else:
             score = lidar
         row.update(n_fit=len(fit), n_score=len(score))

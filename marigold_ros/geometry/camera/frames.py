@@ -47,10 +47,14 @@ def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth 
     valid = None if is_rectified(camera) else rectified_valid(camera)
     pinhole = rectified(camera)
     try:
-        return project_lidar(frame.points_lidar, frame.T_cam_lidar, pinhole, config, valid), ''
+        seen = project_lidar(frame.points_lidar, frame.T_cam_lidar, pinhole, config, valid)
     except CalibrationError as error:
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
         return None, str(error)
+    if frame.points_sigma is not None:
+        sigma = np.nan_to_num(np.asarray(frame.points_sigma, np.float32)[seen.index])
+        seen = replace(seen, sigma=np.maximum(sigma, 0.0))
+    return seen, ''
 
 
 def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:

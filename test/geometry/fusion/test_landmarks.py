@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Few and noisy points, of which many are wrong, as visual-inertial odometry gives them."""
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.evaluation.benchmarks.simulated_predictions import (
+    ERROR_KINDS,
+    PATTERNS,
+    simulate_prediction,
+)
+from marigold_ros.frame import Camera, Frame, SparseDepth
+from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.geometry.fusion.fuse import align
+from marigold_ros.synthetic.drive.drive import simulate_drive
+import numpy as np
+import pytest
+
+COUNT, WRONG = 100, 0.3
+
+
+@pytest.fixture(scope='module')
+def depths():
+    found = []
+    for kind in ('street', 'room'):
+        for frame in simulate_drive(2, seed=3, kind=kind, width=320, height=240).frames:
+            found.append(np.where(frame.depth < 100.0, frame.depth, 0.0))
+    return found
+
+
+def landmarks(depth, seed):
+    """Landmarks of 3 % noise, three in ten of them wrong by 20 to 300 %."""
+    rng = np.random.default_rng(seed)
+    place = rng.choice(np.flatnonzero(depth > 0), COUNT, replace=False)
+    v, u = np.divmod(place, depth.shape[1])
+    z = depth[v, u] * rng.normal(1.0, 0.03, COUNT)
+    factor = 1.0 + rng.uniform(0.2, 3.0, COUNT)
+    factor = np.where(rng.random(COUNT) < 0.5, factor, 1.0 / factor)
+    return SparseDepth(u, v, np.where(rng.random(COUNT) < WRONG, z * factor, z))
+
+
+@pytest.mark.parametrize('method', ['local', 'fused'])
+@pytest.mark.parametrize('kind', ERROR_KINDS)
+def test_scale_is_within_three_per_cent(depths, kind, method):
+    config, errors = AlignmentConfig(method=method), []
+    for seed, depth in enumerate(depths * 2):
+        prediction = simulate_prediction(depth, PATTERNS[0], kind, seed).prediction
+        found = align(prediction, landmarks(depth, seed), config)
+        assert found.state == 'fitted'
+        known = depth > 0
+        errors.append(abs(np.nanmedian(found.metric[known] / depth[known]) - 1.0))
+    assert np.median(errors) < 0.03
+
+
+def test_the_deviation_of_each_point_follows_it_through_the_projection():
+    K = np.array([[50.0, 0, 31.5], [0, 50.0, 23.5], [0, 0, 1]])
+    points = np.array([[0.0, 0, 5], [9, 9, 1], [1, 0, 5], [np.nan, 0, 3], [-1, 0.5, 8]])
+    frame = Frame(
+        np.zeros((48, 64, 3), np.uint8),
+        Camera(K, 64, 48),
+        points_lidar=points,
+        T_cam_lidar=np.eye(4),
+        points_sigma=np.array([0.1, 9.0, 0.2, 9.0, np.nan]),
+    )
+    sparse, _ = sparse_of_frame(frame, AlignmentConfig())
+    by_depth = dict(zip(sparse.index.tolist(), sparse.sigma.tolist(), strict=True))
+    assert by_depth == pytest.approx({0: 0.1, 2: 0.2, 4: 0.0})
+
+
+def test_points_of_large_deviation_do_not_move_the_fit():
+    depth = np.repeat(np.linspace(4.0, 20.0, 120)[:, None], 160, axis=1)
+    prediction = simulate_prediction(depth, PATTERNS[0], 'smooth', 0).prediction
+    v, u = (part.ravel() for part in np.mgrid[5:120:12, 5:160:16])
+    z = depth[v, u].copy()
+    off = np.arange(len(z)) % 2 == 0
+    z[off] *= 1.15
+    config = AlignmentConfig(method='least_squares')
+    wrong = align(prediction, SparseDepth(u, v, z), config).metric
+    right = align(prediction, SparseDepth(u, v, depth[v, u]), config).metric
+    sigma = np.where(off, 50.0, 0.01)
+    weighted = align(prediction, SparseDepth(u, v, z, sigma=sigma), config).metric
+    change = [np.abs(metric / right - 1.0).mean() for metric in (wrong, weighted)]
+    assert change[1] < 0.3 * change[0]
