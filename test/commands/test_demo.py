@@ -71,7 +71,8 @@ def live(drive, small_checkpoint, tmp_path_factory):
     """One run of the real node on the drive: its answer and its folder."""
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
     out = tmp_path_factory.mktemp('live') / 'demo'
-    return run_demo(drive, out, small_checkpoint), out
+    # A replay runs PyTorch, unless it is told otherwise.
+    return run_demo(drive, out, small_checkpoint, '--set', 'runtime.backend=torch'), out
 
 
 def test_the_node_serves_every_frame_without_an_error(live):

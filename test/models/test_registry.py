@@ -6,6 +6,7 @@ import json
 import sys
 from types import ModuleType
 
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models import list_checkpoints, load_model, registry
 from marigold_ros.models.registry import FAMILIES, Family, find_family, has_file
@@ -13,11 +14,12 @@ import pytest
 import torch
 
 
-def test_every_embedded_checkpoint_belongs_to_marigold():
+def test_every_embedded_checkpoint_belongs_to_a_family():
     from marigold_ros.models.locate import EMBEDDED
 
-    for name in list_checkpoints():
-        assert find_family(EMBEDDED / name) is FAMILIES['marigold']
+    found = {name: find_family(EMBEDDED / name) for name in list_checkpoints()}
+    marigold, unet = FAMILIES['marigold'], FAMILIES['unet']
+    assert found == {'tiny': marigold, 'tiny-diffusion': marigold, 'unet': unet}
 
 
 def test_a_folder_of_no_family_is_refused_with_the_layout(tmp_path):
@@ -36,7 +38,8 @@ def test_another_family_is_one_line_of_the_registry(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, 'FAMILIES', {'dummy': line, **FAMILIES})
     (tmp_path / 'config.json').write_text('{"model_type": "dummy"}')
     found = load_model(str(tmp_path), device='cpu', dtype='float32', vae='own')
-    assert found == (tmp_path, torch.device('cpu'), 'float32', 'own', None)
+    plain = RuntimeConfig(backend='torch')
+    assert found == (tmp_path, torch.device('cpu'), 'float32', 'own', plain)
 
 
 @pytest.mark.parametrize(

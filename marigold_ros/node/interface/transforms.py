@@ -78,7 +78,8 @@ class Extrinsics:
             return self._fixed if moved is None else moved @ self._fixed
         if moved is not None:
             return moved
-        return self.pose(camera_frame, lidar_frame, stamp_ns, 'extrinsics.*')
+        settings = 'extrinsics.translation and extrinsics.rotation_xyzw'
+        return self.pose(camera_frame, lidar_frame, stamp_ns, settings)
 
     def pose(self, camera_frame: str, frame: str, stamp_ns: int, settings: str) -> np.ndarray:
         """

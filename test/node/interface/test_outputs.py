@@ -70,6 +70,7 @@ def served(request, view, tmp_path_factory):
     transport = request.param
     role = 'image' if transport == 'raw' else 'compressed'
     parameters = {'image_transport': transport, 'points.sigma': True, **mounting_parameters()}
+    parameters['runtime.backend'] = 'torch'  # as the pipeline beside it
     # One remap serves both transports; the shipped file holds in any namespace.
     arguments = ['--ros-args', '--params-file', 'config/depth.yaml', '-r', '__ns:=/robot']
     arguments += REMAP
