@@ -73,7 +73,7 @@ def narrow_networks(divisor: int) -> tuple[Any, Any]:
     """Build networks in the shape of Stable Diffusion 2 with fewer channels, and a refiner."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from marigold_ros.learning.families.prime_depth import DECODER, LAYERS
-    from marigold_ros.models.prime_depth.checkpoint import Base
+    from marigold_ros.models.prime_depth.checkpoint import FrozenBase
     from marigold_ros.models.prime_depth.refiner import Refiner
 
     unet = UNet2DConditionModel(
@@ -91,7 +91,7 @@ def narrow_networks(divisor: int) -> tuple[Any, Any]:
         layers_per_block=2,
         norm_num_groups=32 // divisor,
     )
-    base = Base('random', Path('random'), '', autoencoder.eval(), unet.eval())
+    base = FrozenBase('random', Path('random'), '', autoencoder.eval(), unet.eval())
     return base, Refiner(unet.config, 2, decoder, LAYERS).eval()
 
 

@@ -32,7 +32,7 @@ _POWER = 4.0
 
 
 @dataclass(frozen=True)
-class Mixture:
+class MixedDepth:
     """
     Mixed log depth and its expected error, (rows, columns) float32.
 
@@ -45,17 +45,17 @@ class Mixture:
     map_share: np.ndarray
 
 
-def mix(channels: np.ndarray, network: FusionModel | None) -> Mixture:
+def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
     """Mix the candidates in ``fusion_channels.CHANNELS`` (17, rows, columns)."""
     part = dict(zip(CHANNELS, channels, strict=True))
     change, log_error, map_share = _closed_form(part) if network is None else network(channels)
     level = part['level'][0, 0] + np.float32(1.5)
-    return Mixture(part['linear'] + change + level, log_error, map_share)
+    return MixedDepth(part['linear'] + change + level, log_error, map_share)
 
 
 def follow_map(
-    mixture: Mixture, log_map: np.ndarray, distance: np.ndarray, map_error: float
-) -> Mixture:
+    mixture: MixedDepth, log_map: np.ndarray, distance: np.ndarray, map_error: float
+) -> MixedDepth:
     """
     Give the map more share far from the points, the better it has proved.
 
@@ -68,7 +68,7 @@ def follow_map(
         return mixture
     apart = np.square(distance)
     share = np.float32(proved) * apart / (apart + np.float32(_FAR**2))
-    return Mixture(
+    return MixedDepth(
         mixture.log_depth + share * (log_map - mixture.log_depth),
         mixture.log_error,
         mixture.map_share + share * (1.0 - mixture.map_share),

@@ -23,10 +23,10 @@ from marigold_ros.models.marigold.checkpoint import empty_text
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.prime_depth.checkpoint import (
     are_sizes,
-    Base,
     CONFIG,
     config_of,
     facts_of,
+    FrozenBase,
     GROUPS,
     load_base,
     load_refiner,
@@ -54,7 +54,7 @@ class TrainedPrimeDepth(TrainedModel):
     its optimiser has their weights.
     """
 
-    def __init__(self, base: Base, refiner: Refiner, space: str) -> None:
+    def __init__(self, base: FrozenBase, refiner: Refiner, space: str) -> None:
         super().__init__(space)
         self.unet = refiner
         self.base = (base,)
@@ -101,7 +101,7 @@ def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedPrimeDepth:
     return TrainedPrimeDepth(base, refiner, space)
 
 
-def prompt_of(base: Base, path: str | None) -> torch.Tensor:
+def prompt_of(base: FrozenBase, path: str | None) -> torch.Tensor:
     """Return the embedding (1, L, D) of a file's prompt, or of the empty one without a file."""
     if path is None:
         return empty_text(base.folder)

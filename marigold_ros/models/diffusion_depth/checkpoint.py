@@ -29,20 +29,20 @@ MOST_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Facts:
+class DiffusionDepthFacts:
     """Largest depth in metres, and pixels of an image at the network."""
 
     max_depth: float
     pixels: int
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path) -> DiffusionDepthFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
     path = folder / OWN
     return facts_of(read_json(path), str(path))
 
 
-def facts_of(own: Mapping[str, Any], where: str) -> Facts:
+def facts_of(own: Mapping[str, Any], where: str) -> DiffusionDepthFacts:
     """Check the content of ``marigold_ros.json``; raises CheckpointError."""
     space = own.get('space')
     depth, pixels = own.get('max_depth', MAX_DEPTH), own.get('default_processing_pixels', PIXELS)
@@ -54,7 +54,7 @@ def facts_of(own: Mapping[str, Any], where: str) -> Facts:
         raise CheckpointError(
             f'{where} has default_processing_pixels {pixels!r}; give a whole number from 64 on'
         )
-    return Facts(float(depth), pixels)
+    return DiffusionDepthFacts(float(depth), pixels)
 
 
 def read_architecture(values: Mapping[str, Any], where: str) -> Architecture:

@@ -10,7 +10,7 @@ from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.diffusion_depth.checkpoint import (
-    Facts,
+    DiffusionDepthFacts,
     load_network,
     read_facts,
     SPACE,
@@ -55,7 +55,7 @@ class DiffusionDepthModel(OnePassModel):
     ----------
     folder : Path
         Of the checkpoint, for its name.
-    facts : Facts
+    facts : DiffusionDepthFacts
     network : DiffusionDepth
         Taken over.
     device, dtype, runtime
@@ -75,7 +75,7 @@ class DiffusionDepthModel(OnePassModel):
     def __init__(
         self,
         folder: Path,
-        facts: Facts,
+        facts: DiffusionDepthFacts,
         network: DiffusionDepth,
         device: torch.device,
         dtype: str = 'auto',

@@ -40,7 +40,7 @@ class PrimeFacts:
 
 
 @dataclass(frozen=True)
-class Base:
+class FrozenBase:
     """
     The frozen networks that a refiner reads, and where they are from.
 
@@ -74,7 +74,7 @@ class Base:
         return read_preimage(self.unet, latent, text.to(latent))
 
 
-def load_base(name: str) -> Base:
+def load_base(name: str) -> FrozenBase:
     """
     Load the frozen networks of a checkpoint in diffusers layout, in float32.
 
@@ -93,7 +93,7 @@ def load_base(name: str) -> Base:
             f'{channels}; it must take one latent, as Stable Diffusion, or two, as Marigold'
         )
     sha256 = fingerprint([folder / 'unet', folder / 'vae'])
-    return Base(name, folder, sha256, autoencoder, unet)
+    return FrozenBase(name, folder, sha256, autoencoder, unet)
 
 
 def read_facts(folder: Path) -> PrimeFacts:
@@ -116,7 +116,7 @@ def facts_of(own: Mapping[str, Any], where: str) -> PrimeFacts:
     return PrimeFacts(space, pixels)
 
 
-def config_of(base: Base, refiner: Refiner) -> dict[str, Any]:
+def config_of(base: FrozenBase, refiner: Refiner) -> dict[str, Any]:
     """Return the content of ``config.json``."""
     return {
         'model_type': MODEL_TYPE,
@@ -128,7 +128,7 @@ def config_of(base: Base, refiner: Refiner) -> dict[str, Any]:
     }
 
 
-def load_refiner(folder: Path) -> tuple[Base, Refiner]:
+def load_refiner(folder: Path) -> tuple[FrozenBase, Refiner]:
     """
     Load the networks of a folder in float32.
 

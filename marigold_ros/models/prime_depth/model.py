@@ -11,7 +11,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.prime_depth.checkpoint import (
-    Base,
+    FrozenBase,
     load_refiner,
     PrimeFacts,
     read_facts,
@@ -58,7 +58,7 @@ def load(
 class Chain(torch.nn.Module):
     """All networks as one, from images (B, 3, H, W) in [-1, 1] to maps (B, 1, H, W)."""
 
-    def __init__(self, base: Base, refiner: Refiner) -> None:
+    def __init__(self, base: FrozenBase, refiner: Refiner) -> None:
         super().__init__()
         self.base = (base,)  # not a module: its networks are the two below
         self.autoencoder, self.unet, self.refiner = base.autoencoder, base.unet, refiner
@@ -97,7 +97,7 @@ class PrimeDepthModel(OnePassModel):
         self,
         folder: Path,
         facts: PrimeFacts,
-        base: Base,
+        base: FrozenBase,
         refiner: Refiner,
         device: torch.device,
         dtype: str = 'auto',

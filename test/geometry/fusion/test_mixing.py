@@ -4,7 +4,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marigold_ros.geometry.fusion.mixing import follow_map, Mixture
+from marigold_ros.geometry.fusion.mixing import follow_map, MixedDepth
 import numpy as np
 
 SHAPE = (16, 32)
@@ -15,7 +15,7 @@ def mixture_of(seed):
     log_depth, log_error, log_map = rng.normal(1, 0.5, (3, *SHAPE)).astype(np.float32)
     share = rng.random(SHAPE).astype(np.float32)
     distance = rng.exponential(8, SHAPE).astype(np.float32)
-    return Mixture(log_depth, log_error, share), log_map, distance
+    return MixedDepth(log_depth, log_error, share), log_map, distance
 
 
 @settings(max_examples=50)
