@@ -31,7 +31,7 @@ from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
 from marigold_ros.models.benchmarks.random_networks import empty_networks, parameters_of
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.memory import autoencoder_bytes
-from marigold_ros.models.prime_depth.checkpoint import Base
+from marigold_ros.models.prime_depth.checkpoint import FrozenBase
 from marigold_ros.models.prime_depth.refiner import Refiner
 import torch
 from torch import nn
@@ -111,7 +111,7 @@ def networks_of(recipe: Mapping[str, Any]) -> Networks:
     return unet, autoencoder
 
 
-def refiner_of(recipe: Mapping[str, Any]) -> tuple[Base, Refiner]:
+def refiner_of(recipe: Mapping[str, Any]) -> tuple[FrozenBase, Refiner]:
     """Return the frozen networks and the refiner of a recipe of PrimeDepth, without weights."""
     entry = recipe['init']
     if not isinstance(entry.get('base'), str):
@@ -120,13 +120,13 @@ def refiner_of(recipe: Mapping[str, Any]) -> tuple[Base, Refiner]:
     unet, autoencoder = networks_of({'init': {'kind': 'checkpoint', 'path': entry['base']}})
     with torch.device('meta'):
         refiner = Refiner(unet.config, EMPTY_TOKENS, *sizes)
-    return Base(entry['base'], Path(entry['base']), '', autoencoder, unet), refiner
+    return FrozenBase(entry['base'], Path(entry['base']), '', autoencoder, unet), refiner
 
 
 def plan_refiner(
     recipe: Mapping[str, Any],
     stage: Stage,
-    base: Base,
+    base: FrozenBase,
     refiner: Refiner,
     half: bool,
     averaged: bool,

@@ -216,7 +216,7 @@ def test_names_of_variants_are_joined_by_a_plus():
     one = variant('bfloat16+channels_last+compile')
     assert (one.dtype, one.runtime) == (
         'bfloat16',
-        RuntimeConfig(channels_last=True, compile='auto'),
+        RuntimeConfig(backend='torch', channels_last=True, compile='auto'),
     )
     with pytest.raises(ConfigurationError, match=r"'warp\+compile' has 'warp'; join any of"):
         variant('warp+compile')
