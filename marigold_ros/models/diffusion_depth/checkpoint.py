@@ -15,6 +15,7 @@ from typing import Any
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.diffusion_depth.denoiser import GROUPS
 from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
+from marigold_ros.models.facts import processing_pixels
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.checkpoint import are_sizes
 from marigold_ros.models.weights import load_weights
@@ -45,16 +46,12 @@ def read_facts(folder: Path) -> DiffusionDepthFacts:
 def facts_of(own: Mapping[str, Any], where: str) -> DiffusionDepthFacts:
     """Check the content of ``marigold_ros.json``; raises CheckpointError."""
     space = own.get('space')
-    depth, pixels = own.get('max_depth', MAX_DEPTH), own.get('default_processing_pixels', PIXELS)
+    depth = own.get('max_depth', MAX_DEPTH)
     if space != SPACE:
         raise CheckpointError(f"{where} has space '{space}'; a DiffusionDepth has {SPACE}")
     if isinstance(depth, bool) or not isinstance(depth, (int, float)) or not depth > 0.0:
         raise CheckpointError(f'{where} has max_depth {depth!r}; give metres above 0')
-    if type(pixels) is not int or pixels < 64:
-        raise CheckpointError(
-            f'{where} has default_processing_pixels {pixels!r}; give a whole number from 64 on'
-        )
-    return DiffusionDepthFacts(float(depth), pixels)
+    return DiffusionDepthFacts(float(depth), processing_pixels(own, where, PIXELS))
 
 
 def read_architecture(values: Mapping[str, Any], where: str) -> Architecture:

@@ -2,13 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """Run a DiffusionDepth: resize, features once, all DDIM steps from seeded noise, resize back."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.config import EngineConfig, RuntimeConfig
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.frame import Prediction
 from marigold_ros.models.diffusion_depth.checkpoint import (
     DiffusionDepthFacts,
     load_network,
@@ -18,17 +16,10 @@ from marigold_ros.models.diffusion_depth.checkpoint import (
 )
 from marigold_ros.models.diffusion_depth.features import SIDE
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
-from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
-from marigold_ros.models.resizing import (
-    fit_image,
-    size_by_area,
-    size_by_edge,
-    upsample_bilateral,
-    upsample_bilinear,
-)
+from marigold_ros.models.map_model import MapModel
+from marigold_ros.models.one_pass import refuse_autoencoder
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
-import numpy as np
 import torch
 
 
@@ -47,7 +38,7 @@ def load(
     return model
 
 
-class DiffusionDepthModel(OnePassModel):
+class DiffusionDepthModel(MapModel):
     """
     A DiffusionDepth on its device, ready to predict metres.
 
@@ -69,8 +60,7 @@ class DiffusionDepthModel(OnePassModel):
     """
 
     family = 'diffusion_depth'
-    acting = (*OnePassModel.acting, 'upsampling')
-    space = SPACE
+    space, side = SPACE, SIDE
 
     def __init__(
         self,
@@ -87,7 +77,10 @@ class DiffusionDepthModel(OnePassModel):
                 f'runtime.backend is {self.runtime.backend}, and only torch runs {folder.name}, a '
                 'DiffusionDepth; set it to torch'
             )
-        self.facts, self.denoising_steps = facts, network.architecture.steps
+        self.max_depth, self.pixels = facts.max_depth, facts.pixels
+        # What reaches the largest depth may lie beyond it.
+        self.censored = float('-inf'), 0.99 * facts.max_depth
+        self.denoising_steps = network.architecture.steps
         self.parameters = sum(p.numel() for p in network.parameters())
         self.arithmetic = choose_dtype(dtype, device, self.parameters)
         network.to(device, self.arithmetic)
@@ -95,45 +88,19 @@ class DiffusionDepthModel(OnePassModel):
         compile_network(network, device, self.runtime)
         self._network = network
 
-    def processing_size(
-        self, height: int, width: int, processing_resolution: int | None
-    ) -> tuple[int, int]:
-        """Return the size at which the network sees an image; None as in predict."""
-        if processing_resolution is None:
-            return size_by_area(height, width, self.facts.pixels)
-        return size_by_edge(height, width, processing_resolution)
-
     def _weight_files(self) -> list[Path]:
         return [self.folder / WEIGHTS]
 
     def _facts(self) -> dict[str, Any]:
         return {
             'kind': f'DiffusionDepth in {self.denoising_steps} steps',
-            'max_depth': self.facts.max_depth,
-            'processing_pixels': self.facts.pixels,
+            'max_depth': self.max_depth,
+            'processing_pixels': self.pixels,
         }
 
-    def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
-    ) -> list[Prediction]:
-        shape = rgbs[0].shape[0], rgbs[0].shape[1]
-        size = self.processing_size(*shape, longest)
-        # Message buffers are often read-only, which torch cannot express.
-        images = [torch.from_numpy(np.require(rgb, requirements=['C', 'W'])) for rgb in rgbs]
-        image = torch.stack(images).to(self.device).permute(0, 3, 1, 2).float() / 255.0
-        seen = fit_image(image, size, SIDE)
+    def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
         # The same for every image: neither the batch nor the last frame may change an answer.
         generator = torch.Generator().manual_seed(seed)
         own = torch.randn(self._network.noise_shape(*seen.shape[-2:]), generator=generator)
-        noise = own.to(self.device).expand(len(rgbs), -1, -1, -1)
-        depth = self._network(seen.to(self.arithmetic), noise)
-        maps = depth[..., : size[0], : size[1]].clamp(max=self.facts.max_depth)
-        small = (seen[..., : size[0], : size[1]] + 1.0) / 2.0
-        if options.upsampling == 'bilateral' and size != shape:
-            pairs = zip(maps.split(1), small.split(1), image.split(1), strict=True)
-            maps = torch.cat([upsample_bilateral(*one) for one in pairs])
-        else:
-            maps = upsample_bilinear(maps, shape)
-        # What reaches the largest depth may lie beyond it.
-        bounds = float('-inf'), 0.99 * self.facts.max_depth
-        return [Prediction(one, None, SPACE, bounds) for one in maps[:, 0].cpu().numpy()]
+        noise = own.to(self.device).expand(len(seen), -1, -1, -1)
+        return self._network(seen.to(self.arithmetic), noise).clamp(max=self.max_depth)

@@ -16,12 +16,12 @@ from typing import Any
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.facts import map_facts, MapFacts
 from marigold_ros.models.locate import find_folder, fingerprint, read_json
 from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, verify_sums
 from marigold_ros.models.prime_depth.preimage import decoder_steps, Preimage, read_preimage
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.weights import load_weights
-from marigold_ros.spaces import RELATIVE_SPACES
 import torch
 
 MODEL_TYPE = 'marigold_ros_prime_depth'
@@ -29,14 +29,6 @@ CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
 PIXELS = 442368  # 576x768, where a checkpoint says nothing
 GROUPS = 8  # channels of the label decoder are multiples
 SHOWN = 12  # digits of a fingerprint in messages
-
-
-@dataclass(frozen=True)
-class PrimeFacts:
-    """Space of the predictions, and pixels of an image at the networks."""
-
-    space: str
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -96,24 +88,15 @@ def load_base(name: str) -> FrozenBase:
     return FrozenBase(name, folder, sha256, autoencoder, unet)
 
 
-def read_facts(folder: Path) -> PrimeFacts:
+def read_facts(folder: Path) -> MapFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
     path = folder / OWN
     return facts_of(read_json(path), str(path))
 
 
-def facts_of(own: Mapping[str, Any], where: str) -> PrimeFacts:
+def facts_of(own: Mapping[str, Any], where: str) -> MapFacts:
     """Check the content of ``marigold_ros.json``; raises CheckpointError."""
-    space, pixels = own.get('space'), own.get('default_processing_pixels', PIXELS)
-    if space not in RELATIVE_SPACES:
-        raise CheckpointError(
-            f"{where} has space '{space}'; choose one of {', '.join(RELATIVE_SPACES)}"
-        )
-    if type(pixels) is not int or pixels < 64:
-        raise CheckpointError(
-            f'{where} has default_processing_pixels {pixels!r}; give a whole number from 64 on'
-        )
-    return PrimeFacts(space, pixels)
+    return map_facts(own, where, PIXELS)
 
 
 def config_of(base: FrozenBase, refiner: Refiner) -> dict[str, Any]:

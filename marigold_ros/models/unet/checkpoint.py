@@ -7,15 +7,15 @@ The folder of a plain U-Net: ``config.json``, ``model.safetensors`` and ``marigo
 space of its predictions and ``default_processing_pixels``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.facts import map_facts, MapFacts
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.network import DepthUNet, GROUPS
 from marigold_ros.models.weights import load_weights
-from marigold_ros.spaces import RELATIVE_SPACES
 import torch
 
 MODEL_TYPE = 'marigold_ros_unet'
@@ -23,32 +23,15 @@ CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
 PIXELS = 27648  # 144x192, where a checkpoint says nothing
 
 
-@dataclass(frozen=True)
-class UNetFacts:
-    """Space of the predictions, and pixels of an image at the network."""
-
-    space: str
-    pixels: int
-
-
-def read_facts(folder: Path) -> UNetFacts:
+def read_facts(folder: Path) -> MapFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
     path = folder / OWN
     return facts_of(read_json(path), str(path))
 
 
-def facts_of(own: dict[str, Any], where: str) -> UNetFacts:
+def facts_of(own: Mapping[str, Any], where: str) -> MapFacts:
     """Check the content of ``marigold_ros.json``; raises CheckpointError."""
-    space, pixels = own.get('space'), own.get('default_processing_pixels', PIXELS)
-    if space not in RELATIVE_SPACES:
-        raise CheckpointError(
-            f"{where} has space '{space}'; choose one of {', '.join(RELATIVE_SPACES)}"
-        )
-    if type(pixels) is not int or pixels < 64:
-        raise CheckpointError(
-            f'{where} has default_processing_pixels {pixels!r}; give a whole number from 64 on'
-        )
-    return UNetFacts(space, pixels)
+    return map_facts(own, where, PIXELS)
 
 
 def load_network(folder: Path) -> DepthUNet:
