@@ -19,8 +19,7 @@ from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, spa
 from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.disk_cache import cache_folder
-from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
+from marigold_ros.models.runtime.openvino_networks import compiled_network, CompiledNetwork
 from marigold_ros.models.runtime.prepare import compile_network
 from marigold_ros.spaces import SPACES
 import numpy as np
@@ -138,10 +137,10 @@ class DepthEstimator(OnePassModel):
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
         if self.runtime.backend == 'openvino':
-            require_openvino(self.device, self.arithmetic)
             precision, self.arithmetic = self.arithmetic, torch.float32
-            cache = cache_folder(self.runtime.cache_dir)
-            return _CompiledEstimator(CompiledNetwork(_DepthAlone(network), precision, cache))
+            return _CompiledEstimator(
+                compiled_network(_DepthAlone(network), self.device, precision, self.runtime)
+            )
         network.to(self.device, self.arithmetic)
         compile_network(network, self.device, self.runtime)
         return network

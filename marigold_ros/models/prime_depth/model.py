@@ -18,8 +18,7 @@ from marigold_ros.models.prime_depth.checkpoint import (
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.disk_cache import cache_folder
-from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
+from marigold_ros.models.runtime.openvino_networks import compiled_network
 from marigold_ros.models.runtime.prepare import set_channels_last
 import torch
 
@@ -108,9 +107,8 @@ class PrimeDepthModel(MapModel):
     def _prepared(self, chain: Chain) -> Any:
         """Move the networks to their device and prepare them as the runtime settings say."""
         if self.runtime.backend == 'openvino':
-            require_openvino(self.device, self.arithmetic)
             self._dtype = torch.float32
-            return CompiledNetwork(chain, self.arithmetic, cache_folder(self.runtime.cache_dir))
+            return compiled_network(chain, self.device, self.arithmetic, self.runtime)
         self._dtype = self.arithmetic
         chain.to(self.device, self.arithmetic)
         set_channels_last((chain,), self.runtime.channels_last)

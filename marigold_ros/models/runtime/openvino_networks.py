@@ -15,8 +15,9 @@ from typing import Any
 import warnings
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.runtime.disk_cache import load_or_compile, network_key
+from marigold_ros.models.runtime.disk_cache import cache_folder, load_or_compile, network_key
 import torch
 from torch import nn
 
@@ -193,6 +194,14 @@ class _Decoder(nn.Module):
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(latent, return_dict=False)[0]
+
+
+def compiled_network(
+    module: nn.Module, device: torch.device, precision: torch.dtype, runtime: RuntimeConfig
+) -> CompiledNetwork:
+    """Prepare a module as the settings say; raises as :func:`require_openvino`."""
+    require_openvino(device, precision)
+    return CompiledNetwork(module, precision, cache_folder(runtime.cache_dir))
 
 
 def require_openvino(device: torch.device, precision: torch.dtype) -> None:

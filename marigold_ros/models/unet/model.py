@@ -10,8 +10,7 @@ from marigold_ros.models.facts import MapFacts
 from marigold_ros.models.map_model import MapModel
 from marigold_ros.models.one_pass import refuse_autoencoder
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.disk_cache import cache_folder
-from marigold_ros.models.runtime.openvino_networks import CompiledNetwork, require_openvino
+from marigold_ros.models.runtime.openvino_networks import compiled_network
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
 from marigold_ros.models.unet.checkpoint import load_network, read_facts, WEIGHTS
 from marigold_ros.models.unet.network import DepthUNet, SIDE
@@ -80,11 +79,8 @@ class UNetModel(MapModel):
     def _prepared(self, network: DepthUNet) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
         if self.runtime.backend == 'openvino':
-            require_openvino(self.device, self.arithmetic)
-            cache = cache_folder(self.runtime.cache_dir)
-            compiled = CompiledNetwork(network, self.arithmetic, cache)
             self._dtype = torch.float32
-            return compiled
+            return compiled_network(network, self.device, self.arithmetic, self.runtime)
         self._dtype = self.arithmetic
         network.to(self.device, self.arithmetic)
         set_channels_last((network,), self.runtime.channels_last)
