@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.families.registry import TrainedFamily
-from marigold_ros.learning.networks.export import save_weights, whole_folder, write_json
+from marigold_ros.learning.families.registry import init_kind, TrainedFamily
+from marigold_ros.learning.networks.export import export_network
 from marigold_ros.learning.objectives.diffusion_depth import (
     DIFFUSED,
     read_weights,
@@ -23,20 +23,16 @@ from marigold_ros.learning.objectives.diffusion_depth import (
 )
 from marigold_ros.models.diffusion_depth.checkpoint import (
     build_network,
-    CONFIG,
     facts_of,
     load_network,
     MODEL_TYPE,
-    OWN,
     read_architecture,
     SPACE,
-    WEIGHTS,
 )
 from marigold_ros.models.diffusion_depth.model import DiffusionDepthModel
 from marigold_ros.models.diffusion_depth.network import Architecture
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
-from marigold_ros.settings import nearest_name
 import torch
 
 SIZES = tuple(item.name for item in fields(Architecture))
@@ -45,14 +41,8 @@ SIZES = tuple(item.name for item in fields(Architecture))
 def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDepth:
     """Build the network that a recipe's ``init`` names."""
     entry = recipe['init']
-    known = {'small': SIZES, 'checkpoint': ('path',)}
-    found = entry.get('kind') if isinstance(entry, Mapping) else None
-    if found not in known:
-        raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
+    found = init_kind(entry, {'small': SIZES, 'checkpoint': ('path',)})
     own = {key: value for key, value in entry.items() if key != 'kind'}
-    for key in own:
-        if key not in known[found]:
-            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, [*known[found]])}")
     facts = facts_of(recipe['facts'], 'facts of the recipe')
     if found == 'checkpoint':
         network = load_network(find_folder(str(own.get('path')))).requires_grad_(True).train()
@@ -91,22 +81,14 @@ def export(
 ) -> None:
     """Write configuration, weights and card."""
     network = chain.network
-    with whole_folder(folder) as draft:
-        write_json(draft / CONFIG, {'model_type': MODEL_TYPE, **network.architecture.as_dict()})
-        # Float16 does not reach the variances of latents far below zero.
-        save_weights(network, draft / WEIGHTS, torch.float32)
-        write_json(draft / OWN, facts)
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+    config = {'model_type': MODEL_TYPE, **network.architecture.as_dict()}
+    # Float16 does not reach the variances of latents far below zero.
+    export_network(folder, network, config, facts, card, torch.float32)
 
 
 def kind(facts: Mapping[str, Any]) -> str:
     """Return what the model is."""
     return 'DiffusionDepth, which denoises a depth latent guided by features of the image'
-
-
-def usage(facts: Mapping[str, Any]) -> str:
-    """Return nothing: no other library opens the checkpoint."""
-    return ''
 
 
 def facts_to_adapt(folder: Path) -> dict[str, Any]:
@@ -122,8 +104,7 @@ FAMILY = TrainedFamily(
     engine_model,
     export,
     kind,
-    usage,
-    ('loss', 'diffused'),
-    facts_to_adapt,
-    (SPACE,),
+    keys=('loss', 'diffused'),
+    facts=facts_to_adapt,
+    spaces=(SPACE,),
 )

@@ -15,28 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.families.registry import copied_weights, TrainedFamily
-from marigold_ros.learning.networks.export import save_weights, whole_folder, write_json
+from marigold_ros.learning.families.registry import copied_weights, init_kind, TrainedFamily
+from marigold_ros.learning.networks.export import export_network
 from marigold_ros.learning.objectives.trained_networks import TrainedModel
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.checkpoint import empty_text
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.prime_depth.checkpoint import (
     are_sizes,
-    CONFIG,
     config_of,
     facts_of,
     FrozenBase,
     GROUPS,
     load_base,
     load_refiner,
-    OWN,
-    WEIGHTS,
 )
 from marigold_ros.models.prime_depth.model import PrimeDepthModel
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
-from marigold_ros.settings import nearest_name
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
@@ -71,12 +67,7 @@ class TrainedPrimeDepth(TrainedModel):
 def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedPrimeDepth:
     """Load the frozen networks that a recipe's ``init`` names, and build their refiner."""
     entry, space = recipe['init'], recipe['facts']['space']
-    found = entry.get('kind') if isinstance(entry, Mapping) else None
-    if found not in KEYS:
-        raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(KEYS)}")
-    for key in entry:
-        if key not in ('kind', *KEYS[found]):
-            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, [*KEYS[found]])}")
+    found = init_kind(entry, KEYS)
     facts_of(recipe['facts'], 'facts of the recipe')
     if found == 'checkpoint':
         base, refiner = load_refiner(find_folder(str(entry.get('path'))))
@@ -152,11 +143,7 @@ def export(
 ) -> None:
     """Write configuration, weights of the refiner and card."""
     (base,) = chain.base
-    with whole_folder(folder) as draft:
-        write_json(draft / CONFIG, config_of(base, chain.unet))
-        save_weights(chain.unet, draft / WEIGHTS)
-        write_json(draft / OWN, facts)
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+    export_network(folder, chain.unet, config_of(base, chain.unet), facts, card)
 
 
 def kind(facts: Mapping[str, Any]) -> str:
@@ -167,9 +154,4 @@ def kind(facts: Mapping[str, Any]) -> str:
     )
 
 
-def usage(facts: Mapping[str, Any]) -> str:
-    """Return nothing: no other library opens the checkpoint."""
-    return ''
-
-
-FAMILY = TrainedFamily(initial_network, engine_model, export, kind, usage)
+FAMILY = TrainedFamily(initial_network, engine_model, export, kind)

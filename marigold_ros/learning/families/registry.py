@@ -7,7 +7,7 @@ A family is a module beside this file with a :class:`TrainedFamily`, and one lin
 :data:`FAMILIES`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from marigold_ros.learning.objectives.trained_networks import TrainedModel
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 import torch
 
@@ -32,6 +33,11 @@ FAMILIES = {
 def stored_facts(folder: Path) -> dict[str, Any]:
     """Return the facts that a checkpoint was exported with."""
     return read_json(folder / 'marigold_ros.json')
+
+
+def no_usage(facts: Mapping[str, Any]) -> str:
+    """Return nothing: no other library opens the checkpoint."""
+    return ''
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class TrainedFamily:
     ]
     export: Callable[[Path, Any, Mapping[str, Any], str, TrainingFeatures | None], None]
     kind: Callable[[Mapping[str, Any]], str]
-    usage: Callable[[Mapping[str, Any]], str]
+    usage: Callable[[Mapping[str, Any]], str] = no_usage
     keys: tuple[str, ...] = ()
     facts: Callable[[Path], dict[str, Any]] = stored_facts
     spaces: tuple[str, ...] = RELATIVE_SPACES
@@ -83,6 +89,22 @@ def trained_family(network: str) -> TrainedFamily:
         )
     family: TrainedFamily = import_module(FAMILIES[network]).FAMILY
     return family
+
+
+def init_kind(entry: Any, known: Mapping[str, Sequence[str]]) -> str:
+    """
+    Return ``kind`` of a recipe's ``init``.
+
+    ``known`` are the kinds of a family, with the other keys that each may have; raises
+    ConfigurationError for any other.
+    """
+    found: Any = entry.get('kind') if isinstance(entry, Mapping) else None
+    if found not in known:
+        raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
+    for key in entry:
+        if key not in ('kind', *known[found]):
+            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, [*known[found]])}")
+    return str(found)
 
 
 def copied_weights(

@@ -12,24 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.families.registry import copied_weights, TrainedFamily
-from marigold_ros.learning.networks.export import save_weights, whole_folder, write_json
+from marigold_ros.learning.families.registry import copied_weights, init_kind, TrainedFamily
+from marigold_ros.learning.networks.export import export_network
 from marigold_ros.learning.objectives.trained_networks import TrainedModel
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.unet.checkpoint import (
     are_sizes,
-    CONFIG,
     facts_of,
     load_network,
     MODEL_TYPE,
-    OWN,
     read_facts,
-    WEIGHTS,
 )
 from marigold_ros.models.unet.model import UNetModel
 from marigold_ros.models.unet.network import BLOCKS, CHANNELS, DepthUNet, GROUPS
-from marigold_ros.settings import nearest_name
 import torch
 
 SIZES = ('channels', 'blocks')
@@ -50,13 +46,7 @@ class TrainedUNet(TrainedModel):
 def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedUNet:
     """Build the network that a recipe's ``init`` names."""
     entry, space = recipe['init'], recipe['facts']['space']
-    known = {'small': SIZES, 'checkpoint': ('path',)}
-    found = entry.get('kind') if isinstance(entry, Mapping) else None
-    if found not in known:
-        raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
-    for key in entry:
-        if key not in ('kind', *known[found]):
-            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, [*known[found]])}")
+    found = init_kind(entry, {'small': SIZES, 'checkpoint': ('path',)})
     facts_of(recipe['facts'], 'facts of the recipe')
     if found == 'checkpoint':
         network = load_network(find_folder(str(entry.get('path'))))
@@ -97,11 +87,7 @@ def export(
     """Write configuration, weights and card."""
     network = chain.unet
     sizes = {'channels': list(network.channels), 'blocks': list(network.blocks)}
-    with whole_folder(folder) as draft:
-        write_json(draft / CONFIG, {'model_type': MODEL_TYPE, **sizes})
-        save_weights(network, draft / WEIGHTS)
-        write_json(draft / OWN, facts)
-        (draft / 'README.md').write_text(card, encoding='utf-8')
+    export_network(folder, network, {'model_type': MODEL_TYPE, **sizes}, facts, card)
 
 
 def recipe_facts(folder: Path) -> dict[str, Any]:
@@ -115,9 +101,4 @@ def kind(facts: Mapping[str, Any]) -> str:
     return 'plain U-Net from image to depth, which answers in one pass'
 
 
-def usage(facts: Mapping[str, Any]) -> str:
-    """Return nothing: no other library opens the checkpoint."""
-    return ''
-
-
-FAMILY = TrainedFamily(initial_network, engine_model, export, kind, usage, facts=recipe_facts)
+FAMILY = TrainedFamily(initial_network, engine_model, export, kind, facts=recipe_facts)

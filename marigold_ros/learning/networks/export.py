@@ -94,6 +94,22 @@ def export_checkpoint(
         (draft / 'README.md').write_text(card, encoding='utf-8')
 
 
+def export_network(
+    folder: Path,
+    network: torch.nn.Module,
+    config: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    card: str,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write the checkpoint of a family of one network: configuration, weights, facts and card."""
+    with whole_folder(folder) as draft:
+        write_json(draft / 'config.json', config)
+        save_weights(network, draft / 'model.safetensors', dtype)
+        write_json(draft / 'marigold_ros.json', facts)
+        (draft / 'README.md').write_text(card, encoding='utf-8')
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """
