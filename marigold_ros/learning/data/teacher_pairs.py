@@ -9,7 +9,7 @@ because targets are normalised in the model's own space. Where there is a LiDAR,
 to its points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 import hashlib
@@ -49,7 +49,34 @@ FITTED = AlignmentConfig(method='local')
 SURE_WEIGHT, HALVING, LARGEST_DEVIATION = 0.5, 0.1, 0.3
 
 
-class TeacherPairs:
+class _Labelled:
+    """Images whose labels a teacher makes once, one file each; it is loaded when first needed."""
+
+    def __init__(self, data: Path, name: str, teacher: str) -> None:
+        self.name, self.teacher = f'{name} by {teacher}', teacher
+        self._labels = data / 'labels' / _identity(teacher)[:16]
+
+    @cached_property
+    def _model(self) -> DepthModel:
+        return load_model(self.teacher)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drop the model, which other processes do not need."""
+        return {key: value for key, value in vars(self).items() if key != '_model'}
+
+    def _label_missing(
+        self, files: Sequence[Path], label: Callable[[int], None], stop: Stop
+    ) -> None:
+        """Call ``label`` with the number of each file that is missing, and drop the model."""
+        missing = [number for number, path in enumerate(files) if not path.is_file()]
+        for number in tqdm(missing, desc=f'label {self.name}', disable=not missing):
+            if stop():
+                raise Stopped('stopped while images were labelled')
+            label(number)
+        vars(self).pop('_model', None)  # its memory is needed for training
+
+
+class TeacherPairs(_Labelled):
     """
     Images of a folder or tar, with the depth that a model predicts.
 
@@ -67,7 +94,7 @@ class TeacherPairs:
     """
 
     def __init__(self, data: Path, folder: str, model: str, images: str = '**/*.*') -> None:
-        self.name, self.teacher = f'{folder} by {model}', model
+        super().__init__(data, folder, model)
         self._storage = open_storage(data / folder)
         self._names = find(self._storage.names, images)
         if not self._names:
@@ -76,7 +103,6 @@ class TeacherPairs:
                 'source',
                 cause='empty',
             )
-        self._labels = data / 'labels' / _identity(model)[:16]
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -90,14 +116,6 @@ class TeacherPairs:
             facts = {'model': self.teacher, 'space': self._model.space}
             write_whole(about, json.dumps(facts).encode())
         return str(json.loads(about.read_text(encoding='utf-8'))['space'])
-
-    @cached_property
-    def _model(self) -> DepthModel:
-        return load_model(self.teacher)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Drop the model, which other processes do not need."""
-        return {key: value for key, value in vars(self).items() if key != '_model'}
 
     def read(self, index: int) -> Pair:
         """Return one pair; raises InputError naming a broken file."""
@@ -119,16 +137,15 @@ class TeacherPairs:
 
         Raises InputError naming broken images, and Stopped once ``stop`` returns true.
         """
-        missing = [i for i in range(len(self)) if not self._label(i).is_file()]
         problems = []
-        for index in tqdm(missing, desc=f'label {self.name}', disable=not missing):
-            if stop():
-                raise Stopped('stopped while images were labelled')
+
+        def label(index: int) -> None:
             try:
                 self._store(index, self._image(index))
             except InputError as error:
                 problems.append(str(error))
-        vars(self).pop('_model', None)  # its memory is needed for training
+
+        self._label_missing([self._label(i) for i in range(len(self))], label, stop)
         raise_problems(problems, self.name)
 
     def _image(self, index: int) -> np.ndarray:
@@ -148,7 +165,7 @@ class TeacherPairs:
         write_whole(self._label(index), file.getvalue())
 
 
-class TaughtBagPairs:
+class TaughtBagPairs(_Labelled):
     """
     Pairs of bags with LiDAR, and between its points the depth of a model that is fitted to them.
 
@@ -166,21 +183,12 @@ class TaughtBagPairs:
     """
 
     def __init__(self, data: Path, folder: str | Sequence[str], teacher: str, **own: Any) -> None:
-        self.bag, self.teacher = BagPairs(data, folder, **own), teacher
-        self.name = f'{self.bag.name} by {teacher}'
-        self._labels = data / 'labels' / _identity(teacher)[:16]
+        self.bag = BagPairs(data, folder, **own)
+        super().__init__(data, self.bag.name, teacher)
 
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.bag)
-
-    @cached_property
-    def _model(self) -> DepthModel:
-        return load_model(self.teacher)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Drop the model, which other processes do not need."""
-        return {key: value for key, value in vars(self).items() if key != '_model'}
 
     def read(self, index: int) -> Pair:
         """Return one pair with labels; raises InputError naming a broken file."""
@@ -199,12 +207,7 @@ class TaughtBagPairs:
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
         """Extract the pairs and label those without labels; raises as ``TeacherPairs``."""
         self.bag.prepare(workers, stop)
-        missing = [i for i in range(len(self)) if not self._label(i).is_file()]
-        for index in tqdm(missing, desc=f'label {self.name}', disable=not missing):
-            if stop():
-                raise Stopped('stopped while images were labelled')
-            self._store(index)
-        vars(self).pop('_model', None)  # its memory is needed for training
+        self._label_missing([self._label(i) for i in range(len(self))], self._store, stop)
 
     def _label(self, index: int) -> Path:
         name = hashlib.sha256(self.bag.key(index).encode()).hexdigest()
