@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
 from marigold_ros.learning.objectives.adapters import OWN
 from marigold_ros.learning.objectives.noise import Draws
+from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.marigold.domain_gap import image_features
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
 import torch
@@ -190,10 +191,7 @@ class TrainedNetworks(TrainedModel):
 
 def encode(autoencoder: Any, image: torch.Tensor) -> torch.Tensor:
     """Encode (B, 3, H, W) in [-1, 1] to the scaled mean of the latent (B, C, h, w)."""
-    output = autoencoder.encode(image)
-    # AutoencoderTiny has no distribution.
-    latent = output.latents if hasattr(output, 'latents') else output.latent_dist.mode()
-    return latent * autoencoder.config.scaling_factor
+    return mean_latent(autoencoder, image) * autoencoder.config.scaling_factor
 
 
 def decode(autoencoder: Any, latent: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from diffusers import LCMScheduler
 from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.locate import find_autoencoder, fingerprint
 from marigold_ros.models.marigold.checkpoint import load_networks, Networks
 from marigold_ros.models.marigold.denoiser import (
@@ -517,9 +518,7 @@ class MarigoldModel:
         )
 
     def _encode(self, image: torch.Tensor) -> torch.Tensor:
-        answer = self.autoencoder.encode(image)
-        # AutoencoderTiny has no distribution.
-        return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+        return mean_latent(self.autoencoder, image)
 
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
         return self.autoencoder.decode(latent, return_dict=False)[0]  # (E, 3, PPH, PPW)

@@ -16,6 +16,7 @@ from typing import Any
 
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.facts import map_facts, MapFacts
 from marigold_ros.models.locate import find_folder, fingerprint, read_json
 from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, verify_sums
@@ -59,10 +60,7 @@ class FrozenBase:
     @torch.no_grad()
     def preimage(self, image: torch.Tensor, text: torch.Tensor) -> Preimage:
         """Read the preimage of images (B, 3, H, W) in [-1, 1]; ``text`` as in Refiner."""
-        output = self.autoencoder.encode(image)
-        # AutoencoderTiny has no distribution.
-        latent = output.latents if hasattr(output, 'latents') else output.latent_dist.mode()
-        latent = latent * self.autoencoder.config.scaling_factor
+        latent = mean_latent(self.autoencoder, image) * self.autoencoder.config.scaling_factor
         return read_preimage(self.unet, latent, text.to(latent))
 
 

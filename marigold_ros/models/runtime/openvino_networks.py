@@ -17,6 +17,7 @@ import warnings
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.autoencoder import mean_latent
 from marigold_ros.models.runtime.disk_cache import cache_folder, load_or_compile, network_key
 import torch
 from torch import nn
@@ -183,8 +184,7 @@ class _Encoder(nn.Module):
         self.autoencoder = autoencoder
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        answer = self.autoencoder.encode(image)
-        return answer.latents if hasattr(answer, 'latents') else answer.latent_dist.mode()
+        return mean_latent(self.autoencoder, image)
 
 
 class _Decoder(nn.Module):
