@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig
+from marigold_ros.geometry.least_squares import weighted_line
 import numpy as np
 
 # Tukey's constant for 95 % efficiency on normal residuals.
@@ -71,7 +72,7 @@ def fit_robustly(x: np.ndarray, y: np.ndarray, sigma: np.ndarray, rounds: int) -
     is constant.
     """
     if rounds == 0:
-        affine = _weighted(x, y, 1.0 / sigma**2)
+        affine = weighted_line(x, y, 1.0 / sigma**2)
         return _with_quality(x, y, sigma, affine, np.ones(len(x)))
     order = np.lexsort((y, x))
     few = order[np.linspace(0, len(x) - 1, min(len(x), _ENOUGH)).astype(np.intp)]
@@ -148,7 +149,7 @@ def _descend(
     """Iterate re-weighted least squares from a start."""
     base = 1.0 / sigma**2
     for _ in range(rounds):
-        affine = _weighted(x, y, base * weigh((y - affine[0] * x - affine[1]) / sigma))
+        affine = weighted_line(x, y, base * weigh((y - affine[0] * x - affine[1]) / sigma))
     return affine
 
 
@@ -169,17 +170,6 @@ def _with_quality(
     information = float(total @ (x - normal[0, 1] / max(normal[1, 1], 1e-300)) ** 2)
     error = float(np.sqrt(noise / information)) if information > 0 else float('inf')
     return RobustFit(affine[0], affine[1], weight, condition, error)
-
-
-def _weighted(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Weighted least squares about the means, where the equations are best conditioned."""
-    total = weight.sum()
-    if total <= 0:
-        return 0.0, float(np.median(y))
-    x_mean, y_mean = weight @ x / total, weight @ y / total
-    spread = weight @ (x - x_mean) ** 2
-    scale = float(weight @ ((x - x_mean) * (y - y_mean)) / spread) if spread > 0 else 0.0
-    return scale, float(y_mean - scale * x_mean)
 
 
 def _best_pair(x: np.ndarray, y: np.ndarray, sigma: np.ndarray) -> tuple[float, float]:

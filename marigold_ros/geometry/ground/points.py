@@ -14,6 +14,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import GroundPlane, Prediction, SparseDepth
 from marigold_ros.geometry.ground.cells import Cells, ground_cells, growing
 from marigold_ros.geometry.ground.plane import plane_depth
+from marigold_ros.geometry.least_squares import weighted_line
 import numpy as np
 
 # Relative error of a map on plain ground; twice as much is still ground.
@@ -102,19 +103,8 @@ def _fit(cells: Cells, target: np.ndarray, tolerance: np.ndarray) -> tuple[float
     for _ in range(_ROUNDS):
         behind = (scale * cells.relative + shift - target) / tolerance
         weight = np.square(np.clip(1.0 - np.square(behind / _CAP), 0.0, None)) / tolerance**2
-        scale, shift = _line(cells.relative, target, weight)
+        scale, shift = weighted_line(cells.relative, target, weight)
     return scale, shift
-
-
-def _line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
-    """Return scale and shift of weighted least squares; scale 0 where they are not determined."""
-    total = weight.sum()
-    if total <= 0.0:
-        return 0.0, float(np.median(y))
-    x_mean, y_mean = weight @ x / total, weight @ y / total
-    spread = weight @ np.square(x - x_mean)
-    scale = float(weight @ ((x - x_mean) * (y - y_mean)) / spread) if spread > 0.0 else 0.0
-    return scale, float(y_mean - scale * x_mean)
 
 
 def _region(cells: Cells, agrees: np.ndarray) -> np.ndarray:
@@ -172,7 +162,7 @@ def _tilt_refusal(
         if not np.isfinite(z).all():
             continue
         y = growing(z, space)
-        scale, shift = _line(x, y, np.ones_like(y))
+        scale, shift = weighted_line(x, y, np.ones_like(y))
         if scale > 0.0:
             errors[number] = np.std(y - scale * x - shift) / np.std(y)
     best = int(np.argmin(errors))
