@@ -71,7 +71,7 @@ def live(drive, small_checkpoint, tmp_path_factory):
     """One run of the real node on the drive: its answer and its folder."""
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
     out = tmp_path_factory.mktemp('live') / 'demo'
-    # A replay runs PyTorch, unless it is told otherwise.
+    # A replay runs PyTorch, unless another backend is set.
     return run_demo(drive, out, small_checkpoint, '--set', 'runtime.backend=torch'), out
 
 

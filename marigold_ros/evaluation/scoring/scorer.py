@@ -133,7 +133,7 @@ class Scorer:
         sparse : SparseDepth or None
             The points of the published fit: the whole scan in the rectified image, if known.
         compared : mapping of str to Prediction, or None
-            Of other models, by name, for the report's pictures.
+            Of other models, by name, for the report's images.
 
         Returns
         -------
