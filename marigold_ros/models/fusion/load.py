@@ -14,7 +14,7 @@ from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
-from marigold_ros.models.runtime.openvino_networks import convert
+from marigold_ros.models.runtime.openvino_networks import convert, openvino_core
 import numpy as np
 import torch
 from torch import nn
@@ -61,15 +61,13 @@ def _compiled(mixing: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     OpenVINO computes in bfloat16 where the CPU does, in half the time: what it states is relative
     to the candidates, so that depth moves by 0.0002 in the mean.
     """
-    import openvino
-
     example = torch.zeros(1, len(CHANNELS), 32, 48)
     model = convert(mixing, (example,), [(1, len(CHANNELS), -1, -1)])
     settings = {
         'INFERENCE_NUM_THREADS': torch.get_num_threads(),
         'PERFORMANCE_HINT': 'LATENCY',
     }
-    compiled = openvino.Core().compile_model(model, 'CPU', settings)
+    compiled = openvino_core().compile_model(model, 'CPU', settings)
     return lambda channels: compiled([channels])[0]
 
 

@@ -9,6 +9,7 @@ shapes that it meets, at the first frame of each size, and kept on disk for the 
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,19 @@ from torch import nn
 CAPABILITIES = {torch.float32: 'FP32', torch.bfloat16: 'BF16', torch.float16: 'FP16'}
 PRECISIONS = {torch.float32: 'f32', torch.bfloat16: 'bf16', torch.float16: 'f16'}
 SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
+
+
+@lru_cache(maxsize=1)
+def openvino_core() -> Any:
+    """
+    Return the one Core of this process, which lives as long as the process.
+
+    Its plugin for CPUs gives the thread that loads it another stack for signals. Unloaded in
+    another thread it would free that stack while in use: the next signal would end the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class CompiledNetwork:
@@ -55,7 +69,7 @@ class CompiledNetwork:
     def _compile(self, arguments: tuple[torch.Tensor, ...], shapes: tuple) -> Any:
         import openvino
 
-        core = openvino.Core()
+        core = openvino_core()
         settings = {
             'INFERENCE_PRECISION_HINT': PRECISIONS[self._precision],
             'INFERENCE_NUM_THREADS': torch.get_num_threads(),
@@ -212,13 +226,13 @@ def require_openvino(device: torch.device, precision: torch.dtype) -> None:
             'device cpu, or backend torch'
         )
     try:
-        import openvino
+        import openvino  # noqa: F401
     except ImportError as error:
         raise ConfigurationError(
             'runtime.backend is openvino, and it is not installed; pip install openvino, or '
             'choose torch'
         ) from error
-    offered = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    offered = openvino_core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
     if CAPABILITIES[precision] not in offered:
         name = str(precision).removeprefix('torch.')
         raise ConfigurationError(

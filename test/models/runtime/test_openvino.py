@@ -1,14 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""
-OpenVINO keeps the answer, and refuses what it cannot do.
-
-In a process of their own, which the first test starts: in one process with all other tests the
-interpreter crashed when a child was started after OpenVINO had run.
-"""
+"""OpenVINO keeps the answer, refuses what it cannot do, and leaves signals alone."""
 
 from dataclasses import replace
-import os
 import subprocess
 import sys
 
@@ -32,17 +26,6 @@ import torch
 CPU = torch.device('cpu')
 # Of the range of relative depth: the same sums in another order.
 TOLERANCE = 1e-4
-INSIDE = 'MARIGOLD_ROS_OPENVINO_TESTS'
-inside = pytest.mark.skipif(INSIDE not in os.environ, reason='runs in the process started below')
-
-
-@pytest.mark.skipif(INSIDE in os.environ, reason='this is that process')
-def test_openvino_in_a_process_of_its_own():
-    pytest.importorskip('openvino', reason='needs the extra openvino')
-    line = [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', __file__]
-    environment = {**os.environ, INSIDE: '1'}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.fixture(scope='module')
@@ -52,7 +35,6 @@ def plain(small_checkpoint):
     )
 
 
-@inside
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     pytest.importorskip('openvino', reason='needs the extra openvino')
@@ -74,7 +56,6 @@ def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     assert model.description['autoencoder'] == 'AutoencoderKL'
 
 
-@inside
 def test_nothing_is_reported_to_a_server(small_checkpoint, image, monkeypatch):
     """OpenVINO's own converter sends statistics of its use."""
     pytest.importorskip('openvino', reason='needs the extra openvino')
@@ -89,7 +70,6 @@ def test_nothing_is_reported_to_a_server(small_checkpoint, image, monkeypatch):
     assert sent == []
 
 
-@inside
 def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
     # bfloat16 has eight bits: 999 itself would become 1000.
     pytest.importorskip('openvino', reason='needs the extra openvino')
@@ -105,7 +85,6 @@ def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
     assert (got - here).abs().mean() < 0.2 * (next_ - here).abs().mean()
 
 
-@inside
 def test_openvino_forgets_the_least_recently_used_size():
     pytest.importorskip('openvino', reason='needs the extra openvino')
     network = CompiledNetwork(torch.nn.Identity(), torch.float32)
@@ -115,7 +94,6 @@ def test_openvino_forgets_the_least_recently_used_size():
     assert [shapes[0][1] for shapes in network._compiled] == [3, 4, 1, 5]
 
 
-@inside
 @pytest.mark.parametrize(
     ('device', 'dtype', 'words'),
     [
@@ -130,7 +108,6 @@ def test_what_openvino_cannot_do_is_refused_at_the_start(device, dtype, words, m
         require_openvino(torch.device(device), dtype)
 
 
-@inside
 def test_openvino_and_torch_do_not_both_compile(small_checkpoint):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     both = RuntimeConfig(backend='openvino', compile='auto')
@@ -138,7 +115,6 @@ def test_openvino_and_torch_do_not_both_compile(small_checkpoint):
         load_model(str(small_checkpoint), device='cpu', runtime=both)
 
 
-@inside
 def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     torch.manual_seed(0)
@@ -157,7 +133,6 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
         CompiledNetwork(layer, torch.float32, tmp_path)(value)
 
 
-@inside
 def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoint, image):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     given = {'model': str(small_checkpoint), 'device': 'cpu', 'dtype': 'float32'}
@@ -173,3 +148,22 @@ def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoi
     assert np.abs(got - expected).max() < TOLERANCE
     guided = replace(config, pipeline=replace(config.pipeline, guidance='points'))
     assert load(guided).description['runtime']['backend'] == 'torch'
+
+
+def test_a_signal_is_handled_after_a_model_was_replaced():
+    """OpenVINO frees a stack for signals with its last model, in whichever thread that ends."""
+    pytest.importorskip('openvino', reason='needs the extra openvino')
+    code = (
+        'import signal, threading\n'
+        'import torch\n'
+        'from marigold_ros.models.runtime.openvino_networks import CompiledNetwork\n'
+        'networks = [CompiledNetwork(torch.nn.Linear(5, 3), torch.float32)]\n'
+        'networks[0](torch.rand(2, 5))\n'
+        'worker = threading.Thread(target=networks.clear)\n'
+        'worker.start()\n'
+        'worker.join()\n'
+        'signal.signal(signal.SIGINT, lambda *_: print("handled"))\n'
+        'signal.raise_signal(signal.SIGINT)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, 'handled\n'), done.stderr[-2000:]
