@@ -40,7 +40,13 @@ from torch.utils.flop_counter import FlopCounterMode
 Networks = tuple[UNet2DConditionModel, AutoencoderKL]
 EMPTY_TOKENS = 2  # of the empty prompt
 Size = tuple[int, int]
-ONE_STEP = ('pixel', 'masked_pixel', 'silog')  # objectives through the decoder
+ONE_STEP = (
+    'pixel',
+    'e2e',
+    'l1_gradient',
+    'masked_pixel',
+    'silog',
+)  # objectives through the decoder
 PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
 NOTHING_KEPT = (nn.Dropout, nn.Identity)
 

@@ -16,6 +16,7 @@ trained_networks.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+import math
 from typing import Any
 
 from marigold_ros.learning.data.mixture import Batch, LatentBatch
@@ -50,6 +51,7 @@ EDGES, KL = 0.5, 1e-6
 # A fit below is degenerate: the prediction is flat (deviation 0.01) or opposes the target.
 SMALLEST_VARIANCE = 1e-4
 SMALLEST_SCALE = 1e-3
+ANY_FIT = {'least_scale': -math.inf, 'least_variance': 1e-12}  # unless the prediction is flat
 IMAGE = (1, 2, 3)  # axes of one image
 
 
@@ -76,12 +78,18 @@ class LeastSquaresFit:
 
 
 def fit_least_squares(
-    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor,
+    least_scale: float = SMALLEST_SCALE,
+    least_variance: float = SMALLEST_VARIANCE,
 ) -> LeastSquaresFit:
     """
-    Fit each image's scale, at least 1e-3, and shift in closed form; gradients pass through.
+    Fit each image's scale and shift in closed form; gradients pass through.
 
-    Arguments are (B, 1, H, W) float, finite; ``mask`` is how much the pixel counts, 0 to 1.
+    Arguments are (B, 1, H, W) float, finite; ``mask`` is how much the pixel counts, 0 to 1. The
+    fit is degenerate up to ``least_scale``, and where the prediction varies no more than
+    ``least_variance``.
     """
     count = mask.sum(IMAGE, keepdim=True).clamp(min=1.0)
     mean_p = (predicted * mask).sum(IMAGE, keepdim=True) / count
@@ -89,21 +97,21 @@ def fit_least_squares(
     centred = (predicted - mean_p) * mask
     variance = (centred * (predicted - mean_p)).sum(IMAGE, keepdim=True) / count
     covariance = (centred * (target - mean_t)).sum(IMAGE, keepdim=True) / count
-    scale = covariance / variance.clamp(min=SMALLEST_VARIANCE)
-    usable = (variance > SMALLEST_VARIANCE) & (scale > SMALLEST_SCALE)
-    scale = scale.clamp(min=SMALLEST_SCALE)
+    scale = covariance / variance.clamp(min=least_variance)
+    usable = (variance > least_variance) & (scale > least_scale)
+    scale = scale.clamp(min=least_scale)
     return LeastSquaresFit(scale, mean_t - scale * mean_p, usable)
 
 
 def affine_invariant(
-    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
+    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, **limits: float
 ) -> torch.Tensor:
     """
-    Return the L1 error after each image's best scale and shift.
+    Return the L1 error after each image's best scale and shift, within ``limits`` of the fit.
 
     Images with a degenerate fit do not count: a direct loss has to train those.
     """
-    fit = fit_least_squares(predicted, target, mask)
+    fit = fit_least_squares(predicted, target, mask, **limits)
     return masked_mean((fit.apply(predicted) - target).abs(), mask * fit.usable)
 
 
@@ -222,13 +230,16 @@ def e2e_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     Return the loss of E2E-FT as published: L1 after each image's least-squares fit, in metres.
 
     The map is clamped to its range and the truth to its own 2nd and 98th percentile (Martin
-    Garcia et al., arXiv 2409.11355); ``pixel`` has more terms.
+    Garcia et al., arXiv 2409.11355); ``pixel`` has more terms. As there, the fit may have any
+    scale, also a negative one, and an image of a single depth does not count.
     """
     depth = torch.where(batch.valid, batch.depth, torch.nan)
     ends = torch.tensor(QUANTILES, dtype=depth.dtype, device=depth.device)
     low, high = torch.stack([image.nanquantile(ends) for image in depth]).split(1, dim=1)
     truth = depth.clamp(low[..., None, None], high[..., None, None]).nan_to_num()
-    return affine_invariant(chain.relative(batch.rgb).clamp(0.0, 1.0), truth, batch.counted)
+    relative = chain.relative(batch.rgb).clamp(0.0, 1.0)
+    counted = batch.counted * (high > low)[..., None, None]
+    return affine_invariant(relative, truth, counted, **ANY_FIT)
 
 
 def l1_gradient_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
