@@ -30,6 +30,7 @@ from marigold_ros.commands.options import (
     load_chosen_model,
     make_executor,
     make_folder,
+    positive_number,
     read_settings,
     ReplayConfig,
 )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 # them together.
 _PUBLISHED = ('kitti', 'kitti-garg', 'nyu', 'scannet', 'eth3d', 'diode')
 ORACLES = ('own', *(f'marigold-{name}' for name in _PUBLISHED))
+USABLE_ERROR = 0.1
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
@@ -123,6 +125,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='record what the node would publish to DIR/recording, an MCAP bag for RViz and '
         'Foxglove (--set points.stride=4 for a smaller cloud)',
     )
+    parser.add_argument(
+        '--usable-error',
+        type=positive_number,
+        default=USABLE_ERROR,
+        metavar='X',
+        help='mean relative error up to which the verdict calls depth usable (default: 0.1)',
+    )
     add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
 
@@ -150,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         ground=config.ground if config.sparse_source == GROUND else None,
         record=config.points if args.record else None,
+        usable_error=args.usable_error,
     )
     plan = plan_replay(args.bags, options)
     store = _open_store(args)

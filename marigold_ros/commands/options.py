@@ -86,19 +86,27 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return whole_number
 
 
-def speed(text: str) -> float | None:
-    """Parse a multiple of real time; None for auto."""
-    if text == 'auto':
-        return None
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not (0 < value < math.inf):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a number above 0; give auto or a multiple of real time"
-        )
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
     return value
+
+
+def speed(text: str) -> float | None:
+    """Parse a multiple of real time; None for auto."""
+    if text == 'auto':
+        return None
+    try:
+        return positive_number(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(
+            f'{error}; give auto or a multiple of real time'
+        ) from None
 
 
 def image_size(order: str) -> Callable[[str], tuple[int, int]]:

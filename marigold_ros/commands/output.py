@@ -62,7 +62,10 @@ def summary(results: dict[str, Any], folder: str) -> str:
     titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
+    found = results['verdict']
     lines = [
+        f'verdict: {found["grade"]}',
+        *(f'  {name:10}{text}' for name, text in found['text'].items()),
         f'frames: {frames["read"]} read, {frames["processed"]} processed, {frames["metric"]} '
         f'metric, {frames["dropped"]} dropped, rejected {rejected}',
     ]

@@ -22,6 +22,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig, PointsConfig
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe
+from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.live_run.player import Played, Player
@@ -48,6 +49,7 @@ from marigold_ros.live_run.source import (
     PlayedBag,
 )
 from marigold_ros.live_run.transport import use_roomy_transport
+from marigold_ros.models.locate import is_embedded
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.settings import build
 from marigold_ros.sparse_sources import GROUND
@@ -179,6 +181,8 @@ def _results(
         stages.setdefault(stage, {})[key.removesuffix('_ms')] = float(value)
     results['latency_ms'].update(stages)
     results['calibration'] = {'text': live.reports['alignment'].get('calibration', '')}
+    name = results['provenance']['checkpoint'].get('name', '')
+    results['verdict'] = judge(results, demonstration=is_embedded(name))
     return results
 
 

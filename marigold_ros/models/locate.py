@@ -51,6 +51,11 @@ def list_checkpoints() -> list[str]:
     return sorted({path.parent.name for path in EMBEDDED.glob('*/*.json')} - {FUSION})
 
 
+def is_embedded(name: str) -> bool:
+    """Return whether a model, or every member of an average, comes with the package."""
+    return set(name.split('+')) <= set(list_checkpoints())
+
+
 def is_local(name: str) -> bool:
     """Return whether a name is that of an embedded checkpoint or of a folder."""
     return name in list_checkpoints() or Path(name).expanduser().is_dir()

@@ -9,6 +9,8 @@ from typing import Any
 
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.results import assemble, describe, robustness
+from marigold_ros.evaluation.results.verdict import judge
+from marigold_ros.models.locate import is_embedded
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.bag_replay import empty_scorer, Models, replay
@@ -90,6 +92,8 @@ def evaluate_bag(
         total.warn(text)
     results = _results(total, options if out is not None else replace(options, record=None))
     _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
+    embedded = is_embedded(total.checkpoint.get('name', ''))
+    results['verdict'] = judge(results, options.usable_error, embedded)
     if out is not None:
         title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
         write_all(out, results, total.scorer, title, _intro(results))

@@ -11,6 +11,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import STRENGTHS
+from marigold_ros.evaluation.results.verdict import USABLE_ERROR
 from marigold_ros.replay.image_sets import ImageChoice, ImageSet
 import numpy as np
 
@@ -44,6 +45,8 @@ class ReplayOptions:
         Fits to the ground in place of the sparse depth of the bag, all of which is scored.
     record : PointsConfig or None
         Records outputs beside the results as the node publishes them, with clouds like this.
+    usable_error : float
+        Mean relative error up to which the verdict calls depth usable.
 
     """
 
@@ -60,6 +63,7 @@ class ReplayOptions:
     limit: int | None = None
     ground: GroundConfig | None = None
     record: PointsConfig | None = None
+    usable_error: float = USABLE_ERROR
 
 
 @dataclass(frozen=True)

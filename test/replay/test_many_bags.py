@@ -29,6 +29,8 @@ def figures(folder):
     results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
     for name in ('rate', 'latency_ms', 'fps', 'memory'):
         results.pop(name)
+    results['verdict'].pop('speed')
+    results['verdict']['text'].pop('speed')
     results['provenance'].pop('created')
     with (folder / 'per_frame.csv').open(encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))

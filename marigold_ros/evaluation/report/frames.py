@@ -12,6 +12,7 @@ import re
 import cv2
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.report import drawing
+from marigold_ros.evaluation.report.tables import BASELINE_TEXT
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction
 import numpy as np
@@ -105,8 +106,9 @@ def _score_text(sample: ReportFrame) -> str:
     if not math.isfinite(sample.abs_rel):
         return 'not scored'
     text = f'AbsRel {sample.abs_rel:.3f}'
-    if math.isfinite(sample.quadric_abs_rel):
-        text += f', best quadric {sample.quadric_abs_rel:.3f}'
+    if math.isfinite(sample.baseline_abs_rel):
+        name = BASELINE_TEXT.get(sample.baseline, sample.baseline)
+        text += f', best baseline {sample.baseline_abs_rel:.3f} ({name})'
     return text
 
 

@@ -17,6 +17,7 @@ from marigold_ros.evaluation.report.charts import chart_figure, chart_specs
 from marigold_ros.evaluation.report.cloud import cloud_data, cloud_section
 from marigold_ros.evaluation.report.frames import frame_panels
 from marigold_ros.evaluation.report.html_page import make_page
+from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.evaluation.results.results import write_per_frame, write_results
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -27,7 +28,7 @@ _NO_SCRIPT = (
 )
 _KEYS = (
     'Arrow keys move the cursor once a chart has the focus; Enter or a double click shows the '
-    'nearest image below.'
+    'nearest image above.'
 )
 
 
@@ -88,17 +89,18 @@ def write_report(
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
+        verdict_section(results.get('verdict')),
         tables.frames_sentence(results),
         tables.warnings_list(results),
         _NO_SCRIPT,
         tables.headline(results),
+        frame_panels(samples, images),
+        cloud_section(cloud),
         _section('Accuracy', *accuracy),
         _section('Over time', _pair(over_time), f'<p class="note">{_KEYS}</p>' * bool(over_time)),
         _section('By distance and place', _pair(ranges)),
         _section('Calibration of sigma', _pair(curves('sigma'))),
         _section('Corrupted images', _pair(curves('robustness'))),
-        frame_panels(samples, images),
-        cloud_section(cloud),
         _section('Temporal stability and surfaces', _pair(stability)),
         _section('Milliseconds per frame', _panel(tables.latency_table(results))),
         _section('Provenance', _panel(tables.provenance_tables(results))),

@@ -94,7 +94,7 @@ def headline(results: Mapping[str, Any]) -> str:
         macro = scores['macro']
         ends = _interval(scores)
         interval = f'95 % interval {ends[0]:.3f} to {ends[1]:.3f}; ' if ends else ''
-        text = f'{interval}{_WHERE.get(protocol, "")}; {_against_baseline(results, macro)}'
+        text = f'{interval}{_WHERE.get(protocol, "")}; {_against_baseline(results)}'
         rmse, mae = number(macro.get('rmse'), 2), number(macro.get('mae'), 2)
         median = _percent(scores.get('median_abs_rel'))
         share = _percent(macro.get('delta1'))
@@ -131,19 +131,13 @@ def _interval(scores: Mapping[str, Any]) -> tuple[float, float] | None:
     return None if not ends or None in ends else (float(ends[0]), float(ends[1]))
 
 
-def _against_baseline(results: Mapping[str, Any], macro: Mapping[str, Any]) -> str:
-    """Compare the mean relative error with that of the best baseline."""
-    errors = {name: values.get('abs_rel') for name, values in results['baselines'].items()}
-    known = {name: error for name, error in errors.items() if _is_finite(error)}
-    own = macro.get('abs_rel')
-    if not known or own is None or not math.isfinite(own):
+def _against_baseline(results: Mapping[str, Any]) -> str:
+    """Say what the verdict says of AbsRel against that of the best baseline."""
+    compared = (results.get('verdict') or {}).get('against_baselines', {}).get('abs_rel')
+    if not compared:
         return 'no baseline'
-    best = min(known, key=lambda name: known[name])
-    text = f'best baseline {known[best]:.3f} ({BASELINE_TEXT.get(best, best)})'
-    if known[best] <= 0:
-        return text
-    change = own / known[best] - 1
-    return f'{100 * abs(change):.0f} % {"lower" if change < 0 else "higher"} than the {text}'
+    name = BASELINE_TEXT.get(compared['baseline'], compared['baseline'])
+    return f'{compared["outcome"]}: best baseline {compared["theirs"]:.3f} ({name})'
 
 
 def _time_card(results: Mapping[str, Any]) -> str:

@@ -42,6 +42,8 @@ class Breakdown:
     def __init__(self, max_depth: float) -> None:
         bins = max(1, math.ceil(max_depth / (_STEP_M * _STEPS_A_BIN)))
         self._sums = np.zeros((1 + len(_BROKEN_DOWN), bins * _STEPS_A_BIN, _CELLS))
+        # By frame the points, and the sum of their relative errors, in each bin of by_range.
+        self._frames: list[np.ndarray] = []
 
     def add(self, errors: PointErrors, cell: np.ndarray) -> None:
         """Add points with the ninths of :func:`cells_at`, (n,)."""
@@ -50,6 +52,9 @@ class Breakdown:
         terms = (formula.terms[0](errors) for formula in _BROKEN_DOWN.values())
         for sums, term in zip(self._sums, (None, *terms), strict=True):
             sums += np.bincount(place, term, sums.size).reshape(sums.shape)
+        number, bins = step // _STEPS_A_BIN, self._sums.shape[1] // _STEPS_A_BIN
+        sums_of_bins = [np.bincount(number, term, bins) for term in (None, errors.relative)]
+        self._frames.append(np.stack(sums_of_bins))
 
     def summary(self) -> dict[str, Any]:
         """Return ``by_range``, ``near_field`` and ``by_region`` as in results.json."""
@@ -61,7 +66,12 @@ class Breakdown:
         rows_and_columns = grid.sum(axis=2), grid.sum(axis=1)
         return {
             'by_range': [
-                {'from': number * width, 'to': (number + 1) * width, **_figures(bins[:, number])}
+                {
+                    'from': number * width,
+                    'to': (number + 1) * width,
+                    **_figures(bins[:, number]),
+                    **self._range_interval(number),
+                }
                 for number in np.flatnonzero(bins[0]).tolist()
             ],
             'near_field': {'from': 0.0, 'to': _STEP_M * _STEPS_NEAR, **_figures(near)},
@@ -71,6 +81,14 @@ class Breakdown:
                 for number, name in enumerate(names)
             },
         }
+
+    def _range_interval(self, number: int) -> dict[str, list[float]]:
+        """Return ``abs_rel_interval`` of a bin of distance; empty for too few frames."""
+        n, errors = np.array([frame[:, number] for frame in self._frames if frame[0, number]]).T
+        mean = errors.sum() / n.sum()
+        # A ratio of two sums, linearised, so that its interval is that of a mean over frames.
+        interval = mean_interval(mean + (errors - mean * n) / n.mean())
+        return {'abs_rel_interval': list(interval)} if np.isfinite(interval).all() else {}
 
 
 def _figures(sums: np.ndarray) -> dict[str, float]:

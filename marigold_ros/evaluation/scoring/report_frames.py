@@ -29,9 +29,10 @@ class ReportFrame:
     score: SparseDepth  # scored pixels with their truth
     error: np.ndarray  # (M,) relative error there, as scored; NaN without prediction
     abs_rel: float  # mean of ``error``
-    quadric_abs_rel: float  # of the best quadric; NaN without one
+    baseline_abs_rel: float  # of the best baseline for this frame; NaN without one
     K: np.ndarray | None = None  # (3, 3) pixels, of the rectified image
     compared: Mapping[str, Prediction] = field(default_factory=dict)  # of other models, by name
+    baseline: str = ''  # name of the best baseline
 
 
 def best_for_cloud(frames: Iterable[ReportFrame]) -> ReportFrame | None:

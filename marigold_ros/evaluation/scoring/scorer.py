@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.evaluation.baselines import global_depth
+from marigold_ros.evaluation.baselines import BASELINES, global_depth, MORE_BASELINES
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
@@ -172,6 +172,7 @@ class Scorer:
         self.rows.append(row)
         score, error = shown or (_NO_POINTS, np.zeros(0))
         known = error[np.isfinite(error)]
+        baseline, baseline_error = _best_baseline(row)
         self._selector.add(
             ReportFrame(
                 index=row['index'],
@@ -184,7 +185,8 @@ class Scorer:
                 score=score,
                 error=error,
                 abs_rel=float(known.mean()) if len(known) else math.nan,
-                quadric_abs_rel=_first(row, 'heldout_quadric_abs_rel', 'truth_quadric_abs_rel'),
+                baseline_abs_rel=baseline_error,
+                baseline=baseline,
                 K=K,
                 compared=compared or {},
             )
@@ -383,6 +385,17 @@ class Scorer:
 def _first(row: Mapping[str, Any], *names: str) -> float:
     """Return the first of some columns that the row has; NaN without any."""
     return next((row[name] for name in names if name in row), math.nan)
+
+
+def _best_baseline(row: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the baseline with the smallest AbsRel of a row, and that; '' and NaN without any."""
+    for protocol in ('heldout', 'truth'):
+        names = {name: f'{protocol}_{name}_abs_rel' for name in (*BASELINES, *MORE_BASELINES)}
+        errors = {name: row[key] for name, key in names.items() if name != 'global' and key in row}
+        if errors:
+            best = min(errors, key=lambda name: errors[name])
+            return best, errors[best]
+    return '', math.nan
 
 
 def _percentiles(values: Sequence[float]) -> dict[str, float]:

@@ -104,6 +104,13 @@ def some_results(name='drive', text='plain'):
         },
         'memory': {'peak_mb': 512.0},
         'calibration': {'text': text},
+        'verdict': {
+            'grade': 'amber',
+            'against_baselines': {
+                'abs_rel': {'outcome': 'better', 'baseline': text, 'theirs': 0.12}
+            },
+            'text': {'range': text, text: 'plain'},
+        },
         'provenance': {
             'bags': [{'name': name, 'sha256': 'ab' * 32, 'bytes': 123}],
             'topics': {'image': f'/{text}', text: None},

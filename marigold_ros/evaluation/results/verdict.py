@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Judge the results of a run: is the depth good enough, and better than the simplest thing to do.
+
+Only what intervals show is said: a range is usable where the upper end of the error's interval is
+below the limit, and a baseline is beaten where the interval of the paired difference excludes 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+import math
+from typing import Any
+
+from marigold_ros.evaluation.metrics.intervals import FEWEST
+from marigold_ros.evaluation.metrics.metric_table import METRICS
+
+USABLE_ERROR = 0.1
+# The metrics that are compared with the best baseline.
+COMPARED = ('abs_rel', 'rmse', 'mae', 'p50_abs_error')
+OUTCOMES = ('better', 'no difference shown', 'worse', 'too few frames to tell')
+BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
+# Shares of the frames with metric depth below which a run is not good, and is bad.
+_MOST, _HALF = 0.95, 0.5
+# Strength at which corruptions are compared, the middle one.
+_STRENGTH = 3
+_FULL = 'prs-eth/marigold-depth-v1-1'
+# Parts of the image with fewer points than this share say little.
+_SHARE = 0.01
+
+
+def judge(
+    results: Mapping[str, Any], usable_error: float = USABLE_ERROR, demonstration: bool = False
+) -> dict[str, Any]:
+    """
+    Judge the content of results.json.
+
+    Parameters
+    ----------
+    results : mapping
+        As ``assemble`` returns it, with ``robustness`` where that was measured.
+    usable_error : float
+        Mean relative error up to which depth counts as usable.
+    demonstration : bool
+        Whether the model is one of those that come with the package.
+
+    Returns
+    -------
+    dict
+        ``grade`` (green, amber, red, or unknown for too few scored frames); ``usable_range`` with
+        ``limit``, ``to`` in metres (None without one) and ``next``, the first bin of ``by_range``
+        that is not usable; ``against_baselines``: by metric the best ``baseline``, its value
+        ``theirs`` and ``own``, ``difference``, ``interval`` and ``outcome``, one of ``OUTCOMES``;
+        ``speed`` with ``hertz`` and ``dropped``; ``weakest`` with ``condition`` and ``abs_rel``;
+        ``demonstration``; ``text``: all of it in words.
+
+    """
+    protocol = _protocol(results)
+    scores = results['protocols'].get(protocol, {})
+    found: dict[str, Any] = {
+        'usable_range': usable_range(scores, usable_error),
+        'against_baselines': _against_baselines(results, scores),
+        'speed': _speed(results),
+        'weakest': _weakest(results, protocol),
+        'demonstration': demonstration,
+    }
+    grade = _grade(results, scores, found)
+    words = _words(results, scores, found)
+    return {'grade': grade, **found, 'text': {name: text for name, text in words.items() if text}}
+
+
+def _protocol(results: Mapping[str, Any]) -> str:
+    """Return the protocol that is judged: of the baselines, else the bound by the truth."""
+    main = results['provenance'].get('scoring', {}).get('baselines_protocol', 'heldout')
+    return main if main in results['protocols'] else 'oracle'
+
+
+def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
+    """
+    Return the distance below which the error of a protocol is shown to be under a limit.
+
+    In every bin up to ``to``, metres, the upper end of the interval of AbsRel is below the limit;
+    None where the nearest bin already is not. ``next`` is the first bin that is not, None without.
+    """
+    end = None
+    for part in scores.get('by_range', ()):
+        interval = part.get('abs_rel_interval')
+        if interval is None or not interval[1] < limit:
+            facts = {name: part[name] for name in ('from', 'to', 'abs_rel')}
+            return {'limit': limit, 'to': end, 'next': {**facts, 'interval': interval}}
+        end = part['to']
+    return {'limit': limit, 'to': end, 'next': None}
+
+
+def _against_baselines(
+    results: Mapping[str, Any], scores: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Compare with the best baseline of each metric; ``global`` is the model itself."""
+    compared = {}
+    for metric in COMPARED:
+        errors = {
+            name: values[metric]
+            for name, values in results['baselines'].items()
+            if name != 'global' and _is_number(values.get(metric))
+        }
+        if not errors or not _is_number(scores.get('macro', {}).get(metric)):
+            continue
+        best = min(errors, key=lambda name: errors[name])
+        paired = results['baselines_paired'][best][metric]
+        low, high = paired['interval']
+        compared[metric] = {
+            'baseline': best,
+            'theirs': errors[best],
+            'own': scores['macro'][metric],
+            'difference': paired['difference'],
+            'interval': [low, high],
+            'outcome': outcome(low, high),
+        }
+    return compared
+
+
+def outcome(low: float | None, high: float | None) -> str:
+    """Describe the interval of a difference of errors, one of ``OUTCOMES``."""
+    if not (_is_number(low) and _is_number(high)):
+        return UNKNOWN
+    assert low is not None
+    assert high is not None
+    return BETTER if high < 0 else WORSE if low > 0 else SAME
+
+
+def _speed(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rate at which 95 of 100 frames are in time, Hz, and the dropped images."""
+    stages = results['latency_ms']
+    p95 = stages.get('total', {}).get('p95')
+    hertz = 1e3 / p95 if _is_number(p95) and p95 > 0 else None
+    return {'hertz': hertz, 'dropped': results['frames']['dropped']}
+
+
+def _weakest(results: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    """Return the corruption, or else the part of the image, with the largest error."""
+    found = results.get('robustness', {})
+    if found.get('corruptions'):
+        place = found['strengths'].index(_STRENGTH)
+        curves = {k: p[protocol]['abs_rel'] for k, p in found['corruptions'].items()}
+        errors = {f'{kind} at strength {_STRENGTH}': c[place] for kind, c in curves.items()}
+    else:
+        regions = results['protocols'].get(protocol, {}).get('by_region', {})
+        enough = _SHARE * sum(part['n'] for part in regions.values()) / 2
+        errors = {
+            f'the {name} third of the image': part['abs_rel']
+            for name, part in regions.items()
+            if part['n'] >= enough
+        }
+    known = {name: error for name, error in errors.items() if _is_number(error)}
+    if not known:
+        return {}
+    worst = max(known, key=lambda name: known[name])
+    return {'condition': worst, 'abs_rel': known[worst]}
+
+
+def _grade(results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Grade by the range, the frames with depth and the comparison with baselines."""
+    if scores.get('n_frames', 0) < FEWEST:
+        return 'unknown'
+    frames = results['frames']
+    wanted = frames['read'] - frames['dropped']
+    metric = frames['metric'] / wanted if wanted else 0.0
+    outcomes = {m: values['outcome'] for m, values in found['against_baselines'].items()}
+    usable, after = found['usable_range']['to'], found['usable_range']['next']
+    too_far = usable is None and after and after['abs_rel'] >= found['usable_range']['limit']
+    if too_far or metric < _HALF or outcomes.get('abs_rel') == WORSE:
+        return 'red'
+    ahead = outcomes.get('abs_rel', BETTER) == BETTER and WORSE not in outcomes.values()
+    return 'green' if ahead and usable is not None and metric >= _MOST else 'amber'
+
+
+def _words(
+    results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]
+) -> dict[str, str]:
+    """Say each part of the verdict in a line."""
+    n = scores.get('n_frames', 0)
+    speed = found['speed']
+    hertz = '' if speed['hertz'] is None else f'fast enough for {speed["hertz"]:.1f} Hz'
+    if hertz:
+        p95 = results['latency_ms']['total']['p95']
+        hertz += f': 95 % of the frames took less than {p95:.0f} ms'
+        dropped = speed['dropped']
+        hertz += f'; {dropped} images were dropped' if dropped else ''
+    weakest = found['weakest']
+    name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
+    demo = f'{name} is a small demonstration model; --model {_FULL} is a full one'
+    return {
+        'range': _range_text(found['usable_range'], n),
+        'baselines': _comparison(found['against_baselines']) if n >= FEWEST else '',
+        'speed': hertz,
+        'weakest': f'{weakest["condition"]}: AbsRel {weakest["abs_rel"]:.3f}' if weakest else '',
+        'model': demo if found['demonstration'] else '',
+    }
+
+
+def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
+    """Say up to which distance depth is usable, and the error beyond."""
+    if not n_frames:
+        return 'no frame could be scored'
+    if n_frames < FEWEST:
+        return f'{n_frames} scored frames are too few to tell; {FEWEST} are needed'
+    limit, end, after = f'{100 * usable["limit"]:g} %', usable['to'], usable['next']
+    text = f'within {limit} to about {end:.0f} m' if end else f'not shown to be within {limit}'
+    if after is None:
+        return f'{text}, the farthest scored point'
+    text += f': AbsRel {after["abs_rel"]:.3f} from {after["from"]:.0f} to {after["to"]:.0f} m'
+    ends = after['interval']
+    return text + (f' ({ends[0]:.3f} to {ends[1]:.3f})' if ends else ', in few frames')
+
+
+def _comparison(compared: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say in which metrics the best baseline is beaten, and in which not."""
+
+    def outcome_of(item: tuple[str, Mapping[str, Any]]) -> int:
+        return OUTCOMES.index(item[1]['outcome'])
+
+    groups = []
+    for rank, items in groupby(sorted(compared.items(), key=outcome_of), outcome_of):
+        groups.append(f'{OUTCOMES[rank]} in {_list([_figure(*item) for item in items])}')
+    return '; '.join(groups)
+
+
+def _figure(metric: str, values: Mapping[str, Any]) -> str:
+    unit = f' {METRICS[metric].unit}' if METRICS[metric].unit else ''
+    digits = 2 if unit else 3
+    baseline = values['baseline'].replace('_', ' ')
+    own, theirs = (f'{values[side]:.{digits}f}{unit}' for side in ('own', 'theirs'))
+    return f'{METRICS[metric].label} ({own}, {baseline} {theirs})'
+
+
+def _list(texts: Sequence[str]) -> str:
+    return ' and '.join(filter(None, [', '.join(texts[:-1]), texts[-1]]))
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
