@@ -66,6 +66,7 @@ setup(
     ],
     extras_require={
         'openvino': ['openvino>=2024.4'],
+        'onnx': ['onnx>=1.16', 'onnxruntime>=1.18'],
         'ray': ['ray>=2.9'],
         'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
         'docs': ['zensical'],

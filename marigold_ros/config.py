@@ -59,10 +59,11 @@ class RuntimeConfig(Settings):
     backend: str = start_setting(
         'auto',
         'runtime of the networks; openvino (an extra, except on x86-64 Linux) is faster on CPUs '
-        'and compiles for some seconds; auto is openvino on a CPU where it is installed and image '
-        'sizes are known when the model is loaded (warm_up, or those of the last run of the '
-        'node), so that no image waits, and otherwise torch',
-        choices=('auto', 'torch', 'openvino'),
+        'and compiles for some seconds; onnxruntime (an extra) runs on CPUs, and by TensorRT or '
+        'CUDA on GPUs; auto is openvino on a CPU where it is installed and image sizes are known '
+        'when the model is loaded (warm_up, or those of the last run of the node), so that no '
+        'image waits, and otherwise torch',
+        choices=('auto', 'torch', 'openvino', 'onnxruntime'),
     )
     channels_last: bool = start_setting(
         True, 'store the channels of a pixel contiguously in memory'
@@ -79,6 +80,16 @@ class RuntimeConfig(Settings):
     warm_up: str = start_setting(
         '', "image sizes to run once at loading, such as '480x640,720x1280'; empty is none"
     )
+
+    @property
+    def converted(self) -> bool:
+        """Whether networks are converted for another runtime than PyTorch."""
+        return self.backend in ('openvino', 'onnxruntime')
+
+    @property
+    def plain(self) -> bool:
+        """Whether PyTorch runs the networks as they are: with gradients, for any batch."""
+        return not self.converted and self.compile == 'off'
 
 
 @dataclass(frozen=True)
@@ -329,8 +340,7 @@ def refuse_former_name(name: str) -> None:
 
 def check_guidance(pipeline: PipelineConfig, runtime: RuntimeConfig) -> None:
     """Check that the networks give the gradients that guidance needs."""
-    without = runtime.backend == 'openvino' or runtime.compile != 'off'
-    if pipeline.guidance != 'none' and without:
+    if pipeline.guidance != 'none' and not runtime.plain:
         raise ConfigurationError(
             f'guidance is {pipeline.guidance}, which needs gradients; runtime.backend '
             f'{runtime.backend} with runtime.compile {runtime.compile} gives none: set them to '

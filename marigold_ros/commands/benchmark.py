@@ -112,7 +112,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         metavar='VARIANT',
         help='runtime variants to compare with the plain float32 model: all, or names as '
-        'bfloat16+channels_last of channels_last, compile, openvino, bfloat16, float16',
+        'bfloat16+channels_last of channels_last, compile, openvino, onnxruntime, bfloat16, '
+        'float16',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.add_argument(

@@ -74,8 +74,8 @@ def load_model(
     """
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
 
-    chosen = choose_device(device)  # before a checkpoint is fetched
     runtime = runtime or RuntimeConfig()
+    chosen = choose_device(device, runtime.backend)  # before a checkpoint is fetched
     if is_average(name):
         if vae is not None:
             raise ConfigurationError(

@@ -114,7 +114,7 @@ class OnePassModel:
     @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
-        return self.runtime.backend != 'openvino' and self.runtime.compile == 'off'
+        return self.runtime.plain
 
     def new_stream(self) -> NoState:
         """Return the state of another camera: none."""

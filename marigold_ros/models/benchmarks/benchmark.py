@@ -48,6 +48,7 @@ NAMED: dict[str, dict[str, Any]] = {
     'channels_last': {'channels_last': True},
     'compile': {'compile': 'auto'},
     'openvino': {'backend': 'openvino'},
+    'onnxruntime': {'backend': 'onnxruntime'},
 }
 ALL = 'all'
 Progress = Callable[[int, str], Any]
@@ -109,6 +110,8 @@ def variants(names: list[str], device: torch.device) -> list[Variant]:
     everything = ['channels_last', half, 'compile', together, f'{together}+compile']
     if device.type == 'cpu' and importlib.util.find_spec('openvino'):
         everything += ['openvino', f'{half}+openvino']
+    if device.type == 'cpu' and importlib.util.find_spec('onnxruntime'):
+        everything += ['onnxruntime']
     chosen = [one for name in names for one in (everything if name == ALL else [name])]
     return [variant(name) for name in dict.fromkeys(chosen)]
 
@@ -187,8 +190,8 @@ class Benchmark:
         runtime: RuntimeConfig | None = None,
     ) -> None:
         self._networks, self._tell = networks, tell
-        self.device = choose_device(device)
         runtime = RuntimeConfig() if runtime is None else runtime
+        self.device = choose_device(device, runtime.backend)
         self._runtime = choose_backend(runtime, self.device, bool(runtime.warm_up))
         tell('loading')
         start = perf_counter()

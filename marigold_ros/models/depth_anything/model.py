@@ -18,8 +18,8 @@ from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
 from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
+from marigold_ros.models.runtime.compiled_networks import compiled_network, CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.openvino_networks import compiled_network, CompiledNetwork
 from marigold_ros.models.runtime.prepare import compile_network
 from marigold_ros.spaces import SPACES
 import numpy as np
@@ -136,7 +136,7 @@ class DepthEstimator(OnePassModel):
 
     def _prepared(self, network: nn.Module) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
-        if self.runtime.backend == 'openvino':
+        if self.runtime.converted:
             precision, self.arithmetic = self.arithmetic, torch.float32
             return _CompiledEstimator(
                 compiled_network(_DepthAlone(network), self.device, precision, self.runtime)

@@ -72,7 +72,7 @@ class DiffusionDepthModel(MapModel):
         runtime: RuntimeConfig | None = None,
     ) -> None:
         super().__init__(folder, device, runtime)
-        if self.runtime.backend == 'openvino':
+        if self.runtime.converted:
             raise ConfigurationError(
                 f'runtime.backend is {self.runtime.backend}, and only torch runs {folder.name}, a '
                 'DiffusionDepth; set it to torch'

@@ -96,8 +96,8 @@ class MarigoldModel:
         self.facts = networks.facts
         self.runtime = RuntimeConfig() if runtime is None else runtime
         self.device, self.arithmetic = device, dtype
-        # Of tensors between the networks: OpenVINO takes and returns float32.
-        self.dtype = torch.float32 if self.runtime.backend == 'openvino' else dtype
+        # Of tensors between the networks: those of another runtime take and return float32.
+        self.dtype = torch.float32 if self.runtime.converted else dtype
         self.scheduler = networks.scheduler
         self.text = networks.text.to(device, self.dtype)
         self.kinds = type(networks.unet), type(networks.autoencoder)
@@ -153,7 +153,7 @@ class MarigoldModel:
     @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
-        return self.runtime.backend != 'openvino' and self.runtime.compile == 'off'
+        return self.runtime.plain
 
     def new_stream(self) -> Stream:
         """Return the state of another camera, for :meth:`predict_together`."""

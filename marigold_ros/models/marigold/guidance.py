@@ -313,7 +313,7 @@ def affine_fit(predicted: torch.Tensor, wanted: torch.Tensor) -> tuple[float, fl
 def check_guidable(model: GuidableModel) -> None:
     """Refuse networks that gradients cannot pass; raises ConfigurationError."""
     runtime = model.runtime
-    if runtime.backend == 'openvino' or runtime.compile != 'off':
+    if not runtime.plain:
         raise ConfigurationError(
             f'guidance needs gradients, which networks with runtime.backend {runtime.backend} and '
             f'runtime.compile {runtime.compile} do not give; set them to torch and off'

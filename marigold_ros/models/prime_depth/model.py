@@ -17,8 +17,8 @@ from marigold_ros.models.prime_depth.checkpoint import (
 )
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
+from marigold_ros.models.runtime.compiled_networks import compiled_network
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.openvino_networks import compiled_network
 from marigold_ros.models.runtime.prepare import set_channels_last
 import torch
 
@@ -106,7 +106,7 @@ class PrimeDepthModel(MapModel):
 
     def _prepared(self, chain: Chain) -> Any:
         """Move the networks to their device and prepare them as the runtime settings say."""
-        if self.runtime.backend == 'openvino':
+        if self.runtime.converted:
             self._dtype = torch.float32
             return compiled_network(chain, self.device, self.arithmetic, self.runtime)
         self._dtype = self.arithmetic

@@ -248,8 +248,17 @@ def cells_of(height: int, width: int) -> torch.Tensor:
 
     Scaled so that uniform attention gives 1 in each cell, whatever the size.
     """
+    # ONNX pools no sizes that are not multiples of the cells.
+    cell = torch.arange(CELLS)
     rows, columns = (
-        functional.adaptive_avg_pool1d(torch.eye(side), CELLS) * side for side in (height, width)
+        _shares(torch.arange(side)[:, None], cell * side, (cell + 1) * side)
+        for side in (int(height), int(width))
     )
     # OpenVINO knows no torch.kron.
     return (rows[:, None, :, None] * columns[None, :, None, :]).reshape(height * width, -1)
+
+
+def _shares(position: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Return the weights (L, 8) that average positions (L, 1) over cells, times L."""
+    inside = ((position >= low // CELLS) & (position * CELLS < high)).float()
+    return inside * (len(position) / inside.sum(0))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Runtime: device, arithmetic, memory layout, compilation and OpenVINO, for the same answer faster.
+Runtime: device, arithmetic, memory layout and compilers, for the same answer faster.
 
 May import torch, diffusers, config and errors. Used by the model families and the benchmarks.
 """

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.runtime.onnx_networks import gpu_providers
 import torch
 
 # Parameters from which bfloat16 is worth its rounding on a CPU.
@@ -14,10 +15,15 @@ LARGE = 100_000_000
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
-def choose_device(name: str) -> torch.device:
-    """Return a device; one that is named and missing raises ConfigurationError."""
+def choose_device(name: str, backend: str = 'torch') -> torch.device:
+    """
+    Return a device; one that is named and missing raises ConfigurationError.
+
+    ``auto`` is a GPU if there is one, and the backend runs on it.
+    """
     if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        gpu = torch.cuda.is_available() and (backend != 'onnxruntime' or bool(gpu_providers()))
+        return torch.device('cuda' if gpu else 'cpu')
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -57,13 +63,14 @@ def choose_dtype(
     Return a dtype; ``auto`` is float16 on a GPU and otherwise float32.
 
     On a CPU with bfloat16 of its own (AVX512-BF16, AMX) ``auto`` is that for OpenVINO, and for
-    networks from 100 million parameters on, which become twice as fast.
+    networks from 100 million parameters on, which become twice as fast; ONNX Runtime has none.
     """
     if name == 'auto':
         if device.type == 'cuda':
             return torch.float16
         worth = parameters >= LARGE or backend == 'openvino'
-        return torch.bfloat16 if worth and has_bfloat16() else torch.float32
+        half = worth and backend != 'onnxruntime' and has_bfloat16()
+        return torch.bfloat16 if half else torch.float32
     if name not in DTYPES:
         raise ConfigurationError(f"dtype is '{name}'; choose auto, {', '.join(DTYPES)}")
     return DTYPES[name]

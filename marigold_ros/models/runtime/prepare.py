@@ -16,12 +16,12 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.runtime.disk_cache import cache_folder
-from marigold_ros.models.runtime.openvino_networks import (
-    OpenVinoAutoencoder,
-    OpenVinoUNet,
-    require_openvino,
+from marigold_ros.models.runtime.compiled_networks import (
+    choose_compiler,
+    CompiledAutoencoder,
+    CompiledUNet,
 )
+from marigold_ros.models.runtime.disk_cache import cache_folder
 import torch
 
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
@@ -38,22 +38,18 @@ def prepare_networks(
     """
     Move networks to their device and prepare them as the runtime settings say, in place.
 
-    OpenVINO's take their place with the same calls. ``text`` (1, L, D) is the empty-prompt
-    embedding, on the device and in the arithmetic. Raises ConfigurationError if there is no
-    compiler for code to be compiled, or OpenVINO is missing or cannot run it.
+    Those of another runtime take their place with the same calls. ``text`` (1, L, D) is the
+    empty-prompt embedding, on the device and in the arithmetic. Raises ConfigurationError if there
+    is no compiler for code to be compiled, or the runtime is missing or cannot run it.
     """
-    if runtime.backend == 'openvino':
-        require_openvino(device, dtype)
-        if runtime.compile != 'off':
-            raise ConfigurationError(
-                f'runtime.compile is {runtime.compile} and runtime.backend openvino, which '
-                'compiles by itself; set one of them to its default'
-            )
+    if runtime.converted:
+        compiler = choose_compiler(device, dtype, runtime)
         set_channels_last((autoencoder,), runtime.channels_last)
-        cache = cache_folder(runtime.cache_dir)
+        # In float32 PyTorch decodes faster than OpenVINO, by a third.
+        decoder = runtime.backend != 'openvino' or dtype != torch.float32
         return (
-            OpenVinoUNet(unet, text.float(), dtype, cache),
-            OpenVinoAutoencoder(autoencoder, dtype, cache),
+            CompiledUNet(unet, text.float().cpu(), compiler),
+            CompiledAutoencoder(autoencoder, compiler, decoder),
         )
     # Not diffusers' own `to`, which warns of a cast that is meant.
     for network in (unet, autoencoder):

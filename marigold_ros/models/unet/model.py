@@ -9,8 +9,8 @@ from marigold_ros.config import RuntimeConfig
 from marigold_ros.models.facts import MapFacts
 from marigold_ros.models.map_model import MapModel
 from marigold_ros.models.one_pass import refuse_autoencoder
+from marigold_ros.models.runtime.compiled_networks import compiled_network
 from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.openvino_networks import compiled_network
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
 from marigold_ros.models.unet.checkpoint import load_network, read_facts, WEIGHTS
 from marigold_ros.models.unet.network import DepthUNet, SIDE
@@ -78,7 +78,7 @@ class UNetModel(MapModel):
 
     def _prepared(self, network: DepthUNet) -> Any:
         """Move the network to its device and prepare it as the runtime settings say."""
-        if self.runtime.backend == 'openvino':
+        if self.runtime.converted:
             self._dtype = torch.float32
             return compiled_network(network, self.device, self.arithmetic, self.runtime)
         self._dtype = self.arithmetic

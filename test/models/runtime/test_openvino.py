@@ -11,13 +11,10 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
 from marigold_ros.models.runtime import openvino_networks
+from marigold_ros.models.runtime.compiled_networks import CompiledNetwork, CompiledUNet
 from marigold_ros.models.runtime.devices import has_bfloat16
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
-from marigold_ros.models.runtime.openvino_networks import (
-    CompiledNetwork,
-    OpenVinoUNet,
-    require_openvino,
-)
+from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
 from marigold_ros.node.loading import load
 import numpy as np
 import pytest
@@ -80,14 +77,14 @@ def test_openvino_in_bfloat16_distinguishes_all_timesteps(small_checkpoint):
         networks.unet.time_embedding.linear_1.weight.mul_(20.0)
         sample, text = torch.randn(1, networks.unet.config.in_channels, 8, 12), networks.text
         here, next_ = (networks.unet(sample, t, text).sample for t in (999, 1000))
-        unet = OpenVinoUNet(networks.unet, text, torch.bfloat16)
+        unet = CompiledUNet(networks.unet, text, OpenVinoCompiler(torch.bfloat16))
         got = unet(sample, torch.tensor(999), text)[0]
     assert (got - here).abs().mean() < 0.2 * (next_ - here).abs().mean()
 
 
 def test_openvino_forgets_the_least_recently_used_size():
     pytest.importorskip('openvino', reason='needs the extra openvino')
-    network = CompiledNetwork(torch.nn.Identity(), torch.float32)
+    network = CompiledNetwork(torch.nn.Identity(), OpenVinoCompiler(torch.float32))
     for side in (1, 2, 3, 4, 1, 5):
         value = torch.rand(1, side)
         torch.testing.assert_close(network(value), value)
@@ -119,18 +116,19 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     torch.manual_seed(0)
     layer, value = torch.nn.Linear(5, 3), torch.rand(2, 5)
-    first = CompiledNetwork(layer, torch.float32, tmp_path)(value)
+    compiler = OpenVinoCompiler(torch.float32, tmp_path)
+    first = CompiledNetwork(layer, compiler)(value)
     assert len(list(tmp_path.glob('*.blob'))) == 1
 
     def convert(*given):
         raise AssertionError('compiled again')
 
     monkeypatch.setattr(openvino_networks, 'convert', convert)
-    assert torch.equal(CompiledNetwork(layer, torch.float32, tmp_path)(value), first)
+    assert torch.equal(CompiledNetwork(layer, compiler)(value), first)
     with torch.no_grad():
         layer.weight.add_(1.0)
     with pytest.raises(AssertionError, match='compiled again'):
-        CompiledNetwork(layer, torch.float32, tmp_path)(value)
+        CompiledNetwork(layer, compiler)(value)
 
 
 def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoint, image):
@@ -156,8 +154,10 @@ def test_a_signal_is_handled_after_a_model_was_replaced():
     code = (
         'import signal, threading\n'
         'import torch\n'
-        'from marigold_ros.models.runtime.openvino_networks import CompiledNetwork\n'
-        'networks = [CompiledNetwork(torch.nn.Linear(5, 3), torch.float32)]\n'
+        'from marigold_ros.models.runtime.compiled_networks import CompiledNetwork\n'
+        'from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler\n'
+        'compiler = OpenVinoCompiler(torch.float32)\n'
+        'networks = [CompiledNetwork(torch.nn.Linear(5, 3), compiler)]\n'
         'networks[0](torch.rand(2, 5))\n'
         'worker = threading.Thread(target=networks.clear)\n'
         'worker.start()\n'

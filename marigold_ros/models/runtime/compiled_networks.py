@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Run the networks of a checkpoint by the runtime that the settings name, OpenVINO or ONNX Runtime.
+
+Same calls as the networks' own, same answers up to rounding. Each is compiled for the shapes that
+it meets, at the first frame of each size. Families do not know which runtime it is.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.autoencoder import mean_latent
+from marigold_ros.models.runtime.disk_cache import cache_folder
+from marigold_ros.models.runtime.onnx_networks import OnnxCompiler, require_onnxruntime
+from marigold_ros.models.runtime.openvino_networks import OpenVinoCompiler, require_openvino
+import numpy as np
+import torch
+from torch import nn
+
+SHAPES_KEPT = 4  # compiled networks hold a copy of their weights each
+
+
+class Compiler(Protocol):
+    """Turns a module into a faster function for one shape of its arguments."""
+
+    def compile(
+        self, module: nn.Module, examples: tuple[torch.Tensor, ...]
+    ) -> Callable[[list[np.ndarray]], np.ndarray]:
+        """Return a function that answers as the module does for arguments like the examples."""
+
+
+class CompiledNetwork:
+    """A module (on the CPU, in float32, taken over), compiled for each shape of its arguments."""
+
+    def __init__(self, module: nn.Module, compiler: Compiler) -> None:
+        self._module, self._compiler = module.eval(), compiler
+        self._compiled: OrderedDict[tuple, Any] = OrderedDict()
+
+    def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
+        """Run on float32; the first call with arguments of new shapes compiles."""
+        shapes = tuple(tuple(argument.shape) for argument in arguments)
+        if shapes not in self._compiled:
+            # Inference tensors cannot be traced.
+            examples = tuple(argument.cpu().clone() for argument in arguments)
+            self._compiled[shapes] = self._compiler.compile(self._module, examples)
+            if len(self._compiled) > SHAPES_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(shapes)
+        answer = self._compiled[shapes]([argument.cpu().numpy() for argument in arguments])
+        return torch.from_numpy(answer).to(arguments[0].device)
+
+
+def choose_compiler(
+    device: torch.device, precision: torch.dtype, runtime: RuntimeConfig
+) -> Compiler:
+    """Return the compiler that the settings name; ConfigurationError if it cannot run here."""
+    cache = cache_folder(runtime.cache_dir)
+    if runtime.compile != 'off':
+        raise ConfigurationError(
+            f'runtime.compile is {runtime.compile} and runtime.backend {runtime.backend}, which '
+            'compiles by itself; set one of them to its default'
+        )
+    if runtime.backend == 'onnxruntime':
+        require_onnxruntime(device, precision)
+        return OnnxCompiler(device, precision, cache)
+    require_openvino(device, precision)
+    return OpenVinoCompiler(precision, cache)
+
+
+def compiled_network(
+    module: nn.Module, device: torch.device, precision: torch.dtype, runtime: RuntimeConfig
+) -> CompiledNetwork:
+    """Prepare a module as the settings say; raises as :func:`choose_compiler`."""
+    return CompiledNetwork(module, choose_compiler(device, precision, runtime))
+
+
+class CompiledUNet:
+    """A U-Net (on the CPU, in float32, taken over) with its constant text (1, L, D)."""
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        text: torch.Tensor,
+        compiler: Compiler,
+    ) -> None:
+        self.config, self._sinusoid = unet.config, unet.time_proj
+        self._network = CompiledNetwork(_WithText(unet, text), compiler)
+
+    def __call__(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        return_dict: bool = False,
+    ) -> tuple[torch.Tensor]:
+        """Return the output (E, C, h, w); the text is that of construction."""
+        # In bfloat16 999 is 1000, and its sine another one.
+        moment = self._sinusoid(torch.as_tensor(timestep).reshape(1))
+        return (self._network(sample, moment),)
+
+
+class CompiledAutoencoder:
+    """An autoencoder (on the CPU, in float32)."""
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL | AutoencoderTiny,
+        compiler: Compiler,
+        compile_decoder: bool = True,
+    ) -> None:
+        self.config = autoencoder.config
+        self._encoder = CompiledNetwork(_Encoder(autoencoder), compiler)
+        decoder = _Decoder(autoencoder)
+        self._decoder = CompiledNetwork(decoder, compiler) if compile_decoder else decoder
+
+    def encode(self, image: torch.Tensor) -> SimpleNamespace:
+        """Encode an image (1, 3, H, W) to (1, C, h, w), without a distribution."""
+        return SimpleNamespace(latents=self._encoder(image))
+
+    def decode(self, latent: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        """Decode latents (E, C, h, w) to images (E, 3, H, W)."""
+        return (self._decoder(latent),)
+
+
+class _WithText(nn.Module):
+    text: torch.Tensor
+
+    def __init__(self, unet: UNet2DConditionModel, text: torch.Tensor) -> None:
+        super().__init__()
+        self.unet, self.given = unet, _Given()
+        unet.time_proj = self.given
+        self.register_buffer('text', text)
+
+    def forward(self, sample: torch.Tensor, moment: torch.Tensor) -> torch.Tensor:
+        """Run with the sines and cosines of the timestep (1, F) in place of its number."""
+        self.given.moment = moment
+        text = self.text.expand(len(sample), -1, -1)
+        return self.unet(sample, 0, encoder_hidden_states=text, return_dict=False)[0]
+
+
+class _Given(nn.Module):
+    """Takes the place of the sinusoid of the timestep."""
+
+    moment: torch.Tensor
+
+    def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
+        return self.moment.expand(len(timesteps), -1)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, autoencoder: AutoencoderKL | AutoencoderTiny) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return mean_latent(self.autoencoder, image)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, autoencoder: AutoencoderKL | AutoencoderTiny) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.autoencoder.decode(latent, return_dict=False)[0]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""ONNX Runtime keeps the answer of every family, and refuses what it cannot do."""
+
+import sys
+
+from marigold_ros.config import RuntimeConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models import load_model
+from marigold_ros.models.runtime.compiled_networks import CompiledNetwork
+from marigold_ros.models.runtime.devices import choose_device, choose_dtype
+from marigold_ros.models.runtime.onnx_networks import (
+    export_network,
+    gpu_providers,
+    onnx_session,
+    OnnxCompiler,
+    require_onnxruntime,
+)
+import numpy as np
+import pytest
+import torch
+
+CPU, GPU = torch.device('cpu'), torch.device('cuda')
+RUNTIME = RuntimeConfig(backend='onnxruntime')
+# Of the range of relative depth: the same sums in another order.
+TOLERANCE = 1e-4
+
+pytest.importorskip('onnx', reason='needs the extra onnx')
+onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
+
+
+@pytest.mark.parametrize(
+    'folder', ['small_checkpoint', 'unet_folder', 'prime_depth_folder', 'relative_folder']
+)
+def test_depth_is_that_of_torch(request, folder, image):
+    path = str(request.getfixturevalue(folder))
+    plain, converted = (
+        load_model(path, 'cpu', 'float32', runtime=runtime)
+        for runtime in (RuntimeConfig(backend='torch'), RUNTIME)
+    )
+    rgb = image(75, 133)
+    expected, got = (model.predict(rgb, seed=3).relative for model in (plain, converted))
+    spread = np.ptp(expected)
+    assert spread > 100 * TOLERANCE
+    np.testing.assert_allclose(got, expected, atol=TOLERANCE * max(1.0, spread))
+    assert converted.description['runtime']['backend'] == 'onnxruntime'
+    assert not converted.takes_any_batch
+
+
+@pytest.mark.parametrize('name', ['tiny', 'unet'])
+def test_depth_of_an_embedded_model_is_that_of_torch(name, image):
+    rgb = image(240, 320)
+    runtimes = RuntimeConfig(backend='torch'), RUNTIME
+    expected, got = (
+        load_model(name, 'cpu', 'float32', runtime=runtime).predict(rgb).relative
+        for runtime in runtimes
+    )
+    np.testing.assert_allclose(got, expected, atol=TOLERANCE)
+
+
+def test_members_and_steps_of_an_ensemble_are_those_of_torch(small_checkpoint, image):
+    rgb = image(96, 128)
+    expected, got = (
+        load_model(str(small_checkpoint), 'cpu', runtime=runtime).predict(rgb, 2, 2, seed=3)
+        for runtime in (RuntimeConfig(backend='torch'), RUNTIME)
+    )
+    np.testing.assert_allclose(got.relative, expected.relative, atol=TOLERANCE)
+
+
+def test_float16_rounds_and_no_more(tmp_path):
+    torch.manual_seed(0)
+    layer, value = torch.nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8)
+    expected = layer(value).detach()
+    got = CompiledNetwork(layer, OnnxCompiler(CPU, torch.float16, tmp_path))(value)
+    assert got.dtype == torch.float32
+    assert 0.0 < (got - expected).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ('device', 'dtype', 'words'),
+    [
+        (CPU, torch.bfloat16, 'dtype is bfloat16.*on cpu; choose float32'),
+        (CPU, torch.float16, 'dtype is float16.*choose float32'),
+        (GPU, torch.float16, r"device is 'cuda'.*CPUExecutionProvider.*onnxruntime-gpu"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_at_the_start(device, dtype, words, monkeypatch):
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: ['CPUExecutionProvider'])
+    with pytest.raises(ConfigurationError, match=words):
+        require_onnxruntime(device, dtype)
+
+
+@pytest.mark.parametrize('missing', ['onnx', 'onnxruntime'])
+def test_without_it_its_backend_is_refused(small_checkpoint, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigurationError, match=f'{missing} is not installed; pip install'):
+        load_model(str(small_checkpoint), 'cpu', runtime=RUNTIME)
+
+
+def test_it_takes_the_gpu_that_it_offers(monkeypatch):
+    offered = ['CPUExecutionProvider']
+    monkeypatch.setattr(onnxruntime, 'get_available_providers', lambda: offered)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    assert choose_device('auto', 'torch').type == 'cuda'
+    assert choose_device('auto', 'onnxruntime').type == 'cpu'
+    offered[:0] = ['CUDAExecutionProvider', 'TensorrtExecutionProvider']
+    assert gpu_providers() == ['TensorrtExecutionProvider', 'CUDAExecutionProvider']
+    assert choose_device('auto', 'onnxruntime').type == 'cuda'
+    assert choose_dtype('auto', GPU, 0, 'onnxruntime') == torch.float16
+    assert choose_dtype('auto', CPU, 900_000_000, 'onnxruntime') == torch.float32
+
+
+def test_the_cpu_never_takes_the_place_of_a_gpu_that_fails(tmp_path):
+    """ONNX Runtime itself falls back without an error."""
+    path = tmp_path / 'network.onnx'
+    export_network(torch.nn.ReLU(), (torch.rand(2),), path)
+    with (
+        pytest.warns(UserWarning, match='CUDAExecutionProvider'),
+        pytest.raises(ConfigurationError, match='cannot start CUDA.*choose device cpu'),
+    ):
+        onnx_session(path, [('CUDAExecutionProvider', {})])
