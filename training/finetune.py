@@ -46,7 +46,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         '--device', choices=('auto', 'cpu'), default='auto', help='auto: a GPU if there is one'
     )
     parser.add_argument(
-        '--precision', choices=('no', 'bf16', 'fp16'), default='bf16', help='default: bf16'
+        '--precision', choices=('no', 'bf16', 'fp16'), help="default: the recipe's, else bf16"
     )
     parser.add_argument(
         '--shard', action='store_true', help='divide the weights among the processes (FSDP)'
@@ -68,7 +68,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_ros.errors import MarigoldError
     from marigold_ros.learning.fusion.run import FusionRun
     from marigold_ros.learning.run.accelerator import new_accelerator
-    from marigold_ros.learning.run.recipe import network_of, TrainingRun
+    from marigold_ros.learning.run.recipe import network_of, precision_of, TrainingRun
     from marigold_ros.models.locate import FUSION
     from plan import format_plan, plan_recipe
 
@@ -76,12 +76,13 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, _frame: wanted.append(received))
     try:
+        precision = args.precision or precision_of(args.recipe)
         if args.plan:
-            print(format_plan(*plan_recipe(args.recipe, args.precision != 'no')))
+            print(format_plan(*plan_recipe(args.recipe, precision != 'no')))
             return 0
         fusion = network_of(args.recipe) == FUSION
         kind = Distillation if distil else FusionRun if fusion else TrainingRun
-        accelerator = new_accelerator(args.precision, args.device == 'cpu')
+        accelerator = new_accelerator(precision, args.device == 'cpu')
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
         with accelerator.local_main_process_first():  # which creates the render cache

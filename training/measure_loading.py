@@ -31,6 +31,7 @@ from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.data.pairs import PairSource
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
+from marigold_ros.learning.data.targets import OWN_TARGETS, read_targets, TargetRule
 from marigold_ros.learning.run.latent_cache import LatentBlocks
 from marigold_ros.learning.run.recipe import read_recipe
 import numpy as np
@@ -57,7 +58,9 @@ def measure_recipe(recipe: Path, data: Path, images: int) -> list[Loading]:
     """Measure the sources of a recipe at their full size."""
     entries = read_recipe(recipe)
     how = read_augmentation(entries.get('augment', {}))
-    return measure_sources(entries['sources'], data, how, entries['facts']['space'], images)
+    rule = read_targets(entries.get('targets', {}))
+    space = entries['facts']['space']
+    return measure_sources(entries['sources'], data, how, space, images, rule)
 
 
 def measure_layouts(images: int) -> list[Loading]:
@@ -74,6 +77,7 @@ def measure_sources(
     how: Augmentation,
     space: str,
     images: int,
+    targets: TargetRule = OWN_TARGETS,
 ) -> list[Loading]:
     """
     Measure sources, each also as latents from disk.
@@ -88,6 +92,8 @@ def measure_sources(
         Of the relative values.
     images : int
         Number read of each source, after a warm-up.
+    targets : TargetRule
+        How depth becomes a target.
 
     Returns
     -------
@@ -98,7 +104,7 @@ def measure_sources(
     for entry in entries:
         source, (height, width) = open_source(entry, data), entry['size']
         part = Part(source, 1.0, (height, width))
-        mixture = Mixture([part], BATCH, space, how)
+        mixture = Mixture([part], BATCH, space, how, targets=targets)
         label = f'{source.name}, {height}x{width}'
         rows.append(Loading(label, _timed(mixture.__getitem__, images // BATCH) / BATCH))
         with TemporaryDirectory(dir=data) as folder:

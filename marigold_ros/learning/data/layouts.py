@@ -3,6 +3,7 @@
 """File-based data sets by their layout: Hypersim, Virtual KITTI 2, and any folder of images."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError
@@ -31,15 +32,23 @@ class HypersimPairs(FilePairs):
         File with 'image depth' lines, names relative to the folder; None takes all files.
     count : int or None
         Number of pairs that there must be.
+    sky_above : float or None, metres
+        Depth from here on is sky; None: there is no sky.
 
     """
 
     def __init__(
-        self, data: Path, folder: str, list: str | None = None, count: int | None = None
+        self,
+        data: Path,
+        folder: str,
+        list: str | None = None,
+        count: int | None = None,
+        sky_above: float | None = None,
     ) -> None:
         images, depths = '**/rgb_cam_*_fr*.png', '**/depth_plane_cam_*_fr*.png'
+        rule = replace(HYPERSIM_DEPTH, sky_above=sky_above)
         name = f'hypersim {folder}'
-        super().__init__(name, data, folder, images, depths, HYPERSIM_DEPTH, list, count=count)
+        super().__init__(name, data, folder, images, depths, rule, list, count=count)
 
 
 class VirtualKittiPairs(FilePairs):
@@ -51,7 +60,7 @@ class VirtualKittiPairs(FilePairs):
 
     Parameters
     ----------
-    data, folder, list, count
+    data, folder, list, count, sky_above
         As of :class:`HypersimPairs`.
     crop : bool
         Whether to cut out the KITTI benchmark's 352x1216 pixels, bottom centre.
@@ -69,6 +78,7 @@ class VirtualKittiPairs(FilePairs):
         count: int | None = None,
         scenes: Sequence[str] | None = None,
         conditions: Sequence[str] | None = None,
+        sky_above: float | None = VKITTI_DEPTH.sky_above,
     ) -> None:
         if list is not None and (scenes or conditions):
             raise ConfigurationError(
@@ -86,10 +96,9 @@ class VirtualKittiPairs(FilePairs):
         images = 'rgb/*/*/frames/rgb/*/rgb_*.jpg'
         depths = 'depth/*/*/frames/depth/*/depth_*.png'
         window = BENCHMARK_CROP if crop else None
+        rule = replace(VKITTI_DEPTH, sky_above=sky_above)
         name = f'vkitti {folder}'
-        super().__init__(
-            name, data, folder, images, depths, VKITTI_DEPTH, list, window, count, chosen
-        )
+        super().__init__(name, data, folder, images, depths, rule, list, window, count, chosen)
 
 
 class FolderPairs(FilePairs):

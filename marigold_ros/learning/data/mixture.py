@@ -20,7 +20,7 @@ import cv2
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.learning.data.augment import augment_image, Augmentation, crop, flip
 from marigold_ros.learning.data.pairs import Pair, PairSource
-from marigold_ros.learning.data.targets import normalise
+from marigold_ros.learning.data.targets import normalise, OWN_TARGETS, TargetRule
 import numpy as np
 import torch
 
@@ -227,6 +227,8 @@ class Mixture(torch.utils.data.Dataset):
         Applied anew at each visit of an image.
     in_turns : bool
         As of :class:`BatchPlan`.
+    targets : TargetRule
+        How depth becomes a target.
 
     """
 
@@ -240,8 +242,10 @@ class Mixture(torch.utils.data.Dataset):
         rank: int = 0,
         world: int = 1,
         in_turns: bool = False,
+        targets: TargetRule = OWN_TARGETS,
     ) -> None:
         self.parts, self.space, self.augmentation = tuple(parts), space, augmentation
+        self.targets = targets
         sources = [(part.source.name, len(part.source), part.weight) for part in parts]
         self.plan = BatchPlan(sources, batch_size, seed, rank, world, in_turns)
         self._in_turns = in_turns
@@ -259,30 +263,42 @@ class Mixture(torch.utils.data.Dataset):
         part = self.parts[which]
         size, how = part.size, self.augmentation
         height, width = in_multiples(size)
-        if how.crop or len(part.source) * height * width > KEPT_PIXELS:
-            return make_example(part.source.read(index), size, self.space, how, rng)
+        large = len(part.source) * height * width > KEPT_PIXELS
+        if how.crop or large or self.targets.resize == 'nearest':
+            return make_example(part.source.read(index), size, self.space, how, rng, self.targets)
         draw = rng.random()  # as cropping does, so that later draws are the same
         assert draw >= how.crop
         if (which, index) not in self._kept:
             whole = crop(part.source.read(index), how, size[1] / size[0], rng.spawn(1)[0])
             self._kept[which, index] = resize(whole, size)
-        return finish_example(self._kept[which, index], self.space, how, rng)
+        return finish_example(self._kept[which, index], self.space, how, rng, self.targets)
 
     def undivided(self) -> Mixture:
         """Return the same batches with the rows of all processes."""
         plan = self.plan
         how = self.space, self.augmentation, plan.seed
-        return Mixture(self.parts, plan.batch_size, *how, in_turns=self._in_turns)
+        return Mixture(
+            self.parts, plan.batch_size, *how, in_turns=self._in_turns, targets=self.targets
+        )
 
 
 def make_example(
-    pair: Pair, size: tuple[int, int], space: str, how: Augmentation, rng: np.random.Generator
+    pair: Pair,
+    size: tuple[int, int],
+    space: str,
+    how: Augmentation,
+    rng: np.random.Generator,
+    targets: TargetRule = OWN_TARGETS,
 ) -> tuple[Any, ...]:
     """Crop, resize and augment a pair: rgb, relative, valid, sky, depth, weight, (H, W, ...)."""
     part = crop(pair, how, size[1] / size[0], rng)
     if space == 'metric':
         part = nearer(part, pair.depth.shape, size[1] / size[0])
-    return finish_example(resize(part, size), space, how, rng)
+    if targets.resize == 'nearest':
+        arrays = finish_example(part, space, how, rng, targets)
+        where = np.ix_(*centres(arrays[0].shape[:2], in_multiples(size)))
+        return tuple(None if array is None else array[where] for array in arrays)
+    return finish_example(resize(part, size), space, how, rng, targets)
 
 
 def nearer(part: Pair, whole: tuple[int, ...], aspect: float) -> Pair:
@@ -297,13 +313,13 @@ def nearer(part: Pair, whole: tuple[int, ...], aspect: float) -> Pair:
 
 
 def finish_example(
-    pair: Pair, space: str, how: Augmentation, rng: np.random.Generator
+    pair: Pair, space: str, how: Augmentation, rng: np.random.Generator, targets: TargetRule
 ) -> tuple[Any, ...]:
     """Augment a pair of its final size; see :func:`make_example`."""
     pair = flip(pair, how, rng)
     rgb = augment_image(pair.rgb, how, rng)
     depth, weight = with_labels(pair)
-    return rgb, *normalise(depth, space), depth, weight
+    return rgb, *normalise(depth, space, targets), depth, weight
 
 
 def with_labels(pair: Pair) -> tuple[np.ndarray, np.ndarray | None]:
@@ -355,16 +371,22 @@ def resize(pair: Pair, size: tuple[int, int]) -> Pair:
         return pair
     smaller = height * width < old[0] * old[1]
     how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    rows, columns = (
-        ((np.arange(new) + 0.5) * before / new).astype(np.intp)
-        for new, before in zip((height, width), old, strict=True)
-    )
-    depth = pair.depth[np.ix_(rows, columns)]
-    labels = None if pair.labels is None else pair.labels[np.ix_(rows, columns)]
+    where = np.ix_(*centres(old, (height, width)))
+    depth = pair.depth[where]
+    labels = None if pair.labels is None else pair.labels[where]
     unknown = np.isnan(depth)
     if smaller and unknown.any():
         depth[unknown] = _nearest_within(pair.depth, (height, width))[unknown]
     return Pair(cv2.resize(pair.rgb, (width, height), interpolation=how), depth, labels)
+
+
+def centres(old: tuple[int, ...], new: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of an image (H, W) at the centres of a new one's pixels."""
+    rows, columns = (
+        ((np.arange(count) + 0.5) * before / count).astype(np.intp)
+        for count, before in zip(new, old, strict=True)
+    )
+    return rows, columns
 
 
 def _nearest_within(depth: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -6,6 +6,10 @@ Training targets: metres to relative values in [0, 1], affine in depth, log dept
 Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the ends and clips.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.spaces import from_metres, SPACES, to_metres
 import numpy as np
@@ -14,10 +18,52 @@ import torch
 QUANTILES = (0.02, 0.98)
 NEAREST = 1e-3  # m; logarithm and inverse need a positive depth
 FARTHEST = 1e3  # m; where a disparity comes near zero
+UNKNOWN, RESIZES = ('far', 'near'), ('average', 'nearest')
+
+
+@dataclass(frozen=True)
+class TargetRule:
+    """
+    How depth becomes a target; Marigold was trained with False, ``near``, ``nearest``.
+
+    Parameters
+    ----------
+    sky : bool
+        Whether the sky counts, as the farthest; else it is unknown.
+    unknown : {'far', 'near'}
+        End of the range that stands for unknown pixels, which the encoder sees.
+    resize : {'average', 'nearest'}
+        Average colours, sample depth and normalise; or normalise, then sample everything.
+
+    """
+
+    sky: bool = True
+    unknown: str = UNKNOWN[0]
+    resize: str = RESIZES[0]
+
+    def __post_init__(self) -> None:
+        known = {'sky': (True, False), 'unknown': UNKNOWN, 'resize': RESIZES}
+        for name, choices in known.items():
+            value = getattr(self, name)
+            if value not in choices or (name == 'sky') != isinstance(value, bool):
+                texts = ', '.join(str(choice).lower() for choice in choices)
+                raise ConfigurationError(f'targets.{name} is {value!r}; choose one of {texts}')
+
+
+OWN_TARGETS = TargetRule()
+
+
+def read_targets(entry: Mapping[str, Any]) -> TargetRule:
+    """Read a recipe's ``targets``; raises ConfigurationError for an unknown key."""
+    known = [item.name for item in fields(TargetRule)]
+    for key in entry:
+        if key not in known:
+            raise ConfigurationError(f"targets has '{key}'; known are {', '.join(known)}")
+    return TargetRule(**entry)
 
 
 def normalise(
-    depth: np.ndarray, space: str, quantiles: tuple[float, float] = QUANTILES
+    depth: np.ndarray, space: str, rule: TargetRule = OWN_TARGETS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Map an image's depth to the relative values that a model of a space predicts.
@@ -29,16 +75,18 @@ def normalise(
     space : {'depth', 'log', 'disparity', 'metric'}
         In which the values are affine; depth and log grow with distance, disparity with nearness.
         For ``metric`` they are the metres themselves, unknown ones and the sky 0.
-    quantiles : (low, high)
-        Of the known values without sky, which become 0 and 1.
+    rule : TargetRule
+        What sky and unknown pixels become.
 
     Returns
     -------
     relative : (H, W) float32
-        In [0, 1]; sky and unknown pixels are at the far end, so that no hole seems near.
+        In [0, 1], the 2nd and 98th percentile of the known values; sky is at the far end and, so
+        that no hole seems near, by default unknown pixels are as well.
     valid : (H, W) bool
         Where depth is known.
     sky : (H, W) bool
+        Nowhere if it does not count.
 
     Raises
     ------
@@ -48,20 +96,22 @@ def normalise(
     """
     if space not in SPACES:
         raise ConfigurationError(f"space is '{space}'; choose one of {', '.join(SPACES)}")
-    sky = np.isposinf(depth)
+    infinite = np.isposinf(depth)
+    sky = infinite & rule.sky
     valid = np.isfinite(depth) & (depth > 0)
     if space == 'metric':
         return np.where(valid, depth, 0.0).astype(np.float32), valid, sky
     far = 0.0 if space == 'disparity' else 1.0
+    other = np.where(infinite | (rule.unknown == 'far'), far, 1.0 - far).astype(np.float32)
     if not valid.any():
-        return np.full(depth.shape, far, np.float32), valid, sky
+        return other, valid, sky
     value = np.maximum(np.where(valid, depth, 1.0), NEAREST).astype(np.float64)
     value = from_metres(value, space)
-    low, high = np.quantile(value[valid], quantiles)
+    low, high = np.quantile(value[valid], QUANTILES)
     # An image of a single distance is 0.5 whatever its rounding errors.
     wide = high - low > 1e-6 * max(abs(low), abs(high), 1.0)
     relative = np.clip((value - low) / (high - low), 0.0, 1.0) if wide else 0.5
-    return np.where(valid, relative, far).astype(np.float32), valid, sky
+    return np.where(valid, relative, other).astype(np.float32), valid, sky
 
 
 def denormalise(

@@ -8,7 +8,7 @@ mirrored; batches contain the same images, mirrored alike, as without the cache.
 """
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-LAYOUT = 1  # version of the files; another number invalidates all caches
+LAYOUT = 2  # version of the files; another number invalidates all caches
 ALLOWED = ('flip', 'smallest_crop')  # of the augmentation; the latter needs a crop to matter
 PLAIN, MIRRORED = Augmentation(flip=0.0), Augmentation(flip=1.0)
 
@@ -87,7 +87,7 @@ class LatentBlocks(RecordBlocks):
             [
                 ('rgb', np.float16, (views, channels, *shape)),
                 ('depth', np.float16, (views, channels, *shape)),
-                ('mask', np.bool_, shape),
+                ('mask', np.bool_, (views, *shape)),
             ]
         )
         facts = [facts, about, part.source.fingerprint()]
@@ -101,9 +101,8 @@ class LatentBlocks(RecordBlocks):
         Raises InputError if the file is damaged or missing.
         """
         record = self.record_at(index)
-        rgb, depth = (record[name][int(mirrored)] for name in ('rgb', 'depth'))
-        mask = record['mask'][None]
-        return rgb, depth, mask[..., ::-1] if mirrored else mask
+        rgb, depth, mask = (record[name][int(mirrored)] for name in ('rgb', 'depth', 'mask'))
+        return rgb, depth, mask[None]
 
 
 class LatentMixture(Dataset):
@@ -134,7 +133,8 @@ class LatentMixture(Dataset):
         check_augmentation(mixture.augmentation)
         self.mixture = mixture
         views = 2 if mixture.augmentation.flip else 1
-        facts = [LAYOUT, _digest(chain), mixture.space, views, accelerator.mixed_precision]
+        rule = asdict(mixture.targets)
+        facts = [LAYOUT, _digest(chain), mixture.space, views, accelerator.mixed_precision, rule]
         config = chain.autoencoder.config
         factor = 2 ** (len(config.block_out_channels) - 1)
         self.caches = [
@@ -185,9 +185,7 @@ class LatentMixture(Dataset):
         """
         together = len(self.mixture.plan.rows)
         return all(
-            _Filler(part, self.mixture.space, cache, chain, accelerator).fill(
-                together, workers, stop
-            )
+            _Filler(part, self.mixture, cache, chain, accelerator).fill(together, workers, stop)
             for part, cache in zip(self.mixture.parts, self.caches, strict=True)
         )
 
@@ -198,13 +196,13 @@ class _Filler:
     def __init__(
         self,
         part: Part,
-        space: str,
+        mixture: Mixture,
         blocks: LatentBlocks,
         chain: TrainedNetworks,
         accelerator: Accelerator,
     ) -> None:
         self.part, self.blocks, self.chain, self.accelerator = part, blocks, chain, accelerator
-        self.images = _Views(part, space, blocks.views)
+        self.images = _Views(part, mixture, blocks.views)
 
     def fill(self, together: int, workers: int, stop: Stop) -> bool:
         """Encode this process's share, ``together`` images at a time; see LatentMixture."""
@@ -259,7 +257,8 @@ class _Filler:
                     'they are not finite there either'
                 )
             records[name] = half.unflatten(0, (views, -1)).transpose(0, 1).numpy()
-        records['mask'] = mask[: len(records), 0].cpu().numpy() > 0
+        known = mask[:, 0].unflatten(0, (views, -1)).transpose(0, 1)
+        records['mask'] = known.cpu().numpy() > 0
         return records
 
 
@@ -271,14 +270,15 @@ def _in_parts(images: range, together: int) -> Iterator[range]:
 class _Views(Dataset):
     """Images of a part, followed by their mirror images, as a Batch."""
 
-    def __init__(self, part: Part, space: str, views: int) -> None:
-        self.part, self.space, self.views = part, space, views
+    def __init__(self, part: Part, mixture: Mixture, views: int) -> None:
+        self.part, self.views = part, views
+        self.space, self.targets = mixture.space, mixture.targets
 
     def __getitem__(self, indices: range) -> Batch:
         pairs = [self.part.source.read(index) for index in indices]
         rng = np.random.default_rng(0)  # without influence: nothing is random here
         examples = [
-            make_example(pair, self.part.size, self.space, how, rng)
+            make_example(pair, self.part.size, self.space, how, rng, self.targets)
             for how in (PLAIN, MIRRORED)[: self.views]
             for pair in pairs
         ]

@@ -13,6 +13,7 @@ from marigold_ros.learning.data.augment import read_augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.data.sources import check_teacher, open_source
 from marigold_ros.learning.data.storage import write_whole
+from marigold_ros.learning.data.targets import read_targets
 from marigold_ros.learning.families.registry import FAMILIES, trained_family
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.trained_networks import (
@@ -45,14 +46,17 @@ OPTIONAL = (
     'network',
     'seed',
     'augment',
+    'targets',
+    'precision',
     'common',
     'validation',
     'keep_of_start',
     'mixing',
 )
 FUSION_REQUIRED = ('name', 'network', 'sources', 'stages')
-FUSION_OPTIONAL = ('init', 'seed', 'common', 'validation', 'mixing', 'keep_of_start')
+FUSION_OPTIONAL = ('init', 'seed', 'precision', 'common', 'validation', 'mixing', 'keep_of_start')
 MIXINGS = ('drawn', 'turns')  # how batches choose their source
+PRECISIONS = {'bf16': 'bf16', 'fp16': 'fp16', 'float32': 'no'}  # as accelerate names them
 
 
 class TrainingRun:
@@ -95,6 +99,7 @@ class TrainingRun:
         self.seed = int(self.recipe.get('seed', 0))
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         self.augmentation = read_augmentation(self.recipe.get('augment', {}))
+        self.targets = read_targets(self.recipe.get('targets', {}))
         if any(stage.latent_cache for stage in self.stages):
             check_augmentation(self.augmentation)
         self.kept = self._kept()
@@ -186,6 +191,7 @@ class TrainingRun:
             self.accelerator.process_index,
             self.accelerator.num_processes,
             self.in_turns,
+            self.targets,
         )
 
     def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
@@ -341,6 +347,16 @@ def network_of(path: Path) -> str:
             f"network of {path.name} is '{network}'; choose one of {', '.join(known)}"
         )
     return str(network)
+
+
+def precision_of(path: Path) -> str:
+    """Return accelerate's name of a recipe's ``precision``; raises ConfigurationError."""
+    precision = _read(path).get('precision', 'bf16')
+    if precision not in PRECISIONS:
+        raise ConfigurationError(
+            f"precision of {path.name} is '{precision}'; choose one of {', '.join(PRECISIONS)}"
+        )
+    return PRECISIONS[precision]
 
 
 def _read(path: Path) -> dict[str, Any]:

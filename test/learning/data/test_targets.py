@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.data.targets import denormalise, normalise
+from marigold_ros.learning.data.targets import denormalise, normalise, read_targets, TargetRule
 from marigold_ros.spaces import RELATIVE_SPACES
 import numpy as np
 import pytest
@@ -92,9 +92,30 @@ def test_an_image_without_depth_has_no_valid_pixel_and_no_nan(space, nothing):
     assert np.isfinite(relative).all()
 
 
-def test_other_percentiles_are_taken_as_given():
-    relative, _, _ = normalise(np.linspace(1.0, 5.0, 11).reshape(1, -1), 'depth', (0.0, 1.0))
-    np.testing.assert_allclose(relative[0], np.linspace(0.0, 1.0, 11), atol=1e-6)
+def test_the_published_rule_has_no_sky_and_sees_holes_as_near():
+    depth = np.linspace(1.0, 9.0, 48).reshape(6, 8)
+    depth[0, :3], depth[1, :3] = np.inf, np.nan
+    own, valid, _ = normalise(depth, 'depth')
+    relative, known, sky = normalise(depth, 'depth', TargetRule(sky=False, unknown='near'))
+    np.testing.assert_array_equal(relative[valid], own[valid])
+    np.testing.assert_array_equal(known, valid)
+    assert not sky.any()
+    assert (relative[0, :3] == 1.0).all()
+    assert (relative[1, :3] == 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ({'skies': True}, "targets has 'skies'; known are sky, unknown, resize"),
+        ({'sky': 'no'}, "targets.sky is 'no'; choose one of true, false"),
+        ({'unknown': 'stored'}, "targets.unknown is 'stored'; choose one of far, near"),
+        ({'resize': 1}, 'targets.resize is 1; choose one of average, nearest'),
+    ],
+)
+def test_a_wrong_target_rule_is_refused(entry, message):
+    with pytest.raises(ConfigurationError, match=message):
+        read_targets(entry)
 
 
 def test_an_unknown_space_is_named():

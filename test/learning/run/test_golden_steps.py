@@ -11,18 +11,23 @@ latent.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
+from pathlib import Path
 
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from marigold_ros.learning.data.mixture import Batch, make_batch
-from marigold_ros.learning.data.targets import normalise
+from marigold_ros.learning.data.augment import Augmentation
+from marigold_ros.learning.data.layouts import VKITTI_DEPTH
+from marigold_ros.learning.data.mixture import Batch, make_batch, make_example
+from marigold_ros.learning.data.pairs import Pair
+from marigold_ros.learning.data.targets import read_targets
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
 from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.optimizer import learning_rate
+from marigold_ros.learning.run.recipe import read_recipe
 from marigold_ros.learning.run.stages import Stage
 import numpy as np
 import pytest
@@ -30,6 +35,9 @@ import torch
 
 SEED, STEPS, ACCUMULATION, ROWS = 7, 3, 2, (0, 1)
 FAR = 80.0
+RECIPES = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
+RECIPE_OF = {'latent': 'marigold_v1_0.yaml', 'e2e': 'e2e.yaml'}
+LARGE, SIZE = (64, 128), (40, 80)  # stored; as trained, with a centre of 1.6 px on a border
 RATE = 3e-5
 KINDS = ('annealed', 'multi_resolution', 'gaussian')
 LATENT_SCALE = 0.18215
@@ -39,11 +47,17 @@ Networks = tuple[torch.nn.Module, torch.nn.Module, torch.Tensor]  # autoencoder,
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Images (B, 3, H, W) uint8, depth (B, 1, H, W) metres as stored, the generators of rows."""
+    """
+    Images (B, 3, H, W) uint8, depth (B, 1, H, W) in metres as stored, the generators of rows.
+
+    They are to be mirrored or not, and resized to ``size``.
+    """
 
     rgb: torch.Tensor
     depth: torch.Tensor
     generators: list[torch.Generator]
+    mirrored: bool
+    size: tuple[int, int]
 
 
 def cumulative_alphas() -> torch.Tensor:
@@ -72,6 +86,12 @@ def normalised(depth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return torch.stack(mapped).float()
 
 
+def prepared(raster: torch.Tensor, batch: RawBatch) -> torch.Tensor:
+    """Mirror, then resize to the nearest pixel."""
+    flipped = raster.flip(-1) if batch.mirrored else raster
+    return torch.nn.functional.interpolate(flipped, batch.size, mode='nearest-exact')
+
+
 def pyramid(shape: tuple[int, ...], strength: float, rng: torch.Generator) -> torch.Tensor:
     """Noise (1, C, h, w): normal, and coarser and coarser on top, of deviation one."""
     total = torch.randn(shape, generator=rng)
@@ -98,9 +118,14 @@ def published_marigold(networks: Networks, batch: RawBatch, far: float, kind: st
     """
     autoencoder, unet, text = networks
     known = (batch.depth > 1e-5) & (batch.depth < far)
+    image = prepared(in_symmetric_range(batch.rgb), batch)
+    target = prepared(normalised(batch.depth, known), batch)
+    known = prepared(known.float(), batch).bool()
     with torch.no_grad():
-        image = to_latent(autoencoder, in_symmetric_range(batch.rgb))
-        clean = to_latent(autoencoder, normalised(batch.depth, known).repeat(1, 3, 1, 1))
+        image, clean = (
+            to_latent(autoencoder, image),
+            to_latent(autoencoder, target.repeat(1, 3, 1, 1)),
+        )
     alphas, timesteps, noises = cumulative_alphas(), [], []
     for rng in batch.generators:
         timesteps.append(torch.randint(TRAINED_STEPS, (1,), generator=rng))
@@ -126,9 +151,10 @@ def published_marigold(networks: Networks, batch: RawBatch, far: float, kind: st
 def published_e2e(networks: Networks, batch: RawBatch, far: float) -> torch.Tensor:
     """Absolute error in metres after each image's least-squares scale and shift."""
     autoencoder, unet, text = networks
-    known = (batch.depth > 1e-5) & (batch.depth < far)
+    stored = prepared(batch.depth, batch)
+    known = (stored > 1e-5) & (stored < far)
     with torch.no_grad():
-        image = to_latent(autoencoder, in_symmetric_range(batch.rgb))
+        image = to_latent(autoencoder, prepared(in_symmetric_range(batch.rgb), batch))
     last = torch.full((len(image),), TRAINED_STEPS - 1)
     velocity = unet(
         torch.cat([image, torch.zeros_like(image)], 1),
@@ -140,7 +166,7 @@ def published_e2e(networks: Networks, batch: RawBatch, far: float) -> torch.Tens
     decoded = autoencoder.decoder(autoencoder.post_quant_conv(clean / LATENT_SCALE))
     predicted = decoded.mean(1, keepdim=True).clamp(-1.0, 1.0)
     errors = []
-    for own, depth, mask in zip(predicted, batch.depth, known, strict=True):
+    for own, depth, mask in zip(predicted, stored, known, strict=True):
         low, high = np.quantile(depth[mask].double().numpy(), (0.02, 0.98))
         truth = depth[mask].clamp(float(low), float(high)).double()
         values = own[mask].double()
@@ -218,30 +244,44 @@ def networks() -> TrainedNetworks:
     return TrainedNetworks(autoencoder, unet, schedule, text, 'depth', 'annealed', 0.9)
 
 
-def raw_batch(number: int) -> RawBatch:
-    """Draw images and depth with holes, and this batch's random generators."""
+def raw_batch(objective: str, number: int) -> RawBatch:
+    """Draw images, depth with holes, sky and far hills, and this batch's random generators."""
+    height, width = LARGE if objective == 'latent' else SIZE
     rng = np.random.default_rng(number)
-    rgb = rng.integers(0, 256, (len(ROWS), 3, 48, 64), dtype=np.uint8)
-    slope = np.linspace(0, 1, 48)[:, None] + np.linspace(0, 1, 64)
-    depth = (2.0 + 20.0 * slope * rng.uniform(0.5, 1.0, (len(ROWS), 1, 1, 1))).astype(np.float32)
-    depth += rng.normal(0.0, 0.5, depth.shape).astype(np.float32)
+    rgb = rng.integers(0, 256, (len(ROWS), 3, height, width), dtype=np.uint8)
+    slope = np.linspace(0, 1, height)[:, None] + np.linspace(0, 1, width)
+    depth = 2.0 + 20.0 * slope * rng.uniform(0.5, 1.0, (len(ROWS), 1, 1, 1))
+    depth += rng.normal(0.0, 0.5, depth.shape)
+    depth[..., 20:24, 3:30] = 0.0
+    depth[..., :9, 40:] = 655.35
+    depth[..., 9:12, 40:60] = rng.uniform(80.0, 400.0)
+    depth = torch.from_numpy(depth.astype(np.float32))
     generators = Draws(SEED, number, ROWS).generators
-    return RawBatch(torch.from_numpy(rgb), torch.from_numpy(depth), generators)
+    return RawBatch(torch.from_numpy(rgb), depth, generators, number % 2 == 1, SIZE)
 
 
-def own_batch(number: int) -> Batch:
-    """Return the same images and depth as the package's batch."""
-    raw, examples = raw_batch(number), []
+def own_batch(objective: str, number: int) -> Batch:
+    """Return the same images and depth as the package's batch under the published rule."""
+    raw, examples = raw_batch(objective, number), []
+    recipe = read_recipe(RECIPES / RECIPE_OF[objective])
+    rule = read_targets(recipe.get('targets', {}))
+    entry = next(entry for entry in recipe['sources'] if entry['kind'] == 'vkitti')
+    how = Augmentation(flip=float(raw.mirrored))
+    stored = replace(VKITTI_DEPTH, sky_above=entry.get('sky_above'))
     for rgb, depth in zip(raw.rgb.numpy(), raw.depth.numpy(), strict=True):
-        examples.append((rgb.transpose(1, 2, 0), *normalise(depth[0], 'depth'), depth[0], None))
+        pair = Pair(rgb.transpose(1, 2, 0), stored.apply(depth[0]))
+        examples.append(make_example(pair, SIZE, 'depth', how, np.random.default_rng(0), rule))
     return make_batch(examples, 'planted', ROWS)
 
 
 class Batches(torch.utils.data.Dataset):
     """The package's batches by number."""
 
+    def __init__(self, objective: str) -> None:
+        self.objective = objective
+
     def __getitem__(self, number: int) -> Batch:
-        return own_batch(number)
+        return own_batch(self.objective, number)
 
 
 def published_loss(networks: TrainedNetworks, objective: str, noise: str, raw: RawBatch):
@@ -269,8 +309,8 @@ def test_loss_and_gradients_are_those_of_the_original(networks, objective, noise
     networks.choose_trained(('unet',))
     for number in range(3):
         draws = Draws(SEED, number, ROWS)
-        own = networks(OBJECTIVES[objective].loss, own_batch(number), draws)
-        wanted = published_loss(networks, objective, noise, raw_batch(number))
+        own = networks(OBJECTIVES[objective].loss, own_batch(objective, number), draws)
+        wanted = published_loss(networks, objective, noise, raw_batch(objective, number))
         assert own.item() == pytest.approx(wanted.item(), abs=1e-6)
         theirs = gradients(networks, wanted)
         assert max(part.abs().max() for part in theirs) > 1e-2
@@ -297,7 +337,7 @@ def test_weights_after_three_accumulated_steps_are_those_of_the_original(
         **how,
     )
     accelerator = Accelerator(cpu=True, mixed_precision='no')
-    trainer = Trainer(networks, [stage], [Batches()], tmp_path, accelerator, seed=SEED)
+    trainer = Trainer(networks, [stage], [Batches(objective)], tmp_path, accelerator, seed=SEED)
     assert trainer.run()
     own = {name: value.clone() for name, value in networks.unet.state_dict().items()}
     networks.checkpoint_gradients(False)
@@ -306,7 +346,7 @@ def test_weights_after_three_accumulated_steps_are_those_of_the_original(
     published_training(
         networks.unet.parameters(),
         lambda raw: published_loss(networks, objective, noise, raw),
-        [[raw_batch(number) for number in step] for step in numbers.tolist()],
+        [[raw_batch(objective, number) for number in step] for step in numbers.tolist()],
         RATE,
         decay=how.get('weight_decay', 0.0),
         clip=how.get('clip', 0.0),

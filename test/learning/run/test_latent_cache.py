@@ -53,8 +53,8 @@ def mixture(planted):
 
 @pytest.fixture
 def four_a_block(monkeypatch):
-    """Latents and mask of a 32x48 image and its mirror image are 792 bytes."""
-    monkeypatch.setattr(record_blocks, 'BLOCK_BYTES', 4 * 792)
+    """Latents and masks of a 32x48 image and its mirror image are 816 bytes."""
+    monkeypatch.setattr(record_blocks, 'BLOCK_BYTES', 4 * 816)
 
 
 def cached(mixture, chain, folder, accelerator, **more) -> LatentMixture:

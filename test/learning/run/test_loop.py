@@ -16,7 +16,7 @@ from marigold_ros.learning.networks.small_networks import small_autoencoder, sma
 from marigold_ros.learning.objectives.trained_networks import as_image, TrainedNetworks
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.optimizer import learning_rate
-from marigold_ros.learning.run.recipe import read_recipe
+from marigold_ros.learning.run.recipe import precision_of, read_recipe
 from marigold_ros.learning.run.run_state import load_averaged
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
@@ -258,6 +258,23 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
         read_recipe(path)
     with pytest.raises(ConfigurationError, match='no recipe'):
         read_recipe(tmp_path / 'none.yaml')
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [('name: x\n', 'bf16'), ('precision: float32\n', 'no'), ('precision: fp16\n', 'fp16')],
+)
+def test_the_recipe_chooses_the_precision(tmp_path, text, found):
+    path = tmp_path / 'r.yaml'
+    path.write_text(text)
+    assert precision_of(path) == found
+
+
+def test_an_unknown_precision_is_named(tmp_path):
+    path = tmp_path / 'r.yaml'
+    path.write_text('precision: half\n')
+    with pytest.raises(ConfigurationError, match="is 'half'; choose one of bf16, fp16, float32"):
+        precision_of(path)
 
 
 def test_every_recipe_of_the_project_is_readable():
