@@ -72,6 +72,11 @@ setup(
         'docs': ['zensical'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },
-    entry_points={'console_scripts': [f'depth_node = {NAME}.__main__:depth_node']},
+    entry_points={
+        'console_scripts': [
+            f'depth_node = {NAME}.__main__:depth_node',
+            f'marigold = {NAME}.__main__:main',
+        ]
+    },
     zip_safe=False,
 )

@@ -5,15 +5,18 @@ The command line: ``python -m marigold_ros COMMAND``.
 
 Only the chosen command's module is imported, and that module imports torch, OpenCV or ROS only
 once it runs; so ``--help`` is instant. A known error is one line on stderr and exit code 1, a
-wrong call exit code 2; anything else keeps its traceback.
+wrong option or setting exit code 2; anything else keeps its traceback.
 """
 
 import argparse
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 import sys
 
-from marigold_ros.errors import MarigoldError
+from marigold_ros.commands.help_text import WrappedHelp
+from marigold_ros.errors import MarigoldError, UsageError
 from marigold_ros.threads import settle_threads
 
 COMMANDS = {
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 success, 1 a known error, 130 interrupted; wrong usage exits with 2 by itself.
+        Exit code: 0 success, 1 a known error, 2 a wrong option or setting, 130 interrupted.
 
     """
     settle_threads()
@@ -49,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.ArgumentParser(
         prog=f'python -m marigold_ros {chosen.command}',
         description=module.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=WrappedHelp,
         allow_abbrev=False,
     )
     module.add_arguments(options)
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MarigoldError as error:
         # Messages quoted from libraries (YAML, torch) may have several lines.
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
@@ -81,11 +84,28 @@ def _command_parser() -> argparse.ArgumentParser:
         prog='python -m marigold_ros',
         description='Metric depth for ROS 2 from one camera and sparse LiDAR.',
         epilog=f'commands:\n{listing}\n\nEach has its own --help.',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=WrappedHelp,
     )
-    parser.add_argument('command', choices=tuple(COMMANDS), metavar='COMMAND')
+    parser.add_argument('--version', action='version', version=f'marigold_ros {_version()}')
+    parser.add_argument('command', type=_command, metavar='COMMAND')
     parser.add_argument('arguments', nargs=argparse.REMAINDER, help='of the command')
     return parser
+
+
+def _command(name: str) -> str:
+    """Return the name of a command; asks for the nearest one where there is none."""
+    if name in COMMANDS:
+        return name
+    near = get_close_matches(name, COMMANDS, n=1)
+    meant = f'did you mean {near[0]}?' if near else f'choose one of {", ".join(COMMANDS)}'
+    raise argparse.ArgumentTypeError(f"there is no command '{name}'; {meant}")
+
+
+def _version() -> str:
+    try:
+        return version('marigold_ros')
+    except PackageNotFoundError:
+        return 'that is not installed'
 
 
 if __name__ == '__main__':

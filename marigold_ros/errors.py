@@ -3,9 +3,9 @@
 """
 The known errors: each message names the value, the rule and the remedy.
 
-Known errors are what users can mend: commands print them as one line and exit with 1, the node
-counts and reports them; anything else keeps its traceback. They derive from ``ValueError`` where a
-caller passed a wrong value.
+Known errors are what users can mend: commands print them as one line and exit with 1, or with 2
+for wrong options; the node counts and reports them. Anything else keeps its traceback. They derive
+from ``ValueError`` where a caller passed a wrong value.
 """
 
 
@@ -15,6 +15,10 @@ class MarigoldError(Exception):
 
 class ConfigurationError(MarigoldError, ValueError):
     """A setting or parameter outside its range, of a wrong type, or unknown."""
+
+
+class UsageError(ConfigurationError):
+    """Options or settings of a command that are wrong before any file is read."""
 
 
 class CheckpointError(MarigoldError):

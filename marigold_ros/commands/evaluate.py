@@ -36,7 +36,7 @@ from marigold_ros.commands.options import (
 )
 from marigold_ros.commands.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
-from marigold_ros.errors import BagError, ConfigurationError
+from marigold_ros.errors import BagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 from marigold_ros.sparse_sources import GROUND
 
@@ -179,12 +179,12 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
     """Return which images to take in place of bags; None for bags."""
     if args.dataset is None:
         if args.split:
-            raise ConfigurationError(f'--split {args.split} needs a --dataset; name one')
+            raise UsageError(f'--split {args.split} needs a --dataset; name one')
         return None
     from marigold_ros.replay.image_sets import ImageChoice
 
     if not args.depth_scale > 0:
-        raise ConfigurationError(
+        raise UsageError(
             f'--depth-scale is {args.depth_scale}; give numbers per metre, such as 1000 for mm'
         )
     return ImageChoice(args.dataset, args.split, args.images, args.depths, args.depth_scale)

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.options import add_model_options, load_chosen_model
-from marigold_ros.errors import CheckpointError, ConfigurationError, MarigoldError
+from marigold_ros.errors import CheckpointError, MarigoldError, UsageError
 
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List or check; return the exit code."""
     if args.action == 'list' and args.path:
-        raise ConfigurationError(
+        raise UsageError(
             f"list takes no path, but got '{args.path}'; write: models check {args.path}"
         )
     return _check(args) if args.action == 'check' else _list(args)

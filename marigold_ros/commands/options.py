@@ -19,6 +19,7 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
+from marigold_ros.commands.help_text import SettingsHelp
 from marigold_ros.config import (
     check_guidance,
     ExtrinsicsConfig,
@@ -30,7 +31,7 @@ from marigold_ros.config import (
     refuse_former_name,
     RuntimeConfig,
 )
-from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.errors import ConfigurationError, MarigoldError, UsageError
 from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
 from marigold_ros.sparse_sources import GROUND
 
@@ -209,7 +210,7 @@ def make_folder(path: str | Path) -> Path:
 
 
 def add_setting_option(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Add a repeatable --set for the settings of a class, and list them below the help text."""
+    """Add a repeatable --set for the settings of a class, and --help-settings to list them."""
     parser.add_argument(
         '--set',
         dest='settings',
@@ -217,13 +218,14 @@ def add_setting_option(parser: argparse.ArgumentParser, kind: type) -> None:
         default=[],
         type=_assignment,
         metavar='NAME=VALUE',
-        help='change a setting (may be repeated); the names are listed below',
+        help='change a setting (may be repeated); --help-settings lists them',
     )
-    listing = '\n'.join(
-        f'  {item.name}={"unset" if item.default == () else item.default}\n      {item.text}'
-        for item in parameters(kind)
+    parser.add_argument(
+        '--help-settings',
+        action=SettingsHelp,
+        settings=parameters(kind),
+        help='list the settings and exit',
     )
-    parser.epilog = f'settings for --set, with their defaults:\n{listing}'
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -239,18 +241,22 @@ def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
 
     Raises
     ------
-    ConfigurationError
+    UsageError
         If a name is unknown, or a value has the wrong type or is out of range.
 
     """
     assignments = list(assignments)
-    for name, _ in assignments:
-        refuse_former_name(name)
     known = {parameter.name: parameter for parameter in parameters(kind)}
-    values = {
-        name: _typed(known[name], text) if name in known else text for name, text in assignments
-    }
-    return build(kind, values)
+    try:
+        for name, _ in assignments:
+            refuse_former_name(name)
+        values = {
+            name: _typed(known[name], text) if name in known else text
+            for name, text in assignments
+        }
+        return build(kind, values)
+    except ConfigurationError as error:
+        raise UsageError(str(error)) from error
 
 
 def _typed(parameter: Parameter, text: str) -> Any:

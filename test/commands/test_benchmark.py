@@ -93,18 +93,18 @@ def test_the_former_name_of_variants_is_accepted(arguments, capsys):
 
 
 @pytest.mark.parametrize(
-    ('wrong', 'words'),
+    ('wrong', 'words', 'code'),
     [
-        (['--steps', '0'], 'denoising_steps is 0'),
-        (['--variants', 'warp'], "'warp'; join any of channels_last"),
-        (['--set', 'runtime.compile=turbo'], "'turbo'; choose one of"),
-        (['--members', '99'], 'ensemble_size is 99'),
-        (['--vae', 'tiny'], "no autoencoder 'tiny'"),
-        (['--arch', 'sd2', '--vae', 'other'], "--vae is 'other'"),
+        (['--steps', '0'], 'denoising_steps is 0', 1),
+        (['--variants', 'warp'], "'warp'; join any of channels_last", 1),
+        (['--set', 'runtime.compile=turbo'], "'turbo'; choose one of", 2),
+        (['--members', '99'], 'ensemble_size is 99', 1),
+        (['--vae', 'tiny'], "no autoencoder 'tiny'", 1),
+        (['--arch', 'sd2', '--vae', 'other'], "--vae is 'other'", 2),
     ],
 )
-def test_a_wrong_value_is_one_line(arguments, wrong, words, capsys):
-    assert main([*arguments, *wrong]) == 1
+def test_a_wrong_value_is_one_line(arguments, wrong, words, code, capsys):
+    assert main([*arguments, *wrong]) == code
     error = capsys.readouterr().err
     assert words in error.splitlines()[-1]
 

@@ -135,8 +135,8 @@ def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, c
     out = ['--out', str(tmp_path)]
     assert main(['evaluate', str(tmp_path / 'none'), *out]) == 1
     assert main(['evaluate', str(drive), '--image', '/other', *out]) == 1
-    assert main(['evaluate', str(drive), '--set', 'alignment.metod=local', *out]) == 1
-    assert main(['evaluate', str(drive), '--set', 'alignment.min_points=many', *out]) == 1
+    assert main(['evaluate', str(drive), '--set', 'alignment.metod=local', *out]) == 2
+    assert main(['evaluate', str(drive), '--set', 'alignment.min_points=many', *out]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert all(line.startswith('error: ') for line in lines)

@@ -2,14 +2,16 @@
 # Copyright 2026 The marigold_ros developers
 """The command line itself: instant help, exit codes, one-line errors."""
 
+from importlib.metadata import version
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
 import types
 
 from marigold_ros.__main__ import COMMANDS, main
-from marigold_ros.errors import BagError
+from marigold_ros.errors import BagError, UsageError
 from marigold_ros.threads import settle_threads
 import pytest
 
@@ -64,6 +66,46 @@ def replace_command(monkeypatch, run):
     module.add_arguments = lambda parser: None
     module.run = run
     monkeypatch.setitem(sys.modules, 'marigold_ros.commands.models', module)
+
+
+@pytest.mark.parametrize(
+    ('typed', 'words'),
+    [('evalute', 'did you mean evaluate?'), ('zzz', 'choose one of demo, node, predict')],
+)
+def test_a_mistyped_command_is_asked_about(typed, words, capsys):
+    with pytest.raises(SystemExit):
+        main([typed])
+    assert words in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['--version'])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f'marigold_ros {version("marigold_ros")}\n'
+
+
+@pytest.mark.parametrize('columns', [80, 120])
+def test_help_is_wrapped_to_the_terminal(columns, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', str(columns))
+    for command, option in itertools.product(('evaluate', 'demo'), ('--help', '--help-settings')):
+        with pytest.raises(SystemExit) as stop:
+            main([command, option])
+        assert stop.value.code == 0
+        text = capsys.readouterr().out
+        # Choices of one option are not divided.
+        lengths = [len(line) for line in text.splitlines() if '{' not in line]
+        assert columns - 10 < max(lengths) < columns
+        assert ('alignment.method=' in text) == (option == '--help-settings')
+
+
+def test_a_wrong_setting_is_wrong_usage(monkeypatch, capsys):
+    def run(args):
+        raise UsageError('seed is many; give a number')
+
+    replace_command(monkeypatch, run)
+    assert main(['models']) == 2
+    assert capsys.readouterr().err == 'error: seed is many; give a number\n'
 
 
 def test_a_known_error_is_one_line_and_exit_code_1(monkeypatch, capsys):

@@ -125,5 +125,5 @@ def test_check_of_a_missing_checkpoint_is_one_line(capsys, tmp_path):
 
 
 def test_a_path_for_list_is_refused_with_the_right_call(capsys):
-    assert main(['models', 'list', 'here']) == 1
+    assert main(['models', 'list', 'here']) == 2
     assert 'write: models check here' in capsys.readouterr().err

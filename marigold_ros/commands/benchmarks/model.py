@@ -11,7 +11,7 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.options import model_settings, read_settings, RuntimeSettings
 from marigold_ros.commands.output import grid, note, step_bar
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import UsageError
 
 if TYPE_CHECKING:
     from marigold_ros.models.marigold.checkpoint import Networks
@@ -59,9 +59,7 @@ def _source(args: argparse.Namespace) -> Callable[[], Networks]:
         from marigold_ros.models.benchmarks.random_networks import random_networks
 
         if args.vae not in ('', 'tiny'):
-            raise ConfigurationError(
-                f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out"
-            )
+            raise UsageError(f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out")
         kind = args.vae or 'kl'
         return lambda: random_networks(args.arch, kind)
     from marigold_ros.models.locate import find_autoencoder, find_folder

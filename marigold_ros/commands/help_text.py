@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The layout of --help, wrapped to the terminal, and the list of settings for --help-settings."""
+
+import argparse
+from collections.abc import Iterable
+import re
+import textwrap
+from typing import Any
+
+from marigold_ros.settings import Parameter
+
+
+class WrappedHelp(argparse.HelpFormatter):
+    """Wraps paragraphs to the terminal; indented lines stay lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return '\n'.join(_wrapped(paragraph, width) for paragraph in _paragraphs(text))
+
+
+def _paragraphs(text: str) -> Iterable[str]:
+    """Split into paragraphs, of one line each where lines are indented; '' is a blank line."""
+    for block in re.split(r'(\n\s*\n)', text.strip('\n')):
+        if not block.strip():
+            yield ''
+        elif any(line.startswith(' ') for line in block.splitlines()):
+            yield from block.splitlines()
+        else:
+            yield ' '.join(block.split())
+
+
+def _wrapped(line: str, width: int) -> str:
+    # Under the second column where there are two.
+    start = re.match(r'\s*(\S+\s{2,})?', line)
+    margin = ' ' * len(start.group() if start else '')
+    return '\n'.join(
+        textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=margin,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    )
+
+
+class SettingsHelp(argparse.Action):
+    """Prints the settings that --set takes, and exits."""
+
+    def __init__(
+        self, option_strings: list[str], dest: str, settings: Iterable[Parameter], help: str
+    ) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+        self._settings = settings
+
+    def __call__(self, parser: argparse.ArgumentParser, *_given: Any) -> None:
+        """Print and exit."""
+        lines = ['settings for --set, with their defaults:', '']
+        for item in self._settings:
+            default = 'unset' if item.default == () else item.default
+            lines += [f'  {item.name}={default}', f'      {item.text}']
+        formatter = WrappedHelp(prog=parser.prog)
+        formatter.add_text('\n'.join(lines))
+        print(formatter.format_help(), end='')
+        parser.exit()
