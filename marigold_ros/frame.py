@@ -107,6 +107,9 @@ class SparseDepth:
     extends : bool
         Whether depth beside a point resembles it. Not so on a ground plane, which says nothing of
         the things that stand on it.
+    range_limited : bool
+        Whether they are of a depth camera, which sees nothing beyond a few metres: where it sees
+        nothing, the image may be farther than all points.
 
     """
 
@@ -117,6 +120,7 @@ class SparseDepth:
     counts: Mapping[str, int] = field(default_factory=dict)
     sigma: np.ndarray | None = None
     extends: bool = True
+    range_limited: bool = False
 
     def __post_init__(self) -> None:
         shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
@@ -133,7 +137,9 @@ class SparseDepth:
         """Return some of the points, by a mask (M,) or indices, without their rows and counts."""
         sigma = None if self.sigma is None else self.sigma[which]
         u, v, z = self.u[which], self.v[which], self.z[which]
-        return SparseDepth(u, v, z, sigma=sigma, extends=self.extends)
+        return SparseDepth(
+            u, v, z, sigma=sigma, extends=self.extends, range_limited=self.range_limited
+        )
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,10 @@ class Frame:
     T_world_camera : (4, 4) float or None
         Pose of the camera in a fixed frame (odometry); carries depth between frames.
     sparse_image : (h, w) float or None, metres
-        A depth image registered to the image as it was taken, in place of a scan.
+        A depth image in place of a scan: registered to the image as it was taken, or of a camera
+        of its own, ``sparse_camera``, whose pose is then ``T_cam_lidar``.
+    sparse_camera : Camera or None
+        Of a depth image that is not registered to the image.
     points_sigma : (N,) float or None, metres
         Standard deviation of each of ``points_lidar``, where it is known.
     ground : GroundPlane or None
@@ -195,6 +204,7 @@ class Frame:
     sparse: SparseDepth | None = None
     T_world_camera: np.ndarray | None = None
     sparse_image: np.ndarray | None = None
+    sparse_camera: Camera | None = None
     points_sigma: np.ndarray | None = None
     ground: GroundPlane | None = None
     no_points: str = ''

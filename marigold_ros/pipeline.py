@@ -22,6 +22,7 @@ from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, Sparse
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.pitch_error import with_pitch_error
 from marigold_ros.geometry.alignment.point_guidance import align_guided
+from marigold_ros.geometry.alignment.range_limit import with_range_limit
 from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
@@ -205,6 +206,7 @@ class FramePipeline:
             alignment = with_scaled_sigma(alignment, scale, sparse)
             sigma = sigma_map(errors, guided, alignment, config, sparse)
             sigma = with_pitch_error(sigma, prediction, alignment, sparse, config)
+            sigma = with_range_limit(sigma, alignment, sparse)
             alignment = judge_held(alignment, sigma, sparse, config)
             sigma = None if alignment.metric is None else sigma
         with _timed(timings, 'sky'):

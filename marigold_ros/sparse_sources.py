@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.errors import InputError
+from marigold_ros.errors import CalibrationError, InputError
 
 if TYPE_CHECKING:
+    from marigold_ros.frame import Camera
     import numpy as np
 
 # Spread of landmarks across their main direction, as a share of that along it, below which they
@@ -38,7 +39,7 @@ class SparseReading:
     ring : (N,) int32 or None
         Scan line of each point, where it was asked for and the message has it.
     depth : (H, W) float32 or None, metres
-        Depth registered to the camera's image, NaN where there is none.
+        Depth of each pixel, registered to the camera's image or not; NaN where there is none.
     sigma : (N,) float32 or None, metres
         Standard deviation of each point, where the message has it.
 
@@ -50,15 +51,46 @@ class SparseReading:
     depth: np.ndarray | None = None
     sigma: np.ndarray | None = None
 
-    def check_registered(self, shape: tuple[int, ...]) -> None:
-        """Raise InputError (cause 'size') where the depth image is not of an image's (H, W)."""
-        if self.depth is not None and self.depth.shape != shape[:2]:
-            height, width = self.depth.shape
+    def own_camera(
+        self, image_frame: str, shape: tuple[int, ...], info: Any, info_topic: str, rectified: bool
+    ) -> Camera | None:
+        """
+        Return the camera of a depth image; None where it is registered to the image.
+
+        It is registered if it has the frame and the size (H, W) of the image. ``info`` is the last
+        message of ``info_topic``, beside the depth image, or None; its P counts if the depth is
+        ``rectified``. Raises InputError (cause 'camera_info') where it is needed and missing,
+        invalid or of another size.
+        """
+        if self.depth is None:
+            return None
+        if self.depth.shape == shape[:2] and self.frame_id in ('', image_frame):
+            return None
+        height, width = self.depth.shape
+        text = (
+            f"the depth image is {width}x{height} px in frame '{self.frame_id}', the image "
+            f"{shape[1]}x{shape[0]} in '{image_frame}'"
+        )
+        if info is None:
             raise InputError(
-                f'sparse depth is {width}x{height} px, the image {shape[1]}x{shape[0]}; it must '
-                'be registered to the image: choose another topic',
-                cause='size',
+                f'{text}: unless it is registered to the image it needs a camera_info of its own '
+                f'on {info_topic}: publish it, or choose a registered topic',
+                cause='camera_info',
             )
+        from marigold_ros.message_codec import to_camera
+
+        try:
+            camera = to_camera(info, rectified=rectified)
+        except CalibrationError as error:
+            raise InputError(f'{text}; {info_topic}: {error}', 'camera_info') from error
+        known = camera.width, camera.height, info.header.frame_id
+        if known != (width, height, self.frame_id):
+            raise InputError(
+                f"{text}, and {info_topic} is for {known[0]}x{known[1]} px in frame '{known[2]}': "
+                'publish that of the depth image',
+                cause='camera_info',
+            )
+        return camera
 
 
 @dataclass(frozen=True)
@@ -83,7 +115,7 @@ class SparseSource:
     word : str
         Part of a topic's name without which it is only read where the user names it.
     needs_extrinsics : bool
-        Points need the sensor's pose; a depth image is registered to the camera's.
+        Points need the sensor's pose; a depth image only where it is not registered.
 
     """
 

@@ -7,7 +7,13 @@ from types import SimpleNamespace
 from marigold_ros.bags.topics import choose_topics, TopicInfo
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError
-from marigold_ros.message_codec import encode_cloud, encode_depth, encode_image
+from marigold_ros.frame import Camera
+from marigold_ros.message_codec import (
+    camera_info_fields,
+    encode_cloud,
+    encode_depth,
+    encode_image,
+)
 from marigold_ros.sparse_sources import (
     source_of_topic,
     SPARSE_SOURCES,
@@ -61,12 +67,41 @@ def test_a_colour_image_is_no_depth_image():
         SPARSE_SOURCES['depth_image'].read(colour)
 
 
-def test_a_depth_image_must_be_of_the_images_size():
-    reading = SparseReading('sensor', depth=np.ones((2, 3), np.float32))
-    reading.check_registered((2, 3))
-    with pytest.raises(InputError, match='3x2 px, the image 6x4') as caught:
-        reading.check_registered((4, 6, 3))
-    assert caught.value.cause == 'size'
+def camera_info(K, width, height):
+    window = {'x_offset': 0, 'y_offset': 0, 'width': 0, 'height': 0}
+    fields = camera_info_fields(Camera(K, width, height))
+    roi = SimpleNamespace(**window)
+    return message(SimpleNamespace(**fields, roi=roi, binning_x=0, binning_y=0), 'tof')
+
+
+def own_camera(frame_id, info=None, topic='/tof/camera_info'):
+    reading = SparseReading(frame_id, depth=np.ones((2, 3), np.float32))
+    return reading.own_camera(
+        'camera', (2, 3) if frame_id == 'camera' else (4, 6), info, topic, False
+    )
+
+
+def test_a_registered_depth_image_needs_no_camera():
+    assert own_camera('camera') is None
+
+
+@pytest.mark.parametrize(('width', 'expected'), [(None, 'needs a camera_info'), (6, 'is for 6x2')])
+def test_a_depth_image_of_another_camera_without_its_camera_info_is_refused(width, expected):
+    info = width and camera_info(np.eye(3), width, 2)
+    with pytest.raises(
+        InputError, match=f"3x2 px in frame 'tof', the image 6x4.*{expected}"
+    ) as found:
+        own_camera('tof', info)
+    assert found.value.cause == 'camera_info'
+    assert '/tof/camera_info' in str(found.value)
+
+
+def test_a_depth_image_of_another_camera_has_the_camera_of_its_camera_info():
+    K = np.array([[2.0, 0, 1], [0, 2, 0.5], [0, 0, 1]])
+    info = camera_info(K, 3, 2)
+    camera = own_camera('tof', info)
+    np.testing.assert_array_equal(camera.K, K)
+    assert (camera.height, camera.width) == (2, 3)
 
 
 def landmarks(points, sigma=None):

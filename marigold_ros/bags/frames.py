@@ -18,11 +18,11 @@ from typing import Any
 
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.stamp_matching import CameraInfos, Truths
-from marigold_ros.bags.topics import BagTopics, is_rectified_name
+from marigold_ros.bags.topics import BagTopics, INFO_TYPES, is_rectified_name, sibling_info
 from marigold_ros.bags.transforms import EgoMotion
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
-from marigold_ros.frame import Frame
+from marigold_ros.frame import Camera, Frame
 from marigold_ros.message_codec import header_ns, to_rgb
 from marigold_ros.pairing import is_clock_jump, ScanBuffer
 from marigold_ros.sparse_sources import source_of_topic, SPARSE_SOURCES, SparseReading
@@ -148,6 +148,10 @@ class _FrameStream:
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         self._await_info = reader.topics[info].count > 1 if info else False
+        self._depth_info_topic = sibling_info(topics.lidar) if topics.lidar else ''
+        beside = reader.topics.get(self._depth_info_topic)
+        has_info = beside is not None and beside.msgtype in INFO_TYPES and beside.count > 0
+        self._depth_info = reader.first(self._depth_info_topic) if has_info else None
         self._truths = Truths(2 * LOOK_AHEAD_NS, self._by_header)
         self._newest: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
@@ -256,16 +260,30 @@ class _FrameStream:
         self._notes.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
         scan_error = self._scan_error
-        scan, scan_ns = self._scan(head.stamp_ns, rgb.shape, warnings)
         camera_at = head.message.header.frame_id or info_frame, head.stamp_ns
+        scan, scan_ns = self._scan(head.stamp_ns, warnings)
+        depth_camera = None
+        if scan is not None:
+            try:
+                depth_camera = scan.own_camera(
+                    camera_at[0],
+                    rgb.shape,
+                    self._depth_info,
+                    self._depth_info_topic,
+                    is_rectified_name(str(self._topics.lidar)),
+                )
+            except InputError as error:
+                warnings.append(scan_error := str(error))
+                scan = scan_ns = None
         frame = Frame(
             rgb=rgb,
             camera=camera,
             points_lidar=scan.points if scan else None,
-            T_cam_lidar=self._scan_pose(scan, scan_ns, camera_at, warnings),
+            T_cam_lidar=self._scan_pose(scan, scan_ns, camera_at, depth_camera, warnings),
             stamp_ns=head.stamp_ns,
             T_world_camera=self._motion.camera_pose(*camera_at, warnings),
             sparse_image=scan.depth if scan else None,
+            sparse_camera=depth_camera,
             points_sigma=scan.sigma if scan else None,
             no_points='' if scan else scan_error,
         )
@@ -274,21 +292,12 @@ class _FrameStream:
         text = '; '.join(warnings)
         return BagFrame(frame, head.message, head.stamp_ns, truth, scan_ns, ring, warning=text)
 
-    def _scan(
-        self, image_ns: int, shape: tuple[int, ...], warnings: list[str]
-    ) -> tuple[SparseReading | None, int | None]:
+    def _scan(self, image_ns: int, warnings: list[str]) -> tuple[SparseReading | None, int | None]:
         """Return the sparse depth nearest to an image and its stamp, or a warning without it."""
         choice = self._scans.choose(image_ns)
         if choice.item is None and self._topics.lidar:
             warnings.append(self._no_scan())
         self._scan_error = ''
-        if choice.item is None:
-            return None, None
-        try:
-            choice.item.check_registered(shape)
-        except InputError as error:
-            warnings.append(str(error))
-            return None, None
         return choice.item, choice.stamp_ns
 
     def _no_scan(self) -> str:
@@ -312,12 +321,16 @@ class _FrameStream:
         scan: SparseReading | None,
         scan_ns: int | None,
         camera_at: tuple[str, int],
+        depth_camera: Camera | None,
         warnings: list[str],
     ) -> np.ndarray | None:
         """Return the extrinsics at the times of scan and image, or a warning without them."""
         given = self._given_extrinsics
-        if scan is None or scan_ns is None or scan.points is None:
+        registered = scan is None or (scan.points is None and depth_camera is None)
+        if scan is None or scan_ns is None or registered:
             return given
+        if depth_camera is not None and scan.frame_id in ('', camera_at[0]):
+            return np.eye(4)  # of another size only
         moved = self._motion.scan_pose(camera_at, (scan.frame_id, scan_ns), given, warnings)
         if moved is not None or given is not None:
             return given if moved is None else moved

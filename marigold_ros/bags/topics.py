@@ -19,7 +19,7 @@ from marigold_ros.message_codec import check_image
 from marigold_ros.sparse_sources import source_of_topic, SPARSE_SOURCES
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-_INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
+INFO_TYPES = ('sensor_msgs/msg/CameraInfo',)
 _GREY = ('mono8', 'mono16', '8UC1')
 
 
@@ -68,7 +68,7 @@ def choose_topics(
     chosen: dict[str, str | None] = {}
     for role, types in (
         ('image', IMAGE_TYPES),
-        ('camera_info', _INFO_TYPES),
+        ('camera_info', INFO_TYPES),
         ('lidar', tuple(source.msgtype for source in SPARSE_SOURCES.values())),
         ('truth', IMAGE_TYPES),
     ):
@@ -202,9 +202,9 @@ def _is_grey(message: Any) -> bool:
 
 def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
     sibling = sibling_info(image)
-    if sibling in topics and topics[sibling].msgtype in _INFO_TYPES:
+    if sibling in topics and topics[sibling].msgtype in INFO_TYPES:
         return sibling
-    names = [name for name, info in topics.items() if info.msgtype in _INFO_TYPES]
+    names = [name for name, info in topics.items() if info.msgtype in INFO_TYPES]
     return names[0] if len(names) == 1 else None  # with several, a guess would be a wrong K
 
 

@@ -125,7 +125,8 @@ class FrameServer:
         # As late as possible: odometry of the image's time often arrives after the image.
         place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
-        frame, scan_ns = self._with_sparse(frame, choice, header.frame_id)
+        frames = message.header.frame_id, header.frame_id
+        frame, scan_ns = self._with_sparse(frame, choice, frames)
         watch.lap('pair')
         result = self._pipeline.finish(frame, prediction)
         watch.lap('finish')
@@ -214,9 +215,14 @@ class FrameServer:
             self._health.report('scan', self._inputs.why_no_scan(frame.stamp_ns))
 
     def _with_sparse(
-        self, frame: Frame, choice: Choice, camera_frame: str
+        self, frame: Frame, choice: Choice, frames: tuple[str, str]
     ) -> tuple[Frame, int | None]:
-        """Add the chosen scan, and return its stamp; None, with the reason reported, without."""
+        """
+        Add the chosen scan, and return its stamp; None, with the reason reported, without.
+
+        ``frames`` are the frame_id of the image, and the one that stands for it.
+        """
+        camera_frame = frames[1]
         if self._inputs.config.sparse_source == GROUND:
             return self._with_ground(frame, camera_frame), None
         scan, scan_ns = choice.item, choice.stamp_ns
@@ -228,20 +234,25 @@ class FrameServer:
                 source = SPARSE_SOURCES[self._inputs.config.sparse_source]
                 self._read_scan = (scan, source.read(scan))
             reading = self._read_scan[1]
-            reading.check_registered(self._image_size)
+            own = frames[reading.frame_id != frames[0]]
+            depth_camera = self._inputs.camera_of_depth(reading, own, self._image_size)
         except InputError as error:
             self._bad_scan = scan
             self._inputs.reject_scan(error)
             return replace(frame, no_points=str(error)), None
         if reading.depth is not None:
-            return replace(frame, sparse_image=reading.depth), scan_ns
+            frame = replace(frame, sparse_image=reading.depth, sparse_camera=depth_camera)
+            if depth_camera is None:
+                return frame, scan_ns
+            if reading.frame_id in ('', *frames):  # of another size only
+                return replace(frame, T_cam_lidar=np.eye(4)), scan_ns
         try:
             T_cam_lidar = self._extrinsics.lookup(
                 camera_frame, scan.header.frame_id, scan_ns, frame.stamp_ns
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return frame, None
+            return replace(frame, sparse_image=None, no_points=str(error)), None
         points = {'points_lidar': reading.points, 'points_sigma': reading.sigma}
         return replace(frame, **points, T_cam_lidar=T_cam_lidar), scan_ns
 

@@ -271,7 +271,7 @@ def test_a_depth_image_serves_as_lidar_without_extrinsics(drive):
     depth = np.full((4, 6), 0.0)
     depth[1, 2], depth[3, 5] = 3.0, 7.5
     drive.image(START)
-    drive.add('/tof', 'Image', vars(encode_depth(depth, '16UC1')), START + MS, frame_id='tof')
+    drive.add('/tof', 'Image', vars(encode_depth(depth, '16UC1')), START + MS)
     topics = BagTopics('/camera/image', lidar='/tof')
     (item,) = drive.read(topics, extrinsics=False)
     assert item.warning == 'no camera_info'
@@ -283,12 +283,12 @@ def test_a_depth_image_serves_as_lidar_without_extrinsics(drive):
     assert sparse.z.tolist() == [3.0, 7.5]
 
 
-def test_a_depth_image_of_another_size_is_a_warning(drive):
+def test_a_depth_image_of_another_size_and_unknown_camera_is_a_warning(drive):
     drive.image(START)
     drive.add('/tof', 'Image', vars(encode_depth(np.ones((8, 12)))), START)
     (item,) = drive.read(BagTopics('/camera/image', lidar='/tof'))
     assert item.frame.sparse_image is None
-    assert 'sparse depth is 12x8 px, the image 6x4; it must be registered' in item.warning
+    assert "depth image is 12x8 px in frame 'camera', the image 6x4" in item.warning
 
 
 def test_the_real_drive_is_paired_throughout(shared_data):
@@ -353,3 +353,46 @@ def test_frames_before_damage_are_still_yielded(drive, monkeypatch):
         assert next(stream).frame is not None
         with pytest.raises(BagError, match='cut'):
             next(stream)
+
+
+def depth_camera(drive, frame_id='lidar', info=True):
+    """Add a depth camera of twice the image's size, 2 m to the left, that sees a wall at 5 m."""
+    drive.info(START)
+    drive.image(START)
+    fields = vars(encode_depth(np.full((8, 12), 5.0)))
+    drive.add('/tof/sparse_depth', 'Image', fields, START, frame_id=frame_id)
+    if info:
+        fields = camera_info_fields(Camera(np.diag([10.0, 10.0, 1.0]), 12, 8))
+        drive.add('/tof/camera_info', 'CameraInfo', fields, START, frame_id=frame_id)
+
+
+def depth_topics():
+    return BagTopics('/camera/image', '/camera/camera_info', '/tof/sparse_depth')
+
+
+def test_a_depth_camera_of_another_frame_and_size_is_moved_into_the_image(drive):
+    depth_camera(drive)
+    (item,) = drive.read(depth_topics())
+    assert item.warning == ''
+    assert item.frame.sparse_camera.width == 12
+    assert item.frame.T_cam_lidar[:3, 3].tolist() == [1, 2, 3]
+    sparse, _ = sparse_of_frame(item.frame, AlignmentConfig(min_depth=0.1))
+    assert set(sparse.z.tolist()) == {8.0}  # 3 m behind the image's camera
+
+
+def test_a_depth_image_of_the_images_frame_and_another_size_needs_no_transform(drive):
+    depth_camera(drive, frame_id='camera')
+    (item,) = drive.read(depth_topics(), extrinsics=False)
+    np.testing.assert_array_equal(item.frame.T_cam_lidar, np.eye(4))
+
+
+@pytest.mark.parametrize(
+    ('info', 'known', 'expected'), [(False, True, 'camera_info'), (True, False, 'transform')]
+)
+def test_a_depth_camera_without_camera_info_or_transform_is_a_reason(drive, info, known, expected):
+    depth_camera(drive, info=info)
+    (item,) = drive.read(depth_topics(), extrinsics=known)
+    assert expected in item.warning
+    sparse, reason = sparse_of_frame(item.frame, AlignmentConfig())
+    assert sparse is None
+    assert expected in reason

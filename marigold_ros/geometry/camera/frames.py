@@ -8,6 +8,12 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.camera.depth_images import (
+    is_depth_camera,
+    stride_of,
+    triangulation_noise,
+    unproject_image,
+)
 from marigold_ros.geometry.camera.lidar_projection import (
     nearest_per_pixel,
     NO_SPARSE_DEPTH,
@@ -27,12 +33,10 @@ import numpy as np
 def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | None, str]:
     """Return a frame's sparse depth in its rectified image, or None and the reason in words."""
     camera = frame.camera
-    known = frame.sparse
     if frame.sparse_image is not None:
-        sizes = frame.sparse_image.shape, frame.rgb.shape[:2]
-        known = resize_points(sparse_from_depth(frame.sparse_image, config), *sizes)
-    if known is not None:
-        return (known if camera is None else rectify_sparse(known, camera)), ''
+        return _depth_image_points(frame, config)
+    if frame.sparse is not None:
+        return (frame.sparse if camera is None else rectify_sparse(frame.sparse, camera)), ''
     if frame.points_lidar is None:
         return None, frame.no_points or NO_SPARSE_DEPTH
     if camera is None:
@@ -55,6 +59,30 @@ def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth 
         sigma = np.nan_to_num(np.asarray(frame.points_sigma, np.float32)[seen.index])
         seen = replace(seen, sigma=np.maximum(sigma, 0.0))
     return seen, ''
+
+
+def _depth_image_points(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth | None, str]:
+    """
+    Return the points of a frame's depth image in its rectified image, or None and the reason.
+
+    Those of a depth camera are thinned out and have its noise, quadratic in depth.
+    """
+    depth, camera = frame.sparse_image, frame.camera
+    assert depth is not None
+    is_dense = is_depth_camera(depth)
+    stride = stride_of(depth) if is_dense else 1
+    if frame.sparse_camera is not None:
+        points = unproject_image(depth, frame.sparse_camera, config, stride)
+        known, reason = sparse_of_frame(
+            replace(frame, sparse=None, sparse_image=None, points_lidar=points), config
+        )
+    else:
+        sizes, reason = (depth.shape, frame.rgb.shape[:2]), ''
+        known = resize_points(sparse_from_depth(depth, config, stride), *sizes)
+        known = known if camera is None else rectify_sparse(known, camera)
+    if known is None or not is_dense:
+        return known, reason
+    return replace(known, sigma=triangulation_noise(known.z), range_limited=True), reason
 
 
 def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:

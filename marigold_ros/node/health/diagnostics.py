@@ -94,6 +94,8 @@ def warnings_of(message: DiagnosticArray) -> dict[str, str]:
 
 def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticStatus]:
     for item in inputs.inputs:
+        if item.name not in _INPUTS:  # needed by some depth images only
+            continue
         part, _, further = _INPUTS[item.name]
         values: dict[str, Any] = dict(health.counters.snapshot(f'{part}.'))
         values['rate_hz'] = item.rate.hertz

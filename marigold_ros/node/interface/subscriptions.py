@@ -14,8 +14,10 @@ import threading
 import time
 from typing import Any
 
+from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.frame import Camera
 from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import explain_missing_scan, Health, Rate
@@ -23,7 +25,7 @@ from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import ImageReader, SimpleFilter, subscribe
 from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer
-from marigold_ros.sparse_sources import SPARSE_SOURCES
+from marigold_ros.sparse_sources import SPARSE_SOURCES, SparseReading
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -101,6 +103,7 @@ class Inputs(SimpleFilter):
         self._last_stamp: int | None = None
         self._open = False
         self.camera_info: CameraInfo | None = None
+        self.depth_info: CameraInfo | None = None
         self.images = images
         self.inputs = self._plan(config)
         self.config = config
@@ -129,6 +132,13 @@ class Inputs(SimpleFilter):
             topic = self._node.resolve_topic_name(source.topic)
             kind = getattr(sensor_msgs.msg, source.kind)
             plan.append(Input('scan', topic, kind, 5, config.lidar_reliability, self._on_scan))
+            if not source.needs_extrinsics:
+                # That of a depth image which is not registered, beside it.
+                beside = posixpath.join(posixpath.dirname(topic), 'camera_info')
+                reliability = config.info_reliability
+                plan.append(
+                    Input('depth_info', beside, CameraInfo, 1, reliability, self._on_depth_info)
+                )
         return plan
 
     @property
@@ -140,6 +150,16 @@ class Inputs(SimpleFilter):
     def info_topic(self) -> str:
         """The topic of camera_info."""
         return self.inputs[1].topic
+
+    def camera_of_depth(
+        self, scan: SparseReading, image_frame: str, shape: tuple
+    ) -> Camera | None:
+        """Return the camera of a depth image that is not registered to the image; else None."""
+        if scan.depth is None:
+            return None
+        source, beside = self.inputs[2:4]
+        rectified = is_rectified_name(source.topic)
+        return scan.own_camera(image_frame, shape, self.depth_info, beside.topic, rectified)
 
     @property
     def has_sparse(self) -> bool:
@@ -293,6 +313,9 @@ class Inputs(SimpleFilter):
         self.inputs[1].rate.tick()
         self.camera_info = message
         self._info_arrived.set()
+
+    def _on_depth_info(self, message) -> None:
+        self.depth_info = message
 
     def _on_scan(self, message) -> None:
         if not self._open:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Depth cameras: points of another camera land where the image sees them, with their noise."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Camera, Frame
+from marigold_ros.geometry.camera.frames import sparse_of_frame
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+RGB = np.zeros((120, 160, 3), np.uint8)
+CAMERA = Camera(np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), 160, 120)
+
+
+def plane_depth(camera, normal, distance):
+    """Depth of the plane ``normal @ p = distance`` at each pixel of a camera."""
+    v, u = np.mgrid[: camera.height, : camera.width].astype(float)
+    rays = np.stack([(u - camera.K[0, 2]) / camera.K[0, 0], (v - camera.K[1, 2]) / camera.K[1, 1]])
+    return distance / (normal[0] * rays[0] + normal[1] * rays[1] + normal[2])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(40, 200),
+    st.floats(0.6, 1.6),
+    st.floats(-0.3, 0.3),
+    st.tuples(*[st.floats(-0.2, 0.2)] * 3),
+)
+def test_a_plane_seen_by_another_camera_is_the_plane(width, focal, slope, baseline):
+    own = Camera(
+        np.array([[focal * width, 0, width / 2], [0, focal * width, 30], [0, 0, 1]]), width, 61
+    )
+    normal, distance = np.array([slope, 0.2, 1.0]), 2.0
+    # p_cam = p_own + baseline: the same plane in either frame.
+    depth = plane_depth(own, normal, distance - normal @ np.array(baseline))
+    T = np.eye(4)
+    T[:3, 3] = baseline
+    frame = Frame(RGB, CAMERA, sparse_image=depth, sparse_camera=own, T_cam_lidar=T)
+    sparse, reason = sparse_of_frame(frame, CONFIG)
+    assert reason == ''
+    assert len(sparse) > 50
+    expected = plane_depth(CAMERA, normal, distance)[sparse.v, sparse.u]
+    # A point lies up to half a pixel from the middle of its own.
+    np.testing.assert_allclose(sparse.z, expected, rtol=0.01)
+
+
+def test_the_own_camera_of_the_same_pose_changes_nothing():
+    depth = np.random.default_rng(0).uniform(1.0, 4.0, (120, 160)).astype(np.float32)
+    registered, _ = sparse_of_frame(Frame(RGB, CAMERA, sparse_image=depth), CONFIG)
+    own = Frame(RGB, CAMERA, sparse_image=depth, sparse_camera=CAMERA, T_cam_lidar=np.eye(4))
+    projected, _ = sparse_of_frame(own, AlignmentConfig(occlusion_window=1))
+    for one, other in ((registered.u, projected.u), (registered.v, projected.v)):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(registered.z, projected.z, rtol=1e-6)
+    np.testing.assert_allclose(registered.sigma, projected.sigma, rtol=1e-5)
+
+
+def test_the_noise_of_a_depth_camera_grows_with_the_square_of_depth():
+    depth = np.repeat(np.linspace(1.0, 4.0, 160)[None], 120, axis=0)
+    sparse, _ = sparse_of_frame(Frame(RGB, CAMERA, sparse_image=depth), CONFIG)
+    near, far = (sparse.sigma[np.argmin(np.abs(sparse.z - z))] for z in (2.0, 4.0))
+    assert far / near == pytest.approx(4.0, rel=0.05)
+    assert sparse.range_limited
+
+
+def test_a_scan_projected_into_an_image_keeps_all_points_and_has_no_such_noise():
+    depth = np.full((120, 160), np.nan)
+    depth[::4, ::2] = 50.0
+    sparse, _ = sparse_of_frame(Frame(RGB, CAMERA, sparse_image=depth), CONFIG)
+    assert (len(sparse), sparse.sigma, sparse.range_limited) == (30 * 80, None, False)
+
+
+def test_the_image_of_a_depth_camera_is_thinned_out_evenly():
+    rgb, depth = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 3.0)
+    sparse, _ = sparse_of_frame(Frame(rgb, sparse_image=depth), CONFIG)
+    assert 10_000 < len(sparse) <= 20_000
+    assert np.ptp(sparse.u) > 630
+    assert np.ptp(sparse.v) > 470
+
+
+def test_a_depth_camera_of_unknown_pose_has_no_points():
+    frame = Frame(RGB, CAMERA, sparse_image=np.full((60, 80), 2.0), sparse_camera=CAMERA)
+    sparse, reason = sparse_of_frame(frame, CONFIG)
+    assert sparse is None
+    assert 'no transform' in reason
