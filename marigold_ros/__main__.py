@@ -28,6 +28,7 @@ COMMANDS = {
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
     'adapt': 'adapt a model and the fusion network to bags, and prove it',
+    'export': 'write a model as one ONNX network',
     'models': 'list the embedded checkpoints, or check one',
 }
 

@@ -7,10 +7,12 @@ A family derives its model from :class:`MapModel` and says what the network answ
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.models.one_pass import OnePassModel
+from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
 from marigold_ros.models.resizing import (
     fit_image,
     size_by_area,
@@ -30,6 +32,7 @@ class MapModel(OnePassModel):
 
     pixels: int  # of an image at the network, unless the caller chooses its size
     side: int  # of which the network takes multiples
+    _network: Any
 
     def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
         """Predict float32 maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
@@ -38,6 +41,11 @@ class MapModel(OnePassModel):
     def _most_at_once(self, count: int, options: EngineConfig) -> int:
         """Return how many of ``count`` images the network may see at once."""
         return count
+
+    def as_network(self, height: int, width: int) -> ImageNetwork:
+        """Return one module for images of a size, as :meth:`predict` answers for seed 0."""
+        size = up_to_multiple(self.processing_size(height, width, None), self.side)
+        return ImageNetwork(size, [self._network], lambda image: self._maps(image * 2.0 - 1.0, 0))
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None

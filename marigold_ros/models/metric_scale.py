@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import CheckpointError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.locate import read_json
 from marigold_ros.spaces import from_metres, RELATIVE_SPACES, to_metres
@@ -158,6 +158,13 @@ class MetricModel:
         """Predict metric depth of several images of one size at once; see the relative model."""
         found = self.model.predict_together(rgbs, streams, *arguments, **settings)
         return [self.scale.apply(one) for one in found]
+
+    def as_network(self, height: int, width: int) -> Any:
+        """Refuse: the scale is no part of a network."""
+        raise ConfigurationError(
+            f'{self.description["name"]} has a metric scale, which its network does not hold; '
+            f'export a copy of the folder without {FILE}'
+        )
 
     def reset(self) -> None:
         """Forget everything that earlier frames have left."""

@@ -105,6 +105,13 @@ class ExtendedDepthModel(DepthModel, Protocol):
     ) -> Prediction:
         """Predict metric depth (H, W) that follows sparse depth; in space ``metric``."""
 
+    def as_network(self, height: int, width: int) -> Any:
+        """
+        Return a ``torch.nn.Module`` of all that is between image and map, for one size.
+
+        It maps (1, 3, H, W) in [0, 1] to (1, 1, H, W), as ``predict`` does; ``size`` is (H, W).
+        """
+
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:

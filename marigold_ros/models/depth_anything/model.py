@@ -18,6 +18,7 @@ from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
 from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
+from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.runtime.compiled_networks import compiled_network, CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
@@ -120,6 +121,19 @@ class DepthEstimator(OnePassModel):
         return [
             Prediction(one / np.float32(self.unit), None, self.space, UNBOUNDED) for one in maps
         ]
+
+    def as_network(self, height: int, width: int) -> ImageNetwork:
+        """Return one module for images of a size, with the normalisation of the processor."""
+        mean, deviation = (
+            torch.tensor(values)[:, None, None]
+            for values in (self.processor.image_mean, self.processor.image_std)
+        )
+
+        def run(image: torch.Tensor) -> torch.Tensor:
+            pixels = (image - mean) / deviation
+            return self._network(pixel_values=pixels).predicted_depth[:, None] / self.unit
+
+        return ImageNetwork(self.processing_size(height, width, None), [self._network], run)
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None

@@ -18,6 +18,7 @@ from marigold_ros.models.diffusion_depth.features import SIDE
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_ros.models.map_model import MapModel
 from marigold_ros.models.one_pass import refuse_autoencoder
+from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
 import torch
@@ -98,9 +99,23 @@ class DiffusionDepthModel(MapModel):
             'processing_pixels': self.pixels,
         }
 
+    def as_network(self, height: int, width: int) -> ImageNetwork:
+        """Return one module for images of a size, with the noise of seed 0."""
+        size = up_to_multiple(self.processing_size(height, width, None), self.side)
+        noise = self._noise(*size, 0)
+        return ImageNetwork(
+            size, [self._network], lambda image: self._metres(image * 2.0 - 1.0, noise)
+        )
+
     def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
         # The same for every image: neither the batch nor the last frame may change an answer.
+        return self._metres(seen, self._noise(seen.shape[-2], seen.shape[-1], seed))
+
+    def _noise(self, height: int, width: int, seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        own = torch.randn(self._network.noise_shape(*seen.shape[-2:]), generator=generator)
-        noise = own.to(self.device).expand(len(seen), -1, -1, -1)
-        return self._network(seen.to(self.arithmetic), noise).clamp(max=self.max_depth)
+        shape = self._network.noise_shape(height, width)
+        return torch.randn(shape, generator=generator).to(self.device)
+
+    def _metres(self, seen: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        several = noise.expand(len(seen), -1, -1, -1)
+        return self._network(seen.to(self.arithmetic), several).clamp(max=self.max_depth)

@@ -43,7 +43,9 @@ from marigold_ros.models.marigold.schedule import (
     SPACING_NOTE,
     STEPS_LIMIT,
 )
+from marigold_ros.models.marigold.single_network import single_network
 from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
+from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.resizing import (
     common_size,
     fit_image,
@@ -345,6 +347,10 @@ class MarigoldModel:
         guided = GuidedConfig() if guided is None else guided
         settings = denoising_steps, members, seed, options, guided, max_depth
         return guide_model(self, rgb, sparse, size, *settings)
+
+    def as_network(self, height: int, width: int) -> ImageNetwork:
+        """Return one module for images of a size; see :func:`single_network`."""
+        return single_network(self, height, width)
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None

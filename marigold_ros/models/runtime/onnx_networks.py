@@ -78,21 +78,28 @@ def export_network(
     Write a module as ONNX for the shapes of example arguments.
 
     Weights of more than 2 GB in all are written to files beside ``path``. ``names`` are those of
-    the arguments, ``answer`` that of the result.
+    the arguments, ``answer`` that of the result. Raises ConfigurationError for an operation that
+    ONNX lacks.
     """
     with warnings.catch_warnings(), torch.no_grad():
         # Branches on shapes are meant to be fixed.
         warnings.simplefilter('ignore')
-        torch.onnx.export(
-            module.eval(),
-            examples,
-            str(path),
-            input_names=names,
-            output_names=None if answer is None else [answer],
-            opset_version=OPSET,
-            # The newer exporter takes seven times as long and forbids what modules keep.
-            dynamo=False,
-        )
+        try:
+            torch.onnx.export(
+                module.eval(),
+                examples,
+                str(path),
+                input_names=names,
+                output_names=None if answer is None else [answer],
+                opset_version=OPSET,
+                # The newer exporter takes seven times as long and forbids what modules keep.
+                dynamo=False,
+            )
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigurationError(
+                f'a network of this model cannot be written as ONNX ({reason}); run it by torch'
+            ) from error
 
 
 def onnx_session(

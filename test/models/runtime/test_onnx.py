@@ -119,3 +119,12 @@ def test_the_cpu_never_takes_the_place_of_a_gpu_that_fails(tmp_path):
         pytest.raises(ConfigurationError, match='cannot start CUDA.*choose device cpu'),
     ):
         onnx_session(path, [('CUDAExecutionProvider', {})])
+
+
+def test_what_onnx_lacks_is_named(tmp_path):
+    class Eigenvalues(torch.nn.Module):
+        def forward(self, matrix):
+            return torch.linalg.eigh(matrix)[0]
+
+    with pytest.raises(ConfigurationError, match='cannot be written as ONNX.*eigh.*by torch'):
+        export_network(Eigenvalues(), (torch.eye(3),), tmp_path / 'network.onnx')

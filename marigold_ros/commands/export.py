@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Write a model as one ONNX network, for runtimes without PyTorch.
+
+  python -m marigold_ros export tiny --onnx tiny.onnx --size 480x640
+
+The network takes `image`, (1, 3, H, W) float32 RGB in [0, 1], and returns `relative`,
+(1, 1, H, W); its metadata name the space. H and W are those at which the model sees images of
+--size: the network has this size only, and the caller resizes. The depth is compared with
+PyTorch's first; the exit code is 1, and nothing is written, if it differs.
+"""
+
+import argparse
+from pathlib import Path
+
+from marigold_ros.commands.options import image_size
+from marigold_ros.errors import ConfigurationError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('model', metavar='MODEL', help='name, folder or hub id')
+    parser.add_argument('--onnx', required=True, metavar='OUT', help='the file, as tiny.onnx')
+    parser.add_argument(
+        '--size',
+        type=image_size('HxW'),
+        default=(480, 640),
+        metavar='HxW',
+        help="of the camera's images (default: 480x640)",
+    )
+    parser.add_argument('--vae', metavar='PATH', help='another autoencoder')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, check and print; return the exit code."""
+    from marigold_ros.config import RuntimeConfig
+    from marigold_ros.models import load_model
+    from marigold_ros.models.onnx_export import export_model
+
+    path = Path(args.onnx)
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"there is no folder '{path.parent}' for {path.name}; make it")
+    runtime = RuntimeConfig(backend='torch')
+    model = load_model(args.model, 'cpu', 'float32', args.vae, runtime)
+    done = export_model(model, path, *args.size)
+    height, width = done['size']
+    print(
+        f'{path}: image (1, 3, {height}, {width}) to relative (1, 1, {height}, {width}), space '
+        f"{model.space}; depth differs from PyTorch's by {done['difference']:.1g} of the largest"
+    )
+    return 0

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""An exported network answers as its model does, or nothing is written."""
+
+from diffusers import LCMScheduler
+from marigold_ros.__main__ import main
+from marigold_ros.errors import ConfigurationError, MarigoldError
+from marigold_ros.models import load_model, onnx_export
+from marigold_ros.models.metric_scale import MetricModel, MetricScale
+from marigold_ros.models.onnx_export import export_model
+import numpy as np
+import pytest
+
+onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
+onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
+
+
+@pytest.mark.parametrize(
+    'folder',
+    [
+        'small_checkpoint',
+        'unet_folder',
+        'prime_depth_folder',
+        'diffusion_depth_folder',
+        'relative_folder',
+        'metric_folder',
+    ],
+)
+def test_the_network_answers_as_the_model(request, folder, image, tmp_path):
+    model = load_model(str(request.getfixturevalue(folder)), 'cpu', 'float32')
+    path = tmp_path / 'model.onnx'
+    done = export_model(model, path, 60, 90)
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ['model.onnx']
+    height, width = done['size']
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    rgb = image(height, width, seed=4)
+    seen = np.moveaxis(rgb[None] / np.float32(255), -1, 1)
+    (got,) = session.run(['relative'], {'image': seen})
+    wanted = model.predict(rgb, ensemble_size=1, processing_resolution=0).relative
+    assert got.shape == (1, 1, height, width)
+    np.testing.assert_allclose(got[0, 0], wanted, atol=1e-4 * max(1.0, np.ptp(wanted)))
+    facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert facts['space'] == model.space
+    assert facts['sha256'] == model.description['sha256']
+
+
+def test_a_network_that_differs_is_not_written(unet_folder, tmp_path, monkeypatch):
+    model = load_model(str(unet_folder), 'cpu', 'float32')
+    session = onnx_export.onnx_session
+    monkeypatch.setattr(
+        onnx_export, 'onnx_session', lambda path: lambda given: session(path)(given) + 0.01
+    )
+    with pytest.raises(MarigoldError, match=r"differs from PyTorch's by 0\.\d+"):
+        export_model(model, tmp_path / 'model.onnx', 64, 96)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_network_holds_is_refused(small_checkpoint, unet_folder, tmp_path):
+    path = tmp_path / 'model.onnx'
+    average = load_model(f'{small_checkpoint}+{unet_folder}', 'cpu', 'float32')
+    with pytest.raises(ConfigurationError, match='is no single network'):
+        export_model(average, path, 64, 96)
+    model = load_model(str(small_checkpoint), 'cpu', 'float32')
+    scale = MetricScale(model.space, 1.0, 0.0, 0.8, 80.0, 0.1)
+    with pytest.raises(ConfigurationError, match='has a metric scale'):
+        export_model(MetricModel(model, scale), path, 64, 96)
+    model.scheduler = LCMScheduler.from_config(model.scheduler.config)
+    with pytest.raises(ConfigurationError, match='draws new noise at each step'):
+        export_model(model, path, 64, 96)
+
+
+def test_the_command_writes_a_file(unet_folder, tmp_path, capsys):
+    path = tmp_path / 'model.onnx'
+    assert main(['export', str(unet_folder), '--onnx', str(path), '--size', '96x128']) == 0
+    assert path.is_file()
+    assert 'space log' in capsys.readouterr().out
+    missing = tmp_path / 'nowhere' / 'model.onnx'
+    assert main(['export', str(unet_folder), '--onnx', str(missing)]) == 1
+    assert 'there is no folder' in capsys.readouterr().err
+
+
+def test_a_size_that_varies_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(['export', 'tiny', '--onnx', 'tiny.onnx', '--size', '480x-1'])
+    assert "'480x-1' is not of the form HxW" in capsys.readouterr().err
