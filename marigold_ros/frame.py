@@ -249,6 +249,8 @@ class Prediction:
         of these; NaN where that is unknown.
     relative_error : float
         Mean relative error that the model states of its metric depth; NaN where it states none.
+    members : (n, H, W) float32 or None
+        Maps of an average's models in the unit of ``relative``, which is their mean.
 
     """
 
@@ -258,6 +260,7 @@ class Prediction:
     censored: tuple[float, float] = (0.01, 0.99)
     domain_gap: float = math.nan
     relative_error: float = math.nan
+    members: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.space not in SPACES:

@@ -20,6 +20,7 @@ from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.alignment.member_weights import weigh_members
 from marigold_ros.geometry.alignment.pitch_error import with_pitch_error
 from marigold_ros.geometry.alignment.point_guidance import align_guided
 from marigold_ros.geometry.alignment.range_limit import with_range_limit
@@ -180,6 +181,7 @@ class FramePipeline:
         with _timed(timings, 'align'):
             current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
             state = self._start_over_at_breaks(frame, current)
+            prediction, weights = weigh_members(prediction, sparse, config, state.weights)
 
             def fit_map() -> tuple[Alignment, Prediction, Alignment]:
                 held = state.held_fit(frame.stamp_ns)
@@ -217,7 +219,8 @@ class FramePipeline:
             calibration = update_calibration(
                 state.calibration, current, prediction, scan, fit, config
             )
-        self._state = state.after(current, fit, alignment, errors, scale, calibration)
+        state = state.after(current, fit, alignment, errors, scale, calibration)
+        self._state = replace(state, weights=weights)
         timings['total'] = sum(timings.values())
         return FrameResult(
             relative=prediction.relative,

@@ -66,6 +66,29 @@ def test_planted_depth_comes_back_through_the_whole_pipeline():
     )
 
 
+class Pair(Oracle):
+    """An average of a map that is right and one that is not."""
+
+    def predict(self, rgb, **asked):
+        right = super().predict(rgb).relative
+        members = np.stack([right, np.roll(right, 40, axis=1)]).astype(np.float32)
+        return Prediction(members.mean(0), space=self.space, members=members)
+
+
+def test_members_of_an_average_are_weighed_at_the_points_and_held_without():
+    pipeline = FramePipeline(Pair())
+    frame, depth = scene()
+    silent, _ = scene(stamp_ns=SECOND // 10, points_lidar=None)
+    for result in pipeline.process(frame), pipeline.process(silent):
+        assert np.abs(result.metric / depth - 1).mean() < 0.01
+        np.testing.assert_allclose(
+            result.relative, Oracle().predict(frame.rgb).relative, atol=0.03
+        )
+    pipeline.reset()
+    mean = pipeline.process(silent).relative
+    np.testing.assert_array_equal(mean, Pair().predict(silent.rgb).relative)
+
+
 def test_both_halves_together_are_the_whole():
     frame, _ = scene()
     pipeline = FramePipeline(Oracle())

@@ -12,6 +12,7 @@ from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.fusion.sigma_scale import SigmaScale
 from marigold_ros.geometry.temporal.smoothing import CurrentFrame, is_scene_cut, PreviousFrame
 from marigold_ros.pairing import is_clock_jump
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class StreamState:
     shape: tuple[int, int] | None = None  # image size (H, W) of the last frame
     fit: Alignment | None = None  # without arrays per pixel or point
     fit_stamp_ns: int = 0  # of its frame
+    weights: np.ndarray | None = None  # (n,), of an average's members
     previous: PreviousFrame | None = None  # last frame with metric depth
     errors: ErrorCounts | None = None  # of the fits so far, for sigma
     sigma_scale: SigmaScale | None = None  # of fused depth
@@ -39,7 +41,7 @@ class StreamState:
 
     def without_fits(self) -> StreamState:
         """Forget fits, metric depth and errors."""
-        return replace(self, fit=None, previous=None, errors=None, sigma_scale=None)
+        return replace(self, fit=None, weights=None, previous=None, errors=None, sigma_scale=None)
 
     def after(
         self,

@@ -80,9 +80,7 @@ def align_map(
         return _refuse(prediction, None, config, previous, no_points)
     relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
     z = sparse.z.astype(np.float64)
-    usable = np.isfinite(relative) & np.isfinite(z) & (z >= config.min_depth)
-    low, high = prediction.censored
-    usable &= (z <= config.max_depth) & (relative > low) & (relative < high)
+    usable = usable_points(prediction, sparse, config)
     reason = check_points(z[usable], len(sparse), config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
@@ -97,6 +95,16 @@ def align_map(
     inlier = np.zeros(len(sparse), dtype=bool)
     inlier[usable] = agrees
     return _apply(prediction, sparse, config, fit.scale, fit.shift, inlier, fit.condition)
+
+
+def usable_points(
+    prediction: Prediction, sparse: SparseDepth, config: AlignmentConfig
+) -> np.ndarray:
+    """Return which points (M,) bool lie within the limits and where nothing is clipped."""
+    relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
+    z, (low, high) = sparse.z.astype(np.float64), prediction.censored
+    usable = np.isfinite(relative) & np.isfinite(z) & (z >= config.min_depth)
+    return usable & (z <= config.max_depth) & (relative > low) & (relative < high)
 
 
 def hold(

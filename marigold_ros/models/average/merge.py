@@ -35,7 +35,8 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
     -------
     Prediction
         ``spread`` is the deviation (n - 1) between the models. Models that contradict the first
-        (no positive correlation) do not count; where none is left ``spread`` is None.
+        (no positive correlation) do not count; where none is left ``spread`` is None. ``members``
+        has the fitted maps; it is None for metric depth, which no fit to points weighs.
 
     """
     first = predictions[0]
@@ -49,12 +50,13 @@ def merge(predictions: Sequence[Prediction]) -> Prediction:
     stacked = np.stack(maps)
     mean = stacked.mean(axis=0)
     spread = stacked.std(axis=0, ddof=1) if len(maps) > 1 else None
+    members = stacked if len(maps) > 1 else None
     if first.space == 'metric':
-        mean = np.exp(mean)
+        mean, members = np.exp(mean), None
         spread = None if spread is None else spread * mean
     gaps = [one.domain_gap for one in predictions if math.isfinite(one.domain_gap)]
     gap = max(gaps) if gaps else math.nan
-    return Prediction(mean, spread, first.space, first.censored, gap)
+    return Prediction(mean, spread, first.space, first.censored, gap, members=members)
 
 
 def aligned(other: Prediction, reference: np.ndarray, space: str) -> np.ndarray | None:
