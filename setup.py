@@ -68,6 +68,7 @@ setup(
         'openvino': ['openvino>=2024.4'],
         'onnx': ['onnx>=1.16', 'onnxruntime>=1.18'],
         'ray': ['ray>=2.9'],
+        'rerun': ['rerun-sdk>=0.23'],
         'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
         'docs': ['zensical'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],

@@ -60,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of the synthetic drive (default: 640x480)',
     )
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
+    parser.add_argument(
+        '--rerun',
+        action='store_true',
+        help='also write DIR/demo.rrd for the viewer of rerun (pip install rerun-sdk)',
+    )
     add_model_options(parser)
     add_setting_option(parser, NodeConfig)
 
@@ -68,14 +73,18 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; return 1 if the node reported a fault."""
     from marigold_ros.live_run.scoring import clear_old, evaluate_offline
     from marigold_ros.live_run.source import prepare_bag, synthetic_drive
+    from marigold_ros.replay.rerun_file import require_rerun
 
     started = time.monotonic()
     say = functools.partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     chosen = {name: str(value) for name, value in as_values(model_settings(args)).items()}
     chosen.update({name: _plain_path(chosen[name]) for name in ('model', 'vae')})
     config = read_settings(NodeConfig, [*chosen.items(), *args.settings])
+    if args.rerun:
+        require_rerun()
     folder = make_folder(args.out)
     clear_old(folder)
+    rerun = folder / 'demo.rrd' if args.rerun else None
     bag = args.bag
     if bag is None:
         say(f'synthetic drive: {folder / "drive"}')
@@ -87,9 +96,9 @@ def run(args: argparse.Namespace) -> int:
         say('rclpy cannot be imported: the same pipeline runs offline, without the node')
         model = load_chosen_model(args, config.runtime)
         with frame_bar(source.images, 'offline') as progress:
-            results = evaluate_offline(source, model, config, folder, progress)
+            results = evaluate_offline(source, model, config, folder, progress, rerun)
     else:
-        faults, results = live.run_demo(source, config, args.rate, folder, say, frame_bar)
+        faults, results = live.run_demo(source, config, args.rate, folder, say, frame_bar, rerun)
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 

@@ -126,6 +126,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'Foxglove (--set points.stride=4 for a smaller cloud)',
     )
     parser.add_argument(
+        '--rerun',
+        type=Path,
+        metavar='FILE.rrd',
+        help='also write images, depth, sigma, cloud and scores for the viewer of rerun '
+        '(pip install rerun-sdk)',
+    )
+    parser.add_argument(
         '--usable-error',
         type=positive_number,
         default=USABLE_ERROR,
@@ -144,6 +151,10 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.replay.evaluate_bags import evaluate_bag
     from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
+    if args.rerun is not None:
+        from marigold_ros.replay.rerun_file import require_rerun
+
+        require_rerun()
     make_folder(args.out)
     options = ReplayOptions(
         config.pipeline,
@@ -159,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         ground=config.ground if config.sparse_source == GROUND else None,
         record=config.points if args.record else None,
+        rerun=args.rerun,
         usable_error=args.usable_error,
     )
     plan = plan_replay(args.bags, options)

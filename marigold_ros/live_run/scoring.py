@@ -3,8 +3,8 @@
 """Score and draw the outputs of a live node: its recording beside the bag that was played."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +25,7 @@ from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUNDED
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.camera.rectification import rectify_image
+from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 from marigold_ros.live_run.source import PlayedBag
 from marigold_ros.message_codec import header_ns, to_depth
@@ -34,6 +34,7 @@ from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
 from marigold_ros.replay.replay_plan import ReplayOptions
+from marigold_ros.replay.rerun_file import RerunFile
 from marigold_ros.sparse_sources import GROUND
 import numpy as np
 
@@ -42,6 +43,7 @@ _DRAWN = 20  # frames of an animation
 _PARTS = {
     f'{NODE}/relative/image': 'relative',
     f'{NODE}/depth/image_rect': 'depth',
+    f'{NODE}/uncertainty/image': 'sigma',
     f'{NODE}/alignment': 'alignment',
 }
 # Outputs of one frame arrive together; after this many younger frames the rest is lost.
@@ -74,6 +76,7 @@ class RecordedOutputs:
         topics = [topic for topic in _PARTS if topic in reader.topics]
         self._messages: Iterator[tuple[str, Any, int]] = reader.messages(topics)
         self._frames: dict[int, RecordedFrame] = {}
+        self._has_sigma = any(_PARTS[topic] == 'sigma' for topic in topics)
 
     def take(self, stamp_ns: int) -> RecordedFrame | None:
         """Return the outputs of an image, None if incomplete; call in the order of time."""
@@ -88,8 +91,11 @@ class RecordedOutputs:
         return outputs if outputs is not None and outputs.complete else None
 
     def _is_settled(self, stamp_ns: int) -> bool:
-        if stamp_ns in self._frames and self._frames[stamp_ns].complete:
-            return True
+        frame = self._frames.get(stamp_ns)
+        if frame is not None and frame.complete:
+            awaited = self._has_sigma and 'depth' in frame.parts
+            if not awaited or 'sigma' in frame.parts:
+                return True
         order = list(self._frames)
         place = order.index(stamp_ns) if stamp_ns in order else -1
         return len(order) - 1 - place > _PATIENCE_FRAMES
@@ -113,6 +119,7 @@ def score_recording(
     model: Mapping[str, str],
     round_trip_ms: Mapping[int, float],
     progress: Callable[[int], None],
+    rerun: Path | None = None,
 ) -> tuple[Scorer, dict[str, int]]:
     """
     Score a recording; returns the scores, and how many frames each warning concerns.
@@ -133,6 +140,8 @@ def score_recording(
         Milliseconds from image to last output, by stamp.
     progress : callable
         Receives the number of images processed so far.
+    rerun : Path or None
+        File to write for the viewer of rerun.
 
     """
     published: list[FrameResult] = []
@@ -152,25 +161,34 @@ def score_recording(
     censored = Prediction.censored if bounded else UNBOUNDED
     scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=not on_ground)
     warnings: dict[str, int] = {}
-    for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):
-        progress(number)
-        if item.warning:
-            warnings[item.warning] = warnings.get(item.warning, 0) + 1
-        if item.frame is None or found is None:
-            continue
-        result = _result(item.frame, found, space)
-        published[:] = [result]
-        round_trip = round_trip_ms.get(item.stamp_ns)
-        scorer.add(
-            item.frame,
-            Prediction(result.relative, None, space, censored),
-            result.metric,
-            truth=item.truth,
-            ring=item.ring,
-            alignment=result.alignment,
-            scan_stamp_ns=int(found.values['scan_stamp']) if found.values['scan_stamp'] else None,
-            timings_ms=None if round_trip is None else {'round_trip': round_trip},
-        )
+    with ExitStack() as stack:
+        file = None
+        if rerun is not None:
+            file = stack.enter_context(RerunFile(rerun, config.points))
+        for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):
+            progress(number)
+            if item.warning:
+                warnings[item.warning] = warnings.get(item.warning, 0) + 1
+            if item.frame is None or found is None:
+                continue
+            result = _result(item.frame, found, space)
+            published[:] = [result]
+            round_trip, scan = round_trip_ms.get(item.stamp_ns), found.values['scan_stamp']
+            row = scorer.add(
+                item.frame,
+                Prediction(result.relative, None, space, censored),
+                result.metric,
+                truth=item.truth,
+                ring=item.ring,
+                alignment=result.alignment,
+                scan_stamp_ns=int(scan) if scan else None,
+                timings_ms=None if round_trip is None else {'round_trip': round_trip},
+            )
+            if file is not None:
+                rgb, camera = item.frame.rgb, item.frame.camera
+                if camera is not None:
+                    rgb, camera = rectify_image(rgb, camera), rectified(camera)
+                file.add(replace(result, rgb=rgb, camera=camera), row)
     return scorer, warnings
 
 
@@ -223,6 +241,7 @@ def evaluate_offline(
     config: NodeConfig,
     folder: Path,
     progress: Callable[[int], None],
+    rerun: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the bag without a node, and write the cloud of its first metric frame."""
     options = ReplayOptions(
@@ -232,6 +251,7 @@ def evaluate_offline(
         fit_every=FIT_EVERY,
         limit=source.images,
         ground=config.ground if source.sparse_source == GROUND else None,
+        rerun=rerun,
     )
     results = evaluate_bag(
         source.path, model, options, folder, progress=lambda done, _: progress(done)
@@ -267,15 +287,13 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
 
 
 def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
-    image, depth = recorded.parts['relative'], recorded.parts.get('depth')
-    # Not to_depth: a zero of a relative image is near, not invalid.
-    relative = np.frombuffer(np.ascontiguousarray(image.data), np.dtype('<f4'))
+    depth, sigma = recorded.parts.get('depth'), recorded.parts.get('sigma')
     return FrameResult(
-        relative=relative.reshape(image.height, image.width).copy(),
+        relative=_floats(recorded.parts['relative']),
         space=space,
         alignment=read_alignment(recorded.values, space),
         metric=None if depth is None else to_depth(depth),
-        sigma=None,
+        sigma=None if sigma is None else _floats(sigma),
         spread=None,
         camera=frame.camera,
         rgb=frame.rgb,
@@ -283,6 +301,12 @@ def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
         stamp_ns=frame.stamp_ns,
         timings_ms={},
     )
+
+
+def _floats(image: Any) -> np.ndarray:
+    """Return the pixels of an image of floats as they are: a zero, unlike in depth, is valid."""
+    pixels = np.frombuffer(np.ascontiguousarray(image.data), np.dtype('<f4'))
+    return pixels.reshape(image.height, image.width).copy()
 
 
 def write_cloud(
@@ -304,7 +328,7 @@ def clear_old(folder: Path) -> None:
 
     """
     remove_recording(folder / 'recording')
-    names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply', 'demo.webp')
+    names = ('report.html', 'results.json', 'per_frame.csv', 'cloud.ply', 'demo.webp', 'demo.rrd')
     for old in (*(folder / 'pictures').glob('frame_*.png'), *(folder / n for n in names)):
         with suppress(FileNotFoundError):
             old.unlink()

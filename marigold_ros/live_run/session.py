@@ -53,6 +53,7 @@ from marigold_ros.models.locate import is_embedded
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.settings import build
 from marigold_ros.sparse_sources import GROUND
+from sensor_msgs.msg import Image
 
 Progress = Callable[[int], None]
 
@@ -87,12 +88,14 @@ def run_demo(
     folder: Path,
     say: Callable[[str], Any],
     bar: Callable[[int, str], AbstractContextManager[Progress]],
+    rerun: Path | None = None,
 ) -> tuple[list[str], dict[str, Any]]:
     """
     Play a bag to a node process, score its recording, and write everything to ``folder``.
 
     ``config`` holds the user's settings of the node, ``rate`` is a multiple of real time or None
-    to wait for every frame, ``say`` prints a line, and ``bar(images, name)`` opens a progress bar.
+    to wait for every frame, ``say`` prints a line, and ``bar(images, name)`` opens a progress bar;
+    ``rerun`` is a file for the viewer of rerun.
     Returns what went wrong in the node, and the content of results.json.
 
     Raises
@@ -106,10 +109,12 @@ def run_demo(
     recording, log = folder / 'recording', folder / 'node.log'
     say(f'node: starting; its log is {log}')
     with bar(source.images, 'playing') as progress:
-        live = _run_node(source, values, rate, folder, say, progress)
+        # Nobody else asks the node for its deviations.
+        outputs = OUTPUTS if rerun is None else {**OUTPUTS, 'uncertainty/image': Image}
+        live = _run_node(source, values, rate, folder, say, progress, outputs)
     with bar(source.images, 'scoring') as progress:
         scorer, warnings = score_recording(
-            source, recording, config, live.reports['model'], live.round_trip_ms, progress
+            source, recording, config, live.reports['model'], live.round_trip_ms, progress, rerun
         )
     results = _results(live, scorer, warnings, config, source, rate)
     seen = 'every 8th scan line' if source.thinned else 'whole scans'
@@ -193,6 +198,7 @@ def _run_node(
     folder: Path,
     say: Callable[[str], Any],
     progress: Progress,
+    outputs: Mapping[str, type],
 ) -> LiveRun:
     """Play a bag to a node process and record its outputs."""
 
@@ -208,7 +214,7 @@ def _run_node(
             own_node('marigold_demo', context) as ros,
             running_node(node_arguments(source, values), folder / 'node.log') as process,
         ):
-            recorder = Recorder(ros, writer)
+            recorder = Recorder(ros, writer, outputs)
             player = Player(ros, node_topics(source), recorder, process.check)
             player.publish_transforms(source.latched)
             with spinning(ros):

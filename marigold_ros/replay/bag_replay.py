@@ -13,6 +13,7 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
+from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
 from marigold_ros.evaluation.corruptions import (
     corrupt,
@@ -31,6 +32,7 @@ from marigold_ros.replay.ground import GroundOfBag
 from marigold_ros.replay.image_sets import ImageSet
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
+from marigold_ros.replay.rerun_file import RerunFile
 import numpy as np
 
 # Columns of a row of the evaluated model that are added for each compared model.
@@ -151,21 +153,26 @@ def lost_part(options: ReplayOptions, job: BagJob, text: str) -> BagPart:
 
 @dataclass(frozen=True)
 class _Input:
-    """A bag or folder: its description, its topics, its frames and their recording if any."""
+    """A bag or folder: its description, its topics, its frames and their recordings if any."""
 
     facts: dict[str, Any]
     by_role: dict[str, str | None]
     stream: Iterator[BagFrame]
     recording: Recording | None = None
+    rerun: RerunFile | None = None
 
 
 @contextmanager
 def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
     with ExitStack() as stack:
+        rerun = None
+        if job.rerun is not None:
+            points = options.record or PointsConfig()
+            rerun = stack.enter_context(RerunFile(job.rerun, points))
         if options.images is not None:
             images = ImageSet(job.path, options.images)
             stream = stack.enter_context(closing(_prefetched(images.frames())))
-            yield _Input(images.describe(), images.by_role, stream)
+            yield _Input(images.describe(), images.by_role, stream, rerun=rerun)
             return
         with BagReader(job.path) as reader:
             topics = reader.choose_topics(**options.topics)
@@ -174,7 +181,7 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
             recording = Recording(job.recording, job.path, topics, options.record)
             stack.enter_context(recording)
         stream = stack.enter_context(closing(_prefetched(_frames(job.path, topics, options))))
-        yield _Input(describe_bag(job.path), topics.by_role, stream, recording)
+        yield _Input(describe_bag(job.path), topics.by_role, stream, recording, rerun)
 
 
 def _frames(
@@ -243,9 +250,11 @@ class _Run:
             for item in source.stream:
                 part.read += 1
                 stamps.append(item.stamp_ns)
-                result = self._process(item, 1e3 * (perf_counter() - start), ground)
+                row, result = self._process(item, 1e3 * (perf_counter() - start), ground)
                 if source.recording is not None:
                     source.recording.add(item, result)
+                if source.rerun is not None and result is not None:
+                    source.rerun.add(result, row)
                 if progress:
                     progress(part.read)
                 if part.read == self._job.limit:
@@ -254,8 +263,8 @@ class _Run:
 
     def _process(
         self, item: BagFrame, read_ms: float, ground: GroundOfBag | None = None
-    ) -> FrameResult | None:
-        """Score one image by all models; returns the pipeline's result, None if rejected."""
+    ) -> tuple[dict[str, Any], FrameResult | None]:
+        """Score one image by all models; returns scores and result, {} and None if rejected."""
         if self._options.images is not None:  # they are no sequence
             for scorer in (self._main, *self._compared.values()):
                 scorer.reset()
@@ -271,7 +280,7 @@ class _Run:
             row, result = self._main.score(item, prediction, others, frame)
         except (InputError, CalibrationError) as error:
             self.part.reject(getattr(error, 'cause', 'calibration'), str(error))
-            return None
+            return {}, None
         self._main.scorer.time('read', read_ms)
         for name, other_prediction in others.items():
             try:
@@ -281,7 +290,7 @@ class _Run:
                 continue
             row.update({f'{name}:{key}': found[key] for key in _SHARED if key in found})
         row.update({f'{name}:reason': text for name, text in reasons.items()})
-        return result
+        return row, result
 
     def _predict_compared(self, item: BagFrame) -> tuple[dict[str, Prediction], dict[str, str]]:
         """Return the predictions of the compared models, and why others have none."""

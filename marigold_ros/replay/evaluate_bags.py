@@ -73,6 +73,8 @@ def evaluate_bag(
     jobs = plan.jobs
     if options.record is not None and out is not None:
         jobs = [_recorded(job, Path(out).resolve(), len(paths)) for job in jobs]
+    if options.rerun is not None:
+        jobs = [_with_rerun(job, options.rerun.resolve(), len(paths)) for job in jobs]
     if executor is None:
         expected = plan.images
         report = None if progress is None else lambda done: progress(done, expected)
@@ -109,6 +111,14 @@ def _recorded(job: BagJob, folder: Path, bags: int) -> BagJob:
     path = folder / ('recording' if bags == 1 else f'recording_{job.number}')
     check_recording(path)
     return replace(job, recording=path)
+
+
+def _with_rerun(job: BagJob, path: Path, bags: int) -> BagJob:
+    """Add the path of its file for rerun to a job, unless images are corrupted."""
+    if job.corruption is not None:
+        return job
+    own = path if bags == 1 else path.with_stem(f'{path.stem}_{job.number}')
+    return replace(job, rerun=own)
 
 
 def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:

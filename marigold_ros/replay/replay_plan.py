@@ -45,6 +45,9 @@ class ReplayOptions:
         Fits to the ground in place of the sparse depth of the bag, all of which is scored.
     record : PointsConfig or None
         Records outputs beside the results as the node publishes them, with clouds like this.
+    rerun : Path or None
+        Also writes results as a recording for the viewer of rerun; of several bags the files are
+        numbered.
     usable_error : float
         Mean relative error up to which the verdict calls depth usable.
 
@@ -63,6 +66,7 @@ class ReplayOptions:
     limit: int | None = None
     ground: GroundConfig | None = None
     record: PointsConfig | None = None
+    rerun: Path | None = None
     usable_error: float = USABLE_ERROR
 
 
@@ -81,6 +85,8 @@ class BagJob:
         Kind and strength of the corruption of its images.
     recording : Path or None
         Where its outputs are recorded.
+    rerun : Path or None
+        Where its results are written for the viewer of rerun.
 
     """
 
@@ -89,6 +95,7 @@ class BagJob:
     limit: int | None = None
     corruption: tuple[str, int] | None = None
     recording: Path | None = None
+    rerun: Path | None = None
 
     @property
     def key(self) -> list[Any]:
