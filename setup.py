@@ -70,6 +70,7 @@ setup(
         'ray': ['ray>=2.9'],
         'rerun': ['rerun-sdk>=0.23'],
         'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
+        'wandb': ['wandb'],
         'docs': ['zensical'],
         'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
     },

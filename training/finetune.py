@@ -57,17 +57,25 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     parser.add_argument('--data-only', action='store_true', help='prepare the data and stop')
     parser.add_argument('--export-only', action='store_true', help='export the last checkpoint')
     parser.add_argument(
+        '--weights', default='', metavar='FILE', help='to export: a file of backups/, or last'
+    )
+    parser.add_argument(
+        '--wandb', metavar='PROJECT', help='log to this project of Weights & Biases as well'
+    )
+    parser.add_argument(
         '--score', action='store_true', help='score on held-out scenes for the card (minutes)'
     )
     args = parser.parse_args()
     if not (args.out or args.plan):
         parser.error('--out is missing, the folder of the run')
+    if args.weights and (distil or not args.export_only):
+        parser.error('--weights is for --export-only of a depth model')
 
     from distillation import Distillation
     from held_out import GENERATORS
-    from marigold_ros.errors import MarigoldError
+    from marigold_ros.errors import ConfigurationError, MarigoldError
     from marigold_ros.learning.fusion.run import FusionRun
-    from marigold_ros.learning.run.accelerator import new_accelerator
+    from marigold_ros.learning.run.accelerator import new_accelerator, start_wandb
     from marigold_ros.learning.run.recipe import network_of, precision_of, TrainingRun
     from marigold_ros.models.locate import FUSION
     from plan import format_plan, plan_recipe
@@ -81,8 +89,10 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             print(format_plan(*plan_recipe(args.recipe, precision != 'no')))
             return 0
         fusion = network_of(args.recipe) == FUSION
+        if fusion and args.weights:
+            raise ConfigurationError('--weights is for depth models; leave it out')
         kind = Distillation if distil else FusionRun if fusion else TrainingRun
-        accelerator = new_accelerator(precision, args.device == 'cpu')
+        accelerator = new_accelerator(precision, args.device == 'cpu', bool(args.wandb))
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
         with accelerator.local_main_process_first():  # which creates the render cache
@@ -102,9 +112,12 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         if args.data_only or wanted:
             return 0
         if not args.export_only:
+            if args.wandb:
+                start_wandb(accelerator, args.wandb, args.out, run.recipe)
             run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
         if accelerator.is_main_process:
-            target = run.export(args.score)
+            more = {'weights': args.weights} if args.weights else {}
+            target = run.export(args.score, **more)
             print(run.measured(), target, sep='\n')
         accelerator.end_training()
     except (MarigoldError, FloatingPointError) as error:

@@ -41,9 +41,9 @@ from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 from marigold_ros.sparse_sources import GROUND
 
 if TYPE_CHECKING:
+    from marigold_ros.learning.image_sets import ImageChoice
     from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.bag_replay import Models
-    from marigold_ros.replay.image_sets import ImageChoice
 
 # Copies of names of evaluation and replay, whose import would load numpy for --help; tests hold
 # them together.
@@ -193,7 +193,7 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
         if args.split:
             raise UsageError(f'--split {args.split} needs a --dataset; name one')
         return None
-    from marigold_ros.replay.image_sets import ImageChoice
+    from marigold_ros.learning.image_sets import ImageChoice
 
     if not args.depth_scale > 0:
         raise UsageError(

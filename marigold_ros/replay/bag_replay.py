@@ -24,12 +24,12 @@ from marigold_ros.evaluation.corruptions import (
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import Frame, FrameResult, Prediction
+from marigold_ros.learning.image_sets import ImageSet
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.ground import GroundOfBag
-from marigold_ros.replay.image_sets import ImageSet
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile

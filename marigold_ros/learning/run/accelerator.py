@@ -2,7 +2,10 @@
 # Copyright 2026 The marigold_ros developers
 """Device, precision and processes of a training run."""
 
-from typing import TypeVar
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from accelerate.utils import (
@@ -17,23 +20,42 @@ Value = TypeVar('Value')
 DIVIDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
-def new_accelerator(precision: str = 'bf16', cpu: bool = False) -> Accelerator:
+def new_accelerator(
+    precision: str = 'bf16', cpu: bool = False, wandb: bool = False
+) -> Accelerator:
     """
     Create the accelerator of a run.
 
     Autocast caches no half-precision copies of the weights: each weight is used once in a pass, so
     they would save no work and, under gradient checkpointing, set the peak of memory. ``cpu``
-    ignores GPUs. Raises ConfigurationError if accelerate is configured to divide weights itself:
-    files would be incomplete.
+    ignores GPUs; ``wandb`` logs to Weights & Biases, see :func:`start_wandb`. Raises
+    ConfigurationError if wandb is missing, or if accelerate is configured to divide weights
+    itself: files would be incomplete.
     """
+    if wandb and importlib.util.find_spec('wandb') is None:
+        raise ConfigurationError(
+            'wandb is not installed; pip install wandb, or leave --wandb out: log.jsonl and '
+            'TensorBoard have the same figures'
+        )
     no_cache = AutocastKwargs(cache_enabled=False)
-    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[no_cache])
+    more: dict[str, Any] = {'log_with': 'wandb'} if wandb else {}
+    accelerator = Accelerator(
+        mixed_precision=precision, cpu=cpu, kwargs_handlers=[no_cache], **more
+    )
     if accelerator.distributed_type in DIVIDING:
         raise ConfigurationError(
             f'accelerate is set to {accelerator.distributed_type.value}; configure it for plain '
             'processes (accelerate config), and give --shard to divide the weights'
         )
     return accelerator
+
+
+def start_wandb(accelerator: Accelerator, project: str, folder: Path, recipe: Any) -> None:
+    """Open the run of a folder in a project of Weights & Biases, or continue it."""
+    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    given = {'name': folder.name, 'dir': str(folder), 'id': name, 'resume': 'allow'}
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator.init_trackers(project, {'recipe': recipe}, {'wandb': given})
 
 
 def in_any(wanted: bool) -> bool:

@@ -27,7 +27,7 @@ from marigold_ros.learning.run.average import WeightAverage
 from marigold_ros.learning.run.latent_cache import LatentMixture
 from marigold_ros.learning.run.optimizer import learning_rate, new_optimizer
 from marigold_ros.learning.run.run_log import RunLog
-from marigold_ros.learning.run.run_state import load_state, save_state, STATE
+from marigold_ros.learning.run.run_state import BACKUPS, load_state, save_backup, save_state, STATE
 from marigold_ros.learning.run.sharding import divide, divide_moments, divided, gathered, whole
 from marigold_ros.learning.run.stages import Stage
 import torch
@@ -66,7 +66,7 @@ class Trainer:
     mixtures : list of Dataset
         The batches of each stage by number; an autoencoder's, and latents', need a Mixture.
     folder : Path
-        Gets ``state.pt``, ``log.jsonl``, ``pictures`` and ``tensorboard``.
+        Gets ``state.pt``, ``backups``, ``log.jsonl``, ``pictures`` and ``tensorboard``.
     accelerator : Accelerator
         Device, precision and processes.
     provenance : dict
@@ -98,7 +98,7 @@ class Trainer:
         self.chain, self.stages, self.mixtures = chain, stages, mixtures
         self.folder, self.accelerator = folder, accelerator
         self.provenance, self.seed, self.workers = provenance or {}, seed, workers
-        self.validation, self.log = validation, RunLog(folder)
+        self.validation, self.log = validation, RunLog(folder, accelerator.log)
         self.latents = folder / 'latents' if latents is None else latents
         self.folder.mkdir(parents=True, exist_ok=True)
         set_seed(seed)
@@ -181,6 +181,8 @@ class Trainer:
                 losses, waited, started = {}, 0.0, time.monotonic()
             if self.validation and stage.validates_at(self.step):
                 started += self._validate(stage, self.validation)
+            if stage.backup_every and self.step % stage.backup_every == 0:
+                self._back_up(stage)
             if self.step % stage.save_every == 0:
                 self._save()
         bar.close()
@@ -318,6 +320,15 @@ class Trainer:
         }
         if self.accelerator.is_main_process:
             save_state(self.folder / STATE, state)
+        self.accelerator.wait_for_everyone()
+
+    def _back_up(self, stage: Stage) -> None:
+        """Keep the averaged weights of the trained networks in a file of their own."""
+        weights = whole(self.average.weights)
+        if self.accelerator.is_main_process:
+            path = self.folder / BACKUPS / f'{stage.name}_{self.step:06d}.safetensors'
+            trained = tuple(f'{name}.' for name in stage.trains)
+            save_backup(path, {k: v for k, v in weights.items() if k.startswith(trained)})
         self.accelerator.wait_for_everyone()
 
     def _load(self) -> None:

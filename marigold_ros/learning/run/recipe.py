@@ -226,15 +226,16 @@ class TrainingRun:
         """Train to the end of the recipe or for a time; returns whether the end was reached."""
         return self.trainer(provenance).run(minutes, stop)
 
-    def finished(self) -> TrainedModel:
+    def finished(self, weights: str = '') -> TrainedModel:
         """
-        Return the networks with the averaged weights of the last checkpoint.
+        Return the networks with the averaged weights of the last checkpoint, or other ``weights``.
 
+        See :func:`load_averaged`.
         The recipe's ``keep_of_start`` blends in that share of the initial weights. A single
         process can call this alone: divided networks stay divided.
         """
         chain = self.new_chain() if divided(self.chain) else self.chain
-        load_averaged(self.folder / STATE, chain.to(self.accelerator.device))
+        load_averaged(self.folder / STATE, chain.to(self.accelerator.device), weights)
         if self.kept:
             start = self.first_chain().state_dict()
             chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
@@ -253,13 +254,14 @@ class TrainingRun:
         device = self.accelerator.device
         return training_features(chain, own or parts, self.augmentation, device, self.seed)
 
-    def export(self, scored: bool = False) -> Path:
+    def export(self, scored: bool = False, weights: str = '') -> Path:
         """
         Export the averaged weights of the last checkpoint as a folder that the node opens.
 
-        ``scored`` scores them on held-out scenes first, for ``metrics.json`` and the card.
+        ``weights`` chooses others, see :func:`load_averaged`. ``scored`` scores them on held-out
+        scenes first, for ``metrics.json`` and the card.
         """
-        chain = self.finished()
+        chain = self.finished(weights)
         if scored:
             figures = score_held_out(self.engine(chain), self.generators.values())
             write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The log of a run: log.jsonl, which is the record, and TensorBoard curves if it is installed.
+The log of a run: log.jsonl, which is the record, curves of TensorBoard if it is installed, and
+the trackers of accelerate that the run was started with.
 
 A resumed run appends to the file and purges TensorBoard's curves from its first step on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import json
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,14 @@ LABELS = ('stage', 'step', 'time')  # identify a line; not plotted
 
 
 class RunLog:
-    """The log of one run, in ``log.jsonl`` and ``tensorboard`` of its folder."""
+    """
+    The log of one run, in ``log.jsonl`` and ``tensorboard`` of its folder.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    ``track`` takes the numbers of a line, and ``step``.
+    """
+
+    def __init__(self, folder: Path, track: Callable[..., None] | None = None) -> None:
+        self.folder, self._track = folder, track
         self._begun = False
         self._curves: Any = None
 
@@ -47,6 +52,8 @@ class RunLog:
                 line['note'] = NO_CURVES
         with (self.folder / NAME).open('a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
+        if self._track is not None:
+            self._track(numbers(line), step=at)
         if self._curves is None:
             return
         for name, value in numbers(line).items():

@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The checkpoint that a run resumes from: written atomically, read without running pickles."""
+"""
+The checkpoint that a run resumes from, and backups of its weights.
 
+Both are written atomically and read without running pickles.
+"""
+
+from collections.abc import Callable, Mapping
 import os
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.learning.objectives.trained_networks import TrainedModule
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 import torch
 
-STATE = 'state.pt'  # in the folder of a run
+STATE, BACKUPS = 'state.pt', 'backups'  # in the folder of a run
+LAST = 'last'  # names the weights of the last step
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -19,13 +27,24 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
     Raises CheckpointError if it cannot be written, as on a full disk; the previous one stays.
     """
+    _write(path, lambda draft: torch.save(state, draft))
+
+
+def save_backup(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write weights to a safetensors file; raises CheckpointError as :func:`save_state`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    _write(path, lambda draft: save_file(kept, draft))
+
+
+def _write(path: Path, save: Callable[[Path], None]) -> None:
     draft = path.with_suffix('.tmp')
     try:
-        torch.save(state, draft)
+        save(draft)
         with draft.open('rb+') as file:
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
         raise CheckpointError(
             f'{path} could not be written ({error}); the previous one is untouched: free some '
@@ -63,11 +82,13 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
     return state
 
 
-def load_averaged(path: Path, chain: TrainedModule) -> None:
+def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
     """
-    Load the averaged weights of a run, those that its validation selected if it did, and settings.
+    Load the averaged weights of a run, and settings.
 
-    Raises CheckpointError if there is no checkpoint, or as :func:`load_state`.
+    ``weights`` is empty for those that its validation selected if it did, else the last, ``last``
+    for the last, or a backup. Raises CheckpointError if there is no checkpoint, as
+    :func:`load_state`, or if the backup is not one of these networks.
     """
     if not path.exists():
         raise CheckpointError(
@@ -75,5 +96,21 @@ def load_averaged(path: Path, chain: TrainedModule) -> None:
             '--export-only'
         )
     state = load_state(path, chain)
-    chain.load_state_dict(state.get('best', {}).get('weights', state['average']))
+    best = {} if weights == LAST else state.get('best', {})
+    chain.load_state_dict(best.get('weights', state['average']))
     chain.restore(state)
+    if weights in ('', LAST):
+        return
+    try:
+        backup = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f'{weights} cannot be read ({error}); give a file of {path.parent / BACKUPS}, or last'
+        ) from error
+    own = chain.state_dict()
+    for name, value in backup.items():
+        if name not in own or own[name].shape != value.shape:
+            raise CheckpointError(
+                f'{weights} is of another architecture: {name}; give a backup of this run'
+            )
+    chain.load_state_dict({**own, **backup})

@@ -37,6 +37,7 @@ class Stage:
     gradient_checkpointing: bool = False
     latent_cache: bool = False  # encode all images once, see latent_cache.py
     save_every: int = 200  # steps
+    backup_every: int = 0  # steps after which the weights are kept in a file; 0 is never
     validate_every: int = 0  # steps, and at the end, if SCORED are trained; 0 is never
 
     def __post_init__(self) -> None:
@@ -73,10 +74,11 @@ class Stage:
         for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
-        if self.validate_every < 0:
-            raise ConfigurationError(
-                f'validate_every is {self.validate_every}; choose a number of steps, or 0'
-            )
+        for name in ('validate_every', 'backup_every'):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(
+                    f'{name} is {getattr(self, name)}; choose a number of steps, or 0'
+                )
         for name, low, high in (('scale', 1e-3, 1.0), ('average', 0.0, 1.0), ('decay_from', 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigurationError(

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.learning.data.layouts import FolderPairs
 from marigold_ros.learning.data.sources import open_source
 from marigold_ros.learning.families.registry import TrainedFamily
 from marigold_ros.learning.objectives.trained_networks import TrainedModel
 from marigold_ros.learning.parallel import never, Stop
+from marigold_ros.learning.published_sets import PublishedSet, SETS
 from marigold_ros.learning.run.score import (
     contact_sheet,
     HELD_OUT,
     HeldOutScenes,
     known_depth,
     LabelledPair,
+    MEASURES,
     MIN_KNOWN,
     read_pairs,
     render_scenes,
@@ -35,7 +38,8 @@ from marigold_ros.settings import nearest_name
 import torch
 
 SHOWN = 8  # images
-SELECTS = 'stop'  # key of the images that select the weights
+SELECTS = 'stop'  # key of the images that select the weights, unless BEST names others
+BEST = 'best'
 # The best quadric is constant, the baseline to beat, alone or with the map as one more column.
 METHODS = ('model', 'quadric', 'quadric and model')
 Weights = Mapping[str, torch.Tensor]
@@ -50,8 +54,9 @@ class Validation:
     ----------
     entry : mapping
         A recipe's ``validation``: for keys of ``generators`` a number of held-out scenes,
-        ``pairs``, a folder of folders with ``image.*`` and ``depth_mm.png``, and ``stop``, a
-        source whose images select the weights: those of the least error are exported.
+        ``pairs``, a folder of folders with ``image.*`` and ``depth_mm.png``, data sets of
+        publications (see published_sets.py), ``stop``, a source, and ``best``, the figure that
+        selects the exported weights, as ``nyu.abs_rel``; by default that of ``stop``.
     family : TrainedFamily
         Builds the model that is scored.
     facts : mapping
@@ -77,7 +82,7 @@ class Validation:
         data: Path,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
-        keys = [*generators, 'pairs', SELECTS]
+        keys = [*generators, 'pairs', *SETS, SELECTS, BEST]
         if not isinstance(entry, Mapping):
             raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
         for key in entry:
@@ -96,11 +101,28 @@ class Validation:
                 data, str(entry['pairs']), images='*/image.*', depths='*/depth_mm.png'
             )
         self._stop = open_source(entry[SELECTS], data) if entry.get(SELECTS) else None
+        self.published = [PublishedSet(name, entry[name], data) for name in SETS if name in entry]
+        self.best = self._read_best(entry)
         self.family, self.facts = family, facts
+
+    def _read_best(self, entry: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return set and metric of the figure that selects the weights; None keeps the last."""
+        if BEST not in entry:
+            return None if self._stop is None else (SELECTS, MEASURES[0])
+        scored = [key for key in entry if key != BEST and entry[key]]
+        name, _, metric = str(entry[BEST]).partition('.')
+        judged = [key for key, item in METRICS.items() if item.better != 'zero']
+        metrics = judged if name in SETS else MEASURES
+        if name not in scored or metric not in metrics:
+            raise ConfigurationError(
+                f"validation.best is '{entry[BEST]}'; give one of {', '.join(scored)}, a dot, and "
+                f'one of {", ".join(metrics)}, such as nyu.abs_rel'
+            )
+        return name, metric
 
     def __bool__(self) -> bool:
         """Return whether there is anything to score on."""
-        sources = self._pairs, self._stop
+        sources = self._pairs, self._stop, *self.published
         return any(source is not None for source in sources) or any(self._counts.values())
 
     def prepare(self, workers: int = 1, stop: Stop = never) -> None:
@@ -108,6 +130,8 @@ class Validation:
         for source in (self._pairs, self._stop):
             if source is not None:
                 source.prepare(workers, stop)
+        for own in self.published:
+            own.prepare(stop)
 
     @cached_property
     def sets(self) -> dict[str, list[LabelledPair]]:
@@ -125,7 +149,8 @@ class Validation:
     @property
     def shown(self) -> list[LabelledPair]:
         """The images on the contact sheet: eight, taken from the sets in turns."""
-        turns = joined.from_iterable(zip_longest(*self.sets.values()))
+        published = [[(own.name, own.shown())] for own in self.published]
+        turns = joined.from_iterable(zip_longest(*self.sets.values(), *published))
         usable = (item for item in turns if item and known_depth(item[1])[1].sum() >= MIN_KNOWN)
         return list(islice(usable, SHOWN))
 
@@ -138,7 +163,8 @@ class Validation:
         Returns
         -------
         dict
-            Key of the recipe to method (of METHODS) to ``abs_rel``, ``delta1``, ``pictures``.
+            Key of the recipe to method (of METHODS) to ``abs_rel``, ``delta1``, ``pictures``;
+            for data sets of publications the method is ``model``, with all metrics.
 
         """
         with torch.random.fork_rng(devices=[]):
@@ -147,10 +173,16 @@ class Validation:
             for name, pairs in self.sets.items():
                 table = score(model, pairs, len(pairs))
                 figures[name] = {key: table[key] for key in METHODS if key in table}
+            for own in self.published:
+                figures[own.name] = {METHODS[0]: own.score(model)}
             image.parent.mkdir(parents=True, exist_ok=True)
             contact_sheet(model, self.shown, str(image))
         return figures
 
     def quality(self, figures: dict[str, Table]) -> float | None:
-        """Return AbsRel on ``stop``; without it None: curves are for people to judge."""
-        return figures[SELECTS]['model']['abs_rel'] if SELECTS in figures else None
+        """Return the figure of ``best``, negative if more is better; None if nothing selects."""
+        if self.best is None or self.best[0] not in figures:
+            return None
+        name, metric = self.best
+        value = figures[name][METHODS[0]][metric]
+        return -value if METRICS[metric].better == 'higher' else value

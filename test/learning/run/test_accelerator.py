@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 from types import SimpleNamespace
 
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate import Accelerator, tracking
+from accelerate.utils import DistributedType, LoggerType
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.mixture import Mixture, Part
 from marigold_ros.learning.objectives.losses import OBJECTIVES
 from marigold_ros.learning.objectives.noise import Draws
-from marigold_ros.learning.run.accelerator import new_accelerator
+from marigold_ros.learning.run.accelerator import new_accelerator, start_wandb
 from marigold_ros.learning.run.optimizer import new_optimizer
+from marigold_ros.learning.run.run_log import RunLog
 from marigold_ros.learning.run.sharding import shard
 from marigold_ros.learning.run.stages import Stage
 import pytest
@@ -95,3 +98,52 @@ def test_weights_that_cannot_be_divided_are_refused(chain, processes, precision,
     accelerator = SimpleNamespace(num_processes=processes, mixed_precision=precision)
     with pytest.raises(ConfigurationError, match=said):
         shard(chain, accelerator)
+
+
+RECORDER = """
+records = []
+class Config:
+    def update(self, values, **more): records.append(('config', values))
+config = Config()
+class Run:
+    def log(self, values, step=None, **more): records.append(('log', values, step))
+    def finish(self): records.append(('finish',))
+def init(**given):
+    records.append(('init', given))
+    return Run()
+"""
+
+
+@pytest.fixture
+def wandb(tmp_path, monkeypatch):
+    """A package wandb that records its calls."""
+    (tmp_path / 'site' / 'wandb').mkdir(parents=True)
+    (tmp_path / 'site' / 'wandb' / '__init__.py').write_text(RECORDER)
+    about = tmp_path / 'site' / 'wandb-0.1.dist-info'
+    about.mkdir()
+    (about / 'METADATA').write_text('Metadata-Version: 2.1\nName: wandb\nVersion: 0.1\n')
+    monkeypatch.syspath_prepend(tmp_path / 'site')
+    # Accelerate looks for packages once, when it is imported.
+    monkeypatch.setattr(tracking, '_available_trackers', [LoggerType.WANDB])
+    yield importlib.import_module('wandb')
+    del sys.modules['wandb']
+
+
+def test_wandb_gets_the_numbers_of_the_log_through_accelerate(tmp_path, wandb):
+    accelerator = new_accelerator('bf16', cpu=True, wandb=True)
+    start_wandb(accelerator, 'depth', tmp_path / 'run', {'name': 'toy'})
+    log = RunLog(tmp_path / 'run', accelerator.log)
+    log.write({'stage': 'a', 'step': 3, 'loss': 0.5, 'validation': {'nyu': {'abs_rel': 0.1}}}, 20)
+    log.close()
+    kinds = [record[0] for record in wandb.records]
+    assert kinds == ['init', 'config', 'log']
+    assert wandb.records[0][1]['project'] == 'depth'
+    assert wandb.records[0][1]['name'] == 'run'
+    assert wandb.records[0][1]['resume'] == 'allow'
+    assert wandb.records[2][1:] == ({'loss': 0.5, 'validation/nyu/abs_rel': 0.1}, 20)
+
+
+def test_a_missing_wandb_names_the_command(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ConfigurationError, match='pip install wandb'):
+        new_accelerator('bf16', cpu=True, wandb=True)

@@ -16,6 +16,7 @@ import math
 from pathlib import Path
 
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from marigold_ros.learning.data.augment import Augmentation
 from marigold_ros.learning.data.layouts import VKITTI_DEPTH
@@ -244,6 +245,14 @@ def networks() -> TrainedNetworks:
     return TrainedNetworks(autoencoder, unet, schedule, text, 'depth', 'annealed', 0.9)
 
 
+@pytest.fixture(scope='module')
+def accelerator():
+    # Accelerate keeps the settings of the first one in a process.
+    AcceleratorState._reset_state()
+    yield Accelerator(cpu=True, mixed_precision='no')
+    AcceleratorState._reset_state()
+
+
 def raw_batch(objective: str, number: int) -> RawBatch:
     """Draw images, depth with holes, sky and far hills, and this batch's random generators."""
     height, width = LARGE if objective == 'latent' else SIZE
@@ -319,7 +328,7 @@ def test_loss_and_gradients_are_those_of_the_original(networks, objective, noise
 
 @pytest.mark.parametrize(('objective', 'noise'), [('latent', 'annealed'), ('e2e', 'gaussian')])
 def test_weights_after_three_accumulated_steps_are_those_of_the_original(
-    networks, objective, noise, tmp_path
+    networks, objective, noise, accelerator, tmp_path
 ):
     networks.noise = noise
     start = {name: value.clone() for name, value in networks.unet.state_dict().items()}
@@ -336,7 +345,6 @@ def test_weights_after_three_accumulated_steps_are_those_of_the_original(
         gradient_checkpointing=True,
         **how,
     )
-    accelerator = Accelerator(cpu=True, mixed_precision='no')
     trainer = Trainer(networks, [stage], [Batches(objective)], tmp_path, accelerator, seed=SEED)
     assert trainer.run()
     own = {name: value.clone() for name, value in networks.unet.state_dict().items()}

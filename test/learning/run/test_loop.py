@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 import json
 from pathlib import Path
@@ -21,6 +22,7 @@ from marigold_ros.learning.run.run_state import load_averaged
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
+from safetensors.torch import load_file
 import torch
 
 SMALL = {'steps': 3, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.9, 'clip': 1.0}
@@ -258,6 +260,42 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
         read_recipe(path)
     with pytest.raises(ConfigurationError, match='no recipe'):
         read_recipe(tmp_path / 'none.yaml')
+
+
+def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):
+    stages = [replace(STAGES[1], steps=4, backup_every=2)]
+    trainer = new_trainer(tmp_path, stages)
+    kept, back_up = [], trainer._back_up
+
+    def note(stage):
+        kept.append({k: v.clone() for k, v in trainer.average.weights.items()})
+        back_up(stage)
+
+    trainer._back_up = note
+    assert trainer.run()
+    files = sorted((tmp_path / 'backups').iterdir())
+    assert [file.name for file in files] == ['b_000002.safetensors', 'b_000004.safetensors']
+    chain = trainer.chain
+    for file, weights in zip(files, kept, strict=True):
+        load_averaged(tmp_path / 'state.pt', chain, str(file))
+        for name, value in chain.state_dict().items():
+            assert torch.equal(value, weights[name]), name
+    assert all(name.startswith('unet.') for name in load_file(files[0]))
+    with pytest.raises(CheckpointError, match='no.safetensors cannot be read'):
+        load_averaged(tmp_path / 'state.pt', chain, str(tmp_path / 'no.safetensors'))
+
+
+def test_the_last_weights_stay_beside_the_best(new_trainer, tmp_path):
+    trainer = new_trainer(tmp_path, [STAGES[1]])
+    first = {k: v.clone() for k, v in trainer.average.weights.items()}
+    trainer.best = {'quality': 0.1, 'weights': first}
+    assert trainer.run()
+    last = {k: v.clone() for k, v in trainer.average.weights.items()}
+    assert any(not torch.equal(last[name], first[name]) for name in first)
+    for weights, wanted in (('', first), ('last', last)):
+        load_averaged(tmp_path / 'state.pt', trainer.chain, weights)
+        for name, value in trainer.chain.state_dict().items():
+            assert torch.equal(value, wanted[name]), name
 
 
 @pytest.mark.parametrize(
