@@ -23,6 +23,7 @@ COMMANDS = {
     'demo': 'run the real node over DDS on a synthetic drive or a bag, score it, draw a report',
     'node': 'run the ROS 2 node',
     'predict': 'write relative depth for images, without ROS',
+    'inspect': 'show what a bag holds for depth, and the command to run next',
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
     'compare': 'compare two results of evaluate, with confidence intervals',
     'label': 'write metric depth into copies of bags, without ROS',

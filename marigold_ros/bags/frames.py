@@ -75,6 +75,7 @@ def frames(
     lidar_config: LidarConfig,
     T_cam_lidar: np.ndarray | None = None,
     stamps: str = 'header',
+    start_ns: int | None = None,
 ) -> Iterator[BagFrame]:
     """
     Yield one BagFrame for every message of the image topic, in the order of the bag.
@@ -94,6 +95,8 @@ def frames(
     stamps : {'header', 'log'}
         Header stamps are when sensors measured; the log times of recording are for drivers that
         do not stamp, or stamp with clocks of their own.
+    start_ns : int or None
+        Log time to begin at; None is the beginning of the bag.
 
     Yields
     ------
@@ -109,7 +112,7 @@ def frames(
 
     """
     _check_stamps(reader, topics, stamps)
-    yield from _FrameStream(reader, topics, lidar_config, T_cam_lidar, stamps).run()
+    yield from _FrameStream(reader, topics, lidar_config, T_cam_lidar, stamps, start_ns).run()
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,9 @@ class _FrameStream:
         config: LidarConfig,
         T_cam_lidar: np.ndarray | None,
         stamps: str,
+        start_ns: int | None,
     ) -> None:
-        self._reader = reader
+        self._reader, self._start_ns = reader, start_ns
         self._topics = topics
         self._by_header = stamps == 'header'
         self._offset_ns = round(config.time_offset * _NANOSECONDS)
@@ -196,7 +200,8 @@ class _FrameStream:
     def _messages(self) -> Iterator[tuple[str, str, bytes, int]]:
         """Yield the readable messages; damage is raised later, after the frames before it."""
         try:
-            yield from self._reader.raw([*self._topics.named, *self._motion.topics])
+            names = [*self._topics.named, *self._motion.topics]
+            yield from self._reader.raw(names, self._start_ns)
         except BagError as error:
             self._damage = error
 

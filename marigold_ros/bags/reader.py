@@ -86,6 +86,13 @@ class BagReader:
         return replace(chosen, notes=(*self._bag.notes, *chosen.notes))
 
     @property
+    def span_ns(self) -> tuple[int, int]:
+        """Log times of the first and the last message, ns; 0 and 0 without messages."""
+        if not any(info.count for info in self.topics.values()):
+            return 0, 0
+        return self._open.start_time, self._open.end_time
+
+    @property
     def types(self) -> Any:
         """Message types for `BagWriter.write_raw`; None for ROS 1, which serialises otherwise."""
         return self._open.typestore if self._open.is2 else None
@@ -103,9 +110,13 @@ class BagReader:
                     return self.decode(data, msgtype)
         return None
 
-    def raw(self, topics: Sequence[str]) -> Iterator[tuple[str, str, bytes, int]]:
+    def raw(
+        self, topics: Sequence[str], start_ns: int | None = None
+    ) -> Iterator[tuple[str, str, bytes, int]]:
         """
         Yield topic, type, serialised message and log time in ns, in the order of log time.
+
+        With ``start_ns`` from this log time on, which an undamaged bag finds by its index.
 
         Raises BagError for an unknown topic; and for a damaged file, after its readable messages.
         """
@@ -119,7 +130,7 @@ class BagReader:
         if not connections:  # the library would take an empty list for all topics
             return
         try:
-            for connection, log_ns, data in self._open.messages(connections):
+            for connection, log_ns, data in self._open.messages(connections, start_ns):
                 yield connection.topic, connection.msgtype, data, log_ns
         except Exception as error:  # a damaged file can fail anywhere in the library
             raise BagError(

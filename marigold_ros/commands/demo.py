@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; return 1 if the node reported a fault."""
+    """Run the demo; return 1 if the node reported a fault, or without any metric depth."""
     from marigold_ros.live_run.scoring import clear_old, evaluate_offline
     from marigold_ros.live_run.source import prepare_bag, synthetic_drive
     from marigold_ros.replay.rerun_file import require_rerun
@@ -99,6 +99,10 @@ def run(args: argparse.Namespace) -> int:
             results = evaluate_offline(source, model, config, folder, progress, rerun)
     else:
         faults, results = live.run_demo(source, config, args.rate, folder, say, frame_bar, rerun)
+    frames = results['frames']
+    if frames['processed'] and not frames['metric']:
+        reason = results['provenance']['scoring']['first_not_metric']
+        faults.append(f'none of {frames["processed"]} images has metric depth: {reason}')
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 

@@ -149,6 +149,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_bag
+    from marigold_ros.replay.inspection import check_scorable
     from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
     if args.rerun is not None:
@@ -174,6 +175,8 @@ def run(args: argparse.Namespace) -> int:
         usable_error=args.usable_error,
     )
     plan = plan_replay(args.bags, options)
+    if options.images is None:
+        check_scorable([job.path for job in plan.jobs if job.corruption is None], options)
     store = _open_store(args)
     load = partial(_load, runtime=config.runtime)
     with frame_bar(plan.images) as bar:

@@ -220,20 +220,13 @@ def without(*topics):
     return lambda topic, message, log_ns: None if topic in topics else (topic, {}, log_ns)
 
 
-def test_without_camera_info_all_is_kept_and_nothing_scored(evaluate, changed_drive, tmp_path):
+def test_without_camera_info_the_work_does_not_begin(evaluate, changed_drive, tmp_path):
     bag = changed_drive(tmp_path / 'bag', without(INFO, TRUTH))
     answer = evaluate(bag)
     assert answer.code == 1
-    assert 'none of 3 images could be scored (no camera_info)' in answer.error
-    assert '--truth' in answer.error
-    assert answer.complete
-    assert answer.results['frames'] == {
-        'read': 3,
-        'processed': 3,
-        'metric': 0,
-        'dropped': 0,
-        'rejected': {},
-    }
+    assert f'no image of {bag} could be scored: no camera_info' in answer.error
+    assert f'inspect {bag}' in answer.error
+    assert answer.results is None
 
 
 def test_a_missing_transform_is_named_by_its_two_frames(evaluate, changed_drive, tmp_path):
@@ -241,7 +234,14 @@ def test_a_missing_transform_is_named_by_its_two_frames(evaluate, changed_drive,
     assert answer.code == 1
     assert "'camera_optical'" in answer.error
     assert "'velodyne'" in answer.error
-    assert answer.complete
+    assert answer.results is None
+
+
+def test_a_bag_without_points_is_not_sent_to_its_lidar_topic(evaluate, changed_drive, tmp_path):
+    answer = evaluate(changed_drive(tmp_path / 'bag', without(LIDAR, TRUTH)))
+    assert answer.code == 1
+    assert 'no topic holds sparse depth (a PointCloud2, a LaserScan' in answer.error
+    assert answer.results is None
 
 
 def stamped(change):
@@ -282,7 +282,7 @@ def test_a_lidar_on_another_clock_is_reported_with_its_offset(evaluate, changed_
     assert 'was -1000.' in warning
     assert 'lidar.time_offset' in warning
     assert '--stamps log' in warning
-    assert evaluate(bag, '--set', 'lidar.time_offset=1000').code == 1  # out of its range
+    assert evaluate(bag, '--set', 'lidar.time_offset=1000').code == 2  # out of its range
     assert 'heldout' in evaluate(bag, '--stamps', 'log').results['protocols']
 
 
@@ -339,10 +339,8 @@ def test_a_lidar_that_looks_elsewhere_is_told(evaluate, changed_drive, tmp_path)
 
     answer = evaluate(changed_drive(tmp_path / 'bag', turned))
     assert answer.code == 1
-    assert 'none of 3 images could be scored' in answer.error
-    assert '0 usable points of 0 in view' in answer.error
-    assert 'check T_cam_lidar' in answer.error
-    assert answer.complete
+    assert 'could be scored: no point of the scan is in view' in answer.error
+    assert answer.results is None
 
 
 def test_a_lidar_recorded_after_the_images_is_told(evaluate, changed_drive, tmp_path):
@@ -359,7 +357,7 @@ def test_a_lidar_recorded_after_the_images_is_told(evaluate, changed_drive, tmp_
     answer = evaluate(changed_drive(tmp_path / 'bag', later))
     assert answer.code == 1
     assert 'no scan near the image' in answer.error
-    assert answer.complete
+    assert answer.results is None
 
 
 def test_one_broken_bag_among_others_does_not_lose_them(

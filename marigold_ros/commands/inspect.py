@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Show what a bag holds for depth, what is missing, and the command to run next.
+
+Topics by role with their rates, calibration, LiDAR points in view, clocks and transforms, from a
+few images of the bag; no model is loaded. The exit code is 1 if nothing could be scored.
+"""
+
+import argparse
+from pathlib import Path
+import shlex
+from typing import Any
+
+from marigold_ros.commands.options import (
+    add_setting_option,
+    add_topic_options,
+    extrinsics,
+    read_settings,
+    ReplayConfig,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
+    parser.add_argument('--json', action='store_true', help='print all of it as JSON')
+    add_topic_options(parser, 'image', 'camera_info', 'lidar', 'truth')
+    add_setting_option(parser, ReplayConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Inspect and print; return 1 if none of the bags could be scored."""
+    config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.evaluation.results.results import to_json
+    from marigold_ros.replay.inspection import inspect_bag
+    from marigold_ros.replay.replay_plan import ReplayOptions
+
+    options = ReplayOptions(
+        config.pipeline,
+        config.lidar,
+        topics={role: getattr(args, role) for role in ('image', 'camera_info', 'lidar', 'truth')},
+        T_cam_lidar=extrinsics(config.extrinsics),
+        stamps=args.stamps,
+    )
+    found = [inspect_bag(bag, options) for bag in args.bags]
+    for facts in found:
+        facts['next'] = _next_command(args, facts)
+    print(to_json(found) if args.json else '\n\n'.join(_text(facts) for facts in found))
+    return 0 if any(facts['scorable'] for facts in found) else 1
+
+
+def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
+    """Return the command that fits the bag, with the options that were given."""
+    given = []
+    for role in ('image', 'camera_info', 'lidar', 'truth'):
+        if topic := getattr(args, role):
+            given += [f'--{role.replace("_", "-")}', topic]
+    if args.stamps != 'header':
+        given += ['--stamps', args.stamps]
+    for name, value in args.settings:
+        given += ['--set', f'{name}={value}']
+    bag = Path(facts['bag'])
+    if facts['scorable']:
+        words = ['evaluate', str(bag), '--out', f'out/{bag.stem}', *given]
+    elif facts['topics']['lidar'] is None and facts['camera']:
+        ground = ['--set', 'sparse_source=ground', '--set', 'ground.height=METRES']
+        words = ['demo', '--bag', str(bag), *ground]
+    else:
+        return ''
+    return shlex.join(['python', '-m', 'marigold_ros', *words])
+
+
+def _text(facts: dict[str, Any]) -> str:
+    lines = [f'{facts["bag"]}: {facts["bytes"] / 1e6:.0f} MB, {facts["seconds"]:.1f} s']
+    remarks = {'image': _image_words(facts), 'camera_info': _camera_words(facts)}
+    topics = {role: topic for role, topic in facts['topics'].items() if topic}
+    width = max(len(topic['topic']) for topic in topics.values())
+    for role, topic in facts['topics'].items():
+        if topic is None:
+            lines.append(f'  {role:12}none')
+            continue
+        rate = '' if not topic['hertz'] else f'{topic["hertz"]:.1f} Hz'
+        words = remarks.get(role) or topic['type'].rpartition('/')[2]
+        count = topic['count']
+        lines.append(f'  {role:12}{topic["topic"]:{width}}{count:8d} {rate:>8}  {words}')
+    lidar = facts['lidar']
+    if lidar:
+        first, last = lidar['rows']
+        height = facts['image']['height']
+        lines.append(
+            f'points: {lidar["in_view"]:.0f} of {lidar["points"]:.0f} in view, in '
+            f'{lidar["share"]:.0%} of the image (rows {first} to {last} of {height}), '
+            f'{lidar["dt_ms"]:.0f} ms from their images'
+        )
+    if facts['topics']['lidar'] and not facts['topics']['lidar']['type'].endswith('Image'):
+        known = 'known' if facts['transform'] else 'missing'
+        lines.append(f'transform from LiDAR to camera: {known}')
+    for text, count in facts['problems'].items():
+        lines.append(f'problem ({count} of {facts["images"]} images): {text}')
+    if facts['other_topics'] != 'no topics':
+        lines.append(f'other topics: {facts["other_topics"]}')
+    if not facts['scorable']:
+        lines.append(f'nothing to score against: {facts["reason"]}')
+    if facts['next']:
+        lines.append(f'next: {facts["next"]}')
+    return '\n'.join(lines)
+
+
+def _image_words(facts: dict[str, Any]) -> str:
+    image = facts['image']
+    return f'{image["width"]}x{image["height"]} {image["encoding"]}' if image else ''
+
+
+def _camera_words(facts: dict[str, Any]) -> str:
+    camera = facts['camera']
+    if not camera:
+        return ''
+    degrees = camera['horizontal_fov_deg']
+    return f'{camera["model"]}, fx {camera["fx"]:.0f} px, {degrees:.0f} degrees wide'

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Look at a few images of a bag to see what is there, before a model is loaded.
+
+Three places of the bag are read through its index, so that its size does not matter. Frames are
+paired, projected and judged as in a replay.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+import math
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics, listing
+from marigold_ros.errors import BagError, MarigoldError
+from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.replay.replay_plan import ReplayOptions
+import numpy as np
+
+_PLACES, _IMAGES_A_PLACE = 3, 3
+_SQUARE = 32  # pixels; the share of an image with points is counted in such squares
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a bag: its frame, its sparse depth in view, and what is missing."""
+
+    item: BagFrame
+    points: SparseDepth | None
+    problem: str
+
+    @property
+    def can_be_scored(self) -> bool:
+        """Whether there is sparse depth in view, or true depth."""
+        truth = self.item.truth
+        return self.points is not None or (truth is not None and bool(np.isfinite(truth).any()))
+
+
+def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> list[Sample]:
+    """
+    Return a few images of an open bag, from its beginning, its first and its second third on.
+
+    Raises BagError where nothing can be read, or header stamps cannot be used.
+    """
+    start_ns, end_ns = reader.span_ns
+    samples: dict[int, Sample] = {}
+    for place in range(1 if reader.lost else _PLACES):  # damaged files have no index
+        begin = start_ns + (end_ns - start_ns) * place // _PLACES if place else None
+        try:
+            for item in islice(_stream(reader, topics, options, begin), _IMAGES_A_PLACE):
+                sample = _sample(item, options)
+                known = samples.get(item.stamp_ns)
+                # The first image of a place may come after its scan.
+                if known is None or (sample.can_be_scored and not known.can_be_scored):
+                    samples[item.stamp_ns] = sample
+        except BagError:  # of damage, after all that is readable
+            if not samples:
+                raise
+    return list(samples.values())
+
+
+def _stream(
+    reader: BagReader, topics: BagTopics, options: ReplayOptions, begin: int | None
+) -> Iterator[BagFrame]:
+    return frames(
+        reader, topics, options.lidar, options.T_cam_lidar, options.stamps, start_ns=begin
+    )
+
+
+def _sample(item: BagFrame, options: ReplayOptions) -> Sample:
+    """Find the points in view of a frame, or why there are none."""
+    if item.frame is None:
+        return Sample(item, None, str(item.error))
+    try:
+        points, reason = sparse_of_frame(item.frame, options.pipeline.alignment)
+    except MarigoldError as error:
+        return Sample(item, None, str(error))
+    if points is not None and not len(points):
+        points, reason = None, 'no point of the scan is in view; check the transform from LiDAR'
+    return Sample(item, points, item.warning or reason)
+
+
+def why_not_scored(topics: BagTopics, samples: Sequence[Sample]) -> str:
+    """Return the most frequent reason why images cannot be scored; '' where one can be."""
+    if any(sample.can_be_scored for sample in samples):
+        return ''
+    if topics.lidar is None and topics.truth is None:
+        return (
+            'no topic holds sparse depth (a PointCloud2, a LaserScan, or a depth image with '
+            'sparse_depth in its name), and none true depth (--truth names it)'
+        )
+    reasons = Counter(sample.problem for sample in samples if sample.problem)
+    return reasons.most_common(1)[0][0] if reasons else 'no image could be read'
+
+
+def check_scorable(paths: Sequence[Path], options: ReplayOptions) -> None:
+    """
+    Raise BagError if none of some bags has an image that could be scored.
+
+    Only what a few images show; bags that cannot be read are left to the replay.
+    """
+    reasons: dict[Path, str] = {}
+    for path in paths:
+        try:
+            with BagReader(path) as reader:
+                topics = reader.choose_topics(**options.topics)
+                reason = why_not_scored(topics, sample_bag(reader, topics, options))
+        except BagError:
+            return
+        if not reason:
+            return
+        reasons[path] = reason
+    if not reasons:
+        return
+    path, reason = next(iter(reasons.items()))
+    others = f' and {len(reasons) - 1} other bags' if len(reasons) > 1 else ''
+    raise BagError(
+        f'no image of {path}{others} could be scored: {reason}; '
+        f'`python -m marigold_ros inspect {path}` shows what is there'
+    )
+
+
+def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
+    """
+    Describe a bag.
+
+    Returns
+    -------
+    dict
+        ``bag``, ``bytes``, ``seconds``; ``topics``: by role ``topic``, ``type``, ``count`` and
+        ``hertz``, None without one; ``image``: ``width``, ``height``, ``encoding``; ``camera``:
+        ``model``, ``fx``, ``horizontal_fov_deg`` (empty without intrinsics); ``lidar``: means of
+        the ``points`` of a scan, of those ``in_view``, of the ``share`` of the image's squares
+        with a point, of the ``rows`` between which they lie, and of ``dt_ms``, the time between
+        image and scan; ``transform``: whether the pose of the LiDAR is known; ``other_topics``
+        with their types; ``images`` that were looked at, ``problems`` and how many of them each
+        concerns; ``scorable``, and the ``reason`` if they are not.
+
+    Raises
+    ------
+    BagError
+        If nothing can be read, or there are no images.
+
+    """
+    path = Path(path)
+    with BagReader(path) as reader:
+        infos = reader.topics
+        topics = reader.choose_topics(**options.topics)
+        samples = sample_bag(reader, topics, options)
+        start_ns, end_ns = reader.span_ns
+        lost = reader.lost
+    seconds = (end_ns - start_ns) / 1e9
+    roles = {
+        role: None
+        if topic is None
+        else {
+            'topic': topic,
+            'type': infos[topic].msgtype,
+            'count': infos[topic].count,
+            'hertz': (infos[topic].count - 1) / seconds if seconds > 0 else None,
+        }
+        for role, topic in topics.by_role.items()
+    }
+    usable = [sample for sample in samples if sample.item.frame is not None]
+    reason = why_not_scored(topics, samples)
+    problems = Counter(sample.problem for sample in samples if sample.problem)
+    return {
+        'bag': str(path),
+        'bytes': _bytes(path),
+        'seconds': seconds,
+        'topics': roles,
+        'image': _image_facts(usable[0].item) if usable else {},
+        'camera': _camera_facts(usable[0].item.frame) if usable else {},
+        'lidar': _lidar_facts(usable),
+        'transform': any(s.item.frame.T_cam_lidar is not None for s in usable if s.item.frame),
+        'other_topics': listing({n: i for n, i in infos.items() if n not in topics.named}),
+        'images': len(samples),
+        'problems': {**({lost: len(samples)} if lost else {}), **problems},
+        'scorable': not reason,
+        'reason': reason,
+    }
+
+
+def _bytes(path: Path) -> int:
+    parts = [path] if path.is_file() else path.iterdir()
+    return sum(part.stat().st_size for part in parts)
+
+
+def _image_facts(item: BagFrame) -> dict[str, Any]:
+    assert item.frame is not None
+    height, width = item.frame.rgb.shape[:2]
+    message = item.image_message
+    return {
+        'width': width,
+        'height': height,
+        'encoding': getattr(message, 'encoding', None) or getattr(message, 'format', ''),
+    }
+
+
+def _camera_facts(frame: Frame | None) -> dict[str, Any]:
+    if frame is None or frame.camera is None:
+        return {}
+    fx = float(frame.camera.K[0, 0])
+    return {
+        'model': frame.camera.distortion_model,
+        'fx': fx,
+        'horizontal_fov_deg': math.degrees(2 * math.atan(frame.rgb.shape[1] / 2 / fx)),
+    }
+
+
+def _lidar_facts(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return the means over the images that have points in view; empty without any."""
+    seen = [(s.item, s.points) for s in samples if s.points is not None]
+    facts = []
+    for item, points in seen:
+        assert item.frame is not None
+        height, width = item.frame.rgb.shape[:2]
+        squares = np.unique(points.v // _SQUARE * width + points.u // _SQUARE)
+        scan, stamp = item.frame.points_lidar, item.scan_stamp_ns
+        facts.append(
+            {
+                'points': len(points) if scan is None else len(scan),
+                'in_view': len(points),
+                'share': len(squares) / (math.ceil(height / _SQUARE) * math.ceil(width / _SQUARE)),
+                'first_row': int(points.v.min()),
+                'last_row': int(points.v.max()),
+                'dt_ms': math.nan if stamp is None else abs(stamp - item.stamp_ns) / 1e6,
+            }
+        )
+    if not facts:
+        return {}
+    means = {name: float(np.mean([fact[name] for fact in facts])) for name in facts[0]}
+    rows = [round(means.pop('first_row')), round(means.pop('last_row'))]
+    return {**means, 'rows': rows}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What a bag holds is read from a few of its messages, and leads to a command that works."""
+
+import json
+import shlex
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.replay.inspection import inspect_bag, sample_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
+import pytest
+
+LIDAR, TRUTH, INFO = '/velodyne_points', '/camera/depth_truth', '/camera/camera_info'
+STATIC = '/tf_static'
+
+
+def without(*topics):
+    return lambda topic, message, log_ns: None if topic in topics else (topic, {}, log_ns)
+
+
+def inspected(capsys, *arguments):
+    code = main(['inspect', *map(str, arguments), '--json'])
+    (facts,) = json.loads(capsys.readouterr().out)
+    return code, facts
+
+
+def test_a_bag_is_described_by_role(short_drive, capsys):
+    code, facts = inspected(capsys, short_drive)
+    assert code == 0
+    assert facts['scorable']
+    assert facts['transform']
+    assert facts['topics']['lidar'] == {
+        'topic': LIDAR,
+        'type': 'sensor_msgs/msg/PointCloud2',
+        'count': 3,
+        'hertz': pytest.approx(10.0, rel=0.5),
+    }
+    image = facts['image']
+    with BagReader(short_drive) as reader:
+        message = reader.first('/camera/image_raw')
+        info = reader.first(INFO)
+    assert (image['width'], image['height']) == (message.width, message.height)
+    assert facts['camera']['fx'] == pytest.approx(info.k[0])
+    assert 0 < facts['lidar']['in_view'] <= facts['lidar']['points']
+    assert 0 < facts['lidar']['share'] <= 1
+    assert facts['problems'] == {}
+    assert STATIC in facts['other_topics']
+
+
+def test_the_next_command_can_be_run(short_drive, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, facts = inspected(capsys, short_drive, '--set', 'seed=3')
+    python, dash_m, package, *command = shlex.split(facts['next'])
+    assert [python, dash_m, package, command[0]] == ['python', '-m', 'marigold_ros', 'evaluate']
+    assert command[-2:] == ['--set', 'seed=3']
+    assert main([*command, '--limit', '1']) == 0
+
+
+def test_what_is_missing_is_said_and_ends_with_1(changed_drive, tmp_path, capsys):
+    code, facts = inspected(capsys, changed_drive(tmp_path / 'a', without(LIDAR, TRUTH)))
+    assert (code, facts['scorable'], facts['lidar']) == (1, False, {})
+    assert 'no topic holds sparse depth' in facts['reason']
+    assert 'sparse_source=ground' in facts['next']
+    code, facts = inspected(capsys, changed_drive(tmp_path / 'b', without(STATIC, TRUTH)))
+    assert (code, facts['transform'], facts['next']) == (1, False, '')
+    assert 'camera_optical' in facts['reason']
+    code, facts = inspected(capsys, changed_drive(tmp_path / 'c', without(INFO, TRUTH)))
+    assert (code, facts['camera']) == (1, {})
+    assert 'no camera_info' in facts['reason']
+
+
+def test_true_depth_alone_can_be_scored_against(changed_drive, tmp_path, capsys):
+    code, facts = inspected(capsys, changed_drive(tmp_path / 'bag', without(LIDAR)))
+    assert (code, facts['scorable'], facts['topics']['lidar']) == (0, True, None)
+
+
+def test_the_text_has_each_role_and_the_next_command(short_drive, capsys):
+    assert main(['inspect', str(short_drive)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f'{short_drive}: ')
+    assert [line.split()[0] for line in lines[1:5]] == ['image', 'camera_info', 'lidar', 'truth']
+    assert lines[-1].startswith('next: python -m marigold_ros evaluate')
+
+
+def test_places_are_spread_over_the_bag(short_drive):
+    with BagReader(short_drive) as reader:
+        samples = sample_bag(reader, reader.choose_topics(), ReplayOptions())
+    assert len({sample.item.stamp_ns for sample in samples}) == 3
+    assert all(sample.can_be_scored for sample in samples)
+
+
+def test_a_damaged_bag_says_so(changed_drive, tmp_path):
+    bag = changed_drive(tmp_path / 'bag')
+    (file,) = bag.glob('*.mcap')
+    with file.open('r+b') as data:
+        data.truncate(int(0.7 * file.stat().st_size))
+    facts = inspect_bag(bag, ReplayOptions())
+    assert any('is cut off' in text for text in facts['problems'])
