@@ -5,8 +5,12 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
+import re
 
+from marigold_ros.frame import Alignment
+from marigold_ros.geometry.alignment.fit_report import fit_report
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,6 +72,55 @@ def test_the_views_and_overrides_name_topics_of_the_node():
     assert view['Visualization Manager']['Global Options']['Fixed Frame'] == 'camera_optical'
     qos = yaml.safe_load((ROOT / 'config' / 'replay_qos.yaml').read_text(encoding='utf-8'))
     assert qos['/tf_static']['durability'] == 'transient_local'
+
+
+def foxglove():
+    return json.loads((ROOT / 'config' / 'foxglove.json').read_text(encoding='utf-8'))
+
+
+def panels_of(part):
+    """Names of the panels in a part of a Foxglove layout."""
+    return (
+        [part] if isinstance(part, str) else panels_of(part['first']) + panels_of(part['second'])
+    )
+
+
+def test_foxglove_arranges_every_panel_once():
+    layout = foxglove()
+    assert sorted(panels_of(layout['layout'])) == sorted(layout['configById'])
+
+
+def test_foxglove_shows_topics_of_the_node_as_what_they_are():
+    interface = pytest.importorskip('marigold_ros.node.interface.publishers')
+    published = {f'/marigold_depth/{name}': kind for name, kind in interface.TOPICS.items()}
+    kinds = {name: kind.__name__ for name, kind in published.items()}
+    kinds |= {'/camera/image_raw': 'Image', '/camera/camera_info': 'CameraInfo'}
+    kinds |= {'/diagnostics': 'DiagnosticArray'}
+    shown = []
+    for name, panel in foxglove()['configById'].items():
+        if name.startswith('Image!'):
+            mode = panel['imageMode']
+            shown += [(mode['imageTopic'], 'Image'), (mode['calibrationTopic'], 'CameraInfo')]
+        shown += [(topic, 'PointCloud2') for topic in panel.get('topics', ())]
+        series = [path['value'].split('.')[0] for path in panel.get('paths', ())]
+        shown += [(topic, 'DiagnosticArray') for topic in series]
+        if 'topicToRender' in panel:
+            shown.append((panel['topicToRender'], 'DiagnosticArray'))
+    assert len(shown) > 10
+    assert [(topic, kind) for topic, kind in shown if kinds.get(topic) != kind] == []
+
+
+def test_foxglove_plots_values_of_the_alignment():
+    report = fit_report(Alignment('none', 'no points'), 0, None, {})
+    paths = [
+        p['value'] for panel in foxglove()['configById'].values() for p in panel.get('paths', ())
+    ]
+    found = [
+        re.fullmatch(r'\S+\.status\[:\]\.values\[:\]\{key=="(\w+)"\}\.value', path)
+        for path in paths
+    ]
+    assert all(found)
+    assert {match[1] for match in found} <= set(report.values)
 
 
 def test_the_model_reaches_the_node_as_text():
