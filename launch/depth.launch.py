@@ -43,14 +43,15 @@ ARGUMENTS = (
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
     ('landmarks', '', 'topic of the landmarks of odometry or SLAM, for sparse_source landmarks'),
+    ('radar', '', 'topic of the radar points, for sparse_source radar'),
     ('scan', '', 'topic of the laser scans, for sparse_source scan'),
     ('sparse_depth', '', 'topic of the depth images, for sparse_source depth_image'),
     ('image_transport', '', 'raw or compressed; empty: the parameter file decides'),
     (
         'sparse_source',
         '',
-        'none, pointcloud, landmarks, scan, depth_image or ground; empty: the parameter file '
-        'decides',
+        'none, or some of pointcloud, landmarks, radar, scan, depth_image and ground with commas '
+        'between; empty: the parameter file decides',
     ),
     (
         'extrinsics',

@@ -54,6 +54,7 @@ PASSED_ON = (
     ('camera_info', '', 'topic of camera_info; empty: the sibling of the images'),
     ('lidar', '', 'topic of the point clouds'),
     ('landmarks', '', 'topic of the landmarks of odometry or SLAM, for sparse_source landmarks'),
+    ('radar', '', 'topic of the radar points, for sparse_source radar'),
     ('scan', '', 'topic of the laser scans, for sparse_source scan'),
     ('sparse_depth', '', 'topic of the depth images, for sparse_source depth_image'),
     ('image_transport', '', 'raw or compressed; empty: as the bag has the images'),

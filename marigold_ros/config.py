@@ -16,7 +16,7 @@ from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import group, setting, Settings, start_setting
-from marigold_ros.sparse_sources import GROUND, SPARSE_SOURCES
+from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES
 
 
 @dataclass(frozen=True)
@@ -442,7 +442,9 @@ class GroundConfig(Settings):
     )
 
 
-_SPARSE_TOPICS = [f'{source.topic} ({source.kind})' for source in SPARSE_SOURCES.values()]
+_SPARSE_TOPICS = [
+    f'{name} (topic {source.topic}, {source.kind})' for name, source in SPARSE_SOURCES.items()
+]
 _RELIABILITIES = ('auto', 'reliable', 'best_effort')
 
 
@@ -473,9 +475,8 @@ class NodeConfig(Settings):
     )
     sparse_source: str = start_setting(
         'pointcloud',
-        f'source of sparse depth: the topic {", ".join(_SPARSE_TOPICS)}, or ground, the plane '
-        'below the camera, without a sensor',
-        choices=('none', *SPARSE_SOURCES, GROUND),
+        f'sources of sparse depth, with commas between: {", ".join(_SPARSE_TOPICS)}; ground, the '
+        'plane below the camera, without a sensor; or none',
     )
     frame_id: str = setting('', 'frame_id that replaces that of the images; empty keeps theirs')
     image_reliability: str = start_setting(
@@ -520,7 +521,8 @@ class NodeConfig(Settings):
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:
-        """Check camera names and the colour range, and that guidance has gradients."""
+        """Check sources, camera names and the colour range, and that guidance has gradients."""
+        source_names(self.sparse_source)
         for name in self.cameras:
             if not re.fullmatch('[A-Za-z][A-Za-z0-9_]*', name):
                 raise ConfigurationError(

@@ -7,7 +7,7 @@ Frozen dataclasses of arrays, with their shapes and units; no maths, no ROS, no 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import math
 
 from marigold_ros.errors import CalibrationError, InputError
@@ -110,6 +110,11 @@ class SparseDepth:
     range_limited : bool
         Whether they are of a depth camera, which sees nothing beyond a few metres: where it sees
         nothing, the image may be farther than all points.
+    placed : bool
+        Whether the pixel of each point is known. Not so for a radar, whose elevation errs by
+        degrees: its points count in the fit of scale and shift only.
+    also : SparseDepth or None
+        Points of further sources that count in the fit of scale and shift only.
 
     """
 
@@ -121,6 +126,8 @@ class SparseDepth:
     sigma: np.ndarray | None = None
     extends: bool = True
     range_limited: bool = False
+    placed: bool = True
+    also: 'SparseDepth | None' = None
 
     def __post_init__(self) -> None:
         shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
@@ -137,9 +144,7 @@ class SparseDepth:
         """Return some of the points, by a mask (M,) or indices, without their rows and counts."""
         sigma = None if self.sigma is None else self.sigma[which]
         u, v, z = self.u[which], self.v[which], self.z[which]
-        return SparseDepth(
-            u, v, z, sigma=sigma, extends=self.extends, range_limited=self.range_limited
-        )
+        return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma, also=None)
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,34 @@ class GroundPlane:
     normal: np.ndarray
     height: float
     pitch_error: float
+
+
+@dataclass(frozen=True)
+class SparseInput:
+    """
+    Sparse depth of one of several sources, as a frame's fields of these names hold it.
+
+    ``source`` is its name, as in the setting ``sparse_source``.
+    """
+
+    source: str
+    points_lidar: np.ndarray | None = None
+    T_cam_lidar: np.ndarray | None = None
+    points_sigma: np.ndarray | None = None
+    placed: bool = True
+    sparse_image: np.ndarray | None = None
+    sparse_camera: Camera | None = None
+    ground: GroundPlane | None = None
+    no_points: str = ''
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """How many points one of several sources gave for a frame, or the ``reason`` for none."""
+
+    source: str
+    points: int
+    reason: str = ''
 
 
 @dataclass(frozen=True)
@@ -193,6 +226,12 @@ class Frame:
         Where the ground is, in place of a scan: the pipeline looks for it in the prediction.
     no_points : str
         Why there is no sparse depth, in words; empty for the usual reason.
+    placed : bool
+        Whether the pixels of the points are known, see ``SparseDepth``.
+    source : str
+        Name of the source of the fields above.
+    inputs : sequence of SparseInput
+        Of further sources; of all sources where the fields above are empty.
 
     """
 
@@ -208,6 +247,9 @@ class Frame:
     points_sigma: np.ndarray | None = None
     ground: GroundPlane | None = None
     no_points: str = ''
+    placed: bool = True
+    source: str = 'pointcloud'
+    inputs: tuple[SparseInput, ...] = ()
 
     def __post_init__(self) -> None:
         shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))
@@ -367,6 +409,8 @@ class FrameResult:
         Significant errors of the LiDAR's angles or clock, in words; mostly empty.
     domain_gap : float
         Of the prediction.
+    sources : sequence of SourceReport
+        What each of several sources gave; empty with one source.
 
     """
 
@@ -384,3 +428,4 @@ class FrameResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     calibration: str = ''
     domain_gap: float = math.nan
+    sources: tuple[SourceReport, ...] = ()

@@ -28,13 +28,12 @@ from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
 from marigold_ros.geometry.camera.focal_length import at_focal_length
-from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.fuse import align, fuse, gather_beside, judge_held
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
-from marigold_ros.geometry.ground.points import find_ground
 from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
+from marigold_ros.geometry.sources import gather_sources
 from marigold_ros.geometry.stream_state import find_break, StreamState
 from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
 import numpy as np
@@ -174,10 +173,8 @@ class FramePipeline:
         camera = None if frame.camera is None else rectified(frame.camera)
         K = None if camera is None else camera.K
         with _timed(timings, 'project'):
-            if frame.ground is not None and K is not None:
-                sparse, no_points = find_ground(prediction, K, frame.ground, config)
-            else:
-                sparse, no_points = sparse_of_frame(frame, config)
+            gathered = gather_sources(frame, prediction, K, config)
+            sparse = gathered.sparse
         with _timed(timings, 'align'):
             current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
             state = self._start_over_at_breaks(frame, current)
@@ -185,7 +182,7 @@ class FramePipeline:
 
             def fit_map() -> tuple[Alignment, Prediction, Alignment]:
                 held = state.held_fit(frame.stamp_ns)
-                fit = align_map(prediction, sparse, config, held, no_points)
+                fit = align_map(prediction, sparse, config, held, gathered.reason)
                 return fit, *align_guided(self.model, rgb, prediction, sparse, fit, self.config)
 
             fits, points = gather_beside(fit_map, sparse, config, rgb.shape[:2], rgb)
@@ -215,7 +212,9 @@ class FramePipeline:
             depth = postprocess(rgb, prediction, alignment, sigma, sparse, self.config)
         with _timed(timings, 'calibration'):
             # Points on the ground were chosen by the map, which they cannot contradict.
-            scan = sparse if sparse is not None and sparse.extends else None
+            # Of several sources it would not be known which one errs.
+            own = sparse is not None and sparse.extends and not gathered.reports
+            scan = sparse if own else None
             calibration = update_calibration(
                 state.calibration, current, prediction, scan, fit, config
             )
@@ -237,6 +236,7 @@ class FramePipeline:
             counts=count_pixels(prediction, depth, frame.camera, config),
             calibration=calibration.calibration.text,
             domain_gap=prediction.domain_gap,
+            sources=gathered.reports,
         )
 
     def _start_over_at_breaks(

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.errors import CalibrationError, ConfigurationError, InputError
 
 if TYPE_CHECKING:
     from marigold_ros.frame import Camera
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # Spread of landmarks across their main direction, as a share of that along it, below which they
 # are one line.
 _ON_LINE = 0.02
+# Deviation of what lies at a radar point's pixel from its range, as a share of that: on synthetic
+# streets with elevations that are wrong by up to 10 degrees, 0.26 to 0.53 from 3 to 25 m.
+_RADAR_NOISE = 0.3
 _LIDAR_WORDS = ('lidar', 'velodyne', 'ouster', 'hesai', 'livox', 'rslidar', 'laser')
 
 
@@ -41,7 +44,9 @@ class SparseReading:
     depth : (H, W) float32 or None, metres
         Depth of each pixel, registered to the camera's image or not; NaN where there is none.
     sigma : (N,) float32 or None, metres
-        Standard deviation of each point, where the message has it.
+        Standard deviation of each point, where the message has it or the sensor is a radar.
+    placed : bool
+        Whether the directions of the points are known to a pixel or so; not a radar's.
 
     """
 
@@ -50,6 +55,7 @@ class SparseReading:
     ring: np.ndarray | None = None
     depth: np.ndarray | None = None
     sigma: np.ndarray | None = None
+    placed: bool = True
 
     def own_camera(
         self, image_frame: str, shape: tuple[int, ...], info: Any, info_topic: str, rectified: bool
@@ -175,6 +181,15 @@ def _read_landmarks(message: Any, ring: bool = False) -> SparseReading:
     return SparseReading(message.header.frame_id, points, sigma=sigma)
 
 
+def _read_radar(message: Any, ring: bool = False) -> SparseReading:
+    from marigold_ros.message_codec import to_points
+    import numpy as np
+
+    points = to_points(message)
+    sigma = _RADAR_NOISE * np.linalg.norm(points, axis=1)
+    return SparseReading(message.header.frame_id, points, sigma=sigma, placed=False)
+
+
 def _check_spread(points: np.ndarray) -> None:
     """Refuse landmarks on one line: they may all be one wrong track, and show no scene."""
     import numpy as np
@@ -222,6 +237,15 @@ SPARSE_SOURCES = {
         _rank_cloud,
         word='landmarks',
     ),
+    # As automotive radars publish them: few, with elevations that are wrong by degrees.
+    'radar': SparseSource(
+        'radar',
+        'sensor_msgs/msg/PointCloud2',
+        _read_radar,
+        _check_cloud,
+        _rank_cloud,
+        word='radar',
+    ),
     'scan': SparseSource('scan', 'sensor_msgs/msg/LaserScan', _read_scan),
     # By name too: relative depth and uncertainty look like depth by their content.
     'depth_image': SparseSource(
@@ -238,9 +262,39 @@ SPARSE_SOURCES = {
 GROUND = 'ground'
 
 
-def needs_extrinsics(name: str) -> bool:
-    """Return whether the source of that name needs a LiDAR's pose; none and ground do not."""
-    return name in SPARSE_SOURCES and SPARSE_SOURCES[name].needs_extrinsics
+NONE = 'none'
+
+
+def source_names(text: str) -> tuple[str, ...]:
+    """
+    Return the names in a value of the setting ``sparse_source``, with commas between.
+
+    Empty for none. Raises ConfigurationError for an unknown name, one given twice, or none beside
+    others.
+    """
+    known = (NONE, *SPARSE_SOURCES, GROUND)
+    names = [name.strip() for name in text.split(',')]
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(
+                f"sparse_source is '{text}', and there is no source '{name}'; choose one of "
+                f'{", ".join(known)}, or several with commas between'
+            )
+        if names.count(name) > 1:
+            raise ConfigurationError(
+                f"sparse_source is '{text}' and names {name} twice; name each source once"
+            )
+    if NONE in names and len(names) > 1:
+        raise ConfigurationError(
+            f"sparse_source is '{text}'; none excludes other sources: leave it out"
+        )
+    return tuple(name for name in names if name != NONE)
+
+
+def needs_extrinsics(text: str) -> bool:
+    """Return whether one of the sources of a setting needs a sensor's pose."""
+    names = source_names(text)
+    return any(SPARSE_SOURCES[name].needs_extrinsics for name in names if name != GROUND)
 
 
 def source_of_topic(topic: str, msgtype: str) -> str:

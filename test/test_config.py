@@ -51,6 +51,8 @@ def allowed(parameter: Parameter) -> st.SearchStrategy:
     """Values that a parameter's own rule permits."""
     if parameter.choices:
         return st.sampled_from(parameter.choices)
+    if parameter.name == 'sparse_source':
+        return st.sampled_from(('none', 'ground', 'pointcloud,radar'))
     if parameter.kind is int:
         return st.integers(int(parameter.low), int(parameter.high))
     if parameter.kind is float:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from marigold_ros.bags.topics import choose_topics, TopicInfo
 from marigold_ros.config import NodeConfig
-from marigold_ros.errors import InputError
+from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Camera
 from marigold_ros.message_codec import (
     camera_info_fields,
@@ -15,6 +15,8 @@ from marigold_ros.message_codec import (
     encode_image,
 )
 from marigold_ros.sparse_sources import (
+    needs_extrinsics,
+    source_names,
     source_of_topic,
     SPARSE_SOURCES,
     SparseReading,
@@ -132,6 +134,34 @@ def test_landmarks_on_one_line_are_refused_in_any_frame():
     with pytest.raises(InputError, match='60 landmarks lie on one line') as caught:
         SPARSE_SOURCES['landmarks'].read(landmarks(along))
     assert caught.value.cause == 'line'
+
+
+def test_a_radar_has_a_wide_deviation_and_no_sure_pixels():
+    read = SPARSE_SOURCES['radar'].read(landmarks(np.array([[3.0, 0, 4], [0, 0, 20]])))
+    np.testing.assert_allclose(read.sigma, [1.5, 6.0], rtol=1e-5)
+    assert not read.placed
+
+
+def test_sources_are_listed_with_commas():
+    assert source_names('pointcloud, ground') == ('pointcloud', 'ground')
+    assert source_names('none') == ()
+    assert needs_extrinsics('ground,scan')
+    assert not needs_extrinsics('ground,depth_image')
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('pointcloud,sonar', "no source 'sonar'; choose one of none, pointcloud"),
+        ('radar,ground,radar', 'names radar twice'),
+        ('none,ground', 'none excludes'),
+        ('pointcloud,', "no source ''"),
+        ('', "no source ''"),
+    ],
+)
+def test_a_wrong_list_of_sources_is_refused(text, expected):
+    with pytest.raises(ConfigurationError, match=expected):
+        NodeConfig(sparse_source=text)
 
 
 @pytest.mark.parametrize('name', SPARSE_SOURCES)

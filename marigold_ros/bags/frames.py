@@ -290,6 +290,7 @@ class _FrameStream:
             sparse_image=scan.depth if scan else None,
             sparse_camera=depth_camera,
             points_sigma=scan.sigma if scan else None,
+            placed=scan is None or scan.placed,
             no_points='' if scan else scan_error,
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)

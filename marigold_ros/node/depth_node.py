@@ -33,7 +33,7 @@ from marigold_ros.node.loading import load, Loader
 from marigold_ros.node.ros_helpers import FILTERS, ImageReader
 from marigold_ros.node.worker import Worker
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.sparse_sources import GROUND
+from marigold_ros.sparse_sources import GROUND, source_names
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
@@ -92,11 +92,12 @@ class DepthNode(ManagedNode):
         self._config = parameters.config_of(self)
         self._make_pipeline()
         self._outputs = Outputs(self)
+        sources = source_names(self._config.sparse_source)
         self._extrinsics = Extrinsics(
             self,
             self._config.extrinsics,
             self._config.lidar.fixed_frame,
-            more_frames=self._config.sparse_source == GROUND,
+            more_frames=GROUND in sources or len(sources) > 1,
         )
         self._images = ImageReader()
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)

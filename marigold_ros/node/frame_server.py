@@ -6,6 +6,7 @@ One image from message to messages: decode, predict, pair, fit, publish.
 No lifecycle and no subscriptions here; every problem of a frame is counted and reported here.
 """
 
+from collections.abc import Mapping
 import copy
 from dataclasses import replace
 import time
@@ -15,7 +16,7 @@ from typing import Any
 from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
-from marigold_ros.frame import Camera, Frame
+from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.frames import resize_frame
 from marigold_ros.geometry.camera.rectification import rectified_valid
@@ -27,11 +28,11 @@ from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import ImageHealth
 from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.publishers import Outputs
-from marigold_ros.node.interface.subscriptions import Inputs
+from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.sparse_sources import GROUND, SPARSE_SOURCES
+from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES
 import numpy as np
 
 # Images without a scan in a row that are reported.
@@ -72,12 +73,13 @@ class FrameServer:
         self._health = node.health
         self._reset_wanted = False
         self._next_model: DepthModel | None = None
-        self._bad_info = self._bad_scan = None
-        self._read_scan: tuple = (None, None)
+        self._bad_info = None
+        # The last scan of each source and what it holds, None if it was rejected.
+        self._read_scans: dict[str, tuple] = {}
         self._warned_frames = False
         self._image_size = (0, 0)
         self._image_health = ImageHealth()
-        self._unpaired = 0  # images without a scan in a row
+        self._unpaired: dict[str, int] = {}  # images without a scan in a row, by source
 
     def reset_soon(self) -> None:
         """Reset the pipeline before the next frame."""
@@ -121,17 +123,18 @@ class FrameServer:
         watch.lap('decode')
         prediction = self._pipeline.predict(frame)
         watch.lap('predict')
-        choice = self._inputs.await_scan(frame.stamp_ns)
+        choices = self._inputs.await_scans(frame.stamp_ns)
         # As late as possible: odometry of the image's time often arrives after the image.
         place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
         frames = message.header.frame_id, header.frame_id
-        frame, scan_ns = self._with_sparse(frame, choice, frames)
+        frame, scan_ns = self._with_sparse(frame, choices, frames)
         watch.lap('pair')
         result = self._pipeline.finish(frame, prediction)
         watch.lap('finish')
         health.gaps.append(result.domain_gap)
         health.alignment, health.details = result.alignment, details_of(result)
+        health.count_sources(result.sources)
         health.counters.add(f'{keys.FITS}{result.alignment.state}')
         health.stamp_ns, health.scan_ns = frame.stamp_ns, scan_ns
         self._outputs.publish(result, header, config, scan_ns, health.details)
@@ -203,61 +206,92 @@ class FrameServer:
             return None
         return camera
 
-    def _count_pair(self, frame: Frame, scan) -> None:
-        """Count which parts of the pair are missing, and report a scan that stays away."""
-        if not self._inputs.has_sparse:
+    def _count_pair(self, frame: Frame, choices: Mapping[str, Choice]) -> None:
+        """Count which parts of the pair are missing, and report scans that stay away."""
+        if not choices:
             return
-        self._unpaired = self._unpaired + 1 if scan is None else 0
-        parts = {'info': frame.camera, 'scan': scan}
+        found = any(choice.item is not None for choice in choices.values())
+        parts = {'info': frame.camera, 'scan': found or None}
         missing = '_'.join(name for name, part in parts.items() if part is None)
         self._health.counters.add(keys.PAIRS + (f'without_{missing}' if missing else 'whole'))
-        if self._unpaired >= _UNPAIRED:
-            self._health.report('scan', self._inputs.why_no_scan(frame.stamp_ns))
+        for item in self._inputs.sparse:
+            away = choices[item.source].item is None
+            self._unpaired[item.source] = self._unpaired.get(item.source, 0) + 1 if away else 0
+            if self._unpaired[item.source] >= _UNPAIRED:
+                why = self._inputs.why_no_scan(item.source, frame.stamp_ns)
+                self._health.report(item.problem_part, why)
 
     def _with_sparse(
-        self, frame: Frame, choice: Choice, frames: tuple[str, str]
+        self, frame: Frame, choices: Mapping[str, Choice], frames: tuple[str, str]
     ) -> tuple[Frame, int | None]:
         """
-        Add the chosen scan, and return its stamp; None, with the reason reported, without.
+        Add the sparse depth of all sources; return the stamp of the first scan too, or None.
 
-        ``frames`` are the frame_id of the image, and the one that stands for it.
+        ``frames`` are the frame_id of the image, and the one that stands for it. What is wrong
+        with a source is reported.
         """
-        camera_frame = frames[1]
-        if self._inputs.config.sparse_source == GROUND:
-            return self._with_ground(frame, camera_frame), None
+        self._count_pair(frame, choices)
+        config = self._inputs.config
+        stamps, given = [], {}
+        for number, item in enumerate(self._inputs.sparse):
+            choice = choices[item.source]
+            given[item.source], stamp = self._of_sensor(item, choice, frame, frames, not number)
+            stamps.append(stamp)
+        names = source_names(config.sparse_source)
+        if GROUND in names:
+            given[GROUND] = self._of_ground(frame, frames[1])
+        frame = replace(frame, inputs=tuple(given[name] for name in names))
+        return frame, next((stamp for stamp in stamps if stamp is not None), None)
+
+    def _of_sensor(
+        self,
+        item: Input,
+        choice: Choice,
+        frame: Frame,
+        frames: tuple[str, str],
+        is_first: bool,
+    ) -> tuple[SparseInput, int | None]:
+        """Return the sparse depth of a scan and its stamp; None without depth."""
+        nothing = SparseInput(item.source)
         scan, scan_ns = choice.item, choice.stamp_ns
-        self._count_pair(frame, scan)
-        if scan_ns is None or frame.camera is None or scan is self._bad_scan:
-            return frame, None
+        before, reading = self._read_scans.get(item.source, (None, None))
+        if scan is None or scan_ns is None or frame.camera is None:
+            return nothing, None
+        if scan is before and reading is None:
+            return nothing, None  # rejected already
         try:
-            if scan is not self._read_scan[0]:  # one scan often serves several images
-                source = SPARSE_SOURCES[self._inputs.config.sparse_source]
-                self._read_scan = (scan, source.read(scan))
-            reading = self._read_scan[1]
+            if scan is not before:  # one scan often serves several images
+                reading = SPARSE_SOURCES[item.source].read(scan)
             own = frames[reading.frame_id != frames[0]]
             depth_camera = self._inputs.camera_of_depth(reading, own, self._image_size)
         except InputError as error:
-            self._bad_scan = scan
-            self._inputs.reject_scan(error)
-            return replace(frame, no_points=str(error)), None
-        if reading.depth is not None:
-            frame = replace(frame, sparse_image=reading.depth, sparse_camera=depth_camera)
-            if depth_camera is None:
-                return frame, scan_ns
-            if reading.frame_id in ('', *frames):  # of another size only
-                return replace(frame, T_cam_lidar=np.eye(4)), scan_ns
+            self._read_scans[item.source] = scan, None
+            self._inputs.reject_scan(item, error)
+            return replace(nothing, no_points=str(error)), None
+        self._read_scans[item.source] = scan, reading
+        found = SparseInput(
+            item.source,
+            points_lidar=reading.points,
+            points_sigma=reading.sigma,
+            placed=reading.placed,
+            sparse_image=reading.depth,
+            sparse_camera=depth_camera,
+        )
+        if reading.depth is not None and depth_camera is None:
+            return found, scan_ns
+        if depth_camera is not None and reading.frame_id in ('', *frames):  # of another size only
+            return replace(found, T_cam_lidar=np.eye(4)), scan_ns
         try:
-            T_cam_lidar = self._extrinsics.lookup(
-                camera_frame, scan.header.frame_id, scan_ns, frame.stamp_ns
+            pose = self._extrinsics.lookup(
+                frames[1], scan.header.frame_id, scan_ns, frame.stamp_ns, is_first
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return replace(frame, sparse_image=None, no_points=str(error)), None
-        points = {'points_lidar': reading.points, 'points_sigma': reading.sigma}
-        return replace(frame, **points, T_cam_lidar=T_cam_lidar), scan_ns
+            return replace(nothing, no_points=str(error)), None
+        return replace(found, T_cam_lidar=pose), scan_ns
 
-    def _with_ground(self, frame: Frame, camera_frame: str) -> Frame:
-        """Add the plane of the ground, or the reason, which is reported too, why it is unknown."""
+    def _of_ground(self, frame: Frame, camera_frame: str) -> SparseInput:
+        """Return the plane of the ground, or the reason, which is reported too, for none."""
 
         def pose(ground_frame: str) -> np.ndarray:
             return self._extrinsics.pose(
@@ -265,7 +299,7 @@ class FrameServer:
             )
 
         try:
-            return replace(frame, ground=ground_plane(self._inputs.config.ground, pose))
+            return SparseInput(GROUND, ground=ground_plane(self._inputs.config.ground, pose))
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return replace(frame, no_points=str(error))
+            return SparseInput(GROUND, no_points=str(error))

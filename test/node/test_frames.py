@@ -338,6 +338,22 @@ def test_an_unknown_ground_is_a_reason_and_no_metres(bench):
     assert not running.robot.received['depth/image_rect']
 
 
+def test_each_of_several_sources_has_its_own_line_and_may_be_missing(bench):
+    running = bench(
+        {'sparse_source': 'pointcloud,ground', 'alignment.method': 'global'}, hear=(DEPTH,)
+    )
+    running.send(SECOND)
+    running.wait_received('depth/image_rect')
+    _, text, values = running.status('scans.pointcloud')
+    assert (text, values['scans.pointcloud.used']) == ('/velodyne_points', '1')
+    assert int(values['points']) > 100
+    assert values['scans.pointcloud.received'] == '1'
+    level, text, values = running.status('scans.ground')
+    assert level == 1
+    assert 'base_footprint' in text
+    assert (values['scans.ground.missing'], values['points']) == ('1', '0')
+
+
 def replayed(running, sparse, path):
     """Replay offline what was sent to a node."""
     sent = {

@@ -69,7 +69,7 @@ def test_a_missing_ground_frame_is_a_reason_and_no_metres(short_drive, tmp_path)
 def test_a_negative_height_is_refused_by_name(short_drive, tmp_path, capsys):
     arguments = ['evaluate', str(short_drive), '--out', str(tmp_path)]
     settings = ['--set', 'sparse_source=ground', '--set', 'ground.height=-1']
-    assert main([*arguments, *settings]) == 1
+    assert main([*arguments, *settings]) == 2
     assert 'ground.height is -1' in capsys.readouterr().err
 
 

@@ -21,6 +21,7 @@ from marigold_ros.geometry.alignment.robust_fit import fit_by_method
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 from marigold_ros.geometry.ground.correction import ground_field
+from marigold_ros.geometry.joined_points import joined
 import numpy as np
 
 _NAN = float('nan')
@@ -78,13 +79,14 @@ def align_map(
         return _refuse(prediction, sparse, config, None, reason) if reason else metric
     if sparse is None:
         return _refuse(prediction, None, config, previous, no_points)
-    relative = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-    z = sparse.z.astype(np.float64)
-    usable = usable_points(prediction, sparse, config)
-    reason = check_points(z[usable], len(sparse), config)
+    points = sparse if sparse.also is None else joined([sparse, sparse.also])
+    relative = prediction.relative[points.v, points.u].astype(np.float64)
+    z = points.z.astype(np.float64)
+    usable = usable_points(prediction, points, config)
+    reason = check_points(z[usable], len(points), config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
-    stated = None if sparse.sigma is None else sparse.sigma[usable]
+    stated = None if points.sigma is None else points.sigma[usable]
     target, sigma = fit_target(z[usable], prediction.space, config, stated)
     fit = fit_by_method(relative[usable], target, sigma, config)
     fitted = fitted_depth(relative[usable], fit.scale, fit.shift, prediction.space, config)
@@ -92,9 +94,10 @@ def align_map(
     reason = check_fit(fit, agrees, config)
     if reason:
         return _refuse(prediction, sparse, config, previous, reason)
-    inlier = np.zeros(len(sparse), dtype=bool)
+    inlier = np.zeros(len(points), dtype=bool)
     inlier[usable] = agrees
-    return _apply(prediction, sparse, config, fit.scale, fit.shift, inlier, fit.condition)
+    own = inlier[: len(sparse)]
+    return _apply(prediction, sparse, config, fit.scale, fit.shift, own, fit.condition)
 
 
 def usable_points(
@@ -189,9 +192,10 @@ def _apply(
         if inlier is None:
             inlier = np.isfinite(residual) & (np.abs(residual) < REJECT_LOG)
         if config.method in ('local', 'fused') and not sparse.extends:
-            field = ground_field(sparse, residual, prediction.relative.shape)
-            # Other ground points prove nothing here: they were chosen because the map agrees.
-            held_out = np.where(inlier, residual, np.nan)
+            if sparse.placed:
+                field = ground_field(sparse, residual, prediction.relative.shape)
+                # Other ground points prove nothing here: they were chosen because the map agrees.
+                held_out = np.where(inlier, residual, np.nan)
         elif config.method in ('local', 'fused') and len(sparse) >= config.min_points:
             # Clipped pixels take part: only the field can correct them.
             log_depth = fitted_log_depth(prediction, scale, shift, config, known)

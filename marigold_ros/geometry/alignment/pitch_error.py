@@ -24,6 +24,8 @@ def with_pitch_error(
     """
     if sigma is None or sparse is None or sparse.extends or sparse.sigma is None:
         return sigma
+    if not sparse.placed:
+        return sigma
     if alignment.state != 'fitted' or alignment.inlier is None or prediction.space == 'metric':
         return sigma
     used = alignment.inlier

@@ -85,7 +85,7 @@ def count_errors(
     steep = _class_of(_steepness(_sampled(alignment.metric))[at], _STEEPNESS)
     relative = _class_of(predicted, _RELATIVE)
     fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
-    if not sparse.extends:
+    if sparse.placed and not sparse.extends:
         # Beyond the ground errors have not been measured, and they are larger there.
         for row in range(_CELLS[0]):
             ratio = far if row < _ON_GROUND else _BESIDE_GROUND * far

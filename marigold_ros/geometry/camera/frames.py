@@ -55,6 +55,8 @@ def sparse_of_frame(frame: Frame, config: AlignmentConfig) -> tuple[SparseDepth 
     except CalibrationError as error:
         # The relative depth of this frame is still good; the reason reaches the diagnostics.
         return None, str(error)
+    if not frame.placed:
+        seen = replace(seen, extends=False, placed=False)
     if frame.points_sigma is not None:
         sigma = np.nan_to_num(np.asarray(frame.points_sigma, np.float32)[seen.index])
         seen = replace(seen, sigma=np.maximum(sigma, 0.0))

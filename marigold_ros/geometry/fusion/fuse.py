@@ -167,6 +167,8 @@ def judge_held(
     """
     if config.method != 'fused' or alignment.state != 'held' or sparse is None:
         return alignment
+    if not sparse.placed:
+        return alignment
     if alignment.metric is None or sigma is None:
         return alignment
     u, v, z = sparse.u, sparse.v, sparse.z

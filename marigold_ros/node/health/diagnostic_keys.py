@@ -19,8 +19,9 @@ FRAMES_DEACTIVATED = f'{FRAMES_REJECTED}deactivated'
 CLOCK_JUMPS = 'clock_jumps'
 INFOS_RECEIVED = 'infos.received'
 INFOS_REJECTED = 'infos.rejected.calibration'
-SCANS_RECEIVED = 'scans.received'
-SCANS_REJECTED = 'scans.rejected.'  # + CAUSE
+SCANS = 'scans'  # + .received, .rejected.CAUSE; of several sources in all
+SCANS_RECEIVED = f'{SCANS}.received'
+SCANS_REJECTED = f'{SCANS}.rejected.'  # + CAUSE
 PAIRS = 'pairs.'  # + whole, without_info, without_scan, without_info_scan; by image
 FITS = 'fits.'  # + fitted, held, none; by image
 DOMAIN_GAP = 'domain_gap'  # mean of the last images, or unknown
@@ -38,6 +39,11 @@ KEYS: dict[str, tuple[str, ...]] = {
     ),
     'infos': (INFOS_RECEIVED, INFOS_REJECTED, 'rate_hz'),
     'scans': (SCANS_RECEIVED, f'{SCANS_REJECTED}*', 'rate_hz', f'{PAIRS}*', f'{FITS}*'),
+    # Instead of scans, of each of several sources.
+    'scans.*': (
+        *('scans.*.received', 'scans.*.rejected.*', 'scans.*.used', 'scans.*.missing'),
+        *('points', 'rate_hz', f'{PAIRS}*', f'{FITS}*'),
+    ),
     'timing': ('*.p50_ms', '*.p95_ms'),  # STAGE
     # Besides the keys of the model's ``description``.
     'model': ('name', 'device', 'resident_mb', 'gpu_mb', DOMAIN_GAP),
@@ -52,4 +58,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     # TOPIC of an input, and the number of listeners of each OUTPUT.
     'qos': ('/*', 'message_filters', 'cv_bridge', 'listeners.*'),
 }
-PARTS = tuple(KEYS)
+PARTS = tuple(part for part in KEYS if '*' not in part)  # with one source
+
+
+def source_part(source: str) -> str:
+    """Return the part of one of several sources of sparse depth."""
+    return f'{SCANS}.{source}'

@@ -19,17 +19,17 @@ from marigold_ros.geometry.alignment.fit_report import fit_report
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import explain_gap, Health, memory_mb, PROBLEM_MEMORY
 from marigold_ros.node.ros_helpers import FILTERS
-from marigold_ros.sparse_sources import needs_extrinsics
+from marigold_ros.sparse_sources import GROUND, needs_extrinsics, source_names
 
 _OK, _WARN = (
     int.from_bytes(level, 'little') if isinstance(level, bytes) else int(level)
     for level in (DiagnosticStatus.OK, DiagnosticStatus.WARN)
 )
-# Each input's part, the parameter of its reliability, and further counters that it shows.
+# Each input's parameter of its reliability, and further counters that it shows.
 _INPUTS = {
-    'image': ('frames', 'image_reliability', (keys.CLOCK_JUMPS,)),
-    'info': ('infos', 'info_reliability', ()),
-    'scan': ('scans', 'lidar_reliability', (keys.PAIRS, keys.FITS)),
+    'image': ('image_reliability', (keys.CLOCK_JUMPS,)),
+    'info': ('info_reliability', ()),
+    'scan': ('lidar_reliability', (keys.PAIRS, keys.FITS)),
 }
 
 
@@ -71,7 +71,7 @@ def diagnostics(
     facts = {**model, **memory_mb(), keys.DOMAIN_GAP: 'unknown' if math.isnan(gap) else gap}
     text = f'{model.get("name", "")}: {explain_gap(gap)}'
     message.status = [
-        *_input_statuses(name, health, inputs),
+        *_input_statuses(name, health, inputs, config),
         _timing_status(name, health),
         _status(f'{name}: model', _OK, text, facts),
         _last_fit(name, health),
@@ -92,12 +92,16 @@ def warnings_of(message: DiagnosticArray) -> dict[str, str]:
     }
 
 
-def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticStatus]:
+def _input_statuses(
+    name: str, health: Health, inputs, config: NodeConfig
+) -> Iterator[DiagnosticStatus]:
     for item in inputs.inputs:
         if item.name not in _INPUTS:  # needed by some depth images only
             continue
-        part, _, further = _INPUTS[item.name]
+        part, further = item.part, _INPUTS[item.name][1]
         values: dict[str, Any] = dict(health.counters.snapshot(f'{part}.'))
+        if item.source in health.sources:
+            values['points'] = health.sources[item.source].points
         values['rate_hz'] = item.rate.hertz
         if item.name == 'image':
             values['output_rate_hz'] = health.published.hertz
@@ -106,6 +110,12 @@ def _input_statuses(name: str, health: Health, inputs) -> Iterator[DiagnosticSta
         text = next(filter(None, _complaints(item, health)), '')
         level = _WARN if text else _OK
         yield _status(f'{name}: {part}', level, text or item.topic, values)
+    names = source_names(config.sparse_source)
+    if GROUND in names and len(names) > 1:
+        part, report = keys.source_part(GROUND), health.sources.get(GROUND)
+        values = {**health.counters.snapshot(f'{part}.'), 'points': report.points if report else 0}
+        text = report.reason if report else ''
+        yield _status(f'{name}: {part}', _WARN if text else _OK, text or 'the plane below', values)
 
 
 def _complaints(item, health: Health) -> Iterator[str]:
@@ -117,9 +127,11 @@ def _complaints(item, health: Health) -> Iterator[str]:
     if silent and item.incompatible:
         yield (
             f'{item.topic} is published, but what is offered does not fit '
-            f'{item.qos}: set {_INPUTS[item.name][1]}'
+            f'{item.qos}: set {_INPUTS[item.name][0]}'
         )
-    yield health.problem(item.name)
+    yield health.problem(item.problem_part)
+    if item.source in health.sources:
+        yield health.sources[item.source].reason
     if item.name == 'image':
         yield health.problem('camera')
         yield health.problem('frame')

@@ -8,7 +8,7 @@ A frame enters once and leaves once: received = served + dropped_newer + skipped
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 import math
 import os
@@ -18,7 +18,7 @@ import threading
 import time
 from typing import Any
 
-from marigold_ros.frame import Alignment
+from marigold_ros.frame import Alignment, SourceReport
 from marigold_ros.node.health import diagnostic_keys as keys
 import numpy as np
 
@@ -134,12 +134,20 @@ class Health:
     published: Rate = field(default_factory=Rate)
     gaps: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW))
     problems: dict[str, tuple[float, str]] = field(default_factory=dict)
+    sources: dict[str, SourceReport] = field(default_factory=dict)
 
     @property
     def domain_gap(self) -> float:
         """How unlike its training images the last images are for the model, NaN if unknown."""
         gaps = list(self.gaps)
         return float(np.mean(gaps)) if gaps else math.nan
+
+    def count_sources(self, reports: Sequence[SourceReport]) -> None:
+        """Count which of several sources gave points for a frame, and keep what they gave."""
+        self.sources = {report.source: report for report in reports}
+        for source, report in self.sources.items():
+            outcome = 'used' if report.points and not report.reason else 'missing'
+            self.counters.add(f'{keys.source_part(source)}.{outcome}')
 
     def report(self, part: str, text: str) -> None:
         """Record a problem of a part: image, camera, info, scan, transform or frame."""

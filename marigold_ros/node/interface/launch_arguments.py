@@ -18,7 +18,7 @@ import yaml
 
 # Arguments that are parameters of the node, and those that are its topics.
 PARAMETERS = ('model', 'profile', 'device', 'image_transport', 'sparse_source')
-TOPICS = ('image', 'camera_info', 'lidar', 'landmarks', 'scan', 'sparse_depth')
+TOPICS = ('image', 'camera_info', 'lidar', 'landmarks', 'radar', 'scan', 'sparse_depth')
 _TRUE, _FALSE = ('true', '1', 'yes', 'on'), ('false', '0', 'no', 'off')
 # Read by launch itself.
 _LAUNCH = ('launch-prefix', 'launch-prefix-filter', 'emulate_tty')

@@ -9,6 +9,7 @@ points is left to the worker.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 import posixpath
 import threading
 import time
@@ -25,7 +26,7 @@ from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import ImageReader, SimpleFilter, subscribe
 from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer
-from marigold_ros.sparse_sources import SPARSE_SOURCES, SparseReading
+from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
 import sensor_msgs.msg
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -49,6 +50,13 @@ class Input:
     mismatch: str = ''  # what else is published, and the setting that fits it
     incompatible: int = 0
     rate: Rate = field(default_factory=Rate)
+    source: str = ''  # of sparse depth, as in SPARSE_SOURCES
+    part: str = ''  # of the diagnostics
+
+    @property
+    def problem_part(self) -> str:
+        """The part under which problems are reported to ``Health``."""
+        return self.part if '.' in self.part else self.name
 
     @property
     def msgtype(self) -> str:
@@ -107,11 +115,12 @@ class Inputs(SimpleFilter):
         self.images = images
         self.inputs = self._plan(config)
         self.config = config
-        self._scans = self._new_buffer()
+        self._scans = self._new_buffers()
 
-    def _new_buffer(self) -> ScanBuffer:
+    def _new_buffers(self) -> dict[str, ScanBuffer]:
         lidar = self.config.lidar
-        return ScanBuffer(round(lidar.max_dt * 1e9), round(lidar.buffer * 1e9))
+        limits = round(lidar.max_dt * 1e9), round(lidar.buffer * 1e9)
+        return {item.source: ScanBuffer(*limits) for item in self.sparse}
 
     def _plan(self, config: NodeConfig) -> list[Input]:
         """Resolve topics and types of the inputs."""
@@ -123,21 +132,29 @@ class Inputs(SimpleFilter):
         if info_topic == self._node.resolve_topic_name('camera_info', only_expand=True):
             # Not remapped: the sibling of the image's topic, by image_transport's rule.
             info_topic = posixpath.join(posixpath.dirname(image_topic), 'camera_info')
+        of_info = config.info_reliability
         plan = [
-            Input('image', topic, kind, 1, config.image_reliability, self._on_image),
-            Input('info', info_topic, CameraInfo, 1, config.info_reliability, self._on_info),
+            Input(
+                'image', topic, kind, 1, config.image_reliability, self._on_image, part='frames'
+            ),
+            Input('info', info_topic, CameraInfo, 1, of_info, self._on_info, part='infos'),
         ]
-        if config.sparse_source in SPARSE_SOURCES:
-            source = SPARSE_SOURCES[config.sparse_source]
+        names = source_names(config.sparse_source)
+        for name in names:
+            if name not in SPARSE_SOURCES:
+                continue
+            source = SPARSE_SOURCES[name]
             topic = self._node.resolve_topic_name(source.topic)
             kind = getattr(sensor_msgs.msg, source.kind)
-            plan.append(Input('scan', topic, kind, 5, config.lidar_reliability, self._on_scan))
+            item = Input('scan', topic, kind, 5, config.lidar_reliability, print, source=name)
+            item.callback = partial(self._on_scan, item)
+            item.part = keys.SCANS if len(names) == 1 else keys.source_part(name)
+            plan.append(item)
             if not source.needs_extrinsics:
                 # That of a depth image which is not registered, beside it.
                 beside = posixpath.join(posixpath.dirname(topic), 'camera_info')
-                reliability = config.info_reliability
                 plan.append(
-                    Input('depth_info', beside, CameraInfo, 1, reliability, self._on_depth_info)
+                    Input('depth_info', beside, CameraInfo, 1, of_info, self._on_depth_info)
                 )
         return plan
 
@@ -157,20 +174,21 @@ class Inputs(SimpleFilter):
         """Return the camera of a depth image that is not registered to the image; else None."""
         if scan.depth is None:
             return None
-        source, beside = self.inputs[2:4]
+        (beside,) = (item for item in self.inputs if item.name == 'depth_info')
+        source = self.inputs[self.inputs.index(beside) - 1]
         rectified = is_rectified_name(source.topic)
         return scan.own_camera(image_frame, shape, self.depth_info, beside.topic, rectified)
 
     @property
-    def has_sparse(self) -> bool:
-        """Whether there is an input of sparse depth."""
-        return len(self.inputs) > 2
+    def sparse(self) -> list[Input]:
+        """The inputs of sparse depth."""
+        return [item for item in self.inputs if item.source]
 
     def set_config(self, config: NodeConfig) -> None:
         """Apply changed settings; the scan buffer is made anew when its settings changed."""
         before, self.config = self.config, config
         if config.lidar != before.lidar:
-            self._scans = self._new_buffer()
+            self._scans = self._new_buffers()
 
     # Subscriptions
 
@@ -249,7 +267,8 @@ class Inputs(SimpleFilter):
 
     def clear(self) -> None:
         """Forget scans and stamps, as after a clock jump."""
-        self._scans.clear()
+        for scans in self._scans.values():
+            scans.clear()
         self._last_stamp = None
 
     def await_info(self) -> CameraInfo | None:
@@ -258,25 +277,27 @@ class Inputs(SimpleFilter):
             self._info_arrived.wait(_FIRST_INFO)
         return self.camera_info
 
-    def await_scan(self, image_ns: int) -> Choice:
-        """Choose the scan for an image, waiting up to ``lidar.wait`` for a nearer one."""
-        if not self.has_sparse:
-            return Choice(None, None, None, True)
-        source = self.inputs[2]
+    def await_scans(self, image_ns: int) -> dict[str, Choice]:
+        """Choose each source's scan for an image, waiting up to ``lidar.wait`` for nearer ones."""
         deadline = time.monotonic() + self.config.lidar.wait
         with self._scan_arrived:
             while True:
-                choice = self._scans.choose(image_ns)
+                choices = {name: scans.choose(image_ns) for name, scans in self._scans.items()}
                 remaining = deadline - time.monotonic()
-                silent = not len(self._scans) and not source.publishers
-                if choice.final or remaining <= 0 or silent or not self._open:
-                    return choice
+                awaited = [
+                    item
+                    for item in self.sparse
+                    if not choices[item.source].final
+                    and (len(self._scans[item.source]) or item.publishers)
+                ]
+                if not awaited or remaining <= 0 or not self._open:
+                    return choices
                 self._scan_arrived.wait(remaining)
 
-    def why_no_scan(self, image_ns: int) -> str:
-        """Return why none of the scans matches an image."""
+    def why_no_scan(self, source: str, image_ns: int) -> str:
+        """Return why none of the scans of a source matches an image."""
         max_dt_ns = round(self.config.lidar.max_dt * 1e9)
-        return explain_missing_scan(image_ns, self._scans.newest_ns, max_dt_ns)
+        return explain_missing_scan(image_ns, self._scans[source].newest_ns, max_dt_ns)
 
     # Callbacks
 
@@ -317,27 +338,33 @@ class Inputs(SimpleFilter):
     def _on_depth_info(self, message) -> None:
         self.depth_info = message
 
-    def _on_scan(self, message) -> None:
+    def _on_scan(self, item: Input, message) -> None:
         if not self._open:
             return
-        self._health.counters.add(keys.SCANS_RECEIVED)
-        self.inputs[2].rate.tick()
+        self._count(item, 'received')
+        item.rate.tick()
         try:
-            SPARSE_SOURCES[self.config.sparse_source].check(message)
+            SPARSE_SOURCES[item.source].check(message)
         except MarigoldError as error:
-            self.reject_scan(error)
+            self.reject_scan(item, error)
             return
+        scans = self._scans[item.source]
         stamp = stamp_ns(message.header.stamp) + round(self.config.lidar.time_offset * 1e9)
         with self._scan_arrived:
-            jumped = self._scans.is_jump(stamp)
+            jumped = scans.is_jump(stamp)
         if jumped:
-            self._on_jump(f'the stamp of {self.inputs[2].topic} went back')
+            self._on_jump(f'the stamp of {item.topic} went back')
         with self._scan_arrived:
-            self._scans.add(stamp, message)
+            scans.add(stamp, message)
             self._scan_arrived.notify_all()
 
-    def reject_scan(self, error: MarigoldError) -> None:
-        """Count and report a scan that cannot be used."""
+    def _count(self, item: Input, event: str) -> None:
+        """Count an event of sparse depth, in all and by source if there are several."""
+        for part in {keys.SCANS, item.part}:
+            self._health.counters.add(f'{part}.{event}')
+
+    def reject_scan(self, item: Input, error: MarigoldError) -> None:
+        """Count and report a scan of an input that cannot be used."""
         cause = getattr(error, 'cause', 'calibration')
-        self._health.counters.add(f'{keys.SCANS_REJECTED}{cause}')
-        self._health.report('scan', f'scan rejected: {error}')
+        self._count(item, f'rejected.{cause}')
+        self._health.report(item.problem_part, f'scan rejected: {error}')

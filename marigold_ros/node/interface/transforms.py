@@ -54,15 +54,20 @@ class Extrinsics:
         self.source = 'tf2' if self._fixed is None else self.source
 
     def lookup(
-        self, camera_frame: str, lidar_frame: str, stamp_ns: int, image_ns: int | None = None
+        self,
+        camera_frame: str,
+        lidar_frame: str,
+        stamp_ns: int,
+        image_ns: int | None = None,
+        is_first: bool = True,
     ) -> np.ndarray:
         """
         Look up the pose of the LiDAR in the camera's optical frame.
 
         Without a transform at the scan's ``stamp_ns`` the latest one is used, and ``latest_used``
         counts how often. With a fixed frame, the motion between scan and image is compensated;
-        ``not_moved`` counts how often tf2 does not know it. Returns (4, 4) float64:
-        ``p_cam = T @ p_lidar``.
+        ``not_moved`` counts how often tf2 does not know it. Parameters are those of the first
+        source. Returns (4, 4) float64: ``p_cam = T @ p_lidar``.
 
         Raises
         ------
@@ -70,15 +75,16 @@ class Extrinsics:
             If there is neither a parameter nor a transform.
 
         """
-        moved = None
+        moved, given = None, self._fixed if is_first else None
         if self.fixed_frame and image_ns is not None:
-            source = lidar_frame if self._fixed is None else camera_frame
+            source = lidar_frame if given is None else camera_frame
             moved = self._moved((camera_frame, image_ns), (source, stamp_ns))
-        if self._fixed is not None:
-            return self._fixed if moved is None else moved @ self._fixed
+        if given is not None:
+            return given if moved is None else moved @ given
         if moved is not None:
             return moved
         settings = 'extrinsics.translation and extrinsics.rotation_xyzw'
+        settings = settings if is_first else 'another sparse_source'
         return self.pose(camera_frame, lidar_frame, stamp_ns, settings)
 
     def pose(self, camera_frame: str, frame: str, stamp_ns: int, settings: str) -> np.ndarray:

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Several sources at once: each with its own noise, and the others go on without one."""
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import (
+    Camera,
+    Frame,
+    GroundPlane,
+    Prediction,
+    SparseDepth,
+    SparseInput,
+    UNBOUNDED,
+)
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.fusion.fuse import align
+from marigold_ros.geometry.ground.plane import plane_depth
+from marigold_ros.geometry.joined_points import joined, merged
+from marigold_ros.geometry.sources import gather_sources
+import numpy as np
+import pytest
+
+CONFIG = AlignmentConfig()
+WIDTH, HEIGHT = 160, 120
+CAMERA = Camera(np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), WIDTH, HEIGHT)
+PLANE = GroundPlane(np.array([0.0, 1.0, 0.0]), 1.2, np.deg2rad(1.0))
+WALL = 9.0
+
+
+def scene():
+    """Depth (H, W) of ground 1.2 m below the camera, and of a wall at 9 m."""
+    v, u = np.mgrid[:HEIGHT, :WIDTH]
+    ground = plane_depth(PLANE, CAMERA.K, u, v)
+    return np.where(np.isfinite(ground), np.minimum(np.nan_to_num(ground, nan=WALL), WALL), WALL)
+
+
+def prediction():
+    return Prediction((scene() / 20.0 - 0.02).astype(np.float32), None, 'depth', UNBOUNDED)
+
+
+def points(z, u, v, **more):
+    u, v = (part.ravel() for part in np.meshgrid(u, v))
+    return SparseDepth(u, v, np.broadcast_to(np.float32(z), u.shape), **more)
+
+
+def scan(row=55):
+    """Points of a planar scanner on the wall, in the camera's frame."""
+    u = np.arange(2, WIDTH, 3)
+    x = (u - CAMERA.K[0, 2]) / CAMERA.K[0, 0] * WALL
+    y = np.full(len(u), (row - CAMERA.K[1, 2]) / CAMERA.K[1, 1] * WALL)
+    return np.stack([x, y, np.full(len(u), WALL)], axis=1)
+
+
+def gathered(*inputs):
+    frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=inputs)
+    return gather_sources(frame, prediction(), CAMERA.K, CONFIG)
+
+
+def test_one_source_alone_is_as_it_would_be_without_a_list():
+    only = SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4))
+    frame = Frame(
+        np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        CAMERA,
+        points_lidar=only.points_lidar,
+        T_cam_lidar=only.T_cam_lidar,
+    )
+    plain = gather_sources(frame, prediction(), CAMERA.K, CONFIG)
+    np.testing.assert_array_equal(gathered(only).sparse.z, plain.sparse.z)
+    assert gathered(only).reports == plain.reports == ()
+
+
+def test_scan_and_ground_together_fit_what_neither_fits_alone():
+    flat = SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4))
+    alone = gathered(flat)
+    assert align_map(prediction(), alone.sparse, CONFIG).state == 'none'  # all at one depth
+    both = gathered(flat, SparseInput('ground', ground=PLANE))
+    assert [(report.source, report.points > 20) for report in both.reports] == [
+        ('scan', True),
+        ('ground', True),
+    ]
+    for method in ('global', 'fused'):
+        found = align(prediction(), both.sparse, AlignmentConfig(method=method))
+        assert found.state == 'fitted'
+        np.testing.assert_allclose(found.metric, scene(), rtol=0.05)
+
+
+def test_a_source_without_points_is_named_and_leaves_the_others():
+    found = gathered(
+        SparseInput('pointcloud', no_points='no scan'),
+        SparseInput('radar', points_lidar=np.zeros((3, 2)), T_cam_lidar=np.eye(4)),
+        SparseInput('landmarks', points_lidar=scan(), T_cam_lidar=None),
+        SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4)),
+    )
+    reasons = {report.source: report.reason for report in found.reports}
+    assert reasons['pointcloud'] == 'no scan'
+    assert 'shape (3, 2)' in reasons['radar']
+    assert 'no transform' in reasons['landmarks']
+    assert reasons['scan'] == ''
+    assert len(found.sparse) == found.reports[-1].points > 20
+
+
+def test_without_any_points_the_reason_names_every_source():
+    found = gathered(SparseInput('scan', no_points='late'), SparseInput('radar', no_points='off'))
+    assert found.sparse is None
+    assert found.reason == 'scan: late; radar: off'
+
+
+def test_joining_keeps_each_point_with_its_own_deviation():
+    one, other = points(2.0, [1, 2], [3]), points(5.0, [7], [8], sigma=np.array([0.4]))
+    both = joined([one, other])
+    assert both.z.tolist() == [2.0, 2.0, 5.0]
+    np.testing.assert_allclose(both.sigma, [0.0, 0.0, 0.4])
+    assert joined([one]) is one
+
+
+def test_of_two_points_in_a_pixel_the_one_of_less_noise_stays():
+    near = points(4.0, [5], range(30), sigma=np.full(30, 2.0))
+    exact = points(5.0, [5, 9], range(30))
+    found = merged([near, exact], CONFIG)
+    assert len(found) == 60
+    assert set(found.z.tolist()) == {5.0}
+
+
+def test_points_that_extend_lead_and_the_others_count_in_the_fit_only():
+    lidar = points(4.0, range(10), range(10))
+    ground = points(6.0, range(9), range(9), extends=False)
+    radar = points(7.0, range(8), range(8), extends=False, placed=False)
+    found = merged([radar, ground, lidar], CONFIG)
+    assert (found.extends, found.placed, len(found), len(found.also)) == (True, True, 100, 145)
+    assert len(merged([ground, radar], CONFIG).also) == 64
+    alone = merged([radar], CONFIG)
+    assert (alone.placed, alone.also) == (False, None)
+
+
+def test_too_few_points_that_extend_do_not_lead():
+    few = points(4.0, range(5), [20])
+    ground = points(6.0, range(9), range(9), extends=False)
+    found = merged([few, ground], CONFIG)
+    assert (found.extends, len(found) + len(found.also or ())) == (False, 86)
+
+
+@pytest.mark.parametrize('sigma', [None, 3.0])
+def test_a_source_of_large_deviation_hardly_moves_the_fit(sigma):
+    truth = scene()
+    v, u = (part.ravel() for part in np.mgrid[4:HEIGHT:8, 4:WIDTH:8])
+    exact = SparseDepth(u, v, truth[v, u])
+    stated = None if sigma is None else np.full(len(u), sigma)
+    biased = SparseDepth(u, v, truth[v, u] * 1.2, sigma=stated, extends=False, placed=False)
+    config = AlignmentConfig(method='least_squares')
+    found = align_map(prediction(), merged([exact, biased], config), config)
+    change = float(np.abs(found.metric / truth - 1.0).mean())
+    assert change > 0.08 if sigma is None else change < 0.02
+
+
+def radar(seed, degrees=10.0, count=80):
+    """Radar points of the scene, of elevations wrong by up to some degrees, a tenth ghosts."""
+    rng = np.random.default_rng(seed)
+    v, u = rng.integers(0, HEIGHT, count), rng.integers(0, WIDTH, count)
+    z = scene()[v, u]
+    ray = np.stack([(u - 79.5) / 100.0, (v - 59.5) / 100.0, np.ones(count)], axis=1) * z[:, None]
+    reach = np.linalg.norm(ray, axis=1) * np.where(rng.random(count) < 0.1, 1.5, 1.0)
+    azimuth = np.arctan2(ray[:, 0], ray[:, 2])
+    height = np.arctan2(-ray[:, 1], np.hypot(ray[:, 0], ray[:, 2]))
+    height += np.deg2rad(rng.uniform(-degrees, degrees, count))
+    forward = reach * np.cos(height)
+    return np.stack(
+        [forward * np.sin(azimuth), -reach * np.sin(height), forward * np.cos(azimuth)], axis=1
+    )
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_a_radar_of_wrong_elevations_gives_about_right_metres_or_a_reason(seed):
+    seen = radar(seed)
+    given = SparseInput(
+        'radar',
+        points_lidar=seen,
+        T_cam_lidar=np.eye(4),
+        points_sigma=0.3 * np.linalg.norm(seen, axis=1),
+        placed=False,
+    )
+    found = align(prediction(), gathered(given).sparse, CONFIG)
+    if found.state == 'fitted':
+        assert abs(np.median(found.metric / scene()) - 1.0) < 0.25
+        assert found.field is None
+    else:
+        assert found.reason
+        assert found.metric is None
