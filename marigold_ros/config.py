@@ -260,8 +260,8 @@ PROFILES = {
 
 
 @dataclass(frozen=True)
-class PipelineConfig(Settings):
-    """What happens to one frame."""
+class PredictionConfig(Settings):
+    """How a model predicts one image."""
 
     profile: str = setting(
         'checkpoint',
@@ -281,29 +281,7 @@ class PipelineConfig(Settings):
         (-1, 8192),
     )
     seed: int = setting(0, 'seed of the noise; the same seed gives the same depth', (0, 2**31 - 1))
-    guidance: str = start_setting(
-        'none',
-        'points: steer the denoising by the sparse depth of the frame once its fit is '
-        'accepted; tens of times slower, for labelling and not for real time',
-        choices=('none', 'points'),
-    )
-    guided: GuidedConfig = group(GuidedConfig)
-    sky: str = setting(
-        'nan',
-        'depth of recognised sky: nan (unknown), inf (too far, REP 117) or as fitted; with the '
-        'first two, the cloud has no points there',
-        choices=('nan', 'inf', 'fitted'),
-    )
     engine: EngineConfig = group(EngineConfig)
-    alignment: AlignmentConfig = group(AlignmentConfig)
-
-    def check(self) -> None:
-        """Check that guidance has a fit to begin with."""
-        if self.guidance != 'none' and self.alignment.method in ('none', 'fixed'):
-            raise ConfigurationError(
-                f'guidance is {self.guidance} and alignment.method {self.alignment.method}, which '
-                'does not fit the points; choose global or local'
-            )
 
     @property
     def prediction(self) -> dict[str, Any]:
@@ -321,6 +299,34 @@ class PipelineConfig(Settings):
             'seed': self.seed,
             'options': self.engine,
         }
+
+
+@dataclass(frozen=True)
+class PipelineConfig(PredictionConfig):
+    """What happens to one frame."""
+
+    guidance: str = start_setting(
+        'none',
+        'points: steer the denoising by the sparse depth of the frame once its fit is '
+        'accepted; tens of times slower, for labelling and not for real time',
+        choices=('none', 'points'),
+    )
+    guided: GuidedConfig = group(GuidedConfig)
+    sky: str = setting(
+        'nan',
+        'depth of recognised sky: nan (unknown), inf (too far, REP 117) or as fitted; with the '
+        'first two, the cloud has no points there',
+        choices=('nan', 'inf', 'fitted'),
+    )
+    alignment: AlignmentConfig = group(AlignmentConfig)
+
+    def check(self) -> None:
+        """Check that guidance has a fit to begin with."""
+        if self.guidance != 'none' and self.alignment.method in ('none', 'fixed'):
+            raise ConfigurationError(
+                f'guidance is {self.guidance} and alignment.method {self.alignment.method}, which '
+                'does not fit the points; choose global or local'
+            )
 
 
 # Names of earlier versions: what became of each.

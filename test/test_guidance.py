@@ -5,7 +5,6 @@
 from dataclasses import replace
 
 from marigold_ros.commands.options import read_settings, ReplayConfig
-from marigold_ros.commands.predict import PredictConfig
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Frame, Prediction, SparseDepth
@@ -192,7 +191,6 @@ def test_a_model_that_cannot_be_guided_is_an_error():
         (NodeConfig, {'runtime.compile': 'auto'}, 'off'),
         (PipelineConfig, {'alignment.method': 'fixed'}, 'global or local'),
         (PipelineConfig, {'alignment.method': 'none'}, 'global or local'),
-        (PredictConfig, {}, 'evaluate'),
     ],
 )
 def test_settings_that_exclude_guidance_are_refused(kind, values, words):

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Write relative depth for images, without ROS and without metres.
+Write relative depth for photos, videos or a camera, without ROS and without metres.
 
-For each image, DIR gets NAME_relative.png (16 bit, 0 to 65535), NAME_relative.npy (float32, 0 to
-1) and NAME_color.png (near warm, far cold). Relative depth is known up to scale and shift only. A
-model that predicts metres writes millimetres (PNG) and metres (NPY).
+For each image, DIR gets NAME_side_by_side.png (the image, its depth and the scale of the colours),
+NAME_color.png, NAME_relative.png (16 bit, 0 to 65535) and NAME_relative.npy (float32, 0 to 1). A
+video gives NAME_depth.mp4, image and depth side by side. Relative depth is known up to scale and
+shift only. A model that predicts metres writes millimetres (PNG) and metres (NPY).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 import sys
 from time import perf_counter
@@ -20,127 +24,169 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.commands.options import (
     add_model_options,
     add_setting_option,
+    at_least,
     load_chosen_model,
     make_folder,
     read_settings,
 )
-from marigold_ros.config import PipelineConfig, RuntimeConfig
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.commands.output import frame_bar, note
+from marigold_ros.config import PredictionConfig, RuntimeConfig
+from marigold_ros.errors import InputError, UsageError
 from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
-    from marigold_ros.frame import Prediction
-    import numpy as np
+    from marigold_ros.models.protocol import DepthModel
 
 
 @dataclass(frozen=True)
 class PredictConfig(Settings):
     """All settings of a prediction."""
 
-    pipeline: PipelineConfig = group(PipelineConfig, flat=True)
+    prediction: PredictionConfig = group(PredictionConfig, flat=True)
     runtime: RuntimeConfig = group(RuntimeConfig)
-
-    def check(self) -> None:
-        """Refuse guidance, which needs points."""
-        if self.pipeline.guidance != 'none':
-            raise ConfigurationError(
-                f'guidance is {self.pipeline.guidance}, but images have no points; evaluate a '
-                'bag, or set guidance to none'
-            )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the results')
+    parser.add_argument(
+        'inputs',
+        nargs='*',
+        metavar='FILE',
+        help='images, videos, folders of them, or patterns in quotation marks',
+    )
+    parser.add_argument(
+        '--camera', type=at_least(0), metavar='N', help='a camera of this computer, until Ctrl-C'
+    )
+    parser.add_argument(
+        '--out',
+        default='out/predict',
+        metavar='DIR',
+        help='folder for the results (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--limit', type=at_least(1), metavar='N', help='images of a video or camera (default: all)'
+    )
     parser.add_argument('--json', action='store_true', help='print files and timings as JSON')
     add_model_options(parser)
     add_setting_option(parser, PredictConfig)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict all images; return 1 if one of them could not be read."""
+    """Predict all inputs; return 1 if one of them could not be read."""
+    if not args.inputs and args.camera is None:
+        raise UsageError('nothing to predict was given; name images or videos, or --camera 0')
     config = read_settings(PredictConfig, args.settings)
+    from marigold_ros.replay.photos import expand
+
+    files = expand(args.inputs)
     folder = make_folder(args.out)
     model = load_chosen_model(args, config.runtime)
-    done: list[dict[str, Any]] = []
-    failed: list[dict[str, str]] = []
-    for path, name in zip(args.images, unique_names(args.images), strict=True):
+    work = _Work(model, config.prediction.prediction, folder, args.limit)
+    found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
+    sources: list[tuple[Path | int, str]] = list(zip(files, unique_names(files), strict=True))
+    if args.camera is not None:
+        sources.append((args.camera, f'camera_{args.camera}'))
+    for source, name in sources:
         try:
-            rgb = read_image(path)
-            start = perf_counter()
-            prediction = model.predict(rgb, **config.pipeline.prediction)
+            facts = work.add(source, name)
         except InputError as error:
-            print(f'error: {path}: {error}', file=sys.stderr)
-            failed.append({'input': str(path), 'error': str(error)})
+            shown = f'camera {source}' if isinstance(source, int) else str(source)
+            print(f'error: {shown}: {error}', file=sys.stderr)
+            found['failed'].append({'input': shown, 'error': str(error)})
             continue
-        predict_ms = 1e3 * (perf_counter() - start)
-        files = write_prediction(folder, name, prediction)
-        height, width = prediction.relative.shape
-        facts = {'input': str(path), 'width': width, 'height': height, 'space': prediction.space}
-        names = [str(file) for file in files]
-        done.append({**facts, 'files': names, 'predict_ms': round(predict_ms, 1)})
+        found['videos' if 'images' in facts else 'pictures'].append(facts)
         if not args.json:
-            print(f'{path}: {predict_ms:.0f} ms, {", ".join(file.name for file in files)}')
+            names = ', '.join(Path(file).name for file in facts['files'])
+            print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 
-        print(to_json({'model': model.description, 'pictures': done, 'failed': failed}))
-    return 1 if failed else 0
+        print(to_json({'model': model.description, **found}))
+    else:
+        note(f'by {_model_text(model)}; files are in {folder}')
+    return 1 if found['failed'] else 0
 
 
-def unique_names(paths: list[str]) -> list[str]:
+class _Work:
+    """Predicts images and videos with one model, and writes the results to one folder."""
+
+    def __init__(
+        self, model: DepthModel, settings: dict[str, Any], folder: Path, limit: int | None
+    ) -> None:
+        self._model, self._settings = model, settings
+        self._folder, self._limit = folder, limit
+
+    def add(self, source: Path | int, name: str) -> dict[str, Any]:
+        """Predict an image, a video or the camera of a number; raises InputError."""
+        from marigold_ros.replay.photos import is_video
+
+        if isinstance(source, int) or is_video(source):
+            return self._video(source, name)
+        return self._image(source, name)
+
+    def _image(self, path: Path, name: str) -> dict[str, Any]:
+        from marigold_ros.replay.photos import read_image, write_prediction
+
+        rgb = read_image(path)
+        start = perf_counter()
+        prediction = self._model.predict(rgb, **self._settings)
+        predict_ms = 1e3 * (perf_counter() - start)
+        height, width = prediction.relative.shape
+        return {
+            'input': str(path),
+            'width': width,
+            'height': height,
+            'space': prediction.space,
+            'files': [str(p) for p in write_prediction(self._folder, name, rgb, prediction)],
+            'predict_ms': round(predict_ms, 1),
+        }
+
+    def _video(self, source: Path | int, name: str) -> dict[str, Any]:
+        from marigold_ros.replay.photos import open_video, side_by_side, VideoWriter
+
+        seconds = 0.0
+        path = self._folder / f'{name}_depth.mp4'
+        with open_video(source) as video, VideoWriter(path, video.rate) as writer:
+            images: Iterator[Any] = islice(video.images, self._limit)
+            total = min(video.count, self._limit) if self._limit else video.count
+            # Ctrl-C is how a camera ends.
+            end = suppress(KeyboardInterrupt) if isinstance(source, int) else nullcontext()
+            with frame_bar(total, name) as bar, end:
+                for rgb in images:
+                    start = perf_counter()
+                    prediction = self._model.predict(rgb, **self._settings)
+                    seconds += perf_counter() - start
+                    writer.add(side_by_side(rgb, prediction))
+                    bar(writer.written)
+        if not writer.written:
+            raise InputError('it has no image that OpenCV can read; check the file')
+        return {
+            'input': str(source),
+            'images': writer.written,
+            'files': [str(path)],
+            'predict_ms': round(1e3 * seconds / writer.written, 1),
+        }
+
+
+def _model_text(model: DepthModel) -> str:
+    from marigold_ros.models.locate import is_embedded
+
+    name = str(model.description.get('name', 'the model'))
+    if not is_embedded(name):
+        return name
+    return (
+        f'{name}, a small demonstration model (--model prs-eth/marigold-depth-v1-1 is a full one)'
+    )
+
+
+def unique_names(paths: list[Path]) -> list[str]:
     """Return the stem of each file name; equal stems get _2, _3 and so on."""
     names: list[str] = []
     for path in paths:
-        stem = name = Path(path).stem
+        stem = name = path.stem
         count = 1
         while name in names:
             count += 1
             name = f'{stem}_{count}'
         names.append(name)
     return names
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """
-    Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
-
-    Raises
-    ------
-    InputError
-        If the file is missing, unreadable or not an image.
-
-    """
-    import cv2
-    import numpy as np
-
-    try:
-        data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise InputError(f'the file cannot be read ({error.strerror}); check the path') from error
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if bgr is None:
-        raise InputError(
-            f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'
-        )
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-
-
-def write_prediction(folder: Path, name: str, prediction: Prediction) -> list[Path]:
-    """Write the three files of one image."""
-    import cv2
-    from marigold_ros.evaluation.report.drawing import colourise_relative
-    import numpy as np
-
-    relative = prediction.relative.astype(np.float32)
-    metric = prediction.space == 'metric'
-    codes = relative * np.float32(1000.0 if metric else 65535.0)
-    sixteen = np.rint(np.clip(codes, 0.0, 65535.0)).astype(np.uint16)
-    shown = relative / max(float(relative.max()), 1e-6) if metric else relative
-    colour = colourise_relative(shown, 'bgr', near_is_low=prediction.space != 'disparity')
-    files = [folder / f'{name}_{end}' for end in ('relative.png', 'relative.npy', 'color.png')]
-    files[0].write_bytes(cv2.imencode('.png', sixteen)[1].tobytes())
-    np.save(files[1], relative)
-    files[2].write_bytes(cv2.imencode('.png', colour)[1].tobytes())
-    return files

@@ -50,7 +50,7 @@ def test_the_help_of_the_program_names_every_command(capsys):
         ['evaluate'],
         ['evaluate', 'bag', '--out', 'x', '--fit-every', '1'],
         ['evaluate', 'bag', '--out', 'x', '--set', 'no_equals_sign'],
-        ['predict', '--out', 'x'],
+        ['label', '--out', 'x'],
         ['models', 'burn'],
     ],
 )

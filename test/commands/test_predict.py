@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Images in, three files each out."""
+"""Images in, four files each out; videos in, videos out."""
 
 import json
+from pathlib import Path
 
 import cv2
 from marigold_ros.__main__ import main
-from marigold_ros.commands.predict import read_image, unique_names, write_prediction
+from marigold_ros.commands.predict import unique_names
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
+from marigold_ros.replay.photos import expand, read_image, side_by_side, write_prediction
 import numpy as np
 import pytest
 
@@ -42,7 +44,8 @@ def image(tmp_path):
 
 def test_metric_depth_is_stored_in_millimetres_as_ros_has_it(tmp_path):
     depth = np.linspace(0.5, 80, 240, dtype=np.float32).reshape(12, 20)
-    write_prediction(tmp_path, 'view', Prediction(depth, space='metric'))
+    rgb = np.zeros((12, 20, 3), np.uint8)
+    write_prediction(tmp_path, 'view', rgb, Prediction(depth, space='metric'))
     np.testing.assert_array_equal(np.load(tmp_path / 'view_relative.npy'), depth)
     stored = cv2.imread(str(tmp_path / 'view_relative.png'), cv2.IMREAD_UNCHANGED)
     expected = np.minimum(depth * 1000, 65535)
@@ -51,7 +54,7 @@ def test_metric_depth_is_stored_in_millimetres_as_ros_has_it(tmp_path):
     assert len(np.unique(colour.reshape(-1, 3), axis=0)) > 100
 
 
-def test_the_three_files_hold_the_prediction(model, image, tmp_path, capsys):
+def test_the_files_hold_the_prediction(model, image, tmp_path, capsys):
     path, rgb = image
     out = tmp_path / 'out'
     assert main(['predict', str(path), '--out', str(out)]) == 0
@@ -65,7 +68,13 @@ def test_the_three_files_hold_the_prediction(model, image, tmp_path, capsys):
     colour = cv2.imdecode(np.fromfile(out / f'{path.stem}_color.png', np.uint8), cv2.IMREAD_COLOR)
     assert colour.shape == rgb.shape
     near = colour[np.unravel_index(relative.argmin(), relative.shape)].astype(int)
-    assert near[2] > near[0]  # red above blue
+    far = colour[np.unravel_index(relative.argmax(), relative.shape)].astype(int)
+    assert near.sum() > far.sum()  # near is bright
+    beside = out / f'{path.stem}_side_by_side.png'
+    both = cv2.imdecode(np.fromfile(beside, np.uint8), cv2.IMREAD_COLOR)
+    assert (both[:12, :20, ::-1] == rgb).all()
+    assert (both[:12, 20:] == colour).all()
+    assert both.shape[0] > 12  # the scale of the colours
     assert 'ms' in capsys.readouterr().out
 
 
@@ -82,8 +91,8 @@ def test_unreadable_images_are_told_and_the_others_done(model, image, tmp_path, 
     assert all(line.startswith('error: ') for line in errors)
     report = json.loads(captured.out)
     assert [entry['input'] for entry in report['failed']] == bad
-    assert len(report['pictures'][0]['files']) == 3
-    assert len(list(out.iterdir())) == 3
+    assert len(report['pictures'][0]['files']) == 4
+    assert len(list(out.iterdir())) == 4
 
 
 def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_path):
@@ -99,9 +108,88 @@ def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_pat
 
 
 def test_images_of_one_name_do_not_overwrite_each_other():
-    assert unique_names(['a/x.png', 'b/x.jpg', 'x_2.png', 'x.png']) == ['x', 'x_2', 'x_2_2', 'x_3']
+    paths = [Path(name) for name in ('a/x.png', 'b/x.jpg', 'x_2.png', 'x.png')]
+    assert unique_names(paths) == ['x', 'x_2', 'x_2_2', 'x_3']
 
 
 def test_a_missing_file_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match='check the path'):
         read_image(tmp_path / 'none.png')
+
+
+def make_video(path, count=5, size=(20, 31)):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), 7.0, size[::-1])
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        writer.write(rng.integers(0, 256, (*size, 3), np.uint8))
+    writer.release()
+
+
+def test_a_video_becomes_a_video_of_image_and_depth(model, tmp_path, capsys):
+    make_video(tmp_path / 'walk.mp4', size=(20, 32))
+    out = tmp_path / 'out'
+    assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(out), '--json']) == 0
+    (video,) = json.loads(capsys.readouterr().out)['videos']
+    assert video['images'] == len(model.calls) == 5
+    written = cv2.VideoCapture(str(out / 'walk_depth.mp4'))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 5
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(7.0)
+    assert written.get(cv2.CAP_PROP_FRAME_WIDTH) == 64
+    model.calls.clear()
+    assert main(['predict', str(tmp_path / 'walk.mp4'), '--out', str(out), '--limit', '2']) == 0
+    assert len(model.calls) == 2
+
+
+def test_folders_and_patterns_name_files(tmp_path):
+    for name in ('b.png', 'a.JPG', 'walk.mp4', 'notes.txt'):
+        (tmp_path / name).touch()
+    assert [p.name for p in expand([str(tmp_path)])] == ['a.JPG', 'b.png', 'walk.mp4']
+    assert [p.name for p in expand([str(tmp_path / '*.png')])] == ['b.png']
+    with pytest.raises(InputError, match='no file fits'):
+        expand([str(tmp_path / '*.gif')])
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(InputError, match='holds no image and no video'):
+        expand([str(tmp_path / 'empty')])
+
+
+def test_a_name_with_a_bracket_is_a_file(image, tmp_path):
+    path = tmp_path / 'photo [1].png'
+    path.write_bytes(image[0].read_bytes())
+    assert expand([str(path)]) == [path]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'code', 'words'),
+    [
+        ([], 2, 'nothing to predict'),
+        (['broken.mp4'], 1, 'broken.mp4: OpenCV cannot open it'),
+        (['missing.mp4'], 1, 'missing.mp4: there is no such file'),
+        (['--camera', '99'], 1, 'camera 99: OpenCV cannot open it: there is no such camera'),
+        (['x.png', '--set', 'alignment.method=local'], 2, 'alignment.method'),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_line(
+    model, tmp_path, monkeypatch, capfd, arguments, code, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'broken.mp4').write_bytes(b'no video')
+    assert main(['predict', *arguments]) == code
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith('error')]
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+@pytest.mark.parametrize('space', ['depth', 'disparity', 'log', 'metric'])
+def test_depth_stands_beside_its_image_with_a_scale(space):
+    rgb = np.full((40, 200, 3), 7, np.uint8)
+    ramp = np.linspace(0.1, 1.0, 200, dtype=np.float32)[None].repeat(40, 0)
+    both = side_by_side(rgb, Prediction(ramp, space=space))
+    assert both.shape[1] == 400
+    assert both.shape[0] > 40
+    left, right = both[20, 210].astype(int).sum(), both[20, 390].astype(int).sum()
+    assert (left < right) == (space == 'disparity')  # near is bright
+
+
+def test_the_demonstration_model_is_called_one(image, tmp_path, capsys):
+    assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
+    assert 'tiny, a small demonstration model' in capsys.readouterr().err

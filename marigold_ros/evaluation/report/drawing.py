@@ -172,6 +172,12 @@ def with_depth_legend(image: np.ndarray, low: float, high: float) -> np.ndarray:
     return _with_bar(image, bar, depth_ticks(low, high))
 
 
+def with_relative_legend(image: np.ndarray) -> np.ndarray:
+    """Append a scale without numbers to an RGB image by colourise_relative."""
+    bar = colourise_relative(np.linspace(0.0, 1.0, max(image.shape[1] - 20, 2))[None])
+    return _with_bar(image, bar, {'near': 0.0, 'far': 1.0})
+
+
 def depth_ticks(low: float, high: float) -> dict[str, float]:
     """Return round depths of a scale as text, each with its place between 0 and 1."""
     ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Photos, videos and cameras by OpenCV, and images of depth beside them."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+import cv2
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.report.drawing import (
+    colourise_depth,
+    colourise_relative,
+    depth_scale,
+    with_depth_legend,
+    with_relative_legend,
+)
+from marigold_ros.frame import Prediction
+import numpy as np
+
+VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+_PLAIN_RATE = 30.0  # of sources that do not state theirs, Hz
+
+
+def expand(inputs: Sequence[str]) -> list[Path]:
+    """
+    Return the files that are meant by files, folders and patterns, each in order of name.
+
+    Raises
+    ------
+    InputError
+        For a folder without images and videos, and a pattern that no file fits.
+
+    """
+    files: list[Path] = []
+    for text in inputs:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in known)
+            if not found:
+                raise InputError(f'{text} holds no image and no video ({", ".join(known)})')
+        elif not path.exists() and any(sign in text for sign in '*?['):
+            found = [Path(name) for name in sorted(glob(str(path), recursive=True))]
+            if not found:
+                raise InputError(f"no file fits '{text}'; check folder and pattern")
+        else:
+            found = [path]
+        files += found
+    return files
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file is a video, by its name."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """
+    Read an image file as (H, W, 3) uint8 RGB, rotated upright by its EXIF data.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, unreadable or not an image.
+
+    """
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise InputError(f'the file cannot be read ({error.strerror}); check the path') from error
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise InputError(
+            f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'
+        )
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+@dataclass(frozen=True)
+class Video:
+    """An open video or camera: its images, (H, W, 3) uint8 RGB, their rate in Hz and number."""
+
+    images: Iterator[np.ndarray]
+    rate: float
+    count: int  # 0: not known
+
+
+@contextmanager
+def open_video(source: Path | int) -> Iterator[Video]:
+    """
+    Open a video file, or the camera of a number.
+
+    Raises
+    ------
+    InputError
+        If there is no such camera, or OpenCV cannot read the video.
+
+    """
+    if isinstance(source, Path) and not source.is_file():
+        raise InputError('there is no such file; check the path')
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    try:
+        if not capture.isOpened():
+            what = 'there is no such camera' if isinstance(source, int) else 'it is no video'
+            raise InputError(f'OpenCV cannot open it: {what}, or one of a kind unknown to OpenCV')
+        count = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        yield Video(_images(capture), capture.get(cv2.CAP_PROP_FPS) or _PLAIN_RATE, count)
+    finally:
+        capture.release()
+
+
+def _images(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    while True:
+        there, bgr = capture.read()
+        if not there:
+            return
+        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+class VideoWriter:
+    """Writes RGB images of one size to an .mp4 file; use it in a ``with`` block."""
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self._rate = path, rate
+        self._writer: cv2.VideoWriter | None = None
+        self.written = 0
+
+    def __enter__(self) -> 'VideoWriter':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+    def add(self, rgb: np.ndarray) -> None:
+        """Append an image; raises InputError where OpenCV cannot write videos."""
+        # The codec takes even sides only.
+        rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
+        if self._writer is None:
+            size = rgb.shape[1], rgb.shape[0]
+            code = cv2.VideoWriter.fourcc(*'mp4v')
+            self._writer = cv2.VideoWriter(str(self.path), code, self._rate, size)
+            if not self._writer.isOpened():
+                raise InputError(f'OpenCV cannot write {self.path}; check the folder')
+        self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
+        self.written += 1
+
+
+def colourise(prediction: Prediction) -> np.ndarray:
+    """Draw a prediction, near bright and far dark, as (H, W, 3) uint8 RGB."""
+    if prediction.space == 'metric':
+        return colourise_depth(prediction.relative, *depth_scale(prediction.relative))
+    return colourise_relative(prediction.relative, near_is_low=prediction.space != 'disparity')
+
+
+def side_by_side(rgb: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """Draw an image (H, W, 3), beside it its depth, and below them the scale of the colours."""
+    both = np.hstack([rgb, colourise(prediction)])
+    if prediction.space == 'metric':
+        return with_depth_legend(both, *depth_scale(prediction.relative))
+    return with_relative_legend(both)
+
+
+def write_prediction(
+    folder: Path, name: str, rgb: np.ndarray, prediction: Prediction
+) -> list[Path]:
+    """Write the four files of one image."""
+    relative = prediction.relative.astype(np.float32)
+    codes = relative * np.float32(1000.0 if prediction.space == 'metric' else 65535.0)
+    images = {
+        'relative.png': np.rint(np.clip(codes, 0.0, 65535.0)).astype(np.uint16),
+        'color.png': colourise(prediction)[..., ::-1],
+        'side_by_side.png': side_by_side(rgb, prediction)[..., ::-1],
+    }
+    for end, image in images.items():
+        (folder / f'{name}_{end}').write_bytes(cv2.imencode('.png', image)[1].tobytes())
+    np.save(folder / f'{name}_relative.npy', relative)
+    ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
+    return [folder / f'{name}_{end}' for end in ends]
