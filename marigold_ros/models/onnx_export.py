@@ -89,7 +89,10 @@ def export_model(model: Any, path: Path, height: int, width: int) -> dict[str, A
     rgb = np.random.default_rng(0).integers(0, 256, (*network.size, 3), np.uint8)
     rgb[: network.size[0] // 2] //= 2
     image = np.moveaxis(rgb[None].astype(np.float32) / np.float32(255.0), -1, 1)
-    wanted = model.predict(rgb, ensemble_size=1, processing_resolution=0).relative
+    # Some image processors have no choice of size.
+    own = model.processing_size(*network.size, None) == network.size
+    resolution = None if own else 0
+    wanted = model.predict(rgb, ensemble_size=1, processing_resolution=resolution).relative
     with TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
         export_network(network, (torch.from_numpy(image),), draft, ['image'], 'relative')

@@ -32,8 +32,8 @@ def load(config: NodeConfig) -> DepthModel:
     """
     Load the checkpoint that the parameters name, and warm it up with the node's own settings.
 
-    Where ``runtime.backend`` is auto and the images' size is known from the last run, OpenVINO
-    compiles now, so that no image waits for it. Raises MarigoldError.
+    Where the images' size is known from the last run, OpenVINO (where ``runtime.backend`` is auto)
+    or another runtime compiles now, so that no image waits for it. Raises MarigoldError.
     """
     from marigold_ros.models import load_model, runs_on_openvino, use_threads
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
@@ -41,13 +41,13 @@ def load(config: NodeConfig) -> DepthModel:
 
     use_threads(config.model.torch_threads)
     runtime, sizes = config.runtime, warm_up_sizes(config.runtime.warm_up)
+    known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
     if runtime.backend == 'auto':
-        known = sizes or known_sizes(cache_folder(runtime.cache_dir), config.model.model)
         guided = config.pipeline.guidance != 'none'  # by gradients, which only torch gives
         device = choose_device(config.model.device)
         fit = bool(known) and not guided and runs_on_openvino(config.model.model)
         runtime = choose_backend(runtime, device, fit)
-        sizes = known if runtime.backend == 'openvino' else sizes
+    sizes = known if runtime.converted else sizes
     model = load_model(*config.model.arguments, replace(runtime, warm_up=''))
     for size in sizes:
         model.predict(np.zeros((*size, 3), np.uint8), **config.pipeline.prediction)

@@ -2,6 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """An exported network answers as its model does, or nothing is written."""
 
+import json
+
 from diffusers import LCMScheduler
 from marigold_ros.__main__ import main
 from marigold_ros.errors import ConfigurationError, MarigoldError
@@ -10,9 +12,24 @@ from marigold_ros.models.metric_scale import MetricModel, MetricScale
 from marigold_ros.models.onnx_export import export_model
 import numpy as np
 import pytest
+import torch
+from transformers import GLPNConfig, GLPNForDepthEstimation
 
 onnxruntime = pytest.importorskip('onnxruntime', reason='needs the extra onnx')
 onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
+
+
+@pytest.fixture
+def glpn_folder(tmp_path):
+    """A depth estimator whose image processor does not normalise and has no choice of size."""
+    torch.manual_seed(0)
+    sizes = {'hidden_sizes': [8, 16, 24, 32], 'depths': [1, 1, 1, 1]}
+    heads = {'num_attention_heads': [1, 1, 2, 2], 'decoder_hidden_size': 8}
+    folder = tmp_path / 'glpn'
+    GLPNForDepthEstimation(GLPNConfig(**sizes, **heads)).save_pretrained(folder)
+    processor = {'image_processor_type': 'GLPNImageProcessor', 'size_divisor': 32}
+    (folder / 'preprocessor_config.json').write_text(json.dumps(processor))
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -24,19 +41,21 @@ onnx = pytest.importorskip('onnx', reason='needs the extra onnx')
         'diffusion_depth_folder',
         'relative_folder',
         'metric_folder',
+        'glpn_folder',
     ],
 )
 def test_the_network_answers_as_the_model(request, folder, image, tmp_path):
     model = load_model(str(request.getfixturevalue(folder)), 'cpu', 'float32')
-    path = tmp_path / 'model.onnx'
+    path = tmp_path / 'out' / 'model.onnx'
+    path.parent.mkdir()
     done = export_model(model, path, 60, 90)
-    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ['model.onnx']
+    assert [file.name for file in path.parent.iterdir()] == ['model.onnx']
     height, width = done['size']
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     rgb = image(height, width, seed=4)
     seen = np.moveaxis(rgb[None] / np.float32(255), -1, 1)
     (got,) = session.run(['relative'], {'image': seen})
-    wanted = model.predict(rgb, ensemble_size=1, processing_resolution=0).relative
+    wanted = model.predict(rgb, ensemble_size=1).relative
     assert got.shape == (1, 1, height, width)
     np.testing.assert_allclose(got[0, 0], wanted, atol=1e-4 * max(1.0, np.ptp(wanted)))
     facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}

@@ -124,10 +124,10 @@ class DepthEstimator(OnePassModel):
 
     def as_network(self, height: int, width: int) -> ImageNetwork:
         """Return one module for images of a size, with the normalisation of the processor."""
-        mean, deviation = (
-            torch.tensor(values)[:, None, None]
-            for values in (self.processor.image_mean, self.processor.image_std)
-        )
+        mean, deviation = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+        if getattr(self.processor, 'do_normalize', None):
+            mean = torch.tensor(self.processor.image_mean)[:, None, None]
+            deviation = torch.tensor(self.processor.image_std)[:, None, None]
 
         def run(image: torch.Tensor) -> torch.Tensor:
             pixels = (image - mean) / deviation

@@ -4,11 +4,12 @@
 
 import sys
 
-from marigold_ros.config import RuntimeConfig
+from marigold_ros.config import ModelConfig, NodeConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.runtime.compiled_networks import CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_device, choose_dtype
+from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.models.runtime.onnx_networks import (
     export_network,
     gpu_providers,
@@ -16,6 +17,7 @@ from marigold_ros.models.runtime.onnx_networks import (
     OnnxCompiler,
     require_onnxruntime,
 )
+from marigold_ros.node.loading import load
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,26 @@ def test_members_and_steps_of_an_ensemble_are_those_of_torch(small_checkpoint, i
         for runtime in (RuntimeConfig(backend='torch'), RUNTIME)
     )
     np.testing.assert_allclose(got.relative, expected.relative, atol=TOLERANCE)
+
+
+def test_the_node_compiles_for_the_size_that_it_knows_before_images_come(unet_folder, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(OnnxCompiler, 'compile', spy(OnnxCompiler.compile, compiled))
+    given = {'model': str(unet_folder), 'device': 'cpu'}
+    config = NodeConfig(model=ModelConfig(**given), runtime=RUNTIME)
+    load(config)
+    assert compiled == []
+    remember_size(cache_folder(''), str(unet_folder), (75, 133))
+    load(config)
+    assert len(compiled) == 1
+
+
+def spy(function, calls):
+    def called(*given):
+        calls.append(given)
+        return function(*given)
+
+    return called
 
 
 def test_float16_rounds_and_no_more(tmp_path):
