@@ -12,24 +12,24 @@ the stream; it becomes the ``error`` or a ``warning`` of its frame.
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.sensor_topics import LOOK_AHEAD_NS, SensorTopic
 from marigold_ros.bags.stamp_matching import CameraInfos, Truths
-from marigold_ros.bags.topics import BagTopics, INFO_TYPES, is_rectified_name, sibling_info
+from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.bags.transforms import EgoMotion
 from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, InputError
-from marigold_ros.frame import Camera, Frame
+from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.message_codec import header_ns, to_rgb
-from marigold_ros.pairing import is_clock_jump, ScanBuffer
-from marigold_ros.sparse_sources import source_of_topic, SPARSE_SOURCES, SparseReading
+from marigold_ros.pairing import is_clock_jump
+from marigold_ros.sparse_sources import NONE, SparseReading
 import numpy as np
 
 STAMPS = ('header', 'log')
-LOOK_AHEAD_NS = 2_000_000_000  # of log time; sensors come 0.2 s late at most in practice
 _NANOSECONDS = 1_000_000_000
 
 
@@ -139,10 +139,8 @@ class _FrameStream:
         self._topics = topics
         self._by_header = stamps == 'header'
         self._offset_ns = round(config.time_offset * _NANOSECONDS)
-        self._scans: ScanBuffer[SparseReading] = ScanBuffer(
-            round(config.max_dt * _NANOSECONDS),
-            max(round(config.buffer * _NANOSECONDS), 2 * LOOK_AHEAD_NS),
-        )
+        # The first one's scans are the frame's own, which score it too.
+        self._sensors = [SensorTopic(reader, topic, config) for topic in topics.sensors]
         self._given_extrinsics = T_cam_lidar
         self._transforms = reader.static_transforms()
         self._motion = EgoMotion(reader.topics, config.fixed_frame, self._transforms)
@@ -152,15 +150,9 @@ class _FrameStream:
         self._infos = CameraInfos(first_info, is_rectified_name(topics.image))
         # One latched camera_info is not worth waiting for another.
         self._await_info = reader.topics[info].count > 1 if info else False
-        self._depth_info_topic = sibling_info(topics.lidar) if topics.lidar else ''
-        beside = reader.topics.get(self._depth_info_topic)
-        has_info = beside is not None and beside.msgtype in INFO_TYPES and beside.count > 0
-        self._depth_info = reader.first(self._depth_info_topic) if has_info else None
         self._truths = Truths(2 * LOOK_AHEAD_NS, self._by_header)
         self._newest: dict[str, int] = {}
         self._waiting: deque[_Waiting] = deque()
-        self._scan_error = self._far = ''
-        self._max_dt = config.max_dt
         self._notes: list[str] = []
         self._damage: BagError | None = None
 
@@ -178,7 +170,7 @@ class _FrameStream:
                 self._motion.transforms.add_message(message)
                 continue
             stamp_ns = header_ns(message) if self._by_header else log_ns
-            if topic == self._topics.lidar:
+            if topic in self._topics.sensors:
                 stamp_ns += self._offset_ns
             newest_ns = self._newest.get(topic, stamp_ns)
             if is_clock_jump(newest_ns, stamp_ns):
@@ -190,7 +182,7 @@ class _FrameStream:
                     'is used after it'
                 )
             self._newest[topic] = max(self._newest.get(topic, stamp_ns), stamp_ns)
-            self._take(topic, msgtype, message, stamp_ns, log_ns)
+            self._take(topic, message, stamp_ns, log_ns)
             while self._waiting and self._is_ready(self._waiting[0], log_ns):
                 yield self._finish(self._waiting.popleft())
         yield from self._flush()
@@ -205,7 +197,7 @@ class _FrameStream:
         except BagError as error:
             self._damage = error
 
-    def _take(self, topic: str, msgtype: str, message: Any, stamp_ns: int, log_ns: int) -> None:
+    def _take(self, topic: str, message: Any, stamp_ns: int, log_ns: int) -> None:
         """Put one message where it belongs; a topic may have two roles."""
         if topic == self._topics.image:
             self._waiting.append(_Waiting(message, stamp_ns, log_ns))
@@ -213,19 +205,17 @@ class _FrameStream:
             self._infos.add(stamp_ns, message)
         if topic == self._topics.truth:
             self._truths.add(stamp_ns, message)
-        if topic == self._topics.lidar:
-            try:
-                source = SPARSE_SOURCES[source_of_topic(topic, msgtype)]
-                self._scans.add(stamp_ns, source.read(message, ring=True))
-            except InputError as error:
-                self._scan_error = str(error)
+        for sensor in self._sensors:
+            if topic == sensor.topic:
+                sensor.add(stamp_ns, message)
 
     def _note_unreadable(self, topic: str, log_ns: int, error: BagError) -> None:
         if topic == self._topics.image:
             cause = InputError(str(error), 'unreadable')
             self._waiting.append(_Waiting(None, log_ns, log_ns, cause))
-        if topic == self._topics.lidar:
-            self._scan_error = str(error)
+        for sensor in self._sensors:
+            if topic == sensor.topic:
+                sensor.error = str(error)
         if topic in (self._topics.truth, self._topics.camera_info):
             self._notes.append(f'{topic}: {error}')
 
@@ -235,7 +225,8 @@ class _FrameStream:
 
     def _forget(self) -> None:
         """Drop everything from before a clock jump, of all topics once one of them jumps."""
-        self._scans.clear()
+        for sensor in self._sensors:
+            sensor.scans.clear()
         self._infos.clear()
         self._truths.clear()
         self._motion.transforms.clear()
@@ -245,10 +236,10 @@ class _FrameStream:
         """Return whether no message to come can change this frame."""
         if head.error is not None or log_ns - head.log_ns > LOOK_AHEAD_NS:
             return True
-        choice = self._scans.choose(head.stamp_ns)
-        if self._topics.lidar and not choice.final:
+        choices = [sensor.scans.choose(head.stamp_ns) for sensor in self._sensors]
+        if not all(choice.final for choice in choices):
             return False
-        last_ns = max(head.stamp_ns, choice.stamp_ns or 0)
+        last_ns = max(head.stamp_ns, *(choice.stamp_ns or 0 for choice in choices), 0)
         if self._motion.may_come(head.message.header.frame_id, last_ns):
             return False
         awaited = [self._topics.truth] + [self._topics.camera_info] * self._await_info
@@ -264,76 +255,80 @@ class _FrameStream:
         warnings = list(dict.fromkeys([*self._topics.notes, *self._notes]))
         self._notes.clear()
         camera, info_frame = self._infos.camera(head.stamp_ns, rgb.shape[:2], warnings)
-        scan_error = self._scan_error
         camera_at = head.message.header.frame_id or info_frame, head.stamp_ns
-        scan, scan_ns = self._scan(head.stamp_ns, warnings)
-        depth_camera = None
-        if scan is not None:
-            try:
-                depth_camera = scan.own_camera(
-                    camera_at[0],
-                    rgb.shape,
-                    self._depth_info,
-                    self._depth_info_topic,
-                    is_rectified_name(str(self._topics.lidar)),
-                )
-            except InputError as error:
-                warnings.append(scan_error := str(error))
-                scan = scan_ns = None
+        found = [
+            self._measured(sensor, camera_at, rgb.shape, warnings) for sensor in self._sensors
+        ]
+        own, scan, scan_ns = found[0] if found else (SparseInput(NONE), None, None)
         frame = Frame(
             rgb=rgb,
             camera=camera,
-            points_lidar=scan.points if scan else None,
-            T_cam_lidar=self._scan_pose(scan, scan_ns, camera_at, depth_camera, warnings),
+            points_lidar=own.points_lidar,
+            T_cam_lidar=own.T_cam_lidar if found else self._given_extrinsics,
             stamp_ns=head.stamp_ns,
             T_world_camera=self._motion.camera_pose(*camera_at, warnings),
-            sparse_image=scan.depth if scan else None,
-            sparse_camera=depth_camera,
-            points_sigma=scan.sigma if scan else None,
-            placed=scan is None or scan.placed,
-            no_points='' if scan else scan_error,
+            sparse_image=own.sparse_image,
+            sparse_camera=own.sparse_camera,
+            points_sigma=own.points_sigma,
+            placed=own.placed,
+            no_points=own.no_points,
+            source=own.source,
+            inputs=tuple(item for item, _, _ in found[1:]),
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
         text = '; '.join(warnings)
         return BagFrame(frame, head.message, head.stamp_ns, truth, scan_ns, ring, warning=text)
 
-    def _scan(self, image_ns: int, warnings: list[str]) -> tuple[SparseReading | None, int | None]:
-        """Return the sparse depth nearest to an image and its stamp, or a warning without it."""
-        choice = self._scans.choose(image_ns)
-        if choice.item is None and self._topics.lidar:
-            warnings.append(self._no_scan())
-        self._scan_error = ''
-        return choice.item, choice.stamp_ns
+    def _measured(
+        self,
+        sensor: SensorTopic,
+        camera_at: tuple[str, int],
+        shape: tuple[int, ...],
+        warnings: list[str],
+    ) -> tuple[SparseInput, SparseReading | None, int | None]:
+        """
+        Return the sparse depth nearest to an image, its reading and its stamp.
 
-    def _no_scan(self) -> str:
-        """Return why there is no scan, in the same words for every image, so that they count."""
-        if self._scan_error:
-            return f'no scan near the image; the last invalid scan: {self._scan_error}'
-        if not self._far:
-            scan_ns, image_ns = self._scans.newest_ns, self._newest.get(self._topics.image, 0)
-            self._far = 'no scan near the image'
-            if scan_ns is not None and abs(scan_ns - image_ns) > LOOK_AHEAD_NS:
-                apart_s = (scan_ns - image_ns) / _NANOSECONDS
-                self._far += (
-                    f': at the first such image the last scan of {self._topics.lidar} was '
-                    f'{apart_s:+.1f} s away, at most {self._max_dt} s is allowed (lidar.max_dt); '
-                    'with two clocks set lidar.time_offset, or use --stamps log'
-                )
-        return self._far
+        ``camera_at`` are frame and stamp of the image of a shape (H, W). Without any there is the
+        reason, also in ``warnings``.
+        """
+        given = self._given_extrinsics if sensor is self._sensors[0] else None
+        nothing = SparseInput(sensor.source, T_cam_lidar=given)
+        choice = sensor.scans.choose(camera_at[1])
+        scan, scan_ns, error = choice.item, choice.stamp_ns, sensor.error
+        if scan is None or scan_ns is None:
+            warnings.append(sensor.why_no_scan(self._newest.get(self._topics.image, 0)))
+            sensor.error = ''
+            return replace(nothing, no_points=error), None, None
+        sensor.error = ''
+        try:
+            depth_camera = sensor.camera(scan, camera_at[0], shape)
+        except InputError as problem:
+            warnings.append(str(problem))
+            return replace(nothing, no_points=str(problem)), None, None
+        found = SparseInput(
+            sensor.source,
+            points_lidar=scan.points,
+            T_cam_lidar=self._scan_pose(scan, scan_ns, camera_at, depth_camera, given, warnings),
+            points_sigma=scan.sigma,
+            placed=scan.placed,
+            sparse_image=scan.depth,
+            sparse_camera=depth_camera,
+        )
+        return found, scan, scan_ns
 
     def _scan_pose(
         self,
-        scan: SparseReading | None,
-        scan_ns: int | None,
+        scan: SparseReading,
+        scan_ns: int,
         camera_at: tuple[str, int],
         depth_camera: Camera | None,
+        given: np.ndarray | None,
         warnings: list[str],
     ) -> np.ndarray | None:
         """Return the extrinsics at the times of scan and image, or a warning without them."""
-        given = self._given_extrinsics
-        registered = scan is None or (scan.points is None and depth_camera is None)
-        if scan is None or scan_ns is None or registered:
+        if scan.points is None and depth_camera is None:
             return given
         if depth_camera is not None and scan.frame_id in ('', camera_at[0]):
             return np.eye(4)  # of another size only
@@ -363,7 +358,7 @@ def _check_stamps(reader: BagReader, topics: BagTopics, stamps: str) -> None:
     """
     if stamps not in STAMPS:
         raise ConfigurationError(f"stamps is '{stamps}'; choose one of {', '.join(STAMPS)}")
-    matched = [topic for topic in (topics.lidar, topics.truth) if topic]
+    matched = [topic for topic in (*topics.sensors, topics.truth) if topic]
     if stamps == 'log' or not matched:
         return
     for topic in (topics.image, *matched):

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.bags.storage import open_bag, OpenBag, remedy
-from marigold_ros.bags.topics import BagTopics, choose_topics, listing, near_names, TopicInfo
+from marigold_ros.bags.topics import (
+    BagTopics,
+    choose_topics,
+    listing,
+    near_names,
+    TopicInfo,
+    with_sources,
+)
 from marigold_ros.bags.transforms import StaticTransforms
 from marigold_ros.errors import BagError
 from rosbags.highlevel import AnyReader
@@ -84,6 +91,10 @@ class BagReader:
             raise BagError(f'{self.path}: {error}{lost}') from error
         assert self._bag is not None
         return replace(chosen, notes=(*self._bag.notes, *chosen.notes))
+
+    def with_sources(self, chosen: BagTopics, sources: Sequence[str]) -> BagTopics:
+        """Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack."""
+        return with_sources(chosen, self.topics, self.first, sources)
 
     @property
     def span_ns(self) -> tuple[int, int]:

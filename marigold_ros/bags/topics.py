@@ -8,8 +8,8 @@ message of each candidate is read, because depth images, colourised depth and im
 type. Names only break ties.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 import re
 from typing import Any
@@ -36,7 +36,8 @@ class BagTopics:
     """
     The topics to read; all but the image may be None.
 
-    ``lidar`` is the sparse depth of any kind; ``notes`` says why candidates are passed over.
+    ``lidar`` is the sparse depth of any kind, ``further`` that of other kinds; ``notes`` says why
+    candidates are passed over.
     """
 
     image: str
@@ -44,6 +45,7 @@ class BagTopics:
     lidar: str | None = None
     truth: str | None = None
     notes: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
     @property
     def by_role(self) -> dict[str, str | None]:
@@ -53,7 +55,12 @@ class BagTopics:
     @property
     def named(self) -> list[str]:
         """All topics that are not None."""
-        return [topic for topic in self.by_role.values() if topic]
+        return [topic for topic in (*self.by_role.values(), *self.further) if topic]
+
+    @property
+    def sensors(self) -> list[str]:
+        """The topics of sparse depth."""
+        return [topic for topic in (self.lidar, *self.further) if topic]
 
 
 def choose_topics(
@@ -97,6 +104,30 @@ def choose_topics(
         notes.append(f'{info}: no message can be decoded; check the recording')
         info = None
     return BagTopics(image, info, lidar, truth, tuple(notes))
+
+
+def with_sources(
+    chosen: BagTopics,
+    topics: Mapping[str, TopicInfo],
+    first: Callable[[str], Any],
+    sources: Sequence[str],
+) -> BagTopics:
+    """Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack."""
+    others = {name: info for name, info in topics.items() if name not in chosen.named}
+    others = {name: info for name, info in others.items() if info.count}
+    further = []
+    for kind in sources:
+        if kind in SPARSE_SOURCES and not (
+            chosen.lidar and is_of_kind(chosen.lidar, topics, kind)
+        ):
+            found = _sparse_depth(others, first, [], (kind,))
+            further += [found] if found else []
+    return replace(chosen, further=tuple(further))
+
+
+def is_of_kind(topic: str, topics: Mapping[str, TopicInfo], kind: str) -> bool:
+    """Return whether a topic of a bag is of a kind in ``SPARSE_SOURCES``."""
+    return source_of_topic(topic, topics[topic].msgtype) == kind
 
 
 def listing(topics: Mapping[str, TopicInfo]) -> str:
@@ -209,15 +240,19 @@ def _camera_info(topics: Mapping[str, TopicInfo], image: str) -> str | None:
 
 
 def _sparse_depth(
-    topics: Mapping[str, TopicInfo], first: Callable[[str], Any], notes: list[str]
+    topics: Mapping[str, TopicInfo],
+    first: Callable[[str], Any],
+    notes: list[str],
+    kinds: Iterable[str] = SPARSE_SOURCES,
 ) -> str | None:
     """Choose the best topic of the first kind of sparse depth that there is."""
-    for kind, source in SPARSE_SOURCES.items():
+    for kind in kinds:
+        source = SPARSE_SOURCES[kind]
         ranked: list[tuple[tuple[bool, ...], str]] = []
         for name, info in topics.items():
             if info.msgtype != source.msgtype or source.word not in name:
                 continue
-            if source_of_topic(name, info.msgtype) != kind:
+            if not is_of_kind(name, topics, kind):
                 continue
             if source.rank is None:
                 ranked.append(((), name))

@@ -38,7 +38,6 @@ from marigold_ros.commands.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
-from marigold_ros.sparse_sources import GROUND
 
 if TYPE_CHECKING:
     from marigold_ros.learning.image_sets import ImageChoice
@@ -169,7 +168,8 @@ def run(args: argparse.Namespace) -> int:
         corruptions=args.corrupt,
         images=chosen_images(args),
         limit=args.limit,
-        ground=config.ground if config.sparse_source == GROUND else None,
+        sources=config.sources,
+        ground=config.ground,
         record=config.points if args.record else None,
         rerun=args.rerun,
         usable_error=args.usable_error,

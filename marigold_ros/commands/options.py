@@ -33,13 +33,14 @@ from marigold_ros.config import (
 )
 from marigold_ros.errors import ConfigurationError, MarigoldError, UsageError
 from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
-from marigold_ros.sparse_sources import GROUND
+from marigold_ros.sparse_sources import source_names
 
 if TYPE_CHECKING:
     from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.executor import Executor
 
 EXECUTOR_OPTIONS = ('jobs', 'ray')
+BAG = 'bag'  # as sparse_source: the first kind of sparse depth that a bag has
 _SWITCH = {'true': True, 'false': False}
 
 
@@ -52,17 +53,23 @@ class ReplayConfig(Settings):
     points: PointsConfig = group(PointsConfig)
     extrinsics: ExtrinsicsConfig = group(ExtrinsicsConfig)
     sparse_source: str = setting(
-        'bag',
-        "bag: the bag's sparse depth; ground: the plane below the camera, and the bag's LiDAR "
-        'scores only',
-        choices=('bag', GROUND),
+        BAG,
+        "bag: the bag's sparse depth; or as the parameter of the node, such as radar,ground: the "
+        "bag's LiDAR scores, and is part of the fit only if pointcloud is among them",
     )
     ground: GroundConfig = group(GroundConfig)
     runtime: RuntimeConfig = group(RuntimeConfig)
 
     def check(self) -> None:
-        """Check that guidance has gradients."""
+        """Check the sources, and that guidance has gradients."""
         check_guidance(self.pipeline, self.runtime)
+        if self.sparse_source != BAG:
+            source_names(self.sparse_source)
+
+    @property
+    def sources(self) -> tuple[str, ...] | None:
+        """The names of the sources; None for the bag's own."""
+        return None if self.sparse_source == BAG else source_names(self.sparse_source)
 
 
 @dataclass(frozen=True)

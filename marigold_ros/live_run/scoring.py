@@ -250,7 +250,8 @@ def evaluate_offline(
         T_cam_lidar=source.T_cam_lidar,
         fit_every=FIT_EVERY,
         limit=source.images,
-        ground=config.ground if source.sparse_source == GROUND else None,
+        sources=(GROUND,) if source.sparse_source == GROUND else None,
+        ground=config.ground,
         rerun=rerun,
     )
     results = evaluate_bag(

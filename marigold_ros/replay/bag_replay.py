@@ -29,10 +29,10 @@ from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.bag_part import BagPart
 from marigold_ros.replay.executor import Progress
-from marigold_ros.replay.ground import GroundOfBag
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile
+from marigold_ros.replay.sources import SourcesOfBag
 import numpy as np
 
 # Columns of a row of the evaluated model that are added for each compared model.
@@ -61,7 +61,6 @@ def empty_scorer(
         options.held_out,
         oracle=options.oracle,
         baselines=baselines,
-        thins_scans=options.ground is None,
     )
 
 
@@ -73,10 +72,9 @@ class ModelScorer:
         self.pipeline.load_fusion()  # a network that is not there stops the run here
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.pipeline)
-        self._ground = options.ground is not None
+        self._sees_lidar = True
         self._published: list[FrameResult] = []
-        finish = self._as_published if self._ground else self._heldout.finish
-        self.scorer = empty_scorer(options, baselines, finish)
+        self.scorer = empty_scorer(options, baselines, self._finish)
         self.checkpoint = dict(model.description)
 
     def reset(self) -> None:
@@ -84,7 +82,14 @@ class ModelScorer:
         self.pipeline.reset()
         self._heldout.reset()
 
-    def _as_published(self, _frame: Frame, _prediction: Prediction) -> FrameResult:
+    def leave_lidar_out(self) -> None:
+        """Score published depth at all points of the LiDAR, which no fit sees."""
+        self._sees_lidar = False
+        self.scorer.score_whole_scans()
+
+    def _finish(self, frame: Frame, prediction: Prediction) -> FrameResult:
+        if self._sees_lidar:
+            return self._heldout.finish(frame, prediction)
         return self._published[0]
 
     def predict(self, item: BagFrame) -> Prediction:
@@ -119,7 +124,8 @@ class ModelScorer:
             alignment=result.alignment,
             scan_stamp_ns=item.scan_stamp_ns,
             timings_ms=result.timings_ms,
-            sparse=result.sparse,
+            # Those of several sources are not the LiDAR's.
+            sparse=None if self._sees_lidar and result.sources else result.sparse,
             compared=compared,
         )
         self.scorer.time('score', 1e3 * (perf_counter() - start))
@@ -158,6 +164,7 @@ class _Input:
     facts: dict[str, Any]
     by_role: dict[str, str | None]
     stream: Iterator[BagFrame]
+    sources: SourcesOfBag | None = None
     recording: Recording | None = None
     rerun: RerunFile | None = None
 
@@ -176,12 +183,17 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
             return
         with BagReader(job.path) as reader:
             topics = reader.choose_topics(**options.topics)
+            sources = None
+            if options.sources is not None:
+                topics = reader.with_sources(topics, options.sources)
+                sources = SourcesOfBag(reader, topics, options.sources, options.ground)
         recording = None
         if options.record is not None and job.recording is not None:
             recording = Recording(job.recording, job.path, topics, options.record)
             stack.enter_context(recording)
         stream = stack.enter_context(closing(_prefetched(_frames(job.path, topics, options))))
-        yield _Input(describe_bag(job.path), topics.by_role, stream, recording, rerun)
+        facts = describe_bag(job.path)
+        yield _Input(facts, topics.by_role, stream, sources, recording, rerun)
 
 
 def _frames(
@@ -243,14 +255,14 @@ class _Run:
         with _open_input(self._job, self._options) as source:
             part.bags.append(source.facts)
             part.topics = source.by_role
-            ground = None
-            if self._options.ground is not None:
-                ground = GroundOfBag(self._job.path, self._options.ground)
+            if source.sources is not None and not source.sources.has_lidar:
+                for scorer in (self._main, *self._compared.values()):
+                    scorer.leave_lidar_out()
             start = perf_counter()
             for item in source.stream:
                 part.read += 1
                 stamps.append(item.stamp_ns)
-                row, result = self._process(item, 1e3 * (perf_counter() - start), ground)
+                row, result = self._process(item, 1e3 * (perf_counter() - start), source.sources)
                 if source.recording is not None:
                     source.recording.add(item, result)
                 if source.rerun is not None and result is not None:
@@ -262,7 +274,7 @@ class _Run:
                 start = perf_counter()
 
     def _process(
-        self, item: BagFrame, read_ms: float, ground: GroundOfBag | None = None
+        self, item: BagFrame, read_ms: float, sources: SourcesOfBag | None = None
     ) -> tuple[dict[str, Any], FrameResult | None]:
         """Score one image by all models; returns scores and result, {} and None if rejected."""
         if self._options.images is not None:  # they are no sequence
@@ -276,7 +288,9 @@ class _Run:
             item = self._corrupted(item)
             prediction = self._main.predict(item)
             others, reasons = self._predict_compared(item)
-            frame = None if ground is None else ground.on_ground(item)
+            frame = None if sources is None else sources.seen(item)
+            if sources is not None and sources.has_lidar:
+                item = replace(item, frame=frame)  # what scan lines that are held out miss
             row, result = self._main.score(item, prediction, others, frame)
         except (InputError, CalibrationError) as error:
             self.part.reject(getattr(error, 'cause', 'calibration'), str(error))

@@ -41,8 +41,11 @@ class ReplayOptions:
         The images to take of folders or tars, in place of bags.
     limit : int or None
         Number of images, of all bags together, after which to stop.
-    ground : GroundConfig or None
-        Fits to the ground in place of the sparse depth of the bag, all of which is scored.
+    sources : tuple of str or None
+        Sources of the fit by name, as in the setting ``sparse_source``; None is the bag's first.
+        The bag's LiDAR scores, all of it if it is not among them.
+    ground : GroundConfig
+        Where the ground is, if it is a source.
     record : PointsConfig or None
         Records outputs beside the results as the node publishes them, with clouds like this.
     rerun : Path or None
@@ -64,7 +67,8 @@ class ReplayOptions:
     corruptions: Sequence[str] = ()
     images: ImageChoice | None = None
     limit: int | None = None
-    ground: GroundConfig | None = None
+    sources: tuple[str, ...] | None = None
+    ground: GroundConfig = GroundConfig()
     record: PointsConfig | None = None
     rerun: Path | None = None
     usable_error: float = USABLE_ERROR

@@ -39,7 +39,12 @@ def rows_of(folder):
 
 
 def test_depth_is_metric_and_scored_at_all_points(short_drive, tmp_path):
-    results = evaluate_bag(short_drive, Truth(short_drive), ReplayOptions(ground=GROUND), tmp_path)
+    results = evaluate_bag(
+        short_drive,
+        Truth(short_drive),
+        ReplayOptions(sources=('ground',), ground=GROUND),
+        tmp_path,
+    )
     heldout = results['protocols']['heldout']
     assert results['frames']['metric'] == heldout['n_frames'] == 3
     assert heldout['macro']['abs_rel'] < 0.06
@@ -51,14 +56,14 @@ def test_depth_is_metric_and_scored_at_all_points(short_drive, tmp_path):
 def test_the_lidar_has_no_part_in_the_fit(short_drive, tmp_path):
     scales = []
     for name, pose in (('right', None), ('wrong', np.eye(4))):
-        options = ReplayOptions(ground=GROUND, T_cam_lidar=pose)
+        options = ReplayOptions(sources=('ground',), ground=GROUND, T_cam_lidar=pose)
         evaluate_bag(short_drive, Truth(short_drive), options, tmp_path / name)
         scales.append([row['scale'] for row in rows_of(tmp_path / name)])
     assert scales[0] == scales[1]
 
 
 def test_a_missing_ground_frame_is_a_reason_and_no_metres(short_drive, tmp_path):
-    options = ReplayOptions(ground=GroundConfig())
+    options = ReplayOptions(sources=('ground',), ground=GroundConfig())
     evaluate_bag(short_drive, Truth(short_drive), options, tmp_path)
     for row in rows_of(tmp_path):
         assert row['state'] == 'none'
@@ -76,7 +81,10 @@ def test_a_negative_height_is_refused_by_name(short_drive, tmp_path, capsys):
 @pytest.mark.parametrize('height', [0.8, 3.2])
 def test_metres_follow_the_height_that_is_stated(short_drive, tmp_path, height):
     results = evaluate_bag(
-        short_drive, Truth(short_drive), ReplayOptions(ground=GROUND), tmp_path / 'true'
+        short_drive,
+        Truth(short_drive),
+        ReplayOptions(sources=('ground',), ground=GROUND),
+        tmp_path / 'true',
     )
     assert results['frames']['metric'] == 3
     with BagReader(short_drive) as reader:
@@ -84,7 +92,10 @@ def test_metres_follow_the_height_that_is_stated(short_drive, tmp_path, height):
     pitch = np.rad2deg(np.arctan2(-T[2, 2], -T[1, 2]))
     config = GroundConfig(height=height, pitch=float(pitch))
     evaluate_bag(
-        short_drive, Truth(short_drive), ReplayOptions(ground=config), tmp_path / 'stated'
+        short_drive,
+        Truth(short_drive),
+        ReplayOptions(sources=('ground',), ground=config),
+        tmp_path / 'stated',
     )
     true_height = -T[:3, 2] @ T[:3, 3]
     shifts = [float(row['shift']) for row in rows_of(tmp_path / 'true')]

@@ -207,6 +207,10 @@ class Scorer:
             self, other, ('_selector', '_finish', 'fit_every', 'held_out', '_thins_scans')
         )
 
+    def score_whole_scans(self) -> None:
+        """From now on score all points, as of scans that no fit has seen."""
+        self._thins_scans = False
+
     def forget_report_frames(self) -> None:
         """Drop the frames kept for a report; runs that only count need no images."""
         self._selector = FrameSelector()

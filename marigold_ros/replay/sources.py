@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The sources of a replay's fit: some kinds of sparse depth of the bag, and the ground.
+
+The bag's LiDAR scores. If it is not among the sources, the fit sees no point of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from marigold_ros.bags.frames import BagFrame
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics, is_of_kind
+from marigold_ros.config import GroundConfig
+from marigold_ros.errors import CalibrationError
+from marigold_ros.frame import Frame, SparseInput
+from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
+from marigold_ros.geometry.ground.plane import ground_plane
+from marigold_ros.sparse_sources import GROUND
+import numpy as np
+
+
+class SourcesOfBag:
+    """
+    What a fit sees of the frames of one bag.
+
+    Parameters
+    ----------
+    reader : BagReader
+        The open bag; only its /tf_static is read, at once.
+    topics : BagTopics
+        Those that are read, with a topic for each source that the bag has.
+    names : sequence of str
+        The sources, by name.
+    ground : GroundConfig
+        Where the ground is; else by /tf_static.
+
+    """
+
+    def __init__(
+        self, reader: BagReader, topics: BagTopics, names: Sequence[str], ground: GroundConfig
+    ) -> None:
+        self._names, self._ground = names, ground
+        self._transforms = reader.static_transforms()
+        own = [name for name in names if topics.lidar and _is(topics.lidar, reader, name)]
+        self._own = own[0] if own else ''
+
+    @property
+    def has_lidar(self) -> bool:
+        """Whether the LiDAR that scores is among the sources."""
+        return bool(self._own)
+
+    def seen(self, item: BagFrame) -> Frame:
+        """Return the frame with the sparse depth of the sources alone."""
+        frame = item.frame
+        assert frame is not None
+        if self._names == (self._own,):
+            return frame
+        known = {one.source: one for one in frame.inputs}
+        if GROUND in self._names:
+            known[GROUND] = self._on_ground(item.image_message.header.frame_id)
+        others = [
+            known.get(name, SparseInput(name, no_points=f'the bag has no topic of {name}'))
+            for name in self._names
+            if name != self._own
+        ]
+        if self._own:
+            lidar = frame.points_lidar is not None or frame.sparse_image is not None
+            reason = '' if lidar else frame.no_points or NO_SPARSE_DEPTH
+            return replace(frame, no_points=reason, inputs=tuple(others))
+        return Frame(
+            frame.rgb,
+            frame.camera,
+            stamp_ns=frame.stamp_ns,
+            T_world_camera=frame.T_world_camera,
+            inputs=tuple(others),
+        )
+
+    def _on_ground(self, camera_frame: str) -> SparseInput:
+        def pose(ground_frame: str) -> np.ndarray:
+            return self._transforms.lookup(camera_frame, ground_frame)
+
+        try:
+            return SparseInput(GROUND, ground=ground_plane(self._ground, pose))
+        except CalibrationError as error:
+            return SparseInput(GROUND, no_points=f'{error}; or set ground.height')
+
+
+def _is(topic: str, reader: BagReader, name: str) -> bool:
+    return topic in reader.topics and is_of_kind(topic, reader.topics, name)

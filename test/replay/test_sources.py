@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Replays with several sources: each has its part in the fit, and the bag's LiDAR scores."""
+
+import csv
+
+from marigold_ros.__main__ import main
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import GroundConfig, LidarConfig
+from marigold_ros.frame import Prediction, UNBOUNDED
+from marigold_ros.message_codec import encode_cloud, encode_depth
+from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.replay_plan import ReplayOptions
+import numpy as np
+import pytest
+
+GROUND = GroundConfig(frame='base_link')
+RANGE = 8.0
+
+
+def rows_of(folder):
+    with (folder / 'per_frame.csv').open(encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+class Truth:
+    """A model whose log depth is the truth of the bag, image by image."""
+
+    def __init__(self, truths):
+        self.description = {'name': 'truth', 'path': '/nowhere', 'space': 'log'}
+        self._truths, self._asked = truths, 0
+
+    def predict(self, rgb, **options):
+        truth = np.log(np.minimum(self._truths[self._asked % len(self._truths)], 80.0))
+        self._asked += 1
+        return Prediction((truth / 4.4).astype(np.float32), None, 'log', UNBOUNDED)
+
+
+@pytest.fixture(scope='module')
+def bag(short_drive, tmp_path_factory):
+    """The short drive with a depth camera and a radar in the camera's frame, and its truth."""
+    path = tmp_path_factory.mktemp('sources') / 'drive'
+    with BagReader(short_drive) as reader, BagWriter(path) as writer:
+        items = list(frames(reader, reader.choose_topics(), LidarConfig()))
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            writer.write_raw(topic, msgtype, data, log_ns, reader.types)
+        for number, item in enumerate(items):
+            header = {'header': {'stamp': item.stamp_ns, 'frame_id': 'camera_optical'}}
+            seen = np.where(item.truth < RANGE, item.truth, np.nan)
+            fields = {**header, **vars(encode_depth(seen))}
+            writer.write('/tof/sparse_depth', 'sensor_msgs/msg/Image', fields, item.stamp_ns)
+            fields = {**header, **vars(encode_cloud(radar(item, number)))}
+            writer.write('/radar', 'sensor_msgs/msg/PointCloud2', fields, item.stamp_ns)
+    return path, [item.truth for item in items]
+
+
+def radar(item, seed, count=60):
+    """Points at random pixels of the truth, with elevations off by a few degrees."""
+    rng = np.random.default_rng(seed)
+    K, truth = item.frame.camera.K, item.truth
+    place = rng.choice(np.flatnonzero(truth < 60.0), count, replace=False)
+    v, u = np.divmod(place, truth.shape[1])
+    z = truth[v, u]
+    cloud = np.zeros((1, count), [(axis, '<f4') for axis in 'xyz'])
+    cloud['x'], cloud['z'] = (u - K[0, 2]) / K[0, 0] * z, z
+    cloud['y'] = ((v - K[1, 2]) / K[1, 1] + rng.normal(0.0, 0.05, count)) * z
+    return cloud
+
+
+def evaluated(bag, out, *sources, **options):
+    path, truths = bag
+    chosen = ReplayOptions(sources=sources or None, ground=GROUND, limit=1, **options)
+    return evaluate_bag(path, Truth(truths), chosen, out)
+
+
+@pytest.fixture(scope='module')
+def plain(bag):
+    """Scores of the fit to the LiDAR."""
+    return evaluated(bag, None)['protocols']['heldout']
+
+
+@pytest.mark.parametrize(
+    'sources', [('radar', 'ground'), ('depth_image',), ('depth_image', 'radar')]
+)
+def test_without_the_lidar_all_of_it_scores(bag, plain, sources):
+    found = evaluated(bag, None, *sources)['protocols']['heldout']
+    assert found['n_points'] > plain['n_points']
+    assert found['macro']['abs_rel'] < 0.1
+
+
+def test_the_lidar_and_the_ground_are_scored_at_the_same_points_as_the_lidar(bag, plain):
+    both = evaluated(bag, None, 'pointcloud', 'ground')['protocols']['heldout']
+    alone = evaluated(bag, None, 'pointcloud')['protocols']['heldout']
+    assert alone['macro'] == plain['macro']
+    assert both['n_points'] == plain['n_points']
+    assert both['macro']['abs_rel'] < 0.1
+
+
+def test_extrinsics_of_the_lidar_have_no_part_in_another_source(bag, tmp_path):
+    scales = []
+    for name, pose in (('right', None), ('wrong', np.eye(4))):
+        evaluated(bag, tmp_path / name, 'depth_image', 'radar', T_cam_lidar=pose)
+        scales.append([row['scale'] for row in rows_of(tmp_path / name)])
+    assert scales[0] == scales[1]
+
+
+def test_a_source_that_the_bag_lacks_leaves_the_others(bag, tmp_path):
+    found = evaluated(bag, None, 'scan', 'depth_image')
+    assert found['frames']['metric'] == 1
+    evaluated(bag, tmp_path / 'none', 'scan', 'landmarks')
+    for row in rows_of(tmp_path / 'none'):
+        assert row['state'] == 'none'
+        assert 'scan: the bag has no topic of scan; landmarks: ' in row['reason']
+
+
+def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
+    with BagReader(bag[0]) as reader:
+        topics = reader.with_sources(reader.choose_topics(), ('radar', 'pointcloud', 'ground'))
+        assert topics.further == ('/radar',)
+        item = next(frames(reader, topics, LidarConfig()))
+    (radar_input,) = item.frame.inputs
+    assert (radar_input.source, radar_input.placed) == ('radar', False)
+    assert (radar_input.points_sigma > 0.2 * radar_input.points_lidar[:, 2]).all()
+    assert item.frame.source == 'pointcloud'
+
+
+def test_an_unknown_source_is_wrong_use(bag, tmp_path, capsys):
+    arguments = ['evaluate', str(bag[0]), '--out', str(tmp_path)]
+    assert main([*arguments, '--set', 'sparse_source=radar,sonar']) == 2
+    assert "no source 'sonar'" in capsys.readouterr().err
