@@ -47,7 +47,13 @@ class RerunFile:
         import rerun
 
         self._stream = rerun.RecordingStream('marigold_ros')
-        self._stream.save(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream.save(self._path)
+        except (OSError, RuntimeError) as error:
+            raise ConfigurationError(
+                f'{self._path} cannot be written ({error}); choose another --rerun'
+            ) from error
         self._stream.log('/', rerun.ViewCoordinates.RDF, static=True)
         return self
 

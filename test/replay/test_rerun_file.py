@@ -6,6 +6,7 @@ import sys
 
 from marigold_ros.__main__ import main
 from marigold_ros.config import PointsConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Alignment, Camera, FrameResult
 from marigold_ros.replay.rerun_file import MOST_POINTS, RerunFile
 import numpy as np
@@ -101,6 +102,16 @@ def test_evaluate_writes_its_frames(short_drive, tmp_path):
     values, entities = read_back(path)
     assert {'/camera/image', '/depth', '/sigma', '/cloud', '/error/heldout_abs_rel'} <= entities
     assert len(value(values, '/cloud', 'positions')) > 1000
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / 'file').touch()
+    for path in (tmp_path, tmp_path / 'file' / 'a.rrd'):
+        with (
+            pytest.raises(ConfigurationError, match='cannot be written.*choose another'),
+            RerunFile(path, PointsConfig()),
+        ):
+            pass
 
 
 def test_without_the_sdk_the_command_is_named(short_drive, tmp_path, monkeypatch, capsys):
