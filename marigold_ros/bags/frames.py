@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
+import math
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader
@@ -69,13 +70,36 @@ class BagFrame:
     warning: str = ''
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """
+    A part of a bag: from ``start`` to ``stop`` seconds of log time after its beginning.
+
+    Of its images every ``every``-th is taken, the first one among them.
+    """
+
+    start: float = 0.0
+    stop: float = math.inf
+    every: int = 1
+
+    def bounds_ns(self, reader: BagReader) -> tuple[int | None, int | None]:
+        """Return the log times of beginning and end in a bag; None where it is not cut."""
+        first_ns, _ = reader.span_ns
+        begin = first_ns + round(self.start * _NANOSECONDS) if self.start > 0 else None
+        end = first_ns + round(self.stop * _NANOSECONDS) if math.isfinite(self.stop) else None
+        return begin, end
+
+
+WHOLE = Excerpt()
+
+
 def frames(
     reader: BagReader,
     topics: BagTopics,
     lidar_config: LidarConfig,
     T_cam_lidar: np.ndarray | None = None,
     stamps: str = 'header',
-    start_ns: int | None = None,
+    excerpt: Excerpt = WHOLE,
 ) -> Iterator[BagFrame]:
     """
     Yield one BagFrame for every message of the image topic, in the order of the bag.
@@ -95,8 +119,8 @@ def frames(
     stamps : {'header', 'log'}
         Header stamps are when sensors measured; the log times of recording are for drivers that
         do not stamp, or stamp with clocks of their own.
-    start_ns : int or None
-        Log time to begin at; None is the beginning of the bag.
+    excerpt : Excerpt
+        The part of the bag to read.
 
     Yields
     ------
@@ -112,7 +136,7 @@ def frames(
 
     """
     _check_stamps(reader, topics, stamps)
-    yield from _FrameStream(reader, topics, lidar_config, T_cam_lidar, stamps, start_ns).run()
+    yield from _FrameStream(reader, topics, lidar_config, T_cam_lidar, stamps, excerpt).run()
 
 
 @dataclass(frozen=True)
@@ -133,9 +157,10 @@ class _FrameStream:
         config: LidarConfig,
         T_cam_lidar: np.ndarray | None,
         stamps: str,
-        start_ns: int | None,
+        excerpt: Excerpt,
     ) -> None:
-        self._reader, self._start_ns = reader, start_ns
+        self._reader, self._excerpt = reader, excerpt
+        self._images = 0
         self._topics = topics
         self._by_header = stamps == 'header'
         self._offset_ns = round(config.time_offset * _NANOSECONDS)
@@ -193,7 +218,12 @@ class _FrameStream:
         """Yield the readable messages; damage is raised later, after the frames before it."""
         try:
             names = [*self._topics.named, *self._motion.topics]
-            yield from self._reader.raw(names, self._start_ns)
+            for item in self._reader.raw(names, *self._excerpt.bounds_ns(self._reader)):
+                if item[0] == self._topics.image:
+                    self._images += 1
+                    if (self._images - 1) % self._excerpt.every:
+                        continue
+                yield item
         except BagError as error:
             self._damage = error
 

@@ -122,12 +122,16 @@ class BagReader:
         return None
 
     def raw(
-        self, topics: Sequence[str], start_ns: int | None = None
+        self,
+        topics: Sequence[str],
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
     ) -> Iterator[tuple[str, str, bytes, int]]:
         """
         Yield topic, type, serialised message and log time in ns, in the order of log time.
 
-        With ``start_ns`` from this log time on, which an undamaged bag finds by its index.
+        With ``start_ns`` and ``stop_ns`` from the one log time to before the other, which an
+        undamaged bag finds by its index.
 
         Raises BagError for an unknown topic; and for a damaged file, after its readable messages.
         """
@@ -141,7 +145,7 @@ class BagReader:
         if not connections:  # the library would take an empty list for all topics
             return
         try:
-            for connection, log_ns, data in self._open.messages(connections, start_ns):
+            for connection, log_ns, data in self._open.messages(connections, start_ns, stop_ns):
                 yield connection.topic, connection.msgtype, data, log_ns
         except Exception as error:  # a damaged file can fail anywhere in the library
             raise BagError(

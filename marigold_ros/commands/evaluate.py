@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+import math
 from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
@@ -88,7 +89,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='score this checkpoint too, on the same frames and points (may be repeated)',
     )
     parser.add_argument(
-        '--limit', type=at_least(1), metavar='N', help='stop after N images (default: all)'
+        '--limit', type=at_least(1), metavar='N', help='stop after N images of each bag'
+    )
+    parser.add_argument(
+        '--every', type=at_least(1), default=1, metavar='N', help='take every N-th image only'
+    )
+    parser.add_argument(
+        '--from',
+        dest='start',
+        type=seconds,
+        default=0.0,
+        metavar='S',
+        help='begin at this second of each bag',
+    )
+    parser.add_argument(
+        '--to',
+        dest='stop',
+        type=seconds,
+        default=math.inf,
+        metavar='S',
+        help='end at this second of each bag',
     )
     parser.add_argument(
         '--dataset',
@@ -145,6 +165,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.bags.frames import Excerpt
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -168,6 +189,7 @@ def run(args: argparse.Namespace) -> int:
         corruptions=args.corrupt,
         images=chosen_images(args),
         limit=args.limit,
+        excerpt=Excerpt(args.start, args.stop, args.every),
         sources=config.sources,
         ground=config.ground,
         record=config.points if args.record else None,
@@ -188,6 +210,17 @@ def run(args: argparse.Namespace) -> int:
     if not results['protocols']:
         raise BagError(f'{why_unscored(results)}; see the counts in {args.out}')
     return exit_code(args.require, results)
+
+
+def seconds(text: str) -> float:
+    """Parse a time within a bag."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 0 on")
+    return value
 
 
 def chosen_images(args: argparse.Namespace) -> ImageChoice | None:

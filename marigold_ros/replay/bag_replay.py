@@ -183,6 +183,7 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
             return
         with BagReader(job.path) as reader:
             topics = reader.choose_topics(**options.topics)
+            count = reader.topics[topics.image].count
             sources = None
             if options.sources is not None:
                 topics = reader.with_sources(topics, options.sources)
@@ -192,7 +193,7 @@ def _open_input(job: BagJob, options: ReplayOptions) -> Iterator[_Input]:
             recording = Recording(job.recording, job.path, topics, options.record)
             stack.enter_context(recording)
         stream = stack.enter_context(closing(_prefetched(_frames(job.path, topics, options))))
-        facts = describe_bag(job.path)
+        facts = {**describe_bag(job.path), 'images': count}
         yield _Input(facts, topics.by_role, stream, sources, recording, rerun)
 
 
@@ -200,7 +201,8 @@ def _frames(
     path: Path, topics: BagTopics, options: ReplayOptions
 ) -> Generator[BagFrame, None, None]:
     with BagReader(path) as reader:
-        yield from frames(reader, topics, options.lidar, options.T_cam_lidar, options.stamps)
+        pose, excerpt = options.T_cam_lidar, options.excerpt
+        yield from frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
 def _prefetched(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:

@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.frames import BagFrame, Excerpt, frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics, listing
 from marigold_ros.errors import BagError, MarigoldError
@@ -50,9 +50,10 @@ def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> 
     Raises BagError where nothing can be read, or header stamps cannot be used.
     """
     start_ns, end_ns = reader.span_ns
+    seconds = (end_ns - start_ns) / 1e9
     samples: dict[int, Sample] = {}
     for place in range(1 if reader.lost else _PLACES):  # damaged files have no index
-        begin = start_ns + (end_ns - start_ns) * place // _PLACES if place else None
+        begin = seconds * place / _PLACES
         try:
             for item in islice(_stream(reader, topics, options, begin), _IMAGES_A_PLACE):
                 sample = _sample(item, options)
@@ -67,11 +68,10 @@ def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> 
 
 
 def _stream(
-    reader: BagReader, topics: BagTopics, options: ReplayOptions, begin: int | None
+    reader: BagReader, topics: BagTopics, options: ReplayOptions, begin: float
 ) -> Iterator[BagFrame]:
-    return frames(
-        reader, topics, options.lidar, options.T_cam_lidar, options.stamps, start_ns=begin
-    )
+    pose, excerpt = options.T_cam_lidar, Excerpt(start=begin)
+    return frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
 def _sample(item: BagFrame, options: ReplayOptions) -> Sample:

@@ -4,9 +4,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+import math
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
@@ -40,7 +42,9 @@ class ReplayOptions:
     images : ImageChoice or None
         The images to take of folders or tars, in place of bags.
     limit : int or None
-        Number of images, of all bags together, after which to stop.
+        Number of images of each bag after which to stop.
+    excerpt : Excerpt
+        The part of each bag to replay.
     sources : tuple of str or None
         Sources of the fit by name, as in the setting ``sparse_source``; None is the bag's first.
         The bag's LiDAR scores, all of it if it is not among them.
@@ -67,6 +71,7 @@ class ReplayOptions:
     corruptions: Sequence[str] = ()
     images: ImageChoice | None = None
     limit: int | None = None
+    excerpt: Excerpt = WHOLE
     sources: tuple[str, ...] | None = None
     ground: GroundConfig = GroundConfig()
     record: PointsConfig | None = None
@@ -143,11 +148,10 @@ def plan_replay(paths: Sequence[str | Path], options: ReplayOptions) -> ReplayPl
                 raise
             plan.failed[str(path)] = str(error)
             continue
-        taken = count
-        if options.limit is not None:
-            taken = max(min(count, options.limit - plan.images), 0)
+        limit = options.limit
+        taken = count if limit is None else min(count, limit)
         if taken:
-            plan.jobs.append(BagJob(Path(path), number, None if taken == count else taken))
+            plan.jobs.append(BagJob(Path(path), number, limit))
         plan.images += taken
     if len(plan.failed) == len(paths):
         raise BagError(next(iter(plan.failed.values())))
@@ -165,4 +169,15 @@ def _count_images(path: Path, options: ReplayOptions) -> int:
     if options.images is not None:
         return len(ImageSet(path, options.images))
     with BagReader(path) as reader:
-        return reader.topics[reader.choose_topics(**options.topics).image].count
+        count = reader.topics[reader.choose_topics(**options.topics).image].count
+        first_ns, last_ns = reader.span_ns
+        begin, end = options.excerpt.bounds_ns(reader)
+    inside_ns = min(end or last_ns, last_ns) - (begin or first_ns)
+    if inside_ns < 0:
+        raise BagError(
+            f'{path} has {(last_ns - first_ns) / 1e9:.1f} s, and none of it is between --from '
+            f'{options.excerpt.start:g} and --to {options.excerpt.stop:g}; choose another part'
+        )
+    # Images come at an even rate, or nearly so.
+    share = inside_ns / (last_ns - first_ns) if last_ns > first_ns else 1.0
+    return math.ceil(count * share / options.excerpt.every)

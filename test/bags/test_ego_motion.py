@@ -158,7 +158,7 @@ class _Half:
     def __getattr__(self, name):
         return getattr(self._reader, name)
 
-    def raw(self, topics, start_ns=None):
+    def raw(self, topics, *part):
         turns = {}
         for item in self._reader.raw(topics):
             turn = turns[item[0]] = turns.get(item[0], -1) + 1

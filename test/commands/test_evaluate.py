@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Replay of bags, synthetic and real, with a ramp in place of the network."""
 
+import csv
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.evaluate import corruptions
+from marigold_ros.commands.output import summary
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
@@ -83,10 +85,37 @@ def test_the_published_fit_does_not_depend_on_the_scoring(drive):
     assert scores[0]['truth']['macro'] == scores[1]['truth']['macro']
 
 
-def test_two_bags_add_up_and_the_limit_is_over_both(drive, tmp_path):
-    results = evaluate_bag([drive, drive], RampModel(), ReplayOptions(limit=4))
+def test_two_bags_add_up_and_the_limit_is_of_each(drive):
+    results = evaluate_bag([drive, drive], RampModel(), ReplayOptions(limit=2))
     assert results['frames']['read'] == 4
-    assert len(results['provenance']['bags']) == 2
+    assert [bag['images'] for bag in results['provenance']['bags']] == [3, 3]
+    assert 'frames: 4 of 6 read' in summary(results, 'out')
+
+
+@pytest.mark.parametrize(
+    ('options', 'chosen'),
+    [
+        (['--every', '2'], [0, 2]),
+        (['--from', '0.05'], [1, 2]),
+        (['--to', '0.15'], [0, 1]),
+        (['--from', '0.05', '--to', '0.15'], [1]),
+        (['--every', '2', '--limit', '1'], [0]),
+    ],
+)
+def test_a_part_of_a_bag_is_scored(drive, tmp_path, monkeypatch, options, chosen):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *given: RampModel())
+    with BagReader(drive) as reader:
+        stamps = [item.stamp_ns for item in frames(reader, reader.choose_topics(), LidarConfig())]
+    assert main(['evaluate', str(drive), '--out', str(tmp_path), *options]) == 0
+    with (tmp_path / 'per_frame.csv').open() as file:
+        assert [int(row['stamp_ns']) for row in csv.DictReader(file)] == [
+            stamps[i] for i in chosen
+        ]
+
+
+def test_a_part_outside_of_the_bag_is_refused(drive, tmp_path, capsys):
+    assert main(['evaluate', str(drive), '--out', str(tmp_path), '--from', '60']) == 1
+    assert 'none of it is between --from 60' in capsys.readouterr().err
 
 
 def test_broken_images_are_counted_and_the_rest_is_scored(drive, tmp_path):
@@ -159,7 +188,7 @@ def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path
     call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '2']
     assert main([*call, '--set', 'alignment.method=global', '--fit-every', '4']) == 0
     text = capsys.readouterr().out
-    assert 'frames: 2 read, 2 processed' in text
+    assert 'frames: 2 of 3 read, 2 processed' in text
     (line,) = (line for line in text.splitlines() if line.startswith('baseline quadric'))
     assert re.search(r' 2   difference [+-]\d\.\d{3}$', line)
     assert main([*call, '--json']) == 0

@@ -64,8 +64,10 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
     """Return a paragraph with the numbers of read, processed, metric, dropped, rejected frames."""
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
+    there = sum(bag.get('images', 0) for bag in results['provenance'].get('bags', ()))
+    read = f'{frames["read"]} of {there}' if there > frames['read'] else frames['read']
     text = (
-        f'{frames["read"]} images read, {frames["processed"]} processed, {frames["metric"]} '
+        f'{read} images read, {frames["processed"]} processed, {frames["metric"]} '
         f'with metric depth, {frames["dropped"]} dropped, '
         + (f'rejected: {rejected}.' if rejected else 'none rejected.')
     )
