@@ -6,6 +6,7 @@ Train a checkpoint from a recipe; the same command again resumes from the last c
     python training/finetune.py training/recipes/debug.yaml --out runs/debug
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --minutes 30
     python training/finetune.py training/recipes/marigold_v1_1.yaml --plan
+    python training/finetune.py training/recipes/marigold_v1_1.yaml --data-only
     python training/finetune.py training/recipes/tiny.yaml --out runs/tiny --export-only --score
     python training/finetune.py training/recipes/fusion.yaml --out runs/fusion
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
@@ -66,7 +67,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         '--score', action='store_true', help='score on held-out scenes for the card (minutes)'
     )
     args = parser.parse_args()
-    if not (args.out or args.plan):
+    if not (args.out or args.plan or args.data_only):
         parser.error('--out is missing, the folder of the run')
     if args.weights and (distil or not args.export_only):
         parser.error('--weights is for --export-only of a depth model')
@@ -95,6 +96,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         accelerator = new_accelerator(precision, args.device == 'cpu', bool(args.wandb))
         if warning := missing_processes(accelerator.num_processes, os.environ):
             print(f'{Path(sys.argv[0]).stem}: {warning}', file=sys.stderr)
+        more = {} if fusion else {'networks': not args.data_only}
         with accelerator.local_main_process_first():  # which creates the render cache
             run = kind(
                 args.recipe,
@@ -104,11 +106,15 @@ def main(description: str = __doc__, distil: bool = False) -> int:
                 args.workers,
                 args.shard,
                 GENERATORS,
+                **more,
             )
         if not args.export_only:
             if accelerator.is_local_main_process:
                 run.prepare_data(max(1, args.workers), lambda: bool(wanted))
             accelerator.wait_for_everyone()
+        if args.data_only and not (fusion or wanted):
+            for source in run.sources:
+                print(f'{source.name}: {len(source)} pairs are complete')
         if args.data_only or wanted:
             return 0
         if not args.export_only:
@@ -116,8 +122,8 @@ def main(description: str = __doc__, distil: bool = False) -> int:
                 start_wandb(accelerator, args.wandb, args.out, run.recipe)
             run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
         if accelerator.is_main_process:
-            more = {'weights': args.weights} if args.weights else {}
-            target = run.export(args.score, **more)
+            chosen = {'weights': args.weights} if args.weights else {}
+            target = run.export(args.score, **chosen)
             print(run.measured(), target, sep='\n')
         accelerator.end_training()
     except (MarigoldError, FloatingPointError) as error:

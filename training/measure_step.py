@@ -7,13 +7,15 @@ Measure time and memory of a recipe's first stage on this machine, without its d
     python training/measure_step.py training/recipes/e2e.yaml --networks small --scale 0.2
 
 The networks have random weights; images and depth are random numbers, prepared before the clock
-runs. The largest image size of the recipe is measured, in the training loop itself.
+runs. The largest image size of the recipe is measured, in the training loop itself; under torchrun
+or accelerate launch each process takes the recipe's batch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 import resource
 from statistics import median
@@ -51,7 +53,8 @@ def main() -> int:
     accumulation = args.accumulation or stage.accumulation
     found = measure(networks, stage, size, PRECISIONS[args.precision], accumulation, args.steps)
     about = {'recipe': args.recipe.name, 'networks': args.networks, 'precision': args.precision}
-    print(json.dumps({**about, **found}, indent=2))
+    if int(os.environ.get('RANK', 0)) == 0:
+        print(json.dumps({**about, **found}, indent=2))
     return 0
 
 
@@ -120,7 +123,7 @@ def measure(
 
     # Longer than what is measured, so that the loop does not come to its end and save.
     longer = replace(stage, steps=10_000, accumulation=accumulation, backup_every=0)
-    accelerator = new_accelerator(precision)
+    accelerator = new_accelerator(precision, cpu=not torch.cuda.is_available())
     with TemporaryDirectory() as folder:
         trainer = Trainer(networks, [longer], [Endless()], Path(folder), accelerator)
         trainer._save = lambda: None  # type: ignore[method-assign]  # 14 GB in full size

@@ -79,6 +79,8 @@ class TrainingRun:
         Whether the processes divide the weights among them.
     generators : mapping of str to HeldOutScenes
         Scenes to validate and score on, by their key in the recipe's ``validation``.
+    networks : bool
+        False only to prepare the data, for which no weights are needed.
 
     """
 
@@ -91,6 +93,7 @@ class TrainingRun:
         workers: int = 0,
         sharded: bool = False,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
+        networks: bool = True,
     ) -> None:
         self.recipe, self.sharded = read_recipe(recipe), sharded
         self.family = trained_family(self.recipe.get('network', 'marigold'))
@@ -111,7 +114,8 @@ class TrainingRun:
         self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
         for source in self.sources:
             check_teacher(source, self.space)
-        self.chain = self.new_chain()
+        if networks:
+            self.chain = self.new_chain()
 
     def new_chain(self) -> TrainedModel:
         """Build the networks that the run starts with."""

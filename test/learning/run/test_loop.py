@@ -17,13 +17,14 @@ from marigold_ros.learning.networks.small_networks import small_autoencoder, sma
 from marigold_ros.learning.objectives.trained_networks import as_image, TrainedNetworks
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.optimizer import learning_rate
-from marigold_ros.learning.run.recipe import precision_of, read_recipe
+from marigold_ros.learning.run.recipe import precision_of, read_recipe, TrainingRun
 from marigold_ros.learning.run.run_state import load_averaged
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
 from safetensors.torch import load_file
 import torch
+import yaml
 
 SMALL = {'steps': 3, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.9, 'clip': 1.0}
 STAGES = [
@@ -313,6 +314,25 @@ def test_an_unknown_precision_is_named(tmp_path):
     path.write_text('precision: half\n')
     with pytest.raises(ConfigurationError, match="is 'half'; choose one of bf16, fp16, float32"):
         precision_of(path)
+
+
+def test_data_are_prepared_without_the_weights_that_training_starts_with(tmp_path, accelerator):
+    recipe = {
+        'name': 'toy',
+        'init': {'kind': 'stable_diffusion', 'path': 'not/there'},
+        'sources': [
+            {'kind': 'synthetic', 'height': 16, 'width': 24, 'count': 2, 'size': [16, 24]}
+        ],
+        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1}],
+        'facts': {'space': 'depth'},
+    }
+    path = tmp_path / 'toy.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    run = TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator, networks=False)
+    assert run.prepare_data()
+    assert [len(source) for source in run.sources] == [2]
+    with pytest.raises(CheckpointError, match='not/there'):
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
 
 
 def test_every_recipe_of_the_project_is_readable():
