@@ -16,6 +16,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.errors import BagError
 from marigold_ros.message_codec import serialised_header_ns
+from marigold_ros.sparse_sources import source_of_topic
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class SerialMessage:
     """
     One message with a header, serialised as CDR.
 
-    ``role`` is 'image', 'camera_info' or 'lidar' (sparse depth of any kind); ``stamp_ns`` is the
-    header's stamp, or the log time where there are too few bytes for one.
+    ``role`` is 'image', 'camera_info', 'lidar' (sparse depth of any kind) or the kind of further
+    sparse depth; ``stamp_ns`` is the header's stamp, or the log time where there are too few
+    bytes for one.
     """
 
     role: str
@@ -48,6 +50,7 @@ def serial_messages(
             '`rosbags-convert --src BAG --dst FOLDER`, or use `evaluate`, which reads it'
         )
     roles = {t: role for role, t in topics.by_role.items() if t and role != 'truth'}
+    roles |= {t: source_of_topic(t, reader.topics[t].msgtype) for t in topics.further}
     images = 0
     for topic, msgtype, data, log_ns in reader.raw(list(roles)):
         images += roles[topic] == 'image'
@@ -73,7 +76,7 @@ def scans_first(messages: Iterable[SerialMessage]) -> Iterator[SerialMessage]:
         if message.role == 'image':
             held.append(message)
         else:
-            if message.role == 'lidar':
+            if message.role != 'camera_info':
                 scan_ns = max(message.stamp_ns, message.stamp_ns if scan_ns is None else scan_ns)
             yield message
         while held:

@@ -35,7 +35,7 @@ from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
 from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile
-from marigold_ros.sparse_sources import GROUND
+from marigold_ros.replay.sources import SourcesOfBag
 import numpy as np
 
 FIT_EVERY = 8
@@ -108,7 +108,10 @@ def _recorded_frames(
     with BagReader(source.path) as bag, BagReader(recording) as recorded:
         outputs = RecordedOutputs(recorded)
         stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
+        sources = SourcesOfBag(bag, source.topics, source.sources, config.ground)
         for item in itertools.islice(stream, source.images):
+            if item.frame is not None and sources.has_lidar:
+                item = replace(item, frame=sources.seen(item))
             yield item, outputs.take(item.stamp_ns)
 
 
@@ -129,7 +132,7 @@ def score_recording(
     source : PlayedBag
         The bag that was played. If it was thinned, the recorded depth is scored between the scan
         lines that the node received, else a fit of the recorded relative images to every n-th;
-        with the ground as source, the recorded depth at all points.
+        without the LiDAR as a source, the recorded depth at all points.
     recording : Path
         Bag of the node's outputs.
     config : NodeConfig
@@ -152,14 +155,13 @@ def score_recording(
 
     # Predictions are recorded; the description leads to the fusion network.
     described: Any = SimpleNamespace(description=model)
-    on_ground = source.sparse_source == GROUND
-    recorded = source.thinned or on_ground
+    recorded = source.thinned or not source.sees_lidar
     finish = as_published if recorded else FramePipeline(described, config.pipeline).finish
     space = model.get('space', 'depth')
     # The node describes its model in strings.
     bounded = model.get('unbounded') != 'True'
     censored = Prediction.censored if bounded else UNBOUNDED
-    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=not on_ground)
+    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=source.sees_lidar)
     warnings: dict[str, int] = {}
     with ExitStack() as stack:
         file = None
@@ -250,7 +252,7 @@ def evaluate_offline(
         T_cam_lidar=source.T_cam_lidar,
         fit_every=FIT_EVERY,
         limit=source.images,
-        sources=(GROUND,) if source.sparse_source == GROUND else None,
+        sources=source.sources if source.sources != (source.lidar_kind,) else None,
         ground=config.ground,
         rerun=rerun,
     )

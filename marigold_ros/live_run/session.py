@@ -52,7 +52,6 @@ from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.settings import build
-from marigold_ros.sparse_sources import GROUND
 from sensor_msgs.msg import Image
 
 Progress = Callable[[int], None]
@@ -118,7 +117,7 @@ def run_demo(
         )
     results = _results(live, scorer, warnings, config, source, rate)
     seen = 'every 8th scan line' if source.thinned else 'whole scans'
-    seen = 'no scans' if source.sparse_source == GROUND else seen
+    seen = seen if source.sees_lidar else 'no scans of the LiDAR'
     intro = (
         f'Checkpoint {results["provenance"]["checkpoint"].get("name", "model")}, run by the ROS 2 '
         f'node in its own process at {results["rate"]:.2f} of real time; it saw {seen}.'
@@ -166,7 +165,7 @@ def _results(
             'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
             'domain': os.environ.get('ROS_DOMAIN_ID', ''),
         },
-        node={**frames, **live.reports['infos'], **live.reports['scans']},
+        node={**frames, **live.reports['infos'], **_scan_reports(live)},
         recorded=live.recorded,
         warnings=warnings,
     )
@@ -258,6 +257,15 @@ def _make_ready(
             )
             break
     return early
+
+
+def _scan_reports(live: LiveRun) -> dict[str, str]:
+    """Return the counters of all sources of sparse depth."""
+    found: dict[str, str] = {}
+    for part, values in live.reports.items():
+        if part.split('.')[0] == keys.SCANS:
+            found.update(values)
+    return found
 
 
 def _settle(recorder: Recorder, process: NodeProcess, played: Played) -> None:

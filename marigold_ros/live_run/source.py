@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Source of a live run: a bag, its topics, its extrinsics, and the scan lines the node may see."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 import hashlib
 import json
@@ -22,8 +22,9 @@ from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.message_codec import has_field, to_organised
 from marigold_ros.settings import as_values
 from marigold_ros.sparse_sources import (
-    GROUND,
     needs_extrinsics,
+    NONE,
+    source_names,
     source_of_topic,
     SPARSE_SOURCES,
 )
@@ -57,12 +58,13 @@ class PlayedBag:
     """
     A bag and what is needed to play it.
 
-    ``types`` are the message types of the roles image, camera_info and lidar, ``images`` the
-    number that is played and ``period`` the seconds between two. ``T_cam_lidar`` (4, 4) is None
-    without a LiDAR; ``latched`` are serialised messages of /tf_static. ``thinned``: the node gets
-    every 8th scan line only, because nothing else could be scored. ``sparse_source`` is the kind
-    of the LiDAR topic, or ground, as the node's parameter of that name; with ground the node reads
-    no points, and all of them score.
+    ``types`` are the message types of the roles image, camera_info and lidar, and of further
+    sparse depth by its kind; ``images`` is the number that is played and ``period`` the seconds
+    between two. ``T_cam_lidar`` (4, 4) is None without a LiDAR, ``T_cam_sensor`` is of the first
+    sensor that the node reads; ``latched`` are serialised messages of /tf_static. ``thinned``: the
+    node gets every 8th scan line only, because nothing else could be scored. ``sources`` are the
+    node's, with the topics of ``further`` kinds, and ``lidar_kind`` is that of the LiDAR topic: if
+    it is not among them the node reads none of its points, and all of them score.
     """
 
     path: Path
@@ -71,10 +73,18 @@ class PlayedBag:
     images: int
     period: float
     T_cam_lidar: np.ndarray | None
+    T_cam_sensor: np.ndarray | None
     latched: tuple[bytes, ...]
     thinned: bool
-    sparse_source: str
+    sources: tuple[str, ...]
+    lidar_kind: str
+    further: Mapping[str, str]
     size: tuple[int, int] | None  # height, width of the images, by camera_info
+
+    @property
+    def sees_lidar(self) -> bool:
+        """Whether the node reads the LiDAR's points, or there are none."""
+        return self.lidar_kind in (NONE, *self.sources)
 
     @property
     def is_compressed(self) -> bool:
@@ -103,10 +113,22 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
         stamps = [m.stamp_ns for m in serial_messages(reader, topics, limit) if m.role == 'image']
         steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
         static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
-        sparse = source_of_topic(str(topics.lidar), types['lidar']) if 'lidar' in types else 'none'
-        has_pose = needs_extrinsics(sparse)
-        pose = _extrinsics(reader, topics, config) if has_pose else None
-        sparse = GROUND if config.sparse_source == GROUND else sparse
+        lidar = source_of_topic(str(topics.lidar), types['lidar']) if 'lidar' in types else NONE
+        pose = None
+        if needs_extrinsics(lidar):
+            pose = _extrinsics(reader, topics, str(topics.lidar), config)
+        names = source_names(lidar)
+        if config.sparse_source != NodeConfig().sparse_source:
+            asked = source_names(config.sparse_source)
+            # Extrinsics are those of the first sensor.
+            names = tuple(sorted(asked, key=lambda name: name != lidar))
+        topics = reader.with_sources(topics, names)
+        further = {source_of_topic(t, infos[t].msgtype): t for t in topics.further}
+        types |= {kind: infos[topic].msgtype for kind, topic in further.items()}
+        of_sensor = pose
+        if lidar not in names:
+            first = next((kind for kind in further if needs_extrinsics(kind)), None)
+            of_sensor = _extrinsics(reader, topics, further[first], config) if first else None
         return PlayedBag(
             path=Path(bag),
             topics=topics,
@@ -114,9 +136,12 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
             images=len(stamps),
             period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
             T_cam_lidar=pose,
+            T_cam_sensor=of_sensor,
             latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),
-            thinned=topics.truth is None and sparse == 'pointcloud',
-            sparse_source=sparse,
+            thinned=topics.truth is None and lidar == 'pointcloud' and lidar in names,
+            sources=names,
+            lidar_kind=lidar,
+            further=further,
             size=_image_size(reader, topics),
         )
 
@@ -126,14 +151,16 @@ def _image_size(reader: BagReader, topics: BagTopics) -> tuple[int, int] | None:
     return (info.height, info.width) if info and info.height and info.width else None
 
 
-def _extrinsics(reader: BagReader, topics: BagTopics, config: NodeConfig) -> np.ndarray:
-    """Return the LiDAR's pose in the optical frame, from the settings or the bag."""
+def _extrinsics(
+    reader: BagReader, topics: BagTopics, sensor: str, config: NodeConfig
+) -> np.ndarray:
+    """Return the pose of a topic's sensor in the optical frame, from the settings or the bag."""
     given = config.extrinsics
     if given.translation:
         return pose_matrix(given.translation, given.rotation_xyzw)
     first = [reader.first(topic) for topic in (topics.image, topics.camera_info) if topic]
     frames = [message.header.frame_id for message in first if message and message.header.frame_id]
-    scan = reader.first(str(topics.lidar))
+    scan = reader.first(sensor)
     if not frames or scan is None:
         raise CalibrationError(
             f'{reader.path}: the frames of camera and LiDAR cannot be read; check the first '
@@ -154,7 +181,7 @@ def node_values(source: PlayedBag, config: NodeConfig, every_frame: bool) -> dic
         'image_transport': 'compressed' if source.is_compressed else 'raw',
         'image_rectified': 'yes' if is_rectified_name(source.topics.image) else 'no',
         'points.max_rate': 0.5,  # the recording would be mostly clouds otherwise
-        'sparse_source': source.sparse_source,
+        'sparse_source': ','.join(source.sources) or NONE,
     }
     if source.size is not None:  # compiled before the first image comes
         wanted['runtime.warm_up'] = '{}x{}'.format(*source.size)
@@ -162,9 +189,10 @@ def node_values(source: PlayedBag, config: NodeConfig, every_frame: bool) -> dic
         # Waiting for the right scan costs nothing here and makes runs comparable.
         wanted['lidar.wait'] = 1.0
     values |= {n: value for n, value in wanted.items() if values[n] == defaults[n]}
-    if source.T_cam_lidar is not None:
-        values['extrinsics.translation'] = tuple(source.T_cam_lidar[:3, 3])
-        values['extrinsics.rotation_xyzw'] = tuple(quaternion_xyzw(source.T_cam_lidar[:3, :3]))
+    values['sparse_source'] = wanted['sparse_source']  # the LiDAR first
+    if (pose := source.T_cam_sensor) is not None:
+        values['extrinsics.translation'] = tuple(pose[:3, 3])
+        values['extrinsics.rotation_xyzw'] = tuple(quaternion_xyzw(pose[:3, :3]))
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
@@ -178,15 +206,18 @@ def node_arguments(source: PlayedBag, values: dict[str, Any]) -> list[str]:
         if role == 'image':
             topic = topic.removesuffix('/compressed') if source.is_compressed else topic
         elif role == 'lidar':
-            name = SPARSE_SOURCES[values.get('sparse_source', 'pointcloud')].topic
+            name = SPARSE_SOURCES[source.lidar_kind].topic
+        elif role in SPARSE_SOURCES:
+            name = SPARSE_SOURCES[role].topic
         arguments += ['-r', f'{name}:={topic}']
     return arguments
 
 
 def node_topics(source: PlayedBag) -> dict[str, tuple[str, str]]:
     """Return topic and type to publish for each role, named as in the bag where possible."""
-    topics = {role: (getattr(source.topics, role), kind) for role, kind in source.types.items()}
-    if source.sparse_source == GROUND:
+    named = {**source.topics.by_role, **source.further}
+    topics = {role: (str(named[role]), kind) for role, kind in source.types.items()}
+    if not source.sees_lidar:
         topics.pop('lidar', None)
     image, kind = topics['image']
     # image_transport finds compressed images only under this name.

@@ -2,11 +2,21 @@
 # Copyright 2026 The marigold_ros developers
 """What the node is started with to play a bag."""
 
+from collections import Counter
+
+from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig
-from marigold_ros.live_run.source import node_arguments, node_values, prepare_bag
-from marigold_ros.message_codec import encode_depth, encode_image
+from marigold_ros.live_run.source import (
+    node_arguments,
+    node_topics,
+    node_values,
+    played_messages,
+    prepare_bag,
+)
+from marigold_ros.message_codec import encode_cloud, encode_depth, encode_image
 import numpy as np
+import pytest
 
 
 def test_a_depth_image_is_played_without_extrinsics(tmp_path):
@@ -23,3 +33,54 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
     values = node_values(source, NodeConfig(), every_frame=False)
     assert values['sparse_source'] == 'depth_image'
     assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(source, values)
+
+
+@pytest.fixture
+def mixed_bag(short_drive, tmp_path):
+    """The short drive with a radar at the camera, whose frame is 0.5 m in front of it."""
+    with BagReader(short_drive) as reader, BagWriter(tmp_path / 'bag') as writer:
+        for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
+            writer.write_raw(topic, msgtype, data, log_ns, reader.types)
+        cloud = encode_cloud(np.ones((1, 3), [(axis, '<f4') for axis in 'xyz']))
+        fields = {'header': {'stamp': log_ns, 'frame_id': 'radar'}, **vars(cloud)}
+        writer.write('/radar/points', 'sensor_msgs/msg/PointCloud2', fields, log_ns)
+        mount = {
+            'header': {'frame_id': 'camera_optical'},
+            'child_frame_id': 'radar',
+            'transform': {'translation': (0.0, 0.0, 0.5), 'rotation': (0.0, 0, 0, 1)},
+        }
+        writer.write('/tf_static', 'tf2_msgs/msg/TFMessage', {'transforms': [mount]}, log_ns)
+    return tmp_path / 'bag'
+
+
+def prepared(bag, sources):
+    config = NodeConfig(sparse_source=sources)
+    source = prepare_bag(bag, config, None)
+    return source, node_values(source, config, every_frame=False)
+
+
+def test_several_sources_are_played_with_the_lidar_first(mixed_bag):
+    source, values = prepared(mixed_bag, 'ground,radar,pointcloud')
+    assert values['sparse_source'] == 'pointcloud,ground,radar'
+    arguments = node_arguments(source, values)
+    assert 'lidar:=/velodyne_points' in arguments
+    assert 'radar:=/radar/points' in arguments
+    assert set(node_topics(source)) == {'image', 'camera_info', 'lidar', 'radar'}
+    with BagReader(mixed_bag) as reader:
+        sent = Counter(message.role for message in played_messages(reader, source, None, 8))
+    assert (sent['lidar'], sent['radar']) == (3, 1)
+
+
+def test_without_the_lidar_the_node_has_the_pose_of_the_first_sensor(mixed_bag):
+    source, values = prepared(mixed_bag, 'radar,ground')
+    assert not source.sees_lidar
+    assert not source.thinned
+    assert 'lidar' not in node_topics(source)
+    assert values['extrinsics.translation'] == (0.0, 0.0, 0.5)
+    assert not np.allclose(source.T_cam_lidar, source.T_cam_sensor)
+
+
+def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
+    source, values = prepared(mixed_bag, 'pointcloud')
+    assert (source.sources, source.sees_lidar) == (('pointcloud',), True)
+    assert set(node_topics(source)) == {'image', 'camera_info', 'lidar'}
