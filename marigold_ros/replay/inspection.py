@@ -29,7 +29,7 @@ _SQUARE = 32  # pixels; the share of an image with points is counted in such squ
 
 
 @dataclass(frozen=True)
-class Sample:
+class BagSample:
     """One image of a bag: its frame, its sparse depth in view, and what is missing."""
 
     item: BagFrame
@@ -43,7 +43,7 @@ class Sample:
         return self.points is not None or (truth is not None and bool(np.isfinite(truth).any()))
 
 
-def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> list[Sample]:
+def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> list[BagSample]:
     """
     Return a few images of an open bag, from its beginning, its first and its second third on.
 
@@ -51,7 +51,7 @@ def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> 
     """
     start_ns, end_ns = reader.span_ns
     seconds = (end_ns - start_ns) / 1e9
-    samples: dict[int, Sample] = {}
+    samples: dict[int, BagSample] = {}
     for place in range(1 if reader.lost else _PLACES):  # damaged files have no index
         begin = seconds * place / _PLACES
         try:
@@ -74,20 +74,20 @@ def _stream(
     return frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
-def _sample(item: BagFrame, options: ReplayOptions) -> Sample:
+def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:
     """Find the points in view of a frame, or why there are none."""
     if item.frame is None:
-        return Sample(item, None, str(item.error))
+        return BagSample(item, None, str(item.error))
     try:
         points, reason = sparse_of_frame(item.frame, options.pipeline.alignment)
     except MarigoldError as error:
-        return Sample(item, None, str(error))
+        return BagSample(item, None, str(error))
     if points is not None and not len(points):
         points, reason = None, 'no point of the scan is in view; check the transform from LiDAR'
-    return Sample(item, points, item.warning or reason)
+    return BagSample(item, points, item.warning or reason)
 
 
-def why_not_scored(topics: BagTopics, samples: Sequence[Sample]) -> str:
+def why_not_scored(topics: BagTopics, samples: Sequence[BagSample]) -> str:
     """Return the most frequent reason why images cannot be scored; '' where one can be."""
     if any(sample.can_be_scored for sample in samples):
         return ''
@@ -215,7 +215,7 @@ def _camera_facts(frame: Frame | None) -> dict[str, Any]:
     }
 
 
-def _lidar_facts(samples: Sequence[Sample]) -> dict[str, Any]:
+def _lidar_facts(samples: Sequence[BagSample]) -> dict[str, Any]:
     """Return the means over the images that have points in view; empty without any."""
     seen = [(s.item, s.points) for s in samples if s.points is not None]
     facts = []

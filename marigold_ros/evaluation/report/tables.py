@@ -33,6 +33,27 @@ BASELINE_TEXT = {
     'global': 'this model with one scale and shift',
 }
 
+# Keys of ``temporal`` and ``surfaces``: in words, with unit and the better direction.
+_FACT_TEXT = {
+    'flicker.value': 'change of static depth from frame to frame, mean (lower is better)',
+    'flicker.median': 'the same, median of the frames',
+    'flicker.p95': 'the same, 95 % of the frames are below',
+    'flicker.pairs': 'pairs of frames',
+    'flicker.matched_by.pose': 'pairs matched by pose',
+    'flicker.matched_by.pixel': 'pairs matched by pixel, while the camera stood still',
+    'scale_drift.ratio': 'change of depth over truth from frame to frame, mean (lower is better)',
+    'scale_drift.median_ratio': 'the same, median of the frames',
+    'scale_drift.p95_ratio': 'the same, 95 % of the frames are below',
+    'scale_drift.scale': "change of the fit's scale, mean",
+    'scale_drift.shift': "change of the fit's shift, mean",
+    'scale_drift.pairs': 'pairs of frames',
+    'boundary_f1': 'occlusion edges found, F1 (higher is better)',
+    'flying_rate': 'flying pixels per good one (lower is better)',
+    'planarity': 'deviation of flat surfaces from flat, share of depth (lower is better)',
+    'plane_angle_deg': 'tilt of flat surfaces, degrees (lower is better)',
+    'planes': 'flat surfaces in a frame',
+}
+
 
 def number(value: Any, digits: int) -> str:
     """Format a figure with so many decimals; a dash where it is missing or not finite."""
@@ -284,7 +305,13 @@ def stability_tables(results: Mapping[str, Any]) -> list[str]:
         'surfaces': 'Edges and planes against dense truth',
     }
     return [
-        _facts(title, [(name, _short(text)) for name, text in _flat(results.get(key) or {})])
+        _facts(
+            title,
+            [
+                (_FACT_TEXT.get(name, name), _short(text))
+                for name, text in _flat(results.get(key) or {})
+            ],
+        )
         for key, title in titles.items()
         if results.get(key)
     ]

@@ -15,6 +15,7 @@ from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
+from marigold_ros.evaluation.report.tables import stability_tables
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
@@ -251,6 +252,17 @@ def test_robustness_of_compared_models_has_a_chart_for_each_corruption(tmp_path)
     chart = island(html)['charts']['robustness_by_model_night']
     assert [found['name'] for found in chart['curves']] == ['this model', 'plain']
     assert chart['curves'][1]['values'] == [0.1, 0.2, None]
+
+
+def test_stability_and_surfaces_are_named_in_words_with_direction():
+    found = {
+        'temporal': {'flicker': {'value': 0.0125}},
+        'surfaces': {'boundary_f1': 0.2, 'new_one': 3.0},
+    }
+    temporal, surfaces = stability_tables(found)
+    assert 'mean (lower is better)</td><td>0.0125<' in temporal
+    assert 'occlusion edges found, F1 (higher is better)</td><td>0.2' in surfaces
+    assert 'new_one</td><td>3' in surfaces
 
 
 def test_of_several_models_what_compares_them_leads(page):
