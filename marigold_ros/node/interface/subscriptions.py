@@ -43,7 +43,7 @@ class Input:
     kind: type
     depth: int
     reliability: str
-    callback: Callable
+    callback: Callable  # takes this input and a message
     subscriber: Any = None
     profile: Any = None
     publishers: int = 0  # those of the input's type
@@ -146,10 +146,11 @@ class Inputs(SimpleFilter):
             source = SPARSE_SOURCES[name]
             topic = self._node.resolve_topic_name(source.topic)
             kind = getattr(sensor_msgs.msg, source.kind)
-            item = Input('scan', topic, kind, 5, config.lidar_reliability, print, source=name)
-            item.callback = partial(self._on_scan, item)
-            item.part = keys.SCANS if len(names) == 1 else keys.source_part(name)
-            plan.append(item)
+            part = keys.SCANS if len(names) == 1 else keys.source_part(name)
+            lidar = config.lidar_reliability
+            plan.append(
+                Input('scan', topic, kind, 5, lidar, self._on_scan, source=name, part=part)
+            )
             if not source.needs_extrinsics:
                 # That of a depth image which is not registered, beside it.
                 beside = posixpath.join(posixpath.dirname(topic), 'camera_info')
@@ -237,7 +238,7 @@ class Inputs(SimpleFilter):
             self._node,
             item.kind,
             item.topic,
-            item.callback,
+            partial(item.callback, item),
             qos_profile=profile,
             callback_group=self._group,
             event_callbacks=on_incompatible_qos(incompatible),
@@ -301,11 +302,11 @@ class Inputs(SimpleFilter):
 
     # Callbacks
 
-    def _on_image(self, message) -> None:
+    def _on_image(self, item: Input, message) -> None:
         if not self._open:  # delivered while the subscription ended
             return
         self._health.counters.enter_frame()
-        self.inputs[0].rate.tick()
+        item.rate.tick()
         stamp = stamp_ns(message.header.stamp)
         try:
             self.images.check(message)
@@ -329,13 +330,13 @@ class Inputs(SimpleFilter):
                 cause='age',
             )
 
-    def _on_info(self, message) -> None:
+    def _on_info(self, item: Input, message) -> None:
         self._health.counters.add(keys.INFOS_RECEIVED)
-        self.inputs[1].rate.tick()
+        item.rate.tick()
         self.camera_info = message
         self._info_arrived.set()
 
-    def _on_depth_info(self, message) -> None:
+    def _on_depth_info(self, _item: Input, message) -> None:
         self.depth_info = message
 
     def _on_scan(self, item: Input, message) -> None:
