@@ -98,10 +98,20 @@ class BagReader:
 
     @property
     def span_ns(self) -> tuple[int, int]:
-        """Log times of the first and the last message, ns; 0 and 0 without messages."""
+        """
+        Log times of the first and the last message, ns; 0 and 0 without messages.
+
+        All of a damaged bag is read for them, because it has no index.
+        """
         if not any(info.count for info in self.topics.values()):
             return 0, 0
-        return self._open.start_time, self._open.end_time
+        if not self.lost:
+            return self._open.start_time, self._open.end_time
+        times = []
+        with suppress(BagError):  # reading all messages raises it
+            for *_, log_ns in self.raw(list(self.topics)):
+                times.append(log_ns)
+        return (min(times), max(times)) if times else (0, 0)
 
     @property
     def types(self) -> Any:

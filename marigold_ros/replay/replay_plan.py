@@ -170,6 +170,8 @@ def _count_images(path: Path, options: ReplayOptions) -> int:
         return len(ImageSet(path, options.images))
     with BagReader(path) as reader:
         count = reader.topics[reader.choose_topics(**options.topics).image].count
+        if options.excerpt == WHOLE:
+            return count
         first_ns, last_ns = reader.span_ns
         begin, end = options.excerpt.bounds_ns(reader)
     inside_ns = min(end or last_ns, last_ns) - (begin or first_ns)

@@ -97,3 +97,4 @@ def test_a_damaged_bag_says_so(changed_drive, tmp_path):
         data.truncate(int(0.7 * file.stat().st_size))
     facts = inspect_bag(bag, ReplayOptions())
     assert any('is cut off' in text for text in facts['problems'])
+    assert 0 < facts['seconds'] < 0.3
