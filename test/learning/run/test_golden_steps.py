@@ -323,7 +323,8 @@ def test_loss_and_gradients_are_those_of_the_original(networks, objective, noise
         assert own.item() == pytest.approx(wanted.item(), abs=1e-6)
         theirs = gradients(networks, wanted)
         assert max(part.abs().max() for part in theirs) > 1e-2
-        assert_close(gradients(networks, own), theirs, 1e-5)
+        # Loss and gradients of e2e are in metres, several of them.
+        assert_close(gradients(networks, own), theirs, 1e-5 * max(1.0, wanted.item()))
 
 
 @pytest.mark.parametrize(('objective', 'noise'), [('latent', 'annealed'), ('e2e', 'gaussian')])
