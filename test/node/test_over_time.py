@@ -107,7 +107,7 @@ def test_a_fixed_frame_compensates_motion_of_old_scans(bench, planted_tf2, fixed
     running.send(START + SECOND // 2, scan=False, info=False)
     running.wait_received('depth/image_rect')
     # EXTRINSICS have the LiDAR 0.1 m before the camera.
-    assert finished[0].T_cam_lidar[2, 3] == pytest.approx(0.1 - nearer)
+    assert finished[0].inputs[0].T_cam_lidar[2, 3] == pytest.approx(0.1 - nearer)
     place = finished[0].T_world_camera
     assert (place is None) if not fixed else place[2, 3] == 100.5
     assert set(planted_tf2) == ({('camera_optical', 'camera_optical', 'odom')} if fixed else set())
