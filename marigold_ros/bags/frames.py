@@ -84,6 +84,8 @@ class Excerpt:
 
     def bounds_ns(self, reader: BagReader) -> tuple[int | None, int | None]:
         """Return the log times of beginning and end in a bag; None where it is not cut."""
+        if self.start <= 0 and not math.isfinite(self.stop):
+            return None, None  # the span of a damaged bag takes a reading of all of it
         first_ns, _ = reader.span_ns
         begin = first_ns + round(self.start * _NANOSECONDS) if self.start > 0 else None
         end = first_ns + round(self.stop * _NANOSECONDS) if math.isfinite(self.stop) else None
