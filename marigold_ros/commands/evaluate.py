@@ -28,12 +28,14 @@ from marigold_ros.commands.options import (
     EXECUTOR_OPTIONS,
     exit_code,
     extrinsics,
+    given_topics,
     load_chosen_model,
     make_executor,
     make_folder,
     positive_number,
     read_settings,
     ReplayConfig,
+    ROLES,
 )
 from marigold_ros.commands.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
@@ -60,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the results')
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
-    add_topic_options(parser, 'image', 'camera_info', 'lidar', 'truth')
+    add_topic_options(parser, *ROLES)
     add_model_options(parser)
     parser.add_argument(
         '--fit-every',
@@ -180,7 +182,7 @@ def run(args: argparse.Namespace) -> int:
     options = ReplayOptions(
         config.pipeline,
         config.lidar,
-        topics={role: getattr(args, role) for role in ('image', 'camera_info', 'lidar', 'truth')},
+        topics=given_topics(args),
         T_cam_lidar=extrinsics(config.extrinsics),
         fit_every=args.fit_every,
         held_out=args.heldout,

@@ -16,8 +16,10 @@ from marigold_ros.commands.options import (
     add_setting_option,
     add_topic_options,
     extrinsics,
+    given_topics,
     read_settings,
     ReplayConfig,
+    ROLES,
 )
 
 
@@ -25,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('bags', nargs='+', metavar='BAG', help='folder or file of a bag')
     parser.add_argument('--json', action='store_true', help='print all of it as JSON')
-    add_topic_options(parser, 'image', 'camera_info', 'lidar', 'truth')
+    add_topic_options(parser, *ROLES)
     add_setting_option(parser, ReplayConfig)
 
 
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     options = ReplayOptions(
         config.pipeline,
         config.lidar,
-        topics={role: getattr(args, role) for role in ('image', 'camera_info', 'lidar', 'truth')},
+        topics=given_topics(args),
         T_cam_lidar=extrinsics(config.extrinsics),
         stamps=args.stamps,
     )
@@ -53,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
 def _next_command(args: argparse.Namespace, facts: dict[str, Any]) -> str:
     """Return the command that fits the bag, with the options that were given."""
     given = []
-    for role in ('image', 'camera_info', 'lidar', 'truth'):
-        if topic := getattr(args, role):
+    for role, topic in given_topics(args).items():
+        if topic:
             given += [f'--{role.replace("_", "-")}', topic]
     if args.stamps != 'header':
         given += ['--stamps', args.stamps]

@@ -22,6 +22,7 @@ from marigold_ros.commands.options import (
     add_topic_options,
     EXECUTOR_OPTIONS,
     extrinsics,
+    given_topics,
     load_chosen_model,
     make_executor,
     make_folder,
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
-    topics = {'image': args.image, 'camera_info': args.camera_info, 'lidar': args.lidar}
+    topics = given_topics(args)
     _check_names([Path(bag) for bag in args.bags])
     folder = make_folder(args.out).resolve()
     pose = extrinsics(config.extrinsics)

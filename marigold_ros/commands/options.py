@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from marigold_ros.replay.executor import Executor
 
 EXECUTOR_OPTIONS = ('jobs', 'ray')
+ROLES = ('image', 'camera_info', 'lidar', 'truth')
 BAG = 'bag'  # as sparse_source: the first kind of sparse depth that a bag has
 _SWITCH = {'true': True, 'false': False}
 
@@ -297,6 +298,11 @@ def add_topic_options(parser: argparse.ArgumentParser, *roles: str) -> None:
         default='header',
         help='pair images and scans by header stamp, or by time of recording (default: header)',
     )
+
+
+def given_topics(args: argparse.Namespace) -> dict[str, str | None]:
+    """Return the topic of each role from the options of add_topic_options; None without one."""
+    return {role: getattr(args, role, None) for role in ROLES}
 
 
 def extrinsics(config: ExtrinsicsConfig) -> Any:
