@@ -58,6 +58,7 @@ def summary(results: dict[str, Any], folder: str) -> str:
     """Return the headline figures as a table for a terminal."""
     # Imports of numpy and OpenCV are inside functions for an instant --help.
     from marigold_ros.evaluation.metrics.metric_table import METRICS
+    from marigold_ros.evaluation.results.results import images_read
 
     titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
     frames = results['frames']
@@ -66,8 +67,8 @@ def summary(results: dict[str, Any], folder: str) -> str:
     lines = [
         f'verdict: {found["grade"]}',
         *(f'  {name:10}{text}' for name, text in found['text'].items()),
-        f'frames: {_of_all(results)} read, {frames["processed"]} processed, {frames["metric"]} '
-        f'metric, {frames["dropped"]} dropped, rejected {rejected}',
+        f'frames: {images_read(results)} read, {frames["processed"]} processed, '
+        f'{frames["metric"]} metric, {frames["dropped"]} dropped, rejected {rejected}',
     ]
     heads = f'{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel'
     rows = [('', heads), *_model_rows(results)]
@@ -96,13 +97,6 @@ def summary(results: dict[str, Any], folder: str) -> str:
         lines.append(f'warning ({count} frames): {text}')
     lines.append(f'report: {folder}/report.html')
     return '\n'.join(lines)
-
-
-def _of_all(results: dict[str, Any]) -> str:
-    """Return the number of images that were read, and of those in the bags where it is larger."""
-    read = results['frames']['read']
-    there = sum(bag.get('images', 0) for bag in results['provenance'].get('bags', ()))
-    return f'{read} of {there}' if there > read else str(read)
 
 
 def _model_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

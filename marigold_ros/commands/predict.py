@@ -169,14 +169,13 @@ class _Work:
 
 
 def _model_text(model: DepthModel) -> str:
+    from marigold_ros.evaluation.results.verdict import FULL_MODEL
     from marigold_ros.models.locate import is_embedded
 
     name = str(model.description.get('name', 'the model'))
     if not is_embedded(name):
         return name
-    return (
-        f'{name}, a small demonstration model (--model prs-eth/marigold-depth-v1-1 is a full one)'
-    )
+    return f'{name}, a small demonstration model (--model {FULL_MODEL} is a full one)'
 
 
 def unique_names(paths: list[Path]) -> list[str]:

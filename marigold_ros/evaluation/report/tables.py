@@ -10,6 +10,7 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars
+from marigold_ros.evaluation.results.results import images_read
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
@@ -85,10 +86,8 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
     """Return a paragraph with the numbers of read, processed, metric, dropped, rejected frames."""
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
-    there = sum(bag.get('images', 0) for bag in results['provenance'].get('bags', ()))
-    read = f'{frames["read"]} of {there}' if there > frames['read'] else frames['read']
     text = (
-        f'{read} images read, {frames["processed"]} processed, {frames["metric"]} '
+        f'{images_read(results)} images read, {frames["processed"]} processed, {frames["metric"]} '
         f'with metric depth, {frames["dropped"]} dropped, '
         + (f'rejected: {rejected}.' if rejected else 'none rejected.')
     )

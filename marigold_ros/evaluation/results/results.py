@@ -207,6 +207,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def images_read(results: Mapping[str, Any]) -> str:
+    """Return the number of images that were read, of those in the bags where they are more."""
+    read = results['frames']['read']
+    there = sum(bag.get('images', 0) for bag in results['provenance'].get('bags', ()))
+    return f'{read} of {there}' if there > read else str(read)
+
+
 def write_results(folder: str | Path, results: Mapping[str, Any]) -> Path:
     """Write results.json and return its path."""
     path = Path(folder) / 'results.json'
