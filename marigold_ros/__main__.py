@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 import sys
 
-from marigold_ros.commands.help_text import WrappedHelp
+from marigold_ros.commands.terminal.help_text import WrappedHelp
 from marigold_ros.errors import MarigoldError, UsageError
 from marigold_ros.threads import settle_threads
 

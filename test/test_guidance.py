@@ -4,7 +4,7 @@
 
 from dataclasses import replace
 
-from marigold_ros.commands.options import read_settings, ReplayConfig
+from marigold_ros.commands.terminal.options import read_settings, ReplayConfig
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
 from marigold_ros.frame import Frame, Prediction, SparseDepth

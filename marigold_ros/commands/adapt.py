@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 import signal
 
-from marigold_ros.commands.options import add_topic_options, at_least
+from marigold_ros.commands.terminal.options import add_topic_options, at_least
 
 # Copies of defaults of learning.adapt, whose import would load torch for --help; a test holds them
 # together.

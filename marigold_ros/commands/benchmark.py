@@ -19,7 +19,7 @@ The figures depend on what else the machine does: the load is printed with them.
 import argparse
 from importlib import import_module
 
-from marigold_ros.commands.options import (
+from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_setting_option,
     at_least,
@@ -27,7 +27,7 @@ from marigold_ros.commands.options import (
     make_folder,
     RuntimeSettings,
 )
-from marigold_ros.commands.output import note
+from marigold_ros.commands.terminal.output import note
 
 # Modules of `benchmarks` by subject. Each has measure(args), table(results), the name FILE of its
 # JSON file and drawings(args, results), further files by name.

@@ -16,7 +16,7 @@ import sys
 import time
 from typing import Any
 
-from marigold_ros.commands.options import (
+from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_setting_option,
     at_least,
@@ -27,7 +27,7 @@ from marigold_ros.commands.options import (
     read_settings,
     speed,
 )
-from marigold_ros.commands.output import frame_bar, summary
+from marigold_ros.commands.terminal.output import frame_bar, summary
 from marigold_ros.config import NodeConfig
 from marigold_ros.settings import as_values
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import (
+from marigold_ros.commands.terminal.options import (
     add_executor_options,
     add_model_options,
     add_require_option,
@@ -37,7 +37,7 @@ from marigold_ros.commands.options import (
     ReplayConfig,
     ROLES,
 )
-from marigold_ros.commands.output import frame_bar, summary, why_unscored
+from marigold_ros.commands.terminal.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS

@@ -14,7 +14,7 @@ PyTorch's first; the exit code is 1, and nothing is written, if it differs.
 import argparse
 from pathlib import Path
 
-from marigold_ros.commands.options import image_size
+from marigold_ros.commands.terminal.options import image_size
 from marigold_ros.errors import ConfigurationError
 
 

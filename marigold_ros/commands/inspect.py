@@ -12,7 +12,7 @@ from pathlib import Path
 import shlex
 from typing import Any
 
-from marigold_ros.commands.options import (
+from marigold_ros.commands.terminal.options import (
     add_setting_option,
     add_topic_options,
     extrinsics,

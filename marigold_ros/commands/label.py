@@ -15,7 +15,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.commands.options import (
+from marigold_ros.commands.terminal.options import (
     add_executor_options,
     add_model_options,
     add_setting_option,
@@ -29,7 +29,7 @@ from marigold_ros.commands.options import (
     read_settings,
     ReplayConfig,
 )
-from marigold_ros.commands.output import frame_bar
+from marigold_ros.commands.terminal.output import frame_bar
 from marigold_ros.errors import BagError, ConfigurationError
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import add_model_options, load_chosen_model
+from marigold_ros.commands.terminal.options import add_model_options, load_chosen_model
 from marigold_ros.errors import CheckpointError, MarigoldError, UsageError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ All arguments go to the node, for instance
 
 import argparse
 
-from marigold_ros.commands.options import needing_ros
+from marigold_ros.commands.terminal.options import needing_ros
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -21,7 +21,7 @@ import sys
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import (
+from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_setting_option,
     at_least,
@@ -29,7 +29,7 @@ from marigold_ros.commands.options import (
     make_folder,
     read_settings,
 )
-from marigold_ros.commands.output import frame_bar, note
+from marigold_ros.commands.terminal.output import frame_bar, note
 from marigold_ros.config import PredictionConfig, RuntimeConfig
 from marigold_ros.errors import InputError, UsageError
 from marigold_ros.settings import group, Settings

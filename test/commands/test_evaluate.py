@@ -13,7 +13,7 @@ from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.evaluate import corruptions
-from marigold_ros.commands.output import summary
+from marigold_ros.commands.terminal.output import summary
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS

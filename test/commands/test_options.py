@@ -4,7 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.commands.options import read_settings, ReplayConfig
+from marigold_ros.commands.terminal.options import read_settings, ReplayConfig
 from marigold_ros.config import NodeConfig, REMOVED_OR_RENAMED, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import as_values, parameters

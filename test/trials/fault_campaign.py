@@ -22,8 +22,8 @@ from typing import Any
 
 from faults import Fault, FAULTS
 from loopback_node import LoopbackNode, wait_for
-from marigold_ros.commands.options import at_least
-from marigold_ros.commands.output import grid
+from marigold_ros.commands.terminal.options import at_least
+from marigold_ros.commands.terminal.output import grid
 from marigold_ros.config import AlignmentConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.message_codec import to_depth

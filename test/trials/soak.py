@@ -20,7 +20,7 @@ from typing import Any
 
 from faults import FAULTS
 from loopback_node import LoopbackNode
-from marigold_ros.commands.output import grid
+from marigold_ros.commands.terminal.output import grid
 from marigold_ros.node.health.health import memory_mb
 import numpy as np
 from rclpy.parameter import Parameter

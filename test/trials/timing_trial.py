@@ -25,7 +25,7 @@ import time
 from typing import Any
 
 from loopback_node import REMAP, Robot
-from marigold_ros.commands.output import grid
+from marigold_ros.commands.terminal.output import grid
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.live_run.process import (

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Any
 
-from marigold_ros.commands.options import at_least
+from marigold_ros.commands.terminal.options import at_least
 from marigold_ros.errors import MarigoldError
 from tqdm import tqdm
 

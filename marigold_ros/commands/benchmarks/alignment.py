@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.output import grid, step_bar
+from marigold_ros.commands.terminal.output import grid, step_bar
 
 if TYPE_CHECKING:
     import numpy as np

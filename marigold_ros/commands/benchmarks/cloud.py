@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import model_settings
-from marigold_ros.commands.output import grid, step_bar
+from marigold_ros.commands.terminal.options import model_settings
+from marigold_ros.commands.terminal.output import grid, step_bar
 
 if TYPE_CHECKING:
     from marigold_ros.evaluation.benchmarks.cloud import Scene

@@ -9,7 +9,7 @@ from pathlib import Path
 import tempfile
 from typing import Any
 
-from marigold_ros.commands.output import note
+from marigold_ros.commands.terminal.output import note
 
 FILE = 'benchmark.json'
 

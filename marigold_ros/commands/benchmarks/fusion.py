@@ -11,7 +11,7 @@ import math
 import os
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.output import grid, step_bar
+from marigold_ros.commands.terminal.output import grid, step_bar
 
 if TYPE_CHECKING:
     from marigold_ros.evaluation.benchmarks.fusion import FusionScene

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.options import model_settings, read_settings, RuntimeSettings
-from marigold_ros.commands.output import grid, note, step_bar
+from marigold_ros.commands.terminal.options import model_settings, read_settings, RuntimeSettings
+from marigold_ros.commands.terminal.output import grid, note, step_bar
 from marigold_ros.errors import UsageError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
 import json
 import math
 
-from marigold_ros.commands.output import summary
+from marigold_ros.commands.terminal.output import summary
 from marigold_ros.evaluation.results.results import describe_bag, robustness, to_json
 import numpy as np
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import sys
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.commands.help_text import SettingsHelp
+from marigold_ros.commands.terminal.help_text import SettingsHelp
 from marigold_ros.config import (
     check_guidance,
     ExtrinsicsConfig,
