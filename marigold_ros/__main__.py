@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+import os
 import sys
 
 from marigold_ros.commands.terminal.help_text import WrappedHelp
@@ -25,13 +26,15 @@ COMMANDS = {
     'predict': 'write relative depth for images, without ROS',
     'inspect': 'show what a bag holds for depth, and the command to run next',
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
-    'compare': 'compare two results of evaluate, with confidence intervals',
+    'compare': 'compare results of evaluate, with confidence intervals',
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
     'adapt': 'adapt a model and the fusion network to bags, and prove it',
     'export': 'write a model as one ONNX network',
     'models': 'list the embedded checkpoints, or check one',
 }
+
+_PIPE_CLOSED = 141  # as the shell reports SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0 success, 1 a known error, 2 a wrong option or setting, 130 interrupted.
+        Exit code: 0 success, 1 a known error, 2 a wrong option or setting, 130 interrupted, 141
+        nobody reads stdout any more.
 
     """
     settle_threads()
@@ -64,7 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         args, args.passed_on = options.parse_known_args(chosen.arguments)
     try:
-        return int(module.run(args) or 0)
+        code = int(module.run(args) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader stopped, as `head` does. What is left must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
     except MarigoldError as error:
         # Messages quoted from libraries (YAML, torch) may have several lines.
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)

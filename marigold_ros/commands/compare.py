@@ -1,105 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Compare two results of `evaluate` (or `demo`) on the same bags, frame by frame.
+Compare results of `evaluate` (or `demo`) on the same frames: what differs, and a leaderboard.
 
-Frames are paired by bag and stamp; each difference (B minus A, mean over the frames scored in
-both) comes with its 95 % interval from a paired block bootstrap, because neighbouring frames are
-not independent. Results of other bags, topics, held-out scan lines or depth ranges are refused.
+Frames are paired by bag and stamp. Runs are ordered by AbsRel; each difference from the best run
+is a mean over the frames that all have, with its 95 % interval from a paired block bootstrap,
+because neighbouring frames are not independent. Baselines that saw the same points stand among the
+runs. What was scored differently is left out with a sentence, or refused where nothing remains.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.commands.terminal.output import grid, note
+from marigold_ros.errors import ConfigurationError, UsageError
 
-if TYPE_CHECKING:
-    from marigold_ros.evaluation.results.comparison import EvaluationRun
+_MOST_LETTERS = 40
+_MARKS = {'best': '', 'no difference shown': '=', 'identical': '=', 'better': '+', 'faster': '+'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    for side in ('a', 'b'):
-        parser.add_argument(
-            side, metavar=side.upper(), help='folder with results.json and per_frame.csv'
-        )
+    parser.add_argument(
+        'runs',
+        nargs='+',
+        metavar='RUN',
+        help='folder with results.json and per_frame.csv, or that results.json; two or more',
+    )
     parser.add_argument('--page', metavar='FILE', help='write an HTML page with curves as well')
+    parser.add_argument('--csv', metavar='FILE', help='write all figures as CSV as well')
+    parser.add_argument('--latex', metavar='FILE', help='write the leaderboards as LaTeX as well')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print; return the exit code."""
-    from marigold_ros.evaluation.results.comparison import compare_runs, read_run
+    if len(args.runs) < 2:
+        raise UsageError(f'{args.runs[0]} is one run; give two or more')
+    from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
+    from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_table
     from marigold_ros.evaluation.results.results import to_json
+    from marigold_ros.evaluation.results.shared_frames import read_run
 
-    a, b = read_run(args.a), read_run(args.b)
-    try:
-        found = compare_runs(a, b)
-    except InputError as error:
-        raise InputError(f'{args.a} and {args.b} cannot be compared: {error}', 'shape') from None
+    runs = dict(zip(name_runs(args.runs), map(read_run, args.runs), strict=True))
+    found = compare_runs(runs)
     if args.page:
-        _write_page(args, (a, b), found)
-    sides = {'a': _describe(args.a, a), 'b': _describe(args.b, b)}
-    print(to_json({'schema': 1, **sides, **found}) if args.json else _text(sides, found))
+        from marigold_ros.evaluation.report.comparison_page import comparison_page
+
+        _write('--page', args.page, comparison_page(found, runs))
+    if args.csv:
+        _write('--csv', args.csv, csv_table(found))
+    if args.latex:
+        _write('--latex', args.latex, latex_table(found))
+    print(to_json(found) if args.json else text_of(found))
     return 0
 
 
-def _write_page(
-    args: argparse.Namespace, runs: tuple[EvaluationRun, EvaluationRun], found: dict[str, Any]
-) -> None:
-    from marigold_ros.evaluation.report.comparison_page import comparison_page
-
-    names = Path(args.a).resolve().name, Path(args.b).resolve().name
+def _write(option: str, path: str, text: str) -> None:
     try:
-        Path(args.page).write_text(
-            comparison_page(found, names, runs), encoding='utf-8', errors='backslashreplace'
-        )
+        Path(path).write_text(text, encoding='utf-8', errors='backslashreplace')
     except OSError as error:
         raise ConfigurationError(
-            f'--page {args.page} cannot be written ({error.strerror}); give a file in an '
-            'existing folder'
+            f'{option} {path} cannot be written ({error.strerror}); give a file in an existing '
+            'folder'
         ) from error
+    note(f'written: {path}')
 
 
-def _describe(folder: str, run: EvaluationRun) -> dict[str, Any]:
-    found = run.results['provenance'].get('checkpoint', {})
-    name = Path(folder).resolve().name
-    return {'folder': name, 'checkpoint': found.get('name'), 'sha256': found.get('sha256')}
+def text_of(found: Mapping[str, Any]) -> str:
+    """Return a comparison as text for a terminal."""
+    names = list(found['runs'])
+    lines = []
+    if found['differences']:
+        rows = [['differs in', *names]]
+        for what, values in found['differences'].items():
+            rows.append([what, *(_short(values[name]) for name in names)])
+        lines += [*grid(rows), '']
+    bags = ', '.join(found['bags'])
+    lines.append(f'{found["frames"]} frames of {bags} in all runs')
+    lines += found['left_out']
+    for protocol, board in found['protocols'].items():
+        lines += ['', f'{protocol}, {board["n_frames"]} frames', *_board(board['rows'])]
+        if board['unscored']:
+            counts = ', '.join(f'{name} {n}' for name, n in board['unscored'].items())
+            lines.append(f'not counted, because these have no score there: {counts}')
+        for part in board['bags']:
+            lines += [f'{protocol}, {part["n_frames"]} frames of {part["bag"]}']
+            lines += _board(part['rows'])
+    legend = '= no difference from the best run shown (95 %); + better than the best run there'
+    return '\n'.join([*lines, '', legend])
 
 
-def _text(sides: dict[str, Any], found: dict[str, Any]) -> str:
-    lines = [
-        f'{name.upper()}: {side["folder"]} (checkpoint {side["checkpoint"]})'
-        for name, side in sides.items()
-    ]
-    frames = found['frames']
-    lines.append(
-        f'{frames["paired"]} frames paired; only in A: {frames["only_a"]}, '
-        f'only in B: {frames["only_b"]}'
-    )
-    for protocol, scores in found['protocols'].items():
-        lines.append(_line(protocol, 'A', 'B', 'B - A [95 %]', ''))
-        lines += [_figures(name, values) for name, values in scores['metrics'].items()]
-        if scores['only_a'] or scores['only_b']:
-            lines.append(
-                f'  not counted: {scores["only_a"]} frames scored in A only, '
-                f'{scores["only_b"]} in B only'
-            )
-    if found['latency']:
-        lines.append(_line('time', 'A', 'B', 'B - A [95 %]', ''))
-        lines.append(_figures('ms per frame', found['latency']))
-    return '\n'.join(lines)
+def _board(rows: list[dict[str, Any]]) -> list[str]:
+    from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN
+
+    heads = ['  rank and name', *(metric_title(metric) for metric in SHOWN), 'AbsRel is']
+    table = [heads]
+    for row in rows:
+        kind = 'baseline ' if row['kind'] == 'baseline' else ''
+        name = f'  {row["rank"]}. {kind}{row["name"]}'
+        figures = [_figure(row['metrics'].get(m), digits) for m, digits in SHOWN.items()]
+        table.append([name, *figures, row['outcome']])
+    return grid(table)
 
 
-def _figures(name: str, values: dict[str, Any]) -> str:
-    low, high = values['interval']
-    difference = f'{values["difference"]:+.3g} [{low:+.3g}, {high:+.3g}]'
-    a, b = f'{values["a"]:.4g}', f'{values["b"]:.4g}'
-    return _line(f'  {name}', a, b, difference, values['verdict'])
+def _figure(values: dict[str, Any] | None, digits: int) -> str:
+    """Return a mean with the mark of its difference from the best run."""
+    if not values:
+        return '- '
+    mark = _MARKS.get(values['outcome']) or _MARKS.get(values['outcome'].split(' ')[0], '')
+    return f'{values["mean"]:.{digits}f}{mark or " "}'
 
 
-def _line(name: str, a: str, b: str, difference: str, verdict: str) -> str:
-    return f'{name:14}{a:>9}{b:>9}  {difference:34}{verdict}'.rstrip()
+def _short(value: Any) -> str:
+    text = '-' if value is None else str(value)
+    return text if len(text) <= _MOST_LETTERS else f'{text[: _MOST_LETTERS - 3]}...'

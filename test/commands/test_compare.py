@@ -2,9 +2,13 @@
 # Copyright 2026 The marigold_ros developers
 """The command compare on what evaluate wrote."""
 
+import csv
 import json
+from pathlib import Path
 import re
 import shutil
+import subprocess
+import sys
 
 from marigold_ros.__main__ import main
 from marigold_ros.config import AlignmentConfig, PipelineConfig
@@ -12,6 +16,8 @@ from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -25,54 +31,97 @@ def folders(short_drive, ramp, tmp_path_factory):
     return base
 
 
-def test_a_better_fit_is_shown_as_better(folders, capsys):
-    assert main(['compare', str(folders / 'a'), str(folders / 'b')]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == 'A: a (checkpoint ramp)'
-    assert lines[2] == '9 frames paired; only in A: 0, only in B: 0'
-    abs_rel = next(line for line in lines if line.startswith('  abs_rel'))
-    assert 'B is better by' in abs_rel
+def compare(folders, *runs_and_options):
+    given = [str(folders / x) if (folders / x).is_dir() else x for x in runs_and_options]
+    return main(['compare', *given])
+
+
+def test_settings_that_differ_come_first_and_a_better_fit_is_best(folders, capsys):
+    assert compare(folders, 'a', 'b') == 0
+    out = capsys.readouterr().out
+    lines = [' '.join(line.split()) for line in out.splitlines()]
+    assert lines[:2] == ['differs in a b', 'alignment.method global local']
+    assert '9 frames of drive in all runs' in lines
+    heads = lines.index('heldout, 9 frames') + 1
+    assert lines[heads].startswith('rank and name AbsRel RMSE, m MAE, m median error, m')
+    boards = lines[heads + 1 :]
+    assert next(line for line in boards if ' b 0.' in line).endswith('best')
+    assert 'worse by' in next(line for line in boards if ' a 0.' in line)
 
 
 def test_the_means_are_those_of_results_json(folders, capsys):
-    assert main(['compare', str(folders / 'a'), str(folders / 'b'), '--json']) == 0
+    assert compare(folders, 'a', 'b', '--json') == 0
     found = json.loads(capsys.readouterr().out)
-    assert found['frames'] == {'paired': 9, 'only_a': 0, 'only_b': 0}
+    assert found['frames'] == 9
     for side in 'ab':
         results = json.loads((folders / side / 'results.json').read_text())
-        for protocol, scores in found['protocols'].items():
-            for metric, values in scores['metrics'].items():
+        for protocol, board in found['protocols'].items():
+            rows = {(row['kind'], row['name']): row['metrics'] for row in board['rows']}
+            for metric, values in rows['run', side].items():
+                if metric == 'total_ms':
+                    continue
                 macro = results['protocols'][protocol]['macro'][metric]
-                assert values[side] == pytest.approx(macro, rel=1e-5, abs=1e-6)
+                assert values['mean'] == pytest.approx(macro, rel=1e-5, abs=1e-6)
+            for name, macro in results['baselines'].items():
+                if protocol == 'heldout' and name != 'global':
+                    for metric, values in rows['baseline', name].items():
+                        assert values['mean'] == pytest.approx(macro[metric], rel=1e-5, abs=1e-6)
 
 
-def test_the_page_shows_curves_and_verdicts_and_names_as_text(folders, capsys, tmp_path):
+def test_runs_of_another_split_share_what_was_scored_alike(folders, capsys):
+    assert compare(folders, 'a', 'b', str(folders / 'c' / 'results.json'), '--json') == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 'heldout' not in found['protocols']
+    assert 'truth' in found['protocols']
+    assert 'heldout is left out: fit_every is 8 in a, 8 in b, 4 in c.' in found['left_out']
+
+
+def test_the_page_shows_a_leaderboard_and_curves_and_names_as_text(folders, capsys, tmp_path):
     evil = tmp_path / '<img src=x onerror=alert(1)>'
     shutil.copytree(folders / 'b', evil)
     page = tmp_path / 'page.html'
-    assert main(['compare', str(folders / 'a'), str(evil), '--page', str(page)]) == 0
+    assert compare(folders, 'a', str(evil), '--page', str(page)) == 0
     html = page.read_text()
     assert '<img' not in html
-    assert '&lt;img src=x onerror=alert(1)&gt; against a</h1>' in html
+    assert '<b>1. &lt;img src=x onerror=alert(1)&gt;</b><span>best</span>' in html
     data = json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
     curves = data['charts']['heldout']['curves']
     assert [len(curve['values']) for curve in curves] == [9, 9]
     assert np.mean(curves[0]['values']) > np.mean(curves[1]['values'])
-    assert 'B is better by' in html
     capsys.readouterr()
-    nowhere = str(tmp_path / 'none' / 'page.html')
-    assert main(['compare', str(folders / 'a'), str(evil), '--page', nowhere]) == 1
-    assert 'cannot be written' in capsys.readouterr().err
+    for option in ('--page', '--csv', '--latex'):
+        assert compare(folders, 'a', 'b', option, str(tmp_path / 'none' / 'file')) == 1
+        assert f'{option} ' in capsys.readouterr().err
+
+
+def test_the_tables_are_written_where_asked(folders, capsys, tmp_path):
+    table, latex = tmp_path / 'table.csv', tmp_path / 'table.tex'
+    assert compare(folders, 'a', 'b', '--csv', str(table), '--latex', str(latex)) == 0
+    with table.open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert {row['name'] for row in rows if row['kind'] == 'run'} == {'a', 'b'}
+    assert {row['checkpoint'] for row in rows if row['kind'] == 'run'} == {'ramp'}
+    assert latex.read_text().count('begin{tabular}') == 1
 
 
 def test_results_that_cannot_be_compared_are_one_line(folders, capsys, tmp_path):
-    assert main(['compare', str(folders / 'b'), str(folders / 'c')]) == 1
-    assert main(['compare', str(folders / 'b'), str(tmp_path)]) == 1
+    assert compare(folders, 'b', str(tmp_path)) == 1
     (tmp_path / 'results.json').write_text('{"schema": 1}')
     (tmp_path / 'per_frame.csv').write_text('index\n')
-    assert main(['compare', str(tmp_path), str(folders / 'b')]) == 1
+    assert compare(folders, str(tmp_path), 'b') == 1
+    assert compare(folders, 'b') == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
-    assert 'fit_every is 8 in A and 4 in B' in lines[0]
-    assert 'give a folder that evaluate wrote' in lines[1]
-    assert 'damaged or of another program' in lines[2]
+    assert 'give a folder that evaluate wrote' in lines[0]
+    assert 'damaged or of another program' in lines[1]
+    assert 'is one run; give two or more' in lines[2]
+
+
+def test_a_reader_that_stops_early_ends_the_command_quietly(folders):
+    command = [sys.executable, '-m', 'marigold_ros', 'compare', str(folders / 'a')]
+    command += [str(folders / 'b'), '--json']
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    process.stdout.close()
+    _, printed = process.communicate(timeout=60)
+    assert printed == b''
+    assert process.returncode == 141

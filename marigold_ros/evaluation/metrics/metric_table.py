@@ -112,3 +112,5 @@ _TABLE = (
     Metric('coverage', '', 'higher', _SHARE, 'share with depth', None),
 )
 METRICS = {metric.name: metric for metric in _TABLE}
+# What a comparison shows first: AbsRel alone hides errors at a distance.
+COMPARED = ('abs_rel', 'rmse', 'mae', 'p50_abs_error')

@@ -1,57 +1,177 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The page of a comparison: verdicts, and the errors of both runs over the paired frames."""
+"""The page of a comparison: what differs, a leaderboard for each protocol, and curves."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+import math
 from typing import Any
 
-from marigold_ros.evaluation.report.charts import chart_figure, frame_chart, Spec
+from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.evaluation.report.charts import chart_figure, frame_chart, MOST_PLACES, Spec
 from marigold_ros.evaluation.report.html_page import make_page
-from marigold_ros.evaluation.report.tables import comparison_table
-from marigold_ros.evaluation.results.comparison import EvaluationRun, LATENCY, paired_columns
+from marigold_ros.evaluation.report.tables import BASELINE_TEXT, number, WHERE
+from marigold_ros.evaluation.results.comparison import BEST, LATENCY, SAME
+from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN
+from marigold_ros.evaluation.results.shared_frames import (
+    EvaluationRun,
+    share_frames,
+    SharedFrames,
+)
+import numpy as np
+
+# More differences than these are folded.
+_OPEN = 6
+_SIGNS = {'better': '+', 'faster': '+', SAME: '=', 'identical': '='}
+_LEGEND = (
+    'Ordered by AbsRel; figures are means over the frames. = is not shown to differ from the best '
+    'run, + is better than it in that figure (95 % intervals of a paired block bootstrap), '
+    'everything else is worse.'
+)
 
 
-def comparison_page(
-    found: Mapping[str, Any], names: tuple[str, str], runs: tuple[EvaluationRun, EvaluationRun]
-) -> str:
-    """Return the HTML document of ``found``, by `compare_runs` of two named runs."""
-    title, frames = f'{names[1]} against {names[0]}', found['frames']
+def comparison_page(found: Mapping[str, Any], runs: Mapping[str, EvaluationRun]) -> str:
+    """Return the HTML document of ``found``, by `compare_runs` of ``runs``."""
+    shared = share_frames(runs)
+    title = f'{len(runs)} runs compared'
+    first = next(iter(found['protocols']))
     parts = [
         f'<h1>{escape(title)}</h1>',
-        f'<p class="lead">A is {escape(names[0])}, B is {escape(names[1])}. {frames["paired"]} '
-        f'frames paired by bag and stamp; only in A {frames["only_a"]}, only in B '
-        f'{frames["only_b"]}. Differences are B minus A, means over frames, with 95 % intervals '
-        'of a block bootstrap.</p>',
+        f'<p class="lead">{escape(_conclusion(first, found["protocols"][first]))}</p>',
+        ''.join(f'<p class="warning">{escape(text)}</p>' for text in found['left_out']),
+        _differences(found['differences'], list(runs)),
     ]
     charts = {}
-    for name, scores in found['protocols'].items():
-        charts[name] = _chart(f'{name}_abs_rel', f'AbsRel ({name})', '', names, runs)
-        parts.append(_section(name, chart_figure(name, charts[name]), scores['metrics']))
-        if scores['only_a'] or scores['only_b']:
-            parts.append(
-                f'<p class="warning">Not counted: {scores["only_a"]} frames scored in A only, '
-                f'{scores["only_b"]} in B only.</p>'
-            )
-    if found['latency']:
-        charts[LATENCY] = _chart(LATENCY, 'Time per frame', 'ms', names, runs)
+    for protocol, board in found['protocols'].items():
+        charts[protocol] = _chart(f'{protocol}_abs_rel', 'AbsRel, lower is better', '', shared)
+        figure = chart_figure(protocol, charts[protocol])
+        parts.append(_protocol(protocol, board, figure))
+    charts[LATENCY] = _chart(LATENCY, 'Time per frame, ms', 'ms', shared)
+    if any(x is not None for curve in charts[LATENCY]['curves'] for x in curve['values']):
         figure = chart_figure(LATENCY, charts[LATENCY])
-        parts.append(_section('Milliseconds per frame', figure, {'total': found['latency']}))
+        parts.append(f'<section><h2>Time</h2>{figure}</section>')
     return make_page(title, '\n'.join(parts), {'charts': charts, 'cloud': None})
 
 
-def _section(title: str, figure: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    table = f'<div class="panel">{comparison_table(metrics)}</div>'
-    return f'<section><h2>{escape(title)}</h2>{figure}{table}</section>'
+def _conclusion(protocol: str, board: Mapping[str, Any]) -> str:
+    """Say which run is best, and which are not shown to be worse."""
+    rows = [row for row in board['rows'] if row['kind'] == 'run']
+    mean = number(rows[0]['metrics']['abs_rel']['mean'], 3)
+    where = WHERE.get(protocol, protocol)
+    text = f'{rows[0]["name"]} has the smallest AbsRel {where}: {mean} over {board["n_frames"]} '
+    text += 'frames. ' + '; '.join(f'{row["name"]}: {row["outcome"]}' for row in rows[1:]) + '.'
+    before = board['rows'][: rows[0]['rank'] - 1]
+    if before:
+        names = ', '.join(BASELINE_TEXT.get(row['name'], row['name']) for row in before)
+        text += f' Ahead of all runs: {names}.'
+    return text
 
 
-def _chart(
-    column: str,
-    title: str,
-    unit: str,
-    names: tuple[str, str],
-    runs: tuple[EvaluationRun, EvaluationRun],
-) -> Spec:
-    places, *values = paired_columns(column, *runs)
-    sides = (f'{side}: {name}' for side, name in zip('AB', names, strict=True))
-    return frame_chart(title, places, dict(zip(sides, values, strict=True)), unit=unit)
+def _differences(differences: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return the table of model and settings in which the runs differ."""
+    if not differences:
+        return '<p>The runs differ in no setting.</p>'
+    heads = ''.join(f'<th scope="col">{escape(text)}</th>' for text in ('', *names))
+    rows = [
+        f'<tr><th scope="row">{escape(what)}</th>'
+        + ''.join(f'<td>{escape(_text(values[name]))}</td>' for name in names)
+        + '</tr>'
+        for what, values in differences.items()
+    ]
+    head = f'<table class="differences"><thead><tr>{heads}</tr></thead>'
+    table = _scrolled(head, rows[:_OPEN])
+    if rows[_OPEN:]:
+        more = _scrolled(head, rows[_OPEN:])
+        table += f'<details><summary>{len(rows) - _OPEN} more</summary>{more}</details>'
+    return f'<section><h2>What differs</h2><div class="panel">{table}</div></section>'
+
+
+def _scrolled(head: str, rows: Iterable[str]) -> str:
+    """Return a table that scrolls sideways where it is too wide, by keys too."""
+    return f'<div class="wide" tabindex="0">{head}<tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _text(value: Any) -> str:
+    return '–' if value in (None, '') else str(value)
+
+
+def _protocol(protocol: str, board: Mapping[str, Any], figure: str) -> str:
+    parts = [f'<div class="panel">{_board(board["rows"])}<p class="note">{_LEGEND}</p></div>']
+    if board['unscored']:
+        counts = ', '.join(f'{name} {n}' for name, n in board['unscored'].items())
+        parts.append(f'<p class="warning">Frames without a score, not counted: {counts}.</p>')
+    parts.append(figure)
+    for part in board['bags']:
+        title = f'<h3>{escape(part["bag"])}, {part["n_frames"]} frames</h3>'
+        parts.append(f'<div class="panel">{title}{_board(part["rows"])}</div>')
+    parts.append(_all_metrics(board['rows']))
+    where = WHERE.get(protocol, protocol)
+    title = f'{protocol}: {where}, {board["n_frames"]} frames'
+    return f'<section><h2>{escape(title)}</h2>{"".join(parts)}</section>'
+
+
+def _board(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a leaderboard; on a phone each row has its name above its figures."""
+    used = [metric for metric in SHOWN if any(metric in row['metrics'] for row in rows)]
+    heads = ''.join(f'<th scope="col">{escape(metric_title(metric))}</th>' for metric in used)
+    body = []
+    for row in rows:
+        name = BASELINE_TEXT.get(row['name'], row['name']) if _is_baseline(row) else row['name']
+        kind = 'baseline' if _is_baseline(row) else 'own' if row['outcome'] == BEST else ''
+        words = f'baseline, {row["outcome"]}' if _is_baseline(row) else row['outcome']
+        cells = ''.join(_cell(metric, row['metrics'].get(metric)) for metric in used)
+        body.append(
+            f'<tr class="{kind}"><th scope="row"><b>{row["rank"]}. {escape(name)}</b>'
+            f'<span>{escape(words)}</span></th>{cells}</tr>'
+        )
+    return (
+        f'<table class="board"><thead><tr><th scope="col">run</th>{heads}</tr></thead>'
+        f'<tbody>{"".join(body)}</tbody></table>'
+    )
+
+
+def _is_baseline(row: Mapping[str, Any]) -> bool:
+    return bool(row['kind'] == 'baseline')
+
+
+def _cell(metric: str, values: Mapping[str, Any] | None) -> str:
+    """Return the cell of a mean with the sign of its difference from the best run."""
+    if not values:
+        return '<td class="none">–</td>'
+    words = values['outcome']
+    sign = _SIGNS.get(words) or _SIGNS.get(words.split(' ')[0], '')
+    return (
+        f'<td data-head="{escape(metric_title(metric))}">'
+        f'{number(values["mean"], SHOWN[metric])}<i>{sign}</i></td>'
+    )
+
+
+def _all_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return every metric of the runs with its difference from the best run, folded."""
+    runs = [row for row in rows if row['kind'] == 'run']
+    body = []
+    for metric in METRICS:
+        for row in runs:
+            values = row['metrics'].get(metric)
+            if values:
+                low, high = values['difference_interval']
+                cells = [row['name'], number(values['mean'], 4), number(values['difference'], 4)]
+                cells += [f'{number(low, 4)} to {number(high, 4)}', values['outcome']]
+                texts = ''.join(f'<td>{escape(cell)}</td>' for cell in cells)
+                title = escape(metric_title(metric))
+                body.append(f'<tr><th scope="row">{title}</th>{texts}</tr>')
+    heads = ('metric', 'run', 'mean', 'difference from the best run', '95 % interval', 'in words')
+    head = ''.join(f'<th scope="col">{text}</th>' for text in heads)
+    table = _scrolled(f'<table><thead><tr>{head}</tr></thead>', body)
+    return f'<details><summary>All metrics</summary>{table}</details>'
+
+
+def _chart(column: str, title: str, unit: str, shared: SharedFrames) -> Spec:
+    stride = math.ceil(len(shared.bags) / MOST_PLACES) or 1
+    curves = {}
+    for run in shared.rows:
+        values = shared.column(run, column)[::stride]
+        curves[run] = [float(x) if np.isfinite(x) else None for x in values]
+    places = list(range(0, len(shared.bags), stride))
+    remarks = list(shared.bags)[::stride] if len(set(shared.bags)) > 1 else []
+    return frame_chart(title, places, curves, unit=unit, remarks=remarks)

@@ -22,7 +22,12 @@ _PROTOCOL_TEXT = {
     'raw': 'its own metres, without a fit',
 }
 _PART_TEXT = {'rings': 'scan line', 'azimuth': 'degree of azimuth'}
-_WHERE = {'heldout': 'at LiDAR points held out of the fit', 'truth': 'at the dense truth'}
+WHERE = {
+    'heldout': 'at LiDAR points held out of the fit',
+    'truth': 'at the dense truth',
+    'oracle': 'after the best scale and shift to the truth itself (a bound)',
+    'raw': 'of its own metres, without a fit',
+}
 BASELINE_TEXT = {
     'constant': 'best constant depth',
     'plane': 'best plane over the image',
@@ -116,7 +121,7 @@ def headline(results: Mapping[str, Any]) -> str:
         macro = scores['macro']
         ends = _interval(scores)
         interval = f'95 % interval {ends[0]:.3f} to {ends[1]:.3f}; ' if ends else ''
-        text = f'{interval}{_WHERE.get(protocol, "")}; {_against_baseline(results)}'
+        text = f'{interval}{WHERE.get(protocol, "")}; {_against_baseline(results)}'
         rmse, mae = number(macro.get('rmse'), 2), number(macro.get('mae'), 2)
         median = _percent(scores.get('median_abs_rel'))
         share = _percent(macro.get('delta1'))
@@ -196,7 +201,7 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
     if any(bar.whisker for bar in drawn):
         note += ' The thin line is the 95 % interval.'
     return (
-        f'<h3>AbsRel {escape(_WHERE.get(protocol, protocol))}</h3>'
+        f'<h3>AbsRel {escape(WHERE.get(protocol, protocol))}</h3>'
         f'{page_bars(drawn)}<p class="note">{note}</p>'
     )
 
@@ -284,17 +289,6 @@ def region_table(results: Mapping[str, Any]) -> str:
         errors = (parts.get(region, {}).get('abs_rel') for parts in protocols.values())
         rows.append(_row(region, [number(error, 3) for error in errors]))
     return f'<h3>AbsRel by part of the image</h3>{_table(("part", *protocols), rows)}'
-
-
-def comparison_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the figures of two compared runs, metric by metric, with their verdicts."""
-    rows = []
-    for name, values in metrics.items():
-        low, high = values['interval']
-        cells = [number(values[key], 4) for key in ('a', 'b', 'difference')]
-        cells += [f'{number(low, 4)} to {number(high, 4)}', values['verdict']]
-        rows.append(_row(name, cells, values['verdict'].startswith('B is')))
-    return _table(('metric', 'A', 'B', 'B − A', '95 % interval', 'verdict'), rows)
 
 
 def stability_tables(results: Mapping[str, Any]) -> list[str]:

@@ -1,245 +1,274 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Compare two results of the same bags frame by frame: differences and their certainty.
+Compare results of the same frames: a leaderboard, and which differences are more than chance.
 
-Frames are paired by bag and stamp. Results that were scored differently (another bag, split, depth
-range, other points) are refused, because their difference would not be one of the depth.
+Runs are ordered by AbsRel, and each differs from the best run by a mean over frames with a paired
+block bootstrap. Baselines stand between the runs where all saw the same points.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-import csv
-from dataclasses import dataclass
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.metrics.intervals import mean_interval
-from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
+from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
+from marigold_ros.evaluation.metrics.intervals import FEWEST, mean_interval
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.results.shared_frames import (
+    EvaluationRun,
+    share_frames,
+    SharedFrames,
+)
 import numpy as np
 
+SCHEMA = 2
 LATENCY = 'total_ms'
+BEST, SAME, UNKNOWN = 'best', 'no difference shown', 'too few frames to tell'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
 _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
-# Settings that decide which points are scored, and as what.
-_SCORING = ('fit_every', 'held_out', 'oracle', 'missing_depth')
-_OPTIONS = (
-    *('alignment.min_depth', 'alignment.max_depth'),
-    *('alignment.occlusion_window', 'alignment.occlusion_threshold'),
-    *('lidar.max_dt', 'lidar.time_offset', 'lidar.fixed_frame'),
+# Entries of the provenance that are no settings, or are among them under another name.
+_NO_SETTINGS = ('bags', 'created', 'warnings', 'checkpoint', 'options', 'topics', 'scoring')
+_OF_MODEL = (
+    *('kind', 'space', 'parameters', 'default_denoising_steps', 'default_ensemble_size'),
+    'processing_resolution',
 )
-_ROLES = ('image', 'camera_info', 'lidar', 'truth')
+_SCORED = ('fit_every', 'held_out', 'oracle', 'missing_depth')
 
-Row = Mapping[str, Any]
-Pairs = Sequence[tuple[Row, Row]]
-
-
-@dataclass(frozen=True)
-class EvaluationRun:
-    """The contents of results.json and per_frame.csv, the latter as text or numbers."""
-
-    results: Mapping[str, Any]
-    rows: Sequence[Row]
+Columns = Mapping[str, np.ndarray]
+Entry = tuple[str, str]  # kind (run or baseline) and name
 
 
-def read_run(folder: str | Path) -> EvaluationRun:
+def name_runs(paths: Sequence[str | Path]) -> list[str]:
+    """Name folders (or results.json in them) by their last parts, as many as tell them apart."""
+    folders = [Path(path).resolve() for path in paths]
+    parts = [(path.parent if path.name == 'results.json' else path).parts for path in folders]
+    longest = max(map(len, parts), default=1)
+    depth = next((n for n in range(1, longest) if len({p[-n:] for p in parts}) == len(parts)), 1)
+    names = ['/'.join(part[-depth:]) for part in parts]
+    return [
+        name if names.count(name) == 1 else f'{name} ({names[: i + 1].count(name)})'
+        for i, name in enumerate(names)
+    ]
+
+
+def compare_runs(runs: Mapping[str, EvaluationRun]) -> dict[str, Any]:
     """
-    Read the two files of an evaluation.
-
-    Raises
-    ------
-    InputError
-        Where one is missing or damaged.
-
-    """
-    folder = Path(folder)
-    try:
-        results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-        with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
-            rows = list(csv.DictReader(file))
-        if results['schema'] != 1:
-            raise ValueError(f'schema {results["schema"]}, not 1')
-        if not {'bags', 'topics'} <= results['provenance'].keys():
-            raise ValueError('the provenance has no bags')
-        for row in rows:
-            int(row['stamp_ns'])
-            results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
-    except OSError as error:
-        raise InputError(
-            f'{error.filename}: {error.strerror}; give a folder that evaluate wrote'
-        ) from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            f'{folder}: results.json and per_frame.csv are damaged or of another program '
-            f'({error!r}); run evaluate again'
-        ) from error
-    return EvaluationRun(results, rows)
-
-
-def compare_runs(a: EvaluationRun, b: EvaluationRun) -> dict[str, Any]:
-    """
-    Compare two runs metric by metric.
-
-    Parameters
-    ----------
-    a, b : EvaluationRun
-        Of the same bags.
+    Compare runs by name.
 
     Returns
     -------
     dict
-        ``frames``: ``paired``, ``only_a``, ``only_b``; ``protocols``: by protocol and metric the
-        means ``a`` and ``b`` over the ``n_frames`` that both scored, ``difference`` (B minus A),
-        its 95 % ``interval`` and a ``verdict`` in words, and ``only_a``, ``only_b``: frames that
-        one alone scored; ``latency``: the same of the milliseconds a frame.
+        ``runs``: by name its checkpoint. ``differences``: of model and settings, those in which
+        the runs differ, by dotted name and run. ``frames``: the number all have, and ``bags``.
+        ``left_out``: sentences. ``protocols``: by name ``n_frames``, ``rows`` in order of AbsRel,
+        each with ``name``, ``kind`` (run or baseline), ``rank``, ``outcome`` in words and
+        ``metrics``: by name ``mean``, ``interval`` of the mean, ``difference`` from the best run,
+        ``difference_interval`` and ``outcome``; ``bags``: rows likewise by bag, where there are
+        several; and ``unscored``: by run the frames that it lacks and another has.
 
     Raises
     ------
     InputError
-        If the two cannot be compared.
+        If the runs have nothing in common.
 
     """
-    check_comparable(a.results, b.results)
-    paired = _paired(a, b)
-    if not paired:
-        raise InputError('no frame is in both results: stamps or limits differ', 'shape')
-    _check_points(paired)
-    protocols, n = {protocol: _protocol(protocol, paired) for protocol in PROTOCOLS}, len(paired)
+    shared = share_frames(runs)
+    left_out = list(shared.left_out)
+    protocols = {}
+    for protocol in shared.protocols:
+        board, sentence = _protocol(protocol, shared)
+        if board:
+            protocols[protocol] = board
+        left_out += [sentence] if sentence else []
+    if not protocols:
+        raise InputError(f'no frame is scored in all of them: {" ".join(left_out)}', 'shape')
+    checkpoints = {n: r.results['provenance'].get('checkpoint', {}) for n, r in runs.items()}
+    machines = [run.results['provenance'].get('machine') for run in runs.values()]
+    if any(machine != machines[0] for machine in machines):
+        left_out.append('Times are of different machines.')
     return {
-        'frames': {'paired': n, 'only_a': len(a.rows) - n, 'only_b': len(b.rows) - n},
-        'protocols': {protocol: scores for protocol, scores in protocols.items() if scores},
-        'latency': _difference(*_columns(LATENCY, paired), LATENCY),
+        'schema': SCHEMA,
+        'runs': {
+            name: {'checkpoint': found.get('name'), 'sha256': found.get('sha256')}
+            for name, found in checkpoints.items()
+        },
+        'differences': differences(runs),
+        'frames': len(shared.bags),
+        'bags': list(dict.fromkeys(shared.bags)),
+        'left_out': left_out,
+        'protocols': protocols,
     }
 
 
-def paired_columns(
-    name: str, a: EvaluationRun, b: EvaluationRun, most: int = 2000
-) -> tuple[list[int], list[float | None], list[float | None]]:
-    """Return places among the paired frames, at most so many, and a column of both there."""
-    paired = _paired(a, b)
-    stride = math.ceil(len(paired) / most) or 1
-    values = [
-        [float(x) if math.isfinite(x) else None for x in side[::stride]]
-        for side in _columns(name, paired)
-    ]
-    return list(range(0, len(paired), stride)), values[0], values[1]
+def differences(runs: Mapping[str, EvaluationRun]) -> dict[str, dict[str, Any]]:
+    """Return the entries of the provenance in which runs differ, the model first, by run."""
+    flat = {name: dict(_settings(run)) for name, run in runs.items()}
+    found = {}
+    for what in dict.fromkeys(what for settings in flat.values() for what in settings):
+        values = {name: settings.get(what) for name, settings in flat.items()}
+        first = next(iter(values.values()))
+        if any(value != first for value in values.values()):
+            found[what] = values
+    return found
 
 
-def _paired(a: EvaluationRun, b: EvaluationRun) -> Pairs:
-    rows_b = _by_key(b)
-    return [(row, rows_b[key]) for key, row in _by_key(a).items() if key in rows_b]
+def _settings(run: EvaluationRun) -> list[tuple[str, Any]]:
+    """Return model, options and the rest of a provenance under dotted names."""
+    provenance = run.results['provenance']
+    checkpoint = provenance.get('checkpoint', {})
+    model = {'model': checkpoint.get('name')}
+    model |= {f'model.{name}': checkpoint.get(name) for name in _OF_MODEL}
+    model['model.sha256'] = str(checkpoint.get('sha256') or '')[:12]
+    options = provenance.get('options', {})
+    scoring = {n: v for n, v in provenance.get('scoring', {}).items() if n in _SCORED}
+    rest = {name: value for name, value in provenance.items() if name not in _NO_SETTINGS}
+    bags = ', '.join(bag['name'] for bag in provenance['bags'])
+    topics = {'bags': bags, 'topics': provenance['topics']}
+    parts = (model, options, scoring, topics, rest)
+    return [pair for part in parts for pair in _flat(part)]
 
 
-def check_comparable(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
-    """Raise InputError if the settings of two results.json imply different scoring."""
-    first, second = a['provenance'], b['provenance']
-    hashes = [[bag['sha256'] for bag in side['bags']] for side in (first, second)]
-    names = [', '.join(bag['name'] for bag in side['bags']) for side in (first, second)]
-    if sorted(hashes[0]) != sorted(hashes[1]):
-        raise InputError(f'other bags: A is of {names[0]}, B of {names[1]} (by SHA-256)', 'shape')
-    settings = zip(_settings(first).items(), _settings(second).values(), strict=True)
-    differences = '; '.join(
-        f'{name} is {in_a!r} in A and {in_b!r} in B'
-        for (name, in_a), in_b in settings
-        if in_a != in_b
-    )
-    if differences:
-        raise InputError(f'scored differently: {differences}; evaluate both alike', 'shape')
+def _flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    inner = ((f'{name}.{key}' if name else str(key), item) for key, item in value.items())
+    return [pair for key, item in inner for pair in _flat(item, key)]
 
 
-def _settings(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    scoring, options = provenance.get('scoring', {}), provenance.get('options', {})
-    return {
-        **{name: scoring.get(name) for name in _SCORING},
-        **{name: options.get(name) for name in _OPTIONS},
-        'extrinsics': provenance.get('extrinsics'),
-        **{f'topic of {role}': provenance['topics'].get(role) for role in _ROLES},
+def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]:
+    """Return the leaderboard of a protocol, and a sentence about baselines left out."""
+    runs: dict[str, Columns] = {
+        name: {
+            **{metric: shared.column(name, f'{protocol}_{metric}') for metric in METRICS},
+            LATENCY: shared.column(name, LATENCY),
+        }
+        for name in shared.rows
     }
+    baselines, sentence = _baselines(protocol, shared)
+    scored = {name: np.isfinite(columns['abs_rel']) for name, columns in runs.items()}
+    if baselines:
+        of_baselines = [np.isfinite(columns['abs_rel']) for columns in baselines.values()]
+        scored['baselines'] = np.logical_and.reduce(of_baselines)
+    known = np.logical_and.reduce(list(scored.values()))
+    if not known.any():
+        return {}, f'{protocol} is left out: no frame is scored in all runs.'
+    entries = {('run', name): columns for name, columns in runs.items()}
+    entries |= {('baseline', name): columns for name, columns in baselines.items()}
+    in_any = np.logical_or.reduce(list(scored.values()))
+    unscored = {name: int((in_any & ~there).sum()) for name, there in scored.items()}
+    board = {
+        'n_frames': int(known.sum()),
+        'rows': _ranked(entries, known),
+        'bags': [],
+        'unscored': {name: n for name, n in unscored.items() if n},
+    }
+    bags = np.array(shared.bags)
+    if len(set(shared.bags)) > 1:
+        parts = ((bag, known & (bags == bag)) for bag in dict.fromkeys(shared.bags))
+        board['bags'] = [
+            {'bag': bag, 'n_frames': int(part.sum()), 'rows': _ranked(entries, part)}
+            for bag, part in parts
+            if part.any()
+        ]
+    return board, sentence
 
 
-def _by_key(run: EvaluationRun) -> dict[tuple[str, int, int], Row]:
-    """Map rows by bag, stamp, and number of earlier rows with both (a bag that was looped)."""
-    hashes = [bag['sha256'] for bag in run.results['provenance']['bags']]
-    seen: Counter[tuple[str, int]] = Counter()
-    rows: dict[tuple[str, int, int], Row] = {}
-    for row in run.rows:
-        key = hashes[int(row.get('bag') or 0)], int(row['stamp_ns'])
-        rows[(*key, seen[key])] = row
-        seen[key] += 1
+def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns], str]:
+    """Return the columns of the baselines that are the same in all runs."""
+    found: dict[str, Columns] = {}
+    differing, incomplete = [], False
+    names = sorted(shared.rows)
+    for baseline in (*BASELINES, *MORE_BASELINES):
+        if baseline == 'global':
+            continue  # of the model
+        columns = {
+            metric: [shared.column(run, f'{protocol}_{baseline}_{metric}') for run in names]
+            for metric in COMPARED
+        }
+        if not np.isfinite(columns['abs_rel']).any(axis=1).all():
+            continue
+        if not np.isfinite(columns['mae']).any(axis=1).all():
+            incomplete = True
+        elif all(
+            np.allclose(values[0], other, rtol=1e-4, equal_nan=True)
+            for values in columns.values()
+            for other in values[1:]
+        ):
+            found[baseline] = {metric: values[0] for metric, values in columns.items()}
+        else:
+            differing.append(baseline.replace('_', ' '))
+    if incomplete:
+        return found, f'Baselines of {protocol} are left out: RMSE and MAE by frame are missing.'
+    if differing:
+        text = ', '.join(differing)
+        return found, f'Baselines of {protocol} that are not the same in all runs: {text}.'
+    return found, ''
+
+
+def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[str, Any]]:
+    """Return rows in order of AbsRel over the frames (n,) bool, compared with the best run."""
+
+    def error(entry: Entry) -> tuple[float, Entry]:
+        return float(entries[entry]['abs_rel'][known].mean()), entry
+
+    order = sorted(entries, key=error)
+    first = next(entry for entry in order if entry[0] == 'run')
+    rows = []
+    for rank, entry in enumerate(order, start=1):
+        own, best = entries[entry], entries[first]
+        metrics = {m: figures(own[m][known], best[m][known], m) for m in own}
+        if entry == first:
+            for metric, found in metrics.items():
+                found |= {'outcome': BEST if metric == 'abs_rel' else ''} if found else {}
+        rows.append(
+            {
+                'name': entry[1],
+                'kind': entry[0],
+                'rank': rank,
+                'outcome': metrics['abs_rel']['outcome'],
+                'metrics': {metric: found for metric, found in metrics.items() if found},
+            }
+        )
     return rows
 
 
-def _check_points(paired: Pairs) -> None:
+def figures(own: np.ndarray, best: np.ndarray, metric: str) -> dict[str, Any]:
     """
-    Refuse frames whose truth has different numbers of points in A and B.
+    Return the mean of a metric over frames and its difference from that of the best run.
 
-    Points without depth are scored by a substitute (then ``n`` counts the truth) or left out (then
-    ``n`` over ``coverage`` does).
+    Parameters
+    ----------
+    own, best : (n,) float
+        One value a frame, in order of time; frames where one is not finite are left out.
+    metric : str
+        A name of ``METRICS``, or ``LATENCY``.
+
     """
-    for protocol in PROTOCOLS:
-        n_a, n_b = _columns(f'{protocol}_n', paired)
-        coverage_a, coverage_b = _columns(f'{protocol}_coverage', paired)
-        with np.errstate(divide='ignore', invalid='ignore'):
-            truth_a, truth_b = n_a / coverage_a, n_b / coverage_b
-            # The file holds six digits.
-            other = np.abs(truth_a - truth_b) > 1 + 1e-5 * truth_a
-        other &= n_a != n_b
-        if other.any():
-            first = int(np.argmax(other))
-            raise InputError(
-                f'{protocol} is scored at other points in {int(other.sum())} of {len(paired)} '
-                f'frames (first: {n_a[first]:.0f} in A, {n_b[first]:.0f} in B); check '
-                'options and versions of the two',
-                'shape',
-            )
-
-
-def _protocol(protocol: str, paired: Pairs) -> dict[str, Any]:
-    """Compare one protocol; empty where no frame has it in both."""
-    found = {m: _difference(*_columns(f'{protocol}_{m}', paired), m) for m in METRICS}
-    metrics = {metric: values for metric, values in found.items() if values}
-    if not metrics:
-        return {}
-    a, b = _columns(f'{protocol}_abs_rel', paired)
-    only_a, only_b = np.isfinite(a) & ~np.isfinite(b), np.isfinite(b) & ~np.isfinite(a)
-    return {'metrics': metrics, 'only_a': int(only_a.sum()), 'only_b': int(only_b.sum())}
-
-
-def _columns(name: str, paired: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Return one column of both, (n,) float; NaN where it is empty or missing."""
-    cells = ([pair[side].get(name, '') for pair in paired] for side in (0, 1))
-    a, b = (np.array([math.nan if x in ('', None) else float(x) for x in side]) for side in cells)
-    return a, b
-
-
-def _difference(a: np.ndarray, b: np.ndarray, metric: str) -> dict[str, Any]:
-    known = np.isfinite(a) & np.isfinite(b)
+    known = np.isfinite(own) & np.isfinite(best)
     if not known.any():
         return {}
-    difference = b[known] - a[known]
-    mean = float(difference.mean())
+    difference = own[known] - best[known]
     low, high = mean_interval(difference)
+    mean = float(difference.mean())
+    bounds = METRICS[metric].bounds if metric in METRICS else (0.0, math.inf)
     return {
-        'a': float(a[known].mean()),
-        'b': float(b[known].mean()),
+        'mean': float(own[known].mean()),
+        'interval': [float(end) for end in np.clip(mean_interval(own[known]), *bounds)],
         'difference': mean,
-        'interval': [low, high],
+        'difference_interval': [low, high],
+        'outcome': outcome(mean, low, high, metric) if difference.any() else 'identical',
         'n_frames': int(known.sum()),
-        'verdict': verdict(mean, low, high, metric) if difference.any() else 'identical',
     }
 
 
-def verdict(mean: float, low: float, high: float, metric: str) -> str:
-    """Describe the conclusion from a mean difference (B minus A) and its interval."""
+def outcome(mean: float, low: float, high: float, metric: str) -> str:
+    """Describe a mean difference from the best run and its interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
-        return 'too few frames to tell'
+        return f'{UNKNOWN} ({FEWEST} are needed)'
     if low <= 0 <= high:
-        return 'no difference shown'
+        return SAME
     words = ('faster', 'slower') if metric == LATENCY else _WORDS[METRICS[metric].better]
     ends = sorted((abs(low), abs(high)))
-    size = f'{abs(mean):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]'
-    return f'B is {words[mean > 0]} by {size}'
+    return f'{words[mean > 0]} by {abs(mean):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]'

@@ -13,11 +13,9 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.intervals import FEWEST
-from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 
 USABLE_ERROR = 0.1
-# The metrics that are compared with the best baseline.
-COMPARED = ('abs_rel', 'rmse', 'mae', 'p50_abs_error')
 OUTCOMES = ('better', 'no difference shown', 'worse', 'too few frames to tell')
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
 # Shares of the frames with metric depth below which a run is not good, and is bad.

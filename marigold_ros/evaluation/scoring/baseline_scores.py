@@ -16,7 +16,7 @@ from marigold_ros.evaluation.baselines import (
 )
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.evaluation.metrics.intervals import mean_interval
-from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
@@ -62,7 +62,7 @@ class BaselineScores:
         Returns
         -------
         dict
-            Mean relative error by baseline.
+            By baseline and metric of ``COMPARED``, as columns ``<baseline>_<metric>``.
 
         """
         errors: dict[str, float] = {}
@@ -80,7 +80,7 @@ class BaselineScores:
             for name, depth in depths.items():
                 scores = self._scores[name].add(depth, score.z, published[name])
                 self._differences[name].append([own[m] - scores[m] for m in METRICS])
-                errors[name] = scores['abs_rel']
+                errors |= {f'{name}_{metric}': scores[metric] for metric in COMPARED}
         for points in (fit, score) if self._of_points else ():
             self._mean_map.add(points, size)
         return errors

@@ -383,7 +383,7 @@ class Scorer:
     def _score_baselines(self, protocol: str, points: BaselinePoints, row: dict[str, Any]) -> None:
         """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""
         errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
-        row.update({f'{protocol}_{name}_abs_rel': error for name, error in errors.items()})
+        row.update({f'{protocol}_{name}': error for name, error in errors.items()})
 
 
 def _first(row: Mapping[str, Any], *names: str) -> float:

@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Two results with a planted difference, and results that must not be compared."""
+"""Runs with planted differences, and runs that must not be compared, or in part."""
 
 from copy import deepcopy
+import csv
+import io
+import json
+import re
 
+from hypothesis import given
+from hypothesis import strategies as st
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.results.comparison import compare_runs, EvaluationRun
+from marigold_ros.evaluation.metrics.intervals import mean_interval
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
+from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_escape, latex_table
+from marigold_ros.evaluation.results.shared_frames import EvaluationRun
 import numpy as np
 import pytest
+from scipy import stats
 
 N = 120
 
 
-def run_of(abs_rel, delta1=None, total_ms=None, stamps=None):
-    rng = np.random.default_rng(9)
+def run_of(abs_rel, delta1=None, total_ms=None, stamps=None, **columns):
     n = len(abs_rel)
+    slow = np.random.default_rng(9).uniform(90, 110, n)
     rows = [
         {
             'stamp_ns': str((range(n) if stamps is None else stamps)[i] * 100_000_000),
@@ -22,13 +33,15 @@ def run_of(abs_rel, delta1=None, total_ms=None, stamps=None):
             'heldout_delta1': '' if delta1 is None else f'{delta1[i]:.6g}',
             'heldout_n': '1000',
             'heldout_coverage': '1',
-            'total_ms': f'{rng.uniform(90, 110) if total_ms is None else total_ms[i]:.6g}',
+            'total_ms': f'{slow[i] if total_ms is None else total_ms[i]:.6g}',
+            **{f'heldout_{name}': f'{values[i]:.6g}' for name, values in columns.items()},
         }
         for i in range(n)
     ]
     provenance = {
         'bags': [{'name': 'drive', 'sha256': 'abc', 'bytes': 1}],
         'topics': {'image': '/image', 'camera_info': '/info', 'lidar': '/scan', 'truth': None},
+        'checkpoint': {'name': 'model', 'space': 'depth'},
         'options': {'alignment.max_depth': 100.0, 'seed': 0},
         'extrinsics': '/tf_static of the bag',
         'scoring': {'fit_every': 8, 'held_out': 'rings'},
@@ -36,8 +49,17 @@ def run_of(abs_rel, delta1=None, total_ms=None, stamps=None):
     return EvaluationRun({'schema': 1, 'provenance': provenance}, rows)
 
 
-def compared(a, b):
-    return compare_runs(a, b)
+def baseline_of(errors):
+    """Columns of the baseline plane, in every metric that is compared."""
+    return {f'plane_{metric}': errors for metric in COMPARED}
+
+
+def compared(*runs):
+    return compare_runs(dict(zip('ABCDEFGH', runs, strict=False)))
+
+
+def rows_of(found, protocol='heldout'):
+    return {row['name']: row for row in found['protocols'][protocol]['rows']}
 
 
 @pytest.fixture
@@ -50,121 +72,234 @@ def test_a_planted_gain_is_found_with_its_size_and_sign(errors):
     noise = np.random.default_rng(3).normal(0, 0.01, N)
     a = run_of(errors, delta1=1 - errors, total_ms=np.full(N, 100.0))
     b = run_of(errors - 0.012 + noise, delta1=1 - errors + 0.02 + noise, total_ms=[110.0] * N)
-    found = compared(a, b)
-    values = found['protocols']['heldout']['metrics']['abs_rel']
-    low, high = values['interval']
-    assert low <= -0.012 <= high < 0
-    assert values['difference'] == pytest.approx(values['b'] - values['a'], abs=1e-9)
-    assert values['verdict'].startswith('B is better by 0.01')
-    assert found['protocols']['heldout']['metrics']['delta1']['verdict'].startswith('B is better')
-    assert found['latency']['verdict'] == 'B is slower by 10 [10, 10]'
-    back = compared(b, a)['protocols']['heldout']['metrics']
-    assert back['abs_rel']['verdict'].startswith('B is worse by 0.01')
-    assert back['delta1']['verdict'].startswith('B is worse')
+    rows = rows_of(compared(a, b))
+    assert (rows['B']['rank'], rows['B']['outcome'], rows['A']['rank']) == (1, 'best', 2)
+    values = rows['A']['metrics']['abs_rel']
+    low, high = values['difference_interval']
+    assert 0 < low <= 0.012 <= high
+    mean_b = rows['B']['metrics']['abs_rel']['mean']
+    assert values['difference'] == pytest.approx(values['mean'] - mean_b, abs=1e-9)
+    assert rows['A']['outcome'].startswith('worse by 0.01')
+    assert rows['A']['metrics']['delta1']['outcome'].startswith('worse by 0.0')
+    assert rows['A']['metrics']['total_ms']['outcome'] == 'faster by 10 [10, 10]'
+
+
+def test_the_interval_agrees_with_an_independent_bootstrap_of_independent_frames():
+    rng = np.random.default_rng(5)
+    a, b = rng.uniform(0.1, 0.2, 400), rng.uniform(0.15, 0.25, 400)
+    rows = rows_of(compared(run_of(a), run_of(b)))
+    interval = rows['B']['metrics']['abs_rel']['difference_interval']
+    other = stats.bootstrap((b - a,), np.mean, rng=rng, method='basic').confidence_interval
+    width = other.high - other.low
+    assert interval == pytest.approx([other.low, other.high], abs=0.25 * width)
+    found = rows['B']['metrics']['abs_rel']['difference']
+    assert found == pytest.approx(np.mean(b - a), abs=1e-6)
+
+
+@given(st.permutations(range(4)), st.integers(0, 50))
+def test_the_order_of_the_runs_changes_no_leaderboard(order, seed):
+    rng = np.random.default_rng(seed)
+    errors = rng.uniform(0.05, 0.2, (4, 12)).round(3)
+    errors[2] = errors[1]  # a tie
+    baseline = baseline_of(rng.uniform(0.05, 0.2, 12))
+    runs = {f'run{i}': run_of(part, **baseline) for i, part in enumerate(errors)}
+    one = compare_runs(runs)
+    other = compare_runs({f'run{i}': runs[f'run{i}'] for i in order})
+    assert one['protocols'] == other['protocols']
+    assert csv_table(one) == csv_table(other)
+    rows = one['protocols']['heldout']['rows']
+    means = [row['metrics']['abs_rel']['mean'] for row in rows]
+    assert means == sorted(means)
+    assert [row['rank'] for row in rows] == [1, 2, 3, 4, 5]
 
 
 def test_chance_alone_mostly_shows_no_difference(errors):
     rng = np.random.default_rng(8)
     shown = 0
     for _ in range(60):
-        a, b = (run_of(errors + rng.normal(0, 0.01, N)) for _ in 'ab')
-        verdict = compared(a, b)['protocols']['heldout']['metrics']['abs_rel']['verdict']
-        shown += verdict != 'no difference shown'
+        rows = rows_of(compared(*(run_of(errors + rng.normal(0, 0.01, N)) for _ in 'ab')))
+        shown += {row['outcome'] for row in rows.values()} != {'best', 'no difference shown'}
     assert shown <= 8  # 5 % of 60 is 3
 
 
 def test_a_run_is_identical_to_itself(errors):
     found = compared(run_of(errors), run_of(errors))
-    assert found['frames'] == {'paired': N, 'only_a': 0, 'only_b': 0}
-    verdicts = [m['verdict'] for m in found['protocols']['heldout']['metrics'].values()]
-    assert set(verdicts) == {'identical'}
+    assert found['frames'] == N
+    assert found['left_out'] == []
+    assert found['differences'] == {}
+    assert [row['outcome'] for row in rows_of(found).values()] == ['best', 'identical']
 
 
 def test_frames_are_paired_by_stamp_not_by_place(errors):
     b = run_of(errors)
-    shifted = EvaluationRun(b.results, b.rows[5:])
-    found = compared(run_of(errors), shifted)
-    assert found['frames'] == {'paired': N - 5, 'only_a': 5, 'only_b': 0}
-    assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
+    found = compared(run_of(errors), EvaluationRun(b.results, b.rows[5:]))
+    assert found['frames'] == N - 5
+    assert found['left_out'] == ['Frames that not all runs have are left out: A 5.']
+    assert rows_of(found)['B']['outcome'] == 'identical'
 
 
 def test_stamps_that_return_are_paired_in_their_order(errors):
     stamps = [i % 60 for i in range(N)]
     found = compared(run_of(errors, stamps=stamps), run_of(errors, stamps=stamps))
-    assert found['frames']['paired'] == N
-    assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
+    assert found['frames'] == N
+    assert rows_of(found)['B']['outcome'] == 'identical'
+
+
+def two_bags(errors, order):
+    """Frames of two bags with equal stamps; the order of their hashes."""
+    run = run_of(errors)
+    bags = [{'name': f'bag_{name}', 'sha256': name} for name in order]
+    run.results['provenance']['bags'] = bags
+    rows = [
+        {**row, 'bag': str(i // 60), 'stamp_ns': str(i % 60)} for i, row in enumerate(run.rows)
+    ]
+    return EvaluationRun(run.results, rows)
 
 
 def test_bags_with_equal_stamps_are_distinguished_by_hash(errors):
-    def two_bags(order):
-        run = run_of(errors)
-        run.results['provenance']['bags'] = [{'name': 'x', 'sha256': order[i]} for i in (0, 1)]
-        half = [{**row, 'bag': str(i // 60)} for i, row in enumerate(run.rows)]
-        rows = [{**row, 'stamp_ns': str(i % 60)} for i, row in enumerate(half)]
-        return rows, run.results
+    swapped = np.concatenate([errors[60:], errors[:60]])
+    found = compared(two_bags(errors, 'pq'), two_bags(swapped, 'qp'))
+    assert found['frames'] == N
+    assert found['bags'] == ['bag_p', 'bag_q']
+    assert rows_of(found)['B']['outcome'] == 'identical'
 
-    rows, results = two_bags('pq')
-    swapped, other = two_bags('qp')
-    swapped = [{**row, 'bag': str(1 - int(row['bag']))} for row in swapped]
-    found = compared(
-        EvaluationRun(results, rows), EvaluationRun(other, swapped[60:] + swapped[:60])
-    )
-    assert found['frames']['paired'] == N
-    assert found['protocols']['heldout']['metrics']['abs_rel']['verdict'] == 'identical'
+
+def test_bags_have_boards_of_their_own_and_only_shared_bags_count(errors):
+    better = np.concatenate([errors[:60] - 0.02, errors[60:] + 0.03])
+    found = compared(two_bags(errors, 'pq'), two_bags(better, 'pq'))
+    boards = {part['bag']: part for part in found['protocols']['heldout']['bags']}
+    assert boards['bag_p']['rows'][0]['name'] == 'B'
+    assert boards['bag_q']['rows'][0]['name'] == 'A'
+    assert boards['bag_q']['n_frames'] == 60
+    assert boards['bag_q']['rows'][1]['metrics']['abs_rel']['difference'] == pytest.approx(0.03)
+    other = compared(two_bags(errors, 'pq'), two_bags(better, 'pr'))
+    assert other['bags'] == ['bag_p']
+    assert other['left_out'] == ['Frames that not all runs have are left out: A 60, B 60.']
 
 
 def test_frames_scored_in_one_run_are_reported_not_counted(errors):
     gaps = errors.copy()
     gaps[:7] = np.nan
-    scores = compared(run_of(errors), run_of(gaps))['protocols']['heldout']
-    assert (scores['only_a'], scores['only_b']) == (7, 0)
-    assert scores['metrics']['abs_rel']['n_frames'] == N - 7
-    assert scores['metrics']['abs_rel']['verdict'] == 'identical'
+    found = compared(run_of(errors), run_of(gaps), run_of(errors))
+    board = found['protocols']['heldout']
+    assert board['unscored'] == {'B': 7}
+    assert board['n_frames'] == N - 7
+    assert {row['metrics']['abs_rel']['n_frames'] for row in board['rows']} == {N - 7}
+    assert {row['outcome'] for row in board['rows']} == {'best', 'identical'}
+
+
+def test_baselines_of_the_same_points_are_rows(errors):
+    plane = {**baseline_of(errors - 0.01), **dict.fromkeys(COMPARED[1:], errors)}
+    found = compared(run_of(errors, **plane), run_of(errors + 0.01, **plane))
+    rows = rows_of(found)
+    assert list(rows) == ['plane', 'A', 'B']
+    assert (rows['plane']['kind'], rows['A']['outcome']) == ('baseline', 'best')
+    assert rows['plane']['outcome'].startswith('better by 0.01')
+    assert set(rows['plane']['metrics']) == set(COMPARED)
+
+
+def test_baselines_of_other_points_or_without_rmse_and_mae_are_left_out(errors):
+    a, b = run_of(errors, **baseline_of(errors)), run_of(errors, **baseline_of(errors + 0.1))
+    found = compared(a, b)
+    assert list(rows_of(found)) == ['A', 'B']
+    assert found['left_out'] == ['Baselines of heldout that are not the same in all runs: plane.']
+    old = [run_of(errors, plane_abs_rel=errors) for _ in 'ab']
+    found = compared(*old)
+    assert list(rows_of(found)) == ['A', 'B']
+    sentence = 'Baselines of heldout are left out: RMSE and MAE by frame are missing.'
+    assert found['left_out'] == [sentence]
+
+
+def test_only_what_differs_of_model_and_settings_is_named(errors):
+    a, b, c = (run_of(errors) for _ in 'abc')
+    b.results['provenance']['options']['seed'] = 1
+    c.results['provenance']['checkpoint'] = {'name': 'other', 'space': 'depth'}
+    found = compared(a, b, c)['differences']
+    assert found == {
+        'model': {'A': 'model', 'B': 'model', 'C': 'other'},
+        'seed': {'A': 0, 'B': 1, 'C': 0},
+    }
+
+
+def test_models_of_other_spaces_are_compared_in_metres_and_not_by_the_oracle(errors):
+    a, b = run_of(errors), run_of(errors)
+    for run, space in ((a, 'depth'), (b, 'disparity')):
+        run.results['provenance']['checkpoint']['space'] = space
+        text = f"whole image; fitted in the space of the prediction, '{space}'"
+        run.results['provenance']['scoring']['oracle'] = {'rule': 'own', 'text': text}
+        for row in run.rows:
+            row.update(oracle_abs_rel='0.1', oracle_n='9', oracle_coverage='1')
+    found = compared(a, b)
+    assert list(found['protocols']) == ['heldout']
+    assert found['left_out'] == [
+        'oracle is left out: it is fitted to the truth in the space of each model '
+        '(A in depth, B in disparity).'
+    ]
+    for run in (a, b):  # images without LiDAR have nothing else
+        for row in run.rows:
+            row['heldout_abs_rel'] = ''
+    found = compared(a, b)
+    assert list(found['protocols']) == ['oracle']
+    assert found['left_out'][0].startswith('oracle is fitted to the truth in the space of each')
+
+
+def changed(run, path, value):
+    """Return a copy of a run with another entry of its provenance."""
+    results = deepcopy(run.results)
+    place = results['provenance']
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return EvaluationRun(results, run.rows)
 
 
 @pytest.mark.parametrize(
     ('path', 'value', 'reason'),
     [
-        (('bags', 0, 'sha256'), 'other', 'other bags: A is of drive, B of drive'),
-        (('topics', 'lidar'), '/other', "topic of lidar is '/scan' in A and '/other' in B"),
-        (('scoring', 'fit_every'), 4, 'fit_every is 8 in A and 4 in B'),
-        (('scoring', 'held_out'), 'azimuth', "held_out is 'rings' in A and 'azimuth' in B"),
+        (
+            ('bags', 0, 'sha256'),
+            'other',
+            'no frame is in all of them: A is of 120 frames of drive',
+        ),
+        (('topics', 'lidar'), '/other', "topic of lidar is '/scan' in A, '/other' in B"),
+        (('scoring', 'fit_every'), 4, 'fit_every is 8 in A, 4 in B'),
+        (('scoring', 'held_out'), 'azimuth', "held_out is 'rings' in A, 'azimuth' in B"),
+        (('scoring', 'missing_depth'), 'nearest', "missing_depth is None in A, 'nearest' in B"),
         (('options', 'alignment.max_depth'), 50.0, 'alignment.max_depth is 100.0 in A'),
         (('extrinsics',), 'given', 'extrinsics is'),
     ],
 )
 def test_what_was_scored_differently_is_refused_and_named(errors, path, value, reason):
-    a, b = run_of(errors), run_of(errors)
-    results = deepcopy(b.results)
-    place = results['provenance']
-    for part in path[:-1]:
-        place = place[part]
-    place[path[-1]] = value
+    run = run_of(errors)
     with pytest.raises(InputError) as refusal:
-        compared(a, EvaluationRun(results, b.rows))
+        compared(run, changed(run, path, value), run)
     assert reason in str(refusal.value)
 
 
+def test_a_protocol_that_differs_is_left_out_where_another_remains(errors):
+    run = run_of(errors)
+    for row in run.rows:
+        row.update(raw_abs_rel='0.1', raw_n='9', raw_coverage='1')
+    found = compared(run, changed(run, ('scoring', 'fit_every'), 4))
+    assert list(found['protocols']) == ['raw']
+    assert found['left_out'] == ['heldout is left out: fit_every is 8 in A, 4 in B.']
+    found = compared(run, run_of(errors))
+    assert list(found['protocols']) == ['heldout']
+    assert found['left_out'] == ['raw is left out: B has no such scores.']
+
+
 def test_bias_is_higher_or_lower_never_better():
-    a, b = run_of(np.full(N, 0.1)), run_of(np.full(N, 0.1))
+    a, b = (run_of(np.full(N, error)) for error in (0.1, 0.2))
     for run, bias in ((a, '-0.2'), (b, '0.3')):
         for row in run.rows:
             row['heldout_bias'] = bias
-    found = compared(a, b)['protocols']['heldout']['metrics']['bias']
-    assert found['verdict'] == 'B is higher by 0.5 [0.5, 0.5]'
+    assert rows_of(compared(a, b))['B']['metrics']['bias']['outcome'] == 'higher by 0.5 [0.5, 0.5]'
 
 
 def test_few_frames_say_nothing():
-    found = compared(run_of(np.full(5, 0.1)), run_of(np.full(5, 0.2)))
-    values = found['protocols']['heldout']['metrics']['abs_rel']
-    assert values['difference'] == pytest.approx(0.1)
-    assert values['verdict'] == 'too few frames to tell'
-
-
-def test_settings_of_the_model_may_differ(errors):
-    b = run_of(errors)
-    b.results['provenance']['options']['seed'] = 1
-    assert compared(run_of(errors), b)['frames']['paired'] == N
+    row = rows_of(compared(run_of(np.full(5, 0.1)), run_of(np.full(5, 0.2))))['B']
+    assert row['metrics']['abs_rel']['difference'] == pytest.approx(0.1)
+    assert row['outcome'] == 'too few frames to tell (8 are needed)'
 
 
 def test_other_points_are_refused_even_where_no_setting_tells(errors):
@@ -176,18 +311,71 @@ def test_other_points_are_refused_even_where_no_setting_tells(errors):
     # they are left out (``oracle``, ``raw``) or have a substitute (``heldout``, ``truth``).
     for n in ('900', '1000'):
         b.rows[3].update(heldout_n=n, heldout_coverage='0.9')
-        assert compared(run_of(errors), b)['frames']['paired'] == N
-
-
-def test_results_that_left_missing_depth_out_are_refused(errors):
-    b = run_of(errors)
-    b.results['provenance']['scoring']['missing_depth'] = 'nearest fit point'
-    with pytest.raises(
-        InputError, match="missing_depth is None in A and 'nearest fit point' in B"
-    ):
-        compared(run_of(errors), b)
+        assert compared(run_of(errors), b)['frames'] == N
 
 
 def test_nothing_in_common_is_refused(errors):
-    with pytest.raises(InputError, match='no frame is in both'):
+    with pytest.raises(InputError, match='no frame is in all of them'):
         compared(run_of(errors), run_of(errors, stamps=range(500, 500 + N)))
+    gaps = [np.where(np.arange(N) % 2 == part, errors, np.nan) for part in (0, 1)]
+    with pytest.raises(InputError, match='no frame is scored in all'):
+        compared(*map(run_of, gaps))
+
+
+def test_runs_are_named_by_the_parts_that_differ(tmp_path):
+    (tmp_path / 'x' / 'results.json').parent.mkdir()
+    assert name_runs([tmp_path / 'x', tmp_path / 'y']) == ['x', 'y']
+    assert name_runs([tmp_path / 'x' / 'results.json', tmp_path / 'y']) == ['x', 'y']
+    assert name_runs(['/a/eval', '/b/eval']) == ['a/eval', 'b/eval']
+    assert name_runs(['/a/eval', '/a/eval']) == ['eval (1)', 'eval (2)']
+
+
+def test_the_csv_has_every_figure(errors):
+    plane = baseline_of(errors + 0.2)
+    found = compared(run_of(errors, 1 - errors, **plane), run_of(errors + 0.01, **plane))
+    table = list(csv.DictReader(io.StringIO(csv_table(found))))
+    assert [(row['rank'], row['kind'], row['name']) for row in table] == [
+        ('1', 'run', 'A'),
+        ('2', 'run', 'B'),
+        ('3', 'baseline', 'plane'),
+    ]
+    assert {*METRICS, 'total_ms'} <= table[0].keys()
+    for row, expected in zip(table, found['protocols']['heldout']['rows'], strict=True):
+        for metric, values in expected['metrics'].items():
+            assert float(row[metric]) == values['mean']
+        low, high = mean_interval(np.full(N, float(row['abs_rel_difference'])))
+        assert (float(row['abs_rel_low']), float(row['abs_rel_high'])) == pytest.approx(
+            (low, high), abs=1e-6
+        )
+    assert table[2]['delta1'] == table[2]['total_ms'] == ''
+
+
+@given(st.text(max_size=30))
+def test_an_escaped_name_is_that_name_in_latex(name):
+    escaped = latex_escape(name)
+    back = {'textbackslash': '\\', 'textasciitilde': '~', 'textasciicircum': '^'}
+    back |= {'textless': '<', 'textgreater': '>', 'textbar': '|', 'textquotedbl': '"'}
+    one = re.sub(
+        r'\$\\delta\$|\\([a-z]+)\{\}|\\([&%$#_{}])',
+        lambda m: back[m[1]] if m[1] else m[2] or 'δ',
+        escaped,
+    )
+    assert one == ''.join(letter if letter.isprintable() else ' ' for letter in name)
+    assert not re.search(r'(?<!\\)[&%#_^~]', escaped)
+
+
+def test_the_latex_table_has_as_many_cells_in_each_row(errors):
+    runs = {'a_b & c': run_of(errors, 1 - errors), '100 %': run_of(errors + 0.01)}
+    text = latex_table(compare_runs(runs))
+    rows = [line for line in text.splitlines() if re.search(r'\\\\$', line)]
+    rows = [line for line in rows if 'multicolumn' not in line]
+    cells = {len(re.split(r'(?<!\\)&', line)) for line in rows}
+    columns = re.search(r'begin\{tabular\}\{(\w+)\}', text)[1]
+    assert cells == {len(columns)} == {4}
+    assert r'a\_b \& c & \textbf{0.1' in text
+    assert r'100 \%' in text
+
+
+def test_a_comparison_is_json(errors):
+    found = compared(run_of(errors), run_of(errors + 0.1))
+    assert json.loads(json.dumps(found)) == found

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+What several results have in common: bags, frames, scored points and protocols.
+
+Frames are paired by bag and stamp. A protocol that was scored differently (another split, another
+oracle, other points) is left out with a sentence, because the difference of such scores would not
+be one of the depth; where nothing remains, the runs are refused.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+import csv
+from dataclasses import dataclass
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
+import numpy as np
+
+# Settings that decide which points are scored, and as what: by all protocols,
+_OPTIONS = (
+    *('alignment.min_depth', 'alignment.max_depth'),
+    *('alignment.occlusion_window', 'alignment.occlusion_threshold'),
+    *('lidar.max_dt', 'lidar.time_offset', 'lidar.fixed_frame'),
+)
+_ROLES = ('image', 'camera_info', 'lidar')
+# and by some.
+_SCORING = {
+    'heldout': ('fit_every', 'held_out', 'missing_depth'),
+    'truth': ('missing_depth', 'topic of truth'),
+    'oracle': ('oracle', 'topic of truth'),
+    'raw': ('topic of truth',),
+}
+_SPACE = '; fitted in the space'
+
+Row = Mapping[str, Any]
+Key = tuple[str, int, int]  # SHA-256 of the bag, number of earlier rows with its stamp, stamp
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """The contents of results.json and per_frame.csv, the latter as text or numbers."""
+
+    results: Mapping[str, Any]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class SharedFrames:
+    """
+    The frames that all runs have, in order of bags and time.
+
+    Parameters
+    ----------
+    rows : mapping of str to sequence of mappings
+        By run its rows of these frames.
+    bags : sequence of str
+        The name of the bag of each frame.
+    protocols : sequence of str
+        Those that all runs were scored by alike.
+    left_out : sequence of str
+        A sentence for each thing that not all runs share.
+
+    """
+
+    rows: Mapping[str, Sequence[Row]]
+    bags: Sequence[str]
+    protocols: Sequence[str]
+    left_out: Sequence[str]
+
+    def column(self, run: str, name: str) -> np.ndarray:
+        """Return a column of a run, (n,) float; NaN where it is empty or missing."""
+        return _column(self.rows[run], name)
+
+
+def read_run(path: str | Path) -> EvaluationRun:
+    """
+    Read the two files of an evaluation, from their folder or beside a given results.json.
+
+    Raises
+    ------
+    InputError
+        Where one is missing or damaged.
+
+    """
+    path = Path(path)
+    folder = path.parent if path.name == 'results.json' else path
+    try:
+        results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+        with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
+            rows = list(csv.DictReader(file))
+        if results['schema'] != 1:
+            raise ValueError(f'schema {results["schema"]}, not 1')
+        if not {'bags', 'topics'} <= results['provenance'].keys():
+            raise ValueError('the provenance has no bags')
+        for row in rows:
+            int(row['stamp_ns'])
+            results['provenance']['bags'][int(row.get('bag') or 0)]['sha256']
+    except OSError as error:
+        raise InputError(
+            f'{error.filename}: {error.strerror}; give a folder that evaluate wrote'
+        ) from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f'{folder}: results.json and per_frame.csv are damaged or of another program '
+            f'({error!r}); run evaluate again'
+        ) from error
+    return EvaluationRun(results, rows)
+
+
+def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
+    """
+    Pair the frames of runs by bag and stamp.
+
+    Parameters
+    ----------
+    runs : mapping of str to EvaluationRun
+        By name, in any order.
+
+    Raises
+    ------
+    InputError
+        If the runs have no frame or no protocol in common, or see different sensors.
+
+    """
+    _check_inputs(runs)
+    keyed = {name: _by_key(run) for name, run in runs.items()}
+    shared = set.intersection(*(set(rows) for rows in keyed.values()))
+    bags = _bag_names(runs)
+    if not shared:
+        raise InputError(f'no frame is in all of them: {_frames_of(runs)}', 'shape')
+    keys = sorted(shared, key=lambda key: (bags[key[0]], *key))
+    rows = {name: [found[key] for key in keys] for name, found in keyed.items()}
+    protocols, left_out = _shared_protocols(runs, rows)
+    if not protocols:
+        raise InputError(f'scored differently: {" ".join(left_out)}', 'shape')
+    more = {name: len(run.rows) - len(keys) for name, run in runs.items()}
+    if any(more.values()):
+        counts = ', '.join(f'{name} {n}' for name, n in more.items() if n)
+        left_out.insert(0, f'Frames that not all runs have are left out: {counts}.')
+    return SharedFrames(rows, [bags[key[0]] for key in keys], protocols, left_out)
+
+
+def spaces(runs: Mapping[str, EvaluationRun]) -> dict[str, str]:
+    """Return the space of each run's predictions, '' where it is not known."""
+    found = {}
+    for name, run in runs.items():
+        space = run.results['provenance'].get('checkpoint', {}).get('space')
+        found[name] = str(space or next((row['space'] for row in run.rows if 'space' in row), ''))
+    return found
+
+
+def _check_inputs(runs: Mapping[str, EvaluationRun]) -> None:
+    """Refuse runs whose settings imply other inputs, or other points in every protocol."""
+    inputs = {}
+    for name, run in runs.items():
+        provenance = run.results['provenance']
+        options = provenance.get('options', {})
+        inputs[name] = {
+            **{option: options.get(option) for option in _OPTIONS},
+            'extrinsics': provenance.get('extrinsics'),
+            **{f'topic of {role}': provenance['topics'].get(role) for role in _ROLES},
+        }
+    texts = [_difference(what, inputs) for what in next(iter(inputs.values()))]
+    if any(texts):
+        found = '; '.join(filter(None, texts))
+        raise InputError(f'scored differently: {found}; evaluate all alike', 'shape')
+
+
+def _difference(what: str, values: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name a setting and its values where runs differ in it; empty where they do not."""
+    found = {name: settings[what] for name, settings in values.items()}
+    first = next(iter(found.values()))
+    if all(value == first for value in found.values()):
+        return ''
+    return f'{what} is {", ".join(f"{value!r} in {name}" for name, value in found.items())}'
+
+
+def _shared_protocols(
+    runs: Mapping[str, EvaluationRun], rows: Mapping[str, Sequence[Row]]
+) -> tuple[list[str], list[str]]:
+    """Return the protocols that all runs were scored by alike, and why others were not."""
+    found, left_out = [], []
+    for protocol in PROTOCOLS:
+        scored = {
+            name: np.isfinite(_column(part, f'{protocol}_abs_rel')).any()
+            for name, part in rows.items()
+        }
+        if not any(scored.values()):
+            continue
+        missing = [name for name, is_scored in scored.items() if not is_scored]
+        why = f'{", ".join(missing)} {"has" if len(missing) == 1 else "have"} no such scores'
+        if not missing:
+            why = _scored_otherwise(protocol, runs) or _other_points(protocol, rows)
+        if why:
+            left_out.append(f'{protocol} is left out: {why}.')
+        else:
+            found.append(protocol)
+    in_spaces = spaces(runs)
+    if 'oracle' in found and len(set(in_spaces.values())) > 1:
+        each = ', '.join(f'{name} in {space}' for name, space in in_spaces.items())
+        text = f'fitted to the truth in the space of each model ({each})'
+        if len(found) > 1:
+            found.remove('oracle')
+            left_out.append(f'oracle is left out: it is {text}.')
+        else:
+            left_out.append(f'oracle is {text}.')
+    return found, left_out
+
+
+def _scored_otherwise(protocol: str, runs: Mapping[str, EvaluationRun]) -> str:
+    """Name the settings of a protocol in which runs differ."""
+    values = {name: _scoring(run) for name, run in runs.items()}
+    return '; '.join(filter(None, (_difference(what, values) for what in _SCORING[protocol])))
+
+
+def _scoring(run: EvaluationRun) -> dict[str, Any]:
+    scoring = run.results['provenance'].get('scoring', {})
+    found = {what: scoring.get(what) for names in _SCORING.values() for what in names}
+    found['topic of truth'] = run.results['provenance']['topics'].get('truth')
+    if isinstance(found['oracle'], Mapping):
+        # The text ends with the space of the prediction, which is one of the model.
+        found['oracle'] = str(found['oracle'].get('text', '')).partition(_SPACE)[0]
+    return found
+
+
+def _other_points(protocol: str, rows: Mapping[str, Sequence[Row]]) -> str:
+    """
+    Name the frames whose truth has different numbers of points.
+
+    Points without depth are scored by a substitute (then ``n`` counts the truth) or left out (then
+    ``n`` over ``coverage`` does).
+    """
+    names = list(rows)
+    n = {name: _column(part, f'{protocol}_n') for name, part in rows.items()}
+    with np.errstate(divide='ignore', invalid='ignore'):
+        truth = {
+            name: n[name] / _column(part, f'{protocol}_coverage') for name, part in rows.items()
+        }
+        for name in names[1:]:
+            # The file holds six digits.
+            other = np.abs(truth[names[0]] - truth[name]) > 1 + 1e-5 * truth[names[0]]
+            other &= n[names[0]] != n[name]
+            if other.any():
+                at = int(np.argmax(other))
+                counts = ', '.join(f'{n[side][at]:.0f} in {side}' for side in (names[0], name))
+                return (
+                    f'other points in {int(other.sum())} of {len(other)} frames (first: {counts});'
+                    ' check options and versions of the runs'
+                )
+    return ''
+
+
+def _by_key(run: EvaluationRun) -> dict[Key, Row]:
+    """Map rows by bag, number of earlier rows with bag and stamp (a looped bag), and stamp."""
+    hashes = [bag['sha256'] for bag in run.results['provenance']['bags']]
+    seen: Counter[tuple[str, int]] = Counter()
+    rows: dict[Key, Row] = {}
+    for row in run.rows:
+        bag, stamp = hashes[int(row.get('bag') or 0)], int(row['stamp_ns'])
+        rows[bag, seen[bag, stamp], stamp] = row
+        seen[bag, stamp] += 1
+    return rows
+
+
+def _bag_names(runs: Mapping[str, EvaluationRun]) -> dict[str, str]:
+    """Return the names of bags by hash; of a bag with several names the first by letter."""
+    names: dict[str, str] = {}
+    for run in runs.values():
+        for bag in run.results['provenance']['bags']:
+            names[bag['sha256']] = min(bag['name'], names.get(bag['sha256'], bag['name']))
+    return names
+
+
+def _frames_of(runs: Mapping[str, EvaluationRun]) -> str:
+    """Say of which bags, by hash, and of how many frames runs are."""
+    texts = []
+    for name, run in runs.items():
+        bags = run.results['provenance']['bags']
+        names = ', '.join(f'{bag["name"]} ({bag["sha256"][:8]})' for bag in bags)
+        texts.append(f'{name} is of {len(run.rows)} frames of {names}')
+    return f'{"; ".join(texts)}. Evaluate the same bags, with the same --limit, --from and --to'
+
+
+def _column(rows: Sequence[Row], name: str) -> np.ndarray:
+    cells = (row.get(name, '') for row in rows)
+    return np.array([math.nan if cell in ('', None) else float(cell) for cell in cells])
