@@ -69,6 +69,7 @@ setup(
         'onnx': ['onnx>=1.16', 'onnxruntime>=1.18'],
         'ray': ['ray>=2.9'],
         'rerun': ['rerun-sdk>=0.23'],
+        'serve': ['starlette>=0.47', 'uvicorn>=0.30'],
         'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
         'wandb': ['wandb'],
         'docs': ['zensical'],

@@ -24,6 +24,7 @@ COMMANDS = {
     'demo': 'run the real node over DDS on a synthetic drive or a bag, score it, draw a report',
     'node': 'run the ROS 2 node',
     'predict': 'write relative depth for images, without ROS',
+    'serve': 'open a page in the browser for photos, videos and bags',
     'inspect': 'show what a bag holds for depth, and the command to run next',
     'evaluate': 'replay bags through the pipeline and score it, without ROS',
     'compare': 'compare results of evaluate, with confidence intervals',

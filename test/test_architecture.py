@@ -55,9 +55,10 @@ MAY_IMPORT = {
     'node': GROUND | {'geometry', 'models', 'pipeline'},
     'live_run': GROUND | {'geometry', 'models', 'evaluation', 'synthetic', 'pipeline', 'node'},
 }
-# Shells stand on top: nothing below imports them. Commands start ROS inside functions only.
+# Shells stand on top: nothing below imports them. Commands and web import ROS in functions only.
 SHELLS = {'node', 'live_run'}
 MAY_IMPORT['live_run'] |= {'replay'}
+MAY_IMPORT['web'] = MAY_IMPORT['replay'] | {'replay', 'live_run'}
 MAY_IMPORT['commands'] = {*MAY_IMPORT, 'commands'}
 MAY_IMPORT['__main__'] = MAY_IMPORT['commands']
 
@@ -68,6 +69,7 @@ THIRD_PARTY = {
     '__init__': set(),
     **dict.fromkeys(('geometry', 'evaluation', 'synthetic'), ARRAYS),
 }
+SERVER = {'starlette', 'uvicorn', 'anyio'}
 TORCH = {'torch', 'torchvision', 'diffusers', 'accelerate', 'transformers'}
 ROS = {
     'action_msgs',
@@ -165,14 +167,16 @@ def _broken_rule(room: str, item: Import, package: str) -> str | None:
         if target not in MAY_IMPORT.get(room, set()):
             return f'{room} imports {target}'
         early = item.at_module_level and not item.for_typing
-        lazy_only = room == 'commands' and target in SHELLS and early
-        return f'commands imports {target} at module level' if lazy_only else None
+        lazy_only = room in ('commands', 'web') and target in SHELLS and early
+        return f'{room} imports {target} at module level' if lazy_only else None
     if top in {'training', *SCRIPTS}:
         return f'{room} imports {top}, which is not installed'
     if item.for_typing:
         return None
     if top in ROS and room not in SHELLS:
         return f'{room} imports {top}; only {" and ".join(sorted(SHELLS))} import ROS'
+    if top in SERVER and room != 'web':
+        return f'{room} imports {top}; only web does'
     if top in TORCH and item.at_module_level and room not in ('models', 'learning'):
         return f'{room} imports {top} at module level'
     allowed = THIRD_PARTY.get(room)
@@ -213,6 +217,8 @@ def test_imports_point_down():
             'try:\n    import torch\nexcept ImportError:\n    torch = None',
             ':2: pipe',
         ),
+        ('replay/photos.py', 'import starlette', 'only web does'),
+        ('web/app.py', 'import marigold_ros.live_run', 'live_run at module level'),
         ('commands/demo.py', 'from diffusers import DDIMScheduler', 'at module level'),
         ('commands/demo.py', 'import marigold_ros.node.depth_node', 'node at module level'),
         ('node/depth_node.py', 'import marigold_ros.commands.demo', 'node imports commands'),

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The page of ``python -m marigold_ros serve``: photos, videos and bags in, depth and reports out.
+
+A shell like ``commands``: it may import every room but ``commands``, and ``live_run`` inside
+functions only. Starlette and uvicorn, the extra ``serve``, are imported nowhere else.
+"""

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The application: the page, uploads, jobs and their files."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+import secrets
+import shutil
+from typing import Any
+
+from marigold_ros.config import PredictionConfig
+from marigold_ros.errors import MarigoldError
+import marigold_ros.evaluation.report
+from marigold_ros.replay.photos import IMAGE_SUFFIXES
+from marigold_ros.settings import build
+from marigold_ros.web.bag_jobs import bag_options, BagWork
+from marigold_ros.web.depth_jobs import DepthWork
+from marigold_ros.web.jobs import Job, JobQueue, MOST_WAITING, UNEXPECTED
+from marigold_ros.web.models import ModelStore
+from marigold_ros.web.security import Access, Guard, REPORT_POLICY
+from marigold_ros.web.uploads import (
+    check_bag,
+    check_content,
+    check_length,
+    check_name,
+    Limits,
+    receive,
+    Refused,
+)
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+_PAGE = Path(__file__).parent / 'page'
+# Slider, cloud and style are those of the report.
+_REPORT_PAGE = Path(marigold_ros.evaluation.report.__file__).parent / 'page'
+_STATIC = {
+    **{name: _REPORT_PAGE / name for name in ('charts.js', 'frames.js', 'cloud.js', 'report.css')},
+    **{name: _PAGE / name for name in ('serve.js', 'result.js', 'serve.css')},
+}
+_SHOWN = {'.jpg', '.html'}  # the others are downloads
+
+
+@dataclass
+class Service:
+    """What the application works with; ``folder`` is temporary."""
+
+    models: ModelStore
+    jobs: JobQueue
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+
+    async def page(self, request: Request) -> Response:
+        """Return the page."""
+        return FileResponse(_PAGE / 'index.html', media_type='text/html')
+
+    async def static(self, request: Request) -> Response:
+        """Return a script or style of the page."""
+        path = _STATIC.get(request.path_params['name'])
+        if path is None:
+            raise HTTPException(404)
+        return FileResponse(path)
+
+    async def settings(self, request: Request) -> Response:
+        """Return what the page offers: models, limits, kinds of files."""
+        return JSONResponse(
+            {
+                'models': self.models.describe(),
+                'limits': {'photo': self.limits.photo, 'other': self.limits.other},
+                'images': IMAGE_SUFFIXES,
+            }
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """Receive a file, check it, and let its job wait."""
+        upload = check_name(request.query_params.get('name', ''))
+        work = self._chosen(upload.kind, request.query_params)
+        length = check_length(
+            upload, request.headers.get('content-length'), self.limits, self.folder
+        )
+        folder = self._new_folder()
+        try:
+            path = folder / f'upload{Path(upload.name).suffix.lower()}'
+            await receive(request.stream(), length, path)
+            await run_in_threadpool(check_content, upload, path)
+            return self._start(Job(upload.kind, upload.name, folder, work(path)))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    async def name_bag(self, request: Request) -> Response:
+        """Evaluate a bag of this machine by its path."""
+        text = request.query_params.get('path', '')
+        if not text or not text.isprintable():
+            raise Refused(400, 'the path of the bag is missing; give that of its file or folder')
+        work = self._chosen('bag', request.query_params)
+        path = Path(text).expanduser()
+        await run_in_threadpool(check_bag, path)
+        return self._start(Job('bag', path.resolve().name, self._new_folder(), work(path)))
+
+    def _chosen(
+        self, kind: str, query: Mapping[str, str]
+    ) -> Callable[[Path], Callable[[Job], None]]:
+        """Return the work that a request asks for, once there is a file."""
+        self._refuse_if_full()
+        model = query.get('model') or self.models.names[0]
+        self.models.check(model)
+        steps = _number(query, 'steps', 0)
+        settings = build(PredictionConfig, {'denoising_steps': steps}).prediction
+        options = bag_options(_number(query, 'every', 1))
+
+        def work(path: Path) -> Callable[[Job], None]:
+            if kind == 'bag':
+                return BagWork(path, self.models, model, options).evaluate
+            depth = DepthWork(path, self.models, model, settings)
+            return depth.photo if kind == 'photo' else depth.video
+
+        return work
+
+    def _refuse_if_full(self) -> None:
+        if self.jobs.is_full:
+            raise Refused(429, f'{MOST_WAITING} files are waiting already; come back later')
+
+    def _new_folder(self) -> Path:
+        folder = self.folder / secrets.token_hex(8)
+        folder.mkdir()
+        return folder
+
+    def _start(self, job: Job) -> Response:
+        self._refuse_if_full()
+        self.jobs.add(job)
+        return JSONResponse(self.jobs.describe(job), 202)
+
+    def _job(self, request: Request) -> Job:
+        job = self.jobs.find(request.path_params['job'])
+        if job is None:
+            raise Refused(404, 'there is no such job any more; send the file again')
+        return job
+
+    async def job(self, request: Request) -> Response:
+        """Return the state of a job."""
+        return JSONResponse(self.jobs.describe(self._job(request)))
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a job."""
+        job = self._job(request)
+        self.jobs.cancel(job)
+        return JSONResponse(self.jobs.describe(job))
+
+    async def file(self, request: Request) -> Response:
+        """Return a file of a job."""
+        name = request.path_params['name']
+        path = self._job(request).files.get(name)
+        if path is None or not path.is_file():
+            raise Refused(404, f'the job has no file {ascii(name[:80])}')
+        kind = 'inline' if path.suffix in _SHOWN else 'attachment'
+        answer = FileResponse(path, filename=name, content_disposition_type=kind)
+        if path.suffix == '.html':
+            answer.headers['content-security-policy'] = REPORT_POLICY
+        return answer
+
+
+def _number(query: Mapping[str, str], name: str, least: int) -> int:
+    """Return a whole number of a query; raises Refused for anything else."""
+    text = query.get(name, str(least))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise Refused(400, f"{name} is '{text[:20]}'; give a whole number of at least {least}")
+    return int(text)
+
+
+def make_app(service: Service, access: Access) -> Starlette:
+    """Return the application behind its guard."""
+    routes = [
+        Route('/', service.page),
+        Route('/page/{name}', service.static),
+        Route('/api/settings', service.settings),
+        Route('/api/files', service.upload, methods=['POST']),
+        Route('/api/bags', service.name_bag, methods=['POST']),
+        Route('/api/jobs/{job}', service.job),
+        Route('/api/jobs/{job}', service.cancel, methods=['DELETE']),
+        Route('/api/jobs/{job}/files/{name}', service.file),
+    ]
+    handlers: dict[Any, Any] = {
+        MarigoldError: _known_error,
+        HTTPException: _http_error,
+        ClientDisconnect: _disconnected,
+        Exception: _unknown_error,
+    }
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, access=access)],
+        exception_handlers=handlers,
+    )
+
+
+async def _known_error(request: Request, error: MarigoldError) -> Response:
+    status = error.status if isinstance(error, Refused) else 422
+    return _sentence(status, ' '.join(str(error).split()))
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    texts = {404: 'there is no such page', 405: 'this address does not take such requests'}
+    return _sentence(error.status_code, texts.get(error.status_code, error.detail))
+
+
+async def _disconnected(request: Request, error: ClientDisconnect) -> Response:
+    return _sentence(400, 'the upload ended early; send it again')
+
+
+async def _unknown_error(request: Request, error: Exception) -> Response:
+    return _sentence(500, UNEXPECTED)
+
+
+def _sentence(status: int, text: str) -> Response:
+    # What is left of an upload would be taken for the next request.
+    return JSONResponse({'error': text}, status, {'connection': 'close'})

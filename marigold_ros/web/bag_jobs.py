@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Jobs on bags: a look at a few images first, then the replay and the report of ``evaluate``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.bags.frames import Excerpt
+from marigold_ros.errors import BagError
+from marigold_ros.evaluation.report.verdict_section import verdict_section
+from marigold_ros.replay.evaluate_bags import evaluate_bag
+from marigold_ros.replay.inspection import check_scorable
+from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
+from marigold_ros.web.jobs import Job
+from marigold_ros.web.models import ModelStore
+
+_FILES = ('report.html', 'results.json', 'per_frame.csv')
+
+
+@dataclass(frozen=True)
+class BagWork:
+    """The score of one bag by a model, of every n-th image."""
+
+    path: Path
+    models: ModelStore
+    model: str
+    options: ReplayOptions
+
+    def evaluate(self, job: Job) -> None:
+        """Replay, score, and write the report; what could be read of a damaged bag is kept."""
+        job.step('reading the bag')
+        plan = plan_replay([self.path], self.options)
+        check_scorable([self.path], self.options)
+        job.step(f'loading {self.model}')
+        model = self.models.get(self.model)
+        out = job.folder / 'results'
+
+        def progress(done: int, total: int) -> None:
+            job.step('scoring images', done, total)
+
+        try:
+            evaluate_bag(self.path, model, self.options, out, plan=plan, progress=progress)
+        except BagError as error:
+            if not (out / 'report.html').is_file():
+                raise
+            job.result['warning'] = ' '.join(str(error).split())
+        results = json.loads((out / 'results.json').read_text(encoding='utf-8'))
+        job.files.update({name: out / name for name in _FILES})
+        job.result.update(_shown(results), downloads=list(_FILES))
+
+
+def bag_options(every: int) -> ReplayOptions:
+    """Return how bags are replayed: as by ``evaluate`` without options, every n-th image."""
+    return ReplayOptions(excerpt=Excerpt(every=every))
+
+
+def _shown(results: Mapping[str, Any]) -> dict[str, Any]:
+    frames = results['frames']
+    return {
+        'verdict': verdict_section(results['verdict']),
+        'facts': f'{frames["processed"]} images, {frames["metric"]} of them with metric depth',
+    }

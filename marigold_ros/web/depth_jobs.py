@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Jobs on photos and videos: depth to look at first, then the files that ``predict`` writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+from marigold_ros.errors import InputError
+from marigold_ros.evaluation.report.drawing import depth_scale, depth_ticks
+from marigold_ros.frame import Prediction
+from marigold_ros.replay.photos import (
+    colourise,
+    open_video,
+    read_image,
+    side_by_side,
+    VideoWriter,
+    write_prediction,
+)
+from marigold_ros.web.jobs import Job
+from marigold_ros.web.models import model_remark, ModelStore
+import numpy as np
+
+_SHOWN_PX = 1280  # longest side of the images on the page
+_MOST_SHOWN = 100  # frames of a video on the page
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
+
+
+@dataclass(frozen=True)
+class DepthWork:
+    """Depth of one photo or video, by a model with the given arguments of ``predict``."""
+
+    path: Path
+    models: ModelStore
+    model: str
+    settings: dict[str, Any]
+
+    def photo(self, job: Job) -> None:
+        """Predict a photo; the result is there before the files are written."""
+        job.step(f'predicting with {self.model}')
+        rgb = read_image(self.path)
+        model = self.models.get(self.model)
+        start = perf_counter()
+        prediction = model.predict(rgb, **self.settings)
+        took_ms = 1e3 * (perf_counter() - start)
+        job.files.update(_write_shown(job.folder, 'photo', rgb, prediction))
+        job.result.update(
+            **self._facts(rgb, prediction),
+            predict_ms=round(took_ms),
+            frames=[{'image': 'photo_image.jpg', 'depth': 'photo_depth.jpg'}],
+        )
+        job.step('writing the files')
+        stem = Path(job.name).stem
+        written = write_prediction(job.folder, stem, rgb, prediction)
+        job.files.update({path.name: path for path in written})
+        job.result['downloads'] = [path.name for path in written]
+
+    def video(self, job: Job) -> None:
+        """Predict all images of a video; the newest one is always there to look at."""
+        job.step(f'predicting with {self.model}')
+        model = self.models.get(self.model)
+        path = job.folder / f'{Path(job.name).stem}_depth.mp4'
+        shown: list[dict[str, Any]] = []
+        every, seconds = 1, 0.0
+        with open_video(self.path) as video, VideoWriter(path, video.rate) as writer:
+            for number, rgb in enumerate(video.images):
+                start = perf_counter()
+                prediction = model.predict(rgb, **self.settings)
+                seconds += perf_counter() - start
+                writer.add(side_by_side(rgb, prediction))
+                if not number:
+                    job.result.update(self._facts(rgb, prediction), rate=video.rate)
+                if number % every == 0:
+                    name = f'image {number}'
+                    job.files.update(_write_shown(job.folder, name, rgb, prediction))
+                    names = {k: f'{name}_{k}.jpg' for k in ('image', 'depth')}
+                    shown = [*shown, {**names, 'number': number}]
+                if len(shown) > _MOST_SHOWN:
+                    shown, every = shown[::2], 2 * every
+                job.result.update(
+                    frames=shown,
+                    predict_ms=round(1e3 * seconds / writer.written),
+                    images=writer.written,
+                )
+                job.step(f'predicting with {self.model}', writer.written, video.count)
+        if not writer.written:
+            raise InputError(f'{job.name} has no image that OpenCV can read; check the file')
+        job.files[path.name] = path
+        job.result['downloads'] = [path.name]
+
+    def _facts(self, rgb: np.ndarray, prediction: Prediction) -> dict[str, Any]:
+        metric = prediction.space == 'metric'
+        ticks = depth_ticks(*depth_scale(prediction.relative)) if metric else {'near': 0, 'far': 1}
+        return {
+            'width': rgb.shape[1],
+            'height': rgb.shape[0],
+            'model': self.model,
+            'remark': model_remark(self.model),
+            'metric': metric,
+            'ticks': ticks,
+        }
+
+
+def _write_shown(
+    folder: Path, name: str, rgb: np.ndarray, prediction: Prediction
+) -> dict[str, Path]:
+    """Write image and depth at the size of a screen; return the files by name."""
+    factor = min(1.0, _SHOWN_PX / max(rgb.shape[:2]))
+    size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
+    relative = cv2.resize(prediction.relative, size, interpolation=cv2.INTER_AREA)
+    images = {
+        'image': cv2.resize(rgb, size, interpolation=cv2.INTER_AREA),
+        'depth': colourise(Prediction(relative, space=prediction.space)),
+    }
+    files = {}
+    for kind, image in images.items():
+        path = folder / f'{name}_{kind}.jpg'
+        path.write_bytes(cv2.imencode('.jpg', image[..., ::-1], _JPEG)[1].tobytes())
+        files[path.name] = path
+    return files

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Jobs of the server: one at a time in one thread, the others wait; all can be cancelled."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+import logging
+from pathlib import Path
+import secrets
+import shutil
+import threading
+from typing import Any
+
+from marigold_ros.errors import MarigoldError
+
+MOST_WAITING = 8
+_MOST_KEPT = 12  # finished jobs whose files stay
+WAITING, WORKING, DONE, FAILED, CANCELLED = 'waiting', 'working', 'done', 'failed', 'cancelled'
+UNEXPECTED = 'this failed unexpectedly; the terminal of the server shows why'
+_ENDED = (DONE, FAILED, CANCELLED)
+
+
+class Cancelled(Exception):
+    """Raised inside a job that somebody cancelled."""
+
+
+@dataclass
+class Job:
+    """
+    A piece of work and its state.
+
+    ``work`` fills ``result`` (JSON types) and ``files`` (by the name under which they are served),
+    and calls ``step`` often: it reports progress, and raises Cancelled once the job is cancelled.
+    """
+
+    kind: str
+    name: str
+    folder: Path
+    work: Callable[['Job'], None] = field(repr=False)
+    identity: str = field(default_factory=lambda: secrets.token_urlsafe(9))
+    state: str = WAITING
+    text: str = ''
+    done: int = 0
+    total: int = 0
+    result: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def step(self, text: str, done: int = 0, total: int = 0) -> None:
+        """Report what is being done, and how much of it is."""
+        if self.stop.is_set():
+            raise Cancelled
+        self.text, self.done, self.total = text, done, total
+
+
+class JobQueue:
+    """The jobs of a server; use it in a ``with`` block, which ends its thread."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name='jobs', daemon=True)
+
+    def __enter__(self) -> 'JobQueue':
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._changed:
+            self._closed = True
+            for job in self._jobs.values():
+                job.stop.set()
+            self._changed.notify_all()
+        self._thread.join()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no other job may wait."""
+        return len(self._waiting) >= MOST_WAITING
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is being worked on, or waits."""
+        return bool(self._waiting) or self._is_working() > 0
+
+    def add(self, job: Job) -> None:
+        """Let a job wait for its turn."""
+        with self._changed:
+            self._jobs[job.identity] = job
+            self._waiting.append(job)
+            self._forget_old()
+            self._changed.notify_all()
+
+    def find(self, identity: str) -> Job | None:
+        """Return a job by its identity."""
+        return self._jobs.get(identity)
+
+    def cancel(self, job: Job) -> None:
+        """Cancel a job: at once if it waits, else at its next step."""
+        with self._changed:
+            job.stop.set()
+            if job in self._waiting:
+                self._waiting.remove(job)
+                self._end(job, CANCELLED, 'cancelled before it began')
+
+    def describe(self, job: Job) -> dict[str, Any]:
+        """Return a job as JSON types; ``text`` says in words what happens."""
+        with self._changed:
+            text = job.text
+            if job in self._waiting:
+                ahead = self._waiting.index(job) + self._is_working()
+                others = f'{ahead} other job{"s" if ahead > 1 else ""}'
+                text = f'waiting for {others}' if ahead else 'next'
+            return {
+                'id': job.identity,
+                'kind': job.kind,
+                'name': job.name,
+                'state': job.state,
+                'text': text,
+                'done': job.done,
+                'total': job.total,
+                'ended': job.state in _ENDED,
+                'result': dict(job.result),
+                'files': sorted(job.files),
+            }
+
+    def _is_working(self) -> int:
+        return sum(job.state == WORKING for job in list(self._jobs.values()))
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._waiting)
+                if self._closed:
+                    return
+                job = self._waiting.popleft()
+                job.state = WORKING
+            try:
+                job.work(job)
+                state, text = DONE, 'finished'
+            except Cancelled:
+                state, text = CANCELLED, 'cancelled'
+            except MarigoldError as error:
+                state, text = FAILED, ' '.join(str(error).split())
+            except Exception:
+                logging.getLogger(__name__).exception('%s failed', job.name)
+                state, text = (
+                    FAILED,
+                    'this failed unexpectedly; the terminal of the server shows why',
+                )
+            with self._changed:
+                self._end(job, state, text)
+
+    def _end(self, job: Job, state: str, text: str) -> None:
+        job.state, job.text = state, text
+        if state != DONE:
+            job.files.clear()
+            job.result.clear()
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _forget_old(self) -> None:
+        ended = [job for job in self._jobs.values() if job.state in _ENDED]
+        for job in ended[: max(0, len(ended) - _MOST_KEPT)]:
+            del self._jobs[job.identity]
+            shutil.rmtree(job.folder, ignore_errors=True)

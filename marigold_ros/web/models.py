@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The models that the page offers; the last ones used stay loaded."""
+
+from collections.abc import Callable
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.results.verdict import FULL_MODEL
+from marigold_ros.models import list_checkpoints
+from marigold_ros.models.average.model import is_average
+from marigold_ros.models.locate import find_folder, is_embedded
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.models.registry import FAMILIES, find_family
+
+_MOST_LOADED = 2
+
+
+class ModelStore:
+    """
+    Models by name, loaded when first needed; used by one thread at a time.
+
+    Only the model that the server was started with and the embedded ones are offered, so that no
+    page can make the server fetch or open something else.
+    """
+
+    def __init__(self, load: Callable[[str], DepthModel], first: str) -> None:
+        self._load = load
+        self._loaded: dict[str, DepthModel] = {}
+        self.names = tuple(dict.fromkeys([first, *list_checkpoints()]))
+        self.get(first)
+
+    def check(self, name: str) -> None:
+        """Raise ConfigurationError for a name that is not offered."""
+        if name not in self.names:
+            raise ConfigurationError(
+                f"the page has no model '{name[:80]}'; choose one of {', '.join(self.names)}, or "
+                'start the server with --model'
+            )
+
+    def get(self, name: str) -> DepthModel:
+        """Return a loaded model."""
+        self.check(name)
+        model = self._loaded.pop(name, None) or self._load(name)
+        self._loaded[name] = model
+        while len(self._loaded) > _MOST_LOADED:
+            del self._loaded[next(iter(self._loaded))]
+        return model
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return name, remark and whether the number of steps can be chosen, for each model."""
+        return [
+            {'name': name, 'remark': model_remark(name), 'steps': _has_steps(name)}
+            for name in self.names
+        ]
+
+
+def model_remark(name: str) -> str:
+    """Return what a user should know of a model; '' where there is nothing."""
+    if not is_embedded(name):
+        return ''
+    return f'a small demonstration model; a full one is --model {FULL_MODEL}'
+
+
+def _has_steps(name: str) -> bool:
+    return not is_average(name) and find_family(find_folder(name)) is FAMILIES['marigold']

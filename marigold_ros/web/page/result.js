@@ -1,0 +1,171 @@
+// What a job has found: image and depth with a slider, the frames of a video, a cloud, downloads.
+'use strict';
+
+const BUTTONS = [
+  ['ArrowLeft', '←', 'turn left'], ['ArrowRight', '→', 'turn right'], ['ArrowUp', '↑', 'from above'],
+  ['ArrowDown', '↓', 'from below'], ['+', '+', 'closer'], ['-', '−', 'farther'], ['0', 'reset', 'reset'],
+];
+const PLAY_MS = 200;
+
+function fileOf(job, name) {
+  return `/api/jobs/${job.id}/files/${encodeURIComponent(name)}`;
+}
+
+// Image and depth over each other; `show` changes the frame without moving the slider.
+class DepthView {
+  constructor(job) {
+    const { result } = job;
+    this.panel = element('div', { class: 'panel frame', id: 'depth-view' });
+    const layers = element('div', { class: 'layers' });
+    for (const name of ['image', 'depth']) {
+      const figure = element('figure', { 'data-name': name });
+      figure.append(element('img', { alt: `${name} of ${job.name}`, width: result.width, height: result.height }));
+      layers.append(figure);
+    }
+    this.panel.append(element('h2', {}, job.name), layers, this.legend(result));
+    this.wipe = new Wipe(this.panel);
+    this.wipe.set(50);
+    this.facts = element('p', { class: 'note' });
+    this.panel.append(this.facts);
+  }
+
+  legend(result) {
+    const box = element('div', { class: 'ramps' }), part = element('div');
+    part.append(result.metric ? 'depth in metres' : 'relative depth, without unit');
+    part.append(element('span', { class: 'ramp depth' }));
+    const ticks = shape('svg', { 'aria-hidden': 'true' });
+    for (const [text, place] of Object.entries(result.ticks)) {
+      const anchor = place < 0.05 ? 'start' : place > 0.95 ? 'end' : 'middle';
+      ticks.append(shape('text', { x: `${100 * place}%`, y: 12, 'text-anchor': anchor }, text));
+    }
+    part.append(ticks);
+    box.append(part);
+    return box;
+  }
+
+  show(job, number) {
+    const frame = job.result.frames[number];
+    this.wipe.images.forEach((image, i) => { image.src = fileOf(job, frame[i ? 'depth' : 'image']); });
+  }
+
+  describe(result) {
+    const each = result.images ? ` an image, ${result.images} images` : '';
+    const remark = result.remark ? ` (${result.remark})` : '';
+    this.facts.textContent = `${result.width}×${result.height}, ${result.predict_ms} ms${each} by ${result.model}${remark}`;
+  }
+}
+
+// Frames of a video: a slider over time that follows the newest one until somebody moves it.
+class Player {
+  constructor(view) {
+    this.view = view;
+    this.box = element('div', { class: 'player' });
+    this.label = element('label', { for: 'frame-number' });
+    this.button = element('button', { type: 'button' }, 'Play');
+    this.slider = element('input', { type: 'range', id: 'frame-number', min: 0, max: 0, step: 1, value: 0 });
+    this.box.append(this.label, this.button, this.slider);
+    this.follows = true;
+    this.slider.addEventListener('input', () => { this.follows = false; this.stop(); this.draw(); });
+    this.button.addEventListener('click', () => (this.timer ? this.stop() : this.play()));
+  }
+
+  update(job) {
+    this.job = job;
+    const last = job.result.frames.length - 1;
+    this.slider.max = last;
+    if (this.follows) this.slider.value = last;
+    if (this.follows) this.draw();
+  }
+
+  draw() {
+    const number = Number(this.slider.value), frame = this.job.result.frames[number];
+    this.view.show(this.job, number);
+    const seconds = (frame.number / this.job.result.rate).toFixed(1);
+    this.label.textContent = `Image ${frame.number + 1} of the video, at ${seconds} s`;
+    this.slider.setAttribute('aria-valuetext', `image ${frame.number + 1}, ${seconds} s`);
+  }
+
+  play() {
+    this.follows = false;
+    this.button.textContent = 'Pause';
+    this.timer = setInterval(() => {
+      this.slider.value = (Number(this.slider.value) + 1) % (Number(this.slider.max) + 1);
+      this.draw();
+    }, PLAY_MS);
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = 0;
+    this.button.textContent = 'Play';
+  }
+}
+
+function cloudPanel(cloud) {
+  const panel = element('div', { class: 'panel cloud' });
+  const canvas = element('canvas', { tabindex: 0, role: 'img', 'aria-label': 'Point cloud; arrow keys turn it, plus and minus zoom, 0 resets the view' });
+  const buttons = element('div', { class: 'choices' });
+  for (const [key, text, meaning] of BUTTONS) buttons.append(element('button', { type: 'button', 'data-key': key, 'aria-label': meaning }, text));
+  panel.append(element('h2', {}, 'Point cloud'), canvas, element('output'), buttons, element('p', { class: 'note' }, cloud.note));
+  return panel;
+}
+
+// Shows the newest state of one job; made anew for the next job.
+class ResultView {
+  constructor(section) {
+    this.section = section;
+    section.replaceChildren();
+    section.hidden = true;
+  }
+
+  update(job) {
+    const { result } = job;
+    if (result.frames && result.frames.length) this.depth(job);
+    if (result.verdict && !this.verdict) this.report(job);
+    if (result.cloud && !this.cloud) {
+      this.cloud = cloudPanel(result.cloud);
+      this.section.append(this.cloud);
+      new Cloud(this.cloud, result.cloud);
+    }
+    if (job.state === 'done' && result.downloads && !this.downloads) this.offer(job);
+  }
+
+  depth(job) {
+    if (!this.view) {
+      this.view = new DepthView(job);
+      this.section.append(this.view.panel);
+      this.section.hidden = false;
+      if (job.kind === 'video') {
+        this.player = new Player(this.view);
+        this.view.facts.before(this.player.box);
+      } else this.view.show(job, 0);
+    }
+    if (this.player) this.player.update(job);
+    this.view.describe(job.result);
+  }
+
+  report(job) {
+    this.verdict = element('div');
+    // Escaped by the server, which writes the same into the report.
+    this.verdict.innerHTML = job.result.verdict;
+    const open = element('a', { class: 'open', href: fileOf(job, 'report.html'), target: '_blank', rel: 'noopener' }, 'Open the report');
+    const facts = element('p', { class: 'note' }, job.result.facts);
+    this.section.append(element('h2', {}, job.name), this.verdict, open, facts);
+    if (job.result.warning) this.section.append(element('p', { class: 'warning' }, job.result.warning));
+    this.section.hidden = false;
+  }
+
+  offer(job) {
+    this.downloads = element('ul', { class: 'downloads', 'aria-label': 'Downloads' });
+    for (const name of job.result.downloads) {
+      const item = element('li');
+      item.append(element('a', { href: fileOf(job, name), download: name }, `⤓ ${name}`));
+      this.downloads.append(item);
+    }
+    (this.view ? this.view.panel : this.section).append(this.downloads);
+  }
+
+  close() {
+    if (this.player) this.player.stop();
+  }
+}

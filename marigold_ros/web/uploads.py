@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Uploads: refused by their name and length before they are read, then written to a temporary file.
+
+The body of a request is the file itself, so that nothing is parsed and nothing is held in memory.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+import shutil
+
+import anyio
+import cv2
+from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.replay.inspection import check_scorable
+from marigold_ros.replay.photos import IMAGE_SUFFIXES, open_video, VIDEO_SUFFIXES
+from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
+import numpy as np
+from PIL import Image
+
+BAG_SUFFIXES = ('.mcap', '.bag', '.db3')
+MOST_PIXELS = 64_000_000
+_LONGEST_NAME = 200  # bytes; results add some to it
+_ROOM = 200_000_000  # bytes that stay free beside an upload, for the results
+
+
+class Refused(MarigoldError):
+    """An upload or request that is not accepted, with the status of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest uploads, bytes."""
+
+    photo: int = 50_000_000
+    other: int = 2_000_000_000  # videos and bags
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What an upload is by its name: photo, video or bag."""
+
+    name: str
+    kind: str
+
+
+def check_name(name: str) -> Upload:
+    """Return what a file is by its name; raises Refused for names that cannot be used."""
+    if not name:
+        raise Refused(400, 'the file has no name; send it as ?name=…')
+    size = len(name.encode())
+    if size > _LONGEST_NAME:
+        raise Refused(400, f'the name has {size} bytes and may have {_LONGEST_NAME}; shorten it')
+    if not name.isprintable() or '/' in name or '\\' in name or name.startswith('.'):
+        raise Refused(
+            400,
+            f'{ascii(name)} is not a plain file name; leave out folders, control characters and '
+            'a leading dot',
+        )
+    suffix = Path(name).suffix.lower()
+    kinds = {'photo': IMAGE_SUFFIXES, 'video': VIDEO_SUFFIXES, 'bag': BAG_SUFFIXES}
+    for kind, suffixes in kinds.items():
+        if suffix in suffixes:
+            return Upload(name, kind)
+    known = ', '.join(s for suffixes in kinds.values() for s in suffixes)
+    raise Refused(415, f'{name} is of no known kind; give one of {known}')
+
+
+def check_length(upload: Upload, text: str | None, limits: Limits, folder: Path) -> int:
+    """Return the length of an upload from its header; raises Refused before a byte is read."""
+    if text is None or not (text.isascii() and text.isdecimal()):
+        raise Refused(411, f'{upload.name} comes without its length; send a Content-Length')
+    length = int(text) if len(text) < 19 else 10**19
+    most = limits.photo if upload.kind == 'photo' else limits.other
+    if length > most:
+        remedy = 'reduce it' if upload.kind == 'photo' else 'cut it, or start with --max-upload'
+        raise Refused(
+            413,
+            f'{upload.name} has {_size(length)}, and a {upload.kind} may have {_size(most)}; '
+            f'{remedy}',
+        )
+    if not length:
+        raise Refused(400, f'{upload.name} is empty; choose another file')
+    free = shutil.disk_usage(folder).free
+    if length + _ROOM > free:
+        raise Refused(
+            413,
+            f'{upload.name} has {_size(length)}, and {folder} has {_size(free)} free; make room '
+            'there, or set TMPDIR to another folder',
+        )
+    return length
+
+
+def _size(count: int) -> str:
+    if count >= 10**15:
+        return 'more than 1000 TB'
+    return f'{count / 1e9:.1f} GB' if count >= 10**9 else f'{count / 1e6:.1f} MB'
+
+
+async def receive(chunks: AsyncIterator[bytes], length: int, path: Path) -> None:
+    """Write the body of a request to a file; raises Refused if it is not of its length."""
+    count = 0
+    async with await anyio.open_file(path, 'wb') as file:
+        async for chunk in chunks:
+            count += len(chunk)
+            if count > length:
+                break
+            await file.write(chunk)
+    if count != length:
+        raise Refused(
+            400,
+            f'{path.name} has {count} bytes where {length} were announced; send it again',
+        )
+
+
+def check_content(upload: Upload, path: Path) -> None:
+    """Raise a MarigoldError that names the file if it is not what its name says."""
+    try:
+        if upload.kind == 'photo':
+            _check_photo(path)
+        elif upload.kind == 'video':
+            _check_video(path)
+        else:
+            check_bag(path)
+    except MarigoldError as error:
+        text = str(error).replace(str(path), upload.name)
+        text = text if upload.name in text else f'{upload.name}: {text}'
+        raise Refused(422, ' '.join(text.split())) from error
+
+
+def check_bag(path: Path) -> None:
+    """Raise BagError if a bag cannot be read, or a few of its images show nothing to score."""
+    plan_replay([path], ReplayOptions())
+    check_scorable([path], ReplayOptions())
+
+
+def _check_photo(path: Path) -> None:
+    """Check format and size by the header, because small files can hold enormous images."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise InputError(f'it has more than {MOST_PIXELS} pixels; reduce it') from None
+    except Exception as error:  # parsers of damaged files raise whatever they meet
+        raise InputError('it is no image that can be read; give a JPEG, PNG, TIFF, …') from error
+    if width * height > MOST_PIXELS:
+        raise InputError(f'it has {width}x{height} pixels, and may have {MOST_PIXELS}; reduce it')
+    try:
+        whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        whole = None
+    if whole is None:
+        raise InputError('it is damaged, or of a kind unknown to OpenCV; give a JPEG or PNG')
+
+
+def _check_video(path: Path) -> None:
+    with open_video(path) as video:
+        first = next(video.images, None)
+    if first is None:
+        raise InputError('it has no image that OpenCV can read; give an MP4')
+    if first.shape[0] * first.shape[1] > MOST_PIXELS:
+        raise InputError(f'its images have more than {MOST_PIXELS} pixels; reduce it')

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""One job at a time, the others wait and say so; cancelled and old ones leave nothing behind."""
+
+from __future__ import annotations
+
+import cv2
+from marigold_ros.web.jobs import MOST_WAITING
+import numpy as np
+import pytest
+
+PNG = cv2.imencode('.png', np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+
+
+@pytest.fixture
+def busy(server):
+    """The server, whose model waits until the test ends or opens the gate."""
+    gate = server.models.get('tiny').gate
+    gate.clear()
+    yield server, gate
+    gate.set()
+    server.settles(lambda: not server.jobs.is_busy)
+
+
+def send(server, count):
+    return [server.send(f'{number}.png', PNG).json for number in range(count)]
+
+
+def test_jobs_wait_in_their_order_and_say_for_how_many(busy):
+    server, gate = busy
+    jobs = send(server, 3)
+    server.wait(jobs[0], lambda job: job['state'] == 'working')
+    second, third = (server.ask('GET', f'/api/jobs/{job["id"]}').json for job in jobs[1:])
+    assert (second['state'], second['text']) == ('waiting', 'waiting for 1 other job')
+    assert third['text'] == 'waiting for 2 other jobs'
+    gate.set()
+    assert [server.wait(job)['state'] for job in jobs] == ['done'] * 3
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_the_next_one_moves_up(busy):
+    server, _ = busy
+    first, second, third = send(server, 3)
+    server.wait(first, lambda job: job['state'] == 'working')
+    cancelled = server.ask('DELETE', f'/api/jobs/{second["id"]}').json
+    assert (cancelled['state'], cancelled['ended']) == ('cancelled', True)
+    moved = server.ask('GET', f'/api/jobs/{third["id"]}').json
+    assert moved['text'] == 'waiting for 1 other job'
+
+
+def test_a_running_job_is_cancelled_at_its_next_step_with_its_files(busy):
+    server, gate = busy
+    (job,) = send(server, 1)
+    server.wait(job, lambda job: job['state'] == 'working')
+    server.ask('DELETE', f'/api/jobs/{job["id"]}')
+    gate.set()
+    ended = server.wait(job)
+    assert (ended['state'], ended['files'], ended['result']) == ('cancelled', [], {})
+    assert server.file(job, 'photo_depth.jpg').status == 404
+
+
+def test_a_full_queue_refuses_before_the_body_is_read(busy):
+    server, _ = busy
+    first = server.wait(*send(server, 1), lambda job: job['state'] == 'working')
+    waiting = send(server, MOST_WAITING)
+    answer = server.ask('POST', '/api/files?name=a.png', headers={'Content-Length': '1000'})
+    assert answer.status == 429
+    assert 'come back later' in answer.json['error']
+    for job in (first, *waiting):
+        server.ask('DELETE', f'/api/jobs/{job["id"]}')
+
+
+def test_only_the_newest_results_are_kept(server):
+    jobs = [server.wait(job) for _ in range(4) for job in send(server, 4)]
+    assert server.ask('GET', f'/api/jobs/{jobs[0]["id"]}').status == 404
+    assert server.ask('GET', f'/api/jobs/{jobs[-1]["id"]}').status == 200
+    assert len(list(server.folder.iterdir())) < len(jobs)
+
+
+def test_an_error_of_the_model_ends_its_job_only(server, monkeypatch, caplog):
+    def predict(rgb, **options):
+        raise RuntimeError('a secret of the machine')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.models.get('tiny'), 'predict', predict)
+        failed = server.wait(*send(server, 1))
+    assert failed['state'] == 'failed'
+    assert 'unexpectedly' in failed['text']
+    assert 'secret' not in failed['text']
+    assert 'a secret of the machine' in caplog.text
+    assert server.wait(*send(server, 1))['state'] == 'done'

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The page in a real browser: Debian's Chromium, headless, driven by selenium."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+CHROMIUM, DRIVER = Path('/usr/bin/chromium'), Path('/usr/bin/chromedriver')
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM.exists() and DRIVER.exists()),
+    reason='no browser: apt-get install chromium chromium-driver',
+)
+DESKTOP, PHONE = (1280, 900), (390, 844)
+PATIENCE_S = 20
+# As a file manager does, with a file that only the page knows.
+DROP = """
+const [name, content] = arguments;
+const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], name));
+const drop = new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true});
+document.getElementById('drop').dispatchEvent(drop);
+"""
+
+
+def a_photo():
+    v, u = np.mgrid[0:300, 0:400]
+    rgb = np.stack([255 - v * 255 // 300, u * 255 // 400, (u + v) % 256], axis=2)
+    return cv2.imencode('.png', rgb[..., ::-1].astype(np.uint8))[1].tobytes()
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    """One browser for the module; nothing of it is kept, nothing is downloaded."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (
+        *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
+        *('disable-background-networking', 'disable-component-update', 'disable-sync'),
+        *('disable-dev-shm-usage', 'force-prefers-reduced-motion'),
+        f'user-data-dir={tmp_path_factory.mktemp("profile")}',
+    ):
+        options.add_argument(f'--{flag}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])
+def opened(request, browser, server):
+    """The page at a width, its console read out at the end."""
+    width, height = request.param
+    size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+    browser.get(f'http://{server.host}/')
+    wait(browser, lambda: find(browser, '#model').text)
+    yield browser
+    assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
+
+
+def find(browser, selector):
+    return browser.find_element('css selector', selector)
+
+
+def wait(browser, condition):
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(browser, PATIENCE_S, 0.05).until(lambda _: condition())
+
+
+def drop(browser, name, data):
+    browser.execute_script(DROP, name, base64.b64encode(data).decode())
+
+
+def finished(browser):
+    wait(browser, lambda: 'finished' in find(browser, '#status').text)
+
+
+def violations(browser):
+    """Return what axe finds, each with its elements."""
+    axe = pytest.importorskip('axe_core_python', reason='axe-core-python is not installed')
+    browser.execute_script((Path(axe.__file__).parent / 'axe.min.js').read_text('utf-8'))
+    found = browser.execute_async_script('axe.run(document).then(arguments[0])')
+    return [(v['id'], [n['html'] for n in v['nodes']]) for v in found['violations']]
+
+
+def fits(browser):
+    widths = 'return [document.documentElement.scrollWidth, window.innerWidth]'
+    needed, given = browser.execute_script(widths)
+    return needed <= given
+
+
+def test_a_dropped_photo_shows_its_depth(opened):
+    drop(opened, 'street.png', a_photo())
+    finished(opened)
+    images = opened.find_elements('css selector', '#depth-view img')
+    loaded = 'return arguments[0].complete && arguments[0].naturalWidth'
+    wait(opened, lambda: all(opened.execute_script(loaded, image) == 400 for image in images))
+    assert [image.get_attribute('alt') for image in images] == [
+        'image of street.png',
+        'depth of street.png',
+    ]
+    slider = find(opened, '#depth-view input[type=range]')
+    assert slider.get_attribute('aria-valuetext') == '50 % depth, the rest image'
+    texts = [text.text for text in opened.find_elements('css selector', '.ramps text')]
+    assert texts == ['near', 'far']
+    names = [link.text for link in opened.find_elements('css selector', '.downloads a')]
+    assert '⤓ street_relative.npy' in names
+    assert fits(opened)
+    assert violations(opened) == []
+
+
+def test_a_file_is_chosen_by_keyboard_and_the_slider_moves_by_keys(opened, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    path = tmp_path / 'street.png'
+    path.write_bytes(a_photo())
+    find(opened, '#file').send_keys(str(path))
+    finished(opened)
+    slider = find(opened, '#depth-view input[type=range]')
+    slider.send_keys(Keys.END)
+    assert slider.get_attribute('aria-valuetext') == 'depth'
+    assert find(opened, '#status').get_attribute('aria-live') == 'polite'
+
+
+def test_a_dropped_video_plays_beside_its_depth(opened, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    path = tmp_path / 'drive.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
+    for number in range(6):
+        writer.write(np.full((48, 64, 3), 40 * number, np.uint8))
+    writer.release()
+    drop(opened, 'drive.avi', path.read_bytes())
+    finished(opened)
+    slider = find(opened, '#frame-number')
+    assert slider.get_attribute('aria-valuetext') == 'image 6, 1.0 s'
+    slider.send_keys(Keys.HOME)
+    assert slider.get_attribute('aria-valuetext') == 'image 1, 0.0 s'
+    assert fits(opened)
+    assert violations(opened) == []
+
+
+def test_the_page_as_it_opens_fits_and_has_no_violation(opened):
+    assert fits(opened)
+    assert violations(opened) == []
+    assert 'demonstration model' in find(opened, '#remark').text
+
+
+def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
+    # A sparse file of the browser: 60 MB that are never read.
+    opened.execute_script(
+        'const transfer = new DataTransfer();'
+        'transfer.items.add(new File([new ArrayBuffer(6e7)], "large.jpg"));'
+        'document.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, cancelable: true}))'
+    )
+    assert find(opened, '#problem').text == 'large.jpg has 60.0 MB, and may have 50.0 MB'
+    assert not find(opened, '#progress').is_displayed()
+
+
+def test_a_file_that_is_broken_shows_its_sentence(browser, server):
+    browser.get(f'http://{server.host}/')
+    wait(browser, lambda: find(browser, '#model').text)
+    drop(browser, 'broken.png', b'not an image')
+    wait(browser, lambda: find(browser, '#problem').is_displayed())
+    assert 'broken.png' in find(browser, '#problem').text
+    drop(browser, 'street.png', a_photo())
+    finished(browser)
+    assert not find(browser, '#problem').is_displayed()
+    # The browser itself notes answers with 4xx.
+    noted = [entry['message'] for entry in browser.get_log('browser')]
+    assert all('422' in message for message in noted)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Only the page of the server, under a name of the machine and with its token, is answered."""
+
+import re
+
+from marigold_ros.web.security import access_for
+import pytest
+
+ADDRESSES = ['/', '/page/serve.js', '/api/settings', '/api/jobs/none', '/nothing']
+
+
+@pytest.mark.parametrize('host', ['localhost', '127.0.0.1', '[::1]', 'LOCALHOST'])
+def test_names_of_the_loopback_are_answered_without_a_token(server, host):
+    answer = server.ask('GET', '/', headers={'Host': f'{host}:{server.port}'})
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    'host',
+    ['evil.example', '127.0.0.1.evil.example', '10.1.2.3', '', '[::1', 'localhost@evil', None],
+)
+def test_other_names_are_refused(server, host):
+    answer = server.ask('GET', '/api/settings', headers={'Host': host})
+    assert answer.status in (400, 403)
+    assert b'models' not in answer.data
+
+
+@pytest.mark.parametrize('method', ['POST', 'DELETE', 'PUT'])
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'Origin': 'http://evil.example'},
+        {'Origin': 'null'},
+        {'Origin': 'http://localhost:1'},
+        {'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Mode': 'navigate'},
+        {'Sec-Fetch-Site': 'same-site'},
+    ],
+)
+def test_pages_of_other_sites_change_nothing(server, method, headers):
+    answer = server.ask(method, '/api/files?name=a.png', b'x', headers)
+    assert answer.status == 403
+    assert 'another site' in answer.json['error']
+
+
+def test_pages_of_other_sites_embed_nothing(server):
+    headers = {'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Mode': 'no-cors'}
+    assert server.ask('GET', '/api/settings', headers=headers).status == 403
+    linked = {'Sec-Fetch-Site': 'cross-site', 'Sec-Fetch-Mode': 'navigate'}
+    assert server.ask('GET', '/', headers=linked).status == 200
+    own = {'Origin': f'http://{server.host}', 'Sec-Fetch-Site': 'same-origin'}
+    assert server.ask('DELETE', '/api/jobs/none', headers=own).status == 404
+
+
+@pytest.mark.parametrize('path', ADDRESSES)
+def test_every_answer_has_the_policy_and_allows_no_other_origin(server, path):
+    headers = server.ask('GET', path, headers={'Origin': 'http://evil.example'}).headers
+    policy = headers['content-security-policy']
+    assert "default-src 'none'" in policy
+    assert 'unsafe' not in policy
+    assert headers['x-content-type-options'] == 'nosniff'
+    assert headers['cross-origin-resource-policy'] == 'same-origin'
+    assert not [name for name in headers if name.startswith('access-control')]
+
+
+def test_the_page_holds_no_inline_script_style_or_outside_address(server):
+    text = server.ask('GET', '/').data.decode()
+    assert not re.search(r'<script(?![^>]*\bsrc=)|<style|\bon\w+=|\bstyle=|https?:', text)
+    own = {*re.findall(r'(?:src|href)="(/[^"]+)"', text)}
+    assert len(own) == 7
+    assert all(server.ask('GET', path).status == 200 for path in own)
+
+
+@pytest.fixture(scope='module')
+def open_server(tmp_path_factory, serving):
+    """A server that other machines could reach; here it still listens on the loopback only."""
+    with serving(tmp_path_factory.mktemp('open'), host='0.0.0.0') as client:
+        yield client
+
+
+def test_beyond_the_loopback_nothing_is_answered_without_the_token(open_server):
+    token = open_server.access.token
+    assert len(token) >= 32
+    assert token != access_for('0.0.0.0').token
+    for path in ADDRESSES:
+        assert open_server.ask('GET', path).status == 401
+        assert open_server.ask('GET', f'{path}?token={token[:-1]}').status == 401
+        for wrong in ('', 'é', token[:-1], token.upper() + 'a'):
+            cookie = {'Cookie': f'marigold_token={wrong}'.encode()}
+            assert open_server.ask('GET', path, headers=cookie).status == 401
+    assert open_server.ask('POST', '/api/files?name=a.png', b'x').status == 401
+
+
+def test_the_token_of_the_address_becomes_a_cookie_that_scripts_cannot_read(open_server):
+    token = open_server.access.token
+    answer = open_server.ask('GET', f'/?token={token}')
+    assert (answer.status, answer.headers['location']) == (303, '/')
+    cookie = answer.headers['set-cookie']
+    assert 'HttpOnly' in cookie
+    assert 'SameSite=strict' in cookie
+    kept = {'Cookie': cookie.partition(';')[0]}
+    assert open_server.ask('GET', '/', headers=kept).status == 200
+    assert open_server.ask('GET', '/api/settings', headers=kept).status == 200
+    bearer = {'Authorization': f'Bearer {token}'}
+    assert open_server.ask('GET', '/api/settings', headers=bearer).status == 200
+
+
+def test_beyond_the_loopback_addresses_are_names_and_other_names_are_not(open_server):
+    bearer = {'Authorization': f'Bearer {open_server.access.token}'}
+    for host in ('192.168.1.7:8090', '[fe80::1]:8090', 'localhost:8090'):
+        assert open_server.ask('GET', '/', headers={'Host': host, **bearer}).status == 200
+    assert open_server.ask('GET', '/', headers={'Host': 'evil.example', **bearer}).status == 403
+
+
+def test_websockets_are_refused(server):
+    upgrade = {
+        'Connection': 'Upgrade',
+        'Upgrade': 'websocket',
+        'Sec-WebSocket-Version': '13',
+        'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+        'Origin': 'http://evil.example',
+    }
+    assert server.ask('GET', '/api/jobs', headers=upgrade).status == 404

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What is sent: photos and videos give depth; what is broken gets one sentence and no 500."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+def encoded(kind, rgb=RGB):
+    return cv2.imencode(f'.{kind}', rgb[..., ::-1])[1].tobytes()
+
+
+def png_of_size(width, height):
+    """A PNG of a few hundred bytes that claims any size."""
+
+    def chunk(name, data):
+        check = zlib.crc32(name + data)
+        return struct.pack('>I', len(data)) + name + data + struct.pack('>I', check)
+
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(1000))
+    parts = (chunk(b'IHDR', header), chunk(b'IDAT', pixels), chunk(b'IEND', b''))
+    return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
+
+
+def wrong_checksum():
+    data = bytearray(encoded('png'))
+    data[20] ^= 0xFF
+    return bytes(data)
+
+
+JPEG, PNG = encoded('jpg'), encoded('png')
+BROKEN = [
+    # Names.
+    ('', PNG, 400),
+    ('.png', PNG, 400),
+    ('..', PNG, 400),
+    ('../../etc/passwd.png', PNG, 400),
+    ('/etc/passwd.png', PNG, 400),
+    ('..\\windows.png', PNG, 400),
+    ('a\0b.png', PNG, 400),
+    ('a\nb.png', PNG, 400),
+    ('a\u202egnp.png', PNG, 400),
+    ('a' * 250 + '.png', PNG, 400),
+    ('ü' * 120 + '.png', PNG, 400),
+    ('photo', PNG, 415),
+    ('photo.', PNG, 415),
+    ('photo.gif', PNG, 415),
+    ('photo.svg', b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', 415),
+    ('photo.html', b'<script>alert(1)</script>', 415),
+    ('photo.exe', b'MZ', 415),
+    ('photo.png.zip', PNG, 415),
+    ('model.safetensors', b'\x08', 415),
+    ('bag.tar', b'ustar', 415),
+    ('weights.pth', b'\x80\x02.', 415),
+    # Photos.
+    ('empty.png', b'', 400),
+    ('zeros.png', bytes(4096), 422),
+    ('noise.jpg', RGB.tobytes(), 422),
+    ('text.jpg', b'not an image', 422),
+    ('page.jpg', b'<!DOCTYPE html><img src=x onerror=alert(1)>', 422),
+    ('vector.png', b'<svg xmlns="http://www.w3.org/2000/svg"/>', 422),
+    ('short.jpg', JPEG[:100], 422),
+    ('head.png', PNG[:40], 422),
+    ('signature.png', PNG[:8], 422),
+    ('checksum.png', wrong_checksum(), 422),
+    ('huge.png', png_of_size(60_000, 60_000), 422),
+    ('wide.png', png_of_size(2**31 - 1, 1), 422),
+    ('large.png', png_of_size(9000, 9000), 422),
+    ('nothing.png', png_of_size(0, 0), 422),
+    ('bitmap.bmp', b'BM' + bytes(60), 422),
+    ('tagged.tiff', b'II*\0' + b'\xff' * 40, 422),
+    ('web.webp', b'RIFF\x10\0\0\0WEBPVP8 ', 422),
+    ('pickle.png', b'\x80\x04\x95\x10\0\0\0\0\0\0\0.', 422),
+    ('archive.png', b'PK\x03\x04' + bytes(60), 422),
+    # Videos.
+    ('empty.mp4', b'', 400),
+    ('zeros.mp4', bytes(4096), 422),
+    ('text.mp4', b'not a video', 422),
+    ('box.mp4', b'\0\0\0\x18ftypmp42' + bytes(12), 422),
+    ('riff.avi', b'RIFF\xff\xff\xff\xffAVI LIST', 422),
+    ('matroska.mkv', b'\x1aE\xdf\xa3' + bytes(64), 422),
+    ('web.webm', b'\x1aE\xdf\xa3', 422),
+    ('playlist.mp4', b'#EXTM3U\nfile:///etc/passwd\n', 422),
+    # Bags.
+    ('empty.mcap', b'', 400),
+    ('zeros.mcap', bytes(4096), 422),
+    ('magic.mcap', b'\x89MCAP0\r\n', 422),
+    ('twice.mcap', b'\x89MCAP0\r\n' * 2, 422),
+    ('text.bag', b'not a bag', 422),
+    ('head.bag', b'#ROSBAG V2.0\n', 422),
+    ('length.bag', b'#ROSBAG V2.0\n' + b'\xff' * 64, 422),
+    ('text.db3', b'not a database', 422),
+    ('head.db3', b'SQLite format 3\0' + bytes(100), 422),
+]
+
+
+def one_sentence(text):
+    return text and '\n' not in text and 'Traceback' not in text and len(text) < 700
+
+
+def test_there_are_fifty_kinds_of_broken_uploads():
+    assert len({name for name, _, _ in BROKEN}) >= 50
+
+
+@pytest.mark.parametrize(
+    ('name', 'body', 'status'), BROKEN, ids=[ascii(b[0][:30]) for b in BROKEN]
+)
+def test_broken_files_get_one_sentence(server, name, body, status, capfd):
+    answer = server.send(name, body)
+    assert answer.status == status, answer.data
+    assert one_sentence(answer.json['error'])
+    assert str(server.folder) not in answer.json['error']
+    if status == 422:
+        assert name in answer.json['error']
+    assert list(server.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('query', 'word'),
+    [
+        ({'model': '../../secret'}, 'no model'),
+        ({'model': 'owner/name'}, 'no model'),
+        ({'steps': '-1'}, 'steps'),
+        ({'steps': '1e3'}, 'steps'),
+        ({'steps': '51'}, 'denoising_steps'),
+        ({'steps': '²'}, 'steps'),
+        ({'every': '0'}, 'every'),
+        ({'every': '9' * 30}, 'every'),
+    ],
+)
+def test_wrong_choices_get_one_sentence(server, query, word):
+    answer = server.send('photo.png', PNG, **query)
+    assert answer.status in (400, 422)
+    assert word in answer.json['error']
+
+
+@pytest.mark.parametrize(
+    ('name', 'length', 'status'),
+    [
+        ('photo.jpg', '100000000', 413),
+        ('video.mp4', '100000000000', 413),
+        ('drive.mcap', '9' * 20, 413),
+        ('photo.jpg', None, 411),
+        ('photo.jpg', '-1', 400),
+        ('photo.jpg', 'many', 400),
+    ],
+)
+def test_the_length_is_refused_before_the_body_is_read(server, name, length, status):
+    path = f'/api/files?name={name}'
+    headers = {} if length is None else {'Content-Length': length}
+    answer = server.ask('POST', path, headers=headers)  # no body follows
+    assert answer.status == status
+    if status == 413:
+        assert one_sentence(answer.json['error'])
+        assert answer.headers['connection'] == 'close'
+    assert list(server.folder.iterdir()) == []
+
+
+def test_an_upload_that_ends_early_leaves_nothing_behind(server):
+    with socket.create_connection(('127.0.0.1', server.port)) as connection:
+        head = f'POST /api/files?name=a.png HTTP/1.1\r\nHost: {server.host}\r\n'
+        connection.sendall(f'{head}Content-Length: 1000\r\n\r\n'.encode() + PNG[:100])
+    server.settles(lambda: list(server.folder.iterdir()) == [])
+
+
+def test_a_chunked_body_is_refused(server):
+    answer = server.ask('POST', '/api/files?name=a.png', headers={'Transfer-Encoding': 'chunked'})
+    assert answer.status == 411
+
+
+@pytest.mark.parametrize('name', ['street.png', 'Straße – ü.JPG', "a'b & c.webp", '50%.png'])
+def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
+    job = server.wait(server.send(name, encoded('png')).json)
+    assert (job['state'], job['name'], job['kind']) == ('done', name, 'photo')
+    result = job['result']
+    assert (result['width'], result['height'], result['metric']) == (64, 48, False)
+    assert result['ticks'] == {'near': 0, 'far': 1}
+    stem = name.rpartition('.')[0]
+    ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
+    assert [f'{stem}_{end}' for end in ends] == result['downloads'][:4]
+    relative = np.load(io.BytesIO(server.file(job, f'{stem}_relative.npy').data))
+    np.testing.assert_array_equal(relative, RGB[..., 0].astype(np.float32) / 255)
+    shown = server.file(job, result['frames'][0]['depth'])
+    assert shown.headers['content-type'] == 'image/jpeg'
+    image = cv2.imdecode(np.frombuffer(shown.data, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (48, 64, 3)
+
+
+def test_files_that_are_no_result_are_not_served(server):
+    job = server.wait(server.send('a.png', PNG).json)
+    for name in ('upload.png', '..%2f..%2fetc%2fpasswd', 'none', '.'):
+        assert server.ask('GET', f'/api/jobs/{job["id"]}/files/{name}').status == 404
+
+
+def test_a_video_gives_its_frames_and_a_video(server, tmp_path):
+    path = tmp_path / 'drive.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 5.0, (64, 48))
+    for number in range(250):
+        writer.write(np.full((48, 64, 3), number, np.uint8))
+    writer.release()
+    job = server.wait(server.send('drive.avi', path.read_bytes()).json)
+    assert job['state'] == 'done', job['text']
+    result = job['result']
+    assert result['images'] == 250
+    numbers = [frame['number'] for frame in result['frames']]
+    assert 40 < len(numbers) <= 101
+    assert numbers[0] == 0
+    assert len({b - a for a, b in zip(numbers, numbers[1:], strict=False)}) == 1
+    assert all(server.file(job, frame['image']).status == 200 for frame in result['frames'][::9])
+    assert server.file(job, 'drive_depth.mp4').data[4:8] == b'ftyp'
