@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Inspect and print; return 1 if none of the bags could be scored."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.inspection import inspect_bag
     from marigold_ros.replay.replay_plan import ReplayOptions
 
@@ -48,7 +47,12 @@ def run(args: argparse.Namespace) -> int:
     found = [inspect_bag(bag, options) for bag in args.bags]
     for facts in found:
         facts['next'] = _next_command(args, facts)
-    print(to_json(found) if args.json else '\n\n'.join(_text(facts) for facts in found))
+    if args.json:
+        from marigold_ros.evaluation.results.results import to_json
+
+        print(to_json(found))
+    else:
+        print('\n\n'.join(_text(facts) for facts in found))
     return 0 if any(facts['scorable'] for facts in found) else 1
 
 

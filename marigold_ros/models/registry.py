@@ -15,6 +15,7 @@ from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS
+from marigold_ros.models.light_imports import import_networks
 from marigold_ros.models.locate import missing_file, read_json
 
 
@@ -36,6 +37,7 @@ class Family:
     def load(self, *arguments: Any) -> Any:
         """Call the loader, which imports the family."""
         module, function = self.loader.split(':')
+        import_networks()
         return getattr(import_module(module), function)(*arguments)
 
 

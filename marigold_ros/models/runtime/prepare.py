@@ -16,6 +16,7 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.light_imports import prepare_compiler
 from marigold_ros.models.runtime.compiled_networks import (
     choose_compiler,
     CompiledAutoencoder,
@@ -67,6 +68,7 @@ def compile_network(
     if runtime.compile != 'off':
         _require_compiler(device)
         use_cache(runtime.cache_dir)
+        prepare_compiler()
         network.compile(**compile_arguments(runtime.compile, device))
 
 

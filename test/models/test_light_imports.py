@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    'transformers',
+    'peft',
+    'scipy.stats',
+    'torch._dynamo',
+    'sympy',
+    'openvino',
+    'onnxruntime',
+)
+
+LIGHT = f"""
+import json, sys
+import numpy as np
+from marigold_ros.models import load_model
+model = load_model('tiny', device='cpu')
+image = np.random.default_rng(7).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+relative = model.predict(image).relative
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+
+import diffusers
+from diffusers.loaders import lora_base
+from diffusers.loaders.single_file_utils import AutoImageProcessor
+before = isinstance(model, lora_base.PreTrainedModel), isinstance(model, lora_base.BaseTunerLayer)
+from diffusers.models.transformers import FluxTransformer2DModel, Transformer2DModel
+from diffusers.models.transformers.transformer_2d import Transformer2DModel as own
+from diffusers.models.unets import UNet2DConditionModel, UNet2DModel
+import torch, transformers
+text = transformers.CLIPTextModel(
+    transformers.CLIPTextConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+)
+from marigold_ros.models.light_imports import prepare_compiler
+prepare_compiler()
+from diffusers.models.attention_processor import Attention
+print(json.dumps(dict(
+    relative=relative.tolist(),
+    heavy=heavy,
+    before=before,
+    same=[Transformer2DModel is own, UNet2DConditionModel is type(model.unet)],
+    pipeline=diffusers.MarigoldDepthPipeline.__name__,
+    is_text_model=isinstance(text, lora_base.PreTrainedModel),
+    processor=AutoImageProcessor.register == transformers.AutoImageProcessor.register,
+    compiler=torch._dynamo.__spec__.loader is not None and hasattr(torch._dynamo, 'optimize'),
+    left=[name for name, module in sys.modules.items() if 'Later' in type(module).__name__],
+)))
+"""
+
+
+@pytest.fixture(scope='module')
+def found():
+    """What a fresh process sees that loads a model, and then uses the rest of diffusers."""
+    done = subprocess.run([sys.executable, '-c', LIGHT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_prediction_imports_no_package_that_it_does_not_use(found):
+    assert found['heavy'] == []
+
+
+def test_the_prediction_is_that_of_networks_imported_as_usual(found):
+    import diffusers.models.transformers  # noqa: F401
+    from marigold_ros.models import load_model
+    import numpy as np
+
+    image = np.random.default_rng(7).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    relative = load_model('tiny', device='cpu').predict(image).relative
+    assert np.array_equal(np.float32(found['relative']), relative)
+
+
+def test_the_rest_of_diffusers_works_afterwards(found):
+    assert found['same'] == [True, True]
+    assert found['pipeline'] == 'MarigoldDepthPipeline'
+
+
+def test_classes_of_other_packages_become_the_real_ones_when_used(found):
+    assert found['before'] == [False, False]
+    assert found['is_text_model']
+    assert found['processor']
+    assert found['compiler']
+
+
+def test_nothing_stays_in_place_of_a_package(found):
+    assert found['left'] == []
+
+
+def test_another_structure_of_diffusers_is_imported_as_usual():
+    code = (
+        'from marigold_ros.models import light_imports\n'
+        "light_imports.NETWORKS += ('diffusers.models.of_another_version',)\n"
+        'light_imports.import_networks()\n'
+        'import sys\n'
+        "assert not any(name.startswith('diffusers') for name in sys.modules)\n"
+        "assert 'transformers' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
