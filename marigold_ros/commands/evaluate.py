@@ -197,6 +197,7 @@ def run(args: argparse.Namespace) -> int:
         record=config.points if args.record else None,
         rerun=args.rerun,
         usable_error=args.usable_error,
+        requirements=args.require,
     )
     plan = plan_replay(args.bags, options)
     if options.images is None:

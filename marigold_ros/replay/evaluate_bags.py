@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.evaluation.report.report import write_all
+from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import assemble, describe, robustness
 from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.models.locate import is_embedded
@@ -96,6 +97,8 @@ def evaluate_bag(
     _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
     embedded = is_embedded(total.checkpoint.get('name', ''))
     results['verdict'] = judge(results, options.usable_error, embedded)
+    if options.requirements:
+        results['requirements'] = outcomes(options.requirements, results)
     if out is not None:
         title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
         write_all(out, results, total.scorer, title, _intro(results))

@@ -13,6 +13,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import STRENGTHS
+from marigold_ros.evaluation.results.requirements import Requirement
 from marigold_ros.evaluation.results.verdict import USABLE_ERROR
 from marigold_ros.learning.image_sets import ImageChoice, ImageSet
 import numpy as np
@@ -57,6 +58,8 @@ class ReplayOptions:
         numbered.
     usable_error : float
         Mean relative error up to which the verdict calls depth usable.
+    requirements : sequence of Requirement
+        What results must meet; their outcomes are part of results and report.
 
     """
 
@@ -77,6 +80,7 @@ class ReplayOptions:
     record: PointsConfig | None = None
     rerun: Path | None = None
     usable_error: float = USABLE_ERROR
+    requirements: Sequence[Requirement] = ()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,18 @@ Spec = dict[str, Any]
 
 MOST_PLACES = 2000  # on the axis of frames; a screen has no more pixels
 _RANGE_METRICS = ('abs_rel', 'rmse', 'bias')
+# For the legends of charts and the heads of tables.
+PROTOCOL_NAMES = {
+    'heldout': 'held-out LiDAR points',
+    'truth': 'dense truth',
+    'oracle': 'oracle',
+    'raw': 'own metres',
+}
+BETTER_TEXT = {
+    'lower': 'lower is better',
+    'higher': 'higher is better',
+    'zero': 'nearer to 0 is better',
+}
 _NORMAL_SHARES = {'1': 0.6827, '2': 0.9545}  # within so many sigma
 
 COLOUR = '#0072B2'  # of Okabe and Ito, legible on white and on black
@@ -171,7 +183,8 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         ``group`` (time, range, sigma or robustness), ``title``, ``x_label``, ``unit``, ``curves``
         with ``name`` and ``values`` (None where there is none), and as needed ``x`` (numbers) or
         ``ticks`` (texts), ``whole`` (``x`` are whole numbers), ``zero`` (the axis begins there),
-        ``top``, ``linked`` (frames: one cursor for all) and ``remarks`` by place.
+        ``top``, ``linked`` (frames: one cursor for all), ``remarks`` by place and ``marks``: pairs
+        of the place at which a further bag begins and its name.
 
     """
     specs = _over_time(results, rows) | _by_range(results)
@@ -186,11 +199,14 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
     rows = rows[:: math.ceil(len(rows) / MOST_PLACES) or 1]
     frames, remarks = [int(row['index']) for row in rows], _remarks(results, rows)
+    marks = bag_marks([_bag_of(results, row) for row in rows])
 
     def chart(title: str, columns: Mapping[str, str], **more: Any) -> Spec:
         curves = {name: [_number(row.get(key)) for row in rows] for name, key in columns.items()}
         known = {name: v for name, v in curves.items() if any(x is not None for x in v)}
-        return frame_chart(title, frames, known, **{'group': 'time', 'remarks': remarks, **more})
+        return frame_chart(
+            title, frames, known, **{'group': 'time', 'remarks': remarks, 'marks': marks, **more}
+        )
 
     specs = {}
     for protocol, where in (('heldout', 'held-out LiDAR points'), ('truth', 'dense truth')):
@@ -200,14 +216,21 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             'LiDAR interpolated': f'{protocol}_linear_abs_rel',
             **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
         }
-        specs[f'error_{protocol}'] = chart(f'AbsRel at {where}', columns)
+        specs[f'error_{protocol}'] = chart(f'AbsRel at {where} (lower is better)', columns)
     fit = {'scale': 'scale', 'shift': 'shift'}
-    specs['scale'] = chart('Scale and shift of the fit', fit, zero=False)
+    specs['scale'] = chart(
+        'Scale and shift of the fit, in the space of the model', fit, zero=False
+    )
     points = {'in view': 'n_points', 'inliers': 'n_inliers'}
-    specs['points'] = chart('LiDAR points of the fit', points)
-    specs['time'] = chart('Time per frame', {'total': 'total_ms'}, unit='ms')
+    specs['points'] = chart('Number of LiDAR points of the fit', points)
+    specs['time'] = chart('Time per frame, ms (lower is better)', {'total': 'total_ms'}, unit='ms')
     within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
-    specs['coverage'] = chart('Held-out points within sigma', within, top=1.0, group='sigma')
+    specs['coverage'] = chart(
+        'Share of held-out points within sigma (nearer to normal is better)',
+        within,
+        top=1.0,
+        group='sigma',
+    )
     if specs['coverage']['curves']:
         names = ('normal distribution', '')
         specs['coverage']['curves'] += [
@@ -215,6 +238,16 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             for name, share in zip(names, _NORMAL_SHARES.values(), strict=True)
         ]
     return specs
+
+
+def bag_marks(bags: Sequence[str]) -> list[tuple[int, str]]:
+    """Return the places of the first frames of further bags with their names, of bags by place."""
+    return [(place, bag) for place, bag in enumerate(bags) if place and bag != bags[place - 1]]
+
+
+def _bag_of(results: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    number, bags = int(row.get('bag') or 0), results['provenance'].get('bags', ())
+    return str(bags[number]['name']) if number < len(bags) else ''
 
 
 def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -238,13 +271,16 @@ def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
     return {
         f'range_{metric.name}': {
             'group': 'range',
-            'title': f'{metric.label} by true depth' + (f', {metric.unit}' if metric.unit else ''),
+            'title': f'{metric.title} by true depth ({BETTER_TEXT[metric.better]})',
             'unit': metric.unit,
             'x_label': 'true depth, m',
             'ticks': [_range_text(item) for item in longest],
             'zero': True,
             'curves': [
-                {'name': name, 'values': [_number(item.get(metric.name)) for item in ranges]}
+                {
+                    'name': PROTOCOL_NAMES.get(name, name),
+                    'values': [_number(item.get(metric.name)) for item in ranges],
+                }
                 for name, ranges in protocols.items()
             ],
         }
@@ -273,11 +309,14 @@ def _reliability(results: Mapping[str, Any]) -> dict[str, Spec]:
     if not curves:
         return {}
     x = sorted({0.0, 1.0, *(place for curve in curves.values() for place in curve)})
-    drawn = [{'name': n, 'values': _interpolated(curve, x)} for n, curve in curves.items()]
+    drawn = [
+        {'name': PROTOCOL_NAMES.get(n, n), 'values': _interpolated(curve, x)}
+        for n, curve in curves.items()
+    ]
     return {
         'reliability': {
             'group': 'sigma',
-            'title': 'Share of errors within the nominal interval',
+            'title': 'Share of errors within the nominal interval (nearer to ideal is better)',
             'x_label': 'nominal share',
             'x': x,
             'zero': True,
@@ -302,7 +341,8 @@ def _robustness(results: Mapping[str, Any]) -> dict[str, Spec]:
     return {
         f'robustness_{protocol}': {
             'group': 'robustness',
-            'title': f'AbsRel by strength of corruption ({protocol})',
+            'title': 'AbsRel by strength of corruption, '
+            f'{PROTOCOL_NAMES.get(protocol, protocol)} (lower is better)',
             'x_label': 'strength, 0 is the original image',
             'ticks': [str(strength) for strength in found.get('strengths', ())],
             'zero': True,
@@ -329,7 +369,7 @@ def _robustness_by_model(results: Mapping[str, Any]) -> dict[str, Spec]:
     return {
         f'robustness_by_model_{kind}': {
             'group': 'robustness',
-            'title': f'AbsRel by strength of {kind} (oracle)',
+            'title': f'AbsRel by strength of {kind}, oracle (lower is better)',
             'x_label': 'strength, 0 is the original image',
             'ticks': [str(strength) for strength in results['robustness']['strengths']],
             'zero': True,

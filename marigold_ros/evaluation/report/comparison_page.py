@@ -8,7 +8,13 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.report.charts import chart_figure, frame_chart, MOST_PLACES, Spec
+from marigold_ros.evaluation.report.charts import (
+    bag_marks,
+    chart_figure,
+    frame_chart,
+    MOST_PLACES,
+    Spec,
+)
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.tables import BASELINE_TEXT, number, WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY, SAME
@@ -74,11 +80,13 @@ def _differences(differences: Mapping[str, Mapping[str, Any]], names: Sequence[s
     heads = ''.join(f'<th scope="col">{escape(text)}</th>' for text in ('', *names))
     rows = [
         f'<tr><th scope="row">{escape(what)}</th>'
-        + ''.join(f'<td>{escape(_text(values[name]))}</td>' for name in names)
+        + ''.join(
+            f'<td data-head="{escape(name)}">{escape(_text(values[name]))}</td>' for name in names
+        )
         + '</tr>'
         for what, values in differences.items()
     ]
-    head = f'<table class="differences"><thead><tr>{heads}</tr></thead>'
+    head = f'<table class="board differences"><thead><tr>{heads}</tr></thead>'
     table = _scrolled(head, rows[:_OPEN])
     if rows[_OPEN:]:
         more = _scrolled(head, rows[_OPEN:])
@@ -173,5 +181,7 @@ def _chart(column: str, title: str, unit: str, shared: SharedFrames) -> Spec:
         values = shared.column(run, column)[::stride]
         curves[run] = [float(x) if np.isfinite(x) else None for x in values]
     places = list(range(0, len(shared.bags), stride))
-    remarks = list(shared.bags)[::stride] if len(set(shared.bags)) > 1 else []
-    return frame_chart(title, places, curves, unit=unit, remarks=remarks)
+    bags = list(shared.bags)[::stride]
+    marks = bag_marks(bags)
+    remarks = bags if marks else []
+    return frame_chart(title, places, curves, unit=unit, remarks=remarks, marks=marks)

@@ -18,7 +18,9 @@ import numpy as np
 
 INVALID_GREY = 48
 ERROR_LIMIT = 0.5  # relative error at the end of the colour scale
-ERROR_TICKS = {'0 %': 0.0, '12.5 %': 0.25, '25 %': 0.5, '37.5 %': 0.75, '>50 %': 1.0}
+ERROR_TICKS = {'0': 0.0, '0.1': 0.2, '0.2': 0.4, '0.3': 0.6, '0.5 and more': 1.0}
+# Between these there is room for ticks beside the words at the ends.
+_MIDDLE = 0.25, 0.7
 _LEGEND_PX = 40
 _FONT = (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
 
@@ -179,13 +181,16 @@ def with_relative_legend(image: np.ndarray) -> np.ndarray:
 
 
 def depth_ticks(low: float, high: float) -> dict[str, float]:
-    """Return round depths of a scale as text, each with its place between 0 and 1."""
-    ticks = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
-    return {f'{t:g} m': math.log(t / low) / math.log(high / low) for t in ticks}
+    """Return both ends and round depths of a scale as text, each with its place from 0 to 1."""
+    rounds = [t for t in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= t <= high]
+    places = {f'{t:g} m': math.log(t / low) / math.log(high / low) for t in rounds}
+    inner = {text: at for text, at in places.items() if _MIDDLE[0] <= at <= _MIDDLE[1]}
+    near, far = (f'{float(f"{end:.2g}"):g} m' for end in (low, high))
+    return {f'near, {near}': 0.0, **inner, f'far, {far}': 1.0}
 
 
 def with_error_legend(image: np.ndarray) -> np.ndarray:
-    """Append a scale in per cent to an image by error_image."""
+    """Append a scale of relative errors to an image by error_image."""
     ramp = np.linspace(1, 255, max(image.shape[1] - 20, 2)).astype(np.uint8)[None]
     bar = cv2.applyColorMap(ramp, _table('cividis', 'rgb', False))
     return _with_bar(image, bar, ERROR_TICKS)

@@ -115,11 +115,11 @@ def _score_text(sample: ReportFrame) -> str:
 def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
     legends = []
     if 'depth' in panels or 'LiDAR' in panels:
-        legends.append(('depth', 'depth', drawing.depth_ticks(low, high)))
+        legends.append(('depth', 'depth in metres', drawing.depth_ticks(low, high)))
     if 'relative' in panels:
-        legends.append(('depth', 'relative', {'near': 0.0, 'far': 1.0}))
+        legends.append(('depth', 'relative depth, without unit', {'near': 0.0, 'far': 1.0}))
     if 'error' in panels:
-        legends.append(('error', 'relative error', drawing.ERROR_TICKS))
+        legends.append(('error', 'relative error, share of the true depth', drawing.ERROR_TICKS))
     return '<div class="ramps">' + ''.join(_ramp(*legend) for legend in legends) + '</div>'
 
 
@@ -148,6 +148,8 @@ def _save(
         drawn = panel
         if name in ('LiDAR', 'depth') or name.startswith(_ORACLE):
             drawn = drawing.with_depth_legend(panel, low, high)
+        if name == 'relative':
+            drawn = drawing.with_relative_legend(panel)
         if name == 'error':
             drawn = drawing.with_error_legend(panel)
         stem = _FILES.get(name) or re.sub(r'[^\w+.-]+', '_', name)

@@ -17,7 +17,10 @@ from marigold_ros.evaluation.report.charts import chart_figure, chart_specs
 from marigold_ros.evaluation.report.cloud import cloud_data, cloud_section
 from marigold_ros.evaluation.report.frames import frame_panels
 from marigold_ros.evaluation.report.html_page import make_page
-from marigold_ros.evaluation.report.verdict_section import verdict_section
+from marigold_ros.evaluation.report.verdict_section import (
+    requirements_section,
+    verdict_section,
+)
 from marigold_ros.evaluation.results.results import write_per_frame, write_results
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -85,11 +88,13 @@ def write_report(
     over_time = curves('time')
     ranges = [*curves('range'), _panel(tables.region_table(results))]
     accuracy = [_panel(f(results)) for f in (tables.accuracy_bars, tables.accuracy_table)]
+    accuracy.append(_panel(tables.bag_table(results, rows)))
     stability = [_panel(table) for table in tables.stability_tables(results)]
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(intro)}</p>' if intro else '',
         verdict_section(results.get('verdict')),
+        requirements_section(results.get('requirements', ())),
         tables.frames_sentence(results),
         tables.warnings_list(results),
         _NO_SCRIPT,
@@ -97,7 +102,9 @@ def write_report(
         frame_panels(samples, images),
         cloud_section(cloud),
         _section('Accuracy', *accuracy),
-        _section('Over time', _pair(over_time), f'<p class="note">{_KEYS}</p>' * bool(over_time)),
+        _section(
+            'Over time', _pair(over_time), f'<p class="note keys">{_KEYS}</p>' * bool(over_time)
+        ),
         _section('By distance and place', _pair(ranges)),
         _section('Calibration of sigma', _pair(curves('sigma'))),
         _section('Corrupted images', _pair(curves('robustness'))),

@@ -2,14 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """The figures of results.json as HTML: headline cards, bars and tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 import json
 import math
 from typing import Any
 
-from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.report.charts import Bar, page_bars
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
 from marigold_ros.evaluation.results.results import images_read
 
 # Metrics of the table of accuracy, and their decimals.
@@ -123,11 +123,11 @@ def headline(results: Mapping[str, Any]) -> str:
         interval = f'95 % interval {ends[0]:.3f} to {ends[1]:.3f}; ' if ends else ''
         text = f'{interval}{WHERE.get(protocol, "")}; {_against_baseline(results)}'
         rmse, mae = number(macro.get('rmse'), 2), number(macro.get('mae'), 2)
-        median = _percent(scores.get('median_abs_rel'))
+        median = number(scores.get('median_abs_rel'), 3)
         share = _percent(macro.get('delta1'))
         cards = [
             _card('mean relative error (AbsRel)', number(macro.get('abs_rel'), 3), text, 'main'),
-            _card('median relative error', median, 'of all points'),
+            _card('median relative error', median, 'half of the points are below (AbsRel)'),
             _card('RMSE', f'{rmse} m', f'MAE {mae} m'),
             _card('within 25 % of the truth', share, 'of the points (δ1)'),
         ]
@@ -201,7 +201,7 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
     if any(bar.whisker for bar in drawn):
         note += ' The thin line is the 95 % interval.'
     return (
-        f'<h3>AbsRel {escape(WHERE.get(protocol, protocol))}</h3>'
+        f'<h3>AbsRel {escape(WHERE.get(protocol, protocol))} (lower is better)</h3>'
         f'{page_bars(drawn)}<p class="note">{note}</p>'
     )
 
@@ -254,7 +254,10 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         rows.append(_row(BASELINE_TEXT.get(name, name), cells))
     if not rows:
         return '<p>No frame could be scored: there is neither LiDAR in view nor dense truth.</p>'
-    note = 'Means over frames; «median» is that of all points.'
+    note = (
+        'Means over frames; half of the points are below «median» (AbsRel). Lower is better, but '
+        'for δ1 and the share with depth, and bias, which is best at 0.'
+    )
     protocol = scoring.get('baselines_protocol', '')
     if results['baselines'] and protocol in how:
         note += (
@@ -288,7 +291,32 @@ def region_table(results: Mapping[str, Any]) -> str:
     for region in dict.fromkeys(region for parts in protocols.values() for region in parts):
         errors = (parts.get(region, {}).get('abs_rel') for parts in protocols.values())
         rows.append(_row(region, [number(error, 3) for error in errors]))
-    return f'<h3>AbsRel by part of the image</h3>{_table(("part", *protocols), rows)}'
+    names = (PROTOCOL_NAMES.get(name, name) for name in protocols)
+    title = 'AbsRel by part of the image (lower is better)'
+    return f'<h3>{title}</h3>{_table(("part", *names), rows)}'
+
+
+def bag_table(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the means over the frames of each bag, by protocol; empty for a single bag."""
+    bags = results['provenance'].get('bags', ())
+    if len(bags) < 2:
+        return ''
+    lines = []
+    for number_of_bag, bag in enumerate(bags):
+        own = [row for row in rows if int(row.get('bag') or 0) == number_of_bag]
+        for protocol in results['protocols']:
+            means = [_mean(own, f'{protocol}_{metric}') for metric in COMPARED]
+            n = sum(_is_finite(row.get(f'{protocol}_abs_rel')) for row in own)
+            cells = [number(x, 3 if i == 0 else 2) for i, x in enumerate(means)]
+            name = f'{bag["name"]}, {PROTOCOL_NAMES.get(protocol, protocol)}'
+            lines.append(_row(name, [*cells, str(n)]))
+    heads = ('bag', *(METRICS[metric].title for metric in COMPARED), 'frames')
+    return f'<h3>By bag (lower is better)</h3>{_table(heads, lines)}'
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], column: str) -> float:
+    known = [float(row[column]) for row in rows if _is_finite(row.get(column))]
+    return sum(known) / len(known) if known else math.nan
 
 
 def stability_tables(results: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The verdict as the first section of the report."""
+"""The verdict as the first section of the report, and the outcome of requirements."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -35,4 +35,24 @@ def verdict_section(verdict: Mapping[str, Any] | None) -> str:
     return (
         f'<section class="verdict {grade}"><h2><span aria-hidden="true">{sign}</span> '
         f'{escape(title)}</h2><dl>{rows}</dl></section>'
+    )
+
+
+def requirements_section(requirements: Sequence[Mapping[str, Any]]) -> str:
+    """Return the section of the requirements with their outcome; empty without any."""
+    if not requirements:
+        return ''
+    rows = []
+    for item in requirements:
+        value = item['value']
+        measured = 'not measured' if value is None else f'{value:.4g}'
+        sign, words, kind = ('✓', 'met', 'met') if item['met'] else ('✕', 'not met', 'missed')
+        rows.append(
+            f'<tr><th scope="row">{escape(item["text"])}</th><td>{measured}</td>'
+            f'<td class="{kind}"><span aria-hidden="true">{sign}</span> {words}</td></tr>'
+        )
+    heads = ''.join(f'<th scope="col">{text}</th>' for text in ('required', 'measured', 'outcome'))
+    return (
+        '<section><h2>Requirements</h2><div class="panel"><table class="requirements">'
+        f'<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )

@@ -41,19 +41,32 @@ class Requirement:
     sign: str
     limit: float
 
+    @property
+    def text(self) -> str:
+        """The requirement as it was written, with single spaces."""
+        return f'{".".join(self.path)} {self.sign} {self.limit:g}'
+
+    def value(self, results: Mapping[str, Any]) -> float | None:
+        """Return the figure of results that it is about; None where it was not measured."""
+        value: Any = results
+        for part in _full_path(self.path, results):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+            return None
+        return value
+
+    def is_met(self, value: float | None) -> bool:
+        """Return whether a figure is within the limit; one that was not measured is not."""
+        return value is not None and _COMPARE[self.sign](value, self.limit)
+
     def violation(self, results: Mapping[str, Any]) -> str:
         """Explain in one line why results do not meet it; empty where they do."""
-        path = _full_path(self.path, results)
-        value: Any = results
-        for part in path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        wanted = f'{self.sign} {self.limit:g} is required'
-        name = '.'.join(path[1:] if path[0] == 'protocols' else path)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-            return f'{name} was not measured; {wanted}'
-        if _COMPARE[self.sign](value, self.limit):
+        path, value = _full_path(self.path, results), self.value(results)
+        if self.is_met(value):
             return ''
-        return f'{name} is {value:.6g}; {wanted}'
+        name = '.'.join(path[1:] if path[0] == 'protocols' else path)
+        measured = 'was not measured' if value is None else f'is {value:.6g}'
+        return f'{name} {measured}; {self.sign} {self.limit:g} is required'
 
 
 def parse_requirement(text: str) -> Requirement:
@@ -84,6 +97,14 @@ def parse_requirement(text: str) -> Requirement:
 def violations(requirements: Iterable[Requirement], results: Mapping[str, Any]) -> list[str]:
     """Return one line for each requirement that results do not meet."""
     return [text for text in (item.violation(results) for item in requirements) if text]
+
+
+def outcomes(
+    requirements: Iterable[Requirement], results: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return each requirement as ``text``, with its ``value`` (None: not measured) and ``met``."""
+    values = ((item, item.value(results)) for item in requirements)
+    return [{'text': i.text, 'value': value, 'met': i.is_met(value)} for i, value in values]
 
 
 def _check_names(path: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@
 
 import base64
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 import json
 import math
@@ -15,7 +16,7 @@ from marigold_ros.evaluation.report.cloud import cloud_data, MOST_POINTS
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
-from marigold_ros.evaluation.report.tables import stability_tables
+from marigold_ros.evaluation.report.tables import bag_table, stability_tables
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
@@ -208,7 +209,7 @@ def test_all_that_was_measured_is_on_the_page(page):
     for part in (
         '0.090',
         '95 % interval 0.080 to 0.100',
-        '3.0 %',
+        '0.030',
         'ab' * 32,
         '3 of 4',
         '50 ms',
@@ -322,6 +323,51 @@ def test_frames_of_several_bags_are_named_and_timed_by_bag():
     assert remarks == [f'{end}, fitted' for end in ends]
 
 
+def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows():
+    results, rows = some_results(), some_rows(4)
+    results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
+    for row, bag, error in zip(rows, (0, 0, 0, 1), (0.1, math.nan, 0.3, 0.4), strict=True):
+        row.update(bag=bag, heldout_abs_rel=error, heldout_mae=10 * error)
+    specs = chart_specs(results, rows)
+    assert all(specs[name]['marks'] == [(3, 'two')] for name in ('scale', 'error_heldout'))
+    cells = re.findall(r'<td>(.*?)</td>', bag_table(results, rows))
+    assert cells[:6] == ['one, held-out LiDAR points', '0.200', '–', '2.00', '–', '2']
+    assert 'two, held-out LiDAR points' in cells
+    del results['provenance']['bags'][1]
+    assert bag_table(results, rows) == ''
+    assert chart_specs(results, some_rows(4))['scale']['marks'] == []
+
+
+def test_requirements_are_shown_with_their_outcome(tmp_path, page):
+    results = some_results()
+    results['requirements'] = [
+        {'text': 'abs_rel < 0.08', 'value': 0.09, 'met': False},
+        {'text': 'rate > 1', 'value': None, 'met': False},
+        {'text': 'rmse <= 4', 'value': 2.0, 'met': True},
+    ]
+    html = write_report(tmp_path, results, [], []).read_text()
+    section = html.split('<h2>Requirements</h2>')[1].split('</section>')[0]
+    text = unescape(re.sub(r'<.*?>', ' ', section))
+    assert ' '.join(text.split()) == (
+        'required measured outcome abs_rel < 0.08 0.09 ✕ not met rate > 1 not measured ✕ not met '
+        'rmse <= 4 2 ✓ met'
+    )
+    assert 'Requirements' not in page
+
+
+def test_every_image_of_depth_has_a_legend_from_near_to_far_with_its_unit(tmp_path):
+    samples = [('', a_sample(0)), ('', a_sample(1, metric=False))]
+    html = write_report(tmp_path, some_results(), some_rows(2), samples).read_text()
+    first, second = html.split('id="frame-1"')
+    assert re.search(r'depth in metres<span.*?>near, [\d.]+ m<.*?>far, [\d.]+ m<', first)
+    assert re.search(r'relative depth, without unit<span.*?>near<.*?>far<', second)
+    # A file has a strip below the image.
+    for name in ('lidar', 'depth', 'error'):
+        path = tmp_path / 'pictures' / f'frame_0000_{name}.png'
+        assert cv2.imread(str(path)).shape[0] == 240 + 40
+    assert cv2.imread(str(tmp_path / 'pictures' / 'frame_0001_relative.png')).shape[0] == 280
+
+
 def test_compared_models_have_a_curve_of_their_own():
     rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some_rows(3)]
     curves = chart_specs(some_results(), rows)['error_heldout']['curves']
@@ -330,7 +376,7 @@ def test_compared_models_have_a_curve_of_their_own():
 
 def test_the_reliability_curve_goes_through_its_points():
     spec = chart_specs(some_results(), [])['reliability']
-    curve = next(c for c in spec['curves'] if c['name'] == 'heldout')
+    curve = next(c for c in spec['curves'] if c['name'] == 'held-out LiDAR points')
     assert dict(zip(spec['x'], curve['values'], strict=True))[0.5] == 0.6
     assert curve['values'][spec['x'].index(1.0)] is None
     ideal = next(c for c in spec['curves'] if c.get('reference'))

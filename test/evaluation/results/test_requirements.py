@@ -8,7 +8,11 @@ import operator
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.results.requirements import parse_requirement, violations
+from marigold_ros.evaluation.results.requirements import (
+    outcomes,
+    parse_requirement,
+    violations,
+)
 import pytest
 
 RESULTS = {
@@ -106,3 +110,21 @@ def test_the_verdict_is_that_of_arithmetic(sign, value, limit):
     holds = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}[sign]
     found = violations([parse_requirement(f'heldout.abs_rel{sign}{limit!r}')], results)
     assert bool(found) != holds(value, limit)
+
+
+@given(
+    st.sampled_from(['abs_rel', 'truth.rmse', 'frames.metric', 'truth.micro.abs_rel']),
+    st.sampled_from(['<', '<=', '>', '>=']),
+    st.floats(-100, 100),
+)
+def test_an_outcome_is_met_just_where_nothing_is_violated(name, sign, limit):
+    item = parse_requirement(f'{name}{sign}{limit!r}')
+    (found,) = outcomes([item], RESULTS)
+    assert found['text'] == f'{name} {sign} {limit:g}'
+    assert found['met'] == (violations([item], RESULTS) == [])
+    value = {'abs_rel': 0.094, 'frames.metric': 19}.get(name)
+    assert found['value'] == value
+    assert found['met'] is (value is not None and SIGNS[sign](value, limit))
+
+
+SIGNS = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}

@@ -18,10 +18,10 @@ function element(name, attributes = {}, text) {
   return node;
 }
 
-// The next of 1, 2, 5 times a power of ten.
-function niceStep(raw) {
+// The next of some factors times a power of ten.
+function niceStep(raw, factors = [1, 2, 5, 10]) {
   const power = 10 ** Math.floor(Math.log10(raw));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= raw * 0.999);
+  return factors.map((factor) => factor * power).find((step) => step >= raw * 0.999);
 }
 
 function figureOf(value, unit) {
@@ -80,7 +80,7 @@ class LineChart {
     if (this.spec.zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
     if (this.spec.top !== null && this.spec.top !== undefined) high = this.spec.top;
     if (high - low < 1e-9 * Math.max(1, Math.abs(high))) [low, high] = [low - 0.5, high + 0.5];
-    const step = niceStep((high - low) / 4);
+    const step = niceStep((high - low) / 5, [1, 2, 2.5, 5, 10]);
     this.low = Math.floor(low / step + 1e-6) * step;
     this.high = Math.ceil(high / step - 1e-6) * step;
     this.step = step;
@@ -98,7 +98,8 @@ class LineChart {
     plot.setAttribute('viewBox', `0 0 ${width} ${height}`);
     plot.setAttribute('height', height);
     plot.replaceChildren();
-    const digits = Math.max(0, -Math.floor(Math.log10(this.step) + 1e-9));
+    let digits = Math.max(0, -Math.floor(Math.log10(this.step) + 1e-9));
+    if (Math.abs(this.step * 10 ** digits - Math.round(this.step * 10 ** digits)) > 1e-6) digits += 1;
     for (let k = 0; k <= Math.round((this.high - this.low) / this.step); k++) {
       const value = this.low + k * this.step, y = this.y(value);
       plot.append(shape('line', { class: 'grid', x1: this.left, x2: width - this.right, y1: y, y2: y }));
@@ -108,12 +109,21 @@ class LineChart {
       plot.append(shape('text', { x: this.x(index), y: height - 21, 'text-anchor': 'middle' }, text));
     }
     plot.append(shape('text', { x: (this.left + width - this.right) / 2, y: height - 4, 'text-anchor': 'middle' }, this.spec.x_label));
+    for (const [index, name] of this.spec.marks || []) this.mark(index, name);
     this.spec.curves.forEach((curve, i) => {
       plot.append(shape('path', { d: this.path(curve.values), class: `curve ${this.kind(curve, i)}`, 'stroke-dasharray': this.dash(curve, i) }));
     });
     this.overlay = shape('g', {});
     plot.append(this.overlay);
     this.point(this.index);
+  }
+
+  // Where a bag ends and the next begins; its name where there is room.
+  mark(index, name) {
+    const x = this.x(index), marks = this.spec.marks.map(([place]) => place);
+    const next = marks[marks.indexOf(index) + 1], end = next === undefined ? this.width - this.right : this.x(next);
+    this.plot.append(shape('line', { class: 'mark', x1: x, x2: x, y1: 8, y2: this.height - 42 }));
+    if (end - x > 7 * name.length + 8) this.plot.append(shape('text', { class: 'mark', x: x + 4, y: 18 }, name));
   }
 
   ticks() {
@@ -180,11 +190,22 @@ class LineChart {
     return this.cursor.move(index === null ? null : Math.min(Math.max(index, 0), this.count - 1));
   }
 
+  // What is read while the cursor is nowhere: of curves over frames their means.
+  idle() {
+    if (!this.spec.linked) return 'Point at the chart, or use the arrow keys, to read values.';
+    const means = this.spec.curves.filter((curve) => !curve.reference).map((curve) => {
+      const known = curve.values.filter((value) => value !== null && value !== undefined);
+      const mean = known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+      return `${curve.name} ${figureOf(mean, this.spec.unit)}`;
+    });
+    return `mean: ${means.join(' · ')}`;
+  }
+
   point(index) {
     this.index = index;
     if (!this.overlay) return;
     this.overlay.replaceChildren();
-    if (index === null || index >= this.count) { this.readout.textContent = ''; return; }
+    if (index === null || index >= this.count) { this.readout.textContent = this.idle(); return; }
     const x = this.x(index);
     this.overlay.append(shape('line', { class: 'cursor', x1: x, x2: x, y1: 8, y2: this.height - 42 }));
     this.spec.curves.forEach((curve, i) => {
