@@ -12,7 +12,7 @@ Train a checkpoint from a recipe; the same command again resumes from the last c
     accelerate launch --num_processes 2 training/finetune.py RECIPE --out runs/mine --shard
     torchrun --nproc_per_node 2 training/finetune.py RECIPE --out runs/mine --device cpu
 
-SIGTERM and Ctrl-C end it with a checkpoint after the current step.
+SIGTERM and Ctrl-C end it with a checkpoint after the current step, exit code 130 and no export.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from pathlib import Path
 import signal
 import subprocess
 import sys
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.threads import settle_threads
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 settle_threads()
 
@@ -78,6 +81,7 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     from marigold_ros.learning.fusion.run import FusionRun
     from marigold_ros.learning.run.accelerator import new_accelerator, start_wandb
     from marigold_ros.learning.run.recipe import network_of, precision_of, TrainingRun
+    from marigold_ros.learning.run.run_state import STATE, trained_stages
     from marigold_ros.models.locate import FUSION
     from plan import format_plan, plan_recipe
 
@@ -112,15 +116,19 @@ def main(description: str = __doc__, distil: bool = False) -> int:
             if accelerator.is_local_main_process:
                 run.prepare_data(max(1, args.workers), lambda: bool(wanted))
             accelerator.wait_for_everyone()
-        if args.data_only and not (fusion or wanted):
-            for source in run.sources:
+        if wanted:
+            return stopped(accelerator, 'while data were prepared')
+        if args.data_only:
+            for source in () if fusion else run.sources:
                 print(f'{source.name}: {len(source)} pairs are complete')
-        if args.data_only or wanted:
             return 0
         if not args.export_only:
             if args.wandb:
                 start_wandb(accelerator, args.wandb, args.out, run.recipe)
-            run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
+            ended = run.train(args.minutes, lambda: bool(wanted), {'commit': commit()})
+            if not ended and (wanted or args.minutes is None):
+                where = trained_stages(args.out / STATE, run.stages)[1]
+                return stopped(accelerator, f'at {where}')
         if accelerator.is_main_process:
             chosen = {'weights': args.weights} if args.weights else {}
             target = run.export(args.score, **chosen)
@@ -130,6 +138,14 @@ def main(description: str = __doc__, distil: bool = False) -> int:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
         return 1
     return 0
+
+
+def stopped(accelerator: Accelerator, where: str) -> int:
+    """Say where a signal has stopped the run; return the exit code."""
+    if accelerator.is_main_process:
+        print(f'stopped {where}; the same command resumes', file=sys.stderr)
+    accelerator.end_training()
+    return 130
 
 
 def missing_processes(processes: int, environment: Mapping[str, str]) -> str:

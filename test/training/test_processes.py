@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -114,15 +115,19 @@ def test_no_warning_for_as_many_processes_as_requested(processes, environment):
 
 def test_a_terminated_run_resumes_to_the_same_end(recipe, whole, tmp_path):
     line = command(recipe, tmp_path, '--workers', '1')
-    quiet = {'stdout': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
-    process = subprocess.Popen(line, env=environment(), start_new_session=True, **quiet)
+    with (tmp_path / 'said.txt').open('w') as said:
+        quiet = {'stdout': subprocess.DEVNULL, 'stderr': said}
+        process = subprocess.Popen(line, env=environment(), start_new_session=True, **quiet)
     deadline = time.monotonic() + 120
     while not (tmp_path / 'state.pt').exists() and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     # A scheduler signals all processes of a job, those that load batches too.
     os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(60) == 130
+    last = (tmp_path / 'said.txt').read_text().splitlines()[-1]
+    assert re.fullmatch(r'stopped at \w+ \d+/\d+; the same command resumes', last)
+    assert not (tmp_path / 'toy').exists()
     run(line)
     again = weights(tmp_path)
     for name, value in weights(whole).items():
@@ -149,8 +154,9 @@ def test_signals_while_rendering_keep_finished_images(toy, tmp_path):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    assert process.returncode == 0, said
+    assert process.returncode == 130, said
     assert 'Traceback' not in said
+    assert 'stopped while data were prepared; the same command resumes' in said
     assert 0 < np.load(done).sum() < 20_000
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
@@ -182,6 +188,9 @@ def test_a_recipe_of_the_fusion_network_ends_in_a_folder_that_opens(tmp_path):
         )
     )
     run(command(recipe, tmp_path / 'out', '--minutes', '0'))
+    card = (tmp_path / 'out' / 'toy' / 'README.md').read_text(encoding='utf-8')
+    assert 'Training was stopped at fusion 0/2, before the end of its recipe.' in card
+    assert '| fusion | 2 |' not in card
     printed = run(command(recipe, tmp_path / 'out'))
     assert printed.split()[-1] == str(tmp_path / 'out' / 'toy')
     assert load_fusion_network(tmp_path / 'out' / 'toy')

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.learning.fusion.example_cache import ExampleCache
-from marigold_ros.learning.run.model_card import METRICS, metrics_table
+from marigold_ros.learning.run.model_card import METRICS, metrics_table, stop_note
 from marigold_ros.learning.run.stages import Stage
 
 
@@ -16,8 +16,9 @@ def fusion_card(
     stages: Sequence[Stage],
     caches: Sequence[ExampleCache],
     folder: Path,
+    stopped: str = '',
 ) -> str:
-    """Return the model card of a run, in Markdown, with the figures of its ``metrics.json``."""
+    """Return the model card of a run, in Markdown; as `model_card` of a depth model's."""
     start = (recipe.get('init') or {}).get('path')
     metrics = metrics_table(folder / METRICS)
     return CARD.format(
@@ -25,7 +26,8 @@ def fusion_card(
         start=f'fine-tuned from `{Path(str(start)).name}`' if start else 'trained from scratch',
         stages='\n'.join(
             f'| {stage.name} | {stage.steps} | {stage.batch_size} |' for stage in stages
-        ),
+        )
+        + stop_note(stopped),
         data='\n'.join(f'- {cache.source.name}: {len(cache)} examples' for cache in caches),
         metrics=metrics + MEASURES if metrics else '',
     )

@@ -25,7 +25,7 @@ from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.model_card import METRICS, metrics_table
 from marigold_ros.learning.run.recipe import in_turns, kept_of_start, network_of, read_recipe
-from marigold_ros.learning.run.run_state import load_averaged, STATE
+from marigold_ros.learning.run.run_state import load_averaged, STATE, trained_stages
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
@@ -196,7 +196,8 @@ class FusionRun:
             figures = self._figures(chain.fusion)
             write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
         target = self.folder / self.recipe['name']
-        card = fusion_card(self.recipe, self.stages, self.caches, self.folder)
+        stages, stopped = trained_stages(self.folder / STATE, self.stages)
+        card = fusion_card(self.recipe, stages, self.caches, self.folder, stopped)
         export_fusion(target, chain.fusion, card)
         return target
 

@@ -29,8 +29,13 @@ def model_card(
     stages: list[Stage],
     parts: Sequence[Part],
     folder: Path,
+    stopped: str = '',
 ) -> str:
-    """Return the model card of a run, in Markdown, with the figures of its ``metrics.json``."""
+    """
+    Return the model card of a run, in Markdown, with the figures of its ``metrics.json``.
+
+    ``stages`` are those that were trained; ``stopped`` states where that ended before the recipe.
+    """
     facts, init = recipe['facts'], recipe['init']
     start = _public_name(str(init.get('path', '')))
     licence = OWN_LICENCE if init['kind'] == 'small' else THEIR_LICENCE
@@ -41,11 +46,18 @@ def model_card(
         values=_values(facts['space']),
         kind=family.kind(facts),
         deviation=_deviation(stages) + _kept(recipe.get('keep_of_start', 0.0)),
-        stages='\n'.join(_row(stage) for stage in stages),
+        stages='\n'.join(_row(stage) for stage in stages) + stop_note(stopped),
         data='\n'.join(_data(parts)),
         metrics=metrics_table(folder / METRICS),
         licence=licence.format(start=start),
         usage=family.usage(facts),
+    )
+
+
+def stop_note(stopped: str) -> str:
+    """Return the paragraph that says where training ended before its recipe; empty at its end."""
+    return (
+        f'\n\nTraining was stopped at {stopped}, before the end of its recipe.' if stopped else ''
     )
 
 

@@ -26,7 +26,7 @@ from marigold_ros.learning.run.average import blend
 from marigold_ros.learning.run.latent_cache import check_augmentation
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.model_card import METRICS, metrics_table, model_card
-from marigold_ros.learning.run.run_state import load_averaged, STATE
+from marigold_ros.learning.run.run_state import load_averaged, STATE, trained_stages
 from marigold_ros.learning.run.score import HELD_OUT, HeldOutScenes, score_held_out
 from marigold_ros.learning.run.sharding import divided, shard
 from marigold_ros.learning.run.stages import read_stages, Stage
@@ -270,7 +270,8 @@ class TrainingRun:
             figures = score_held_out(self.engine(chain), self.generators.values())
             write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
         target = self.folder / self.recipe['name']
-        card = model_card(self.recipe, self.family, self.stages, self.parts(), self.folder)
+        stages, stopped = trained_stages(self.folder / STATE, self.stages)
+        card = model_card(self.recipe, self.family, stages, self.parts(), self.folder, stopped)
         features = self.training_features(chain)
         self.family.export(target, chain, self.recipe['facts'], card, features)
         write_sums(target)

@@ -6,13 +6,15 @@ The checkpoint that a run resumes from, and backups of its weights.
 Both are written atomically and read without running pickles.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 import os
 from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.learning.objectives.trained_networks import TrainedModule
+from marigold_ros.learning.run.stages import Stage
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 import torch
@@ -80,6 +82,24 @@ def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
                 'the recipe; use the recipe that began the run'
             )
     return state
+
+
+def trained_stages(path: Path, stages: Sequence[Stage]) -> tuple[list[Stage], str]:
+    """
+    Return the stages that a run has trained, with the steps done so far, and where it stopped.
+
+    The latter is as ``latent 25/60``, empty at the end of the recipe. ``path`` is that of a state.
+    """
+    if not path.exists():
+        return [], f'{stages[0].name} 0/{stages[0].steps}'
+    state = torch.load(path, weights_only=True, map_location='cpu', mmap=True)
+    index, step = state['stage_index'], state['step']
+    done = list(stages[:index])
+    if index == len(stages):
+        return done, ''
+    if step:
+        done.append(replace(stages[index], steps=step))
+    return done, f'{stages[index].name} {step}/{stages[index].steps}'
 
 
 def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:

@@ -18,7 +18,7 @@ from marigold_ros.learning.objectives.trained_networks import as_image, TrainedN
 from marigold_ros.learning.run.loop import Trainer
 from marigold_ros.learning.run.optimizer import learning_rate
 from marigold_ros.learning.run.recipe import precision_of, read_recipe, TrainingRun
-from marigold_ros.learning.run.run_state import load_averaged
+from marigold_ros.learning.run.run_state import load_averaged, trained_stages
 from marigold_ros.learning.run.stages import read_stages, Stage
 from marigold_ros.models.marigold.schedule import marigold_scheduler
 import pytest
@@ -89,6 +89,17 @@ def test_a_killed_run_ends_bitwise_as_an_unkilled_one(new_trainer, tmp_path, mon
     assert (resumed.stage_index, resumed.step) == kill_at
     assert resumed.run()
     assert_same_end(whole, resumed)
+
+
+def test_the_stages_that_were_trained_are_known(new_trainer, tmp_path):
+    state, name = tmp_path / 'state.pt', STAGES[0].name
+    assert trained_stages(state, STAGES) == ([], f'{name} 0/{STAGES[0].steps}')
+    steps = []
+    new_trainer(tmp_path).run(stop=lambda: steps.append(None) or len(steps) > 2)
+    first = replace(STAGES[0], steps=2)
+    assert trained_stages(state, STAGES) == ([first], f'{name} 2/{STAGES[0].steps}')
+    assert new_trainer(tmp_path).run()
+    assert trained_stages(state, STAGES) == (list(STAGES), '')
 
 
 def test_a_run_out_of_time_or_stopped_resumes(new_trainer, tmp_path):
