@@ -82,6 +82,15 @@ class FramePipeline:
         self._config = config
 
     @property
+    def state(self) -> StreamState:
+        """What the frames so far leave to the next; may be assigned, to go on with a stream."""
+        return self._state
+
+    @state.setter
+    def state(self, state: StreamState) -> None:
+        self._state = state
+
+    @property
     def calibration(self) -> Calibration:
         """Errors of the LiDAR's angles and clock, estimated since the last reset."""
         return self._state.calibration.calibration

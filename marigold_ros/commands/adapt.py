@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-import signal
 
 from marigold_ros.commands.terminal.options import add_topic_options, at_least
 
@@ -86,6 +85,7 @@ def span(text: str) -> tuple[int, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Adapt and print; return the exit code."""
+    from marigold_ros.learning.parallel import asked_to_stop
     from marigold_ros.learning.run.accelerator import new_accelerator
     from marigold_ros.replay.adapt.adaptation import Adaptation, AdaptOptions, PAGE
 
@@ -102,12 +102,10 @@ def run(args: argparse.Namespace) -> int:
         metric=args.metric,
         teacher=args.teacher,
     )
-    wanted: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: wanted.append(received))
     accelerator = new_accelerator('bf16', args.device == 'cpu')
     adaptation = Adaptation(options, accelerator, max(1, os.cpu_count() or 1))
-    proof = adaptation.run(lambda: bool(wanted))
+    with asked_to_stop() as stop:
+        proof = adaptation.run(stop)
     if proof is None and not accelerator.is_main_process:
         return 0
     if proof is None:

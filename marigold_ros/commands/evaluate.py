@@ -169,6 +169,7 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.bags.frames import Excerpt
     from marigold_ros.evaluation.results.results import to_json
+    from marigold_ros.learning.parallel import asked_to_stop
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_bag
     from marigold_ros.replay.inspection import check_scorable
@@ -204,12 +205,22 @@ def run(args: argparse.Namespace) -> int:
         check_scorable([job.path for job in plan.jobs if job.corruption is None], options)
     store = _open_store(args)
     load = partial(_load, runtime=config.runtime)
-    with frame_bar(plan.images) as bar:
-        executor = make_executor(args, replay, lost_part, load, store, bar)
-        results = evaluate_bag(args.bags, None, options, args.out, executor=executor, plan=plan)
-    if store:
+    with asked_to_stop() as stop, frame_bar(plan.images) as bar:
+        executor = make_executor(args, replay, lost_part, load, store, bar, stop)
+        results = evaluate_bag(
+            args.bags, None, options, args.out, executor=executor, plan=plan, store=store
+        )
+    stopped = results['provenance'].get('stopped')
+    if not stopped:
         store.clear()
     print(to_json(results) if args.json else summary(results, args.out))
+    if stopped:
+        print(
+            f'stopped after {stopped["read"]} of {stopped["expected"]} images, which are in '
+            f'{args.out}; the same command goes on',
+            file=sys.stderr,
+        )
+        return 130
     if not results['protocols']:
         raise BagError(f'{why_unscored(results)}; see the counts in {args.out}')
     return exit_code(args.require, results)
@@ -272,17 +283,16 @@ def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
     return Models(load_chosen_model(args, runtime), compared)
 
 
-def _open_store(args: argparse.Namespace) -> PartStore | None:
-    """Open the parts that an earlier run with these options finished; None for a single bag."""
+def _open_store(args: argparse.Namespace) -> PartStore:
+    """Open the parts that an earlier run with these options left."""
     from marigold_ros.evaluation.results.results import versions
     from marigold_ros.replay.bag_part import PartStore
 
-    if len(args.bags) == 1:
-        return None
     store = PartStore(Path(args.out) / 'parts')
     apart = ('bags', 'out', 'json', 'require', *EXECUTOR_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
-    kept = store.open({**options, 'versions': versions()})
-    if kept:
-        print(f'resuming: {kept} bags are already finished', file=sys.stderr)
+    finished, begun = store.open({**options, 'versions': versions()})
+    if finished or begun:
+        partly = f', {begun} partly' if begun else ''
+        print(f'resuming: {finished} replays are already finished{partly}', file=sys.stderr)
     return store

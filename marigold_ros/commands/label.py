@@ -7,13 +7,17 @@ The copies are MCAP bags in DIR, under the names of the bags. A copy appears whe
 an interrupted run resumes with the missing ones.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 import json
 from pathlib import Path
-from typing import Any
+import sys
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
     add_executor_options,
@@ -30,7 +34,10 @@ from marigold_ros.commands.terminal.options import (
     ReplayConfig,
 )
 from marigold_ros.commands.terminal.output import frame_bar
-from marigold_ros.errors import BagError, ConfigurationError
+from marigold_ros.errors import BagError, ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    from marigold_ros.replay.replay_plan import ReplayOptions, ReplayPlan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
+    from marigold_ros.learning.parallel import asked_to_stop, Stopped
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
@@ -59,17 +67,31 @@ def run(args: argparse.Namespace) -> int:
     replay = ReplayOptions(config.pipeline, config.lidar, topics, pose, stamps=args.stamps)
     plan = plan_replay(args.bags, replay)
     method = config.pipeline.alignment.method
+    load = partial(load_chosen_model, runtime=config.runtime)
+    _check_metric(plan, replay, partial(load, args))
     _check_options(folder, args, method)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
-    with frame_bar(plan.images) as bar:
-        load = partial(load_chosen_model, runtime=config.runtime)
-        executor = make_executor(args, label_bag, lost_bag, load, None, bar)
-        with executor(options, plan.jobs) as parts:
-            labelled = [asdict(part) for part in parts]
+    labelled: list[dict[str, Any]] = []
+    stopped = False
+    with asked_to_stop() as stop, frame_bar(plan.images) as bar:
+        executor = make_executor(args, label_bag, lost_bag, load, None, bar, stop)
+        try:
+            with executor(options, plan.jobs) as parts:
+                for part in parts:
+                    labelled.append(asdict(part))
+        except Stopped:
+            stopped = True
     failed = plan.failed | {part['bag']: part['failed'] for part in labelled if part['failed']}
     report = {'schema': 1, 'method': method, 'bags': labelled, 'failed': failed}
     print(json.dumps(report, indent=2) if args.json else _text(labelled))
+    if stopped:
+        print(
+            f'stopped after {len(labelled)} of {len(plan.jobs)} bags; the same command goes on '
+            'with the others',
+            file=sys.stderr,
+        )
+        return 130
     if failed:
         raise BagError(
             f'{len(failed)} of {len(args.bags)} bags are damaged: {next(iter(failed.values()))}; '
@@ -98,6 +120,20 @@ def _check_names(bags: list[Path]) -> None:
             f"{count} of the bags are named '{name}', as their copies would be; label them into "
             'different folders'
         )
+
+
+def _check_metric(plan: ReplayPlan, options: ReplayOptions, load: Callable[[], Any]) -> None:
+    """Refuse bags without any sparse depth, unless the scale is fixed or the model metric."""
+    from marigold_ros.replay.inspection import check_labelled
+
+    method = options.pipeline.alignment.method
+    if method == 'none':
+        raise UsageError('alignment.method is none, which makes no metric depth; choose fused')
+    try:
+        check_labelled([job.path for job in plan.jobs], options)
+    except BagError:
+        if method != 'fixed' and load().description.get('space') != 'metric':
+            raise
 
 
 def _check_options(folder: Path, args: argparse.Namespace, method: str) -> None:

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 import os
 import signal
 from threading import Thread
+import time
 from typing import Any, TypeVar
 
 from marigold_ros.errors import MarigoldError
@@ -26,6 +27,7 @@ Result = TypeVar('Result')
 Stop = Callable[[], bool]
 BLOCKED = (signal.SIGTERM, signal.SIGINT)
 POLL_S = 0.2  # between checks of ``stop``
+REPEAT_S = 1.0  # launchers forward the signal that a terminal has sent to all already
 PATIENCE_S = 5.0  # with workers that have nothing left to do
 
 
@@ -42,6 +44,31 @@ class _Worker:
 def never() -> bool:
     """Return False: do not stop."""
     return False
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Stop]:
+    """
+    Yield a function that tells whether SIGINT or SIGTERM has come; main thread only.
+
+    One that comes a second after the first acts as it did before.
+    """
+    first_s: list[float] = []
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in BLOCKED}
+
+    def note(number: int, _frame: Any) -> None:
+        first_s.append(time.monotonic())
+        if first_s[-1] - first_s[0] > REPEAT_S:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
+
+    for number in BLOCKED:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(first_s)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

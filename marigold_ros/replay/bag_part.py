@@ -1,33 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The results of one bag of an evaluation (its part), and the store of finished parts.
+The results of one bag of an evaluation (its part), and the store of parts.
 
 Parts are added up in the order of the bags, in a single process too, so that its figures equal
-those of many processes to the bit. Stored parts are pickles, which could run any code when they
-are read: only classes of this package and numpy's arrays are accepted.
+those of many processes to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 import hashlib
 import json
 import os
 from pathlib import Path
-import pickle
 import shutil
 from typing import Any
 
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.scoring.merging import merged
 from marigold_ros.replay.replay_plan import BagJob
+from marigold_ros.replay.stored_values import read_values, write_values
 
 _MOST_WARNINGS = 20
-# Names by which numpy pickles arrays and numbers, before and since version 2.
-_ARRAYS = ('_reconstruct', 'scalar', '_frombuffer', 'ndarray', 'dtype')
-_FAILURES = (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, IndexError)
+_FINISHED, _BEGUN = '.finished.npz', '.begun.npz'
 
 
 @dataclass
@@ -75,11 +72,7 @@ class BagPart:
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
         self.bags += other.bags
         self.topics = self.topics or other.topics
-        if self.checkpoint and other.checkpoint and self.checkpoint != other.checkpoint:
-            raise ConfigurationError(
-                'the checkpoint has changed since the first bags were finished; remove the folder '
-                'parts in --out and begin again'
-            )
+        self.check_checkpoint(other)
         self.checkpoint = self.checkpoint or other.checkpoint
         self.read += other.read
         self.rejected = merged(self.rejected, other.rejected)
@@ -91,6 +84,14 @@ class BagPart:
         self.wall_s += other.wall_s
         if self.calibration is None or (other.calibration and not self.calibration.text):
             self.calibration = other.calibration
+
+    def check_checkpoint(self, other: BagPart) -> None:
+        """Raise ConfigurationError if another part is of another checkpoint."""
+        if self.checkpoint and other.checkpoint and self.checkpoint != other.checkpoint:
+            raise ConfigurationError(
+                'the checkpoint has changed since the first images were scored; remove the folder '
+                'parts in --out and begin again'
+            )
 
     def failure(self, paths: Sequence[Path], out: str | Path | None) -> BagError | None:
         """Return the error that bags ended with, and where the rest is scored; None for none."""
@@ -117,55 +118,80 @@ class BagPart:
 
 
 @dataclass(frozen=True)
+class BegunBag:
+    """
+    The scored part of a bag whose replay was stopped, and what its frames leave to the next.
+
+    Parameters
+    ----------
+    part : BagPart
+        The images so far.
+    streams : list
+        By model the states of its pipelines, see `ModelScorer.streams`; none where a later replay
+        cannot go on from here.
+    stamps_ns : list of int
+        Of the images so far.
+
+    """
+
+    part: BagPart
+    streams: list[Any]
+    stamps_ns: list[int]
+
+
+@dataclass(frozen=True)
 class PartStore:
-    """Finished parts in ``folder``, in files named by a hash of the job and the bag's files."""
+    """Parts in ``folder``, in files named by a hash of the job and the bag's files."""
 
     folder: Path
 
-    def open(self, options: Mapping[str, Any]) -> int:
-        """Begin or resume an evaluation, see `keep_options`; return the number of its parts."""
-        count = len(list(self.folder.glob('*.part')))
-        what = 'the finished bags of an evaluation'
+    def open(self, options: Mapping[str, Any]) -> tuple[int, int]:
+        """Begin or resume an evaluation, see `keep_options`; count finished and begun bags."""
+        finished, begun = (len(list(self.folder.glob(f'*{end}'))) for end in (_FINISHED, _BEGUN))
+        what = 'the scored images of an evaluation'
         remedy = f'go on with the same options, give another --out, or remove {self.folder}'
-        keep_options(self.folder / 'options.json', options, what, remedy, mixes=count > 0)
-        return count
+        mixes = finished + begun > 0
+        keep_options(self.folder / 'options.json', options, what, remedy, mixes=mixes)
+        return finished, begun
 
     def get(self, job: BagJob) -> BagPart | None:
-        """Return the stored part of a job; None where there is none that can be read."""
-        try:
-            with self._path(job).open('rb') as file:
-                part = _PartReader(file).load()
-        except _FAILURES:
-            return None
+        """Return the finished part of a job; None where there is none that can be read."""
+        part = read_values(self._path(job, _FINISHED))
         return part if isinstance(part, BagPart) else None
 
+    def scored(self, job: BagJob) -> BagPart | None:
+        """Return the part of a job, finished or not; None without one."""
+        part = self.get(job)
+        if part is None:
+            begun = read_begun(self._path(job, _BEGUN))
+            part = None if begun is None else begun.part
+        return part
+
     def put(self, job: BagJob, part: BagPart) -> None:
-        """Store a finished part; the file appears complete or not at all."""
-        _write(self._path(job), pickle.dumps(part))
+        """Store a finished part."""
+        write_values(self._path(job, _FINISHED), part)
+        self._path(job, _BEGUN).unlink(missing_ok=True)
+
+    def with_file(self, job: BagJob) -> BagJob:
+        """Return a job with the file that keeps its part while it is worked on."""
+        return replace(job, begun=self._path(job, _BEGUN))
 
     def clear(self) -> None:
         """Remove all parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _path(self, job: BagJob) -> Path:
+    def _path(self, job: BagJob, end: str) -> Path:
         files = sorted(p for p in job.path.iterdir()) if job.path.is_dir() else [job.path]
         states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         facts = [str(job.path.resolve()), states, job.key]
         name = hashlib.sha256(json.dumps(facts).encode('utf-8', 'surrogatepass')).hexdigest()
-        return self.folder / f'{name[:24]}.part'
+        return self.folder / f'{name[:24]}{end}'
 
 
-class _PartReader(pickle.Unpickler):
-    """Reads classes of this package and numpy's arrays only."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        package = module.partition('.')[0]
-        known = package == 'marigold_ros' or (package == 'numpy' and name in _ARRAYS)
-        if known and '.' not in name:
-            found = super().find_class(module, name)
-            if package == 'numpy' or (isinstance(found, type) and found.__module__ == module):
-                return found
-        raise pickle.UnpicklingError(f'{module}.{name} is no part of a part')
+def read_begun(path: Path) -> BegunBag | None:
+    """Read what a stopped replay kept; None where there is nothing."""
+    begun = read_values(path)
+    return begun if isinstance(begun, BegunBag) else None
 
 
 def keep_options(

@@ -2,10 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """Replay one bag, or one folder of images, through the pipeline of each model, and score it."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,17 +25,21 @@ from marigold_ros.evaluation.corruptions import (
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import Frame, FrameResult, Prediction
+from marigold_ros.geometry.stream_state import StreamState
 from marigold_ros.learning.image_sets import ImageSet
+from marigold_ros.learning.parallel import Stopped
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.replay.bag_part import BagPart
+from marigold_ros.replay.bag_part import BagPart, BegunBag, read_begun
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
 from marigold_ros.replay.rerun_file import RerunFile
 from marigold_ros.replay.sources import SourcesOfBag
+from marigold_ros.replay.stored_values import write_values
 import numpy as np
 
+KEEP_EVERY_S = 30.0  # seconds between writings of what a begun bag has so far
 # Columns of a row of the evaluated model that are added for each compared model.
 _SHARED = (
     *('heldout_abs_rel', 'truth_abs_rel', 'oracle_abs_rel', 'raw_abs_rel'),
@@ -81,6 +86,17 @@ class ModelScorer:
         """Forget the frames so far, as between images that are no sequence."""
         self.pipeline.reset()
         self._heldout.reset()
+
+    @property
+    def streams(self) -> list[StreamState]:
+        """What the frames so far leave to the next, in each of the pipelines."""
+        return [self.pipeline.state, self._heldout.state]
+
+    def go_on(self, scorer: Scorer, streams: Sequence[StreamState]) -> None:
+        """Go on after the frames that a ``scorer`` has, with the :attr:`streams` they left."""
+        self.scorer = scorer
+        scorer.go_on(self._finish)
+        self.pipeline.state, self._heldout.state = streams
 
     def leave_lidar_out(self) -> None:
         """Score published depth at all points of the LiDAR, which no fit sees."""
@@ -238,32 +254,72 @@ class _Run:
             compared={name: other.scorer for name, other in self._compared.items()},
             compared_checkpoints={name: o.checkpoint for name, o in self._compared.items()},
         )
+        self._stamps: list[int] = []
+        self._began = perf_counter()
 
     def replay(self, progress: Progress | None) -> None:
-        """Replay the bag up to its end, its damage (BagError) or the job's limit."""
-        start = perf_counter()
-        stamps: list[int] = []
-        try:
-            self._replay(progress, stamps)
-        finally:
-            self.part.wall_s = perf_counter() - start
-            self.part.calibration = self._main.pipeline.calibration
-            if len(stamps) > 1:
-                length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
-                self.part.recorded_s = length_ns / 1e9
+        """
+        Replay the bag up to its end, its damage (BagError) or the job's limit.
 
-    def _replay(self, progress: Progress | None, stamps: list[int]) -> None:
+        A Stopped that ``progress`` raises passes; what is scored by then is in the job's file.
+        """
+        self._go_on()
+        self._began = perf_counter() - self.part.wall_s
+        try:
+            self._replay(progress)
+        except Stopped:
+            self._keep()
+            raise
+        finally:
+            self._measure()
+
+    def _measure(self) -> None:
+        """Note what is known once there are no more images."""
+        part, stamps = self.part, self._stamps
+        part.wall_s = perf_counter() - self._began
+        part.calibration = self._main.pipeline.calibration
+        if len(stamps) > 1:
+            length_ns = (max(stamps) - min(stamps)) * len(stamps) / (len(stamps) - 1)
+            part.recorded_s = length_ns / 1e9
+
+    def _go_on(self) -> None:
+        """Take over what a stopped replay of this bag kept."""
+        begun = None if self._job.begun is None else read_begun(self._job.begun)
+        if begun is None or not begun.streams:
+            return
+        begun.part.check_checkpoint(self.part)
+        self.part, self._stamps = begun.part, begun.stamps_ns
+        scorers = self.part.scorer, *self.part.compared.values()
+        for one, scorer, streams in zip(self._all, scorers, begun.streams, strict=True):
+            one.go_on(scorer, streams)
+
+    def _keep(self) -> None:
+        """Keep what is scored so far."""
+        if self._job.begun is None:
+            return
+        self._measure()
+        options = self._options
+        # A recording is written in one go, and a latent of the last frame is the model's own.
+        whole = options.record or options.rerun or options.pipeline.engine.warm_start
+        streams = [] if whole else [one.streams for one in self._all]
+        write_values(self._job.begun, BegunBag(self.part, streams, self._stamps))
+
+    @property
+    def _all(self) -> list[ModelScorer]:
+        return [self._main, *self._compared.values()]
+
+    def _replay(self, progress: Progress | None) -> None:
         part = self.part
+        scored, kept_at = part.read, perf_counter()
         with _open_input(self._job, self._options) as source:
-            part.bags.append(source.facts)
-            part.topics = source.by_role
+            part.bags, part.topics = [source.facts], source.by_role
             if source.sources is not None and not source.sources.has_lidar:
-                for scorer in (self._main, *self._compared.values()):
+                for scorer in self._all:
                     scorer.leave_lidar_out()
             start = perf_counter()
-            for item in source.stream:
+            for item in islice(source.stream, scored, self._job.limit):
                 part.read += 1
-                stamps.append(item.stamp_ns)
+                self._stamps.append(item.stamp_ns)
                 row, result = self._process(item, 1e3 * (perf_counter() - start), source.sources)
                 if source.recording is not None:
                     source.recording.add(item, result)
@@ -271,8 +327,9 @@ class _Run:
                     source.rerun.add(result, row)
                 if progress:
                     progress(part.read)
-                if part.read == self._job.limit:
-                    break
+                if perf_counter() - kept_at > KEEP_EVERY_S:
+                    self._keep()
+                    kept_at = perf_counter()
                 start = perf_counter()
 
     def _process(
@@ -280,7 +337,7 @@ class _Run:
     ) -> tuple[dict[str, Any], FrameResult | None]:
         """Score one image by all models; returns scores and result, {} and None if rejected."""
         if self._options.images is not None:  # they are no sequence
-            for scorer in (self._main, *self._compared.values()):
+            for scorer in self._all:
                 scorer.reset()
         if item.warning:
             self.part.warn(item.warning)

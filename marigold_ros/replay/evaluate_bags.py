@@ -11,15 +11,18 @@ from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import assemble, describe, robustness
 from marigold_ros.evaluation.results.verdict import judge
+from marigold_ros.learning.parallel import Stopped
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.models.protocol import DepthModel
-from marigold_ros.replay.bag_part import BagPart
+from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.bag_replay import empty_scorer, Models, replay
 from marigold_ros.replay.executor import Executor, processes
 from marigold_ros.replay.recording import check_recording
 from marigold_ros.replay.replay_plan import BagJob, plan_replay, ReplayOptions, ReplayPlan
 from marigold_ros.settings import as_values
 import numpy as np
+
+_Runs = dict[tuple[str, int] | None, BagPart]  # by kind and strength of a corruption
 
 
 def evaluate_bag(
@@ -32,6 +35,7 @@ def evaluate_bag(
     executor: Executor | None = None,
     plan: ReplayPlan | None = None,
     progress: Callable[[int, int], None] | None = None,
+    store: PartStore | None = None,
 ) -> dict[str, Any]:
     """
     Run the pipeline over every image of one or several bags and score it.
@@ -55,14 +59,19 @@ def evaluate_bag(
         As `plan_replay` returned it for these bags and options, if it was made already.
     progress : callable or None
         Called with the images done and their expected number.
+    store : PartStore or None
+        That of the executor; what it keeps of an evaluation that was stopped is the result.
 
     Returns
     -------
     dict
-        The content of results.json.
+        The content of results.json; of an evaluation that was stopped ``provenance.stopped``
+        has the images ``read`` and ``expected``.
 
     Raises
     ------
+    Stopped
+        If it was stopped before anything was scored and kept.
     BagError
         If a bag is missing, unreadable or damaged, lacks images or a named topic, or no image
         can be used. The readable part is scored and written to ``out`` before.
@@ -80,12 +89,23 @@ def evaluate_bag(
         expected = plan.images
         report = None if progress is None else lambda done: progress(done, expected)
         executor = processes(replay, lambda: Models(model, against or {}), progress=report)
-    runs: dict[tuple[str, int] | None, BagPart] = {}
-    with executor(options, jobs) as parts:
-        for job, part in zip(jobs, parts, strict=True):
-            runs.setdefault(job.corruption, BagPart(empty_scorer(options))).add(part)
-            if part.failed and out is None:
-                break
+    runs: _Runs = {None: BagPart(empty_scorer(options))}
+    remaining = iter(jobs)
+    stopped = False
+    try:
+        with executor(options, jobs) as parts:
+            for part in parts:
+                _add(runs, next(remaining), part, options)
+                if part.failed and out is None:
+                    break
+    except Stopped:
+        stopped = True
+        for job in remaining:
+            kept = None if store is None else store.scored(job)
+            if kept is not None:
+                _add(runs, job, kept, options)
+        if not runs[None].scorer.rows:
+            raise
     total = runs.pop(None)
     total.failed = {**plan.failed, **total.failed}
     failure = total.failure(paths, out)
@@ -94,7 +114,11 @@ def evaluate_bag(
     for text in total.failed.values():
         total.warn(text)
     results = _results(total, options if out is not None else replace(options, record=None))
-    _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
+    if stopped:
+        read = total.read + sum(run.read for run in runs.values())
+        results['provenance']['stopped'] = {'read': read, 'expected': plan.images}
+    else:
+        _add_robustness(results, {key: run for key, run in runs.items() if key is not None})
     embedded = is_embedded(total.checkpoint.get('name', ''))
     results['verdict'] = judge(results, options.usable_error, embedded)
     if options.requirements:
@@ -168,6 +192,11 @@ def _compared_results(total: BagPart) -> dict[str, Any]:
         checkpoint = {k: v for k, v in total.compared_checkpoints[name].items() if k != 'path'}
         found[name] = {**scorer.results(), 'checkpoint': checkpoint}
     return found
+
+
+def _add(runs: _Runs, job: BagJob, part: BagPart, options: ReplayOptions) -> None:
+    """Add the part of a job to the run of its corruption."""
+    runs.setdefault(job.corruption, BagPart(empty_scorer(options))).add(part)
 
 
 def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagPart]) -> None:

@@ -3,8 +3,8 @@
 """
 Executors of work on many bags: this process, several, or one Ray task for each bag.
 
-Each process loads the model once, and finished parts are stored at once: a killed run loses only
-the bags in progress. A part has ``read``, the number of its images, and ``failed``, which is
+Each process loads the model once, and parts are stored as they are made: a killed run loses the
+images since the last time. A part has ``read``, the number of its images, and ``failed``, which is
 empty where nothing went wrong. Ray is imported only when it is used.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import uuid
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.learning.parallel import run_jobs
+from marigold_ros.learning.parallel import never, POLL_S, run_jobs, Stop, Stopped
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.replay.bag_part import PartStore
 from marigold_ros.replay.replay_plan import BagJob
@@ -43,9 +43,11 @@ class BagWorker:
     options : object
         The same for all bags, such as `ReplayOptions`.
     store : PartStore or None
-        Keeps finished parts.
+        Keeps parts.
     progress : callable or None
         Called with the number of images done, of all bags; in this process only.
+    stop : function without arguments
+        Once it returns true, the work ends with Stopped after an image; in this process only.
 
     """
 
@@ -54,6 +56,7 @@ class BagWorker:
     options: Any
     store: PartStore | None = None
     progress: Progress | None = None
+    stop: Stop = never
     done: int = 0
     model: DepthModel | None = None
 
@@ -63,8 +66,8 @@ class BagWorker:
         if part is None:
             if self.model is None:
                 self.model = self.load()
-            progress = self._report if self.progress else None
-            part = self.task(self.model, self.options, job, progress)
+            kept = self.store.with_file(job) if self.store else job
+            part = self.task(self.model, self.options, kept, self._report)
             if self.store and not part.failed:
                 self.store.put(job, part)
         else:
@@ -73,12 +76,14 @@ class BagWorker:
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave model and progress in this process."""
-        return {**vars(self), 'model': None, 'progress': None}
+        """Leave model, progress and stop in this process."""
+        return {**vars(self), 'model': None, 'progress': None, 'stop': never}
 
     def _report(self, read: int) -> None:
         if self.progress:
             self.progress(self.done + read)
+        if self.stop():
+            raise Stopped('stopped on request')
 
 
 def processes(
@@ -87,13 +92,14 @@ def processes(
     workers: int = 1,
     store: PartStore | None = None,
     progress: Progress | None = None,
+    stop: Stop = never,
 ) -> Executor:
     """Return an executor of processes; a single one is this process. See :class:`BagWorker`."""
 
     @contextmanager
     def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
-        worker = BagWorker(task, load, options, store, progress)
-        with run_jobs(worker, jobs, workers) as parts:
+        worker = BagWorker(task, load, options, store, progress, stop)
+        with run_jobs(worker, jobs, workers, stop) as parts:
             # A single process reports every image itself.
             several = min(workers, len(jobs)) > 1
             yield _reported(parts, progress) if progress and several else parts
@@ -125,6 +131,7 @@ def ray_tasks(
     cluster: Cluster,
     store: PartStore | None = None,
     progress: Progress | None = None,
+    stop: Stop = never,
 ) -> Executor:
     """Return an executor of Ray tasks; ``lost`` makes the part of a bag whose worker was lost."""
 
@@ -144,7 +151,7 @@ def ray_tasks(
             worker = ray.put(BagWorker(task, load, options))
             remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
             submit = partial(remote.remote, worker, uuid.uuid4().hex)
-            finished = _finished(ray, jobs, submit, partial(lost, options), store)
+            finished = _finished(ray, jobs, submit, partial(lost, options), store, stop)
             yield _in_order(finished, len(jobs), progress)
         finally:
             if mine:
@@ -168,6 +175,7 @@ def _finished(
     submit: Callable[[BagJob], Any],
     lose: Callable[[BagJob, str], Any],
     store: PartStore | None,
+    stop: Stop,
 ) -> Iterator[tuple[int, Any]]:
     """Yield numbers of jobs and their parts as they finish."""
     running = {}
@@ -178,7 +186,11 @@ def _finished(
         else:
             running[submit(replace(job, path=job.path.resolve()))] = number
     while running:
-        (ready,), _ = ray.wait(list(running), num_returns=1)
+        if stop():
+            raise Stopped('stopped on request')
+        ready = next(iter(ray.wait(list(running), num_returns=1, timeout=POLL_S)[0]), None)
+        if ready is None:
+            continue
         number = running.pop(ready)
         try:
             part = ray.get(ready)

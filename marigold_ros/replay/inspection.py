@@ -8,7 +8,7 @@ paired, projected and judged as in a replay.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 import math
@@ -25,6 +25,10 @@ from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 
 _PLACES, _IMAGES_A_PLACE = 3, 3
+_NO_TOPIC = (
+    'no topic holds sparse depth (a PointCloud2, a LaserScan, or a depth image with sparse_depth '
+    'in its name)'
+)
 _SQUARE = 32  # pixels; the share of an image with points is counted in such squares
 
 
@@ -92,10 +96,18 @@ def why_not_scored(topics: BagTopics, samples: Sequence[BagSample]) -> str:
     if any(sample.can_be_scored for sample in samples):
         return ''
     if topics.lidar is None and topics.truth is None:
-        return (
-            'no topic holds sparse depth (a PointCloud2, a LaserScan, or a depth image with '
-            'sparse_depth in its name), and none true depth (--truth names it)'
-        )
+        return f'{_NO_TOPIC}, and none true depth (--truth names it)'
+    return _frequent_problem(samples)
+
+
+def why_not_fitted(topics: BagTopics, samples: Sequence[BagSample]) -> str:
+    """Return the most frequent reason why images have no sparse depth; '' where one has."""
+    if any(sample.points is not None for sample in samples):
+        return ''
+    return _NO_TOPIC if topics.lidar is None else _frequent_problem(samples)
+
+
+def _frequent_problem(samples: Sequence[BagSample]) -> str:
     reasons = Counter(sample.problem for sample in samples if sample.problem)
     return reasons.most_common(1)[0][0] if reasons else 'no image could be read'
 
@@ -106,12 +118,26 @@ def check_scorable(paths: Sequence[Path], options: ReplayOptions) -> None:
 
     Only what a few images show; bags that cannot be read are left to the replay.
     """
+    _check(paths, options, 'scored', why_not_scored)
+
+
+def check_labelled(paths: Sequence[Path], options: ReplayOptions) -> None:
+    """Raise BagError if none of some bags has an image with sparse depth; as check_scorable."""
+    _check(paths, options, 'labelled', why_not_fitted)
+
+
+def _check(
+    paths: Sequence[Path],
+    options: ReplayOptions,
+    done: str,
+    why: Callable[[BagTopics, Sequence[BagSample]], str],
+) -> None:
     reasons: dict[Path, str] = {}
     for path in paths:
         try:
             with BagReader(path) as reader:
                 topics = reader.choose_topics(**options.topics)
-                reason = why_not_scored(topics, sample_bag(reader, topics, options))
+                reason = why(topics, sample_bag(reader, topics, options))
         except BagError:
             return
         if not reason:
@@ -122,7 +148,7 @@ def check_scorable(paths: Sequence[Path], options: ReplayOptions) -> None:
     path, reason = next(iter(reasons.items()))
     others = f' and {len(reasons) - 1} other bags' if len(reasons) > 1 else ''
     raise BagError(
-        f'no image of {path}{others} could be scored: {reason}; '
+        f'no image of {path}{others} could be {done}: {reason}; '
         f'`python -m marigold_ros inspect {path}` shows what is there'
     )
 

@@ -100,6 +100,8 @@ class BagJob:
         Where its outputs are recorded.
     rerun : Path or None
         Where its results are written for the viewer of rerun.
+    begun : Path or None
+        File that keeps the images scored so far, from which a stopped replay goes on.
 
     """
 
@@ -109,6 +111,7 @@ class BagJob:
     corruption: tuple[str, int] | None = None
     recording: Path | None = None
     rerun: Path | None = None
+    begun: Path | None = None
 
     @property
     def key(self) -> list[Any]:

@@ -163,15 +163,47 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, changed_
     assert 0 < counts[0] <= counts[1] == 3
 
 
-def test_images_without_lidar_are_copied_without_depth_and_told(label, changed_drive, tmp_path):
+@pytest.mark.parametrize(
+    ('left_out', 'reason'),
+    [('/velodyne_points', 'no topic holds sparse depth'), ('/tf_static', 'no static transform')],
+)
+def test_a_bag_without_sparse_depth_is_refused_before_the_work(
+    label, changed_drive, ramp, monkeypatch, tmp_path, left_out, reason
+):
+    def without(topic, message, log_ns):
+        return None if topic == left_out else (topic, {}, log_ns)
+
+    monkeypatch.setattr(ramp, 'predict', None)
+    bag = changed_drive(tmp_path / 'bag', without)
+    code, printed = label(bag)
+    assert code == 1
+    assert f'no image of {bag} could be labelled: {reason}' in printed.err
+    assert f'inspect {bag}' in printed.err
+    assert list((tmp_path / 'labelled').iterdir()) == []
+
+
+def test_a_fixed_scale_labels_a_bag_without_sparse_depth(label, changed_drive, tmp_path):
     def without(topic, message, log_ns):
         return None if topic == '/velodyne_points' else (topic, {}, log_ns)
 
-    code, printed = label(changed_drive(tmp_path / 'bag', without))
+    bag = changed_drive(tmp_path / 'bag', without)
+    fixed = 'alignment.method=fixed', 'alignment.scale=20.0', 'alignment.shift=1.0'
+    code, printed = label(bag, *(word for one in fixed for word in ('--set', one)))
+    assert code == 0, printed.err
+    assert '3 images, 3 with metric depth' in printed.out
+
+
+def test_points_that_no_fit_accepts_end_with_an_error(label, short_drive):
+    code, printed = label(short_drive, '--set', 'alignment.min_points=100000')
     assert code == 1
     assert 'no image has metric depth (no metric depth: ' in printed.err
     assert '3 images, 0 with metric depth' in printed.out
-    assert DEPTH not in messages(tmp_path / 'labelled' / 'bag')
+
+
+def test_no_alignment_is_refused(label, short_drive):
+    code, printed = label(short_drive, '--set', 'alignment.method=none')
+    assert code == 2
+    assert 'alignment.method is none, which makes no metric depth; choose fused' in printed.err
 
 
 def test_a_labelled_bag_is_labelled_anew(label, short_drive, tmp_path, capsys):

@@ -2,8 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Evaluations of many bags: in several processes, killed and gone on with."""
 
-import csv
-import json
+import io
 from pathlib import Path
 import pickle
 import shutil
@@ -14,6 +13,7 @@ import time
 from marigold_ros.__main__ import main
 from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.replay_plan import BagJob
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,22 +24,7 @@ def bags(short_drive, tmp_path):
     return [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(3)]
 
 
-def figures(folder):
-    """All that does not depend on the hour."""
-    results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-    for name in ('rate', 'latency_ms', 'fps', 'memory'):
-        results.pop(name)
-    results['verdict'].pop('speed')
-    results['verdict']['text'].pop('speed')
-    results['provenance'].pop('created')
-    with (folder / 'per_frame.csv').open(encoding='utf-8', newline='') as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row.pop('total_ms')
-    return results, rows
-
-
-def test_two_processes_give_what_one_gives(bags, tmp_path):
+def test_two_processes_give_what_one_gives(bags, figures, tmp_path):
     options = ['--device', 'cpu', '--torch-threads', '1']
     for jobs in ('1', '2'):
         out = ['--out', str(tmp_path / jobs), '--limit', '2', '--jobs', jobs]
@@ -52,20 +37,20 @@ def test_two_processes_give_what_one_gives(bags, tmp_path):
     assert not (tmp_path / '2' / 'parts').exists()
 
 
-def test_a_process_that_is_killed_leaves_what_it_finished(bags, capsys, tmp_path):
+def test_a_process_that_is_killed_leaves_what_it_finished(bags, figures, capsys, tmp_path):
     options = ['--device', 'cpu', '--torch-threads', '1', '--out', str(tmp_path / 'out')]
     command = [sys.executable, '-m', 'marigold_ros', 'evaluate', *bags, *options]
     killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 120
-        while not list(tmp_path.glob('out/parts/*.part')) and time.monotonic() < end:
+        while not list(tmp_path.glob('out/parts/*.finished.npz')) and time.monotonic() < end:
             time.sleep(0.02)
     finally:
         killed.kill()
         killed.wait()
     assert not (tmp_path / 'out' / 'results.json').exists()
     assert main(['evaluate', *bags, *options]) == 0
-    assert 'bags are already finished' in capsys.readouterr().err
+    assert 'replays are already finished' in capsys.readouterr().err
     assert figures(tmp_path / 'out')[0]['frames']['processed'] == 9
 
 
@@ -84,14 +69,14 @@ class Counting:
 
 
 def test_a_killed_evaluation_resumes_with_the_missing_bags(
-    bags, ramp, monkeypatch, capsys, tmp_path
+    bags, ramp, figures, monkeypatch, capsys, tmp_path
 ):
     call = ['evaluate', *bags, '--out', str(tmp_path / 'killed')]
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
     assert main(['evaluate', *bags, '--out', str(tmp_path / 'whole')]) == 0
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Counting(ramp, 7))
     assert main(call) == 130
-    assert len(list((tmp_path / 'killed' / 'parts').glob('*.part'))) == 2
+    assert len(list((tmp_path / 'killed' / 'parts').glob('*.finished.npz'))) == 2
     capsys.readouterr()
 
     assert main([*call, '--fit-every', '4']) == 1
@@ -101,15 +86,15 @@ def test_a_killed_evaluation_resumes_with_the_missing_bags(
     again = Counting(ramp, 100)
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: again)
     assert main(call) == 0
-    assert 'resuming: 2 bags are already finished' in capsys.readouterr().err
+    assert 'resuming: 2 replays are already finished' in capsys.readouterr().err
     assert again.seen == 3
     assert figures(tmp_path / 'killed') == figures(tmp_path / 'whole')
 
 
 def test_a_bag_that_was_changed_meanwhile_is_replayed(bags, ramp, tmp_path):
     store = PartStore(tmp_path / 'parts')
-    assert store.open({'a': 2}) == 0
-    assert store.open({'a': 1}) == 0  # nothing was finished, so nothing is mixed
+    assert store.open({'a': 2}) == (0, 0)
+    assert store.open({'a': 1}) == (0, 0)  # nothing was finished, so nothing is mixed
     path = tmp_path / 'bag0'
     job = BagJob(path, 0)
     store.put(job, BagPart(None, read=5))
@@ -125,11 +110,26 @@ class Evil:
         return eval, ('1 + 1',)
 
 
-@pytest.mark.parametrize('content', [pickle.dumps(Evil()), b'', b'\x80\x04nonsense'])
+def archive(*arrays):
+    data = io.BytesIO()
+    np.savez(data, *arrays)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        pickle.dumps(Evil()),
+        b'',
+        b'\x80\x04nonsense',
+        archive(np.array([Evil()], object)),
+        archive(np.zeros(3)),
+    ],
+)
 def test_a_part_that_is_none_is_not_read(bags, content, tmp_path):
     store, job = PartStore(tmp_path / 'parts'), BagJob(tmp_path / 'bag0', 0)
     store.open({})
     store.put(job, BagPart(None))
-    (file,) = (tmp_path / 'parts').glob('*.part')
+    (file,) = (tmp_path / 'parts').glob('*.finished.npz')
     file.write_bytes(content)
     assert store.get(job) is None

@@ -36,6 +36,7 @@ from marigold_ros.settings import build, group, Parameter, parameters, setting, 
 from marigold_ros.sparse_sources import source_names
 
 if TYPE_CHECKING:
+    from marigold_ros.learning.parallel import Stop
     from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.executor import Executor
 
@@ -340,6 +341,7 @@ def make_executor(
     load: Callable[[argparse.Namespace], Any],
     store: PartStore | None,
     progress: Callable[[int], None],
+    stop: Stop,
 ) -> Executor:
     """
     Return the executor that the options ask for.
@@ -347,7 +349,8 @@ def make_executor(
     ``args`` has the options of add_executor_options and add_model_options; several processes share
     the cores, unless a number of threads was given. ``play`` processes a bag, and ``lost`` makes
     the result of one whose worker was lost; see BagWorker. ``load`` loads the model from ``args``
-    in each process, ``store`` keeps finished parts, and ``progress`` receives the images done.
+    in each process, ``store`` keeps parts, ``progress`` receives the images done, and ``stop``
+    returns whether to stop.
     """
     from marigold_ros.replay.executor import Cluster, processes, ray_tasks
 
@@ -355,6 +358,6 @@ def make_executor(
         args = argparse.Namespace(**vars(args))
         args.torch_threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
     if not args.ray:
-        return processes(play, partial(load, args), args.jobs, store, progress)
+        return processes(play, partial(load, args), args.jobs, store, progress, stop)
     cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
-    return ray_tasks(play, partial(load, args), lost, cluster, store, progress)
+    return ray_tasks(play, partial(load, args), lost, cluster, store, progress, stop)

@@ -207,6 +207,10 @@ class Scorer:
             self, other, ('_selector', '_finish', 'fit_every', 'held_out', '_thins_scans')
         )
 
+    def go_on(self, finish: Finish | None) -> None:
+        """Score further frames, after this scorer was stored without its pipeline."""
+        self._finish = finish
+
     def score_whole_scans(self) -> None:
         """From now on score all points, as of scans that no fit has seen."""
         self._thins_scans = False

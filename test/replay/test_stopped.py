@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Runs that are stopped by a signal keep what they have, and the same command goes on."""
+
+import json
+import os
+import shutil
+import signal
+
+from marigold_ros.__main__ import main
+import pytest
+
+SIGNALS = pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+
+
+class Stopping:
+    """A model during whose n-th image a signal arrives."""
+
+    def __init__(self, ramp, image, number=signal.SIGINT):
+        self.description, self._ramp = ramp.description, ramp
+        self.image, self.number, self.seen = image, number, 0
+
+    def predict(self, rgb, **options):
+        self.seen += 1
+        if self.seen == self.image:
+            os.kill(os.getpid(), self.number)
+        return self._ramp.predict(rgb)
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Let commands load a given model."""
+
+    def choose(model):
+        monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: model)
+        return model
+
+    return choose
+
+
+@SIGNALS
+def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
+    number, short_drive, load, ramp, figures, capsys, tmp_path
+):
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path / 'stopped')]
+    load(ramp)
+    assert main(['evaluate', str(short_drive), '--out', str(tmp_path / 'whole')]) == 0
+    load(Stopping(ramp, 2, number))
+    capsys.readouterr()
+    assert main(call) == 130
+    assert 'stopped after 2 of 3 images' in capsys.readouterr().err
+    results = json.loads((tmp_path / 'stopped' / 'results.json').read_text(encoding='utf-8'))
+    assert results['frames']['read'] == 2
+    assert results['provenance']['stopped'] == {'read': 2, 'expected': 3}
+    assert (tmp_path / 'stopped' / 'report.html').is_file()
+
+    again = load(Stopping(ramp, 100))
+    assert main(call) == 0
+    assert 'resuming: 0 replays are already finished, 1 partly' in capsys.readouterr().err
+    assert again.seen == 1
+    assert figures(tmp_path / 'stopped') == figures(tmp_path / 'whole')
+    assert not (tmp_path / 'stopped' / 'parts').exists()
+
+
+def test_compared_models_go_on_too(short_drive, load, ramp, figures, tmp_path):
+    call = ['evaluate', str(short_drive), '--against', 'other', '--corrupt', 'fog']
+    load(ramp)
+    assert main([*call, '--out', str(tmp_path / 'whole')]) == 0
+    for image in (3, 15):  # in the bag, and in the runs on corrupted images
+        load(Stopping(ramp, image))
+        assert main([*call, '--out', str(tmp_path / 'stopped')]) == 130
+    load(ramp)
+    assert main([*call, '--out', str(tmp_path / 'stopped')]) == 0
+    assert figures(tmp_path / 'stopped') == figures(tmp_path / 'whole')
+
+
+def test_a_recording_is_made_anew(short_drive, load, ramp, tmp_path):
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path / 'out'), '--record']
+    load(Stopping(ramp, 2))
+    assert main(call) == 130
+    assert not (tmp_path / 'out' / 'recording').exists()
+    again = load(Stopping(ramp, 100))
+    assert main(call) == 0
+    assert again.seen == 3
+    assert (tmp_path / 'out' / 'recording').is_dir()
+
+
+@SIGNALS
+def test_a_stopped_labelling_goes_on_with_the_missing_copies(
+    number, short_drive, load, ramp, capsys, tmp_path
+):
+    bags = [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(2)]
+    call = ['label', *bags, '--out', str(tmp_path / 'out')]
+    load(Stopping(ramp, 4, number))
+    assert main(call) == 130
+    assert 'stopped after 1 of 2 bags' in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['bag0', 'label.json']
+    again = load(Stopping(ramp, 100))
+    assert main(call) == 0
+    assert again.seen == 3
+    assert 'exists already' in capsys.readouterr().out
