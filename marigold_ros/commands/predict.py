@@ -6,7 +6,8 @@ Write relative depth for photos, videos or a camera, without ROS and without met
 For each image, DIR gets NAME_side_by_side.png (the image, its depth and the scale of the colours),
 NAME_color.png, NAME_relative.png (16 bit, 0 to 65535) and NAME_relative.npy (float32, 0 to 1). A
 video gives NAME_depth.mp4, image and depth side by side. Relative depth is known up to scale and
-shift only. A model that predicts metres writes millimetres (PNG) and metres (NPY).
+shift only; --ply and --glb assume both. A model that predicts metres writes millimetres (PNG) and
+metres (NPY).
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ from marigold_ros.errors import InputError, UsageError
 from marigold_ros.settings import group, Settings
 
 if TYPE_CHECKING:
+    from marigold_ros.frame import Prediction
     from marigold_ros.models.protocol import DepthModel
+    from marigold_ros.replay.photos import VideoWriter
+
+JOINED, JOINED_HZ = 'images_depth.mp4', 10.0  # the video of all images
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--limit', type=at_least(1), metavar='N', help='images of a video or camera (default: all)'
     )
+    parser.add_argument(
+        '--ply', action='store_true', help='also write NAME.ply, a coloured point cloud'
+    )
+    parser.add_argument('--glb', action='store_true', help='also write NAME.glb, a coloured mesh')
+    parser.add_argument(
+        '--fov',
+        type=field_of_view,
+        default=60.0,
+        metavar='DEGREES',
+        help='field of view of the photos across their longer side, for --ply and --glb '
+        '(default: %(default)g)',
+    )
+    parser.add_argument(
+        '--video',
+        action='store_true',
+        help=f'also join the images, in their order, to {JOINED} ({JOINED_HZ:g} Hz)',
+    )
     parser.add_argument('--json', action='store_true', help='print files and timings as JSON')
     add_model_options(parser)
     add_setting_option(parser, PredictConfig)
@@ -76,33 +98,38 @@ def run(args: argparse.Namespace) -> int:
     if not args.inputs and args.camera is None:
         raise UsageError('nothing to predict was given; name images or videos, or --camera 0')
     config = read_settings(PredictConfig, args.settings)
-    from marigold_ros.replay.photos import expand
+    from marigold_ros.replay.photos import expand, is_video
 
     files = expand(args.inputs)
     folder = make_folder(args.out)
+    if (args.ply or args.glb) and (args.camera is not None or any(map(is_video, files))):
+        raise UsageError('--ply and --glb are for images; videos and cameras have none')
     model = load_chosen_model(args, config.runtime)
-    work = _Work(model, config.prediction.prediction, folder, args.limit)
+    work = _Work(model, config.prediction.prediction, folder, args)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
     sources: list[tuple[Path | int, str]] = list(zip(files, unique_names(files), strict=True))
     if args.camera is not None:
         sources.append((args.camera, f'camera_{args.camera}'))
-    for source, name in sources:
-        try:
-            facts = work.add(source, name)
-        except InputError as error:
-            shown = f'camera {source}' if isinstance(source, int) else str(source)
-            print(f'error: {shown}: {error}', file=sys.stderr)
-            found['failed'].append({'input': shown, 'error': str(error)})
-            continue
-        found['videos' if 'images' in facts else 'pictures'].append(facts)
-        if not args.json:
-            names = ', '.join(Path(file).name for file in facts['files'])
-            print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
+    with work:
+        for source, name in sources:
+            try:
+                facts = work.add(source, name)
+            except InputError as error:
+                shown = f'camera {source}' if isinstance(source, int) else str(source)
+                print(f'error: {shown}: {error}', file=sys.stderr)
+                found['failed'].append({'input': shown, 'error': str(error)})
+                continue
+            found['videos' if 'images' in facts else 'pictures'].append(facts)
+            if not args.json:
+                names = ', '.join(Path(file).name for file in facts['files'])
+                print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 
         print(to_json({'model': model.description, **found}))
     else:
+        if work.mesh_note:
+            note(f'cloud and mesh: {work.mesh_note}')
         note(f'by {_model_text(model)}; files are in {folder}')
     return 1 if found['failed'] else 0
 
@@ -111,10 +138,23 @@ class _Work:
     """Predicts images and videos with one model, and writes the results to one folder."""
 
     def __init__(
-        self, model: DepthModel, settings: dict[str, Any], folder: Path, limit: int | None
+        self,
+        model: DepthModel,
+        settings: dict[str, Any],
+        folder: Path,
+        args: argparse.Namespace,
     ) -> None:
         self._model, self._settings = model, settings
-        self._folder, self._limit = folder, limit
+        self._folder, self._args, self._limit = folder, args, args.limit
+        self._joined: VideoWriter | None = None
+        self.mesh_note = ''  # what cloud and mesh of the last image assume
+
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._joined is not None:
+            self._joined.__exit__()
 
     def add(self, source: Path | int, name: str) -> dict[str, Any]:
         """Predict an image, a video or the camera of a number; raises InputError."""
@@ -125,21 +165,52 @@ class _Work:
         return self._image(source, name)
 
     def _image(self, path: Path, name: str) -> dict[str, Any]:
-        from marigold_ros.replay.photos import read_image, write_prediction
+        from marigold_ros.replay.photos import read_image, side_by_side, write_prediction
 
         rgb = read_image(path)
         start = perf_counter()
         prediction = self._model.predict(rgb, **self._settings)
         predict_ms = 1e3 * (perf_counter() - start)
         height, width = prediction.relative.shape
-        return {
+        files = write_prediction(self._folder, name, rgb, prediction)
+        facts = {
             'input': str(path),
             'width': width,
             'height': height,
             'space': prediction.space,
-            'files': [str(p) for p in write_prediction(self._folder, name, rgb, prediction)],
+            'files': [str(file) for file in files + self._write_mesh(name, rgb, prediction)],
             'predict_ms': round(predict_ms, 1),
         }
+        if self._args.video:
+            self._join(side_by_side(rgb, prediction))
+        return {**facts, 'mesh': self.mesh_note} if self.mesh_note else facts
+
+    def _write_mesh(self, name: str, rgb: Any, prediction: Prediction) -> list[Path]:
+        """Write the cloud and the mesh that are asked for."""
+        if not (self._args.ply or self._args.glb):
+            return []
+        from marigold_ros.geometry.cloud.files import write_glb, write_ply
+        from marigold_ros.replay.photos import mesh_note, photo_mesh
+
+        mesh = photo_mesh(rgb, prediction, self._args.fov)
+        self.mesh_note = mesh_note(prediction, self._args.fov)
+        files = []
+        if self._args.ply:
+            files.append(self._folder / f'{name}.ply')
+            axes = 'x right, y down, z forward'
+            write_ply(files[-1], mesh.points, mesh.rgb, [self.mesh_note, axes])
+        if self._args.glb:
+            files.append(self._folder / f'{name}.glb')
+            write_glb(files[-1], mesh, self.mesh_note)
+        return files
+
+    def _join(self, both: Any) -> None:
+        """Append image and depth to the video of all images."""
+        from marigold_ros.replay.photos import VideoWriter
+
+        if self._joined is None:
+            self._joined = VideoWriter(self._folder / JOINED, JOINED_HZ)
+        self._joined.add(both)
 
     def _video(self, source: Path | int, name: str) -> dict[str, Any]:
         from marigold_ros.replay.photos import open_video, side_by_side, VideoWriter
@@ -166,6 +237,17 @@ class _Work:
             'files': [str(path)],
             'predict_ms': round(1e3 * seconds / writer.written, 1),
         }
+
+
+def field_of_view(text: str) -> float:
+    """Parse an angle between 1 and 170 degrees."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 170:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of degrees from 1 to 170")
+    return value
 
 
 def _model_text(model: DepthModel) -> str:

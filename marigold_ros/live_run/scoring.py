@@ -14,7 +14,6 @@ from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import NodeConfig, PointsConfig
 from marigold_ros.evaluation.report.animation import write_animation
-from marigold_ros.evaluation.report.cloud import write_ply
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
     depth_scale,
@@ -26,6 +25,7 @@ from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUN
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
+from marigold_ros.geometry.cloud.files import write_ply
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 from marigold_ros.live_run.source import PlayedBag
 from marigold_ros.message_codec import header_ns, to_depth

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Photos, videos and cameras by OpenCV, and images of depth beside them."""
+"""Photos, videos and cameras by OpenCV, and their depth as images and as meshes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
+import math
 from pathlib import Path
 
 import cv2
@@ -18,11 +19,15 @@ from marigold_ros.evaluation.report.drawing import (
     with_relative_legend,
 )
 from marigold_ros.frame import Prediction
+from marigold_ros.geometry.cloud.mesh import Mesh, mesh_of_depth
+from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _PLAIN_RATE = 30.0  # of sources that do not state theirs, Hz
+USUAL_FOV = 60.0  # of photos, degrees across the longer side
+FAR_TO_NEAR = 5.0  # assumed of the farthest and the nearest point of relative depth
 
 
 def expand(inputs: Sequence[str]) -> list[Path]:
@@ -127,6 +132,7 @@ class VideoWriter:
     def __init__(self, path: Path, rate: float) -> None:
         self.path, self._rate = path, rate
         self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
         self.written = 0
 
     def __enter__(self) -> 'VideoWriter':
@@ -137,15 +143,21 @@ class VideoWriter:
             self._writer.release()
 
     def add(self, rgb: np.ndarray) -> None:
-        """Append an image; raises InputError where OpenCV cannot write videos."""
+        """Append an image; raises InputError if it has another size, or cannot be written."""
         # The codec takes even sides only.
         rgb = rgb[: rgb.shape[0] // 2 * 2, : rgb.shape[1] // 2 * 2]
+        size = rgb.shape[1], rgb.shape[0]
         if self._writer is None:
-            size = rgb.shape[1], rgb.shape[0]
+            self._size = size
             code = cv2.VideoWriter.fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self.path), code, self._rate, size)
             if not self._writer.isOpened():
                 raise InputError(f'OpenCV cannot write {self.path}; check the folder')
+        if size != self._size:  # OpenCV would leave it out without a word
+            raise InputError(
+                f'an image of {size[0]}x{size[1]} follows images of {self._size[0]}x'
+                f'{self._size[1]} in {self.path.name}; give images of one size'
+            )
         self._writer.write(np.ascontiguousarray(rgb[..., ::-1]))
         self.written += 1
 
@@ -181,3 +193,41 @@ def write_prediction(
     np.save(folder / f'{name}_relative.npy', relative)
     ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
     return [folder / f'{name}_{end}' for end in ends]
+
+
+def photo_mesh(rgb: np.ndarray, prediction: Prediction, fov: float = USUAL_FOV) -> Mesh:
+    """
+    Return what a photo shows as a coloured mesh; :func:`mesh_note` says what is assumed.
+
+    Parameters
+    ----------
+    rgb : (H, W, 3) uint8
+        The photo.
+    prediction : Prediction
+        Metric depth makes a mesh in metres. Relative depth makes one without a unit: the nearest
+        possible point is at 1, the farthest at ``FAR_TO_NEAR``.
+    fov : float, degrees
+        Field of view across the longer side.
+
+    """
+    height, width = rgb.shape[:2]
+    focal = max(height, width) / 2 / math.tan(math.radians(fov / 2))
+    K = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
+    return mesh_of_depth(_assumed_depth(prediction), K, rgb)
+
+
+def mesh_note(prediction: Prediction, fov: float = USUAL_FOV) -> str:
+    """Return in words what unit a mesh of a photo has, and what its shape depends on."""
+    view = f'a field of view of {fov:g} degrees across the longer side'
+    if prediction.space == 'metric':
+        return f'in metres; assumes {view}'
+    return f'no unit; assumes that the farthest is {FAR_TO_NEAR:g} times the nearest, and {view}'
+
+
+def _assumed_depth(prediction: Prediction) -> np.ndarray:
+    """Return metric depth as it is, and relative depth between assumed ends, (H, W) float32."""
+    relative, space = prediction.relative.astype(np.float32), prediction.space
+    if space == 'metric':
+        return relative
+    low, high = np.sort(from_metres(np.array([1.0, FAR_TO_NEAR], np.float32), space))
+    return to_metres(low + (high - low) * relative.clip(0.0, 1.0), space, FAR_TO_NEAR)

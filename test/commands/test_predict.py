@@ -2,16 +2,26 @@
 # Copyright 2026 The marigold_ros developers
 """Images in, four files each out; videos in, videos out."""
 
+import argparse
 import json
 from pathlib import Path
 
 import cv2
 from marigold_ros.__main__ import main
-from marigold_ros.commands.predict import unique_names
+from marigold_ros.commands.predict import add_arguments, unique_names
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction
-from marigold_ros.replay.photos import expand, read_image, side_by_side, write_prediction
+from marigold_ros.replay.photos import (
+    expand,
+    FAR_TO_NEAR,
+    mesh_note,
+    photo_mesh,
+    read_image,
+    side_by_side,
+    USUAL_FOV,
+    write_prediction,
+)
 import numpy as np
 import pytest
 
@@ -193,3 +203,83 @@ def test_depth_stands_beside_its_image_with_a_scale(space):
 def test_the_demonstration_model_is_called_one(image, tmp_path, capsys):
     assert main(['predict', str(image[0]), '--out', str(tmp_path / 'out')]) == 0
     assert 'tiny, a small demonstration model' in capsys.readouterr().err
+
+
+def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_path, capsys):
+    path, rgb = image
+    out = tmp_path / 'out'
+    flat = np.full_like(rgb, 90)
+    path.write_bytes(cv2.imencode('.png', flat)[1].tobytes())
+    assert main(['predict', str(path), '--out', str(out), '--ply', '--glb', '--fov', '90']) == 0
+    captured = capsys.readouterr()
+    assert f'{path.stem}.ply, {path.stem}.glb' in captured.out
+    assert 'no unit; assumes that the farthest is 5 times the nearest' in captured.err
+    header, _, body = (out / f'{path.stem}.ply').read_bytes().partition(b'end_header\n')
+    assert b'comment no unit; assumes' in header
+    assert b'element vertex 240' in header
+    points = np.frombuffer(body, '<f4,<f4,<f4,u1,u1,u1').copy()
+    depth = 1 + 4 * 90 / 255
+    np.testing.assert_allclose(points['f2'], depth, rtol=1e-5)
+    # 90 degrees across 20 pixels: half as wide as it is far.
+    np.testing.assert_allclose(points['f0'].max(), depth * 9.5 / 10, rtol=1e-5)
+    assert (out / f'{path.stem}.glb').read_bytes()[:4] == b'glTF'
+
+
+@pytest.mark.parametrize('space', ['depth', 'disparity', 'log'])
+def test_a_mesh_of_relative_depth_lies_between_the_assumed_ends(space):
+    rgb = np.zeros((10, 300, 3), np.uint8)
+    ramp = np.linspace(0, 1, 300, dtype=np.float32)[None].repeat(10, 0)
+    z = photo_mesh(rgb, Prediction(ramp, space=space)).points[:, 2]
+    assert (z.min(), z.max()) == pytest.approx((1, FAR_TO_NEAR))
+    assert (z[0] > z[-1]) == (space == 'disparity')
+
+
+def test_a_mesh_of_metric_depth_is_in_metres():
+    depth = np.full((10, 30), 7.5, np.float32)
+    prediction = Prediction(depth, space='metric')
+    z = photo_mesh(np.zeros((10, 30, 3), np.uint8), prediction).points[:, 2]
+    assert (z == 7.5).all()
+    assert 'in metres' in mesh_note(prediction)
+
+
+def test_images_become_one_video(model, image, tmp_path):
+    path, _ = image
+    (tmp_path / 'second.png').write_bytes(path.read_bytes())
+    out = tmp_path / 'out'
+    call = ['predict', str(path), str(tmp_path / 'second.png'), '--out', str(out)]
+    assert main([*call, '--video']) == 0
+    written = cv2.VideoCapture(str(out / 'images_depth.mp4'))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+    assert written.get(cv2.CAP_PROP_FRAME_WIDTH) == 40
+
+
+def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
+    path, _ = image
+    other = tmp_path / 'zz.png'
+    other.write_bytes(cv2.imencode('.png', np.zeros((30, 40, 3), np.uint8))[1].tobytes())
+    out = tmp_path / 'out'
+    assert main(['predict', str(path), str(other), '--out', str(out), '--video']) == 1
+    assert 'give images of one size' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['walk.mp4', '--glb'], '--ply and --glb are for images'),
+        (['x.png', '--fov', '0'], 'not a number of degrees'),
+    ],
+)
+def test_what_makes_no_mesh_is_refused(model, monkeypatch, tmp_path, capsys, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main(['predict', *arguments])
+    except SystemExit as exit:
+        code = exit.code
+    assert code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_field_of_view_is_the_usual_one():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert parser.get_default('fov') == USUAL_FOV

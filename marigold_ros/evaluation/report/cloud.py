@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Coloured point clouds to look at: packed into the report page, or as a PLY file."""
+"""Coloured point clouds to look at, packed into the report page."""
 
 import base64
 from collections.abc import Mapping, Sequence
 import math
-from pathlib import Path
 from typing import Any
 
 from marigold_ros.config import PointsConfig
-from marigold_ros.errors import InputError
 from marigold_ros.evaluation.scoring.report_frames import best_for_cloud, ReportFrame
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 import numpy as np
 
 MOST_POINTS = 60_000
 _INT16_MAX = 32767
-_COLOURS = ('red', 'green', 'blue')
-_VERTEX = np.dtype([*((axis, '<f4') for axis in 'xyz'), *((colour, 'u1') for colour in _COLOURS)])
 _BUTTONS = (  # key, text, meaning
     ('ArrowLeft', '←', 'turn left'),
     ('ArrowRight', '→', 'turn right'),
@@ -89,45 +85,3 @@ def cloud_section(cloud: Mapping[str, Any] | None) -> str:
         'zoom (after a click), arrow keys and + − 0 on the keyboard. Flying pixels are removed; '
         f'one in {cloud["stride"]} rows and columns is shown.</p></div></section>'
     )
-
-
-def write_ply(path: str | Path, points: np.ndarray, rgb: np.ndarray) -> int:
-    """
-    Write points with colours as a binary little-endian PLY file.
-
-    Parameters
-    ----------
-    path : path
-        File to write; it is replaced.
-    points : (..., 3) float, metres
-        Points that are not finite are left out.
-    rgb : (..., 3) uint8
-        Their colours, of the same shape.
-
-    Returns
-    -------
-    int
-        Number of points written.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ or are not (..., 3).
-
-    """
-    points, rgb = np.asarray(points), np.asarray(rgb)
-    if points.shape != rgb.shape or points.ndim < 2 or points.shape[-1] != 3:
-        raise InputError(
-            f'points are {points.shape}, colours {rgb.shape}; give (..., 3) of both', 'shape'
-        )
-    points, rgb = points.reshape(-1, 3), rgb.reshape(-1, 3)
-    valid = np.isfinite(points).all(axis=1)
-    vertices = np.empty(int(valid.sum()), _VERTEX)
-    for index, (axis, colour) in enumerate(zip('xyz', _COLOURS, strict=True)):
-        vertices[axis], vertices[colour] = points[valid, index], rgb[valid, index]
-    header = ['ply', 'format binary_little_endian 1.0', f'element vertex {len(vertices)}']
-    header += [f'property float {axis}' for axis in 'xyz']
-    header += [f'property uchar {colour}' for colour in _COLOURS]
-    header += ['end_header', '']
-    Path(path).write_bytes('\n'.join(header).encode('ascii') + vertices.tobytes())
-    return len(vertices)

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Coloured points as PLY files, and coloured meshes as glTF 2.0 binary files (GLB)."""
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+import struct
+from typing import Any
+
+from marigold_ros.errors import InputError
+from marigold_ros.geometry.cloud.mesh import Mesh
+import numpy as np
+
+_COLOURS = ('red', 'green', 'blue')
+_VERTEX = np.dtype([*((axis, '<f4') for axis in 'xyz'), *((colour, 'u1') for colour in _COLOURS)])
+# glTF 2.0: chunk types, component types, targets of buffer views.
+_JSON_CHUNK, _BINARY_CHUNK = 0x4E4F534A, 0x004E4942
+_UNSIGNED_SHORT, _UNSIGNED_INT, _FLOAT = 5123, 5125, 5126
+_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
+
+
+def write_ply(
+    path: str | Path, points: np.ndarray, rgb: np.ndarray, comments: Sequence[str] = ()
+) -> int:
+    """
+    Write points with colours as a binary little-endian PLY file.
+
+    Parameters
+    ----------
+    path : path
+        File to write; it is replaced.
+    points : (..., 3) float, metres
+        Points that are not finite are left out.
+    rgb : (..., 3) uint8
+        Their colours, of the same shape.
+    comments : sequence of str
+        Lines of ASCII for the header.
+
+    Returns
+    -------
+    int
+        Number of points written.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ or are not (..., 3).
+
+    """
+    points, rgb = np.asarray(points), np.asarray(rgb)
+    if points.shape != rgb.shape or points.ndim < 2 or points.shape[-1] != 3:
+        raise InputError(
+            f'points are {points.shape}, colours {rgb.shape}; give (..., 3) of both', 'shape'
+        )
+    points, rgb = points.reshape(-1, 3), rgb.reshape(-1, 3)
+    valid = np.isfinite(points).all(axis=1)
+    vertices = np.empty(int(valid.sum()), _VERTEX)
+    for index, (axis, colour) in enumerate(zip('xyz', _COLOURS, strict=True)):
+        vertices[axis], vertices[colour] = points[valid, index], rgb[valid, index]
+    header = ['ply', 'format binary_little_endian 1.0']
+    header += [f'comment {line}' for line in comments]
+    header += [f'element vertex {len(vertices)}']
+    header += [f'property float {axis}' for axis in 'xyz']
+    header += [f'property uchar {colour}' for colour in _COLOURS]
+    header += ['end_header', '']
+    Path(path).write_bytes('\n'.join(header).encode('ascii') + vertices.tobytes())
+    return len(vertices)
+
+
+def write_glb(path: str | Path, mesh: Mesh, note: str = '') -> None:
+    """
+    Write a mesh with the colours of its vertices as a glTF 2.0 binary file; it is replaced.
+
+    The axes become those of glTF, x right, y up, z towards the viewer. Viewers that know the
+    extension KHR_materials_unlit show the colours of the photo as they are. ``note`` is kept as an
+    extra of the asset. Raises InputError for a mesh without triangles, which glTF does not allow.
+    """
+    if not len(mesh.faces):
+        raise InputError('the mesh has no triangle; there is no depth, or it is steep everywhere')
+    positions = (mesh.points * np.array([1, -1, -1], np.float32)).astype('<f4')
+    colours = np.full((len(positions), 4), 65535, '<u2')
+    colours[:, :3] = np.rint(65535 * _linear_light(mesh.rgb))
+    parts = positions.tobytes(), colours.tobytes(), mesh.faces.astype('<u4').tobytes()
+    targets = _ARRAY_BUFFER, _ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER
+    views, start = [], 0
+    for part, target in zip(parts, targets, strict=True):
+        views.append({'buffer': 0, 'byteOffset': start, 'byteLength': len(part), 'target': target})
+        start += len(part)
+    count = len(positions)
+    positions_facts = {'min': positions.min(0).tolist(), 'max': positions.max(0).tolist()}
+    content: dict[str, Any] = {
+        'asset': {'version': '2.0', 'generator': 'marigold_ros', 'extras': {'note': note}},
+        'extensionsUsed': ['KHR_materials_unlit'],
+        'scene': 0,
+        'scenes': [{'nodes': [0]}],
+        'nodes': [{'mesh': 0}],
+        'meshes': [
+            {
+                'primitives': [
+                    {'attributes': {'POSITION': 0, 'COLOR_0': 1}, 'indices': 2, 'material': 0}
+                ]
+            }
+        ],
+        'materials': [
+            {
+                'doubleSided': True,
+                'pbrMetallicRoughness': {'metallicFactor': 0.0, 'roughnessFactor': 1.0},
+                'extensions': {'KHR_materials_unlit': {}},
+            }
+        ],
+        'accessors': [
+            {**_accessor(0, _FLOAT, 'VEC3', count), **positions_facts},
+            {**_accessor(1, _UNSIGNED_SHORT, 'VEC4', count), 'normalized': True},
+            _accessor(2, _UNSIGNED_INT, 'SCALAR', mesh.faces.size),
+        ],
+        'bufferViews': views,
+        'buffers': [{'byteLength': start}],
+    }
+    text = json.dumps(content, allow_nan=False).encode('ascii')
+    chunks = _chunk(_JSON_CHUNK, text, b' ') + _chunk(_BINARY_CHUNK, b''.join(parts), b'\0')
+    header = struct.pack('<4sII', b'glTF', 2, 12 + len(chunks))
+    Path(path).write_bytes(header + chunks)
+
+
+def _accessor(view: int, component: int, kind: str, count: int) -> dict[str, Any]:
+    return {'bufferView': view, 'componentType': component, 'type': kind, 'count': count}
+
+
+def _chunk(kind: int, data: bytes, fill: bytes) -> bytes:
+    data += fill * (-len(data) % 4)
+    return struct.pack('<II', len(data), kind) + data
+
+
+def _linear_light(rgb: np.ndarray) -> np.ndarray:
+    """Convert sRGB (N, 3) uint8 to linear light in [0, 1], which glTF has in vertex colours."""
+    share = np.arange(256) / 255
+    curve = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return curve[rgb]

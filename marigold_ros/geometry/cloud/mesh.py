@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The surface that a depth image shows, as points and as triangles between them."""
+
+from dataclasses import dataclass
+import math
+
+from marigold_ros.errors import InputError
+from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
+from marigold_ros.geometry.cloud.organised import unproject_depth
+import numpy as np
+
+# Degrees between ray and normal: steeper triangles join two surfaces. A road is this steep from 30
+# heights of the camera on.
+_STEEPEST = 88.0
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Coloured points of the camera's optical frame, and triangles."""
+
+    points: np.ndarray  # (N, 3) float32
+    rgb: np.ndarray  # (N, 3) uint8
+    faces: np.ndarray  # (M, 3) int64, indices of points, anticlockwise seen from the camera
+
+
+def mesh_of_depth(
+    depth: np.ndarray, K: np.ndarray, rgb: np.ndarray, most_points: int = 400_000
+) -> Mesh:
+    """
+    Join the pixels of a depth image by triangles, except across depth edges.
+
+    Parameters
+    ----------
+    depth : (H, W) float
+        Depth along the optical axis, of any unit; NaN is no surface. Flying pixels are left out.
+    K : (3, 3) float, pixels
+        Intrinsics of the image.
+    rgb : (H, W, 3) uint8
+        The image.
+    most_points : int
+        Rows and columns are left out evenly until there are no more points than this.
+
+    Raises
+    ------
+    InputError
+        If image and depth differ in size.
+
+    """
+    if rgb.shape != (*depth.shape, 3):
+        raise InputError(
+            f'depth is {depth.shape}, the image {rgb.shape}; sizes must agree', 'shape'
+        )
+    stride = max(1, math.ceil(math.sqrt(depth.size / most_points)))
+    every = np.s_[::stride, ::stride]
+    points = unproject_depth(depth, K)[every]
+    known = np.isfinite(points).all(-1) & ~flying_pixels(depth, K)[every]
+    with np.errstate(divide='ignore', invalid='ignore'):
+        log = np.where(known, np.log(depth[every]), np.nan)
+    # Change of log depth from one pixel to the next of a plane at this angle.
+    step = stride * math.tan(math.radians(_STEEPEST))
+    right, down = step / float(K[0, 0]), step / float(K[1, 1])
+    across = np.abs(np.diff(log, axis=1)) <= right  # NaN compares false
+    along = np.abs(np.diff(log, axis=0)) <= down
+    diagonal = np.abs(log[1:, :-1] - log[:-1, 1:]) <= math.hypot(right, down)
+    # The corners of each square: a b above, c d below.
+    number = np.arange(log.size).reshape(log.shape)
+    a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
+    upper = across[:-1] & along[:, :-1] & diagonal
+    lower = across[1:] & along[:, 1:] & diagonal
+    faces = np.concatenate([np.stack([a, c, b], -1)[upper], np.stack([b, c, d], -1)[lower]])
+    kept = np.flatnonzero(known)
+    place = np.full(log.size, -1)
+    place[kept] = np.arange(len(kept))
+    return Mesh(points.reshape(-1, 3)[kept], rgb[every].reshape(-1, 3)[kept], place[faces])

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""PLY and GLB files, read back by their own headers."""
+
+import json
+import struct
+
+from marigold_ros.errors import InputError
+from marigold_ros.geometry.cloud.files import write_glb, write_ply
+from marigold_ros.geometry.cloud.mesh import Mesh
+import numpy as np
+import pytest
+
+TYPES = {'float': '<f4', 'uchar': 'u1'}
+
+
+def read_ply(path):
+    """Read vertices as the header describes them."""
+    head, _, body = path.read_bytes().partition(b'end_header\n')
+    lines = head.decode('ascii').splitlines()
+    assert lines[:2] == ['ply', 'format binary_little_endian 1.0']
+    count = int(lines[2].removeprefix('element vertex '))
+    properties = [line.split()[1:] for line in lines[3:]]
+    dtype = np.dtype([(name, TYPES[kind]) for kind, name in properties])
+    assert len(body) == count * dtype.itemsize
+    return np.frombuffer(body, dtype)
+
+
+def test_points_and_colours_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(5, 7, 3)).astype(np.float32)
+    rgb = rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    assert write_ply(tmp_path / 'cloud.ply', points, rgb) == 35
+    vertices = read_ply(tmp_path / 'cloud.ply')
+    for index, (axis, colour) in enumerate(zip('xyz', ('red', 'green', 'blue'), strict=True)):
+        np.testing.assert_array_equal(vertices[axis], points[..., index].ravel())
+        np.testing.assert_array_equal(vertices[colour], rgb[..., index].ravel())
+
+
+def test_points_that_are_not_finite_are_left_out(tmp_path):
+    points = np.array([[1, 2, 3], [np.nan, 0, 1], [0, np.inf, 1], [4, 5, 6]], np.float32)
+    assert write_ply(tmp_path / 'cloud.ply', points, np.zeros((4, 3), np.uint8)) == 2
+    np.testing.assert_array_equal(read_ply(tmp_path / 'cloud.ply')['z'], [3, 6])
+
+
+def test_an_empty_cloud_is_a_file_as_well(tmp_path):
+    assert write_ply(tmp_path / 'cloud.ply', np.zeros((0, 3)), np.zeros((0, 3), np.uint8)) == 0
+    assert len(read_ply(tmp_path / 'cloud.ply')) == 0
+
+
+def test_shapes_that_disagree_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r'\(4, 3\)'):
+        write_ply(tmp_path / 'cloud.ply', np.zeros((4, 3)), np.zeros((5, 3), np.uint8))
+
+
+def test_comments_stand_in_the_header(tmp_path):
+    path = tmp_path / 'cloud.ply'
+    write_ply(path, np.zeros((1, 3)), np.zeros((1, 3), np.uint8), ['no unit'])
+    assert path.read_bytes().splitlines()[2] == b'comment no unit'
+
+
+SIZES = {5123: ('<u2', 2), 5125: ('<u4', 4), 5126: ('<f4', 4)}
+WIDTHS = {'SCALAR': 1, 'VEC3': 3, 'VEC4': 4}
+
+
+def read_glb(path):
+    """Read the arrays of the only mesh, checking what glTF 2.0 demands of the bytes."""
+    data = path.read_bytes()
+    magic, version, length = struct.unpack_from('<4sII', data)
+    assert (magic, version, length) == (b'glTF', 2, len(data))
+    size, kind = struct.unpack_from('<I4s', data, 12)
+    assert (kind, size % 4) == (b'JSON', 0)
+    content = json.loads(data[20 : 20 + size])
+    held, kind = struct.unpack_from('<I4s', data, 20 + size)
+    assert (kind, held % 4) == (b'BIN\0', 0)
+    body = data[28 + size :]
+    assert len(body) == held
+    assert content['buffers'][0]['byteLength'] <= held
+    arrays = []
+    for accessor in content['accessors']:
+        view = content['bufferViews'][accessor['bufferView']]
+        dtype, itemsize = SIZES[accessor['componentType']]
+        width = WIDTHS[accessor['type']]
+        assert view['byteOffset'] % itemsize == 0
+        assert view['byteLength'] == accessor['count'] * width * itemsize
+        part = body[view['byteOffset'] : view['byteOffset'] + view['byteLength']]
+        arrays.append(np.frombuffer(part, dtype).reshape(-1, width))
+    return content, arrays
+
+
+MESH = Mesh(
+    np.float32([[0, 0, 2], [1, 0, 2], [0, 1, 2], [1, 1, 3]]),
+    np.uint8([[0, 0, 0], [255, 255, 255], [188, 0, 0], [10, 20, 30]]),
+    np.array([[0, 2, 1], [1, 2, 3]]),
+)
+
+
+def test_a_mesh_comes_back_from_glb_with_the_axes_of_gltf(tmp_path):
+    write_glb(tmp_path / 'mesh.glb', MESH, 'no unit')
+    content, (positions, colours, indices) = read_glb(tmp_path / 'mesh.glb')
+    assert content['asset']['version'] == '2.0'
+    assert content['asset']['extras']['note'] == 'no unit'
+    np.testing.assert_array_equal(positions, MESH.points * [1, -1, -1])
+    assert content['accessors'][0]['min'] == positions.min(0).tolist()
+    assert content['accessors'][0]['max'] == positions.max(0).tolist()
+    np.testing.assert_array_equal(indices.reshape(-1, 3), MESH.faces)
+    assert (colours[:, 3] == 65535).all()
+    # Linear light: sRGB 188 is half of white.
+    assert colours[2, 0] / 65535 == pytest.approx(0.5, abs=0.005)
+    assert colours[1].tolist() == [65535] * 4
+
+
+def test_faces_of_glb_are_seen_from_the_camera(tmp_path):
+    write_glb(tmp_path / 'mesh.glb', MESH)
+    _, (positions, _, indices) = read_glb(tmp_path / 'mesh.glb')
+    a, b, c = (positions[indices.reshape(-1, 3)[:, i]] for i in range(3))
+    towards = -(a + b + c)  # the camera is at the origin
+    assert (np.einsum('ij,ij->i', np.cross(b - a, c - a), towards) > 0).all()
+
+
+def test_a_mesh_without_triangles_is_refused(tmp_path):
+    empty = Mesh(MESH.points, MESH.rgb, np.zeros((0, 3), int))
+    with pytest.raises(InputError, match='no triangle'):
+        write_glb(tmp_path / 'mesh.glb', empty)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Meshes of planes, whose every triangle lies in the plane, and of steps, which stay apart."""
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from marigold_ros.errors import InputError
+from marigold_ros.geometry.cloud.mesh import mesh_of_depth
+import numpy as np
+import pytest
+
+K = np.array([[60.0, 0, 19.5], [0, 60.0, 14.5], [0, 0, 1]])
+SHAPE = (30, 40)
+RGB = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
+
+
+def plane_depth(normal, distance):
+    """Depth of the plane normal · p = distance at each pixel."""
+    v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(SHAPE)], -1)
+    return distance / (rays @ normal)
+
+
+def areas(mesh):
+    """Normals of the triangles, as long as their areas."""
+    a, b, c = (mesh.points[mesh.faces[:, i]].astype(float) for i in range(3))
+    return np.cross(b - a, c - a) / 2
+
+
+tilts = st.floats(-0.5, 0.5)
+
+
+@given(tilts, tilts, st.floats(0.5, 50.0))
+@settings(max_examples=25, deadline=None)
+def test_triangles_of_a_plane_lie_in_it_and_face_the_camera(right, down, distance):
+    normal = np.array([right, down, 1.0]) / math.hypot(right, down, 1.0)
+    mesh = mesh_of_depth(plane_depth(normal, distance), K, RGB)
+    assert len(mesh.points) == RGB.shape[0] * RGB.shape[1]
+    assert len(mesh.faces) == 2 * (SHAPE[0] - 1) * (SHAPE[1] - 1)
+    np.testing.assert_allclose(mesh.points @ normal, distance, rtol=1e-4)
+    size = np.linalg.norm(areas(mesh), axis=1)
+    np.testing.assert_allclose(
+        areas(mesh) / size[:, None], -normal * np.ones((len(size), 1)), atol=5e-2
+    )
+
+
+def test_the_area_of_a_wall_is_that_of_its_field_of_view():
+    depth = np.full(SHAPE, 3.0)
+    wall = np.linalg.norm(areas(mesh_of_depth(depth, K, RGB)), axis=1).sum()
+    assert wall == pytest.approx((SHAPE[1] - 1) * (SHAPE[0] - 1) * (3.0 / 60) ** 2)
+
+
+def test_colours_are_those_of_the_pixels():
+    mesh = mesh_of_depth(np.full(SHAPE, 2.0), K, RGB)
+    np.testing.assert_array_equal(mesh.rgb, RGB.reshape(-1, 3))
+
+
+def test_no_triangle_joins_two_surfaces():
+    depth = np.full(SHAPE, 2.0)
+    depth[:, 20:] = 6.0
+    mesh = mesh_of_depth(depth, K, RGB)
+    corners = mesh.points[mesh.faces][..., 2]
+    assert (corners.min(1) == corners.max(1)).all()
+    assert {2.0, 6.0} == set(np.unique(corners))
+
+
+def test_a_hole_stays_one():
+    depth = np.full(SHAPE, 2.0)
+    depth[10, 10] = np.nan
+    mesh = mesh_of_depth(depth, K, RGB)
+    assert len(mesh.points) == depth.size - 1
+    assert len(mesh.faces) == 2 * (SHAPE[0] - 1) * (SHAPE[1] - 1) - 6
+    assert mesh.faces.max() < len(mesh.points)
+
+
+def test_large_images_are_thinned_out_evenly():
+    mesh = mesh_of_depth(plane_depth(np.array([0.0, 0.0, 1.0]), 2.0), K, RGB, most_points=300)
+    assert len(mesh.points) == 15 * 20
+    np.testing.assert_array_equal(mesh.rgb, RGB[::2, ::2].reshape(-1, 3))
+    assert len(mesh.faces) == 2 * 14 * 19
+
+
+def test_image_and_depth_must_agree():
+    with pytest.raises(InputError, match='sizes must agree'):
+        mesh_of_depth(np.ones((3, 4)), K, RGB)
