@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-A live run of the depth node over DDS: node process, player, recorder, scoring.
+A live run of the depth node over DDS: node process, player, recorder, scoring; a viewer.
 
 May import ROS, ``node``, ``bags``, ``synthetic``, ``evaluation``, ``replay`` and ``pipeline``.
-Used by the command ``demo`` and by the trials in test/trials; nothing below imports it.
+Used by ``web``, the command ``demo`` and the trials in test/trials; nothing below imports it.
 """

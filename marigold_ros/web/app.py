@@ -17,6 +17,7 @@ from marigold_ros.settings import build
 from marigold_ros.web.bag_jobs import bag_options, BagWork
 from marigold_ros.web.depth_jobs import DepthWork
 from marigold_ros.web.jobs import Job, JobQueue, MOST_WAITING, UNEXPECTED
+from marigold_ros.web.live import BOUNDARY, Live
 from marigold_ros.web.models import ModelStore
 from marigold_ros.web.security import Access, Guard, REPORT_POLICY
 from marigold_ros.web.uploads import (
@@ -33,7 +34,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 _PAGE = Path(__file__).parent / 'page'
@@ -41,7 +42,7 @@ _PAGE = Path(__file__).parent / 'page'
 _REPORT_PAGE = Path(marigold_ros.evaluation.report.__file__).parent / 'page'
 _STATIC = {
     **{name: _REPORT_PAGE / name for name in ('charts.js', 'frames.js', 'cloud.js', 'report.css')},
-    **{name: _PAGE / name for name in ('serve.js', 'result.js', 'serve.css')},
+    **{name: _PAGE / name for name in ('serve.js', 'result.js', 'live.js', 'serve.css')},
 }
 _SHOWN = {'.jpg', '.html'}  # the others are downloads
 
@@ -54,6 +55,7 @@ class Service:
     jobs: JobQueue
     folder: Path
     limits: Limits = field(default_factory=Limits)
+    live: Live = field(default_factory=Live)
 
     async def page(self, request: Request) -> Response:
         """Return the page."""
@@ -85,7 +87,9 @@ class Service:
         )
         folder = self._new_folder()
         try:
-            path = folder / f'upload{Path(upload.name).suffix.lower()}'
+            # Under its own name, which is that of its results, apart from them.
+            path = folder / 'upload' / upload.name
+            path.parent.mkdir()
             await receive(request.stream(), length, path)
             await run_in_threadpool(check_content, upload, path)
             return self._start(Job(upload.kind, upload.name, folder, work(path)))
@@ -152,6 +156,24 @@ class Service:
         self.jobs.cancel(job)
         return JSONResponse(self.jobs.describe(job))
 
+    async def live_nodes(self, request: Request) -> Response:
+        """Return the depth nodes that are seen."""
+        viewer = await run_in_threadpool(self.live.viewer)
+        return JSONResponse({'nodes': await run_in_threadpool(viewer.nodes)})
+
+    async def live_state(self, request: Request) -> Response:
+        """Return rate and fit of a node that is watched."""
+        viewer = await run_in_threadpool(self.live.viewer)
+        return JSONResponse(viewer.state(request.query_params.get('node', '')))
+
+    async def live_images(self, request: Request) -> Response:
+        """Stream the images of a node."""
+        name = request.query_params.get('node', '')
+        await run_in_threadpool(self.live.check, name)
+        kind = f'multipart/x-mixed-replace; boundary={BOUNDARY}'
+        images = self.live.images(name, request.is_disconnected)
+        return StreamingResponse(images, media_type=kind)
+
     async def file(self, request: Request) -> Response:
         """Return a file of a job."""
         name = request.path_params['name']
@@ -181,6 +203,9 @@ def make_app(service: Service, access: Access) -> Starlette:
         Route('/api/settings', service.settings),
         Route('/api/files', service.upload, methods=['POST']),
         Route('/api/bags', service.name_bag, methods=['POST']),
+        Route('/api/live', service.live_nodes),
+        Route('/api/live/state', service.live_state),
+        Route('/api/live/images', service.live_images),
         Route('/api/jobs/{job}', service.job),
         Route('/api/jobs/{job}', service.cancel, methods=['DELETE']),
         Route('/api/jobs/{job}/files/{name}', service.file),

@@ -12,7 +12,7 @@ from marigold_ros.bags.frames import Excerpt
 from marigold_ros.errors import BagError
 from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.replay.evaluate_bags import evaluate_bag
-from marigold_ros.replay.inspection import check_scorable
+from marigold_ros.replay.inspection import inspect_bag
 from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 from marigold_ros.web.jobs import Job
 from marigold_ros.web.models import ModelStore
@@ -33,7 +33,7 @@ class BagWork:
         """Replay, score, and write the report; what could be read of a damaged bag is kept."""
         job.step('reading the bag')
         plan = plan_replay([self.path], self.options)
-        check_scorable([self.path], self.options)
+        job.result['bag'] = _bag_words(inspect_bag(self.path, self.options))
         job.step(f'loading {self.model}')
         model = self.models.get(self.model)
         out = job.folder / 'results'
@@ -57,9 +57,27 @@ def bag_options(every: int) -> ReplayOptions:
     return ReplayOptions(excerpt=Excerpt(every=every))
 
 
+def _bag_words(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a bag holds, in words by role."""
+    found = {'length': f'{facts["seconds"]:.1f} s, {facts["bytes"] / 1e6:.0f} MB'}
+    for role, topic in facts['topics'].items():
+        if topic is not None:
+            rate = f', {topic["hertz"]:.1f} Hz' if topic['hertz'] else ''
+            found[role.replace('_', ' ')] = f'{topic["topic"]}{rate}'
+    lidar = facts['lidar']
+    if lidar:
+        count = f'{lidar["in_view"]:.0f} of {lidar["points"]:.0f}'
+        found['points in view'] = f'{count}, in {lidar["share"]:.0%} of the image'
+    for text, count in facts['problems'].items():
+        found['problem'] = f'{text} ({count} of {facts["images"]} images)'
+    return found
+
+
 def _shown(results: Mapping[str, Any]) -> dict[str, Any]:
     frames = results['frames']
+    count, metric = frames['processed'], frames['metric']
+    depth = 'all' if metric == count else f'{metric}'
     return {
         'verdict': verdict_section(results['verdict']),
-        'facts': f'{frames["processed"]} images, {frames["metric"]} of them with metric depth',
+        'facts': f'{count} images were scored, {depth} of them with metric depth.',
     }

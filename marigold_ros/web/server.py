@@ -3,7 +3,7 @@
 """The running server: a socket, a temporary folder, a thread for jobs, uvicorn."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 import signal
 import socket
@@ -60,7 +60,8 @@ def run_server(
         models.get(model).predict(np.zeros((96, 128, 3), np.uint8))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         with tempfile.TemporaryDirectory(prefix='marigold_ros_') as folder, JobQueue() as jobs:
-            app = make_app(Service(models, jobs, Path(folder), limits), access)
+            service = Service(models, jobs, Path(folder), limits)
+            app = make_app(service, access)
             config = uvicorn.Config(
                 app,
                 ws='none',
@@ -70,7 +71,7 @@ def run_server(
                 timeout_graceful_shutdown=_PATIENCE_S,
             )
             ready(_address(host, listening.getsockname()[1], access.token))
-            with suppress(KeyboardInterrupt):
+            with closing(service.live), suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -103,13 +103,14 @@ def running_server(folder, host='127.0.0.1', load=RedChannelModel, **limits) -> 
     models = ModelStore(load, 'tiny')
     access = access_for(host)
     with socket.create_server(('127.0.0.1', 0)) as listening, JobQueue() as jobs:
-        app = make_app(Service(models, jobs, folder, Limits(**limits)), access)
+        service = Service(models, jobs, folder, Limits(**limits))
+        app = make_app(service, access)
         config = uvicorn.Config(app, log_level='critical', ws='none', timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         client = Client(listening.getsockname()[1], models, folder)
-        client.access, client.jobs = access, jobs
+        client.access, client.jobs, client.live = access, jobs, service.live
         try:
             yield client
         finally:

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import base64
+from contextlib import nullcontext
 from pathlib import Path
+import time
 
 import cv2
 import numpy as np
@@ -179,3 +181,48 @@ def test_a_file_that_is_broken_shows_its_sentence(browser, server):
     # The browser itself notes answers with 4xx.
     noted = [entry['message'] for entry in browser.get_log('browser')]
     assert all('422' in message for message in noted)
+
+
+def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_drive):
+    find(opened, '#drop summary').click()
+    find(opened, '#path').send_keys(str(short_drive))
+    find(opened, '#path-form button').click()
+    finished(opened)
+    assert find(opened, '.verdict h2').text
+    assert '/velodyne_points' in find(opened, '.found').text
+    assert fits(opened)
+    assert violations(opened) == []
+    opened.get(find(opened, 'a.open').get_attribute('href'))
+    assert find(opened, 'h1').text == 'Depth on drive'
+    # Its script runs: charts have curves.
+    assert opened.find_elements('css selector', '.plot .curve')
+
+
+def test_the_live_view_shows_the_images_of_a_node(opened, server, monkeypatch):
+    image = a_photo()
+
+    class Viewer:
+        def nodes(self):
+            return ['/marigold_depth']
+
+        def watching(self, name):
+            return nullcontext()
+
+        def next_image(self, name, after, seconds):
+            time.sleep(0.05)
+            return after + 1, image
+
+        def state(self, name):
+            return {'hertz': 10.0, 'age': 0.1, 'fit': 'fitted', 'reason': ''}
+
+    monkeypatch.setattr(server.live, '_viewer', Viewer())
+    find(opened, '#live summary').click()
+    wait(opened, lambda: find(opened, '#node').text.strip() == '/marigold_depth')
+    find(opened, '#watch').click()
+    shown = 'return document.getElementById("live-image").naturalWidth'
+    wait(opened, lambda: opened.execute_script(shown) == 400)
+    wait(opened, lambda: find(opened, '#live-text').text == '10.0 images a second')
+    assert fits(opened)
+    assert violations(opened) == []
+    find(opened, '#watch').click()
+    assert not find(opened, '#live-view').is_displayed()

@@ -121,6 +121,7 @@ class ResultView {
   update(job) {
     const { result } = job;
     if (result.frames && result.frames.length) this.depth(job);
+    if (result.bag && !this.found) this.describe(job);
     if (result.verdict && !this.verdict) this.report(job);
     if (result.cloud && !this.cloud) {
       this.cloud = cloudPanel(result.cloud);
@@ -130,11 +131,28 @@ class ResultView {
     if (job.state === 'done' && result.downloads && !this.downloads) this.offer(job);
   }
 
+  // What a bag holds, before it is replayed.
+  describe(job) {
+    this.found = element('dl', { class: 'found' });
+    for (const [role, text] of Object.entries(job.result.bag)) {
+      this.found.append(element('dt', {}, role), element('dd', {}, text));
+    }
+    this.section.append(element('h2', {}, job.name), this.found);
+    this.reveal();
+  }
+
+  reveal() {
+    if (!this.section.hidden) return;
+    this.section.hidden = false;
+    // Phones show the result below the screen otherwise.
+    this.section.scrollIntoView({ block: 'nearest' });
+  }
+
   depth(job) {
     if (!this.view) {
       this.view = new DepthView(job);
       this.section.append(this.view.panel);
-      this.section.hidden = false;
+      this.reveal();
       if (job.kind === 'video') {
         this.player = new Player(this.view);
         this.view.facts.before(this.player.box);
@@ -150,9 +168,9 @@ class ResultView {
     this.verdict.innerHTML = job.result.verdict;
     const open = element('a', { class: 'open', href: fileOf(job, 'report.html'), target: '_blank', rel: 'noopener' }, 'Open the report');
     const facts = element('p', { class: 'note' }, job.result.facts);
-    this.section.append(element('h2', {}, job.name), this.verdict, open, facts);
+    this.found.before(this.verdict);
+    this.found.after(open, facts);
     if (job.result.warning) this.section.append(element('p', { class: 'warning' }, job.result.warning));
-    this.section.hidden = false;
   }
 
   offer(job) {

@@ -1,0 +1,73 @@
+// The live view of a running node: a list of nodes, a stream of images, how it goes in words.
+'use strict';
+
+const STATE_MS = 1000;
+const LOST_S = 3;
+
+class LiveView {
+  constructor(box) {
+    this.select = box.querySelector('#node');
+    this.button = box.querySelector('#watch');
+    this.text = box.querySelector('#live-text');
+    this.view = box.querySelector('#live-view');
+    this.image = box.querySelector('#live-image');
+    box.querySelector('details').addEventListener('toggle', (event) => (event.target.open ? this.list() : this.stop()));
+    this.button.addEventListener('click', () => (this.timer ? this.stop() : this.start()));
+  }
+
+  async ask(address) {
+    const response = await fetch(address);
+    const content = await response.json();
+    if (!response.ok) throw new Error(content.error);
+    return content;
+  }
+
+  async list() {
+    this.text.textContent = 'looking for nodes';
+    this.button.disabled = true;
+    try {
+      const { nodes } = await this.ask('/api/live');
+      this.select.replaceChildren(...nodes.map((name) => element('option', {}, name)));
+      this.button.disabled = false;
+      this.text.textContent = nodes.length ? '' : 'No depth node is seen. Start one, and check that ROS_DOMAIN_ID is the same.';
+      this.button.textContent = nodes.length ? 'Watch' : 'Look again';
+    } catch (error) { this.text.textContent = error.message; }
+  }
+
+  start() {
+    const node = this.select.value;
+    if (!node) { this.list(); return; }
+    this.button.textContent = 'Stop';
+    this.text.textContent = 'waiting for the first image';
+    this.image.src = `/api/live/images?${new URLSearchParams({ node })}`;
+    this.view.hidden = false;
+    this.timer = setInterval(() => this.refresh(node), STATE_MS);
+  }
+
+  async refresh(node) {
+    try {
+      const state = await this.ask(`/api/live/state?${new URLSearchParams({ node })}`);
+      if (this.timer) this.text.textContent = this.words(state);
+    } catch (error) { this.text.textContent = error.message; }
+  }
+
+  words({ hertz, age, fit, reason }) {
+    const why = reason ? `: ${reason}` : '';
+    if (fit === 'none') return `no metric depth${why}`;
+    if (age === null || age === undefined) return 'waiting for the first image';
+    if (age > LOST_S) return `no image for ${Math.round(age)} s${why}`;
+    const rate = hertz ? `${hertz.toFixed(1)} images a second` : 'one image';
+    return fit === 'held' ? `${rate}, with the fit of an earlier image${why}` : rate;
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = 0;
+    this.view.hidden = true;
+    this.image.removeAttribute('src');
+    this.text.textContent = '';
+    this.button.textContent = 'Watch';
+  }
+}
+
+new LiveView(document.getElementById('live'));

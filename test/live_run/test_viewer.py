@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The newest image of a node over DDS, subscribed to only while somebody watches."""
+
+from __future__ import annotations
+
+import time
+import warnings
+
+import pytest
+
+pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
+with warnings.catch_warnings():
+    # The parser behind rclpy's type support imports sre_parse, which Python 3.11 calls deprecated.
+    warnings.simplefilter('ignore', DeprecationWarning)
+    import rosidl_generator_py  # noqa: F401
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue  # noqa: E402
+from marigold_ros.live_run.process import own_context, own_node  # noqa: E402
+from marigold_ros.live_run.viewer import DepthViewer  # noqa: E402
+from sensor_msgs.msg import CompressedImage  # noqa: E402
+
+NODE = '/front/marigold_depth'
+
+
+@pytest.fixture(scope='module')
+def viewer():
+    with DepthViewer() as viewer:
+        yield viewer
+
+
+@pytest.fixture
+def publishers():
+    """Publishers of a node's images and of its fit."""
+    with own_context() as context, own_node('stand_in', context) as node:
+        images = node.create_publisher(CompressedImage, f'{NODE}/depth/color/compressed', 1)
+        yield images, node.create_publisher(DiagnosticArray, f'{NODE}/alignment', 1)
+
+
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_images_are_handed_on_unchanged_while_somebody_watches(viewer, publishers):
+    images, fits = publishers
+    until(lambda: viewer.nodes() == [NODE])
+    assert images.get_subscription_count() == 0
+    assert viewer.state(NODE) == {}
+    with viewer.watching(NODE):
+        until(lambda: images.get_subscription_count() and fits.get_subscription_count())
+        images.publish(CompressedImage(format='jpeg', data=b'first'))
+        assert viewer.next_image(NODE, 0, 20) == (1, b'first')
+        assert viewer.next_image(NODE, 1, 0.01) is None
+        with viewer.watching(NODE):
+            assert images.get_subscription_count() == 1
+        images.publish(CompressedImage(format='jpeg', data=b'second'))
+        assert viewer.next_image(NODE, 1, 20) == (2, b'second')
+        values = [KeyValue(key='state', value='held'), KeyValue(key='reason', value='no scan')]
+        fits.publish(DiagnosticArray(status=[DiagnosticStatus(values=values)]))
+        until(lambda: viewer.state(NODE)['reason'] == 'no scan')
+        assert viewer.state(NODE)['fit'] == 'held'
+        assert viewer.state(NODE)['hertz'] > 0
+    until(lambda: images.get_subscription_count() == 0)

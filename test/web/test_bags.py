@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Bags by upload and by path: looked at first, then scored as ``evaluate`` does."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import urlencode
+
+from marigold_ros.models import load_model
+import pytest
+
+STATIC = '/tf_static'
+
+
+def name_bag(server, path, **query):
+    return server.ask('POST', f'/api/bags?{urlencode({"path": path, **query})}')
+
+
+def test_a_bag_by_its_path_gives_verdict_and_report(server, short_drive):
+    answer = name_bag(server, short_drive)
+    assert answer.status == 202, answer.json
+    job = server.wait(answer.json)
+    assert (job['state'], job['name']) == ('done', 'drive'), job['text']
+    assert job['result']['verdict'].startswith('<section class="verdict ')
+    assert job['result']['facts'] == '3 images were scored, all of them with metric depth.'
+    assert job['result']['bag']['lidar'].startswith('/velodyne_points, ')
+    report = server.file(job, 'report.html')
+    assert report.headers['content-type'].startswith('text/html')
+    assert 'sandbox allow-scripts' in report.headers['content-security-policy']
+    results = json.loads(server.file(job, 'results.json').data)
+    assert results['frames']['read'] == 3
+    download = server.file(job, 'results.json').headers['content-disposition']
+    assert download.startswith('attachment')
+
+
+def test_an_uploaded_bag_has_its_own_name_in_the_report(server, short_drive):
+    (path,) = short_drive.glob('*.mcap')
+    job = server.wait(server.send('my drive.mcap', path.read_bytes(), every=2).json)
+    assert (job['state'], job['name']) == ('done', 'my drive.mcap'), job['text']
+    assert b'Depth on my drive.mcap' in server.file(job, 'report.html').data
+    assert json.loads(server.file(job, 'results.json').data)['frames']['processed'] == 2
+
+
+@pytest.mark.parametrize(
+    ('path', 'word'),
+    [
+        ('', 'missing'),
+        ('/nowhere/drive', 'does not exist'),
+        ('/dev/null', '/dev/null'),
+        ('a\nb', 'missing'),
+        ('/etc/passwd', 'passwd'),
+    ],
+)
+def test_a_path_without_a_bag_gets_one_sentence(server, path, word):
+    answer = name_bag(server, path)
+    assert answer.status in (400, 422)
+    assert word in answer.json['error']
+    assert '\n' not in answer.json['error']
+    assert list(server.folder.glob('*')) == [] or server.jobs.is_busy is False
+
+
+def test_a_bag_that_cannot_be_scored_is_refused_before_any_work(server, changed_drive, tmp_path):
+    gone = (STATIC, '/camera/depth_truth')
+    bag = changed_drive(
+        tmp_path / 'bag', lambda t, message, ns: None if t in gone else (t, {}, ns)
+    )
+    answer = name_bag(server, bag)
+    assert answer.status == 422
+    assert 'could be scored' in answer.json['error']
+
+
+def test_a_damaged_bag_is_scored_as_far_as_it_goes(server, short_drive):
+    (path,) = short_drive.glob('*.mcap')
+    data = path.read_bytes()
+    answer = server.send('cut.mcap', data[: len(data) * 9 // 10])
+    assert answer.status == 202, answer.json
+    job = server.wait(answer.json)
+    assert job['state'] == 'done', job['text']
+    assert 'cut.mcap' in job['result']['warning']
+
+
+def test_the_model_of_the_bag_is_the_chosen_one(tmp_path, serving, short_drive):
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        return load_model(name)
+
+    with serving(tmp_path, load=load) as server:
+        job = server.wait(name_bag(server, short_drive, model='unet', every=3).json)
+        results = json.loads(server.file(job, 'results.json').data)
+    assert results['provenance']['checkpoint']['name'] == 'unet'
+    assert loaded == ['tiny', 'unet']

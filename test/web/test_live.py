@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The stream of a running node, from a viewer that stands in for ROS."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+import socket
+import sys
+import threading
+
+from marigold_ros.web import live
+from marigold_ros.web.live import Live
+import pytest
+
+NODE = '/marigold_depth'
+
+
+class PlantedViewer:
+    """Has a new image, its own number as bytes, whenever it is asked for one."""
+
+    def __init__(self):
+        self.watchers = 0
+        self.closed = threading.Event()
+
+    def nodes(self):
+        return [NODE]
+
+    @contextmanager
+    def watching(self, name):
+        self.watchers += 1
+        yield
+        self.watchers -= 1
+
+    def next_image(self, name, after, seconds):
+        return after + 1, f'image {after + 1}'.encode()
+
+    def state(self, name):
+        return {'hertz': 10.0, 'age': 0.1, 'fit': 'fitted', 'reason': ''}
+
+    def __exit__(self, *error):
+        self.closed.set()
+
+
+@pytest.fixture
+def planted(server, monkeypatch):
+    viewer = PlantedViewer()
+    monkeypatch.setattr(server.live, '_viewer', viewer)
+    return viewer
+
+
+@contextmanager
+def watching(server):
+    """Read the stream of the node over a connection of its own."""
+    with socket.create_connection(('127.0.0.1', server.port), timeout=20) as connection:
+        path = f'/api/live/images?node={NODE}'
+        connection.sendall(f'GET {path} HTTP/1.1\r\nHost: {server.host}\r\n\r\n'.encode())
+        with connection.makefile('rb') as stream:
+            yield stream
+
+
+def test_images_are_streamed_in_their_order_until_the_page_leaves(server, planted):
+    with watching(server) as stream:
+        assert stream.readline().split()[1] == b'200'
+        text = b''.join(stream.readline() for _ in range(60))
+        assert b'multipart/x-mixed-replace; boundary=frame' in text
+        assert text.index(b'image 1\r\n') < text.index(b'image 2\r\n') < text.index(b'image 3\r\n')
+        assert planted.watchers == 1
+    server.settles(lambda: planted.watchers == 0)
+
+
+def test_only_so_many_watch_at_once(server, planted, monkeypatch):
+    monkeypatch.setattr(live, 'MOST_WATCHING', 1)
+    with watching(server) as stream:
+        stream.readline()
+        server.settles(lambda: planted.watchers == 1)
+        answer = server.ask('GET', f'/api/live/images?node={NODE}')
+        assert answer.status == 429
+    server.settles(lambda: planted.watchers == 0)
+
+
+def test_nodes_and_their_state_are_listed_and_others_are_refused(server, planted):
+    assert server.ask('GET', '/api/live').json == {'nodes': [NODE]}
+    assert server.ask('GET', f'/api/live/state?node={NODE}').json['fit'] == 'fitted'
+    answer = server.ask('GET', '/api/live/images?node=/other')
+    assert answer.status == 404
+    assert 'ROS_DOMAIN_ID' in answer.json['error']
+
+
+def test_without_ros_one_sentence_says_so(server, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    for name in [n for n in sys.modules if n.startswith('marigold_ros.live_run')]:
+        monkeypatch.delitem(sys.modules, name)
+    for address in ('/api/live', '/api/live/state', '/api/live/images'):
+        answer = server.ask('GET', address)
+        assert answer.status == 422
+        assert 'needs rclpy' in answer.json['error']
+
+
+def test_the_viewer_is_opened_once_and_closed_at_the_end():
+    opened = []
+
+    def open_viewer():
+        opened.append(PlantedViewer())
+        return opened[-1]
+
+    view = Live(open_viewer)
+    assert opened == []
+    assert view.viewer() is view.viewer()
+    view.close()
+    assert [viewer.closed.is_set() for viewer in opened] == [True]
