@@ -9,7 +9,7 @@ import secrets
 import shutil
 from typing import Any
 
-from marigold_ros.config import PredictionConfig
+from marigold_ros.config import NodeConfig, PredictionConfig
 from marigold_ros.errors import MarigoldError
 import marigold_ros.evaluation.report
 from marigold_ros.replay.photos import IMAGE_SUFFIXES
@@ -159,7 +159,10 @@ class Service:
     async def live_nodes(self, request: Request) -> Response:
         """Return the depth nodes that are seen."""
         viewer = await run_in_threadpool(self.live.viewer)
-        return JSONResponse({'nodes': await run_in_threadpool(viewer.nodes)})
+        names = await run_in_threadpool(viewer.nodes)
+        usual = NodeConfig()
+        scale = {'near': usual.color_min_depth, 'far': usual.color_max_depth}
+        return JSONResponse({'nodes': names, 'scale': scale})
 
     async def live_state(self, request: Request) -> Response:
         """Return rate and fit of a node that is watched."""

@@ -3,19 +3,26 @@
 """Jobs on photos and videos: depth to look at first, then the files that ``predict`` writes."""
 
 from dataclasses import dataclass
+import json
+import math
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import cv2
 from marigold_ros.errors import InputError
+from marigold_ros.evaluation.report.cloud import MOST_POINTS, pack_points
 from marigold_ros.evaluation.report.drawing import depth_scale, depth_ticks
 from marigold_ros.frame import Prediction
+from marigold_ros.geometry.cloud.files import write_glb, write_ply
 from marigold_ros.replay.photos import (
     colourise,
+    mesh_note,
     open_video,
+    photo_mesh,
     read_image,
     side_by_side,
+    USUAL_FOV,
     VideoWriter,
     write_prediction,
 )
@@ -25,6 +32,7 @@ import numpy as np
 
 _SHOWN_PX = 1280  # longest side of the images on the page
 _MOST_SHOWN = 100  # frames of a video on the page
+_CLOUD = 'cloud.json'
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 
@@ -51,9 +59,11 @@ class DepthWork:
             predict_ms=round(took_ms),
             frames=[{'image': 'photo_image.jpg', 'depth': 'photo_depth.jpg'}],
         )
+        job.step('making the point cloud')
+        job.files.update(_write_cloud(job.folder, rgb, prediction))
+        job.result['cloud'] = _CLOUD
         job.step('writing the files')
-        stem = Path(job.name).stem
-        written = write_prediction(job.folder, stem, rgb, prediction)
+        written = _write_all(job.folder, Path(job.name).stem, rgb, prediction)
         job.files.update({path.name: path for path in written})
         job.result['downloads'] = [path.name for path in written]
 
@@ -103,17 +113,48 @@ class DepthWork:
         }
 
 
+def _resized(rgb: np.ndarray, prediction: Prediction, factor: float) -> tuple[Any, Prediction]:
+    """Reduce image and prediction; a factor above 1 changes nothing."""
+    if factor >= 1:
+        return rgb, prediction
+    size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
+    # Means across depth edges would be points in the air.
+    relative = cv2.resize(prediction.relative, size, interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return small, Prediction(relative, space=prediction.space)
+
+
+def _write_cloud(folder: Path, rgb: np.ndarray, prediction: Prediction) -> dict[str, Path]:
+    """Write the cloud that the page shows."""
+    factor = math.sqrt(MOST_POINTS / rgb[..., 0].size)
+    small, reduced = _resized(rgb, prediction, factor)
+    mesh = photo_mesh(small, reduced)
+    focal = max(small.shape[:2]) / 2 / math.tan(math.radians(USUAL_FOV / 2))
+    packed = pack_points(mesh.points, mesh.rgb, 1 / focal) if len(mesh.points) else None
+    path = folder / _CLOUD
+    content = {'points': packed, 'note': f'Shape {mesh_note(prediction)}.'}
+    path.write_text(json.dumps(content), encoding='utf-8')
+    return {path.name: path}
+
+
+def _write_all(folder: Path, stem: str, rgb: np.ndarray, prediction: Prediction) -> list[Path]:
+    """Write the files of ``predict --ply --glb``; a photo without a surface has no mesh."""
+    written = write_prediction(folder, stem, rgb, prediction)
+    mesh, note = photo_mesh(rgb, prediction), mesh_note(prediction)
+    if len(mesh.faces):
+        cloud, surface = folder / f'{stem}.ply', folder / f'{stem}.glb'
+        write_ply(cloud, mesh.points, mesh.rgb, [note])
+        write_glb(surface, mesh, note)
+        written += [cloud, surface]
+    return written
+
+
 def _write_shown(
     folder: Path, name: str, rgb: np.ndarray, prediction: Prediction
 ) -> dict[str, Path]:
     """Write image and depth at the size of a screen; return the files by name."""
-    factor = min(1.0, _SHOWN_PX / max(rgb.shape[:2]))
-    size = max(1, round(rgb.shape[1] * factor)), max(1, round(rgb.shape[0] * factor))
-    relative = cv2.resize(prediction.relative, size, interpolation=cv2.INTER_AREA)
-    images = {
-        'image': cv2.resize(rgb, size, interpolation=cv2.INTER_AREA),
-        'depth': colourise(Prediction(relative, space=prediction.space)),
-    }
+    small, reduced = _resized(rgb, prediction, _SHOWN_PX / max(rgb.shape[:2]))
+    images = {'image': small, 'depth': colourise(reduced)}
     files = {}
     for kind, image in images.items():
         path = folder / f'{name}_{kind}.jpg'

@@ -80,7 +80,7 @@ def test_only_so_many_watch_at_once(server, planted, monkeypatch):
 
 
 def test_nodes_and_their_state_are_listed_and_others_are_refused(server, planted):
-    assert server.ask('GET', '/api/live').json == {'nodes': [NODE]}
+    assert server.ask('GET', '/api/live').json['nodes'] == [NODE]
     assert server.ask('GET', f'/api/live/state?node={NODE}').json['fit'] == 'fitted'
     answer = server.ask('GET', '/api/live/images?node=/other')
     assert answer.status == 404

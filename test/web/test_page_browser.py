@@ -117,6 +117,7 @@ def test_a_dropped_photo_shows_its_depth(opened):
     assert texts == ['near', 'far']
     names = [link.text for link in opened.find_elements('css selector', '.downloads a')]
     assert '⤓ street_relative.npy' in names
+    wait(opened, lambda: 'points' in find(opened, '.cloud output').text)
     assert fits(opened)
     assert violations(opened) == []
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+RGB = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8), (0, 0), 6)
 
 
 def encoded(kind, rgb=RGB):
@@ -189,12 +189,28 @@ def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     stem = name.rpartition('.')[0]
     ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
     assert [f'{stem}_{end}' for end in ends] == result['downloads'][:4]
+    assert result['downloads'][4:] == [f'{stem}.ply', f'{stem}.glb']
+    cloud = server.file(job, result['cloud']).json
+    assert 0 < cloud['points']['count'] <= 64 * 48
+    assert 'field of view' in cloud['note']
     relative = np.load(io.BytesIO(server.file(job, f'{stem}_relative.npy').data))
     np.testing.assert_array_equal(relative, RGB[..., 0].astype(np.float32) / 255)
     shown = server.file(job, result['frames'][0]['depth'])
     assert shown.headers['content-type'] == 'image/jpeg'
     image = cv2.imdecode(np.frombuffer(shown.data, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (48, 64, 3)
+
+
+def test_a_large_photo_is_reduced_for_the_page_only(server):
+    rgb = cv2.resize(RGB, (2000, 1500))
+    job = server.wait(server.send('large.png', encoded('png', rgb)).json)
+    assert job['state'] == 'done', job['text']
+    shown = server.file(job, job['result']['frames'][0]['depth']).data
+    image = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (960, 1280, 3)
+    assert server.file(job, 'cloud.json').json['points']['count'] <= 60_000
+    relative = np.load(io.BytesIO(server.file(job, 'large_relative.npy').data))
+    assert relative.shape == (1500, 2000)
 
 
 def test_files_that_are_no_result_are_not_served(server):

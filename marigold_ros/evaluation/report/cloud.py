@@ -32,10 +32,8 @@ def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``xyz`` and ``rgb`` in base64 (little-endian int16 in steps of ``unit`` metres, and
-        uint8), ``count`` points, ``target`` to turn around in metres, ``size`` of a point at one
-        metre, the frame's ``index`` and the ``stride`` of rows and columns. None where no sample
-        has a cloud.
+        As :func:`pack_points`, with the frame's ``index`` and the ``stride`` of rows and columns.
+        None where no sample has a cloud.
 
     """
     best = best_for_cloud(samples)
@@ -48,20 +46,40 @@ def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
     points = unproject_depth(kept, best.K)[::stride, ::stride].reshape(-1, 3)
     colours = best.rgb[::stride, ::stride].reshape(-1, 3)
     valid = np.isfinite(points).all(axis=1)
-    points, colours = points[valid], colours[valid]
-    if not len(points):
+    if not valid.any():
         return None
+    packed = pack_points(points[valid], colours[valid], stride / float(best.K[0, 0]))
+    return {'index': best.index, 'stride': stride, **packed}
+
+
+def pack_points(points: np.ndarray, rgb: np.ndarray, size: float) -> dict[str, Any]:
+    """
+    Pack points for ``page/cloud.js``.
+
+    Parameters
+    ----------
+    points : (N, 3) float
+        Of the camera's optical frame, finite, at least one.
+    rgb : (N, 3) uint8
+        Their colours.
+    size : float
+        Distance of neighbouring points at a depth of one.
+
+    Returns
+    -------
+    dict
+        ``xyz`` and ``rgb`` in base64 (little-endian int16 in steps of ``unit``, and uint8),
+        ``count`` points, ``target`` to turn around, and ``size``.
+
+    """
     unit = max(float(np.abs(points).max()), 1e-3) / _INT16_MAX
-    middle = float(np.median(points[:, 2]))
     return {
-        'index': best.index,
         'count': len(points),
-        'stride': stride,
         'unit': unit,
-        'size': stride / float(best.K[0, 0]),
-        'target': [0.0, float(np.median(points[:, 1])), middle],
+        'size': size,
+        'target': [0.0, *(float(np.median(points[:, axis])) for axis in (1, 2))],
         'xyz': _packed(np.rint(points / unit).astype('<i2')),
-        'rgb': _packed(colours.astype(np.uint8)),
+        'rgb': _packed(rgb.astype(np.uint8)),
     }
 
 

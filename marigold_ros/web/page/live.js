@@ -26,7 +26,8 @@ class LiveView {
     this.text.textContent = 'looking for nodes';
     this.button.disabled = true;
     try {
-      const { nodes } = await this.ask('/api/live');
+      const { nodes, scale } = await this.ask('/api/live');
+      for (const end of ['near', 'far']) document.getElementById(`live-${end}`).textContent = `${end}, ${scale[end]} m unless the node has another scale`;
       this.select.replaceChildren(...nodes.map((name) => element('option', {}, name)));
       this.button.disabled = false;
       this.text.textContent = nodes.length ? '' : 'No depth node is seen. Start one, and check that ROS_DOMAIN_ID is the same.';

@@ -101,12 +101,12 @@ class Player {
   }
 }
 
-function cloudPanel(cloud) {
+function cloudPanel(note) {
   const panel = element('div', { class: 'panel cloud' });
   const canvas = element('canvas', { tabindex: 0, role: 'img', 'aria-label': 'Point cloud; arrow keys turn it, plus and minus zoom, 0 resets the view' });
   const buttons = element('div', { class: 'choices' });
   for (const [key, text, meaning] of BUTTONS) buttons.append(element('button', { type: 'button', 'data-key': key, 'aria-label': meaning }, text));
-  panel.append(element('h2', {}, 'Point cloud'), canvas, element('output'), buttons, element('p', { class: 'note' }, cloud.note));
+  panel.append(element('h3', {}, 'Point cloud'), canvas, element('output'), buttons, element('p', { class: 'note' }, `Drag to turn, pinch or scroll to zoom. ${note}`));
   return panel;
 }
 
@@ -123,11 +123,7 @@ class ResultView {
     if (result.frames && result.frames.length) this.depth(job);
     if (result.bag && !this.found) this.describe(job);
     if (result.verdict && !this.verdict) this.report(job);
-    if (result.cloud && !this.cloud) {
-      this.cloud = cloudPanel(result.cloud);
-      this.section.append(this.cloud);
-      new Cloud(this.cloud, result.cloud);
-    }
+    if (result.cloud && !this.hasCloud) this.cloud(job);
     if (job.state === 'done' && result.downloads && !this.downloads) this.offer(job);
   }
 
@@ -160,6 +156,18 @@ class ResultView {
     }
     if (this.player) this.player.update(job);
     this.view.describe(job.result);
+  }
+
+  async cloud(job) {
+    this.hasCloud = true;
+    const response = await fetch(fileOf(job, job.result.cloud));
+    if (!response.ok) return;
+    const { points, note } = await response.json();
+    // Another file may have been sent meanwhile.
+    if (!points || !this.view.panel.isConnected) return;
+    const panel = cloudPanel(note);
+    this.section.append(panel);
+    new Cloud(panel, points);
   }
 
   report(job) {
