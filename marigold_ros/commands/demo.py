@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; return 1 if the node reported a fault, or without any metric depth."""
     from marigold_ros.live_run.scoring import clear_old, evaluate_offline
     from marigold_ros.live_run.source import prepare_bag, synthetic_drive
+    from marigold_ros.replay.inspection import check_metric
+    from marigold_ros.replay.replay_plan import ReplayOptions
     from marigold_ros.replay.rerun_file import require_rerun
 
     started = time.monotonic()
@@ -90,13 +92,17 @@ def run(args: argparse.Namespace) -> int:
         say(f'synthetic drive: {folder / "drive"}')
         bag = synthetic_drive(folder, args.frames or 40, *args.size)
     source = prepare_bag(bag, config, args.frames)
+    load = functools.partial(load_chosen_model, args, config.runtime)
+    if args.bag is not None and set(source.sources) <= {source.lidar_kind}:
+        pose = source.T_cam_lidar
+        options = ReplayOptions(config.pipeline, config.lidar, T_cam_lidar=pose)
+        check_metric([source.path], options, load)
     live = live_runner()
     faults: list[str] = []
     if live is None:
         say('rclpy cannot be imported: the same pipeline runs offline, without the node')
-        model = load_chosen_model(args, config.runtime)
         with frame_bar(source.images, 'offline') as progress:
-            results = evaluate_offline(source, model, config, folder, progress, rerun)
+            results = evaluate_offline(source, load(), config, folder, progress, rerun)
     else:
         faults, results = live.run_demo(source, config, args.rate, folder, say, frame_bar, rerun)
     frames = results['frames']

@@ -7,17 +7,14 @@ The copies are MCAP bags in DIR, under the names of the bags. A copy appears whe
 an interrupted run resumes with the missing ones.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 import json
 from pathlib import Path
 import sys
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
 from marigold_ros.commands.terminal.options import (
     add_executor_options,
@@ -34,10 +31,7 @@ from marigold_ros.commands.terminal.options import (
     ReplayConfig,
 )
 from marigold_ros.commands.terminal.output import frame_bar
-from marigold_ros.errors import BagError, ConfigurationError, UsageError
-
-if TYPE_CHECKING:
-    from marigold_ros.replay.replay_plan import ReplayOptions, ReplayPlan
+from marigold_ros.errors import BagError, ConfigurationError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.learning.parallel import asked_to_stop, Stopped
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
+    from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
 
     topics = given_topics(args)
@@ -68,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_replay(args.bags, replay)
     method = config.pipeline.alignment.method
     load = partial(load_chosen_model, runtime=config.runtime)
-    _check_metric(plan, replay, partial(load, args))
+    check_metric([job.path for job in plan.jobs], replay, partial(load, args))
     _check_options(folder, args, method)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
@@ -120,20 +115,6 @@ def _check_names(bags: list[Path]) -> None:
             f"{count} of the bags are named '{name}', as their copies would be; label them into "
             'different folders'
         )
-
-
-def _check_metric(plan: ReplayPlan, options: ReplayOptions, load: Callable[[], Any]) -> None:
-    """Refuse bags without any sparse depth, unless the scale is fixed or the model metric."""
-    from marigold_ros.replay.inspection import check_labelled
-
-    method = options.pipeline.alignment.method
-    if method == 'none':
-        raise UsageError('alignment.method is none, which makes no metric depth; choose fused')
-    try:
-        check_labelled([job.path for job in plan.jobs], options)
-    except BagError:
-        if method != 'fixed' and load().description.get('space') != 'metric':
-            raise
 
 
 def _check_options(folder: Path, args: argparse.Namespace, method: str) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame, Excerpt, frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics, listing
-from marigold_ros.errors import BagError, MarigoldError
+from marigold_ros.errors import BagError, MarigoldError, UsageError
 from marigold_ros.frame import Frame, SparseDepth
 from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.models.protocol import DepthModel
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 
@@ -121,15 +122,28 @@ def check_scorable(paths: Sequence[Path], options: ReplayOptions) -> None:
     _check(paths, options, 'scored', why_not_scored)
 
 
-def check_labelled(paths: Sequence[Path], options: ReplayOptions) -> None:
-    """Raise BagError if none of some bags has an image with sparse depth; as check_scorable."""
-    _check(paths, options, 'labelled', why_not_fitted)
+def check_metric(
+    paths: Sequence[Path], options: ReplayOptions, load: Callable[[], DepthModel]
+) -> None:
+    """
+    Raise BagError if no image of some bags could have metric depth, as check_scorable.
+
+    Without sparse depth only a fixed scale or a metric model, which ``load`` returns, gives any.
+    """
+    method = options.pipeline.alignment.method
+    if method == 'none':
+        raise UsageError('alignment.method is none, which makes no metric depth; choose fused')
+    try:
+        _check(paths, options, 'metric', why_not_fitted)
+    except BagError:
+        if method != 'fixed' and load().description.get('space') != 'metric':
+            raise
 
 
 def _check(
     paths: Sequence[Path],
     options: ReplayOptions,
-    done: str,
+    what: str,
     why: Callable[[BagTopics, Sequence[BagSample]], str],
 ) -> None:
     reasons: dict[Path, str] = {}
@@ -148,7 +162,7 @@ def _check(
     path, reason = next(iter(reasons.items()))
     others = f' and {len(reasons) - 1} other bags' if len(reasons) > 1 else ''
     raise BagError(
-        f'no image of {path}{others} could be {done}: {reason}; '
+        f'no image of {path}{others} could be {what}: {reason}; '
         f'`python -m marigold_ros inspect {path}` shows what is there'
     )
 

@@ -312,15 +312,39 @@ def test_senseless_options_are_wrong_usage(wrong):
     assert caught.value.code == 2
 
 
+def cut_images(drive, path, count, leave_out=()):
+    """Copy a drive; its first images lack most of their pixels."""
+    with BagReader(drive) as reader, BagWriter(path) as writer:
+        topics = [topic for topic in reader.topics if topic not in leave_out]
+        for topic, msgtype, data, log_ns in reader.raw(topics):
+            if topic != '/camera/image_raw' or count == 0:
+                writer.write_raw(topic, msgtype, bytes(data), log_ns)
+                continue
+            count -= 1
+            message = reader.decode(data, msgtype)
+            stamp = message.header.stamp
+            header = {'stamp': {'sec': stamp.sec, 'nanosec': stamp.nanosec}}
+            header['frame_id'] = message.header.frame_id
+            fields = {name: getattr(message, name) for name in ('height', 'width', 'step')}
+            fields |= {'header': header, 'encoding': message.encoding, 'data': message.data[:100]}
+            writer.write(topic, 'sensor_msgs/msg/Image', fields, log_ns)
+    return path
+
+
 def test_a_run_without_processed_images_fails_and_names_the_log(drive, small_checkpoint, tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-    cut = tmp_path / 'cut'
-    with BagReader(drive) as reader, BagWriter(cut) as writer:
-        for topic, message, log_ns in reader.messages(['/camera/image_raw']):
-            fields = {name: getattr(message, name) for name in ('height', 'width', 'step')}
-            fields |= {'header': {}, 'encoding': message.encoding, 'data': message.data[:100]}
-            writer.write(topic, 'sensor_msgs/msg/Image', fields, log_ns)
+    cut = cut_images(drive, tmp_path / 'cut', 2)
     answer = run_demo(cut, tmp_path / 'demo', small_checkpoint, '--frames', '2')
     assert answer.returncode == 1
     assert 'error: none of 2 images was processed' in answer.stderr
     assert 'image rejected: rgb8 image has 100 bytes' in (tmp_path / 'demo/node.log').read_text()
+
+
+def test_a_bag_that_gives_no_metric_depth_is_refused_before_the_node_starts(
+    drive, small_checkpoint, tmp_path
+):
+    cut = cut_images(drive, tmp_path / 'cut', 0, ('/velodyne_points',))
+    answer = run_demo(cut, tmp_path / 'demo', small_checkpoint)
+    assert answer.returncode == 1
+    assert 'could be metric: no topic holds sparse depth' in answer.stderr
+    assert not (tmp_path / 'demo' / 'node.log').exists()

@@ -177,7 +177,7 @@ def test_a_bag_without_sparse_depth_is_refused_before_the_work(
     bag = changed_drive(tmp_path / 'bag', without)
     code, printed = label(bag)
     assert code == 1
-    assert f'no image of {bag} could be labelled: {reason}' in printed.err
+    assert f'no image of {bag} could be metric: {reason}' in printed.err
     assert f'inspect {bag}' in printed.err
     assert list((tmp_path / 'labelled').iterdir()) == []
 
