@@ -290,9 +290,18 @@ class MeanMap:
 
         A cell without a point takes the nearest one's mean; ``size`` is (width, height).
         """
+        return self._at(self._with(fit, size), u, v)
+
+    def earlier(self, u: np.ndarray, v: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+        """Return the mean depth of earlier frames at pixels (M,), metres; None without any."""
+        columns, rows = (-(-side // _CELL_PX) for side in size)
+        return self._at(self._sums, u, v) if self._sums.shape[1:] == (rows, columns) else None
+
+    @staticmethod
+    def _at(sums: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         from scipy.ndimage import distance_transform_edt
 
-        total, count = self._with(fit, size)
+        total, count = sums
         empty = count == 0
         mean = np.divide(total, count, out=np.zeros_like(total), where=~empty)
         nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)

@@ -9,7 +9,12 @@ from typing import Any
 
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.requirements import outcomes
-from marigold_ros.evaluation.results.results import assemble, describe, robustness
+from marigold_ros.evaluation.results.results import (
+    assemble,
+    describe,
+    is_dataset,
+    robustness,
+)
 from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.learning.parallel import Stopped
 from marigold_ros.models.locate import is_embedded
@@ -151,13 +156,16 @@ def _with_rerun(job: BagJob, path: Path, bags: int) -> BagJob:
 def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     """Arrange the sums as the content of results.json."""
     T = options.T_cam_lidar
+    of_bags = options.images is None
     provenance = describe(
         (),
         total.topics,
         total.checkpoint,
         options.pipeline,
         options.lidar,
-        mode='offline replay, every image, unlimited wait for the scan',
+        mode='offline replay, every image, unlimited wait for the scan'
+        if of_bags
+        else 'images with depth, each alone',
         limit=options.limit,
         excerpt=asdict(options.excerpt),
         stamps=options.stamps,
@@ -171,7 +179,7 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
         read=total.read,
         dropped=0,
         rejected=total.rejected,
-        rate=total.rate,
+        rate=total.rate if of_bags else None,
         provenance=provenance,
     )
     if total.compared:
@@ -212,6 +220,8 @@ def _add_robustness(results: dict[str, Any], runs: Mapping[tuple[str, int], BagP
 
 def _intro(results: Mapping[str, Any]) -> str:
     checkpoint = results['provenance']['checkpoint'].get('name', 'model')
+    if is_dataset(results):
+        return f'Checkpoint {checkpoint}, each image alone.'
     text = f'Checkpoint {checkpoint}, replayed offline.'
     rate = results['rate']
     if rate:

@@ -3,7 +3,9 @@
 """Benchmarks in their official layouts, very small, and folders of images with depth."""
 
 from dataclasses import replace
+from html import unescape
 import json
+import re
 import tarfile
 
 import cv2
@@ -209,6 +211,55 @@ def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
     assert code == 0, printed.err
     results = json.loads((tmp_path / 'out' / 'results.json').read_text())
     assert results['frames']['processed'] == 2
+
+
+class Seeing(Knowing):
+    """Answers with the red channel, which is the truth of the images below, nearly."""
+
+    def predict(self, rgb, **options):
+        return Prediction(rgb[..., 0] / np.float32(255))
+
+
+def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
+    evaluate, monkeypatch, tmp_path
+):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Seeing())
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        red = np.kron(rng.integers(0, 255, (3, 4)), np.ones((16, 16))).astype(np.uint8)
+        depth = (2 + 8 * (red / 255)) * rng.uniform(0.97, 1.03, red.shape)
+        save(tmp_path / 'set' / str(number) / 'image.png', np.dstack([red] * 3))
+        save(tmp_path / 'set' / str(number) / 'depth_mm.png', depth, 1000)
+    code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder', '--require', 'oracle.rmse<1')
+    assert code == 0, printed.err
+    assert printed.out.startswith('verdict: green\n')
+    out = tmp_path / 'out'
+    results = json.loads((out / 'results.json').read_text())
+    assert set(results['baselines']) == {'constant', 'plane', 'quadric', 'mean_map'}
+    compared = results['verdict']['against_baselines']
+    assert {found['outcome'] for found in compared.values()} == {'better'}
+    assert compared['abs_rel']['own'] == pytest.approx(0.015, abs=0.005)
+    assert 'a bound for the relative depth, not metric depth' in printed.out
+    html = (out / 'report.html').read_text()
+    body = html.split('<main>')[1].split('</main>')[0]
+    shown = unescape(re.sub(r'<.*?>', ' ', body, flags=re.S))
+    for text in (shown, printed.out):
+        assert not re.search('lidar|scan|velodyne', text, re.I)
+    assert 'mean relative error (AbsRel)' in shown
+    assert '9 of 9' in shown
+    assert 'Worst and best images' in shown
+    assert 'best quadric over the image' in shown
+    names = re.findall(r'figure data-name="(.*?)"', body)
+    assert names[:4] == ['image', 'truth', 'fitted', 'error']
+    assert 'near, ' in body
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
+    assert data['charts']['error_oracle']['x_label'] == 'image'
+    curves = {curve['name']: curve['values'] for curve in data['charts']['error_oracle']['curves']}
+    assert np.mean(curves['this model']) == pytest.approx(compared['abs_rel']['own'], abs=1e-5)
+    assert curves['scaled mean of earlier images'][0] is None
+    assert data['cloud'] is None
+    for name in ('input', 'truth', 'fitted', 'error'):
+        assert (out / 'pictures' / f'frame_0000_{name}.png').is_file()
 
 
 @pytest.mark.parametrize(

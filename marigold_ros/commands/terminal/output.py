@@ -58,17 +58,19 @@ def summary(results: dict[str, Any], folder: str) -> str:
     """Return the headline figures as a table for a terminal."""
     # Imports of numpy and OpenCV are inside functions for an instant --help.
     from marigold_ros.evaluation.metrics.metric_table import METRICS
-    from marigold_ros.evaluation.results.results import images_read
+    from marigold_ros.evaluation.results.results import images_read, is_dataset
 
     titles = ((METRICS[name].title if name in METRICS else 'median') for name in _COLUMNS)
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items()) or '0'
+    metric = f'{frames["metric"]} metric, {frames["dropped"]} dropped, '
+    metric = '' if is_dataset(results) else metric
     found = results['verdict']
     lines = [
         f'verdict: {found["grade"]}',
         *(f'  {name:10}{text}' for name, text in found['text'].items()),
-        f'frames: {images_read(results)} read, {frames["processed"]} processed, '
-        f'{frames["metric"]} metric, {frames["dropped"]} dropped, rejected {rejected}',
+        f'{"images" if is_dataset(results) else "frames"}: {images_read(results)} read, '
+        f'{frames["processed"]} processed, {metric}rejected {rejected}',
     ]
     heads = f'{"".join(f"{title:>9}" for title in titles)}  frames   95 % interval of AbsRel'
     rows = [('', heads), *_model_rows(results)]

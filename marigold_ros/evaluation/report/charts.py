@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import METRICS
+from marigold_ros.evaluation.results.results import is_dataset
 import numpy as np
 
 Spec = dict[str, Any]
@@ -198,15 +199,16 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
 def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
     rows = rows[:: math.ceil(len(rows) / MOST_PLACES) or 1]
-    frames, remarks = [int(row['index']) for row in rows], _remarks(results, rows)
+    frames, of_bags = [int(row['index']) for row in rows], not is_dataset(results)
+    remarks = _remarks(results, rows) if of_bags else []
     marks = bag_marks([_bag_of(results, row) for row in rows])
+    common = {'group': 'time', 'remarks': remarks, 'marks': marks}
+    common |= {} if of_bags else {'x_label': 'image'}
 
     def chart(title: str, columns: Mapping[str, str], **more: Any) -> Spec:
         curves = {name: [_number(row.get(key)) for row in rows] for name, key in columns.items()}
         known = {name: v for name, v in curves.items() if any(x is not None for x in v)}
-        return frame_chart(
-            title, frames, known, **{'group': 'time', 'remarks': remarks, 'marks': marks, **more}
-        )
+        return frame_chart(title, frames, known, **{**common, **more})
 
     specs = {}
     for protocol, where in (('heldout', 'held-out LiDAR points'), ('truth', 'dense truth')):
@@ -217,13 +219,25 @@ def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
             **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
         }
         specs[f'error_{protocol}'] = chart(f'AbsRel at {where} (lower is better)', columns)
+    scoring = results['provenance'].get('scoring', {})
+    if scoring.get('baselines_protocol') == 'oracle':
+        columns = {
+            'this model': 'oracle_abs_rel',
+            'best quadric': 'oracle_quadric_abs_rel',
+            'scaled mean of earlier images': 'oracle_mean_map_abs_rel',
+            **{name: f'{name}:oracle_abs_rel' for name in results.get('models') or ()},
+        }
+        title = 'AbsRel after the best scale and shift to the truth (lower is better)'
+        specs['error_oracle'] = chart(title, columns)
+    specs['time'] = chart('Time per image, ms (lower is better)', {'total': 'total_ms'}, unit='ms')
+    if not of_bags:
+        return specs
     fit = {'scale': 'scale', 'shift': 'shift'}
     specs['scale'] = chart(
         'Scale and shift of the fit, in the space of the model', fit, zero=False
     )
     points = {'in view': 'n_points', 'inliers': 'n_inliers'}
     specs['points'] = chart('Number of LiDAR points of the fit', points)
-    specs['time'] = chart('Time per frame, ms (lower is better)', {'total': 'total_ms'}, unit='ms')
     within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
     specs['coverage'] = chart(
         'Share of held-out points within sigma (nearer to normal is better)',

@@ -27,6 +27,8 @@ _CAPTIONS = {
     'image': 'image',
     'LiDAR': 'LiDAR points in view, coloured by depth',
     'depth': 'metric depth',
+    'truth': 'true depth',
+    'fitted': 'depth after the best scale and shift to the truth',
     'relative': 'relative prediction (this frame has no metric depth)',
     'error': 'relative error at the scored pixels',
 }
@@ -41,12 +43,21 @@ def frame_panels(samples: Sequence[tuple[str, ReportFrame]], folder: Path) -> st
     errors = [frame.abs_rel if math.isfinite(frame.abs_rel) else -1.0 for _, frame in samples]
     parts, worst = [], errors.index(max(errors))
     for number, (meaning, sample) in enumerate(samples):
-        depth = np.zeros(0) if sample.metric is None else sample.metric
-        scale = drawing.depth_scale(sample.lidar.z if len(sample.lidar) else depth)
+        scale = drawing.depth_scale(_known_depth(sample))
         panels = _draw(sample, *scale)
         _save(sample.index, panels, folder, *scale)
         parts.append(_panel(meaning, sample, panels, scale, number == worst))
-    return f'<section id="frames"><h2>Worst and best frames</h2>{"".join(parts)}</section>'
+    what = 'images' if samples[0][1].truth is not None else 'frames'
+    return f'<section id="frames"><h2>Worst and best {what}</h2>{"".join(parts)}</section>'
+
+
+def _known_depth(sample: ReportFrame) -> np.ndarray:
+    """Return the depth that sets the colour scale: of the truth, of points, else as published."""
+    if sample.truth is not None:
+        return sample.truth
+    if len(sample.lidar) or sample.metric is None:
+        return sample.lidar.z
+    return sample.metric
 
 
 def _draw(sample: ReportFrame, low: float, high: float) -> dict[str, np.ndarray]:
@@ -56,7 +67,10 @@ def _draw(sample: ReportFrame, low: float, high: float) -> dict[str, np.ndarray]
         panels['LiDAR'] = drawing.overlay_points(
             sample.rgb, points.u, points.v, points.z, low, high
         )
-    if sample.metric is None:
+    if sample.truth is not None and sample.metric is not None:
+        panels['truth'] = drawing.colourise_depth(sample.truth, low, high)
+        panels['fitted'] = drawing.colourise_depth(sample.metric, low, high)
+    elif sample.metric is None:
         panels['relative'] = drawing.colourise_relative(
             sample.relative, near_is_low=sample.space != 'disparity'
         )
@@ -89,10 +103,11 @@ def _panel(
         for name, panel in panels.items()
     )
     first = ' data-first' if is_first else ''
+    what = 'Frame' if sample.truth is None else 'Image'
     return (
         f'<div class="panel frame" id="frame-{sample.index}" data-index="{sample.index}" '
         f'data-label="{escape(label)}"{first}>'
-        f'<h3>Frame {escape(label)}: {_score_text(sample)}</h3>'
+        f'<h3>{what} {escape(label)}: {_score_text(sample)}</h3>'
         f'<div class="layers">{figures}</div>{_legends(panels, *scale)}</div>'
     )
 
@@ -114,7 +129,7 @@ def _score_text(sample: ReportFrame) -> str:
 
 def _legends(panels: Mapping[str, np.ndarray], low: float, high: float) -> str:
     legends = []
-    if 'depth' in panels or 'LiDAR' in panels:
+    if panels.keys() & {'depth', 'LiDAR', 'truth'}:
         legends.append(('depth', 'depth in metres', drawing.depth_ticks(low, high)))
     if 'relative' in panels:
         legends.append(('depth', 'relative depth, without unit', {'near': 0.0, 'far': 1.0}))
@@ -146,7 +161,7 @@ def _save(
     """Write PNG files; cv2.imwrite hides failures, Path.write_bytes raises."""
     for name, panel in panels.items():
         drawn = panel
-        if name in ('LiDAR', 'depth') or name.startswith(_ORACLE):
+        if name in ('LiDAR', 'depth', 'truth', 'fitted') or name.startswith(_ORACLE):
             drawn = drawing.with_depth_legend(panel, low, high)
         if name == 'relative':
             drawn = drawing.with_relative_legend(panel)

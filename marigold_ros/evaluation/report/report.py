@@ -21,7 +21,7 @@ from marigold_ros.evaluation.report.verdict_section import (
     requirements_section,
     verdict_section,
 )
-from marigold_ros.evaluation.results.results import write_per_frame, write_results
+from marigold_ros.evaluation.results.results import is_dataset, write_per_frame, write_results
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
 
@@ -85,7 +85,7 @@ def write_report(
     def curves(group: str) -> list[str]:
         return [chart_figure(n, spec) for n, spec in charts.items() if spec['group'] == group]
 
-    over_time = curves('time')
+    over_time, time = curves('time'), 'By image' if is_dataset(results) else 'Over time'
     ranges = [*curves('range'), _panel(tables.region_table(results))]
     accuracy = [_panel(f(results)) for f in (tables.accuracy_bars, tables.accuracy_table)]
     accuracy.append(_panel(tables.bag_table(results, rows)))
@@ -102,14 +102,12 @@ def write_report(
         frame_panels(samples, images),
         cloud_section(cloud),
         _section('Accuracy', *accuracy),
-        _section(
-            'Over time', _pair(over_time), f'<p class="note keys">{_KEYS}</p>' * bool(over_time)
-        ),
+        _section(time, _pair(over_time), f'<p class="note keys">{_KEYS}</p>' * bool(over_time)),
         _section('By distance and place', _pair(ranges)),
         _section('Calibration of sigma', _pair(curves('sigma'))),
         _section('Corrupted images', _pair(curves('robustness'))),
         _section('Temporal stability and surfaces', _pair(stability)),
-        _section('Milliseconds per frame', _panel(tables.latency_table(results))),
+        _section('Milliseconds per image', _panel(tables.latency_table(results))),
         _section('Provenance', _panel(tables.provenance_tables(results))),
     ]
     body = '\n'.join(part for part in parts if part)

@@ -10,7 +10,7 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
-from marigold_ros.evaluation.results.results import images_read
+from marigold_ros.evaluation.results.results import images_read, is_dataset
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
@@ -25,7 +25,7 @@ _PART_TEXT = {'rings': 'scan line', 'azimuth': 'degree of azimuth'}
 WHERE = {
     'heldout': 'at LiDAR points held out of the fit',
     'truth': 'at the dense truth',
-    'oracle': 'after the best scale and shift to the truth itself (a bound)',
+    'oracle': 'after the best scale and shift to the truth, a bound',
     'raw': 'of its own metres, without a fit',
 }
 BASELINE_TEXT = {
@@ -35,9 +35,15 @@ BASELINE_TEXT = {
     'nearest': 'nearest LiDAR point',
     'linear': 'LiDAR interpolated linearly',
     'morphological': 'LiDAR dilated and smoothed (IP-Basic)',
-    'mean_map': 'mean depth of the frames so far, by place in the image',
+    'mean_map': 'mean depth of earlier frames, by place in the image',
     'global': 'this model with one scale and shift',
 }
+
+# Settings of runs over bags, which say nothing of images with depth.
+_OF_BAGS = (
+    *('lidar.', 'points.', 'excerpt.', 'extrinsics', 'recorded', 'stamps'),
+    *('scoring.fit_every', 'scoring.held_out', 'scoring.scan', 'scoring.missing_depth'),
+)
 
 # Keys of ``temporal`` and ``surfaces``: in words, with unit and the better direction.
 _FACT_TEXT = {
@@ -91,9 +97,10 @@ def frames_sentence(results: Mapping[str, Any]) -> str:
     """Return a paragraph with the numbers of read, processed, metric, dropped, rejected frames."""
     frames = results['frames']
     rejected = ', '.join(f'{n} {cause}' for cause, n in frames['rejected'].items())
+    metric = f'{frames["metric"]} with metric depth, {frames["dropped"]} dropped, '
     text = (
-        f'{images_read(results)} images read, {frames["processed"]} processed, {frames["metric"]} '
-        f'with metric depth, {frames["dropped"]} dropped, '
+        f'{images_read(results)} images read, {frames["processed"]} processed, '
+        + ('' if is_dataset(results) else metric)
         + (f'rejected: {rejected}.' if rejected else 'none rejected.')
     )
     return f'<p class="lead">{escape(text)}</p>'
@@ -136,9 +143,17 @@ def headline(results: Mapping[str, Any]) -> str:
             text = f'nominal 68 %; within 2 sigma: {_percent(covered.get("2"))}'
             cards.append(_card('errors within 1 sigma', _percent(covered.get('1')), text))
     frames = results['frames']
+    if is_dataset(results):
+        more = f'{sum(frames["rejected"].values())} rejected'
+        cards.append(_card('scored images', f'{_scored(scores)} of {frames["read"]}', more))
+        return f'<ul class="cards">{"".join(cards)}{_time_card(results)}</ul>'
     away = f'{frames["dropped"]} dropped, {sum(frames["rejected"].values())} rejected'
     cards.append(_card('metric frames', f'{frames["metric"]} of {frames["read"]}', away))
     return f'<ul class="cards">{"".join(cards)}{_time_card(results)}</ul>'
+
+
+def _scored(scores: Mapping[str, Any] | None) -> int:
+    return int(scores['n_frames']) if scores else 0
 
 
 def _main_protocol(results: Mapping[str, Any]) -> str:
@@ -253,13 +268,21 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         cells = [*_metrics(values), _difference(paired), str(paired['n_frames']), '']
         rows.append(_row(BASELINE_TEXT.get(name, name), cells))
     if not rows:
+        if is_dataset(results):
+            return '<p>No image could be scored: none has depth in range.</p>'
         return '<p>No frame could be scored: there is neither LiDAR in view nor dense truth.</p>'
     note = (
         'Means over frames; half of the points are below «median» (AbsRel). Lower is better, but '
         'for δ1 and the share with depth, and bias, which is best at 0.'
     )
     protocol = scoring.get('baselines_protocol', '')
-    if results['baselines'] and protocol in how:
+    if results['baselines'] and protocol == 'oracle':
+        note += (
+            ' The baselines are fitted to the truth too, the mean depth of earlier images by '
+            'scale and shift; «difference» is the mean over images of the AbsRel of this model '
+            'minus theirs, with its 95 % interval.'
+        )
+    elif results['baselines'] and protocol in how:
         note += (
             f' The baselines see the same LiDAR points as the fit in «{how[protocol]}» and are '
             'scored at the same pixels; «difference» is the mean over frames of the AbsRel of '
@@ -375,7 +398,16 @@ def provenance_tables(results: Mapping[str, Any]) -> str:
     ]
     keys = ('topics', 'checkpoint', 'versions', 'machine', 'options')
     topics, checkpoint, versions, machine, options = (_flat(provenance.pop(k, {})) for k in keys)
-    tables = (_facts('Bags', bags), _facts('Topics', topics), _facts('Checkpoint', checkpoint))
+    titles = 'Bags', 'Topics'
+    if is_dataset(results):
+        titles = 'Folders', 'Files'
+        options = [pair for pair in options if not pair[0].startswith(_OF_BAGS)]
+        run = _flat(provenance)
+        provenance = {name: text for name, text in run if not name.startswith(_OF_BAGS)}
+    tables = (
+        *(_facts(title, facts) for title, facts in zip(titles, (bags, topics), strict=True)),
+        _facts('Checkpoint', checkpoint),
+    )
     folded = {'Versions and machine': versions + machine, 'All options': options}
     folded['Run and scoring'] = _flat(provenance)
     return ''.join([*tables, *(_facts(*entry, folded=True) for entry in folded.items())])

@@ -13,9 +13,16 @@ _GRADES = {
     'red': ('✕', 'Poor: not usable, or worse than the best baseline'),
     'unknown': ('?', 'Too few scored frames to tell'),
 }
+_GRADES_OF_FITTED = {
+    'green': 'Good: better than the best baseline',
+    'amber': 'Mixed: not better than the best baseline throughout',
+    'red': 'Poor: worse than the best baseline',
+    'unknown': 'Too few scored images to tell',
+}
 _TITLES = {
     'range': 'Usable range',
     'baselines': 'Against the best baseline',
+    'fit': 'Scale and shift',
     'speed': 'Speed',
     'weakest': 'Weakest',
     'model': 'Model',
@@ -28,8 +35,11 @@ def verdict_section(verdict: Mapping[str, Any] | None) -> str:
         return ''
     grade = verdict['grade'] if verdict['grade'] in _GRADES else 'unknown'
     sign, title = _GRADES[grade]
+    if verdict.get('fitted_to_truth'):
+        title = _GRADES_OF_FITTED[grade]
+    titles = _TITLES | ({'range': 'Within the limit'} if verdict.get('fitted_to_truth') else {})
     rows = ''.join(
-        f'<dt>{escape(_TITLES.get(name, name))}</dt><dd>{escape(text)}</dd>'
+        f'<dt>{escape(titles.get(name, name))}</dt><dd>{escape(text)}</dd>'
         for name, text in verdict['text'].items()
     )
     return (

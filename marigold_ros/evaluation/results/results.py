@@ -70,6 +70,7 @@ def assemble(
         'rejected': dict(sorted(rejected.items())),
     }
     not_metric = (str(row['reason']) for row in scorer.rows if row['state'] == 'none')
+    reason = '' if 'dataset' in provenance['topics'] else next(not_metric, '')
     scoring = {
         'baselines_protocol': scorer.baselines_protocol,
         'fit_every': scorer.fit_every,
@@ -79,7 +80,7 @@ def assemble(
         'scan_lines_from': dict(scorer.line_sources),
         'median_abs_rel': 'over all scored points, pooled; from a histogram, exact to 0.3 %',
         'scan_dt_ms': _scan_dt_ms(scorer.rows),
-        'first_not_metric': next(not_metric, ''),
+        'first_not_metric': reason,
     }
     return {
         'schema': SCHEMA,
@@ -205,6 +206,11 @@ def machine() -> dict[str, Any]:
         'processor': model,
         'cores': os.cpu_count(),
     }
+
+
+def is_dataset(results: Mapping[str, Any]) -> bool:
+    """Return whether results are of images with depth, which have neither LiDAR nor time."""
+    return 'dataset' in results['provenance'].get('topics', {})
 
 
 def images_read(results: Mapping[str, Any]) -> str:

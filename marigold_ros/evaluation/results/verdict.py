@@ -50,7 +50,8 @@ def judge(
         that is not usable; ``against_baselines``: by metric the best ``baseline``, its value
         ``theirs`` and ``own``, ``difference``, ``interval`` and ``outcome``, one of ``OUTCOMES``;
         ``speed`` with ``hertz`` and ``dropped``; ``weakest`` with ``condition`` and ``abs_rel``;
-        ``demonstration``; ``text``: all of it in words.
+        ``demonstration``; ``fitted_to_truth``: whether scale and shift are fitted to the truth, as
+        for data sets, which have nothing else; ``text``: all of it in words.
 
     """
     protocol = _protocol(results)
@@ -61,6 +62,7 @@ def judge(
         'speed': _speed(results),
         'weakest': _weakest(results, protocol),
         'demonstration': demonstration,
+        'fitted_to_truth': _scoring(results).get('baselines_protocol') == 'oracle',
     }
     grade = _grade(results, scores, found)
     words = _words(results, scores, found)
@@ -69,8 +71,12 @@ def judge(
 
 def _protocol(results: Mapping[str, Any]) -> str:
     """Return the protocol that is judged: of the baselines, else the bound by the truth."""
-    main = results['provenance'].get('scoring', {}).get('baselines_protocol', 'heldout')
+    main = _scoring(results).get('baselines_protocol', 'heldout')
     return main if main in results['protocols'] else 'oracle'
+
+
+def _scoring(results: Mapping[str, Any]) -> Mapping[str, Any]:
+    return results['provenance'].get('scoring') or {}
 
 
 def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
@@ -160,15 +166,17 @@ def _grade(results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping
     """Grade by the range, the frames with depth and the comparison with baselines."""
     if scores.get('n_frames', 0) < FEWEST:
         return 'unknown'
+    outcomes = {m: values['outcome'] for m, values in found['against_baselines'].items()}
+    ahead = outcomes.get('abs_rel', BETTER) == BETTER and WORSE not in outcomes.values()
+    if found['fitted_to_truth']:
+        return 'red' if outcomes.get('abs_rel') == WORSE else 'green' if ahead else 'amber'
     frames = results['frames']
     wanted = frames['read'] - frames['dropped']
     metric = frames['metric'] / wanted if wanted else 0.0
-    outcomes = {m: values['outcome'] for m, values in found['against_baselines'].items()}
     usable, after = found['usable_range']['to'], found['usable_range']['next']
     too_far = usable is None and after and after['abs_rel'] >= found['usable_range']['limit']
     if too_far or metric < _HALF or outcomes.get('abs_rel') == WORSE:
         return 'red'
-    ahead = outcomes.get('abs_rel', BETTER) == BETTER and WORSE not in outcomes.values()
     return 'green' if ahead and usable is not None and metric >= _MOST else 'amber'
 
 
@@ -186,10 +194,12 @@ def _words(
         hertz += f'; {dropped} images were dropped' if dropped else ''
     weakest = found['weakest']
     name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
+    fit = 'fitted to the truth of each image: a bound for the relative depth, not metric depth'
     demo = f'{name} is a small demonstration model; --model {FULL_MODEL} is a full one'
     return {
         'range': _range_text(found['usable_range'], n),
         'baselines': _comparison(found['against_baselines']) if n >= FEWEST else '',
+        'fit': fit if found['fitted_to_truth'] else '',
         'speed': hertz,
         'weakest': f'{weakest["condition"]}: AbsRel {weakest["abs_rel"]:.3f}' if weakest else '',
         'model': demo if found['demonstration'] else '',

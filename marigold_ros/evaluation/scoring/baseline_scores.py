@@ -10,6 +10,7 @@ from marigold_ros.evaluation.baselines import (
     baseline_depths,
     BASELINES,
     FEWEST_POINTS,
+    fit_surface,
     interpolate_nearest,
     MeanMap,
     MORE_BASELINES,
@@ -17,6 +18,7 @@ from marigold_ros.evaluation.baselines import (
 from marigold_ros.evaluation.metrics.depth_metrics import MetricAccumulator
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
@@ -72,17 +74,56 @@ class BaselineScores:
             if self._of_points:
                 depths = baseline_depths(fit, score.u, score.v, size, limits)
                 depths['mean_map'] = self._mean_map.depth(fit, score.u, score.v, size)
-            published = dict.fromkeys(depths, None)
+            known = None
             if plain is not None:
-                published['global'] = known = np.isfinite(plain)
+                known = np.isfinite(plain)
                 nearest = None if known.all() else interpolate_nearest(fit, score.u, score.v)
                 depths['global'] = plain if nearest is None else np.where(known, plain, nearest)
-            for name, depth in depths.items():
-                scores = self._scores[name].add(depth, score.z, published[name])
-                self._differences[name].append([own[m] - scores[m] for m in METRICS])
-                errors |= {f'{name}_{metric}': scores[metric] for metric in COMPARED}
+            errors = self._score(depths, score, own, known)
         for points in (fit, score) if self._of_points else ():
             self._mean_map.add(points, size)
+        return errors
+
+    def add_fitted_to_truth(
+        self, truth: SparseDepth, own: Mapping[str, float], size: tuple[int, int]
+    ) -> dict[str, float]:
+        """
+        Score surfaces fitted to the truth itself, and the mean of earlier images scaled to it.
+
+        The counterparts of a prediction that is fitted to the truth (``oracle``), with the metrics
+        ``own`` at the points ``truth`` of an image of ``size``; returns the same as :meth:`add`.
+        """
+        if not self._of_points or len(truth) < FEWEST_POINTS:
+            return {}
+        limits = (self._config.min_depth, self._config.max_depth)
+        depths = {
+            name: fit_surface(truth, size, degree, limits).at(truth.u, truth.v)
+            for degree, name in enumerate(('constant', 'plane', 'quadric'))
+        }
+        mean = self._mean_map.earlier(truth.u, truth.v, size)
+        if mean is not None:
+            scaled = oracle_depth(mean, truth.z, 'depth', limits)
+            if np.isfinite(scaled).all():
+                depths['mean_map'] = scaled
+        errors = self._score(depths, truth, own)
+        self._mean_map.add(truth, size)
+        return errors
+
+    def _score(
+        self,
+        depths: Mapping[str, np.ndarray],
+        score: SparseDepth,
+        own: Mapping[str, float],
+        published: np.ndarray | None = None,
+    ) -> dict[str, float]:
+        """Add the metrics of some baselines; ``published`` is where ``global`` has depth."""
+        errors: dict[str, float] = {}
+        for name, depth in depths.items():
+            scores = self._scores[name].add(
+                depth, score.z, published if name == 'global' else None
+            )
+            self._differences[name].append([own[m] - scores[m] for m in METRICS])
+            errors |= {f'{name}_{metric}': scores[metric] for metric in COMPARED}
         return errors
 
     def summary(self) -> dict[str, dict[str, float]]:

@@ -33,11 +33,13 @@ class ReportFrame:
     K: np.ndarray | None = None  # (3, 3) pixels, of the rectified image
     compared: Mapping[str, Prediction] = field(default_factory=dict)  # of other models, by name
     baseline: str = ''  # name of the best baseline
+    # (H, W) metres, where ``metric`` is a prediction fitted to it and not published depth.
+    truth: np.ndarray | None = None
 
 
 def best_for_cloud(frames: Iterable[ReportFrame]) -> ReportFrame | None:
     """Choose, of the frames with metric depth and a camera, the one with the smallest error."""
-    usable = [f for f in frames if f.metric is not None and f.K is not None]
+    usable = [f for f in frames if f.metric is not None and f.K is not None and f.truth is None]
     return min(
         usable, key=lambda f: f.abs_rel if math.isfinite(f.abs_rel) else math.inf, default=None
     )

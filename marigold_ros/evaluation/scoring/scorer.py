@@ -37,6 +37,8 @@ import numpy as np
 
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
 _TRUTH_STRIDE = 4
+# Pixels of dense truth that surfaces are fitted to, and that the report shows errors at.
+_MOST_FITTED, _MOST_SHOWN = 20_000, 400_000
 
 # The held-out fit at its scored pixels against dense truth there, to check LiDAR as truth.
 _AT_TRUTH = 'heldout_at_truth'
@@ -88,7 +90,7 @@ class Scorer:
             name: ProtocolScores(config.max_depth) for name in (*PROTOCOLS, _AT_TRUTH)
         }
         self._baselines = {
-            name: BaselineScores(config, baselines) for name in ('heldout', 'truth')
+            name: BaselineScores(config, baselines) for name in ('heldout', 'truth', 'oracle')
         }
         self._sigma, self._surfaces = SigmaScores(), SurfaceScores()
         self._temporal = TemporalScores()
@@ -164,7 +166,12 @@ class Scorer:
             dense = self._truth(prediction, fit, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
-        self._score('oracle', *pairs, row)
+        own = self._score('oracle', *pairs, row)
+        fitted = None
+        if metric is None and truth is not None and own and not len(lidar):
+            # Nothing but the truth could put the prediction into metres.
+            fitted = np.asarray(pairs[0], np.float32)
+            shown = self._fitted_to_truth(fitted, pairs[1], row)
         if prediction.space == 'metric':
             self._score('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
         ratio = _first(row, 'heldout_median_ratio', 'truth_median_ratio')
@@ -180,7 +187,8 @@ class Scorer:
                 rgb=rgb,
                 relative=prediction.relative,
                 space=prediction.space,
-                metric=metric,
+                metric=metric if fitted is None else fitted,
+                truth=None if fitted is None else np.asarray(pairs[1], np.float32),
                 lidar=lidar,
                 score=score,
                 error=error,
@@ -252,8 +260,14 @@ class Scorer:
 
     @property
     def baselines_protocol(self) -> str:
-        """The protocol whose points baselines see: ``heldout`` where there were scans."""
-        return 'heldout' if self._protocols['heldout'].n_frames else 'truth'
+        """
+        The protocol whose points baselines see: ``heldout`` where there were scans.
+
+        ``oracle`` where images have truth but neither scans nor metric depth, as in data sets.
+        """
+        if self._protocols['heldout'].n_frames:
+            return 'heldout'
+        return 'oracle' if self._baselines['oracle'].summary() else 'truth'
 
     @property
     def report_frames(self) -> list[tuple[str, ReportFrame]]:
@@ -361,6 +375,19 @@ class Scorer:
         self._score_baselines('truth', (lidar, points, own, plain), row)
         return points, np.abs(predicted - points.z) / points.z
 
+    def _fitted_to_truth(
+        self, fitted: np.ndarray, truth: np.ndarray, row: dict[str, Any]
+    ) -> tuple[SparseDepth, np.ndarray]:
+        """Score baselines fitted to the truth (H, W) too; return shown points and their errors."""
+        points = sparse_from_depth(truth, self._config, _stride(truth.size, _MOST_FITTED))
+        own = depth_metrics(sample_at(fitted, points), points.z)
+        errors = self._baselines['oracle'].add_fitted_to_truth(
+            points, own, (row['width'], row['height'])
+        )
+        row.update({f'oracle_{name}': error for name, error in errors.items()})
+        shown = sparse_from_depth(truth, self._config, _stride(truth.size, _MOST_SHOWN))
+        return shown, np.abs(sample_at(fitted, shown) - shown.z) / shown.z
+
     def _score(
         self,
         protocol: str,
@@ -390,6 +417,11 @@ class Scorer:
         row.update({f'{protocol}_{name}': error for name, error in errors.items()})
 
 
+def _stride(pixels: int, most: int) -> int:
+    """Return the stride of rows and columns that leaves so many pixels at most."""
+    return max(1, math.ceil(math.sqrt(pixels / most)))
+
+
 def _first(row: Mapping[str, Any], *names: str) -> float:
     """Return the first of some columns that the row has; NaN without any."""
     return next((row[name] for name in names if name in row), math.nan)
@@ -397,7 +429,7 @@ def _first(row: Mapping[str, Any], *names: str) -> float:
 
 def _best_baseline(row: Mapping[str, Any]) -> tuple[str, float]:
     """Return the baseline with the smallest AbsRel of a row, and that; '' and NaN without any."""
-    for protocol in ('heldout', 'truth'):
+    for protocol in ('heldout', 'truth', 'oracle'):
         names = {name: f'{protocol}_{name}_abs_rel' for name in (*BASELINES, *MORE_BASELINES)}
         errors = {name: row[key] for name, key in names.items() if name != 'global' and key in row}
         if errors:

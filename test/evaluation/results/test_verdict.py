@@ -66,6 +66,22 @@ def test_a_run_that_is_better_throughout_is_green():
     assert 'better in AbsRel (0.300, linear 0.400)' in words['baselines']
 
 
+@pytest.mark.parametrize(
+    ('differences', 'grade'),
+    [((-0.1,) * 4, 'green'), ((-0.1, 0.1, -0.1, -0.1), 'amber'), ((0.1,) * 4, 'red')],
+)
+def test_images_fitted_to_the_truth_are_graded_by_baselines_alone(differences, grade):
+    found = results(differences, by_range=[a_bin(0.0, 0.9, 0.8, 1.0)], metric=0)
+    found['protocols'] = {'oracle': found['protocols']['heldout']}
+    found['provenance']['scoring']['baselines_protocol'] = 'oracle'
+    found = judge(found)
+    assert found['grade'] == grade
+    assert found['fitted_to_truth']
+    assert 'a bound' in found['text']['fit']
+    assert not judge(results())['fitted_to_truth']
+    assert 'fit' not in judge(results())['text']
+
+
 def test_the_model_itself_with_one_scale_is_no_baseline():
     compared = judge(results())['against_baselines']
     assert {values['baseline'] for values in compared.values()} == {'linear'}

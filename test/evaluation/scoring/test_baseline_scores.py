@@ -9,6 +9,7 @@ from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores
 from marigold_ros.frame import SparseDepth
+from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 import numpy as np
 import pytest
 
@@ -81,3 +82,45 @@ def test_few_frames_have_a_difference_without_interval():
     found = scored(planted(7)).paired()['linear']['abs_rel']
     assert np.isfinite(found['difference'])
     assert np.isnan(found['interval']).all()
+
+
+def dense(depth, stride=2):
+    return sparse_from_depth(depth, CONFIG, stride)
+
+
+def truth_of(rng):
+    """A quadric in disparity with a few bumps, (H, W) metres."""
+    v, u = np.mgrid[0 : SIZE[1], 0 : SIZE[0]] / SIZE[0]
+    return 1.0 / (0.05 + rng.uniform(0.1, 0.3) * v + 0.1 * (u - 0.5) ** 2)
+
+
+def test_surfaces_fitted_to_the_truth_are_exact_where_the_truth_is_such_a_surface():
+    scores, truth = BaselineScores(CONFIG), dense(truth_of(np.random.default_rng(0)))
+    own = depth_metrics(truth.z * 1.1, truth.z)
+    found = scores.add_fitted_to_truth(truth, own, SIZE)
+    assert found['quadric_abs_rel'] < 1e-4
+    assert found['constant_abs_rel'] > found['plane_abs_rel'] > 0.01
+    assert 'mean_map_abs_rel' not in found  # there is no earlier image
+    assert scores.paired()['quadric']['abs_rel']['difference'] == pytest.approx(0.1, abs=1e-4)
+
+
+def test_the_mean_of_earlier_images_is_scaled_to_the_truth_by_least_squares():
+    rng = np.random.default_rng(1)
+    earlier = rng.uniform(2, 40, (3, 4))  # cells of 16 pixels
+    first = dense(np.kron(earlier, np.ones((16, 16))))
+    for truth in (3.0 + 0.5 * earlier, rng.uniform(2, 40, (3, 4))):
+        scores = BaselineScores(CONFIG)
+        second = dense(np.kron(truth, np.ones((16, 16))))
+        scores.add_fitted_to_truth(first, depth_metrics(first.z, first.z), SIZE)
+        found = scores.add_fitted_to_truth(second, depth_metrics(second.z, second.z), SIZE)
+        line = np.polyval(np.polyfit(earlier.ravel(), truth.ravel(), 1), earlier)
+        expected = np.mean(np.abs(line - truth) / truth)
+        assert found['mean_map_abs_rel'] == pytest.approx(expected, abs=1e-5)
+
+
+def test_further_models_and_few_points_have_no_baselines_fitted_to_the_truth():
+    truth = dense(truth_of(np.random.default_rng(2)))
+    own = depth_metrics(truth.z, truth.z)
+    assert BaselineScores(CONFIG, of_points=False).add_fitted_to_truth(truth, own, SIZE) == {}
+    few = SparseDepth(truth.u[:5], truth.v[:5], truth.z[:5])
+    assert BaselineScores(CONFIG).add_fitted_to_truth(few, own, SIZE) == {}
