@@ -16,7 +16,7 @@ from marigold_ros.replay.photos import IMAGE_SUFFIXES
 from marigold_ros.settings import build
 from marigold_ros.web.bag_jobs import bag_options, BagWork
 from marigold_ros.web.depth_jobs import DepthWork
-from marigold_ros.web.jobs import Job, JobQueue, MOST_WAITING, UNEXPECTED
+from marigold_ros.web.jobs import Job, JobQueue, MOST_WAITING, UNEXPECTED, UPLOAD
 from marigold_ros.web.live import BOUNDARY, Live
 from marigold_ros.web.models import ModelStore
 from marigold_ros.web.security import Access, Guard, REPORT_POLICY
@@ -56,6 +56,7 @@ class Service:
     folder: Path
     limits: Limits = field(default_factory=Limits)
     live: Live = field(default_factory=Live)
+    receiving: int = 0  # uploads in progress
 
     async def page(self, request: Request) -> Response:
         """Return the page."""
@@ -86,9 +87,10 @@ class Service:
             upload, request.headers.get('content-length'), self.limits, self.folder
         )
         folder = self._new_folder()
+        self.receiving += 1
         try:
             # Under its own name, which is that of its results, apart from them.
-            path = folder / 'upload' / upload.name
+            path = folder / UPLOAD / upload.name
             path.parent.mkdir()
             await receive(request.stream(), length, path)
             await run_in_threadpool(check_content, upload, path)
@@ -96,6 +98,8 @@ class Service:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        finally:
+            self.receiving -= 1
 
     async def name_bag(self, request: Request) -> Response:
         """Evaluate a bag of this machine by its path."""
@@ -127,7 +131,7 @@ class Service:
         return work
 
     def _refuse_if_full(self) -> None:
-        if self.jobs.is_full:
+        if self.jobs.is_full or self.receiving >= MOST_WAITING:
             raise Refused(429, f'{MOST_WAITING} files are waiting already; come back later')
 
     def _new_folder(self) -> Path:

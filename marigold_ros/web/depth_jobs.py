@@ -132,7 +132,8 @@ def _write_cloud(folder: Path, rgb: np.ndarray, prediction: Prediction) -> dict[
     focal = max(small.shape[:2]) / 2 / math.tan(math.radians(USUAL_FOV / 2))
     packed = pack_points(mesh.points, mesh.rgb, 1 / focal) if len(mesh.points) else None
     path = folder / _CLOUD
-    content = {'points': packed, 'note': f'Shape {mesh_note(prediction)}.'}
+    note = mesh_note(prediction)
+    content = {'points': packed, 'note': f'{note[0].upper()}{note[1:]}.'}
     path.write_text(json.dumps(content), encoding='utf-8')
     return {path.name: path}
 

@@ -16,6 +16,8 @@ from marigold_ros.errors import MarigoldError
 
 MOST_WAITING = 8
 _MOST_KEPT = 12  # finished jobs whose files stay
+_PATIENCE_S = 10  # with a job that is between two steps at the end
+UPLOAD = 'upload'  # folder of what was sent, within that of its job
 WAITING, WORKING, DONE, FAILED, CANCELLED = 'waiting', 'working', 'done', 'failed', 'cancelled'
 UNEXPECTED = 'this failed unexpectedly; the terminal of the server shows why'
 _ENDED = (DONE, FAILED, CANCELLED)
@@ -74,7 +76,7 @@ class JobQueue:
             for job in self._jobs.values():
                 job.stop.set()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(_PATIENCE_S)
 
     @property
     def is_full(self) -> bool:
@@ -156,6 +158,7 @@ class JobQueue:
 
     def _end(self, job: Job, state: str, text: str) -> None:
         job.state, job.text = state, text
+        shutil.rmtree(job.folder / UPLOAD, ignore_errors=True)
         if state != DONE:
             job.files.clear()
             job.result.clear()

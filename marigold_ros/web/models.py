@@ -29,6 +29,11 @@ class ModelStore:
         self._loaded: dict[str, DepthModel] = {}
         self.names = tuple(dict.fromkeys([first, *list_checkpoints()]))
         self.get(first)
+        # Once: finding a model of the hub may ask the network.
+        self._described = [
+            {'name': name, 'remark': model_remark(name), 'steps': _has_steps(name)}
+            for name in self.names
+        ]
 
     def check(self, name: str) -> None:
         """Raise ConfigurationError for a name that is not offered."""
@@ -49,10 +54,7 @@ class ModelStore:
 
     def describe(self) -> list[dict[str, Any]]:
         """Return name, remark and whether the number of steps can be chosen, for each model."""
-        return [
-            {'name': name, 'remark': model_remark(name), 'steps': _has_steps(name)}
-            for name in self.names
-        ]
+        return self._described
 
 
 def model_remark(name: str) -> str:

@@ -77,7 +77,7 @@ def run_server(
 
 def _address(host: str, port: int, token: str) -> str:
     """Return the address of the page; for all interfaces it has the name of this machine."""
-    name = socket.gethostname() if host in ('0.0.0.0', '::') else host  # noqa: S104
+    name = socket.gethostname() if host in ('', '0.0.0.0', '::') else host  # noqa: S104
     name = f'[{name}]' if ':' in name else name
     return f'http://{name}:{port}/' + (f'?token={token}' if token else '')
 

@@ -159,6 +159,29 @@ def test_the_page_as_it_opens_fits_and_has_no_violation(opened):
     assert 'demonstration model' in find(opened, '#remark').text
 
 
+def test_the_dark_page_has_no_violation_with_everything_open(opened):
+    dark = {'features': [{'name': 'prefers-color-scheme', 'value': 'dark'}]}
+    opened.execute_cdp_cmd('Emulation.setEmulatedMedia', dark)
+    drop(opened, 'street.png', a_photo())
+    finished(opened)
+    find(opened, '#drop summary').click()
+    assert violations(opened) == []
+    assert fits(opened)
+    opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': []})
+
+
+def test_a_job_can_be_cancelled(opened, server):
+    gate = server.models.get('tiny').gate
+    gate.clear()
+    drop(opened, 'street.png', a_photo())
+    wait(opened, lambda: 'predicting with tiny' in find(opened, '#status').text)
+    find(opened, '#cancel').click()
+    assert find(opened, '#problem').text == 'cancelled'
+    gate.set()
+    server.settles(lambda: not server.jobs.is_busy)
+    assert not find(opened, '#result').is_displayed()
+
+
 def test_a_file_that_is_too_large_is_refused_without_being_sent(opened):
     # A sparse file of the browser: 60 MB that are never read.
     opened.execute_script(

@@ -209,6 +209,7 @@ def test_a_large_photo_is_reduced_for_the_page_only(server):
     image = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (960, 1280, 3)
     assert server.file(job, 'cloud.json').json['points']['count'] <= 60_000
+    assert list(server.folder.glob('*/upload')) == []
     relative = np.load(io.BytesIO(server.file(job, 'large_relative.npy').data))
     assert relative.shape == (1500, 2000)
 
