@@ -115,7 +115,7 @@ def _protocol(protocol: str, board: Mapping[str, Any], figure: str) -> str:
     parts.append(_all_metrics(board['rows']))
     where = WHERE.get(protocol, protocol)
     title = f'{protocol}: {where}, {board["n_frames"]} frames'
-    return f'<section><h2>{escape(title)}</h2>{"".join(parts)}</section>'
+    return f'<section id="{protocol}"><h2>{escape(title)}</h2>{"".join(parts)}</section>'
 
 
 def _board(rows: Sequence[Mapping[str, Any]]) -> str:

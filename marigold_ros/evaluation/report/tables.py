@@ -83,7 +83,8 @@ def _percent(value: Any) -> str:
 def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
     """Return a table that scrolls sideways where it is too wide."""
     head = ''.join(f'<th>{escape(text)}</th>' for text in heads)
-    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    # Scrolled by keys as well, hence the tabindex.
+    return f'<div class="wide" tabindex="0"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
 def _row(name: str, cells: Iterable[str], own: bool = False) -> str:

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import base64
+import importlib.resources
 import json
 from pathlib import Path
 
+from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.report.comparison_page import comparison_page
 from marigold_ros.evaluation.report.report import write_report
+from marigold_ros.evaluation.results.comparison import compare_runs
+from marigold_ros.evaluation.results.shared_frames import EvaluationRun
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import SparseDepth
 import numpy as np
@@ -327,3 +332,71 @@ def test_on_paper_all_fits_the_width_in_light_colours_without_controls(opened):
         assert base64.b64decode(pdf).startswith(b'%PDF')
     finally:
         opened.execute_cdp_cmd('Emulation.setEmulatedMedia', {'media': '', 'features': []})
+
+
+@pytest.fixture(scope='module')
+def comparison(tmp_path_factory) -> Path:
+    """A page of four runs of two bags, with everything in it, and with evil names."""
+    rng = np.random.default_rng(1)
+    runs = {}
+    for name in ('one', EVIL, 'a/very/long/name-of-a-run-that-does-not-fit-beside-others', 'four'):
+        rows = [
+            {
+                'stamp_ns': i * 10**8,
+                'bag': i // 30,
+                'total_ms': rng.uniform(90, 110),
+                **{f'heldout_{m}': rng.uniform(0.1, 0.3) for m in METRICS},
+                **{f'heldout_plane_{m}': 0.3 + 0.01 * i for m in COMPARED},
+            }
+            for i in range(60)
+        ]
+        for row in rows:
+            row.update(heldout_n=1000, heldout_coverage=1.0)
+        bags = [{'name': f'{EVIL}{i}', 'sha256': f'{i}' * 64} for i in range(2)]
+        provenance = {'bags': bags, 'topics': {}, 'checkpoint': {'name': name}}
+        provenance['options'] = {f'option_{i}': f'{name} {i}' for i in range(8)}
+        runs[name] = EvaluationRun({'schema': 1, 'provenance': provenance}, rows)
+    path = tmp_path_factory.mktemp('comparison') / 'page.html'
+    path.write_text(comparison_page(compare_runs(runs), runs), encoding='utf-8')
+    return path
+
+
+def violations(browser, path: Path) -> list[str]:
+    """Return what axe finds on a page, in light and dark colours, at both widths."""
+    axe = importlib.resources.files('axe_core_python').joinpath('axe.min.js').read_text('utf-8')
+    found = []
+    for scheme in ('light', 'dark'):
+        feature = {'name': 'prefers-color-scheme', 'value': scheme}
+        browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': [feature]})
+        for width, height in (DESKTOP, PHONE):
+            size = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
+            browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+            browser.get(path.as_uri())
+            browser.execute_cdp_cmd('Runtime.evaluate', {'expression': axe})
+            script = 'const done = arguments[0]; axe.run().then(done)'
+            for item in browser.execute_async_script(script)['violations']:
+                where = item['nodes'][0]['html'][:80]
+                found.append(f'{item["id"]}, {scheme}, {width} px: {where}')
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': []})
+    return found
+
+
+@pytest.mark.parametrize('kind', ['report', 'comparison'])
+def test_axe_finds_no_violation(browser, page, comparison, kind):
+    pytest.importorskip('axe_core_python', reason='axe-core-python is not installed')
+    assert violations(browser, page if kind == 'report' else comparison) == []
+
+
+@pytest.mark.parametrize('size', [DESKTOP, PHONE], ids=['desktop', 'phone'])
+def test_a_comparison_fits_the_width_and_begins_with_what_is_best(browser, comparison, size):
+    width, height = size
+    metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 500}
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+    browser.get(comparison.as_uri())
+    assert browser.execute_script('return document.documentElement.scrollWidth') <= width
+    assert 'has the smallest AbsRel' in find(browser, '.lead').text
+    assert find(browser, 'h2').text == 'What differs'
+    board = find(browser, '#heldout .board')
+    assert board.size['width'] > 0.8 * width if width < 500 else board.size['width'] > 600
+    assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
+    assert browser.execute_script('return document.querySelectorAll("img").length') == 0
