@@ -197,19 +197,21 @@ def with_error_legend(image: np.ndarray) -> np.ndarray:
 
 
 def _with_bar(image: np.ndarray, bar: np.ndarray, ticks: Mapping[str, float]) -> np.ndarray:
-    """Append a labelled colour bar below an image."""
+    """Append a labelled colour bar below an image, in sizes that fit its width."""
     width = image.shape[1]
-    strip = np.full((_LEGEND_PX, width, 3), 255, np.uint8)
-    strip[4:18, 10 : 10 + bar.shape[1]] = np.repeat(bar, 14, axis=0)[:, : width - 10]
+    k = max(1, width // 900)
+    face, size = _FONT[0], _FONT[1] * k
+    strip = np.full((_LEGEND_PX * k, width, 3), 255, np.uint8)
+    strip[4 * k : 18 * k, 10 : 10 + bar.shape[1]] = np.repeat(bar, 14 * k, axis=0)[:, : width - 10]
     end = -10
     for label, position in ticks.items():
         x = 10 + round(position * (bar.shape[1] - 1))
-        (text_width, _), _ = cv2.getTextSize(label, *_FONT, 1)
+        (text_width, _), _ = cv2.getTextSize(label, face, size, k)
         left = min(max(x - text_width // 2, 2), width - text_width - 2)
-        if left <= end + 4:
+        if left <= end + 4 * k:
             continue
-        cv2.line(strip, (x, 18), (x, 22), (0, 0, 0), 1)
-        cv2.putText(strip, label, (left, 34), *_FONT, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.line(strip, (x, 18 * k), (x, 22 * k), (0, 0, 0), k)
+        cv2.putText(strip, label, (left, 34 * k), face, size, (0, 0, 0), k, cv2.LINE_AA)
         end = left + text_width
     return np.vstack([image, strip])
 
