@@ -32,7 +32,7 @@ COMMANDS = {
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
     'adapt': 'adapt a model and the fusion network to bags, and prove it',
     'export': 'write a model as one ONNX network',
-    'models': 'list the embedded checkpoints, or check one',
+    'models': 'list checkpoints, fetch one from the Hugging Face hub, or check one',
 }
 
 _PIPE_CLOSED = 141  # as the shell reports SIGPIPE

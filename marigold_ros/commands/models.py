@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-List the embedded checkpoints, or check one.
+List checkpoints, fetch one from the Hugging Face hub, or check one.
 
-  python -m marigold_ros models               lists the checkpoints of the package
+  python -m marigold_ros models               lists the embedded and some published checkpoints
+  python -m marigold_ros models get NAME      fetches a published one, or any owner/name
   python -m marigold_ros models check PATH    checks files and schedule, runs an image
 """
 
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+import json
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import add_model_options, load_chosen_model
+from marigold_ros.commands.terminal.output import grid
 from marigold_ros.errors import CheckpointError, MarigoldError, UsageError
 
 if TYPE_CHECKING:
@@ -24,26 +27,56 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('action', nargs='?', choices=('list', 'check'), default='list')
+    parser.add_argument('action', nargs='?', choices=('list', 'get', 'check'), default='list')
     parser.add_argument(
-        'path', nargs='?', metavar='PATH', help='for check: name, folder or hub id (default: tiny)'
+        'path',
+        nargs='?',
+        metavar='NAME',
+        help='for get: published name or hub id, owner/name[@revision]; for check: also the name '
+        'of an embedded checkpoint or a folder (default: tiny)',
     )
     parser.add_argument('--json', action='store_true', help='print JSON')
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List or check; return the exit code."""
+    """List, fetch or check; return the exit code."""
     if args.action == 'list' and args.path:
         raise UsageError(
             f"list takes no path, but got '{args.path}'; write: models check {args.path}"
         )
+    if args.action == 'get':
+        return _get(args)
     return _check(args) if args.action == 'check' else _list(args)
+
+
+def _get(args: argparse.Namespace) -> int:
+    """Fetch a checkpoint; say before what it takes and under which licence."""
+    from marigold_ros.models.hub import as_size, fetch, look_up
+
+    if not args.path:
+        raise UsageError('no checkpoint to get was named; `models` lists some, as owner/name')
+    found = look_up(args.path)
+    if not args.json:
+        print(
+            f'{found.name}: {as_size(found.size)} in {len(found.files)} files, licence '
+            f'{found.licence}, commit {found.commit[:12]}',
+            flush=True,
+        )
+    folder = fetch(found)
+    if args.json:
+        facts = {'name': found.name, 'commit': found.commit, 'licence': found.licence}
+        print(json.dumps({**facts, 'bytes': found.size, 'path': str(folder)}, indent=2))
+    else:
+        print(f'complete and as on the hub: --model {args.path} finds it')
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.models import list_checkpoints, load_model
+    from marigold_ros.models.hub import as_size, is_cached
+    from marigold_ros.models.locate import PUBLISHED
     from marigold_ros.models.registry import NAMES
 
     entries: list[dict[str, Any]] = []
@@ -53,12 +86,21 @@ def _list(args: argparse.Namespace) -> int:
         except MarigoldError as error:
             entries.append({'name': name, 'error': str(error)})
     broken = any('error' in entry for entry in entries)
+    published = [
+        {'name': name, 'cached': is_cached(name), **asdict(item)}
+        for name, item in PUBLISHED.items()
+    ]
     if args.json:
-        print(to_json({'families': NAMES, 'checkpoints': entries}))
-    elif not entries:
-        print('no embedded checkpoint; give --model a folder or a hub id where a command takes it')
+        print(to_json({'families': NAMES, 'checkpoints': entries, 'published': published}))
     else:
-        print('\n'.join(_line(entry) for entry in entries))
+        print('\n'.join(['embedded:', *(f'  {_line(entry)}' for entry in entries)]))
+        print('on the Hugging Face hub, for `models get`:')
+        rows = [
+            (item['name'], as_size(item['size']), item['licence'], item['repository'])
+            for item in published
+        ]
+        there = ['  here' if item['cached'] else '' for item in published]
+        print('\n'.join(f'  {line}{mark}' for line, mark in zip(grid(rows), there, strict=True)))
     return 1 if broken else 0
 
 

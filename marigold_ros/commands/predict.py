@@ -98,12 +98,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.inputs and args.camera is None:
         raise UsageError('nothing to predict was given; name images or videos, or --camera 0')
     config = read_settings(PredictConfig, args.settings)
+    from marigold_ros.models import families_of
     from marigold_ros.replay.photos import expand, is_video
 
     files = expand(args.inputs)
     folder = make_folder(args.out)
     if (args.ply or args.glb) and (args.camera is not None or any(map(is_video, files))):
         raise UsageError('--ply and --glb are for images; videos and cameras have none')
+    families_of(args.model)  # before torch is imported, which takes a second
     model = load_chosen_model(args, config.runtime)
     work = _Work(model, config.prediction.prediction, folder, args)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
@@ -257,7 +259,7 @@ def _model_text(model: DepthModel) -> str:
     name = str(model.description.get('name', 'the model'))
     if not is_embedded(name):
         return name
-    return f'{name}, a small demonstration model (--model {FULL_MODEL} is a full one)'
+    return f'{name}, a small demonstration model (`models get {FULL_MODEL}` fetches a full one)'
 
 
 def unique_names(paths: list[Path]) -> list[str]:

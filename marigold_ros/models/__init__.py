@@ -23,7 +23,7 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.average.model import AverageModel, is_average, member_names
 from marigold_ros.models.locate import EMBEDDED, find_folder, list_checkpoints
 from marigold_ros.models.metric_scale import MetricModel, read_metric_scale
-from marigold_ros.models.registry import find_family
+from marigold_ros.models.registry import Family, find_family
 
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
@@ -75,7 +75,7 @@ def load_model(
     from marigold_ros.models.runtime.devices import choose_backend, choose_device
 
     runtime = runtime or RuntimeConfig()
-    chosen = choose_device(device, runtime.backend)  # before a checkpoint is fetched
+    chosen = choose_device(device, runtime.backend)
     if is_average(name):
         if vae is not None:
             raise ConfigurationError(
@@ -95,8 +95,13 @@ def load_model(
 
 def runs_on_openvino(name: str) -> bool:
     """Return whether OpenVINO runs all models of a name; raises CheckpointError without one."""
+    return all(family.openvino for family in families_of(name))
+
+
+def families_of(name: str) -> list[Family]:
+    """Return the families of the models of a name, without torch; errors as ``load_model``."""
     members = member_names(name) if is_average(name) else [name]
-    return all(find_family(find_folder(member)).openvino for member in members)
+    return [find_family(find_folder(member)) for member in members]
 
 
 def use_threads(count: int = 0) -> int:

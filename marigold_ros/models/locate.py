@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Find a checkpoint's folder, embedded, local or on the Hugging Face hub, and the files in it.
+Find a checkpoint's folder, embedded, local or in the Hugging Face hub's cache, and its files.
 
-From the hub come the safetensors of the parts that run and nothing else: no pickles, no copies in
-half precision beside full ones (a published Marigold repository holds four copies of each weight).
-Cache, offline mode and progress bars are huggingface_hub's own. Imports no torch.
+``hub`` fills that cache: with the safetensors of the parts that run and nothing else, no pickles,
+no copies in half precision beside full ones (a published Marigold repository holds four copies of
+each weight). Nothing is downloaded here. Imports no torch.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
 import hashlib
 import json
 from pathlib import Path
@@ -22,8 +24,6 @@ EMBEDDED = Path(__file__).resolve().parent.parent / 'checkpoints'
 FUSION = 'fusion'
 PICKLES = ('.bin', '.ckpt', '.pth', '.pt', '.pkl')
 PARTS = ('unet', 'vae', 'scheduler', 'text_encoder', 'tokenizer')
-# The weights in the layout of diffusers, or in that of transformers.
-HUB_WEIGHTS = ('unet/*.safetensors', 'model*.safetensors')
 HUB_PATTERNS = [
     'config.json',
     'preprocessor_config.json',
@@ -32,12 +32,38 @@ HUB_PATTERNS = [
     'model_index.json',
     'marigold_ros.json',
     'metric_scale.json',
+    'training_features.json',
     'empty_text_embedding.safetensors',
     'SHA256SUMS',
     *(f'{part}/*.{kind}' for part in (*PARTS, FUSION) for kind in ('json', 'safetensors', 'txt')),
 ]
 HALF = ['*.fp16*']
 HUB_ID = re.compile(r'(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?')
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint on the hub: repository, bytes that are fetched, licence of its weights."""
+
+    repository: str
+    size: int
+    licence: str
+
+
+# Their short names; the hub has many more.
+PUBLISHED = {
+    'marigold-depth-v1-1': Published('prs-eth/marigold-depth-v1-1', 5_160_000_000, 'RAIL++-M'),
+    'marigold-depth-v1-0': Published('prs-eth/marigold-depth-v1-0', 5_160_000_000, 'Apache-2.0'),
+    'depth-anything-v2-small': Published(
+        'depth-anything/Depth-Anything-V2-Small-hf', 99_000_000, 'Apache-2.0'
+    ),
+    'depth-anything-v2-base': Published(
+        'depth-anything/Depth-Anything-V2-Base-hf', 390_000_000, 'CC-BY-NC-4.0'
+    ),
+    'depth-anything-v2-large': Published(
+        'depth-anything/Depth-Anything-V2-Large-hf', 1_340_000_000, 'CC-BY-NC-4.0'
+    ),
+}
 LAYOUT = 'diffusers layout (model_index.json, unet/, vae/, scheduler/)'
 # What to do about a file that is missing, by its path in the checkpoint.
 REMEDIES = {
@@ -62,7 +88,12 @@ def is_local(name: str) -> bool:
 
 
 def find_folder(name: str) -> Path:
-    """Resolve an embedded name, a folder, or a hub id ``owner/model[@revision]`` to a folder."""
+    """
+    Resolve the name of a checkpoint to its folder.
+
+    A name is that of an embedded checkpoint, a folder, or, in the cache, a published name or a hub
+    id ``owner/model``, either with ``@revision``. Raises CheckpointError if there is none.
+    """
     if name in list_checkpoints():
         return EMBEDDED / name
     path = Path(name).expanduser()
@@ -73,10 +104,12 @@ def find_folder(name: str) -> Path:
             f"'{name}' is a single file; give the folder of a checkpoint in {LAYOUT} with "
             'safetensors weights'
         )
-    if _is_hub_id(name):
-        return _download(name, HUB_PATTERNS, *HUB_WEIGHTS)
+    if hub_id(name) is not None:
+        return snapshot(name, HUB_PATTERNS)
+    near = get_close_matches(name, [*list_checkpoints(), *PUBLISHED], n=1)
+    meant = f'did you mean {near[0]}? ' if near else ''
     raise CheckpointError(
-        f"no checkpoint '{name}'; embedded are {', '.join(list_checkpoints()) or 'none'}; "
+        f"no checkpoint '{name}'; {meant}embedded are {', '.join(list_checkpoints()) or 'none'}; "
         'otherwise give a folder in the layout of diffusers or transformers, or a hub id '
         '(prs-eth/marigold-depth-v1-1)'
     )
@@ -86,13 +119,13 @@ def find_autoencoder(name: str) -> Path:
     """Resolve a separate autoencoder: its folder, one that has ``vae/``, or a hub id."""
     path = Path(name).expanduser()
     if not path.is_dir():
-        if not _is_hub_id(name):
+        if hub_id(name) is None:
             raise CheckpointError(
                 f"there is no autoencoder '{name}'; give a folder with config.json and "
                 'safetensors weights, or a hub id (madebyollin/taesd)'
             )
         patterns = ['config.json', '*.safetensors', 'vae/*.json', 'vae/*.safetensors']
-        path = _download(name, patterns, '*.safetensors')
+        path = snapshot(name, patterns)
     return path if (path / 'config.json').is_file() else path / 'vae'
 
 
@@ -134,28 +167,34 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _is_hub_id(name: str) -> bool:
-    return not name.startswith('.') and HUB_ID.fullmatch(name) is not None
+def hub_id(name: str) -> tuple[str, str | None] | None:
+    """Return repository and revision of a published name or a hub id; None for other names."""
+    short, _, revision = name.partition('@')
+    if short in PUBLISHED and not name.endswith('@'):
+        return PUBLISHED[short].repository, revision or None
+    match = None if name.startswith('.') else HUB_ID.fullmatch(name)
+    return match and (match['name'], match['revision'])
 
 
-def _download(name: str, patterns: list[str], *weights: str) -> Path:
-    """Fetch a repository; half precision only if there is nothing else."""
+def snapshot(name: str, patterns: list[str]) -> Path:
+    """Return the folder of a hub id in the cache; raises CheckpointError if it is not there."""
     from huggingface_hub import snapshot_download
 
-    match = HUB_ID.fullmatch(name)
-    assert match is not None
-    repository, revision = match['name'], match['revision']
+    found = hub_id(name)
+    assert found is not None
+    repository, revision = found
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=patterns, ignore_patterns=HALF
+            repository,
+            revision=revision,
+            local_files_only=True,
+            allow_patterns=patterns,
+            ignore_patterns=HALF,
         )
-        if not any(file for kind in weights for file in Path(folder).glob(kind)):
-            folder = snapshot_download(repository, revision=revision, allow_patterns=patterns)
-    except Exception as error:  # the hub's own kinds, the network library's, and OSError
+    except Exception as error:  # of several kinds: the cache has none, or not all files of it
         raise CheckpointError(
-            f"'{name}' is not a folder and could not be fetched from the hub "
-            f'({type(error).__name__}); check the name, the revision and the network, or give a '
-            'local folder'
+            f"'{name}' is neither a folder nor complete in the cache of the hub; fetch it once: "
+            f'python -m marigold_ros models get {name}'
         ) from error
     return Path(folder)
 

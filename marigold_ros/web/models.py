@@ -61,7 +61,7 @@ def model_remark(name: str) -> str:
     """Return what a user should know of a model; '' where there is nothing."""
     if not is_embedded(name):
         return ''
-    return f'a small demonstration model; a full one is --model {FULL_MODEL}'
+    return f'a small demonstration model; `models get {FULL_MODEL}` fetches a full one'
 
 
 def _has_steps(name: str) -> bool:

@@ -69,6 +69,21 @@ def test_the_list_tells_size_space_and_defaults(with_answer, capsys):
     assert {'marigold', 'unet', 'depth_anything', 'average'} <= set(listed['families'])
 
 
+def test_the_list_names_published_checkpoints_with_size_licence_and_repository(
+    with_answer, capsys
+):
+    with_answer(ramp)
+    main(['models'])
+    line = next(x for x in capsys.readouterr().out.splitlines() if 'marigold-depth-v1-1' in x)
+    for part in ('5.2 GB', 'RAIL++-M', 'prs-eth/marigold-depth-v1-1'):
+        assert part in line
+
+
+def test_get_needs_a_name(capsys):
+    assert main(['models', 'get']) == 2
+    assert 'no checkpoint to get was named' in capsys.readouterr().err
+
+
 def test_a_broken_embedded_checkpoint_is_told_and_fails(monkeypatch, capsys):
     def load(*options):
         raise CheckpointError('unet is missing; copy it')

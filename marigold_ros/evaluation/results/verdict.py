@@ -22,7 +22,7 @@ BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
 _MOST, _HALF = 0.95, 0.5
 # Strength at which corruptions are compared, the middle one.
 _STRENGTH = 3
-FULL_MODEL = 'prs-eth/marigold-depth-v1-1'
+FULL_MODEL = 'marigold-depth-v1-1'
 # Parts of the image with fewer points than this share say little.
 _SHARE = 0.01
 
@@ -195,7 +195,7 @@ def _words(
     weakest = found['weakest']
     name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
     fit = 'fitted to the truth of each image: a bound for the relative depth, not metric depth'
-    demo = f'{name} is a small demonstration model; --model {FULL_MODEL} is a full one'
+    demo = f'{name} is a small demonstration model; `models get {FULL_MODEL}` fetches a full one'
     return {
         'range': _range_text(found['usable_range'], n),
         'baselines': _comparison(found['against_baselines']) if n >= FEWEST else '',

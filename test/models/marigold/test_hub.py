@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Hub ids: what is asked of huggingface_hub, and its cache without a network."""
+"""Hub ids: found in the cache of huggingface_hub, without a network."""
 
 from fnmatch import fnmatch
 from pathlib import Path
@@ -26,7 +26,7 @@ def hub(monkeypatch):
     return calls, answer
 
 
-def test_a_hub_id_is_fetched_without_pickles_or_copies(hub, small_checkpoint):
+def test_a_hub_id_is_found_without_the_network_pickles_or_copies(hub, small_checkpoint):
     calls, answer = hub
     answer['folder'] = small_checkpoint
     model = load_model('someone/small', device='cpu')
@@ -34,6 +34,7 @@ def test_a_hub_id_is_fetched_without_pickles_or_copies(hub, small_checkpoint):
     [(name, arguments)] = calls
     assert name == 'someone/small'
     assert arguments['revision'] is None
+    assert arguments['local_files_only']
     assert arguments['ignore_patterns'] == ['*.fp16*']
     for unwanted in ('unet/diffusion_pytorch_model.bin', 'v2-1_768.safetensors'):
         assert not any(fnmatch(unwanted, pattern) for pattern in arguments['allow_patterns'])
@@ -48,21 +49,30 @@ def test_a_revision_behind_an_at_sign_is_passed_on(hub, small_checkpoint, revisi
     assert calls[0][1]['revision'] == revision
 
 
-def test_half_precision_is_fetched_where_there_is_nothing_else(hub, tmp_path):
-    calls, answer = hub
-    answer['folder'] = tmp_path
-    find_folder('someone/half-only')
-    assert len(calls) == 2
-    assert 'ignore_patterns' not in calls[1][1]
-
-
-def test_a_failing_download_names_what_to_check(monkeypatch):
+def test_a_checkpoint_that_is_not_there_names_the_command_that_fetches_it(monkeypatch):
     def fail(name, **arguments):
-        raise ConnectionError('no route')
+        raise FileNotFoundError('not in the cache')
 
     monkeypatch.setattr(huggingface_hub, 'snapshot_download', fail)
-    with pytest.raises(CheckpointError, match=r"'someone/small'.*ConnectionError.*network"):
-        load_model('someone/small', device='cpu')
+    with pytest.raises(CheckpointError, match='models get someone/small@v2$'):
+        load_model('someone/small@v2', device='cpu')
+
+
+def test_published_names_are_those_of_repositories(hub, small_checkpoint):
+    calls, answer = hub
+    answer['folder'] = small_checkpoint
+    find_folder('marigold-depth-v1-1')
+    find_folder('depth-anything-v2-small@v1')
+    assert [call[0] for call in calls] == [
+        'prs-eth/marigold-depth-v1-1',
+        'depth-anything/Depth-Anything-V2-Small-hf',
+    ]
+    assert [call[1]['revision'] for call in calls] == [None, 'v1']
+
+
+def test_a_mistyped_name_is_asked_about():
+    with pytest.raises(CheckpointError, match=r'did you mean marigold-depth-v1-1\?'):
+        find_folder('marigold-depth-v11')
 
 
 @pytest.mark.parametrize('name', ['../up', 'a/b/c', '/no/where', 'owner/na me', 'owner/name@'])
@@ -101,7 +111,7 @@ def test_the_cache_keeps_revisions_apart_offline(cache, small_checkpoint):
 
 
 def test_offline_without_a_copy_is_an_error_in_words(cache):
-    with pytest.raises(CheckpointError, match='local folder'):
+    with pytest.raises(CheckpointError, match='models get someone/small'):
         find_folder('someone/small')
 
 

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Fetch checkpoints from the Hugging Face hub into its cache, where ``model`` finds them.
+
+Only here is the network used, and only because somebody asked for it. Imports no torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+import errno
+from pathlib import Path
+import shutil
+from typing import Any
+
+from marigold_ros.errors import CheckpointError, MarigoldError
+from marigold_ros.models.locate import (
+    HALF,
+    hub_id,
+    HUB_PATTERNS,
+    is_local,
+    list_checkpoints,
+    PUBLISHED,
+    sha256,
+    snapshot,
+)
+
+# A repository of a lone autoencoder has its weights beside its configuration.
+_PATTERNS = [*HUB_PATTERNS, 'diffusion_pytorch_model*.safetensors']
+_TIMEOUT_S = 5.0
+_SPARE = 2**28  # bytes of the disk that a download leaves
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit: the files of it that are needed."""
+
+    name: str
+    revision: str | None
+    commit: str
+    licence: str
+    files: Mapping[str, tuple[int, str]]  # size in bytes, SHA-256 or ''
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(size for size, _ in self.files.values())
+
+
+def look_up(name: str) -> Repository:
+    """
+    Ask the hub for a checkpoint: a published name or a hub id, with ``@revision`` if not main.
+
+    Raises
+    ------
+    CheckpointError
+        If the name is unknown, the hub has no such repository or revision or wants a licence to be
+        accepted, the hub cannot be reached, or there are no safetensors.
+
+    """
+    from huggingface_hub import HfApi
+
+    if is_local(name):
+        raise CheckpointError(f'{name} is on this machine: --model {name} takes it as it is')
+    found = hub_id(name)
+    if found is None:
+        raise CheckpointError(f"no published checkpoint is called '{name}'; {_hint(name)}")
+    repository, revision = found
+    with _failures(repository, revision):
+        info = HfApi().model_info(
+            repository, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
+        )
+    files = {
+        item.rfilename: (item.size or 0, item.lfs.sha256 if item.lfs else '')
+        for item in info.siblings or []
+    }
+    needed = _needed(files)
+    if not any(path.endswith('.safetensors') for path in needed):
+        raise CheckpointError(
+            f'{repository} has no safetensors of a depth model (its {len(files)} files are of '
+            'another kind, or pickles, which are never opened); choose another repository'
+        )
+    licence = str(getattr(info.card_data, 'license', None) or 'not stated')
+    return Repository(repository, revision, str(info.sha), licence, needed)
+
+
+def fetch(repository: Repository) -> Path:
+    """
+    Bring the files of a repository into the cache and check them; what is there stays.
+
+    Raises
+    ------
+    CheckpointError
+        If the disk is too small, the download breaks off, or a file differs from the hub's.
+
+    """
+    from huggingface_hub import constants, snapshot_download
+
+    cache = Path(constants.HF_HUB_CACHE)
+    _check_space(repository, cache)
+    with _failures(repository.name, repository.revision, begun=True):
+        folder = Path(
+            snapshot_download(
+                repository.name,
+                revision=repository.revision,
+                allow_patterns=list(repository.files),
+            )
+        )
+    for name, (size, digest) in repository.files.items():
+        path = folder / name
+        if path.stat().st_size != size or (digest and sha256(path) != digest):
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            raise CheckpointError(
+                f'{name} of {repository.name} arrived damaged and was removed; the same command '
+                'fetches it again'
+            )
+    return folder
+
+
+def is_cached(name: str) -> bool:
+    """Whether a hub id or published name is in the cache."""
+    try:
+        snapshot(name, _PATTERNS)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _needed(files: Mapping[str, tuple[int, str]]) -> dict[str, tuple[int, str]]:
+    """Select what runs; half precision and a text encoder only where there is nothing else."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    def select(unwanted: list[str] | None) -> list[str]:
+        return list(filter_repo_objects(files, allow_patterns=_PATTERNS, ignore_patterns=unwanted))
+
+    chosen = select(HALF)
+    if not any(path.endswith('.safetensors') for path in chosen):
+        chosen = select(None)
+    return {path: files[path] for path in chosen}
+
+
+def _check_space(repository: Repository, cache: Path) -> None:
+    """Raise CheckpointError if the disk of the cache has no room for what is missing."""
+    place = next(part for part in (cache, *cache.parents) if part.exists())
+    blobs = cache / f'models--{repository.name.replace("/", "--")}' / 'blobs'
+    there = sum(p.stat().st_size for p in blobs.iterdir()) if blobs.is_dir() else 0
+    free, missing = shutil.disk_usage(place).free, repository.size - there
+    if missing > 0 and free < missing + _SPARE:
+        raise CheckpointError(
+            f'{repository.name} needs {as_size(missing)} more, and {place} has {as_size(free)} '
+            'free; make room, or set HF_HOME to a folder on another disk'
+        )
+
+
+def as_size(count: int) -> str:
+    """Return a number of bytes in words."""
+    return f'{count / 1e9:.1f} GB' if count >= 1e9 else f'{count / 1e6:.1f} MB'
+
+
+def _hint(name: str) -> str:
+    known = [*PUBLISHED, *(item.repository for item in PUBLISHED.values()), *list_checkpoints()]
+    near = get_close_matches(name.partition('@')[0], known, n=1)
+    if near:
+        return f'did you mean {near[0]}?'
+    return 'give owner/name of a repository, or a name of `python -m marigold_ros models`'
+
+
+@contextmanager
+def _failures(name: str, revision: str | None, begun: bool = False) -> Iterator[None]:
+    """Raise CheckpointError, naming cause and remedy, for what the hub and the network raise."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except MarigoldError:
+        raise
+    except Exception as error:  # the hub's own kinds, the network library's, and OSError
+        if isinstance(error, errors.GatedRepoError):
+            text = (
+                f'{name} is only for those who accept its terms: do so on its page of the hub, '
+                'then log in with `hf auth login`'
+            )
+        elif isinstance(error, errors.RepositoryNotFoundError):
+            text = f'the hub has no repository {name}, or it is private; {_hint(name)}'
+        elif isinstance(error, errors.RevisionNotFoundError):
+            text = (
+                f"{name} has no revision '{revision}'; leave @{revision} away for the newest, or "
+                'look up its branches and tags on its page of the hub'
+            )
+        elif isinstance(error, errors.OfflineModeIsEnabled):
+            text = f'HF_HUB_OFFLINE is set, so {name} cannot be fetched; unset it'
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text = (
+                f'the disk is full; make room, or set HF_HOME to a folder on another disk: the '
+                f'same command then goes on with {name}'
+            )
+        elif isinstance(error, errors.HfHubHTTPError):
+            text = f'the hub refused {name} ({_first_line(error)}); try again later'
+        elif begun:
+            text = (
+                f'the download of {name} broke off ({type(error).__name__}: '
+                f'{_first_line(error)}); the same command goes on with it'
+            )
+        else:
+            text = (
+                f'the hub cannot be reached for {name} ({type(error).__name__}: '
+                f'{_first_line(error)}); check the network and HTTPS_PROXY, or copy the folder '
+                'from another machine and name it'
+            )
+        raise CheckpointError(text) from error
+
+
+def _first_line(error: Any) -> str:
+    return str(error).strip().partition('\n')[0][:200]

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""``models get`` against a server on this machine that answers as the Hugging Face hub does."""
+
+import hashlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import json
+import os
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+from threading import Thread
+from urllib.parse import unquote, urlsplit
+
+from marigold_ros.models.locate import EMBEDDED, PUBLISHED
+import pytest
+
+COMMIT = 'ab' * 20
+WEIGHTS = 'unet/diffusion_pytorch_model-00001-of-00002.safetensors'
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves the repository someone/tiny from a folder; counts what is sent."""
+
+    daemon_threads = True
+
+    def __init__(self, folder):
+        super().__init__(('127.0.0.1', 0), Answer)
+        self.folder = folder
+        self.asked = []  # method, path, first byte
+        self.break_off = {}  # file: bytes after which the connection breaks, once
+        self.on_break = lambda: None
+        self.damaged = set()  # files that arrive with other bytes
+
+    @property
+    def address(self):
+        return f'http://127.0.0.1:{self.server_port}'
+
+    def facts(self, path):
+        data = (self.folder / path).read_bytes()
+        lfs = path.endswith('.safetensors')
+        digest = (hashlib.sha256 if lfs else hashlib.sha1)(data).hexdigest()
+        return len(data), digest, lfs
+
+    def files(self):
+        paths = (p for p in self.folder.rglob('*') if p.is_file())
+        return sorted(p.relative_to(self.folder).as_posix() for p in paths)
+
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.1'
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = unquote(urlsplit(self.path).path)
+        self.server.asked.append((self.command, path, self.headers.get('Range')))
+        if path.startswith('/api/models/someone/gated'):
+            return self.refuse(403, 'GatedRepo')
+        if path.startswith('/api/models/') and not path.startswith('/api/models/someone/tiny'):
+            return self.refuse(401, 'RepoNotFound')
+        if path.startswith('/api/models/someone/busy'):
+            return self.refuse(503, '')
+        _, _, revision = path.partition('/revision/')
+        if path.startswith('/api/models/someone/tiny/tree/'):
+            return self.send([self.entry(name) for name in self.server.files()])
+        if path.startswith('/api/models/'):
+            if revision not in ('', 'main', COMMIT):
+                return self.refuse(404, 'RevisionNotFound')
+            return self.send(self.info())
+        if '/resolve/' not in path:
+            return self.refuse(404, '')
+        return self.file(path.partition(f'/someone/tiny/resolve/{COMMIT}/')[2])
+
+    def refuse(self, code, kind):
+        self.send_response(code)
+        self.send_header('X-Error-Code', kind)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+
+    def send(self, value):
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header('Content-Type', 'application/json')
+        self.send_header('Content-Length', str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def entry(self, name):
+        size, digest, lfs = self.server.facts(name)
+        facts = {'type': 'file', 'path': name, 'size': size, 'oid': digest[:40]}
+        return (
+            {**facts, 'lfs': {'oid': digest, 'size': size, 'pointerSize': 130}} if lfs else facts
+        )
+
+    def info(self):
+        siblings = []
+        for name in self.server.files():
+            size, digest, lfs = self.server.facts(name)
+            item = {'rfilename': name, 'size': size, 'blobId': digest[:40]}
+            if lfs:
+                item['lfs'] = {'sha256': digest, 'size': size, 'pointerSize': 130}
+            siblings.append(item)
+        return {
+            'id': 'someone/tiny',
+            'modelId': 'someone/tiny',
+            'sha': COMMIT,
+            'siblings': siblings,
+            'cardData': {'license': 'apache-2.0'},
+            'tags': [],
+        }
+
+    def file(self, name):
+        data = (self.server.folder / name).read_bytes()
+        size, digest, _ = self.server.facts(name)
+        if name in self.server.damaged:
+            data = bytes(size)
+        first = int((self.headers.get('Range') or 'bytes=0-')[6:].partition('-')[0])
+        self.send_response(206 if first else 200)
+        self.send_header('ETag', f'"{digest}"')
+        self.send_header('X-Repo-Commit', COMMIT)
+        self.send_header('Content-Length', str(size - first))
+        if first:
+            self.send_header('Content-Range', f'bytes {first}-{size - 1}/{size}')
+        self.end_headers()
+        if self.command == 'HEAD':
+            return
+        end = self.server.break_off.get(name, size)
+        self.wfile.write(data[first:end])
+        if end < size:
+            self.wfile.flush()
+            self.server.break_off[name] = size
+            self.server.on_break()
+            self.close_connection = True
+
+
+@pytest.fixture
+def hub(tmp_path):
+    folder = tmp_path / 'served'
+    shutil.copytree(EMBEDDED / 'tiny', folder)
+    (folder / 'unet' / 'diffusion_pytorch_model.fp16.safetensors').write_bytes(b'half')
+    (folder / 'unet' / 'diffusion_pytorch_model.bin').write_bytes(b'pickle')
+    (folder / 'README.md').write_text('about')
+    server = Hub(folder)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def environment(hub, tmp_path):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(('HF_', 'HUGGING'))}
+    return {**kept, 'HF_ENDPOINT': hub.address, 'HF_HOME': str(tmp_path / 'home')}
+
+
+def start(environment, *arguments):
+    return subprocess.Popen(
+        [sys.executable, '-m', 'marigold_ros', 'models', *arguments],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def got(environment, name):
+    """Run ``models get``; return the exit code, the output and the error line."""
+    process = start(environment, 'get', name)
+    output, errors = process.communicate()
+    lines = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert 'Traceback' not in errors
+    return process.returncode, output, ''.join(lines)
+
+
+def fetched(hub):
+    return {
+        path.rpartition(f'{COMMIT}/')[2]
+        for method, path, _ in hub.asked
+        if method == 'GET' and '/resolve/' in path
+    }
+
+
+def test_a_checkpoint_is_fetched_once_and_found_without_the_hub(hub, environment):
+    code, output, error = got(environment, 'someone/tiny')
+    assert (code, error) == (0, '')
+    assert 'licence apache-2.0' in output
+    assert f'commit {COMMIT[:12]}' in output
+    names = fetched(hub)
+    assert WEIGHTS in names
+    assert not {name for name in names if name.endswith(('.bin', '.md')) or 'fp16' in name}
+    hub.asked.clear()
+    assert got(environment, 'someone/tiny')[0] == 0
+    assert fetched(hub) == set()
+    # Without the hub: nobody listens there.
+    offline = {**environment, 'HF_ENDPOINT': 'http://127.0.0.1:9'}
+    process = start(offline, 'check', 'someone/tiny')
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert 'ok: loaded' in output
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('marigold-depth-v1-2', 'did you mean marigold-depth-v1-'),
+        ('prs-eth/marigold-depth-v11', 'did you mean prs-eth/marigold-depth-v1-1?'),
+        ('someone/other', 'no repository someone/other, or it is private'),
+        ('someone/gated', 'accept its terms'),
+        ('someone/tiny@v9', "no revision 'v9'"),
+        ('tiny', 'is on this machine'),
+    ],
+)
+def test_each_wrong_name_has_an_error_of_its_own(environment, name, words):
+    code, output, error = got(environment, name)
+    assert (code, output) == (1, '')
+    assert words in error
+
+
+def test_no_network_is_an_error_of_its_own(environment):
+    code, _, error = got({**environment, 'HF_ENDPOINT': 'http://127.0.0.1:9'}, 'someone/tiny')
+    assert code == 1
+    assert 'the hub cannot be reached' in error
+    assert 'check the network' in error
+    code, _, error = got({**environment, 'HF_HUB_OFFLINE': '1'}, 'someone/tiny')
+    assert code == 1
+    assert 'HF_HUB_OFFLINE is set' in error
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_was(hub, environment):
+    hub.break_off = {WEIGHTS: 12_000_000}
+    assert got(environment, 'someone/tiny')[0] == 0
+    starts = [r for m, path, r in hub.asked if m == 'GET' and path.endswith(WEIGHTS)]
+    assert len(starts) == 2
+    assert int(starts[1][6:].partition('-')[0]) > 0
+
+
+def test_a_killed_download_fetches_only_what_is_missing(hub, environment, tmp_path):
+    hub.break_off = {WEIGHTS: 1_000_000}
+    process = start(environment, 'get', 'someone/tiny')
+    hub.on_break = process.kill
+    process.communicate()
+    assert process.returncode != 0
+    (snapshot,) = tmp_path.glob('home/hub/models--someone--tiny/snapshots/*')
+    there = {p.relative_to(snapshot).as_posix() for p in snapshot.rglob('*') if p.is_file()}
+    assert WEIGHTS not in there
+    hub.asked.clear()
+    assert got(environment, 'someone/tiny')[0] == 0
+    assert WEIGHTS in fetched(hub)
+    assert not fetched(hub) & there
+
+
+def test_a_file_that_arrives_damaged_is_removed_and_named(hub, environment):
+    hub.damaged = {WEIGHTS}
+    code, _, error = got(environment, 'someone/tiny')
+    assert code == 1
+    assert f'{WEIGHTS} of someone/tiny arrived damaged' in error
+    hub.damaged = set()
+    assert got(environment, 'someone/tiny')[0] == 0
+
+
+def test_a_repository_without_safetensors_is_refused(hub, environment):
+    for path in hub.folder.rglob('*.safetensors'):
+        path.unlink()
+    code, _, error = got(environment, 'someone/tiny')
+    assert code == 1
+    assert 'no safetensors' in error
+
+
+def test_a_disk_that_is_too_small_is_told_before(hub, monkeypatch, tmp_path):
+    from marigold_ros.errors import CheckpointError
+    from marigold_ros.models import hub as hub_module
+
+    found = hub_module.Repository('a/b', None, COMMIT, 'mit', {'x': (10**9, '')})
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+    with pytest.raises(CheckpointError, match=r'needs 1\.0 GB more, and .* has 1\.0 GB free'):
+        hub_module.fetch(found)
+
+
+def test_a_disk_that_fills_up_is_named(monkeypatch):
+    import errno
+
+    import huggingface_hub
+    from marigold_ros.errors import CheckpointError
+    from marigold_ros.models.hub import fetch, Repository
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', full)
+    with pytest.raises(CheckpointError, match='the disk is full; make room'):
+        fetch(Repository('a/b', None, COMMIT, 'mit', {'x': (1, '')}))
+
+
+def test_published_checkpoints_have_all_facts():
+    for name, item in PUBLISHED.items():
+        assert '/' not in name
+        assert item.repository.count('/') == 1
+        assert item.size > 0
+        assert item.licence
+    assert not set(PUBLISHED) & {Path(p).name for p in EMBEDDED.iterdir()}
