@@ -27,7 +27,7 @@ from marigold_ros.evaluation.results.shared_frames import (
 import numpy as np
 
 # More differences than these are folded.
-_OPEN = 6
+_OPEN = 3
 _SIGNS = {'better': '+', 'faster': '+', SAME: '=', 'identical': '='}
 _LEGEND = (
     'Ordered by AbsRel; figures are means over the frames. = is not shown to differ from the best '

@@ -127,12 +127,12 @@ def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
         If the runs have no frame or no protocol in common, or see different sensors.
 
     """
-    _check_inputs(runs)
     keyed = {name: _by_key(run) for name, run in runs.items()}
     shared = set.intersection(*(set(rows) for rows in keyed.values()))
     bags = _bag_names(runs)
     if not shared:
         raise InputError(f'no frame is in all of them: {_frames_of(runs)}', 'shape')
+    _check_inputs(runs)
     keys = sorted(shared, key=lambda key: (bags[key[0]], *key))
     rows = {name: [found[key] for key in keys] for name, found in keyed.items()}
     protocols, left_out = _shared_protocols(runs, rows)
