@@ -213,6 +213,22 @@ def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
     assert results['frames']['processed'] == 2
 
 
+def red_images(folder):
+    """Write nine images whose red channel is their depth, to 3 %."""
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        red = np.kron(rng.integers(0, 255, (3, 4)), np.ones((16, 16))).astype(np.uint8)
+        depth = (2 + 8 * (red / 255)) * rng.uniform(0.97, 1.03, red.shape)
+        save(folder / str(number) / 'image.png', np.dstack([red] * 3))
+        save(folder / str(number) / 'depth_mm.png', depth, 1000)
+
+
+def shown_text(page):
+    """Return the text of a page that is shown."""
+    body = page.read_text().split('<main>')[1].split('</main>')[0]
+    return unescape(re.sub(r'<.*?>', ' ', body, flags=re.S))
+
+
 class Seeing(Knowing):
     """Answers with the red channel, which is the truth of the images below, nearly."""
 
@@ -224,12 +240,7 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     evaluate, monkeypatch, tmp_path
 ):
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Seeing())
-    rng = np.random.default_rng(0)
-    for number in range(9):
-        red = np.kron(rng.integers(0, 255, (3, 4)), np.ones((16, 16))).astype(np.uint8)
-        depth = (2 + 8 * (red / 255)) * rng.uniform(0.97, 1.03, red.shape)
-        save(tmp_path / 'set' / str(number) / 'image.png', np.dstack([red] * 3))
-        save(tmp_path / 'set' / str(number) / 'depth_mm.png', depth, 1000)
+    red_images(tmp_path / 'set')
     code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder', '--require', 'oracle.rmse<1')
     assert code == 0, printed.err
     assert printed.out.startswith('verdict: green\n')
@@ -242,7 +253,7 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     assert 'a bound for the relative depth, not metric depth' in printed.out
     html = (out / 'report.html').read_text()
     body = html.split('<main>')[1].split('</main>')[0]
-    shown = unescape(re.sub(r'<.*?>', ' ', body, flags=re.S))
+    shown = shown_text(out / 'report.html')
     for text in (shown, printed.out):
         assert not re.search('lidar|scan|velodyne', text, re.I)
     assert 'mean relative error (AbsRel)' in shown
@@ -260,6 +271,27 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     assert data['cloud'] is None
     for name in ('input', 'truth', 'fitted', 'error'):
         assert (out / 'pictures' / f'frame_0000_{name}.png').is_file()
+
+
+class Measuring(Knowing):
+    """Answers in metres with the red channel."""
+
+    description = {**Knowing.description, 'space': 'metric'}
+
+    def predict(self, rgb, **options):
+        return Prediction(2 + 8 * (rgb[..., 0] / np.float32(255)), space='metric')
+
+
+def test_a_metric_model_is_judged_by_its_own_metres(evaluate, monkeypatch, tmp_path):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Measuring())
+    red_images(tmp_path / 'set')
+    code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder')
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['protocols']['raw']['macro']['abs_rel'] == pytest.approx(0.015, abs=0.005)
+    assert not results['verdict']['fitted_to_truth']
+    assert results['verdict']['usable_range']['to'] == 10.0
+    assert not re.search('lidar|scan', shown_text(tmp_path / 'out' / 'report.html'), re.I)
 
 
 @pytest.mark.parametrize(

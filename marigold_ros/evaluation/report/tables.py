@@ -258,6 +258,8 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         'method': results['provenance'].get('options', {}).get('alignment.method', 'metric'),
     }
     how = {name: text.format(**words) for name, text in _PROTOCOL_TEXT.items()}
+    if is_dataset(results):
+        how['truth'] = 'metres without a fit, as the node would publish, scored at the dense truth'
     rows = []
     for model, name, scores in _entries(results):
         own = {**scores['macro'], 'median_abs_rel': scores.get('median_abs_rel')}

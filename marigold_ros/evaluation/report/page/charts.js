@@ -134,7 +134,7 @@ class LineChart {
       return this.spec.ticks.map((text, index) => [index, text]).filter(([index]) => index % every === 0);
     }
     const labels = this.spec.x || [...Array(this.count).keys()];
-    const wanted = this.width < 480 ? 4 : 8, ticks = [];
+    const wanted = this.width < 480 ? 6 : 10, ticks = [];
     if (this.spec.x && !this.spec.whole) {
       const step = niceStep((this.last - this.first) / wanted);
       for (let x = Math.ceil(this.first / step) * step; x <= this.last + 1e-9; x += step) {
