@@ -100,6 +100,11 @@ class JobQueue:
         """Return a job by its identity."""
         return self._jobs.get(identity)
 
+    def all(self) -> list[Job]:
+        """Return the jobs that are kept, in the order in which they came."""
+        with self._changed:
+            return list(self._jobs.values())
+
     def cancel(self, job: Job) -> None:
         """Cancel a job: at once if it waits, else at its next step."""
         with self._changed:
@@ -130,7 +135,7 @@ class JobQueue:
             }
 
     def _is_working(self) -> int:
-        return sum(job.state == WORKING for job in list(self._jobs.values()))
+        return sum(job.state == WORKING for job in self.all())
 
     def _run(self) -> None:
         while True:

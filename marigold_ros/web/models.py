@@ -5,11 +5,12 @@
 from collections.abc import Callable
 from typing import Any
 
-from marigold_ros.errors import ConfigurationError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.evaluation.results.verdict import FULL_MODEL
 from marigold_ros.models import list_checkpoints
 from marigold_ros.models.average.model import is_average
-from marigold_ros.models.locate import find_folder, is_embedded
+from marigold_ros.models.hub import is_cached
+from marigold_ros.models.locate import find_folder, is_embedded, PUBLISHED
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.models.registry import FAMILIES, find_family
 
@@ -20,16 +21,16 @@ class ModelStore:
     """
     Models by name, loaded when first needed; used by one thread at a time.
 
-    Only the model that the server was started with and the embedded ones are offered, so that no
-    page can make the server fetch or open something else.
+    Offered are the model that the server was started with, the embedded ones, and what
+    ``models get`` has fetched, so that no page can make the server fetch or open something else.
     """
 
     def __init__(self, load: Callable[[str], DepthModel], first: str) -> None:
         self._load = load
         self._loaded: dict[str, DepthModel] = {}
-        self.names = tuple(dict.fromkeys([first, *list_checkpoints()]))
+        fetched = [name for name in PUBLISHED if is_cached(name)]
+        self.names = tuple(dict.fromkeys([first, *list_checkpoints(), *fetched]))
         self.get(first)
-        # Once: finding a model of the hub may ask the network.
         self._described = [
             {'name': name, 'remark': model_remark(name), 'steps': _has_steps(name)}
             for name in self.names
@@ -65,4 +66,7 @@ def model_remark(name: str) -> str:
 
 
 def _has_steps(name: str) -> bool:
-    return not is_average(name) and find_family(find_folder(name)) is FAMILIES['marigold']
+    try:
+        return not is_average(name) and find_family(find_folder(name)) is FAMILIES['marigold']
+    except CheckpointError:  # of a damaged one, which is reported when it is used
+        return False

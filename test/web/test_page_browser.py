@@ -207,6 +207,39 @@ def test_a_file_that_is_broken_shows_its_sentence(browser, server):
     assert all('422' in message for message in noted)
 
 
+def test_another_file_cancels_the_job_before(opened, server):
+    gate = server.models.get('tiny').gate
+    gate.clear()
+    drop(opened, 'first.png', a_photo())
+    wait(opened, lambda: 'first.png: predicting' in find(opened, '#status').text)
+    drop(opened, 'second.png', a_photo())
+    wait(opened, lambda: 'second.png: waiting for 1 other job' in find(opened, '#status').text)
+    gate.set()
+    finished(opened)
+    assert find(opened, '#depth-view h2').text == 'second.png'
+    states = {job.name: job.state for job in server.jobs.all()}
+    assert states['first.png'] == 'cancelled'
+
+
+def test_a_reload_shows_the_same_result(opened):
+    drop(opened, 'street.png', a_photo())
+    finished(opened)
+    opened.refresh()
+    finished(opened)
+    assert find(opened, '#depth-view h2').text == 'street.png'
+
+
+def test_the_address_with_the_token_opens_the_page(browser, serving, tmp_path):
+    with serving(tmp_path, host='0.0.0.0') as server:
+        browser.get(f'http://{server.host}/?token={server.access.token}')
+        wait(browser, lambda: find(browser, '#model').text)
+        assert browser.current_url == f'http://{server.host}/'
+        drop(browser, 'street.png', a_photo())
+        finished(browser)
+        assert 'token' not in browser.execute_script('return document.cookie')
+    assert [entry for entry in browser.get_log('browser') if entry['level'] != 'INFO'] == []
+
+
 def test_a_bag_by_its_path_shows_its_verdict_and_opens_its_report(opened, short_drive):
     find(opened, '#drop summary').click()
     find(opened, '#path').send_keys(str(short_drive))

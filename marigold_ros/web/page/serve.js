@@ -29,6 +29,18 @@ class Page {
     byId('cancel').addEventListener('click', () => this.cancel());
     byId('path-form').addEventListener('submit', (event) => { event.preventDefault(); this.name(byId('path').value.trim()); });
     this.listenForDrops(byId('drop'));
+    this.resume(location.hash.slice(1));
+  }
+
+  // A reload goes on with the job that the address names.
+  async resume(id) {
+    if (!id) return;
+    history.replaceState(null, '', '/');
+    const response = await fetch(`/api/jobs/${encodeURIComponent(id)}`);
+    if (!response.ok) return;
+    const job = await response.json();
+    this.begin(job.name);
+    this.follow(job);
   }
 
   fillModels() {
@@ -96,6 +108,8 @@ class Page {
     if (this.request) this.request.abort();
     if (this.view) this.view.close();
     clearTimeout(this.timer);
+    // Nobody would see the result of the job before.
+    if (this.job && !this.job.ended) this.drop(this.job);
     this.job = null;
     this.view = new ResultView(byId('result'));
     byId('problem').hidden = true;
@@ -105,6 +119,7 @@ class Page {
 
   follow(job) {
     this.job = job;
+    history.replaceState(null, '', `#${job.id}`);
     this.view.update(job);
     if (job.ended) {
       if (job.state === 'failed') this.fail(job.text);
@@ -113,8 +128,12 @@ class Page {
     }
     this.progress(`${job.name}: ${job.text}`, job.done, job.total);
     this.timer = setTimeout(async () => {
-      try { this.follow(await answerOf(await fetch(`/api/jobs/${job.id}`))); }
-      catch (error) { this.fail(error.message === 'Failed to fetch' ? 'the server does not answer any more' : error.message); }
+      let next = null, problem = '';
+      try { next = await answerOf(await fetch(`/api/jobs/${job.id}`)); }
+      catch (error) { problem = error instanceof TypeError ? 'the server does not answer any more' : error.message; }
+      if (this.job !== job) return; // another file was sent meanwhile
+      if (next) this.follow(next);
+      else this.fail(problem);
     }, POLL_MS);
   }
 
@@ -139,11 +158,17 @@ class Page {
     byId('problem').hidden = false;
   }
 
+  drop(job) {
+    history.replaceState(null, '', '/');
+    fetch(`/api/jobs/${job.id}`, { method: 'DELETE' }).catch(() => {});
+  }
+
   cancel() {
     clearTimeout(this.timer);
     if (this.request) this.request.abort();
     this.request = null;
-    if (this.job) fetch(`/api/jobs/${this.job.id}`, { method: 'DELETE' });
+    if (this.job) this.drop(this.job);
+    this.job = null;
     this.view.close();
     byId('progress').hidden = true;
     byId('problem').textContent = 'cancelled';
