@@ -109,10 +109,10 @@ class LineChart {
       plot.append(shape('text', { x: this.x(index), y: height - 21, 'text-anchor': 'middle' }, text));
     }
     plot.append(shape('text', { x: (this.left + width - this.right) / 2, y: height - 4, 'text-anchor': 'middle' }, this.spec.x_label));
-    for (const [index, name] of this.spec.marks || []) this.mark(index, name);
     this.spec.curves.forEach((curve, i) => {
       plot.append(shape('path', { d: this.path(curve.values), class: `curve ${this.kind(curve, i)}`, 'stroke-dasharray': this.dash(curve, i) }));
     });
+    for (const [index, name] of this.spec.marks || []) this.mark(index, name);
     this.overlay = shape('g', {});
     plot.append(this.overlay);
     this.point(this.index);
