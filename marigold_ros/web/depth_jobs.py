@@ -33,6 +33,7 @@ import numpy as np
 _SHOWN_PX = 1280  # longest side of the images on the page
 _MOST_SHOWN = 100  # frames of a video on the page
 _CLOUD = 'cloud.json'
+_MARGIN = 0.2  # of the scale, which the labels of its ends need
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 
@@ -53,11 +54,9 @@ class DepthWork:
         start = perf_counter()
         prediction = model.predict(rgb, **self.settings)
         took_ms = 1e3 * (perf_counter() - start)
-        job.files.update(_write_shown(job.folder, 'photo', rgb, prediction))
+        frame = _write_shown(job, 'photo', rgb, prediction)
         job.result.update(
-            **self._facts(rgb, prediction),
-            predict_ms=round(took_ms),
-            frames=[{'image': 'photo_image.jpg', 'depth': 'photo_depth.jpg'}],
+            **self._facts(rgb, prediction), predict_ms=round(took_ms), frames=[frame]
         )
         job.step('making the point cloud')
         job.files.update(_write_cloud(job.folder, rgb, prediction))
@@ -83,10 +82,8 @@ class DepthWork:
                 if not number:
                     job.result.update(self._facts(rgb, prediction), rate=video.rate)
                 if number % every == 0:
-                    name = f'image {number}'
-                    job.files.update(_write_shown(job.folder, name, rgb, prediction))
-                    names = {k: f'{name}_{k}.jpg' for k in ('image', 'depth')}
-                    shown = [*shown, {**names, 'number': number}]
+                    frame = _write_shown(job, f'image {number}', rgb, prediction)
+                    shown = [*shown, {**frame, 'number': number}]
                 if len(shown) > _MOST_SHOWN:
                     shown, every = shown[::2], 2 * every
                 job.result.update(
@@ -101,15 +98,12 @@ class DepthWork:
         job.result['downloads'] = [path.name]
 
     def _facts(self, rgb: np.ndarray, prediction: Prediction) -> dict[str, Any]:
-        metric = prediction.space == 'metric'
-        ticks = depth_ticks(*depth_scale(prediction.relative)) if metric else {'near': 0, 'far': 1}
         return {
             'width': rgb.shape[1],
             'height': rgb.shape[0],
             'model': self.model,
             'remark': model_remark(self.model),
-            'metric': metric,
-            'ticks': ticks,
+            'metric': prediction.space == 'metric',
         }
 
 
@@ -150,15 +144,22 @@ def _write_all(folder: Path, stem: str, rgb: np.ndarray, prediction: Prediction)
     return written
 
 
-def _write_shown(
-    folder: Path, name: str, rgb: np.ndarray, prediction: Prediction
-) -> dict[str, Path]:
-    """Write image and depth at the size of a screen; return the files by name."""
+def _write_shown(job: Job, name: str, rgb: np.ndarray, prediction: Prediction) -> dict[str, Any]:
+    """Write image and depth at the size of a screen; return their names and the scale's labels."""
     small, reduced = _resized(rgb, prediction, _SHOWN_PX / max(rgb.shape[:2]))
-    images = {'image': small, 'depth': colourise(reduced)}
-    files = {}
-    for kind, image in images.items():
-        path = folder / f'{name}_{kind}.jpg'
+    frame: dict[str, Any] = {'ticks': _ticks(reduced)}
+    for kind, image in (('image', small), ('depth', colourise(reduced))):
+        path = job.folder / f'{name}_{kind}.jpg'
         path.write_bytes(cv2.imencode('.jpg', image[..., ::-1], _JPEG)[1].tobytes())
-        files[path.name] = path
-    return files
+        job.files[path.name] = path
+        frame[kind] = path.name
+    return frame
+
+
+def _ticks(prediction: Prediction) -> dict[str, float]:
+    """Return the labels of the colour scale of a drawn prediction, with places from 0 to 1."""
+    if prediction.space != 'metric':
+        return {'near': 0.0, 'far': 1.0}
+    low, high = depth_scale(prediction.relative)
+    between = {t: x for t, x in depth_ticks(low, high).items() if _MARGIN < x < 1 - _MARGIN}
+    return {f'near, {low:.2g} m': 0.0, **between, f'far, {high:.2g} m': 1.0}

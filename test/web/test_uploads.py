@@ -10,6 +10,7 @@ import struct
 import zlib
 
 import cv2
+from marigold_ros.frame import Prediction
 import numpy as np
 import pytest
 
@@ -185,7 +186,7 @@ def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     assert (job['state'], job['name'], job['kind']) == ('done', name, 'photo')
     result = job['result']
     assert (result['width'], result['height'], result['metric']) == (64, 48, False)
-    assert result['ticks'] == {'near': 0, 'far': 1}
+    assert result['frames'][0]['ticks'] == {'near': 0, 'far': 1}
     stem = name.rpartition('.')[0]
     ends = ('relative.png', 'relative.npy', 'color.png', 'side_by_side.png')
     assert [f'{stem}_{end}' for end in ends] == result['downloads'][:4]
@@ -199,6 +200,19 @@ def test_a_photo_gives_depth_to_look_at_and_the_files_of_predict(server, name):
     assert shown.headers['content-type'] == 'image/jpeg'
     image = cv2.imdecode(np.frombuffer(shown.data, np.uint8), cv2.IMREAD_COLOR)
     assert image.shape == (48, 64, 3)
+
+
+def test_metric_depth_has_a_scale_in_metres(server, monkeypatch):
+    metres = np.geomspace(1.0, 50.0, 48 * 64, dtype=np.float32).reshape(48, 64)
+    found = Prediction(metres, space='metric')
+    monkeypatch.setattr(server.models.get('tiny'), 'predict', lambda rgb, **options: found)
+    job = server.wait(server.send('street.png', PNG).json)
+    ticks = job['result']['frames'][0]['ticks']
+    assert job['result']['metric']
+    assert list(ticks) == ['near, 0.94 m', '5 m', '10 m', 'far, 53 m']
+    places = list(ticks.values())
+    assert places == sorted(places)
+    assert server.file(job, 'cloud.json').json['note'].startswith('In metres; ')
 
 
 def test_a_large_photo_is_reduced_for_the_page_only(server):

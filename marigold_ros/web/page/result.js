@@ -33,12 +33,8 @@ class DepthView {
     const box = element('div', { class: 'ramps' }), part = element('div');
     part.append(result.metric ? 'depth in metres' : 'relative depth, without unit');
     part.append(element('span', { class: 'ramp depth' }));
-    const ticks = shape('svg', { 'aria-hidden': 'true' });
-    for (const [text, place] of Object.entries(result.ticks)) {
-      const anchor = place < 0.05 ? 'start' : place > 0.95 ? 'end' : 'middle';
-      ticks.append(shape('text', { x: `${100 * place}%`, y: 12, 'text-anchor': anchor }, text));
-    }
-    part.append(ticks);
+    this.ticks = shape('svg', {});
+    part.append(this.ticks);
     box.append(part);
     return box;
   }
@@ -46,6 +42,10 @@ class DepthView {
   show(job, number) {
     const frame = job.result.frames[number];
     this.wipe.images.forEach((image, i) => { image.src = fileOf(job, frame[i ? 'depth' : 'image']); });
+    this.ticks.replaceChildren(...Object.entries(frame.ticks).map(([text, place]) => {
+      const anchor = place < 0.05 ? 'start' : place > 0.95 ? 'end' : 'middle';
+      return shape('text', { x: `${100 * place}%`, y: 12, 'text-anchor': anchor }, text);
+    }));
   }
 
   describe(result) {
