@@ -9,12 +9,15 @@ wrong option or setting exit code 2; anything else keeps its traceback.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 import os
+import select
 import sys
+from typing import TextIO
 
 from marigold_ros.commands.terminal.help_text import WrappedHelp
 from marigold_ros.errors import MarigoldError, UsageError
@@ -49,6 +52,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nobody reads stdout any more.
 
     """
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()  # also of --help; at exit it would be too late for a quiet end
+    except BrokenPipeError:
+        # The reader stopped, as `head` does.
+        if not _close_broken((sys.stdout, sys.stderr)):
+            raise
+        return _PIPE_CLOSED
+
+
+def _close_broken(streams: Iterable[TextIO]) -> bool:
+    """Let streams that nobody reads write nowhere, also at exit; return whether there are any."""
+    found = False
+    for stream in streams:
+        with suppress(OSError):  # of a stream that is no file
+            waiting = select.poll()
+            waiting.register(stream.fileno(), select.POLLOUT)
+            if any(event & select.POLLERR for _, event in waiting.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                found = True
+    return found
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     settle_threads()
     # File names may be no UTF-8; messages that contain them must not fail.
     if hasattr(sys.stdout, 'reconfigure'):
@@ -69,13 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         args, args.passed_on = options.parse_known_args(chosen.arguments)
     try:
-        code = int(module.run(args) or 0)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader stopped, as `head` does. What is left must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _PIPE_CLOSED
+        return int(module.run(args) or 0)
     except MarigoldError as error:
         # Messages quoted from libraries (YAML, torch) may have several lines.
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)

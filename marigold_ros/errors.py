@@ -8,6 +8,8 @@ for wrong options; the node counts and reports them. Anything else keeps its tra
 from ``ValueError`` where a caller passed a wrong value.
 """
 
+from typing import Any
+
 
 class MarigoldError(Exception):
     """Any known error of this package."""
@@ -35,6 +37,24 @@ class AlignmentError(MarigoldError, ValueError):
 
 class BagError(MarigoldError):
     """A bag that cannot be read or written, or lacks requested content."""
+
+
+class DamagedBagError(BagError):
+    """
+    Damaged bags whose readable part was scored.
+
+    Parameters
+    ----------
+    message : str
+        The damage, and where the results are.
+    results : dict
+        Those of the readable part, the content of results.json.
+
+    """
+
+    def __init__(self, message: str, results: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class InputError(MarigoldError, ValueError):

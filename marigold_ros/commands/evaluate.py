@@ -39,7 +39,7 @@ from marigold_ros.commands.terminal.options import (
 )
 from marigold_ros.commands.terminal.output import frame_bar, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
-from marigold_ros.errors import BagError, UsageError
+from marigold_ros.errors import BagError, DamagedBagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 
 if TYPE_CHECKING:
@@ -205,15 +205,20 @@ def run(args: argparse.Namespace) -> int:
         check_scorable([job.path for job in plan.jobs if job.corruption is None], options)
     store = _open_store(args)
     load = partial(_load, runtime=config.runtime)
+    damage: DamagedBagError | None = None
     with asked_to_stop() as stop, frame_bar(plan.images) as bar:
         executor = make_executor(args, replay, lost_part, load, store, bar, stop)
-        results = evaluate_bag(
-            args.bags, None, options, args.out, executor=executor, plan=plan, store=store
-        )
+        try:
+            results = evaluate_bag(
+                args.bags, None, options, args.out, executor=executor, plan=plan, store=store
+            )
+        except DamagedBagError as error:
+            damage, results = error, error.results
     stopped = results['provenance'].get('stopped')
     if not stopped:
         store.clear()
-    print(to_json(results) if args.json else summary(results, args.out))
+    shown = results if damage is None else _without(str(damage), results)
+    print(to_json(results) if args.json else summary(shown, args.out))
     if stopped:
         print(
             f'stopped after {stopped["read"]} of {stopped["expected"]} images, which are in '
@@ -221,9 +226,18 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
+    if damage is not None:
+        raise damage
     if not results['protocols']:
         raise BagError(f'{why_unscored(results)}; see the counts in {args.out}')
     return exit_code(args.require, results)
+
+
+def _without(said: str, results: dict[str, Any]) -> dict[str, Any]:
+    """Return results without the warnings that an error message repeats."""
+    provenance = results['provenance']
+    others = {t: n for t, n in provenance['warnings'].items() if t not in said}
+    return {**results, 'provenance': {**provenance, 'warnings': others}}
 
 
 def seconds(text: str) -> float:

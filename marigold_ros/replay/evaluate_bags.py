@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.errors import DamagedBagError
 from marigold_ros.evaluation.report.report import write_all
 from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import (
@@ -79,7 +80,9 @@ def evaluate_bag(
         If it was stopped before anything was scored and kept.
     BagError
         If a bag is missing, unreadable or damaged, lacks images or a named topic, or no image
-        can be used. The readable part is scored and written to ``out`` before.
+        can be used.
+    DamagedBagError
+        If a bag is damaged, and its readable part was scored and written to ``out``.
 
     """
     paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
@@ -132,7 +135,7 @@ def evaluate_bag(
         title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
         write_all(out, results, total.scorer, title, _intro(results))
     if failure is not None:
-        raise failure
+        raise DamagedBagError(str(failure), results)
     return results
 
 

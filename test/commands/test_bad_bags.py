@@ -102,6 +102,8 @@ def test_an_mcap_without_footer_is_scored_up_to_its_cut(evaluate, changed_drive,
     assert 'the readable part of the bag is scored in' in answer.error
     assert answer.complete
     assert 0 < answer.results['frames']['processed'] <= 3
+    assert 'heldout ' in answer.text
+    assert 'cut off' not in answer.text  # the error says it
 
 
 def test_a_truncated_database_is_scored_up_to_its_last_row(evaluate, changed_drive, tmp_path):

@@ -201,3 +201,25 @@ def test_threads_are_settled_before_numpy_or_torch_load():
     )
     environment = {k: v for k, v in os.environ.items() if k != 'OPENBLAS_NUM_THREADS'}
     subprocess.run([sys.executable, '-c', code], env=environment, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize('arguments', [['--help'], ['models', '--help']])
+def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments):
+    command = [sys.executable, '-m', 'marigold_ros', *arguments]
+    buffered = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=buffered
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ''
+    assert process.returncode == 141
+
+
+def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(monkeypatch):
+    def run(args):
+        raise BrokenPipeError('of a worker')
+
+    module = types.SimpleNamespace(add_arguments=lambda options: None, run=run)
+    monkeypatch.setattr('marigold_ros.__main__.import_module', lambda name: module)
+    with pytest.raises(BrokenPipeError, match='of a worker'):
+        main(['models'])
