@@ -247,6 +247,8 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     out = tmp_path / 'out'
     results = json.loads((out / 'results.json').read_text())
     assert set(results['baselines']) == {'constant', 'plane', 'quadric', 'mean_map'}
+    (required,) = results['requirements']
+    assert (required['text'], required['met']) == ('oracle.rmse < 1', True)
     compared = results['verdict']['against_baselines']
     assert {found['outcome'] for found in compared.values()} == {'better'}
     assert compared['abs_rel']['own'] == pytest.approx(0.015, abs=0.005)
@@ -271,6 +273,19 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     assert data['cloud'] is None
     for name in ('input', 'truth', 'fitted', 'error'):
         assert (out / 'pictures' / f'frame_0000_{name}.png').is_file()
+
+
+def test_depth_out_of_range_is_named_without_a_word_about_scans(evaluate, tmp_path):
+    save(tmp_path / 'set' / 'one' / 'image.png', RGB)
+    save(tmp_path / 'set' / 'one' / 'depth_mm.png', DEPTH, 1)
+    code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder')
+    assert code == 1
+    assert 'none of 1 images could be scored' in printed.err
+    assert 'check --depths and --depth-scale' in printed.err
+    assert not re.search('lidar|scan|camera_info', printed.out + printed.err, re.I)
+    shown = shown_text(tmp_path / 'out' / 'report.html')
+    assert 'No image could be scored' in shown
+    assert not re.search('lidar|scan', shown, re.I)
 
 
 class Measuring(Knowing):

@@ -87,7 +87,9 @@ def summary(results: dict[str, Any], folder: str) -> str:
             f'held-out points within 1 sigma: {covered["1"]:.1%}, within 2: {covered["2"]:.1%}'
         )
     if not results['protocols']:
-        lines.append('no frame could be scored: neither LiDAR in view nor true depth')
+        missing = 'neither LiDAR in view nor true depth'
+        missing = 'none has depth in range' if is_dataset(results) else missing
+        lines.append(f'nothing could be scored: {missing}')
     reason = results['provenance']['scoring']['first_not_metric']
     if reason:
         lines.append(f'first frame without metric depth: {reason}')
@@ -133,7 +135,16 @@ def _robustness_lines(found: dict[str, Any]) -> list[str]:
 
 def why_unscored(results: dict[str, Any]) -> str:
     """Return one sentence: why no frame could be scored, and the remedy."""
+    from marigold_ros.evaluation.results.results import is_dataset
+
     read = results['frames']['read']
+    if is_dataset(results):
+        rejected = ', '.join(f'{n} {cause}' for cause, n in results['frames']['rejected'].items())
+        return (
+            f'none of {read} images could be scored (rejected: {rejected or "0"}): a score needs '
+            'true depth from alignment.min_depth to alignment.max_depth; check --depths and '
+            '--depth-scale'
+        )
     warnings: dict[str, int] = results['provenance'].get('warnings', {})
     reason = max(warnings, key=lambda text: warnings[text], default='')
     reason = reason or results['provenance']['scoring']['first_not_metric']

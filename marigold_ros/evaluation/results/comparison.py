@@ -200,7 +200,8 @@ def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns],
         else:
             differing.append(baseline.replace('_', ' '))
     if incomplete:
-        return found, f'Baselines of {protocol} are left out: RMSE and MAE by frame are missing.'
+        why = 'RMSE and MAE by frame are missing; evaluate again'
+        return found, f'Baselines of {protocol} are left out: {why}.'
     if differing:
         text = ', '.join(differing)
         return found, f'Baselines of {protocol} that are not the same in all runs: {text}.'

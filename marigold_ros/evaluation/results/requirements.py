@@ -5,7 +5,8 @@ Requirements on results, such as ``abs_rel<0.08``, which gate an integration pip
 
 The left side is a path in results.json with two short cuts: a protocol's name stands for
 ``protocols.<name>``, a metric's for its mean over frames (``macro``). A metric alone is that of
-the baselines' protocol: ``heldout`` where there were scans, else ``truth``.
+the baselines' protocol: ``heldout`` where there were scans, else ``truth``, or ``oracle`` for
+image data sets.
 """
 
 from collections.abc import Iterable, Mapping

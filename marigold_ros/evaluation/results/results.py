@@ -6,8 +6,8 @@ Assemble and write results.json and per_frame.csv, with the provenance of the fi
 ``results.json`` holds ``schema``, ``frames``, ``rate``, ``protocols``, ``baselines``,
 ``baselines_paired`` (the mean over frames of the model's metrics minus each baseline's, with 95 %
 intervals), ``latency_ms``, ``temporal``, ``surfaces`` and ``provenance``; ``evaluate`` adds
-``models``, ``fps``, ``memory``, ``calibration`` and ``robustness``. Missing figures are null,
-never NaN.
+``models``, ``fps``, ``memory``, ``calibration``, ``robustness``, ``verdict`` and ``requirements``.
+Missing figures are null, never NaN.
 """
 
 from collections.abc import Mapping, Sequence

@@ -206,7 +206,9 @@ def test_baselines_of_other_points_or_without_rmse_and_mae_are_left_out(errors):
     old = [run_of(errors, plane_abs_rel=errors) for _ in 'ab']
     found = compared(*old)
     assert list(rows_of(found)) == ['A', 'B']
-    sentence = 'Baselines of heldout are left out: RMSE and MAE by frame are missing.'
+    sentence = (
+        'Baselines of heldout are left out: RMSE and MAE by frame are missing; evaluate again.'
+    )
     assert found['left_out'] == [sentence]
 
 
