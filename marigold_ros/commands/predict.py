@@ -13,9 +13,10 @@ metres (NPY).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 import sys
@@ -106,8 +107,8 @@ def run(args: argparse.Namespace) -> int:
     if (args.ply or args.glb) and (args.camera is not None or any(map(is_video, files))):
         raise UsageError('--ply and --glb are for images; videos and cameras have none')
     families_of(args.model)  # before torch is imported, which takes a second
-    model = load_chosen_model(args, config.runtime)
-    work = _Work(model, config.prediction.prediction, folder, args)
+    load = partial(load_chosen_model, args, config.runtime)
+    work = _Work(load, config.prediction.prediction, folder, args)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
     sources: list[tuple[Path | int, str]] = list(zip(files, unique_names(files), strict=True))
     if args.camera is not None:
@@ -125,31 +126,41 @@ def run(args: argparse.Namespace) -> int:
             if not args.json:
                 names = ', '.join(Path(file).name for file in facts['files'])
                 print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
+    done = bool(found['pictures'] or found['videos'])
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 
-        print(to_json({'model': model.description, **found}))
-    else:
+        print(to_json({'model': work.model.description if done else None, **found}))
+    elif done:
         if work.mesh_note:
             note(f'cloud and mesh: {work.mesh_note}')
-        note(f'by {_model_text(model)}; files are in {folder}')
+        note(f'by {_model_text(work.model)}; files are in {folder}')
     return 1 if found['failed'] else 0
 
 
 class _Work:
-    """Predicts images and videos with one model, and writes the results to one folder."""
+    """
+    Predicts images and videos with one model, and writes the results to one folder.
+
+    The model is loaded once there is an image for it.
+    """
 
     def __init__(
         self,
-        model: DepthModel,
+        load: Callable[[], DepthModel],
         settings: dict[str, Any],
         folder: Path,
         args: argparse.Namespace,
     ) -> None:
-        self._model, self._settings = model, settings
+        self._load, self._settings = load, settings
         self._folder, self._args, self._limit = folder, args, args.limit
         self._joined: VideoWriter | None = None
         self.mesh_note = ''  # what cloud and mesh of the last image assume
+
+    @cached_property
+    def model(self) -> DepthModel:
+        """The model."""
+        return self._load()
 
     def __enter__(self) -> _Work:
         return self
@@ -170,8 +181,9 @@ class _Work:
         from marigold_ros.replay.photos import read_image, side_by_side, write_prediction
 
         rgb = read_image(path)
+        model = self.model  # not part of the time
         start = perf_counter()
-        prediction = self._model.predict(rgb, **self._settings)
+        prediction = model.predict(rgb, **self._settings)
         predict_ms = 1e3 * (perf_counter() - start)
         height, width = prediction.relative.shape
         files = write_prediction(self._folder, name, rgb, prediction)
@@ -226,8 +238,9 @@ class _Work:
             end = suppress(KeyboardInterrupt) if isinstance(source, int) else nullcontext()
             with frame_bar(total, name) as bar, end:
                 for rgb in images:
+                    model = self.model  # not part of the time
                     start = perf_counter()
-                    prediction = self._model.predict(rgb, **self._settings)
+                    prediction = model.predict(rgb, **self._settings)
                     seconds += perf_counter() - start
                     writer.add(side_by_side(rgb, prediction))
                     bar(writer.written)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 import math
+import os
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,9 @@ from marigold_ros.frame import Prediction
 from marigold_ros.geometry.cloud.mesh import Mesh, mesh_of_depth
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
+
+# Of damaged videos FFmpeg prints what the error says better; read when it first opens one.
+os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')
 
 VIDEO_SUFFIXES = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -107,7 +111,8 @@ def open_video(source: Path | int) -> Iterator[Video]:
     """
     if isinstance(source, Path) and not source.is_file():
         raise InputError('there is no such file; check the path')
-    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    with _quiet_opencv():
+        capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
     try:
         if not capture.isOpened():
             what = 'there is no such camera' if isinstance(source, int) else 'it is no video'
@@ -116,6 +121,18 @@ def open_video(source: Path | int) -> Iterator[Video]:
         yield Video(_images(capture), capture.get(cv2.CAP_PROP_FPS) or _PLAIN_RATE, count)
     finally:
         capture.release()
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep warnings of OpenCV off stderr, where an error follows that says it."""
+    log = getattr(cv2.utils, 'logging', None)
+    level = None if log is None else log.setLogLevel(0)
+    try:
+        yield
+    finally:
+        if log is not None:
+            log.setLogLevel(level)
 
 
 def _images(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:

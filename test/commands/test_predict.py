@@ -184,9 +184,11 @@ def test_what_cannot_be_predicted_is_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'broken.mp4').write_bytes(b'no video')
     assert main(['predict', *arguments]) == code
-    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith('error')]
-    assert len(errors) == 1
-    assert words in errors[0]
+    captured = capfd.readouterr()
+    (error,) = captured.err.splitlines()
+    assert error.startswith('error: ')
+    assert words in error
+    assert captured.out == ''
 
 
 @pytest.mark.parametrize('space', ['depth', 'disparity', 'log', 'metric'])
@@ -283,3 +285,14 @@ def test_the_field_of_view_is_the_usual_one():
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     assert parser.get_default('fov') == USUAL_FOV
+
+
+def test_no_model_is_loaded_where_there_is_nothing_to_predict(monkeypatch, tmp_path, capsys):
+    def load(*options):
+        raise AssertionError('the model was loaded')
+
+    monkeypatch.setattr('marigold_ros.models.load_model', load)
+    call = ['predict', str(tmp_path / 'none.png'), '--out', str(tmp_path / 'out')]
+    assert main(call) == 1
+    assert main([*call, '--json']) == 1
+    assert json.loads(capsys.readouterr().out)['model'] is None
