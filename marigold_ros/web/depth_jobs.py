@@ -33,7 +33,6 @@ import numpy as np
 _SHOWN_PX = 1280  # longest side of the images on the page
 _MOST_SHOWN = 100  # frames of a video on the page
 _CLOUD = 'cloud.json'
-_MARGIN = 0.2  # of the scale, which the labels of its ends need
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 88]
 
 
@@ -160,6 +159,4 @@ def _ticks(prediction: Prediction) -> dict[str, float]:
     """Return the labels of the colour scale of a drawn prediction, with places from 0 to 1."""
     if prediction.space != 'metric':
         return {'near': 0.0, 'far': 1.0}
-    low, high = depth_scale(prediction.relative)
-    between = {t: x for t, x in depth_ticks(low, high).items() if _MARGIN < x < 1 - _MARGIN}
-    return {f'near, {low:.2g} m': 0.0, **between, f'far, {high:.2g} m': 1.0}
+    return depth_ticks(*depth_scale(prediction.relative))
