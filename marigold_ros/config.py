@@ -25,8 +25,8 @@ class ModelConfig(Settings):
 
     model: str = setting(
         'tiny',
-        'checkpoint: name of an embedded one, folder, or hub id that `models get` fetched; several '
-        'with + between them are averaged; ~/reload loads a changed value',
+        'checkpoint: name of an embedded one, folder, or hub id that `models get` fetched; '
+        'several with + between them are averaged; ~/reload loads a changed value',
     )
     vae: str = setting(
         '',

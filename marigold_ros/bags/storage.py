@@ -165,5 +165,7 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _unreadable(path: Path, error: Exception | None) -> BagError:
+    if path.is_file() and not set(path.suffixes) & set(_REMEDIES):
+        return BagError(f'{path} is no bag: its name ends with none of {", ".join(_REMEDIES)}')
     why = ' '.join(str(error).split()) if error else 'nothing in it can be read'
     return BagError(f'cannot read {path} as a bag ({why}); {remedy(path)}')

@@ -98,3 +98,12 @@ def test_a_damaged_bag_says_so(changed_drive, tmp_path):
     facts = inspect_bag(bag, ReplayOptions())
     assert any('is cut off' in text for text in facts['problems'])
     assert 0 < facts['seconds'] < 0.3
+
+
+def test_a_file_of_another_kind_is_no_bag(tmp_path, capsys):
+    path = tmp_path / 'photo.jpg'
+    path.write_bytes(b'\xff\xd8')
+    assert main(['inspect', str(path)]) == 1
+    error = capsys.readouterr().err
+    assert 'photo.jpg is no bag: its name ends with none of .bag, .mcap, .db3' in error
+    assert 'reindex' not in error
