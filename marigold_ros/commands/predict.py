@@ -127,6 +127,15 @@ def run(args: argparse.Namespace) -> int:
                 names = ', '.join(Path(file).name for file in facts['files'])
                 print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
     done = bool(found['pictures'] or found['videos'])
+    if work.joined is not None:
+        path, count = work.joined.path, work.joined.written
+        found['videos'].append({'input': 'all images', 'images': count, 'files': [str(path)]})
+        if not args.json:
+            print(f'{count} images: {path.name}')
+    if work.not_joined:
+        text = f'{work.not_joined[0]}; left out: {len(work.not_joined)}'
+        print(f'error: {text}', file=sys.stderr)
+        found['failed'].append({'input': 'all images', 'error': text})
     if args.json:
         from marigold_ros.evaluation.results.results import to_json
 
@@ -154,7 +163,8 @@ class _Work:
     ) -> None:
         self._load, self._settings = load, settings
         self._folder, self._args, self._limit = folder, args, args.limit
-        self._joined: VideoWriter | None = None
+        self.joined: VideoWriter | None = None
+        self.not_joined: list[str] = []  # why images are not in it
         self.mesh_note = ''  # what cloud and mesh of the last image assume
 
     @cached_property
@@ -166,8 +176,8 @@ class _Work:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._joined is not None:
-            self._joined.__exit__()
+        if self.joined is not None:
+            self.joined.__exit__()
 
     def add(self, source: Path | int, name: str) -> dict[str, Any]:
         """Predict an image, a video or the camera of a number; raises InputError."""
@@ -222,9 +232,12 @@ class _Work:
         """Append image and depth to the video of all images."""
         from marigold_ros.replay.photos import VideoWriter
 
-        if self._joined is None:
-            self._joined = VideoWriter(self._folder / JOINED, JOINED_HZ)
-        self._joined.add(both)
+        if self.joined is None:
+            self.joined = VideoWriter(self._folder / JOINED, JOINED_HZ)
+        try:
+            self.joined.add(both)
+        except InputError as error:
+            self.not_joined.append(str(error))
 
     def _video(self, source: Path | int, name: str) -> dict[str, Any]:
         from marigold_ros.replay.photos import open_video, side_by_side, VideoWriter

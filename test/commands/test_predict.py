@@ -244,12 +244,13 @@ def test_a_mesh_of_metric_depth_is_in_metres():
     assert 'in metres' in mesh_note(prediction)
 
 
-def test_images_become_one_video(model, image, tmp_path):
+def test_images_become_one_video(model, image, tmp_path, capsys):
     path, _ = image
     (tmp_path / 'second.png').write_bytes(path.read_bytes())
     out = tmp_path / 'out'
     call = ['predict', str(path), str(tmp_path / 'second.png'), '--out', str(out)]
     assert main([*call, '--video']) == 0
+    assert '2 images: images_depth.mp4' in capsys.readouterr().out
     written = cv2.VideoCapture(str(out / 'images_depth.mp4'))
     assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 2
     assert written.get(cv2.CAP_PROP_FRAME_WIDTH) == 40
@@ -261,7 +262,9 @@ def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
     other.write_bytes(cv2.imencode('.png', np.zeros((30, 40, 3), np.uint8))[1].tobytes())
     out = tmp_path / 'out'
     assert main(['predict', str(path), str(other), '--out', str(out), '--video']) == 1
-    assert 'give images of one size' in capsys.readouterr().err
+    captured = capsys.readouterr()
+    assert 'give images of one size; left out: 1' in captured.err
+    assert 'zz_relative.npy' in captured.out
 
 
 @pytest.mark.parametrize(
