@@ -2,9 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """Settings as text take the type and the range of the parameter list."""
 
+import argparse
+
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.commands.terminal.options import read_settings, ReplayConfig
+from marigold_ros.commands.terminal.options import (
+    add_model_options,
+    read_settings,
+    ReplayConfig,
+)
 from marigold_ros.config import NodeConfig, REMOVED_OR_RENAMED, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import as_values, parameters
@@ -68,3 +74,12 @@ def test_switches_take_true_and_false_only():
     assert read_settings(NodeConfig, [('autostart', 'False')]).autostart is False
     with pytest.raises(ConfigurationError, match='true or false'):
         read_settings(NodeConfig, [('autostart', 'maybe')])
+
+
+def test_help_of_the_model_says_nothing_of_the_node():
+    parser = argparse.ArgumentParser()
+    add_model_options(parser)
+    text = parser.format_help()
+    assert '~/' not in text
+    assert '(default: )' not in text
+    assert '(default: tiny)' in text

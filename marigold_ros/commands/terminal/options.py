@@ -168,12 +168,13 @@ def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for each setting of ModelConfig."""
     for parameter in parameters(ModelConfig):
+        text = parameter.text.partition('; ~/')[0]  # what follows is about the node
         parser.add_argument(
             f'--{parameter.name.replace("_", "-")}',
             type=parameter.kind,
             default=parameter.default,
             choices=parameter.choices or None,
-            help=f'{parameter.text} (default: {parameter.default})',
+            help=f'{text} (default: {parameter.default})' if parameter.default != '' else text,
         )
 
 
