@@ -243,7 +243,7 @@ def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
     red_images(tmp_path / 'set')
     code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder', '--require', 'oracle.rmse<1')
     assert code == 0, printed.err
-    assert printed.out.startswith('verdict: green\n')
+    assert printed.out.startswith('verdict: Good: better than the best baseline\n')
     out = tmp_path / 'out'
     results = json.loads((out / 'results.json').read_text())
     assert set(results['baselines']) == {'constant', 'plane', 'quadric', 'mean_map'}

@@ -67,7 +67,7 @@ def summary(results: dict[str, Any], folder: str) -> str:
     metric = '' if is_dataset(results) else metric
     found = results['verdict']
     lines = [
-        f'verdict: {found["grade"]}',
+        f'verdict: {found["title"]}',
         *(f'  {name:10}{text}' for name, text in found['text'].items()),
         f'{"images" if is_dataset(results) else "frames"}: {images_read(results)} read, '
         f'{frames["processed"]} processed, {metric}rejected {rejected}',

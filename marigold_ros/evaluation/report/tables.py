@@ -18,14 +18,14 @@ _PROTOCOL_TEXT = {
     'heldout': '{method}, fitted to every {every}th {part}, scored at those between',
     'truth': '{method}, fitted to all LiDAR points, scored at the dense truth',
     'global': 'one scale and shift',
-    'oracle': 'scale and shift fitted to the truth itself (a bound, not a result)',
+    'oracle': 'alone: one scale and shift, fitted to the truth',
     'raw': 'its own metres, without a fit',
 }
 _PART_TEXT = {'rings': 'scan line', 'azimuth': 'degree of azimuth'}
 WHERE = {
     'heldout': 'at LiDAR points held out of the fit',
     'truth': 'at the dense truth',
-    'oracle': 'after the best scale and shift to the truth, a bound',
+    'oracle': 'of the model alone, by the best scale and shift to the truth',
     'raw': 'of its own metres, without a fit',
 }
 BASELINE_TEXT = {

@@ -6,19 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-# A sign and words beside the colour, which not everybody distinguishes.
-_GRADES = {
-    'green': ('✓', 'Good: usable, and better than the best baseline'),
-    'amber': ('≈', 'Mixed: usable in part, or not better than the best baseline throughout'),
-    'red': ('✕', 'Poor: not usable, or worse than the best baseline'),
-    'unknown': ('?', 'Too few scored frames to tell'),
-}
-_GRADES_OF_FITTED = {
-    'green': 'Good: better than the best baseline',
-    'amber': 'Mixed: not better than the best baseline throughout',
-    'red': 'Poor: worse than the best baseline',
-    'unknown': 'Too few scored images to tell',
-}
+# A sign beside the colour, which not everybody distinguishes.
+_SIGNS = {'green': '✓', 'amber': '≈', 'red': '✕', 'unknown': '?'}
 _TITLES = {
     'range': 'Usable range',
     'baselines': 'Against the best baseline',
@@ -33,18 +22,15 @@ def verdict_section(verdict: Mapping[str, Any] | None) -> str:
     """Return the section of the verdict of a run; empty without one."""
     if not verdict:
         return ''
-    grade = verdict['grade'] if verdict['grade'] in _GRADES else 'unknown'
-    sign, title = _GRADES[grade]
-    if verdict.get('fitted_to_truth'):
-        title = _GRADES_OF_FITTED[grade]
+    grade = verdict['grade']
     titles = _TITLES | ({'range': 'Within the limit'} if verdict.get('fitted_to_truth') else {})
     rows = ''.join(
         f'<dt>{escape(titles.get(name, name))}</dt><dd>{escape(text)}</dd>'
         for name, text in verdict['text'].items()
     )
     return (
-        f'<section class="verdict {grade}"><h2><span aria-hidden="true">{sign}</span> '
-        f'{escape(title)}</h2><dl>{rows}</dl></section>'
+        f'<section class="verdict {grade}"><h2><span aria-hidden="true">{_SIGNS[grade]}</span> '
+        f'{escape(verdict["title"])}</h2><dl>{rows}</dl></section>'
     )
 
 

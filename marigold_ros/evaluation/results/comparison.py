@@ -26,6 +26,7 @@ import numpy as np
 SCHEMA = 2
 LATENCY = 'total_ms'
 BEST, SAME, UNKNOWN = 'best', 'no difference shown', 'too few frames to tell'
+IDENTICAL = 'identical'
 # By direction in which a metric is better: what a smaller and a larger figure is called.
 _WORDS = {'lower': ('better', 'worse'), 'higher': ('worse', 'better'), 'zero': ('lower', 'higher')}
 # Entries of the provenance that are no settings, or are among them under another name.
@@ -76,15 +77,17 @@ def compare_runs(runs: Mapping[str, EvaluationRun]) -> dict[str, Any]:
     """
     shared = share_frames(runs)
     left_out = list(shared.left_out)
+    checkpoints = {n: r.results['provenance'].get('checkpoint', {}) for n, r in runs.items()}
+    models = {name: found.get('sha256') for name, found in checkpoints.items()}
     protocols = {}
     for protocol in shared.protocols:
         board, sentence = _protocol(protocol, shared)
         if board:
             protocols[protocol] = board
+            left_out += _ties(protocol, board, models)
         left_out += [sentence] if sentence else []
     if not protocols:
         raise InputError(f'no frame is scored in all of them: {" ".join(left_out)}', 'shape')
-    checkpoints = {n: r.results['provenance'].get('checkpoint', {}) for n, r in runs.items()}
     machines = [run.results['provenance'].get('machine') for run in runs.values()]
     if any(machine != machines[0] for machine in machines):
         left_out.append('Times are of different machines.')
@@ -175,6 +178,19 @@ def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]
     return board, sentence
 
 
+def _ties(protocol: str, board: Mapping[str, Any], models: Mapping[str, Any]) -> list[str]:
+    """Say that other models with the figures of the best run are not compared by them."""
+    best = next(row['name'] for row in board['rows'] if row['outcome'] == BEST)
+    same = [row['name'] for row in board['rows'] if row['outcome'] == IDENTICAL]
+    same = [name for name in same if models[name] != models[best]]
+    if not same or protocol == 'oracle':
+        return []
+    return [
+        f'{protocol}: {best} and {", ".join(same)} are identical, as where the LiDAR leads at all '
+        'scored points; the oracle compares models.'
+    ]
+
+
 def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns], str]:
     """Return the columns of the baselines that are the same in all runs."""
     found: dict[str, Columns] = {}
@@ -259,7 +275,7 @@ def figures(own: np.ndarray, best: np.ndarray, metric: str) -> dict[str, Any]:
         'interval': [float(end) for end in np.clip(mean_interval(own[known]), *bounds)],
         'difference': mean,
         'difference_interval': [low, high],
-        'outcome': outcome(mean, low, high, metric) if difference.any() else 'identical',
+        'outcome': outcome(mean, low, high, metric) if difference.any() else IDENTICAL,
         'n_frames': int(known.sum()),
     }
 

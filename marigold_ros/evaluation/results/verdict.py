@@ -45,11 +45,12 @@ def judge(
     Returns
     -------
     dict
-        ``grade`` (green, amber, red, or unknown for too few scored frames); ``usable_range`` with
-        ``limit``, ``to`` in metres (None without one) and ``next``, the first bin of ``by_range``
-        that is not usable; ``against_baselines``: by metric the best ``baseline``, its value
-        ``theirs`` and ``own``, ``difference``, ``interval`` and ``outcome``, one of ``OUTCOMES``;
-        ``speed`` with ``hertz`` and ``dropped``; ``weakest`` with ``condition`` and ``abs_rel``;
+        ``grade`` (green, amber, red, or unknown for too few scored frames); ``title``, with the
+        reason in words; ``usable_range`` with ``limit``, ``to`` in metres (None without one) and
+        ``next``, the first bin of ``by_range`` that is not usable; ``against_baselines``: by
+        metric the best ``baseline``, its value ``theirs`` and ``own``, ``difference``,
+        ``interval`` and ``outcome``, one of ``OUTCOMES``; ``speed`` with ``hertz`` and
+        ``dropped``; ``weakest`` with ``condition`` and ``abs_rel``;
         ``demonstration``; ``fitted_to_truth``: whether scale and shift are fitted to the truth, as
         for data sets, which have nothing else; ``text``: all of it in words.
 
@@ -64,9 +65,10 @@ def judge(
         'demonstration': demonstration,
         'fitted_to_truth': _scoring(results).get('baselines_protocol') == 'oracle',
     }
-    grade = _grade(results, scores, found)
+    grade, title = _grade(results, scores, found)
     words = _words(results, scores, found)
-    return {'grade': grade, **found, 'text': {name: text for name, text in words.items() if text}}
+    text = {name: text for name, text in words.items() if text}
+    return {'grade': grade, 'title': title, **found, 'text': text}
 
 
 def _protocol(results: Mapping[str, Any]) -> str:
@@ -162,22 +164,40 @@ def _weakest(results: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     return {'condition': worst, 'abs_rel': known[worst]}
 
 
-def _grade(results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Grade by the range, the frames with depth and the comparison with baselines."""
+def _grade(
+    results: Mapping[str, Any], scores: Mapping[str, Any], found: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Grade by the range, the frames with depth and the baselines; return grade and title."""
     if scores.get('n_frames', 0) < FEWEST:
-        return 'unknown'
+        return 'unknown', 'Unknown: too few scored frames to tell'
     outcomes = {m: values['outcome'] for m, values in found['against_baselines'].items()}
-    ahead = outcomes.get('abs_rel', BETTER) == BETTER and WORSE not in outcomes.values()
-    if found['fitted_to_truth']:
-        return 'red' if outcomes.get('abs_rel') == WORSE else 'green' if ahead else 'amber'
-    frames = results['frames']
-    wanted = frames['read'] - frames['dropped']
-    metric = frames['metric'] / wanted if wanted else 0.0
-    usable, after = found['usable_range']['to'], found['usable_range']['next']
-    too_far = usable is None and after and after['abs_rel'] >= found['usable_range']['limit']
-    if too_far or metric < _HALF or outcomes.get('abs_rel') == WORSE:
-        return 'red'
-    return 'green' if ahead and usable is not None and metric >= _MOST else 'amber'
+    faults, flaws = [], []
+    if not found['fitted_to_truth']:
+        frames, usable = results['frames'], found['usable_range']
+        wanted = frames['read'] - frames['dropped']
+        metric = frames['metric'] / wanted if wanted else 0.0
+        limit, after = usable['limit'], usable['next']
+        if usable['to'] is None and after and after['abs_rel'] >= limit:
+            faults.append(f'mean error above {100 * limit:g} % in the nearest 10 m')
+        elif usable['to'] is None:
+            flaws.append(f'the nearest 10 m are not shown to be within {100 * limit:g} %')
+        if metric < _MOST:
+            where = faults if metric < _HALF else flaws
+            where.append(f'metric depth in only {metric:.0%} of the frames')
+    first = outcomes.get('abs_rel', BETTER)
+    if first == WORSE:
+        faults.append('worse than the best baseline in AbsRel')
+    elif first != BETTER:
+        flaws.append('not shown to be better than the best baseline in AbsRel')
+    later = (m for m, outcome in outcomes.items() if outcome == WORSE and m != 'abs_rel')
+    behind = [METRICS[m].title.partition(',')[0] for m in later]
+    if behind:
+        flaws.append(f'worse than the best baseline in {" and ".join(behind)}')
+    if faults or flaws:
+        words = '; '.join((*faults, *flaws))
+        return ('red', f'Poor: {words}') if faults else ('amber', f'Mixed: {words}')
+    usable_too = '' if found['fitted_to_truth'] else 'usable, and '
+    return 'green', f'Good: {usable_too}better than the best baseline'
 
 
 def _words(
@@ -218,7 +238,7 @@ def _range_text(usable: Mapping[str, Any], n_frames: int) -> str:
         return f'{text}, the farthest scored point'
     text += f': AbsRel {after["abs_rel"]:.3f} from {after["from"]:.0f} to {after["to"]:.0f} m'
     ends = after['interval']
-    return text + (f' ({ends[0]:.3f} to {ends[1]:.3f})' if ends else ', in few frames')
+    return text + (f' (95 % interval up to {ends[1]:.3f})' if ends else ', in few frames')
 
 
 def _comparison(compared: Mapping[str, Mapping[str, Any]]) -> str:

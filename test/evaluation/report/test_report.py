@@ -108,6 +108,7 @@ def some_results(name='drive', text='plain'):
         'calibration': {'text': text},
         'verdict': {
             'grade': 'amber',
+            'title': 'Mixed: planted',
             'against_baselines': {
                 'abs_rel': {'outcome': 'better', 'baseline': text, 'theirs': 0.12}
             },
@@ -269,7 +270,7 @@ def test_stability_and_surfaces_are_named_in_words_with_direction():
 def test_of_several_models_what_compares_them_leads(page):
     rows = re.findall(r'<tr class="own"><td>(.*?)</td>', page)
     assert [row for row in rows if row.startswith('plain')] == [
-        'plain, scale and shift fitted to the truth itself (a bound, not a result)',
+        'plain, alone: one scale and shift, fitted to the truth',
         'plain, one scale and shift',
         'plain, metric, fitted to every 8th scan line, scored at those between',
     ]

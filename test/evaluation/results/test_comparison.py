@@ -130,6 +130,14 @@ def test_a_run_is_identical_to_itself(errors):
     assert [row['outcome'] for row in rows_of(found).values()] == ['best', 'identical']
 
 
+def test_other_models_with_the_same_figures_are_said_not_to_be_compared(errors):
+    runs = {name: run_of(errors) for name in 'AB'}
+    for name, run in runs.items():
+        run.results['provenance']['checkpoint'] = {'name': name, 'sha256': name}
+    (sentence,) = compare_runs(runs)['left_out']
+    assert sentence.startswith('heldout: A and B are identical, as where the LiDAR leads')
+
+
 def test_frames_are_paired_by_stamp_not_by_place(errors):
     b = run_of(errors)
     found = compared(run_of(errors), EvaluationRun(b.results, b.rows[5:]))

@@ -47,9 +47,16 @@ def test_errors_of_corrupted_runs_stand_beside_the_clean_one():
         'temporal': {},
         'surfaces': {},
         'robustness': found,
-        'verdict': {'grade': 'unknown', 'text': {'range': 'no frame could be scored'}},
+        'verdict': {
+            'grade': 'unknown',
+            'title': 'Unknown: too few scored frames to tell',
+            'text': {'range': 'no frame could be scored'},
+        },
     }
     text = summary(results, 'out')
-    assert text.splitlines()[:2] == ['verdict: unknown', '  range     no frame could be scored']
+    assert text.splitlines()[:2] == [
+        'verdict: Unknown: too few scored frames to tell',
+        '  range     no frame could be scored',
+    ]
     (fog_line,) = (line for line in text.splitlines() if line.startswith('fog'))
     assert fog_line.split()[:4] == ['fog', '(truth)', '0.100', '0.200']

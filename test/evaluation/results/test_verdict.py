@@ -56,6 +56,7 @@ def results(differences=(-0.1, -0.1, -0.1, -0.1), by_range=(), n_frames=40, metr
 def test_a_run_that_is_better_throughout_is_green():
     found = judge(results(), 0.1, demonstration=True)
     assert found['grade'] == 'green'
+    assert found['title'] == 'Good: usable, and better than the best baseline'
     assert found['usable_range']['to'] == 10.0
     assert found['speed'] == {'hertz': 8.0, 'dropped': 0}
     assert found['weakest'] == {'condition': 'the top third of the image', 'abs_rel': 0.4}
@@ -88,26 +89,54 @@ def test_the_model_itself_with_one_scale_is_no_baseline():
 
 
 @pytest.mark.parametrize(
-    ('changed', 'grade', 'words'),
+    ('changed', 'title', 'words'),
     [
-        ({'differences': (-0.1, 0.1, -0.1, -0.01)}, 'amber', 'worse in RMSE'),
-        ({'differences': (-0.01, -0.1, -0.1, -0.1)}, 'amber', 'no difference shown in AbsRel'),
-        ({'differences': (0.1, -0.1, -0.1, -0.1)}, 'red', 'worse in AbsRel'),
-        ({'metric': 37}, 'amber', 'better in AbsRel'),
-        ({'metric': 19}, 'red', 'better in AbsRel'),
-        ({'by_range': [a_bin(0.0, 0.09, 0.05, 0.12)]}, 'amber', 'better in AbsRel'),
-        ({'by_range': [a_bin(0.0, 0.11, 0.05, 0.12)]}, 'red', 'better in AbsRel'),
+        (
+            {'differences': (-0.1, 0.1, -0.1, -0.01)},
+            'Mixed: worse than the best baseline in RMSE',
+            'worse in RMSE',
+        ),
+        (
+            {'differences': (-0.01, -0.1, -0.1, -0.1)},
+            'Mixed: not shown to be better than the best baseline in AbsRel',
+            'no difference shown in AbsRel',
+        ),
+        (
+            {'differences': (0.1, -0.1, -0.1, -0.1)},
+            'Poor: worse than the best baseline in AbsRel',
+            'worse in AbsRel',
+        ),
+        ({'metric': 37}, 'Mixed: metric depth in only 92% of the frames', 'better in AbsRel'),
+        ({'metric': 19}, 'Poor: metric depth in only 48% of the frames', 'better in AbsRel'),
+        (
+            {'by_range': [a_bin(0.0, 0.09, 0.05, 0.12)]},
+            'Mixed: the nearest 10 m are not shown to be within 10 %',
+            'better in AbsRel',
+        ),
+        (
+            {'by_range': [a_bin(0.0, 0.11, 0.05, 0.12)]},
+            'Poor: mean error above 10 % in the nearest 10 m',
+            'better in AbsRel',
+        ),
+        (
+            {'by_range': [a_bin(0.0, 0.11, 0.05, 0.12)], 'metric': 19},
+            'Poor: mean error above 10 % in the nearest 10 m; metric depth in only 48% of the '
+            'frames',
+            'better in AbsRel',
+        ),
     ],
 )
-def test_what_is_not_better_is_not_green(changed, grade, words):
+def test_what_is_not_better_is_not_green_and_the_title_says_why(changed, title, words):
     found = judge(results(**changed))
-    assert found['grade'] == grade
+    assert found['title'] == title
+    assert found['grade'] == {'Mixed': 'amber', 'Poor': 'red'}[title.partition(':')[0]]
     assert words in found['text']['baselines']
 
 
 def test_few_frames_are_no_verdict():
     found = judge(results(n_frames=7))
     assert found['grade'] == 'unknown'
+    assert found['title'] == 'Unknown: too few scored frames to tell'
     assert '7 scored frames are too few to tell; 8 are needed' in found['text']['range']
     assert 'baselines' not in found['text']
 
