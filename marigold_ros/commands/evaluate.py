@@ -37,7 +37,7 @@ from marigold_ros.commands.terminal.options import (
     ReplayConfig,
     ROLES,
 )
-from marigold_ros.commands.terminal.output import frame_bar, summary, why_unscored
+from marigold_ros.commands.terminal.output import frame_bar, note, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, DamagedBagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from marigold_ros.learning.image_sets import ImageChoice
     from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.bag_replay import Models
+    from marigold_ros.replay.replay_plan import ReplayPlan
 
 # Copies of names of evaluation and replay, whose import would load numpy for --help; tests hold
 # them together.
@@ -203,7 +204,7 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_replay(args.bags, options)
     if options.images is None:
         check_scorable([job.path for job in plan.jobs if job.corruption is None], options)
-    store = _open_store(args)
+    store = _open_store(args, plan)
     load = partial(_load, runtime=config.runtime)
     damage: DamagedBagError | None = None
     with asked_to_stop() as stop, frame_bar(plan.images) as bar:
@@ -297,7 +298,7 @@ def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
     return Models(load_chosen_model(args, runtime), compared)
 
 
-def _open_store(args: argparse.Namespace) -> PartStore:
+def _open_store(args: argparse.Namespace, plan: ReplayPlan) -> PartStore:
     """Open the parts that an earlier run with these options left."""
     from marigold_ros.evaluation.results.results import versions
     from marigold_ros.replay.bag_part import PartStore
@@ -305,8 +306,9 @@ def _open_store(args: argparse.Namespace) -> PartStore:
     store = PartStore(Path(args.out) / 'parts')
     apart = ('bags', 'out', 'json', 'require', *EXECUTOR_OPTIONS)
     options = {name: value for name, value in vars(args).items() if name not in apart}
-    finished, begun = store.open({**options, 'versions': versions()})
-    if finished or begun:
-        partly = f', {begun} partly' if begun else ''
-        print(f'resuming: {finished} replays are already finished{partly}', file=sys.stderr)
+    store.open({**options, 'versions': versions()})
+    kept = [store.scored(job) for job in plan.jobs]
+    read = sum(part.read for part in kept if part is not None)
+    if read:
+        note(f'going on after image {read} of {plan.images}')
     return store

@@ -145,14 +145,12 @@ class PartStore:
 
     folder: Path
 
-    def open(self, options: Mapping[str, Any]) -> tuple[int, int]:
-        """Begin or resume an evaluation, see `keep_options`; count finished and begun bags."""
-        finished, begun = (len(list(self.folder.glob(f'*{end}'))) for end in (_FINISHED, _BEGUN))
+    def open(self, options: Mapping[str, Any]) -> None:
+        """Begin or resume an evaluation, see `keep_options`."""
         what = 'the scored images of an evaluation'
         remedy = f'go on with the same options, give another --out, or remove {self.folder}'
-        mixes = finished + begun > 0
+        mixes = any(self.folder.glob('*.npz'))
         keep_options(self.folder / 'options.json', options, what, remedy, mixes=mixes)
-        return finished, begun
 
     def get(self, job: BagJob) -> BagPart | None:
         """Return the finished part of a job; None where there is none that can be read."""

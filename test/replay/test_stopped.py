@@ -56,7 +56,7 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
 
     again = load(Stopping(ramp, 100))
     assert main(call) == 0
-    assert 'resuming: 0 replays are already finished, 1 partly' in capsys.readouterr().err
+    assert 'going on after image 2 of 3' in capsys.readouterr().err
     assert again.seen == 1
     assert figures(tmp_path / 'stopped') == figures(tmp_path / 'whole')
     assert not (tmp_path / 'stopped' / 'parts').exists()
