@@ -19,7 +19,7 @@ import select
 import sys
 from typing import TextIO
 
-from marigold_ros.commands.terminal.help_text import WrappedHelp
+from marigold_ros.commands.terminal.help_text import CommandParser, WrappedHelp
 from marigold_ros.errors import MarigoldError, UsageError
 from marigold_ros.threads import settle_threads
 
@@ -83,26 +83,40 @@ def _run(arguments: Sequence[str] | None) -> int:
     if hasattr(sys.stdout, 'reconfigure'):
         sys.stdout.reconfigure(errors='backslashreplace')
     parser = _command_parser()
-    chosen = parser.parse_args(sys.argv[1:] if arguments is None else list(arguments))
-    module = import_module(f'marigold_ros.commands.{chosen.command}')
-    options = argparse.ArgumentParser(
-        prog=f'python -m marigold_ros {chosen.command}',
-        description=module.__doc__,
-        formatter_class=WrappedHelp,
-        allow_abbrev=False,
-    )
-    module.add_arguments(options)
-    # A command that passes arguments on (node) has a default of that name.
-    if options.get_default('passed_on') is None:
-        args = options.parse_args(chosen.arguments)
-    else:
-        args, args.passed_on = options.parse_known_args(chosen.arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    chosen = parser.parse_args(given)
     try:
+        module = import_module(f'marigold_ros.commands.{chosen.command}')
+        options = CommandParser(
+            prog=f'python -m marigold_ros {chosen.command}',
+            description=module.__doc__,
+            formatter_class=WrappedHelp,
+            allow_abbrev=False,
+        )
+        module.add_arguments(options)
+        # A command that passes arguments on (node) has a default of that name.
+        if options.get_default('passed_on') is None:
+            options.check_names(chosen.arguments)
+            args = options.parse_args(chosen.arguments)
+        else:
+            args, args.passed_on = options.parse_known_args(chosen.arguments)
         return int(module.run(args) or 0)
     except MarigoldError as error:
         # Messages quoted from libraries (YAML, torch) may have several lines.
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    except ModuleNotFoundError as error:
+        if (error.name or 'marigold_ros').partition('.')[0] == 'marigold_ros':
+            raise
+        print(
+            f'error: {error.name} is not installed for {sys.executable}; activate the environment '
+            'that `make setup` makes (`source .venv/bin/activate`), or install it there',
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         return 130
@@ -116,7 +130,7 @@ def depth_node() -> int:
 def _command_parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     listing = '\n'.join(f'  {name:{width}}  {text}' for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog='python -m marigold_ros',
         description='Metric depth for ROS 2 from one camera and sparse LiDAR.',
         epilog=f'commands:\n{listing}\n\nEach has its own --help.',

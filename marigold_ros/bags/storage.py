@@ -44,6 +44,13 @@ def open_bag(path: Path) -> OpenBag:
             f'{path} is one compressed file of a bag; give the folder with its metadata.yaml, or '
             'decompress it with `zstd -d`'
         )
+    if path.is_file() and path.suffix not in _REMEDIES:
+        remedy = (
+            f'give its folder, {path.parent}'
+            if path.name == 'metadata.yaml'
+            else ('photos and videos are for `python -m marigold_ros predict`')
+        )
+        raise BagError(f'{path} is no bag, which is a folder, .mcap, .db3 or .bag file; {remedy}')
     note, bag, parts = '', [path], [path]
     missing: list[str] = []
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
@@ -138,7 +145,7 @@ def _storage_files(folder: Path) -> list[Path]:
     if not files:
         raise BagError(
             f'{folder} has no metadata.yaml and no .mcap or .db3 file, so it is no bag; give the '
-            'folder or file of one'
+            'folder or file of one (images with depth: `evaluate --dataset folder`)'
         )
     if len(names) > 1:
         raise BagError(

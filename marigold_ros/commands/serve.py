@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         if (error.name or '').startswith('marigold_ros'):
             raise
         raise MarigoldError(
-            f"the page needs {error.name}, which is missing: pip install 'marigold_ros[serve]'"
+            f'the page needs {error.name}, which is missing: pip install starlette uvicorn'
         ) from error
     from marigold_ros.web.uploads import Limits
 

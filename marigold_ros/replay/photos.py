@@ -51,7 +51,10 @@ def expand(inputs: Sequence[str]) -> list[Path]:
             known = IMAGE_SUFFIXES + VIDEO_SUFFIXES
             found = sorted(p for p in path.iterdir() if p.suffix.lower() in known)
             if not found:
-                raise InputError(f'{text} holds no image and no video ({", ".join(known)})')
+                raise InputError(
+                    f'{text} holds no image and no video ({", ".join(known)}); bags are for '
+                    '`python -m marigold_ros evaluate`'
+                )
         elif not path.exists() and any(sign in text for sign in '*?['):
             found = [Path(name) for name in sorted(glob(str(path), recursive=True))]
             if not found:

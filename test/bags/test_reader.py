@@ -193,7 +193,7 @@ def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):
     with pytest.raises(BagError, match='cannot read'), BagReader(tmp_path):
         pass
     (tmp_path / 'text.txt').write_text('no bag')
-    with pytest.raises(BagError, match='cannot read'), BagReader(tmp_path / 'text.txt'):
+    with pytest.raises(BagError, match='is no bag'), BagReader(tmp_path / 'text.txt'):
         pass
 
 

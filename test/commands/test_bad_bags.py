@@ -188,7 +188,9 @@ def test_other_files_are_told_what_they_are(evaluate, tmp_path):
     (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
     assert 'repair it with `rosbag reindex`' in evaluate(tmp_path / 'old.bag').error
     (tmp_path / 'text.txt').write_text('no bag')
-    assert 'cannot read' in evaluate(tmp_path / 'text.txt').error
+    assert 'text.txt is no bag, which is a folder' in evaluate(tmp_path / 'text.txt').error
+    (tmp_path / 'metadata.yaml').write_text('rosbag2_bagfile_information:')
+    assert f'give its folder, {tmp_path}' in evaluate(tmp_path / 'metadata.yaml').error
     (tmp_path / 'folder').mkdir()
     assert 'so it is no bag' in evaluate(tmp_path / 'folder').error
 

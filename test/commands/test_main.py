@@ -6,6 +6,7 @@ from importlib.metadata import version
 import importlib.util
 import itertools
 import os
+from pathlib import Path
 import subprocess
 import sys
 import types
@@ -14,6 +15,8 @@ from marigold_ros.__main__ import COMMANDS, main
 from marigold_ros.errors import BagError, UsageError
 from marigold_ros.threads import settle_threads
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEAVY = ('torch', 'rclpy', 'cv2', 'numpy', 'scipy')
 THERE = [c for c in COMMANDS if importlib.util.find_spec(f'marigold_ros.commands.{c}')]
@@ -59,6 +62,34 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert 'usage:' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['evaluate', 'bag', '--ouput', 'x'], "no option '--ouput'; did you mean --out?"),
+        (['evaluate', 'bag', '--out', 'x', '--frobnicate'], "'--frobnicate'; see --help"),
+        (['label', 'bag', '--out=x', '--jbos=2'], "no option '--jbos'; did you mean --jobs?"),
+        (['evaluate', 'bag'], 'required: --out'),
+    ],
+)
+def test_a_wrong_option_is_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count('\n') == 1
+
+
+def test_a_python_without_the_requirements_is_told_to_activate_the_environment():
+    """A package that is missing, in a process that cannot see the installed ones."""
+    line = [sys.executable, '-S', '-m', 'marigold_ros', 'inspect', 'bag']
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith('error: ')
+    assert f'is not installed for {sys.executable}; activate the environment' in done.stderr
+    assert done.stderr.count('\n') == 1
 
 
 def replace_command(monkeypatch, run):
@@ -207,12 +238,14 @@ def test_threads_are_settled_before_numpy_or_torch_load():
 def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments):
     command = [sys.executable, '-m', 'marigold_ros', *arguments]
     buffered = {k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=buffered
-    ) as process:
-        process.stdout.close()
-        assert process.stderr.read() == ''
-    assert process.returncode == 141
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as output:
+        done = subprocess.run(
+            command, stdout=output, stderr=subprocess.PIPE, text=True, env=buffered, timeout=60
+        )
+    assert done.stderr == ''
+    assert done.returncode == 141
 
 
 def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(monkeypatch):

@@ -22,7 +22,7 @@ def test_a_missing_extra_is_one_sentence(monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, 'marigold_ros.web.server', raising=False)
     assert main(['serve']) == 1
     error = capsys.readouterr().err
-    assert "pip install 'marigold_ros[serve]'" in error
+    assert 'pip install starlette uvicorn' in error
     assert len(error.strip().splitlines()) == 1
 
 

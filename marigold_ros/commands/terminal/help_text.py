@@ -1,14 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The layout of --help, wrapped to the terminal, and the list of settings for --help-settings."""
+"""Parsing and help of commands: misspelt options, text wrapped to the terminal, settings."""
 
 import argparse
 from collections.abc import Iterable
+import difflib
+import itertools
 import re
 import textwrap
-from typing import Any
+from typing import Any, NoReturn
 
 from marigold_ros.settings import Parameter
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parses the options of a command; errors are one line, and name the nearest option."""
+
+    def check_names(self, given: Iterable[str]) -> None:
+        """Exit with 2 for an option that the command does not have."""
+        known = list(self._option_string_actions)
+        for text in itertools.takewhile(lambda word: word != '--', given):
+            name = text.partition('=')[0]
+            if name.startswith('--') and name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                meant = f'did you mean {near[0]}?' if near else 'see --help'
+                self.error(f"there is no option '{name}'; {meant}")
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and one line."""
+        self.exit(2, f'error: {message} (usage: {self.prog} --help)\n')
 
 
 class WrappedHelp(argparse.HelpFormatter):
