@@ -143,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
     elif done:
         if work.mesh_note:
             note(f'cloud and mesh: {work.mesh_note}')
-        note(f'by {_model_text(work.model)}; files are in {folder}')
+        note(f'by {_model_text(args.model)}; files are in {folder}')
     return 1 if found['failed'] else 0
 
 
@@ -278,11 +278,10 @@ def field_of_view(text: str) -> float:
     return value
 
 
-def _model_text(model: DepthModel) -> str:
+def _model_text(name: str) -> str:
     from marigold_ros.evaluation.results.verdict import FULL_MODEL
     from marigold_ros.models.locate import is_embedded
 
-    name = str(model.description.get('name', 'the model'))
     if not is_embedded(name):
         return name
     return f'{name}, a small demonstration model (`models get {FULL_MODEL}` fetches a full one)'
