@@ -44,13 +44,11 @@ def open_bag(path: Path) -> OpenBag:
             f'{path} is one compressed file of a bag; give the folder with its metadata.yaml, or '
             'decompress it with `zstd -d`'
         )
-    if path.is_file() and path.suffix not in _REMEDIES:
-        remedy = (
-            f'give its folder, {path.parent}'
-            if path.name == 'metadata.yaml'
-            else ('photos and videos are for `python -m marigold_ros predict`')
-        )
-        raise BagError(f'{path} is no bag, which is a folder, .mcap, .db3 or .bag file; {remedy}')
+    if path.is_file() and not set(path.suffixes) & set(_REMEDIES):
+        instead = 'photos and videos are for `python -m marigold_ros predict`'
+        if path.name == 'metadata.yaml':
+            instead = f'give its folder, {path.parent}'
+        raise BagError(f'{path} is no bag, which is a folder, .mcap, .db3 or .bag file; {instead}')
     note, bag, parts = '', [path], [path]
     missing: list[str] = []
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
@@ -172,7 +170,5 @@ def _listed_files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def _unreadable(path: Path, error: Exception | None) -> BagError:
-    if path.is_file() and not set(path.suffixes) & set(_REMEDIES):
-        return BagError(f'{path} is no bag: its name ends with none of {", ".join(_REMEDIES)}')
     why = ' '.join(str(error).split()) if error else 'nothing in it can be read'
     return BagError(f'cannot read {path} as a bag ({why}); {remedy(path)}')

@@ -105,5 +105,5 @@ def test_a_file_of_another_kind_is_no_bag(tmp_path, capsys):
     path.write_bytes(b'\xff\xd8')
     assert main(['inspect', str(path)]) == 1
     error = capsys.readouterr().err
-    assert 'photo.jpg is no bag: its name ends with none of .bag, .mcap, .db3' in error
+    assert 'photo.jpg is no bag, which is a folder, .mcap, .db3 or .bag file' in error
     assert 'reindex' not in error
