@@ -311,4 +311,6 @@ def _open_store(args: argparse.Namespace, plan: ReplayPlan) -> PartStore:
     read = sum(part.read for part in kept if part is not None)
     if read:
         note(f'going on after image {read} of {plan.images}')
+    elif (Path(args.out) / 'results.json').is_file():
+        note(f'the results of an earlier run in {args.out} are replaced')
     return store

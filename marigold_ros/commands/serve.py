@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--port',
-        type=at_least(0),
+        type=port_number,
         default=8090,
         metavar='N',
         help='port; 0 is any free one (default: %(default)s)',
@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_options(parser)
     add_setting_option(parser, RuntimeSettings)
+
+
+def port_number(text: str) -> int:
+    """Parse a port."""
+    if not (text.isascii() and text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"'{text}' is no port; give a number from 0 to 65535")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

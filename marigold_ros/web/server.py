@@ -4,6 +4,7 @@
 
 from collections.abc import Callable
 from contextlib import closing, suppress
+import os
 from pathlib import Path
 import signal
 import socket
@@ -86,8 +87,10 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        number = error.errno or 0  # negative: names that are not resolved
+        why = os.strerror(number) if number > 0 else 'there is no such address'
         raise ConfigurationError(
-            f'the server cannot listen on {host}, port {port} ({error}); choose another --port, '
-            'or an address of this machine as --host'
+            f'the server cannot listen on {host}, port {port} ({why}); choose another --port, or '
+            'an address of this machine as --host'
         ) from error

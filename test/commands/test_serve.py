@@ -31,7 +31,22 @@ def test_a_port_that_is_taken_is_one_sentence(capsys):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
         assert main(['serve', '--port', str(port)]) == 1
-    assert f'port {port}' in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f'cannot listen on 127.0.0.1, port {port} (Address already in use); choose' in error
+
+
+def test_an_address_that_is_none_is_one_sentence(capsys):
+    pytest.importorskip('uvicorn')
+    assert main(['serve', '--host', 'no such host', '--port', '0']) == 1
+    assert '(there is no such address); choose' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('port', ['99999', '-1', 'http'])
+def test_what_is_no_port_is_wrong_usage(port, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['serve', f'--port={port}'])
+    assert stop.value.code == 2
+    assert f"'{port}' is no port; give a number from 0 to 65535" in capsys.readouterr().err
 
 
 def test_it_prints_its_address_and_leaves_no_file(tmp_path):

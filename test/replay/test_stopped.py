@@ -60,6 +60,8 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
     assert again.seen == 1
     assert figures(tmp_path / 'stopped') == figures(tmp_path / 'whole')
     assert not (tmp_path / 'stopped' / 'parts').exists()
+    assert main(call) == 0
+    assert 'the results of an earlier run in' in capsys.readouterr().err
 
 
 def test_compared_models_go_on_too(short_drive, load, ramp, figures, tmp_path):
