@@ -85,7 +85,7 @@ def test_a_bag_that_kills_every_worker_does_not_lose_the_others(cluster, bags, t
     assert [bool(part.failed) for part in found] == [False, True, False]
     assert 'its worker was lost' in found[1].failed[str(bags[1].path)]
     assert len((bags[1].path / 'tries').read_text()) == 4  # once, and three retries
-    assert len(list((tmp_path / 'parts').glob('*.part'))) == 2
+    assert len(list((tmp_path / 'parts').glob('*.finished.npz'))) == 2
 
 
 def test_finished_bags_are_not_worked_on_again(cluster, bags, tmp_path):
