@@ -17,6 +17,7 @@ from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.report.tables import bag_table, stability_tables
+from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry import unproject_depth
@@ -419,3 +420,9 @@ def test_data_cannot_end_its_element():
     html = make_page('t', '', {'a': '</script><!--&\u2028'})
     assert island(html) == {'a': '</script><!--&\u2028'}
     assert html.count('</script>') == 2
+
+
+def test_commands_in_the_verdict_are_code():
+    verdict = {'grade': 'green', 'title': 'Good', 'text': {'model': 'get <it> by `models get x`'}}
+    section = verdict_section(verdict)
+    assert '<dd>get &lt;it&gt; by <code>models get x</code></dd>' in section
