@@ -46,7 +46,7 @@ def evaluate(monkeypatch, capsys, tmp_path, ramp):
     monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
 
     def run(*arguments):
-        out = tmp_path / 'results'
+        out = tmp_path / f'results_{len(list(tmp_path.glob("results_*")))}'
         code = main(['evaluate', *map(str, arguments), '--out', str(out)])
         answer = Answer(code, capsys.readouterr(), out)
         if code:

@@ -283,7 +283,8 @@ def test_requirements_decide_the_exit_code_after_all_is_written(
     call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '1']
     assert main([*call, '--require', 'frames.metric>=1', '--require', 'heldout.abs_rel<9']) == 0
     assert capsys.readouterr().err == ''
-    (tmp_path / 'report.html').unlink()
+    for name in ('report.html', 'results.json'):
+        (tmp_path / name).unlink()
     unmet = ['--require', 'abs_rel<0', '--require', 'raw.rmse<1', '--require', 'frames.read>0']
     assert main([*call, *unmet]) == 1
     lines = capsys.readouterr().err.splitlines()
