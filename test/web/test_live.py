@@ -29,8 +29,10 @@ class PlantedViewer:
     @contextmanager
     def watching(self, name):
         self.watchers += 1
-        yield
-        self.watchers -= 1
+        try:
+            yield
+        finally:
+            self.watchers -= 1
 
     def next_image(self, name, after, seconds):
         return after + 1, f'image {after + 1}'.encode()
