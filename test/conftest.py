@@ -31,6 +31,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM, CHROMEDRIVER = Path('/usr/bin/chromium'), Path('/usr/bin/chromedriver')
 NEEDED = ('torch', 'diffusers', 'transformers', 'safetensors', 'rosbags', 'hypothesis')
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 # Whether this is the pytest of requirements-dev.txt, and not that of a distribution.
@@ -227,3 +228,26 @@ def plain(message):
 def ramp():
     """Return the model that predicts a ramp."""
     return Ramp()
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """One Chromium for the module; nothing of it is kept, nothing is downloaded."""
+    webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
+    if not (CHROMIUM.exists() and CHROMEDRIVER.exists()):
+        pytest.skip('no browser: apt-get install chromium chromium-driver')
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (
+        *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
+        *('disable-background-networking', 'disable-component-update', 'disable-sync'),
+        *('disable-dev-shm-usage', 'force-prefers-reduced-motion'),
+        f'user-data-dir={tmp_path_factory.mktemp("profile")}',
+    ):
+        options.add_argument(f'--{flag}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
+    service = webdriver.ChromeService(str(CHROMEDRIVER))
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()

@@ -13,12 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
-CHROMIUM, DRIVER = Path('/usr/bin/chromium'), Path('/usr/bin/chromedriver')
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and DRIVER.exists()),
-    reason='no browser: apt-get install chromium chromium-driver',
-)
 DESKTOP, PHONE = (1280, 900), (390, 844)
 PATIENCE_S = 20
 # As a file manager does, with a file that only the page knows.
@@ -36,25 +30,6 @@ def a_photo():
     v, u = np.mgrid[0:300, 0:400]
     rgb = np.stack([255 - v * 255 // 300, u * 255 // 400, (u + v) % 256], axis=2)
     return cv2.imencode('.png', rgb[..., ::-1].astype(np.uint8))[1].tobytes()
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    """One browser for the module; nothing of it is kept, nothing is downloaded."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
-        *('disable-background-networking', 'disable-component-update', 'disable-sync'),
-        *('disable-dev-shm-usage', 'force-prefers-reduced-motion'),
-        f'user-data-dir={tmp_path_factory.mktemp("profile")}',
-    ):
-        options.add_argument(f'--{flag}')
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])

@@ -19,12 +19,6 @@ from marigold_ros.frame import SparseDepth
 import numpy as np
 import pytest
 
-webdriver = pytest.importorskip('selenium.webdriver', reason='selenium is not installed')
-CHROMIUM, DRIVER = Path('/usr/bin/chromium'), Path('/usr/bin/chromedriver')
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM.exists() and DRIVER.exists()),
-    reason='no browser: apt-get install chromium chromium-driver',
-)
 DESKTOP, PHONE = (1440, 900), (390, 844)
 FIRST_PAINT_MS = 1000
 # On a busy machine, `paint` measures the machine and not the page:
@@ -117,25 +111,6 @@ def page(tmp_path_factory) -> Path:
         ('best', a_sample(900, 0.05)),
     ]
     return write_report(tmp_path_factory.mktemp('page'), results, rows, samples, EVIL, EVIL)
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    """One browser for the module; nothing of it is kept, nothing is downloaded."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
-        *('disable-background-networking', 'disable-component-update', 'disable-sync'),
-        *('disable-dev-shm-usage', 'force-prefers-reduced-motion'),
-        f'user-data-dir={tmp_path_factory.mktemp("profile")}',
-    ):
-        options.add_argument(f'--{flag}')
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])
