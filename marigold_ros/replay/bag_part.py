@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import hashlib
 import json
-import os
 from pathlib import Path
 import shutil
 from typing import Any
 
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.scoring.merging import merged
+from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.replay.replay_plan import BagJob
 from marigold_ros.replay.stored_values import read_values, write_values
 
@@ -214,14 +214,8 @@ def keep_options(
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, json.dumps(wanted, indent=1).encode())
     except OSError as error:
         raise ConfigurationError(
             f'{path.parent} cannot be written ({error.strerror}); give another --out'
         ) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f'.{path.name}.{os.getpid()}')
-    draft.write_bytes(data)
-    os.replace(draft, path)
+    write_whole(path, json.dumps(wanted, indent=1).encode())

@@ -10,12 +10,13 @@ this package are read: no file can run code.
 
 from collections.abc import Callable
 from importlib import import_module
+import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+from marigold_ros.learning.data.storage import write_whole
 import numpy as np
 
 _PACKAGE = __name__.partition('.')[0]
@@ -30,14 +31,13 @@ def write_values(path: Path, value: Any) -> None:
     Write a value; the file appears complete or not at all.
 
     Raises TypeError for a value that is neither a number, text, array or None, nor a container or
-    an object of this package of such.
+    an object of this package of such, and MarigoldError as `write_whole`.
     """
     arrays: dict[str, np.ndarray] = {}
     tree = json.dumps(_encoded(value, arrays)).encode()
-    draft = path.with_name(f'.{path.name}.{os.getpid()}')
-    with draft.open('wb') as file:
-        np.savez(file, allow_pickle=False, **{_TREE: np.frombuffer(tree, np.uint8)}, **arrays)
-    os.replace(draft, path)
+    archive = io.BytesIO()
+    np.savez(archive, allow_pickle=False, **{_TREE: np.frombuffer(tree, np.uint8)}, **arrays)
+    write_whole(path, archive.getvalue())
 
 
 def read_values(path: Path) -> Any:
