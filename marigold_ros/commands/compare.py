@@ -20,7 +20,6 @@ from marigold_ros.commands.terminal.output import grid, note
 from marigold_ros.errors import ConfigurationError, UsageError
 
 _MOST_LETTERS = 40
-_MARKS = {'best': '', 'no difference shown': '=', 'identical': '=', 'better': '+', 'faster': '+'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,11 +108,12 @@ def _board(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _figure(values: dict[str, Any] | None, digits: int) -> str:
-    """Return a mean with the mark of its difference from the best run."""
+    """Return a mean with the sign of its difference from the best run."""
+    from marigold_ros.evaluation.results.comparison_tables import sign_of
+
     if not values:
         return '- '
-    mark = _MARKS.get(values['outcome']) or _MARKS.get(values['outcome'].split(' ')[0], '')
-    return f'{values["mean"]:.{digits}f}{mark or " "}'
+    return f'{values["mean"]:.{digits}f}{sign_of(values["outcome"]) or " "}'
 
 
 def _short(value: Any) -> str:

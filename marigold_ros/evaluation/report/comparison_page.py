@@ -17,8 +17,8 @@ from marigold_ros.evaluation.report.charts import (
 )
 from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.tables import BASELINE_TEXT, number, WHERE
-from marigold_ros.evaluation.results.comparison import BEST, LATENCY, SAME
-from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN
+from marigold_ros.evaluation.results.comparison import BEST, LATENCY
+from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
 from marigold_ros.evaluation.results.shared_frames import (
     EvaluationRun,
     share_frames,
@@ -28,7 +28,6 @@ import numpy as np
 
 # More differences than these are folded.
 _OPEN = 3
-_SIGNS = {'better': '+', 'faster': '+', SAME: '=', 'identical': '='}
 _LEGEND = (
     'Ordered by AbsRel; figures are means over the frames. = is not shown to differ from the best '
     'run, + is better than it in that figure (95 % intervals of a paired block bootstrap), '
@@ -146,11 +145,9 @@ def _cell(metric: str, values: Mapping[str, Any] | None) -> str:
     """Return the cell of a mean with the sign of its difference from the best run."""
     if not values:
         return '<td class="none">–</td>'
-    words = values['outcome']
-    sign = _SIGNS.get(words) or _SIGNS.get(words.split(' ')[0], '')
     return (
         f'<td data-head="{escape(metric_title(metric))}">'
-        f'{number(values["mean"], SHOWN[metric])}<i>{sign}</i></td>'
+        f'{number(values["mean"], SHOWN[metric])}<i>{sign_of(values["outcome"])}</i></td>'
     )
 
 

@@ -8,7 +8,7 @@ import io
 from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.comparison import LATENCY, SAME
+from marigold_ros.evaluation.results.comparison import IDENTICAL, LATENCY, SAME
 
 # Metrics of the leaderboard and their decimals.
 SHOWN = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'p50_abs_error': 2, 'delta1': 3, LATENCY: 0}
@@ -30,6 +30,13 @@ _SPECIAL = {
 def metric_title(metric: str) -> str:
     """Return the label of a metric with its unit; that of the time too."""
     return METRICS[metric].title if metric in METRICS else 'time, ms'
+
+
+def sign_of(outcome: str) -> str:
+    """Return the sign of an outcome: + better than the best run, = not shown to differ from it."""
+    if outcome in (SAME, IDENTICAL):
+        return '='
+    return '+' if outcome.startswith(('better', 'faster')) else ''
 
 
 def csv_table(found: Mapping[str, Any]) -> str:
@@ -99,7 +106,7 @@ def latex_table(found: Mapping[str, Any]) -> str:
         lines += [r'\hline', rf'\multicolumn{{{len(used) + 1}}}{{l}}{{{frames}}} \\', r'\hline']
         best = {metric: _best(metric, board['rows']) for metric in used}
         for row in board['rows']:
-            mark = ' $=$' if row['outcome'] in (SAME, 'identical') else ''
+            mark = ' $=$' if row['outcome'] in (SAME, IDENTICAL) else ''
             name = row['name'].replace('_', ' ') if row['kind'] == 'baseline' else row['name']
             cells = [_cell(metric, row, best[metric]) for metric in used]
             lines.append(rf'{latex_escape(name)}{mark} & {" & ".join(cells)} \\')
