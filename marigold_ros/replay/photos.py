@@ -84,7 +84,10 @@ def read_image(path: str | Path) -> np.ndarray:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise InputError(f'the file cannot be read ({error.strerror}); check the path') from error
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # of some damaged files, and of more pixels than it takes
+        bgr = None
     if bgr is None:
         raise InputError(
             f'OpenCV cannot read the {data.size} bytes as an image; give a JPEG, PNG, TIFF, …'

@@ -12,12 +12,10 @@ from pathlib import Path
 import shutil
 
 import anyio
-import cv2
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.replay.inspection import check_scorable
-from marigold_ros.replay.photos import IMAGE_SUFFIXES, open_video, VIDEO_SUFFIXES
+from marigold_ros.replay.photos import IMAGE_SUFFIXES, open_video, read_image, VIDEO_SUFFIXES
 from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
-import numpy as np
 from PIL import Image
 
 BAG_SUFFIXES = ('.mcap', '.bag', '.db3')
@@ -151,12 +149,7 @@ def _check_photo(path: Path) -> None:
         raise InputError('it is no image that can be read; give a JPEG, PNG, TIFF, …') from error
     if width * height > MOST_PIXELS:
         raise InputError(f'it has {width}x{height} pixels, and may have {MOST_PIXELS}; reduce it')
-    try:
-        whole = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        whole = None
-    if whole is None:
-        raise InputError('it is damaged, or of a kind unknown to OpenCV; give a JPEG or PNG')
+    read_image(path)
 
 
 def _check_video(path: Path) -> None:
