@@ -4,11 +4,11 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-import math
 from typing import Any
 
 from marigold_ros.config import PointsConfig
 from marigold_ros.evaluation.scoring.report_frames import best_for_cloud, ReportFrame
+from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
 import numpy as np
 
@@ -42,7 +42,7 @@ def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
     assert best.metric is not None
     assert best.K is not None
     kept = depth_of_cloud(best.metric, best.metric, best.K, PointsConfig())
-    stride = max(1, math.ceil(math.sqrt(kept.size / MOST_POINTS)))
+    stride = stride_within(kept.size, MOST_POINTS)
     points = unproject_depth(kept, best.K)[::stride, ::stride].reshape(-1, 3)
     colours = best.rgb[::stride, ::stride].reshape(-1, 3)
     valid = np.isfinite(points).all(axis=1)

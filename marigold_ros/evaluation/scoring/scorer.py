@@ -30,6 +30,7 @@ from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
@@ -379,13 +380,13 @@ class Scorer:
         self, fitted: np.ndarray, truth: np.ndarray, row: dict[str, Any]
     ) -> tuple[SparseDepth, np.ndarray]:
         """Score baselines fitted to the truth (H, W) too; return shown points and their errors."""
-        points = sparse_from_depth(truth, self._config, _stride(truth.size, _MOST_FITTED))
+        points = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_FITTED))
         own = depth_metrics(sample_at(fitted, points), points.z)
         errors = self._baselines['oracle'].add_fitted_to_truth(
             points, own, (row['width'], row['height'])
         )
         row.update({f'oracle_{name}': error for name, error in errors.items()})
-        shown = sparse_from_depth(truth, self._config, _stride(truth.size, _MOST_SHOWN))
+        shown = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_SHOWN))
         return shown, np.abs(sample_at(fitted, shown) - shown.z) / shown.z
 
     def _score(
@@ -415,11 +416,6 @@ class Scorer:
         """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""
         errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
         row.update({f'{protocol}_{name}': error for name, error in errors.items()})
-
-
-def _stride(pixels: int, most: int) -> int:
-    """Return the stride of rows and columns that leaves so many pixels at most."""
-    return max(1, math.ceil(math.sqrt(pixels / most)))
 
 
 def _first(row: Mapping[str, Any], *names: str) -> float:

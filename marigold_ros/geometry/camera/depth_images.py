@@ -38,8 +38,12 @@ def is_depth_camera(depth: np.ndarray) -> bool:
 
 def stride_of(depth: np.ndarray) -> int:
     """Return the step between rows and columns that leaves about 20 000 points of depth (h, w)."""
-    known = int(np.count_nonzero(np.isfinite(depth)))
-    return max(1, math.ceil(math.sqrt(known / _POINTS)))
+    return stride_within(int(np.count_nonzero(np.isfinite(depth))), _POINTS)
+
+
+def stride_within(pixels: int, most: int) -> int:
+    """Return the least step between rows and columns that leaves ``most`` of so many pixels."""
+    return max(1, math.ceil(math.sqrt(pixels / most)))
 
 
 def unproject_image(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import math
 
 from marigold_ros.errors import InputError
+from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.cloud.flying_pixels import flying_pixels
 from marigold_ros.geometry.cloud.organised import unproject_depth
 import numpy as np
@@ -51,7 +52,7 @@ def mesh_of_depth(
         raise InputError(
             f'depth is {depth.shape}, the image {rgb.shape}; sizes must agree', 'shape'
         )
-    stride = max(1, math.ceil(math.sqrt(depth.size / most_points)))
+    stride = stride_within(depth.size, most_points)
     every = np.s_[::stride, ::stride]
     points = unproject_depth(depth, K)[every]
     known = np.isfinite(points).all(-1) & ~flying_pixels(depth, K)[every]
