@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.evaluation.results.verdict import FULL_MODEL
+from marigold_ros.evaluation.results.verdict import DEMONSTRATION
 from marigold_ros.models import list_checkpoints
 from marigold_ros.models.average.model import is_average
 from marigold_ros.models.hub import is_cached
@@ -62,7 +62,7 @@ def model_remark(name: str) -> str:
     """Return what a user should know of a model; '' where there is nothing."""
     if not is_embedded(name):
         return ''
-    return f'a small demonstration model; `models get {FULL_MODEL}` fetches a full one'
+    return DEMONSTRATION
 
 
 def _has_steps(name: str) -> bool:

@@ -23,6 +23,7 @@ _MOST, _HALF = 0.95, 0.5
 # Strength at which corruptions are compared, the middle one.
 _STRENGTH = 3
 FULL_MODEL = 'marigold-depth-v1-1'
+DEMONSTRATION = f'a small demonstration model; `models get {FULL_MODEL}` fetches a full one'
 # Parts of the image with fewer points than this share say little.
 _SHARE = 0.01
 
@@ -215,7 +216,7 @@ def _words(
     weakest = found['weakest']
     name = results['provenance'].get('checkpoint', {}).get('name', 'the model')
     fit = 'fitted to the truth of each image: a bound for the relative depth, not metric depth'
-    demo = f'{name} is a small demonstration model; `models get {FULL_MODEL}` fetches a full one'
+    demo = f'{name} is {DEMONSTRATION}'
     return {
         'range': _range_text(found['usable_range'], n),
         'baselines': _comparison(found['against_baselines']) if n >= FEWEST else '',
