@@ -49,7 +49,7 @@ def never() -> bool:
 @contextmanager
 def asked_to_stop() -> Iterator[Stop]:
     """
-    Yield a function that tells whether SIGINT or SIGTERM has come; main thread only.
+    Yield a function that returns whether SIGINT or SIGTERM has come; main thread only.
 
     One that comes a second after the first acts as it did before.
     """
