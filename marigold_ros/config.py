@@ -329,21 +329,6 @@ class PipelineConfig(PredictionConfig):
             )
 
 
-# Names of earlier versions: what became of each.
-REMOVED_OR_RENAMED = {
-    'guided.line_rate': 'it is called guided.affine_rate now: use that name',
-    'runtime.fuse_qkv': 'it was removed, because it gained at most 2 %: leave it out',
-    'runtime.fold_text': 'it was removed, because it gained at most 2 %: leave it out',
-}
-
-
-def refuse_former_name(name: str) -> None:
-    """Raise ConfigurationError for a setting of an earlier version, with or without its group."""
-    for former, fate in REMOVED_OR_RENAMED.items():
-        if name in (former, former.split('.')[-1]):
-            raise ConfigurationError(f"there is no setting '{name}' any more; {fate}")
-
-
 def check_guidance(pipeline: PipelineConfig, runtime: RuntimeConfig) -> None:
     """Check that the networks give the gradients that guidance needs."""
     if pipeline.guidance != 'none' and not runtime.plain:

@@ -11,7 +11,7 @@ from marigold_ros.commands.terminal.options import (
     read_settings,
     ReplayConfig,
 )
-from marigold_ros.config import NodeConfig, REMOVED_OR_RENAMED, RuntimeConfig
+from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.settings import as_values, parameters
 import pytest
@@ -51,23 +51,6 @@ def test_tuples_are_numbers_with_commas():
 def test_bad_values_are_refused_with_the_rule(name, text, words):
     with pytest.raises(ConfigurationError, match=words):
         read_settings(ReplayConfig, [(name, text)])
-
-
-@pytest.mark.parametrize(
-    ('kind', 'name', 'words'),
-    [
-        (ReplayConfig, 'guided.line_rate', r"'guided\.line_rate'.*guided\.affine_rate"),
-        (NodeConfig, 'runtime.fold_text', "'runtime.fold_text'.*removed.*leave it out"),
-        (RuntimeConfig, 'fuse_qkv', "'fuse_qkv'.*removed.*leave it out"),
-    ],
-)
-def test_a_former_setting_is_refused_with_what_became_of_it(kind, name, words):
-    with pytest.raises(ConfigurationError, match=words):
-        read_settings(kind, [(name, '0.1')])
-
-
-def test_no_former_setting_is_a_setting_of_today():
-    assert not set(REMOVED_OR_RENAMED) & {p.name for p in parameters(NodeConfig)}
 
 
 def test_switches_take_true_and_false_only():

@@ -28,7 +28,6 @@ from marigold_ros.config import (
     ModelConfig,
     PipelineConfig,
     PointsConfig,
-    refuse_former_name,
     RuntimeConfig,
 )
 from marigold_ros.errors import ConfigurationError, MarigoldError, UsageError
@@ -255,11 +254,8 @@ def read_settings(kind: type, assignments: Iterable[tuple[str, str]]) -> Any:
         If a name is unknown, or a value has the wrong type or is out of range.
 
     """
-    assignments = list(assignments)
     known = {parameter.name: parameter for parameter in parameters(kind)}
     try:
-        for name, _ in assignments:
-            refuse_former_name(name)
         values = {
             name: _typed(known[name], text) if name in known else text
             for name, text in assignments

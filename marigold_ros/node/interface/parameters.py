@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import math
 from typing import Any
 
-from marigold_ros.config import NodeConfig, refuse_former_name
+from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import parameter_overrides, replace_override
 from marigold_ros.node.interface.parameter_file import allowed_values
@@ -97,14 +97,13 @@ def _word(parameter: Parameter, given: Any) -> str | None:
 
 
 def _unknown(names: list[str]) -> list[str]:
-    """Refuse misspelt and former names; return one warning about all that may be other nodes'."""
+    """Refuse misspelt names; return one warning about all that may be other nodes'."""
     foreign = []
     for name in names:
         if name.startswith(_FOREIGN):
             continue
         kin = [other for other in NAMES if other.startswith(f'{name.split(".")[0]}.')]
         if kin or within_edits(name, NAMES, _MISSPELT):
-            refuse_former_name(name)
             raise ConfigurationError(
                 f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
             )

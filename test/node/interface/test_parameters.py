@@ -161,18 +161,6 @@ def test_a_misspelt_parameter_is_refused_with_the_nearest(plain_node, given, mes
         declare(plain_node(**{given.replace('.', '__'): 3}))
 
 
-@pytest.mark.parametrize(
-    ('given', 'words'),
-    [
-        ('guided.line_rate', 'called guided.affine_rate now'),
-        ('runtime.fuse_qkv', 'removed.*leave it out'),
-    ],
-)
-def test_a_former_parameter_is_refused_with_what_became_of_it(plain_node, given, words):
-    with pytest.raises(ConfigurationError, match=f"no setting '{given}' any more; .*{words}"):
-        declare(plain_node(**{given.replace('.', '__'): 0.1}))
-
-
 def test_parameters_of_others_are_one_warning(plain_node):
     given = {'robot_base_frame': 'base', 'costmap__resolution': 0.1, 'use_sim_time': False}
     (warning,) = declare(plain_node(**given))
