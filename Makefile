@@ -3,9 +3,10 @@
 #
 # Everything from a bare machine with Python 3.10 or newer, its venv module and make:
 #   make demo     run the node on a synthetic drive; writes out/demo/report.html
-#   make test     run all tests
-# Each target sets up what it needs first: `demo` what a robot runs, `test`, `lint` and `docs` also
-# the development tools. PYTHON=python3.12 chooses another Python.
+#   make test     run the tests but for long ones: about 5 minutes on two cores
+#   make test-all run all tests: about 15 minutes
+# Each target sets up what it needs first: `demo` what a robot runs, the others also the development
+# tools. PYTHON=python3.12 chooses another Python.
 
 PYTHON ?= python3
 VENV := .venv
@@ -23,16 +24,20 @@ REQUIREMENTS += requirements-ros.txt
 else
 VENV_OPTIONS := --system-site-packages
 # The distribution's own pytest plugins are made for its older pytest.
-PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p pytest_timeout
+PYTEST := PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest \
+    -p pytest_timeout -p xdist.plugin
 endif
 PYTEST ?= $(BIN)/python -m pytest
+# Tests run in so many processes, each with 1 to 2 GB; one that has nothing left takes the other's.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: help setup setup-dev demo test lint docs format clean
+.PHONY: help setup setup-dev demo test test-all lint docs format clean
 
 help:
-	@echo 'make setup | setup-dev | demo | test | lint | docs | format | clean'
+	@echo 'make setup | setup-dev | demo | test | test-all | lint | docs | format | clean'
 
 setup: $(READY)
 
@@ -61,8 +66,12 @@ $(READY_DEV): requirements-dev.txt $(READY)
 demo: setup
 	$(BIN)/python -m marigold_ros demo --out out/demo
 
+# Ten examples of each property, and not fifty.
 test: setup-dev
-	$(PYTEST)
+	HYPOTHESIS_PROFILE=quick $(PYTEST) $(PARALLEL) -m 'not slow'
+
+test-all: setup-dev
+	$(PYTEST) $(PARALLEL)
 
 lint: setup-dev
 	$(BIN)/ruff check .

@@ -73,7 +73,7 @@ setup(
         'training': ['h5py>=3.6', 'peft>=0.13', 'tensorboard>=2.9'],
         'wandb': ['wandb'],
         'docs': ['zensical'],
-        'test': ['pytest', 'pytest-timeout', 'hypothesis', 'h5py>=3.6'],
+        'test': ['pytest', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'h5py>=3.6'],
     },
     entry_points={
         'console_scripts': [

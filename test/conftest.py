@@ -3,6 +3,9 @@
 """
 Fixtures that all tests share; threads wait passively, ROS stays on this machine.
 
+Tests may run in several workers of pytest-xdist at once. Each has a ROS domain, a cache and one
+thread of its own, and so have the processes that it starts.
+
 `colcon test` runs the Python that colcon runs in, with the pytest of the distribution. Where that
 Python lacks what the package needs, all tests are skipped with the reason.
 """
@@ -15,7 +18,6 @@ import json
 import os
 from pathlib import Path
 import random
-import secrets
 import sys
 
 from marigold_ros.threads import settle_threads
@@ -25,6 +27,14 @@ settle_threads()
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
 # Parallel runs on one machine must never meet; 1 to 101 is free on every platform.
 os.environ.setdefault('ROS_DOMAIN_ID', str(random.SystemRandom().randint(1, 101)))
+WORKER = os.environ.get('PYTEST_XDIST_WORKER', '')  # gw0, gw1, …; empty where all tests run in one
+if WORKER:
+    # Workers inherit the domain of the process that starts them.
+    domain = int(os.environ['ROS_DOMAIN_ID']) + int(WORKER.removeprefix('gw'))
+    os.environ['ROS_DOMAIN_ID'] = str(domain % 101 + 1)
+    # As many threads as cores in each worker would take turns on the same cores.
+    for library in ('OMP', 'MKL', 'OPENBLAS'):
+        os.environ.setdefault(f'{library}_NUM_THREADS', '1')
 
 from marigold_ros.frame import Prediction  # noqa: E402
 import numpy as np  # noqa: E402
@@ -44,8 +54,9 @@ else:
     from hypothesis import settings
 
     # Shared machines stall: a deadline per example would test the machine.
-    settings.register_profile('project', deadline=None, max_examples=50)
-    settings.load_profile('project')
+    settings.register_profile('whole', deadline=None, max_examples=50)
+    settings.register_profile('quick', settings.get_profile('whole'), max_examples=10)
+    settings.load_profile(os.environ.get('HYPOTHESIS_PROFILE') or 'whole')
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,18 +83,25 @@ def pytest_make_collect_report(collector: pytest.Collector) -> object:
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what a node leaves for its next start out of the user's cache."""
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep compiled networks for the tests that follow, and out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
-        yield
+        folder = tmp_path_factory.mktemp('cache')
+        patch.setenv('XDG_CACHE_HOME', str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test start with what another one left."""
-    folder = tmp_path_factory.getbasetemp() / 'caches' / secrets.token_hex(8)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(folder))
+def _no_known_sizes(_cache: Path) -> None:
+    """Let no node start with sizes of images that another test left: they choose its runtime."""
+    for path in _cache.rglob('image_sizes.json'):
+        path.unlink()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test of the cache itself an empty one."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'own_cache'))
 
 
 @pytest.fixture(scope='session')

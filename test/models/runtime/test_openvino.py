@@ -131,6 +131,7 @@ def test_a_second_start_compiles_nothing(tmp_path, monkeypatch):
         CompiledNetwork(layer, compiler)(value)
 
 
+@pytest.mark.usefixtures('own_cache')
 def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoint, image):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     given = {'model': str(small_checkpoint), 'device': 'cpu', 'dtype': 'float32'}
