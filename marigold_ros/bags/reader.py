@@ -68,6 +68,11 @@ class BagReader:
             infos[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
         return infos
 
+    @property
+    def static_topics(self) -> list[str]:
+        """The topics of static transforms."""
+        return [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
+
     def choose_topics(
         self,
         image: str | None = None,
@@ -191,9 +196,8 @@ class BagReader:
         Errors of messages that cannot be decoded go to ``refused``, as invalid transforms do.
         """
         transforms = StaticTransforms()
-        names = [name for name in self.topics if name.rpartition('/')[2] == 'tf_static']
         try:
-            for _, msgtype, data, _ in self.raw(names):
+            for _, msgtype, data, _ in self.raw(self.static_topics):
                 try:
                     transforms.add_message(self.decode(data, msgtype))
                 except BagError as error:

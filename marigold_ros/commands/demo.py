@@ -71,8 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; return 1 if the node reported a fault, or without any metric depth."""
+    from marigold_ros.live_run.played_bag import DemoJob, prepare_bag, synthetic_drive
     from marigold_ros.live_run.scoring import clear_old, evaluate_offline
-    from marigold_ros.live_run.source import prepare_bag, synthetic_drive
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import ReplayOptions
     from marigold_ros.replay.rerun_file import require_rerun
@@ -86,25 +86,25 @@ def run(args: argparse.Namespace) -> int:
         require_rerun()
     folder = make_folder(args.out)
     clear_old(folder)
-    rerun = folder / 'demo.rrd' if args.rerun else None
-    bag = args.bag
-    if bag is None:
+    path = args.bag
+    if path is None:
         say(f'synthetic drive: {folder / "drive"}')
-        bag = synthetic_drive(folder, args.frames or 40, *args.size)
-    source = prepare_bag(bag, config, args.frames)
+        path = synthetic_drive(folder, args.frames or 40, *args.size)
+    bag = prepare_bag(path, config, args.frames)
     load = functools.partial(load_chosen_model, args, config.runtime)
-    if args.bag is not None and set(source.sources) <= {source.lidar_kind}:
-        pose = source.T_cam_lidar
-        options = ReplayOptions(config.pipeline, config.lidar, T_cam_lidar=pose)
-        check_metric([source.path], options, load)
+    if args.bag is not None and set(bag.sources) <= {bag.lidar_kind}:
+        options = ReplayOptions(config.pipeline, config.lidar, T_cam_lidar=bag.T_cam_lidar)
+        check_metric([bag.path], options, load)
+    rerun = folder / 'demo.rrd' if args.rerun else None
+    job = DemoJob(bag, config, folder, args.rate, rerun)
     live = live_runner()
     faults: list[str] = []
     if live is None:
         say('rclpy cannot be imported: the same pipeline runs offline, without the node')
-        with frame_bar(source.images, 'offline') as progress:
-            results = evaluate_offline(source, load(), config, folder, progress, rerun)
+        with frame_bar(bag.images, 'offline') as progress:
+            results = evaluate_offline(job, load(), progress)
     else:
-        faults, results = live.run_demo(source, config, args.rate, folder, say, frame_bar, rerun)
+        faults, results = live.run_demo(job, say, frame_bar)
     frames = results['frames']
     if frames['processed'] and not frames['metric']:
         reason = results['provenance']['scoring']['first_not_metric']

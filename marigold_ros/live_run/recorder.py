@@ -70,8 +70,7 @@ class Recorder:
             self._heard[name] += 1
             if name == 'alignment':
                 status = deserialize_message(data, DiagnosticArray).status[0]
-                values = {pair.key: pair.value for pair in status.values}
-                self._not_metric += values['state'] == 'none'
+                self._not_metric += keys.values_of(status)['state'] == 'none'
             if name == 'diagnostics':
                 self._take_report(deserialize_message(data, DiagnosticArray))
             elif stamp is not None:
@@ -81,7 +80,7 @@ class Recorder:
     def _take_report(self, message: DiagnosticArray) -> None:
         own = f'{NODE}: '
         report = {
-            status.name[len(own) :]: {pair.key: pair.value for pair in status.values}
+            status.name[len(own) :]: keys.values_of(status)
             for status in message.status
             if status.name.startswith(own)
         }

@@ -2,6 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Score and draw the outputs of a live node: its recording beside the bag that was played."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.config import NodeConfig, PointsConfig
+from marigold_ros.config import PointsConfig
 from marigold_ros.evaluation.report.animation import write_animation
 from marigold_ros.evaluation.report.drawing import (
     colourise_depth,
@@ -27,9 +28,10 @@ from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.cloud.files import write_ply
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
-from marigold_ros.live_run.source import PlayedBag
+from marigold_ros.live_run.played_bag import DemoJob
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.node.health.diagnostic_keys import values_of
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
@@ -66,7 +68,7 @@ class RecordedFrame:
     @property
     def values(self) -> dict[str, str]:
         """The values of ``~/alignment``."""
-        return {pair.key: pair.value for pair in self.parts['alignment'].status[0].values}
+        return values_of(self.parts['alignment'].status[0])
 
 
 class RecordedOutputs:
@@ -101,80 +103,69 @@ class RecordedOutputs:
         return len(order) - 1 - place > _PATIENCE_FRAMES
 
 
-def _recorded_frames(
-    source: PlayedBag, recording: Path, config: NodeConfig
-) -> Iterator[tuple[BagFrame, RecordedFrame | None]]:
+def _recorded_frames(job: DemoJob) -> Iterator[tuple[BagFrame, RecordedFrame | None]]:
     """Yield each image that was played with what the node published for it."""
-    with BagReader(source.path) as bag, BagReader(recording) as recorded:
+    bag, config = job.bag, job.config
+    with BagReader(bag.path) as played, BagReader(job.recording) as recorded:
         outputs = RecordedOutputs(recorded)
-        stream = frames(bag, source.topics, config.lidar, source.T_cam_lidar)
-        sources = SourcesOfBag(bag, source.topics, source.sources, config.ground)
-        for item in itertools.islice(stream, source.images):
+        stream = frames(played, bag.topics, config.lidar, bag.T_cam_lidar)
+        sources = SourcesOfBag(played, bag.topics, bag.sources, config.ground)
+        for item in itertools.islice(stream, bag.images):
             if item.frame is not None and sources.has_lidar:
                 item = replace(item, frame=sources.seen(item))
             yield item, outputs.take(item.stamp_ns)
 
 
 def score_recording(
-    source: PlayedBag,
-    recording: Path,
-    config: NodeConfig,
+    job: DemoJob,
     model: Mapping[str, str],
     round_trip_ms: Mapping[int, float],
     progress: Callable[[int], None],
-    rerun: Path | None = None,
 ) -> tuple[Scorer, dict[str, int]]:
     """
     Score a recording; returns the scores, and how many frames each warning concerns.
 
     Parameters
     ----------
-    source : PlayedBag
-        The bag that was played. If it was thinned, the recorded depth is scored between the scan
-        lines that the node received, else a fit of the recorded relative images to every n-th;
-        without the LiDAR as a source, the recorded depth at all points.
-    recording : Path
-        Bag of the node's outputs.
-    config : NodeConfig
-        Settings of the node.
+    job : DemoJob
+        With the settings that the node had. If its bag was thinned, the recorded depth is scored
+        between the scan lines that the node received, else a fit of the recorded relative images
+        to every n-th; without the LiDAR as a source, the recorded depth at all points.
     model : mapping
         The node's description of its model.
     round_trip_ms : mapping
         Milliseconds from image to last output, by stamp.
     progress : callable
         Receives the number of images processed so far.
-    rerun : Path or None
-        File to write for the viewer of rerun.
 
     """
-    published: list[FrameResult] = []
+    config, bag = job.config, job.bag
+    result: FrameResult  # of the frame that is being scored
 
     def as_published(_frame: Frame, _prediction: Prediction) -> FrameResult:
         """Return what the node made of its scan lines, in place of another fit."""
-        return published[-1]
+        return result
 
     # Predictions are recorded; the description leads to the fusion network.
     described: Any = SimpleNamespace(description=model)
-    recorded = source.thinned or not source.sees_lidar
+    recorded = bag.thinned or not bag.sees_lidar
     finish = as_published if recorded else FramePipeline(described, config.pipeline).finish
     space = model.get('space', 'depth')
     # The node describes its model in strings.
-    bounded = model.get('unbounded') != 'True'
-    censored = Prediction.censored if bounded else UNBOUNDED
-    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=source.sees_lidar)
-    warnings: dict[str, int] = {}
+    censored = UNBOUNDED if model.get('unbounded') == 'True' else Prediction.censored
+    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=bag.sees_lidar)
+    warnings = Counter[str]()
     with ExitStack() as stack:
         file = None
-        if rerun is not None:
-            file = stack.enter_context(RerunFile(rerun, config.points))
-        for number, (item, found) in enumerate(_recorded_frames(source, recording, config), 1):
+        if job.rerun is not None:
+            file = stack.enter_context(RerunFile(job.rerun, config.points))
+        for number, (item, found) in enumerate(_recorded_frames(job), 1):
             progress(number)
             if item.warning:
-                warnings[item.warning] = warnings.get(item.warning, 0) + 1
+                warnings[item.warning] += 1
             if item.frame is None or found is None:
                 continue
             result = _result(item.frame, found, space)
-            published[:] = [result]
             round_trip, scan = round_trip_ms.get(item.stamp_ns), found.values['scan_stamp']
             row = scorer.add(
                 item.frame,
@@ -191,12 +182,12 @@ def score_recording(
                 if camera is not None:
                     rgb, camera = rectify_image(rgb, camera), rectified(camera)
                 file.add(replace(result, rgb=rgb, camera=camera), row)
-    return scorer, warnings
+    return scorer, dict(warnings)
 
 
-def animate_recording(path: Path, source: PlayedBag, recording: Path, config: NodeConfig) -> bool:
+def animate_recording(job: DemoJob) -> bool:
     """
-    Write an animated WebP of at most 20 frames, evenly spaced, in real time.
+    Write an animated WebP, ``demo.webp``, of at most 20 frames, evenly spaced, in real time.
 
     Returns
     -------
@@ -204,21 +195,20 @@ def animate_recording(path: Path, source: PlayedBag, recording: Path, config: No
         False, and no file, where the recording has no depth or OpenCV is older than 4.11.
 
     """
-    stride = max(1, -(-source.images // _DRAWN))
-    panels = _drawn_frames(source, recording, config, stride)
-    return write_animation(path, panels, stride * source.period)
+    stride = max(1, -(-job.bag.images // _DRAWN))
+    panels = _drawn_frames(job, stride)
+    return write_animation(job.folder / 'demo.webp', panels, stride * job.bag.period)
 
 
-def _drawn_frames(
-    source: PlayedBag, recording: Path, config: NodeConfig, stride: int
-) -> Iterator[dict[str, np.ndarray]]:
+def _drawn_frames(job: DemoJob, stride: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield the panels of every n-th frame, all with the colour scale of the first."""
     scale: tuple[float, float] | None = None
-    for number, (item, found) in enumerate(_recorded_frames(source, recording, config)):
+    limits = job.config.pipeline.alignment
+    for number, (item, found) in enumerate(_recorded_frames(job)):
         frame = item.frame
         if number % stride or frame is None or frame.camera is None or found is None:
             continue
-        points, _ = sparse_of_frame(frame, config.pipeline.alignment)
+        points, _ = sparse_of_frame(frame, limits)
         if points is None or 'depth' not in found.parts:
             continue
         metric = to_depth(found.parts['depth'])
@@ -231,41 +221,37 @@ def _drawn_frames(
         }
         if item.truth is not None:
             truth = rectify_image(np.asarray(item.truth, np.float32), frame.camera, True)
-            at = sparse_from_depth(truth, config.pipeline.alignment, 1)
+            at = sparse_from_depth(truth, limits, 1)
             error = np.abs(metric[at.v, at.u] - at.z) / at.z
             panels['relative error, yellow from 50 %'] = error_image(rgb, at.u, at.v, error)
         yield panels
 
 
 def evaluate_offline(
-    source: PlayedBag,
-    model: DepthModel,
-    config: NodeConfig,
-    folder: Path,
-    progress: Callable[[int], None],
-    rerun: Path | None = None,
+    job: DemoJob, model: DepthModel, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     """Evaluate the bag without a node, and write the cloud of its first metric frame."""
+    bag, config = job.bag, job.config
     options = ReplayOptions(
         config.pipeline,
         config.lidar,
-        T_cam_lidar=source.T_cam_lidar,
+        T_cam_lidar=bag.T_cam_lidar,
         fit_every=FIT_EVERY,
-        limit=source.images,
-        sources=source.sources if source.sources != (source.lidar_kind,) else None,
+        limit=bag.images,
+        sources=bag.sources if bag.sources != (bag.lidar_kind,) else None,
         ground=config.ground,
-        rerun=rerun,
+        rerun=job.rerun,
     )
     results = evaluate_bag(
-        source.path, model, options, folder, progress=lambda done, _: progress(done)
+        bag.path, model, options, job.folder, progress=lambda done, _: progress(done)
     )
     pipeline = FramePipeline(model, config.pipeline)
-    with BagReader(source.path) as reader:
-        for item in frames(reader, source.topics, config.lidar, source.T_cam_lidar):
+    with BagReader(bag.path) as reader:
+        for item in frames(reader, bag.topics, config.lidar, bag.T_cam_lidar):
             result = None if item.frame is None else pipeline.process(item.frame)
             if result is not None and result.metric is not None and result.camera is not None:
                 K = result.camera.K
-                write_cloud(folder / 'cloud.ply', result.metric, K, result.rgb, config.points)
+                write_cloud(job.folder, result.metric, K, result.rgb, config.points)
                 break
     return results
 
@@ -313,11 +299,11 @@ def _floats(image: Any) -> np.ndarray:
 
 
 def write_cloud(
-    path: Path, depth: np.ndarray, K: np.ndarray | None, rgb: np.ndarray, config: PointsConfig
+    folder: Path, depth: np.ndarray, K: np.ndarray, rgb: np.ndarray, config: PointsConfig
 ) -> None:
-    """Write depth as a coloured cloud, filtered as ~/points."""
-    assert K is not None
-    write_ply(path, unproject_depth(depth_of_cloud(depth, depth, K, config), K), rgb)
+    """Write depth as a coloured cloud, ``cloud.ply``, filtered as ~/points."""
+    points = unproject_depth(depth_of_cloud(depth, depth, K, config), K)
+    write_ply(folder / 'cloud.ply', points, rgb)
 
 
 def clear_old(folder: Path) -> None:

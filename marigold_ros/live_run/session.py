@@ -9,10 +9,9 @@ has arrived), never for a guessed time.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import itertools
 import os
-from pathlib import Path
 import time
 from typing import Any
 
@@ -25,6 +24,12 @@ from marigold_ros.evaluation.results.results import assemble, describe
 from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
 from marigold_ros.evaluation.scoring.scorer import Scorer
+from marigold_ros.live_run.played_bag import (
+    DemoJob,
+    node_arguments,
+    node_values,
+    played_messages,
+)
 from marigold_ros.live_run.player import Played, Player
 from marigold_ros.live_run.process import (
     keep_to_this_machine,
@@ -41,13 +46,6 @@ from marigold_ros.live_run.scoring import (
     score_recording,
     write_cloud,
 )
-from marigold_ros.live_run.source import (
-    node_arguments,
-    node_topics,
-    node_values,
-    played_messages,
-    PlayedBag,
-)
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.node.health import diagnostic_keys as keys
@@ -55,6 +53,7 @@ from marigold_ros.settings import build
 from sensor_msgs.msg import Image
 
 Progress = Callable[[int], None]
+ProgressBar = AbstractContextManager[Progress]
 
 # Seconds; a full checkpoint takes long to load, and the machine may be busy with other things.
 _START_PATIENCE = 300.0
@@ -81,20 +80,13 @@ class LiveRun:
 
 
 def run_demo(
-    source: PlayedBag,
-    config: NodeConfig,
-    rate: float | None,
-    folder: Path,
-    say: Callable[[str], Any],
-    bar: Callable[[int, str], AbstractContextManager[Progress]],
-    rerun: Path | None = None,
+    job: DemoJob, say: Callable[[str], Any], bar: Callable[[int, str], ProgressBar]
 ) -> tuple[list[str], dict[str, Any]]:
     """
-    Play a bag to a node process, score its recording, and write everything to ``folder``.
+    Play a bag to a node process, score its recording, and write everything to the job's folder.
 
-    ``config`` holds the user's settings of the node, ``rate`` is a multiple of real time or None
-    to wait for every frame, ``say`` prints a line, and ``bar(images, name)`` opens a progress bar;
-    ``rerun`` is a file for the viewer of rerun.
+    The job's ``config`` holds the user's settings of the node. ``say`` prints a line, and
+    ``bar(images, name)`` opens a progress bar.
     Returns what went wrong in the node, and the content of results.json.
 
     Raises
@@ -103,46 +95,39 @@ def run_demo(
         If the node does not start, ends by itself, or receives nothing.
 
     """
-    values = node_values(source, config, every_frame=rate is None)
-    config = build(NodeConfig, values)
-    recording, log = folder / 'recording', folder / 'node.log'
-    say(f'node: starting; its log is {log}')
-    with bar(source.images, 'playing') as progress:
-        # Nobody else asks the node for its deviations.
-        outputs = OUTPUTS if rerun is None else {**OUTPUTS, 'uncertainty/image': Image}
-        live = _run_node(source, values, rate, folder, say, progress, outputs)
-    with bar(source.images, 'scoring') as progress:
+    bag, folder = job.bag, job.folder
+    values = node_values(bag, job.config, every_frame=job.rate is None)
+    job = replace(job, config=build(NodeConfig, values))
+    say(f'node: starting; its log is {job.log}')
+    with bar(bag.images, 'playing') as progress:
+        live = _run_node(job, node_arguments(bag, values), say, progress)
+    with bar(bag.images, 'scoring') as progress:
         scorer, warnings = score_recording(
-            source, recording, config, live.reports['model'], live.round_trip_ms, progress, rerun
+            job, live.reports['model'], live.round_trip_ms, progress
         )
-    results = _results(live, scorer, warnings, config, source, rate)
-    seen = 'every 8th scan line' if source.thinned else 'whole scans'
-    seen = seen if source.sees_lidar else 'no scans of the LiDAR'
+    results = _results(job, live, scorer, warnings)
+    seen = 'every 8th scan line' if bag.thinned else 'whole scans'
+    seen = seen if bag.sees_lidar else 'no scans of the LiDAR'
     intro = (
         f'Checkpoint {results["provenance"]["checkpoint"].get("name", "model")}, run by the ROS 2 '
         f'node in its own process at {results["rate"]:.2f} of real time; it saw {seen}.'
     )
-    write_all(folder, results, scorer, f'Demo: depth on {source.path.resolve().name}', intro)
+    write_all(folder, results, scorer, f'Demo: depth on {bag.path.resolve().name}', intro)
     best = best_for_cloud(shown for _, shown in scorer.report_frames)
-    if best is not None and best.metric is not None:
-        write_cloud(folder / 'cloud.ply', best.metric, best.K, best.rgb, PointsConfig())
-    animate_recording(folder / 'demo.webp', source, recording, config)
+    if best is not None and best.metric is not None and best.K is not None:
+        write_cloud(folder, best.metric, best.K, best.rgb, PointsConfig())
+    animate_recording(job)
     faults = list(live.faults)
     if not results['frames']['processed']:
-        faults.append(f'none of {live.played.sent} images was processed; see {log}')
+        faults.append(f'none of {live.played.sent} images was processed; see {job.log}')
     return faults, results
 
 
 def _results(
-    live: LiveRun,
-    scorer: Scorer,
-    warnings: dict[str, int],
-    config: NodeConfig,
-    source: PlayedBag,
-    rate: float | None,
+    job: DemoJob, live: LiveRun, scorer: Scorer, warnings: dict[str, int]
 ) -> dict[str, Any]:
     """Assemble results.json; the counters are the node's own."""
-    played, frames = live.played, live.reports['frames']
+    bag, played, frames = job.bag, live.played, live.reports['frames']
     rejected = {
         name.removeprefix(keys.FRAMES_REJECTED): int(n)
         for name, n in frames.items()
@@ -150,17 +135,17 @@ def _results(
     }
     served = int(frames.get(keys.FRAMES_SERVED, 0))
     provenance = describe(
-        [source.path],
-        source.topics.by_role,
+        [bag.path],
+        bag.topics.by_role,
         live.reports['model'],
-        config.pipeline,
-        config.lidar,
+        job.config.pipeline,
+        job.config.lidar,
         mode='live node over DDS, its recording scored',
         rate={
-            'asked': 'auto' if rate is None else rate,
-            'achieved': source.period * max(played.sent - 1, 1) / max(played.seconds, 1e-9),
+            'asked': 'auto' if job.rate is None else job.rate,
+            'achieved': bag.period * max(played.sent - 1, 1) / max(played.seconds, 1e-9),
         },
-        scans='every 8th line' if source.thinned else 'whole',
+        scans='every 8th line' if bag.thinned else 'whole',
         ros={
             'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
             'domain': os.environ.get('ROS_DOMAIN_ID', ''),
@@ -191,35 +176,32 @@ def _results(
 
 
 def _run_node(
-    source: PlayedBag,
-    values: dict[str, Any],
-    rate: float | None,
-    folder: Path,
-    say: Callable[[str], Any],
-    progress: Progress,
-    outputs: Mapping[str, type],
+    job: DemoJob, arguments: Sequence[str], say: Callable[[str], Any], progress: Progress
 ) -> LiveRun:
     """Play a bag to a node process and record its outputs."""
+    bag = job.bag
+    # Nobody else asks the node for its deviations.
+    outputs = OUTPUTS if job.rerun is None else {**OUTPUTS, 'uncertainty/image': Image}
 
     def announce(pace: float, seconds: float) -> None:
         say(f'rate auto: {pace:.2f} of real time (a frame takes {1e3 * seconds:.0f} ms)')
 
-    with BagReader(source.path) as reader:
+    with BagReader(bag.path) as reader:
         keep_to_this_machine()
-        use_roomy_transport(folder, os.environ)
+        use_roomy_transport(job.folder, os.environ)
         with (
-            BagWriter(folder / 'recording') as writer,
+            BagWriter(job.recording) as writer,
             own_context() as context,
             own_node('marigold_demo', context) as ros,
-            running_node(node_arguments(source, values), folder / 'node.log') as process,
+            running_node(arguments, job.log) as process,
         ):
             recorder = Recorder(ros, writer, outputs)
-            player = Player(ros, node_topics(source), recorder, process.check)
-            player.publish_transforms(source.latched)
+            player = Player(ros, bag.inputs, recorder, process.check)
+            player.publish_transforms(bag.latched)
             with spinning(ros):
-                queue = played_messages(reader, source, source.images, FIT_EVERY)
+                queue = played_messages(reader, bag, FIT_EVERY)
                 messages = itertools.chain(_make_ready(player, recorder, process, queue), queue)
-                played = player.play(messages, rate, source.period, progress, announce)
+                played = player.play(messages, job.rate, bag.period, progress, announce)
                 _settle(recorder, process, played)
             faults = process.stop()
     round_trip_ms = {

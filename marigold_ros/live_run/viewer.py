@@ -17,6 +17,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.live_run.process import own_context, own_node, spinning
+from marigold_ros.node.health.diagnostic_keys import values_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 
@@ -86,7 +87,7 @@ class DepthViewer:
                 self._changed.notify_all()
 
         def take_fit(message: DiagnosticArray) -> None:
-            watched.fit = {pair.key: pair.value for pair in message.status[0].values}
+            watched.fit = values_of(message.status[0])
 
         for kind, topic, take in (
             (CompressedImage, _IMAGES, take_image),

@@ -19,15 +19,14 @@ from marigold_ros.commands import demo
 from marigold_ros.config import LidarConfig, NodeConfig
 from marigold_ros.errors import BagError, CalibrationError
 from marigold_ros.evaluation.protocols.held_out import hold_out
-from marigold_ros.live_run.scoring import clear_old, read_alignment, RecordedOutputs
-from marigold_ros.live_run.source import (
+from marigold_ros.live_run.played_bag import (
     node_arguments,
-    node_topics,
     node_values,
     played_messages,
     prepare_bag,
     synthetic_drive,
 )
+from marigold_ros.live_run.scoring import clear_old, read_alignment, RecordedOutputs
 from marigold_ros.message_codec import to_points
 from marigold_ros.models import load_model, use_threads
 from marigold_ros.pipeline import FramePipeline
@@ -173,14 +172,14 @@ def test_where_rclpy_cannot_be_imported_there_is_no_live_runner(monkeypatch):
 
 
 def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
-    source = prepare_bag(bag_without_truth, NodeConfig(), None)
-    assert source.thinned
+    bag = prepare_bag(bag_without_truth, NodeConfig(), None)
+    assert bag.thinned
     with BagReader(bag_without_truth) as reader:
-        stream = frames(reader, source.topics, LidarConfig(), source.T_cam_lidar)
+        stream = frames(reader, bag.topics, LidarConfig(), bag.T_cam_lidar)
         splits = [hold_out(f.frame, NodeConfig().pipeline.alignment, 8, f.ring) for f in stream]
         sent = [
             to_points(reader.decode(message.data, message.msgtype))
-            for message in played_messages(reader, source, None, 8)
+            for message in played_messages(reader, bag, 8)
             if message.role == 'lidar'
         ]
     assert len(sent) == len(splits) == FRAMES
@@ -190,40 +189,40 @@ def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
 
 
 def test_with_true_depth_the_node_gets_the_messages_as_they_are(drive):
-    source = prepare_bag(drive, NodeConfig(), None)
-    assert not source.thinned
+    bag = prepare_bag(drive, NodeConfig(), None)
+    assert not bag.thinned
     with BagReader(drive) as reader:
-        stored = list(serial_messages(reader, source.topics))
-        assert list(played_messages(reader, source, None, 8)) == stored
+        stored = list(serial_messages(reader, bag.topics))
+        assert list(played_messages(reader, bag, 8)) == stored
 
 
 def test_real_drive_is_looked_over_as_compressed_images(shared_data):
-    source = prepare_bag(shared_data / 'kitti_drive', NodeConfig(), 5)
-    assert source.images == 5
-    assert source.period == pytest.approx(0.1, rel=0.01)
-    assert source.thinned
-    values = node_values(source, NodeConfig(), every_frame=True)
+    bag = prepare_bag(shared_data / 'kitti_drive', NodeConfig(), 5)
+    assert bag.images == 5
+    assert bag.period == pytest.approx(0.1, rel=0.01)
+    assert bag.thinned
+    values = node_values(bag, NodeConfig(), every_frame=True)
     assert values['image_transport'] == 'compressed'
-    arguments = node_arguments(source, values)
+    arguments = node_arguments(bag, values)
     assert 'image:=/camera/image_raw' in arguments
-    assert node_topics(source)['image'][0] == '/camera/image_raw/compressed'
+    assert bag.inputs['image'][0] == '/camera/image_raw/compressed'
 
 
 def test_the_node_gets_the_extrinsics_of_the_bag(drive):
-    source = prepare_bag(drive, NodeConfig(), None)
-    values = node_values(source, NodeConfig(), every_frame=True)
+    bag = prepare_bag(drive, NodeConfig(), None)
+    values = node_values(bag, NodeConfig(), every_frame=True)
     extrinsics = build(NodeConfig, values).extrinsics
-    np.testing.assert_allclose(extrinsics.translation, source.T_cam_lidar[:3, 3])
+    np.testing.assert_allclose(extrinsics.translation, bag.T_cam_lidar[:3, 3])
     assert np.linalg.norm(extrinsics.rotation_xyzw) == pytest.approx(1.0)
-    text = ' '.join(node_arguments(source, values))
+    text = ' '.join(node_arguments(bag, values))
     assert 'extrinsics.translation:=[' in text
     assert 'sparse_source' not in values
 
 
 def test_a_users_settings_win_over_those_of_the_demo(drive):
-    source = prepare_bag(drive, NodeConfig(), None)
+    bag = prepare_bag(drive, NodeConfig(), None)
     config = build(NodeConfig, {'lidar.wait': 0.3, 'points.max_rate': 2.0})
-    values = node_values(source, config, every_frame=True)
+    values = node_values(bag, config, every_frame=True)
     assert values['lidar.wait'] == 0.3
     assert values['points.max_rate'] == 2.0
 

@@ -7,6 +7,8 @@ A part is a DiagnosticStatus named ``NODE: PART``. CAUSE is the ``cause`` of an 
 step of the frame (``Timings``), OUTPUT a topic below the node's name.
 """
 
+from typing import Any
+
 # Each image is received once and leaves once: received = served + dropped_newer + skipped_idle +
 # rejected + in_flight.
 FRAMES_RECEIVED = 'frames.received'
@@ -64,3 +66,8 @@ PARTS = tuple(part for part in KEYS if '*' not in part)  # with one source
 def source_part(source: str) -> str:
     """Return the part of one of several sources of sparse depth."""
     return f'{SCANS}.{source}'
+
+
+def values_of(status: Any) -> dict[str, str]:
+    """Return the values of a DiagnosticStatus by key."""
+    return {pair.key: pair.value for pair in status.values}

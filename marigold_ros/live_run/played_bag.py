@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Source of a live run: a bag, its topics, its extrinsics, and the scan lines the node may see."""
+"""The bag that a live run plays: its topics, its extrinsics, the scan lines the node may see."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 import hashlib
+from itertools import pairwise
 import json
 from pathlib import Path
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 from marigold_ros.bags.playback import serial_messages, SerialMessage
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.topics import BagTopics, is_rectified_name
+from marigold_ros.bags.topics import BagTopics, is_rectified_name, TopicInfo
 from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
@@ -34,6 +35,7 @@ import numpy as np
 from rosbags.typesys import get_typestore, Stores
 
 DRIVE_RATE = 10.0
+COMPRESSED = 'sensor_msgs/msg/CompressedImage'
 
 
 def synthetic_drive(folder: Path, frames: int, width: int, height: int) -> Path:
@@ -58,18 +60,19 @@ class PlayedBag:
     """
     A bag and what is needed to play it.
 
-    ``types`` are the message types of the roles image, camera_info and lidar, and of further
-    sparse depth by its kind; ``images`` is the number that is played and ``period`` the seconds
-    between two. ``T_cam_lidar`` (4, 4) is None without a LiDAR, ``T_cam_sensor`` is of the first
-    sensor that the node reads; ``latched`` are serialised messages of /tf_static. ``thinned``: the
-    node gets every 8th scan line only, because nothing else could be scored. ``sources`` are the
-    node's, with the topics of ``further`` kinds, and ``lidar_kind`` is that of the LiDAR topic: if
-    it is not among them the node reads none of its points, and all of them score.
+    ``inputs`` are the topic and message type to publish for the roles image, camera_info and
+    lidar, and for further sparse depth by its kind, named as in the bag where possible; ``images``
+    is the number that is played and ``period`` the seconds between two. ``T_cam_lidar`` (4, 4) is
+    None without a LiDAR, ``T_cam_sensor`` is of the first sensor that the node reads; ``latched``
+    are serialised messages of /tf_static. ``thinned``: the node gets every 8th scan line only,
+    because nothing else could be scored. ``sources`` are the node's, and ``lidar_kind`` is that of
+    the LiDAR topic: if it is not among them the node reads none of its points, and all of them
+    score.
     """
 
     path: Path
     topics: BagTopics
-    types: dict[str, str]
+    inputs: Mapping[str, tuple[str, str]]
     images: int
     period: float
     T_cam_lidar: np.ndarray | None
@@ -78,7 +81,6 @@ class PlayedBag:
     thinned: bool
     sources: tuple[str, ...]
     lidar_kind: str
-    further: Mapping[str, str]
     size: tuple[int, int] | None  # height, width of the images, by camera_info
 
     @property
@@ -89,10 +91,37 @@ class PlayedBag:
     @property
     def is_compressed(self) -> bool:
         """Whether the images are CompressedImage messages."""
-        return self.types['image'].endswith('CompressedImage')
+        _, msgtype = self.inputs['image']
+        return msgtype == COMPRESSED
 
 
-def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> PlayedBag:
+@dataclass(frozen=True)
+class DemoJob:
+    """
+    What a demo plays, with which settings of the node, and where it writes.
+
+    ``rate`` is a multiple of real time, None to wait for every frame; ``rerun`` is a file to write
+    for the viewer of rerun, or None.
+    """
+
+    bag: PlayedBag
+    config: NodeConfig
+    folder: Path
+    rate: float | None = None
+    rerun: Path | None = None
+
+    @property
+    def recording(self) -> Path:
+        """The bag of the node's outputs."""
+        return self.folder / 'recording'
+
+    @property
+    def log(self) -> Path:
+        """The log of the node's process."""
+        return self.folder / 'node.log'
+
+
+def prepare_bag(path: str | Path, config: NodeConfig, limit: int | None) -> PlayedBag:
     """
     Choose the topics and find the extrinsics of a bag.
 
@@ -104,19 +133,15 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
         If it has a LiDAR, but neither the bag nor the settings hold its extrinsics.
 
     """
-    with BagReader(bag) as reader:
-        topics = reader.choose_topics()
-        infos = reader.topics
-        roles = ('image', 'camera_info', 'lidar')
-        named = {role: getattr(topics, role) for role in roles if getattr(topics, role)}
-        types = {role: infos[topic].msgtype for role, topic in named.items()}
+    with BagReader(path) as reader:
+        topics, infos = reader.choose_topics(), reader.topics
         stamps = [m.stamp_ns for m in serial_messages(reader, topics, limit) if m.role == 'image']
-        steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
-        static = [name for name in infos if name.rpartition('/')[2] == 'tf_static']
-        lidar = source_of_topic(str(topics.lidar), types['lidar']) if 'lidar' in types else NONE
-        pose = None
-        if needs_extrinsics(lidar):
-            pose = _extrinsics(reader, topics, str(topics.lidar), config)
+        steps = [b - a for a, b in pairwise(stamps) if b > a]
+        lidar, pose = NONE, None
+        if topics.lidar:
+            lidar = source_of_topic(topics.lidar, infos[topics.lidar].msgtype)
+            if needs_extrinsics(lidar):
+                pose = _extrinsics(reader, topics, topics.lidar, config)
         names = source_names(lidar)
         if config.sparse_source != NodeConfig().sparse_source:
             asked = source_names(config.sparse_source)
@@ -124,31 +149,41 @@ def prepare_bag(bag: str | Path, config: NodeConfig, limit: int | None) -> Playe
             names = tuple(sorted(asked, key=lambda name: name != lidar))
         topics = reader.with_sources(topics, names)
         further = {source_of_topic(t, infos[t].msgtype): t for t in topics.further}
-        types |= {kind: infos[topic].msgtype for kind, topic in further.items()}
         of_sensor = pose
         if lidar not in names:
             first = next((kind for kind in further if needs_extrinsics(kind)), None)
             of_sensor = _extrinsics(reader, topics, further[first], config) if first else None
+        info = reader.first(topics.camera_info) if topics.camera_info else None
         return PlayedBag(
-            path=Path(bag),
+            path=Path(path),
             topics=topics,
-            types=types,
+            inputs=_inputs(infos, topics, further, lidar in (NONE, *names)),
             images=len(stamps),
             period=median(steps) / 1e9 if steps else 1.0 / DRIVE_RATE,
             T_cam_lidar=pose,
             T_cam_sensor=of_sensor,
-            latched=tuple(bytes(data) for _, _, data, _ in reader.raw(static)),
+            latched=tuple(bytes(data) for _, _, data, _ in reader.raw(reader.static_topics)),
             thinned=topics.truth is None and lidar == 'pointcloud' and lidar in names,
             sources=names,
             lidar_kind=lidar,
-            further=further,
-            size=_image_size(reader, topics),
+            size=(info.height, info.width) if info and info.height and info.width else None,
         )
 
 
-def _image_size(reader: BagReader, topics: BagTopics) -> tuple[int, int] | None:
-    info = reader.first(topics.camera_info) if topics.camera_info else None
-    return (info.height, info.width) if info and info.height and info.width else None
+def _inputs(
+    infos: Mapping[str, TopicInfo], topics: BagTopics, further: Mapping[str, str], lidar: bool
+) -> dict[str, tuple[str, str]]:
+    """Return topic and type to publish for each role; without ``lidar`` not the LiDAR's."""
+    roles = {'image': topics.image, 'camera_info': topics.camera_info, 'lidar': topics.lidar}
+    if not lidar:
+        del roles['lidar']
+    named = {**roles, **further}
+    inputs = {role: (topic, infos[topic].msgtype) for role, topic in named.items() if topic}
+    image, msgtype = inputs['image']
+    # image_transport finds compressed images only under this name.
+    if msgtype == COMPRESSED and not image.endswith('/compressed'):
+        inputs['image'] = (f'{image}/compressed', msgtype)
+    return inputs
 
 
 def _extrinsics(
@@ -174,56 +209,41 @@ def _extrinsics(
         ) from error
 
 
-def node_values(source: PlayedBag, config: NodeConfig, every_frame: bool) -> dict[str, Any]:
+def node_values(bag: PlayedBag, config: NodeConfig, every_frame: bool) -> dict[str, Any]:
     """Return the parameters that differ from the node's defaults, by full name."""
     defaults, values = as_values(NodeConfig()), as_values(config)
     wanted: dict[str, Any] = {
-        'image_transport': 'compressed' if source.is_compressed else 'raw',
-        'image_rectified': 'yes' if is_rectified_name(source.topics.image) else 'no',
+        'image_transport': 'compressed' if bag.is_compressed else 'raw',
+        'image_rectified': 'yes' if is_rectified_name(bag.topics.image) else 'no',
         'points.max_rate': 0.5,  # the recording would be mostly clouds otherwise
-        'sparse_source': ','.join(source.sources) or NONE,
+        'sparse_source': ','.join(bag.sources) or NONE,
     }
-    if source.size is not None:  # compiled before the first image comes
-        wanted['runtime.warm_up'] = '{}x{}'.format(*source.size)
+    if bag.size is not None:  # compiled before the first image comes
+        wanted['runtime.warm_up'] = '{}x{}'.format(*bag.size)
     if every_frame:
         # Waiting for the right scan costs nothing here and makes runs comparable.
         wanted['lidar.wait'] = 1.0
     values |= {n: value for n, value in wanted.items() if values[n] == defaults[n]}
     values['sparse_source'] = wanted['sparse_source']  # the LiDAR first
-    if (pose := source.T_cam_sensor) is not None:
+    if (pose := bag.T_cam_sensor) is not None:
         values['extrinsics.translation'] = tuple(pose[:3, 3])
         values['extrinsics.rotation_xyzw'] = tuple(quaternion_xyzw(pose[:3, :3]))
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def node_arguments(source: PlayedBag, values: dict[str, Any]) -> list[str]:
+def node_arguments(bag: PlayedBag, values: dict[str, Any]) -> list[str]:
     """Format parameters and remapping rules as the node's command line."""
     arguments = ['--ros-args']
     for name, value in values.items():
         arguments += ['-p', f'{name}:={_yaml(value)}']
-    for role, (topic, _) in node_topics(source).items():
-        name = role
-        if role == 'image':
-            topic = topic.removesuffix('/compressed') if source.is_compressed else topic
-        elif role == 'lidar':
-            name = SPARSE_SOURCES[source.lidar_kind].topic
-        elif role in SPARSE_SOURCES:
-            name = SPARSE_SOURCES[role].topic
-        arguments += ['-r', f'{name}:={topic}']
+    for role, (topic, _) in bag.inputs.items():
+        kind = bag.lidar_kind if role == 'lidar' else role
+        name = SPARSE_SOURCES[kind].topic if kind in SPARSE_SOURCES else role
+        base = (
+            topic.removesuffix('/compressed') if role == 'image' and bag.is_compressed else topic
+        )
+        arguments += ['-r', f'{name}:={base}']
     return arguments
-
-
-def node_topics(source: PlayedBag) -> dict[str, tuple[str, str]]:
-    """Return topic and type to publish for each role, named as in the bag where possible."""
-    named = {**source.topics.by_role, **source.further}
-    topics = {role: (str(named[role]), kind) for role, kind in source.types.items()}
-    if not source.sees_lidar:
-        topics.pop('lidar', None)
-    image, kind = topics['image']
-    # image_transport finds compressed images only under this name.
-    if source.is_compressed and not image.endswith('/compressed'):
-        topics['image'] = (f'{image}/compressed', kind)
-    return topics
 
 
 def _yaml(value: Any) -> str:
@@ -235,15 +255,12 @@ def _yaml(value: Any) -> str:
     return json.dumps(value)
 
 
-def played_messages(
-    reader: BagReader, source: PlayedBag, limit: int | None, every: int
-) -> Iterator[SerialMessage]:
+def played_messages(reader: BagReader, bag: PlayedBag, every: int) -> Iterator[SerialMessage]:
     """Yield the messages to send; thinned scans hold every n-th scan line only."""
-    sent = node_topics(source)
-    for message in serial_messages(reader, source.topics, limit):
-        if message.role not in sent:
+    for message in serial_messages(reader, bag.topics, bag.images):
+        if message.role not in bag.inputs:
             continue
-        thin = message.role == 'lidar' and source.thinned
+        thin = message.role == 'lidar' and bag.thinned
         yield _thinned(reader, message, every) if thin else message
 
 
@@ -251,14 +268,17 @@ def _thinned(reader: BagReader, message: SerialMessage, every: int) -> SerialMes
     """Keep every n-th scan line of a cloud, as ``heldout`` does, the points' bytes unchanged."""
     try:
         cloud = reader.decode(message.data, message.msgtype)
-        scan = SPARSE_SOURCES['pointcloud'].read(cloud, ring=True)
-        assert scan.points is not None
-        lines = find_scan_lines(scan.points, scan.ring)
-        fields = ('x', 'y', 'z', 'ring') if has_field(cloud, 'ring') else ('x', 'y', 'z')
-        read = np.isfinite(to_organised(cloud, fields)).all(axis=2).ravel()
+        has_ring = has_field(cloud, 'ring')
+        columns = to_organised(cloud, ('x', 'y', 'z', 'ring') if has_ring else ('x', 'y', 'z'))
     except (BagError, InputError):
         return message  # the node reports what is wrong with it
-    kept = np.flatnonzero(read)[choose_fit_lines(lines, every)]
+    columns = columns.reshape(-1, columns.shape[2])
+    read = np.flatnonzero(np.isfinite(columns).all(axis=1))
+    if not len(read):
+        return message
+    ring = columns[read, 3].astype(np.int32) if has_ring else None
+    lines = find_scan_lines(np.ascontiguousarray(columns[read, :3]), ring)
+    kept = read[choose_fit_lines(lines, every)]
     step, width = int(cloud.point_step), int(cloud.width)
     rows = np.asarray(cloud.data).view(np.uint8).reshape(-1)[: cloud.height * cloud.row_step]
     points = rows.reshape(cloud.height, cloud.row_step)[:, : width * step].reshape(-1, step)

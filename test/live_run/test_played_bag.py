@@ -7,9 +7,8 @@ from collections import Counter
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig
-from marigold_ros.live_run.source import (
+from marigold_ros.live_run.played_bag import (
     node_arguments,
-    node_topics,
     node_values,
     played_messages,
     prepare_bag,
@@ -28,11 +27,11 @@ def test_a_depth_image_is_played_without_extrinsics(tmp_path):
         for topic, fields in images.items():
             header = {'frame_id': 'camera'}
             bag.write(topic, 'sensor_msgs/msg/Image', {'header': header, **vars(fields)}, 10**9)
-    source = prepare_bag(tmp_path / 'bag', NodeConfig(), None)
-    assert source.T_cam_lidar is None
-    values = node_values(source, NodeConfig(), every_frame=False)
+    bag = prepare_bag(tmp_path / 'bag', NodeConfig(), None)
+    assert bag.T_cam_lidar is None
+    values = node_values(bag, NodeConfig(), every_frame=False)
     assert values['sparse_source'] == 'depth_image'
-    assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(source, values)
+    assert 'sparse_depth:=/tof/sparse_depth' in node_arguments(bag, values)
 
 
 @pytest.fixture
@@ -53,34 +52,34 @@ def mixed_bag(short_drive, tmp_path):
     return tmp_path / 'bag'
 
 
-def prepared(bag, sources):
+def prepared(path, sources):
     config = NodeConfig(sparse_source=sources)
-    source = prepare_bag(bag, config, None)
-    return source, node_values(source, config, every_frame=False)
+    bag = prepare_bag(path, config, None)
+    return bag, node_values(bag, config, every_frame=False)
 
 
 def test_several_sources_are_played_with_the_lidar_first(mixed_bag):
-    source, values = prepared(mixed_bag, 'ground,radar,pointcloud')
+    bag, values = prepared(mixed_bag, 'ground,radar,pointcloud')
     assert values['sparse_source'] == 'pointcloud,ground,radar'
-    arguments = node_arguments(source, values)
+    arguments = node_arguments(bag, values)
     assert 'lidar:=/velodyne_points' in arguments
     assert 'radar:=/radar/points' in arguments
-    assert set(node_topics(source)) == {'image', 'camera_info', 'lidar', 'radar'}
+    assert set(bag.inputs) == {'image', 'camera_info', 'lidar', 'radar'}
     with BagReader(mixed_bag) as reader:
-        sent = Counter(message.role for message in played_messages(reader, source, None, 8))
+        sent = Counter(message.role for message in played_messages(reader, bag, 8))
     assert (sent['lidar'], sent['radar']) == (3, 1)
 
 
 def test_without_the_lidar_the_node_has_the_pose_of_the_first_sensor(mixed_bag):
-    source, values = prepared(mixed_bag, 'radar,ground')
-    assert not source.sees_lidar
-    assert not source.thinned
-    assert 'lidar' not in node_topics(source)
+    bag, values = prepared(mixed_bag, 'radar,ground')
+    assert not bag.sees_lidar
+    assert not bag.thinned
+    assert 'lidar' not in bag.inputs
     assert values['extrinsics.translation'] == (0.0, 0.0, 0.5)
-    assert not np.allclose(source.T_cam_lidar, source.T_cam_sensor)
+    assert not np.allclose(bag.T_cam_lidar, bag.T_cam_sensor)
 
 
 def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
-    source, values = prepared(mixed_bag, 'pointcloud')
-    assert (source.sources, source.sees_lidar) == (('pointcloud',), True)
-    assert set(node_topics(source)) == {'image', 'camera_info', 'lidar'}
+    bag, values = prepared(mixed_bag, 'pointcloud')
+    assert (bag.sources, bag.sees_lidar) == (('pointcloud',), True)
+    assert set(bag.inputs) == {'image', 'camera_info', 'lidar'}
