@@ -69,6 +69,13 @@ class BagFrame:
     error: InputError | None = None
     warning: str = ''
 
+    @property
+    def usable(self) -> Frame:
+        """The frame; raises the ``error`` where there is none."""
+        if self.frame is None:
+            raise self.error or InputError('the image cannot be read')
+        return self.frame
+
 
 @dataclass(frozen=True)
 class Excerpt:

@@ -140,20 +140,16 @@ def score_recording(
 
     """
     config, bag = job.config, job.bag
-    result: FrameResult  # of the frame that is being scored
-
-    def as_published(_frame: Frame, _prediction: Prediction) -> FrameResult:
-        """Return what the node made of its scan lines, in place of another fit."""
-        return result
-
     # Predictions are recorded; the description leads to the fusion network.
     described: Any = SimpleNamespace(description=model)
-    recorded = bag.thinned or not bag.sees_lidar
-    finish = as_published if recorded else FramePipeline(described, config.pipeline).finish
+    # The node's own fit to thinned scans is scored, in place of another one.
+    finish = None if bag.thinned else FramePipeline(described, config.pipeline).finish
     space = model.get('space', 'depth')
     # The node describes its model in strings.
     censored = UNBOUNDED if model.get('unbounded') == 'True' else Prediction.censored
-    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY, thins_scans=bag.sees_lidar)
+    scorer = Scorer(config.pipeline.alignment, finish, FIT_EVERY)
+    if not bag.sees_lidar:
+        scorer.score_whole_scans()
     warnings = Counter[str]()
     with ExitStack() as stack:
         file = None
@@ -165,23 +161,15 @@ def score_recording(
                 warnings[item.warning] += 1
             if item.frame is None or found is None:
                 continue
-            result = _result(item.frame, found, space)
-            round_trip, scan = round_trip_ms.get(item.stamp_ns), found.values['scan_stamp']
-            row = scorer.add(
-                item.frame,
-                Prediction(result.relative, None, space, censored),
-                result.metric,
-                truth=item.truth,
-                ring=item.ring,
-                alignment=result.alignment,
-                scan_stamp_ns=int(scan) if scan else None,
-                timings_ms=None if round_trip is None else {'round_trip': round_trip},
-            )
+            result, scan = _result(item.frame, found, space), found.values['scan_stamp']
+            if item.stamp_ns in round_trip_ms:
+                timings_ms = {'round_trip': round_trip_ms[item.stamp_ns]}
+                result = replace(result, timings_ms=timings_ms)
+            item = replace(item, scan_stamp_ns=int(scan) if scan else None)
+            prediction = Prediction(result.relative, None, space, censored)
+            row = scorer.add(item, prediction, result)
             if file is not None:
-                rgb, camera = item.frame.rgb, item.frame.camera
-                if camera is not None:
-                    rgb, camera = rectify_image(rgb, camera), rectified(camera)
-                file.add(replace(result, rgb=rgb, camera=camera), row)
+                file.add(result, row)
     return scorer, dict(warnings)
 
 
@@ -277,6 +265,9 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
 
 def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
     depth, sigma = recorded.parts.get('depth'), recorded.parts.get('sigma')
+    rgb, camera = frame.rgb, frame.camera
+    if camera is not None:
+        rgb, camera = rectify_image(rgb, camera), rectified(camera)
     return FrameResult(
         relative=_floats(recorded.parts['relative']),
         space=space,
@@ -284,8 +275,8 @@ def _result(frame: Frame, recorded: RecordedFrame, space: str) -> FrameResult:
         metric=None if depth is None else to_depth(depth),
         sigma=None if sigma is None else _floats(sigma),
         spread=None,
-        camera=frame.camera,
-        rgb=frame.rgb,
+        camera=camera,
+        rgb=rgb,
         sparse=None,
         stamp_ns=frame.stamp_ns,
         timings_ms={},

@@ -102,9 +102,7 @@ def _label(
                     done.count('warnings', item.warning)
                 result = None
                 try:
-                    if item.frame is None:
-                        raise item.error or InputError('the image cannot be read')
-                    result = pipeline.process(item.frame)
+                    result = pipeline.process(item.usable)
                     done.labelled += result.metric is not None
                     if result.metric is None:
                         done.count('warnings', f'no metric depth: {result.alignment.reason}')

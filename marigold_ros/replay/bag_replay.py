@@ -58,7 +58,7 @@ class Models:
 def empty_scorer(
     options: ReplayOptions, baselines: bool = True, finish: Finish | None = None
 ) -> Scorer:
-    """Return a scorer without frames; without ``finish`` it only adds up others."""
+    """Return a scorer without frames; see `Scorer`."""
     return Scorer(
         options.pipeline.alignment,
         finish,
@@ -77,9 +77,7 @@ class ModelScorer:
         self.pipeline.load_fusion()  # a network that is not there stops the run here
         # A pipeline of its own: fits to few lines must not be held over into the published depth.
         self._heldout = FramePipeline(model, options.pipeline)
-        self._sees_lidar = True
-        self._published: list[FrameResult] = []
-        self.scorer = empty_scorer(options, baselines, self._finish)
+        self.scorer = empty_scorer(options, baselines, self._heldout.finish)
         self.checkpoint = dict(model.description)
 
     def reset(self) -> None:
@@ -95,23 +93,12 @@ class ModelScorer:
     def go_on(self, scorer: Scorer, streams: Sequence[StreamState]) -> None:
         """Go on after the frames that a ``scorer`` has, with the :attr:`streams` they left."""
         self.scorer = scorer
-        scorer.go_on(self._finish)
+        scorer.go_on(self._heldout.finish)
         self.pipeline.state, self._heldout.state = streams
-
-    def leave_lidar_out(self) -> None:
-        """Score published depth at all points of the LiDAR, which no fit sees."""
-        self._sees_lidar = False
-        self.scorer.score_whole_scans()
-
-    def _finish(self, frame: Frame, prediction: Prediction) -> FrameResult:
-        if self._sees_lidar:
-            return self._heldout.finish(frame, prediction)
-        return self._published[0]
 
     def predict(self, item: BagFrame) -> Prediction:
         """Predict a frame; raises InputError or CalibrationError if it is unusable."""
-        assert item.frame is not None
-        return self.pipeline.predict(item.frame)
+        return self.pipeline.predict(item.usable)
 
     def score(
         self,
@@ -127,23 +114,9 @@ class ModelScorer:
         in place of the item's, which is scored. Raises InputError or CalibrationError if the frame
         is unusable; it is not scored then.
         """
-        assert item.frame is not None
-        result = self.pipeline.finish(item.frame if frame is None else frame, prediction)
-        self._published[:] = [result]
+        result = self.pipeline.finish(item.usable if frame is None else frame, prediction)
         start = perf_counter()
-        row = self.scorer.add(
-            item.frame,
-            prediction,
-            result.metric,
-            truth=item.truth,
-            ring=item.ring,
-            alignment=result.alignment,
-            scan_stamp_ns=item.scan_stamp_ns,
-            timings_ms=result.timings_ms,
-            # Those of several sources are not the LiDAR's.
-            sparse=None if self._sees_lidar and result.sources else result.sparse,
-            compared=compared,
-        )
+        row = self.scorer.add(item, prediction, result, compared)
         self.scorer.time('score', 1e3 * (perf_counter() - start))
         return row, result
 
@@ -315,7 +288,7 @@ class _Run:
             part.bags, part.topics = [source.facts], source.by_role
             if source.sources is not None and not source.sources.has_lidar:
                 for scorer in self._all:
-                    scorer.leave_lidar_out()
+                    scorer.scorer.score_whole_scans()
             start = perf_counter()
             for item in islice(source.stream, scored, self._job.limit):
                 part.read += 1
@@ -342,8 +315,6 @@ class _Run:
         if item.warning:
             self.part.warn(item.warning)
         try:
-            if item.frame is None:
-                raise item.error or InputError('the image cannot be read')
             item = self._corrupted(item)
             prediction = self._main.predict(item)
             others, reasons = self._predict_compared(item)
@@ -377,10 +348,10 @@ class _Run:
 
     def _corrupted(self, item: BagFrame) -> BagFrame:
         """Return the frame with its image corrupted as the job says."""
-        if self._job.corruption is None or item.frame is None:
+        if self._job.corruption is None:
             return item
         kind, strength = self._job.corruption
-        depth, rgb = None, item.frame.rgb
+        depth, rgb = None, item.usable.rgb
         if kind == 'fog' and item.truth is not None and is_dense(item.truth):
             depth = depth_of_truth(item.truth)
         elif kind == 'fog':
@@ -389,4 +360,4 @@ class _Run:
             depth = depth_of_relative(clean.relative, clean.space)
         rng = np.random.default_rng((self.part.read, *kind.encode()))
         corrupted = corrupt(rgb, kind, strength, rng, depth)
-        return replace(item, frame=replace(item.frame, rgb=corrupted))
+        return replace(item, frame=replace(item.usable, rgb=corrupted))

@@ -15,7 +15,7 @@ from typing import Any
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
-from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction
+from marigold_ros.frame import Alignment, FrameResult, Prediction
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.replay.bag_replay import empty_scorer, ModelScorer
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -113,19 +113,15 @@ def _reading_ms(runs: int, bag: Path, options: ReplayOptions) -> tuple[float, fl
 
 def _score(items: list[BagFrame], options: ReplayOptions) -> None:
     """Score the prediction as if it were metric, in place of both fits."""
-
-    def as_published(frame: Frame, prediction: Prediction) -> FrameResult:
+    model, scorer = _Ramp(), empty_scorer(options, baselines=False)
+    for item in items:
+        frame, prediction = item.usable, model.predict(item.usable.rgb)
         metric = prediction.relative
         fit = Alignment('fitted', scale=1.0, shift=0.0, metric=metric)
         seen = (frame.camera, frame.rgb, None, frame.stamp_ns)
-        return FrameResult(metric, 'depth', fit, metric, None, None, *seen, {})
-
-    model, scorer = _Ramp(), empty_scorer(options, baselines=False, finish=as_published)
-    for item in items:
-        assert item.frame is not None
-        prediction = model.predict(item.frame.rgb)
-        metric = prediction.relative
-        scorer.add(item.frame, prediction, metric, truth=item.truth, ring=item.ring)
+        scorer.add(
+            item, prediction, FrameResult(metric, 'depth', fit, metric, None, None, *seen, {})
+        )
 
 
 def _play(items: list[BagFrame], options: ReplayOptions, baselines: bool) -> None:

@@ -234,8 +234,7 @@ def _bytes(path: Path) -> int:
 
 
 def _image_facts(item: BagFrame) -> dict[str, Any]:
-    assert item.frame is not None
-    height, width = item.frame.rgb.shape[:2]
+    height, width = item.usable.rgb.shape[:2]
     message = item.image_message
     return {
         'width': width,
@@ -260,10 +259,9 @@ def _lidar_facts(samples: Sequence[BagSample]) -> dict[str, Any]:
     seen = [(s.item, s.points) for s in samples if s.points is not None]
     facts = []
     for item, points in seen:
-        assert item.frame is not None
-        height, width = item.frame.rgb.shape[:2]
+        height, width = item.usable.rgb.shape[:2]
         squares = np.unique(points.v // _SQUARE * width + points.u // _SQUARE)
-        scan, stamp = item.frame.points_lidar, item.scan_stamp_ns
+        scan, stamp = item.usable.points_lidar, item.scan_stamp_ns
         facts.append(
             {
                 'points': len(points) if scan is None else len(scan),

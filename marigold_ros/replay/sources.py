@@ -53,8 +53,7 @@ class SourcesOfBag:
 
     def seen(self, item: BagFrame) -> Frame:
         """Return the frame with the sparse depth of the sources alone."""
-        frame = item.frame
-        assert frame is not None
+        frame = item.usable
         if self._names == (self._own,):
             return frame
         known = {one.source: one for one in frame.inputs}

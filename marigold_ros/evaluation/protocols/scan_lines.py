@@ -24,13 +24,13 @@ class ScanLines:
     """
     Scan line of every point of a scan.
 
-    ``source`` is 'ring', 'order' or 'elevation', or 'bands' (64 equal slices of elevation, the
+    ``found_by`` is 'ring', 'order' or 'elevation', or 'bands' (64 equal slices of elevation, the
     last resort), or 'azimuth' (blocks of azimuth in place of scan lines).
     """
 
     index: np.ndarray  # (N,) int, 0 is the lowest scan line by median elevation
     count: int
-    source: str
+    found_by: str
 
 
 def find_scan_lines(points_lidar: np.ndarray, ring: np.ndarray | None = None) -> ScanLines:
@@ -96,7 +96,7 @@ def _checked(points_lidar: np.ndarray) -> np.ndarray:
     return points
 
 
-def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
+def _ranked(label: np.ndarray, elevation: np.ndarray, found_by: str) -> ScanLines:
     """Number scan lines from below by their median elevation."""
     line = _consecutive(label)
     count = int(line.max()) + 1
@@ -108,7 +108,7 @@ def _ranked(label: np.ndarray, elevation: np.ndarray, source: str) -> ScanLines:
     middle = elevation[order][(starts[:-1] + starts[1:]) // 2]
     rank = np.empty(count, np.int64)
     rank[np.argsort(middle, kind='stable')] = np.arange(count)
-    return ScanLines(rank[line], count, source)
+    return ScanLines(rank[line], count, found_by)
 
 
 def _consecutive(label: np.ndarray) -> np.ndarray:

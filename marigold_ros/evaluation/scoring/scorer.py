@@ -14,6 +14,7 @@ from dataclasses import replace
 import math
 from typing import Any
 
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import BASELINES, global_depth, MORE_BASELINES
@@ -29,11 +30,11 @@ from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores
 from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
-from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.frame import Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.camera.depth_images import stride_within
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
-from marigold_ros.geometry.camera.rectification import rectified, rectify_image
+from marigold_ros.geometry.camera.rectification import rectify_image
 import numpy as np
 
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
@@ -60,7 +61,7 @@ class Scorer:
         Depth range and occlusion test of truth points.
     finish : callable or None
         ``FramePipeline.finish`` of a separate pipeline, which puts a prediction into metres with
-        the fit lines only; None leaves the protocol ``heldout`` out.
+        the fit lines only; None where the published depth was fitted to no other points already.
     fit_every, held_out : int, {'rings', 'azimuth'}
         Every n-th scan line, or block of azimuth, is for the fit.
     oracle : str
@@ -68,9 +69,6 @@ class Scorer:
     baselines : bool
         False for further models on the same frames: of the baselines ``global`` alone depends on
         the model.
-    thins_scans : bool
-        False where the fit sees no scan at all: then ``finish`` returns what was published, and
-        all points are scored.
 
     """
 
@@ -82,10 +80,8 @@ class Scorer:
         held_out: str = 'rings',
         oracle: str = OWN,
         baselines: bool = True,
-        thins_scans: bool = True,
     ) -> None:
-        self._thins_scans = thins_scans
-        self._config, self._finish = config, finish
+        self._config, self._finish, self._thins_scans = config, finish, True
         self.fit_every, self.held_out, self._oracle_rule = fit_every, held_out, oracle
         self._protocols = {
             name: ProtocolScores(config.max_depth) for name in (*PROTOCOLS, _AT_TRUTH)
@@ -104,16 +100,9 @@ class Scorer:
 
     def add(
         self,
-        frame: Frame,
+        item: BagFrame,
         prediction: Prediction,
-        metric: np.ndarray | None,
-        *,
-        truth: np.ndarray | None = None,
-        ring: np.ndarray | None = None,
-        alignment: Alignment | None = None,
-        scan_stamp_ns: int | None = None,
-        timings_ms: Mapping[str, float] | None = None,
-        sparse: SparseDepth | None = None,
+        result: FrameResult,
         compared: Mapping[str, Prediction] | None = None,
     ) -> dict[str, Any]:
         """
@@ -121,20 +110,13 @@ class Scorer:
 
         Parameters
         ----------
-        frame : Frame
-            The input, with camera, the whole scan and extrinsics as far as they are known.
+        item : BagFrame
+            The frame, with camera, the whole scan and extrinsics as far as they are known, its
+            dense truth and its scan lines.
         prediction : Prediction
             The model's prediction for the rectified image.
-        metric : (H, W) float or None, metres
-            The published depth, fitted to all points; NaN invalid.
-        truth : (H, W) float or None, metres
-            Dense truth, registered to ``frame.rgb``.
-        ring : (N,) int or None
-            Scan lines of ``frame.points_lidar``.
-        alignment, scan_stamp_ns, timings_ms : optional
-            The published fit, the stamp of the scan and milliseconds by stage, for the row.
-        sparse : SparseDepth or None
-            The points of the published fit: the whole scan in the rectified image, if known.
+        result : FrameResult
+            What was published: depth, its fit, and the points of the fit if they are known.
         compared : mapping of str to Prediction, or None
             Of other models, by name, for the report's images.
 
@@ -143,25 +125,25 @@ class Scorer:
         dict
             The frame's row of per_frame.csv.
 
+        Raises
+        ------
+        InputError
+            If the frame is unusable.
+
         """
-        alignment = alignment or Alignment(state='none' if metric is None else 'fitted')
-        timings_ms = timings_ms or {}
-        for stage, value in timings_ms.items():
+        frame, metric, truth = item.usable, result.metric, item.truth
+        for stage, value in result.timings_ms.items():
             self.time(stage, float(value))
         self.n_metric += metric is not None
         self._space = prediction.space
-        row = self._start_row(frame, prediction, alignment, scan_stamp_ns, timings_ms)
-        rgb = frame.rgb if frame.camera is None else rectify_image(frame.rgb, frame.camera)
+        row = self._start_row(item, prediction, result)
         if frame.camera is not None and truth is not None:
             truth = rectify_image(np.asarray(truth, np.float32), frame.camera, nearest=True)
-        K = None if frame.camera is None else rectified(frame.camera).K
-        fit = sparse
-        if sparse is None:
-            fit = self._lidar(frame) if self._thins_scans else _NO_POINTS
-        assert fit is not None
-        lidar = fit if self._thins_scans else self._lidar(frame)
-        points = fit, lidar
-        shown = self._heldout(frame, prediction, ring, points, truth, row) if len(lidar) else None
+        K = None if result.camera is None else result.camera.K
+        fit, lidar = self._points(frame, result)
+        shown = None
+        if len(lidar) and can_hold_out(frame):
+            shown = self._heldout(replace(item, truth=truth), prediction, result, lidar, row)
         if truth is not None and metric is not None:
             row.update(self._surfaces.add(metric, truth, K))
             dense = self._truth(prediction, fit, truth, metric, row)
@@ -176,7 +158,7 @@ class Scorer:
         if prediction.space == 'metric':
             self._score('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
         ratio = _first(row, 'heldout_median_ratio', 'truth_median_ratio')
-        row.update(self._temporal.add(frame, rgb, metric, alignment, ratio))
+        row.update(self._temporal.add(frame, result.rgb, metric, result.alignment, ratio))
         self.rows.append(row)
         score, error = shown or (_NO_POINTS, np.zeros(0))
         known = error[np.isfinite(error)]
@@ -185,7 +167,7 @@ class Scorer:
             ReportFrame(
                 index=row['index'],
                 stamp_ns=frame.stamp_ns,
-                rgb=rgb,
+                rgb=result.rgb,
                 relative=prediction.relative,
                 space=prediction.space,
                 metric=metric if fitted is None else fitted,
@@ -221,8 +203,8 @@ class Scorer:
         self._finish = finish
 
     def score_whole_scans(self) -> None:
-        """From now on score all points, as of scans that no fit has seen."""
-        self._thins_scans = False
+        """From now on score published depth at all points, as of scans that no fit has seen."""
+        self._finish, self._thins_scans = None, False
 
     def forget_report_frames(self) -> None:
         """Drop the frames kept for a report; runs that only count need no images."""
@@ -276,68 +258,66 @@ class Scorer:
         return self._selector.chosen()
 
     def _start_row(
-        self,
-        frame: Frame,
-        prediction: Prediction,
-        alignment: Alignment,
-        scan_stamp_ns: int | None,
-        timings_ms: Mapping[str, float],
+        self, item: BagFrame, prediction: Prediction, result: FrameResult
     ) -> dict[str, Any]:
         """Return the columns of per_frame.csv that are known before scoring."""
-        dt_ms = math.nan if scan_stamp_ns is None else (scan_stamp_ns - frame.stamp_ns) / 1e6
+        scan_ns, fit = item.scan_stamp_ns, result.alignment
+        height, width = item.usable.rgb.shape[:2]
         return {
             'index': len(self.rows),
-            'stamp_ns': frame.stamp_ns,
-            'width': frame.rgb.shape[1],
-            'height': frame.rgb.shape[0],
-            'state': alignment.state,
-            'reason': alignment.reason,
-            'led_by': alignment.led_by,
-            'map_share': (alignment.shares or {}).get('map', math.nan),
-            'map_reason': alignment.map_reason,
-            'scan_dt_ms': dt_ms,
-            **{name: getattr(alignment, name) for name in _FIT_COLUMNS},
+            'stamp_ns': item.usable.stamp_ns,
+            'width': width,
+            'height': height,
+            'state': fit.state,
+            'reason': fit.reason,
+            'led_by': fit.led_by,
+            'map_share': (fit.shares or {}).get('map', math.nan),
+            'map_reason': fit.map_reason,
+            'scan_dt_ms': math.nan if scan_ns is None else (scan_ns - item.usable.stamp_ns) / 1e6,
+            **{name: getattr(fit, name) for name in _FIT_COLUMNS},
             'space': prediction.space,
-            'total_ms': timings_ms.get('total', math.nan),
+            'total_ms': result.timings_ms.get('total', math.nan),
         }
+
+    def _points(self, frame: Frame, result: FrameResult) -> tuple[SparseDepth, SparseDepth]:
+        """Return the points of the published fit, and all of the LiDAR, in the rectified image."""
+        if not self._thins_scans:
+            return result.sparse or _NO_POINTS, self._lidar(frame)
+        # The points of several sources are not the LiDAR's.
+        known = None if result.sources else result.sparse
+        lidar = self._lidar(frame) if known is None else known
+        return lidar, lidar
 
     def _lidar(self, frame: Frame) -> SparseDepth:
         """Return all sparse depth in view of the rectified camera."""
         if frame.sparse is not None or frame.sparse_image is not None:
-            known, _ = sparse_of_frame(frame, self._config)
-            assert known is not None
-            return known
+            return sparse_of_frame(frame, self._config)[0] or _NO_POINTS
         if not can_hold_out(frame):
             return _NO_POINTS
         return project_scan(frame, np.asarray(frame.points_lidar), self._config)
 
     def _heldout(
         self,
-        frame: Frame,
+        item: BagFrame,
         prediction: Prediction,
-        ring: np.ndarray | None,
-        points: tuple[SparseDepth, SparseDepth],
-        truth: np.ndarray | None,
+        result: FrameResult,
+        lidar: SparseDepth,
         row: dict[str, Any],
     ) -> tuple[SparseDepth, np.ndarray] | None:
         """Fit to every n-th scan line, score the others; return scored points and errors."""
-        if self._finish is None or not can_hold_out(frame):
-            return None
-        fit, lidar = points
+        frame, fit, score = item.usable, result.sparse or _NO_POINTS, lidar
         if self._thins_scans:
             seen = lidar if frame.sparse is None else None
-            split = hold_out(frame, self._config, self.fit_every, ring, self.held_out, seen)
-            source = split.scan_lines.source
-            self.line_sources[source] = self.line_sources.get(source, 0) + 1
+            split = hold_out(frame, self._config, self.fit_every, item.ring, self.held_out, seen)
+            found_by = split.scan_lines.found_by
+            self.line_sources[found_by] = self.line_sources.get(found_by, 0) + 1
             row['n_lines'] = split.scan_lines.count
             fit, score = split.fit, split.score
             sigma = None if frame.points_sigma is None else frame.points_sigma[split.in_fit]
             frame = replace(frame, points_lidar=split.points_fit, points_sigma=sigma)
-        else:
-            score = lidar
         row.update(n_fit=len(fit), n_score=len(score))
         try:
-            result = self._finish(frame, prediction)
+            result = result if self._finish is None else self._finish(frame, prediction)
         except MarigoldError as error:
             row['heldout_reason'] = str(error)
             return None
@@ -350,8 +330,8 @@ class Scorer:
         known = np.isfinite(published)
         predicted = substitute_missing(published, score.z, fit, score)
         own = self._score('heldout', predicted, score.z, score, row, known)
-        if truth is not None:
-            exact = in_range(sample_at(truth, score), self._config)
+        if item.truth is not None:
+            exact = in_range(sample_at(item.truth, score), self._config)
             self._score(_AT_TRUTH, predicted, exact, score, row, known)
         plain = global_depth(prediction, fit, score, self._config)
         self._score_baselines('heldout', (fit, score, own, plain), row)

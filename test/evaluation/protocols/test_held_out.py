@@ -41,11 +41,11 @@ def test_lines_are_found_whatever_the_order_of_the_points(seed, beams, dropped):
     kept = rng.random(len(points)) >= dropped
     points, line = points[kept], line[kept]
     found = find_scan_lines(points)
-    assert (found.source, found.count) == ('order', beams)
+    assert (found.found_by, found.count) == ('order', beams)
     assert (found.index == line).all()
     shuffled = rng.permutation(len(points))
     found = find_scan_lines(points[shuffled])
-    assert (found.source, found.count) == ('elevation', beams)
+    assert (found.found_by, found.count) == ('elevation', beams)
     assert (found.index == line[shuffled]).all()
 
 
@@ -54,7 +54,7 @@ def test_near_points_of_an_offset_laser_keep_their_line():
     points, line = scan(rng, 64)
     points[:, 2] += np.where(line % 2 == 0, 0.1, -0.1)  # lasers beside the scanner's centre
     found = find_scan_lines(points)
-    assert found.source == 'order'
+    assert found.found_by == 'order'
     assert found.count == 64
     assert len(set(zip(found.index.tolist(), line.tolist(), strict=True))) == 64
 
@@ -64,14 +64,14 @@ def test_a_scan_starting_in_mid_view_is_split_there():
     # Each laser: from ahead to the left, then (behind is cut away) from the right to ahead.
     order = np.concatenate([np.roll(np.arange(100), 50) + 100 * beam for beam in range(40)])
     found = find_scan_lines(points[order])
-    assert (found.source, found.count) == ('order', 40)
+    assert (found.found_by, found.count) == ('order', 40)
     assert (found.index == line[order]).all()
 
 
 def test_ring_field_precedes_geometry_and_counts_from_below():
     points, line = scan(np.random.default_rng(0), 16)
     found = find_scan_lines(points, ring=15 - line)
-    assert found.source == 'ring'
+    assert found.found_by == 'ring'
     assert (found.index == line).all()
 
 
@@ -86,7 +86,7 @@ def test_rings_may_have_any_numbers(seed, numbering):
 def test_points_without_lines_become_bands_of_elevation():
     points = np.random.default_rng(0).normal(0, 5, (5000, 3)) + (20, 0, 0)
     found = find_scan_lines(points)
-    assert found.source == 'bands'
+    assert found.found_by == 'bands'
     assert 32 <= found.count <= 64
 
 
@@ -118,7 +118,7 @@ def test_fit_and_score_share_no_line_point_or_pixel(seed, every, beams):
 def test_blocks_of_azimuth_share_neither_degrees_nor_pixels(seed, every):
     points, _ = scan(np.random.default_rng(seed), 32, steps=200)
     split = hold_out(frame_of(points), AlignmentConfig(), every, held_out='azimuth')
-    assert split.scan_lines.source == 'azimuth'
+    assert split.scan_lines.found_by == 'azimuth'
     degree = np.floor(np.degrees(np.arctan2(points[:, 1], points[:, 0])))
     fitted, scored = set(degree[split.in_fit]), set(degree[split.score.index])
     assert fitted
@@ -178,7 +178,7 @@ def test_a_frame_without_extrinsics_cannot_be_split():
 def test_lines_of_the_real_drive_are_those_of_a_64_beam_scanner(shared_data):
     points = np.load(shared_data / 'kitti' / 'points_lidar.npy')
     found = find_scan_lines(points)
-    assert found.source == 'order'
+    assert found.found_by == 'order'
     assert 60 <= found.count <= 64
     shuffled = find_scan_lines(points[np.random.default_rng(0).permutation(len(points))])
     assert 40 <= shuffled.count <= 64

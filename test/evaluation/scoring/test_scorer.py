@@ -7,6 +7,7 @@ import json
 import math
 import re
 
+from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.metric_table import METRICS
@@ -61,12 +62,26 @@ def scorer_of(config=LOCAL):
     return Scorer(config.alignment, FramePipeline(None, config).finish)
 
 
+def result_of(frame, prediction, metric, alignment=None, sigma=None, timings_ms=None):
+    """Results of a frame whose published depth is known."""
+    alignment = alignment or Alignment('none' if metric is None else 'fitted')
+    seen = (frame.camera, frame.rgb, None, frame.stamp_ns, timings_ms or {})
+    relative, space = prediction.relative, prediction.space
+    return FrameResult(relative, space, alignment, metric, sigma, None, *seen)
+
+
+def add(scorer, frame, prediction, metric, truth=None, ring=None, scan_stamp_ns=None, **published):
+    """Score a frame, and return its row."""
+    item = BagFrame(frame, None, frame.stamp_ns, truth, scan_stamp_ns, ring)
+    return scorer.add(item, prediction, result_of(frame, prediction, metric, **published))
+
+
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
 def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
     frame, truth, ring = planted()
     scorer = scorer_of()
     prediction = Prediction(normalised(truth, space), space=space)
-    row = scorer.add(frame, prediction, truth, truth=truth, ring=ring)
+    row = add(scorer, frame, prediction, truth, truth, ring)
     protocols = scorer.results()['protocols']
     assert set(protocols) == {'heldout', 'truth', 'oracle'}
     assert protocols['truth']['macro']['abs_rel'] == 0
@@ -80,7 +95,7 @@ def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
 def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():
     frame, truth, ring = planted()
     scorer = scorer_of()
-    scorer.add(frame, Prediction(normalised(truth, 'depth')), np.float32(1.1) * truth, truth=truth)
+    add(scorer, frame, Prediction(normalised(truth, 'depth')), np.float32(1.1) * truth, truth)
     scores = scorer.results()['protocols']['truth']
     assert scores['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['micro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
@@ -91,14 +106,14 @@ def test_metres_of_a_metric_model_are_scored_raw():
     frame, truth, ring = planted()
     scorer = scorer_of()
     prediction = Prediction((1.1 * truth).astype(np.float32), space='metric')
-    scorer.add(frame, prediction, truth, truth=truth, ring=ring)
+    add(scorer, frame, prediction, truth, truth, ring)
     assert scorer.results()['protocols']['raw']['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
 
 
 def test_truth_beyond_the_depth_range_is_no_truth():
     frame, truth, _ = planted()
     scorer = scorer_of(PipelineConfig(alignment=AlignmentConfig(max_depth=10.0)))
-    row = scorer.add(frame, Prediction(normalised(truth, 'depth')), truth, truth=truth)
+    row = add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth)
     assert row['truth_n'] == np.count_nonzero(truth <= 10)
 
 
@@ -106,7 +121,7 @@ def test_a_frame_without_metric_depth_counts_as_processed_only():
     frame, truth, _ = planted()
     bare = Frame(frame.rgb)
     scorer = scorer_of()
-    row = scorer.add(bare, Prediction(normalised(truth, 'depth')), None)
+    row = add(scorer, bare, Prediction(normalised(truth, 'depth')), None)
     assert not any(scorer.results().values())
     assert (scorer.n_metric, row['state']) == (0, 'none')
 
@@ -115,7 +130,7 @@ def test_baselines_are_scored_at_the_pixels_of_the_prediction():
     frame, truth, ring = planted()
     scorer = scorer_of()
     relative = normalised(truth, 'depth')
-    scorer.add(frame, Prediction(relative), truth, ring=ring)
+    add(scorer, frame, Prediction(relative), truth, ring=ring)
     results = scorer.results()
     assert set(results['baselines']) == {*BASELINES, *MORE_BASELINES}
     assert scorer.baselines_protocol == 'heldout'
@@ -128,9 +143,7 @@ def test_a_useless_map_is_scored_by_what_led():
     prediction = Prediction(np.full(truth.shape, 0.5, np.float32))
     result = FramePipeline(None).finish(frame, prediction)
     scorer = scorer_of(PipelineConfig())
-    row = scorer.add(
-        frame, prediction, result.metric, truth=truth, ring=ring, alignment=result.alignment
-    )
+    row = add(scorer, frame, prediction, result.metric, truth, ring, alignment=result.alignment)
     assert (row['state'], row['led_by'], row['map_share']) == ('fitted', 'points', 0.0)
     assert 'constant' in row['map_reason']
     assert math.isnan(row['scale'])
@@ -147,7 +160,7 @@ def test_without_scans_the_baselines_belong_to_the_dense_truth():
     sparse = SparseDepth(u.ravel(), v.ravel(), truth[v, u].ravel())
     scorer = scorer_of()
     frame = Frame(frame.rgb, frame.camera, sparse=sparse)
-    scorer.add(frame, Prediction(normalised(truth, 'depth')), truth, truth=truth)
+    add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth)
     assert scorer.baselines_protocol == 'truth'
     assert set(scorer.results()['baselines']) == {*BASELINES, *MORE_BASELINES}
 
@@ -160,23 +173,11 @@ def with_holes(share, seed=5):
     return frame, truth, ring, metric
 
 
-def published(metric):
-    """Return a ``finish`` that publishes this depth."""
-    alignment = Alignment('fitted', scale=1.0, shift=0.0, metric=metric)
-
-    def finish(frame, prediction):
-        seen = (frame.camera, frame.rgb, None, frame.stamp_ns)
-        sigma = np.full_like(metric, 1.0)
-        return FrameResult(metric, 'depth', alignment, metric, sigma, None, *seen, {})
-
-    return finish
-
-
 def scored_with_holes(share):
     frame, truth, ring, metric = with_holes(share)
-    scorer = Scorer(AlignmentConfig(), published(metric))
+    scorer, sigma = Scorer(AlignmentConfig()), np.full_like(metric, 1.0)
     prediction = Prediction(normalised(truth, 'depth'))
-    row = scorer.add(frame, prediction, metric, truth=truth, ring=ring)
+    row = add(scorer, frame, prediction, metric, truth, ring, sigma=sigma)
     return row, scorer.results()
 
 
@@ -219,16 +220,16 @@ def test_without_a_fit_point_missing_depth_is_left_out():
     frame, truth, _, metric = with_holes(0.5)
     scorer = scorer_of()
     bare = Frame(frame.rgb, frame.camera)
-    row = scorer.add(bare, Prediction(normalised(truth, 'depth')), metric, truth=truth)
+    row = add(scorer, bare, Prediction(normalised(truth, 'depth')), metric, truth)
     assert row['truth_n'] == np.isfinite(metric).sum()
     assert row['truth_abs_rel'] == pytest.approx(0.1, abs=1e-5)
 
 
 def test_the_metres_of_the_model_itself_have_no_substitutes():
     frame, truth, ring, metric = with_holes(0.5)
-    scorer = Scorer(AlignmentConfig(), published(metric))
+    scorer = Scorer(AlignmentConfig())
     prediction = Prediction(metric, space='metric')
-    row = scorer.add(frame, prediction, metric, truth=truth, ring=ring)
+    row = add(scorer, frame, prediction, metric, truth, ring)
     for protocol in ('raw', 'oracle'):
         assert row[f'{protocol}_n'] == np.isfinite(metric).sum() < row['truth_n']
 
@@ -275,7 +276,8 @@ def written(tmp_path_factory):
     scorer = scorer_of()
     for seed in range(3):
         frame, truth, ring = planted(seed)
-        scorer.add(
+        add(
+            scorer,
             frame,
             Prediction(normalised(truth, 'log'), space='log'),
             None if seed == 2 else truth,
