@@ -8,7 +8,14 @@ for wrong options; the node counts and reports them. Anything else keeps its tra
 from ``ValueError`` where a caller passed a wrong value.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+ROS_REMEDY = (
+    'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install the '
+    'ROS 2 wheels: pip install -r requirements-ros.txt'
+)
 
 
 class MarigoldError(Exception):
@@ -73,3 +80,16 @@ class InputError(MarigoldError, ValueError):
     def __init__(self, message: str, cause: str = 'unreadable') -> None:
         super().__init__(message)
         self.cause = cause
+
+
+@contextmanager
+def needing(what: str, remedy: str) -> Iterator[None]:
+    """Turn the failed import of another package into a MarigoldError with the remedy."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or '').startswith('marigold_ros'):
+            raise
+        raise MarigoldError(
+            f'{what} needs {error.name}, and importing it failed ({error}): {remedy}'
+        ) from error

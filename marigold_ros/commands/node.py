@@ -10,7 +10,7 @@ All arguments go to the node, for instance
 
 import argparse
 
-from marigold_ros.commands.terminal.options import needing_ros
+from marigold_ros.errors import needing, ROS_REMEDY
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the node until it is stopped."""
-    with needing_ros():
+    with needing('the node', ROS_REMEDY):
         from marigold_ros.node.main import main
     return int(main(['marigold_ros', *args.passed_on]) or 0)

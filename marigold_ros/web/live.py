@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 import threading
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.errors import MarigoldError
+from marigold_ros.errors import needing, ROS_REMEDY
 from marigold_ros.web.uploads import Refused
 from starlette.concurrency import run_in_threadpool
 
@@ -22,18 +22,10 @@ _WAIT_S = 0.5
 
 
 def open_viewer() -> DepthViewer:
-    """Return a viewer that watches; raises MarigoldError where ROS is missing."""
-    try:
+    """Return a viewer, for a ``with`` block; raises MarigoldError where ROS is missing."""
+    with needing('the live view', ROS_REMEDY):
         from marigold_ros.live_run.viewer import DepthViewer
-    except ImportError as error:
-        if (error.name or '').startswith('marigold_ros'):
-            raise
-        raise MarigoldError(
-            f'the live view needs rclpy, and importing it failed ({error}): start the server in a '
-            'terminal where a ROS 2 distribution is sourced, or install the ROS 2 wheels: '
-            'pip install -r requirements-ros.txt'
-        ) from error
-    return DepthViewer().__enter__()
+    return DepthViewer()
 
 
 class Live:
@@ -42,6 +34,7 @@ class Live:
     def __init__(self, open_viewer: Callable[[], Any] = open_viewer) -> None:
         self._open = open_viewer
         self._lock = threading.Lock()
+        self._subscriptions = ExitStack()
         self._viewer: Any = None
         self._watching = 0
         self._closed = False
@@ -49,16 +42,14 @@ class Live:
     def close(self) -> None:
         """End the subscriptions."""
         self._closed = True
-        with self._lock:
-            if self._viewer is not None:
-                with suppress(Exception):  # of a DDS that is already gone
-                    self._viewer.__exit__(None, None, None)
+        with self._lock, suppress(Exception):  # of a DDS that is already gone
+            self._subscriptions.close()
 
     def viewer(self) -> Any:
         """Return the viewer; raises MarigoldError where ROS is missing."""
         with self._lock:
             if self._viewer is None:
-                self._viewer = self._open()
+                self._viewer = self._subscriptions.enter_context(self._open())
             return self._viewer
 
     def check(self, name: str) -> None:

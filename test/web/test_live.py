@@ -40,6 +40,9 @@ class PlantedViewer:
     def state(self, name):
         return {'hertz': 10.0, 'age': 0.1, 'fit': 'fitted', 'reason': ''}
 
+    def __enter__(self):
+        return self
+
     def __exit__(self, *error):
         self.closed.set()
 
@@ -47,7 +50,7 @@ class PlantedViewer:
 @pytest.fixture
 def planted(server, monkeypatch):
     viewer = PlantedViewer()
-    monkeypatch.setattr(server.live, '_viewer', viewer)
+    monkeypatch.setattr(server.live, 'viewer', lambda: viewer)
     return viewer
 
 
