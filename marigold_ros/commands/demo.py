@@ -18,6 +18,7 @@ from typing import Any
 
 from marigold_ros.commands.terminal.options import (
     add_model_options,
+    add_option,
     add_setting_option,
     at_least,
     image_size,
@@ -34,24 +35,17 @@ from marigold_ros.settings import as_values
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument('--bag', metavar='BAG', help='play this bag (default: a synthetic drive)')
-    parser.add_argument(
-        '--out',
-        default='out/demo',
-        metavar='DIR',
-        help='folder for all files (default: %(default)s)',
-    )
+    add_option(parser, '--bag', str, 'BAG', 'play this bag (default: a synthetic drive)')
+    add_option(parser, '--out', str, 'DIR', 'folder for all files', 'out/demo')
     parser.add_argument(
         '--rate',
         type=speed,
-        default=None,
         metavar='auto|R',
         help='auto measures the first frames and plays so fast that every frame is processed; a '
         'number is a multiple of real time, with dropped frames (default: auto)',
     )
-    parser.add_argument(
-        '--frames', type=at_least(1), metavar='N', help='images (default: 40, or the whole bag)'
-    )
+    text = 'images (default: 40, or the whole bag)'
+    add_option(parser, '--frames', at_least(1), 'N', text)
     parser.add_argument(
         '--size',
         type=image_size('WxH'),

@@ -21,23 +21,24 @@ from typing import Any, TYPE_CHECKING
 from marigold_ros.commands.terminal.options import (
     add_executor_options,
     add_model_options,
+    add_option,
     add_require_option,
     add_setting_option,
     add_topic_options,
     at_least,
-    EXECUTOR_OPTIONS,
+    chosen_executor,
     exit_code,
-    extrinsics,
-    given_topics,
+    lasting_options,
     load_chosen_model,
-    make_executor,
     make_folder,
+    number,
     positive_number,
     read_settings,
+    replay_options,
     ReplayConfig,
     ROLES,
 )
-from marigold_ros.commands.terminal.output import frame_bar, note, summary, why_unscored
+from marigold_ros.commands.terminal.output import note, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, DamagedBagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _PUBLISHED = ('kitti', 'kitti-garg', 'nyu', 'scannet', 'eth3d', 'diode')
 ORACLES = ('own', *(f'marigold-{name}' for name in _PUBLISHED))
 USABLE_ERROR = 0.1
+seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
@@ -65,13 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     add_topic_options(parser, *ROLES)
     add_model_options(parser)
-    parser.add_argument(
-        '--fit-every',
-        type=at_least(2),
-        default=8,
-        metavar='N',
-        help='fit to every N-th scan line or degree (default: 8)',
-    )
+    text = 'fit to every N-th scan line or degree'
+    add_option(parser, '--fit-every', at_least(2), 'N', text, 8)
     parser.add_argument(
         '--heldout',
         choices=('rings', 'azimuth'),
@@ -91,47 +88,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='CHECKPOINT',
         help='score this checkpoint too, on the same frames and points (may be repeated)',
     )
-    parser.add_argument(
-        '--limit', type=at_least(1), metavar='N', help='stop after N images of each bag'
-    )
-    parser.add_argument(
-        '--every', type=at_least(1), default=1, metavar='N', help='take every N-th image only'
-    )
-    parser.add_argument(
-        '--from',
-        dest='start',
-        type=seconds,
-        default=0.0,
-        metavar='S',
-        help='begin at this second of each bag',
-    )
-    parser.add_argument(
-        '--to',
-        dest='stop',
-        type=seconds,
-        default=math.inf,
-        metavar='S',
-        help='end at this second of each bag',
-    )
+    add_option(parser, '--limit', at_least(1), 'N', 'stop after N images of each bag')
+    add_option(parser, '--every', at_least(1), 'N', 'take every N-th image only', 1)
+    add_option(parser, '--from', seconds, 'S', 'begin at this second of each bag', dest='start')
+    add_option(parser, '--to', seconds, 'S', 'end at this second of each bag', dest='stop')
+    parser.set_defaults(start=0.0, stop=math.inf)
     parser.add_argument(
         '--dataset',
         choices=DATASETS,
         help='BAG is a folder or tar of images with depth: of a benchmark, or any (folder)',
     )
-    parser.add_argument('--split', default='', metavar='FILE', help='list of the files to score')
-    parser.add_argument(
-        '--images', default='*/image.*', metavar='PATTERN', help='images, without a list'
-    )
-    parser.add_argument(
-        '--depths', default='*/depth_mm.png', metavar='PATTERN', help='depth of the images'
-    )
-    parser.add_argument(
-        '--depth-scale',
-        type=float,
-        default=1000.0,
-        metavar='N',
-        help='of --dataset folder: integers per metre (default: 1000)',
-    )
+    add_option(parser, '--split', str, 'FILE', 'list of the files to score', '')
+    add_option(parser, '--images', str, 'PATTERN', 'images, without a list', '*/image.*')
+    add_option(parser, '--depths', str, 'PATTERN', 'depth of the images', '*/depth_mm.png')
+    text = 'of --dataset folder: integers per metre'
+    add_option(parser, '--depth-scale', float, 'N', text, 1000.0)
     parser.add_argument(
         '--corrupt',
         type=corruptions,
@@ -154,13 +125,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='also write images, depth, sigma, cloud and scores for the viewer of rerun '
         '(pip install rerun-sdk)',
     )
-    parser.add_argument(
-        '--usable-error',
-        type=positive_number,
-        default=USABLE_ERROR,
-        metavar='X',
-        help='mean relative error up to which the verdict calls depth usable (default: 0.1)',
-    )
+    text = 'mean relative error up to which the verdict calls depth usable'
+    add_option(parser, '--usable-error', positive_number, 'X', text, USABLE_ERROR)
     add_require_option(parser)
     add_setting_option(parser, ReplayConfig)
 
@@ -170,25 +136,21 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.bags.frames import Excerpt
     from marigold_ros.evaluation.results.results import to_json
-    from marigold_ros.learning.parallel import asked_to_stop
     from marigold_ros.replay.bag_replay import lost_part, replay
     from marigold_ros.replay.evaluate_bags import evaluate_bag
     from marigold_ros.replay.inspection import check_scorable
-    from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
+    from marigold_ros.replay.replay_plan import plan_replay
 
     if args.rerun is not None:
         from marigold_ros.replay.rerun_file import require_rerun
 
         require_rerun()
     make_folder(args.out)
-    options = ReplayOptions(
-        config.pipeline,
-        config.lidar,
-        topics=given_topics(args),
-        T_cam_lidar=extrinsics(config.extrinsics),
+    options = replay_options(
+        args,
+        config,
         fit_every=args.fit_every,
         held_out=args.heldout,
-        stamps=args.stamps,
         oracle=args.oracle or published_oracle(args.dataset),
         corruptions=args.corrupt,
         images=chosen_images(args),
@@ -207,8 +169,7 @@ def run(args: argparse.Namespace) -> int:
     store = _open_store(args, plan)
     load = partial(_load, runtime=config.runtime)
     damage: DamagedBagError | None = None
-    with asked_to_stop() as stop, frame_bar(plan.images) as bar:
-        executor = make_executor(args, replay, lost_part, load, store, bar, stop)
+    with chosen_executor(args, replay, lost_part, load, plan.images, store) as executor:
         try:
             results = evaluate_bag(
                 args.bags, None, options, args.out, executor=executor, plan=plan, store=store
@@ -239,17 +200,6 @@ def _without(said: str, results: dict[str, Any]) -> dict[str, Any]:
     provenance = results['provenance']
     others = {t: n for t, n in provenance['warnings'].items() if t not in said}
     return {**results, 'provenance': {**provenance, 'warnings': others}}
-
-
-def seconds(text: str) -> float:
-    """Parse a time within a bag."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 0 on")
-    return value
 
 
 def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
@@ -293,8 +243,7 @@ def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:
         name = Path(given).name
         while name in compared:
             name += "'"
-        chosen = argparse.Namespace(**{**vars(args), 'model': given, 'vae': ''})
-        compared[name] = load_chosen_model(chosen, runtime)
+        compared[name] = load_chosen_model(args, runtime, model=given, vae='')
     return Models(load_chosen_model(args, runtime), compared)
 
 
@@ -304,9 +253,7 @@ def _open_store(args: argparse.Namespace, plan: ReplayPlan) -> PartStore:
     from marigold_ros.replay.bag_part import PartStore
 
     store = PartStore(Path(args.out) / 'parts')
-    apart = ('bags', 'out', 'json', 'require', *EXECUTOR_OPTIONS)
-    options = {name: value for name, value in vars(args).items() if name not in apart}
-    store.open({**options, 'versions': versions()})
+    store.open({**lasting_options(args, 'require'), 'versions': versions()})
     kept = [store.scored(job) for job in plan.jobs]
     read = sum(part.read for part in kept if part is not None)
     if read:

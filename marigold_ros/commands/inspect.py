@@ -15,9 +15,9 @@ from typing import Any
 from marigold_ros.commands.terminal.options import (
     add_setting_option,
     add_topic_options,
-    extrinsics,
     given_topics,
     read_settings,
+    replay_options,
     ReplayConfig,
     ROLES,
 )
@@ -35,15 +35,8 @@ def run(args: argparse.Namespace) -> int:
     """Inspect and print; return 1 if none of the bags could be scored."""
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.replay.inspection import inspect_bag
-    from marigold_ros.replay.replay_plan import ReplayOptions
 
-    options = ReplayOptions(
-        config.pipeline,
-        config.lidar,
-        topics=given_topics(args),
-        T_cam_lidar=extrinsics(config.extrinsics),
-        stamps=args.stamps,
-    )
+    options = replay_options(args, config)
     found = [inspect_bag(bag, options) for bag in args.bags]
     for facts in found:
         facts['next'] = _next_command(args, facts)

@@ -21,16 +21,14 @@ from marigold_ros.commands.terminal.options import (
     add_model_options,
     add_setting_option,
     add_topic_options,
-    EXECUTOR_OPTIONS,
-    extrinsics,
-    given_topics,
+    chosen_executor,
+    lasting_options,
     load_chosen_model,
-    make_executor,
     make_folder,
     read_settings,
+    replay_options,
     ReplayConfig,
 )
-from marigold_ros.commands.terminal.output import frame_bar
 from marigold_ros.errors import BagError, ConfigurationError
 
 
@@ -50,16 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label and print; return the exit code."""
     config = read_settings(ReplayConfig, args.settings)
-    from marigold_ros.learning.parallel import asked_to_stop, Stopped
+    from marigold_ros.learning.parallel import Stopped
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
     from marigold_ros.replay.inspection import check_metric
-    from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
+    from marigold_ros.replay.replay_plan import plan_replay
 
-    topics = given_topics(args)
     _check_names([Path(bag) for bag in args.bags])
     folder = make_folder(args.out).resolve()
-    pose = extrinsics(config.extrinsics)
-    replay = ReplayOptions(config.pipeline, config.lidar, topics, pose, stamps=args.stamps)
+    replay = replay_options(args, config)
     plan = plan_replay(args.bags, replay)
     method = config.pipeline.alignment.method
     load = partial(load_chosen_model, runtime=config.runtime)
@@ -69,8 +65,7 @@ def run(args: argparse.Namespace) -> int:
     options = LabelOptions(replay, folder, config.points, outputs)
     labelled: list[dict[str, Any]] = []
     stopped = False
-    with asked_to_stop() as stop, frame_bar(plan.images) as bar:
-        executor = make_executor(args, label_bag, lost_bag, load, None, bar, stop)
+    with chosen_executor(args, label_bag, lost_bag, load, plan.images) as executor:
         try:
             with executor(options, plan.jobs) as parts:
                 for part in parts:
@@ -121,10 +116,8 @@ def _check_options(folder: Path, args: argparse.Namespace, method: str) -> None:
     """Refuse to mix copies of different options in one folder."""
     from marigold_ros.replay.bag_part import keep_options
 
-    apart = ('bags', 'out', 'json', *EXECUTOR_OPTIONS)
-    options = {name: value for name, value in vars(args).items() if name not in apart}
     # The method stands there even if it is the default, which may be another one some day.
-    options['alignment.method'] = method
+    options = {**lasting_options(args), 'alignment.method': method}
     keep_options(folder / 'label.json', options, 'copies labelled', 'give another --out')
 
 

@@ -25,10 +25,12 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
     add_model_options,
+    add_option,
     add_setting_option,
     at_least,
     load_chosen_model,
     make_folder,
+    number,
     read_settings,
 )
 from marigold_ros.commands.terminal.output import frame_bar, note
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from marigold_ros.replay.photos import VideoWriter
 
 JOINED, JOINED_HZ = 'images_depth.mp4', 10.0  # the video of all images
+field_of_view = number(float, lambda angle: 1 <= angle <= 170, 'a number of degrees from 1 to 170')
 
 
 @dataclass(frozen=True)
@@ -60,30 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='images, videos, folders of them, or patterns in quotation marks',
     )
-    parser.add_argument(
-        '--camera', type=at_least(0), metavar='N', help='a camera of this computer, until Ctrl-C'
-    )
-    parser.add_argument(
-        '--out',
-        default='out/predict',
-        metavar='DIR',
-        help='folder for the results (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--limit', type=at_least(1), metavar='N', help='images of a video or camera (default: all)'
-    )
+    add_option(parser, '--camera', at_least(0), 'N', 'a camera of this computer, until Ctrl-C')
+    add_option(parser, '--out', str, 'DIR', 'folder for the results', 'out/predict')
+    add_option(parser, '--limit', at_least(1), 'N', 'images of a video or camera (default: all)')
     parser.add_argument(
         '--ply', action='store_true', help='also write NAME.ply, a coloured point cloud'
     )
     parser.add_argument('--glb', action='store_true', help='also write NAME.glb, a coloured mesh')
-    parser.add_argument(
-        '--fov',
-        type=field_of_view,
-        default=60.0,
-        metavar='DEGREES',
-        help='field of view of the photos across their longer side, for --ply and --glb '
-        '(default: %(default)g)',
-    )
+    text = 'field of view of the photos across their longer side, for --ply and --glb'
+    add_option(parser, '--fov', field_of_view, 'DEGREES', text, 60.0)
     parser.add_argument(
         '--video',
         action='store_true',
@@ -265,17 +253,6 @@ class _Work:
             'files': [str(path)],
             'predict_ms': round(1e3 * seconds / writer.written, 1),
         }
-
-
-def field_of_view(text: str) -> float:
-    """Parse an angle between 1 and 170 degrees."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value <= 170:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of degrees from 1 to 170")
-    return value
 
 
 def _model_text(name: str) -> str:

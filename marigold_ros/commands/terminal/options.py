@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 import math
@@ -20,6 +20,7 @@ import sys
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.help_text import SettingsHelp
+from marigold_ros.commands.terminal.output import frame_bar
 from marigold_ros.config import (
     check_guidance,
     ExtrinsicsConfig,
@@ -30,16 +31,15 @@ from marigold_ros.config import (
     PointsConfig,
     RuntimeConfig,
 )
-from marigold_ros.errors import ConfigurationError, MarigoldError, UsageError
+from marigold_ros.errors import ConfigurationError, UsageError
 from marigold_ros.settings import build, group, Parameter, parameters, setting, Settings
 from marigold_ros.sparse_sources import source_names
 
 if TYPE_CHECKING:
-    from marigold_ros.learning.parallel import Stop
     from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.executor import Executor
+    from marigold_ros.replay.replay_plan import ReplayOptions
 
-EXECUTOR_OPTIONS = ('jobs', 'ray')
 ROLES = ('image', 'camera_info', 'lidar', 'truth')
 BAG = 'bag'  # as sparse_source: the first kind of sparse depth that a bag has
 _SWITCH = {'true': True, 'false': False}
@@ -80,42 +80,51 @@ class RuntimeSettings(Settings):
     runtime: RuntimeConfig = group(RuntimeConfig)
 
 
+def add_option(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    kind: Callable[[str], Any],
+    metavar: str | None,
+    text: str,
+    default: Any = None,
+    **more: Any,
+) -> None:
+    """Add an option with a value; its help states the default, if there is one."""
+    if default not in (None, ''):
+        shown = format(default, 'g') if isinstance(default, float) else default
+        text = f'{text} (default: {shown})'
+    parser.add_argument(flag, type=kind, metavar=metavar, help=text, default=default, **more)
+
+
+def number(kind: type, is_accepted: Callable[[Any], bool], what: str) -> Callable[[str], Any]:
+    """Return the type of an option that takes a number; ``what`` describes the accepted ones."""
+
+    def parse(text: str) -> Any:
+        with suppress(ValueError):
+            value = kind(text)
+            if is_accepted(value):
+                return value
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}")
+
+    return parse
+
+
 def at_least(lowest: int) -> Callable[[str], int]:
     """Return the type of an option that takes an integer of at least ``lowest``."""
-
-    def whole_number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = lowest - 1
-        if value < lowest:
-            raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least {lowest}")
-        return value
-
-    return whole_number
+    return number(int, lambda value: value >= lowest, f'an integer of at least {lowest}')
 
 
-def positive_number(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (0 < value < math.inf):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
+positive_number = number(float, lambda value: 0 < value < math.inf, 'a number above 0')
+_multiple = number(
+    float,
+    lambda value: 0 < value < math.inf,
+    'a number above 0; give auto or a multiple of real time',
+)
 
 
 def speed(text: str) -> float | None:
     """Parse a multiple of real time; None for auto."""
-    if text == 'auto':
-        return None
-    try:
-        return positive_number(text)
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(
-            f'{error}; give auto or a multiple of real time'
-        ) from None
+    return None if text == 'auto' else _multiple(text)
 
 
 def image_size(order: str) -> Callable[[str], tuple[int, int]]:
@@ -166,44 +175,27 @@ def exit_code(requirements: Iterable[Any], results: Mapping[str, Any]) -> int:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add an option for each setting of ModelConfig."""
-    for parameter in parameters(ModelConfig):
-        text = parameter.text.partition('; ~/')[0]  # what follows is about the node
-        parser.add_argument(
-            f'--{parameter.name.replace("_", "-")}',
-            type=parameter.kind,
-            default=parameter.default,
-            choices=parameter.choices or None,
-            help=f'{text} (default: {parameter.default})' if parameter.default != '' else text,
-        )
+    for item in parameters(ModelConfig):
+        flag, choices = f'--{item.name.replace("_", "-")}', item.choices or None
+        text = item.text.partition('; ~/')[0]  # what follows is about the node
+        add_option(parser, flag, item.kind, None, text, item.default, choices=choices)
 
 
-def model_settings(args: argparse.Namespace) -> ModelConfig:
-    """Return the values of the options of add_model_options."""
-    return ModelConfig(**{item.name: getattr(args, item.name) for item in parameters(ModelConfig)})
+def model_settings(args: argparse.Namespace, **changes: str) -> ModelConfig:
+    """Return the values of the options of add_model_options, some of them changed."""
+    values = {**vars(args), **changes}
+    return ModelConfig(**{item.name: values[item.name] for item in parameters(ModelConfig)})
 
 
-def load_chosen_model(args: argparse.Namespace, runtime: RuntimeConfig | None = None) -> Any:
-    """Load the model that the options of add_model_options name."""
+def load_chosen_model(
+    args: argparse.Namespace, runtime: RuntimeConfig | None = None, **changes: str
+) -> Any:
+    """Load the model that the options of add_model_options name, some of them changed."""
     from marigold_ros.models import load_model, use_threads
 
-    config = model_settings(args)
+    config = model_settings(args, **changes)
     use_threads(config.torch_threads)
     return load_model(*config.arguments, runtime)
-
-
-@contextmanager
-def needing_ros() -> Iterator[None]:
-    """Turn the ImportError of an import that needs ROS into a MarigoldError with the remedy."""
-    try:
-        yield
-    except ImportError as error:
-        if (error.name or '').startswith('marigold_ros'):
-            raise
-        raise MarigoldError(
-            f'the node needs rclpy and the ROS messages; importing them failed ({error}): '
-            'source a ROS 2 distribution (source /opt/ros/<distribution>/setup.bash), or install '
-            'the ROS 2 wheels: pip install -r requirements-ros.txt'
-        ) from error
 
 
 def make_folder(path: str | Path) -> Path:
@@ -303,6 +295,20 @@ def given_topics(args: argparse.Namespace) -> dict[str, str | None]:
     return {role: getattr(args, role, None) for role in ROLES}
 
 
+def replay_options(args: argparse.Namespace, config: ReplayConfig, **more: Any) -> ReplayOptions:
+    """Return how bags are replayed, by settings and the options of add_topic_options."""
+    from marigold_ros.replay.replay_plan import ReplayOptions
+
+    return ReplayOptions(
+        config.pipeline,
+        config.lidar,
+        topics=given_topics(args),
+        T_cam_lidar=extrinsics(config.extrinsics),
+        stamps=args.stamps,
+        **more,
+    )
+
+
 def extrinsics(config: ExtrinsicsConfig) -> Any:
     """Return the LiDAR's pose in the optical frame, (4, 4); None where /tf_static counts."""
     if not config.translation:
@@ -314,13 +320,8 @@ def extrinsics(config: ExtrinsicsConfig) -> Any:
 
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
     """Add --jobs and --ray."""
-    parser.add_argument(
-        '--jobs',
-        type=at_least(1),
-        default=1,
-        metavar='N',
-        help='bags at once, each in a process with its own model (default: 1)',
-    )
+    text = 'bags at once, each in a process with its own model'
+    add_option(parser, '--jobs', at_least(1), 'N', text, 1)
     parser.add_argument(
         '--ray',
         nargs='?',
@@ -331,30 +332,38 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def make_executor(
+def lasting_options(args: argparse.Namespace, *apart: str) -> dict[str, Any]:
+    """Return the options that a run shares with those that go on with its work."""
+    own = {'bags', 'out', 'json', 'jobs', 'ray', *apart}
+    return {name: value for name, value in vars(args).items() if name not in own}
+
+
+@contextmanager
+def chosen_executor(
     args: argparse.Namespace,
     play: Callable[..., Any],
     lost: Callable[..., Any],
     load: Callable[[argparse.Namespace], Any],
-    store: PartStore | None,
-    progress: Callable[[int], None],
-    stop: Stop,
-) -> Executor:
+    images: int,
+    store: PartStore | None = None,
+) -> Iterator[Executor]:
     """
-    Return the executor that the options ask for.
+    Yield the executor that the options ask for; it shows a bar, and ends early when asked to.
 
     ``args`` has the options of add_executor_options and add_model_options; several processes share
     the cores, unless a number of threads was given. ``play`` processes a bag, and ``lost`` makes
     the result of one whose worker was lost; see BagWorker. ``load`` loads the model from ``args``
-    in each process, ``store`` keeps parts, ``progress`` receives the images done, and ``stop``
-    returns whether to stop.
+    in each process, ``images`` is how many there are in all, ``store`` keeps parts.
     """
+    from marigold_ros.learning.parallel import asked_to_stop
     from marigold_ros.replay.executor import Cluster, processes, ray_tasks
 
     if (args.jobs > 1 or args.ray) and not args.torch_threads:
-        args = argparse.Namespace(**vars(args))
-        args.torch_threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
-    if not args.ray:
-        return processes(play, partial(load, args), args.jobs, store, progress, stop)
-    cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
-    return ray_tasks(play, partial(load, args), lost, cluster, store, progress, stop)
+        threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
+        args = argparse.Namespace(**{**vars(args), 'torch_threads': threads})
+    with asked_to_stop() as stop, frame_bar(images) as bar:
+        if not args.ray:
+            yield processes(play, partial(load, args), args.jobs, store, bar, stop)
+            return
+        cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
+        yield ray_tasks(play, partial(load, args), lost, cluster, store, bar, stop)
