@@ -74,6 +74,7 @@ def live(drive, small_checkpoint, tmp_path_factory):
     return run_demo(drive, out, small_checkpoint, '--set', 'runtime.backend=torch'), out
 
 
+@pytest.mark.slow
 def test_the_node_serves_every_frame_without_an_error(live):
     answer, out = live
     assert answer.returncode == 0, answer.stderr + (out / 'node.log').read_text()
@@ -84,6 +85,7 @@ def test_the_node_serves_every_frame_without_an_error(live):
     assert '[ERROR]' not in (out / 'node.log').read_text()
 
 
+@pytest.mark.slow
 def test_a_node_that_cannot_start_is_one_line_with_its_reason(drive, tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
     answer = run_demo(drive, tmp_path / 'demo', tmp_path / 'no_such_checkpoint')
@@ -92,6 +94,7 @@ def test_a_node_that_cannot_start_is_one_line_with_its_reason(drive, tmp_path):
     assert 'Traceback' not in answer.stderr
 
 
+@pytest.mark.slow
 def test_results_of_the_live_run_are_complete(live):
     _, out = live
     results = json.loads((out / 'results.json').read_text())
@@ -111,6 +114,7 @@ def test_results_of_the_live_run_are_complete(live):
     assert all(float(row['scan_dt_ms']) == 3.0 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_recording_of_the_live_run_is_a_bag(live):
     _, out = live
     with BagReader(out / 'recording') as reader:
@@ -136,6 +140,7 @@ def recorded(folder, topic):
         }
 
 
+@pytest.mark.slow
 def test_a_replay_of_the_processed_frames_is_bit_identical(live, drive, small_checkpoint):
     _, out = live
     relative, depth = (
@@ -330,6 +335,7 @@ def cut_images(drive, path, count, leave_out=()):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_without_processed_images_fails_and_names_the_log(drive, small_checkpoint, tmp_path):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
     cut = cut_images(drive, tmp_path / 'cut', 2)
@@ -340,10 +346,10 @@ def test_a_run_without_processed_images_fails_and_names_the_log(drive, small_che
 
 
 def test_a_bag_that_gives_no_metric_depth_is_refused_before_the_node_starts(
-    drive, small_checkpoint, tmp_path
+    drive, small_checkpoint, tmp_path, capsys
 ):
     cut = cut_images(drive, tmp_path / 'cut', 0, ('/velodyne_points',))
-    answer = run_demo(cut, tmp_path / 'demo', small_checkpoint)
-    assert answer.returncode == 1
-    assert 'could be metric: no topic holds sparse depth' in answer.stderr
+    arguments = ['--bag', str(cut), '--out', str(tmp_path / 'demo')]
+    assert main(['demo', *arguments, '--model', str(small_checkpoint)]) == 1
+    assert 'could be metric: no topic holds sparse depth' in capsys.readouterr().err
     assert not (tmp_path / 'demo' / 'node.log').exists()

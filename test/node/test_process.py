@@ -58,6 +58,7 @@ def wait_for_line(process, words, seconds=40):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_an_active_node_within_four_seconds(start, small_checkpoint, number):
     process = start('-p', f'model:={small_checkpoint}')
@@ -69,6 +70,7 @@ def test_a_signal_ends_an_active_node_within_four_seconds(start, small_checkpoin
     assert 'Traceback' not in process.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
     # Twenty members of fifty steps take far longer than the four seconds.
     slow = ('denoising_steps:=50', 'ensemble_size:=20', 'compute_without_listeners:=true')
@@ -96,6 +98,7 @@ def test_a_signal_amid_a_frame_ends_it_too(start, small_checkpoint, new_robot):
     assert 'Traceback' not in process.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
     process = start('-p', f'model:={small_checkpoint}', '--log-level', 'debug')
     wait_for_line(process, 'marigold_depth')
@@ -106,6 +109,7 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
     assert 'Traceback' not in process.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
@@ -143,6 +147,7 @@ def serve_until_depth(robot):
     assert np.isfinite(to_depth(message)).all()
 
 
+@pytest.mark.slow
 def test_several_cameras_start_and_end_as_one_process(start, small_checkpoint):
     process = start(
         *('-p', f'model:={small_checkpoint}', '-p', 'cameras:=[front,left]'),

@@ -18,6 +18,7 @@ import fault_campaign
 from faults import FAULTS  # noqa: E402
 from synthetic_messages import View, views  # noqa: E402
 
+pytestmark = pytest.mark.slow
 TRIALS = Path(__file__).resolve().parents[1] / 'trials'
 RAW = [fault for fault in FAULTS if fault.role != 'compressed']
 

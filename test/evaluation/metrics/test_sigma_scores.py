@@ -90,6 +90,7 @@ def tiny():
     return load_model('tiny', device='cpu')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
 def test_held_out_points_of_a_real_drive_are_within_sigma(tiny, shared_data, held_out):
     options = ReplayOptions(LOCAL, held_out=held_out)
@@ -98,8 +99,12 @@ def test_held_out_points_of_a_real_drive_are_within_sigma(tiny, shared_data, hel
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76
 
 
+@pytest.fixture(scope='module')
+def drive(tmp_path_factory):
+    return write_drive(tmp_path_factory.mktemp('drive') / 'bag', frames=8, width=320, height=240)
+
+
 @pytest.mark.parametrize('held_out', ['rings', 'azimuth'])
-def test_held_out_points_of_a_synthetic_drive_are_within_sigma(tiny, tmp_path, held_out):
-    bag = write_drive(tmp_path / 'drive', frames=8, width=320, height=240)
-    results = evaluate_bag(bag, tiny, ReplayOptions(LOCAL, held_out=held_out))
+def test_held_out_points_of_a_synthetic_drive_are_within_sigma(tiny, drive, held_out):
+    results = evaluate_bag(drive, tiny, ReplayOptions(LOCAL, held_out=held_out))
     assert 0.60 < results['protocols']['heldout']['sigma_coverage']['1'] < 0.76

@@ -19,6 +19,7 @@ from marigold_ros.frame import SparseDepth
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
 DESKTOP, PHONE = (1440, 900), (390, 844)
 FIRST_PAINT_MS = 1000
 # On a busy machine, `paint` measures the machine and not the page:

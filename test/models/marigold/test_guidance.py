@@ -202,7 +202,7 @@ def test_checkpointing_changes_memory_and_not_the_answer(model, rgb):
 
 
 @pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
-@pytest.mark.parametrize('dtype', ['float16', 'bfloat16'])
+@pytest.mark.parametrize('dtype', ['float16', pytest.param('bfloat16', marks=pytest.mark.slow)])
 def test_half_precision_guides_and_keeps_its_weights(small_checkpoint, model, rgb, dtype, noise):
     half = load_model(str(small_checkpoint), device='cpu', dtype=dtype)
     weights = {name: w.clone() for name, w in half.unet.state_dict().items()}

@@ -32,7 +32,7 @@ def plain(small_checkpoint):
     )
 
 
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('dtype', ['float32', pytest.param('bfloat16', marks=pytest.mark.slow)])
 def test_openvino_keeps_the_answer(small_checkpoint, plain, image, dtype):
     pytest.importorskip('openvino', reason='needs the extra openvino')
     if dtype == 'bfloat16' and not has_bfloat16():
@@ -149,6 +149,7 @@ def test_the_node_takes_openvino_once_it_knows_the_size_of_images(small_checkpoi
     assert load(guided).description['runtime']['backend'] == 'torch'
 
 
+@pytest.mark.slow
 def test_a_signal_is_handled_after_a_model_was_replaced():
     """OpenVINO frees a stack for signals with its last model, in whichever thread that ends."""
     pytest.importorskip('openvino', reason='needs the extra openvino')
