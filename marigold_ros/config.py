@@ -297,7 +297,7 @@ class PredictionConfig(Settings):
             'ensemble_size': self.ensemble_size or members,
             'processing_resolution': None if native < 0 else native,
             'seed': self.seed,
-            'options': self.engine,
+            'engine': self.engine,
         }
 
 

@@ -116,7 +116,7 @@ def test_both_halves_together_are_the_whole():
 def test_settings_reach_the_model_and_unset_ones_are_none(config, expected):
     oracle = Oracle()
     FramePipeline(oracle, config).process(scene()[0])
-    assert oracle.asked['options'] == config.engine
+    assert oracle.asked['engine'] == config.engine
     names = ('denoising_steps', 'ensemble_size', 'processing_resolution', 'seed')
     assert tuple(oracle.asked[name] for name in names) == expected
 

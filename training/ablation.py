@@ -69,14 +69,14 @@ def measure(
     None of ``steps`` and ``members`` is the checkpoint's own; ``start`` is the initial noise:
     checkpoint, gaussian or zeros. Returns the figures of a :class:`Row`.
     """
-    options = EngineConfig(noise=start)
+    engine = EngineConfig(noise=start)
     rows = []
     for seed, (_, pair) in enumerate(pairs):
         truth, valid = known_depth(pair)
         if valid.sum() < MIN_KNOWN:
             continue
         began = time.perf_counter()
-        answer = model.predict(pair.rgb, steps, members, seed=seed, options=options)
+        answer = model.predict(pair.rgb, steps, members, seed=seed, engine=engine)
         spent = 1e3 * (time.perf_counter() - began)
         fitted = best_affine(answer.relative, truth, valid, answer.space)
         metrics = depth_metrics(fitted, truth, valid)

@@ -13,6 +13,7 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.frame import Prediction
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
+from marigold_ros.models.protocol import PredictOptions
 from marigold_ros.models.resizing import (
     fit_image,
     size_by_area,
@@ -38,7 +39,7 @@ class MapModel(OnePassModel):
         """Predict float32 maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
         raise NotImplementedError
 
-    def _most_at_once(self, count: int, options: EngineConfig) -> int:
+    def _most_at_once(self, count: int, engine: EngineConfig) -> int:
         """Return how many of ``count`` images the network may see at once."""
         return count
 
@@ -55,19 +56,17 @@ class MapModel(OnePassModel):
             return size_by_area(height, width, self.pixels)
         return size_by_edge(height, width, processing_resolution)
 
-    def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
-    ) -> list[Prediction]:
+    def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         shape = rgbs[0].shape[0], rgbs[0].shape[1]
-        size = self.processing_size(*shape, longest)
+        size = self.processing_size(*shape, options.processing_resolution)
         # Message buffers are often read-only, which torch cannot express.
         images = [torch.from_numpy(np.require(rgb, requirements=['C', 'W'])) for rgb in rgbs]
         found: list[np.ndarray] = []
-        for part in torch.stack(images).split(self._most_at_once(len(rgbs), options)):
+        for part in torch.stack(images).split(self._most_at_once(len(rgbs), options.engine)):
             image = part.to(self.device).permute(0, 3, 1, 2).float() / 255.0
             seen = fit_image(image, size, self.side)
-            maps = self._maps(seen, seed)[..., : size[0], : size[1]]
-            if options.upsampling == 'bilateral' and size != shape:
+            maps = self._maps(seen, options.seed)[..., : size[0], : size[1]]
+            if options.engine.upsampling == 'bilateral' and size != shape:
                 small = (seen[..., : size[0], : size[1]] + 1.0) / 2.0
                 pairs = zip(maps.split(1), small.split(1), image.split(1), strict=True)
                 maps = torch.cat([upsample_bilateral(*one) for one in pairs])

@@ -153,10 +153,10 @@ class MetricModel:
         return self.scale.apply(self.model.predict(*arguments, **settings))
 
     def predict_together(
-        self, rgbs: Sequence[np.ndarray], streams: Sequence[Any], *arguments: Any, **settings: Any
+        self, rgbs: Sequence[np.ndarray], streams: Sequence[Any], *options: Any
     ) -> list[Prediction]:
         """Predict metric depth of several images of one size at once; see the relative model."""
-        found = self.model.predict_together(rgbs, streams, *arguments, **settings)
+        found = self.model.predict_together(rgbs, streams, *options)
         return [self.scale.apply(one) for one in found]
 
     def as_network(self, height: int, width: int) -> Any:

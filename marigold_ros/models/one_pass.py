@@ -16,13 +16,12 @@ from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.locate import fingerprint
+from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.models.resizing import common_size
 from marigold_ros.models.runtime.prepare import warm_up_sizes
 from marigold_ros.settings import as_values
 import numpy as np
 import torch
-
-PLAIN = EngineConfig()
 
 
 class NoState:
@@ -40,7 +39,7 @@ def refuse_autoencoder(folder: Path, vae: str | None) -> None:
         )
 
 
-class OnePassModel:
+class OnePassModel(FullDepthModel):
     """
     A checkpoint that answers in one way, most in one pass; families say how.
 
@@ -59,6 +58,7 @@ class OnePassModel:
     # Settings of EngineConfig that act on it; the others must keep their defaults.
     acting: ClassVar[tuple[str, ...]] = ('scene_cut', 'batch_limit')
     denoising_steps: int = 1  # the only number that it takes
+    stream = NoState()
 
     space: str
     arithmetic: torch.dtype
@@ -69,16 +69,8 @@ class OnePassModel:
         self.runtime = RuntimeConfig() if runtime is None else runtime
         self.notes: list[str] = []
 
-    def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
-    ) -> list[Prediction]:
+    def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         """Predict checked images of one size."""
-        raise NotImplementedError
-
-    def processing_size(
-        self, height: int, width: int, processing_resolution: int | None
-    ) -> tuple[int, int]:
-        """Return the size at which the network sees an image; None as in predict."""
         raise NotImplementedError
 
     def _weight_files(self) -> list[Path]:
@@ -128,79 +120,35 @@ class OnePassModel:
         for height, width in warm_up_sizes(self.runtime.warm_up):
             self.predict(np.zeros((height, width, 3), np.uint8))
 
-    def predict(
-        self,
-        rgb: np.ndarray,
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
-    ) -> Prediction:
-        """
-        Predict the map of one image.
-
-        Parameters
-        ----------
-        rgb : (H, W, 3) uint8
-            The image.
-        denoising_steps, ensemble_size : int or None
-            The checkpoint's only number of steps, 1, or None.
-        processing_resolution : int or None
-            Longest side at the network in pixels, 0 native; None is the checkpoint's own.
-        seed : int
-            Of the noise, if there is any.
-        options : EngineConfig or None
-            Those of :attr:`acting`; None is the default.
-
-        Returns
-        -------
-        Prediction
-            ``relative`` (H, W) float32 in :attr:`space`.
-
-        Raises
-        ------
-        InputError
-            If the image is not (H, W, 3) uint8.
-        ConfigurationError
-            For another number of steps or members, options of denoising, or a size that the
-            checkpoint does not take.
-
-        """
-        numbers = denoising_steps, ensemble_size, processing_resolution, seed
-        return self.predict_together([rgb], [NoState()], *numbers, options=options)[0]
-
     def predict_together(
         self,
         rgbs: Sequence[np.ndarray],
         streams: Sequence[NoState],
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
+        options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Predict several images of one size at once; see :meth:`predict`."""
+        """Predict several images of one size; see the base, and :attr:`acting`."""
         common_size(rgbs)
-        options = PLAIN if options is None else options
-        self._check(denoising_steps, ensemble_size, options)
+        self._check(options)
         with torch.inference_mode():
-            return self._run(rgbs, processing_resolution, seed, options)
+            return self._run(rgbs, options)
 
-    def _check(self, steps: int | None, members: int | None, options: EngineConfig) -> None:
+    def _check(self, options: PredictOptions) -> None:
         own = self.denoising_steps
         how = 'in one pass' if own == 1 else f'in the {own} steps that it was trained with'
-        for name, value, only in (('denoising_steps', steps, own), ('ensemble_size', members, 1)):
+        for name, only in (
+            ('denoising_steps', own),
+            ('ensemble_size', 1),
+            ('reference_exact', False),
+        ):
+            value = getattr(options, name)
             if value not in (None, only):
                 raise ConfigurationError(
                     f'{name} is {value}, and {self.folder.name} answers {how}; leave '
                     f'{name} and profile at their defaults'
                 )
         for item in fields(EngineConfig):
-            value = getattr(options, item.name)
-            if item.name not in self.acting and value != getattr(PLAIN, item.name):
+            value = getattr(options.engine, item.name)
+            if item.name not in self.acting and value != getattr(DEFAULTS.engine, item.name):
                 raise ConfigurationError(
                     f'engine.{item.name} is {value}, and {self.folder.name} has no choice of it; '
                     'leave it at its default'

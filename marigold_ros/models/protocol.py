@@ -3,17 +3,50 @@
 """
 What pipeline, node and evaluation use of a depth model; imports no torch.
 
-A model family implements :class:`DepthModel`. The members that :class:`ExtendedDepthModel` adds
-are optional: what a model lacks is refused or done without where it is asked for.
+:class:`DepthModel` is what every model has. The families of this package derive theirs from
+:class:`FullDepthModel`, whose other members are optional: what a model lacks is refused or done
+without where it is asked for. Its ``predict`` turns arguments into one :class:`PredictOptions`.
 """
 
 from collections.abc import Mapping, Sequence
-import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from marigold_ros.config import EngineConfig, GuidedConfig
-from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.config import EngineConfig
+from marigold_ros.frame import Prediction
 import numpy as np
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """
+    How images are predicted: the arguments of ``predict`` besides the image.
+
+    Parameters
+    ----------
+    denoising_steps, ensemble_size : int or None
+        None is the checkpoint's own default.
+    processing_resolution : int or None
+        Longest side at the networks in pixels, 0 native; None is the checkpoint's own.
+    seed : int
+        Of the noise; the same seed gives the same answer.
+    engine : EngineConfig
+        Noise, warm start, merge, upsampling.
+    reference_exact : bool
+        Answer as diffusers' pipeline does (its merge, last step and timestep spacing); of
+        ``engine`` only ``batch_limit`` applies.
+
+    """
+
+    denoising_steps: int | None = None
+    ensemble_size: int | None = None
+    processing_resolution: int | None = None
+    seed: int = 0
+    engine: EngineConfig = EngineConfig()
+    reference_exact: bool = False
+
+
+DEFAULTS = PredictOptions()
 
 
 class DepthModel(Protocol):
@@ -38,8 +71,7 @@ class DepthModel(Protocol):
         ensemble_size: int | None = None,
         processing_resolution: int | None = None,
         seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
+        **more: Any,
     ) -> Prediction:
         """
         Predict relative depth of one image.
@@ -48,19 +80,21 @@ class DepthModel(Protocol):
         ----------
         rgb : (H, W, 3) uint8
             The image.
-        denoising_steps, ensemble_size : int or None
-            None is the checkpoint's own default.
-        processing_resolution : int or None
-            Longest side at the model in pixels, 0 native; None is the checkpoint's own.
-        seed : int
-            Seed of the noise.
-        options : EngineConfig or None
-            None is the checkpoint's own way.
+        denoising_steps, ensemble_size, processing_resolution, seed, more
+            As of :class:`PredictOptions`; ``more`` are ``engine`` and ``reference_exact``.
 
         Returns
         -------
         Prediction
-            ``relative`` (H, W) float32, in :attr:`space`.
+            ``relative`` (H, W) float32, in :attr:`space`; ``spread`` is None for a single member.
+
+        Raises
+        ------
+        InputError
+            If the image is not (H, W, 3) uint8, too long and thin for the processing size, or
+            too large for the memory.
+        ConfigurationError
+            If a number is out of range, or the model has no choice of it.
 
         """
 
@@ -68,51 +102,62 @@ class DepthModel(Protocol):
         """Forget everything that earlier frames have left."""
 
 
-class ExtendedDepthModel(DepthModel, Protocol):
-    """A depth model with all optional members."""
+class FullDepthModel:
+    """
+    The base of the families here: what is optional for other models.
 
-    @property
-    def takes_any_batch(self) -> bool:
-        """Whether the number of images may change from call to call at no cost."""
+    Some have more: ``predict_guided`` (see ``marigold.engine``), ``as_network`` (see
+    ``onnx_export``).
+    """
 
-    def new_stream(self) -> Any:
-        """Return the state of another camera, which has ``reset()``."""
+    stream: Any  # state of the camera whose images :meth:`predict` gets
+
+    def predict(self, rgb: np.ndarray, *numbers: Any, **settings: Any) -> Prediction:
+        """Predict one image; arguments, errors and result as of :class:`DepthModel`."""
+        return self.predict_together([rgb], [self.stream], PredictOptions(*numbers, **settings))[0]
 
     def predict_together(
         self,
         rgbs: Sequence[np.ndarray],
         streams: Sequence[Any],
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
+        options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Predict several images of one size at once; one stream for each."""
-
-    def predict_guided(
-        self,
-        rgb: np.ndarray,
-        sparse: SparseDepth,
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        options: EngineConfig | None = None,
-        guided: GuidedConfig | None = None,
-        max_depth: float = math.inf,
-    ) -> Prediction:
-        """Predict metric depth (H, W) that follows sparse depth; in space ``metric``."""
-
-    def as_network(self, height: int, width: int) -> Any:
         """
-        Return a ``torch.nn.Module`` of all that is between image and map, for one size.
+        Predict several images of one size at once.
 
-        It maps (1, 3, H, W) in [0, 1] to (1, 1, H, W), as ``predict`` does; ``size`` is (H, W).
+        Parameters
+        ----------
+        rgbs : sequence of (H, W, 3) uint8
+            The images, such as those of several cameras.
+        streams : sequence
+            State of each camera from its last frame, of :meth:`new_stream`; one for each image.
+        options : PredictOptions
+            Of all images; each gets the noise that it gets alone.
+
+        Returns
+        -------
+        list of Prediction
+            One for each image, equal up to rounding to those of single calls.
+
+        Raises
+        ------
+        InputError, ConfigurationError
+            As :meth:`predict`, and if the images differ in size.
+
         """
+        raise NotImplementedError
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether the number of images in a call may change without compiling anew."""
+        raise NotImplementedError
+
+    def new_stream(self) -> Any:
+        """Return the state of another camera, which has ``reset()``."""
+        raise NotImplementedError
 
     def processing_size(
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
-        """Return the (height, width) at which the model sees an image of a size."""
+        """Return the size (PH, PW) at which the model sees an image; None as in predict."""
+        raise NotImplementedError

@@ -21,7 +21,7 @@ import weakref
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.frame import Prediction
-from marigold_ros.models.protocol import DepthModel
+from marigold_ros.models.protocol import DepthModel, PredictOptions
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
 import numpy as np
 
@@ -180,7 +180,7 @@ class SharedModel:
         return self.model.predict_together(
             [request.rgb for request in requests],
             [request.camera.stream for request in requests],
-            **first.settings,
+            PredictOptions(**first.settings),
         )
 
 

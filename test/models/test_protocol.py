@@ -6,8 +6,10 @@ import inspect
 import subprocess
 import sys
 
+from marigold_ros.config import PredictionConfig
 from marigold_ros.models import load_model
-from marigold_ros.models.protocol import ExtendedDepthModel
+from marigold_ros.models.protocol import DepthModel, PredictOptions
+import numpy as np
 import pytest
 
 
@@ -17,18 +19,23 @@ def test_models_and_their_protocol_import_without_torch():
     assert done.stdout.split() == ['False'], done.stderr
 
 
-MEMBERS = sorted(
-    name
-    for kind in ExtendedDepthModel.__mro__[:2]
-    for name in vars(kind)
-    if not name.startswith('_')
+@pytest.mark.parametrize(
+    'member', sorted(name for name in vars(DepthModel) if not name.startswith('_'))
 )
+def test_a_loaded_model_has_each_member(small_checkpoint, member):
+    assert hasattr(load_model(str(small_checkpoint), device='cpu'), member)
 
 
-@pytest.mark.parametrize('name', MEMBERS)
-def test_a_loaded_model_has_each_member_with_its_arguments(small_checkpoint, name):
+def test_the_arguments_of_predict_are_the_fields_of_its_options():
+    names = [*inspect.signature(DepthModel.predict).parameters]
+    fields = [*vars(PredictOptions())]
+    assert names == ['self', 'rgb', *fields[:4], 'more']
+    assert fields[4:] == ['engine', 'reference_exact']
+    # What the configuration hands over to predict.
+    assert PredictOptions(**PredictionConfig().prediction) == PredictOptions()
+
+
+def test_an_argument_that_predict_does_not_have_is_an_error(small_checkpoint):
     model = load_model(str(small_checkpoint), device='cpu')
-    wanted, found = getattr(ExtendedDepthModel, name), getattr(model, name)
-    if callable(wanted):
-        expected = [n for n in inspect.signature(wanted).parameters if n != 'self']
-        assert set(expected) <= set(inspect.signature(found).parameters)
+    with pytest.raises(TypeError, match='denoising_step'):
+        model.predict(np.zeros((8, 8, 3), np.uint8), denoising_step=1)

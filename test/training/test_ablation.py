@@ -56,8 +56,8 @@ class Noisy:
         self.truth = np.log(pair.depth)
         self.asked: list[tuple] = []
 
-    def predict(self, rgb, denoising_steps, ensemble_size, seed, options) -> Prediction:
-        self.asked.append((denoising_steps, ensemble_size, options.noise))
+    def predict(self, rgb, denoising_steps, ensemble_size, seed, engine) -> Prediction:
+        self.asked.append((denoising_steps, ensemble_size, engine.noise))
         members = ensemble_size or 1
         rng = np.random.default_rng(seed)
         strength = np.linspace(0.01, 1.0, self.truth.size).reshape(self.truth.shape)

@@ -9,12 +9,11 @@ import hashlib
 import logging
 from typing import Any
 
-from marigold_ros.config import EngineConfig
 from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.frame import Prediction
 from marigold_ros.models.average.merge import merge
 from marigold_ros.models.locate import is_local
-from marigold_ros.models.protocol import DepthModel
+from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 import numpy as np
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def member_names(name: str) -> list[str]:
     return names
 
 
-class AverageModel:
+class AverageModel(FullDepthModel):
     """
     The average of models, in the space of the first.
 
@@ -46,18 +45,19 @@ class AverageModel:
 
     Parameters
     ----------
-    members : sequence of DepthModel
+    members : sequence of FullDepthModel
         At least two, loaded.
 
     """
 
-    def __init__(self, members: Sequence[DepthModel]) -> None:
+    def __init__(self, members: Sequence[Any]) -> None:
         self.members = list(members)
+        self.stream = AverageStream([member.stream for member in members])
 
     @property
     def space(self) -> str:
         """Space of the predictions: that of the first member."""
-        return self.members[0].space
+        return str(self.members[0].space)
 
     @property
     def device(self) -> Any:
@@ -87,12 +87,11 @@ class AverageModel:
     @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
-        return all(getattr(member, 'takes_any_batch', False) for member in self.members)
+        return all(member.takes_any_batch for member in self.members)
 
     def new_stream(self) -> AverageStream:
         """Return the state of another camera: one of each member."""
-        members: list[Any] = list(self.members)
-        return AverageStream([member.new_stream() for member in members])
+        return AverageStream([member.new_stream() for member in self.members])
 
     def reset(self) -> None:
         """Forget what earlier frames have left in the members."""
@@ -103,43 +102,21 @@ class AverageModel:
         self, height: int, width: int, processing_resolution: int | None
     ) -> tuple[int, int]:
         """Return the size at which the first member sees an image."""
-        first: Any = self.members[0]
-        size: tuple[int, int] = first.processing_size(height, width, processing_resolution)
+        size: tuple[int, int]
+        size = self.members[0].processing_size(height, width, processing_resolution)
         return size
-
-    def predict(
-        self,
-        rgb: np.ndarray,
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
-    ) -> Prediction:
-        """Predict the averaged map of one image; settings go to every member, see there."""
-        numbers = denoising_steps, ensemble_size, processing_resolution, seed
-        return _merged(
-            self.members, lambda member, _: [member.predict(rgb, *numbers, options=options)]
-        )[0]
 
     def predict_together(
         self,
         rgbs: Sequence[np.ndarray],
         streams: Sequence[AverageStream],
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        *,
-        options: EngineConfig | None = None,
+        options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """Predict several images of one size at once; see :meth:`predict`."""
-        numbers = denoising_steps, ensemble_size, processing_resolution, seed
+        """Predict the averaged maps of images of one size; options go to every member."""
 
         def run(member: Any, index: int) -> list[Prediction]:
             own = [stream.members[index] for stream in streams]
-            found: list[Prediction] = member.predict_together(rgbs, own, *numbers, options=options)
+            found: list[Prediction] = member.predict_together(rgbs, own, options)
             return found
 
         return _merged(self.members, run)
@@ -158,7 +135,7 @@ class AverageStream:
 
 
 def _merged(
-    members: Sequence[DepthModel], run: Callable[[Any, int], list[Prediction]]
+    members: Sequence[Any], run: Callable[[Any, int], list[Prediction]]
 ) -> list[Prediction]:
     """Run all members, and average what those that succeed say of each image."""
     answers, failures = [], []

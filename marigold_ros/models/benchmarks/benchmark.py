@@ -287,7 +287,7 @@ class Benchmark:
         ours = self._predict()
         # Member by member, as the reference: its merge amplifies the last bits of a batch.
         one = EngineConfig(batch_limit=1)
-        exact = self._predict(reference_exact=True, options=one)
+        exact = self._predict(reference_exact=True, engine=one)
         with progress(rounds, 'rounds against diffusers') as bar:
             compared = alternate(self._predict, theirs, self.device, rounds, bar.update)
         return {

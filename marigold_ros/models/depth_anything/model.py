@@ -12,13 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.config import EngineConfig, RuntimeConfig
+from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
 from marigold_ros.models.locate import read_json, require_file, require_weights
 from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
 from marigold_ros.models.onnx_export import ImageNetwork
+from marigold_ros.models.protocol import PredictOptions
 from marigold_ros.models.runtime.compiled_networks import compiled_network, CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
@@ -107,11 +108,9 @@ class DepthEstimator(OnePassModel):
     def _facts(self) -> dict[str, Any]:
         return {'kind': self.kind, 'disparity_unit': self.unit, 'unbounded': True}
 
-    def _run(
-        self, rgbs: Sequence[np.ndarray], longest: int | None, seed: int, options: EngineConfig
-    ) -> list[Prediction]:
+    def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         shape = rgbs[0].shape[:2]
-        wanted = self._size_rules(shape, longest)
+        wanted = self._size_rules(shape, options.processing_resolution)
         pixels = self.processor(images=list(rgbs), return_tensors='pt', **wanted)['pixel_values']
         outputs = self._network(pixel_values=pixels.to(self.device, self.arithmetic))
         # Half precision would lose bits in the interpolation.

@@ -9,9 +9,9 @@ of the noise (its final alpha is that of step 0, not 1); ``reference_exact`` doe
 
 from collections.abc import Sequence
 
-from diffusers import DDIMScheduler, LCMScheduler, UNet2DConditionModel
+from diffusers import LCMScheduler, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule
+from marigold_ros.models.marigold.schedule import Schedule
 import torch
 
 SEED_LIMIT = 2**63 - 1
@@ -39,23 +39,19 @@ def start_noise(
 
 def denoise(
     unet: UNet2DConditionModel,
-    scheduler: DDIMScheduler,
+    text: torch.Tensor,
     rgb_latent: torch.Tensor,
     noise: torch.Tensor,
-    text: torch.Tensor,
-    steps: int,
+    schedule: Schedule,
     reference_exact: bool = False,
-    schedule: Schedule | None = None,
 ) -> torch.Tensor:
     """
     Denoise depth latents (E, C, h, w), conditioned on the image, from ``noise``; all are scaled.
 
     ``rgb_latent`` (1 or E, C, h, w) is the latent of the image, or of each member's image;
-    ``text`` (1, L, D) the empty-prompt embedding. Without a schedule the DDIM steps are read from
-    the scheduler as it is set. ``reference_exact`` returns what diffusers' pipeline returns.
+    ``text`` (1, L, D) the empty-prompt embedding. ``reference_exact`` returns what diffusers'
+    pipeline returns.
     """
-    if schedule is None:
-        schedule = ddim_schedule(scheduler, steps, device=noise.device)
     condition = rgb_latent.expand(len(noise), -1, -1, -1)  # (E, C, h, w)
     text = text.repeat(len(noise), 1, 1)  # (E, L, D)
     latent = denoised = noise
@@ -68,18 +64,18 @@ def denoise(
 
 def denoise_consistency(
     unet: UNet2DConditionModel,
-    scheduler: LCMScheduler,
+    text: torch.Tensor,
     rgb_latent: torch.Tensor,
     noise: torch.Tensor,
-    text: torch.Tensor,
+    scheduler: LCMScheduler,
     steps: int,
     generator: torch.Generator | list[torch.Generator],
 ) -> torch.Tensor:
     """
     Denoise with a latent consistency model, which adds fresh noise between steps.
 
-    Arguments and result are those of :func:`denoise`; ``generator`` draws the noise between steps:
-    one for all members as in the reference, or one for each. Raises ConfigurationError if the
+    Arguments otherwise as of :func:`denoise`; ``generator`` draws the noise between steps: one for
+    all members as in the reference, or one for each. Raises ConfigurationError if the
     model was not distilled for as many steps.
     """
     try:

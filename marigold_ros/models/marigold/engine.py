@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 import logging
 import math
@@ -46,6 +47,7 @@ from marigold_ros.models.marigold.schedule import (
 from marigold_ros.models.marigold.single_network import single_network
 from marigold_ros.models.marigold.stream import Stream, ZEROS_NOTE
 from marigold_ros.models.onnx_export import ImageNetwork
+from marigold_ros.models.protocol import DEFAULTS, FullDepthModel, PredictOptions
 from marigold_ros.models.resizing import (
     common_size,
     fit_image,
@@ -60,7 +62,6 @@ from marigold_ros.settings import as_values
 import numpy as np
 import torch
 
-DEFAULTS = EngineConfig()
 log = logging.getLogger(__name__)
 
 
@@ -80,7 +81,7 @@ def load(
     return model
 
 
-class MarigoldModel:
+class MarigoldModel(FullDepthModel):
     """
     A Marigold checkpoint on its device, ready to predict.
 
@@ -172,114 +173,42 @@ class MarigoldModel:
             self.predict(np.zeros((height, width, 3), np.uint8))
         self.stream.reset()
 
-    def predict(
-        self,
-        rgb: np.ndarray,
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        reference_exact: bool = False,
-        options: EngineConfig | None = None,
-    ) -> Prediction:
-        """
-        Predict relative depth of one image.
-
-        Parameters
-        ----------
-        rgb : (H, W, 3) uint8
-            The image.
-        denoising_steps, ensemble_size : int or None
-            None is the checkpoint's own default.
-        processing_resolution : int or None
-            Longest side at the networks in pixels, 0 native; None is the checkpoint's own.
-        seed : int
-            Seed of the noise; the same seed gives the same answer.
-        reference_exact : bool
-            Answer as diffusers' pipeline does (its merge, last step and timestep spacing); of the
-            options only ``batch_limit`` applies.
-        options : EngineConfig or None
-            Noise, warm start, merge, upsampling; None is the checkpoint's own way.
-
-        Returns
-        -------
-        Prediction
-            ``relative`` (H, W) float32 in [0, 1]; ``spread`` is None for a single member.
-
-        Raises
-        ------
-        InputError
-            If the image is not (H, W, 3) uint8, too long and thin for the processing size, or
-            too large for the memory.
-        ConfigurationError
-            If steps, members or seed are out of range.
-
-        """
-        numbers = denoising_steps, ensemble_size, processing_resolution, seed
-        return self.predict_together([rgb], [self.stream], *numbers, reference_exact, options)[0]
-
     @torch.inference_mode()
     def predict_together(
         self,
         rgbs: Sequence[np.ndarray],
         streams: Sequence[Stream],
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        reference_exact: bool = False,
-        options: EngineConfig | None = None,
+        options: PredictOptions = DEFAULTS,
     ) -> list[Prediction]:
-        """
-        Predict relative depth of several images of one size at once.
-
-        Parameters
-        ----------
-        rgbs : sequence of (H, W, 3) uint8
-            The images, such as those of several cameras.
-        streams : sequence of Stream
-            State of each camera from its last frame; one for each image.
-        denoising_steps, ensemble_size, processing_resolution, seed, reference_exact, options
-            As for :meth:`predict`; each image gets the noise that it gets alone.
-
-        Returns
-        -------
-        list of Prediction
-            One for each image, equal up to rounding to those of single calls.
-
-        Raises
-        ------
-        InputError, ConfigurationError
-            As :meth:`predict`, and if the images differ in size.
-
-        """
+        """Predict relative depth in [0, 1] of several images of one size; see the base."""
         # 0. Check arguments; what is not given is the checkpoint's own.
-        steps = self.facts.denoising_steps if denoising_steps is None else denoising_steps
-        members = self.facts.ensemble_size if ensemble_size is None else ensemble_size
-        _check_numbers(steps, members, seed)
-        size = self.processing_size(*common_size(rgbs), processing_resolution)
-        options = DEFAULTS if options is None else options
-        if reference_exact:
-            options = EngineConfig(batch_limit=options.batch_limit)
-        with self._layout_for(reference_exact):
+        steps = _given(options.denoising_steps, self.facts.denoising_steps)
+        members = _given(options.ensemble_size, self.facts.ensemble_size)
+        _check_numbers(steps, members, options.seed)
+        size = self.processing_size(*common_size(rgbs), options.processing_resolution)
+        exact = options.reference_exact
+        if exact:
+            engine = EngineConfig(batch_limit=options.engine.batch_limit)
+            options = replace(options, engine=engine)
+        with self._layout_for(exact):
             # 1. Bring the images to the device and to the networks' size.
             image = self.upload(rgbs)  # (N, 3, H, W)
-            preprocessed = self.preprocess(image, size, reference_exact)  # (N, 3, PPH, PPW)
+            preprocessed = self.preprocess(image, size, exact)  # (N, 3, PPH, PPW)
             # 2. Encode each image once.
             rgb_latent = self.encode(preprocessed)  # (N, C, h, w)
             # 3. Denoise all members of all images from their start noise.
-            noise = self.start(preprocessed, rgb_latent, members, seed, streams, options)
-            latent = self.denoise(rgb_latent, noise, steps, seed, options, reference_exact)
+            noise = self.start(preprocessed, rgb_latent, streams, members, options)
+            latent = self.denoise(rgb_latent, noise, steps, options)
             features = None if self.trained_on is None else image_features(rgb_latent)  # (N, F)
             for stream, own in zip(streams, latent.split(int(members)), strict=True):
                 stream.keep(own)  # (E, C, h, w)
             # 4. Decode them, and cut off the padding.
-            relative = self.decode(latent, options.batch_limit, reference_exact)
+            relative = self.decode(latent, options)
             relative = relative[..., : size[0], : size[1]]  # (N E, 1, PH, PW)
             # 5. Merge each image's members: relative map and, of several, their spread.
-            maps = self.merge(relative, members, options.merge, reference_exact)
+            maps = self.merge(relative, members, options)
             # 6. Resize to the images' size and download.
-            answers = self.postprocess(maps, image, preprocessed, options.upsampling)
+            answers = self.postprocess(maps, image, preprocessed, options.engine.upsampling)
         gaps = self._gaps(features, len(answers))
         return [
             Prediction(
@@ -295,13 +224,9 @@ class MarigoldModel:
         self,
         rgb: np.ndarray,
         sparse: SparseDepth,
-        denoising_steps: int | None = None,
-        ensemble_size: int | None = None,
-        processing_resolution: int | None = None,
-        seed: int = 0,
-        options: EngineConfig | None = None,
         guided: GuidedConfig | None = None,
         max_depth: float = math.inf,
+        **settings: Any,
     ) -> Prediction:
         """
         Predict metric depth with the denoising steered by sparse depth; for labels.
@@ -310,20 +235,18 @@ class MarigoldModel:
 
         Parameters
         ----------
-        rgb, processing_resolution, seed
-            As for :meth:`predict`.
+        rgb : (H, W, 3) uint8
+            The image.
         sparse : SparseDepth
             In the image.
-        denoising_steps : int or None
-            DDIM steps; None is as many as the optimiser takes where denoising starts from noise.
-        ensemble_size : int or None
-            Members, guided one after the other; None is one.
-        options : EngineConfig or None
-            Its warm start is not used.
         guided : GuidedConfig or None
             Steps and rates of the optimiser.
         max_depth : float, metres
             Depth where disparity falls to 0 or below.
+        settings
+            As of :class:`PredictOptions`. Without ``denoising_steps`` it is as many as the
+            optimiser takes where denoising starts from noise, without ``ensemble_size`` one
+            member; members are guided one after the other, and nothing starts warm.
 
         Returns
         -------
@@ -340,13 +263,12 @@ class MarigoldModel:
             As :meth:`predict`, and if the networks pass no gradients (OpenVINO, compiled, LCM).
 
         """
-        members = 1 if ensemble_size is None else ensemble_size
-        _check_numbers(1 if denoising_steps is None else denoising_steps, members, seed)
-        size = self.processing_size(*common_size([rgb]), processing_resolution)
-        options = DEFAULTS if options is None else options
-        guided = GuidedConfig() if guided is None else guided
-        settings = denoising_steps, members, seed, options, guided, max_depth
-        return guide_model(self, rgb, sparse, size, *settings)
+        options = PredictOptions(**settings)
+        members = _given(options.ensemble_size, 1)
+        _check_numbers(_given(options.denoising_steps, 1), members, options.seed)
+        common_size([rgb])
+        config = GuidedConfig() if guided is None else guided
+        return guide_model(self, rgb, sparse, options, config, max_depth)
 
     def as_network(self, height: int, width: int) -> ImageNetwork:
         """Return one module for images of a size; see :func:`single_network`."""
@@ -393,62 +315,60 @@ class MarigoldModel:
         self,
         image: torch.Tensor,
         rgb_latent: torch.Tensor,
-        members: int,
-        seed: int,
         streams: Sequence[Stream],
-        options: EngineConfig = DEFAULTS,
+        members: int,
+        options: PredictOptions,
     ) -> torch.Tensor:
         """Return the latents (N E, C, h, w) from which denoising starts, image by image."""
-        kind = self.noise_kind(options)
-        if options.warm_start and kind == 'zeros':
+        engine, kind = options.engine, self.noise_kind(options.engine)
+        if engine.warm_start and kind == 'zeros':
             self._note(ZEROS_NOTE)
         shape = tuple(rgb_latent.shape[1:])
         starts = []
         for stream, own in zip(streams, image.split(1), strict=True):
-            noise = stream.noise(kind, members, shape, seed, self.device, self.dtype)
-            starts.append(stream.warm(noise, own, options.warm_start, options.scene_cut))
+            noise = stream.noise(kind, members, shape, options.seed, self.device, self.dtype)
+            starts.append(stream.warm(noise, own, engine.warm_start, engine.scene_cut))
         return _cat(starts)
 
-    def noise_kind(self, options: EngineConfig) -> str:
+    def noise_kind(self, engine: EngineConfig) -> str:
         """Return where denoising starts: gaussian, fixed or zeros."""
-        return self.facts.noise if options.noise == 'checkpoint' else options.noise
+        return self.facts.noise if engine.noise == 'checkpoint' else engine.noise
 
     def denoise(
         self,
         rgb_latent: torch.Tensor,
         noise: torch.Tensor,
         steps: int,
-        seed: int = 0,
-        options: EngineConfig = DEFAULTS,
-        reference_exact: bool = False,
+        options: PredictOptions,
     ) -> torch.Tensor:
         """Denoise latents (N E, C, h, w) beside (N, C, h, w) of the images."""
         members = len(noise) // len(rgb_latent)
         condition = rgb_latent.repeat_interleave(members, dim=0)  # (N E, C, h, w)
-        schedule = None
+        schedule, exact = None, options.reference_exact
         if not isinstance(self.scheduler, LCMScheduler):
-            schedule = self._schedule(steps, options.timestep_spacing, reference_exact)
+            schedule = self._schedule(steps, options.engine.timestep_spacing, exact)
 
         def batches(limit: int) -> torch.Tensor:
-            pairs = zip(condition.split(limit), noise.split(limit), strict=True)
-            calls = [(self.unet, self.scheduler, *pair, self.text, steps) for pair in pairs]
+            parts = zip(condition.split(limit), noise.split(limit), strict=True)
+            networks = self.unet, self.text
             if schedule is not None:
-                return torch.cat([denoise(*call, reference_exact, schedule) for call in calls])
-            kind = self.facts.noise if reference_exact else None
-            draws = consistency_generators(noise, members, seed, limit, kind)
-            both = zip(calls, draws, strict=True)
-            return torch.cat([denoise_consistency(*call, draw) for call, draw in both])
+                return torch.cat([denoise(*networks, *part, schedule, exact) for part in parts])
+            kind = self.facts.noise if exact else None
+            draws = consistency_generators(noise, members, options.seed, limit, kind)
+            plan = self.scheduler, steps
+            both = zip(parts, draws, strict=True)
+            return torch.cat(
+                [denoise_consistency(*networks, *part, *plan, draw) for part, draw in both]
+            )
 
-        most = min(len(noise), options.batch_limit or MOST_MEMBERS)
+        most = min(len(noise), options.engine.batch_limit or MOST_MEMBERS)
         return self.memory.run('denoise', tuple(noise.shape[-2:]), most, batches)
 
-    def decode(
-        self, latent: torch.Tensor, batch_limit: int = 0, reference_exact: bool = False
-    ) -> torch.Tensor:
+    def decode(self, latent: torch.Tensor, options: PredictOptions = DEFAULTS) -> torch.Tensor:
         """Decode scaled latents (N E, C, h, w) to relative maps (N E, 1, PPH, PPW) in [0, 1]."""
         scaled = latent / self.autoencoder.config.scaling_factor
-        most = min(len(latent), batch_limit or MOST_MEMBERS)
-        finish = partial(_to_relative, exact=reference_exact)
+        most = min(len(latent), options.engine.batch_limit or MOST_MEMBERS)
+        finish = partial(_to_relative, exact=options.reference_exact)
         return self._autoencode('decode', self._decode, scaled, most, 1, finish)
 
     def preview(self, latent: torch.Tensor) -> torch.Tensor:
@@ -460,15 +380,14 @@ class MarigoldModel:
         self,
         relative: torch.Tensor,
         members: int,
-        method: str = 'fitted',
-        reference_exact: bool = False,
+        options: PredictOptions,
     ) -> torch.Tensor:
         """Merge (N E, 1, PH, PW) to relative and spread, (N, 2, PH, PW); single ones stay."""
         if members == 1:
             return relative
         merge: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-        merge = merge_reference if method == 'reference' else merge_members
-        if reference_exact:
+        merge = merge_reference if options.engine.merge == 'reference' else merge_members
+        if options.reference_exact:
             from diffusers import MarigoldDepthPipeline
 
             merge = partial(MarigoldDepthPipeline.ensemble_depth, output_uncertainty=True)
@@ -577,6 +496,10 @@ def _to_relative(decoded: torch.Tensor, exact: bool) -> torch.Tensor:
 def _cat(parts: list[torch.Tensor]) -> torch.Tensor:
     """Concatenate along the first axis; a single tensor is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _given(value: int | None, own: int) -> int:
+    return own if value is None else value
 
 
 def _check_numbers(steps: Any, members: Any, seed: Any) -> None:

@@ -8,20 +8,19 @@ range from 0 to 1 that they span in the model's space, so that k times the metre
 depth; and a model that starts from zeros, without noise to steer, has its denoised latent moved.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from diffusers import LCMScheduler
-from marigold_ros.config import EngineConfig, GuidedConfig, RuntimeConfig
+from marigold_ros.config import GuidedConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError, InputError
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.models.marigold.checkpoint import Facts
 from marigold_ros.models.marigold.ensemble import reduce_members
 from marigold_ros.models.marigold.memory import is_out_of_memory
 from marigold_ros.models.marigold.schedule import ddim_schedule, Schedule, STEPS_LIMIT
-from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.models.protocol import PredictOptions
 from marigold_ros.models.resizing import neighbours
 from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
@@ -33,32 +32,6 @@ LEAST_POINTS = 3
 LEAST_DEVIATION = 1e-3
 
 Preview = Callable[[torch.Tensor], torch.Tensor]  # latent (1, C, h, w) -> relative (1, 1, PH, PW)
-
-
-class GuidableModel(Protocol):
-    """What guidance uses of a model: networks, and stages as in ``MarigoldModel``."""
-
-    facts: Facts
-    runtime: RuntimeConfig
-    device: torch.device
-    dtype: torch.dtype
-    text: torch.Tensor
-    unet: Any
-    autoencoder: Any
-    scheduler: Any
-    stream: Stream
-
-    def upload(self, rgbs: Sequence[np.ndarray]) -> torch.Tensor: ...
-    def preprocess(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor: ...
-    def encode(self, image: torch.Tensor) -> torch.Tensor: ...
-    def noise_kind(self, options: EngineConfig) -> str: ...
-    def denoise(
-        self, rgb_latent: torch.Tensor, noise: torch.Tensor, steps: int, *, options: EngineConfig
-    ) -> torch.Tensor: ...
-    def preview(self, latent: torch.Tensor) -> torch.Tensor: ...
-    def enlarge(
-        self, maps: torch.Tensor, image: torch.Tensor, preprocessed: torch.Tensor, upsampling: str
-    ) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -92,21 +65,18 @@ class GuidedLatent:
 
 
 def guide_model(
-    model: GuidableModel,
+    model: Any,
     rgb: np.ndarray,
     sparse: SparseDepth,
-    size: tuple[int, int],
-    denoising_steps: int | None,
-    members: int,
-    seed: int,
-    options: EngineConfig,
+    options: PredictOptions,
     config: GuidedConfig,
     max_depth: float,
 ) -> Prediction:
-    """Predict metric depth at a processing size (PH, PW); see ``predict_guided`` of the model."""
+    """Predict metric depth by a ``MarigoldModel``; see its ``predict_guided``."""
     check_guidable(model)
-    space = model.facts.space
-    points = prepare_points(sparse, space, rgb.shape[:2], size, model.device)
+    space, shape = model.facts.space, rgb.shape[:2]
+    size = model.processing_size(*shape, options.processing_resolution)  # (PH, PW)
+    points = prepare_points(sparse, space, shape, size, model.device)
 
     def ask(latent: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         stacked = torch.cat([rgb_latent, latent.to(model.dtype)], dim=1)  # (1, 2C, h, w)
@@ -121,9 +91,8 @@ def guide_model(
                 image = model.upload([rgb])  # (1, 3, H, W)
                 preprocessed = model.preprocess(image, size)  # (1, 3, PPH, PPW)
                 rgb_latent = model.encode(preprocessed)  # (1, C, h, w)
-                steps = denoising_steps, config.steps
-                start, schedule = _start(model, rgb_latent, steps, members, seed, options)
-            answers = []
+                start, schedule = _start(model, rgb_latent, options, config.steps)
+            answers, upsampling = [], options.engine.upsampling
             for latent in start.split(1):  # one after the other: gradients take the memory
                 if schedule is None:
                     guided = guide_clean(latent, points, preview, config)
@@ -131,7 +100,7 @@ def guide_model(
                     guided = guide_noise(ask, latent, schedule, points, preview, config)
                 with torch.no_grad():
                     maps = preview(guided.latent)
-                    relative = model.enlarge(maps, image, preprocessed, options.upsampling)
+                    relative = model.enlarge(maps, image, preprocessed, upsampling)
                     value = points.low + points.span * (guided.scale * relative + guided.shift)
                     answers.append(to_metres(value, space, max_depth, torch.exp))
             metric = torch.cat(answers)  # (E, 1, H, W)
@@ -143,32 +112,32 @@ def guide_model(
             f'{model.device}; set guided.checkpointing, or lower processing_resolution',
             cause='size',
         ) from error
-    if members == 1:
+    if len(metric) == 1:
         return Prediction(metric[0, 0].cpu().numpy(), None, 'metric')
     merged, spread = reduce_members(metric)
     return Prediction(merged[0, 0].cpu().numpy(), spread[0, 0].cpu().numpy(), 'metric')
 
 
 def _start(
-    model: GuidableModel,
+    model: Any,
     rgb_latent: torch.Tensor,
-    steps: tuple[int | None, int],
-    members: int,
-    seed: int,
-    options: EngineConfig,
+    options: PredictOptions,
+    optimiser_steps: int,
 ) -> tuple[torch.Tensor, Schedule | None]:
     """Return noise (E, C, h, w) and its schedule, or denoised latents and None."""
-    kind, shape = model.noise_kind(options), tuple(rgb_latent.shape[1:])
-    asked, of_optimiser = steps
+    kind, shape = model.noise_kind(options.engine), tuple(rgb_latent.shape[1:])
+    members = 1 if options.ensemble_size is None else options.ensemble_size
     # Cloned: noise that a plain prediction has drawn before cannot carry gradients.
-    noise = model.stream.noise(kind, members, shape, seed, model.device, torch.float32).clone()
+    drawn = model.stream.noise(kind, members, shape, options.seed, model.device, torch.float32)
+    noise = drawn.clone()
     if kind == 'zeros':
-        count = asked or model.facts.denoising_steps
-        return model.denoise(rgb_latent, noise.to(model.dtype), count, options=options), None
+        steps = options.denoising_steps or model.facts.denoising_steps
+        return model.denoise(rgb_latent, noise.to(model.dtype), steps, options), None
     # Trailing, as in the paper, unless the options say otherwise.
-    spacing = 'trailing' if options.timestep_spacing == 'auto' else options.timestep_spacing
-    count = asked or min(of_optimiser, STEPS_LIMIT)
-    return noise, ddim_schedule(model.scheduler, count, spacing, model.device)
+    asked = options.engine.timestep_spacing
+    spacing = 'trailing' if asked == 'auto' else asked
+    steps = options.denoising_steps or min(optimiser_steps, STEPS_LIMIT)
+    return noise, ddim_schedule(model.scheduler, steps, spacing, model.device)
 
 
 def guide_noise(
@@ -310,7 +279,7 @@ def affine_fit(predicted: torch.Tensor, wanted: torch.Tensor) -> tuple[float, fl
     return scale, float(y.mean() - scale * x.mean())
 
 
-def check_guidable(model: GuidableModel) -> None:
+def check_guidable(model: Any) -> None:
     """Refuse networks that gradients cannot pass; raises ConfigurationError."""
     runtime = model.runtime
     if not runtime.plain:
@@ -326,7 +295,7 @@ def check_guidable(model: GuidableModel) -> None:
 
 
 @contextmanager
-def ready_for_gradients(model: GuidableModel, checkpointing: bool) -> Iterator[None]:
+def ready_for_gradients(model: Any, checkpointing: bool) -> Iterator[None]:
     """Let networks carry gradients; float16, in which they overflow, becomes float32 meanwhile."""
     networks = (model.unet, model.autoencoder)
     dtype, text = model.dtype, model.text

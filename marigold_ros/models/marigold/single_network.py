@@ -34,9 +34,7 @@ def single_network(model: Any, height: int, width: int) -> ImageNetwork:
 
     def run(image: torch.Tensor) -> torch.Tensor:
         latent = mean_latent(autoencoder, image * 2.0 - 1.0) * factor
-        latent = denoise(
-            model.unet, scheduler, latent, noise, model.text, steps, schedule=schedule
-        )
+        latent = denoise(model.unet, model.text, latent, noise, schedule)
         decoded = autoencoder.decode(latent / factor, return_dict=False)[0]
         return (decoded.mean(1, keepdim=True).clamp(-1.0, 1.0) + 1.0) / 2.0
 

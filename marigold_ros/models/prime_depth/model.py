@@ -124,8 +124,8 @@ class PrimeDepthModel(MapModel):
             'processing_pixels': self.pixels,
         }
 
-    def _most_at_once(self, count: int, options: EngineConfig) -> int:
-        return options.batch_limit or MOST_IMAGES
+    def _most_at_once(self, count: int, engine: EngineConfig) -> int:
+        return engine.batch_limit or MOST_IMAGES
 
     def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
         return self._network(seen.to(self._dtype)).float().clamp(0.0, 1.0)

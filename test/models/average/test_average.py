@@ -101,19 +101,16 @@ def test_a_member_that_contradicts_the_first_does_not_count():
 class Member:
     """A model whose answer, or error, is given."""
 
-    space, device = 'log', 'cpu'
+    space, device, stream = 'log', 'cpu', None
 
     def __init__(self, name, answer):
         self.answer = answer
         self.description = {'name': name}
 
-    def predict(self, *_, **__):
+    def predict_together(self, rgbs, streams, options):
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
-
-    def predict_together(self, rgbs, streams, *_, **__):
-        return [self.predict() for _ in rgbs]
+        return [self.answer for _ in rgbs]
 
 
 def test_a_failing_member_is_left_out_of_the_image(caplog):

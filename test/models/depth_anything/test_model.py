@@ -122,7 +122,7 @@ def test_the_longest_side_at_the_network_may_be_chosen(relative_folder, longest,
         ({'denoising_steps': 4}, 'denoising_steps is 4.*one pass'),
         ({'ensemble_size': 5}, 'ensemble_size is 5.*one pass'),
         (
-            {'options': EngineConfig(warm_start=0.1)},
+            {'engine': EngineConfig(warm_start=0.1)},
             r'engine\.warm_start is 0\.1.*no choice of it',
         ),
     ],

@@ -102,7 +102,7 @@ def test_only_the_steps_of_training_are_taken(diffusion_depth_folder, rgb):
     with pytest.raises(ConfigurationError, match='ensemble_size is 3'):
         model.predict(rgb, ensemble_size=3)
     with pytest.raises(ConfigurationError, match=r'engine\.noise is zeros'):
-        model.predict(rgb, options=EngineConfig(noise='zeros'))
+        model.predict(rgb, engine=EngineConfig(noise='zeros'))
     with pytest.raises(ConfigurationError, match='no autoencoder'):
         load_model(str(diffusion_depth_folder), 'cpu', vae='taesd')
     with pytest.raises(ConfigurationError, match=r'only torch runs refined'):

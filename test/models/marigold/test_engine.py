@@ -13,6 +13,7 @@ from marigold_ros.errors import ConfigurationError, InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.denoiser import denoise, start_noise
 from marigold_ros.models.marigold.ensemble import merge_members
+from marigold_ros.models.marigold.schedule import ddim_schedule
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -93,7 +94,7 @@ def test_exact_members_one_by_one_are_the_reference(small_checkpoint, reference)
         generator=torch.Generator('cpu').manual_seed(1),
     ).prediction[0, :, :, 0]
     got = model.predict(
-        rgb, 2, 3, 128, seed=1, reference_exact=True, options=EngineConfig(batch_limit=1)
+        rgb, 2, 3, 128, seed=1, reference_exact=True, engine=EngineConfig(batch_limit=1)
     ).relative
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
@@ -105,7 +106,8 @@ def test_the_last_step_keeps_no_noise(model):
             return (-torch.full_like(stacked[:, :4], 0.5),)
 
     noise = start_noise('gaussian', 1, (4, 16, 16), seed=0)
-    arguments = (Oracle(), model.scheduler, torch.zeros(1, 4, 16, 16), noise, model.text, 1)
+    schedule = ddim_schedule(model.scheduler, 1)
+    arguments = (Oracle(), model.text, torch.zeros(1, 4, 16, 16), noise, schedule)
     clean = denoise(*arguments)
     noisy = denoise(*arguments, reference_exact=True)
     assert torch.allclose(clean, torch.full_like(clean, 0.5), atol=1e-5)
@@ -261,7 +263,7 @@ def test_bfloat16_answers_nearly_the_same(small_checkpoint, model):
 def test_the_references_merge_may_be_chosen(model):
     rgb = image(64, 96)
     fitted = model.predict(rgb, 1, 4)
-    reference = model.predict(rgb, 1, 4, options=EngineConfig(merge='reference'))
+    reference = model.predict(rgb, 1, 4, engine=EngineConfig(merge='reference'))
     assert not np.array_equal(fitted.relative, reference.relative)
     assert np.abs(fitted.relative - reference.relative).mean() < 0.1
 

@@ -130,10 +130,10 @@ def test_gradients_reach_the_noise_through_all_steps(model):
 
 @pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
 def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise):
-    sparse, options = points(slope()), EngineConfig(noise=noise)
-    plain = model.predict(rgb, options=options).relative
+    sparse, engine = points(slope()), EngineConfig(noise=noise)
+    plain = model.predict(rgb, engine=engine).relative
     affine_fit = np.polyfit(plain[sparse.v, sparse.u], sparse.z, 1)
-    guided = model.predict_guided(rgb, sparse, options=options)
+    guided = model.predict_guided(rgb, sparse, engine=engine)
     assert guided.space == 'metric'
     assert guided.spread is None
     assert guided.relative.shape == rgb.shape[:2]
@@ -141,9 +141,9 @@ def test_guided_depth_beats_the_best_affine_fit_at_the_points(model, rgb, noise)
 
 
 def test_more_steps_are_never_worse_at_the_points(model, rgb):
-    sparse, options = points(slope()), EngineConfig(noise='zeros')
+    sparse, engine = points(slope()), EngineConfig(noise='zeros')
     residuals = [
-        misfit(model.predict_guided(rgb, sparse, options=options, guided=guided).relative, sparse)
+        misfit(model.predict_guided(rgb, sparse, engine=engine, guided=guided).relative, sparse)
         for guided in map(GuidedConfig, (1, 5, 20, 60))
     ]
     for earlier, later in zip(residuals, residuals[1:], strict=False):
@@ -155,11 +155,11 @@ def test_more_steps_are_never_worse_at_the_points(model, rgb):
 @pytest.mark.parametrize('noise', ['gaussian', 'zeros'])
 def test_k_times_the_metres_give_k_times_the_depth(copy, edit, rgb, space, noise):
     edit(copy / 'marigold_ros.json', space=space)
-    model, options = load_model(str(copy), device='cpu'), EngineConfig(noise=noise)
+    model, engine = load_model(str(copy), device='cpu'), EngineConfig(noise=noise)
     sparse = points(slope()[:, ::-1] if space == 'disparity' else slope())
     far = replace(sparse, z=7.3 * sparse.z)
     one, other = (
-        model.predict_guided(rgb, p, options=options, guided=FEW).relative for p in (sparse, far)
+        model.predict_guided(rgb, p, engine=engine, guided=FEW).relative for p in (sparse, far)
     )
     # Where disparity falls to nothing depth has no bound, and no digits.
     bounded = one < 100.0
@@ -206,10 +206,10 @@ def test_checkpointing_changes_memory_and_not_the_answer(model, rgb):
 def test_half_precision_guides_and_keeps_its_weights(small_checkpoint, model, rgb, dtype, noise):
     half = load_model(str(small_checkpoint), device='cpu', dtype=dtype)
     weights = {name: w.clone() for name, w in half.unet.state_dict().items()}
-    sparse, options = points(slope()), EngineConfig(noise=noise)
-    answer = half.predict_guided(rgb, sparse, options=options).relative
+    sparse, engine = points(slope()), EngineConfig(noise=noise)
+    answer = half.predict_guided(rgb, sparse, engine=engine).relative
     assert answer.dtype == np.float32
-    exact = model.predict_guided(rgb, sparse, options=options).relative
+    exact = model.predict_guided(rgb, sparse, engine=engine).relative
     assert misfit(answer, sparse) < 1.2 * misfit(exact, sparse)
     assert half.dtype == half.text.dtype == getattr(torch, dtype)
     for name, weight in half.unet.state_dict().items():
@@ -237,10 +237,10 @@ def test_points_that_cannot_guide_are_refused(model, rgb, sparse, words):
 
 
 def test_points_that_contradict_a_denoised_map_are_refused(model, rgb):
-    options = EngineConfig(noise='zeros')
-    plain = model.predict(rgb, options=options).relative
+    engine = EngineConfig(noise='zeros')
+    plain = model.predict(rgb, engine=engine).relative
     with pytest.raises(AlignmentError, match='pairing'):
-        model.predict_guided(rgb, points(10.0 - 5.0 * plain), options=options)
+        model.predict_guided(rgb, points(10.0 - 5.0 * plain), engine=engine)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_v1_0_runs_few_steps_trailing_and_notes_it_once(copy, edit, image, caplo
     assert any('trailing' in note for note in model.description['notes'])
     for spacing in ('trailing', 'leading'):
         chosen = EngineConfig(timestep_spacing=spacing)
-        answer = model.predict(rgb, 2, 1, 64, options=chosen).relative
+        answer = model.predict(rgb, 2, 1, 64, engine=chosen).relative
         assert np.array_equal(answer, few[1]) == (spacing == 'trailing')
 
 
@@ -101,7 +101,7 @@ def test_an_lcm_ensemble_does_not_depend_on_its_batches(copy, edit, image):
     model = load_model(str(copy), device='cpu')
     whole = model.predict(image(64, 96), 3, 3, 96).relative
     one = EngineConfig(batch_limit=1)
-    apart = model.predict(image(64, 96), 3, 3, 96, options=one).relative
+    apart = model.predict(image(64, 96), 3, 3, 96, engine=one).relative
     np.testing.assert_allclose(whole, apart, atol=1e-4)
 
 

@@ -91,7 +91,7 @@ def test_what_fits_is_estimated_before_the_first_frame(model, image, monkeypatch
 def test_batched_and_unbatched_members_agree(model, image):
     rgb = image(75, 100)
     whole = model.predict(rgb, 2, 4)
-    apart = model.predict(rgb, 2, 4, options=EngineConfig(batch_limit=1))
+    apart = model.predict(rgb, 2, 4, engine=EngineConfig(batch_limit=1))
     np.testing.assert_allclose(apart.relative, whole.relative, atol=2e-4)
     np.testing.assert_allclose(apart.spread, whole.spread, atol=2e-4)
 

@@ -72,7 +72,7 @@ def test_without_colour_bilateral_upsampling_is_bilinear():
 @pytest.mark.parametrize('size', [(200, 300), (97, 130), (40, 50), (96, 128)])
 def test_the_engine_upsamples_either_way_to_every_size(small_checkpoint, image, size):
     model = load_model(str(small_checkpoint), device='cpu')
-    answer = model.predict(image(*size), 1, 2, options=EngineConfig(upsampling='bilateral'))
+    answer = model.predict(image(*size), 1, 2, engine=EngineConfig(upsampling='bilateral'))
     for value in (answer.relative, answer.spread):
         assert value.shape == size
         assert np.isfinite(value).all()

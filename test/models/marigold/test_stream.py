@@ -27,12 +27,12 @@ def test_gaussian_noise_is_one_draw_of_all_members():
 
 @pytest.mark.parametrize('noise', ['gaussian', 'fixed', 'zeros'])
 def test_a_kind_of_noise_can_be_chosen(model, image, noise):
-    options = EngineConfig(noise=noise)
+    engine = EngineConfig(noise=noise)
     rgb = image(48, 64)
-    first, second = (model.predict(rgb, seed=s, options=options).relative for s in (1, 2))
+    first, second = (model.predict(rgb, seed=s, engine=engine).relative for s in (1, 2))
     assert np.array_equal(first, second) == (noise != 'gaussian')
     model.reset()
-    third = model.predict(rgb, seed=2, options=options).relative
+    third = model.predict(rgb, seed=2, engine=engine).relative
     assert np.array_equal(first, third) == (noise == 'zeros')
 
 
@@ -40,7 +40,7 @@ def test_fixed_noise_is_that_of_the_streams_first_seed(model, image):
     rgb = image(48, 64)
     expected = model.predict(rgb, seed=4).relative
     fixed = EngineConfig(noise='fixed')
-    answers = [model.predict(rgb, seed=s, options=fixed).relative for s in (4, 5, 6)]
+    answers = [model.predict(rgb, seed=s, engine=fixed).relative for s in (4, 5, 6)]
     assert all(np.array_equal(answer, expected) for answer in answers)
 
 
@@ -54,10 +54,8 @@ def frames(image, count: int) -> list[np.ndarray]:
     ]
 
 
-def flicker(model, rgbs: list[np.ndarray], options: EngineConfig | None = None) -> float:
-    answers = [
-        model.predict(rgb, 1, seed=i, options=options).relative for i, rgb in enumerate(rgbs)
-    ]
+def flicker(model, rgbs: list[np.ndarray], **engine) -> float:
+    answers = [model.predict(rgb, 1, seed=i, **engine).relative for i, rgb in enumerate(rgbs)]
     pairs = zip(answers, answers[1:], strict=False)
     return float(np.mean([np.abs(after - before).mean() for before, after in pairs]))
 
@@ -76,7 +74,7 @@ def test_a_warm_start_reduces_flicker_of_a_static_scene(model, image, monkeypatc
     rgbs = frames(image, 8)
     cold = flicker(model, rgbs)
     model.reset()
-    assert flicker(model, rgbs, EngineConfig(warm_start=0.3)) < 0.85 * cold
+    assert flicker(model, rgbs, engine=EngineConfig(warm_start=0.3)) < 0.85 * cold
 
 
 def test_a_warm_start_mixes_the_last_latent_into_the_noise():
@@ -116,9 +114,9 @@ def test_frames_are_independent_unless_a_warm_start_is_asked_for(model, image):
 def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, image):
     rgb = image(48, 64)
     expected = model.predict(rgb, seed=2, reference_exact=True).relative
-    options = EngineConfig(noise='zeros', warm_start=0.5, upsampling='bilateral')
+    engine = EngineConfig(noise='zeros', warm_start=0.5, upsampling='bilateral')
     for _ in range(2):
-        answer = model.predict(rgb, seed=2, reference_exact=True, options=options)
+        answer = model.predict(rgb, seed=2, reference_exact=True, engine=engine)
         assert np.array_equal(answer.relative, expected)
 
 
@@ -132,10 +130,10 @@ def test_no_number_is_read_from_the_device_before_download(model, image):
             return function(*args, **(kwargs or {}))
 
     rgb = image(75, 100)
-    options = EngineConfig(warm_start=0.1, upsampling='bilateral')
-    model.predict(rgb, 2, 3, options=options)  # schedules and noise are made once
+    engine = EngineConfig(warm_start=0.1, upsampling='bilateral')
+    model.predict(rgb, 2, 3, engine=engine)  # schedules and noise are made once
     with Watch():
-        model.predict(rgb, 2, 3, options=options)
+        model.predict(rgb, 2, 3, engine=engine)
     assert fetched == []
 
 

@@ -6,6 +6,7 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.stream import Stream
+from marigold_ros.models.protocol import PredictOptions
 import numpy as np
 import pytest
 
@@ -27,10 +28,10 @@ def images(image, count: int) -> list[np.ndarray]:
 @pytest.mark.parametrize('noise', ['zeros', 'gaussian'])
 @pytest.mark.parametrize('batch_limit', [0, 2])
 def test_each_image_gets_the_answer_that_it_gets_alone(model, image, members, noise, batch_limit):
-    options = EngineConfig(noise=noise, batch_limit=batch_limit)
+    options = PredictOptions(2, members, engine=EngineConfig(noise=noise, batch_limit=batch_limit))
     rgbs = images(image, 3)
-    alone = [model.predict(rgb, 2, members, options=options) for rgb in rgbs]
-    together = model.predict_together(rgbs, [Stream() for _ in rgbs], 2, members, options=options)
+    alone = [model.predict(rgb, **vars(options)) for rgb in rgbs]
+    together = model.predict_together(rgbs, [Stream() for _ in rgbs], options)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one.relative, other.relative, atol=TOLERANCE)
         assert (one.spread is None) == (other.spread is None) == (members == 1)
@@ -40,15 +41,15 @@ def test_each_image_gets_the_answer_that_it_gets_alone(model, image, members, no
 
 
 def test_each_camera_starts_warm_from_its_own_last_frame(model, image):
-    options = EngineConfig(noise='gaussian', warm_start=0.5)
+    options = PredictOptions(1, engine=EngineConfig(noise='gaussian', warm_start=0.5))
     rgbs = images(image, 2)
     streams = [Stream(), Stream()]
     alone = []
     for rgb in rgbs:
         model.reset()
-        alone.append([model.predict(rgb, 1, options=options).relative for _ in range(2)][1])
+        alone.append([model.predict(rgb, **vars(options)).relative for _ in range(2)][1])
     for _ in range(2):
-        together = model.predict_together(rgbs, streams, 1, options=options)
+        together = model.predict_together(rgbs, streams, options)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other.relative, atol=TOLERANCE)
 

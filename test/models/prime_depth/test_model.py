@@ -11,6 +11,7 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.prime_depth.preimage import decoder_steps, read_preimage
 from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_ros.models.protocol import PredictOptions
 import numpy as np
 import pytest
 import torch
@@ -121,7 +122,9 @@ def test_batches_are_divided_as_the_limit_says(prime_depth_folder, rgb):
     images = [rgb, rgb[::-1].copy(), rgb[:, ::-1].copy()]
     streams = [model.new_stream() for _ in images]
     whole = model.predict_together(images, streams)
-    parts = model.predict_together(images, streams, options=EngineConfig(batch_limit=1))
+    parts = model.predict_together(
+        images, streams, PredictOptions(engine=EngineConfig(batch_limit=1))
+    )
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.relative, other.relative, atol=1e-5)
 

@@ -56,7 +56,7 @@ def test_bilateral_upsampling_keeps_the_edges_of_the_image(unet_folder):
     rgb[:, 64:] = 255
     model = load_model(str(unet_folder), 'cpu')
     steps = {
-        kind: np.abs(np.diff(model.predict(rgb, options=EngineConfig(upsampling=kind)).relative))
+        kind: np.abs(np.diff(model.predict(rgb, engine=EngineConfig(upsampling=kind)).relative))
         for kind in ('bilinear', 'bilateral')
     }
     row = {kind: step[48, 56:72].max() for kind, step in steps.items()}
@@ -105,6 +105,6 @@ def test_what_a_single_pass_cannot_do_is_refused(unet_folder, rgb):
     with pytest.raises(ConfigurationError, match='denoising_steps is 4'):
         model.predict(rgb, denoising_steps=4)
     with pytest.raises(ConfigurationError, match=r'engine\.noise is zeros'):
-        model.predict(rgb, options=EngineConfig(noise='zeros'))
+        model.predict(rgb, engine=EngineConfig(noise='zeros'))
     with pytest.raises(ConfigurationError, match='no autoencoder'):
         load_model(str(unet_folder), 'cpu', vae='taesd')
