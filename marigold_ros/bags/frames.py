@@ -176,8 +176,8 @@ class _FrameStream:
         # The first one's scans are the frame's own, which score it too.
         self._sensors = [SensorTopic(reader, topic, config) for topic in topics.sensors]
         self._given_extrinsics = T_cam_lidar
-        self._transforms = reader.static_transforms()
-        self._motion = EgoMotion(reader.topics, config.fixed_frame, self._transforms)
+        tree = reader.static_transforms()
+        self._motion = EgoMotion(reader.topics, config.fixed_frame, tree)
         self._extrinsics: dict[tuple[str, str], np.ndarray | CalibrationError] = {}
         info = topics.camera_info
         first_info = reader.first(info) if info else None
@@ -198,10 +198,10 @@ class _FrameStream:
                 self._note_unreadable(topic, log_ns, error)
                 continue
             if topic in self._motion.topics:
-                if self._motion.transforms.is_jump(message):
+                if self._motion.tree.is_jump(message):
                     yield from self._flush()
                     self._forget()
-                self._motion.transforms.add_message(message)
+                self._motion.tree.add_message(message, moving=True)
                 continue
             stamp_ns = header_ns(message) if self._by_header else log_ns
             if topic in self._topics.sensors:
@@ -268,7 +268,7 @@ class _FrameStream:
             sensor.scans.clear()
         self._infos.clear()
         self._truths.clear()
-        self._motion.transforms.clear()
+        self._motion.tree.clear()
         self._newest.clear()
 
     def _is_ready(self, head: _Waiting, log_ns: int) -> bool:
@@ -379,7 +379,7 @@ class _FrameStream:
     def _lookup(self, target: str, source: str, warnings: list[str]) -> np.ndarray | None:
         if (target, source) not in self._extrinsics:
             try:
-                self._extrinsics[target, source] = self._transforms.lookup(target, source)
+                self._extrinsics[target, source] = self._motion.tree.lookup(target, source)
             except CalibrationError as error:
                 self._extrinsics[target, source] = error
         found = self._extrinsics[target, source]

@@ -25,7 +25,7 @@ from marigold_ros.bags.topics import (
     TopicInfo,
     with_sources,
 )
-from marigold_ros.bags.transforms import StaticTransforms
+from marigold_ros.bags.transforms import TransformTree
 from marigold_ros.errors import BagError
 from rosbags.highlevel import AnyReader
 
@@ -189,13 +189,13 @@ class BagReader:
         for topic, msgtype, data, log_ns in self.raw(topics):
             yield topic, self.decode(data, msgtype), log_ns
 
-    def static_transforms(self) -> StaticTransforms:
+    def static_transforms(self) -> TransformTree:
         """
         Return all transforms of /tf_static, which may be recorded late.
 
         Errors of messages that cannot be decoded go to ``refused``, as invalid transforms do.
         """
-        transforms = StaticTransforms()
+        transforms = TransformTree()
         try:
             for _, msgtype, data, _ in self.raw(self.static_topics):
                 try:

@@ -61,32 +61,27 @@ def pose_matrix(
     return T
 
 
-class StaticTransforms:
+class TransformTree:
     """
-    Fixed poses between frames; as in tf2, the last pose of a child counts.
+    Poses between frames: fixed ones, and above them moving ones over the last ten seconds.
 
-    ``refused`` lists the invalid transforms of messages, in words.
+    As in tf2, the last fixed pose of a child counts. ``refused`` lists the invalid transforms of
+    messages, in words.
     """
-
-    _kind, _topic = 'static transform', '/tf_static'
 
     def __init__(self) -> None:
-        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        self._fixed: dict[str, tuple[str, np.ndarray]] = {}
+        self._tracks: dict[str, _Track] = {}
         self.refused: list[str] = []
 
     def __len__(self) -> int:
-        return len(self._parents)
-
-    @property
-    def frames(self) -> list[str]:
-        """All known frames in alphabetical order."""
-        return sorted(set(self._parents) | {parent for parent, _ in self._parents.values()})
+        return len(self._fixed) + len(self._tracks)
 
     def add(
         self, parent: str, child: str, translation: Sequence[float], rotation_xyzw: Sequence[float]
     ) -> None:
         """
-        Add the pose of ``child`` in ``parent``.
+        Add the fixed pose of ``child`` in ``parent``.
 
         Raises CalibrationError for an invalid pose, an empty name, or a frame below itself.
         """
@@ -96,106 +91,69 @@ class StaticTransforms:
                 f"transform from '{child}' to '{parent}' needs two different frame names; "
                 'check the publisher of /tf_static'
             )
-        self._parents[child] = (parent, pose_matrix(translation, rotation_xyzw))
+        self._fixed[child] = (parent, pose_matrix(translation, rotation_xyzw))
 
-    def add_message(self, message: Any) -> None:
+    def add_message(self, message: Any, moving: bool = False) -> None:
         """
-        Add all transforms of a tf2_msgs/TFMessage.
+        Add all transforms of a tf2_msgs/TFMessage, of /tf if they are ``moving``.
 
         An invalid one, as with a quaternion of zeros, goes to ``refused``, which `lookup` quotes
         where a transform is missing; the others are added.
         """
         for item in message.transforms:
-            parent, child = item.header.frame_id, item.child_frame_id
+            parent, child = _plain(item.header.frame_id), _plain(item.child_frame_id)
+            move, turn = _pose_of(item)
             try:
-                self.add(parent, child, *_pose_of(item))
+                if not moving:
+                    self.add(parent, child, move, turn)
+                    continue
+                pose_matrix(move, turn)
             except CalibrationError as error:
                 self.refused.append(f"'{parent}' <- '{child}': {error}")
-
-    def lookup(self, target: str, source: str) -> np.ndarray:
-        """
-        Return the pose of ``source`` in ``target``: (4, 4) float64, ``p_target = T @ p_source``.
-
-        A leading slash of a name (ROS 1) is ignored. Raises CalibrationError where a frame is
-        unknown or nothing connects the two.
-        """
-        target, source = _plain(target), _plain(source)
-        if target == source and target:
-            return np.eye(4)
-        from_target, from_source = self._ancestors(target), self._ancestors(source)
-        common = next((frame for frame in from_source if frame in from_target), None)
-        known = {*self.frames}
-        if common is None or target not in known or source not in known:
-            refused = f'; refused: {" | ".join(self.refused)}' if self.refused else ''
-            raise CalibrationError(
-                f"no {self._kind} '{target}' <- '{source}'; known frames: "
-                f'{", ".join(sorted(known)) or "none"}{refused}; '
-                f'record {self._topic}, or give the extrinsics yourself'
-            )
-        return _inverse(from_target[common]) @ from_source[common]
-
-    def _parent(self, frame: str) -> tuple[str, np.ndarray] | None:
-        """Return the parent of a frame and the pose in it; None at the root."""
-        return self._parents.get(frame)
-
-    def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
-        """Return the pose of a frame in itself and in all its ancestors, nearest first."""
-        poses = {frame: np.eye(4)}
-        pose = poses[frame]
-        while (above := self._parent(frame)) is not None:
-            frame, step = above
-            if frame in poses:
-                raise CalibrationError(
-                    f"{self._kind}s form a loop through '{frame}'; "
-                    f'each frame may have one parent: check the publishers of {self._topic}'
-                )
-            pose = step @ pose
-            poses[frame] = pose
-        return poses
-
-
-class MovingTransforms:
-    """
-    Moving frames of ``/tf`` over the last ten seconds, above fixed ones.
-
-    Parameters
-    ----------
-    static : StaticTransforms
-        The fixed poses; its ``refused`` also receives the invalid transforms of ``/tf``.
-
-    """
-
-    def __init__(self, static: StaticTransforms) -> None:
-        self._static = static
-        self._tracks: dict[str, _Track] = {}
+                continue
+            if child not in self._tracks or self._tracks[child].parent != parent:
+                self._tracks[child] = _Track(parent)
+            self._tracks[child].add(header_ns(item), (np.array(move), np.array(turn)))
 
     def is_jump(self, message: Any) -> bool:
         """Return whether a message is so far behind its frames' newest that the clock jumped."""
         return any(
-            is_clock_jump(self._newest(item), header_ns(item)) for item in message.transforms
+            is_clock_jump(track.stamps[-1], header_ns(item))
+            for item in message.transforms
+            if (track := self._tracks.get(_plain(item.child_frame_id))) is not None
         )
-
-    def add_message(self, message: Any) -> None:
-        """Add all valid transforms of a tf2_msgs/TFMessage."""
-        for item in message.transforms:
-            parent, child = _plain(item.header.frame_id), _plain(item.child_frame_id)
-            pose = _pose_of(item)
-            try:
-                pose_matrix(*pose)
-            except CalibrationError as error:
-                self._static.refused.append(f"'{parent}' <- '{child}': {error}")
-                continue
-            if child not in self._tracks or self._tracks[child].parent != parent:
-                self._tracks[child] = _Track(parent)
-            self._tracks[child].add(header_ns(item), (np.array(pose[0]), np.array(pose[1])))
 
     def clear(self) -> None:
         """Forget all moving frames, as after a clock jump."""
         self._tracks.clear()
 
-    def lookup(self, target: str, source: str, stamp_ns: int) -> np.ndarray:
-        """Return the pose (4, 4) of ``source`` in ``target`` at one moment."""
-        return _TransformsAt(stamp_ns, self._static, self._tracks).lookup(target, source)
+    def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
+        """
+        Return the pose of ``source`` in ``target``: (4, 4) float64, ``p_target = T @ p_source``.
+
+        With ``stamp_ns`` at that moment, else by fixed poses alone. A leading slash of a name
+        (ROS 1) is ignored. Raises CalibrationError where a frame is unknown, nothing connects the
+        two, or a pose is not known at its moment.
+        """
+        target, source = _plain(target), _plain(source)
+        if target == source and target:
+            return np.eye(4)
+        from_target = self._ancestors(target, stamp_ns)
+        from_source = self._ancestors(source, stamp_ns)
+        common = next((frame for frame in from_source if frame in from_target), None)
+        known = {*self._fixed, *(parent for parent, _ in self._fixed.values())}
+        kind, topic = 'static transform', '/tf_static'
+        if stamp_ns is not None:
+            known |= {*self._tracks, *(track.parent for track in self._tracks.values())}
+            kind, topic = 'transform', '/tf and /tf_static'
+        if common is None or target not in known or source not in known:
+            refused = f'; refused: {" | ".join(self.refused)}' if self.refused else ''
+            raise CalibrationError(
+                f"no {kind} '{target}' <- '{source}'; known frames: "
+                f'{", ".join(sorted(known)) or "none"}{refused}; '
+                f'record {topic}, or give the extrinsics yourself'
+            )
+        return _inverse(from_target[common]) @ from_source[common]
 
     def lookup_full(
         self, target: str, target_ns: int, source: str, source_ns: int, fixed: str
@@ -204,29 +162,54 @@ class MovingTransforms:
         Return the pose of ``source`` at one moment in ``target`` at another, both in nanoseconds.
 
         The frame ``fixed`` does not move in the world: ``p_target(target_ns) = T @
-        p_source(source_ns)``, (4, 4) float64. Raises CalibrationError where nothing connects the
-        two, or a pose is not known at its moment.
+        p_source(source_ns)``, (4, 4) float64. Raises CalibrationError as `lookup` does.
         """
         there = self.lookup(fixed, source, source_ns)
         return _inverse(self.lookup(fixed, target, target_ns)) @ there
 
-    def _newest(self, item: Any) -> int:
-        track = self._tracks.get(_plain(item.child_frame_id))
-        return track.stamps[-1] if track is not None else header_ns(item)
+    def _parent(self, frame: str, stamp_ns: int | None) -> tuple[str, np.ndarray] | None:
+        """Return the parent of a frame and the pose in it; None at the root."""
+        track = None if stamp_ns is None else self._tracks.get(frame)
+        if track is None or stamp_ns is None:
+            return self._fixed.get(frame)
+        pose = track.at(stamp_ns)
+        if pose is None:
+            first, last = (stamp / _NANOSECONDS for stamp in (track.stamps[0], track.stamps[-1]))
+            raise CalibrationError(
+                f"no transform '{track.parent}' <- '{frame}' at {stamp_ns / _NANOSECONDS:.3f} s, "
+                f'it is known from {first:.3f} to {last:.3f} s; record /tf around every image and '
+                'scan'
+            )
+        return track.parent, pose
+
+    def _ancestors(self, frame: str, stamp_ns: int | None) -> dict[str, np.ndarray]:
+        """Return the pose of a frame in itself and in all its ancestors, nearest first."""
+        poses = {frame: np.eye(4)}
+        pose = poses[frame]
+        while (above := self._parent(frame, stamp_ns)) is not None:
+            frame, step = above
+            if frame in poses:
+                raise CalibrationError(
+                    f"transforms form a loop through '{frame}'; each frame may have one parent: "
+                    'check the publishers of /tf and /tf_static'
+                )
+            pose = step @ pose
+            poses[frame] = pose
+        return poses
 
 
 class EgoMotion:
     """
     The motion of camera and LiDAR in a fixed frame, as known from the messages so far.
 
-    Messages of its ``topics``, which are chosen from those of the bag, go to ``transforms``. An
-    empty ``fixed_frame`` switches motion compensation off.
+    Messages of its ``topics``, which are chosen from those of the bag, go to ``tree``. An empty
+    ``fixed_frame`` switches motion compensation off.
     """
 
     def __init__(
-        self, topics: Mapping[str, TopicInfo], fixed_frame: str, static: StaticTransforms
+        self, topics: Mapping[str, TopicInfo], fixed_frame: str, tree: TransformTree
     ) -> None:
-        self.fixed_frame = fixed_frame
+        self.fixed_frame, self.tree = fixed_frame, tree
         self.topics = [
             name
             for name, info in topics.items()
@@ -234,7 +217,6 @@ class EgoMotion:
             and name.rpartition('/')[2] == 'tf'
             and info.msgtype == 'tf2_msgs/msg/TFMessage'
         ]
-        self.transforms = MovingTransforms(static)
 
     def may_come(self, frame_id: str, stamp_ns: int) -> bool:
         """Return whether a pose is unknown that a later message can still bring."""
@@ -267,7 +249,7 @@ class EgoMotion:
             return None
         source = lidar[0] if given is None else camera[0]
         try:
-            moved = self.transforms.lookup_full(*camera, source, lidar[1], self.fixed_frame)
+            moved = self.tree.lookup_full(*camera, source, lidar[1], self.fixed_frame)
         except CalibrationError:
             warnings.append(self._unknown(source))
             return None
@@ -275,7 +257,7 @@ class EgoMotion:
 
     def _pose(self, frame_id: str, stamp_ns: int) -> np.ndarray | None:
         try:
-            return self.transforms.lookup(self.fixed_frame, frame_id, stamp_ns)
+            return self.tree.lookup(self.fixed_frame, frame_id, stamp_ns)
         except CalibrationError:
             return None
 
@@ -316,36 +298,6 @@ class _Track:
         share = (stamp_ns - first) / (last - first)
         (move, turn), (next_move, next_turn) = self._poses[after - 1], self._poses[after]
         return pose_matrix(move + share * (next_move - move), _slerp(turn, next_turn, share))
-
-
-class _TransformsAt(StaticTransforms):
-    """The tree of fixed and moving frames at one moment."""
-
-    _kind, _topic = 'transform', '/tf and /tf_static'
-
-    def __init__(self, stamp_ns: int, static: StaticTransforms, tracks: dict[str, _Track]) -> None:
-        super().__init__()
-        self._static, self._tracks, self._stamp_ns = static, tracks, stamp_ns
-        self.refused = static.refused
-
-    @property
-    def frames(self) -> list[str]:
-        moving = {track.parent for track in self._tracks.values()} | set(self._tracks)
-        return sorted(moving | set(self._static.frames))
-
-    def _parent(self, frame: str) -> tuple[str, np.ndarray] | None:
-        track = self._tracks.get(frame)
-        if track is None:
-            return self._static._parent(frame)
-        pose = track.at(self._stamp_ns)
-        if pose is None:
-            first, last = (stamp / _NANOSECONDS for stamp in (track.stamps[0], track.stamps[-1]))
-            raise CalibrationError(
-                f"no transform '{track.parent}' <- '{frame}' at "
-                f'{self._stamp_ns / _NANOSECONDS:.3f} s, it is known from {first:.3f} to '
-                f'{last:.3f} s; record /tf around every image and scan'
-            )
-        return track.parent, pose
 
 
 def _pose_of(item: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

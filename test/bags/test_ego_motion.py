@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
-from marigold_ros.bags.transforms import MovingTransforms, StaticTransforms
+from marigold_ros.bags.transforms import TransformTree
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError
@@ -52,57 +52,60 @@ def test_poses_between_two_messages_are_those_of_scipys_slerp(seed, share, flip)
     rng = np.random.default_rng(seed)
     turns, moves = Rotation.random(2, random_state=rng), rng.normal(size=(2, 3))
     quaternions = turns.as_quat() * np.array([[1.0], [-1.0 if flip else 1.0]])
-    moving = MovingTransforms(StaticTransforms())
+    tree = TransformTree()
     for index in (1, 0):  # messages may overtake each other
         stamp = START + index * 100 * MS
-        moving.add_message(message('odom', 'base', stamp, moves[index], quaternions[index]))
-    found = moving.lookup('odom', 'base', START + share * MS)
+        tree.add_message(
+            message('odom', 'base', stamp, moves[index], quaternions[index]), moving=True
+        )
+    found = tree.lookup('odom', 'base', START + share * MS)
     expected = Slerp([0, 100], turns)(share).as_matrix()
     np.testing.assert_allclose(found[:3, :3], expected, atol=1e-7)
     np.testing.assert_allclose(found[:3, 3], moves[0] + share / 100 * (moves[1] - moves[0]))
 
 
 def test_nothing_is_extrapolated_and_the_known_time_is_named():
-    moving = MovingTransforms(StaticTransforms())
+    tree = TransformTree()
     for index in range(3):
-        moving.add_message(message('odom', 'base', START + index * S, (float(index), 0, 0)))
+        tree.add_message(
+            message('odom', 'base', START + index * S, (float(index), 0, 0)), moving=True
+        )
     for outside in (START - 1, START + 2 * S + 1):
         with pytest.raises(CalibrationError, match='known from 100.000 to 102.000 s'):
-            moving.lookup('odom', 'base', outside)
+            tree.lookup('odom', 'base', outside)
     with pytest.raises(CalibrationError, match="'odom' <- 'lidar'; known frames: base, odom"):
-        moving.lookup('odom', 'lidar', START)
-    assert moving.is_jump(message('odom', 'base', START, (0, 0, 0)))
-    moving.add_message(message('odom', 'base', START + 11 * S, (0, 0, 0)))
+        tree.lookup('odom', 'lidar', START)
+    assert tree.is_jump(message('odom', 'base', START, (0, 0, 0)))
+    tree.add_message(message('odom', 'base', START + 11 * S, (0, 0, 0)), moving=True)
     with pytest.raises(CalibrationError):
-        moving.lookup('odom', 'base', START)
+        tree.lookup('odom', 'base', START)
 
 
 def test_a_broken_pose_does_not_corrupt_the_others():
-    moving = MovingTransforms(StaticTransforms())
+    tree = TransformTree()
     both = message('odom', 'base', START, (1.0, 0, 0))
     both.transforms += message('base', 'arm', START, (0, 0, 0), (0.0, 0, 0, 0)).transforms
-    moving.add_message(both)
-    assert moving.lookup('odom', 'base', START)[0, 3] == 1.0
+    tree.add_message(both, moving=True)
+    assert tree.lookup('odom', 'base', START)[0, 3] == 1.0
     with pytest.raises(CalibrationError, match="refused: 'base' <- 'arm'"):
-        moving.lookup('odom', 'arm', START)
+        tree.lookup('odom', 'arm', START)
 
 
 @given(seed=st.integers(0, 99))
 def test_fixed_points_stay_fixed_through_the_motion(seed):
     rng = np.random.default_rng(seed)
-    static, poses = StaticTransforms(), {}
+    tree, poses = TransformTree(), {}
     for name in ('camera', 'lidar'):
-        static.add('base', name, rng.normal(size=3), Rotation.random(random_state=rng).as_quat())
-    moving = MovingTransforms(static)
+        tree.add('base', name, rng.normal(size=3), Rotation.random(random_state=rng).as_quat())
     for stamp in (START, START + 80 * MS):
         turn, move = Rotation.random(random_state=rng), rng.normal(size=3)
-        moving.add_message(message('odom', 'base', stamp, move, turn.as_quat()))
+        tree.add_message(message('odom', 'base', stamp, move, turn.as_quat()), moving=True)
         poses[stamp] = np.eye(4)
         poses[stamp][:3, :3], poses[stamp][:3, 3] = turn.as_matrix(), move
-    T = moving.lookup_full('camera', START + 80 * MS, 'lidar', START, 'odom')
+    T = tree.lookup_full('camera', START + 80 * MS, 'lidar', START, 'odom')
     post = np.append(rng.normal(size=3), 1.0)
     as_camera, as_lidar = (
-        np.linalg.solve(poses[stamp] @ static.lookup('base', name), post)
+        np.linalg.solve(poses[stamp] @ tree.lookup('base', name), post)
         for name, stamp in (('camera', START + 80 * MS), ('lidar', START))
     )
     np.testing.assert_allclose(T @ as_lidar, as_camera, atol=1e-9)

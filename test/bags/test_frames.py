@@ -5,7 +5,7 @@
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
-from marigold_ros.bags.transforms import StaticTransforms
+from marigold_ros.bags.transforms import TransformTree
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import BagError
@@ -349,7 +349,7 @@ def test_frames_before_damage_are_still_yielded(drive, monkeypatch):
         stream = frames(reader, topics, LidarConfig())
         monkeypatch.setattr(reader, 'raw', damaged)
         monkeypatch.setattr(reader, 'first', lambda topic: None)
-        monkeypatch.setattr(reader, 'static_transforms', StaticTransforms)
+        monkeypatch.setattr(reader, 'static_transforms', TransformTree)
         assert next(stream).frame is not None
         with pytest.raises(BagError, match='cut'):
             next(stream)

@@ -11,10 +11,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 pytest.importorskip('tf2_ros', reason='needs tf2_ros, part of a full ROS installation')
 
 from geometry_msgs.msg import TransformStamped  # noqa: E402
-from marigold_ros.bags.transforms import (
-    MovingTransforms,  # noqa: E402
-    StaticTransforms,  # noqa: E402
-)
+from marigold_ros.bags.transforms import TransformTree  # noqa: E402
 from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
 from marigold_ros.node.interface.messages import to_stamp  # noqa: E402
 from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402
@@ -45,17 +42,16 @@ def both():
     rclpy.init(context=context)
     node = rclpy.create_node('test_ego_motion', context=context)
     extrinsics = Extrinsics(node, ExtrinsicsConfig(), 'odom')
-    static = StaticTransforms()
-    moving = MovingTransforms(static)
+    tree = TransformTree()
     for seed, child in enumerate(('camera', 'lidar')):
         message = stamped('base', child, START, seed)
-        extrinsics._buffer.set_transform_static(message, 'test')
-        static.add_message(TFMessage(transforms=[message]))
+        extrinsics.buffer.set_transform_static(message, 'test')
+        tree.add_message(TFMessage(transforms=[message]))
     for index in range(3):
         message = stamped('odom', 'base', START + index * 50 * MS, 10 + index)
-        extrinsics._buffer.set_transform(message, 'test')
-        moving.add_message(TFMessage(transforms=[message]))
-    yield extrinsics, moving
+        extrinsics.buffer.set_transform(message, 'test')
+        tree.add_message(TFMessage(transforms=[message]), moving=True)
+    yield extrinsics, tree
     extrinsics.close()
     node.destroy_node()
     context.try_shutdown()
@@ -63,16 +59,16 @@ def both():
 
 @pytest.mark.parametrize(('image_ms', 'scan_ms'), [(0, 100), (37, 81), (50, 50), (99, 3)])
 def test_live_and_offline_shift_a_scan_alike(both, image_ms, scan_ms):
-    extrinsics, moving = both
+    extrinsics, tree = both
     image, scan = START + image_ms * MS, START + scan_ms * MS
     np.testing.assert_allclose(
         extrinsics.lookup('camera', 'lidar', scan, image),
-        moving.lookup_full('camera', image, 'lidar', scan, 'odom'),
+        tree.lookup_full('camera', image, 'lidar', scan, 'odom'),
         atol=1e-9,
     )
     np.testing.assert_allclose(
         extrinsics.camera_pose('camera', image),
-        moving.lookup('odom', 'camera', image),
+        tree.lookup('odom', 'camera', image),
         atol=1e-9,
     )
     assert extrinsics.not_moved == 0
