@@ -57,7 +57,7 @@ class DepthNode(ManagedNode):
     ) -> None:
         super().__init__('marigold_depth', inherited, **options)
         self._loader = Loader(load_model, self.get_logger())
-        for warning in parameters.declare(self):
+        if warning := parameters.declare(self):
             self.get_logger().warning(warning)
         self.health = Health()
         self._values: dict = {}
@@ -124,7 +124,7 @@ class DepthNode(ManagedNode):
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))
         self._own_timers = [
             self.create_timer(1.0, tolerant(self, work), callback_group=self._timer_group)
-            for work in (self._inputs.refresh_qos, self._publish_diagnostics)
+            for work in (self._inputs.refresh_qos, self.publish_diagnostics)
         ]
         self._active = True
         # Inputs and worker of the activation before refer to each other in circles, which would
@@ -280,7 +280,8 @@ class DepthNode(ManagedNode):
         self._server.swap_model(model)
         return True, f'{answer} from the next frame on'
 
-    def _publish_diagnostics(self) -> None:
+    def publish_diagnostics(self) -> None:
+        """Publish the diagnostics of now, and log what is new in them; done once a second."""
         if self._diagnostics is not None and self._inputs is not None:
             parts = (self._inputs, self._outputs, self._extrinsics)
             message = diagnostics(self, *parts, self._loader.description, self._config)

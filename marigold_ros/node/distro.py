@@ -7,7 +7,7 @@ Humble to Lyrical are supported; a difference is handled here and nowhere else.
 """
 
 import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 import inspect
@@ -137,26 +137,14 @@ def shut_down(executor) -> None:
     executor.shutdown(0.3, **({'wait_for_threads': False} if 'wait_for_threads' in known else {}))
 
 
-def parameter_overrides(node) -> dict[str, Any]:
-    """Return names and values given at start, declared by the node or not."""
-    return {parameter.name: parameter.value for parameter in overrides_of(node)}
+def overrides(node) -> dict[str, Parameter]:
+    """
+    Return the parameters given at start by name, declared by the node or not.
 
-
-def overrides_of(node) -> list[Parameter]:
-    """Return the parameters given at start, declared by the node or not."""
-    # rclpy drops overrides of undeclared parameters in silence and offers no way to list them.
-    return list(getattr(node, '_parameter_overrides', {}).values())
-
-
-def inherit_overrides(node, inherited: Iterable[Parameter]) -> None:
-    """Add overrides given for another node where this one has none; call before declaring."""
-    for parameter in inherited:
-        node._parameter_overrides.setdefault(parameter.name, parameter)
-
-
-def replace_override(node, parameter: Parameter) -> None:
-    """Give another value for a parameter than the one given at start; call before declaring."""
-    node._parameter_overrides[parameter.name] = parameter
+    What is changed here before a parameter is declared counts as given. rclpy drops overrides of
+    undeclared parameters in silence and offers no way to list them.
+    """
+    return node._parameter_overrides
 
 
 def byte_array(data) -> array.array:

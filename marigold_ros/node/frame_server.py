@@ -8,7 +8,7 @@ No lifecycle and no subscriptions here; every problem of a frame is counted and 
 
 from collections.abc import Mapping
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 import time
 import traceback
 from typing import Any
@@ -32,7 +32,7 @@ from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
-from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES
+from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES, SparseReading
 import numpy as np
 
 # Images without a scan in a row that are reported.
@@ -55,6 +55,18 @@ class _Stopwatch:
 
     def total_ms(self) -> float:
         return 1e3 * (self._last - self._start)
+
+
+@dataclass(frozen=True)
+class _CameraFrame:
+    """The frame_id of an image's header, and the one that the outputs have in its place."""
+
+    own: str
+    published: str
+
+    def named_in(self, reading: SparseReading) -> str:
+        """Return the one of both that a reading may have."""
+        return self.own if reading.frame_id == self.own else self.published
 
 
 class FrameServer:
@@ -127,8 +139,8 @@ class FrameServer:
         # As late as possible: odometry of the image's time often arrives after the image.
         place = self._extrinsics.camera_pose(header.frame_id, frame.stamp_ns)
         frame = replace(frame, T_world_camera=place)
-        frames = message.header.frame_id, header.frame_id
-        frame, scan_ns = self._with_sparse(frame, choices, frames)
+        camera_frame = _CameraFrame(message.header.frame_id, header.frame_id)
+        frame, scan_ns = self._with_sparse(frame, choices, camera_frame)
         watch.lap('pair')
         result = self._pipeline.finish(frame, prediction)
         watch.lap('finish')
@@ -176,7 +188,7 @@ class FrameServer:
     def _camera(self, message, shape: tuple[int, int], config: NodeConfig) -> Camera | None:
         """Decode camera_info; None, with the reason reported, if it is missing or invalid."""
         info = self._inputs.await_info()
-        topic = self._inputs.info_topic
+        topic = self._inputs.info.topic
         if info is None:
             self._health.report('info', f'no camera_info on {topic}: no metric depth; publish it')
             return None
@@ -187,7 +199,7 @@ class FrameServer:
                 f"'{info.header.frame_id}'; the image's counts: check that they belong together"
             )
         rectified = config.image_rectified == 'yes' or (
-            config.image_rectified == 'auto' and is_rectified_name(self._inputs.image_topic)
+            config.image_rectified == 'auto' and is_rectified_name(self._inputs.image.topic)
         )
         try:
             camera = to_camera(info, rectified=rectified)
@@ -222,24 +234,24 @@ class FrameServer:
                 self._health.report(item.problem_part, why)
 
     def _with_sparse(
-        self, frame: Frame, choices: Mapping[str, Choice], frames: tuple[str, str]
+        self, frame: Frame, choices: Mapping[str, Choice], camera_frame: _CameraFrame
     ) -> tuple[Frame, int | None]:
         """
         Add the sparse depth of all sources; return the stamp of the first scan too, or None.
 
-        ``frames`` are the frame_id of the image, and the one that stands for it. What is wrong
-        with a source is reported.
+        What is wrong with a source is reported.
         """
         self._count_pair(frame, choices)
         config = self._inputs.config
         stamps, given = [], {}
         for number, item in enumerate(self._inputs.sparse):
-            choice = choices[item.source]
-            given[item.source], stamp = self._of_sensor(item, choice, frame, frames, not number)
+            given[item.source], stamp = self._of_sensor(
+                item, choices[item.source], frame, camera_frame, is_first=not number
+            )
             stamps.append(stamp)
         names = source_names(config.sparse_source)
         if GROUND in names:
-            given[GROUND] = self._of_ground(frame, frames[1])
+            given[GROUND] = self._of_ground(frame, camera_frame.published)
         frame = replace(frame, inputs=tuple(given[name] for name in names))
         return frame, next((stamp for stamp in stamps if stamp is not None), None)
 
@@ -248,22 +260,20 @@ class FrameServer:
         item: Input,
         choice: Choice,
         frame: Frame,
-        frames: tuple[str, str],
+        camera_frame: _CameraFrame,
         is_first: bool,
     ) -> tuple[SparseInput, int | None]:
         """Return the sparse depth of a scan and its stamp; None without depth."""
         nothing = SparseInput(item.source)
         scan, scan_ns = choice.item, choice.stamp_ns
         before, reading = self._read_scans.get(item.source, (None, None))
-        if scan is None or scan_ns is None or frame.camera is None:
+        rejected = scan is before and reading is None
+        if scan is None or scan_ns is None or frame.camera is None or rejected:
             return nothing, None
-        if scan is before and reading is None:
-            return nothing, None  # rejected already
         try:
             if scan is not before:  # one scan often serves several images
                 reading = SPARSE_SOURCES[item.source].read(scan)
-            own = frames[reading.frame_id != frames[0]]
-            depth_camera = self._inputs.camera_of_depth(reading, own, self._image_size)
+            depth_camera = item.camera(reading, camera_frame.named_in(reading), self._image_size)
         except InputError as error:
             self._read_scans[item.source] = scan, None
             self._inputs.reject_scan(item, error)
@@ -279,11 +289,12 @@ class FrameServer:
         )
         if reading.depth is not None and depth_camera is None:
             return found, scan_ns
-        if depth_camera is not None and reading.frame_id in ('', *frames):  # of another size only
+        names = '', camera_frame.own, camera_frame.published
+        if depth_camera is not None and reading.frame_id in names:  # of another size only
             return replace(found, T_cam_lidar=np.eye(4)), scan_ns
         try:
             pose = self._extrinsics.lookup(
-                frames[1], scan.header.frame_id, scan_ns, frame.stamp_ns, is_first
+                camera_frame.published, scan.header.frame_id, scan_ns, frame.stamp_ns, is_first
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))

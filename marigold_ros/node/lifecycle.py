@@ -13,7 +13,7 @@ import threading
 import traceback
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.node.distro import guard_change_state, inherit_overrides
+from marigold_ros.node.distro import guard_change_state, overrides
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, TransitionCallbackReturn
 from rclpy.node import Node
@@ -63,7 +63,8 @@ class ManagedNode(LifecycleNode):
         options['parameter_overrides'] = [*first, *options.get('parameter_overrides', ())]
         # As LifecycleNode does, but with a group that lets get_state run during a transition.
         Node.__init__(self, name, **options)
-        inherit_overrides(self, inherited)
+        for item in inherited:
+            overrides(self).setdefault(item.name, item)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.transition_lock = threading.Lock()
         self.exit_code = 0

@@ -11,7 +11,8 @@ expose together, and batches what waits. A shared worker would make fits wait fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 import threading
 import traceback
@@ -102,14 +103,14 @@ class Loader:
             return None, str(error)
 
 
+@dataclass(eq=False)
 class _Request:
-    """An image that waits for the model."""
+    """An image that waits for the model, and its prediction once there is one."""
 
-    def __init__(self, camera: CameraModel, rgb: np.ndarray, settings: dict[str, Any]) -> None:
-        self.camera, self.rgb, self.settings = camera, rgb, settings
-        self.done = False
-        self.prediction: Prediction | None = None
-        self.error: Exception | None = None
+    camera: CameraModel
+    rgb: np.ndarray
+    settings: dict[str, Any]
+    answer: Future[Prediction] = field(default_factory=Future)
 
     def goes_with(self, other: _Request) -> bool:
         """Whether one call can answer both."""
@@ -118,7 +119,7 @@ class _Request:
 
 class SharedModel:
     """
-    A model that several cameras run, one call at a time.
+    A model that several cameras run, one call at a time; ``waiting`` are the images to predict.
 
     With ``new_stream`` and ``predict_together`` it keeps the state of each camera, and predicts
     several images at once if it ``takes_any_batch``.
@@ -129,7 +130,7 @@ class SharedModel:
         self._together = getattr(model, 'takes_any_batch', False)
         self.turn = threading.Lock()  # held by whoever runs the model
         self._changed = threading.Condition()
-        self._waiting: list[_Request] = []
+        self.waiting: list[_Request] = []
         self._cameras: weakref.WeakSet[CameraModel] = weakref.WeakSet()
 
     def for_camera(self) -> CameraModel:
@@ -141,37 +142,34 @@ class SharedModel:
     def predict(self, request: _Request) -> Prediction:
         """Answer a request, in whichever camera's thread the model runs for it."""
         with self._changed:
-            self._waiting.append(request)
+            self.waiting.append(request)
             self._changed.notify_all()
         with self.turn:
-            if not request.done:
+            if not request.answer.done():
                 self._run(self._gather(request))
-        if request.error is not None:
-            raise request.error
-        assert request.prediction is not None
-        return request.prediction
+        return request.answer.result()
 
     def _gather(self, first: _Request) -> list[_Request]:
         """Take a request from the queue, and those of other cameras that fit into its batch."""
         with self._changed:
             if self._together:
                 self._changed.wait_for(
-                    lambda: len(self._waiting) >= len(self._cameras), timeout=WINDOW
+                    lambda: len(self.waiting) >= len(self._cameras), timeout=WINDOW
                 )
-            others = [r for r in self._waiting if r is not first and r.goes_with(first)]
+            others = [r for r in self.waiting if r is not first and r.goes_with(first)]
             taken = [first, *others] if self._together else [first]
-            self._waiting = [r for r in self._waiting if r not in taken]
+            self.waiting = [r for r in self.waiting if r not in taken]
         return taken
 
     def _run(self, requests: list[_Request]) -> None:
         try:
-            for request, answer in zip(requests, self._answers(requests), strict=True):
-                request.prediction = answer
+            answers = self._answers(requests)
         except Exception as error:  # raised in the thread of each camera
             for request in requests:
-                request.error = error
-        for request in requests:
-            request.done = True
+                request.answer.set_exception(error)
+            return
+        for request, answer in zip(requests, answers, strict=True):
+            request.answer.set_result(answer)
 
     def _answers(self, requests: list[_Request]) -> list[Prediction]:
         first = requests[0]

@@ -19,7 +19,7 @@ from marigold_ros.errors import ConfigurationError, MarigoldError
 from marigold_ros.node.depth_node import DepthNode, PATIENCE
 from marigold_ros.node.distro import (
     ARGUMENT_ERRORS,
-    overrides_of,
+    overrides,
     shut_down,
     spin,
     threaded_executor,
@@ -49,7 +49,7 @@ def make_nodes(load_model=load, cli_args=(), **options) -> list[DepthNode]:
     if not names:
         return [node]
     above = node.get_namespace().rstrip('/')
-    inherited = overrides_of(node)
+    inherited = list(overrides(node).values())
     node.destroy_node()
     pool = ModelPool(load_model)
     nodes = [

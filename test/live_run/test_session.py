@@ -2,16 +2,19 @@
 # Copyright 2026 The marigold_ros developers
 """The demo's node process: how it ends, and errors in its log."""
 
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.bags.playback import SerialMessage  # noqa: E402
 from marigold_ros.errors import MarigoldError  # noqa: E402
 from marigold_ros.live_run import process
-from marigold_ros.live_run.player import LOST_AFTER, Played, Player  # noqa: E402
+from marigold_ros.live_run.player import LOST_AFTER, Player  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 
 OBEDIENT = """
@@ -69,7 +72,7 @@ def test_a_node_that_ignores_sigint_is_killed_and_reported(start, monkeypatch):
 
 def test_a_node_that_ended_is_an_error_with_its_last_line(start):
     process = start("print('out of memory'); raise SystemExit(7)")
-    process._process.wait(10)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     with pytest.raises(MarigoldError, match='exit code 7: out of memory'):
         process.check()
 
@@ -88,7 +91,12 @@ class Silent:
 
 
 def test_an_image_lost_by_dds_is_given_up_after_reports():
-    recorder, played = Silent(), Played(sent=1)
-    Player(None, {}, recorder, lambda: None)._await_answer(played, lambda _sent: None)
-    assert played.unanswered == 1
+    recorder, published = Silent(), []
+    node = SimpleNamespace(create_publisher=lambda *_: SimpleNamespace(publish=published.append))
+    inputs = {'image': ('/image', 'sensor_msgs/msg/Image')}
+    player = Player(node, inputs, recorder, lambda: None)
+    image = SerialMessage('image', 'sensor_msgs/msg/Image', b'bytes', 0, 0)
+    played = player.play([image], None, 0.1, lambda _sent: None, lambda *_pace: None)
+    assert published == [b'bytes']
+    assert (played.sent, played.unanswered) == (1, 1)
     assert recorder.reports == LOST_AFTER + 1

@@ -3,6 +3,7 @@
 """The profile for big messages: sound XML, and never over a user's own."""
 
 from pathlib import Path
+import shutil
 from xml.etree import ElementTree
 
 from marigold_ros.live_run import transport
@@ -13,7 +14,10 @@ SPACE = '{http://www.eprosima.com}'
 
 @pytest.mark.parametrize('room', [True, False])
 def test_a_profile_is_written_and_pointed_at(tmp_path, monkeypatch, room):
-    monkeypatch.setattr(transport, '_has_room', lambda: room)
+    if not room:
+        monkeypatch.setattr(transport, '_SHARED_MEMORY', tmp_path / 'none')
+    elif shutil.disk_usage('/dev/shm').free < 4 * transport.SEGMENT_BYTES:
+        pytest.skip('this machine has too little shared memory')
     environment = {}
     transport.use_roomy_transport(tmp_path, environment)
     assert len(set(environment.values())) == 1
@@ -33,8 +37,3 @@ def test_a_users_own_profile_stays(tmp_path):
     transport.use_roomy_transport(tmp_path, environment)
     assert environment == {'FASTDDS_DEFAULT_PROFILES_FILE': '/somewhere.xml'}
     assert not list(tmp_path.iterdir())
-
-
-def test_little_shared_memory_is_not_used(monkeypatch, tmp_path):
-    monkeypatch.setattr(transport, '_SHARED_MEMORY', tmp_path / 'none')
-    assert not transport._has_room()

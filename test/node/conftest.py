@@ -22,6 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 import loopback_node  # noqa: E402
 from loopback_node import LoopbackNode, wait_for  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image  # noqa: E402
+from marigold_ros.node.health.diagnostic_keys import values_of  # noqa: E402
 from marigold_ros.node.interface.messages import image_message, to_stamp  # noqa: E402
 from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
@@ -168,12 +169,11 @@ class Bench(LoopbackNode):
     def status(self, part):
         """Wait for diagnostics newer than this call; the part's level, message and values."""
         before = len(self.robot.received['diagnostics'])
-        self.node._publish_diagnostics()
+        self.node.publish_diagnostics()
         message = self.wait_received('diagnostics', before + 1)[-1]
         for status in message.status:
             if status.name == f'/marigold_depth: {part}':
-                values = {pair.key: pair.value for pair in status.values}
-                return int.from_bytes(status.level, 'little'), status.message, values
+                return int.from_bytes(status.level, 'little'), status.message, values_of(status)
         raise AssertionError(f'no status {part} in {[s.name for s in message.status]}')
 
     def call(self, kind, name, **fields):

@@ -94,7 +94,7 @@ def test_images_during_a_call_are_batched_in_the_next(networks):
         first = pool.submit(cameras[0].predict, image(0))
         assert networks.at_work.wait(10)
         rest = [pool.submit(cameras[i].predict, image(i)) for i in (1, 2)]
-        while len(shared._waiting) < 2:
+        while len(shared.waiting) < 2:
             pass
         networks.gate.set()
         assert values([first, *rest]) == [100, 101, 102]

@@ -79,7 +79,7 @@ def diagnostics(
         _qos_status(name, inputs, outputs),
     ]
     for item in message.status:
-        item.hardware_id = inputs.image_topic  # several cameras share one device
+        item.hardware_id = inputs.image.topic  # several cameras share one device
     return message
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.node.distro import parameter_overrides, replace_override
+from marigold_ros.node.distro import overrides
 from marigold_ros.node.interface.parameter_file import allowed_values
 from marigold_ros.settings import build, nearest_name, Parameter, parameters, within_edits
 from rcl_interfaces.msg import (
@@ -47,45 +47,44 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     return result
 
 
-def declare(node) -> list[str]:
+def declare(node) -> str:
     """
     Declare all parameters; values given at start win over defaults.
 
-    Returns warnings about given parameters that this node lacks, as in files with ``/**``: rclpy
-    ignores them in silence.
+    Returns a warning about given parameters that this node lacks, as in files with ``/**``, which
+    rclpy ignores in silence; empty where there are none.
 
     Raises
     ------
     ConfigurationError
-        If a given value has a wrong type or is out of range, or a given name is misspelt or was
-        removed or renamed.
+        If a given value has a wrong type or is out of range, or a given name is misspelt.
 
     """
+    given = overrides(node)
     for parameter in parameters(NodeConfig):
+        name, meaning = parameter.name, parameter.text
         # A list needs a value: rclpy answers nothing about a group with an undefined parameter.
         default = list(parameter.unset) if parameter.item else parameter.default
-        word = _word(parameter, parameter_overrides(node).get(parameter.name))
-        if word is not None:
-            replace_override(node, rclpy.parameter.Parameter(parameter.name, value=word))
+        value: Any = given[name].value if name in given else None
+        if (word := _word(parameter, value)) is not None:
+            given[name] = rclpy.parameter.Parameter(name, value=word)
         try:
-            node.declare_parameter(parameter.name, default, descriptor(parameter))
+            node.declare_parameter(name, default, descriptor(parameter))
         except InvalidParameterTypeException:
-            given: Any = parameter_overrides(node).get(parameter.name)
-            whole = parameter.kind is float and type(given) is int
-            remedy = f'; write {float(given)}' if whole else ''
-            item = parameter.item
-            kind = f'list of {item.__name__}' if item else parameter.kind.__name__
+            item, kind = parameter.item, parameter.kind
+            wanted = f'list of {item.__name__}' if item else kind.__name__
+            remedy = f'; write {float(value)}' if kind is float and type(value) is int else ''
             raise ConfigurationError(
-                f'parameter {parameter.name} is {given!r}; give a value of type {kind} '
-                f'({parameter.text}){remedy}'
+                f'parameter {name} is {value!r}; give a value of type {wanted} ({meaning}){remedy}'
             ) from None
         except InvalidParameterValueException as error:
-            given = parameter_overrides(node).get(parameter.name)
             allowed = allowed_values(parameter) or error
             raise ConfigurationError(
-                f'parameter {parameter.name} is {given!r}; choose {allowed} ({parameter.text})'
+                f'parameter {name} is {value!r}; choose {allowed} ({meaning})'
             ) from None
-    return _unknown([name for name in parameter_overrides(node) if name not in NAMES])
+    foreign = _foreign_names(name for name in given if name not in NAMES)
+    text = f'ignored, for this node has no such parameters: {", ".join(foreign)}'
+    return text if foreign else ''
 
 
 def _word(parameter: Parameter, given: Any) -> str | None:
@@ -96,20 +95,16 @@ def _word(parameter: Parameter, given: Any) -> str | None:
     return next((word for word in meant if word in parameter.choices), None)
 
 
-def _unknown(names: list[str]) -> list[str]:
-    """Refuse misspelt names; return one warning about all that may be other nodes'."""
-    foreign = []
-    for name in names:
-        if name.startswith(_FOREIGN):
-            continue
+def _foreign_names(unknown: Iterable[str]) -> list[str]:
+    """Return names that may be other nodes'; raises ConfigurationError for misspelt ones."""
+    foreign = [name for name in unknown if not name.startswith(_FOREIGN)]
+    for name in foreign:
         kin = [other for other in NAMES if other.startswith(f'{name.split(".")[0]}.')]
         if kin or within_edits(name, NAMES, _MISSPELT):
             raise ConfigurationError(
                 f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
             )
-        foreign.append(name)
-    text = f'ignored, for this node has no such parameters: {", ".join(foreign)}'
-    return [text] if foreign else []
+    return foreign
 
 
 def values_of(node) -> dict[str, Any]:

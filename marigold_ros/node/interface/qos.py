@@ -11,7 +11,7 @@ checks the publishers every second, and subscribes anew when the choice changes.
 from collections.abc import Sequence
 from typing import Any
 
-from marigold_ros.node.distro import parameter_overrides
+from marigold_ros.node.distro import overrides
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -60,6 +60,6 @@ def user_overrides(node, topic: str, kind: str) -> QoSOverridingOptions | None:
     Declared for everybody, they would keep the first profile and end the adaptive choice.
     """
     prefix = f'qos_overrides.{topic}.{kind}.'
-    if any(name.startswith(prefix) for name in parameter_overrides(node)):
+    if any(name.startswith(prefix) for name in overrides(node)):
         return QoSOverridingOptions.with_default_policies()
     return None

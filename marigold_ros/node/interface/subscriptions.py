@@ -36,7 +36,12 @@ _FIRST_INFO = 0.1
 
 @dataclass
 class Input:
-    """One subscription: what is asked for, what was chosen, and what arrives."""
+    """
+    One subscription: what is asked for, what was chosen, and what arrives.
+
+    ``source`` is the kind of sparse depth, as in SPARSE_SOURCES, and ``beside`` the camera_info of
+    a depth image that is not registered; ``latest`` is the last camera_info.
+    """
 
     name: str
     topic: str
@@ -44,14 +49,16 @@ class Input:
     depth: int
     reliability: str
     callback: Callable  # takes this input and a message
+    part: str = ''  # of the diagnostics
+    source: str = ''
+    beside: 'Input | None' = None
+    latest: CameraInfo | None = None
     subscriber: Any = None
     profile: Any = None
     publishers: int = 0  # those of the input's type
     mismatch: str = ''  # what else is published, and the setting that fits it
     incompatible: int = 0
     rate: Rate = field(default_factory=Rate)
-    source: str = ''  # of sparse depth, as in SPARSE_SOURCES
-    part: str = ''  # of the diagnostics
 
     @property
     def problem_part(self) -> str:
@@ -67,6 +74,13 @@ class Input:
     def qos(self) -> str:
         """The chosen profile in words."""
         return 'not subscribed' if self.profile is None else describe_profile(self.profile)
+
+    def camera(self, scan: SparseReading, image_frame: str, shape: tuple) -> Camera | None:
+        """Return the camera of a depth image that is not registered to the image; else None."""
+        if self.beside is None:
+            return None
+        info, rectified = self.beside, is_rectified_name(self.topic)
+        return scan.own_camera(image_frame, shape, info.latest, info.topic, rectified)
 
 
 def type_mismatch(item: Input, msgtype: str) -> str:
@@ -84,6 +98,11 @@ def type_mismatch(item: Input, msgtype: str) -> str:
             if source.msgtype == msgtype:
                 return f'{text}: set sparse_source: {name}, and remap {source.topic} to it'
     return f'{text}, and the node needs {item.kind.__name__} there: choose another topic'
+
+
+def _sibling_info(image_topic: str) -> str:
+    """Return the camera_info topic beside an image's, by image_transport's rule."""
+    return posixpath.join(posixpath.dirname(image_topic), 'camera_info')
 
 
 class Inputs(SimpleFilter):
@@ -110,11 +129,9 @@ class Inputs(SimpleFilter):
         self._info_arrived = threading.Event()
         self._last_stamp: int | None = None
         self._open = False
-        self.camera_info: CameraInfo | None = None
-        self.depth_info: CameraInfo | None = None
-        self.images = images
-        self.inputs = self._plan(config)
-        self.config = config
+        self.images, self.config = images, config
+        self.image, self.info = self._plan_images()
+        self.sparse = self._plan_sparse()
         self._scans = self._new_buffers()
 
     def _new_buffers(self) -> dict[str, ScanBuffer]:
@@ -122,23 +139,25 @@ class Inputs(SimpleFilter):
         limits = round(lidar.max_dt * 1e9), round(lidar.buffer * 1e9)
         return {item.source: ScanBuffer(*limits) for item in self.sparse}
 
-    def _plan(self, config: NodeConfig) -> list[Input]:
-        """Resolve topics and types of the inputs."""
-        image_topic = self._node.resolve_topic_name('image')
+    def _plan_images(self) -> tuple[Input, Input]:
+        """Resolve topics and types of the images and of their camera_info."""
+        config, resolve = self.config, self._node.resolve_topic_name
+        image_topic, info_topic = resolve('image'), resolve('camera_info')
         kind, topic = Image, image_topic
         if config.image_transport == 'compressed':
             kind, topic = CompressedImage, image_topic + '/compressed'
-        info_topic = self._node.resolve_topic_name('camera_info')
-        if info_topic == self._node.resolve_topic_name('camera_info', only_expand=True):
-            # Not remapped: the sibling of the image's topic, by image_transport's rule.
-            info_topic = posixpath.join(posixpath.dirname(image_topic), 'camera_info')
-        of_info = config.info_reliability
-        plan = [
-            Input(
-                'image', topic, kind, 1, config.image_reliability, self._on_image, part='frames'
-            ),
-            Input('info', info_topic, CameraInfo, 1, of_info, self._on_info, part='infos'),
-        ]
+        if info_topic == resolve('camera_info', only_expand=True):
+            # Not remapped.
+            info_topic = _sibling_info(image_topic)
+        wanted, of_info = config.image_reliability, config.info_reliability
+        return (
+            Input('image', topic, kind, 1, wanted, self._on_image, 'frames'),
+            Input('info', info_topic, CameraInfo, 1, of_info, self._on_info, 'infos'),
+        )
+
+    def _plan_sparse(self) -> list[Input]:
+        """Resolve topics and types of sparse depth."""
+        config, plan = self.config, []
         names = source_names(config.sparse_source)
         for name in names:
             if name not in SPARSE_SOURCES:
@@ -147,43 +166,19 @@ class Inputs(SimpleFilter):
             topic = self._node.resolve_topic_name(source.topic)
             kind = getattr(sensor_msgs.msg, source.kind)
             part = keys.SCANS if len(names) == 1 else keys.source_part(name)
-            lidar = config.lidar_reliability
-            plan.append(
-                Input('scan', topic, kind, 5, lidar, self._on_scan, source=name, part=part)
-            )
+            wanted, of_info = config.lidar_reliability, config.info_reliability
+            item = Input('scan', topic, kind, 5, wanted, self._on_scan, part, source=name)
             if not source.needs_extrinsics:
-                # That of a depth image which is not registered, beside it.
-                beside = posixpath.join(posixpath.dirname(topic), 'camera_info')
-                plan.append(
-                    Input('depth_info', beside, CameraInfo, 1, of_info, self._on_depth_info)
-                )
+                beside, heard = _sibling_info(topic), self._on_depth_info
+                item.beside = Input('depth_info', beside, CameraInfo, 1, of_info, heard)
+            plan.append(item)
         return plan
 
     @property
-    def image_topic(self) -> str:
-        """The topic of the images."""
-        return self.inputs[0].topic
-
-    @property
-    def info_topic(self) -> str:
-        """The topic of camera_info."""
-        return self.inputs[1].topic
-
-    def camera_of_depth(
-        self, scan: SparseReading, image_frame: str, shape: tuple
-    ) -> Camera | None:
-        """Return the camera of a depth image that is not registered to the image; else None."""
-        if scan.depth is None:
-            return None
-        (beside,) = (item for item in self.inputs if item.name == 'depth_info')
-        source = self.inputs[self.inputs.index(beside) - 1]
-        rectified = is_rectified_name(source.topic)
-        return scan.own_camera(image_frame, shape, self.depth_info, beside.topic, rectified)
-
-    @property
-    def sparse(self) -> list[Input]:
-        """The inputs of sparse depth."""
-        return [item for item in self.inputs if item.source]
+    def inputs(self) -> list[Input]:
+        """All inputs."""
+        sparse = [one for item in self.sparse for one in (item, item.beside) if one is not None]
+        return [self.image, self.info, *sparse]
 
     def set_config(self, config: NodeConfig) -> None:
         """Apply changed settings; the scan buffer is made anew when its settings changed."""
@@ -213,8 +208,7 @@ class Inputs(SimpleFilter):
         publishers = self._node.get_publishers_info_by_topic(item.topic)
         fitting = [info for info in publishers if info.topic_type == item.msgtype]
         others = sorted({info.topic_type for info in publishers} - {item.msgtype})
-        item.publishers = len(fitting)
-        item.mismatch = ''
+        item.publishers, item.mismatch = len(fitting), ''
         if not fitting:
             item.mismatch = (
                 type_mismatch(item, others[0]) if others else self._compressed_only(item)
@@ -274,9 +268,9 @@ class Inputs(SimpleFilter):
 
     def await_info(self) -> CameraInfo | None:
         """Return the last camera_info; wait briefly for the first if somebody publishes it."""
-        if self.camera_info is None and self.inputs[1].publishers:
+        if self.info.latest is None and self.info.publishers:
             self._info_arrived.wait(_FIRST_INFO)
-        return self.camera_info
+        return self.info.latest
 
     def await_scans(self, image_ns: int) -> dict[str, Choice]:
         """Choose each source's scan for an image, waiting up to ``lidar.wait`` for nearer ones."""
@@ -316,7 +310,7 @@ class Inputs(SimpleFilter):
             self._health.report('image', f'image rejected: {error}')
             return
         if is_clock_jump(self._last_stamp, stamp):
-            self._on_jump(f'the stamp of {self.image_topic} went back')
+            self._on_jump(f'the stamp of {item.topic} went back')
         self._last_stamp = stamp
         self.signalMessage(message)
 
@@ -333,11 +327,11 @@ class Inputs(SimpleFilter):
     def _on_info(self, item: Input, message) -> None:
         self._health.counters.add(keys.INFOS_RECEIVED)
         item.rate.tick()
-        self.camera_info = message
+        item.latest = message
         self._info_arrived.set()
 
-    def _on_depth_info(self, _item: Input, message) -> None:
-        self.depth_info = message
+    def _on_depth_info(self, item: Input, message) -> None:
+        item.latest = message
 
     def _on_scan(self, item: Input, message) -> None:
         if not self._open:
@@ -351,9 +345,7 @@ class Inputs(SimpleFilter):
             return
         scans = self._scans[item.source]
         stamp = stamp_ns(message.header.stamp) + round(self.config.lidar.time_offset * 1e9)
-        with self._scan_arrived:
-            jumped = scans.is_jump(stamp)
-        if jumped:
+        if scans.is_jump(stamp):
             self._on_jump(f'the stamp of {item.topic} went back')
         with self._scan_arrived:
             scans.add(stamp, message)

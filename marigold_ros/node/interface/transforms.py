@@ -4,9 +4,11 @@
 Extrinsics of LiDAR and camera: from parameters, else from tf2, never guessed.
 
 Decision: a missing transform is an error that names both frames. The identity in its place gives
-metres that look right and are wrong.
+metres that look right and are wrong. Lookups have tf2's default timeout of 0: the transform may
+well arrive with the next frame, and waiting would block.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from marigold_ros.bags.transforms import pose_matrix
@@ -14,7 +16,6 @@ from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.node.interface.messages import to_stamp
 import numpy as np
-from rclpy.duration import Duration
 from rclpy.time import Time
 
 
@@ -24,17 +25,16 @@ class Extrinsics:
 
     ``node`` subscribes to /tf and /tf_static, unless the parameters hold the extrinsics;
     ego-motion is looked up through ``fixed_frame``, or not compensated if that is empty. With
-    ``more_frames``, poses of other frames are looked up too.
+    ``more_frames``, poses of other frames are looked up too. ``buffer`` is tf2's, None without it.
     """
 
     def __init__(
         self, node, config: ExtrinsicsConfig, fixed_frame: str = '', more_frames: bool = False
     ) -> None:
-        self._fixed = None
+        self._fixed, self.source = None, 'none'
         self.fixed_frame = fixed_frame
-        self._buffer: Any = None
+        self.buffer: Any = None
         self._listener: Any = None
-        self.source = 'none'
         self.latest_used = self.not_moved = 0
         if config.translation:
             self._fixed = pose_matrix(config.translation, config.rotation_xyzw)
@@ -49,8 +49,8 @@ class Extrinsics:
             return
         self._errors = tf2_ros.TransformException
         # Without the node, for which it would create a service that outlives this object.
-        self._buffer = tf2_ros.Buffer()
-        self._listener = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+        self.buffer = tf2_ros.Buffer()
+        self._listener = tf2_ros.TransformListener(self.buffer, node, spin_thread=False)
         self.source = 'tf2' if self._fixed is None else self.source
 
     def lookup(
@@ -78,7 +78,13 @@ class Extrinsics:
         moved, given = None, self._fixed if is_first else None
         if self.fixed_frame and image_ns is not None:
             source = lidar_frame if given is None else camera_frame
-            moved = self._moved((camera_frame, image_ns), (source, stamp_ns))
+            stamps = _time(image_ns), _time(stamp_ns)
+            moved = self._known(
+                lambda buffer: buffer.lookup_transform_full(
+                    camera_frame, stamps[0], source, stamps[1], self.fixed_frame
+                )
+            )
+            self.not_moved += moved is None
         if given is not None:
             return given if moved is None else moved @ given
         if moved is not None:
@@ -93,17 +99,15 @@ class Extrinsics:
 
         ``settings`` are named as the remedy where there is none (CalibrationError).
         """
-        if self._buffer is None:
+        if self.buffer is None:
             raise CalibrationError(
                 f'no transform {camera_frame} <- {frame}: tf2 is not installed; set {settings}'
             )
-        # Timeout 0: the transform may well arrive with the next frame, and waiting would block.
-        at_scan = Time.from_msg(to_stamp(stamp_ns))
         try:
-            found = self._lookup(camera_frame, frame, at_scan)
+            found = self.buffer.lookup_transform(camera_frame, frame, _time(stamp_ns))
         except self._errors as at_stamp:
             try:
-                found = self._lookup(camera_frame, frame, Time())
+                found = self.buffer.lookup_transform(camera_frame, frame, Time())
             except self._errors:
                 raise CalibrationError(
                     f'no transform {camera_frame} <- {frame} at {stamp_ns / 1e9:.3f} s; '
@@ -114,46 +118,34 @@ class Extrinsics:
 
     def camera_pose(self, camera_frame: str, stamp_ns: int) -> np.ndarray | None:
         """Look up the camera's pose (4, 4) in the fixed frame; None if there is no such pose."""
-        if not self.fixed_frame or self._buffer is None:
+        if not self.fixed_frame:
             return None
+        at_image = _time(stamp_ns)
+        return self._known(
+            lambda buffer: buffer.lookup_transform(self.fixed_frame, camera_frame, at_image)
+        )
+
+    def _known(self, look_up: Callable[[Any], Any]) -> np.ndarray | None:
+        """Return the pose that tf2's buffer knows; None if it does not know it (yet)."""
         try:
-            at_image = Time.from_msg(to_stamp(stamp_ns))
-            return _matrix(self._lookup(self.fixed_frame, camera_frame, at_image))
+            return None if self.buffer is None else _matrix(look_up(self.buffer))
         except (self._errors, CalibrationError):
             return None
 
-    def _moved(self, target: tuple[str, int], source: tuple[str, int]) -> np.ndarray | None:
-        """Look up a frame at one time in another frame at another time; None if not known yet."""
-        if self._buffer is not None:
-            (target_frame, target_ns), (source_frame, source_ns) = target, source
-            try:
-                found = self._buffer.lookup_transform_full(
-                    target_frame,
-                    Time.from_msg(to_stamp(target_ns)),
-                    source_frame,
-                    Time.from_msg(to_stamp(source_ns)),
-                    self.fixed_frame,
-                    timeout=Duration(seconds=0.0),
-                )
-                return _matrix(found)
-            except (self._errors, CalibrationError):
-                pass  # counted below; the pose without motion is used
-        self.not_moved += 1
-        return None
-
-    def _lookup(self, target: str, source: str, time: Time):
-        return self._buffer.lookup_transform(target, source, time, timeout=Duration(seconds=0.0))
-
     def clear(self) -> None:
         """Forget transforms after a clock jump; older releases of tf2 do not do so themselves."""
-        if self._buffer is not None:
-            self._buffer.clear()
+        if self.buffer is not None:
+            self.buffer.clear()
 
     def close(self) -> None:
         """Stop listening."""
         if self._listener is not None:
             self._listener.unregister()
-        self._listener = self._buffer = None
+        self._listener = self.buffer = None
+
+
+def _time(stamp_ns: int) -> Time:
+    return Time.from_msg(to_stamp(stamp_ns))
 
 
 def _matrix(stamped) -> np.ndarray:

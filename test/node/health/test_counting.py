@@ -99,7 +99,7 @@ def test_a_broken_jpeg_is_rejected(bench):
         CompressedImage, '/camera/image_raw/compressed', QoSProfile(depth=5)
     )
     running.wait_for(lambda: publisher.get_subscription_count() == 1)
-    running.node._inputs.refresh_qos()
+    running.node.refresh_inputs()
     running.wait_for(lambda: publisher.get_subscription_count() == 1)
     image = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
     good = compressed_message(running.robot.header(SECOND), image)

@@ -12,6 +12,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.config import NodeConfig  # noqa: E402
 from marigold_ros.errors import ConfigurationError  # noqa: E402
+from marigold_ros.node.distro import overrides  # noqa: E402
 from marigold_ros.node.interface.parameter_file import parameter_file  # noqa: E402
 from marigold_ros.node.interface.parameters import config_of, declare, NAMES  # noqa: E402
 from marigold_ros.settings import parameters  # noqa: E402
@@ -48,7 +49,7 @@ def plain_node():
 
 def test_every_setting_is_declared_with_meaning_and_range(plain_node):
     node = plain_node()
-    assert declare(node) == []
+    assert declare(node) == ''
     assert config_of(node) == NodeConfig()
     for parameter in parameters(NodeConfig):
         descriptor = node.describe_parameter(parameter.name)
@@ -71,9 +72,9 @@ def test_the_shipped_parameter_file_is_up_to_date():
 
 def test_ros_reads_the_shipped_parameter_file_as_the_defaults(plain_node):
     node = plain_node('--ros-args', '--params-file', str(ROOT / 'config' / 'depth.yaml'))
-    assert declare(node) == []
+    assert declare(node) == ''
     assert config_of(node) == NodeConfig()
-    assert set(node._parameter_overrides) == set(NAMES)
+    assert set(overrides(node)) == set(NAMES)
 
 
 def test_parameter_tools_read_every_parameter_and_a_dump_starts_the_same_node(
@@ -95,7 +96,7 @@ def test_parameter_tools_read_every_parameter_and_a_dump_starts_the_same_node(
     plain = {name: value if np.isscalar(value) else list(value) for name, value in read.items()}
     dump.write_text(yaml.safe_dump({'/**': {'ros__parameters': plain}}))
     again = plain_node('--ros-args', '--params-file', str(dump))
-    assert declare(again) == []
+    assert declare(again) == ''
     assert config_of(again) == running.node.current_config()
     assert config_of(again).pipeline.alignment.min_points == 30
 
@@ -163,7 +164,7 @@ def test_a_misspelt_parameter_is_refused_with_the_nearest(plain_node, given, mes
 
 def test_parameters_of_others_are_one_warning(plain_node):
     given = {'robot_base_frame': 'base', 'costmap__resolution': 0.1, 'use_sim_time': False}
-    (warning,) = declare(plain_node(**given))
+    warning = declare(plain_node(**given))
     assert 'robot_base_frame, costmap.resolution' in warning
     assert 'use_sim_time' not in warning
 
