@@ -76,7 +76,7 @@ test-all: setup-dev
 lint: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy marigold_ros
+	$(BIN)/mypy marigold_ros training/marigold_training
 
 # Broken links and anchors are errors; nothing is fetched from the network.
 docs: setup-dev

@@ -3,17 +3,23 @@
 """
 Build for pip and for colcon (ament_python); the version is the one in package.xml.
 
+It installs two packages: marigold_ros, which a robot runs, and marigold_training, which lies in
+training/. MARIGOLD_ROBOT_ONLY=1 leaves the second one out.
+
 The setuptools of the oldest supported distribution (59) has no recursive glob, so the list of data
 files is made here. Requirements are ranges; the versions that are tested together are pinned in
 requirements.txt. ROS packages are listed in package.xml, because PyPI has other names for them.
 """
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
+from setuptools.command.develop import develop
 
 NAME = 'marigold_ros'
+TRAINING = 'marigold_training'
 ROOT = Path(__file__).resolve().parent
 SHARE = f'share/{NAME}'
 
@@ -35,13 +41,36 @@ def package_files():
     )
 
 
+class Develop(develop):
+    """
+    Let `colcon build --symlink-install` find the training package.
+
+    It links setup.py and both packages into a build folder, puts that one folder on the path, and
+    runs this command there; the training package lies below it, where nothing would look.
+    """
+
+    def run(self):
+        inside = Path('training', TRAINING)
+        if inside.is_symlink() and not Path(TRAINING).exists():
+            Path(TRAINING).symlink_to(inside)
+        super().run()
+
+
+with_training = not os.environ.get('MARIGOLD_ROBOT_ONLY')
+training_packages = find_packages('training', include=[TRAINING, f'{TRAINING}.*'])
+
 setup(
     name=NAME,
     version=ElementTree.parse(ROOT / 'package.xml').findtext('version'),
     description='Dense metric depth from one camera and sparse LiDAR, as a ROS 2 node and offline',
     author='The marigold_ros developers',
     license='Apache-2.0',
-    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    packages=[
+        *find_packages(include=[NAME, f'{NAME}.*']),
+        *(training_packages if with_training else ()),
+    ],
+    package_dir={TRAINING: f'training/{TRAINING}'} if with_training else {},
+    cmdclass={'develop': Develop},
     package_data={NAME: package_files()},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
@@ -79,7 +108,9 @@ setup(
         'console_scripts': [
             f'depth_node = {NAME}.__main__:depth_node',
             f'marigold = {NAME}.__main__:main',
-        ]
+        ],
+        # Commands that packages beside marigold_ros add to it.
+        f'{NAME}.commands': [f'adapt = {TRAINING}.adapt.command'] if with_training else [],
     },
     zip_safe=False,
 )

@@ -13,10 +13,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import entry_points, PackageNotFoundError, version
+from importlib.util import find_spec
 import os
 import select
 import sys
+from types import ModuleType
 from typing import TextIO
 
 from marigold_ros.commands.terminal.help_text import CommandParser, WrappedHelp
@@ -33,10 +35,12 @@ COMMANDS = {
     'compare': 'compare results of evaluate, with confidence intervals',
     'label': 'write metric depth into copies of bags, without ROS',
     'benchmark': 'time a model stage by stage, alone or against the reference implementation',
-    'adapt': 'adapt a model and the fusion network to bags, and prove it',
     'export': 'write a model as one ONNX network',
     'models': 'list checkpoints, fetch one from the Hugging Face hub, or check one',
 }
+# Entry points of this group are modules like those of `commands`, with a SUMMARY for the list; so
+# the training package adds its commands, which nothing here imports.
+FURTHER = 'marigold_ros.commands'
 
 _PIPE_CLOSED = 141  # as the shell reports SIGPIPE
 
@@ -89,7 +93,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.exit(2)
     chosen = parser.parse_args(given)
     try:
-        module = import_module(f'marigold_ros.commands.{chosen.command}')
+        module = _module_of(chosen.command)
         options = CommandParser(
             prog=f'python -m marigold_ros {chosen.command}',
             description=module.__doc__,
@@ -127,13 +131,21 @@ def depth_node() -> int:
     return main(['node', *sys.argv[1:]])
 
 
+class _ProgramParser(CommandParser):
+    """Looks for the commands of other packages, which takes 50 ms, only to list them."""
+
+    def format_help(self) -> str:
+        known = {**COMMANDS, **{name: _module_of(name).SUMMARY for name in _further_commands()}}
+        width = max(map(len, known))
+        listing = '\n'.join(f'  {name:{width}}  {text}' for name, text in known.items())
+        self.epilog = f'commands:\n{listing}\n\nEach has its own --help.'
+        return super().format_help()
+
+
 def _command_parser() -> argparse.ArgumentParser:
-    width = max(map(len, COMMANDS))
-    listing = '\n'.join(f'  {name:{width}}  {text}' for name, text in COMMANDS.items())
-    parser = CommandParser(
+    parser = _ProgramParser(
         prog='python -m marigold_ros',
         description='Metric depth for ROS 2 from one camera and sparse LiDAR.',
-        epilog=f'commands:\n{listing}\n\nEach has its own --help.',
         formatter_class=WrappedHelp,
     )
     parser.add_argument('--version', action='version', version=f'marigold_ros {_version()}')
@@ -146,9 +158,24 @@ def _command(name: str) -> str:
     """Return the name of a command; asks for the nearest one where there is none."""
     if name in COMMANDS:
         return name
-    near = get_close_matches(name, COMMANDS, n=1)
-    meant = f'did you mean {near[0]}?' if near else f'choose one of {", ".join(COMMANDS)}'
+    known = (*COMMANDS, *_further_commands())
+    if name in known:
+        return name
+    near = get_close_matches(name, known, n=1)
+    meant = f'did you mean {near[0]}?' if near else f'choose one of {", ".join(known)}'
     raise argparse.ArgumentTypeError(f"there is no command '{name}'; {meant}")
+
+
+def _further_commands() -> tuple[str, ...]:
+    """Return the names of the commands that installed packages add."""
+    found = entry_points(group=FURTHER)
+    return tuple(p.name for p in found if find_spec(p.module.partition('.')[0]) is not None)
+
+
+def _module_of(command: str) -> ModuleType:
+    if command in COMMANDS:
+        return import_module(f'marigold_ros.commands.{command}')
+    return entry_points(group=FURTHER)[command].load()
 
 
 def _version() -> str:

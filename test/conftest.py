@@ -116,8 +116,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope='session')
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a checkpoint: the Marigold architecture, very small, random weights."""
-    from marigold_ros.learning.networks.export import export_checkpoint
-    from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet
+    from marigold_training.networks.export import export_checkpoint
+    from marigold_training.networks.small_networks import small_autoencoder, small_unet
     import torch
 
     torch.manual_seed(0)

@@ -22,6 +22,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
+TRAINING = ROOT / 'training' / 'marigold_training'
+BOTH = [PACKAGE, TRAINING]
 SCRIPTS = {
     path.stem
     for folder in (ROOT / 'training', ROOT / 'test' / 'trials')
@@ -35,12 +37,15 @@ GROUND = {
     'errors',
     'frame',
     'fusion_channels',
+    'image_sets',
     'message_codec',
     'pairing',
+    'processes',
     'settings',
     'spaces',
     'sparse_sources',
     'threads',
+    'whole_files',
 }
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),
@@ -50,8 +55,7 @@ MAY_IMPORT = {
     'models': GROUND,
     'evaluation': GROUND | {'geometry'},
     'pipeline': GROUND | {'geometry', 'models'},
-    'learning': GROUND | {'geometry', 'models', 'evaluation', 'synthetic'},
-    'replay': GROUND | {'geometry', 'models', 'evaluation', 'learning', 'pipeline'},
+    'replay': GROUND | {'geometry', 'models', 'evaluation', 'pipeline'},
     'node': GROUND | {'geometry', 'models', 'pipeline'},
     'live_run': GROUND | {'geometry', 'models', 'evaluation', 'synthetic', 'pipeline', 'node'},
 }
@@ -61,6 +65,8 @@ MAY_IMPORT['live_run'] |= {'replay'}
 MAY_IMPORT['web'] = MAY_IMPORT['replay'] | {'replay', 'live_run'}
 MAY_IMPORT['commands'] = {*MAY_IMPORT, 'commands'}
 MAY_IMPORT['__main__'] = MAY_IMPORT['commands']
+# The training package is a shell of its own: nothing of marigold_ros imports it.
+FOR_TRAINING = {*MAY_IMPORT, '__init__'} - SHELLS - {'web', '__main__'}
 
 MOST_FILES, MOST_LINES = 15, 600
 ARRAYS = {'numpy', 'scipy', 'cv2'}
@@ -150,6 +156,8 @@ def offences(package: Path) -> list[str]:
     for path in sorted(package.rglob('*.py')):
         inside = path.relative_to(package)
         room = inside.parts[0].removesuffix('.py')
+        if package.name == TRAINING.name:
+            room = package.name
         for item in imports_of(path, package):
             broken = _broken_rule(room, item, package.name)
             if broken:
@@ -160,11 +168,14 @@ def offences(package: Path) -> list[str]:
 def _broken_rule(room: str, item: Import, package: str) -> str | None:
     parts = item.name.split('.')
     top = parts[0]
-    if top == package:
+    if top == TRAINING.name:
+        return None if package == TRAINING.name else f'{room} imports {top}'
+    if top == PACKAGE.name:
         target = parts[1] if len(parts) > 1 else '__init__'
         if target.startswith('__') or target == room:
             return None
-        if target not in MAY_IMPORT.get(room, set()):
+        allowed = FOR_TRAINING if package == TRAINING.name else MAY_IMPORT.get(room, set())
+        if target not in allowed:
             return f'{room} imports {target}'
         early = item.at_module_level and not item.for_typing
         lazy_only = room in ('commands', 'web') and target in SHELLS and early
@@ -177,7 +188,7 @@ def _broken_rule(room: str, item: Import, package: str) -> str | None:
         return f'{room} imports {top}; only {" and ".join(sorted(SHELLS))} import ROS'
     if top in SERVER and room != 'web':
         return f'{room} imports {top}; only web does'
-    if top in TORCH and item.at_module_level and room not in ('models', 'learning'):
+    if top in TORCH and item.at_module_level and room not in ('models', TRAINING.name):
         return f'{room} imports {top} at module level'
     allowed = THIRD_PARTY.get(room)
     if allowed is not None and top not in allowed and top not in sys.stdlib_module_names:
@@ -194,8 +205,26 @@ def test_every_room_has_a_rule():
     assert rooms - set(MAY_IMPORT) == set()
 
 
-def test_imports_point_down():
-    assert offences(PACKAGE) == []
+@pytest.mark.parametrize('package', BOTH)
+def test_imports_point_down(package):
+    assert offences(package) == []
+
+
+@pytest.mark.parametrize(
+    ('source', 'offence'),
+    [
+        ('import marigold_ros.node.depth_node', 'marigold_training imports node'),
+        ('from marigold_ros.web.app import App', 'marigold_training imports web'),
+        ('import finetune', 'imports finetune, which is not installed'),
+        ('def f():\n    import rclpy', 'marigold_training imports rclpy'),
+    ],
+)
+def test_the_training_package_stays_off_the_shells(tmp_path, source, offence):
+    path = tmp_path / 'marigold_training' / 'run' / 'loop.py'
+    path.parent.mkdir(parents=True)
+    path.write_text(source, encoding='utf-8')
+    (found,) = offences(path.parents[1])
+    assert offence in found
 
 
 @pytest.mark.parametrize(
@@ -211,7 +240,8 @@ def test_imports_point_down():
         ('models/engine.py', 'import marigold_ros.commands.demo', 'models imports commands'),
         ('models/engine.py', 'from sensor_msgs.msg import Image', 'import ROS'),
         ('models/engine.py', "import importlib\nimportlib.import_module('rclpy')", 'rclpy'),
-        ('learning/loop.py', 'import training.finetune', 'which is not installed'),
+        ('models/engine.py', 'import training.finetune', 'which is not installed'),
+        ('replay/photos.py', 'import marigold_training.run.loop', 'imports marigold_training'),
         (
             'pipeline.py',
             'try:\n    import torch\nexcept ImportError:\n    torch = None',
@@ -284,12 +314,12 @@ def circles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
     return sorted(group for group in groups if len(group) > 1)
 
 
-def rooms_of(graph: dict[str, set[str]], package: str) -> dict[str, set[str]]:
-    """The same graph between sub-rooms: a module below the second level stands for its folder."""
+def rooms_of(graph: dict[str, set[str]], package: str, depth: int) -> dict[str, set[str]]:
+    """The same graph between rooms: a module below the depth stands for its folder."""
 
     def place(module: str) -> str:
         parts = module.split('.')
-        return '.'.join(parts[:3]) if len(parts) > 3 else module
+        return '.'.join(parts[:depth]) if len(parts) > depth else module
 
     merged: dict[str, set[str]] = {}
     for name, targets in graph.items():
@@ -303,12 +333,14 @@ def rooms_of(graph: dict[str, set[str]], package: str) -> dict[str, set[str]]:
     }
 
 
-def test_modules_do_not_import_in_a_circle():
-    assert circles(import_graph(PACKAGE)) == []
+@pytest.mark.parametrize('package', BOTH)
+def test_modules_do_not_import_in_a_circle(package):
+    assert circles(import_graph(package)) == []
 
 
 def test_sub_rooms_do_not_import_in_a_circle():
-    assert circles(rooms_of(import_graph(PACKAGE), PACKAGE.name)) == []
+    assert circles(rooms_of(import_graph(PACKAGE), PACKAGE.name, 3)) == []
+    assert circles(rooms_of(import_graph(TRAINING), TRAINING.name, 2)) == []
 
 
 def test_a_planted_circle_is_found(tmp_path):
@@ -326,7 +358,7 @@ def test_a_planted_circle_is_found(tmp_path):
 
 
 def sources() -> list[Path]:
-    folders = (PACKAGE, ROOT / 'training', ROOT / 'test', ROOT / 'launch')
+    folders = (PACKAGE, *(ROOT / name for name in ('training', 'test', 'launch')))
     return [path for folder in folders for path in folder.rglob('*.py')]
 
 
@@ -342,7 +374,7 @@ def test_no_folder_holds_more_than_15_files():
 
 
 def test_every_room_says_what_lives_there():
-    for path in PACKAGE.rglob('__init__.py'):
+    for path in (*PACKAGE.rglob('__init__.py'), *TRAINING.rglob('__init__.py')):
         text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
         assert len(text) > 40, f'{path.relative_to(ROOT)} has no docstring that describes the room'
 

@@ -4,13 +4,13 @@
 
 import re
 
-from ablation import measure
 from diffusers import MarigoldDepthPipeline
 from marigold_ros.config import EngineConfig
-from marigold_ros.learning.run.score import render_scenes, score
 from marigold_ros.models import EMBEDDED, load_model, use_threads
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_training.ablation import measure
+from marigold_training.run.score import render_scenes, score
 import numpy as np
 import pytest
 from safetensors.torch import load_file

@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
+TRAINING = ROOT / 'training' / 'marigold_training'
 OWN_FOLDERS = ('marigold_ros', 'test', 'training', 'launch')
 LARGEST = 16 * 2**20
 LONGEST = 600
@@ -25,7 +26,16 @@ LONGEST = 600
 ROS_PACKAGE_OF = {'tf2_ros': 'tf2_ros_py'}
 # Tests that want these skip there.
 WITHOUT_WHEELS = {'3.14': {'ray'}}
-NOT_FROM_ROS = {'marigold_ros', 'numpy', 'cv2', 'scipy', 'torch', 'yaml', 'rosbags'}
+NOT_FROM_ROS = {
+    'marigold_ros',
+    'marigold_training',
+    'numpy',
+    'cv2',
+    'scipy',
+    'torch',
+    'yaml',
+    'rosbags',
+}
 
 
 def manifest() -> ElementTree.Element:
@@ -83,26 +93,34 @@ def test_setup_py_ships_all_data_files_of_the_package():
             assert path.relative_to(PACKAGE).as_posix() in shipped
 
 
-def test_setup_py_installs_every_room_and_only_the_package():
+@pytest.mark.parametrize(('robot_only', 'packages'), [('', [PACKAGE, TRAINING]), ('1', [PACKAGE])])
+def test_setup_py_installs_every_room_and_nothing_else(robot_only, packages):
     rooms = {
-        path.parent.relative_to(ROOT).as_posix().replace('/', '.')
-        for path in PACKAGE.rglob('__init__.py')
+        path.parent.relative_to(package.parent).as_posix().replace('/', '.')
+        for package in packages
+        for path in package.rglob('__init__.py')
     }
-    folders = {path.parent for path in PACKAGE.rglob('*.py')}
-    assert set(setup_call()['packages']) == rooms
+    folders = {path.parent for package in packages for path in package.rglob('*.py')}
+    call = setup_call(MARIGOLD_ROBOT_ONLY=robot_only)
+    assert set(call['packages']) == rooms
     assert len(rooms) == len(folders)  # a folder without __init__.py would not be installed
+    commands = call['entry_points']['marigold_ros.commands']
+    assert [name.split(' ')[0] for name in commands] == ['adapt'] * (len(packages) - 1)
 
 
-def setup_call() -> dict[str, Any]:
-    """Return the packages and the data files that setup.py hands to setuptools."""
+def setup_call(**environment: str) -> dict[str, Any]:
+    """Return the packages, their files and commands that setup.py hands to setuptools."""
     command = [sys.executable, '-W', 'ignore', '-c', SHOW_SETUP]
-    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    variables = {**os.environ, **environment}
+    answer = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True
+    )
     return json.loads(answer.stdout.splitlines()[-1])
 
 
 SHOW_SETUP = """
 import json, runpy, setuptools
-keys = 'packages', 'package_data'
+keys = 'packages', 'package_data', 'entry_points'
 setuptools.setup = lambda **arguments: print(json.dumps({key: arguments[key] for key in keys}))
 runpy.run_path('setup.py')
 """

@@ -28,19 +28,19 @@ def main() -> int:
     """Measure, print, draw."""
     args = read_arguments()
 
-    from ablation import (
+    from marigold_ros.errors import MarigoldError
+    from marigold_ros.models import load_model
+    from marigold_ros.synthetic.scenes.scene import make_sample
+    from marigold_training.ablation import (
         ablate,
         ablate_noise,
         ablation_chart,
         ablation_table,
         train_noise_kinds,
     )
-    from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.run.accelerator import new_accelerator
-    from marigold_ros.learning.run.score import render_scenes
-    from marigold_ros.models import load_model
-    from marigold_ros.synthetic.scenes.scene import make_sample
-    from second_generator.generator import make_second_sample
+    from marigold_training.run.accelerator import new_accelerator
+    from marigold_training.run.score import render_scenes
+    from marigold_training.second_generator.generator import make_second_sample
 
     make = make_second_sample if args.second else make_sample
     rows = []

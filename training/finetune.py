@@ -75,15 +75,15 @@ def main(description: str = __doc__, distil: bool = False) -> int:
     if args.weights and (distil or not args.export_only):
         parser.error('--weights is for --export-only of a depth model')
 
-    from distillation import Distillation
-    from held_out import GENERATORS
     from marigold_ros.errors import ConfigurationError, MarigoldError
-    from marigold_ros.learning.fusion.run import FusionRun
-    from marigold_ros.learning.run.accelerator import new_accelerator, start_wandb
-    from marigold_ros.learning.run.recipe import network_of, precision_of, TrainingRun
-    from marigold_ros.learning.run.run_state import STATE, trained_stages
     from marigold_ros.models.locate import FUSION
-    from plan import format_plan, plan_recipe
+    from marigold_training.distillation import Distillation
+    from marigold_training.fusion.run import FusionRun
+    from marigold_training.held_out import GENERATORS
+    from marigold_training.plan import format_plan, plan_recipe
+    from marigold_training.run.accelerator import new_accelerator, start_wandb
+    from marigold_training.run.recipe import network_of, precision_of, TrainingRun
+    from marigold_training.run.run_state import STATE, trained_stages
 
     wanted: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):

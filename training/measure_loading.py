@@ -26,14 +26,14 @@ from typing import Any
 
 import cv2
 from marigold_ros.errors import MarigoldError
-from marigold_ros.learning.data.augment import Augmentation, read_augmentation
-from marigold_ros.learning.data.mixture import Mixture, Part
-from marigold_ros.learning.data.pairs import PairSource
-from marigold_ros.learning.data.sources import open_source
-from marigold_ros.learning.data.synthetic_pairs import SyntheticPairs
-from marigold_ros.learning.data.targets import OWN_TARGETS, read_targets, TargetRule
-from marigold_ros.learning.run.latent_cache import LatentBlocks
-from marigold_ros.learning.run.recipe import read_recipe
+from marigold_training.data.augment import Augmentation, read_augmentation
+from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.pairs import PairSource
+from marigold_training.data.sources import open_source
+from marigold_training.data.synthetic_pairs import SyntheticPairs
+from marigold_training.data.targets import OWN_TARGETS, read_targets, TargetRule
+from marigold_training.run.latent_cache import LatentBlocks
+from marigold_training.run.recipe import read_recipe
 import numpy as np
 
 SIZE = (480, 640)

@@ -72,9 +72,9 @@ def main() -> int:
 def narrow_networks(divisor: int) -> tuple[Any, Any]:
     """Build networks in the shape of Stable Diffusion 2 with fewer channels, and a refiner."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from marigold_ros.learning.families.prime_depth import DECODER, LAYERS
     from marigold_ros.models.prime_depth.checkpoint import FrozenBase
     from marigold_ros.models.prime_depth.refiner import Refiner
+    from marigold_training.families.prime_depth import DECODER, LAYERS
 
     unet = UNet2DConditionModel(
         block_out_channels=tuple(side // divisor for side in (320, 640, 1280, 1280)),

@@ -41,8 +41,8 @@ def main() -> int:
     parser.add_argument('--steps', type=int, default=3, help='timed, after one that is not')
     args = parser.parse_args()
 
-    from marigold_ros.learning.run.recipe import PRECISIONS, read_recipe
-    from marigold_ros.learning.run.stages import read_stages
+    from marigold_training.run.recipe import PRECISIONS, read_recipe
+    from marigold_training.run.stages import read_stages
 
     recipe = read_recipe(args.recipe)
     stage = read_stages(recipe['stages'], recipe.get('common', {}))[0]
@@ -60,9 +60,9 @@ def main() -> int:
 
 def new_networks(kind: str, recipe: dict[str, Any]) -> Any:
     """Build networks with random weights, in the shape of Stable Diffusion 2 or small."""
-    from marigold_ros.learning.networks.initialise import initialise
-    from marigold_ros.learning.objectives.trained_networks import TrainedNetworks
     from marigold_ros.models.benchmarks.random_networks import random_networks
+    from marigold_training.networks.initialise import initialise
+    from marigold_training.objectives.trained_networks import TrainedNetworks
 
     noise = recipe.get('noise', 'gaussian'), float(recipe.get('noise_strength', 0.9))
     if kind == 'small':
@@ -92,9 +92,9 @@ def measure(
     """
     from dataclasses import replace
 
-    from marigold_ros.learning.data.mixture import Batch
-    from marigold_ros.learning.run.accelerator import new_accelerator
-    from marigold_ros.learning.run.loop import Trainer
+    from marigold_training.data.mixture import Batch
+    from marigold_training.run.accelerator import new_accelerator
+    from marigold_training.run.loop import Trainer
     import torch
 
     generator = torch.Generator().manual_seed(0)

@@ -25,10 +25,10 @@ import sys
 from typing import Any
 
 import cv2
-from hypersim_frames import hdf5, read_frame
 from marigold_ros.errors import InputError, MarigoldError
-from marigold_ros.learning.data.storage import write_whole
-from marigold_ros.learning.parallel import run_jobs
+from marigold_ros.processes import run_jobs
+from marigold_ros.whole_files import write_whole
+from marigold_training.hypersim_frames import hdf5, read_frame
 import numpy as np
 from tqdm import tqdm
 

@@ -40,17 +40,17 @@ def main() -> int:
     args = parser.parse_args()
 
     from marigold_ros.errors import MarigoldError
-    from marigold_ros.learning.data.layouts import FolderPairs
-    from marigold_ros.learning.run.score import (
+    from marigold_ros.models import load_model
+    from marigold_ros.synthetic.scenes.scene import make_sample
+    from marigold_training.data.layouts import FolderPairs
+    from marigold_training.run.score import (
         contact_sheet,
         read_pairs,
         render_scenes,
         score,
         training_mean_map,
     )
-    from marigold_ros.models import load_model
-    from marigold_ros.synthetic.scenes.scene import make_sample
-    from second_generator.generator import make_second_sample
+    from marigold_training.second_generator.generator import make_second_sample
 
     def pairs(source=None):
         if source is not None:

@@ -5,5 +5,5 @@ Bags of ROS 1 and ROS 2, read and written with the rosbags library; no ROS is ne
 
 Storage is opened by `storage`, read by `reader`, and joined into frames by `frames`, with the
 poses of `transforms` and `ego_motion`; `writer` writes. May import ground modules and
-`message_codec`; used by replay, learning, live_run, synthetic, commands and the node.
+`message_codec`; used by replay, live_run, synthetic, commands, the node and training.
 """

@@ -44,7 +44,7 @@ from marigold_ros.errors import BagError, DamagedBagError, UsageError
 from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
 
 if TYPE_CHECKING:
-    from marigold_ros.learning.image_sets import ImageChoice
+    from marigold_ros.image_sets.image_set import ImageChoice
     from marigold_ros.replay.bag_part import PartStore
     from marigold_ros.replay.bag_replay import Models
     from marigold_ros.replay.replay_plan import ReplayPlan
@@ -208,7 +208,7 @@ def chosen_images(args: argparse.Namespace) -> ImageChoice | None:
         if args.split:
             raise UsageError(f'--split {args.split} needs a --dataset; name one')
         return None
-    from marigold_ros.learning.image_sets import ImageChoice
+    from marigold_ros.image_sets.image_set import ImageChoice
 
     if not args.depth_scale > 0:
         raise UsageError(

@@ -3,7 +3,7 @@
 """
 Scores of depth: corruptions, baselines, metrics, protocols, scoring, results, report, benchmarks.
 
-May import ``geometry`` and the ground modules; neither torch nor ROS. Used by replay, learning,
+May import ``geometry`` and the ground modules; neither torch nor ROS. Used by replay, training,
 live runs and commands. The facade is lazy, so that the names of corruptions cost no numpy.
 """
 

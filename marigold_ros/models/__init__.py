@@ -5,7 +5,7 @@ Depth models: :func:`load_model` returns a ``protocol.DepthModel`` for any check
 
 Facade: ``load_model``, ``list_checkpoints``, ``EMBEDDED``, ``use_threads``; neither it nor
 ``protocol``, ``registry`` and ``locate`` import torch. May import config, settings, spaces, frame
-and errors. Used by pipeline (protocol only), node, commands, replay and learning. A family is one
+and errors. Used by pipeline (protocol only), node, commands, replay and training. A family is one
 package here (``marigold/``) and one line in ``registry``; ``runtime/`` makes its networks fast,
 ``benchmarks/`` times them.
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from marigold_ros.errors import BagError, ConfigurationError
 from marigold_ros.evaluation.scoring.merging import merged
-from marigold_ros.learning.data.storage import write_whole
 from marigold_ros.replay.replay_plan import BagJob
 from marigold_ros.replay.stored_values import read_values, write_values
+from marigold_ros.whole_files import write_whole
 
 _MOST_WARNINGS = 20
 _FINISHED, _BEGUN = '.finished.npz', '.begun.npz'

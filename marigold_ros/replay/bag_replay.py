@@ -26,10 +26,10 @@ from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.geometry.stream_state import StreamState
-from marigold_ros.learning.image_sets import ImageSet
-from marigold_ros.learning.parallel import Stopped
+from marigold_ros.image_sets.image_set import ImageSet
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.processes import Stopped
 from marigold_ros.replay.bag_part import BagPart, BegunBag, read_begun
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording

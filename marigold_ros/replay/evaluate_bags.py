@@ -17,9 +17,9 @@ from marigold_ros.evaluation.results.results import (
     robustness,
 )
 from marigold_ros.evaluation.results.verdict import judge
-from marigold_ros.learning.parallel import Stopped
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.processes import Stopped
 from marigold_ros.replay.bag_part import BagPart, PartStore
 from marigold_ros.replay.bag_replay import empty_scorer, Models, replay
 from marigold_ros.replay.executor import Executor, processes

@@ -16,8 +16,8 @@ from typing import Any
 import uuid
 
 from marigold_ros.errors import MarigoldError
-from marigold_ros.learning.parallel import never, POLL_S, run_jobs, Stop, Stopped
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.processes import never, POLL_S, run_jobs, Stop, Stopped
 from marigold_ros.replay.bag_part import PartStore
 from marigold_ros.replay.replay_plan import BagJob
 

@@ -15,7 +15,7 @@ from marigold_ros.errors import BagError
 from marigold_ros.evaluation.corruption_kinds import STRENGTHS
 from marigold_ros.evaluation.results.requirements import Requirement
 from marigold_ros.evaluation.results.verdict import USABLE_ERROR
-from marigold_ros.learning.image_sets import ImageChoice, ImageSet
+from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
 import numpy as np
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from marigold_ros.learning.data.storage import write_whole
+from marigold_ros.whole_files import write_whole
 import numpy as np
 
 _PACKAGE = __name__.partition('.')[0]

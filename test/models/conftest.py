@@ -8,8 +8,8 @@ from pathlib import Path
 import shutil
 
 from diffusers import MarigoldDepthPipeline
-from marigold_ros.learning.families import diffusion_depth, prime_depth
-from marigold_ros.learning.families.unet import FAMILY
+from marigold_training.families import diffusion_depth, prime_depth
+from marigold_training.families.unet import FAMILY
 import numpy as np
 import pytest
 import torch

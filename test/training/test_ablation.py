@@ -12,7 +12,12 @@ import subprocess
 import sys
 from xml.etree import ElementTree
 
-from ablation import (
+from accelerate import Accelerator
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.report.charts import svg_document
+from marigold_ros.frame import Prediction
+from marigold_ros.models import load_model
+from marigold_training.ablation import (
     ablate,
     ablation_chart,
     ablation_table,
@@ -23,14 +28,9 @@ from ablation import (
     train_noise_kinds,
     with_noise,
 )
-from accelerate import Accelerator
-from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.report.charts import svg_document
-from marigold_ros.frame import Prediction
-from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.objectives.noise import KINDS
-from marigold_ros.learning.run.recipe import TrainingRun
-from marigold_ros.models import load_model
+from marigold_training.data.pairs import Pair
+from marigold_training.objectives.noise import KINDS
+from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
 import torch

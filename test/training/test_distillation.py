@@ -17,20 +17,20 @@ from accelerate.state import AcceleratorState
 from diffusers import AutoencoderTiny, MarigoldDepthPipeline
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
-from distillation import (
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.models import load_model
+from marigold_training.distillation import (
     compare,
     Distillation,
     held_out,
     measured_size,
     Student,
 )
-from marigold_ros.errors import CheckpointError, ConfigurationError
-from marigold_ros.learning.networks.export import export_checkpoint
-from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet
-from marigold_ros.learning.objectives.losses import distill_loss
-from marigold_ros.learning.objectives.trained_networks import decode, encode
-from marigold_ros.learning.run.recipe import TrainingRun
-from marigold_ros.models import load_model
+from marigold_training.networks.export import export_checkpoint
+from marigold_training.networks.small_networks import small_autoencoder, small_unet
+from marigold_training.objectives.losses import distill_loss
+from marigold_training.objectives.trained_networks import decode, encode
+from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import pytest
 from safetensors.torch import load_file

@@ -10,8 +10,8 @@ from pathlib import Path
 import subprocess
 import sys
 
-from marigold_ros.learning.networks.initialise import initialise
-from marigold_ros.learning.run.stages import Stage
+from marigold_training.networks.initialise import initialise
+from marigold_training.run.stages import Stage
 from measure_step import measure
 import pytest
 

@@ -35,7 +35,7 @@ def server():
     """Return processes with everything imported, forked from one without threads."""
     context = get_context('forkserver')
     context.set_forkserver_preload(
-        ['marigold_ros.learning.run.recipe', 'marigold_ros.learning.run.accelerator']
+        ['marigold_training.run.recipe', 'marigold_training.run.accelerator']
     )
     return context
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.learning.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_ros.learning.run.recipe import read_recipe
-from marigold_ros.learning.run.stages import read_stages, Stage
-from plan import (
+from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_training.plan import (
     activations_of,
     format_plan,
     memory_of,
@@ -19,6 +17,8 @@ from plan import (
     sizes_of,
     work_of_image,
 )
+from marigold_training.run.recipe import read_recipe
+from marigold_training.run.stages import read_stages, Stage
 import pytest
 import torch
 from torch import nn

@@ -9,15 +9,15 @@ from pathlib import Path
 import sys
 
 import cv2
-from hypersim_frames import (
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_training.data.sources import open_source
+from marigold_training.hypersim_frames import (
     distance_to_depth,
     FOCAL_PX,
     hdf5,
     to_millimetres,
     tone_map,
 )
-from marigold_ros.errors import ConfigurationError, InputError
-from marigold_ros.learning.data.sources import open_source
 import numpy as np
 import prepare_hypersim
 import pytest

@@ -13,17 +13,17 @@ import sys
 
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny
-from held_out import GENERATORS
 from marigold_ros.evaluation.baselines import fit_surface
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.learning.data.pairs import Pair
-from marigold_ros.learning.run.recipe import TrainingRun
-from marigold_ros.learning.run.score import beside_quadric, score, score_held_out
 from marigold_ros.spaces import from_metres, to_metres
 from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_training.data.pairs import Pair
+from marigold_training.held_out import GENERATORS
+from marigold_training.run.recipe import TrainingRun
+from marigold_training.run.score import beside_quadric, score, score_held_out
+from marigold_training.second_generator.generator import make_second_sample
 import numpy as np
 import pytest
-from second_generator.generator import make_second_sample
 import torch
 import yaml
 
@@ -87,7 +87,7 @@ def test_a_metric_models_own_metres_are_scored_beside_its_fit():
 
 def test_a_scored_export_has_its_figures_on_the_card(toy, tmp_path, monkeypatch):
     few = partial(score_held_out, mean_map_scenes=2)
-    monkeypatch.setattr('marigold_ros.learning.run.recipe.score_held_out', few)
+    monkeypatch.setattr('marigold_training.run.recipe.score_held_out', few)
     stage = {'name': 'a', 'objective': 'one_step', 'steps': 1}
     recipe = tmp_path / 'toy.yaml'
     recipe.write_text(yaml.safe_dump({**toy, 'stages': [stage]}))

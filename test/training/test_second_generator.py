@@ -7,12 +7,17 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from marigold_training.second_generator import generator, shapes
+from marigold_training.second_generator.generator import make_second_sample, trace
+from marigold_training.second_generator.scenes import (
+    draw_layout,
+    Ground,
+    random_rotation,
+    SceneLayout,
+)
+from marigold_training.second_generator.shapes import march, Thing
 import numpy as np
 import pytest
-from second_generator import generator, shapes
-from second_generator.generator import make_second_sample, trace
-from second_generator.scenes import draw_layout, Ground, random_rotation, SceneLayout
-from second_generator.shapes import march, Thing
 
 WIDTH, HEIGHT = 64, 48
 

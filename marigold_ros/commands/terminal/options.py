@@ -355,7 +355,7 @@ def chosen_executor(
     the result of one whose worker was lost; see BagWorker. ``load`` loads the model from ``args``
     in each process, ``images`` is how many there are in all, ``store`` keeps parts.
     """
-    from marigold_ros.learning.parallel import asked_to_stop
+    from marigold_ros.processes import asked_to_stop
     from marigold_ros.replay.executor import Cluster, processes, ray_tasks
 
     if (args.jobs > 1 or args.ray) and not args.torch_threads:

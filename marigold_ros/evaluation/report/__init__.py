@@ -5,5 +5,5 @@ The HTML report of an evaluation, the page of a comparison, and all drawing: cha
 and errors as colours, clouds to look at. ``page/`` holds the page's scripts and style.
 
 May import evaluation's results and scoring, geometry, numpy and OpenCV. Used by replay, live_run,
-learning, commands and training.
+commands and training.
 """

@@ -3,5 +3,5 @@
 """
 The fusion network: gates the candidates of ``geometry.fusion`` and corrects their mixture.
 
-Imports the ground modules, and torch in ``network``; used by the pipeline and learning.
+Imports the ground modules, and torch in ``network``; used by the pipeline and training.
 """

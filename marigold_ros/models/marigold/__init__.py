@@ -5,5 +5,5 @@ The Marigold family: reads checkpoints in diffusers layout and runs them on imag
 
 ``engine`` holds the model; the other files are its steps: checkpoint, schedule,
 denoiser and stream, ensemble, resizing, memory, guidance. May import diffusers, torch,
-``models.runtime`` and the ground. Used by registry, benchmarks, learning and commands.
+``models.runtime`` and the ground. Used by registry, benchmarks, training and commands.
 """

@@ -8,9 +8,9 @@ from hypothesis import given, strategies
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.member_weights import least_variance_weights, weigh_members
-from marigold_ros.learning.run.score import best_affine, known_depth, render_scenes
 from marigold_ros.models import load_model
 from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_training.run.score import best_affine, known_depth, render_scenes
 import numpy as np
 import pytest
 

@@ -7,15 +7,15 @@ The oracle follows the paper (Duan et al., ECCV 2024) and the published code: th
 transform, the denoising block with its ReLU, DDIM on a linear schedule, the masked losses.
 """
 
-from marigold_ros.learning.objectives.diffusion_depth import (
+from marigold_ros.models.diffusion_depth.denoiser import add_noise, DenoisingBlock, refine
+from marigold_ros.models.diffusion_depth.latent import DepthLatent, known_cells
+from marigold_training.objectives.diffusion_depth import (
     l1,
     l2,
     latent_error,
     sig,
     TermWeights,
 )
-from marigold_ros.models.diffusion_depth.denoiser import add_noise, DenoisingBlock, refine
-from marigold_ros.models.diffusion_depth.latent import DepthLatent, known_cells
 import numpy as np
 import pytest
 import torch

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Write files whole or not at all: a kill or a full disk leaves the previous one."""
+
+import os
+from pathlib import Path
+
+from marigold_ros.errors import MarigoldError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """
+    Write a file atomically: beside its destination, then renamed.
+
+    Raises MarigoldError if it cannot be written, as on a full disk; the previous file stays.
+    """
+    draft = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(data)
+        os.replace(draft, path)
+    except OSError as error:
+        if draft.is_file():
+            draft.unlink()
+        raise MarigoldError(
+            f'{path} could not be written ({error.strerror}); free some space, or check that the '
+            'folder is writable, and run the same command again'
+        ) from error

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Benchmarks in their official layouts, very small, and folders of images with depth."""
+
+from dataclasses import replace
+from html import unescape
+import json
+import re
+import tarfile
+
+import cv2
+from marigold_ros.__main__ import main
+from marigold_ros.commands.evaluate import DATASETS
+from marigold_ros.frame import Prediction
+from marigold_ros.image_sets import image_set
+from marigold_ros.image_sets.image_set import FOLDER, ImageChoice, ImageSet, LAYOUTS
+import numpy as np
+import pytest
+
+RGB = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+DEPTH = np.linspace(1.0, 9.0, 48, dtype=np.float32).reshape(6, 8)
+NAMES = {
+    'nyu': ('test/a/rgb_0001.png', 'test/a/depth_0001.png', 'test/a/filled_0001.png'),
+    'kitti': ('day/drive/image_02/data/7.png', 'drive/groundtruth/7.png', '721.5377'),
+    'eth3d': ('rgb/office/images/1.png', 'depth/office/ground_truth_depth/1.JPG'),
+    'scannet': ('scene_0/color/000300.jpg', 'scene_0/depth/000300.png'),
+    'diode': ('indoors/s/1.png', 'indoors/s/1_depth.npy', 'indoors/s/1_depth_mask.npy'),
+}
+
+
+def save(path, array, scale=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == '.npy':
+        np.save(path, array)
+    elif array.ndim == 3:
+        assert cv2.imwrite(str(path), array[..., ::-1])
+    else:
+        assert cv2.imwrite(str(path), np.round(array * scale).astype(np.uint16))
+
+
+def official(folder, name, depth=DEPTH, rgb=RGB):
+    """Write one image as the benchmark does, and its list."""
+    data = folder / name
+    files = NAMES[name]
+    save(data / files[0], rgb)
+    if name == 'eth3d':
+        path = data / files[1]
+        path.parent.mkdir(parents=True)
+        path.write_bytes(np.where(np.isnan(depth), np.inf, depth).astype('<f4').tobytes())
+    elif name == 'diode':
+        save(data / files[1], depth[..., None])
+        save(data / files[2], np.isfinite(depth).astype(np.float32))
+    else:
+        save(data / files[1], np.nan_to_num(depth), 256 if name == 'kitti' else 1000)
+    split = folder / f'{name}.txt'
+    split.write_text(' '.join(files) + '\n')
+    return data, str(split)
+
+
+@pytest.fixture(autouse=True)
+def small_layouts(monkeypatch):
+    """The sizes that layouts fix are too large for a test."""
+    small = {
+        'eth3d': replace(LAYOUTS['eth3d'], raw_size=(6, 8)),
+        'kitti': replace(LAYOUTS['kitti'], crop=(4, 6)),
+    }
+    monkeypatch.setattr(image_set, 'LAYOUTS', {**LAYOUTS, **small})
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('tar', [False, True])
+def test_each_benchmark_is_decoded_to_metres(tmp_path, name, tar):
+    depth = DEPTH.copy()
+    depth[3, 3] = np.nan
+    data, split = official(tmp_path, name, depth)
+    if tar:
+        with tarfile.open(tmp_path / 'set.tar', 'w') as archive:
+            archive.add(data, '.')
+        data = tmp_path / 'set.tar'
+    images = ImageSet(data, ImageChoice(name, split))
+    (item,) = images.frames()
+    cut = np.s_[2:6, 1:7] if name == 'kitti' else np.s_[:, :]
+    assert item.error is None
+    assert item.frame.camera is None
+    assert item.frame.points_lidar is None
+    if name != 'scannet':  # whose images are JPEG
+        np.testing.assert_array_equal(item.frame.rgb, RGB[cut])
+    np.testing.assert_allclose(item.truth, depth[cut], atol=1 / 512)
+    assert item.truth.dtype == np.float32
+    assert images.by_role['dataset'] == name
+
+
+@pytest.mark.parametrize(
+    ('name', 'low', 'high'),
+    [('nyu', 1e-3, 10), ('kitti', 1e-5, 80), ('scannet', 1e-3, 10), ('eth3d', 1e-5, np.inf)],
+)
+def test_depth_counts_within_the_range_of_the_data_set(tmp_path, name, low, high):
+    depth = DEPTH.copy()
+    depth[4, 2:6] = [0.0, 9.9, 10.0, 85.0]
+    data, split = official(tmp_path, name, depth)
+    (item,) = ImageSet(data, ImageChoice(name, split)).frames()
+    row = item.truth[2, 1:5] if name == 'kitti' else item.truth[4, 2:6]
+    expected = [low < metres < high for metres in (0.0, 9.9, 10.0, 85.0)]
+    assert np.isfinite(row).tolist() == expected
+
+
+def test_diode_goes_by_its_mask_alone(tmp_path):
+    depth = np.full((6, 8), 0.1, np.float32)
+    depth[0] = np.nan
+    data, split = official(tmp_path, 'diode', depth)
+    (item,) = ImageSet(data, ImageChoice('diode', split)).frames()
+    assert np.isnan(item.truth[0]).all()
+    assert (item.truth[1:] == np.float32(0.1)).all()
+
+
+def test_kitti_images_without_depth_are_passed_over(tmp_path):
+    data, split = official(tmp_path, 'kitti')
+    with open(split, 'a') as file:
+        file.write('\nsome/image.png None 721.5377\n')
+    assert len(ImageSet(data, ImageChoice('kitti', split))) == 1
+
+
+def test_the_layouts_of_the_benchmarks_have_their_sizes():
+    assert LAYOUTS['kitti'].crop == (352, 1216)
+    assert LAYOUTS['eth3d'].raw_size == (4032, 6048)
+    assert (FOLDER, *LAYOUTS) == DATASETS
+
+
+@pytest.mark.parametrize(
+    ('name', 'damage', 'sentence'),
+    [
+        ('nyu', lambda data: (data / NAMES['nyu'][1]).unlink(), 'is missing'),
+        ('eth3d', lambda data: (data / NAMES['eth3d'][1]).write_bytes(b'12'), 'has 2 bytes'),
+        ('kitti', lambda data: save(data / NAMES['kitti'][0], RGB[:3]), 'registered'),
+        ('diode', lambda data: save(data / NAMES['diode'][2], DEPTH[:2]), 'a mask has a value'),
+        ('scannet', lambda data: save(data / NAMES['scannet'][1], RGB), 'depth is (H, W)'),
+    ],
+)
+def test_a_broken_file_is_one_error_of_its_image(tmp_path, name, damage, sentence):
+    data, split = official(tmp_path, name)
+    damage(data)
+    (item,) = ImageSet(data, ImageChoice(name, split)).frames()
+    assert item.frame is None
+    assert sentence in str(item.error)
+
+
+class Knowing:
+    """Answers with the ramp that is the truth, up to scale and shift."""
+
+    description = {'name': 'knowing', 'path': '/nowhere', 'space': 'depth'}
+
+    def predict(self, rgb, **options):
+        return Prediction(np.linspace(0, 1, rgb[..., 0].size).reshape(rgb.shape[:2]))
+
+
+@pytest.fixture
+def evaluate(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Knowing())
+
+    def run(*arguments):
+        code = main(['evaluate', *map(str, arguments), '--out', str(tmp_path / 'out')])
+        return code, capsys.readouterr()
+
+    return run
+
+
+def test_a_benchmark_is_scored_by_the_command(evaluate, tmp_path):
+    data, split = official(tmp_path, 'scannet')
+    code, printed = evaluate(data, '--dataset', 'scannet', '--split', split)
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert list(results['protocols']) == ['oracle']
+    assert results['protocols']['oracle']['macro']['abs_rel'] < 1e-3
+    assert results['provenance']['topics'] == {'dataset': 'scannet', 'list': 'scannet.txt'}
+    (described,) = results['provenance']['bags']
+    assert described['name'] == 'scannet'
+    assert len(described['sha256']) == 64
+
+
+@pytest.mark.parametrize(('name', 'size'), [('nyu', (480, 640)), ('kitti', (375, 1242))])
+def test_the_rule_of_publications_goes_with_the_data_set(
+    evaluate, monkeypatch, tmp_path, name, size
+):
+    monkeypatch.setattr(image_set, 'LAYOUTS', LAYOUTS)
+    ramp = np.linspace(1.0, 9.0, size[0] * size[1], dtype=np.float32).reshape(size)
+    data, split = official(tmp_path, name, ramp, np.zeros((*size, 3), np.uint8))
+    code, printed = evaluate(data, '--dataset', name, '--split', split)
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['provenance']['scoring']['oracle']['rule'] == f'marigold-{name}'
+    rows = {'nyu': range(45, 471), 'kitti': range(int(0.3324324 * 352), int(0.91351351 * 352))}
+    columns = {'nyu': 560, 'kitti': int(0.96405229 * 1216) - int(0.0359477 * 1216)}
+    scored = results['protocols']['oracle']['n_points']
+    assert scored == len(rows[name]) * columns[name]
+
+
+def test_a_folder_of_images_is_scored_by_patterns(evaluate, tmp_path):
+    for name in ('one', 'two'):
+        save(tmp_path / 'set' / name / 'image.png', RGB)
+        save(tmp_path / 'set' / name / 'depth_mm.png', DEPTH, 1000)
+    save(tmp_path / 'set' / 'three' / 'image.png', RGB)  # has no depth
+    code, _ = evaluate(tmp_path / 'set', '--dataset', 'folder')
+    assert code == 0
+    frames = json.loads((tmp_path / 'out' / 'results.json').read_text())['frames']
+    assert (frames['read'], frames['processed'], frames['rejected']) == (3, 2, {'missing': 1})
+    for name in ('one', 'two'):
+        save(tmp_path / 'other' / f'{name}.png', RGB)
+        save(tmp_path / 'other' / f'{name}-d.png', DEPTH, 256)
+    patterns = ['--images', '*.png', '--depths', '*-d.png', '--depth-scale', '256']
+    code, printed = evaluate(tmp_path / 'other', '--dataset', 'folder', *patterns)
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['frames']['processed'] == 2
+
+
+def red_images(folder):
+    """Write nine images whose red channel is their depth, to 3 %."""
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        red = np.kron(rng.integers(0, 255, (3, 4)), np.ones((16, 16))).astype(np.uint8)
+        depth = (2 + 8 * (red / 255)) * rng.uniform(0.97, 1.03, red.shape)
+        save(folder / str(number) / 'image.png', np.dstack([red] * 3))
+        save(folder / str(number) / 'depth_mm.png', depth, 1000)
+
+
+def shown_text(page):
+    """Return the text of a page that is shown."""
+    body = page.read_text().split('<main>')[1].split('</main>')[0]
+    return unescape(re.sub(r'<.*?>', ' ', body, flags=re.S))
+
+
+class Seeing(Knowing):
+    """Answers with the red channel, which is the truth of the images below, nearly."""
+
+    def predict(self, rgb, **options):
+        return Prediction(rgb[..., 0] / np.float32(255))
+
+
+def test_the_report_of_images_has_verdict_baselines_and_images_and_no_lidar(
+    evaluate, monkeypatch, tmp_path
+):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Seeing())
+    red_images(tmp_path / 'set')
+    code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder', '--require', 'oracle.rmse<1')
+    assert code == 0, printed.err
+    assert printed.out.startswith('verdict: Good: better than the best baseline\n')
+    out = tmp_path / 'out'
+    results = json.loads((out / 'results.json').read_text())
+    assert set(results['baselines']) == {'constant', 'plane', 'quadric', 'mean_map'}
+    (required,) = results['requirements']
+    assert (required['text'], required['met']) == ('oracle.rmse < 1', True)
+    compared = results['verdict']['against_baselines']
+    assert {found['outcome'] for found in compared.values()} == {'better'}
+    assert compared['abs_rel']['own'] == pytest.approx(0.015, abs=0.005)
+    assert 'a bound for the relative depth, not metric depth' in printed.out
+    html = (out / 'report.html').read_text()
+    body = html.split('<main>')[1].split('</main>')[0]
+    shown = shown_text(out / 'report.html')
+    for text in (shown, printed.out):
+        assert not re.search('lidar|scan|velodyne', text, re.I)
+    assert 'mean relative error (AbsRel)' in shown
+    assert '9 of 9' in shown
+    assert 'Worst and best images' in shown
+    assert 'best quadric over the image' in shown
+    names = re.findall(r'figure data-name="(.*?)"', body)
+    assert names[:4] == ['image', 'truth', 'fitted', 'error']
+    assert 'near, ' in body
+    data = json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.S)[1])
+    assert data['charts']['error_oracle']['x_label'] == 'image'
+    curves = {curve['name']: curve['values'] for curve in data['charts']['error_oracle']['curves']}
+    assert np.mean(curves['this model']) == pytest.approx(compared['abs_rel']['own'], abs=1e-5)
+    assert curves['scaled mean of earlier images'][0] is None
+    assert data['cloud'] is None
+    for name in ('input', 'truth', 'fitted', 'error'):
+        assert (out / 'pictures' / f'frame_0000_{name}.png').is_file()
+
+
+def test_depth_out_of_range_is_named_without_a_word_about_scans(evaluate, tmp_path):
+    save(tmp_path / 'set' / 'one' / 'image.png', RGB)
+    save(tmp_path / 'set' / 'one' / 'depth_mm.png', DEPTH, 1)
+    code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder')
+    assert code == 1
+    assert 'none of 1 images could be scored' in printed.err
+    assert 'check --depths and --depth-scale' in printed.err
+    assert not re.search('lidar|scan|camera_info', printed.out + printed.err, re.I)
+    shown = shown_text(tmp_path / 'out' / 'report.html')
+    assert 'No image could be scored' in shown
+    assert not re.search('lidar|scan', shown, re.I)
+
+
+class Measuring(Knowing):
+    """Answers in metres with the red channel."""
+
+    description = {**Knowing.description, 'space': 'metric'}
+
+    def predict(self, rgb, **options):
+        return Prediction(2 + 8 * (rgb[..., 0] / np.float32(255)), space='metric')
+
+
+def test_a_metric_model_is_judged_by_its_own_metres(evaluate, monkeypatch, tmp_path):
+    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: Measuring())
+    red_images(tmp_path / 'set')
+    code, printed = evaluate(tmp_path / 'set', '--dataset', 'folder')
+    assert code == 0, printed.err
+    results = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert results['protocols']['raw']['macro']['abs_rel'] == pytest.approx(0.015, abs=0.005)
+    assert not results['verdict']['fitted_to_truth']
+    assert results['verdict']['usable_range']['to'] == 10.0
+    assert not re.search('lidar|scan', shown_text(tmp_path / 'out' / 'report.html'), re.I)
+
+
+@pytest.mark.parametrize(
+    ('options', 'sentence'),
+    [
+        (['--dataset', 'nyu'], '--dataset nyu needs its list of files: give --split FILE'),
+        (['--split', 'some.txt'], 'needs a --dataset'),
+        (['--dataset', 'folder'], "has no files like '*/image.*' with '*/depth_mm.png'"),
+        (['--dataset', 'kitti', '--split', 'none.txt'], 'the list none.txt cannot be read'),
+        (['--dataset', 'folder', '--depth-scale', '0'], 'give numbers per metre'),
+    ],
+)
+def test_wrong_choices_are_one_sentence(evaluate, tmp_path, options, sentence):
+    (tmp_path / 'empty').mkdir()
+    code, printed = evaluate(tmp_path / 'empty', *options)
+    wrong_use = '--split' in options[:1] or '--depth-scale' in options
+    assert code == (2 if wrong_use else 1)
+    assert sentence in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize('line', ['alone.png', ''])
+def test_a_list_that_lacks_names_says_which_line(tmp_path, line):
+    data, split = official(tmp_path, 'diode')
+    with open(split, 'w') as file:
+        file.write(line)
+    with pytest.raises(image_set.InputError, match='line 1 is|is empty'):
+        ImageSet(data, ImageChoice('diode', split))

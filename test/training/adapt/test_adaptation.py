@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A small drive adapts small networks: a whole folder or none, resumed to the byte, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+import json
+import math
+from pathlib import Path
+import resource
+
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import LidarConfig
+from marigold_ros.errors import (
+    CalibrationError,
+    ConfigurationError,
+    InputError,
+    MarigoldError,
+)
+from marigold_ros.geometry.calibration.monitor import Calibration
+from marigold_ros.models import load_model
+from marigold_ros.models.fusion.load import fusion_of
+from marigold_ros.models.marigold.checkpoint import verify_sums, write_sums
+from marigold_ros.models.marigold.domain_gap import FILE
+from marigold_ros.synthetic.drive.drive import write_drive
+from marigold_training.adapt import adaptation, keep, mounting, recipes
+from marigold_training.adapt.adaptation import Adaptation, AdaptOptions
+from marigold_training.adapt.command import HOLD_LINES, MINUTES, run, span
+from marigold_training.adapt.recipes import Budget
+from marigold_training.data import bag_pairs
+from marigold_training.families.registry import trained_family
+from marigold_training.fusion import validation
+from marigold_training.networks.export import export_checkpoint
+from marigold_training.networks.initialise import initialise
+import numpy as np
+import pytest
+
+FACTS = {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 32 * 48}
+INIT = {
+    'kind': 'small',
+    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+    'unet': {'channels': [16, 32]},
+}
+
+
+@pytest.fixture(scope='module')
+def accelerator():
+    AcceleratorState._reset_state()
+    yield Accelerator(cpu=True, mixed_precision='bf16')
+    AcceleratorState._reset_state()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory) -> Path:
+    """Folder with a drive of ten images and a base of the smallest networks."""
+    folder = tmp_path_factory.mktemp('adapt')
+    write_drive(folder / 'drive', frames=10, seed=3, width=96, height=64, rate=2.0)
+    chain = initialise(INIT, 5, 'log')
+    export_checkpoint(
+        folder / 'base', chain.autoencoder, chain.unet, FACTS, '', scheduler=chain.scheduler
+    )
+    write_sums(folder / 'base')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _little_data(monkeypatch):
+    few = {'SCENES': 2, 'LINE_EXAMPLES': 4, 'SCENE_EXAMPLES': 1, 'STOP_SCENES': 1}
+    for name, count in {**few, 'ROWS': 2, 'VALIDATIONS': 1}.items():
+        monkeypatch.setattr(recipes, name, count)
+    # Compiling fusion networks takes longer than all the rest.
+    monkeypatch.setattr(adaptation, 'load_fusion', lambda folder: None)
+    monkeypatch.setattr(validation, 'SIZE', (64, 96))
+    monkeypatch.setattr(keep, 'SCENES', 1)
+    monkeypatch.setattr(keep, 'SHARES', (0.0, 0.5))
+
+
+@pytest.fixture
+def options(folder, tmp_path) -> AdaptOptions:
+    bags = (str(folder / 'drive'),)
+    return AdaptOptions(bags, str(folder / 'base'), tmp_path / 'robot', {}, steps=Budget(2, 1, 2))
+
+
+@pytest.fixture
+def new(accelerator) -> Callable[..., Adaptation]:
+    return lambda options: Adaptation(options, accelerator, say=lambda line: None)
+
+
+IMAGE = np.zeros((64, 96, 3), np.uint8)
+
+
+def never() -> bool:
+    return False
+
+
+def after(calls: int) -> Callable[[], bool]:
+    counted = iter(range(10**6))
+    return lambda: next(counted) >= calls
+
+
+def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
+    new, options, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (True, []))
+    monkeypatch.setattr(adaptation, 'judge_fusion', lambda *args: (True, []))
+    assert new(options).run(never) is not None
+    stopped = replace(options, out=tmp_path / 'stopped')
+    assert new(stopped).run(after(3)) is None
+    assert not stopped.out.exists()
+    assert new(stopped).run(never) is not None
+    weights = [path.relative_to(options.out) for path in options.out.rglob('*.safetensors')]
+    assert len(weights) == 4
+    weights.append(Path(FILE))
+    assert math.isfinite(load_model(str(options.out), 'cpu').predict(IMAGE).domain_gap)
+    for path in weights:
+        assert (options.out / path).read_bytes() == (stopped.out / path).read_bytes()
+    with pytest.raises(ConfigurationError, match='with other minutes'):
+        new(replace(stopped, minutes=3.0)).run(never)
+    monkeypatch.setattr(adaptation, 'fingerprint', lambda folders: 'changed')
+    with pytest.raises(ConfigurationError, match='with other weights of the base'):
+        new(stopped).run(never)
+
+
+def test_the_result_is_a_model_with_its_fusion_network_and_what_is_not_better_is_not_in_it(
+    new, options, folder
+):
+    proof = new(options).run(never)
+    # Random networks, two steps: no better than the mean depth map.
+    assert not proof.model_installed
+    assert (options.out / 'proof.html').read_text().count('<img') == 9
+    card = (options.out / 'README.md').read_text()
+    assert 'the base is kept' in card
+    assert 'one place, one moment' in card
+    results = json.loads((options.out / 'results.json').read_text())
+    assert results['installed']['model'] is False
+    assert set(results['oracle']) == {'before', 'after', 'mean depth map'}
+    assert set(results['fused']) == set(adaptation.judge_fused.__globals__['SPLITS'])
+    for name in ('unet/diffusion_pytorch_model.safetensors', 'marigold_ros.json'):
+        assert (options.out / name).read_bytes() == (folder / 'base' / name).read_bytes()
+    model = load_model(str(options.out), 'cpu')
+    assert fusion_of(model, 'auto').folder == (options.out / 'fusion').resolve()
+    assert 'fusion/model.safetensors' in verify_sums(options.out)
+    # An adapted model may be replaced by a new one.
+    assert Adaptation(options, new(options).accelerator).base.folder == folder / 'base'
+
+
+def test_a_folder_that_is_no_adapted_model_is_never_replaced(new, options):
+    options.out.mkdir()
+    (options.out / 'notes.txt').write_text('mine')
+    with pytest.raises(ConfigurationError, match='is no adapted model'):
+        new(options)
+
+
+def test_bags_without_lidar_and_without_transforms_are_refused(new, options, folder, tmp_path):
+    with BagWriter(tmp_path / 'empty') as bag:
+        header = {'frame_id': 'camera', 'stamp': 10**18}
+        image = {'height': 8, 'width': 8, 'encoding': 'mono8', 'is_bigendian': 0, 'step': 8}
+        message = {'header': header, **image, 'data': bytes(64)}
+        bag.write('/image', 'sensor_msgs/msg/Image', message, 10**18)
+    with pytest.raises(InputError, match='no topic of LiDAR points'):
+        new(replace(options, bags=(str(tmp_path / 'empty'),))).run(never)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('marigold_ros.bags.reader.BagReader.static_transforms', _no_transforms)
+        with pytest.raises(InputError, match='has no image with depth .*transform'):
+            new(replace(options, out=tmp_path / 'other')).run(never)
+
+
+def _no_transforms(reader: object) -> object:
+    from marigold_ros.bags.transforms import StaticTransforms
+
+    return StaticTransforms()
+
+
+def test_a_miscalibrated_lidar_is_refused_with_its_error(new, options, monkeypatch):
+    seen = []
+
+    def found(images, config):
+        seen.extend(K.shape for _, _, _, K in images)
+        return Calibration(1.4, 0.1, 0.1, 0.1, n_images=10)
+
+    monkeypatch.setattr(mounting, 'calibration_of_recording', found)
+    with pytest.raises(CalibrationError, match=r'1\.4° to the right.*correct the transform'):
+        new(options).run(never)
+    assert seen == [(3, 3)] * 10
+
+
+def test_scans_with_a_clock_of_their_own_are_refused_with_the_difference(
+    new, options, monkeypatch
+):
+    monkeypatch.setattr(bag_pairs, 'LidarConfig', lambda: LidarConfig(time_offset=6.0))
+    with pytest.raises(InputError, match=r'no image with depth .*\+6\.\d s away, at most'):
+        new(options).run(never)
+
+
+def test_a_full_disk_is_named_and_no_result_is_left(new, options):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(MarigoldError, match='could not be written .*free some space'):
+            new(options).run(never)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not options.out.exists()
+
+
+def test_a_base_of_any_family_that_can_be_trained_is_adapted(
+    new, options, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(adaptation, 'judge_model', lambda *args: (True, []))
+    family, facts = trained_family('unet'), {'space': 'log', 'default_processing_pixels': 32 * 48}
+    init = {'kind': 'small', 'channels': [8, 16], 'blocks': [1]}
+    chain = family.initialise({'init': init, 'facts': facts}, 0)
+    family.export(tmp_path / 'plain', chain, facts, '', None)
+    teacher = str(folder / 'base')
+    taught = replace(options, base=str(tmp_path / 'plain'), metric=True, teacher=teacher)
+    assert new(taught).run(never) is not None
+    assert len([*tmp_path.glob('robot.work/data/labels/*/*.npy')]) == 5  # images to train on
+    assert f'teacher: {teacher}' in (options.out / 'README.md').read_text()
+    results = json.loads((options.out / 'results.json').read_text())
+    assert set(results['unfitted']) == {'without LiDAR', 'mean depth map'}
+    assert 'metric scale' in results['reasons'][-1]
+    assert (options.out / 'metric_scale.json').is_file() == results['installed']['metric']
+    model = load_model(str(options.out), 'cpu')
+    assert model.description['family'] == 'unet'
+    before = load_model(str(tmp_path / 'plain'), 'cpu').predict(IMAGE).relative
+    assert np.ptp(before - model.predict(IMAGE).relative) > 0
+
+
+def test_a_base_that_cannot_be_trained_is_refused(new, options, folder, tmp_path):
+    config = {'model_type': 'depth_anything', 'architectures': ['DepthAnythingForDepthEstimation']}
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/config.json').write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match='family depth_anything, which cannot be trained'):
+        new(replace(options, base=str(tmp_path / 'other')))
+    with pytest.raises(ConfigurationError, match='average of several models; adapt one of them'):
+        new(replace(options, base=f'{folder / "base"}+tiny'))
+
+
+def test_bases_that_do_not_predict_in_one_step_are_refused(new, options):
+    with pytest.raises(ConfigurationError, match='one step from zeros'):
+        new(replace(options, base='tiny-diffusion')).run(never)
+
+
+def test_copies_of_defaults_agree():
+    assert (HOLD_LINES, MINUTES) == (recipes.HOLD_LINES, recipes.MINUTES)
+    assert span('0:14') == (0, 14)
+    assert callable(run)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Blocks of time never share images, keep their gap, and a parked robot is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.frame import SparseDepth
+from marigold_ros.synthetic.drive.drive import write_drive
+from marigold_training.adapt.blocks import (
+    Blocks,
+    cell_depths,
+    check_motion,
+    MOST_JUDGED,
+    MOST_STOPPED,
+    plan_blocks,
+)
+from marigold_training.adapt.keep import choose_kept
+from marigold_training.adapt.recipes import budget_for
+from marigold_training.data.bag_pairs import BagPairs, Shot
+import numpy as np
+import pytest
+
+
+def shots(count: int, rate: float = 10.0, bag: int = 0, first: int = 0) -> list[Shot]:
+    return [Shot(first + i, bag, 10**18 + round(i / rate * 1e9)) for i in range(count)]
+
+
+@given(st.integers(12, 400), st.sampled_from([1.0, 4.0, 10.0, 30.0]))
+def test_blocks_are_apart_and_in_order(count, rate):
+    recording = shots(count, rate)
+    blocks = plan_blocks(recording)
+    stamps = {shot.number: shot.stamp_ns for shot in recording}
+    assert max(blocks.train) < min(blocks.stop)
+    assert max(blocks.stop) < min(blocks.judge)
+    gap = (stamps[blocks.judge[0]] - stamps[blocks.stop[-1]]) / 1e9
+    assert gap >= min(2.0, 0.1 * (count - 1) / rate) - 1e-6
+    assert blocks.judge[-1] == count - 1
+    assert 2 <= len(blocks.stop) <= MOST_STOPPED
+    assert len(blocks.judge) <= MOST_JUDGED
+    assert blocks.seconds == pytest.approx(
+        (stamps[blocks.judge[-1]] - stamps[blocks.judge[0]]) / 1e9
+    )
+
+
+def test_named_blocks_are_taken_as_they_are():
+    blocks = plan_blocks(shots(20), (0, 14), (14, 20))
+    assert blocks.train + blocks.stop == tuple(range(14))
+    assert blocks.stop == (12, 13)
+    assert blocks.judge == tuple(range(14, 20))
+    assert blocks.entries('stop') == [[12, 13], [13, 14]]
+
+
+def test_other_bags_need_no_gap():
+    two = shots(20) + shots(10, bag=1, first=20)
+    assert plan_blocks(two, judge=(20, 30)).stop[-1] == 19
+    assert plan_blocks(two, train=(0, 20)).judge[0] == 20
+    assert plan_blocks(shots(30), judge=(20, 30)).stop[-1] < 19
+
+
+@pytest.mark.parametrize(
+    ('count', 'train', 'judge', 'kind', 'words'),
+    [
+        (7, None, None, InputError, '7 images have LiDAR points in view'),
+        (20, (0, 14), (13, 20), ConfigurationError, 'share images'),
+        (20, (0, 3), None, InputError, '3 usable images to train on'),
+        (20, None, (19, 20), InputError, '1 to judge'),
+        (20, (0, 20), None, InputError, '0 to judge'),
+        (20, None, (0, 10), InputError, '0 usable images to train on'),
+    ],
+)
+def test_recordings_without_enough_images_are_refused(count, train, judge, kind, words):
+    with pytest.raises(kind, match=words):
+        plan_blocks(shots(count), train, judge)
+
+
+def test_cells_hold_the_median_depth_of_their_points():
+    u, v = np.array([0, 3, 15, 16, 40]), np.array([0, 15, 2, 2, 20])
+    points = SparseDepth(u, v, np.array([1.0, 9.0, 3.0, 5.0, 7.0], np.float32))
+    cells = cell_depths(points, (32, 48))
+    expected = np.full((2, 3), np.nan)
+    expected[0, 0], expected[0, 1], expected[1, 2] = 3.0, 5.0, 7.0
+    assert np.array_equal(cells, expected, equal_nan=True)
+
+
+def test_a_parked_robot_is_refused_and_a_moving_one_is_not(tmp_path, monkeypatch):
+    write_drive(tmp_path / 'drive', frames=4, seed=3, width=96, height=64, rate=2.0)
+    pairs = BagPairs(tmp_path, 'drive', lidar='/velodyne_points')
+    blocks = Blocks((0, 1), (2,), (3,), 0.0)
+    check_motion(pairs, blocks)
+    first = pairs.read_lidar(0)
+    monkeypatch.setattr(pairs, 'read_lidar', lambda index: first)
+    with pytest.raises(InputError, match='the robot stood still.*no baseline'):
+        check_motion(pairs, blocks)
+
+
+def test_the_share_kept_is_the_best_that_has_not_forgotten():
+    stop = {0.0: 0.10, 0.5: 0.15, 1.0: 0.30}
+    assert choose_kept(stop, {0.0: 0.21, 0.5: 0.20, 1.0: 0.20}) == 0.0
+    assert choose_kept(stop, {0.0: 0.25, 0.5: 0.21, 1.0: 0.20}) == 0.5
+    assert choose_kept(stop, {0.0: 0.25, 0.5: 0.25, 1.0: 0.20}) == 1.0
+    assert choose_kept({0.0: 0.4, 1.0: 0.3}, {0.0: 0.1, 1.0: 0.2}) == 1.0
+
+
+def test_a_budget_is_spent_and_not_exceeded():
+    budget = budget_for(10.0, 0.5, 2.0, 0.25)
+    spent = 0.5 * budget.half + 2.0 * budget.full + 0.25 * budget.fusion
+    assert 590.0 < spent <= 600.0
+    with pytest.raises(ConfigurationError, match='--minutes is 0'):
+        budget_for(0.0, 1.0, 1.0, 1.0)
+
+
+def test_bags_without_lidar_points_in_view_say_why(tmp_path: Path):
+    write_drive(tmp_path / 'drive', frames=2, seed=3, width=96, height=64)
+    with pytest.raises(InputError, match='/nothing'):
+        BagPairs(tmp_path, 'drive', lidar='/nothing').prepare()

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Planted pairs, whose brightness shows the depth; the smallest networks."""
+
+from __future__ import annotations
+
+from marigold_ros.models.marigold.schedule import marigold_scheduler
+from marigold_training.data.pairs import Pair
+from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_training.objectives.trained_networks import TrainedNetworks
+import numpy as np
+import pytest
+import torch
+
+
+class PlantedPairs:
+    """Pairs whose image shows its own depth, 1 to 9 m from dark to bright, with a hole."""
+
+    def __init__(self, count: int, size: tuple[int, int] = (32, 48), name: str = 'planted'):
+        self.name, self._count, self._size = name, count, size
+        self.read_indices: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, index: int) -> Pair:
+        self.read_indices.append(index)
+        rng = np.random.default_rng(index)
+        height, width = self._size
+        ramp = np.linspace(0, 1, height)[:, None] * 0.5 + np.linspace(0, 1, width) * 0.5
+        depth = (1.0 + 8.0 * (ramp * rng.uniform(0.5, 1.0))).astype(np.float32)
+        grey = np.rint((depth - 1.0) / 8.0 * 255).astype(np.uint8)
+        depth[:2, :2] = np.nan
+        depth[-2:, -2:] = np.inf
+        return Pair(np.repeat(grey[..., None], 3, axis=2), depth)
+
+    def fingerprint(self) -> str:
+        return f'{self.name} {self._count} {self._size}'
+
+    def prepare(self, workers: int = 1, stop: object = None) -> None:
+        pass
+
+
+@pytest.fixture(scope='session')
+def planted():
+    """Return the class PlantedPairs."""
+    return PlantedPairs
+
+
+@pytest.fixture(scope='session')
+def new_chain():
+    """Return a function that builds the smallest networks, the same each time."""
+
+    def make() -> TrainedNetworks:
+        torch.manual_seed(0)
+        return TrainedNetworks(
+            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4),
+            small_unet(channels=(16, 32), latent_channels=4),
+            marigold_scheduler(),
+            torch.zeros(TEXT_SHAPE),
+        )
+
+    return make

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Batches are a function of their number; image and truth belong together."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_training.data import mixture as mixture_module
+from marigold_training.data.augment import Augmentation, crop
+from marigold_training.data.mixture import (
+    collate,
+    make_example,
+    Mixture,
+    Part,
+    resize,
+    turns,
+)
+from marigold_training.data.pairs import Pair
+from marigold_training.data.sources import open_source
+from marigold_training.data.synthetic_pairs import SyntheticPairs
+from marigold_training.data.targets import normalise
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+PLAIN = Augmentation(flip=0.0)
+
+
+def equal(first, second) -> bool:
+    names = ('rgb', 'relative', 'valid', 'sky', 'depth')
+    pairs = [(getattr(first, name), getattr(second, name)) for name in names]
+    return first.source == second.source and all(
+        np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point()) for a, b in pairs
+    )
+
+
+def test_a_batch_has_one_source_and_a_size_in_multiples_of_8(planted):
+    parts = [
+        Part(planted(5, (64, 96), 'wide'), 1.0, (31, 47)),
+        Part(planted(5, (48, 48), 'square'), 1.0, (48, 48)),
+    ]
+    mixture = Mixture(parts, 3, 'depth', PLAIN)
+    sizes = {'wide': (32, 48), 'square': (48, 48)}
+    for number in range(8):
+        batch = mixture[number]
+        assert batch.rgb.shape == (3, 3, *sizes[batch.source])
+        assert batch.rgb.min() >= -1
+        assert batch.rgb.max() <= 1
+        for row in range(3):
+            expected = normalise(batch.depth[row, 0].numpy(), 'depth')
+            for got, wanted in zip(
+                (batch.relative, batch.valid, batch.sky), expected, strict=True
+            ):
+                assert np.array_equal(got[row, 0].numpy(), wanted)
+        # Brightness shows the depth, so a mixed-up pair would show.
+        bright = (batch.rgb.mean(1) + 1) / 2 * 8 + 1
+        known = batch.valid[:, 0]
+        assert (bright[known] - batch.depth[:, 0][known]).abs().max() < 0.6
+
+
+def test_every_image_comes_once_before_any_comes_twice(planted, monkeypatch):
+    monkeypatch.setattr(mixture_module, 'KEPT_PIXELS', 0)  # or reads do not show visits
+    source = planted(7)
+    mixture = Mixture([Part(source, 1.0, (32, 48))], 3, 'log', PLAIN)
+    for number in range(7):
+        mixture[number]
+    assert Counter(source.read_indices) == dict.fromkeys(range(7), 3)
+
+
+def test_a_batch_depends_on_its_number_only(planted):
+    how = Augmentation(crop=0.5, colour=1.0, grey=0.2, lens=0.5, sensor=0.5, jpeg=0.5)
+
+    def make():
+        parts = [Part(planted(5, name=name), w, (32, 48)) for name, w in (('a', 2.0), ('b', 1.0))]
+        return Mixture(parts, 4, 'log', how, seed=3)
+
+    whole = make()
+    asked = [whole[n] for n in range(6)]
+    fresh = make()
+    assert all(equal(fresh[n], asked[n]) for n in (5, 0, 3))
+    ahead = {'batch_size': 1, 'collate_fn': collate, 'num_workers': 1}
+    loaded = DataLoader(make(), sampler=range(2, 6), **ahead)
+    assert all(equal(a, b) for a, b in zip(loaded, asked[2:], strict=True))
+
+
+def test_processes_share_a_batch_row_by_row(planted):
+    how = Augmentation(colour=1.0, sensor=1.0)
+    part = [Part(planted(9), 1.0, (32, 48))]
+    whole = Mixture(part, 4, 'log', how)[2]
+    mixtures = [Mixture(part, 4, 'log', how, rank=rank, world=2) for rank in (0, 1)]
+    shares = [mixture[2] for mixture in mixtures]
+    assert [share.rows for share in shares] == [(0, 2), (1, 3)]
+    for share in shares:
+        assert torch.equal(share.rgb, whole.rgb[list(share.rows)])
+    for mixture in mixtures:
+        assert torch.equal(mixture.undivided()[2].rgb, whole.rgb)
+
+
+def test_sparse_depth_keeps_its_points_when_it_is_scaled_down():
+    rng = np.random.default_rng(0)
+    depth = np.full((96, 128), np.nan, np.float32)
+    v, u = rng.integers(0, 96, 400), rng.integers(0, 128, 400)
+    depth[v, u] = rng.uniform(1, 50, 400)
+    depth[5, 5] = np.inf
+    small = resize(Pair(np.zeros((96, 128, 3), np.uint8), depth), (48, 64)).depth
+    for row in range(48):
+        for column in range(64):
+            cell = depth[2 * row : 2 * row + 2, 2 * column : 2 * column + 2].ravel()
+            known = cell[~np.isnan(cell)]
+            value = small[row, column]
+            assert np.isnan(value) if len(known) == 0 else value in known
+    # Four pixels become one: by their centres alone three quarters of the points were lost.
+    assert np.count_nonzero(~np.isnan(small)) > 0.9 * len(set(zip(v, u, strict=True)))
+
+
+def test_sources_are_drawn_by_their_weight(planted):
+    parts = [Part(planted(3, name=name), w, (8, 8)) for name, w in (('a', 9.0), ('b', 1.0))]
+    mixture = Mixture(parts, 1, 'log', PLAIN)
+    counts = Counter(mixture[n].source for n in range(400))
+    assert 0.85 < counts['a'] / 400 < 0.95
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 60))
+def test_in_turns_every_source_is_within_one_batch_of_its_share(weights, count):
+    share = np.array(weights) / sum(weights)
+    chosen = turns(share, count)
+    for number in range(1, count + 1):
+        seen = np.bincount(chosen[:number], minlength=len(share))
+        assert (np.abs(seen - share * number) < len(share)).all()
+    assert np.array_equal(turns(share, count + 7)[:count], chosen)
+
+
+def test_in_turns_each_four_batches_hold_one_of_a_quarter(planted):
+    parts = [Part(planted(4, name='a'), 3.0, (32, 48)), Part(planted(4, name='b'), 1.0, (32, 48))]
+    mixture = Mixture(parts, 1, 'log', PLAIN, in_turns=True)
+    names = [mixture[number].source for number in range(12)]
+    assert [names[i : i + 4].count('b') for i in (0, 4, 8)] == [1, 1, 1]
+
+
+def test_mixtures_without_a_valid_batch_are_refused(planted):
+    with pytest.raises(InputError, match='has no images'):
+        Mixture([Part(planted(0), 1.0, (8, 8))], 1, 'log', PLAIN)
+    with pytest.raises(ConfigurationError, match='weight'):
+        Mixture([Part(planted(1), 0.0, (8, 8))], 1, 'log', PLAIN)
+    with pytest.raises(ConfigurationError, match='multiple of 2'):
+        Mixture([Part(planted(1), 1.0, (8, 8))], 3, 'log', PLAIN, world=2)
+
+
+def test_an_interrupted_rendering_goes_on_where_it_stopped(tmp_path):
+    sizes = {'height': 16, 'width': 24, 'count': 5}
+    begun = SyntheticPairs(tmp_path, **sizes)
+    first = begun.read(3)
+    again = SyntheticPairs(tmp_path, **sizes)
+    again.prepare(workers=1)
+    whole = SyntheticPairs(tmp_path / 'whole', **sizes)
+    whole.prepare(workers=1)
+    for index in range(5):
+        assert np.array_equal(again.read(index).rgb, whole.read(index).rgb)
+    assert np.array_equal(again.read(3).rgb, first.rgb)
+
+
+def test_a_cache_of_another_size_is_refused_not_overwritten(tmp_path):
+    SyntheticPairs(tmp_path, height=16, width=16, count=2)
+    with pytest.raises(InputError, match='recipe asks for'):
+        SyntheticPairs(tmp_path, height=16, width=16, count=3)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'kind': 'magic'}, "'magic'; choose one of"),
+        ({'size': 96}, 'give .height, width.'),
+        ({'colour': 1}, 'colour'),
+        ({'scene': 'sea'}, "'sea'; choose one of room, street"),
+        ({'first_seed': 5}, 'held-out'),
+        ({'count': 0}, 'at least one'),
+    ],
+)
+def test_an_invalid_source_is_named(tmp_path, change, words):
+    entry = {'kind': 'synthetic', 'height': 16, 'width': 16, 'count': 2, 'size': [16, 16]}
+    with pytest.raises(ConfigurationError, match=words):
+        open_source(entry | change, tmp_path)
+
+
+def test_kept_pairs_make_the_same_batches_and_are_read_once(planted, monkeypatch):
+    how = Augmentation(flip=0.5, colour=0.5, sensor=0.5)
+    batches = []
+    for limit in (0, 1 << 20):
+        monkeypatch.setattr(mixture_module, 'KEPT_PIXELS', limit)
+        source = planted(3, (64, 90))
+        mixture = Mixture([Part(source, 1.0, (44, 60))], 2, 'log', how, seed=1)
+        batches.append([mixture[number] for number in range(6)])
+        assert len(source.read_indices) == (12 if limit == 0 else 3)
+    assert all(equal(*pair) for pair in zip(*batches, strict=True))
+
+
+def test_metres_of_an_enlarged_part_are_those_of_a_nearer_scene():
+    """A plane parallel to the image fills it at any distance; its depth follows the crop."""
+    pair = Pair(np.zeros((60, 80, 3), np.uint8), np.full((60, 80), 10.0, np.float32))
+    how = Augmentation(flip=0.0, crop=1.0, smallest_crop=0.5)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        height = crop(pair, how, 4 / 3, np.random.default_rng(seed)).depth.shape[0]
+        depth = make_example(pair, (24, 32), 'metric', how, rng)[4]
+        np.testing.assert_allclose(depth, 10.0 * height / 60, rtol=1e-6)
+    depth = make_example(pair, (24, 32), 'log', how, np.random.default_rng(0))[4]
+    np.testing.assert_array_equal(depth, 10.0)

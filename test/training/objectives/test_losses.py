@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Terms of the losses against direct solutions and closed forms."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_training.data.mixture import Batch
+from marigold_training.objectives.losses import (
+    affine_invariant,
+    ANCHOR,
+    anchored_loss,
+    covered,
+    end_to_end_loss,
+    fit_least_squares,
+    gradient_difference,
+    masked_mean,
+    masked_pixel,
+    OBJECTIVES,
+    silog,
+)
+from marigold_training.objectives.noise import Draws
+import numpy as np
+import pytest
+import torch
+
+SEEDS = st.integers(0, 10_000)
+
+
+def maps(seed: int, *shape: int) -> list[np.ndarray]:
+    """Prediction and truth in metres, and a mask with some pixels in each image."""
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < 0.6
+    mask[..., 0, :3] = True
+    return [rng.uniform(0.5, 20.0, shape), rng.uniform(0.5, 20.0, shape), mask]
+
+
+def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.asarray(array, np.float64)) for array in arrays]
+
+
+@given(SEEDS)
+def test_the_affine_fit_equals_numpys_least_squares(seed):
+    rng = np.random.default_rng(seed)
+    target = rng.random((2, 1, 6, 7))
+    noise = 0.1 * rng.random(target.shape)
+    predicted = rng.uniform(0.3, 2) * target + rng.normal() + noise
+    mask = rng.random(target.shape) < 0.7
+    mask[..., 0, :5] = True
+    fit = fit_least_squares(*tensors(predicted, target, mask))
+    assert fit.usable.all()
+    fitted, losses = fit.apply(torch.from_numpy(predicted)).numpy(), []
+    for p, t, m, f in zip(predicted, target, mask, fitted, strict=True):
+        design = np.stack([p[m], np.ones(m.sum())], 1)
+        scale, shift = np.linalg.lstsq(design, t[m], rcond=None)[0]
+        np.testing.assert_allclose(f, scale * p + shift, atol=1e-9)
+        losses.append(np.abs(scale * p + shift - t)[m])
+    loss = affine_invariant(*tensors(predicted, target, mask))
+    assert loss.item() == pytest.approx(np.concatenate(losses).mean())
+
+
+@given(SEEDS)
+def test_weights_count_as_shares_of_pixels(seed):
+    rng = np.random.default_rng(seed)
+    target, noise = rng.random((2, 1, 1, 6, 7))
+    predicted, repeats = target + 0.2 * noise, rng.integers(0, 5, target.shape)
+    repeats[..., 0, :3] = 4
+
+    def repeated(values):
+        return np.repeat(values.ravel(), repeats.ravel())[None, None, None]
+
+    several = tensors(repeated(predicted), repeated(target), np.ones((1, 1, 1, repeats.sum())))
+    weighted = tensors(predicted, target, repeats / 4)
+    losses = [affine_invariant(*several).item(), affine_invariant(*weighted).item()]
+    assert losses[1] == pytest.approx(losses[0])
+
+
+@given(SEEDS, st.floats(0.5, 3.0), st.floats(-2.0, 2.0))
+def test_the_affine_invariant_loss_does_not_see_scale_and_shift(seed, scale, shift):
+    predicted, target, mask = tensors(*maps(seed, 2, 1, 6, 7))
+    target = predicted + 0.2 * target
+    loss = affine_invariant(predicted, target, mask)
+    assert affine_invariant(scale * predicted + shift, target, mask).item() == pytest.approx(
+        loss.item()
+    )
+    assert affine_invariant(scale * target + shift, target, mask).item() == pytest.approx(
+        0.0, abs=1e-12
+    )
+
+
+@pytest.mark.parametrize('slope', [0.0, 0.005, -1.0], ids=['constant', 'flat', 'reversed'])
+def test_a_degenerate_fit_is_marked_and_not_penalised(slope):
+    target = torch.rand(1, 1, 8, 8)
+    predicted = (0.3 + slope * target).requires_grad_()
+    mask = torch.ones_like(target)
+    fit = fit_least_squares(predicted, target, mask)
+    assert not fit.usable.any()
+    assert fit.scale.item() >= 1e-3
+    loss = affine_invariant(predicted, target, mask)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert torch.equal(predicted.grad, torch.zeros_like(predicted))
+
+
+def test_a_degenerate_image_does_not_corrupt_its_neighbour():
+    target = torch.rand(2, 1, 8, 8)
+    predicted = torch.stack([torch.full((1, 8, 8), 0.5), 0.5 * target[1] ** 2])
+    mask = torch.ones_like(target)
+    alone = affine_invariant(predicted[1:], target[1:], mask[1:])
+    assert affine_invariant(predicted, target, mask).item() == pytest.approx(alone.item())
+
+
+def test_an_empty_mask_gives_zero_not_nan():
+    empty = torch.zeros(2, 1, 3, 3)
+    truth = torch.full_like(empty, torch.nan)
+    predicted = torch.ones_like(empty, requires_grad=True)
+    for loss in (masked_pixel(predicted, truth, empty), silog(predicted, truth, empty)):
+        assert loss.item() == 0.0
+        loss.backward()
+    assert torch.equal(predicted.grad, torch.zeros_like(empty))
+    assert masked_mean(torch.ones(2, 1, 3, 3), empty) == 0
+    assert affine_invariant(predicted, empty, empty) == 0
+
+
+@given(SEEDS)
+def test_the_masked_mean_averages_masked_pixels_of_all_channels(seed):
+    rng = np.random.default_rng(seed)
+    value, mask = rng.normal(size=(2, 4, 3, 5)), rng.random((2, 1, 3, 5)) < 0.5
+    mask[0, 0, 0, 0] = True
+    expected = value[np.broadcast_to(mask, value.shape)].mean()
+    assert masked_mean(*tensors(value, mask)).item() == pytest.approx(expected)
+
+
+def test_the_gradient_term_ignores_shifts_and_masked_pixels():
+    target = torch.rand(1, 1, 16, 16)
+    mask = torch.ones_like(target)
+    assert gradient_difference(target + 0.3, target, mask).item() == pytest.approx(0, abs=1e-6)
+    mask[..., 8:] = 0
+    wrong = target.clone()
+    wrong[..., 8:] += torch.rand(1, 1, 16, 8)
+    assert gradient_difference(wrong, target, mask).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_gradient_term_of_a_ramp_sums_its_steps_over_scales():
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    loss = gradient_difference(ramp, torch.zeros_like(ramp), torch.ones_like(ramp))
+    assert loss.item() == pytest.approx(1 + 2 + 4)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_e2e_is_the_l1_after_numpys_fit_to_clamped_metres(seed):
+    rng = np.random.default_rng(seed)
+    depth = rng.uniform(1.0, 60.0, (2, 1, 6, 9)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.2] = np.nan
+    relative = rng.uniform(-0.2, 1.2, depth.shape).astype(np.float32)
+    relative += 0.05 * np.nan_to_num(depth)
+    valid = np.isfinite(depth)
+    errors = []
+    for one, truth, known in zip(relative, depth, valid, strict=True):
+        x = np.clip(one[known], 0.0, 1.0).astype(np.float64)
+        y = np.clip(truth[known], *np.quantile(truth[known].astype(np.float64), (0.02, 0.98)))
+        columns = np.stack([x, np.ones_like(x)], 1)
+        errors.append(np.abs(columns @ np.linalg.lstsq(columns, y, rcond=None)[0] - y))
+
+    class Chain:
+        def relative(self, rgb):
+            return torch.from_numpy(relative)
+
+    known = torch.from_numpy(valid)
+    none = torch.zeros_like(known)
+    batch = Batch(known.float(), known.float(), known, none, torch.from_numpy(depth), 'planted')
+    found = float(OBJECTIVES['e2e'].loss(Chain(), batch, None))
+    assert found == pytest.approx(np.concatenate(errors).mean(), rel=1e-4)
+
+
+@given(SEEDS)
+def test_masked_pixel_is_the_printed_formula(seed):
+    predicted, truth, mask = maps(seed, 2, 1, 5, 6)
+    expected = []
+    for p, t, m in zip(predicted, truth, mask, strict=True):
+        d = (p - t)[m]
+        expected.append((d**2).sum() / len(d) + 0.85 / len(d) ** 2 * d.sum() ** 2)
+    loss = masked_pixel(*tensors(predicted, np.where(mask, truth, np.nan), mask))
+    assert loss.item() == pytest.approx(np.mean(expected))
+
+
+@given(SEEDS)
+def test_silog_is_the_published_formula(seed):
+    predicted, truth, mask = maps(seed, 2, 1, 5, 6)
+    ratios = [np.log(p[m] / t[m]) for p, t, m in zip(predicted, truth, mask, strict=True)]
+    expected = np.mean([r.var() + 0.15 * r.mean() ** 2 for r in ratios])
+    loss = silog(*tensors(predicted, np.where(mask, truth, np.inf), mask))
+    assert loss.item() == pytest.approx(expected)
+
+
+@given(SEEDS, st.floats(1.1, 4.0))
+def test_a_wrong_scale_costs_masked_pixel_more_than_silog(seed, factor):
+    predicted, _, mask = tensors(*maps(seed, 2, 1, 5, 6))
+    wrong = factor * predicted
+    assert silog(wrong, predicted, mask, weight=0.0).item() == pytest.approx(0.0, abs=1e-12)
+    assert silog(wrong, predicted, mask).item() == pytest.approx(0.15 * np.log(factor) ** 2)
+    plain = masked_pixel(wrong, predicted, mask, weight=0.0)
+    assert masked_pixel(wrong, predicted, mask) > plain > 0.0
+
+
+def test_silog_of_a_depth_below_zero_is_finite():
+    predicted = torch.tensor([[[[-3.0, 2.0]]]], requires_grad=True)
+    loss = silog(predicted, torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(predicted.grad).all()
+
+
+def lidar_batch(rows: slice) -> Batch:
+    """Two images whose depth is known on some rows only."""
+    rng = np.random.default_rng(4)
+    depth = torch.from_numpy(rng.uniform(2, 30, (2, 1, 32, 48)).astype(np.float32))
+    valid = torch.zeros(2, 1, 32, 48, dtype=torch.bool)
+    valid[..., rows, :] = True
+    rgb = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 32, 48)).astype(np.float32))
+    relative = torch.where(valid, depth / 30, 1.0)
+    return Batch(rgb, relative, valid, torch.zeros_like(valid), depth, 'lidar', (0, 1))
+
+
+def test_the_anchor_adds_the_distance_to_the_initial_map_where_no_point_is_near(new_chain):
+    chain, draws = new_chain(), Draws(0, 0, (0, 1))
+    other = new_chain().requires_grad_(False)
+    with torch.no_grad():
+        other.autoencoder.decoder.conv_out.bias += 0.1
+    chain.start = (other,)
+    batch = lidar_batch(slice(16, 32))
+    with torch.no_grad():
+        maps = [c.decode(c.one_step(c.encode(batch.rgb))) for c in (chain, other)]
+        loss, plain = (f(chain, batch, draws).item() for f in (anchored_loss, end_to_end_loss))
+    known = batch.valid.float()
+    fit = fit_least_squares(maps[1], batch.relative, known)
+    far = torch.zeros_like(known)
+    far[..., :14, :] = 1.0  # 1/16 of 32 rows is 2
+    error = (maps[0] - fit.apply(maps[1]).clamp(0, 1)).abs()
+    added = ANCHOR * masked_mean(error, far * fit.usable).item()
+    assert loss - plain == pytest.approx(added, rel=1e-3)
+    assert added > 1e-3
+    assert torch.equal(covered(batch.valid), 1.0 - far)
+
+
+def test_without_uncovered_pixels_there_is_no_anchor(new_chain):
+    chain, batch = new_chain(), lidar_batch(slice(0, 32))
+    draws = Draws(0, 0, (0, 1))
+    assert anchored_loss(chain, batch, draws) == end_to_end_loss(chain, batch, draws)
+
+
+def test_the_initial_networks_are_no_part_of_the_trained_ones(new_chain):
+    chain = new_chain()
+    names = set(chain.state_dict())
+    chain.start = (new_chain(),)
+    assert set(chain.state_dict()) == names

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Savings of memory and time in a step do not change its result."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import sys
+from types import SimpleNamespace
+
+from accelerate import Accelerator, tracking
+from accelerate.utils import DistributedType, LoggerType
+from marigold_ros.errors import ConfigurationError
+from marigold_training.data.augment import Augmentation
+from marigold_training.data.mixture import Mixture, Part
+from marigold_training.objectives.losses import OBJECTIVES
+from marigold_training.objectives.noise import Draws
+from marigold_training.run.accelerator import new_accelerator, start_wandb
+from marigold_training.run.optimizer import new_optimizer
+from marigold_training.run.run_log import RunLog
+from marigold_training.run.sharding import shard
+from marigold_training.run.stages import Stage
+import pytest
+import torch
+
+
+@pytest.fixture(scope='module')
+def chain(new_chain):
+    return new_chain()
+
+
+@pytest.mark.parametrize('objective', ['autoencoder', 'latent', 'pixel'])
+@pytest.mark.parametrize('checkpointing', [False, True])
+def test_loss_and_gradients_do_not_depend_on_the_autocast_cache(
+    chain, planted, objective, checkpointing
+):
+    batch = Mixture([Part(planted(4), 1.0, (32, 48))], 2, 'log', Augmentation())[0]
+    chain.checkpoint_gradients(checkpointing)
+    chain.requires_grad_(False)
+    for name in OBJECTIVES[objective].trains:
+        getattr(chain, name).requires_grad_(True)
+    ways = [
+        torch.autocast('cpu', torch.bfloat16, cache_enabled=True),
+        new_accelerator('bf16', cpu=True).autocast(),
+    ]
+    found = []
+    for way in ways:
+        chain.zero_grad(set_to_none=True)
+        with way:
+            assert torch.is_autocast_cache_enabled() == (way is ways[0])
+            loss = chain(OBJECTIVES[objective].loss, batch, Draws(0, 0, batch.rows))
+        loss.backward()
+        found.append([loss, *(p.grad for p in chain.parameters() if p.grad is not None)])
+    assert len(found[0]) > 10
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_an_unfused_state_of_adam_resumes_unfused(decay):
+    stage = Stage('x', 'pixel', steps=5, weight_decay=decay)
+    kind = torch.optim.AdamW if decay else torch.optim.Adam
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, n)) for n in (30, 500)]
+    before = kind(weights, lr=stage.learning_rate, weight_decay=decay)
+
+    def step(optimizer, weights, number):
+        generator = torch.Generator().manual_seed(number)
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        optimizer.step()
+
+    step(before, weights, 0)
+    saved = io.BytesIO()
+    torch.save(before.state_dict(), saved)
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    after = new_optimizer(stage, copies)
+    assert after.param_groups[0]['fused']
+    after.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
+    for number in (1, 2):
+        step(before, weights, number)
+        step(after, copies, number)
+    for one, other in zip(weights, copies, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_other_ways_to_divide_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(Accelerator, 'distributed_type', DistributedType.FSDP)
+    with pytest.raises(ConfigurationError, match='set to FSDP; .* give --shard'):
+        new_accelerator('bf16', cpu=True)
+
+
+@pytest.mark.parametrize(
+    ('processes', 'precision', 'said'),
+    [(1, 'bf16', 'there is one'), (2, 'fp16', 'choose .* bf16')],
+)
+def test_weights_that_cannot_be_divided_are_refused(chain, processes, precision, said):
+    accelerator = SimpleNamespace(num_processes=processes, mixed_precision=precision)
+    with pytest.raises(ConfigurationError, match=said):
+        shard(chain, accelerator)
+
+
+RECORDER = """
+records = []
+class Config:
+    def update(self, values, **more): records.append(('config', values))
+config = Config()
+class Run:
+    def log(self, values, step=None, **more): records.append(('log', values, step))
+    def finish(self): records.append(('finish',))
+def init(**given):
+    records.append(('init', given))
+    return Run()
+"""
+
+
+@pytest.fixture
+def wandb(tmp_path, monkeypatch):
+    """A package wandb that records its calls."""
+    (tmp_path / 'site' / 'wandb').mkdir(parents=True)
+    (tmp_path / 'site' / 'wandb' / '__init__.py').write_text(RECORDER)
+    about = tmp_path / 'site' / 'wandb-0.1.dist-info'
+    about.mkdir()
+    (about / 'METADATA').write_text('Metadata-Version: 2.1\nName: wandb\nVersion: 0.1\n')
+    monkeypatch.syspath_prepend(tmp_path / 'site')
+    # Accelerate looks for packages once, when it is imported.
+    monkeypatch.setattr(tracking, '_available_trackers', [LoggerType.WANDB])
+    yield importlib.import_module('wandb')
+    del sys.modules['wandb']
+
+
+def test_wandb_gets_the_numbers_of_the_log_through_accelerate(tmp_path, wandb):
+    accelerator = new_accelerator('bf16', cpu=True, wandb=True)
+    start_wandb(accelerator, 'depth', tmp_path / 'run', {'name': 'toy'})
+    log = RunLog(tmp_path / 'run', accelerator.log)
+    log.write({'stage': 'a', 'step': 3, 'loss': 0.5, 'validation': {'nyu': {'abs_rel': 0.1}}}, 20)
+    log.close()
+    kinds = [record[0] for record in wandb.records]
+    assert kinds == ['init', 'config', 'log']
+    assert wandb.records[0][1]['project'] == 'depth'
+    assert wandb.records[0][1]['name'] == 'run'
+    assert wandb.records[0][1]['resume'] == 'allow'
+    assert wandb.records[2][1:] == ({'loss': 0.5, 'validation/nyu/abs_rel': 0.1}, 20)
+
+
+def test_a_missing_wandb_names_the_command(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ConfigurationError, match='pip install wandb'):
+        new_accelerator('bf16', cpu=True, wandb=True)

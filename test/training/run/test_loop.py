@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The training loop: exact resumption, the log, the schedule, and errors of recipes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.models.marigold.schedule import marigold_scheduler
+from marigold_training.data.augment import Augmentation
+from marigold_training.data.mixture import Mixture, Part
+from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+from marigold_training.objectives.trained_networks import as_image, TrainedNetworks
+from marigold_training.run.loop import Trainer
+from marigold_training.run.optimizer import learning_rate
+from marigold_training.run.recipe import precision_of, read_recipe, TrainingRun
+from marigold_training.run.run_state import load_averaged, trained_stages
+from marigold_training.run.stages import read_stages, Stage
+import pytest
+from safetensors.torch import load_file
+import torch
+import yaml
+
+SMALL = {'steps': 3, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.9, 'clip': 1.0}
+STAGES = [
+    Stage('a', 'autoencoder', **SMALL),
+    Stage('b', 'latent', accumulation=2, **SMALL),
+    Stage('c', 'pixel', trains=('autoencoder', 'unet'), **SMALL),
+]
+
+
+@pytest.fixture(scope='module')
+def accelerator():
+    return Accelerator(cpu=True, mixed_precision='bf16')
+
+
+@pytest.fixture
+def new_trainer(planted, accelerator):
+    def make(folder: Path, stages=tuple(STAGES), latent_channels: int = 4) -> Trainer:
+        torch.manual_seed(1)
+        chain = TrainedNetworks(
+            small_autoencoder(channels=(8, 8, 16, 16), latent_channels=latent_channels),
+            small_unet(channels=(16, 32), latent_channels=latent_channels),
+            marigold_scheduler(),
+            torch.zeros(TEXT_SHAPE),
+        )
+        how = Augmentation(colour=1.0, sensor=0.5)
+        mixtures = [
+            Mixture([Part(planted(6), 1.0, (32, 48))], s.batch_size, 'log', how, seed=i)
+            for i, s in enumerate(stages)
+        ]
+        return Trainer(chain, list(stages), mixtures, folder, accelerator, seed=3)
+
+    return make
+
+
+class Killed(Exception):
+    pass
+
+
+def assert_same_end(whole: Trainer, resumed: Trainer) -> None:
+    for key, value in whole.chain.state_dict().items():
+        assert torch.equal(value, resumed.chain.state_dict()[key]), key
+    ends = [t.chain.autoencoder.config.scaling_factor for t in (whole, resumed)]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize('kill_at', [(0, 2), (1, 0), (1, 2), (2, 1)])
+def test_a_killed_run_ends_bitwise_as_an_unkilled_one(new_trainer, tmp_path, monkeypatch, kill_at):
+    whole = new_trainer(tmp_path / 'whole')
+    assert whole.run()
+    killed = new_trainer(tmp_path / 'killed')
+    save = killed._save
+
+    def save_and_die():
+        save()
+        if (killed.stage_index, killed.step) == kill_at:
+            raise Killed
+
+    monkeypatch.setattr(killed, '_save', save_and_die)
+    with pytest.raises(Killed):
+        killed.run()
+    resumed = new_trainer(tmp_path / 'killed')
+    assert (resumed.stage_index, resumed.step) == kill_at
+    assert resumed.run()
+    assert_same_end(whole, resumed)
+
+
+def test_the_stages_that_were_trained_are_known(new_trainer, tmp_path):
+    state, name = tmp_path / 'state.pt', STAGES[0].name
+    assert trained_stages(state, STAGES) == ([], f'{name} 0/{STAGES[0].steps}')
+    steps = []
+    new_trainer(tmp_path).run(stop=lambda: steps.append(None) or len(steps) > 2)
+    first = replace(STAGES[0], steps=2)
+    assert trained_stages(state, STAGES) == ([first], f'{name} 2/{STAGES[0].steps}')
+    assert new_trainer(tmp_path).run()
+    assert trained_stages(state, STAGES) == (list(STAGES), '')
+
+
+def test_a_run_out_of_time_or_stopped_resumes(new_trainer, tmp_path):
+    whole = new_trainer(tmp_path / 'whole')
+    whole.run()
+    assert not new_trainer(tmp_path / 'cut').run(minutes=0.0)
+    asked = iter([False, True])
+    assert not new_trainer(tmp_path / 'cut').run(stop=lambda: next(asked))
+    resumed = new_trainer(tmp_path / 'cut')
+    assert resumed.step == 1
+    assert resumed.run()
+    assert_same_end(whole, resumed)
+
+
+class Planned:
+    """A validation with planned qualities, which keeps the weights that it saw."""
+
+    def __init__(self, qualities: dict[int, float]) -> None:
+        self.qualities, self.seen = qualities, {}
+
+    def run(self, chain, weights, device, image):
+        step = int(image.stem.rpartition('_')[2])
+        self.seen[step] = {name: value.clone() for name, value in weights.items()}
+        return {'figure': self.qualities[step]}
+
+    def quality(self, figures):
+        return figures['figure']
+
+
+def test_the_weights_of_the_best_validation_are_kept_over_a_restart(new_trainer, tmp_path):
+    stage = Stage('a', 'latent', **{**SMALL, 'steps': 4}, validate_every=1)
+    planned = Planned({1: 3.0, 2: 1.0, 3: 2.0, 4: 1.5})
+    asked = iter([False] * 3 + [True])
+    trainer = new_trainer(tmp_path, [stage])
+    trainer.validation = planned
+    assert not trainer.run(stop=lambda: next(asked))
+    resumed = new_trainer(tmp_path, [stage])
+    resumed.validation = planned
+    assert resumed.run()
+    loaded = new_trainer(tmp_path, [stage])
+    load_averaged(tmp_path / 'state.pt', loaded.chain)
+    for key, value in loaded.chain.state_dict().items():
+        assert torch.equal(value, planned.seen[2][key]), key
+    lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['quality'] for line in lines if 'quality' in line] == [3.0, 1.0, 2.0, 1.5]
+
+
+def test_the_log_has_loss_by_source_and_waiting_time(new_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr('marigold_training.run.loop.LOG_EVERY', 1)
+    new_trainer(tmp_path, STAGES[1:2]).run()
+    lines = [json.loads(line) for line in (tmp_path / 'log.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert line['loss_by_source'] == {'planted': line['loss']}
+        assert 0.0 <= line['waiting_for_data'] <= 1.0
+        assert line['skipped_steps'] == 0
+
+
+def test_five_steps_without_a_finite_loss_end_the_run(new_trainer, tmp_path, monkeypatch):
+    stage = Stage('x', 'latent', steps=9, batch_size=2, warmup=1)
+    trainer = new_trainer(tmp_path, [stage])
+    before = {k: v.clone() for k, v in trainer.chain.state_dict().items()}
+    forward = trainer.chain.forward
+    monkeypatch.setattr(trainer.model, 'forward', lambda *given: forward(*given) * float('nan'))
+    with pytest.raises(FloatingPointError, match='5 steps in a row.*learning_rate'):
+        trainer.run()
+    for key, value in trainer.chain.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+def test_after_the_autoencoder_the_latents_have_unit_deviation(new_trainer, tmp_path):
+    trainer = new_trainer(tmp_path, STAGES[:1])
+    trainer.run()
+    chain, deviations = trainer.chain, []
+    with torch.no_grad():
+        for number in range(8):
+            batch = trainer.mixtures[0][number]
+            for image in (batch.rgb, as_image(batch.relative)):
+                deviations.append(chain.encode(image).flatten())
+    assert torch.cat(deviations).std().item() == pytest.approx(1.0, rel=0.02)
+
+
+def test_a_checkpoint_of_other_networks_or_damaged_is_refused(new_trainer, tmp_path):
+    new_trainer(tmp_path, STAGES[:1]).run()
+    with pytest.raises(CheckpointError, match='another architecture'):
+        new_trainer(tmp_path, STAGES[:1], latent_channels=8)
+    path = tmp_path / 'state.pt'
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match='is damaged'):
+        new_trainer(tmp_path, STAGES[:1])
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monkeypatch):
+    trainer = new_trainer(tmp_path, STAGES[:1])
+    trainer.run()
+    before = (tmp_path / 'state.pt').read_bytes()
+
+    def fill_up(state, path):
+        path.write_bytes(b'half')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(torch, 'save', fill_up)
+    with pytest.raises(CheckpointError, match='No space left.*untouched'):
+        trainer._save()
+    assert (tmp_path / 'state.pt').read_bytes() == before
+    assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_a_hundredth():
+    stage = Stage('x', 'pixel', steps=1000, learning_rate=1.0, warmup=100, decay_from=0.5)
+    assert learning_rate(stage, 0) == pytest.approx(0.01)
+    assert learning_rate(stage, 99) == pytest.approx(1.0)
+    assert learning_rate(stage, 500) == pytest.approx(1.0)
+    assert learning_rate(stage, 1000) == pytest.approx(0.01)
+
+
+def test_a_cosine_falls_to_its_final_rate_with_no_step_at_the_ends():
+    stage = Stage(
+        'x', 'pixel', 1000, learning_rate=1.0, warmup=0, decay='cosine', decay_from=0.0,
+        final_rate=0.02,
+    )  # fmt: skip
+    rates = [learning_rate(stage, step) for step in range(1001)]
+    assert rates[0] == pytest.approx(1.0)
+    assert rates[500] == pytest.approx(0.51)
+    assert rates[1000] == pytest.approx(0.02)
+    assert all(before > after for before, after in pairwise(rates))
+    assert rates[0] - rates[1] < 0.01 * (rates[500] - rates[501])
+
+
+def test_marigolds_own_schedule_is_a_special_case():
+    # IterExponential(total 25 000, final ratio 0.01, warm-up 100) of the original.
+    stage = Stage('x', 'latent', steps=25_000, learning_rate=3e-5, warmup=100, decay_from=0.0)
+    for step in (100, 5_000, 24_999):
+        expected = 3e-5 * 0.01 ** ((step - 100) / (25_000 - 100))
+        assert learning_rate(stage, step) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('entry', 'words'),
+    [
+        ({'stepz': 3}, "'stepz' in a stage; known are name"),
+        ({'objective': 'magic'}, "'magic'; choose one of autoencoder"),
+        ({'steps': 0}, 'steps is 0'),
+        ({'scale': 2.0}, 'scale is 2.0'),
+        ({'trains': ['text']}, "'text'; choose from autoencoder, unet"),
+        ({'trains': ['autoencoder']}, 'at least unet'),
+        ({'decay': 'linear'}, "'linear'; choose one of exponential, cosine"),
+        ({'betas': [0.9, 1.0]}, r'betas is \[0.9, 1.0\]'),
+    ],
+)
+def test_an_invalid_stage_is_named(entry, words):
+    with pytest.raises(ConfigurationError, match=words):
+        read_stages([{'name': 'a', 'objective': 'pixel', 'steps': 3} | entry], {})
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('name: x\n', 'lacks init, sources'),
+        ('nam: x\n', "unknown key 'nam'.*'name'"),
+        ('[1, 2]\n', 'holds no keys'),
+        ('{name: a, init: {}, sources: [], stages: [], facts: {}}', 'facts.space'),
+        ('a: [', 'not valid YAML'),
+    ],
+)
+def test_an_invalid_recipe_is_named(tmp_path, text, words):
+    path = tmp_path / 'bad.yaml'
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=words):
+        read_recipe(path)
+    with pytest.raises(ConfigurationError, match='no recipe'):
+        read_recipe(tmp_path / 'none.yaml')
+
+
+def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):
+    stages = [replace(STAGES[1], steps=4, backup_every=2)]
+    trainer = new_trainer(tmp_path, stages)
+    kept, back_up = [], trainer._back_up
+
+    def note(stage):
+        kept.append({k: v.clone() for k, v in trainer.average.weights.items()})
+        back_up(stage)
+
+    trainer._back_up = note
+    assert trainer.run()
+    files = sorted((tmp_path / 'backups').iterdir())
+    assert [file.name for file in files] == ['b_000002.safetensors', 'b_000004.safetensors']
+    chain = trainer.chain
+    for file, weights in zip(files, kept, strict=True):
+        load_averaged(tmp_path / 'state.pt', chain, str(file))
+        for name, value in chain.state_dict().items():
+            assert torch.equal(value, weights[name]), name
+    assert all(name.startswith('unet.') for name in load_file(files[0]))
+    with pytest.raises(CheckpointError, match='no.safetensors cannot be read'):
+        load_averaged(tmp_path / 'state.pt', chain, str(tmp_path / 'no.safetensors'))
+
+
+def test_the_last_weights_stay_beside_the_best(new_trainer, tmp_path):
+    trainer = new_trainer(tmp_path, [STAGES[1]])
+    first = {k: v.clone() for k, v in trainer.average.weights.items()}
+    trainer.best = {'quality': 0.1, 'weights': first}
+    assert trainer.run()
+    last = {k: v.clone() for k, v in trainer.average.weights.items()}
+    assert any(not torch.equal(last[name], first[name]) for name in first)
+    for weights, wanted in (('', first), ('last', last)):
+        load_averaged(tmp_path / 'state.pt', trainer.chain, weights)
+        for name, value in trainer.chain.state_dict().items():
+            assert torch.equal(value, wanted[name]), name
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [('name: x\n', 'bf16'), ('precision: float32\n', 'no'), ('precision: fp16\n', 'fp16')],
+)
+def test_the_recipe_chooses_the_precision(tmp_path, text, found):
+    path = tmp_path / 'r.yaml'
+    path.write_text(text)
+    assert precision_of(path) == found
+
+
+def test_an_unknown_precision_is_named(tmp_path):
+    path = tmp_path / 'r.yaml'
+    path.write_text('precision: half\n')
+    with pytest.raises(ConfigurationError, match="is 'half'; choose one of bf16, fp16, float32"):
+        precision_of(path)
+
+
+def test_data_are_prepared_without_the_weights_that_training_starts_with(tmp_path, accelerator):
+    recipe = {
+        'name': 'toy',
+        'init': {'kind': 'stable_diffusion', 'path': 'not/there'},
+        'sources': [
+            {'kind': 'synthetic', 'height': 16, 'width': 24, 'count': 2, 'size': [16, 24]}
+        ],
+        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1}],
+        'facts': {'space': 'depth'},
+    }
+    path = tmp_path / 'toy.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    run = TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator, networks=False)
+    assert run.prepare_data()
+    assert [len(source) for source in run.sources] == [2]
+    with pytest.raises(CheckpointError, match='not/there'):
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+
+
+def test_every_recipe_of_the_project_is_readable():
+    folder = Path(__file__).resolve().parents[3] / 'training' / 'recipes'
+    for path in folder.glob('*.yaml'):
+        recipe = read_recipe(path)
+        assert read_stages(recipe['stages'], recipe.get('common', {})), path

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Validation scores the model that users run and does not affect training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+import json
+import random
+import sys
+from types import ModuleType
+
+from accelerate import Accelerator
+import cv2
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models import load_model
+from marigold_ros.models.marigold.checkpoint import read_facts
+from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_training.data.augment import Augmentation
+from marigold_training.data.mixture import Mixture, Part
+from marigold_training.families.marigold import engine_model, facts_of, FAMILY
+from marigold_training.networks.export import export_checkpoint
+from marigold_training.networks.initialise import initialise
+from marigold_training.run.loop import Trainer
+from marigold_training.run.recipe import TrainingRun
+from marigold_training.run.run_log import NO_CURVES, numbers, RunLog
+from marigold_training.run.score import HELD_OUT, HeldOutScenes
+from marigold_training.run.stages import Stage
+from marigold_training.run.validation import Validation
+import numpy as np
+import pytest
+import torch
+import yaml
+
+FACTS = {
+    'space': 'log',
+    'noise': 'gaussian',
+    'default_denoising_steps': 2,
+    'default_ensemble_size': 1,
+    'default_processing_pixels': 32 * 48,
+}
+INIT = {
+    'kind': 'small',
+    'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+    'unet': {'channels': [16, 32]},
+}
+HOW = {'steps': 4, 'batch_size': 2, 'warmup': 1, 'save_every': 1, 'average': 0.5}
+GENERATORS = {
+    **HELD_OUT,
+    'second': HeldOutScenes(
+        lambda seed: replace(make_sample(seed + 50), kind='second'), 1, 'other scenes'
+    ),
+}
+STAGES = [
+    Stage('first', 'autoencoder', validate_every=2, **HOW),
+    Stage('second', 'latent', validate_every=3, **HOW),
+]
+
+
+@pytest.fixture(scope='module')
+def accelerator():
+    return Accelerator(cpu=True, mixed_precision='bf16')
+
+
+@pytest.fixture
+def chain():
+    return initialise(INIT, 5, 'log')
+
+
+@pytest.fixture(scope='module')
+def validation(tmp_path_factory):
+    data = tmp_path_factory.mktemp('data')
+    return Validation({'scenes': 2, 'second': 1}, FAMILY, FACTS, data, GENERATORS)
+
+
+@pytest.fixture
+def new_trainer(planted, accelerator):
+    def make(folder, validation=None) -> Trainer:
+        mixtures = [
+            Mixture([Part(planted(6), 1.0, (32, 48))], 2, 'log', Augmentation(), seed=i)
+            for i in range(len(STAGES))
+        ]
+        chain = initialise(INIT, 5, 'log')
+        return Trainer(chain, STAGES, mixtures, folder, accelerator, seed=3, validation=validation)
+
+    return make
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / 'log.jsonl').read_text().splitlines()]
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_validation_does_not_change_how_a_run_ends(new_trainer, validation, tmp_path, monkeypatch):
+    # At each start, and slow beside pytest.
+    monkeypatch.setattr('gc.collect', lambda *given: 0)
+    plain = new_trainer(tmp_path / 'plain')
+    assert plain.run()
+    killed = new_trainer(tmp_path / 'killed', validation)
+    save = killed._save
+
+    def save_and_die():
+        save()
+        if (killed.stage_index, killed.step) == (1, 3):
+            raise Stopped
+
+    monkeypatch.setattr(killed, '_save', save_and_die)
+    with pytest.raises(Stopped):
+        killed.run()
+    resumed = new_trainer(tmp_path / 'killed', validation)
+    assert resumed.run()
+    ends = [torch.load(tmp_path / x / 'state.pt') for x in ('plain', 'killed')]
+    for part in ('chain', 'average'):
+        for key, value in ends[0][part].items():
+            assert torch.equal(value, ends[1][part][key]), key
+    assert ends[0]['scaling_factor'] == ends[1]['scaling_factor']
+    scored = [line for line in lines(tmp_path / 'killed') if 'validation' in line]
+    # The autoencoder alone predicts no depth.
+    assert [(line['stage'], line['step']) for line in scored] == [('second', 3), ('second', 4)]
+    assert {p.name for p in (tmp_path / 'killed' / 'pictures').iterdir()} == {
+        'second_000003.png',
+        'second_000004.png',
+    }
+
+
+def test_validation_changes_no_weights_or_random_states(chain, validation, tmp_path):
+    for weight in chain.parameters():
+        weight.grad = torch.ones_like(weight)
+    average = {k: v.clone() for k, v in chain.state_dict().items()}
+    before = {k: v.clone() for k, v in chain.state_dict().items()}
+    layouts = [w.stride() for w in chain.parameters()]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    figures = validation.run(chain, average, torch.device('cpu'), tmp_path / 'p.png')
+    assert set(figures) == {'scenes', 'second'}
+    for key, value in chain.state_dict().items():
+        assert torch.equal(value, before[key]), key
+        assert torch.equal(average[key], before[key]), key
+    assert [w.stride() for w in chain.parameters()] == layouts
+    assert all(w.requires_grad and (w.grad == 1).all() for w in chain.parameters())
+    assert chain.training
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert (np.random.get_state()[1] == states[2]).all()  # noqa: NPY002
+
+
+def test_it_predicts_as_the_exported_checkpoint_does(chain, tmp_path):
+    chain.autoencoder.register_to_config(scaling_factor=0.37)
+    weights = {k: v.clone() + 0.01 for k, v in chain.state_dict().items()}
+    model = engine_model(chain, weights, FACTS, torch.device('cpu'))
+    chain.load_state_dict(weights)
+    folder = tmp_path / 'toy'
+    export_checkpoint(folder, chain.autoencoder, chain.unet, FACTS, '# toy\n', dtype=torch.float32)
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    expected = load_model(str(folder), device='cpu').predict(rgb)
+    answer = model.predict(rgb)
+    assert answer.space == expected.space == 'log'
+    np.testing.assert_array_equal(answer.relative, expected.relative)
+
+
+@pytest.mark.parametrize('more', [{}, {'default_processing_resolution': 96}])
+def test_its_facts_are_those_of_the_export(chain, tmp_path, more):
+    for given in (FACTS, {'space': 'depth', **more}):
+        folder = tmp_path / given['space']
+        export_checkpoint(folder, chain.autoencoder, chain.unet, given, '# toy\n')
+        own, exported = facts_of(given), read_facts(folder)
+        for name in ('space', 'noise', 'denoising_steps', 'ensemble_size', 'processing_pixels'):
+            assert getattr(own, name) == getattr(exported, name), name
+        assert own.processing_resolution == exported.processing_resolution
+
+
+def test_the_contact_sheet_is_the_same_each_time(chain, validation, tmp_path):
+    assert [label for label, _ in validation.shown][1] == 'seconds'
+    assert len(validation.shown) == 3
+    weights = chain.state_dict()
+    files = [tmp_path / 'a.png', tmp_path / 'b.png']
+    tables = [validation.run(chain, weights, torch.device('cpu'), path) for path in files]
+    assert tables[0] == tables[1]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert cv2.imread(str(files[0])).shape == (2 * 192, 2 * 3 * 256, 3)
+    for table in tables[0].values():
+        assert set(table) == {'model', 'quadric', 'quadric and model'}
+        assert table['quadric']['abs_rel'] < 1.0
+
+
+def test_a_folder_of_pairs_is_scored_too(chain, tmp_path):
+    own = tmp_path / 'data' / 'mine' / 'one'
+    own.mkdir(parents=True)
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    ramp = np.linspace(1000, 5000, 64).astype(np.uint16)
+    cv2.imwrite(str(own / 'image.png'), rgb)
+    cv2.imwrite(str(own / 'depth_mm.png'), np.tile(ramp, (48, 1)))
+    validation = Validation({'pairs': 'mine'}, FAMILY, FACTS, tmp_path / 'data')
+    assert validation
+    validation.prepare()
+    table = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'x.png')
+    assert table['pairs']['model']['pictures'] == 1
+    assert table['pairs']['quadric']['abs_rel'] < 0.05
+
+
+@pytest.mark.parametrize(
+    ('entry', 'words'),
+    [
+        ({'scene': 3}, "'scene'.*'scenes'"),
+        ({'scenes': -1}, 'scenes is -1'),
+        ({'second': True}, 'second is True'),
+        (5, 'validation is 5'),
+    ],
+)
+def test_invalid_validation_entries_are_named(tmp_path, entry, words):
+    with pytest.raises(ConfigurationError, match=words):
+        Validation(entry, FAMILY, FACTS, tmp_path, GENERATORS)
+
+
+def test_a_generator_that_the_caller_does_not_pass_is_refused(tmp_path):
+    with pytest.raises(ConfigurationError, match="validation has 'second'"):
+        Validation({'second': 1}, FAMILY, FACTS, tmp_path)
+
+
+def test_a_recipe_that_validates_on_nothing_is_refused(tmp_path, accelerator):
+    recipe = {
+        'name': 'toy',
+        'init': INIT,
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 2, 'size': [32, 48]}
+        ],
+        'stages': [{'name': 'a', 'objective': 'latent', 'steps': 1, 'validate_every': 1}],
+        'facts': FACTS,
+    }
+    path = tmp_path / 'toy.yaml'
+    path.write_text(yaml.safe_dump(recipe))
+    with pytest.raises(ConfigurationError, match='validate_every of stage a'):
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)
+    path.write_text(yaml.safe_dump({**recipe, 'validation': {'scenes': 1}}))
+    assert TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator).validation
+    with pytest.raises(ConfigurationError, match='validate_every is -1'):
+        Stage('a', 'latent', steps=1, validate_every=-1)
+
+
+class Curves:
+    """TensorBoard's writer as the log uses it."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.scalars, self.images, self.closed = purge_step, [], [], False
+        made.append(self)
+
+    def add_scalar(self, name: str, value: float, at: int) -> None:
+        self.scalars.append((name, value, at))
+
+    def add_image(self, name: str, image: np.ndarray, at: int, dataformats: str) -> None:
+        self.images.append((name, image.shape, at, dataformats))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+made: list[Curves] = []
+
+
+def test_curves_are_drawn_where_tensorboard_is_installed(tmp_path, monkeypatch):
+    module = ModuleType('torch.utils.tensorboard')
+    module.SummaryWriter = Curves
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', module)
+    cv2.imwrite(str(tmp_path / 'p.png'), np.zeros((4, 6, 3), np.uint8))
+    log = RunLog(tmp_path)
+    log.write({'stage': 'a', 'step': 20, 'loss': 0.5, 'loss_by_source': {'x': 0.25}}, 120)
+    log.write({'validation': {'scenes': {'model': {'abs_rel': 0.1}}}}, 140, tmp_path / 'p.png')
+    log.close()
+    (curves,) = made
+    assert curves.purge_step == 120
+    assert curves.scalars == [
+        ('loss', 0.5, 120),
+        ('loss_by_source/x', 0.25, 120),
+        ('validation/scenes/model/abs_rel', 0.1, 140),
+    ]
+    assert curves.images == [('pictures', (4, 6, 3), 140, 'HWC')]
+    assert curves.closed
+    assert [line.get('note') for line in lines(tmp_path)] == [None, None]
+
+
+def test_without_tensorboard_the_log_is_complete_with_a_note(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
+    log = RunLog(tmp_path)
+    for step in (1, 2, 3):
+        log.write({'step': step, 'loss': 0.5}, step)
+    log.close()
+    assert [line['step'] for line in lines(tmp_path)] == [1, 2, 3]
+    assert [line.get('note') for line in lines(tmp_path)] == [NO_CURVES, None, None]
+
+
+def test_numbers_of_a_line_leave_out_texts_and_which_line_it_is():
+    line = {'stage': 'a', 'step': 3, 'time': 1.0, 'note': 'x', 'a': 1, 'b': {'c': 2.0, 'd': 'y'}}
+    assert numbers(line) == {'a': 1.0, 'b/c': 2.0}
+
+
+def test_images_to_stop_on_select_the_weights(chain, tmp_path):
+    for index in range(2):
+        sample = make_sample(index + 70, width=48, height=32)
+        folder = tmp_path / f'mine/{index}'
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / 'image.png'), sample.rgb)
+        metres = np.where(np.isfinite(sample.depth), sample.depth, 0.0)
+        cv2.imwrite(str(folder / 'depth_mm.png'), np.minimum(metres * 1000, 65535).astype('u2'))
+    stop = {
+        'kind': 'folder',
+        'folder': 'mine',
+        'images': '*/image.*',
+        'depths': '*/depth_mm.png',
+        'size': [32, 48],
+    }
+    validation = Validation({'stop': stop}, FAMILY, FACTS, tmp_path)
+    assert validation
+    validation.prepare()
+    figures = validation.run(chain, chain.state_dict(), torch.device('cpu'), tmp_path / 'p.png')
+    assert validation.quality(figures) == figures['stop']['model']['abs_rel']
+    assert Validation({'scenes': 1}, FAMILY, FACTS, tmp_path).quality({'scenes': {}}) is None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'mixing': 'shuffled'}, "mixing is 'shuffled'"),
+        ({'stages': [{'name': 'a', 'objective': 'anchored', 'steps': 1}]}, 'kind checkpoint'),
+    ],
+)
+def test_invalid_mixing_and_anchors_without_a_checkpoint_are_named(
+    tmp_path, accelerator, changes, words
+):
+    recipe = {
+        'name': 'small',
+        'init': INIT,
+        'facts': FACTS,
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 2, 'size': [32, 48]}
+        ],
+        'stages': [{'name': 'a', 'objective': 'pixel', 'steps': 1}],
+    }
+    path = tmp_path / 'recipe.yaml'
+    path.write_text(yaml.safe_dump({**recipe, **changes}))
+    with pytest.raises(ConfigurationError, match=words):
+        TrainingRun(path, tmp_path / 'out', tmp_path / 'data', accelerator)

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The share of initial weights that adapted networks keep, by recordings and by synthetic scenes.
+
+Recordings alone would choose weights that have forgotten everything else.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.synthetic.scenes.scene import make_sample
+from marigold_training.data.pairs import Pair
+from marigold_training.fusion.run import FusionRun
+from marigold_training.fusion.validation import LINES, score, STOP
+from marigold_training.objectives.trained_networks import TrainedModel, TrainedModule
+from marigold_training.run.average import blend
+from marigold_training.run.recipe import TrainingRun
+from marigold_training.run.score import best_affine, known_depth, render_scenes
+from marigold_training.run.validation import SELECTS
+import numpy as np
+
+SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)
+# On synthetic scenes the error may grow by this share.
+FORGOTTEN = 0.09
+SCENES, FIRST_SCENE = 24, 500  # held out, and none of those that validation scores
+
+
+def choose_kept(
+    on_stop: Mapping[float, float], on_scenes: Mapping[float, float], limit: float = FORGOTTEN
+) -> float:
+    """
+    Return the share of initial weights with the least error on the images to stop on.
+
+    Both map shares to errors and contain 1, the initial weights. The error on synthetic scenes may
+    be larger than theirs by ``limit`` at most.
+    """
+    allowed = [share for share in on_stop if on_scenes[share] <= (1 + limit) * on_scenes[1.0]]
+    return min(allowed, key=lambda share: (on_stop[share], share))
+
+
+def blended(trained: TrainedModule, start: TrainedModule) -> Iterator[float]:
+    """Yield shares, 1 last, with the trained module's weights blended to each in turn."""
+    own = {name: value.clone() for name, value in trained.state_dict().items()}
+    first = start.state_dict()
+    for share in (*SHARES, 1.0):
+        trained.load_state_dict(blend(own, first, share))
+        yield share
+    trained.load_state_dict(own)
+
+
+def kept_of_relative(run: TrainingRun) -> tuple[float, TrainedModel]:
+    """Choose the share for a relative model; returns it, and the networks with it."""
+    chain, start = run.finished(), run.first_chain()
+    scenes = [pair for _, pair in render_scenes(make_sample, SCENES, FIRST_SCENE)]
+    stop = [pair for _, pair in run.validation.sets[SELECTS]]
+    on_stop, on_scenes = {}, {}
+    for share in blended(chain, start):
+        model = run.engine(chain)
+        on_stop[share], on_scenes[share] = mean_error(model, stop), mean_error(model, scenes)
+    kept = choose_kept(on_stop, on_scenes)
+    chain.load_state_dict(blend(chain.state_dict(), start.state_dict(), kept))
+    return kept, chain
+
+
+def kept_of_fusion(run: FusionRun) -> float:
+    """Choose the share for a fusion network, and set it for the export."""
+    chain, start = run.finished(), run.initial()
+    device, caches = run.accelerator.device, run.validation.caches
+    scenes = next(key for key in caches if key != STOP)
+    on_stop, on_scenes = {}, {}
+    for share in blended(chain, start):
+        network = chain.fusion.eval()
+        on_stop[share] = _mean(score(network, caches[STOP], device, LINES))
+        on_scenes[share] = _mean(score(network, caches[scenes], device))
+    run.kept = choose_kept(on_stop, on_scenes)
+    return run.kept
+
+
+def mean_error(model: DepthModel, pairs: Iterable[Pair]) -> float:
+    """Return AbsRel of a model after each image's best fit, mean over images."""
+    errors = []
+    for pair in pairs:
+        truth, valid = known_depth(pair)
+        prediction = model.predict(pair.rgb)
+        depth = best_affine(prediction.relative, truth, valid, prediction.space)
+        errors.append(np.mean(np.abs(depth[valid] - truth[valid]) / truth[valid]))
+    return float(np.mean(errors))
+
+
+def _mean(table: Mapping[str, Mapping[str, float]]) -> float:
+    return float(np.mean([0.5 * (row['abs_rel'] + row['rmse']) for row in table.values()]))

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The kinds of sources that a recipe can name, and how an entry becomes a source."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_training.data.bag_pairs import BagPairs
+from marigold_training.data.layouts import FolderPairs, HypersimPairs, VirtualKittiPairs
+from marigold_training.data.pairs import PairSource
+from marigold_training.data.synthetic_pairs import SyntheticPairs
+from marigold_training.data.teacher_pairs import TaughtBagPairs, TeacherPairs
+
+MIXTURE_KEYS = ('kind', 'size', 'weight')  # of every source, read by the mixture
+KINDS: dict[str, Callable[..., PairSource]] = {
+    'synthetic': SyntheticPairs,
+    'hypersim': HypersimPairs,
+    'vkitti': VirtualKittiPairs,
+    'folder': FolderPairs,
+    'bag': BagPairs,
+    'taught_bag': TaughtBagPairs,
+    'teacher': TeacherPairs,
+}
+
+
+def open_source(entry: Mapping[str, Any], data: Path) -> PairSource:
+    """
+    Open a source of a recipe.
+
+    Parameters
+    ----------
+    entry : mapping
+        ``kind``, ``size`` [height, width], optionally ``weight``, and the arguments of the kind.
+    data : Path
+        Base of relative folders.
+
+    Raises
+    ------
+    ConfigurationError
+        If the kind or a key is unknown, or the size is missing.
+
+    """
+    kind = entry.get('kind')
+    if kind not in KINDS:
+        raise ConfigurationError(f"source kind is '{kind}'; choose one of {', '.join(KINDS)}")
+    size = entry.get('size')
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(x, int) for x in size)):
+        raise ConfigurationError(f'size of a source is {size!r}; give [height, width] in pixels')
+    own = {key: value for key, value in entry.items() if key not in MIXTURE_KEYS}
+    try:
+        return KINDS[kind](data=data, **own)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"source '{kind}': {str(error).split(' ', 1)[-1]}; see docs/training.md"
+        ) from error
+
+
+def check_teacher(source: PairSource, space: str) -> None:
+    """Raise ConfigurationError unless the labels of a source can be targets in a space."""
+    if isinstance(source, TeacherPairs) and source.space not in ('metric', space):
+        raise ConfigurationError(
+            f"the recipe's space is '{space}' and {source.teacher} predicts {source.space}, which "
+            f"cannot be converted without metres; set facts.space to '{source.space}'"
+        )

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Ray-cast rooms and streets, rendered once into a cache on disk.
+
+The cache is two memory-mapped arrays and flags of finished images, so that an interrupted
+rendering resumes; other processes open the arrays by path. Image i has seed ``first_seed + i``:
+separate ranges of seeds keep splits apart.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError, InputError
+from marigold_ros.processes import never, run_jobs, Stop
+from marigold_ros.synthetic.scenes.scene import GENERATION, KINDS, make_sample
+from marigold_training.data.pairs import Pair
+import numpy as np
+from tqdm import tqdm
+
+FIRST_TRAINING_SEED = 1_000_000  # held-out scenes have smaller seeds
+
+
+class SyntheticPairs:
+    """
+    Rendered images with exact depth.
+
+    Parameters
+    ----------
+    data : Path
+        The cache goes to ``data/synthetic``.
+    height, width : int
+        Of the rendered images, px.
+    count : int
+        Number of images.
+    scene : str or None
+        'room' or 'street'; None mixes them.
+    first_seed : int
+        At least a million; smaller seeds are for held-out scenes.
+    known : float
+        Share of the pixels whose depth is known, always the same ones of an image, as to a LiDAR;
+        below 1 the sky is unknown.
+
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        height: int,
+        width: int,
+        count: int,
+        scene: str | None = None,
+        first_seed: int = FIRST_TRAINING_SEED,
+        known: float = 1.0,
+    ) -> None:
+        if isinstance(known, bool) or not 0.0 < known <= 1.0:
+            raise ConfigurationError(f'known is {known!r}; choose a share above 0, at most 1')
+        if scene not in (None, *KINDS):
+            raise ConfigurationError(f"scene is '{scene}'; choose one of {', '.join(KINDS)}")
+        if first_seed < FIRST_TRAINING_SEED:
+            raise ConfigurationError(
+                f'first_seed is {first_seed}; seeds below {FIRST_TRAINING_SEED} are held-out '
+                'scenes: choose a larger one'
+            )
+        if min(height, width, count) < 1:
+            raise ConfigurationError(f'{count} images of {height}x{width}; choose at least one')
+        self.name = f'synthetic {scene or "mixed"} {height}x{width}'
+        self._size, self._scene, self._first_seed = (height, width), scene, first_seed
+        stem = f'v{GENERATION}_{scene or "mixed"}_{height}x{width}_{first_seed}'
+        self._fingerprint = f'{stem}_{count}' + (f'_{known:g}' if known < 1.0 else '')
+        self._known = known
+        self._stem, self._count = data / 'synthetic' / stem, count
+        self._arrays  # noqa: B018  refuses a cache of another shape now
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Images, depth and finished flags, mapped from their files."""
+        shape = (self._count, *self._size)
+        self._stem.parent.mkdir(parents=True, exist_ok=True)
+        return (
+            _open(self._stem.with_name(f'{self._stem.name}_rgb.npy'), (*shape, 3), np.uint8),
+            _open(self._stem.with_name(f'{self._stem.name}_depth.npy'), shape, np.float32),
+            _open(self._stem.with_name(f'{self._stem.name}_done.npy'), (self._count,), np.bool_),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Drop the arrays, which would be copied, gigabytes of them."""
+        return {key: value for key, value in vars(self).items() if key != '_arrays'}
+
+    def __len__(self) -> int:
+        """Return the number of images once all are rendered."""
+        return self._count
+
+    def read(self, index: int) -> Pair:
+        """Return one pair, rendered if it is not in the cache."""
+        rgb, depth, done = self._arrays
+        if not done[index]:
+            self._store(index, *_render(self._job(index)))
+        return Pair(np.asarray(rgb[index]), self._seen(index, np.asarray(depth[index])))
+
+    def _seen(self, index: int, depth: np.ndarray) -> np.ndarray:
+        """Return the depth that is known."""
+        if self._known == 1.0:
+            return depth
+        drawn = np.random.default_rng([self._first_seed + index, 5]).random(depth.shape)
+        return np.where((drawn < self._known) & np.isfinite(depth), depth, np.float32(np.nan))
+
+    def fingerprint(self) -> str:
+        """Return the parameters that determine every image."""
+        return self._fingerprint
+
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
+        """Render the missing images, with a progress bar."""
+        missing = [int(i) for i in np.flatnonzero(~self._arrays[2])]
+        if not missing:
+            return
+        with run_jobs(_render, [self._job(i) for i in missing], workers, stop) as rendered:
+            bar = tqdm(rendered, total=len(missing), desc=f'render {self.name}')
+            for index, (rgb, depth) in zip(missing, bar, strict=True):
+                self._store(index, rgb, depth)
+
+    def _job(self, index: int) -> tuple[int, int, int, str | None]:
+        height, width = self._size
+        return self._first_seed + index, width, height, self._scene
+
+    def _store(self, index: int, rgb: np.ndarray, depth: np.ndarray) -> None:
+        images, maps, done = self._arrays
+        images[index], maps[index] = rgb, depth
+        done[index] = True
+
+
+def _open(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    if not path.exists():
+        return np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=shape)
+    array = np.load(path, mmap_mode='r+')
+    if array.shape != shape or array.dtype != dtype:
+        raise InputError(
+            f'{path.name} holds {array.shape} {array.dtype}, the recipe asks for {shape}; '
+            'delete the cache or choose another data folder',
+            cause='shape',
+        )
+    return array
+
+
+def _render(job: tuple[int, int, int, str | None]) -> tuple[np.ndarray, np.ndarray]:
+    seed, width, height, scene = job
+    sample = make_sample(seed, width=width, height=height, kind=scene)
+    return sample.rgb, sample.depth

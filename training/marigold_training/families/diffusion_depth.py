@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Train a DiffusionDepth.
+
+``init`` is ``{kind: small}`` with any values of an architecture, or ``{kind: checkpoint,
+path: …}``. Recipes may have ``loss``, the weights of its terms, and ``diffused``.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.diffusion_depth.checkpoint import (
+    build_network,
+    facts_of,
+    load_network,
+    MODEL_TYPE,
+    read_architecture,
+    SPACE,
+)
+from marigold_ros.models.diffusion_depth.model import DiffusionDepthModel
+from marigold_ros.models.diffusion_depth.network import Architecture
+from marigold_ros.models.locate import find_folder
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_training.families.registry import init_kind, TrainedFamily
+from marigold_training.networks.export import export_network
+from marigold_training.objectives.diffusion_depth import (
+    DIFFUSED,
+    read_weights,
+    TrainedDiffusionDepth,
+)
+import torch
+
+SIZES = tuple(item.name for item in fields(Architecture))
+
+
+def initial_network(recipe: Mapping[str, Any], seed: int) -> TrainedDiffusionDepth:
+    """Build the network that a recipe's ``init`` names."""
+    entry = recipe['init']
+    found = init_kind(entry, {'small': SIZES, 'checkpoint': ('path',)})
+    own = {key: value for key, value in entry.items() if key != 'kind'}
+    facts = facts_of(recipe['facts'], 'facts of the recipe')
+    if found == 'checkpoint':
+        network = load_network(find_folder(str(own.get('path')))).requires_grad_(True).train()
+    else:
+        architecture = read_architecture(own, 'init')
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build_network(architecture)
+    weights = read_weights(recipe.get('loss', {}))
+    diffused = recipe.get('diffused', DIFFUSED[0])
+    return TrainedDiffusionDepth(network, facts.max_depth, weights, diffused)
+
+
+def engine_model(
+    chain: TrainedDiffusionDepth,
+    weights: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+    device: torch.device,
+) -> DiffusionDepthModel:
+    """Build the inference model from copies of weights."""
+    network = deepcopy(chain.network)
+    network.load_state_dict(
+        {key.removeprefix('network.'): value.detach() for key, value in weights.items()}
+    )
+    found = facts_of(facts, 'facts of the recipe')
+    network.requires_grad_(False).eval()
+    return DiffusionDepthModel(Path('validation'), found, network, device)
+
+
+def export(
+    folder: Path,
+    chain: TrainedDiffusionDepth,
+    facts: Mapping[str, Any],
+    card: str,
+    features: TrainingFeatures | None = None,
+) -> None:
+    """Write configuration, weights and card."""
+    network = chain.network
+    config = {'model_type': MODEL_TYPE, **network.architecture.as_dict()}
+    # Float16 does not reach the variances of latents far below zero.
+    export_network(folder, network, config, facts, card, torch.float32)
+
+
+def kind(facts: Mapping[str, Any]) -> str:
+    """Return what the model is."""
+    return 'DiffusionDepth, which denoises a depth latent guided by features of the image'
+
+
+def facts_to_adapt(folder: Path) -> dict[str, Any]:
+    """Refuse: runs that start from any checkpoint train relative depth."""
+    raise ConfigurationError(
+        f'{folder.name} is a DiffusionDepth, which predicts metres: train it further on bags by a '
+        'recipe with an init of kind checkpoint and sources of kind bag'
+    )
+
+
+FAMILY = TrainedFamily(
+    initial_network,
+    engine_model,
+    export,
+    kind,
+    keys=('loss', 'diffused'),
+    facts=facts_to_adapt,
+    spaces=(SPACE,),
+)

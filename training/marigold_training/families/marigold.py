@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Train a Marigold: an autoencoder, a U-Net on its latents, DDIM steps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.marigold.checkpoint import Facts, Networks, read_facts
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_ros.models.marigold.engine import MarigoldModel
+from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_training.families.registry import copied_weights, TrainedFamily
+from marigold_training.networks.export import export_checkpoint, usual_size
+from marigold_training.networks.initialise import initialise
+from marigold_training.objectives.adapters import add_adapters, has_adapters, merged
+from marigold_training.objectives.trained_networks import TrainedNetworks
+import torch
+
+ADAPTERS = 'adapters'  # key of a recipe: their rank; none by default
+
+
+def initial_networks(recipe: Mapping[str, Any], seed: int) -> TrainedNetworks:
+    """Build the networks that a recipe's ``init`` names."""
+    chain = initialise(
+        recipe['init'],
+        seed,
+        recipe['facts']['space'],
+        recipe.get('noise', 'gaussian'),
+        float(recipe.get('noise_strength', 0.9)),
+    )
+    if recipe.get(ADAPTERS):
+        add_adapters(chain.unet, recipe[ADAPTERS], seed)
+    return chain
+
+
+def engine_model(
+    chain: TrainedNetworks,
+    weights: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+    device: torch.device,
+) -> MarigoldModel:
+    """
+    Build the inference model from a chain's architecture and copies of weights.
+
+    ``weights`` are like the chain's ``state_dict`` and share no memory with the result; ``facts``
+    are those of the checkpoint to be.
+    """
+    count = sum(p.numel() for p in chain.parameters())
+    dtype = choose_dtype('auto', device, count)
+    networks = {}
+    for name in ('autoencoder', 'unet'):
+        own = getattr(chain, name)
+        with torch.device('meta'):  # no random weights are drawn
+            copy = type(own).from_config(own.config)
+        own_weights = copied_weights(chain, merged(weights), name, device, dtype)
+        copy.load_state_dict(own_weights, assign=True)
+        networks[name] = copy.requires_grad_(False).eval()
+    parts = Networks(
+        facts_of(facts),
+        networks['autoencoder'],
+        networks['unet'],
+        chain.scheduler,
+        chain.text.detach().clone(),
+    )
+    return MarigoldModel(parts, device, dtype)
+
+
+def facts_of(entry: Mapping[str, Any], name: str = 'validation') -> Facts:
+    """Return the facts that a checkpoint exported with this recipe entry will have."""
+    return Facts(
+        name=name,
+        folder=Path(name),
+        space=entry['space'],
+        noise=entry.get('noise', 'gaussian'),
+        denoising_steps=entry.get('default_denoising_steps', 1),
+        ensemble_size=entry.get('default_ensemble_size', 1),
+        processing_resolution=entry.get('default_processing_resolution', max(usual_size(entry))),
+        processing_pixels=entry.get('default_processing_pixels', 0),
+    )
+
+
+def recipe_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts of a checkpoint; raises ConfigurationError unless it takes one step."""
+    facts = read_facts(folder)
+    if facts.noise != 'zeros' or facts.denoising_steps != 1:
+        raise ConfigurationError(
+            f'{facts.name} predicts in {facts.denoising_steps} steps from {facts.noise} noise; '
+            'of this family adapt trains models of one step from zeros, such as tiny or E2E-FT '
+            'checkpoints: choose another --base'
+        )
+    size = {'default_processing_resolution': facts.processing_resolution}
+    if facts.processing_pixels:
+        size = {'default_processing_pixels': facts.processing_pixels}
+    return {
+        'space': facts.space,
+        'noise': facts.noise,
+        'default_denoising_steps': facts.denoising_steps,
+        'default_ensemble_size': facts.ensemble_size,
+        **size,
+    }
+
+
+def export(
+    folder: Path,
+    chain: TrainedNetworks,
+    facts: Mapping[str, Any],
+    card: str,
+    features: TrainingFeatures | None = None,
+) -> None:
+    """Write the networks in the layout of diffusers."""
+    unet = chain.unet
+    if has_adapters(unet):
+        with torch.device('meta'):
+            unet = type(unet).from_config(unet.config)
+        unet.load_state_dict(merged(chain.unet.state_dict()), assign=True)
+    networks = chain.autoencoder, unet
+    more = {'scheduler': chain.scheduler, 'text': chain.text, 'features': features}
+    export_checkpoint(folder, *networks, facts, card, **more)
+
+
+def kind(facts: Mapping[str, Any]) -> str:
+    """Return what the model is and how it samples."""
+    steps = facts.get('default_denoising_steps', 1)
+    number = 'one step' if steps == 1 else f'{steps} steps'
+    noise = 'zeros' if facts.get('noise') == 'zeros' else 'Gaussian noise'
+    return (
+        'Marigold (an autoencoder, a U-Net on its latents, DDIM steps), '
+        f'which answers in {number} from {noise}'
+    )
+
+
+def usage(facts: Mapping[str, Any]) -> str:
+    """Return how to open the checkpoint with diffusers."""
+    height, width = usual_size(facts)
+    opened = ZEROS if facts.get('noise') == 'zeros' else NOISE
+    steps = facts.get('default_denoising_steps', 1)
+    return USAGE + opened.format(height=height, width=width, steps=steps) + '\n```\n'
+
+
+USAGE = """
+With diffusers:
+
+```python
+import torch
+from diffusers import MarigoldDepthPipeline
+from safetensors.torch import load_file
+pipe = MarigoldDepthPipeline.from_pretrained(folder, text_encoder=None, tokenizer=None)
+embedding = load_file(folder + '/empty_text_embedding.safetensors')['empty_text_embedding']
+pipe.empty_text_embedding = embedding
+"""
+ZEROS = """channels = pipe.vae.config.latent_channels
+latents = torch.zeros(1, channels, {height} // 8, {width} // 8)
+image = torch.from_numpy(rgb).permute(2, 0, 1)  # 4:3; latents require (3, H, W)
+depth = pipe(image, latents=latents, processing_resolution={width})"""
+NOISE = """generator = torch.Generator('cpu').manual_seed(0)
+depth = pipe(rgb, num_inference_steps={steps}, generator=generator)"""
+FAMILY = TrainedFamily(
+    initial_networks,
+    engine_model,
+    export,
+    kind,
+    usage,
+    ('noise', 'noise_strength', 'student', ADAPTERS),
+    recipe_facts,
+)

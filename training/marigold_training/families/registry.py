@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The families that can be trained, by ``network`` of a recipe: their names in ``models.registry``.
+
+A family is a module beside this file with a :class:`TrainedFamily`, and one line in
+:data:`FAMILIES`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.locate import read_json
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.settings import nearest_name
+from marigold_ros.spaces import RELATIVE_SPACES
+from marigold_training.objectives.trained_networks import TrainedModel
+import torch
+
+FAMILIES = {
+    'marigold': 'marigold_training.families.marigold',
+    'unet': 'marigold_training.families.unet',
+    'prime_depth': 'marigold_training.families.prime_depth',
+    'diffusion_depth': 'marigold_training.families.diffusion_depth',
+}
+
+
+def stored_facts(folder: Path) -> dict[str, Any]:
+    """Return the facts that a checkpoint was exported with."""
+    return read_json(folder / 'marigold_ros.json')
+
+
+def no_usage(facts: Mapping[str, Any]) -> str:
+    """Return nothing: no other library opens the checkpoint."""
+    return ''
+
+
+@dataclass(frozen=True)
+class TrainedFamily:
+    """
+    What a training run needs of a family; ``facts`` are those of the recipe.
+
+    Parameters
+    ----------
+    initialise : callable
+        Takes the recipe and a seed; returns the networks that a run starts with. Raises
+        ConfigurationError or CheckpointError.
+    engine : callable
+        Takes networks, weights like their ``state_dict``, facts, and a device; returns a model
+        that shares no memory with them.
+    export : callable
+        Takes a folder, networks, facts, the card, and features of the training images, which may
+        be None; writes the checkpoint, whole or not at all.
+    kind, usage : callable
+        Take the facts; return the card's words on what the model is, and Markdown on how to open
+        it elsewhere, or nothing.
+    keys : tuple of str
+        Keys of a recipe that only this family takes.
+    facts : callable
+        Takes the folder of a checkpoint; returns the facts of a recipe that starts with it. Raises
+        CheckpointError, or ConfigurationError if it cannot be trained by its prediction.
+    spaces : tuple of str
+        Those that it can predict in.
+
+    """
+
+    initialise: Callable[[Mapping[str, Any], int], Any]
+    engine: Callable[
+        [Any, Mapping[str, torch.Tensor], Mapping[str, Any], torch.device], DepthModel
+    ]
+    export: Callable[[Path, Any, Mapping[str, Any], str, TrainingFeatures | None], None]
+    kind: Callable[[Mapping[str, Any]], str]
+    usage: Callable[[Mapping[str, Any]], str] = no_usage
+    keys: tuple[str, ...] = ()
+    facts: Callable[[Path], dict[str, Any]] = stored_facts
+    spaces: tuple[str, ...] = RELATIVE_SPACES
+
+
+def trained_family(network: str) -> TrainedFamily:
+    """Return a family by the ``network`` of a recipe; raises ConfigurationError."""
+    if network not in FAMILIES:
+        raise ConfigurationError(
+            f"network is '{network}', which is no depth model; choose one of {', '.join(FAMILIES)}"
+        )
+    family: TrainedFamily = import_module(FAMILIES[network]).FAMILY
+    return family
+
+
+def init_kind(entry: Any, known: Mapping[str, Sequence[str]]) -> str:
+    """
+    Return ``kind`` of a recipe's ``init``.
+
+    ``known`` are the kinds of a family, with the other keys that each may have; raises
+    ConfigurationError for any other.
+    """
+    found: Any = entry.get('kind') if isinstance(entry, Mapping) else None
+    if found not in known:
+        raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
+    for key in entry:
+        if key not in ('kind', *known[found]):
+            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, [*known[found]])}")
+    return str(found)
+
+
+def copied_weights(
+    chain: TrainedModel,
+    weights: Mapping[str, torch.Tensor],
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, torch.Tensor]:
+    """Return copies of one network's weights, by their names in the network."""
+    prefix = f'{name}.'
+    return {
+        key.removeprefix(prefix): value.detach().to(device, dtype, copy=True)
+        for key, value in weights.items()
+        if key.startswith(prefix)
+    }

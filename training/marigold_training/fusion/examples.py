@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""One training example of the fusion network: its input, and the truth on the same grid."""
+
+from dataclasses import dataclass
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.geometry.alignment.align import align_map
+from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points, judge_map
+from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_training.data.pairs import Pair
+from marigold_training.fusion.simulated_maps import draw_map
+from marigold_training.fusion.simulated_points import draw_points
+import numpy as np
+
+# Metres; scenes are magnified at random.
+_FARTHEST = 200.0
+
+
+@dataclass(frozen=True)
+class FusionExample:
+    """
+    ``inputs`` (17, rows, columns) float32 as `network_input` makes them, and ``target``.
+
+    The target (rows, columns) float32 is log of true depth in metres, NaN unknown.
+    """
+
+    inputs: np.ndarray
+    target: np.ndarray
+
+    @property
+    def level(self) -> np.float32:
+        """Median log depth of the points, to which ``linear`` is relative."""
+        return self.inputs[CHANNELS.index('level'), 0, 0] + np.float32(1.5)
+
+
+def draw_example(rng: np.random.Generator, pair: Pair, foreign: np.ndarray) -> FusionExample:
+    """Draw points and map over an augmented pair; ``foreign`` is depth of another scene."""
+    rgb, depth = _augmented(rng, pair)
+    sparse = draw_points(rng, depth)
+    prediction = draw_map(rng, rgb, depth, foreign)
+    return FusionExample(inputs_of(rgb, sparse, prediction), target_on_grid(depth))
+
+
+def inputs_of(rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | None) -> np.ndarray:
+    """Return the input of the network (17, rows, columns) as the pipeline makes it."""
+    fit = None
+    if prediction is not None:
+        fit = align_map(prediction, sparse, AlignmentConfig(method='local', max_depth=_FARTHEST))
+    points = gather_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]))
+    evidence, _ = judge_map(gather_evidence(points, rgb, fit))
+    return evidence.channels
+
+
+def target_on_grid(depth: np.ndarray) -> np.ndarray:
+    """Return log depth in the middle of each cell, NaN unknown."""
+    grid = work_grid(depth.shape)
+    v = ((np.arange(grid.rows) + 0.5) * depth.shape[0] / grid.rows).astype(int)
+    u = ((np.arange(grid.columns) + 0.5) * depth.shape[1] / grid.columns).astype(int)
+    middle = depth[np.ix_(v, u)]
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.where(np.isfinite(middle) & (middle > 0), np.log(middle), np.nan).astype('f')
+
+
+def _augmented(rng: np.random.Generator, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    rgb, depth = np.asarray(pair.rgb), np.asarray(pair.depth)
+    height, width = depth.shape
+    if rng.random() < 0.6:  # a narrower view
+        share = rng.uniform(0.6, 1.0)
+        rows, columns = round(height * share), round(width * share)
+        top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
+        size = (width, height)
+        rgb = rgb[top : top + rows, left : left + columns]
+        depth = depth[top : top + rows, left : left + columns]
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
+        depth = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
+    if rng.random() < 0.5:
+        rgb, depth = rgb[:, ::-1], depth[:, ::-1]
+    depth = depth * np.float32(np.exp(rng.normal(0, 0.25)))
+    return _recoloured(rng, np.ascontiguousarray(rgb)), np.ascontiguousarray(depth)
+
+
+def _recoloured(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+    """Change exposure, colour, sharpness and noise."""
+    if rng.random() < 0.02:
+        return rng.integers(0, 256, rgb.shape, dtype=np.uint8)
+    image: np.ndarray = rgb.astype(np.float32) / 255
+    if rng.random() < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.5))
+    if rng.random() < 0.15:
+        image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    image = np.clip(image, 0, 1) ** np.exp(rng.normal(0, 0.3))
+    image = (image - 0.5) * rng.uniform(0.5, 1.3) + 0.5 + rng.normal(0, 0.08)
+    image = image * np.exp(rng.normal(0, 0.1, 3)).astype(np.float32)
+    if rng.random() < 0.5:
+        image = image + rng.normal(0, rng.uniform(0, 0.04), image.shape)
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Exporting a fusion network as the folder that ``models.fusion.checkpoint`` reads."""
+
+from pathlib import Path
+
+from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
+from marigold_ros.models.fusion.checkpoint import CONFIG, KIND, VERSION, WEIGHTS
+from marigold_ros.models.fusion.network import FusionNetwork
+from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_training.networks.export import save_weights, whole_folder, write_json
+import torch
+
+
+def export_fusion(
+    folder: Path, network: FusionNetwork, card: str, dtype: torch.dtype = torch.float16
+) -> None:
+    """
+    Write a fusion network; an existing folder is replaced once all is written.
+
+    Parameters
+    ----------
+    folder : Path
+        Destination.
+    network : FusionNetwork
+        Over ``CHANNELS`` and ``CANDIDATES``, unchanged.
+    card : str
+        The model card, README.md.
+    dtype : torch.dtype
+        Of the stored weights.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight is not finite in ``dtype``, or the folder cannot be written. An existing one
+        stays, and no partial one is left.
+
+    """
+    config = {
+        'kind': KIND,
+        'version': VERSION,
+        'channels': list(network.channels),
+        'blocks': list(network.blocks),
+        'inputs': list(CHANNELS),
+        'candidates': list(CANDIDATES),
+    }
+    with whole_folder(folder) as draft:
+        write_json(draft / CONFIG, config)
+        save_weights(network, draft / WEIGHTS, dtype)
+        (draft / 'README.md').write_text(card, encoding='utf-8')
+        write_sums(draft)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""The model card of a fusion network: its training, data, figures, and how to use it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from marigold_training.fusion.example_cache import ExampleCache
+from marigold_training.run.model_card import METRICS, metrics_table, stop_note
+from marigold_training.run.stages import Stage
+
+
+def fusion_card(
+    recipe: Mapping[str, Any],
+    stages: Sequence[Stage],
+    caches: Sequence[ExampleCache],
+    folder: Path,
+    stopped: str = '',
+) -> str:
+    """Return the model card of a run, in Markdown; as `model_card` of a depth model's."""
+    start = (recipe.get('init') or {}).get('path')
+    metrics = metrics_table(folder / METRICS)
+    return CARD.format(
+        name=recipe['name'],
+        start=f'fine-tuned from `{Path(str(start)).name}`' if start else 'trained from scratch',
+        stages='\n'.join(
+            f'| {stage.name} | {stage.steps} | {stage.batch_size} |' for stage in stages
+        )
+        + stop_note(stopped),
+        data='\n'.join(f'- {cache.source.name}: {len(cache)} examples' for cache in caches),
+        metrics=metrics + MEASURES if metrics else '',
+    )
+
+
+CARD = """# {name}
+
+A network that fuses sparse depth, an image and a fitted map into metric depth, {start}.
+It gives each candidate a share (linear interpolation of the points in disparity, an edge-aware
+solution, nearest point, bounds, the map), corrects their mixture in log depth and states the error
+that it expects.
+
+Not for safety-critical use; check it on your own recordings first.
+
+| stage | steps | batch |
+|---|---|---|
+{stages}
+
+Data, with LiDARs and maps simulated over dense depth, or scan lines held out:
+
+{data}
+{metrics}
+Weights: Apache-2.0, as the code. Data keep their own licences.
+
+Choose it with `alignment.fusion: FOLDER`, or copy it as `fusion/` into the folder of a model.
+"""
+MEASURES = """
+`abs_rel` and `rmse` are ratios to linear interpolation of the same points, below 1 is better;
+`worst` is `abs_rel` of the worst scene, `coverage` the share of errors within one sigma (nominal
+0.68). These scenes come without a map.
+"""

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Examples of the fusion network over images with dense depth: LiDARs and maps are simulated."""
+
+from collections.abc import Sequence
+
+from marigold_ros.errors import InputError
+from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.processes import never, Stop
+from marigold_training.data.mixture import in_multiples, resize
+from marigold_training.data.pairs import PairSource
+from marigold_training.fusion.examples import draw_example, FusionExample
+import numpy as np
+
+# Share of an image whose depth must be known, and how many images are tried to find one.
+KNOWN, _TRIES = 0.4, 100
+
+
+class SimulatedExamples:
+    """
+    Examples over the images of a source of pairs.
+
+    Parameters
+    ----------
+    pairs : PairSource
+        Images with dense depth.
+    size : (height, width)
+        To which images are resized, px.
+    count : int
+        Number of examples.
+    seed : sequence of int
+        Of all random choices.
+    others : PairSource
+        Scenes whose depth serves as a useless map.
+
+    """
+
+    def __init__(
+        self,
+        pairs: PairSource,
+        size: tuple[int, int],
+        count: int,
+        seed: Sequence[int],
+        others: PairSource,
+    ) -> None:
+        self.name, self.count = pairs.name, count
+        self._pairs, self._others, self._size = pairs, others, in_multiples(size)
+        self._seed = tuple(seed)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of all examples."""
+        grid = work_grid(self._size)
+        return grid.rows, grid.columns
+
+    def fingerprint(self) -> str:
+        """Return what determines the examples."""
+        sources = self._pairs.fingerprint(), self._others.fingerprint()
+        return f'{sources} {self._size} {self._seed}'
+
+    def prepare(self, workers: int = 1, stop: Stop = never) -> None:
+        """Render or verify the pairs."""
+        for source in (self._pairs, self._others):
+            source.prepare(workers, stop)
+
+    def draw(self, index: int) -> FusionExample:
+        """Draw an example; raises InputError if no image has enough known depth."""
+        rng = np.random.default_rng([*self._seed, index])
+        for _ in range(_TRIES):
+            pair = resize(self._pairs.read(int(rng.integers(len(self._pairs)))), self._size)
+            if np.isfinite(pair.depth).mean() > KNOWN:
+                other = self._others.read(int(rng.integers(len(self._others))))
+                return draw_example(rng, pair, np.asarray(other.depth))
+        raise InputError(
+            f'of {_TRIES} images of {self.name} none has depth at {KNOWN:.0%} of its pixels; '
+            'simulated LiDARs need dense depth: remove this source'
+        )

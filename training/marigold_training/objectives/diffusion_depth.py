@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The objective of DiffusionDepth: noise of its own refined latent, pixels, and the truth's latent.
+
+``L = w1 L_ddim + w2 L_pixel + w3 L_latent`` (Duan et al., ECCV 2024). The pixel terms are those
+of the published code, ``l1`` and ``l2`` in metres and ``sig`` in log depth, and ``silog``,
+``sig`` squared of each image alone. Truth is sparse, so terms count where it is known: pixels, or
+cells of the latent. Only the noise of the model's own latent is known everywhere, which is why
+that latent is diffused and not the truth's. The published code has no ``latent`` term; without
+one nothing trains the encoder. Letters as in models/diffusion_depth.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.diffusion_depth.denoiser import add_noise, TIMESTEPS
+from marigold_ros.models.diffusion_depth.latent import known_cells
+from marigold_ros.models.diffusion_depth.network import DiffusionDepth
+from marigold_ros.settings import nearest_name
+from marigold_training.data.mixture import Batch
+from marigold_training.objectives.noise import Draws
+from marigold_training.objectives.sparse_truth import IMAGE, MEAN_WEIGHT, silog
+from marigold_training.objectives.trained_networks import TrainedModel
+import torch
+
+DIFFUSED = ('refined', 'truth')
+KNOWN = 1e-4  # m; truth above counts
+LOG_OFFSET, SIG = 1e-3, 2.0  # m; of the whole
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of the terms of the loss; the defaults are the published ones."""
+
+    ddim: float = 1.0
+    l1: float = 1.0
+    l2: float = 1.0
+    sig: float = 0.0
+    silog: float = 0.0
+    latent: float = 1.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0.0:
+                raise ConfigurationError(f'loss.{item.name} is {value!r}; give 0 or more')
+
+
+def read_weights(entry: Mapping[str, Any]) -> TermWeights:
+    """Read a recipe's ``loss``; raises ConfigurationError for an unknown key."""
+    known = [item.name for item in fields(TermWeights)]
+    for key in entry:
+        if key not in known:
+            raise ConfigurationError(f"loss has '{key}'; {nearest_name(key, known)}")
+    return TermWeights(**entry)
+
+
+class TrainedDiffusionDepth(TrainedModel):
+    """
+    A DiffusionDepth in training.
+
+    Parameters
+    ----------
+    network : DiffusionDepth
+    max_depth : float, metres
+        To which truth and prediction are clipped.
+    weights : TermWeights
+    diffused : {'refined', 'truth'}
+        The latent that gets noise: the model's own, or the truth's.
+
+    """
+
+    def __init__(
+        self,
+        network: DiffusionDepth,
+        max_depth: float,
+        weights: TermWeights | None = None,
+        diffused: str = DIFFUSED[0],
+    ) -> None:
+        super().__init__('metric')
+        if diffused not in DIFFUSED:
+            raise ConfigurationError(
+                f"diffused is '{diffused}'; choose one of {', '.join(DIFFUSED)}"
+            )
+        self.network = network
+        self.max_depth, self.diffused = max_depth, diffused
+        self.weights = TermWeights() if weights is None else weights
+
+    def map_and_latent(self, rgb: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Predict metres (B, 1, H, W) from noise that is always the same."""
+        shape = self.network.noise_shape(*rgb.shape[-2:])
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(rgb)
+        return self.network(rgb, noise.expand(len(rgb), -1, -1, -1)), None
+
+
+def diffusion_depth_loss(chain: TrainedDiffusionDepth, batch: Batch, draws: Draws) -> torch.Tensor:
+    """Return the weighted sum of the terms, from noise through all steps to metres."""
+    network, weights = chain.network, chain.weights
+    truth = torch.where(batch.valid, batch.depth, 0.0)
+    cells = known_cells(batch.valid)
+    shape = network.noise_shape(*batch.rgb.shape[-2:])
+    features = network.features(batch.rgb)
+    refined = network.refine(features, draws.normal(shape).to(batch.rgb))
+    depth = network.latent.decode(refined)[..., : truth.shape[-2], : truth.shape[-1]]
+    encoded = network.latent.encode(truth).float()
+    loss = weights.latent * latent_error(refined, encoded, cells)
+    for weight, term in ((weights.l1, l1), (weights.l2, l2), (weights.sig, sig)):
+        if weight:
+            loss = loss + weight * term(depth, truth, chain.max_depth)
+    if weights.silog:
+        loss = loss + weights.silog * silog(depth, truth, batch.valid)
+    if weights.ddim:
+        own = chain.diffused == 'refined'
+        latent, seen = (refined, torch.ones_like(cells)) if own else (encoded, cells)
+        loss = loss + weights.ddim * noise_error(network, latent, features, seen, draws)
+    return loss
+
+
+def noise_error(
+    network: DiffusionDepth,
+    latent: torch.Tensor,
+    features: torch.Tensor,
+    seen: torch.Tensor,
+    draws: Draws,
+) -> torch.Tensor:
+    """Return the MSE of the noise predicted at random timesteps, in cells seen (B, 1, h, w)."""
+    noise = draws.normal(latent.shape[1:]).to(latent)
+    timestep = draws.timesteps(TIMESTEPS).to(latent.device)
+    noisy = add_noise(latent, noise, timestep)
+    predicted = network.denoiser(noisy, timestep, features).float()
+    return latent_error(predicted, noise, seen)
+
+
+def latent_error(found: torch.Tensor, wanted: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """Return the mean squared difference (B, C, h, w) in the cells (B, 1, h, w) that are 1."""
+    count = cells.sum() * found.shape[1]
+    return ((found - wanted).square() * cells).sum() / count.clamp(min=1.0)
+
+
+def l1(depth: torch.Tensor, truth: torch.Tensor, max_depth: float) -> torch.Tensor:
+    """
+    Return the mean absolute error of each image's known pixels, averaged over images.
+
+    Arguments are (B, 1, H, W) metres, truth 0 where unknown; both are clipped to the largest.
+    """
+    return _known_mean((_clipped(depth, max_depth) - _clipped(truth, max_depth)).abs(), truth)
+
+
+def l2(depth: torch.Tensor, truth: torch.Tensor, max_depth: float) -> torch.Tensor:
+    """Return the same for the squared error."""
+    return _known_mean((_clipped(depth, max_depth) - _clipped(truth, max_depth)).square(), truth)
+
+
+def sig(depth: torch.Tensor, truth: torch.Tensor, max_depth: float) -> torch.Tensor:
+    """
+    Return the root of the log ratio's variance and 0.15 of its squared mean, twice.
+
+    Over all known pixels of the batch up to the largest depth (AdaBins); 0 with fewer than two.
+    """
+    known = (truth > KNOWN) & (truth <= max_depth)
+    if known.sum() < 2:
+        return depth.new_zeros(())
+    ratio = torch.log(depth[known] + LOG_OFFSET) - torch.log(truth[known] + LOG_OFFSET)
+    # The root of nothing has no gradient.
+    return SIG * (ratio.var() + MEAN_WEIGHT * ratio.mean().square()).clamp(min=1e-12).sqrt()
+
+
+def _clipped(depth: torch.Tensor, max_depth: float) -> torch.Tensor:
+    return depth.clamp(0.0, max_depth)
+
+
+def _known_mean(error: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    known = (truth > KNOWN).float()
+    return ((error * known).sum(IMAGE) / (known.sum(IMAGE) + 1e-8)).mean()

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Cost of a recipe before it starts: the FLOP of its stages and their peaks of memory.
+
+Both are counted on networks without weights. FLOP, weights, gradients, Adam's moments and the
+average are exact; activations are an estimate: each layer's output is kept once, with 4 bytes a
+number for norms and activation functions, 2 for convolutions and products in half precision, plus
+the cast weights that the backward pass needs; attention keeps no matrix of tokens by tokens.
+The memory of driver and allocator is not included (usually half a GB and a tenth).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models import EMBEDDED
+from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
+from marigold_ros.models.benchmarks.random_networks import empty_networks, parameters_of
+from marigold_ros.models.locate import read_json
+from marigold_ros.models.marigold.memory import autoencoder_bytes
+from marigold_ros.models.prime_depth.checkpoint import FrozenBase
+from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_training.data.mixture import MULTIPLE
+from marigold_training.families.prime_depth import DECODER, LAYERS
+from marigold_training.networks.initialise import initialise
+from marigold_training.objectives.trained_networks import ENCODED_PIXELS
+from marigold_training.run.recipe import network_of, read_recipe
+from marigold_training.run.stages import read_stages, Stage
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Networks = tuple[UNet2DConditionModel, AutoencoderKL]
+EMPTY_TOKENS = 2  # of the empty prompt
+Size = tuple[int, int]
+ONE_STEP = (
+    'pixel',
+    'e2e',
+    'l1_gradient',
+    'masked_pixel',
+    'silog',
+)  # objectives through the decoder
+PRODUCTS = (nn.Conv2d, nn.Linear)  # computed in two bytes in half precision
+NOTHING_KEPT = (nn.Dropout, nn.Identity)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Cost of a stage: images, mean FLOP of an image, bytes of memory by purpose."""
+
+    name: str
+    images: int
+    flop: float
+    memory: dict[str, float]
+
+
+def plan_recipe(path: Path, half: bool = True) -> tuple[tuple[Any, ...], list[StagePlan]]:
+    """
+    Plan all stages of a recipe file on one device, without its data and weights.
+
+    Returns the networks, without weights unless small, and the plans. Networks of a folder that
+    does not exist are assumed to have the shape of Stable Diffusion 2.
+    """
+    network = network_of(path)
+    if network not in ('marigold', 'prime_depth'):
+        raise ConfigurationError(
+            f'--plan is for Marigold and PrimeDepth; {path.name} trains {network}, which is '
+            'small: leave it out'
+        )
+    recipe = read_recipe(path)
+    stages = read_stages(recipe['stages'], recipe.get('common', {}))
+    averaged = any(stage.average for stage in stages)
+    if network == 'prime_depth':
+        base, refiner = refiner_of(recipe)
+        plans = [plan_refiner(recipe, stage, base, refiner, half, averaged) for stage in stages]
+        return (base.unet, base.autoencoder, refiner), plans
+    networks = networks_of(recipe)
+    plans = []
+    for stage in stages:
+        sizes = sizes_of(recipe['sources'], stage.scale)
+        total = sum(weight for weight, _ in sizes)
+        flop = sum(w * work_of_image(stage, networks, size) for w, size in sizes) / total
+        largest = max((size for _, size in sizes), key=lambda size: size[0] * size[1])
+        plans.append(
+            StagePlan(
+                stage.name,
+                stage.steps * stage.batch_size * stage.accumulation,
+                flop,
+                memory_of(stage, networks, largest, half, averaged),
+            )
+        )
+    return networks, plans
+
+
+def networks_of(recipe: Mapping[str, Any]) -> Networks:
+    """Return U-Net and autoencoder of a recipe's ``init`` without downloads."""
+    entry = recipe['init']
+    path = str(entry.get('path', ''))
+    if entry.get('kind') == 'small':
+        chain = initialise(entry, 0, recipe['facts']['space'])
+        return chain.unet, chain.autoencoder
+    for folder in (EMBEDDED / path, Path(path).expanduser()):
+        if entry.get('kind') == 'checkpoint' and (folder / 'unet' / 'config.json').is_file():
+            with torch.device('meta'):
+                return (
+                    UNet2DConditionModel.from_config(read_json(folder / 'unet' / 'config.json')),
+                    AutoencoderKL.from_config(read_json(folder / 'vae' / 'config.json')),
+                )
+    unet, autoencoder = empty_networks()
+    return unet, autoencoder
+
+
+def refiner_of(recipe: Mapping[str, Any]) -> tuple[FrozenBase, Refiner]:
+    """Return the frozen networks and the refiner of a recipe of PrimeDepth, without weights."""
+    entry = recipe['init']
+    if not isinstance(entry.get('base'), str):
+        raise ConfigurationError('--plan of a PrimeDepth needs init.base, the frozen checkpoint')
+    sizes = entry.get('decoder', DECODER), entry.get('layers', LAYERS)
+    unet, autoencoder = networks_of({'init': {'kind': 'checkpoint', 'path': entry['base']}})
+    with torch.device('meta'):
+        refiner = Refiner(unet.config, EMPTY_TOKENS, *sizes)
+    return FrozenBase(entry['base'], Path(entry['base']), '', autoencoder, unet), refiner
+
+
+def plan_refiner(
+    recipe: Mapping[str, Any],
+    stage: Stage,
+    base: FrozenBase,
+    refiner: Refiner,
+    half: bool,
+    averaged: bool,
+) -> StagePlan:
+    """Count the cost of a stage of a PrimeDepth: the frozen pass once, the refiner three times."""
+    flops, kept = [], {}
+    sizes = sizes_of(recipe['sources'], stage.scale)
+    for weight, (height, width) in sizes:
+        image = torch.empty(1, 3, height, width, device='meta')
+        frozen, trained = FlopCounterMode(display=False), FlopCounterMode(display=False)
+        with frozen:
+            preimage = base.preimage(image, refiner.text)
+        counter = KeptBytes(half)
+        handles = counter.watch(refiner, False)
+        with trained:
+            refiner(preimage)
+        for handle in handles:
+            handle.remove()
+        flops.append(weight * (frozen.get_total_flops() + 3 * trained.get_total_flops()))
+        read = [x for x in (*preimage.features, *preimage.maps) if x is not None]
+        held = counter.total + counter.product * sum(x.numel() for x in read)
+        encoding = autoencoder_bytes(base.autoencoder, (height, width), counter.product)
+        kept[height * width] = (stage.batch_size * encoding, stage.batch_size * held)
+    own = float(parameters_of(refiner))
+    memory = {
+        'weights': 4.0 * (own + base.parameters),
+        'gradients': 4.0 * own,
+        'moments': 8.0 * own,
+        'average': 4.0 * own * averaged,
+    }
+    peak = sum(memory.values())
+    memory['encoding'], memory['activations'] = kept[max(kept)]
+    memory['peak'] = peak + max(kept[max(kept)])
+    images = stage.steps * stage.batch_size * stage.accumulation
+    return StagePlan(stage.name, images, sum(flops) / sum(w for w, _ in sizes), memory)
+
+
+def sizes_of(sources: Sequence[Mapping[str, Any]], scale: float) -> list[tuple[float, Size]]:
+    """Return weight and image size (H, W) of each source in a stage."""
+    found = []
+    for entry in sources:
+        height, width = (
+            max(MULTIPLE, MULTIPLE * round(side * scale / MULTIPLE)) for side in entry['size']
+        )
+        found.append((float(entry.get('weight', entry.get('count', 1))), (height, width)))
+    return found
+
+
+def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
+    """
+    Count the FLOP of one image, forward and backward.
+
+    The backward pass costs two forward passes, one through frozen layers; gradient checkpointing
+    adds a forward pass.
+    """
+    work = _forward_work(networks, size)
+    encode, unet, decode = work['encode'], work[PER_STEP], work['decode']
+    again = float(stage.gradient_checkpointing)
+    trained, passed = 3.0 + again, 2.0 + again
+    if stage.objective == 'autoencoder':
+        return 2.0 * trained * (encode + decode)
+    if stage.objective not in ONE_STEP:
+        return 2.0 * encode + trained * unet
+    own = 'autoencoder' in stage.trains
+    total = (trained if own else 1.0) * encode + trained * unet
+    total += (trained if own else passed) * decode
+    # The depth image is encoded as a target of the latent, see `end_to_end_loss`.
+    return total + (encode if stage.objective == 'pixel' and not own else 0.0)
+
+
+def _forward_work(networks: Networks, size: Size) -> dict[str, float]:
+    unet, autoencoder = networks
+    model = SimpleNamespace(
+        unet=unet,
+        autoencoder=autoencoder,
+        kinds=(type(unet), type(autoencoder)),
+        factor=MULTIPLE,
+        text=torch.empty(1, 2, unet.config.cross_attention_dim, device='meta'),
+    )
+    return work_of_frame(model, size, 1, 1)
+
+
+def memory_of(
+    stage: Stage, networks: Networks, size: Size, half: bool, averaged: bool = False
+) -> dict[str, float]:
+    """
+    Count the bytes of a stage at image size (H, W) on one device, by purpose, and the peak.
+
+    Encoding precedes the activations: the peak includes the larger. ``averaged``: whether any
+    stage of the run averages its weights.
+    """
+    parts = dict(zip(('unet', 'autoencoder'), networks, strict=True))
+    trained = parameters_of(*(parts[name] for name in stage.trains))
+    itemsize = 2 if half else 4
+    together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
+    held = {
+        'weights': 4.0 * parameters_of(*networks),
+        'gradients': 4.0 * trained,
+        'moments': 8.0 * trained,
+        'average': 4.0 * parameters_of(*networks) * averaged,
+    }
+    passing = {
+        'encoding': float(together * autoencoder_bytes(networks[1], size, itemsize)),
+        'activations': activations_of(stage, networks, size, half),
+    }
+    if stage.objective == 'autoencoder':
+        passing['encoding'] = 0.0  # included in the activations
+    return {**held, **passing, 'peak': sum(held.values()) + max(passing.values())}
+
+
+def activations_of(stage: Stage, networks: Networks, size: Size, half: bool) -> float:
+    """Estimate the bytes that a batch keeps for the backward pass."""
+    with torch.device('meta'):
+        unet, autoencoder = (type(net).from_config(net.config).train() for net in networks)
+        # Images and depth images, where the autoencoder is trained.
+        batch = stage.batch_size * (2 if stage.objective == 'autoencoder' else 1)
+        height, width = (side // MULTIPLE for side in size)
+        latent = torch.empty(batch, autoencoder.config.latent_channels, height, width)
+        image = torch.empty(batch, 3, *size)
+        text = torch.empty(batch, 2, unet.config.cross_attention_dim)
+        moment = torch.zeros((), dtype=torch.long)
+    kept = KeptBytes(half)
+    for network in (unet, autoencoder):
+        kept.watch(network, stage.gradient_checkpointing)
+    if stage.objective == 'autoencoder':
+        autoencoder.encode(image)
+        autoencoder.decode(latent)
+        return kept.total
+    unet(torch.cat([latent, latent], 1), moment, text)
+    if stage.objective in ONE_STEP:
+        autoencoder.decode(latent)
+        if 'autoencoder' in stage.trains:
+            autoencoder.encode(image)
+    return kept.total
+
+
+class KeptBytes:
+    """Counts the bytes that networks keep for the backward pass."""
+
+    def __init__(self, half: bool) -> None:
+        self.product = 2 if half else 4
+        self._bytes = self._largest = 0.0
+
+    @property
+    def total(self) -> float:
+        """Bytes kept, including the largest block that is recomputed."""
+        return self._bytes + self._largest
+
+    def watch(self, network: Any, checkpointing: bool) -> list[Any]:
+        """Count what a network keeps from now on, through hooks; returns their handles."""
+        if checkpointing:
+            network.enable_gradient_checkpointing(self._again)
+        return [
+            layer.register_forward_hook(self._count)
+            for layer in network.modules()
+            if not list(layer.children()) and not isinstance(layer, NOTHING_KEPT)
+        ]
+
+    def _count(self, layer: nn.Module, _given: Any, output: Any) -> None:
+        product = isinstance(layer, PRODUCTS)
+        if isinstance(output, torch.Tensor):
+            self._bytes += output.numel() * (self.product if product else 4)
+        if product and self.product == 2:
+            self._bytes += 2 * parameters_of(layer)
+
+    def _again(self, block: Callable[..., Any], *given: Any) -> Any:
+        """Run a block of which only the output is kept."""
+        before = self._bytes
+        output = block(*given)
+        self._largest = max(self._largest, self._bytes - before)
+        tensors = output if isinstance(output, tuple) else (output,)
+        self._bytes = before + sum(self.product * x.numel() for x in tensors)
+        return output
+
+
+def format_plan(networks: Sequence[nn.Module], plans: Sequence[StagePlan]) -> str:
+    """Format plans as text."""
+    sizes = [parameters_of(network) / 1e6 for network in networks]
+    named = zip(('U-Net', 'autoencoder', 'refiner'), sizes, strict=False)
+    lines = ['parameters: ' + ', '.join(f'{name} {size:.1f} M' for name, size in named)]
+    for plan in plans:
+        lines.append(
+            f'{plan.name}: {plan.images} images of {_flop(plan.flop)} are '
+            f'{_flop(plan.images * plan.flop)}'
+        )
+        memory = ', '.join(f'{name} {value / 1e9:.2f}' for name, value in plan.memory.items())
+        lines.append(f'  memory in GB: {memory}')
+    total = sum(plan.images * plan.flop for plan in plans)
+    peak = max(plan.memory['peak'] for plan in plans)
+    lines.append(f'in all {_flop(total)}; peak of memory {peak / 1e9:.1f} GB')
+    return '\n'.join(lines)
+
+
+def _flop(value: float) -> str:
+    """Format FLOP with a prefix."""
+    for prefix, unit in (('E', 1e18), ('P', 1e15), ('T', 1e12)):
+        if value >= unit:
+            return f'{value / unit:.2f} {prefix}FLOP'
+    return f'{value / 1e9:.2f} GFLOP'

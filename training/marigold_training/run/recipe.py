@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""A training run: reads a recipe from YAML, prepares the data, trains and exports."""
+
+from collections.abc import Mapping, Sequence
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.locate import FUSION
+from marigold_ros.models.marigold.checkpoint import write_sums
+from marigold_ros.models.marigold.domain_gap import TrainingFeatures
+from marigold_ros.models.protocol import DepthModel
+from marigold_ros.processes import never, Stop, Stopped
+from marigold_ros.settings import nearest_name
+from marigold_ros.whole_files import write_whole
+from marigold_training.data.augment import read_augmentation
+from marigold_training.data.mixture import Mixture, Part
+from marigold_training.data.sources import check_teacher, open_source
+from marigold_training.data.targets import read_targets
+from marigold_training.families.registry import FAMILIES, trained_family
+from marigold_training.objectives.losses import OBJECTIVES
+from marigold_training.objectives.trained_networks import (
+    TrainedModel,
+    TrainedModule,
+    TrainedNetworks,
+)
+from marigold_training.run.average import blend
+from marigold_training.run.latent_cache import check_augmentation
+from marigold_training.run.loop import Trainer
+from marigold_training.run.model_card import METRICS, metrics_table, model_card
+from marigold_training.run.run_state import load_averaged, STATE, trained_stages
+from marigold_training.run.score import HELD_OUT, HeldOutScenes, score_held_out
+from marigold_training.run.sharding import divided, shard
+from marigold_training.run.stages import read_stages, Stage
+from marigold_training.run.training_features import training_features
+from marigold_training.run.validation import Validation
+from torch import nn
+import yaml
+
+# The keys that a recipe must have, and may have: of a depth model, and of the fusion network.
+REQUIRED = ('name', 'init', 'sources', 'stages', 'facts')
+OPTIONAL = (
+    'network',
+    'seed',
+    'augment',
+    'targets',
+    'precision',
+    'common',
+    'validation',
+    'keep_of_start',
+    'mixing',
+)
+FUSION_REQUIRED = ('name', 'network', 'sources', 'stages')
+FUSION_OPTIONAL = ('init', 'seed', 'precision', 'common', 'validation', 'mixing', 'keep_of_start')
+MIXINGS = ('drawn', 'turns')  # how batches choose their source
+PRECISIONS = {'bf16': 'bf16', 'fp16': 'fp16', 'float32': 'no'}  # as accelerate names them
+
+
+class TrainingRun:
+    """
+    One training run in a folder.
+
+    Parameters
+    ----------
+    recipe : Path
+        YAML file, see docs/training.md for its keys.
+    folder : Path
+        Of checkpoints, log and export.
+    data : Path
+        Base of the recipe's relative paths; also caches rendered images.
+    accelerator : Accelerator
+        Device, precision and processes.
+    workers : int
+        Processes that load batches ahead.
+    sharded : bool
+        Whether the processes divide the weights among them.
+    generators : mapping of str to HeldOutScenes
+        Scenes to validate and score on, by their key in the recipe's ``validation``.
+    networks : bool
+        False only to prepare the data, for which no weights are needed.
+
+    """
+
+    def __init__(
+        self,
+        recipe: Path,
+        folder: Path,
+        data: Path,
+        accelerator: Accelerator,
+        workers: int = 0,
+        sharded: bool = False,
+        generators: Mapping[str, HeldOutScenes] = HELD_OUT,
+        networks: bool = True,
+    ) -> None:
+        self.recipe, self.sharded = read_recipe(recipe), sharded
+        self.family = trained_family(self.recipe.get('network', 'marigold'))
+        self.folder, self.data = folder, data
+        self.accelerator, self.workers, self.generators = accelerator, workers, generators
+        self.seed = int(self.recipe.get('seed', 0))
+        self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
+        self.augmentation = read_augmentation(self.recipe.get('augment', {}))
+        self.targets = read_targets(self.recipe.get('targets', {}))
+        if any(stage.latent_cache for stage in self.stages):
+            check_augmentation(self.augmentation)
+        self.kept = self._kept()
+        if any(stage.objective == 'anchored' for stage in self.stages):
+            self._check_start()
+        self.in_turns = in_turns(self.recipe)
+        self.space = self.recipe['facts']['space']
+        self.validation = self._validation()
+        self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
+        for source in self.sources:
+            check_teacher(source, self.space)
+        if networks:
+            self.chain = self.new_chain()
+
+    def new_chain(self) -> TrainedModel:
+        """Build the networks that the run starts with."""
+        if 'student' in self.recipe or any('student' in stage.trains for stage in self.stages):
+            raise ConfigurationError(
+                'this recipe trains a student; give it to training/distill_autoencoder.py'
+            )
+        chain = self.first_chain()
+        if any(stage.objective == 'anchored' for stage in self.stages):
+            chain.start = (self.first_chain().requires_grad_(False).eval(),)
+        for stage in self.stages:
+            check_stage(stage, chain)
+        return chain
+
+    def first_chain(self) -> TrainedModel:
+        """Build the networks that the recipe's ``init`` names."""
+        chain: TrainedModel = self.family.initialise(self.recipe, self.seed)
+        return chain
+
+    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
+        """
+        Render missing images and verify existing files; raises InputError naming broken ones.
+
+        Returns False if it was stopped; finished images are kept.
+        """
+        try:
+            for source in self.sources:
+                source.prepare(workers, stop)
+            self.validation.prepare(workers, stop)
+        except Stopped:
+            return False
+        return True
+
+    def _kept(self) -> float:
+        """Return the share of the initial weights in the export."""
+        new = any(stage.objective == 'autoencoder' for stage in self.stages)
+        new = new or 'student' in self.recipe or self.recipe['init'].get('kind') != 'checkpoint'
+        return kept_of_start(self.recipe, not new)
+
+    def _check_start(self) -> None:
+        kind = self.recipe['init'].get('kind')
+        if kind != 'checkpoint':
+            raise ConfigurationError(
+                f"objective anchored needs an init of kind checkpoint; it is '{kind}': use pixel"
+            )
+
+    def _validation(self) -> Validation:
+        entry = self.recipe.get('validation') or {}
+        validation = Validation(
+            entry, self.family, self.recipe['facts'], self.data, self.generators
+        )
+        asking = [stage.name for stage in self.stages if stage.validate_every]
+        if asking and not validation:
+            raise ConfigurationError(
+                f'validate_every of stage {asking[0]} needs images; give the recipe '
+                'validation: {scenes: 20}, or set it to 0'
+            )
+        return validation
+
+    def parts(self, scale: float = 1.0) -> list[Part]:
+        """Return the sources with their weights and sizes."""
+        found = []
+        for entry, source in zip(self.recipe['sources'], self.sources, strict=True):
+            height, width = (side * scale for side in entry['size'])
+            size = round(height), round(width)
+            found.append(Part(source, float(entry.get('weight', len(source))), size))
+        return found
+
+    def mixture(self, stage: Stage, number: int) -> Mixture:
+        """Return the batches of a stage."""
+        return Mixture(
+            self.parts(stage.scale),
+            stage.batch_size,
+            self.space,
+            self.augmentation,
+            self.seed + 1000 * number,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            self.in_turns,
+            self.targets,
+        )
+
+    def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
+        """Build the trainer, at the run's last checkpoint if there is one."""
+        if self.sharded and not divided(self.chain):
+            if not isinstance(self.chain, TrainedNetworks):
+                raise ConfigurationError(
+                    f'--shard is for large networks; {self.recipe["network"]} is small: leave it '
+                    'out'
+                )
+            shard(self.chain, self.accelerator)
+        return Trainer(
+            self.chain,
+            self.stages,
+            [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
+            self.folder,
+            self.accelerator,
+            {'recipe': self.recipe, 'processes': self.accelerator.num_processes}
+            | dict(provenance or {}),
+            self.seed,
+            self.workers,
+            self.validation,
+            self.data / 'latents',
+        )
+
+    def train(
+        self,
+        minutes: float | None = None,
+        stop: Stop | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Train to the end of the recipe or for a time; returns whether the end was reached."""
+        return self.trainer(provenance).run(minutes, stop)
+
+    def finished(self, weights: str = '') -> TrainedModel:
+        """
+        Return the networks with the averaged weights of the last checkpoint, or other ``weights``.
+
+        See :func:`load_averaged`.
+        The recipe's ``keep_of_start`` blends in that share of the initial weights. A single
+        process can call this alone: divided networks stay divided.
+        """
+        chain = self.new_chain() if divided(self.chain) else self.chain
+        load_averaged(self.folder / STATE, chain.to(self.accelerator.device), weights)
+        if self.kept:
+            start = self.first_chain().state_dict()
+            chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
+        return chain
+
+    def training_features(self, chain: TrainedModel) -> TrainingFeatures | None:
+        """
+        Summarise the training images, as the encoder of ``chain`` sees them; None without one.
+
+        Of recipes with recordings or photographs these alone: the scenes beside them only keep
+        networks from forgetting.
+        """
+        parts = self.parts(self.stages[-1].scale)
+        kinds = [entry.get('kind') for entry in self.recipe['sources']]
+        own = [part for part, kind in zip(parts, kinds, strict=True) if kind != 'synthetic']
+        device = self.accelerator.device
+        return training_features(chain, own or parts, self.augmentation, device, self.seed)
+
+    def export(self, scored: bool = False, weights: str = '') -> Path:
+        """
+        Export the averaged weights of the last checkpoint as a folder that the node opens.
+
+        ``weights`` chooses others, see :func:`load_averaged`. ``scored`` scores them on held-out
+        scenes first, for ``metrics.json`` and the card.
+        """
+        chain = self.finished(weights)
+        if scored:
+            figures = score_held_out(self.engine(chain), self.generators.values())
+            write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
+        target = self.folder / self.recipe['name']
+        stages, stopped = trained_stages(self.folder / STATE, self.stages)
+        card = model_card(self.recipe, self.family, stages, self.parts(), self.folder, stopped)
+        features = self.training_features(chain)
+        self.family.export(target, chain, self.recipe['facts'], card, features)
+        write_sums(target)
+        return target
+
+    def engine(self, chain: TrainedModel) -> DepthModel:
+        """Build the inference model from copies of a chain's weights."""
+        device = self.accelerator.device
+        return self.family.engine(chain, chain.state_dict(), self.recipe['facts'], device)
+
+    def measured(self) -> str:
+        """Return the Markdown table of the run's figures; empty without any."""
+        return metrics_table(self.folder / METRICS)
+
+
+def check_stage(stage: Stage, chain: TrainedModule) -> None:
+    """Raise ConfigurationError unless a stage's objective and networks are those of the chain."""
+    if not isinstance(chain, OBJECTIVES[stage.objective].of):
+        usable = [name for name, item in OBJECTIVES.items() if isinstance(chain, item.of)]
+        raise ConfigurationError(
+            f'stage {stage.name} has objective {stage.objective}, which this network cannot '
+            f'learn; choose one of {", ".join(usable)}, or another network'
+        )
+    for name in stage.trains:
+        if not isinstance(getattr(chain, name, None), nn.Module):
+            own = ', '.join(name for name, _ in chain.named_children())
+            raise ConfigurationError(f'stage {stage.name} trains {name}; this network has {own}')
+
+
+def kept_of_start(recipe: Mapping[str, Any], trained: bool) -> float:
+    """Check ``keep_of_start``; ``trained`` is whether the run starts with trained weights."""
+    kept = recipe.get('keep_of_start', 0.0)
+    if isinstance(kept, bool) or not isinstance(kept, (int, float)) or not 0.0 <= kept < 1.0:
+        raise ConfigurationError(f'keep_of_start is {kept!r}; choose from 0 to below 1')
+    if kept and not trained:
+        raise ConfigurationError(
+            'keep_of_start needs an init of kind checkpoint (or of a path, for fusion), no '
+            f'student and no stage of objective autoencoder; leave it out of {recipe["name"]}'
+        )
+    return float(kept)
+
+
+def in_turns(recipe: Mapping[str, Any]) -> bool:
+    """Return whether the batches of a recipe take its sources in turns, or draw them."""
+    mixing = recipe.get('mixing', MIXINGS[0])
+    if mixing not in MIXINGS:
+        raise ConfigurationError(f"mixing is '{mixing}'; choose one of {', '.join(MIXINGS)}")
+    return bool(mixing == 'turns')
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe and check its keys; raises ConfigurationError."""
+    recipe, network = _read(path), network_of(path)
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    if network == FUSION:
+        required, optional = FUSION_REQUIRED, FUSION_OPTIONAL
+    else:
+        required, optional = REQUIRED, (*OPTIONAL, *trained_family(network).keys)
+    keys = [*required, *optional]
+    for key in recipe:
+        if key not in keys:
+            raise ConfigurationError(
+                f"unknown key '{key}' in {path.name}; {nearest_name(key, keys)}"
+            )
+    missing = [key for key in required if key not in recipe]
+    if missing:
+        raise ConfigurationError(f'{path.name} lacks {", ".join(missing)}; see training/recipes')
+    if network != FUSION:
+        _check_space(path, recipe['facts'], trained_family(network).spaces)
+    return recipe
+
+
+def network_of(path: Path) -> str:
+    """Return the network that a recipe trains; raises ConfigurationError if it is unknown."""
+    network = _read(path).get('network', 'marigold')
+    known = *FAMILIES, FUSION
+    if network not in known:
+        raise ConfigurationError(
+            f"network of {path.name} is '{network}'; choose one of {', '.join(known)}"
+        )
+    return str(network)
+
+
+def precision_of(path: Path) -> str:
+    """Return accelerate's name of a recipe's ``precision``; raises ConfigurationError."""
+    precision = _read(path).get('precision', 'bf16')
+    if precision not in PRECISIONS:
+        raise ConfigurationError(
+            f"precision of {path.name} is '{precision}'; choose one of {', '.join(PRECISIONS)}"
+        )
+    return PRECISIONS[precision]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigurationError(f'no recipe {path}; see training/recipes')
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f'{path} is not valid YAML: {error}') from error
+    if not isinstance(recipe, dict):
+        raise ConfigurationError(f'{path} holds no keys; see training/recipes')
+    return recipe
+
+
+def _check_space(path: Path, facts: Any, spaces: Sequence[str]) -> None:
+    space = facts.get('space') if isinstance(facts, dict) else None
+    if space not in spaces:
+        raise ConfigurationError(
+            f"facts.space of {path.name} is '{space}'; choose one of {', '.join(spaces)}"
+        )

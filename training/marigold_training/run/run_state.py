@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The checkpoint that a run resumes from, and backups of its weights.
+
+Both are written atomically and read without running pickles.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+import os
+from pathlib import Path
+from typing import Any
+
+from marigold_ros.errors import CheckpointError
+from marigold_training.objectives.trained_networks import TrainedModule
+from marigold_training.run.stages import Stage
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+import torch
+
+STATE, BACKUPS = 'state.pt', 'backups'  # in the folder of a run
+LAST = 'last'  # names the weights of the last step
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """
+    Write a state beside the previous one, then replace it.
+
+    Raises CheckpointError if it cannot be written, as on a full disk; the previous one stays.
+    """
+    _write(path, lambda draft: torch.save(state, draft))
+
+
+def save_backup(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    """Write weights to a safetensors file; raises CheckpointError as :func:`save_state`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    _write(path, lambda draft: save_file(kept, draft))
+
+
+def _write(path: Path, save: Callable[[Path], None]) -> None:
+    draft = path.with_suffix('.tmp')
+    try:
+        save(draft)
+        with draft.open('rb+') as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(
+            f'{path} could not be written ({error}); the previous one is untouched: free some '
+            'space and run the same command again'
+        ) from error
+
+
+def load_state(path: Path, networks: torch.nn.Module) -> dict[str, Any]:
+    """
+    Read a state into main memory.
+
+    Raises CheckpointError if it is damaged or does not fit the networks.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location='cpu')
+    except Exception as error:  # torch raises whatever the damage led to
+        raise CheckpointError(
+            f'{path} is damaged ({str(error).strip()[:120]}); restore it, or delete it to restart '
+            'the run'
+        ) from error
+    own = networks.state_dict()
+    for name in sorted(set(own) ^ set(state['chain'])):
+        where = 'the recipe' if name in own else 'the checkpoint'
+        raise CheckpointError(
+            f'{path} is of another architecture: {name} is only in {where}; use the recipe that '
+            'began the run, or another --out'
+        )
+    for name, value in own.items():
+        if value.shape != state['chain'][name].shape:
+            shapes = tuple(state['chain'][name].shape), tuple(value.shape)
+            raise CheckpointError(
+                f'{path} is of another architecture: {name} is {shapes[0]} there, {shapes[1]} in '
+                'the recipe; use the recipe that began the run'
+            )
+    return state
+
+
+def trained_stages(path: Path, stages: Sequence[Stage]) -> tuple[list[Stage], str]:
+    """
+    Return the stages that a run has trained, with the steps done so far, and where it stopped.
+
+    The latter is as ``latent 25/60``, empty at the end of the recipe. ``path`` is that of a state.
+    """
+    if not path.exists():
+        return [], f'{stages[0].name} 0/{stages[0].steps}'
+    state = torch.load(path, weights_only=True, map_location='cpu', mmap=True)
+    index, step = state['stage_index'], state['step']
+    done = list(stages[:index])
+    if index == len(stages):
+        return done, ''
+    if step:
+        done.append(replace(stages[index], steps=step))
+    return done, f'{stages[index].name} {step}/{stages[index].steps}'
+
+
+def load_averaged(path: Path, chain: TrainedModule, weights: str = '') -> None:
+    """
+    Load the averaged weights of a run, and settings.
+
+    ``weights`` is empty for those that its validation selected if it did, else the last, ``last``
+    for the last, or a backup. Raises CheckpointError if there is no checkpoint, as
+    :func:`load_state`, or if the backup is not one of these networks.
+    """
+    if not path.exists():
+        raise CheckpointError(
+            f'{path.parent} holds no checkpoint yet; train first: the same command without '
+            '--export-only'
+        )
+    state = load_state(path, chain)
+    best = {} if weights == LAST else state.get('best', {})
+    chain.load_state_dict(best.get('weights', state['average']))
+    chain.restore(state)
+    if weights in ('', LAST):
+        return
+    try:
+        backup = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f'{weights} cannot be read ({error}); give a file of {path.parent / BACKUPS}, or last'
+        ) from error
+    own = chain.state_dict()
+    for name, value in backup.items():
+        if name not in own or own[name].shape != value.shape:
+            raise CheckpointError(
+                f'{weights} is of another architecture: {name}; give a backup of this run'
+            )
+    chain.load_state_dict({**own, **backup})

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Stages of a recipe: objective, networks, steps and learning rate, by their YAML keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from marigold_ros.errors import ConfigurationError
+from marigold_training.objectives.losses import OBJECTIVES
+
+NETWORKS = ('autoencoder', 'unet', 'student', 'fusion', 'network')
+SCORED = {'unet', 'fusion', 'network'}  # predict depth, which a validation can score
+DECAYS = ('exponential', 'cosine')
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage; a step is ``accumulation`` batches and one update of the weights."""
+
+    name: str
+    objective: str
+    steps: int
+    batch_size: int = 16  # over all processes
+    accumulation: int = 1
+    learning_rate: float = 5e-4
+    warmup: int = 100  # steps, linear from zero
+    decay: str = 'exponential'  # or cosine
+    decay_from: float = 0.7  # share of the steps after which the rate falls
+    final_rate: float = 0.01  # share of the rate at the end
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam's moments
+    scale: float = 1.0  # of each image side
+    average: float = 0.0  # decay of the exponential moving average of the weights; 0 is none
+    clip: float = 0.0  # norm of the gradient; 0 is no limit
+    trains: tuple[str, ...] = ()  # of NETWORKS; empty: as the objective says
+    gradient_checkpointing: bool = False
+    latent_cache: bool = False  # encode all images once, see latent_cache.py
+    save_every: int = 200  # steps
+    backup_every: int = 0  # steps after which the weights are kept in a file; 0 is never
+    validate_every: int = 0  # steps, and at the end, if SCORED are trained; 0 is never
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ConfigurationError(
+                f"objective is '{self.objective}'; choose one of {', '.join(OBJECTIVES)}"
+            )
+        trains = tuple(self.trains) or OBJECTIVES[self.objective].trains
+        for name in trains:
+            if name not in NETWORKS:
+                raise ConfigurationError(f"trains has '{name}'; choose from {', '.join(NETWORKS)}")
+        needed = set(OBJECTIVES[self.objective].trains)
+        if not needed <= set(trains):
+            raise ConfigurationError(
+                f'trains of stage {self.name} is {", ".join(trains)}; {self.objective} trains at '
+                f'least {", ".join(sorted(needed))}'
+            )
+        if self.latent_cache and not (
+            OBJECTIVES[self.objective].on_latents and 'autoencoder' not in trains
+        ):
+            usable = [name for name, item in OBJECTIVES.items() if item.on_latents]
+            raise ConfigurationError(
+                f'stage {self.name} has latent_cache, objective {self.objective} and trains '
+                f'{", ".join(trains)}; latents can be cached under {" or ".join(usable)} if the '
+                'autoencoder is not trained: set latent_cache to false'
+            )
+        if self.decay not in DECAYS:
+            raise ConfigurationError(f"decay is '{self.decay}'; choose one of {', '.join(DECAYS)}")
+        betas = tuple(self.betas)
+        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+            raise ConfigurationError(f'betas is {self.betas}; give two numbers in [0, 1)')
+        object.__setattr__(self, 'betas', betas)
+        object.__setattr__(self, 'trains', trains)
+        for name in ('steps', 'batch_size', 'accumulation', 'save_every'):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        for name in ('validate_every', 'backup_every'):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(
+                    f'{name} is {getattr(self, name)}; choose a number of steps, or 0'
+                )
+        for name, low, high in (('scale', 1e-3, 1.0), ('average', 0.0, 1.0), ('decay_from', 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigurationError(
+                    f'{name} is {getattr(self, name)}; choose from {low:g} to {high:g}'
+                )
+
+    def validates_at(self, step: int) -> bool:
+        """Return whether to score after this step, if the stage changes depth."""
+        if not self.validate_every or not SCORED & set(self.trains):
+            return False
+        return step % self.validate_every == 0 or step == self.steps
+
+
+def read_stages(entries: list[dict[str, Any]], common: Mapping[str, Any]) -> list[Stage]:
+    """Read the stages of a recipe; raises ConfigurationError for an unknown key."""
+    known = [item.name for item in fields(Stage)]
+    for entry in (*entries, common):
+        for key in entry:
+            if key not in known:
+                raise ConfigurationError(
+                    f"unknown key '{key}' in a stage; known are {', '.join(known)}"
+                )
+    if not entries:
+        raise ConfigurationError('stages is empty; a recipe needs at least one')
+    return [Stage(**{**common, **entry}) for entry in entries]
