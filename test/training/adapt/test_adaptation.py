@@ -170,9 +170,9 @@ def test_bags_without_lidar_and_without_transforms_are_refused(new, options, fol
 
 
 def _no_transforms(reader: object) -> object:
-    from marigold_ros.bags.transforms import StaticTransforms
+    from marigold_ros.bags.transforms import TransformTree
 
-    return StaticTransforms()
+    return TransformTree()
 
 
 def test_a_miscalibrated_lidar_is_refused_with_its_error(new, options, monkeypatch):
