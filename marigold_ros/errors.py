@@ -37,6 +37,8 @@ class CheckpointError(MarigoldError):
 class CalibrationError(MarigoldError, ValueError):
     """Intrinsics, extrinsics or a transform that are missing or invalid."""
 
+    cause = 'calibration'  # as that of an InputError
+
 
 class AlignmentError(MarigoldError, ValueError):
     """Contradicting arguments of the metric fit; a failed fit is a state instead."""

@@ -37,6 +37,7 @@ from marigold_ros.commands.terminal.options import (
     replay_options,
     ReplayConfig,
     ROLES,
+    shared_cores,
 )
 from marigold_ros.commands.terminal.output import note, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
@@ -137,7 +138,8 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.bags.frames import Excerpt
     from marigold_ros.evaluation.results.results import to_json
     from marigold_ros.replay.bag_replay import lost_part, replay
-    from marigold_ros.replay.evaluate_bags import evaluate_bag
+    from marigold_ros.replay.evaluate_bags import evaluate_plan
+    from marigold_ros.replay.executor import BagWorker
     from marigold_ros.replay.inspection import check_scorable
     from marigold_ros.replay.replay_plan import plan_replay
 
@@ -167,13 +169,12 @@ def run(args: argparse.Namespace) -> int:
     if options.images is None:
         check_scorable([job.path for job in plan.jobs if job.corruption is None], options)
     store = _open_store(args, plan)
-    load = partial(_load, runtime=config.runtime)
+    load = partial(_load, shared_cores(args), runtime=config.runtime)
+    worker = BagWorker(replay, lost_part, load, options, store)
     damage: DamagedBagError | None = None
-    with chosen_executor(args, replay, lost_part, load, plan.images, store) as executor:
+    with chosen_executor(args, worker, plan.images) as executor:
         try:
-            results = evaluate_bag(
-                args.bags, None, options, args.out, executor=executor, plan=plan, store=store
-            )
+            results = evaluate_plan(plan, worker, args.out, executor)
         except DamagedBagError as error:
             damage, results = error, error.results
     stopped = results['provenance'].get('stopped')

@@ -28,6 +28,7 @@ from marigold_ros.commands.terminal.options import (
     read_settings,
     replay_options,
     ReplayConfig,
+    shared_cores,
 )
 from marigold_ros.errors import BagError, ConfigurationError
 
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(ReplayConfig, args.settings)
     from marigold_ros.processes import Stopped
     from marigold_ros.replay.bag_label import label_bag, LabelOptions, lost_bag
+    from marigold_ros.replay.executor import BagWorker
     from marigold_ros.replay.inspection import check_metric
     from marigold_ros.replay.replay_plan import plan_replay
 
@@ -58,16 +60,17 @@ def run(args: argparse.Namespace) -> int:
     replay = replay_options(args, config)
     plan = plan_replay(args.bags, replay)
     method = config.pipeline.alignment.method
-    load = partial(load_chosen_model, runtime=config.runtime)
-    check_metric([job.path for job in plan.jobs], replay, partial(load, args))
+    load = partial(load_chosen_model, shared_cores(args), runtime=config.runtime)
+    check_metric([job.path for job in plan.jobs], replay, load)
     _check_options(folder, args, method)
     outputs = ('depth', *['points'] * args.points, *['uncertainty'] * args.sigma)
     options = LabelOptions(replay, folder, config.points, outputs)
     labelled: list[dict[str, Any]] = []
     stopped = False
-    with chosen_executor(args, label_bag, lost_bag, load, plan.images) as executor:
+    worker = BagWorker(label_bag, lost_bag, load, options)
+    with chosen_executor(args, worker, plan.images) as executor:
         try:
-            with executor(options, plan.jobs) as parts:
+            with executor(worker, plan.jobs) as parts:
                 for part in parts:
                     labelled.append(asdict(part))
         except Stopped:

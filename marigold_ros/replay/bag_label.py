@@ -107,7 +107,7 @@ def _label(
                     if result.metric is None:
                         done.count('warnings', f'no metric depth: {result.alignment.reason}')
                 except (InputError, CalibrationError) as error:
-                    done.count('rejected', getattr(error, 'cause', 'calibration'))
+                    done.count('rejected', error.cause)
                 recording.add(item, result)
                 if progress:
                     progress(done.read)

@@ -46,6 +46,10 @@ class BagPart:
     compared: dict[str, Any] = field(default_factory=dict)  # scorers by name
     compared_checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
     peak_bytes: int = 0  # peak memory, of the GPU or of the process
+    # Of a bag whose replay was stopped: by model the states of its pipelines (none where a later
+    # replay cannot go on from here), and the stamps of the images so far.
+    streams: list[Any] = field(default_factory=list)
+    stamps_ns: list[int] = field(default_factory=list)
 
     @property
     def rate(self) -> float | None:
@@ -118,28 +122,6 @@ class BagPart:
 
 
 @dataclass(frozen=True)
-class BegunBag:
-    """
-    The scored part of a bag whose replay was stopped, and what its frames leave to the next.
-
-    Parameters
-    ----------
-    part : BagPart
-        The images so far.
-    streams : list
-        By model the states of its pipelines, see `ModelScorer.streams`; none where a later replay
-        cannot go on from here.
-    stamps_ns : list of int
-        Of the images so far.
-
-    """
-
-    part: BagPart
-    streams: list[Any]
-    stamps_ns: list[int]
-
-
-@dataclass(frozen=True)
 class PartStore:
     """Parts in ``folder``, in files named by a hash of the job and the bag's files."""
 
@@ -153,17 +135,12 @@ class PartStore:
         keep_options(self.folder / 'options.json', options, what, remedy, mixes=mixes)
 
     def get(self, job: BagJob) -> BagPart | None:
-        """Return the finished part of a job; None where there is none that can be read."""
-        part = read_values(self._path(job, _FINISHED))
-        return part if isinstance(part, BagPart) else None
+        """Return the finished part of a job; None without one."""
+        return read_part(self._path(job, _FINISHED))
 
     def scored(self, job: BagJob) -> BagPart | None:
         """Return the part of a job, finished or not; None without one."""
-        part = self.get(job)
-        if part is None:
-            begun = read_begun(self._path(job, _BEGUN))
-            part = None if begun is None else begun.part
-        return part
+        return self.get(job) or read_part(self._path(job, _BEGUN))
 
     def put(self, job: BagJob, part: BagPart) -> None:
         """Store a finished part."""
@@ -186,10 +163,10 @@ class PartStore:
         return self.folder / f'{name[:24]}{end}'
 
 
-def read_begun(path: Path) -> BegunBag | None:
-    """Read what a stopped replay kept; None where there is nothing."""
-    begun = read_values(path)
-    return begun if isinstance(begun, BegunBag) else None
+def read_part(path: Path) -> BagPart | None:
+    """Read a part; None where there is none that can be read."""
+    part = read_values(path)
+    return part if isinstance(part, BagPart) else None
 
 
 def keep_options(

@@ -30,7 +30,7 @@ from marigold_ros.image_sets.image_set import ImageSet
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.processes import Stopped
-from marigold_ros.replay.bag_part import BagPart, BegunBag, read_begun
+from marigold_ros.replay.bag_part import BagPart, read_part
 from marigold_ros.replay.executor import Progress
 from marigold_ros.replay.recording import Recording
 from marigold_ros.replay.replay_plan import BagJob, ReplayOptions
@@ -227,7 +227,6 @@ class _Run:
             compared={name: other.scorer for name, other in self._compared.items()},
             compared_checkpoints={name: o.checkpoint for name, o in self._compared.items()},
         )
-        self._stamps: list[int] = []
         self._began = perf_counter()
 
     def replay(self, progress: Progress | None) -> None:
@@ -248,7 +247,7 @@ class _Run:
 
     def _measure(self) -> None:
         """Note what is known once there are no more images."""
-        part, stamps = self.part, self._stamps
+        part, stamps = self.part, self.part.stamps_ns
         part.wall_s = perf_counter() - self._began
         part.calibration = self._main.pipeline.calibration
         if len(stamps) > 1:
@@ -257,11 +256,11 @@ class _Run:
 
     def _go_on(self) -> None:
         """Take over what a stopped replay of this bag kept."""
-        begun = None if self._job.begun is None else read_begun(self._job.begun)
+        begun = None if self._job.begun is None else read_part(self._job.begun)
         if begun is None or not begun.streams:
             return
-        begun.part.check_checkpoint(self.part)
-        self.part, self._stamps = begun.part, begun.stamps_ns
+        begun.check_checkpoint(self.part)
+        self.part = replace(begun, streams=[])
         scorers = self.part.scorer, *self.part.compared.values()
         for one, scorer, streams in zip(self._all, scorers, begun.streams, strict=True):
             one.go_on(scorer, streams)
@@ -275,7 +274,7 @@ class _Run:
         # A recording is written in one go, and a latent of the last frame is the model's own.
         whole = options.record or options.rerun or options.pipeline.engine.warm_start
         streams = [] if whole else [one.streams for one in self._all]
-        write_values(self._job.begun, BegunBag(self.part, streams, self._stamps))
+        write_values(self._job.begun, replace(self.part, streams=streams))
 
     @property
     def _all(self) -> list[ModelScorer]:
@@ -284,20 +283,20 @@ class _Run:
     def _replay(self, progress: Progress | None) -> None:
         part = self.part
         scored, kept_at = part.read, perf_counter()
-        with _open_input(self._job, self._options) as source:
-            part.bags, part.topics = [source.facts], source.by_role
-            if source.sources is not None and not source.sources.has_lidar:
+        with _open_input(self._job, self._options) as bag:
+            part.bags, part.topics = [bag.facts], bag.by_role
+            if bag.sources is not None and not bag.sources.has_lidar:
                 for scorer in self._all:
                     scorer.scorer.score_whole_scans()
             start = perf_counter()
-            for item in islice(source.stream, scored, self._job.limit):
+            for item in islice(bag.stream, scored, self._job.limit):
                 part.read += 1
-                self._stamps.append(item.stamp_ns)
-                row, result = self._process(item, 1e3 * (perf_counter() - start), source.sources)
-                if source.recording is not None:
-                    source.recording.add(item, result)
-                if source.rerun is not None and result is not None:
-                    source.rerun.add(result, row)
+                part.stamps_ns.append(item.stamp_ns)
+                row, result = self._process(item, 1e3 * (perf_counter() - start), bag.sources)
+                if bag.recording is not None:
+                    bag.recording.add(item, result)
+                if bag.rerun is not None and result is not None:
+                    bag.rerun.add(result, row)
                 if progress:
                     progress(part.read)
                 if perf_counter() - kept_at > KEEP_EVERY_S:
@@ -323,7 +322,7 @@ class _Run:
                 item = replace(item, frame=frame)  # what scan lines that are held out miss
             row, result = self._main.score(item, prediction, others, frame)
         except (InputError, CalibrationError) as error:
-            self.part.reject(getattr(error, 'cause', 'calibration'), str(error))
+            self.part.reject(error.cause, str(error))
             return {}, None
         self._main.scorer.time('read', read_ms)
         for name, other_prediction in others.items():

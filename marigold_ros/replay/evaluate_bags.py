@@ -20,9 +20,9 @@ from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.models.locate import is_embedded
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import Stopped
-from marigold_ros.replay.bag_part import BagPart, PartStore
-from marigold_ros.replay.bag_replay import empty_scorer, Models, replay
-from marigold_ros.replay.executor import Executor, processes
+from marigold_ros.replay.bag_part import BagPart
+from marigold_ros.replay.bag_replay import empty_scorer, lost_part, Models, replay
+from marigold_ros.replay.executor import BagWorker, Executor, in_processes
 from marigold_ros.replay.recording import check_recording
 from marigold_ros.replay.replay_plan import BagJob, plan_replay, ReplayOptions, ReplayPlan
 from marigold_ros.settings import as_values
@@ -38,10 +38,7 @@ def evaluate_bag(
     out: str | Path | None = None,
     *,
     against: Mapping[str, Any] | None = None,
-    executor: Executor | None = None,
-    plan: ReplayPlan | None = None,
     progress: Callable[[int, int], None] | None = None,
-    store: PartStore | None = None,
 ) -> dict[str, Any]:
     """
     Run the pipeline over every image of one or several bags and score it.
@@ -50,8 +47,8 @@ def evaluate_bag(
     ----------
     bags : path or sequence of paths
         Bags of one camera; they are streamed, the pipeline is reset between them.
-    model : object or None
-        As ``load_model`` returns it; None where an ``executor`` loads its own.
+    model : object
+        As ``load_model`` returns it.
     options : ReplayOptions or None
         How bags are replayed and scored; None is the defaults.
     out : path or None
@@ -59,25 +56,16 @@ def evaluate_bag(
         or ``recording_0`` and on for several bags); None writes nothing.
     against : mapping of str to object, or None
         Compared models by name, scored on the same frames and points.
-    executor : callable or None
-        What does the work, see `marigold_ros.replay.executor`; None is this process.
-    plan : ReplayPlan or None
-        As `plan_replay` returned it for these bags and options, if it was made already.
     progress : callable or None
         Called with the images done and their expected number.
-    store : PartStore or None
-        That of the executor; what it keeps of an evaluation that was stopped is the result.
 
     Returns
     -------
     dict
-        The content of results.json; of an evaluation that was stopped ``provenance.stopped``
-        has the images ``read`` and ``expected``.
+        The content of results.json.
 
     Raises
     ------
-    Stopped
-        If it was stopped before anything was scored and kept.
     BagError
         If a bag is missing, unreadable or damaged, lacks images or a named topic, or no image
         can be used.
@@ -85,23 +73,55 @@ def evaluate_bag(
         If a bag is damaged, and its readable part was scored and written to ``out``.
 
     """
-    paths = [Path(bag) for bag in ([bags] if isinstance(bags, (str, Path)) else bags)]
     options = options or ReplayOptions()
-    plan = plan or plan_replay(paths, options)
-    jobs = plan.jobs
-    if options.record is not None and out is not None:
-        jobs = [_recorded(job, Path(out).resolve(), len(paths)) for job in jobs]
-    if options.rerun is not None:
-        jobs = [_with_rerun(job, options.rerun.resolve(), len(paths)) for job in jobs]
-    if executor is None:
-        expected = plan.images
-        report = None if progress is None else lambda done: progress(done, expected)
-        executor = processes(replay, lambda: Models(model, against or {}), progress=report)
+    plan = plan_replay([bags] if isinstance(bags, (str, Path)) else bags, options)
+    report = None if progress is None else lambda done: progress(done, plan.images)
+    models = Models(model, against or {})
+    worker = BagWorker(replay, lost_part, lambda: models, options, progress=report)
+    return evaluate_plan(plan, worker, out)
+
+
+def evaluate_plan(
+    plan: ReplayPlan,
+    worker: BagWorker,
+    out: str | Path | None = None,
+    executor: Executor = in_processes,
+) -> dict[str, Any]:
+    """
+    Score the jobs of a plan; see :func:`evaluate_bag`.
+
+    Parameters
+    ----------
+    plan : ReplayPlan
+        As `plan_replay` returned it for the options of the worker.
+    worker : BagWorker
+        With the task `replay`; what its store keeps of work that is stopped is the result.
+    out : path or None
+        Folder of the results.
+    executor : callable
+        What does the work, see `marigold_ros.replay.executor`.
+
+    Returns
+    -------
+    dict
+        The content of results.json; of work that was stopped ``provenance.stopped`` has the
+        images ``read`` and ``expected``.
+
+    Raises
+    ------
+    Stopped
+        If it was stopped before anything was scored and kept.
+    BagError
+        As from :func:`evaluate_bag`.
+
+    """
+    options: ReplayOptions = worker.options
+    jobs = [_with_files(job, options, out, len(plan.paths)) for job in plan.jobs]
     runs: _Runs = {None: BagPart(empty_scorer(options))}
     remaining = iter(jobs)
     stopped = False
     try:
-        with executor(options, jobs) as parts:
+        with executor(worker, jobs) as parts:
             for part in parts:
                 _add(runs, next(remaining), part, options)
                 if part.failed and out is None:
@@ -109,14 +129,14 @@ def evaluate_bag(
     except Stopped:
         stopped = True
         for job in remaining:
-            kept = None if store is None else store.scored(job)
-            if kept is not None:
+            kept = worker.store and worker.store.scored(job)
+            if kept:
                 _add(runs, job, kept, options)
         if not runs[None].scorer.rows:
             raise
     total = runs.pop(None)
     total.failed = {**plan.failed, **total.failed}
-    failure = total.failure(paths, out)
+    failure = total.failure(plan.paths, out)
     if failure is not None and (out is None or not total.scorer.rows):
         raise failure
     for text in total.failed.values():
@@ -132,28 +152,30 @@ def evaluate_bag(
     if options.requirements:
         results['requirements'] = outcomes(options.requirements, results)
     if out is not None:
-        title = f'Depth on {", ".join(p.resolve().name for p in paths)}'
+        title = f'Depth on {", ".join(p.resolve().name for p in plan.paths)}'
         write_all(out, results, total.scorer, title, _intro(results))
     if failure is not None:
         raise DamagedBagError(str(failure), results)
     return results
 
 
-def _recorded(job: BagJob, folder: Path, bags: int) -> BagJob:
-    """Add the path of its recording to a job, unless images are corrupted."""
+def _with_files(job: BagJob, options: ReplayOptions, out: str | Path | None, bags: int) -> BagJob:
+    """Add the paths of recording and file for rerun to a job, unless images are corrupted."""
     if job.corruption is not None:
         return job
-    path = folder / ('recording' if bags == 1 else f'recording_{job.number}')
-    check_recording(path)
-    return replace(job, recording=path)
+    number = '' if bags == 1 else f'_{job.number}'
+    if options.record is not None and out is not None:
+        recording = Path(out).resolve() / f'recording{number}'
+        check_recording(recording)
+        job = replace(job, recording=recording)
+    if options.rerun is not None:
+        rerun = options.rerun.resolve()
+        job = replace(job, rerun=rerun.with_stem(f'{rerun.stem}{number}'))
+    return job
 
 
-def _with_rerun(job: BagJob, path: Path, bags: int) -> BagJob:
-    """Add the path of its file for rerun to a job, unless images are corrupted."""
-    if job.corruption is not None:
-        return job
-    own = path if bags == 1 else path.with_stem(f'{path.stem}_{job.number}')
-    return replace(job, rerun=own)
+def _without_path(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in checkpoint.items() if name != 'path'}
 
 
 def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
@@ -186,7 +208,13 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
         provenance=provenance,
     )
     if total.compared:
-        results['models'] = _compared_results(total)
+        results['models'] = {
+            name: {
+                **scorer.results(),
+                'checkpoint': _without_path(total.compared_checkpoints[name]),
+            }
+            for name, scorer in total.compared.items()
+        }
     took = results['latency_ms'].get('total', {}).get('mean')
     results['fps'] = 1e3 / took if took else None
     results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
@@ -194,15 +222,6 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     facts['n_pictures'] = facts.pop('n_images')  # the key of schema 1
     results['calibration'] = {'text': total.calibration.text, **facts}
     return results
-
-
-def _compared_results(total: BagPart) -> dict[str, Any]:
-    """Return the results of each compared model, with its checkpoint."""
-    found = {}
-    for name, scorer in total.compared.items():
-        checkpoint = {k: v for k, v in total.compared_checkpoints[name].items() if k != 'path'}
-        found[name] = {**scorer.results(), 'checkpoint': checkpoint}
-    return found
 
 
 def _add(runs: _Runs, job: BagJob, part: BagPart, options: ReplayOptions) -> None:

@@ -23,7 +23,6 @@ from marigold_ros.replay.replay_plan import BagJob
 
 Progress = Callable[[int], None]
 BagTask = Callable[[Any, Any, BagJob, 'Progress | None'], Any]
-Executor = Callable[[Any, Sequence[BagJob]], AbstractContextManager[Iterator[Any]]]
 LOCAL = 'local'
 _RETRIES = 3
 _loaded: dict[str, Any] = {}
@@ -38,6 +37,8 @@ class BagWorker:
     ----------
     task : function
         ``task(model, options, job, progress)`` returns the part of one bag.
+    lost : function
+        ``lost(options, job, text)`` returns the part of a bag whose process was lost.
     load : function
         Loads the model, once it is needed.
     options : object
@@ -52,6 +53,7 @@ class BagWorker:
     """
 
     task: BagTask
+    lost: Callable[[Any, BagJob, str], Any]
     load: Callable[[], Any]
     options: Any
     store: PartStore | None = None
@@ -76,8 +78,8 @@ class BagWorker:
         return part
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave model, progress and stop in this process."""
-        return {**vars(self), 'model': None, 'progress': None, 'stop': never}
+        """Leave in this process what only it can use."""
+        return {**vars(self), 'model': None, 'lost': None, 'progress': None, 'stop': never}
 
     def _report(self, read: int) -> None:
         if self.progress:
@@ -86,25 +88,18 @@ class BagWorker:
             raise Stopped('stopped on request')
 
 
-def processes(
-    task: BagTask,
-    load: Callable[[], Any],
-    workers: int = 1,
-    store: PartStore | None = None,
-    progress: Progress | None = None,
-    stop: Stop = never,
-) -> Executor:
-    """Return an executor of processes; a single one is this process. See :class:`BagWorker`."""
+Executor = Callable[[BagWorker, Sequence[BagJob]], AbstractContextManager[Iterator[Any]]]
 
-    @contextmanager
-    def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
-        worker = BagWorker(task, load, options, store, progress, stop)
-        with run_jobs(worker, jobs, workers, stop) as parts:
-            # A single process reports every image itself.
-            several = min(workers, len(jobs)) > 1
-            yield _reported(parts, progress) if progress and several else parts
 
-    return executor
+@contextmanager
+def in_processes(
+    worker: BagWorker, jobs: Sequence[BagJob], processes: int = 1
+) -> Iterator[Iterator[Any]]:
+    """Yield the parts of the jobs in order, worked on in processes; a single one is this one."""
+    with run_jobs(worker, jobs, processes, worker.stop) as parts:
+        # A single process reports every image itself.
+        several = min(processes, len(jobs)) > 1
+        yield _reported(parts, worker.progress) if worker.progress and several else parts
 
 
 def _reported(parts: Iterator[Any], progress: Progress) -> Iterator[Any]:
@@ -124,40 +119,27 @@ class Cluster:
     gpus: float = 0.0  # of each task
 
 
-def ray_tasks(
-    task: BagTask,
-    load: Callable[[], Any],
-    lost: Callable[[Any, BagJob, str], Any],
-    cluster: Cluster,
-    store: PartStore | None = None,
-    progress: Progress | None = None,
-    stop: Stop = never,
-) -> Executor:
-    """Return an executor of Ray tasks; ``lost`` makes the part of a bag whose worker was lost."""
-
-    @contextmanager
-    def executor(options: Any, jobs: Sequence[BagJob]) -> Iterator[Iterator[Any]]:
-        try:
-            import ray
-        except ImportError as error:
-            raise MarigoldError(
-                f'--ray needs Ray ({error}): pip install ray, or use --jobs for processes of this '
-                'machine'
-            ) from error
-        mine = not ray.is_initialized()
+@contextmanager
+def on_ray(worker: BagWorker, jobs: Sequence[BagJob], cluster: Cluster) -> Iterator[Iterator[Any]]:
+    """Yield the parts of the jobs in order, worked on as tasks of a Ray cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise MarigoldError(
+            f'--ray needs Ray ({error}): pip install ray, or use --jobs for processes of this '
+            'machine'
+        ) from error
+    mine = not ray.is_initialized()
+    if mine:
+        _connect(ray, cluster)
+    try:
+        remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
+        copy = ray.put(replace(worker, store=None))  # parts are kept here
+        finished = _finished(ray, worker, jobs, partial(remote.remote, copy, uuid.uuid4().hex))
+        yield _in_order(finished, worker.progress)
+    finally:
         if mine:
-            _connect(ray, cluster)
-        try:
-            worker = ray.put(BagWorker(task, load, options))
-            remote = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
-            submit = partial(remote.remote, worker, uuid.uuid4().hex)
-            finished = _finished(ray, jobs, submit, partial(lost, options), store, stop)
-            yield _in_order(finished, len(jobs), progress)
-        finally:
-            if mine:
-                ray.shutdown()
-
-    return executor
+            ray.shutdown()
 
 
 def _work(worker: BagWorker, run: str, job: BagJob) -> Any:
@@ -170,15 +152,10 @@ def _work(worker: BagWorker, run: str, job: BagJob) -> Any:
 
 
 def _finished(
-    ray: Any,
-    jobs: Sequence[BagJob],
-    submit: Callable[[BagJob], Any],
-    lose: Callable[[BagJob, str], Any],
-    store: PartStore | None,
-    stop: Stop,
+    ray: Any, worker: BagWorker, jobs: Sequence[BagJob], submit: Callable[[BagJob], Any]
 ) -> Iterator[tuple[int, Any]]:
     """Yield numbers of jobs and their parts as they finish."""
-    running = {}
+    running, store = {}, worker.store
     for number, job in enumerate(jobs):
         kept = store.get(job) if store else None
         if kept is not None:
@@ -186,12 +163,13 @@ def _finished(
         else:
             running[submit(replace(job, path=job.path.resolve()))] = number
     while running:
-        if stop():
+        if worker.stop():
             raise Stopped('stopped on request')
         ready = next(iter(ray.wait(list(running), num_returns=1, timeout=POLL_S)[0]), None)
         if ready is None:
             continue
         number = running.pop(ready)
+        job = jobs[number]
         try:
             part = ray.get(ready)
         except ray.exceptions.RayTaskError as error:
@@ -199,16 +177,14 @@ def _finished(
                 raise error.cause from error
             raise
         except ray.exceptions.RayError as error:
-            why = ' '.join(str(error).split())
-            part = lose(jobs[number], f'{jobs[number].path}: its worker was lost ({why[:200]})')
+            why = ' '.join(str(error).split())[:200]
+            part = worker.lost(worker.options, job, f'{job.path}: its worker was lost ({why})')
         if store and not part.failed:
-            store.put(jobs[number], part)
+            store.put(job, part)
         yield number, part
 
 
-def _in_order(
-    finished: Iterator[tuple[int, Any]], count: int, progress: Progress | None
-) -> Iterator[Any]:
+def _in_order(finished: Iterator[tuple[int, Any]], progress: Progress | None) -> Iterator[Any]:
     waiting: dict[int, Any] = {}
     following, read = 0, 0
     for number, part in finished:
@@ -219,7 +195,6 @@ def _in_order(
         while following in waiting:
             yield waiting.pop(following)
             following += 1
-    assert following == count
 
 
 def _connect(ray: Any, cluster: Cluster) -> None:

@@ -121,14 +121,15 @@ class BagJob:
 
 @dataclass
 class ReplayPlan:
-    """The jobs, the number of their images, and by path why bags cannot be read."""
+    """The bags, the jobs, the number of their images, and by path why bags cannot be read."""
 
+    paths: Sequence[Path]
     jobs: list[BagJob] = field(default_factory=list)
     images: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def plan_replay(paths: Sequence[str | Path], options: ReplayOptions) -> ReplayPlan:
+def plan_replay(bags: Sequence[str | Path], options: ReplayOptions) -> ReplayPlan:
     """
     Open every bag or folder and count its images, so that mistakes show before the work.
 
@@ -141,26 +142,26 @@ def plan_replay(paths: Sequence[str | Path], options: ReplayOptions) -> ReplayPl
         is noted in ``failed``.
 
     """
-    if not paths:
+    if not bags:
         raise BagError('no bag was given; give at least one')
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        raise BagError(f'{missing[0]} does not exist; give the folder or file of a bag')
-    plan = ReplayPlan()
-    for number, path in enumerate(paths):
+    plan = ReplayPlan([Path(bag) for bag in bags])
+    for path in plan.paths:
+        if not path.exists():
+            raise BagError(f'{path} does not exist; give the folder or file of a bag')
+    for number, path in enumerate(plan.paths):
         try:
-            count = _count_images(Path(path), options)
+            count = _count_images(path, options)
         except BagError as error:
-            if len(paths) == 1:
+            if len(bags) == 1:
                 raise
             plan.failed[str(path)] = str(error)
             continue
         limit = options.limit
         taken = count if limit is None else min(count, limit)
         if taken:
-            plan.jobs.append(BagJob(Path(path), number, limit))
+            plan.jobs.append(BagJob(path, number, limit))
         plan.images += taken
-    if len(plan.failed) == len(paths):
+    if len(plan.failed) == len(bags):
         raise BagError(next(iter(plan.failed.values())))
     plan.jobs += [
         replace(job, corruption=(kind, strength))

@@ -13,7 +13,7 @@ from marigold_ros.errors import BagError
 from marigold_ros.evaluation.report.verdict_section import verdict_section
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.inspection import inspect_bag
-from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
+from marigold_ros.replay.replay_plan import ReplayOptions
 from marigold_ros.web.jobs import Job
 from marigold_ros.web.models import ModelStore
 
@@ -32,7 +32,6 @@ class BagWork:
     def evaluate(self, job: Job) -> None:
         """Replay, score, and write the report; what could be read of a damaged bag is kept."""
         job.step('reading the bag')
-        plan = plan_replay([self.path], self.options)
         job.result['bag'] = _bag_words(inspect_bag(self.path, self.options))
         job.step(f'loading {self.model}')
         model = self.models.get(self.model)
@@ -42,7 +41,7 @@ class BagWork:
             job.step('scoring images', done, total)
 
         try:
-            evaluate_bag(self.path, model, self.options, out, plan=plan, progress=progress)
+            evaluate_bag(self.path, model, self.options, out, progress=progress)
         except BagError as error:
             if not (out / 'report.html').is_file():
                 raise

@@ -11,7 +11,7 @@ import sys
 from marigold_ros.__main__ import main
 from marigold_ros.errors import CheckpointError
 from marigold_ros.replay.bag_part import BagPart, PartStore
-from marigold_ros.replay.executor import Cluster, ray_tasks
+from marigold_ros.replay.executor import BagWorker, Cluster, on_ray
 from marigold_ros.replay.replay_plan import BagJob
 import pytest
 
@@ -61,8 +61,8 @@ def test_a_killed_worker_is_replaced_and_its_bag_retried(cluster, bags, tmp_path
         return BagPart(None, read=job.number + model, topics={'image': str(job.path)})
 
     reported = []
-    executor = ray_tasks(play, lambda: 10, lost, Cluster(), progress=reported.append)
-    with executor(None, bags) as parts:
+    worker = BagWorker(play, lost, lambda: 10, None, progress=reported.append)
+    with on_ray(worker, bags, Cluster()) as parts:
         found = list(parts)
     assert (bags[1].path / 'tried').exists()
     assert [part.read for part in found] == [10, 11, 12]
@@ -80,7 +80,7 @@ def test_a_bag_that_kills_every_worker_does_not_lose_the_others(cluster, bags, t
 
     store = PartStore(tmp_path / 'parts')
     store.open({})
-    with ray_tasks(play, lambda: 0, lost, Cluster(), store)(None, bags) as parts:
+    with on_ray(BagWorker(play, lost, lambda: 0, None, store), bags, Cluster()) as parts:
         found = list(parts)
     assert [bool(part.failed) for part in found] == [False, True, False]
     assert 'its worker was lost' in found[1].failed[str(bags[1].path)]
@@ -96,7 +96,7 @@ def test_finished_bags_are_not_worked_on_again(cluster, bags, tmp_path):
     store.open({})
     for job in bags:
         store.put(job, BagPart(None, read=job.number))
-    with ray_tasks(play, lambda: 0, lost, Cluster(), store)(None, bags) as parts:
+    with on_ray(BagWorker(play, lost, lambda: 0, None, store), bags, Cluster()) as parts:
         assert [part.read for part in parts] == [0, 1, 2]
 
 
@@ -104,8 +104,8 @@ def test_a_known_error_in_a_worker_is_that_error_here(cluster, bags):
     def load():
         raise CheckpointError('no such checkpoint')
 
-    executor = ray_tasks(lambda *job: None, load, lost, Cluster())
-    with pytest.raises(CheckpointError, match='no such checkpoint'), executor(None, bags) as parts:
+    worker = BagWorker(lambda *job: None, lost, load, None)
+    with pytest.raises(CheckpointError), on_ray(worker, bags, Cluster()) as parts:
         list(parts)
 
 

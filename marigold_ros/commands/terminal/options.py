@@ -36,8 +36,7 @@ from marigold_ros.settings import build, group, Parameter, parameters, setting, 
 from marigold_ros.sparse_sources import source_names
 
 if TYPE_CHECKING:
-    from marigold_ros.replay.bag_part import PartStore
-    from marigold_ros.replay.executor import Executor
+    from marigold_ros.replay.executor import BagWorker, Executor
     from marigold_ros.replay.replay_plan import ReplayOptions
 
 ROLES = ('image', 'camera_info', 'lidar', 'truth')
@@ -338,32 +337,30 @@ def lasting_options(args: argparse.Namespace, *apart: str) -> dict[str, Any]:
     return {name: value for name, value in vars(args).items() if name not in own}
 
 
+def shared_cores(args: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with a number of threads by which several processes share the cores."""
+    if args.torch_threads or not (args.jobs > 1 or args.ray):
+        return args
+    threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
+    return argparse.Namespace(**{**vars(args), 'torch_threads': threads})
+
+
 @contextmanager
 def chosen_executor(
-    args: argparse.Namespace,
-    play: Callable[..., Any],
-    lost: Callable[..., Any],
-    load: Callable[[argparse.Namespace], Any],
-    images: int,
-    store: PartStore | None = None,
+    args: argparse.Namespace, worker: BagWorker, images: int
 ) -> Iterator[Executor]:
     """
-    Yield the executor that the options ask for; it shows a bar, and ends early when asked to.
+    Yield the executor that the options ask for.
 
-    ``args`` has the options of add_executor_options and add_model_options; several processes share
-    the cores, unless a number of threads was given. ``play`` processes a bag, and ``lost`` makes
-    the result of one whose worker was lost; see BagWorker. ``load`` loads the model from ``args``
-    in each process, ``images`` is how many there are in all, ``store`` keeps parts.
+    Meanwhile the worker shows a bar of all ``images``, and ends early when asked to. ``args`` has
+    the options of add_executor_options and add_model_options.
     """
     from marigold_ros.processes import asked_to_stop
-    from marigold_ros.replay.executor import Cluster, processes, ray_tasks
+    from marigold_ros.replay.executor import Cluster, in_processes, on_ray
 
-    if (args.jobs > 1 or args.ray) and not args.torch_threads:
-        threads = 1 if args.ray else max((os.cpu_count() or 1) // args.jobs, 1)
-        args = argparse.Namespace(**{**vars(args), 'torch_threads': threads})
-    with asked_to_stop() as stop, frame_bar(images) as bar:
-        if not args.ray:
-            yield processes(play, partial(load, args), args.jobs, store, bar, stop)
-            return
-        cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
-        yield ray_tasks(play, partial(load, args), lost, cluster, store, bar, stop)
+    with asked_to_stop() as worker.stop, frame_bar(images) as worker.progress:
+        if args.ray:
+            cluster = Cluster(args.ray, args.jobs, float(args.device.startswith('cuda')))
+            yield partial(on_ray, cluster=cluster)
+        else:
+            yield partial(in_processes, processes=args.jobs)
