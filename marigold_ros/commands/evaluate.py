@@ -42,7 +42,7 @@ from marigold_ros.commands.terminal.options import (
 from marigold_ros.commands.terminal.output import note, summary, why_unscored
 from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import BagError, DamagedBagError, UsageError
-from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
+from marigold_ros.evaluation.choices import CORRUPTIONS, HELD_OUT, ORACLES, OWN, USABLE_ERROR
 
 if TYPE_CHECKING:
     from marigold_ros.image_sets.image_set import ImageChoice
@@ -50,12 +50,8 @@ if TYPE_CHECKING:
     from marigold_ros.replay.bag_replay import Models
     from marigold_ros.replay.replay_plan import ReplayPlan
 
-# Copies of names of evaluation and replay, whose import would load numpy for --help; tests hold
-# them together.
-_PUBLISHED = ('kitti', 'kitti-garg', 'nyu', 'scannet', 'eth3d', 'diode')
-ORACLES = ('own', *(f'marigold-{name}' for name in _PUBLISHED))
-USABLE_ERROR = 0.1
 seconds = number(float, lambda value: 0 <= value < math.inf, 'a number of seconds from 0 on')
+# A copy of the names of the layouts, whose import would load numpy for --help.
 DATASETS = ('folder', 'nyu', 'kitti', 'eth3d', 'scannet', 'diode')
 
 
@@ -72,8 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, '--fit-every', at_least(2), 'N', text, 8)
     parser.add_argument(
         '--heldout',
-        choices=('rings', 'azimuth'),
-        default='rings',
+        choices=HELD_OUT,
+        default=HELD_OUT[0],
         help='score between scan lines, or between degrees of azimuth (default: rings)',
     )
     parser.add_argument(
@@ -232,7 +228,7 @@ def corruptions(text: str) -> tuple[str, ...]:
 def published_oracle(dataset: str | None) -> str:
     """Return the rule of the oracle that publications follow on a data set."""
     rule = f'marigold-{dataset}'
-    return rule if rule in ORACLES else ORACLES[0]
+    return rule if rule in ORACLES else OWN
 
 
 def _load(args: argparse.Namespace, runtime: RuntimeConfig) -> Models:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import cv2
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS, STRENGTHS
+from marigold_ros.evaluation.choices import CORRUPTIONS, STRENGTHS
 import numpy as np
 
 _LIGHT = (0.4, 0.2, 0.1, 0.05, 0.025)  # share of daylight
@@ -118,7 +118,10 @@ def dropout(rgb: np.ndarray, strength: int, rng: np.random.Generator) -> np.ndar
     return np.where(covered[..., None] > 0, np.uint8(_GREY), rgb)
 
 
-_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {kind: globals()[kind] for kind in CORRUPTIONS}
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    function.__name__: function
+    for function in (night, rain, fog, blur, noise, jpeg, glare, dropout)
+}
 
 
 def corrupt(

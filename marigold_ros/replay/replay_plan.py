@@ -12,9 +12,8 @@ from marigold_ros.bags.frames import Excerpt, WHOLE
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import GroundConfig, LidarConfig, PipelineConfig, PointsConfig
 from marigold_ros.errors import BagError
-from marigold_ros.evaluation.corruption_kinds import STRENGTHS
+from marigold_ros.evaluation.choices import OWN, STRENGTHS, USABLE_ERROR
 from marigold_ros.evaluation.results.requirements import Requirement
-from marigold_ros.evaluation.results.verdict import USABLE_ERROR
 from marigold_ros.image_sets.image_set import ImageChoice, ImageSet
 import numpy as np
 
@@ -70,7 +69,7 @@ class ReplayOptions:
     fit_every: int = 8
     held_out: str = 'rings'
     stamps: str = 'header'
-    oracle: str = 'own'
+    oracle: str = OWN
     corruptions: Sequence[str] = ()
     images: ImageChoice | None = None
     limit: int | None = None

@@ -16,7 +16,7 @@ from marigold_ros.commands.evaluate import corruptions
 from marigold_ros.commands.terminal.output import summary
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import BagError
-from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS
+from marigold_ros.evaluation.choices import CORRUPTIONS
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions

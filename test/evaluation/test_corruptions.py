@@ -5,7 +5,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.corruption_kinds import CORRUPTIONS, STRENGTHS
+from marigold_ros.evaluation.choices import CORRUPTIONS, STRENGTHS
 from marigold_ros.evaluation.corruptions import (
     corrupt,
     depth_of_relative,

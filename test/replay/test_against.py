@@ -10,12 +10,9 @@ import re
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.commands.evaluate import ORACLES, USABLE_ERROR
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.protocols import oracle
 from marigold_ros.evaluation.protocols.held_out import hold_out, project_scan
-from marigold_ros.evaluation.results import verdict
 from marigold_ros.frame import Prediction
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -125,14 +122,6 @@ def test_the_baseline_global_is_what_the_method_global_gives(drive, items):
 def test_a_published_crop_that_does_not_fit_ends_with_a_remedy(drive, items):
     with pytest.raises(ConfigurationError, match='choose another --oracle'):
         evaluate_bag(drive, truth_model(items), ReplayOptions(oracle='marigold-kitti'))
-
-
-def test_the_command_offers_every_oracle():
-    assert ORACLES == oracle.ORACLES
-
-
-def test_the_command_has_the_usable_error_of_the_verdict():
-    assert USABLE_ERROR == verdict.USABLE_ERROR
 
 
 def cheating(items, held_out):

@@ -14,7 +14,8 @@ import math
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.evaluation.protocols.protocols import all_truth
+from marigold_ros.evaluation.choices import OWN
+from marigold_ros.evaluation.protocols.truth import all_truth
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
@@ -90,8 +91,6 @@ PUBLISHED = {
     'marigold-eth3d': PublishedRule(1e-5, math.inf, fit_side=1024),
     'marigold-diode': PublishedRule(0.6, 350.0),
 }
-OWN = 'own'
-ORACLES = (OWN, *PUBLISHED)
 
 
 def describe_oracle(name: str, limits: tuple[float, float], space: str) -> dict[str, str]:

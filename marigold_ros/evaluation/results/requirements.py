@@ -18,8 +18,8 @@ import re
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.choices import PROTOCOLS
 from marigold_ros.evaluation.metrics.metric_table import METRICS
-from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
 
 _COMPARE = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}
 _GRAMMAR = re.compile(r'\s*([A-Za-z_][\w.]*)\s*(<=|>=|<|>)\s*([-+.\w]+)\s*')

@@ -25,8 +25,8 @@ import re
 from typing import Any
 
 from marigold_ros.config import LidarConfig, PipelineConfig
-from marigold_ros.evaluation.corruption_kinds import STRENGTHS
-from marigold_ros.evaluation.protocols.missing_depth import MISSING_DEPTH
+from marigold_ros.evaluation.choices import STRENGTHS
+from marigold_ros.evaluation.protocols.truth import MISSING_DEPTH
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.settings import as_values
 import numpy as np

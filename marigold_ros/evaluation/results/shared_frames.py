@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import InputError
-from marigold_ros.evaluation.protocols.protocols import PROTOCOLS
+from marigold_ros.evaluation.choices import PROTOCOLS
 import numpy as np
 
 # Settings that decide which points are scored, and as what: by all protocols,

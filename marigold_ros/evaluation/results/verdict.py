@@ -12,10 +12,10 @@ from itertools import groupby
 import math
 from typing import Any
 
+from marigold_ros.evaluation.choices import USABLE_ERROR
 from marigold_ros.evaluation.metrics.intervals import FEWEST
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 
-USABLE_ERROR = 0.1
 OUTCOMES = ('better', 'no difference shown', 'worse', 'too few frames to tell')
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
 # Shares of the frames with metric depth below which a run is not good, and is bad.

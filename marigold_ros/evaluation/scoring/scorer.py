@@ -18,14 +18,19 @@ from marigold_ros.bags.frames import BagFrame
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import MarigoldError
 from marigold_ros.evaluation.baselines import BASELINES, global_depth, MORE_BASELINES
+from marigold_ros.evaluation.choices import OWN, PROTOCOLS
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.metrics.sigma_scores import SigmaScores
 from marigold_ros.evaluation.metrics.surfaces import SurfaceScores
 from marigold_ros.evaluation.metrics.temporal import TemporalScores
 from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, project_scan
-from marigold_ros.evaluation.protocols.missing_depth import substitute_missing
-from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs, OWN
-from marigold_ros.evaluation.protocols.protocols import all_truth, in_range, PROTOCOLS, sample_at
+from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs
+from marigold_ros.evaluation.protocols.truth import (
+    all_truth,
+    in_range,
+    sample_at,
+    substitute_missing,
+)
 from marigold_ros.evaluation.scoring.baseline_scores import BaselineScores
 from marigold_ros.evaluation.scoring.merging import merge_attributes
 from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolScores

@@ -5,6 +5,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.evaluation.choices import ORACLES, OWN
 from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.protocols.oracle import (
     describe_oracle,
@@ -104,6 +105,10 @@ def test_the_published_evaluation_is_met_to_a_millionth(name, space):
     np.testing.assert_allclose(predicted[chosen], expected, rtol=1e-6)
     ours, theirs = depth_metrics(predicted, counted), depth_metrics(expected, known)
     assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
+
+
+def test_every_rule_that_is_offered_is_known():
+    assert (OWN, *PUBLISHED) == ORACLES
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from marigold_ros.evaluation.protocols.held_out import (
     hold_out,
     project_scan,
 )
-from marigold_ros.evaluation.protocols.missing_depth import substitute_missing
 from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
+from marigold_ros.evaluation.protocols.truth import substitute_missing
 from marigold_ros.frame import Frame, Prediction, SparseDepth
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models.protocol import DepthModel

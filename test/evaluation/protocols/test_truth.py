@@ -4,7 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.evaluation.protocols.missing_depth import substitute_missing
+from marigold_ros.evaluation.protocols.truth import substitute_missing
 from marigold_ros.frame import SparseDepth
 import numpy as np
 

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+The truth that predictions are scored against, and what is scored where depth is missing.
+
+A pixel without depth has that of the nearest fit point in the image: in ``heldout`` and ``truth``,
+for predictions and baselines alike, so that leaving out difficult pixels does not improve a score.
+``coverage`` is the share of published depth.
+"""
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.evaluation.baselines import interpolate_nearest
+from marigold_ros.frame import SparseDepth
+import numpy as np
+
+MISSING_DEPTH = 'nearest fit point'
+
+
+def substitute_missing(
+    depth: np.ndarray, truth: np.ndarray, fit: SparseDepth, at: SparseDepth | None = None
+) -> np.ndarray:
+    """
+    Return depth with that of the nearest fit point where it is missing and truth is known.
+
+    Parameters
+    ----------
+    depth, truth : (M,) or (H, W) float, metres
+        At the pixels ``at``, or of whole images without; what is not finite is missing.
+    fit : SparseDepth
+        The points that the fit saw; without any, missing depth stays missing.
+    at : SparseDepth or None
+        The pixels of arrays (M,).
+
+    """
+    missing = np.isfinite(truth) & ~np.isfinite(depth)
+    if len(fit) == 0 or not missing.any():
+        return depth
+    v, u = np.nonzero(missing) if at is None else (at.v[missing], at.u[missing])
+    complete = np.array(depth)
+    complete[missing] = interpolate_nearest(fit, u, v)
+    return complete
+
+
+def sample_at(image: np.ndarray, sparse: SparseDepth) -> np.ndarray:
+    """Return the values of an (H, W) image at the pixels of sparse depth, (M,)."""
+    return np.asarray(image)[sparse.v, sparse.u]
+
+
+def in_range(truth: np.ndarray, config: AlignmentConfig) -> np.ndarray:
+    """Return the truth with NaN outside the depth range of the fit: sky and far background."""
+    with np.errstate(invalid='ignore'):
+        kept = (truth >= config.min_depth) & (truth <= config.max_depth)
+    return np.where(kept, truth, np.nan)
+
+
+def all_truth(
+    image: np.ndarray, truth: np.ndarray | None, lidar: SparseDepth, config: AlignmentConfig
+) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
+    """
+    Pair an image (H, W) with all truth there is.
+
+    Returns
+    -------
+    image, truth, at : arrays of one shape, SparseDepth or None
+        Dense truth, with None; else every LiDAR point, with its place.
+
+    """
+    if truth is not None:
+        return image, in_range(truth, config), None
+    return sample_at(image, lidar), lidar.z, lidar
