@@ -43,14 +43,15 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
     from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_table
     from marigold_ros.evaluation.results.results import to_json
-    from marigold_ros.evaluation.results.shared_frames import read_run
+    from marigold_ros.evaluation.results.shared_frames import read_run, share_frames
 
     runs = dict(zip(name_runs(args.runs), map(read_run, args.runs), strict=True))
-    found = compare_runs(runs)
+    shared = share_frames(runs)
+    found = compare_runs(shared)
     if args.page:
         from marigold_ros.evaluation.report.comparison_page import comparison_page
 
-        _write('--page', args.page, comparison_page(found, runs))
+        _write('--page', args.page, comparison_page(found, shared))
     if args.csv:
         _write('--csv', args.csv, csv_table(found))
     if args.latex:

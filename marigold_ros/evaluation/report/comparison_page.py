@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """The page of a comparison: what differs, a leaderboard for each protocol, and curves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 import math
 from typing import Any
@@ -15,15 +15,11 @@ from marigold_ros.evaluation.report.charts import (
     MOST_PLACES,
     Spec,
 )
-from marigold_ros.evaluation.report.html_page import make_page
+from marigold_ros.evaluation.report.html_page import make_page, scrolled, table
 from marigold_ros.evaluation.report.tables import BASELINE_TEXT, number, WHERE
 from marigold_ros.evaluation.results.comparison import BEST, LATENCY
 from marigold_ros.evaluation.results.comparison_tables import metric_title, SHOWN, sign_of
-from marigold_ros.evaluation.results.shared_frames import (
-    EvaluationRun,
-    share_frames,
-    SharedFrames,
-)
+from marigold_ros.evaluation.results.shared_frames import SharedFrames
 import numpy as np
 
 # More differences than these are folded.
@@ -35,16 +31,15 @@ _LEGEND = (
 )
 
 
-def comparison_page(found: Mapping[str, Any], runs: Mapping[str, EvaluationRun]) -> str:
-    """Return the HTML document of ``found``, by `compare_runs` of ``runs``."""
-    shared = share_frames(runs)
-    title = f'{len(runs)} runs compared'
+def comparison_page(found: Mapping[str, Any], shared: SharedFrames) -> str:
+    """Return the HTML document of ``found``, by `compare_runs` of ``shared``."""
+    title = f'{len(shared.runs)} runs compared'
     first = next(iter(found['protocols']))
     parts = [
         f'<h1>{escape(title)}</h1>',
         f'<p class="lead">{escape(_conclusion(first, found["protocols"][first]))}</p>',
         ''.join(f'<p class="warning">{escape(text)}</p>' for text in found['left_out']),
-        _differences(found['differences'], list(runs)),
+        _differences(found['differences'], list(shared.runs)),
     ]
     charts = {}
     for protocol, board in found['protocols'].items():
@@ -76,7 +71,6 @@ def _differences(differences: Mapping[str, Mapping[str, Any]], names: Sequence[s
     """Return the table of model and settings in which the runs differ."""
     if not differences:
         return '<p>The runs differ in no setting.</p>'
-    heads = ''.join(f'<th scope="col">{escape(text)}</th>' for text in ('', *names))
     rows = [
         f'<tr><th scope="row">{escape(what)}</th>'
         + ''.join(
@@ -85,17 +79,13 @@ def _differences(differences: Mapping[str, Mapping[str, Any]], names: Sequence[s
         + '</tr>'
         for what, values in differences.items()
     ]
-    head = f'<table class="board differences"><thead><tr>{heads}</tr></thead>'
-    table = _scrolled(head, rows[:_OPEN])
+    shown, more = (
+        scrolled(table(('', *names), part, 'board differences'))
+        for part in (rows[:_OPEN], rows[_OPEN:])
+    )
     if rows[_OPEN:]:
-        more = _scrolled(head, rows[_OPEN:])
-        table += f'<details><summary>{len(rows) - _OPEN} more</summary>{more}</details>'
-    return f'<section><h2>What differs</h2><div class="panel">{table}</div></section>'
-
-
-def _scrolled(head: str, rows: Iterable[str]) -> str:
-    """Return a table that scrolls sideways where it is too wide, by keys too."""
-    return f'<div class="wide" tabindex="0">{head}<tbody>{"".join(rows)}</tbody></table></div>'
+        shown += f'<details><summary>{len(rows) - _OPEN} more</summary>{more}</details>'
+    return f'<section><h2>What differs</h2><div class="panel">{shown}</div></section>'
 
 
 def _text(value: Any) -> str:
@@ -120,7 +110,6 @@ def _protocol(protocol: str, board: Mapping[str, Any], figure: str) -> str:
 def _board(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return a leaderboard; on a phone each row has its name above its figures."""
     used = [metric for metric in SHOWN if any(metric in row['metrics'] for row in rows)]
-    heads = ''.join(f'<th scope="col">{escape(metric_title(metric))}</th>' for metric in used)
     body = []
     for row in rows:
         name = BASELINE_TEXT.get(row['name'], row['name']) if _is_baseline(row) else row['name']
@@ -131,10 +120,7 @@ def _board(rows: Sequence[Mapping[str, Any]]) -> str:
             f'<tr class="{kind}"><th scope="row"><b>{row["rank"]}. {escape(name)}</b>'
             f'<span>{escape(words)}</span></th>{cells}</tr>'
         )
-    return (
-        f'<table class="board"><thead><tr><th scope="col">run</th>{heads}</tr></thead>'
-        f'<tbody>{"".join(body)}</tbody></table>'
-    )
+    return table(('run', *map(metric_title, used)), body, 'board')
 
 
 def _is_baseline(row: Mapping[str, Any]) -> bool:
@@ -166,9 +152,7 @@ def _all_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
                 title = escape(metric_title(metric))
                 body.append(f'<tr><th scope="row">{title}</th>{texts}</tr>')
     heads = ('metric', 'run', 'mean', 'difference from the best run', '95 % interval', 'in words')
-    head = ''.join(f'<th scope="col">{text}</th>' for text in heads)
-    table = _scrolled(f'<table><thead><tr>{head}</tr></thead>', body)
-    return f'<details><summary>All metrics</summary>{table}</details>'
+    return f'<details><summary>All metrics</summary>{scrolled(table(heads, body))}</details>'
 
 
 def _chart(column: str, title: str, unit: str, shared: SharedFrames) -> Spec:

@@ -8,7 +8,7 @@ text of a bag is escaped where it is written, and harmless where that was forgot
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import hashlib
 from html import escape
 import json
@@ -43,6 +43,18 @@ def make_page(title: str, body: str, data: Mapping[str, Any]) -> str:
         data=_island(data),
         script=script,
     )
+
+
+def table(heads: Iterable[str], rows: Iterable[str], kind: str = '') -> str:
+    """Return a table of HTML rows under plain heads; ``kind`` is its class."""
+    head = ''.join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    opening = f'<table class="{kind}">' if kind else '<table>'
+    return f'{opening}<thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def scrolled(content: str) -> str:
+    """Return a table that scrolls sideways where it is too wide, by keys too."""
+    return f'<div class="wide" tabindex="0">{content}</div>'
 
 
 def _read(name: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.charts import Bar, page_bars, PROTOCOL_NAMES
-from marigold_ros.evaluation.results.results import images_read, is_dataset
+from marigold_ros.evaluation.report.html_page import scrolled, table
+from marigold_ros.evaluation.results.results import flat, images_read, is_dataset, is_known
 
 # Metrics of the table of accuracy, and their decimals.
 _COLUMNS = {'abs_rel': 3, 'rmse': 2, 'mae': 2, 'bias': 2, 'delta1': 3, 'silog': 1, 'coverage': 3}
@@ -69,22 +70,11 @@ _FACT_TEXT = {
 
 def number(value: Any, digits: int) -> str:
     """Format a figure with so many decimals; a dash where it is missing or not finite."""
-    return f'{value:.{digits}f}' if _is_finite(value) else '–'
-
-
-def _is_finite(value: Any) -> bool:
-    return value is not None and math.isfinite(value)
+    return f'{value:.{digits}f}' if is_known(value) else '–'
 
 
 def _percent(value: Any) -> str:
-    return f'{100 * value:.1f} %' if _is_finite(value) else '–'
-
-
-def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
-    """Return a table that scrolls sideways where it is too wide."""
-    head = ''.join(f'<th>{escape(text)}</th>' for text in heads)
-    # Scrolled by keys as well, hence the tabindex.
-    return f'<div class="wide" tabindex="0"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f'{100 * value:.1f} %' if is_known(value) else '–'
 
 
 def _row(name: str, cells: Iterable[str], own: bool = False) -> str:
@@ -209,7 +199,7 @@ def accuracy_bars(results: Mapping[str, Any]) -> str:
     drawn = [
         Bar(label, values['abs_rel'], number(values['abs_rel'], 3), whisker=interval, own=own)
         for label, values, interval, own in bars
-        if _is_finite(values.get('abs_rel'))
+        if is_known(values.get('abs_rel'))
     ]
     if not drawn:
         return ''
@@ -293,7 +283,7 @@ def accuracy_table(results: Mapping[str, Any]) -> str:
         )
     titles = (METRICS[name].title for name in _COLUMNS)
     heads = ('method', 'median', *titles, 'difference', 'frames', 'points')
-    return f'{_table(heads, rows)}<p class="note">{escape(note)}</p>'
+    return f'{scrolled(table(heads, rows))}<p class="note">{escape(note)}</p>'
 
 
 def _metrics(values: Mapping[str, Any]) -> list[str]:
@@ -304,7 +294,7 @@ def _metrics(values: Mapping[str, Any]) -> list[str]:
 def _difference(paired: Mapping[str, Any]) -> str:
     """Return the difference from a baseline with its interval, which few frames do not have."""
     low, high = paired['interval']
-    interval = f', {low:+.3f} to {high:+.3f}' if _is_finite(low) else ''
+    interval = f', {low:+.3f} to {high:+.3f}' if is_known(low) else ''
     return f'{paired["difference"]:+.3f}{interval}'
 
 
@@ -319,7 +309,7 @@ def region_table(results: Mapping[str, Any]) -> str:
         rows.append(_row(region, [number(error, 3) for error in errors]))
     names = (PROTOCOL_NAMES.get(name, name) for name in protocols)
     title = 'AbsRel by part of the image (lower is better)'
-    return f'<h3>{title}</h3>{_table(("part", *names), rows)}'
+    return f'<h3>{title}</h3>{scrolled(table(("part", *names), rows))}'
 
 
 def bag_table(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -332,16 +322,16 @@ def bag_table(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
         own = [row for row in rows if int(row.get('bag') or 0) == number_of_bag]
         for protocol in results['protocols']:
             means = [_mean(own, f'{protocol}_{metric}') for metric in COMPARED]
-            n = sum(_is_finite(row.get(f'{protocol}_abs_rel')) for row in own)
+            n = sum(is_known(row.get(f'{protocol}_abs_rel')) for row in own)
             cells = [number(x, 3 if i == 0 else 2) for i, x in enumerate(means)]
             name = f'{bag["name"]}, {PROTOCOL_NAMES.get(protocol, protocol)}'
             lines.append(_row(name, [*cells, str(n)]))
     heads = ('bag', *(METRICS[metric].title for metric in COMPARED), 'frames')
-    return f'<h3>By bag (lower is better)</h3>{_table(heads, lines)}'
+    return f'<h3>By bag (lower is better)</h3>{scrolled(table(heads, lines))}'
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], column: str) -> float:
-    known = [float(row[column]) for row in rows if _is_finite(row.get(column))]
+    known = [float(row[column]) for row in rows if is_known(row.get(column))]
     return sum(known) / len(known) if known else math.nan
 
 
@@ -351,24 +341,11 @@ def stability_tables(results: Mapping[str, Any]) -> list[str]:
         'temporal': 'Changes from frame to frame',
         'surfaces': 'Edges and planes against dense truth',
     }
+    parts = {title: flat(results[key]) for key, title in titles.items() if results.get(key)}
     return [
-        _facts(
-            title,
-            [
-                (_FACT_TEXT.get(name, name), _short(text))
-                for name, text in _flat(results.get(key) or {})
-            ],
-        )
-        for key, title in titles.items()
-        if results.get(key)
+        _facts(title, [(_FACT_TEXT.get(name, name), f'{value:.4g}') for name, value in values])
+        for title, values in parts.items()
     ]
-
-
-def _short(text: str) -> str:
-    try:
-        return f'{float(text):.4g}'
-    except ValueError:
-        return text
 
 
 def latency_table(results: Mapping[str, Any]) -> str:
@@ -388,7 +365,7 @@ def latency_table(results: Mapping[str, Any]) -> str:
     return (
         f'{page_bars(bars)}<p class="note">Median, and the 95th percentile behind it; '
         f'{escape(place)}.</p><details><summary>All percentiles</summary>'
-        f'{_table(("stage", *names), rows)}</details>'
+        f'{scrolled(table(("stage", *names), rows))}</details>'
     )
 
 
@@ -400,39 +377,37 @@ def provenance_tables(results: Mapping[str, Any]) -> str:
         for bag in provenance.pop('bags', [])
     ]
     keys = ('topics', 'checkpoint', 'versions', 'machine', 'options')
-    topics, checkpoint, versions, machine, options = (_flat(provenance.pop(k, {})) for k in keys)
+    topics, checkpoint, versions, machine, options = (_texts(provenance.pop(k, {})) for k in keys)
     titles = 'Bags', 'Topics'
     if is_dataset(results):
         titles = 'Folders', 'Files'
         options = [pair for pair in options if not pair[0].startswith(_OF_BAGS)]
-        run = _flat(provenance)
+        run = _texts(provenance)
         provenance = {name: text for name, text in run if not name.startswith(_OF_BAGS)}
     tables = (
         *(_facts(title, facts) for title, facts in zip(titles, (bags, topics), strict=True)),
         _facts('Checkpoint', checkpoint),
     )
     folded = {'Versions and machine': versions + machine, 'All options': options}
-    folded['Run and scoring'] = _flat(provenance)
+    folded['Run and scoring'] = _texts(provenance)
     return ''.join([*tables, *(_facts(*entry, folded=True) for entry in folded.items())])
 
 
-def _flat(value: Any, name: str = '') -> list[tuple[str, str]]:
-    """Flatten a nested mapping to texts under dotted names."""
-    if isinstance(value, Mapping):
-        return [
-            pair
-            for key, item in value.items()
-            for pair in _flat(item, f'{name}.{key}' if name else str(key))
-        ]
+def _texts(value: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the values of a nested mapping as texts under dotted names."""
+    return [(name, _text(item)) for name, item in flat(value)]
+
+
+def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return [(name, '–' if text in ('', 'null', '[]', '{}') else text)]
+    return '–' if text in ('', 'null', '[]', '{}') else text
 
 
 def _facts(title: str, entries: Iterable[tuple[str, str]], folded: bool = False) -> str:
     rows = ''.join(_row(name, [text]) for name, text in entries)
-    table, title = f'<table class="facts">{rows}</table>', escape(title)
+    facts, title = f'<table class="facts">{rows}</table>', escape(title)
     if not rows:
         return ''
     if folded:
-        return f'<details><summary>{title}</summary>{table}</details>'
-    return f'<h3>{title}</h3>{table}'
+        return f'<details><summary>{title}</summary>{facts}</details>'
+    return f'<h3>{title}</h3>{facts}'

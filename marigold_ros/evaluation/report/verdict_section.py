@@ -7,6 +7,8 @@ from html import escape
 import re
 from typing import Any
 
+from marigold_ros.evaluation.report.html_page import table
+
 # A sign beside the colour, which not everybody distinguishes.
 _SIGNS = {'green': '✓', 'amber': '≈', 'red': '✕', 'unknown': '?'}
 _TITLES = {
@@ -53,8 +55,5 @@ def requirements_section(requirements: Sequence[Mapping[str, Any]]) -> str:
             f'<tr><th scope="row">{escape(item["text"])}</th><td>{measured}</td>'
             f'<td class="{kind}"><span aria-hidden="true">{sign}</span> {words}</td></tr>'
         )
-    heads = ''.join(f'<th scope="col">{text}</th>' for text in ('required', 'measured', 'outcome'))
-    return (
-        '<section><h2>Requirements</h2><div class="panel"><table class="requirements">'
-        f'<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
-    )
+    shown = table(('required', 'measured', 'outcome'), rows, 'requirements')
+    return f'<section><h2>Requirements</h2><div class="panel">{shown}</div></section>'

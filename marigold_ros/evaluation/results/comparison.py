@@ -16,11 +16,8 @@ from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.intervals import FEWEST, mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
-from marigold_ros.evaluation.results.shared_frames import (
-    EvaluationRun,
-    share_frames,
-    SharedFrames,
-)
+from marigold_ros.evaluation.results.results import flat
+from marigold_ros.evaluation.results.shared_frames import EvaluationRun, SharedFrames
 import numpy as np
 
 SCHEMA = 2
@@ -54,9 +51,9 @@ def name_runs(paths: Sequence[str | Path]) -> list[str]:
     ]
 
 
-def compare_runs(runs: Mapping[str, EvaluationRun]) -> dict[str, Any]:
+def compare_runs(shared: SharedFrames) -> dict[str, Any]:
     """
-    Compare runs by name.
+    Compare runs by the frames that all have.
 
     Returns
     -------
@@ -72,11 +69,10 @@ def compare_runs(runs: Mapping[str, EvaluationRun]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If the runs have nothing in common.
+        If no frame is scored in all runs.
 
     """
-    shared = share_frames(runs)
-    left_out = list(shared.left_out)
+    runs, left_out = shared.runs, list(shared.left_out)
     checkpoints = {n: r.results['provenance'].get('checkpoint', {}) for n, r in runs.items()}
     models = {name: found.get('sha256') for name, found in checkpoints.items()}
     protocols = {}
@@ -130,14 +126,7 @@ def _settings(run: EvaluationRun) -> list[tuple[str, Any]]:
     bags = ', '.join(bag['name'] for bag in provenance['bags'])
     topics = {'bags': bags, 'topics': provenance['topics']}
     parts = (model, options, scoring, topics, rest)
-    return [pair for part in parts for pair in _flat(part)]
-
-
-def _flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
-    if not isinstance(value, Mapping):
-        return [(name, value)]
-    inner = ((f'{name}.{key}' if name else str(key), item) for key, item in value.items())
-    return [pair for key, item in inner for pair in _flat(item, key)]
+    return [pair for part in parts for pair in flat(part)]
 
 
 def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]:
@@ -194,7 +183,7 @@ def _ties(protocol: str, board: Mapping[str, Any], models: Mapping[str, Any]) ->
 def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns], str]:
     """Return the columns of the baselines that are the same in all runs."""
     found: dict[str, Columns] = {}
-    differing, incomplete = [], False
+    differing = []
     names = sorted(shared.rows)
     for baseline in (*BASELINES, *MORE_BASELINES):
         if baseline == 'global':
@@ -205,9 +194,7 @@ def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns],
         }
         if not np.isfinite(columns['abs_rel']).any(axis=1).all():
             continue
-        if not np.isfinite(columns['mae']).any(axis=1).all():
-            incomplete = True
-        elif all(
+        if all(
             np.allclose(values[0], other, rtol=1e-4, equal_nan=True)
             for values in columns.values()
             for other in values[1:]
@@ -215,9 +202,6 @@ def _baselines(protocol: str, shared: SharedFrames) -> tuple[dict[str, Columns],
             found[baseline] = {metric: values[0] for metric, values in columns.items()}
         else:
             differing.append(baseline.replace('_', ' '))
-    if incomplete:
-        why = 'RMSE and MAE by frame are missing; evaluate again'
-        return found, f'Baselines of {protocol} are left out: {why}.'
     if differing:
         text = ', '.join(differing)
         return found, f'Baselines of {protocol} that are not the same in all runs: {text}.'

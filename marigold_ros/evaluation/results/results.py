@@ -213,6 +213,19 @@ def is_dataset(results: Mapping[str, Any]) -> bool:
     return 'dataset' in results['provenance'].get('topics', {})
 
 
+def is_known(figure: Any) -> bool:
+    """Return whether a figure was measured: neither missing nor infinite nor NaN."""
+    return figure is not None and math.isfinite(figure)
+
+
+def flat(value: Any, name: str = '') -> list[tuple[str, Any]]:
+    """Flatten a nested mapping to values under dotted names."""
+    if not isinstance(value, Mapping):
+        return [(name, value)]
+    inner = ((f'{name}.{key}' if name else str(key), item) for key, item in value.items())
+    return [pair for key, item in inner for pair in flat(item, key)]
+
+
 def images_read(results: Mapping[str, Any]) -> str:
     """Return the number of images that were read, of those in the bags where they are more."""
     read = results['frames']['read']

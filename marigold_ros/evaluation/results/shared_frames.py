@@ -19,6 +19,7 @@ from typing import Any
 
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.choices import PROTOCOLS
+from marigold_ros.evaluation.results.results import SCHEMA
 import numpy as np
 
 # Settings that decide which points are scored, and as what: by all protocols,
@@ -35,7 +36,6 @@ _SCORING = {
     'oracle': ('oracle', 'topic of truth'),
     'raw': ('topic of truth',),
 }
-_SPACE = '; fitted in the space'
 
 Row = Mapping[str, Any]
 Key = tuple[str, int, int]  # SHA-256 of the bag, number of earlier rows with its stamp, stamp
@@ -56,6 +56,8 @@ class SharedFrames:
 
     Parameters
     ----------
+    runs : mapping of str to EvaluationRun
+        By name.
     rows : mapping of str to sequence of mappings
         By run its rows of these frames.
     bags : sequence of str
@@ -67,6 +69,7 @@ class SharedFrames:
 
     """
 
+    runs: Mapping[str, EvaluationRun]
     rows: Mapping[str, Sequence[Row]]
     bags: Sequence[str]
     protocols: Sequence[str]
@@ -93,8 +96,8 @@ def read_run(path: str | Path) -> EvaluationRun:
         results = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
         with (folder / 'per_frame.csv').open(newline='', encoding='utf-8') as file:
             rows = list(csv.DictReader(file))
-        if results['schema'] != 1:
-            raise ValueError(f'schema {results["schema"]}, not 1')
+        if results['schema'] != SCHEMA:
+            raise ValueError(f'schema {results["schema"]}, not {SCHEMA}')
         if not {'bags', 'topics'} <= results['provenance'].keys():
             raise ValueError('the provenance has no bags')
         for row in rows:
@@ -142,16 +145,15 @@ def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
     if any(more.values()):
         counts = ', '.join(f'{name} {n}' for name, n in more.items() if n)
         left_out.insert(0, f'Frames that not all runs have are left out: {counts}.')
-    return SharedFrames(rows, [bags[key[0]] for key in keys], protocols, left_out)
+    return SharedFrames(runs, rows, [bags[key[0]] for key in keys], protocols, left_out)
 
 
 def spaces(runs: Mapping[str, EvaluationRun]) -> dict[str, str]:
     """Return the space of each run's predictions, '' where it is not known."""
-    found = {}
-    for name, run in runs.items():
-        space = run.results['provenance'].get('checkpoint', {}).get('space')
-        found[name] = str(space or next((row['space'] for row in run.rows if 'space' in row), ''))
-    return found
+    return {
+        name: next((str(row['space']) for row in run.rows if 'space' in row), '')
+        for name, run in runs.items()
+    }
 
 
 def _check_inputs(runs: Mapping[str, EvaluationRun]) -> None:
@@ -222,9 +224,7 @@ def _scoring(run: EvaluationRun) -> dict[str, Any]:
     scoring = run.results['provenance'].get('scoring', {})
     found = {what: scoring.get(what) for names in _SCORING.values() for what in names}
     found['topic of truth'] = run.results['provenance']['topics'].get('truth')
-    if isinstance(found['oracle'], Mapping):
-        # The text ends with the space of the prediction, which is one of the model.
-        found['oracle'] = str(found['oracle'].get('text', '')).partition(_SPACE)[0]
+    found['oracle'] = (found['oracle'] or {}).get('rule')
     return found
 
 

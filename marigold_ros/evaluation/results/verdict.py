@@ -15,6 +15,7 @@ from typing import Any
 from marigold_ros.evaluation.choices import USABLE_ERROR
 from marigold_ros.evaluation.metrics.intervals import FEWEST
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
+from marigold_ros.evaluation.results.results import is_known
 
 OUTCOMES = ('better', 'no difference shown', 'worse', 'too few frames to tell')
 BETTER, SAME, WORSE, UNKNOWN = OUTCOMES
@@ -108,9 +109,9 @@ def _against_baselines(
         errors = {
             name: values[metric]
             for name, values in results['baselines'].items()
-            if name != 'global' and _is_number(values.get(metric))
+            if name != 'global' and is_known(values.get(metric))
         }
-        if not errors or not _is_number(scores.get('macro', {}).get(metric)):
+        if not errors or not is_known(scores.get('macro', {}).get(metric)):
             continue
         best = min(errors, key=lambda name: errors[name])
         paired = results['baselines_paired'][best][metric]
@@ -128,10 +129,8 @@ def _against_baselines(
 
 def outcome(low: float | None, high: float | None) -> str:
     """Describe the interval of a difference of errors, one of ``OUTCOMES``."""
-    if not (_is_number(low) and _is_number(high)):
+    if low is None or high is None or not math.isfinite(low + high):
         return UNKNOWN
-    assert low is not None
-    assert high is not None
     return BETTER if high < 0 else WORSE if low > 0 else SAME
 
 
@@ -139,7 +138,7 @@ def _speed(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return the rate at which 95 of 100 frames are in time, Hz, and the dropped images."""
     stages = results['latency_ms']
     p95 = stages.get('total', {}).get('p95')
-    hertz = 1e3 / p95 if _is_number(p95) and p95 > 0 else None
+    hertz = 1e3 / p95 if is_known(p95) and p95 > 0 else None
     return {'hertz': hertz, 'dropped': results['frames']['dropped']}
 
 
@@ -158,7 +157,7 @@ def _weakest(results: Mapping[str, Any], protocol: str) -> dict[str, Any]:
             for name, part in regions.items()
             if part['n'] >= enough
         }
-    known = {name: error for name, error in errors.items() if _is_number(error)}
+    known = {name: error for name, error in errors.items() if is_known(error)}
     if not known:
         return {}
     worst = max(known, key=lambda name: known[name])
@@ -264,7 +263,3 @@ def _figure(metric: str, values: Mapping[str, Any]) -> str:
 
 def _list(texts: Sequence[str]) -> str:
     return ' and '.join(filter(None, [', '.join(texts[:-1]), texts[-1]]))
-
-
-def _is_number(value: Any) -> bool:
-    return value is not None and math.isfinite(value)

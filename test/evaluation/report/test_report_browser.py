@@ -13,7 +13,7 @@ from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.report.comparison_page import comparison_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.results.comparison import compare_runs
-from marigold_ros.evaluation.results.shared_frames import EvaluationRun
+from marigold_ros.evaluation.results.shared_frames import EvaluationRun, share_frames
 from marigold_ros.evaluation.scoring.report_frames import ReportFrame
 from marigold_ros.frame import SparseDepth
 import numpy as np
@@ -333,7 +333,8 @@ def comparison(tmp_path_factory) -> Path:
         provenance['options'] = {f'option_{i}': f'{name} {i}' for i in range(8)}
         runs[name] = EvaluationRun({'schema': 1, 'provenance': provenance}, rows)
     path = tmp_path_factory.mktemp('comparison') / 'page.html'
-    path.write_text(comparison_page(compare_runs(runs), runs), encoding='utf-8')
+    shared = share_frames(runs)
+    path.write_text(comparison_page(compare_runs(shared), shared), encoding='utf-8')
     return path
 
 

@@ -15,7 +15,7 @@ from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.evaluation.metrics.metric_table import COMPARED, METRICS
 from marigold_ros.evaluation.results.comparison import compare_runs, name_runs
 from marigold_ros.evaluation.results.comparison_tables import csv_table, latex_escape, latex_table
-from marigold_ros.evaluation.results.shared_frames import EvaluationRun
+from marigold_ros.evaluation.results.shared_frames import EvaluationRun, share_frames
 import numpy as np
 import pytest
 from scipy import stats
@@ -54,8 +54,8 @@ def baseline_of(errors):
     return {f'plane_{metric}': errors for metric in COMPARED}
 
 
-def compared(*runs):
-    return compare_runs(dict(zip('ABCDEFGH', runs, strict=False)))
+def compared(*runs, **named):
+    return compare_runs(share_frames(dict(zip('ABCDEFGH', runs, strict=False), **named)))
 
 
 def rows_of(found, protocol='heldout'):
@@ -103,8 +103,8 @@ def test_the_order_of_the_runs_changes_no_leaderboard(order, seed):
     errors[2] = errors[1]  # a tie
     baseline = baseline_of(rng.uniform(0.05, 0.2, 12))
     runs = {f'run{i}': run_of(part, **baseline) for i, part in enumerate(errors)}
-    one = compare_runs(runs)
-    other = compare_runs({f'run{i}': runs[f'run{i}'] for i in order})
+    one = compared(**runs)
+    other = compared(**{f'run{i}': runs[f'run{i}'] for i in order})
     assert one['protocols'] == other['protocols']
     assert csv_table(one) == csv_table(other)
     rows = one['protocols']['heldout']['rows']
@@ -134,7 +134,7 @@ def test_other_models_with_the_same_figures_are_said_not_to_be_compared(errors):
     runs = {name: run_of(errors) for name in 'AB'}
     for name, run in runs.items():
         run.results['provenance']['checkpoint'] = {'name': name, 'sha256': name}
-    (sentence,) = compare_runs(runs)['left_out']
+    (sentence,) = compared(**runs)['left_out']
     assert sentence.startswith('heldout: A and B are identical, as where the LiDAR leads')
 
 
@@ -206,18 +206,11 @@ def test_baselines_of_the_same_points_are_rows(errors):
     assert set(rows['plane']['metrics']) == set(COMPARED)
 
 
-def test_baselines_of_other_points_or_without_rmse_and_mae_are_left_out(errors):
+def test_baselines_of_other_points_are_left_out(errors):
     a, b = run_of(errors, **baseline_of(errors)), run_of(errors, **baseline_of(errors + 0.1))
     found = compared(a, b)
     assert list(rows_of(found)) == ['A', 'B']
     assert found['left_out'] == ['Baselines of heldout that are not the same in all runs: plane.']
-    old = [run_of(errors, plane_abs_rel=errors) for _ in 'ab']
-    found = compared(*old)
-    assert list(rows_of(found)) == ['A', 'B']
-    sentence = (
-        'Baselines of heldout are left out: RMSE and MAE by frame are missing; evaluate again.'
-    )
-    assert found['left_out'] == [sentence]
 
 
 def test_only_what_differs_of_model_and_settings_is_named(errors):
@@ -234,11 +227,9 @@ def test_only_what_differs_of_model_and_settings_is_named(errors):
 def test_models_of_other_spaces_are_compared_in_metres_and_not_by_the_oracle(errors):
     a, b = run_of(errors), run_of(errors)
     for run, space in ((a, 'depth'), (b, 'disparity')):
-        run.results['provenance']['checkpoint']['space'] = space
-        text = f"whole image; fitted in the space of the prediction, '{space}'"
-        run.results['provenance']['scoring']['oracle'] = {'rule': 'own', 'text': text}
+        run.results['provenance']['scoring']['oracle'] = {'rule': 'own', 'text': space}
         for row in run.rows:
-            row.update(oracle_abs_rel='0.1', oracle_n='9', oracle_coverage='1')
+            row.update(oracle_abs_rel='0.1', oracle_n='9', oracle_coverage='1', space=space)
     found = compared(a, b)
     assert list(found['protocols']) == ['heldout']
     assert found['left_out'] == [
@@ -376,7 +367,7 @@ def test_an_escaped_name_is_that_name_in_latex(name):
 
 def test_the_latex_table_has_as_many_cells_in_each_row(errors):
     runs = {'a_b & c': run_of(errors, 1 - errors), '100 %': run_of(errors + 0.01)}
-    text = latex_table(compare_runs(runs))
+    text = latex_table(compared(**runs))
     rows = [line for line in text.splitlines() if re.search(r'\\\\$', line)]
     rows = [line for line in rows if 'multicolumn' not in line]
     cells = {len(re.split(r'(?<!\\)&', line)) for line in rows}
