@@ -13,6 +13,7 @@ Python lacks what the package needs, all tests are skipped with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import gc
 import importlib.util
 import json
 import os
@@ -66,6 +67,17 @@ def pytest_configure(config: pytest.Config) -> None:
     for folder in (ROOT, ROOT / 'training', ROOT / 'test' / 'trials'):
         if str(folder) not in sys.path:  # pytest before 7 knows no pythonpath
             sys.path.append(str(folder))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """
+    Leave what was imported so far out of garbage collections.
+
+    Each would visit millions of objects of torch and of the tests, and a training run collects
+    several times.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

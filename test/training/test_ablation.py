@@ -176,7 +176,6 @@ def test_with_noise_sets_noise_and_shortens_the_stages(toy):
 
 def test_kinds_of_noise_are_trained_from_one_autoencoder(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingRun, 'prepare_data', lambda *given: None)  # rendered when read
-    monkeypatch.setattr('gc.collect', lambda *given: 0)  # at each start, and slow beside pytest
     recipe = tmp_path / 'toy.yaml'
     recipe.write_text(yaml.safe_dump({**toy, **TRAINING}))
     accelerator = Accelerator(cpu=True, mixed_precision='bf16')

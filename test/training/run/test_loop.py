@@ -39,7 +39,7 @@ def accelerator():
     return Accelerator(cpu=True, mixed_precision='bf16')
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def new_trainer(planted, accelerator):
     def make(folder: Path, stages=tuple(STAGES), latent_channels: int = 4) -> Trainer:
         torch.manual_seed(1)
@@ -59,21 +59,30 @@ def new_trainer(planted, accelerator):
     return make
 
 
+@pytest.fixture(scope='module')
+def whole(new_trainer, tmp_path_factory) -> Trainer:
+    """Return a trainer at the end of all stages."""
+    trainer = new_trainer(tmp_path_factory.mktemp('whole'))
+    assert trainer.run()
+    return trainer
+
+
 class Killed(Exception):
     pass
 
 
 def assert_same_end(whole: Trainer, resumed: Trainer) -> None:
+    found = resumed.chain.state_dict()
     for key, value in whole.chain.state_dict().items():
-        assert torch.equal(value, resumed.chain.state_dict()[key]), key
+        assert torch.equal(value, found[key]), key
     ends = [t.chain.autoencoder.config.scaling_factor for t in (whole, resumed)]
     assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize('kill_at', [(0, 2), (1, 0), (1, 2), (2, 1)])
-def test_a_killed_run_ends_bitwise_as_an_unkilled_one(new_trainer, tmp_path, monkeypatch, kill_at):
-    whole = new_trainer(tmp_path / 'whole')
-    assert whole.run()
+def test_a_killed_run_ends_bitwise_as_an_unkilled_one(
+    new_trainer, whole, tmp_path, monkeypatch, kill_at
+):
     killed = new_trainer(tmp_path / 'killed')
     save = killed._save
 
@@ -102,9 +111,7 @@ def test_the_stages_that_were_trained_are_known(new_trainer, tmp_path):
     assert trained_stages(state, STAGES) == (list(STAGES), '')
 
 
-def test_a_run_out_of_time_or_stopped_resumes(new_trainer, tmp_path):
-    whole = new_trainer(tmp_path / 'whole')
-    whole.run()
+def test_a_run_out_of_time_or_stopped_resumes(new_trainer, whole, tmp_path):
     assert not new_trainer(tmp_path / 'cut').run(minutes=0.0)
     asked = iter([False, True])
     assert not new_trainer(tmp_path / 'cut').run(stop=lambda: next(asked))

@@ -95,8 +95,6 @@ class Stopped(Exception):
 
 
 def test_validation_does_not_change_how_a_run_ends(new_trainer, validation, tmp_path, monkeypatch):
-    # At each start, and slow beside pytest.
-    monkeypatch.setattr('gc.collect', lambda *given: 0)
     plain = new_trainer(tmp_path / 'plain')
     assert plain.run()
     killed = new_trainer(tmp_path / 'killed', validation)
