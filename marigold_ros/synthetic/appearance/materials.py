@@ -9,24 +9,7 @@ reveals a depth.
 
 from dataclasses import dataclass, replace
 
-from marigold_ros.synthetic.appearance.textures import (
-    BRICKS,
-    CELLS,
-    CHECKER,
-    CLOUDS,
-    FACADE,
-    FOLIAGE,
-    GRADIENT,
-    LEAVES,
-    OUTLOOK,
-    PATCHES,
-    PLAIN,
-    PLANKS,
-    PRINT,
-    ROAD,
-    STRIPES,
-    WOOD,
-)
+from marigold_ros.synthetic.appearance.textures import TEXTURES
 from marigold_ros.synthetic.raycast.description import Materials
 import numpy as np
 
@@ -35,9 +18,13 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Ranges:
-    """Ranges from which a role's appearance is drawn; colours in display HSV."""
+    """
+    Ranges from which a role's appearance is drawn; colours in display HSV.
 
-    textures: tuple[int, ...]
+    ``textures`` are names of `TEXTURES`; what is named twice is drawn twice as often.
+    """
+
+    textures: str
     hue: Range
     saturation: Range
     value: Range
@@ -52,80 +39,77 @@ ANY = (0.0, 1.0)
 # fmt: off
 MATERIALS = {
     'wall': Ranges(
-        (PLAIN, PLAIN, PLAIN, GRADIENT, PLAIN, BRICKS, STRIPES, CLOUDS, CLOUDS), (0.02, 0.6),
-        (0, 0.22), (0.4, 0.95), (0.1, 0.7), 0.12, (0.0, 0.15)),
+        'plain plain plain gradient plain bricks stripes clouds clouds', (0.02, 0.6), (0, 0.22),
+        (0.4, 0.95), (0.1, 0.7), 0.12, (0.0, 0.15)),
     'accent': Ranges(
-        (PLAIN, STRIPES, PATCHES, BRICKS, CELLS), ANY, (0.1, 0.55), (0.2, 0.8), (0.1, 0.6), 0.2),
+        'plain stripes patches bricks cells', ANY, (0.1, 0.55), (0.2, 0.8), (0.1, 0.6), 0.2),
     'ceiling': Ranges(
-        (PLAIN, PLAIN, CHECKER, PLANKS), (0.05, 0.6), (0, 0.08), (0.65, 0.98), (0.4, 0.9), 0.06,
+        'plain plain checker planks', (0.05, 0.6), (0, 0.08), (0.65, 0.98), (0.4, 0.9), 0.06,
         (0.0, 0.1)),
     'floor': Ranges(
-        (PLANKS, PLANKS, CHECKER, BRICKS, PATCHES, PLAIN, CELLS, WOOD, CLOUDS, CLOUDS),
-        (0.02, 0.15), (0.05, 0.6), (0.15, 0.8), (0.15, 0.9), 0.3, (0.05, 0.45), (0, 0.5)),
-    'frame': Ranges((PLAIN, WOOD), (0.03, 0.6), (0, 0.3), (0.2, 0.95)),
+        'planks planks checker bricks patches plain cells wood clouds clouds', (0.02, 0.15),
+        (0.05, 0.6), (0.15, 0.8), (0.15, 0.9), 0.3, (0.05, 0.45), (0, 0.5)),
+    'frame': Ranges('plain wood', (0.03, 0.6), (0, 0.3), (0.2, 0.95)),
     'door': Ranges(
-        (PLAIN, WOOD, PLANKS, GRADIENT), (0.02, 0.65), (0.05, 0.55), (0.15, 0.85), (0.2, 0.8)),
+        'plain wood planks gradient', (0.02, 0.65), (0.05, 0.55), (0.15, 0.85), (0.2, 0.8)),
     'window': Ranges(
-        (OUTLOOK, OUTLOOK, GRADIENT), (0.5, 0.62), (0.0, 0.25), (0.3, 1.0), (0.5, 2), 0.5,
+        'outlook outlook gradient', (0.5, 0.62), (0.0, 0.25), (0.3, 1.0), (0.5, 2), 0.5,
         glow=(0.0, 5.0)),
     'picture': Ranges(
-        (PATCHES, CELLS, CHECKER, GRADIENT, FOLIAGE, LEAVES, LEAVES, PRINT), ANY, (0.1, 0.7),
-        (0.15, 0.9), (0.05, 0.4), 0.9),
+        'patches cells checker gradient foliage leaves leaves print', ANY, (0.1, 0.7), (0.15, 0.9),
+        (0.05, 0.4), 0.9),
     'furniture': Ranges(
-        (WOOD, WOOD, PLAIN, PLANKS, GRADIENT), (0.02, 0.12), (0.15, 0.75), (0.12, 0.92),
-        (0.1, 0.5), 0.25, (0.05, 0.3), (0, 0.4)),
+        'wood wood plain planks gradient', (0.02, 0.12), (0.15, 0.75), (0.12, 0.92), (0.1, 0.5),
+        0.25, (0.05, 0.3), (0, 0.4)),
     'fabric': Ranges(
-        (PATCHES, STRIPES, CHECKER, PLAIN, PLAIN, FOLIAGE, CLOUDS, LEAVES), ANY, (0.05, 0.55),
+        'patches stripes checker plain plain foliage clouds leaves', ANY, (0.05, 0.55),
         (0.12, 0.85), (0.03, 0.3), 0.35, (0.1, 0.5)),
-    'books': Ranges((CELLS,), ANY, (0.15, 0.6), (0.15, 0.8), (0.02, 0.06), 0.9),
-    'metal': Ranges((PLAIN, GRADIENT), (0.05, 0.65), (0, 0.12), (0.15, 0.85), gloss=(0.2, 0.9)),
-    'lamp': Ranges((PLAIN, GRADIENT), (0.08, 0.15), (0.0, 0.4), (0.7, 1.0), glow=(0.0, 2.0)),
+    'books': Ranges('cells', ANY, (0.15, 0.6), (0.15, 0.8), (0.02, 0.06), 0.9),
+    'metal': Ranges('plain gradient', (0.05, 0.65), (0, 0.12), (0.15, 0.85), gloss=(0.2, 0.9)),
+    'lamp': Ranges('plain gradient', (0.08, 0.15), (0.0, 0.4), (0.7, 1.0), glow=(0.0, 2.0)),
     'plastic': Ranges(
-        (PLAIN, PLAIN, STRIPES, GRADIENT), ANY, (0.05, 0.8), (0.1, 0.9), gloss=(0.0, 0.6)),
+        'plain plain stripes gradient', ANY, (0.05, 0.8), (0.1, 0.9), gloss=(0.0, 0.6)),
     'paper': Ranges(
-        (PLAIN, PATCHES, PRINT, PRINT), (0.05, 0.6), (0, 0.15), (0.6, 0.97), (0.05, 0.3), 0.6),
+        'plain patches print print', (0.05, 0.6), (0, 0.15), (0.6, 0.97), (0.05, 0.3), 0.6),
     'carton': Ranges(
-        (PLAIN, PLAIN, STRIPES, PRINT, CELLS), (0.06, 0.11), (0.15, 0.6), (0.3, 0.85), (0.1, 0.5),
+        'plain plain stripes print cells', (0.06, 0.11), (0.15, 0.6), (0.3, 0.85), (0.1, 0.5),
         0.4),
     'screen': Ranges(
-        (PLAIN, GRADIENT, PATCHES), (0.5, 0.7), (0, 0.4), (0.03, 0.2), (0.1, 0.4),
-        gloss=(0.2, 0.7), glow=(0, 0.5)),
-    'skin': Ranges((PLAIN,), (0.03, 0.08), (0.25, 0.55), (0.3, 0.9)),
-    'hair': Ranges((PLAIN,), (0.03, 0.12), (0.1, 0.6), (0.05, 0.5), contrast=(0.3, 0.6)),
-    'cloth': Ranges((PLAIN, PLAIN, STRIPES, PATCHES), ANY, (0.05, 0.6), (0.05, 0.8), (0.04, 0.3)),
+        'plain gradient patches', (0.5, 0.7), (0, 0.4), (0.03, 0.2), (0.1, 0.4), gloss=(0.2, 0.7),
+        glow=(0, 0.5)),
+    'skin': Ranges('plain', (0.03, 0.08), (0.25, 0.55), (0.3, 0.9)),
+    'hair': Ranges('plain', (0.03, 0.12), (0.1, 0.6), (0.05, 0.5), contrast=(0.3, 0.6)),
+    'cloth': Ranges('plain plain stripes patches', ANY, (0.05, 0.6), (0.05, 0.8), (0.04, 0.3)),
     'road': Ranges(
-        (ROAD,), (0.05, 0.65), (0.0, 0.1), (0.22, 0.6), (0.3, 1.5), 0.12, (0.03, 0.25), (0, 0.15)),
+        'road', (0.05, 0.65), (0.0, 0.1), (0.22, 0.6), (0.3, 1.5), 0.12, (0.03, 0.25), (0, 0.15)),
     'pavement': Ranges(
-        (CHECKER, BRICKS, PLAIN), (0.03, 0.6), (0, 0.15), (0.3, 0.75), (0.3, 1.0), 0.12,
-        (0.1, 0.4)),
-    'kerb': Ranges((PLAIN, STRIPES), (0.05, 0.6), (0, 0.08), (0.4, 0.8), (0.8, 1.5), 0.15),
+        'checker bricks plain', (0.03, 0.6), (0, 0.15), (0.3, 0.75), (0.3, 1.0), 0.12, (0.1, 0.4)),
+    'kerb': Ranges('plain stripes', (0.05, 0.6), (0, 0.08), (0.4, 0.8), (0.8, 1.5), 0.15),
     'grass': Ranges(
-        (FOLIAGE, PATCHES, CLOUDS), (0.17, 0.32), (0.4, 0.8), (0.2, 0.6), (0.3, 2.0), 0.3,
+        'foliage patches clouds', (0.17, 0.32), (0.4, 0.8), (0.2, 0.6), (0.3, 2.0), 0.3,
         (0.3, 0.7)),
     'building': Ranges(
-        (FACADE, FACADE, FACADE, BRICKS, PLAIN, GRADIENT, CLOUDS, CELLS), (0.0, 0.16), (0.02, 0.5),
+        'facade facade facade bricks plain gradient clouds cells', (0.0, 0.16), (0.02, 0.5),
         (0.25, 0.9), (2.2, 3.6), 0.25, (0.05, 0.25)),
-    'roof': Ranges((PLAIN, STRIPES, BRICKS), (0.0, 0.1), (0.1, 0.6), (0.15, 0.6), (0.2, 0.5)),
+    'roof': Ranges('plain stripes bricks', (0.0, 0.1), (0.1, 0.6), (0.15, 0.6), (0.2, 0.5)),
     'fence': Ranges(
-        (STRIPES, PLANKS, PLAIN, BRICKS, FOLIAGE), (0.03, 0.35), (0.05, 0.5), (0.2, 0.9),
-        (0.12, 0.4)),
-    'car': Ranges(
-        (PLAIN,), ANY, (0.0, 0.75), (0.05, 0.92), contrast=(0.0, 0.08), gloss=(0.3, 1.0)),
-    'glass': Ranges((GRADIENT, PLAIN), (0.5, 0.62), (0.0, 0.25), (0.04, 0.3), gloss=(0.4, 1.0)),
-    'tyre': Ranges((PLAIN,), (0.05, 0.6), (0, 0.1), (0.04, 0.15)),
-    'tail_light': Ranges((PLAIN,), (0.97, 1.03), (0.7, 0.95), (0.4, 0.9), glow=(0, 0.6)),
-    'trunk': Ranges((WOOD, STRIPES), (0.04, 0.1), (0.15, 0.5), (0.15, 0.5), (0.05, 0.2)),
+        'stripes planks plain bricks foliage', (0.03, 0.35), (0.05, 0.5), (0.2, 0.9), (0.12, 0.4)),
+    'car': Ranges('plain', ANY, (0.0, 0.75), (0.05, 0.92), contrast=(0.0, 0.08), gloss=(0.3, 1.0)),
+    'glass': Ranges('gradient plain', (0.5, 0.62), (0.0, 0.25), (0.04, 0.3), gloss=(0.4, 1.0)),
+    'tyre': Ranges('plain', (0.05, 0.6), (0, 0.1), (0.04, 0.15)),
+    'tail_light': Ranges('plain', (0.97, 1.03), (0.7, 0.95), (0.4, 0.9), glow=(0, 0.6)),
+    'trunk': Ranges('wood stripes', (0.04, 0.1), (0.15, 0.5), (0.15, 0.5), (0.05, 0.2)),
     'foliage': Ranges(
-        (FOLIAGE, FOLIAGE, LEAVES), (0.14, 0.38), (0.35, 0.85), (0.15, 0.6), (0.08, 0.6), 0.4,
+        'foliage foliage leaves', (0.14, 0.38), (0.35, 0.85), (0.15, 0.6), (0.08, 0.6), 0.4,
         (0.4, 0.9)),
-    'pole': Ranges((PLAIN, PLAIN, WOOD), (0.05, 0.6), (0, 0.3), (0.1, 0.75), gloss=(0, 0.4)),
-    'sign': Ranges((CHECKER, PLAIN, CELLS, PRINT), ANY, (0.3, 0.95), (0.4, 0.95), (0.2, 0.7), 0.8),
-    'hill': Ranges((FOLIAGE, PATCHES), (0.15, 0.45), (0.15, 0.5), (0.2, 0.5), (4, 12)),
+    'pole': Ranges('plain plain wood', (0.05, 0.6), (0, 0.3), (0.1, 0.75), gloss=(0, 0.4)),
+    'sign': Ranges('checker plain cells print', ANY, (0.3, 0.95), (0.4, 0.95), (0.2, 0.7), 0.8),
+    'hill': Ranges('foliage patches', (0.15, 0.45), (0.15, 0.5), (0.2, 0.5), (4, 12)),
 }
 # fmt: on
 # Roles that are recognised by their texture and keep it.
 KEPT = ('road', 'lamp', 'window', 'glass', 'tail_light', 'tyre', 'skin', 'foliage')
-SURPRISES = (LEAVES, LEAVES, CLOUDS, CLOUDS, PATCHES, PRINT, CELLS, CHECKER)
+SURPRISES = 'leaves leaves clouds clouds patches print cells checker'
 
 
 def linear_from_hsv(hsv: np.ndarray) -> np.ndarray:
@@ -155,7 +139,8 @@ def draw_materials(
     other = hsv + rng.normal(0, 1, (count, 3)) * difference * np.array([0.15, 0.4, 0.6])
     other[:, 1:] = np.clip(other[:, 1:], 0.0, 0.98)
     other[:, 2:] = np.maximum(other[:, 2:], np.maximum(0.35 * hsv[:, 2:], 0.04))
-    usual = np.array([row.textures[rng.integers(len(row.textures))] for row in table])
+    choices = [_numbers(row.textures) for row in table]
+    usual = np.array([numbers[rng.integers(len(numbers))] for numbers in choices])
     texture, widening = _surprised(rng, roles, usual)
     materials = Materials(
         texture=texture,
@@ -174,13 +159,19 @@ def draw_materials(
     return replace(materials, **alike)
 
 
+def _numbers(names: str) -> list[int]:
+    """Return the rows of textures in `TEXTURES`."""
+    return [TEXTURES.index(name) for name in names.split()]
+
+
 def _surprised(
     rng: np.random.Generator, roles: tuple[str, ...], usual: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw, for some things, textures unusual for their role and factors on the period."""
     share = rng.choice([0.0, 0.12, 0.35, 0.9], p=[0.45, 0.3, 0.18, 0.07])
     surprised = (rng.random(len(roles)) < share) & ~np.isin(roles, KEPT)
-    other = np.array(SURPRISES)[rng.integers(0, len(SURPRISES), len(roles))]
+    surprises = np.array(_numbers(SURPRISES))
+    other = surprises[rng.integers(0, len(surprises), len(roles))]
     widening = np.exp(rng.normal(0.0, 0.6, len(roles)))
     return np.where(surprised, other, usual), np.where(surprised, widening, 1.0)
 

@@ -15,8 +15,6 @@ from marigold_ros.synthetic.appearance.natural_textures import Atlas, look_up
 from marigold_ros.synthetic.raycast.description import Materials
 import numpy as np
 
-PLAIN, GRADIENT, CHECKER, STRIPES, BRICKS, PLANKS, WOOD, PATCHES = range(8)
-CELLS, FACADE, ROAD, FOLIAGE, LEAVES, CLOUDS, PRINT, OUTLOOK = range(8, 16)
 LATTICE = 128  # noise repeats after so many periods
 OCTAVES = 4
 
@@ -210,22 +208,23 @@ def _outlook(patch: Patch) -> Pattern:
 
 
 PATTERNS = {
-    GRADIENT: _gradient,
-    CHECKER: _checker,
-    STRIPES: _stripes,
-    BRICKS: _bricks,
-    PLANKS: _planks,
-    WOOD: _wood,
-    PATCHES: _patches,
-    CELLS: _cells,
-    FACADE: _facade,
-    ROAD: _road,
-    FOLIAGE: _foliage,
-    LEAVES: _leaves,
-    CLOUDS: _clouds,
-    PRINT: _print,
-    OUTLOOK: _outlook,
+    'gradient': _gradient,
+    'checker': _checker,
+    'stripes': _stripes,
+    'bricks': _bricks,
+    'planks': _planks,
+    'wood': _wood,
+    'patches': _patches,
+    'cells': _cells,
+    'facade': _facade,
+    'road': _road,
+    'foliage': _foliage,
+    'leaves': _leaves,
+    'clouds': _clouds,
+    'print': _print,
+    'outlook': _outlook,
 }
+TEXTURES = ('plain', *PATTERNS)  # materials refer to them by number
 
 
 def noise_lattice(rng: np.random.Generator) -> np.ndarray:
@@ -275,8 +274,8 @@ def albedo(
     texture = materials.texture[material]
     mix = np.clip(0.5 + 0.25 * noise, 0, 1)
     tone = np.ones((*material.shape, 3), dtype=np.float32)
-    for kind, pattern in PATTERNS.items():
-        at = np.nonzero(texture == kind)
+    for name, pattern in PATTERNS.items():
+        at = np.nonzero(texture == TEXTURES.index(name))
         if not len(at[0]):
             continue
         rows = material[at]

@@ -46,8 +46,8 @@ class Materials:
     """
     Appearance per material, one row each.
 
-    Colours are linear reflectances: ``colour_a``, ``colour_b`` (M, 3). ``texture`` (M,) is a kind
-    of `textures`, ``scale`` (M,) its period in metres, ``offset`` (M, 2) where it starts,
+    Colours are linear reflectances: ``colour_a``, ``colour_b`` (M, 3). ``texture`` (M,) is a row
+    of `TEXTURES`, ``scale`` (M,) its period in metres, ``offset`` (M, 2) where it starts,
     ``contrast`` (M,) of the noise over it, ``gloss`` and ``glow`` (M,) highlight and emission,
     ``extra`` (M, 4) further numbers of a texture (lane widths of a road).
     """
