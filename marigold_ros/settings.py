@@ -172,28 +172,17 @@ def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
     return kind(**arguments)
 
 
-def nearest_name(name: str, known: list[str]) -> str:
-    """Return a hint at the known name nearest to a misspelt one."""
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known name that a misspelt one is most like; None if it is like none."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f'known are {", ".join(known)}'
+    return next(iter(get_close_matches(name, list(known), 1, likeness)), None)
 
 
-def within_edits(name: str, known: list[str], edits: int) -> bool:
-    """Return whether a known name is within so many insertions, deletions or replacements."""
-    return any(_distance(name, other) <= edits for other in known)
-
-
-def _distance(one: str, other: str) -> int:
-    """Levenshtein distance, row by row."""
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, start=1):
-        diagonal, row[0] = row[0], i
-        for j, partner in enumerate(other, start=1):
-            nearest = min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != partner))
-            diagonal, row[j] = row[j], nearest
-    return row[-1]
+def nearest_name(name: str, known: list[str]) -> str:
+    """Return a hint at the known name nearest to a misspelt one."""
+    near = nearest(name, known)
+    return f"did you mean '{near}'?" if near else f'known are {", ".join(known)}'
 
 
 def as_values(config: Any, prefix: str = '') -> dict[str, Any]:

@@ -23,7 +23,7 @@ from marigold_ros.config import (
     RuntimeConfig,
 )
 from marigold_ros.errors import ConfigurationError, MarigoldError
-from marigold_ros.settings import as_values, build, Parameter, parameters, within_edits
+from marigold_ros.settings import as_values, build, Parameter, parameters
 import numpy as np
 import pytest
 
@@ -170,28 +170,6 @@ def test_values_survive_build_and_as_values(values):
 def test_an_unknown_name_gets_the_nearest(misspelt, meant):
     with pytest.raises(ConfigurationError, match=f"'{misspelt}'; did you mean '{meant}'"):
         build(NodeConfig, {misspelt: 1})
-
-
-@given(
-    word=st.text('abc._', max_size=8),
-    other=st.text('abc._', max_size=8),
-    edits=st.integers(0, 3),
-)
-def test_edit_distance_is_symmetric_and_bounded_by_length(word, other, edits):
-    assert within_edits(word, [other], edits) == within_edits(other, [word], edits)
-    assert within_edits(word, [word], 0)
-    if within_edits(word, [other], edits):
-        assert abs(len(word) - len(other)) <= edits
-    assert within_edits(word, [other], len(word) + len(other))
-
-
-@pytest.mark.parametrize(
-    ('word', 'other', 'edits'),
-    [('kitten', 'sitting', 3), ('model', 'mode', 1), ('modle', 'model', 2), ('', 'ab', 2)],
-)
-def test_edits_are_insertions_deletions_and_replacements(word, other, edits):
-    assert within_edits(word, [other], edits)
-    assert not within_edits(word, [other], edits - 1)
 
 
 def test_a_name_near_to_nothing_gets_the_list():

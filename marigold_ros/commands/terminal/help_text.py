@@ -4,13 +4,12 @@
 
 import argparse
 from collections.abc import Iterable
-import difflib
 import itertools
 import re
 import textwrap
 from typing import Any, NoReturn
 
-from marigold_ros.settings import Parameter
+from marigold_ros.settings import nearest, Parameter
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -22,8 +21,8 @@ class CommandParser(argparse.ArgumentParser):
         for text in itertools.takewhile(lambda word: word != '--', given):
             name = text.partition('=')[0]
             if name.startswith('--') and name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                meant = f'did you mean {near[0]}?' if near else 'see --help'
+                near = nearest(name, known)
+                meant = f'did you mean {near}?' if near else 'see --help'
                 self.error(f"there is no option '{name}'; {meant}")
 
     def error(self, message: str) -> NoReturn:

@@ -15,7 +15,7 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.node.distro import overrides
 from marigold_ros.node.interface.parameter_file import allowed_values
-from marigold_ros.settings import build, nearest_name, Parameter, parameters, within_edits
+from marigold_ros.settings import build, nearest, nearest_name, Parameter, parameters
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
@@ -28,7 +28,7 @@ import rclpy.parameter
 NAMES = [parameter.name for parameter in parameters(NodeConfig)]
 # Declared by rclpy itself or by the parts of ROS that the node uses.
 _FOREIGN = ('use_sim_time', 'qos_overrides.', 'start_type_description_service', 'diagnostic_')
-_MISSPELT = 2  # letters by which a misspelt name differs
+_MISSPELT = 0.8  # likeness of a misspelt name
 
 
 def descriptor(parameter: Parameter) -> ParameterDescriptor:
@@ -100,7 +100,7 @@ def _foreign_names(unknown: Iterable[str]) -> list[str]:
     foreign = [name for name in unknown if not name.startswith(_FOREIGN)]
     for name in foreign:
         kin = [other for other in NAMES if other.startswith(f'{name.split(".")[0]}.')]
-        if kin or within_edits(name, NAMES, _MISSPELT):
+        if kin or nearest(name, NAMES, _MISSPELT):
             raise ConfigurationError(
                 f"there is no parameter '{name}'; {nearest_name(name, kin or NAMES)}"
             )
