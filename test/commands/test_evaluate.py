@@ -11,7 +11,6 @@ import shutil
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands.evaluate import corruptions
 from marigold_ros.commands.terminal.output import summary
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
@@ -24,41 +23,34 @@ import numpy as np
 import pytest
 
 
-class RampModel:
-    """Answers with a given map for a known image, else with a ramp: far above, near below."""
+class KnowingModel:
+    """Answers a known image with its map."""
 
-    def __init__(self, known=()):
-        self.description = {'name': 'ramp', 'path': '/nowhere', 'space': 'depth'}
-        self._known = list(known)
+    def __init__(self, known):
+        self.description = {'name': 'knowing', 'path': '/nowhere', 'space': 'depth'}
+        self._known = known
 
     def predict(self, rgb, **options):
-        for image, relative in self._known:
-            if np.array_equal(image, rgb):
-                return Prediction(relative)
-        ramp = np.linspace(1, 0, rgb.shape[0], dtype=np.float32)[:, None]
-        return Prediction(np.repeat(ramp, rgb.shape[1], axis=1))
+        return next(
+            Prediction(relative) for image, relative in self._known if np.array_equal(image, rgb)
+        )
 
 
 @pytest.fixture(scope='module')
-def drive(short_drive):
-    return short_drive
-
-
-@pytest.fixture(scope='module')
-def all_knowing(drive):
+def all_knowing(short_drive):
     """A model that knows the truth up to scale and shift; what is too far counts as 100 m."""
     known = []
-    with BagReader(drive) as reader:
+    with BagReader(short_drive) as reader:
         for item in frames(reader, reader.choose_topics(), LidarConfig()):
             depth = np.clip(np.nan_to_num(item.truth, nan=100.0, posinf=100.0), 0, 100)
             known.append((item.frame.rgb, (depth / 100).astype(np.float32)))
-    return RampModel(known)
+    return KnowingModel(known)
 
 
-def test_a_model_that_knows_the_truth_beats_every_surface(drive, all_knowing, tmp_path):
+def test_a_model_that_knows_the_truth_beats_every_surface(short_drive, all_knowing, tmp_path):
     calls = []
     results = evaluate_bag(
-        drive, all_knowing, out=tmp_path, progress=lambda *numbers: calls.append(numbers)
+        short_drive, all_knowing, out=tmp_path, progress=lambda *numbers: calls.append(numbers)
     )
     assert results['frames'] == {
         'read': 3,
@@ -78,15 +70,15 @@ def test_a_model_that_knows_the_truth_beats_every_surface(drive, all_knowing, tm
     assert len((tmp_path / 'per_frame.csv').read_text().splitlines()) == 4
 
 
-def test_the_published_fit_does_not_depend_on_the_scoring(drive):
+def test_the_published_fit_does_not_depend_on_the_scoring(short_drive, ramp):
     config = PipelineConfig(alignment=AlignmentConfig(method='global'))
     options = [ReplayOptions(config, fit_every=every) for every in (4, 8)]
-    scores = [evaluate_bag(drive, RampModel(), chosen)['protocols'] for chosen in options]
+    scores = [evaluate_bag(short_drive, ramp, chosen)['protocols'] for chosen in options]
     assert scores[0]['truth']['macro'] == scores[1]['truth']['macro']
 
 
-def test_two_bags_add_up_and_the_limit_is_of_each(drive):
-    results = evaluate_bag([drive, drive], RampModel(), ReplayOptions(limit=2))
+def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp):
+    results = evaluate_bag([short_drive, short_drive], ramp, ReplayOptions(limit=2))
     assert results['frames']['read'] == 4
     assert [bag['images'] for bag in results['provenance']['bags']] == [3, 3]
     assert 'frames: 4 of 6 read' in summary(results, 'out')
@@ -102,44 +94,32 @@ def test_two_bags_add_up_and_the_limit_is_of_each(drive):
         (['--every', '2', '--limit', '1'], [0]),
     ],
 )
-def test_a_part_of_a_bag_is_scored(drive, tmp_path, monkeypatch, options, chosen):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *given: RampModel())
-    with BagReader(drive) as reader:
+def test_a_part_of_a_bag_is_scored(short_drive, tmp_path, loaded_ramp, options, chosen):
+    with BagReader(short_drive) as reader:
         stamps = [item.stamp_ns for item in frames(reader, reader.choose_topics(), LidarConfig())]
-    assert main(['evaluate', str(drive), '--out', str(tmp_path), *options]) == 0
+    assert main(['evaluate', str(short_drive), '--out', str(tmp_path), *options]) == 0
     with (tmp_path / 'per_frame.csv').open() as file:
         assert [int(row['stamp_ns']) for row in csv.DictReader(file)] == [
             stamps[i] for i in chosen
         ]
 
 
-def test_a_part_outside_of_the_bag_is_refused(drive, tmp_path, capsys):
-    assert main(['evaluate', str(drive), '--out', str(tmp_path), '--from', '60']) == 1
+def test_a_part_outside_of_the_bag_is_refused(short_drive, tmp_path, capsys):
+    assert main(['evaluate', str(short_drive), '--out', str(tmp_path), '--from', '60']) == 1
     assert 'none of it is between --from 60' in capsys.readouterr().err
 
 
-def test_broken_images_are_counted_and_the_rest_is_scored(drive, tmp_path):
-    path = tmp_path / 'broken'
-    with BagReader(drive) as reader, BagWriter(path) as writer:
-        names = reader.choose_topics()
-        broken = False
-        for topic, msgtype, data, log_ns in reader.raw(names.named):
-            if topic == names.image and not broken:
-                broken = True
-                message = reader.decode(data, msgtype)
-                fields = {
-                    'header': {'frame_id': 'camera', 'stamp': log_ns},
-                    'height': message.height,
-                    'width': message.width,
-                    'encoding': 'rgb8',
-                    'is_bigendian': 0,
-                    'step': message.step,
-                    'data': message.data[:100],
-                }
-                writer.write(topic, msgtype, fields, log_ns)
-                continue
-            writer.write_raw(topic, msgtype, bytes(data), log_ns)
-    results = evaluate_bag(path, RampModel())
+def test_broken_images_are_counted_and_the_rest_is_scored(changed_drive, ramp, tmp_path):
+    images = []
+
+    def broken(topic, message, log_ns):
+        if topic == '/tf_static':
+            return None
+        images.extend([topic] * (topic == '/camera/image_raw'))
+        first = topic == '/camera/image_raw' and len(images) == 1
+        return topic, {'data': message.data[:100]} if first else {}, log_ns
+
+    results = evaluate_bag(changed_drive(tmp_path / 'broken', broken), ramp)
     counts = results['frames']
     assert counts['read'] == counts['processed'] + sum(counts['rejected'].values()) == 3
     assert counts['rejected'] == {'truncated': 1}
@@ -147,25 +127,22 @@ def test_broken_images_are_counted_and_the_rest_is_scored(drive, tmp_path):
     assert any('transform' in text for text in results['provenance']['warnings'])
 
 
-def test_extrinsics_can_be_given_where_the_bag_has_none(drive, tmp_path):
-    path = tmp_path / 'no_tf'
-    with BagReader(drive) as reader, BagWriter(path) as writer:
-        T = None
-        names = reader.choose_topics()
-        T = next(iter(frames(reader, names, LidarConfig()))).frame.T_cam_lidar
-        for topic, msgtype, data, log_ns in reader.raw(names.named):
-            writer.write_raw(topic, msgtype, bytes(data), log_ns)
-    assert evaluate_bag(path, RampModel())['frames']['metric'] == 0
-    assert evaluate_bag(path, RampModel(), ReplayOptions(T_cam_lidar=T))['frames']['metric'] == 3
+def test_extrinsics_can_be_given_where_the_bag_has_none(short_drive, drive_without, ramp):
+    with BagReader(short_drive) as reader:
+        T = next(iter(frames(reader, reader.choose_topics(), LidarConfig()))).frame.T_cam_lidar
+    path = drive_without('/tf_static')
+    assert evaluate_bag(path, ramp)['frames']['metric'] == 0
+    assert evaluate_bag(path, ramp, ReplayOptions(T_cam_lidar=T))['frames']['metric'] == 3
 
 
-def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(drive, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: RampModel())
+def test_a_missing_bag_and_a_wrong_topic_are_one_line_each(
+    short_drive, loaded_ramp, capsys, tmp_path
+):
     out = ['--out', str(tmp_path)]
     assert main(['evaluate', str(tmp_path / 'none'), *out]) == 1
-    assert main(['evaluate', str(drive), '--image', '/other', *out]) == 1
-    assert main(['evaluate', str(drive), '--set', 'alignment.metod=local', *out]) == 2
-    assert main(['evaluate', str(drive), '--set', 'alignment.min_points=many', *out]) == 2
+    assert main(['evaluate', str(short_drive), '--image', '/other', *out]) == 1
+    assert main(['evaluate', str(short_drive), '--set', 'alignment.metod=local', *out]) == 2
+    assert main(['evaluate', str(short_drive), '--set', 'alignment.min_points=many', *out]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert all(line.startswith('error: ') for line in lines)
@@ -178,14 +155,13 @@ def test_a_folder_that_cannot_be_created_is_refused_first(tmp_path, capsys):
     assert 'cannot be created' in capsys.readouterr().err
 
 
-def test_no_usable_image_at_all_is_an_error():
+def test_no_usable_image_at_all_is_an_error(ramp):
     with pytest.raises(BagError, match='no bag was given'):
-        evaluate_bag([], RampModel())
+        evaluate_bag([], ramp)
 
 
-def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: RampModel())
-    call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '2']
+def test_the_command_prints_a_table_or_json(short_drive, loaded_ramp, capsys, tmp_path):
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--limit', '2']
     assert main([*call, '--set', 'alignment.method=global', '--fit-every', '4']) == 0
     text = capsys.readouterr().out
     assert 'frames: 2 of 3 read, 2 processed' in text
@@ -196,10 +172,8 @@ def test_the_command_prints_a_table_or_json(drive, monkeypatch, capsys, tmp_path
     assert json.loads(printed) == json.loads((tmp_path / 'results.json').read_text())
 
 
-def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, tmp_path):
-    results = evaluate_bag(
-        shared_data / 'kitti_drive', RampModel(), ReplayOptions(limit=2), tmp_path
-    )
+def test_the_real_drive_is_metric_and_split_by_scan_lines(shared_data, ramp, tmp_path):
+    results = evaluate_bag(shared_data / 'kitti_drive', ramp, ReplayOptions(limit=2), tmp_path)
     assert results['frames']['metric'] == 2
     assert results['provenance']['scoring']['scan_lines_from'] == {'order': 2}
     assert results['provenance']['scoring']['scan_dt_ms']['max'] == pytest.approx(3.0)
@@ -218,26 +192,26 @@ def test_a_mistyped_bag_is_refused_before_the_model_loads(monkeypatch, capsys, t
     assert 'none does not exist' in capsys.readouterr().err
 
 
-def test_the_readable_part_of_a_damaged_bag_is_scored(drive, monkeypatch, tmp_path):
+def test_the_readable_part_of_a_damaged_bag_is_scored(short_drive, ramp, monkeypatch, tmp_path):
     def damaged(*arguments):
         yield next(frames(*arguments))
         raise BagError('cut off')
 
     monkeypatch.setattr('marigold_ros.replay.bag_replay.frames', damaged)
     with pytest.raises(BagError, match='cut off; the readable part of the bag is scored in'):
-        evaluate_bag(drive, RampModel(), out=tmp_path)
+        evaluate_bag(short_drive, ramp, out=tmp_path)
     results = json.loads((tmp_path / 'results.json').read_text())
     assert results['frames']['processed'] == 1
     assert results['provenance']['warnings'] == {'cut off': 1}
 
 
-def test_a_bag_whose_name_is_no_utf8_is_scored(drive, tmp_path):
+def test_a_bag_whose_name_is_no_utf8_is_scored(short_drive, ramp, tmp_path):
     name = os.fsdecode(b'caf\xe9')
     try:
-        shutil.copytree(drive, tmp_path / name)
+        shutil.copytree(short_drive, tmp_path / name)
     except OSError:
         pytest.skip('this file system takes UTF-8 names only')
-    evaluate_bag(tmp_path / name, RampModel(), ReplayOptions(limit=1), tmp_path / 'out')
+    evaluate_bag(tmp_path / name, ramp, ReplayOptions(limit=1), tmp_path / 'out')
     results = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
     assert results['provenance']['bags'][0]['name'] == name
 
@@ -267,7 +241,7 @@ def test_corrupted_images_are_scored_beside_the_clean_ones(short_drive, ramp, tm
             assert curve['n_frames'][0] == clean['protocols'][protocol]['n_frames']
 
 
-def test_the_command_knows_the_corruptions_there_are(short_drive, ramp, monkeypatch, capsys):
+def test_the_command_knows_the_corruptions_there_are(short_drive, capsys):
     assert corruptions('all') == CORRUPTIONS
     assert corruptions('fog,rain,fog') == ('fog', 'rain')
     with pytest.raises(SystemExit) as stop:
@@ -277,10 +251,9 @@ def test_the_command_knows_the_corruptions_there_are(short_drive, ramp, monkeypa
 
 
 def test_requirements_decide_the_exit_code_after_all_is_written(
-    drive, monkeypatch, capsys, tmp_path
+    short_drive, loaded_ramp, capsys, tmp_path
 ):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: RampModel())
-    call = ['evaluate', str(drive), '--out', str(tmp_path), '--limit', '1']
+    call = ['evaluate', str(short_drive), '--out', str(tmp_path), '--limit', '1']
     assert main([*call, '--require', 'frames.metric>=1', '--require', 'heldout.abs_rel<9']) == 0
     assert capsys.readouterr().err == ''
     for name in ('report.html', 'results.json'):

@@ -15,10 +15,6 @@ LIDAR, TRUTH, INFO = '/velodyne_points', '/camera/depth_truth', '/camera/camera_
 STATIC = '/tf_static'
 
 
-def without(*topics):
-    return lambda topic, message, log_ns: None if topic in topics else (topic, {}, log_ns)
-
-
 def inspected(capsys, *arguments):
     code = main(['inspect', *map(str, arguments), '--json'])
     (facts,) = json.loads(capsys.readouterr().out)
@@ -57,21 +53,21 @@ def test_the_next_command_can_be_run(short_drive, capsys, tmp_path, monkeypatch)
     assert main([*command, '--limit', '1']) == 0
 
 
-def test_what_is_missing_is_said_and_ends_with_1(changed_drive, tmp_path, capsys):
-    code, facts = inspected(capsys, changed_drive(tmp_path / 'a', without(LIDAR, TRUTH)))
+def test_what_is_missing_is_said_and_ends_with_1(drive_without, capsys):
+    code, facts = inspected(capsys, drive_without(LIDAR, TRUTH, name='a'))
     assert (code, facts['scorable'], facts['lidar']) == (1, False, {})
     assert 'no topic holds sparse depth' in facts['reason']
     assert 'sparse_source=ground' in facts['next']
-    code, facts = inspected(capsys, changed_drive(tmp_path / 'b', without(STATIC, TRUTH)))
+    code, facts = inspected(capsys, drive_without(STATIC, TRUTH, name='b'))
     assert (code, facts['transform'], facts['next']) == (1, False, '')
     assert 'camera_optical' in facts['reason']
-    code, facts = inspected(capsys, changed_drive(tmp_path / 'c', without(INFO, TRUTH)))
+    code, facts = inspected(capsys, drive_without(INFO, TRUTH, name='c'))
     assert (code, facts['camera']) == (1, {})
     assert 'no camera_info' in facts['reason']
 
 
-def test_true_depth_alone_can_be_scored_against(changed_drive, tmp_path, capsys):
-    code, facts = inspected(capsys, changed_drive(tmp_path / 'bag', without(LIDAR)))
+def test_true_depth_alone_can_be_scored_against(drive_without, capsys):
+    code, facts = inspected(capsys, drive_without(LIDAR))
     assert (code, facts['scorable'], facts['topics']['lidar']) == (0, True, None)
 
 
@@ -90,12 +86,8 @@ def test_places_are_spread_over_the_bag(short_drive):
     assert all(sample.can_be_scored for sample in samples)
 
 
-def test_a_damaged_bag_says_so(changed_drive, tmp_path):
-    bag = changed_drive(tmp_path / 'bag')
-    (file,) = bag.glob('*.mcap')
-    with file.open('r+b') as data:
-        data.truncate(int(0.7 * file.stat().st_size))
-    facts = inspect_bag(bag, ReplayOptions())
+def test_a_damaged_bag_says_so(cut_drive):
+    facts = inspect_bag(cut_drive()[0], ReplayOptions())
     assert any('is cut off' in text for text in facts['problems'])
     assert 0 < facts['seconds'] < 0.3
 

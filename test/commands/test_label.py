@@ -3,7 +3,6 @@
 """Copies of bags with depth: what is in them, and what becomes of runs that are ended."""
 
 import json
-import os
 import shutil
 
 from marigold_ros.__main__ import main
@@ -24,9 +23,7 @@ POINTS, SIGMA = '/marigold_depth/points', '/marigold_depth/uncertainty/image'
 
 
 @pytest.fixture
-def label(monkeypatch, capsys, tmp_path, ramp):
-    monkeypatch.setattr('marigold_ros.models.load_model', lambda *options: ramp)
-
+def label(loaded_ramp, capsys, tmp_path):
     def run(*arguments):
         code = main(['label', *map(str, arguments), '--out', str(tmp_path / 'labelled')])
         return code, capsys.readouterr()
@@ -148,10 +145,8 @@ def test_a_run_that_was_ended_goes_on_and_leaves_nothing_half(
     assert messages(out / 'two').keys() == messages(out / 'one').keys()
 
 
-def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, changed_drive, tmp_path):
-    cut = changed_drive(tmp_path / 'cut')
-    (path,) = cut.glob('*.mcap')
-    os.truncate(path, int(0.7 * path.stat().st_size))
+def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, cut_drive, tmp_path):
+    cut, path = cut_drive('cut')
     code, printed = label(cut, short_drive)
     assert code == 1
     assert '1 of 2 bags are damaged' in printed.err
@@ -168,13 +163,10 @@ def test_a_damaged_bag_is_labelled_up_to_its_damage(label, short_drive, changed_
     [('/velodyne_points', 'no topic holds sparse depth'), ('/tf_static', 'no static transform')],
 )
 def test_a_bag_without_sparse_depth_is_refused_before_the_work(
-    label, changed_drive, ramp, monkeypatch, tmp_path, left_out, reason
+    label, drive_without, ramp, monkeypatch, tmp_path, left_out, reason
 ):
-    def without(topic, message, log_ns):
-        return None if topic == left_out else (topic, {}, log_ns)
-
     monkeypatch.setattr(ramp, 'predict', None)
-    bag = changed_drive(tmp_path / 'bag', without)
+    bag = drive_without(left_out)
     code, printed = label(bag)
     assert code == 1
     assert f'no image of {bag} could be metric: {reason}' in printed.err
@@ -182,13 +174,11 @@ def test_a_bag_without_sparse_depth_is_refused_before_the_work(
     assert list((tmp_path / 'labelled').iterdir()) == []
 
 
-def test_a_fixed_scale_labels_a_bag_without_sparse_depth(label, changed_drive, tmp_path):
-    def without(topic, message, log_ns):
-        return None if topic == '/velodyne_points' else (topic, {}, log_ns)
-
-    bag = changed_drive(tmp_path / 'bag', without)
+def test_a_fixed_scale_labels_a_bag_without_sparse_depth(label, drive_without):
     fixed = 'alignment.method=fixed', 'alignment.scale=20.0', 'alignment.shift=1.0'
-    code, printed = label(bag, *(word for one in fixed for word in ('--set', one)))
+    code, printed = label(
+        drive_without('/velodyne_points'), *(word for one in fixed for word in ('--set', one))
+    )
     assert code == 0, printed.err
     assert '3 images, 3 with metric depth' in printed.out
 
