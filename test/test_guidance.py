@@ -222,6 +222,7 @@ def scene(seed) -> tuple[Frame, np.ndarray, np.ndarray]:
     return Frame(sample.rgb, sparse=sparse), sample.depth, seen
 
 
+@pytest.mark.slow  # 25 gradients an image
 def test_guidance_beats_the_global_fit_between_points(tiny):
     guided = PipelineConfig(guidance='points', guided=GuidedConfig(steps=25))
     plain = PipelineConfig(alignment=AlignmentConfig(method='global'))

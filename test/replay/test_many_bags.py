@@ -24,6 +24,7 @@ def bags(short_drive, tmp_path):
     return [str(shutil.copytree(short_drive, tmp_path / f'bag{i}')) for i in range(3)]
 
 
+@pytest.mark.slow  # two processes import all that one does
 def test_two_processes_give_what_one_gives(bags, figures, tmp_path):
     options = ['--device', 'cpu', '--torch-threads', '1']
     for jobs in ('1', '2'):
@@ -37,6 +38,7 @@ def test_two_processes_give_what_one_gives(bags, figures, tmp_path):
     assert not (tmp_path / '2' / 'parts').exists()
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_what_it_finished(bags, figures, capsys, tmp_path):
     options = ['--device', 'cpu', '--torch-threads', '1', '--out', str(tmp_path / 'out')]
     command = [sys.executable, '-m', 'marigold_ros', 'evaluate', *bags, *options]

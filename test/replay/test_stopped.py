@@ -64,6 +64,7 @@ def test_a_stopped_evaluation_has_results_and_goes_on_to_the_bit(
     assert 'the results of an earlier run in' in capsys.readouterr().err
 
 
+@pytest.mark.slow  # 36 images, three times
 def test_compared_models_go_on_too(short_drive, load, ramp, figures, tmp_path):
     call = ['evaluate', str(short_drive), '--against', 'other', '--corrupt', 'fog']
     load(ramp)

@@ -251,6 +251,7 @@ def test_a_student_has_its_teachers_latents_and_scale_1():
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_the_script_prints_both_and_the_folder(small_checkpoint, run_in, tmp_path):
     run_in(tmp_path / 'run', steps=1)  # writes the recipe beside it
     root = Path(__file__).resolve().parents[2]

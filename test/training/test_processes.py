@@ -68,6 +68,7 @@ def whole(recipe, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_a_recipe_ends_in_a_folder_that_opens(whole):
     model = load_model(str(whole / 'toy'), device='cpu')
     answer = model.predict(np.zeros((32, 48, 3), np.uint8)).relative
@@ -75,6 +76,7 @@ def test_a_recipe_ends_in_a_folder_that_opens(whole):
     assert json.loads((whole / 'toy' / 'marigold_ros.json').read_text())['space'] == 'log'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('how', [(), ('--shard',)], ids=['whole', 'divided'])
 def test_two_processes_resume_and_end_as_one_does(recipe, whole, tmp_path, how):
     launcher = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2')
@@ -91,6 +93,7 @@ def test_two_processes_resume_and_end_as_one_does(recipe, whole, tmp_path, how):
     assert (apart < 2e-4).float().mean() > 0.99
 
 
+@pytest.mark.slow
 def test_a_launcher_that_starts_fewer_processes_is_reported(recipe, tmp_path):
     launcher = ['-m', 'accelerate.commands.launch', '--cpu', '--num_processes', '2']
     launcher += ['--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
@@ -113,6 +116,7 @@ def test_no_warning_for_as_many_processes_as_requested(processes, environment):
     assert missing_processes(processes, environment) == ''
 
 
+@pytest.mark.slow
 def test_a_terminated_run_resumes_to_the_same_end(recipe, whole, tmp_path):
     line = command(recipe, tmp_path, '--workers', '1')
     with (tmp_path / 'said.txt').open('w') as said:
@@ -134,6 +138,7 @@ def test_a_terminated_run_resumes_to_the_same_end(recipe, whole, tmp_path):
         assert torch.equal(again[name], value), name
 
 
+@pytest.mark.slow
 def test_signals_while_rendering_keep_finished_images(toy, tmp_path):
     many = {**toy, **TRAINING, 'sources': [{**toy['sources'][0], 'count': 20_000}]}
     (tmp_path / 'many.yaml').write_text(yaml.safe_dump(many), encoding='utf-8')
@@ -172,6 +177,7 @@ def test_an_invalid_recipe_is_an_error_of_one_line(recipe, tmp_path):
     assert done.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_a_recipe_of_the_fusion_network_ends_in_a_folder_that_opens(tmp_path):
     source = {'kind': 'synthetic', 'height': 64, 'width': 96, 'count': 2, 'size': [64, 96]}
     stage = {'name': 'fusion', 'objective': 'fusion', 'steps': 2, 'batch_size': 2}

@@ -102,6 +102,7 @@ def after(calls: int) -> Callable[[], bool]:
     return lambda: next(counted) >= calls
 
 
+@pytest.mark.slow  # trains and judges twice
 def test_a_stopped_adaptation_resumes_and_ends_with_the_same_networks(
     new, options, tmp_path, monkeypatch
 ):
