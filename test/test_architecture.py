@@ -26,7 +26,7 @@ TRAINING = ROOT / 'training' / 'marigold_training'
 BOTH = [PACKAGE, TRAINING]
 SCRIPTS = {
     path.stem
-    for folder in (ROOT / 'training', ROOT / 'test' / 'trials')
+    for folder in (ROOT / 'training', ROOT / 'benchmarks', ROOT / 'test' / 'trials')
     for path in folder.iterdir()
     if path.suffix == '.py' or (path / '__init__.py').exists()
 }
@@ -358,7 +358,7 @@ def test_a_planted_circle_is_found(tmp_path):
 
 
 def sources() -> list[Path]:
-    folders = (PACKAGE, *(ROOT / name for name in ('training', 'test', 'launch')))
+    folders = (PACKAGE, *(ROOT / name for name in ('training', 'benchmarks', 'test', 'launch')))
     return [path for folder in folders for path in folder.rglob('*.py')]
 
 

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
 TRAINING = ROOT / 'training' / 'marigold_training'
-OWN_FOLDERS = ('marigold_ros', 'test', 'training', 'launch')
+OWN_FOLDERS = ('marigold_ros', 'test', 'training', 'benchmarks', 'launch')
 LARGEST = 16 * 2**20
 LONGEST = 600
 # Modules whose ROS package has another name, or that belong to no package.xml of ours.

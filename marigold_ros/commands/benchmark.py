@@ -7,17 +7,15 @@ Time a model stage by stage: latency, memory, arithmetic, and the reference besi
   python -m marigold_ros benchmark --against diffusers  and the reference, in turns
   python -m marigold_ros benchmark --variants all       runtime variants against the plain model
   python -m marigold_ros benchmark --arch sd2           the published shape, random weights
-  python -m marigold_ros benchmark alignment            the metric fit on simulated predictions,
-                                                        beside plain methods; no model runs
-  python -m marigold_ros benchmark fusion               fused depth beside interpolation of the
-                                                        points, for maps good and useless; its time
-  python -m marigold_ros benchmark cloud                flying pixels and sky on synthetic drives
-  python -m marigold_ros benchmark evaluate             cost of evaluate without the model
 The figures depend on what else the machine does: the load is printed with them.
 """
 
+from __future__ import annotations
+
 import argparse
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
     add_model_options,
@@ -25,55 +23,29 @@ from marigold_ros.commands.terminal.options import (
     at_least,
     image_size,
     make_folder,
+    model_settings,
+    read_settings,
     RuntimeSettings,
 )
-from marigold_ros.commands.terminal.output import note
+from marigold_ros.commands.terminal.output import grid, note, step_bar
+from marigold_ros.errors import UsageError
 
-# Modules of `benchmarks` by subject. Each has measure(args), table(results), the name FILE of its
-# JSON file and drawings(args, results), further files by name.
-SUBJECTS = {
-    'model': 'model',
-    'alignment': 'alignment',
-    'fusion': 'fusion',
-    'cloud': 'cloud',
-    'evaluate': 'evaluation',
+if TYPE_CHECKING:
+    from marigold_ros.models.marigold.checkpoint import Networks
+
+
+# Readable names of some stages.
+_STAGES = {
+    'start': 'start noise',
+    'denoise': 'U-Net, all steps',
+    'unet_step': 'U-Net per step',
+    'merge': 'ensemble',
+    'postprocess': 'postprocess, download',
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        'subject',
-        nargs='?',
-        default='model',
-        choices=tuple(SUBJECTS),
-        help='what to measure (default: model); alignment uses --data, --runs, --json, --out, '
-        'fusion --data, --scenes, --seed, --size, --fusion, --ablate, --cost, --runs, --json, '
-        '--out, cloud --model, --size, --runs, --json, --out, evaluate --data, --runs, --json, '
-        '--out',
-    )
-    parser.add_argument(
-        '--data',
-        metavar='DIR',
-        help='for alignment and fusion: true depth as */depth_mm.png, for fusion beside */image.* '
-        '(default: synthetic scenes); for evaluate: a bag (default: a synthetic drive)',
-    )
-    parser.add_argument(
-        '--scenes',
-        type=at_least(1),
-        metavar='N',
-        help='for fusion: synthetic scenes (default: 16)',
-    )
-    parser.add_argument(
-        '--fusion',
-        default='auto',
-        metavar='PATH',
-        help='for fusion: the network, as alignment.fusion: auto (embedded), none, or a folder',
-    )
-    parser.add_argument(
-        '--ablate', action='store_true', help='for fusion: also without parts of it'
-    )
-    parser.add_argument('--cost', action='store_true', help='for fusion: nothing but its time')
     add_model_options(parser)
     parser.add_argument(
         '--arch',
@@ -93,22 +65,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--steps', type=int, metavar='N', help="denoising steps (checkpoint's)")
     parser.add_argument('--members', type=int, metavar='E', help="ensemble size (checkpoint's)")
-    parser.add_argument('--seed', type=int, default=0, help='of the noise, of scenes (default: 0)')
+    parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
     parser.add_argument(
         '--runs',
         type=at_least(1),
         default=0,
         metavar='N',
-        help='frames (default: as many as fit in 15 s); for alignment: seeds (default: 10); for '
-        'cloud: images per drive (default: 3); for evaluate: replays of the bag (default: 2); for '
-        'fusion: timed frames (default: 40)',
+        help='frames (default: as many as fit in 15 s)',
     )
     parser.add_argument(
         '--rounds', type=at_least(1), default=3, metavar='N', help='of a comparison (default: 3)'
     )
     parser.add_argument(
         '--variants',
-        '--levers',  # the former name
         nargs='+',
         metavar='VARIANT',
         help='runtime variants to compare with the plain float32 model: all, or names as '
@@ -119,9 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out',
         metavar='DIR',
-        help='write the figures to DIR as JSON, and charts: benchmark.json and benchmark.svg '
-        '(alignment: alignment.json, alignment.png; fusion: fusion.json, fusion.png; cloud: '
-        'cloud.json)',
+        help='write the figures to DIR as benchmark.json and charts as benchmark.svg',
     )
     add_setting_option(parser, RuntimeSettings)
 
@@ -131,13 +98,156 @@ def run(args: argparse.Namespace) -> int:
     from marigold_ros.evaluation.results.results import machine, to_json
 
     folder = make_folder(args.out) if args.out else None
-    subject = import_module(f'marigold_ros.commands.benchmarks.{SUBJECTS[args.subject]}')
-    results = {'schema': 1, 'machine': machine(), **subject.measure(args)}
+    results = {'schema': 1, 'machine': machine(), **_measure(args)}
     text = to_json(results)
-    print(text if args.json else subject.table(results))
+    print(text if args.json else _table(results))
     if folder is not None:
-        files = {subject.FILE: f'{text}\n'.encode(), **subject.drawings(args, results)}
+        files = {'benchmark.json': f'{text}\n'.encode(), 'benchmark.svg': _drawing(results)}
         for name, content in files.items():
             (folder / name).write_bytes(content)
             note(str(folder / name))
     return 0
+
+
+def _measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the chosen model, and what it is to be compared with."""
+    from marigold_ros.evaluation.results.results import versions
+    from marigold_ros.models import use_threads
+    from marigold_ros.models.benchmarks.benchmark import Benchmark, variants, Work
+    from marigold_ros.models.runtime.devices import choose_device
+
+    config = model_settings(args)
+    use_threads(config.torch_threads)
+    runtime = read_settings(RuntimeSettings, args.settings).runtime
+    chosen = variants(args.variants or [], choose_device(config.device))
+    height, width = args.size
+    work = Work(height, width, args.steps, args.members, args.resolution, args.seed)
+    benchmark = Benchmark(_source(args), work, config.device, config.dtype, note, runtime)
+    results: dict[str, Any] = {
+        'versions': versions(),
+        **benchmark.describe(),
+        'own': benchmark.measure(args.runs, step_bar),
+    }
+    if args.against:
+        results['against'] = benchmark.against_reference(args.rounds, step_bar)
+    if chosen:
+        results['variants'] = benchmark.measure_variants(chosen, args.rounds, step_bar)
+    return results
+
+
+def _source(args: argparse.Namespace) -> Callable[[], Networks]:
+    """Return a function that loads the chosen networks, each time with the same weights."""
+    if args.arch:
+        from marigold_ros.models.benchmarks.random_networks import random_networks
+
+        if args.vae not in ('', 'tiny'):
+            raise UsageError(f"--vae is '{args.vae}'; with --arch it is tiny, or leave it out")
+        kind = args.vae or 'kl'
+        return lambda: random_networks(args.arch, kind)
+    from marigold_ros.models.locate import find_autoencoder, find_folder
+    from marigold_ros.models.marigold.checkpoint import load_networks
+
+    folder = find_folder(args.model)
+    vae = find_autoencoder(args.vae) if args.vae else None
+    return lambda: load_networks(folder, vae)
+
+
+def _table(results: Mapping[str, Any]) -> str:
+    """Return the results as text for a terminal."""
+    own, work, model = results['own'], results['work'], results['model']
+    machine, device = results['machine'], results['device']
+    name = machine['processor'] if device['name'] == 'cpu' else device['name']
+    load = device['load_average']
+    lines = [
+        f'{model["name"]}: {model["parameters"] / 1e6:.1f} M parameters, {model["dtype"]}, '
+        f'{model["autoencoder"]}',
+        f'{name}, {device["threads"]} threads, torch {device["torch"]}, load average '
+        f'{"unknown" if load is None else format(load, ".1f")}',
+        f'image {work["height"]}x{work["width"]}, networks '
+        f'{"x".join(map(str, work["processing_size"]))}, {work["steps"]} steps, '
+        f'{work["members"]} members, {own["runs"]} runs',
+        '',
+        *grid(_stage_rows(own)),
+        '',
+        f'{own["fps"]:.2f} frames per second; loaded in {own["load_s"]:.1f} s, '
+        f'first frame {own["first_ms"]:.0f} ms',
+        f'peak memory {own["peak_memory_bytes"] / 1e9:.2f} GB'
+        + (' (of the whole process)' if own['peak_memory_is_of_the_whole_process'] else ''),
+        f'{own["tflop"]["frame"]:.3f} TFLOP per frame, {own["tflop_per_s"]:.3f} TFLOP/s: '
+        f'{100 * own["share_of_peak"]:.0f} % of the measured matmul peak '
+        f'({own["matmul_peak_tflop_per_s"]:.3f})',
+    ]
+    if 'against' in results:
+        lines += ['', *_against(results['against'])]
+    if 'variants' in results:
+        lines += ['', *_variants(results['variants'])]
+    return '\n'.join(lines)
+
+
+def _drawing(results: Mapping[str, Any]) -> bytes:
+    """Draw the stages, and what they were compared with, as an SVG document."""
+    from marigold_ros.evaluation.report.charts import Bar, bar_chart, svg_document
+
+    own, model, work = results['own'], results['model'], results['work']
+    stages = [
+        Bar(_STAGES.get(name, name), value['p50'], f'{value["p50"]:.1f} ms', value['p95'])
+        for name, value in {**own['stages_ms'], 'frame': own['frame_ms']}.items()
+    ]
+    drawn = [
+        bar_chart(
+            f'{model["name"]}, {model["dtype"]}, {work["height"]}x{work["width"]}, '
+            f'{work["steps"]} steps, {work["members"]} members: p50, light to p95',
+            stages,
+        )
+    ]
+    if 'against' in results:
+        against = results['against']
+        sides = [
+            Bar(f'{side} {i + 1}', value, f'{value:.1f} ms')
+            for i, pair in enumerate(zip(against['ours_ms'], against['reference_ms'], strict=True))
+            for side, value in zip(('ours', 'diffusers'), pair, strict=True)
+        ]
+        drawn.append(bar_chart(f'against diffusers: {against["ratio"]:.2f} times as fast', sides))
+    if 'variants' in results:
+        bars = [
+            Bar(row['variant'], row['ratio'], f'{row["ratio"]:.2f}') for row in results['variants']
+        ]
+        drawn.append(bar_chart('variants: times as fast as plain float32', bars))
+    return svg_document(drawn).encode()
+
+
+def _stage_rows(own: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [('stage', 'p50 ms', 'p95', 'p99', 'share')]
+    frame = own['frame_ms']['p50']
+    for name, value in {**own['stages_ms'], 'frame': own['frame_ms']}.items():
+        share = '' if name == 'unet_step' else f'{100 * value["p50"] / frame:.0f} %'
+        cells = (f'{value[cut]:.2f}' for cut in ('p50', 'p95', 'p99'))
+        rows.append((_STAGES.get(name, name), *cells, share))
+    return rows
+
+
+def _against(against: Mapping[str, Any]) -> list[str]:
+    rounds = zip(against['ours_ms'], against['reference_ms'], against['ratios'], strict=True)
+    rows: list[tuple[str, ...]] = [('round', 'ours ms', 'diffusers ms', 'ratio')]
+    rows += [(str(i), f'{a:.1f}', f'{b:.1f}', f'{r:.2f}') for i, (a, b, r) in enumerate(rounds, 1)]
+    exact, usual = against['difference_exact'], against['difference_default']
+    return [
+        *grid(rows),
+        f'{against["ratio"]:.2f} times as fast as diffusers in {against["reference_dtype"]} '
+        '(median of the rounds)',
+        f'difference of the predictions: max {exact["max"]:.2g}, mean {exact["mean"]:.2g} with '
+        f'reference_exact; max {usual["max"]:.2g}, mean {usual["mean"]:.2g} with our last step '
+        'and merge',
+    ]
+
+
+def _variants(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    cells: list[tuple[str, ...]] = [
+        ('variant', 'ms', 'plain ms', 'ratio', 'max diff', 'mean diff', 'ready in s')
+    ]
+    for row in rows:
+        times = (f'{median(row[key]):.1f}' for key in ('variant_ms', 'plain_ms'))
+        differences = (f'{row["difference"][key]:.2g}' for key in ('max', 'mean'))
+        ratio, ready = f'{row["ratio"]:.2f}', f'{row["ready_s"]:.1f}'
+        cells.append((row['variant'], *times, ratio, *differences, ready))
+    return grid(cells)

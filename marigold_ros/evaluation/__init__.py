@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Scores of depth: corruptions, baselines, metrics, protocols, scoring, results, report, benchmarks.
+Scores of depth: corruptions, baselines, metrics, protocols, scoring, results, report.
 
 May import ``geometry`` and the ground modules; neither torch nor ROS. Used by replay, training,
 live runs and commands. The facade is lazy, so that the names of corruptions cost no numpy.

@@ -5,7 +5,6 @@
 import cv2
 from marigold_ros.config import PipelineConfig
 from marigold_ros.evaluation.baselines import interpolate_nearest
-from marigold_ros.evaluation.benchmarks.simulated_predictions import PATTERNS, simulate_prediction
 from marigold_ros.frame import Alignment, Frame, SparseDepth
 from marigold_ros.geometry.alignment.range_limit import with_range_limit
 from marigold_ros.geometry.camera.frames import sparse_of_frame
@@ -13,6 +12,7 @@ from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
+from simulated_predictions import PATTERNS, simulate_prediction
 
 LIMIT = 4.0
 CONFIG = PipelineConfig()

@@ -3,17 +3,17 @@
 """Few and noisy points, of which many are wrong, as visual-inertial odometry gives them."""
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.evaluation.benchmarks.simulated_predictions import (
-    ERROR_KINDS,
-    PATTERNS,
-    simulate_prediction,
-)
 from marigold_ros.frame import Camera, Frame, SparseDepth
 from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.fusion.fuse import align
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
+from simulated_predictions import (
+    ERROR_KINDS,
+    PATTERNS,
+    simulate_prediction,
+)
 
 COUNT, WRONG = 100, 0.3
 

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Counts of cleaned clouds."""
 
-from marigold_ros.evaluation.benchmarks.cloud import blurred, CleaningCounts
+from cloud_masks import blurred, CleaningCounts
 from marigold_ros.evaluation.metrics.surfaces import flying_and_good
 import numpy as np
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark cloud: its table, its JSON, and that masks do what they promise."""
+"""The benchmark of masks: its table, its JSON, and that masks do what they promise."""
 
 import json
 
-from marigold_ros.__main__ import main
+from cloud import BENCHMARK
 
 
 def test_it_measures_masks_on_synthetic_drives(tmp_path, capsys, monkeypatch):
     drives = (('street', (14,)), ('room', ()))
-    monkeypatch.setattr('marigold_ros.commands.benchmarks.cloud._DRIVES', drives)
-    call = ['benchmark', 'cloud', '--runs', '1', '--size', '192x256', '--device', 'cpu']
-    assert main([*call, '--out', str(tmp_path)]) == 0
+    monkeypatch.setattr('cloud.DRIVES', drives)
+    call = ['--runs', '1', '--size', '192x256', '--device', 'cpu']
+    assert BENCHMARK.run([*call, '--out', str(tmp_path)]) == 0
     text = capsys.readouterr().out
     found = json.loads((tmp_path / 'cloud.json').read_text())
     for name, shares in found['flying_pixels'].items():

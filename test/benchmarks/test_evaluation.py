@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark evaluate: the cost of a frame, part by part."""
+"""The benchmark of evaluate: the cost of a frame, part by part."""
 
 import json
 import re
 
-from marigold_ros.__main__ import main
+from evaluation import BENCHMARK
 import pytest
 
 
@@ -15,10 +15,10 @@ def drive(short_drive):
 
 
 def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):
-    call = ['benchmark', 'evaluate', '--data', str(drive), '--runs', '1']
-    assert main([*call, '--json', '--out', str(tmp_path)]) == 0
+    call = ['--data', str(drive), '--runs', '1']
+    assert BENCHMARK.run([*call, '--json', '--out', str(tmp_path)]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((tmp_path / 'benchmark.json').read_text())
+    assert printed == json.loads((tmp_path / 'evaluation.json').read_text())
     assert (printed['frames'], printed['picture']) == (3, [120, 160])
     decoding, reading, scored, fitted, everything = printed['cpu_ms'].values()
     assert 0 < decoding < everything
@@ -29,9 +29,9 @@ def test_parts_add_up_to_what_evaluate_does(drive, capsys, tmp_path):
 
 
 def test_the_table_holds_the_cost_of_every_part(drive, capsys, tmp_path):
-    call = ['benchmark', 'evaluate', '--data', str(drive), '--runs', '1', '--out', str(tmp_path)]
-    assert main(call) == 0
-    found = json.loads((tmp_path / 'benchmark.json').read_text())
+    call = ['--data', str(drive), '--runs', '1', '--out', str(tmp_path)]
+    assert BENCHMARK.run(call) == 0
+    found = json.loads((tmp_path / 'evaluation.json').read_text())
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith('3 images of 160x120')
     rows = [re.split(r'\s{2,}', line) for line in lines[3:]]
@@ -44,5 +44,5 @@ def test_the_table_holds_the_cost_of_every_part(drive, capsys, tmp_path):
 
 
 def test_a_bag_that_is_not_there_is_one_line(capsys, tmp_path):
-    assert main(['benchmark', 'evaluate', '--data', str(tmp_path / 'none')]) == 1
+    assert BENCHMARK.run(['--data', str(tmp_path / 'none')]) == 1
     assert 'none does not exist' in capsys.readouterr().err

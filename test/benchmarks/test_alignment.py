@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark alignment: tables, JSON, image, wrong input."""
+"""The benchmark of alignment: tables, JSON, image, wrong input."""
 
 import json
 import re
 
+from alignment import BENCHMARK
 import cv2
-from marigold_ros.__main__ import main
 import numpy as np
 
 
@@ -17,8 +17,8 @@ def test_it_prints_both_tables_and_costs_and_draws_fields(tmp_path, capsys):
         depth = 1500 + 3000 * (v < 40) + 800 * (u > 70) + rng.integers(0, 20, (96, 128))
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / 'depth_mm.png'), depth.astype(np.uint16))
-    call = ['benchmark', 'alignment', '--data', str(tmp_path), '--runs', '1']
-    assert main([*call, '--out', str(tmp_path / 'out')]) == 0
+    call = ['--data', str(tmp_path), '--runs', '1']
+    assert BENCHMARK.run([*call, '--out', str(tmp_path / 'out')]) == 0
     text = capsys.readouterr().out
     lines = [re.split(r'\s{2,}', line) for line in text.splitlines()]
     assert cv2.imread(str(tmp_path / 'out' / 'alignment.png')).std() > 10
@@ -39,5 +39,5 @@ def test_it_prints_both_tables_and_costs_and_draws_fields(tmp_path, capsys):
 
 
 def test_a_folder_without_depth_is_an_error_in_one_line(tmp_path, capsys):
-    assert main(['benchmark', 'alignment', '--data', str(tmp_path)]) == 1
+    assert BENCHMARK.run(['--data', str(tmp_path)]) == 1
     assert 'depth_mm.png' in capsys.readouterr().err

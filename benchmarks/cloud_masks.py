@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cpu_time import cpu_ms
 import cv2
-from marigold_ros.evaluation.benchmarks.cpu_time import cpu_ms
 from marigold_ros.evaluation.metrics.surfaces import flying_and_good
 from marigold_ros.frame import Frame, FrameResult, Prediction
 from marigold_ros.geometry.cloud.flying_pixels import flying_pixels

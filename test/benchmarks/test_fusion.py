@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The command benchmark fusion: tables, JSON, image, stored scenes, time alone."""
+"""The benchmark of fusion: tables, JSON, image, stored scenes, time alone."""
 
 import json
 import re
 
 import cv2
-from marigold_ros.__main__ import main
-from marigold_ros.evaluation.benchmarks import fusion
+from fusion import BENCHMARK
+import fusion_cases
 import numpy as np
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def few_cases(monkeypatch):
-    monkeypatch.setattr(fusion, 'MAPS', ('none', 'objects'))
+    monkeypatch.setattr(fusion_cases, 'MAPS', ('none', 'objects'))
     names = ('500 random', '16 rows')
-    few = [pattern for pattern in fusion.CONDITIONS if pattern.name in names]
-    monkeypatch.setattr(fusion, 'CONDITIONS', few)
-    frames = 'marigold_ros.evaluation.benchmarks.fusion_cost.FRAMES'
-    monkeypatch.setattr(frames, ((96, 128, 300),))
+    few = [pattern for pattern in fusion_cases.CONDITIONS if pattern.name in names]
+    monkeypatch.setattr(fusion_cases, 'CONDITIONS', few)
+    monkeypatch.setattr('fusion.FRAMES', ((96, 128, 300),))
 
 
 def rows_of(text, title):
@@ -32,10 +31,10 @@ def rows_of(text, title):
 
 
 def test_tables_hold_the_figures_of_the_json_file(tmp_path, capsys, monkeypatch):
-    network = 'marigold_ros.commands.benchmarks.fusion._network'
-    monkeypatch.setattr(network, lambda args: fusion.only('smooth'))
-    call = ['benchmark', 'fusion', '--scenes', '2', '--size', '96x128', '--runs', '2', '--ablate']
-    assert main([*call, '--out', str(tmp_path)]) == 0
+    network = 'fusion.fusion_network'
+    monkeypatch.setattr(network, lambda args: fusion_cases.only('smooth'))
+    call = ['--scenes', '2', '--size', '96x128', '--runs', '2', '--ablate']
+    assert BENCHMARK.run([*call, '--out', str(tmp_path)]) == 0
     text = capsys.readouterr().out
     found = json.loads((tmp_path / 'fusion.json').read_text())
     assert (found['scenes'], found['source'], found['network']) == (2, 'synthetic', 'auto')
@@ -72,11 +71,11 @@ def test_stored_scenes_are_scored_with_the_closed_form(tmp_path, capsys):
     depth = 1500 + 3000 * (v < 40) + 800 * (u > 70) + rng.integers(0, 20, (96, 128))
     (tmp_path / 'a').mkdir()
     cv2.imwrite(str(tmp_path / 'a' / 'depth_mm.png'), depth.astype(np.uint16))
-    call = ['benchmark', 'fusion', '--data', str(tmp_path), '--fusion', 'none', '--runs', '1']
-    assert main(call) == 1
+    call = ['--data', str(tmp_path), '--fusion', 'none', '--runs', '1']
+    assert BENCHMARK.run(call) == 1
     assert 'no readable image.* of 128x96' in capsys.readouterr().err
     cv2.imwrite(str(tmp_path / 'a' / 'image.png'), np.repeat(depth[..., None] / 20, 3, axis=2))
-    assert main([*call, '--json']) == 0
+    assert BENCHMARK.run([*call, '--json']) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found['scenes'], found['source'], found['size']) == (1, 'stored', [96, 128])
     for case in found['cases']:
@@ -85,10 +84,10 @@ def test_stored_scenes_are_scored_with_the_closed_form(tmp_path, capsys):
 
 def test_time_alone_needs_no_scores(tmp_path, capsys, monkeypatch):
     asked = []
-    fusion_of = 'marigold_ros.models.fusion.load.fusion_of'
-    monkeypatch.setattr(fusion_of, lambda *how: asked.append(how) or fusion.only('smooth'))
-    call = ['benchmark', 'fusion', '--cost', '--runs', '1', '--out', str(tmp_path)]
-    assert main(call) == 0
+    fusion_of = 'fusion.fusion_of'
+    monkeypatch.setattr(fusion_of, lambda *how: asked.append(how) or fusion_cases.only('smooth'))
+    call = ['--cost', '--runs', '1', '--out', str(tmp_path)]
+    assert BENCHMARK.run(call) == 0
     assert set(asked) == {(None, 'auto')}
     assert capsys.readouterr().out.startswith('map fit and fusion')
     found = json.loads((tmp_path / 'fusion.json').read_text())

@@ -4,7 +4,7 @@
 
 from functools import partial
 
-from marigold_ros.evaluation.benchmarks.fusion import (
+from fusion_cases import (
     ABLATIONS,
     CONDITIONS,
     FusionScene,
@@ -13,12 +13,12 @@ from marigold_ros.evaluation.benchmarks.fusion import (
     METHODS,
     only,
 )
-from marigold_ros.evaluation.benchmarks.fusion_cost import stage_ms
-from marigold_ros.evaluation.benchmarks.simulated_predictions import PointPattern
+from fusion_cost import stage_ms
 from marigold_ros.frame import Alignment
 from marigold_ros.synthetic.scenes.scene import make_sample
 import numpy as np
 import pytest
+from simulated_predictions import PointPattern
 
 EXACT = partial(PointPattern, outliers=0.0, noise=0.0)
 
@@ -74,7 +74,7 @@ def test_a_road_is_better_in_disparity_than_in_depth():
 def test_errors_are_those_of_the_planted_depth(monkeypatch):
     scenes = [road()]
     monkeypatch.setattr(
-        'marigold_ros.evaluation.benchmarks.fusion.interpolate_linear',
+        'fusion_cases.interpolate_linear',
         lambda sparse, u, v, *more: 1.1 * scenes[0].depth[v, u],
     )
     case = score(scenes, EXACT('', 400))['none']
@@ -89,7 +89,7 @@ def test_errors_are_those_of_the_planted_depth(monkeypatch):
 
 
 def test_without_depth_the_nearest_point_counts(monkeypatch):
-    fuse = 'marigold_ros.evaluation.benchmarks.fusion.fuse'
+    fuse = 'fusion_cases.fuse'
     monkeypatch.setattr(fuse, lambda *arguments: Alignment())
     case = score([road()], EXACT('', 100))['none']
     assert case['without_depth'] == 1
@@ -113,7 +113,7 @@ def test_coverage_is_the_share_of_errors_below_sigma(monkeypatch):
     # A tenth off everywhere: within sigma on the left, where it is a fifth, not on the right.
     share = np.where(np.arange(128) < 64, 0.2, 0.05)
     stated = Alignment('fitted', metric=1.1 * scene.depth, sigma=share * scene.depth)
-    monkeypatch.setattr('marigold_ros.evaluation.benchmarks.fusion.fuse', lambda *more: stated)
+    monkeypatch.setattr('fusion_cases.fuse', lambda *more: stated)
     case = score([scene], EXACT('', 50))['none']
     assert case['coverage'] == pytest.approx(0.5, abs=0.02)
     among, beyond = case['among_points'], case['beyond_points']

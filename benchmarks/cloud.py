@@ -1,31 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""``benchmark cloud``: flying pixels and sky on synthetic drives, where the truth is known."""
+"""
+Score the masks of flying pixels and sky on synthetic drives, where the truth is known.
+
+  python benchmarks/cloud.py [--model MODEL] [--size HxW]
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
-from typing import Any, TYPE_CHECKING
+import sys
+from typing import Any
 
-from marigold_ros.commands.terminal.options import model_settings
+from cloud_masks import measure_masks, Scene
+from cpu_time import one_thread
+from marigold_ros.commands.terminal.options import add_model_options, image_size, model_settings
 from marigold_ros.commands.terminal.output import grid, step_bar
+from marigold_ros.frame import Frame
+from marigold_ros.models import load_model
+from marigold_ros.pipeline import FramePipeline
+from marigold_ros.synthetic.drive.drive import Drive, simulate_drive
+import numpy as np
+from script import Benchmark
 
-if TYPE_CHECKING:
-    from marigold_ros.evaluation.benchmarks.cloud import Scene
-    from marigold_ros.synthetic.drive.drive import Drive
-
-FILE = 'cloud.json'
-_DRIVES = (('street', (11, 12, 13, 14)), ('room', (11, 12)))
+DRIVES = (('street', (11, 12, 13, 14)), ('room', (11, 12)))
 _FRAMES, _RATE = 3, 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_model_options(parser)
+    parser.add_argument(
+        '--size',
+        type=image_size('HxW'),
+        default=(480, 640),
+        metavar='HxW',
+        help='of the image (default: 480x640)',
+    )
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score the masks of flying pixels and sky on synthetic drives, and time them."""
-    from marigold_ros.evaluation.benchmarks.cloud import measure_masks
-    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
-    from marigold_ros.models import load_model
-    from marigold_ros.pipeline import FramePipeline
 
     config = model_settings(args)
     with one_thread():
@@ -53,16 +69,8 @@ def table(results: Mapping[str, Any]) -> str:
     )
 
 
-def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return no drawings."""
-    return {}
-
-
 def _scenes(size: tuple[int, int], frames: int) -> Iterator[tuple[str, Iterator[Scene]]]:
     """Yield the kind of each drive, with its frames and their true depth."""
-    from marigold_ros.frame import Frame
-    from marigold_ros.synthetic.drive.drive import simulate_drive
-    import numpy as np
 
     def seen(drive: Drive) -> Iterator[Scene]:
         for item in drive.frames:
@@ -72,7 +80,16 @@ def _scenes(size: tuple[int, int], frames: int) -> Iterator[tuple[str, Iterator[
             bar.update()
 
     height, width = size
-    seeds = [(kind, seed) for kind, seeds in _DRIVES for seed in seeds]
+    seeds = [(kind, seed) for kind, seeds in DRIVES for seed in seeds]
     with step_bar(len(seeds) * frames, 'images') as bar:
         for kind, seed in seeds:
             yield kind, seen(simulate_drive(frames, _RATE, seed, width, height, kind))
+
+
+BENCHMARK = Benchmark(
+    'cloud', __doc__, 'images per drive (default: 3)', add_arguments, measure, table
+)
+
+
+if __name__ == '__main__':
+    sys.exit(BENCHMARK.run())

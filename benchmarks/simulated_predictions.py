@@ -16,6 +16,7 @@ import cv2
 from marigold_ros.errors import InputError
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
+from scipy.spatial import cKDTree
 
 ERROR_KINDS = ('smooth', 'objects')
 USELESS_KINDS = ('inverted', 'constant', 'foreign')
@@ -168,7 +169,6 @@ def _object_errors(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
 
 def _segments(rng: np.random.Generator, depth: np.ndarray) -> np.ndarray:
     """Segment pixels by the nearest of some centres in position and log depth; (H, W) int."""
-    from scipy.spatial import cKDTree
 
     height, width = depth.shape
     v, u = np.mgrid[0:height, 0:width]

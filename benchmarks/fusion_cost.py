@@ -5,13 +5,8 @@
 from collections.abc import Iterator
 from time import perf_counter
 
+from fusion_cases import FusionScene
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.evaluation.benchmarks.fusion import FusionScene
-from marigold_ros.evaluation.benchmarks.simulated_predictions import (
-    PointPattern,
-    simulate_prediction,
-    SimulatedPrediction,
-)
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.blas_threads import one_blas_thread
@@ -28,6 +23,11 @@ from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_si
 from marigold_ros.geometry.fusion.sound_points import sound_points
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
+from simulated_predictions import (
+    PointPattern,
+    simulate_prediction,
+    SimulatedPrediction,
+)
 
 # Height, width and points of the frames that are timed.
 FRAMES = ((480, 640, 2000), (375, 1242, 20000))

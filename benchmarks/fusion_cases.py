@@ -22,14 +22,6 @@ from marigold_ros.evaluation.baselines import (
     interpolate_linear,
     interpolate_nearest,
 )
-from marigold_ros.evaluation.benchmarks.simulated_predictions import (
-    ERROR_KINDS,
-    near_edges,
-    PointPattern,
-    sample_points,
-    simulate_map,
-    USELESS_KINDS,
-)
 from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
@@ -38,6 +30,14 @@ from marigold_ros.geometry.fusion.fuse import fuse
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
 import numpy as np
+from simulated_predictions import (
+    ERROR_KINDS,
+    near_edges,
+    PointPattern,
+    sample_points,
+    simulate_map,
+    USELESS_KINDS,
+)
 
 METHODS = (
     'fused',

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""``benchmark fusion``: metric depth from points, image and map, beside plain methods."""
+"""
+Score metric depth from points, image and map beside interpolation of the points, and time it.
+
+  python benchmarks/fusion.py --scenes 8 --ablate   on rooms and streets, also without parts
+  python benchmarks/fusion.py --data DIR            on */image.* with */depth_mm.png
+  python benchmarks/fusion.py --cost                nothing but its time
+"""
 
 from __future__ import annotations
 
@@ -9,16 +15,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 import math
 import os
-from typing import Any, TYPE_CHECKING
+import sys
+from typing import Any
 
+import cv2
+import fusion_cases
+from fusion_cases import (
+    ABLATED_MAPS,
+    ABLATIONS,
+    depth_maps,
+    FusionScene,
+    NO_MAP,
+)
+from fusion_cost import FRAMES, stage_ms
+from marigold_ros.commands.terminal.options import at_least, image_size
 from marigold_ros.commands.terminal.output import grid, step_bar
+from marigold_ros.evaluation.report.drawing import (
+    colourise_depth,
+    depth_scale,
+    error_image,
+    overlay_points,
+)
+from marigold_ros.geometry.fusion.mixing import FusionModel
+from marigold_ros.models.fusion.load import fusion_of
+import numpy as np
+from scenes import (
+    image_beside,
+    stored_depths,
+    synthetic_scenes,
+)
+from script import Benchmark
+from simulated_predictions import sample_points
 
-if TYPE_CHECKING:
-    from marigold_ros.evaluation.benchmarks.fusion import FusionScene
-    from marigold_ros.geometry.fusion.mixing import FusionModel
-    import numpy as np
-
-FILE = 'fusion.json'
 _SCENES = 16
 # Below the seeds of training, beside those that selected a network.
 _FIRST_SEED = 700_000
@@ -30,9 +58,31 @@ _DRAWN_SCENES, _DRAWN_POINTS, _PANEL = 4, ('500 random', '16 rows'), 320
 Cases = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('--data', metavar='DIR', help='stored scenes (default: synthetic ones)')
+    parser.add_argument('--scenes', type=at_least(1), metavar='N', help='synthetic (default: 16)')
+    parser.add_argument('--seed', type=int, default=0, help='of scenes (default: 0)')
+    parser.add_argument(
+        '--size',
+        type=image_size('HxW'),
+        default=(480, 640),
+        metavar='HxW',
+        help='of synthetic scenes (default: 480x640)',
+    )
+    parser.add_argument(
+        '--fusion',
+        default='auto',
+        metavar='PATH',
+        help='the network, as alignment.fusion: auto (embedded), none, or a folder',
+    )
+    parser.add_argument('--ablate', action='store_true', help='also without parts of it')
+    parser.add_argument('--cost', action='store_true', help='nothing but its time')
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score fused depth on scenes with known truth, and time it."""
-    network = _network(args)
+    network = fusion_network(args)
     found: dict[str, Any] = {'network': args.fusion}
     if not args.cost:
         found |= _scores(args, network)
@@ -66,14 +116,10 @@ def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, 
     """Draw depth without a map as a PNG file, a row for each scene and pattern of points."""
     if args.cost:
         return {}
-    import cv2
-    from marigold_ros.evaluation.benchmarks.fusion import CONDITIONS, depth_maps
-    from marigold_ros.evaluation.benchmarks.simulated_predictions import sample_points
-    import numpy as np
 
-    network, rows = _network(args), []
+    network, rows = fusion_network(args), []
     for scene in islice(_scenes(args), _DRAWN_SCENES):
-        for pattern in (item for item in CONDITIONS if item.name in _DRAWN_POINTS):
+        for pattern in (item for item in fusion_cases.CONDITIONS if item.name in _DRAWN_POINTS):
             sparse = sample_points(np.random.default_rng(0), scene.depth, pattern)
             rows.append(_row(scene, sparse, depth_maps(scene, sparse, network)))
     widest = max(row.shape[1] for row in rows)
@@ -81,22 +127,14 @@ def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, 
     return {'fusion.png': cv2.imencode('.png', np.vstack(rows)[..., ::-1])[1].tobytes()}
 
 
-def _network(args: argparse.Namespace) -> FusionModel | None:
+def fusion_network(args: argparse.Namespace) -> FusionModel | None:
     if args.fusion == 'none':  # without importing torch
         return None
-    from marigold_ros.models.fusion.load import fusion_of
 
     return fusion_of(None, args.fusion)
 
 
 def _scenes(args: argparse.Namespace) -> Iterator[FusionScene]:
-    from marigold_ros.commands.benchmarks.scenes import (
-        image_beside,
-        stored_depths,
-        synthetic_scenes,
-    )
-    from marigold_ros.evaluation.benchmarks.fusion import FusionScene
-    import numpy as np
 
     if args.data:
         for path, depth in stored_depths(args.data):
@@ -109,7 +147,6 @@ def _scenes(args: argparse.Namespace) -> Iterator[FusionScene]:
 
 
 def _scores(args: argparse.Namespace, network: FusionModel | None) -> dict[str, Any]:
-    from marigold_ros.evaluation.benchmarks.fusion import CONDITIONS, MAPS, measure
 
     count = args.scenes or _SCENES
     with step_bar(0 if args.data else count, 'rendering') as bar:
@@ -117,19 +154,18 @@ def _scores(args: argparse.Namespace, network: FusionModel | None) -> dict[str, 
         for scene in _scenes(args):
             scenes.append(scene)
             bar.update()
-    with step_bar(len(scenes) * len(CONDITIONS) * len(MAPS), 'points and maps') as bar:
+    conditions = fusion_cases.CONDITIONS
+    steps = len(scenes) * len(conditions) * len(fusion_cases.MAPS)
+    with step_bar(steps, 'points and maps') as bar:
         return {
             'scenes': len(scenes),
             'source': 'stored' if args.data else 'synthetic',
             'size': list(scenes[0].depth.shape),
-            'cases': measure(scenes, network, CONDITIONS, bar.update, args.ablate),
+            'cases': fusion_cases.measure(scenes, network, conditions, bar.update, args.ablate),
         }
 
 
 def _cost(args: argparse.Namespace, network: FusionModel | None) -> list[dict[str, Any]]:
-    from marigold_ros.commands.benchmarks.scenes import synthetic_scenes
-    from marigold_ros.evaluation.benchmarks.fusion import FusionScene
-    from marigold_ros.evaluation.benchmarks.fusion_cost import FRAMES, stage_ms
 
     found = []
     for height, width, points in FRAMES:
@@ -141,12 +177,11 @@ def _cost(args: argparse.Namespace, network: FusionModel | None) -> list[dict[st
 
 def _tables(cases: Cases) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
     """Yield the title and rows of each table."""
-    from marigold_ros.evaluation.benchmarks.fusion import ABLATED_MAPS, MAPS, NO_MAP
 
     plain = [case for (_, kind), case in cases.items() if kind == NO_MAP]
     yield 'without a map: AbsRel, and ratios of AbsRel', _plain_rows(plain)
     yield 'without a map: ratios of MAE and RMSE', _metres_rows(plain)
-    yield 'with maps: ratio of AbsRel, fused (and local)', _map_rows(cases, MAPS)
+    yield 'with maps: ratio of AbsRel, fused (and local)', _map_rows(cases, fusion_cases.MAPS)
     yield 'without a map: ratio of AbsRel by metres of true depth', _part_rows(plain, 'ratio')
     yield 'without a map: share within one sigma', _part_rows(plain, 'coverage')
     for kind in ABLATED_MAPS:
@@ -215,7 +250,6 @@ def _part_rows(cases: Sequence[Mapping[str, Any]], key: str) -> list[tuple[str, 
 
 
 def _ablation_rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    from marigold_ros.evaluation.benchmarks.fusion import ABLATIONS
 
     titles = ('fused', 'without network', *ABLATIONS)
     rows: list[tuple[str, ...]] = [('points', *titles)]
@@ -241,14 +275,6 @@ def _figure(value: float) -> str:
 
 def _row(scene: FusionScene, sparse: Any, maps: Mapping[str, np.ndarray]) -> np.ndarray:
     """Draw image, points, depth by each method, truth and relative sigma side by side."""
-    import cv2
-    from marigold_ros.evaluation.report.drawing import (
-        colourise_depth,
-        depth_scale,
-        error_image,
-        overlay_points,
-    )
-    import numpy as np
 
     low, high = depth_scale(scene.depth)
     v, u = (axis.ravel() for axis in np.indices(scene.depth.shape))
@@ -270,3 +296,12 @@ def _row(scene: FusionScene, sparse: Any, maps: Mapping[str, np.ndarray]) -> np.
         cv2.putText(strip, title, (6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1)
         drawn.append(np.vstack([strip, cv2.resize(panel, size, interpolation=cv2.INTER_AREA)]))
     return np.hstack(drawn)
+
+
+BENCHMARK = Benchmark(
+    'fusion', __doc__, 'timed frames (default: 40)', add_arguments, measure, table, drawings
+)
+
+
+if __name__ == '__main__':
+    sys.exit(BENCHMARK.run())

@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""``benchmark alignment``: metric fits of simulated predictions, beside plain methods."""
+"""
+Score metric fits of simulated predictions beside plain methods of fitting; no model runs.
+
+  python benchmarks/alignment.py              on synthetic scenes
+  python benchmarks/alignment.py --data DIR   on true depth as */depth_mm.png
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from typing import Any, TYPE_CHECKING
+import sys
+from typing import Any
 
+import alignment_cases
+from alignment_cases import jobs, log_fields, measure_align_ms, METHODS
+from cpu_time import one_thread
+import cv2
 from marigold_ros.commands.terminal.output import grid, step_bar
+import numpy as np
+from scenes import stored_depths, synthetic_scenes
+from script import Benchmark
+from simulated_predictions import ERROR_KINDS, PATTERNS
 
-if TYPE_CHECKING:
-    import numpy as np
-
-FILE = 'alignment.json'
 _SCENES = 4
 _SIZE = (320, 240)
 _SEEDS, _DRAW_SEEDS = 10, 2
@@ -21,10 +31,15 @@ _SEEDS, _DRAW_SEEDS = 10, 2
 _LIMIT = 0.4
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        '--data', metavar='DIR', help='true depth as */depth_mm.png (default: synthetic scenes)'
+    )
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Score all methods on simulated predictions, and time ours."""
-    from marigold_ros.evaluation.benchmarks.alignment import jobs, measure, measure_align_ms
-    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
 
     with one_thread():
         depths = _depths(args)
@@ -35,7 +50,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 'scenes': len(depths),
                 'source': 'data' if args.data else 'synthetic',
                 'seeds': seeds,
-                **measure(depths, seeds, draws, bar.update),
+                **alignment_cases.measure(depths, seeds, draws, bar.update),
                 'cost_ms': measure_align_ms(depths[0]),
             }
 
@@ -55,11 +70,6 @@ def table(results: Mapping[str, Any]) -> str:
 
 def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
     """Draw the ideal correction and ours as a PNG file, a row for each kind of prediction."""
-    import cv2
-    from marigold_ros.evaluation.benchmarks.alignment import log_fields
-    from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
-    from marigold_ros.evaluation.benchmarks.simulated_predictions import ERROR_KINDS, PATTERNS
-    import numpy as np
 
     depth, rows = _depths(args)[0], []
     for kind in ERROR_KINDS:
@@ -80,7 +90,6 @@ def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, 
 
 
 def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    from marigold_ros.evaluation.benchmarks.alignment import METHODS
 
     rows: list[tuple[str, ...]] = [
         ('errors', 'points', *METHODS, 'to 5nn', 'at edges', 'to Tukey', 'refused')
@@ -95,8 +104,16 @@ def _rows(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
 
 def _depths(args: argparse.Namespace) -> list[np.ndarray]:
     """Return true depth of */depth_mm.png or of synthetic scenes, in metres, 0 where unknown."""
-    from marigold_ros.commands.benchmarks.scenes import stored_depths, synthetic_scenes
 
     if args.data:
         return [depth for _, depth in stored_depths(args.data)]
     return [depth for _, depth in synthetic_scenes(_SCENES, 0, _SIZE)]
+
+
+BENCHMARK = Benchmark(
+    'alignment', __doc__, 'seeds (default: 10)', add_arguments, measure, table, drawings
+)
+
+
+if __name__ == '__main__':
+    sys.exit(BENCHMARK.run())

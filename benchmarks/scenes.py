@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 from marigold_ros.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
+from marigold_ros.synthetic.scenes.scene import make_sample
+import numpy as np
 
 _FARTHEST = 80.0  # m, as far as truth is scored
 
@@ -20,8 +19,6 @@ def synthetic_scenes(
     count: int, first_seed: int, size: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Render rooms and streets in turns: image and depth in metres; ``size`` is (W, H)."""
-    from marigold_ros.synthetic.scenes.scene import make_sample
-    import numpy as np
 
     for number in range(count):
         sample = make_sample(first_seed + number, *size, kind=('room', 'street')[number % 2])
@@ -35,8 +32,6 @@ def stored_depths(folder: str) -> list[tuple[Path, np.ndarray]]:
 
     Raises InputError if there is none or one is no 16-bit grey image.
     """
-    import cv2
-    import numpy as np
 
     paths = sorted(Path(folder).glob('*/depth_mm.png'))
     if not paths:
@@ -56,7 +51,6 @@ def stored_depths(folder: str) -> list[tuple[Path, np.ndarray]]:
 
 def image_beside(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Read the RGB image of size (H, W) beside a depth image; raises InputError without one."""
-    import cv2
 
     for name in sorted(path.parent.glob('image.*')):
         image = cv2.imread(str(name), cv2.IMREAD_COLOR)

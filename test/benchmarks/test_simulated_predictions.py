@@ -2,14 +2,17 @@
 # Copyright 2026 The marigold_ros developers
 """Simulated predictions and LiDARs, and the errors of alignments on them."""
 
-from marigold_ros.errors import InputError
-from marigold_ros.evaluation.benchmarks.alignment import (
+from alignment_cases import (
     five_nearest,
     least_squares,
     measure,
     tukey,
 )
-from marigold_ros.evaluation.benchmarks.simulated_predictions import (
+from marigold_ros.errors import InputError
+from marigold_ros.synthetic.scenes.scene import make_sample
+import numpy as np
+import pytest
+from simulated_predictions import (
     ERROR_KINDS,
     near_edges,
     PATTERNS,
@@ -18,9 +21,6 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     simulate_map,
     simulate_prediction,
 )
-from marigold_ros.synthetic.scenes.scene import make_sample
-import numpy as np
-import pytest
 
 
 @pytest.fixture(scope='module')

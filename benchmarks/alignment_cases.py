@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cpu_time import cpu_ms
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.evaluation.baselines import interpolate_linear, interpolate_nearest
-from marigold_ros.evaluation.benchmarks.cpu_time import cpu_ms
-from marigold_ros.evaluation.benchmarks.simulated_predictions import (
+from marigold_ros.geometry.fusion.fuse import align
+import numpy as np
+from scipy.spatial import cKDTree
+from simulated_predictions import (
     ERROR_KINDS,
     MORE_PATTERNS,
     near_edges,
@@ -25,8 +28,6 @@ from marigold_ros.evaluation.benchmarks.simulated_predictions import (
     simulate_prediction,
     SimulatedPrediction,
 )
-from marigold_ros.geometry.fusion.fuse import align
-import numpy as np
 
 METHODS = ('barycentric', 'nearest', 'least squares', 'Tukey', '5 nearest', 'global', 'local')
 # Interpolation is slow and hardly differs between seeds.
@@ -193,7 +194,6 @@ def five_nearest(relative: np.ndarray, u: np.ndarray, v: np.ndarray, z: np.ndarr
 
     ``relative`` is (H, W), points (n,) are at pixels u, v with depth z; returns (H, W) metres.
     """
-    from scipy.spatial import cKDTree
 
     scale, shift = tukey(relative[v, u].astype(np.float64), z.astype(np.float64))
     metric = np.maximum(relative * scale + shift, _NEAREST_METRES)

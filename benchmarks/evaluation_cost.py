@@ -12,9 +12,9 @@ from pathlib import Path
 from time import process_time
 from typing import Any
 
+from cpu_time import one_thread
 from marigold_ros.bags.frames import BagFrame, frames
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.evaluation.benchmarks.cpu_time import one_thread
 from marigold_ros.frame import Alignment, FrameResult, Prediction
 from marigold_ros.message_codec import to_rgb
 from marigold_ros.replay.bag_replay import empty_scorer, ModelScorer

@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""``benchmark evaluate``: the cost of ``evaluate`` without the model, part by part."""
+"""
+Measure the CPU time of ``evaluate`` without the model, part by part.
+
+  python benchmarks/evaluation.py [--data BAG]
+"""
 
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+import sys
 import tempfile
 from typing import Any
 
+from evaluation_cost import measure_cost
 from marigold_ros.commands.terminal.output import note
+from marigold_ros.synthetic.drive.drive import write_drive
+from script import Benchmark
 
-FILE = 'benchmark.json'
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument('--data', metavar='BAG', help='a bag (default: a synthetic drive)')
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Take the CPU time of evaluate on a bag."""
-    from marigold_ros.replay.evaluation_cost import measure_cost
 
     with _bag(args.data) as bag:
         return measure_cost(bag, args.runs or 2)
@@ -28,7 +38,6 @@ def _bag(given: str | None) -> Iterator[Path]:
     if given:
         yield Path(given)
         return
-    from marigold_ros.synthetic.drive.drive import write_drive
 
     with tempfile.TemporaryDirectory() as folder:
         note('rendering a drive of 10 images')
@@ -49,6 +58,10 @@ def table(results: Mapping[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def drawings(args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return no drawings."""
-    return {}
+BENCHMARK = Benchmark(
+    'evaluation', __doc__, 'replays of the bag (default: 2)', add_arguments, measure, table
+)
+
+
+if __name__ == '__main__':
+    sys.exit(BENCHMARK.run())
