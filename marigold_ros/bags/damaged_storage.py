@@ -31,21 +31,21 @@ class DamagedMcap(McapReader):
     """An .mcap file up to its last complete record."""
 
     def _open(self) -> None:
-        assert self.bio is not None
-        if self.bio.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
+        file: Any = self.bio
+        if file.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
             raise BagError(f'{str(self.path)!r} does not begin as an .mcap file')
-        size = self.bio.seek(0, 2)
+        size = file.seek(0, 2)
         self.data_start = end = len(_MCAP_MAGIC)
         while end + _RECORD_HEAD.size <= size:
-            self.bio.seek(end)
-            code, length = _RECORD_HEAD.unpack(self.bio.read(_RECORD_HEAD.size))
+            file.seek(end)
+            code, length = _RECORD_HEAD.unpack(file.read(_RECORD_HEAD.size))
             if code in _DATA_END or end + _RECORD_HEAD.size + length > size:
                 break
             end += _RECORD_HEAD.size + length
         self.data_end = end
         self.meta_scan()
-        assert self.statistics is not None
-        counts = self.statistics.channel_message_counts
+        statistics: Any = self.statistics
+        counts = statistics.channel_message_counts
         self.connections = [c._replace(msgcount=counts.get(c.id, 0)) for c in self.connections]
 
     def messages(
@@ -62,14 +62,14 @@ class DamagedDatabase(Sqlite3Reader):
     """A .db3 file up to its first page that cannot be read."""
 
     def _open(self) -> None:
-        assert self.dbconn is not None
+        database: Any = self.dbconn
         # SQLite then takes the number of pages from the size of the file.
-        self.dbconn.execute('PRAGMA writable_schema=ON')
+        database.execute('PRAGMA writable_schema=ON')
         counts = Counter(row[0] for row in self._rows('topic_id'))
         columns = 'SELECT id, name, type, serialization_format FROM topics ORDER BY id'
         undefined = MessageDefinition(MessageDefinitionFormat.NONE, '')
         self.connections = []
-        for number, topic, msgtype, encoding in self.dbconn.execute(columns):
+        for number, topic, msgtype, encoding in database.execute(columns):
             extra = ConnectionExtRosbag2(encoding, [])
             self.connections.append(
                 Connection(number, topic, msgtype, undefined, '', counts[number], extra, self)
@@ -89,9 +89,9 @@ class DamagedDatabase(Sqlite3Reader):
 
     def _rows(self, columns: str) -> Iterator[Any]:
         """Yield rows of the table of messages until one cannot be read."""
-        assert self.dbconn is not None
+        database: Any = self.dbconn
         query = f'SELECT {columns} FROM messages NOT INDEXED ORDER BY id'
         try:
-            yield from self.dbconn.execute(query)
+            yield from database.execute(query)
         except Exception:  # the library's database module has errors of its own
             return

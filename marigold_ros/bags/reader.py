@@ -27,7 +27,6 @@ from marigold_ros.bags.topics import (
 )
 from marigold_ros.bags.transforms import TransformTree
 from marigold_ros.errors import BagError
-from rosbags.highlevel import AnyReader
 
 
 class BagReader:
@@ -63,7 +62,7 @@ class BagReader:
     def topics(self) -> dict[str, TopicInfo]:
         """Type and number of messages by topic."""
         infos: dict[str, TopicInfo] = {}
-        for c in self._open.connections:
+        for c in self._open.reader.connections:
             before = infos[c.topic].count if c.topic in infos else 0
             infos[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
         return infos
@@ -94,8 +93,7 @@ class BagReader:
         except BagError as error:
             lost = f'; {self.lost}' if self.lost else ''
             raise BagError(f'{self.path}: {error}{lost}') from error
-        assert self._bag is not None
-        return replace(chosen, notes=(*self._bag.notes, *chosen.notes))
+        return replace(chosen, notes=(*self._open.notes, *chosen.notes))
 
     def with_sources(self, chosen: BagTopics, sources: Sequence[str]) -> BagTopics:
         """Add a topic of each kind of sparse depth in ``sources`` that the chosen ones lack."""
@@ -111,7 +109,7 @@ class BagReader:
         if not any(info.count for info in self.topics.values()):
             return 0, 0
         if not self.lost:
-            return self._open.start_time, self._open.end_time
+            return self._open.reader.start_time, self._open.reader.end_time
         times = []
         with suppress(BagError):  # reading all messages raises it
             for *_, log_ns in self.raw(list(self.topics)):
@@ -121,7 +119,7 @@ class BagReader:
     @property
     def types(self) -> Any:
         """Message types for `BagWriter.write_raw`; None for ROS 1, which serialises otherwise."""
-        return self._open.typestore if self._open.is2 else None
+        return self._open.reader.typestore if self._open.reader.is2 else None
 
     @property
     def lost(self) -> str:
@@ -156,11 +154,12 @@ class BagReader:
                 f'{self.path} has no topic {", ".join(unknown)}'
                 f'{near_names(unknown[0], self.topics)}; it has {listing(self.topics)}'
             )
-        connections = [c for c in self._open.connections if c.topic in topics]
+        reader = self._open.reader
+        connections = [c for c in reader.connections if c.topic in topics]
         if not connections:  # the library would take an empty list for all topics
             return
         try:
-            for connection, log_ns, data in self._open.messages(connections, start_ns, stop_ns):
+            for connection, log_ns, data in reader.messages(connections, start_ns, stop_ns):
                 yield connection.topic, connection.msgtype, data, log_ns
         except Exception as error:  # a damaged file can fail anywhere in the library
             raise BagError(
@@ -173,7 +172,7 @@ class BagReader:
     def decode(self, data: bytes, msgtype: str) -> Any:
         """Decode one message; raises BagError where the bytes do not fit the type."""
         try:
-            return self._open.deserialize(data, msgtype)
+            return self._open.reader.deserialize(data, msgtype)
         except Exception as error:  # bytes of a damaged message can fail anywhere in the library
             raise BagError(
                 f'{self.path}: a message of {len(data)} bytes is no {msgtype} '
@@ -207,7 +206,7 @@ class BagReader:
         return transforms
 
     @property
-    def _open(self) -> AnyReader:
+    def _open(self) -> OpenBag:
         if self._bag is None:
             raise BagError(f'bag {self.path} is not open; read inside a with block')
-        return self._bag.reader
+        return self._bag

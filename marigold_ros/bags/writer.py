@@ -92,8 +92,9 @@ class BagWriter:
         self._storage = _STORAGES[storage]
         self._typestore = get_typestore(Stores.ROS2_HUMBLE)
         self._connections: dict[str, Connection] = {}
-        self._partial: Path | None = None
-        self._writer: Writer | None = None
+        # While it is open.
+        self._partial: Any = None
+        self._writer: Any = None
 
     def __enter__(self) -> BagWriter:
         if self.path.exists():
@@ -115,8 +116,6 @@ class BagWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        assert self._writer is not None
-        assert self._partial is not None
         try:
             self._writer.close()
             if kind is None:

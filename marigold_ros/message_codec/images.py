@@ -37,7 +37,8 @@ class _Layout:
 
     item: str  # NumPy type without byte order
     channels: int
-    convert: Callable[[np.ndarray], np.ndarray] | None  # None: depth, not an image
+    convert: Callable[[np.ndarray], np.ndarray] = np.copy
+    is_depth: bool = False  # and not an image
     multiple: int = 1  # the width must be a multiple of this
     rows_per_two: int = 2  # rows in data for every two rows of the image
 
@@ -59,11 +60,11 @@ _BGR = _cv(cv2.COLOR_BGR2RGB)
 _UYVY = _Layout('u1', 2, _cv(cv2.COLOR_YUV2RGB_UYVY), multiple=2)
 _YUYV = _Layout('u1', 2, _cv(cv2.COLOR_YUV2RGB_YUY2), multiple=2)
 _LAYOUTS = {
-    'rgb8': _Layout('u1', 3, np.copy),
+    'rgb8': _Layout('u1', 3),
     'bgr8': _Layout('u1', 3, _BGR),
     'rgba8': _Layout('u1', 4, _cv(cv2.COLOR_RGBA2RGB)),
     'bgra8': _Layout('u1', 4, _cv(cv2.COLOR_BGRA2RGB)),
-    'rgb16': _Layout('u2', 3, np.copy),
+    'rgb16': _Layout('u2', 3),
     'bgr16': _Layout('u2', 3, _BGR),
     'mono8': _Layout('u1', 1, _GRAY),
     'mono16': _Layout('u2', 1, _GRAY),
@@ -75,14 +76,14 @@ _LAYOUTS = {
     'yuyv': _YUYV,  # the newer name of yuv422_yuy2
     'nv12': _Layout('u1', 1, _cv(cv2.COLOR_YUV2RGB_NV12), multiple=2, rows_per_two=3),
     'nv21': _Layout('u1', 1, _cv(cv2.COLOR_YUV2RGB_NV21), multiple=2, rows_per_two=3),
-    '32FC1': _Layout('f4', 1, None),
-    '16UC1': _Layout('u2', 1, None),
+    '32FC1': _Layout('f4', 1, is_depth=True),
+    '16UC1': _Layout('u2', 1, is_depth=True),
 } | {
     f'bayer_{pattern}{bits}': _Layout(f'u{bits // 8}', 1, _cv(code))
     for pattern, code in _BAYER.items()
     for bits in (8, 16)
 }
-IMAGE_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if layout.convert)
+IMAGE_ENCODINGS = frozenset(name for name, layout in _LAYOUTS.items() if not layout.is_depth)
 # mono16 too: depth_image_proc takes it for millimetres as well.
 _DEPTH_ENCODINGS = ('32FC1', '16UC1', 'mono16')
 _IS_DEPTH = ', which is depth and not an image; choose an image topic, or read it as depth'
@@ -110,7 +111,7 @@ def check_image(message: Any) -> None:
         _check_data(as_bytes(message.data, 'compressed image'))
         return
     layout = _layout(message.encoding)
-    if layout.convert is None:
+    if layout.is_depth:
         raise InputError(f'image has encoding {message.encoding}{_IS_DEPTH}', 'encoding')
     _check_layout(message, layout)
 
@@ -146,7 +147,6 @@ def to_rgb(message: Any) -> np.ndarray:
             return _to_8bit(_GRAY(pixels))
         return _to_8bit(np.ascontiguousarray(pixels))
     layout = _LAYOUTS[message.encoding]
-    assert layout.convert is not None  # check_image refused depth
     return _to_8bit(_converted(_pixels(message, layout), layout.convert, message.encoding))
 
 

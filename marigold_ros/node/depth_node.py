@@ -113,12 +113,13 @@ class DepthNode(ManagedNode):
         if self._pipeline is None:
             self._make_pipeline()
         self._pipeline.reset()
-        self._inputs = Inputs(self, self._config, self.health, self._images, self._on_jump)
+        self._inputs = Inputs(
+            self, self._config, self.health, self._images, self._on_image, self._on_jump
+        )
         self._server = FrameServer(
             self, self._pipeline, self._inputs, self._outputs, self._extrinsics
         )
         self._worker = Worker(self._server.serve, self._shortest_period)
-        self._inputs.registerCallback(self._on_image)
         self._inputs.open()
         self._warning_log = WarningLog()
         self._clock_watch = watch_clock(self, lambda _jump: self._on_jump('ROS time jumped'))

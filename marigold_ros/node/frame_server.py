@@ -21,12 +21,11 @@ from marigold_ros.geometry.alignment.fit_report import details_of
 from marigold_ros.geometry.camera.frames import resize_frame
 from marigold_ros.geometry.camera.rectification import rectified_valid
 from marigold_ros.geometry.ground.plane import ground_plane
-from marigold_ros.message_codec import to_camera
+from marigold_ros.message_codec import header_ns, to_camera
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import ImageHealth
-from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
@@ -178,7 +177,7 @@ class FrameServer:
                 folder = cache_folder(config.runtime.cache_dir)
                 remember_size(folder, config.model.model, rgb.shape[:2])
         camera = self._camera(message, rgb.shape[:2], config)
-        frame = Frame(rgb=rgb, camera=camera, stamp_ns=stamp_ns(message.header.stamp))
+        frame = Frame(rgb=rgb, camera=camera, stamp_ns=header_ns(message))
         if config.output_resolution == 'input':
             return frame
         model: Any = self._pipeline.model

@@ -3,8 +3,8 @@
 """
 message_filters, sensor_msgs_py and cv_bridge where installed, and their replacements elsewhere.
 
-The only importer of these packages, all three of which the ROS wheels lack. Replaced are two
-filter classes, and clouds by message_codec's, byte for byte the same; without cv_bridge, encodings
+The only importer of these packages, all three of which the ROS wheels lack. Replaced are the
+Subscriber, and clouds by message_codec's, byte for byte the same; without cv_bridge, encodings
 that message_codec does not know are refused. Released binaries of cv_bridge break with NumPy 2,
 so it stays off the main path and is tried out first.
 """
@@ -19,35 +19,26 @@ import numpy as np
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
 try:
-    from message_filters import SimpleFilter, Subscriber
+    from message_filters import Subscriber
 
     FILTERS = 'message_filters'
 except ImportError:
     FILTERS = 'built in (message_filters is not installed)'
 
-    class SimpleFilter:  # type: ignore[no-redef]
-        """A source of messages with callbacks; the part of message_filters in use."""
-
-        def __init__(self):
-            self.callbacks = {}
-
-        def registerCallback(self, callback, *arguments):  # noqa: N802
-            """Register ``callback(*messages, *arguments)``; returns a connection."""
-            connection = len(self.callbacks)
-            self.callbacks[connection] = (callback, arguments)
-            return connection
-
-        def signalMessage(self, *messages):  # noqa: N802
-            """Call all callbacks with messages."""
-            for callback, arguments in self.callbacks.values():
-                callback(*messages, *arguments)
-
-    class Subscriber(SimpleFilter):  # type: ignore[no-redef]
-        """A subscription as a source of messages."""
+    class Subscriber:  # type: ignore[no-redef]
+        """A subscription with callbacks; the part of message_filters in use."""
 
         def __init__(self, node, message_type, topic, **options):
-            super().__init__()
-            self.sub = node.create_subscription(message_type, topic, self.signalMessage, **options)
+            self._callbacks = []
+            self.sub = node.create_subscription(message_type, topic, self._call, **options)
+
+        def registerCallback(self, callback):  # noqa: N802
+            """Call back with each message."""
+            self._callbacks.append(callback)
+
+        def _call(self, message):
+            for callback in self._callbacks:
+                callback(message)
 
 
 try:

@@ -45,10 +45,6 @@ def test_cv_bridge_reads_the_same_image(encoding):
     np.testing.assert_array_equal(theirs, to_rgb(message))
 
 
-def test_message_filters_passes_messages_on():
+def test_inputs_are_subscribers_of_message_filters():
     message_filters = pytest.importorskip('message_filters', reason='needs message_filters')
-    assert ros_helpers.SimpleFilter is message_filters.SimpleFilter
-    source, heard = ros_helpers.SimpleFilter(), []
-    source.registerCallback(heard.append)
-    source.signalMessage('message')
-    assert heard == ['message']
+    assert ros_helpers.Subscriber is message_filters.Subscriber

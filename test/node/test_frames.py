@@ -18,12 +18,13 @@ from marigold_ros.config import LidarConfig  # noqa: E402
 from marigold_ros.frame import Prediction  # noqa: E402
 from marigold_ros.message_codec import (  # noqa: E402
     encode_depth,
+    header_ns,
     to_camera,
     to_depth,
     to_organised,
 )
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes  # noqa: E402
-from marigold_ros.node.interface.messages import image_message, stamp_ns  # noqa: E402
+from marigold_ros.node.interface.messages import image_message  # noqa: E402
 from marigold_ros.pipeline import FramePipeline  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
@@ -54,7 +55,7 @@ def test_every_output_carries_stamp_and_frame_of_the_image(bench):
     running.send(stamp)
     for topic, _ in EVERYTHING:
         message = running.wait_received(topic)[0]
-        assert stamp_ns(message.header.stamp) == stamp, topic
+        assert header_ns(message) == stamp, topic
         assert message.header.frame_id == 'camera_optical', topic
     assert running.wait_quiet(1)['frames.served'] == 1
     # For the next start, which compiles for this size before the first image.

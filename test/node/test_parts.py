@@ -12,9 +12,12 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
+from marigold_ros.message_codec import header_ns  # noqa: E402
 from marigold_ros.node.health.health import Counters, Timings  # noqa: E402
-from marigold_ros.node.interface.messages import byte_array, colour_depth, stamp_ns, to_stamp  # noqa: E402
+from marigold_ros.node.interface.messages import byte_array, colour_depth, to_stamp  # noqa: E402
 from marigold_ros.node.worker import Mailbox, Worker  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
 
 
 def test_a_newer_item_replaces_one_that_waits():
@@ -102,7 +105,7 @@ def test_percentiles_are_those_of_the_window():
 
 def test_stamps_survive_the_way_there_and_back():
     for nanoseconds in (0, 1, 999_999_999, 1_000_000_000, 1_795_162_579_238_975_568):
-        assert stamp_ns(to_stamp(nanoseconds)) == nanoseconds
+        assert header_ns(Image(header=Header(stamp=to_stamp(nanoseconds)))) == nanoseconds
 
 
 def test_bytes_arrive_as_they_were():

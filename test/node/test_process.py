@@ -16,8 +16,7 @@ import pytest
 rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.live_run.process import own_context, own_node, spinning  # noqa: E402
-from marigold_ros.message_codec import to_depth  # noqa: E402
-from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
+from marigold_ros.message_codec import header_ns, to_depth  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 
 COMMAND = [sys.executable, '-m', 'marigold_ros', 'node', '--ros-args']
@@ -143,7 +142,7 @@ def serve_until_depth(robot):
         robot.image.publish(robot.image_message(stamp))
         time.sleep(0.1)
     message = robot.received['depth/image_rect'][0]
-    assert 1_000_000_000 < stamp_ns(message.header.stamp) <= stamp
+    assert 1_000_000_000 < header_ns(message) <= stamp
     assert np.isfinite(to_depth(message)).all()
 
 

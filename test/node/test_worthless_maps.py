@@ -11,8 +11,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from marigold_ros.frame import Prediction  # noqa: E402
-from marigold_ros.message_codec import encode_image, to_depth  # noqa: E402
-from marigold_ros.node.interface.messages import image_message, stamp_ns  # noqa: E402
+from marigold_ros.message_codec import encode_image, header_ns, to_depth  # noqa: E402
+from marigold_ros.node.interface.messages import image_message  # noqa: E402
 from marigold_ros.node.loading import load  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from synthetic_messages import mounting_parameters  # noqa: E402
@@ -74,7 +74,7 @@ def test_every_frame_of_noise_is_metric_by_its_points_and_none_is_wrong(bench, m
     truth = true_depth(np.arange(HEIGHT)[:, None])
     stamps = []
     for message in running.robot.received['depth/image_rect']:
-        stamps.append(stamp_ns(message.header.stamp))
+        stamps.append(header_ns(message))
         depth = to_depth(message)
         assert np.isfinite(depth).mean() > 0.9
         assert np.nanmedian(np.abs(depth / truth - 1)) < 0.02

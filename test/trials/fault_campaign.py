@@ -26,8 +26,7 @@ from marigold_ros.commands.terminal.options import at_least
 from marigold_ros.commands.terminal.output import grid
 from marigold_ros.config import AlignmentConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import MarigoldError
-from marigold_ros.message_codec import to_depth
-from marigold_ros.node.interface.messages import stamp_ns
+from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.node.loading import load
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.settings import as_values
@@ -105,7 +104,7 @@ class Campaign:
         return self.result
 
     def _on_output(self, name: str, message: Any) -> None:
-        stamp = stamp_ns(message.header.stamp)
+        stamp = header_ns(message)
         with self._lock:
             if name == 'relative/image':
                 self._relative.add(stamp)
@@ -141,7 +140,7 @@ class Campaign:
         before = loop.count(fault.counter)
         _, messages = self._next_messages(view)
         fault.corrupt(messages[fault.role], self._rng)
-        image = stamp_ns(messages[self._role].header.stamp)
+        image = header_ns(messages[self._role])
         self._forbidden[image] = fault.name
         for role, message in messages.items():
             loop.deliver(role, message)

@@ -16,9 +16,9 @@ from typing import Any
 
 from marigold_ros.errors import MarigoldError
 from marigold_ros.live_run.process import keep_to_this_machine, own_context, own_node, spinning
+from marigold_ros.message_codec import header_ns
 from marigold_ros.node.depth_node import DepthNode
 from marigold_ros.node.distro import threaded_executor, without_events
-from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.loading import load
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -141,7 +141,7 @@ class LoopbackNode:
         counter = f'{COUNTERS[role]}.received'
         before = self.count(counter)
         (publisher or self.robot.publishers[role]).publish(message)
-        stamp = stamp_ns(message.header.stamp) / 1e9
+        stamp = header_ns(message) / 1e9
         wait_for(lambda: self.count(counter) > before, what=f'{role} of {stamp:.3f} s')
 
     def wait_idle(self) -> None:

@@ -9,13 +9,8 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 
-def stamp_ns(stamp) -> int:
-    """Return a builtin_interfaces Time in nanoseconds."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
 def to_stamp(nanoseconds: int) -> Time:
-    """Return nanoseconds as a Time message; the inverse of :func:`stamp_ns`."""
+    """Return nanoseconds as a Time message."""
     seconds, rest = divmod(int(nanoseconds), 1_000_000_000)
     return Time(sec=seconds, nanosec=rest)
 

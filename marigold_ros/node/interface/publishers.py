@@ -141,13 +141,23 @@ class Outputs:
         def info():
             return info_message(header, camera_info_fields(camera))
 
-        yield 'relative/image', lambda: _float_image(header, result.relative)
+        def floats(values):
+            return image_message(header, encode_image(values, '32FC1'))
+
+        def alignment():
+            name = self._node.get_fully_qualified_name()
+            status = alignment_status(name, result.alignment, result.stamp_ns, scan_ns, details)
+            return DiagnosticArray(header=header, status=[status])
+
+        yield 'relative/image', lambda: floats(result.relative)
         if camera is not None:
             yield 'relative/camera_info', info
-        yield 'alignment', lambda: self._alignment(result, header, scan_ns, details)
+        yield 'alignment', alignment
         if result.sparse is not None and camera is not None:
-            points = functools.partial(_alignment_points, result)
-            yield 'alignment/points', lambda: cloud_message(header, encode_cloud(points()))
+            yield (
+                'alignment/points',
+                lambda: cloud_message(header, encode_cloud(_alignment_points(result))),
+            )
         if metric is None:
             return
 
@@ -171,7 +181,7 @@ class Outputs:
             lambda: compressed_message(header, encode_jpeg(colour()[..., ::-1])),
         )
         if result.sigma is not None:
-            yield 'uncertainty/image', lambda: _float_image(header, result.sigma)
+            yield 'uncertainty/image', lambda: floats(result.sigma)
             if camera is not None:
                 yield 'uncertainty/camera_info', info
         if camera is not None:
@@ -187,15 +197,6 @@ class Outputs:
         if cloud is None:
             return None
         return organised_message(header, cloud, lambda: encode_cloud(cloud))
-
-    def _alignment(self, result, header, scan_ns, details) -> DiagnosticArray:
-        name = self._node.get_fully_qualified_name()
-        status = alignment_status(name, result.alignment, result.stamp_ns, scan_ns, details)
-        return DiagnosticArray(header=header, status=[status])
-
-
-def _float_image(header, values: np.ndarray) -> Image:
-    return image_message(header, encode_image(values, '32FC1'))
 
 
 def _alignment_points(result) -> np.ndarray:

@@ -19,12 +19,12 @@ from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.frame import Camera
+from marigold_ros.message_codec import header_ns
 from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
 from marigold_ros.node.health import diagnostic_keys as keys
 from marigold_ros.node.health.health import explain_missing_scan, Health, Rate
-from marigold_ros.node.interface.messages import stamp_ns
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
-from marigold_ros.node.ros_helpers import ImageReader, SimpleFilter, subscribe
+from marigold_ros.node.ros_helpers import ImageReader, subscribe
 from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES, SparseReading
 import sensor_msgs.msg
@@ -105,9 +105,9 @@ def _sibling_info(image_topic: str) -> str:
     return posixpath.join(posixpath.dirname(image_topic), 'camera_info')
 
 
-class Inputs(SimpleFilter):
+class Inputs:
     """
-    A source of images with a valid header, beside the latest camera_info and scans.
+    Images with a valid header, which go to ``on_image``, the latest camera_info, and scans.
 
     ``config`` names topics, QoS and pairing; ``health`` receives the counters ``frames.*``,
     ``scans.*`` and ``infos.*``, and problems; ``images`` checks headers here and decodes
@@ -120,10 +120,11 @@ class Inputs(SimpleFilter):
         config: NodeConfig,
         health: Health,
         images: ImageReader,
+        on_image: Callable[[Any], None],
         on_jump: Callable[[str], None],
     ) -> None:
-        super().__init__()
-        self._node, self._health, self._on_jump = node, health, on_jump
+        self._node, self._health = node, health
+        self._on_sound_image, self._on_jump = on_image, on_jump
         self._group = HoldableGroup()
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
@@ -301,7 +302,7 @@ class Inputs(SimpleFilter):
             return
         self._health.counters.enter_frame()
         item.rate.tick()
-        stamp = stamp_ns(message.header.stamp)
+        stamp = header_ns(message)
         try:
             self.images.check(message)
             self._check_age(stamp)
@@ -312,7 +313,7 @@ class Inputs(SimpleFilter):
         if is_clock_jump(self._last_stamp, stamp):
             self._on_jump(f'the stamp of {item.topic} went back')
         self._last_stamp = stamp
-        self.signalMessage(message)
+        self._on_sound_image(message)
 
     def _check_age(self, stamp: int) -> None:
         limit = self.config.max_input_age
@@ -344,7 +345,7 @@ class Inputs(SimpleFilter):
             self.reject_scan(item, error)
             return
         scans = self._scans[item.source]
-        stamp = stamp_ns(message.header.stamp) + round(self.config.lidar.time_offset * 1e9)
+        stamp = header_ns(message) + round(self.config.lidar.time_offset * 1e9)
         if scans.is_jump(stamp):
             self._on_jump(f'the stamp of {item.topic} went back')
         with self._scan_arrived:

@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-from marigold_ros.message_codec import encode_jpeg  # noqa: E402
-from marigold_ros.node.interface.messages import compressed_message, stamp_ns, to_stamp  # noqa: E402
+from marigold_ros.message_codec import encode_jpeg, header_ns  # noqa: E402
+from marigold_ros.node.interface.messages import compressed_message, to_stamp  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
@@ -61,7 +61,7 @@ def test_the_newest_image_wins_and_nothing_queues(bench):
     frames = running.wait_quiet(5)
     assert frames['frames.served'] == 2
     assert frames['frames.dropped_newer'] == 3
-    stamps = [stamp_ns(m.header.stamp) for m in running.wait_received('relative/image', 2)]
+    stamps = [header_ns(m) for m in running.wait_received('relative/image', 2)]
     assert stamps == [1 * SECOND, 5 * SECOND]
 
 

@@ -26,8 +26,8 @@ from marigold_ros.live_run.process import (  # noqa: E402
     running_node,  # noqa: E402
     spinning,
 )
+from marigold_ros.message_codec import header_ns  # noqa: E402
 from marigold_ros.models import load_model, use_threads  # noqa: E402
-from marigold_ros.node.interface.messages import stamp_ns  # noqa: E402
 from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
 from marigold_ros.pipeline import FramePipeline  # noqa: E402
 from rclpy.qos import QoSProfile  # noqa: E402
@@ -55,7 +55,7 @@ class Heard:
 
     def whole(self, stamp):
         """Whether every output has this stamp."""
-        stamps = [stamp_ns(message.header.stamp) for message in self.messages.values()]
+        stamps = [header_ns(message) for message in self.messages.values()]
         return len(stamps) == len(TOPICS) and set(stamps) == {stamp}
 
 
@@ -126,7 +126,7 @@ def pixels(message, kind):
 def test_every_output_has_the_stamp_and_the_frame_of_the_image(served):
     messages, _ = served
     for message in messages.values():
-        assert stamp_ns(message.header.stamp) == STAMP
+        assert header_ns(message) == STAMP
         assert message.header.frame_id == 'camera_optical'
 
 
