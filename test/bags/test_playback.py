@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Messages of a bag as they are, and the order in which a patient player sends them."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.bags.playback import (

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The newest image of a node over DDS, subscribed to only while somebody watches."""
 
-from __future__ import annotations
-
 import time
 import warnings
 

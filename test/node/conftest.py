@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """A loopback node with a planted model, and a robot that sends a plane to it over real DDS."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 import threading
 import warnings

@@ -2,21 +2,19 @@
 # Copyright 2026 The marigold_ros developers
 """Several cameras in one process: a node each, in its own namespace, and one model for all."""
 
+from loopback_node import wait_for
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import Prediction
+from marigold_ros.live_run.process import spinning
+from marigold_ros.message_codec import encode_image
+from marigold_ros.node.distro import threaded_executor
+from marigold_ros.node.interface.messages import image_message
+from marigold_ros.node.main import make_nodes
 import numpy as np
 import pytest
-
-rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from loopback_node import wait_for  # noqa: E402
-from marigold_ros.live_run.process import spinning  # noqa: E402
-from marigold_ros.message_codec import encode_image  # noqa: E402
-from marigold_ros.node.distro import threaded_executor  # noqa: E402
-from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from marigold_ros.node.main import make_nodes  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+import rclpy
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 CAMERAS = ['-p', 'cameras:=[front,left]']
 

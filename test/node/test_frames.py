@@ -2,34 +2,29 @@
 # Copyright 2026 The marigold_ros developers
 """Images, scans and camera_info go in over DDS; what comes out."""
 
-from __future__ import annotations
-
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from marigold_ros.bags.frames import frames  # noqa: E402
-from marigold_ros.bags.reader import BagReader  # noqa: E402
-from marigold_ros.bags.topics import is_rectified_name  # noqa: E402
-from marigold_ros.bags.writer import BagWriter  # noqa: E402
-from marigold_ros.config import LidarConfig  # noqa: E402
-from marigold_ros.frame import Prediction  # noqa: E402
-from marigold_ros.message_codec import (  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray
+from marigold_ros.bags.frames import frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import is_rectified_name
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import LidarConfig
+from marigold_ros.frame import Prediction
+from marigold_ros.message_codec import (
     encode_depth,
     header_ns,
     to_camera,
     to_depth,
     to_organised,
 )
-from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes  # noqa: E402
-from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from marigold_ros.pipeline import FramePipeline  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rclpy.serialization import serialize_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # noqa: E402
+from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
+from marigold_ros.node.interface.messages import image_message
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 SECOND = 1_000_000_000
 EVERYTHING = (

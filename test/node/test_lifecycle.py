@@ -2,31 +2,26 @@
 # Copyright 2026 The marigold_ros developers
 """The lifecycle as a manager drives it, over the node's own services."""
 
-from __future__ import annotations
-
 import gc
 import shutil
 import threading
 import weakref
 
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from marigold_ros.errors import CheckpointError
+from marigold_ros.models import EMBEDDED
+from marigold_ros.models.fusion.load import fusion_of
+from marigold_ros.models.locate import FUSION
+from marigold_ros.node.frame_server import FrameServer
+from marigold_ros.node.interface.subscriptions import Inputs
+from marigold_ros.node.loading import load
+from marigold_ros.node.worker import Mailbox
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from lifecycle_msgs.msg import State, Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from marigold_ros.errors import CheckpointError  # noqa: E402
-from marigold_ros.models import EMBEDDED  # noqa: E402
-from marigold_ros.models.fusion.load import fusion_of  # noqa: E402
-from marigold_ros.models.locate import FUSION  # noqa: E402
-from marigold_ros.node.frame_server import FrameServer  # noqa: E402
-from marigold_ros.node.interface.subscriptions import Inputs  # noqa: E402
-from marigold_ros.node.loading import load  # noqa: E402
-from marigold_ros.node.worker import Mailbox  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from rclpy.parameter import Parameter
+from safetensors.torch import load_file, save_file
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
 
 SECOND = 1_000_000_000
 RELATIVE, DEPTH = ('relative/image', Image), ('depth/image_rect', Image)

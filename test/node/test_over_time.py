@@ -2,22 +2,17 @@
 # Copyright 2026 The marigold_ros developers
 """The node over time: a LiDAR that stops, a bag that loops, a vehicle that moves."""
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType, SimpleNamespace
 
+from diagnostic_msgs.msg import DiagnosticArray
+from marigold_ros.frame import Alignment
+from marigold_ros.message_codec import to_depth
+from marigold_ros.node.health.diagnostics import alignment_status
+from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from marigold_ros.frame import Alignment  # noqa: E402
-from marigold_ros.message_codec import to_depth  # noqa: E402
-from marigold_ros.node.health.diagnostics import alignment_status  # noqa: E402
-from marigold_ros.pipeline import FramePipeline  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from sensor_msgs.msg import Image
 
 SECOND = 1_000_000_000
 START = 100 * SECOND

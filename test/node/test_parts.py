@@ -2,22 +2,17 @@
 # Copyright 2026 The marigold_ros developers
 """The slot between callbacks and the worker, the counters, the colours."""
 
-from __future__ import annotations
-
 import threading
 import time
 
+from marigold_ros.message_codec import header_ns
+from marigold_ros.node.health.health import Counters, Timings
+from marigold_ros.node.interface.messages import byte_array, colour_depth, to_stamp
+from marigold_ros.node.worker import Mailbox, Worker
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.message_codec import header_ns  # noqa: E402
-from marigold_ros.node.health.health import Counters, Timings  # noqa: E402
-from marigold_ros.node.interface.messages import byte_array, colour_depth, to_stamp  # noqa: E402
-from marigold_ros.node.worker import Mailbox, Worker  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 
 def test_a_newer_item_replaces_one_that_waits():

@@ -2,22 +2,17 @@
 # Copyright 2026 The marigold_ros developers
 """The node as its own process: it serves, ends cleanly, and says why it cannot start."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
 import sys
 import time
 
+from marigold_ros.live_run.process import own_context, own_node, spinning
+from marigold_ros.message_codec import header_ns, to_depth
 import numpy as np
 import pytest
-
-rclpy = pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.live_run.process import own_context, own_node, spinning  # noqa: E402
-from marigold_ros.message_codec import header_ns, to_depth  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from sensor_msgs.msg import Image
 
 COMMAND = [sys.executable, '-m', 'marigold_ros', 'node', '--ros-args']
 REMAP = ['-r', 'image:=/camera/image_raw', '-r', 'lidar:=/velodyne_points']

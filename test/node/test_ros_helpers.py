@@ -2,24 +2,19 @@
 # Copyright 2026 The marigold_ros developers
 """The helper packages, replaced by fakes: how they are called, and the node without them."""
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType
 
+from marigold_ros.errors import InputError
+from marigold_ros.geometry import organise_cloud
+from marigold_ros.message_codec import encode_cloud, encode_image, to_organised
+from marigold_ros.node import ros_helpers
+from marigold_ros.node.interface.messages import image_message
+from marigold_ros.node.ros_helpers import ImageReader, organised_message
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.errors import InputError  # noqa: E402
-from marigold_ros.geometry import organise_cloud  # noqa: E402
-from marigold_ros.message_codec import encode_cloud, encode_image, to_organised  # noqa: E402
-from marigold_ros.node import ros_helpers  # noqa: E402
-from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from marigold_ros.node.ros_helpers import ImageReader, organised_message  # noqa: E402
-from sensor_msgs.msg import PointCloud2  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
 
 K = np.array([[50.0, 0.0, 4.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
 

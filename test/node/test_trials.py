@@ -2,21 +2,16 @@
 # Copyright 2026 The marigold_ros developers
 """The trials of the node: they pass, and they can fail."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path
 import subprocess
 import sys
 
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
 import fault_campaign
-from faults import FAULTS  # noqa: E402
-from synthetic_messages import View, views  # noqa: E402
+from faults import FAULTS
+import pytest
+from synthetic_messages import View, views
 
 pytestmark = pytest.mark.slow
 TRIALS = Path(__file__).resolve().parents[1] / 'trials'

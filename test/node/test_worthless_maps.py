@@ -2,20 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """Images without content: the model's map is worthless, and the points alone give the depth."""
 
-from __future__ import annotations
-
+from diagnostic_msgs.msg import DiagnosticArray
+from marigold_ros.frame import Prediction
+from marigold_ros.message_codec import encode_image, header_ns, to_depth
+from marigold_ros.node.interface.messages import image_message
+from marigold_ros.node.loading import load
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from marigold_ros.frame import Prediction  # noqa: E402
-from marigold_ros.message_codec import encode_image, header_ns, to_depth  # noqa: E402
-from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from marigold_ros.node.loading import load  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
-from synthetic_messages import mounting_parameters  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image
+from synthetic_messages import mounting_parameters
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 FRAMES, POINTS = 40, 1200

@@ -2,21 +2,15 @@
 # Copyright 2026 The marigold_ros developers
 """Bad input, bursts and clocks that jump, over DDS: everything is counted, and life goes on."""
 
-from __future__ import annotations
-
 import array
 
+from marigold_ros.message_codec import encode_jpeg, header_ns
+from marigold_ros.node.interface.messages import compressed_message, to_stamp
 import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.message_codec import encode_jpeg, header_ns  # noqa: E402
-from marigold_ros.node.interface.messages import compressed_message, to_stamp  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
 
 SECOND = 1_000_000_000
 DEPTH, RELATIVE = ('depth/image_rect', Image), ('relative/image', Image)

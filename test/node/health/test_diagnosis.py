@@ -2,21 +2,16 @@
 # Copyright 2026 The marigold_ros developers
 """Diagnostics describe problems, with their numbers, under listed keys."""
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 
+from marigold_ros.live_run.process import own_context, own_node
+from marigold_ros.message_codec import encode_image
+from marigold_ros.node.health import diagnostics
+from marigold_ros.node.health.diagnostic_keys import FRAMES_RECEIVED, KEYS, PARTS
+from marigold_ros.node.interface.messages import image_message
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.live_run.process import own_context, own_node  # noqa: E402
-from marigold_ros.message_codec import encode_image  # noqa: E402
-from marigold_ros.node.health import diagnostics  # noqa: E402
-from marigold_ros.node.health.diagnostic_keys import FRAMES_RECEIVED, KEYS, PARTS  # noqa: E402
-from marigold_ros.node.interface.messages import image_message  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image, LaserScan  # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image, LaserScan
 
 OK, WARN = 0, 1
 SECOND = 1_000_000_000

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Rates, blind cameras and clock offsets are detected and described."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from types import SimpleNamespace

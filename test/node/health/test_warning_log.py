@@ -7,7 +7,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.node.health.warning_log import WarningLog
-import pytest
 
 
 def test_a_warning_is_logged_when_it_appears_every_half_minute_and_when_it_ends():
@@ -55,7 +54,6 @@ def test_a_flickering_warning_does_not_flood_the_console(seconds):
 
 
 def test_the_console_says_why_there_is_no_depth_and_when_there_is(bench, capfd):
-    pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
     running = bench({'extrinsics.translation': None, 'extrinsics.rotation_xyzw': None})
     running.robot.node.destroy_publisher(running.robot.lidar)
     topic = '/velodyne_points'

@@ -7,32 +7,27 @@ Bytes are read here with struct and NumPy, as the plugins of image_transport, de
 RViz read them, and not with the codec that wrote them.
 """
 
-from __future__ import annotations
-
 import struct
 import time
 
 import cv2
-import numpy as np
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from loopback_node import INPUTS, REMAP  # noqa: E402
-from marigold_ros.live_run.process import (  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray
+from loopback_node import INPUTS, REMAP
+from marigold_ros.live_run.process import (
     own_context,
     own_node,
-    running_node,  # noqa: E402
+    running_node,
     spinning,
 )
-from marigold_ros.message_codec import header_ns  # noqa: E402
-from marigold_ros.models import load_model, use_threads  # noqa: E402
-from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
-from marigold_ros.pipeline import FramePipeline  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
-from synthetic_messages import mounting_parameters, views  # noqa: E402
+from marigold_ros.message_codec import header_ns
+from marigold_ros.models import load_model, use_threads
+from marigold_ros.node.interface.publishers import TOPICS
+from marigold_ros.pipeline import FramePipeline
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile
+from std_srvs.srv import Trigger
+from synthetic_messages import mounting_parameters, views
 
 STAMP = 1_700_000_000_123_456_789
 SCALE_OF_COLOURS = (0.5, 80.0)

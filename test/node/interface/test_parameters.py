@@ -2,25 +2,20 @@
 # Copyright 2026 The marigold_ros developers
 """Parameters come from config.py, with ranges; bad ones are refused with a reason."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
+from marigold_ros.config import NodeConfig
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.node.distro import overrides
+from marigold_ros.node.interface.parameter_file import parameter_file
+from marigold_ros.node.interface.parameters import config_of, declare, NAMES
+from marigold_ros.settings import parameters
+import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.config import NodeConfig  # noqa: E402
-from marigold_ros.errors import ConfigurationError  # noqa: E402
-from marigold_ros.node.distro import overrides  # noqa: E402
-from marigold_ros.node.interface.parameter_file import parameter_file  # noqa: E402
-from marigold_ros.node.interface.parameters import config_of, declare, NAMES  # noqa: E402
-from marigold_ros.settings import parameters  # noqa: E402
-import numpy as np  # noqa: E402
-from rcl_interfaces.srv import GetParameters, ListParameters  # noqa: E402
-import rclpy  # noqa: E402
-from rclpy.parameter import Parameter, parameter_value_to_python  # noqa: E402
-import yaml  # noqa: E402
+from rcl_interfaces.srv import GetParameters, ListParameters
+import rclpy
+from rclpy.parameter import Parameter, parameter_value_to_python
+import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 

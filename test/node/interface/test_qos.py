@@ -2,21 +2,16 @@
 # Copyright 2026 The marigold_ros developers
 """Quality of service follows the publishers, unless the user wants otherwise."""
 
-from __future__ import annotations
-
 import threading
 from types import SimpleNamespace
 
+from marigold_ros.live_run.process import own_context
+from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor
+from marigold_ros.node.interface.qos import describe_profile, input_profile
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.live_run.process import own_context  # noqa: E402
-from marigold_ros.node.distro import HoldableGroup, OncePool, spin, threaded_executor  # noqa: E402
-from marigold_ros.node.interface.qos import describe_profile, input_profile  # noqa: E402
-from rclpy.exceptions import InvalidHandle  # noqa: E402
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from rclpy.exceptions import InvalidHandle
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
 
 SECOND = 1_000_000_000
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)

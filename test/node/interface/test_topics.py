@@ -2,13 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Where outputs go when they are remapped."""
 
-from __future__ import annotations
-
-import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
+from marigold_ros.node.interface.publishers import TOPICS
 
 OWN = {f'/marigold_depth/{name}' for name in TOPICS}
 

@@ -2,19 +2,14 @@
 # Copyright 2026 The marigold_ros developers
 """Extrinsics: parameters first, tf2 at the scan's stamp, then the latest, never a guess."""
 
-from __future__ import annotations
-
 import sys
 from types import ModuleType, SimpleNamespace
 
+from marigold_ros.config import ExtrinsicsConfig
+from marigold_ros.errors import CalibrationError
+from marigold_ros.node.interface.transforms import Extrinsics
 import numpy as np
 import pytest
-
-pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-
-from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
-from marigold_ros.errors import CalibrationError  # noqa: E402
-from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402
 
 STAMP = 7_500_000_000
 
