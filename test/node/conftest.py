@@ -6,7 +6,9 @@ from contextlib import ExitStack
 import threading
 import warnings
 
-from marigold_ros.frame import Prediction
+from marigold_ros.config import NodeConfig
+from marigold_ros.frame import Camera, Prediction
+from marigold_ros.settings import as_values
 import numpy as np
 import pytest
 
@@ -19,16 +21,26 @@ with warnings.catch_warnings():
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 import loopback_node  # noqa: E402
 from loopback_node import LoopbackNode, wait_for  # noqa: E402
-from marigold_ros.message_codec import encode_cloud, encode_image  # noqa: E402
+from marigold_ros.message_codec import (  # noqa: E402
+    camera_info_fields,
+    encode_cloud,
+    encode_image,
+    header_ns,
+)
 from marigold_ros.node.health.diagnostic_keys import values_of  # noqa: E402
-from marigold_ros.node.interface.messages import image_message, to_stamp  # noqa: E402
+from marigold_ros.node.health.health import Health  # noqa: E402
+from marigold_ros.node.interface.messages import image_message, info_message, to_stamp  # noqa: E402
+from marigold_ros.node.interface.parameters import values_of as values_of_node  # noqa: E402
+from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
 from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
-from sensor_msgs.msg import CameraInfo  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 from synthetic_messages import mounting_parameters  # noqa: E402
 
 WIDTH, HEIGHT, FOCAL = 64, 48, 60.0
 OPTICAL, LIDAR = 'camera_optical', 'velodyne'
+SECOND = 1_000_000_000
 # The LiDAR's x forward, y left, z up in the optical frame's z forward, x right, y down.
 EXTRINSICS = mounting_parameters()
 
@@ -54,11 +66,15 @@ class PlantedModel:
 
 
 class Robot(loopback_node.Robot):
-    """Sends a plane, and keeps what the node answers."""
+    """
+    Sends a plane, and keeps what the node answers.
+
+    All stamps count from ``begin_ns``, and answers to what was sent before it are dropped.
+    """
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.received = {}
+        self.received, self.begin_ns = {}, 0
         self.hear('/diagnostics', DiagnosticArray, 'diagnostics')
 
     image = property(lambda self: self.publishers['image'])
@@ -69,25 +85,26 @@ class Robot(loopback_node.Robot):
         """Subscribe to an output; messages gather in ``received``."""
         name = name or topic
         self.received[name] = []
-        self.subscribe(topic, kind, self.received[name].append)
+
+        def keep(message):
+            if header_ns(message) >= self.begin_ns:
+                self.received[name].append(message)
+
+        self.subscribe(topic, kind, keep)
 
     def header(self, stamp_ns, frame=OPTICAL):
-        return Header(stamp=to_stamp(stamp_ns), frame_id=frame)
+        return Header(stamp=to_stamp(self.begin_ns + stamp_ns), frame_id=frame)
 
     def image_message(self, stamp_ns):
         """Return an image of the plane."""
         rgb = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
         return image_message(self.header(stamp_ns), encode_image(rgb, 'rgb8'))
 
-    def camera_info(self, stamp_ns, focal=FOCAL):
-        """Return its camera_info; focal 0 is an uncalibrated camera."""
-        message = CameraInfo(header=self.header(stamp_ns), width=WIDTH, height=HEIGHT)
-        K = [focal, 0.0, WIDTH / 2, 0.0, focal, HEIGHT / 2, 0.0, 0.0, 1.0 if focal else 0.0]
-        message.k = K if focal else [0.0] * 9
-        message.r = [1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0] if focal else [0.0] * 9
-        if focal:
-            message.p = [focal, 0, WIDTH / 2, 0, 0, focal, HEIGHT / 2, 0, 0, 0, 1.0, 0]
-        return message
+    def camera_info(self, stamp_ns, focal=FOCAL, size=(WIDTH, HEIGHT), **changes):
+        """Return the camera_info of images of a size (width, height), or of some with changes."""
+        K = np.array([[focal, 0.0, size[0] / 2], [0.0, focal, size[1] / 2], [0.0, 0.0, 1.0]])
+        fields = camera_info_fields(Camera(K, *size)) | changes
+        return info_message(self.header(stamp_ns), fields)
 
     def cloud(self, stamp_ns, points):
         """Return a cloud in the LiDAR's frame."""
@@ -103,13 +120,18 @@ class Robot(loopback_node.Robot):
         Rows and relative depth run together, so that scale is 8 and shift is 2.
         """
         v, u = np.meshgrid(np.arange(2, HEIGHT, 3), np.arange(1, WIDTH, 3), indexing='ij')
-        z = 2.0 + 8.0 * (1.0 - v / (HEIGHT - 1))
-        camera = np.stack(
-            [(u - WIDTH / 2) / FOCAL * z, (v - HEIGHT / 2) / FOCAL * z, z], axis=-1
-        ).reshape(-1, 3)
-        camera -= np.array(EXTRINSICS['extrinsics.translation'])
-        lidar = np.stack([camera[:, 2], -camera[:, 0], -camera[:, 1]], axis=1)
-        return self.cloud(stamp_ns, lidar)
+        return self.scan_at(stamp_ns, u.ravel(), v.ravel(), plane(v.ravel() / (HEIGHT - 1)))
+
+    def scan_at(self, stamp_ns, u, v, z, focal=FOCAL, size=(WIDTH, HEIGHT)):
+        """Return a scan of points at pixels (u, v) of an image, z metres away."""
+        x, y = ((pixel - side / 2) / focal * z for pixel, side in zip((u, v), size, strict=True))
+        camera = np.stack([x, y, z], axis=1) - EXTRINSICS['extrinsics.translation']
+        return self.cloud(stamp_ns, np.stack([camera[:, 2], -camera[:, 0], -camera[:, 1]], axis=1))
+
+
+def plane(down):
+    """Return the depth of the planted plane, metres, at a share of the image from its top."""
+    return 2.0 + 8.0 * (1.0 - down)
 
 
 class Bench(LoopbackNode):
@@ -127,12 +149,30 @@ class Bench(LoopbackNode):
             remap=remap,
             robot=Robot,
         )
-        for topic, kind in hear:
-            self.robot.hear(topic, kind)
+        for topic in hear:
+            self.robot.hear(topic, TOPICS[topic])
         if autostart:
             self.start()
             if connect:
                 self.wait_connected(len(hear))
+
+    def configure(self, **changes):
+        """Change parameters, with __ for the dot; returns whether all were accepted."""
+        given = [Parameter(name.replace('__', '.'), value=v) for name, v in changes.items()]
+        return all(result.successful for result in self.node.set_parameters(given))
+
+    def start_anew(self):
+        """Forget what the last test sent, received and changed, but for the last camera_info."""
+        self.wait_idle()
+        defaults, now = as_values(NodeConfig()), values_of_node(self.node)
+        changed = [name for name in now if now[name] != defaults[name] and name not in EXTRINSICS]
+        self.node.set_parameters([Parameter(name, value=defaults[name]) for name in changed])
+        assert self.call(Trigger, 'reset').success
+        self.robot.begin_ns += 10_000 * SECOND
+        for messages in self.robot.received.values():
+            messages.clear()
+        vars(self.node.health).update(vars(Health()))
+        self.model.calls, self.model.started = 0, threading.Semaphore(0)
 
     def send(self, stamp_ns, scan=True, info=True):
         """
@@ -188,9 +228,42 @@ class Bench(LoopbackNode):
         super().__exit__(*error)
 
 
+class Shared:
+    """The node that tests of a module share, while no test starts one of its own beside it."""
+
+    def __init__(self):
+        self.running = None
+
+    def started(self):
+        """Start the node, whose robot hears every output, or reset it."""
+        if self.running is None:
+            self.running = Bench(hear=TOPICS)
+        self.running.start_anew()
+        return self.running
+
+    def close(self):
+        if self.running is not None:
+            self.running.__exit__()
+        self.running = None
+
+
+@pytest.fixture(scope='module')
+def shared():
+    shared = Shared()
+    yield shared
+    shared.close()
+
+
 @pytest.fixture
-def bench():
+def running(shared):
+    """Return the module's node, reset and with its default parameters."""
+    return shared.started()
+
+
+@pytest.fixture
+def bench(shared):
     """Create benches; all are closed after the test."""
+    shared.close()  # it would answer on the same topics
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Bench(*arguments, **options))
 

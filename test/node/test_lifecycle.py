@@ -18,13 +18,11 @@ from marigold_ros.node.interface.subscriptions import Inputs
 from marigold_ros.node.loading import load
 from marigold_ros.node.worker import Mailbox
 import pytest
-from rclpy.parameter import Parameter
 from safetensors.torch import load_file, save_file
-from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 SECOND = 1_000_000_000
-RELATIVE, DEPTH = ('relative/image', Image), ('depth/image_rect', Image)
+RELATIVE, DEPTH = 'relative/image', 'depth/image_rect'
 
 
 def state(running):
@@ -182,11 +180,11 @@ def test_reload_swaps_the_model_or_keeps_the_old_one(bench):
     running = bench(hear=(RELATIVE,), load_model=load, autostart=False)
     running.node.autostart()
     running.wait_connected(1)
-    running.node.set_parameters([Parameter('model', value='missing')])
+    running.configure(model='missing')
     answer = running.call(Trigger, 'reload')
     assert not answer.success
     assert 'choose tiny' in answer.message
-    running.node.set_parameters([Parameter('model', value='other')])
+    running.configure(model='other')
     assert running.call(Trigger, 'reload').success
     assert loaded == ['tiny', 'missing', 'other']
     running.send(SECOND)
@@ -201,7 +199,7 @@ def test_reload_takes_the_folder_of_an_adapted_model_with_its_fusion_network(ben
     running = bench(
         hear=(RELATIVE,), load_model=lambda config: models.append(load(config)) or models[-1]
     )
-    running.node.set_parameters([Parameter('model', value=str(adapted))])
+    running.configure(model=str(adapted))
     assert running.call(Trigger, 'reload').success
     running.send(SECOND)
     assert running.wait_quiet(1)['frames.served'] == 1
@@ -225,7 +223,7 @@ def test_a_reloaded_model_serves_after_the_next_activation(bench, moment):
         assert change(running, Transition.TRANSITION_ACTIVATE)
     if moment == 'inactive':
         assert change(running, Transition.TRANSITION_DEACTIVATE)
-    running.node.set_parameters([Parameter('model', value='other')])
+    running.configure(model='other')
     answer = running.call(Trigger, 'reload')
     assert answer.success
     assert ('once activated' in answer.message) == (not moment.startswith('active'))
@@ -245,7 +243,7 @@ def test_reload_and_reset_claim_nothing_that_waits_for_an_activation(bench):
     running = bench({'unload_on_deactivate': True}, load_model=load, autostart=False)
     running.node.autostart()
     assert change(running, Transition.TRANSITION_DEACTIVATE)
-    running.node.set_parameters([Parameter('model', value='other')])
+    running.configure(model='other')
     answer = running.call(Trigger, 'reload')
     assert (answer.success, 'no model is loaded' in answer.message) == (False, True)
     answer = running.call(Trigger, 'reset')

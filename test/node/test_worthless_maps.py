@@ -2,20 +2,18 @@
 # Copyright 2026 The marigold_ros developers
 """Images without content: the model's map is worthless, and the points alone give the depth."""
 
-from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.frame import Prediction
 from marigold_ros.message_codec import encode_image, header_ns, to_depth
+from marigold_ros.node.health.diagnostic_keys import values_of
 from marigold_ros.node.interface.messages import image_message
 from marigold_ros.node.loading import load
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, Image
-from synthetic_messages import mounting_parameters
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 FRAMES, POINTS = 40, 1200
 FIRST, PERIOD = 1_000_000_000, 100_000_000
-DEPTH, ALIGNMENT = ('depth/image_rect', Image), ('alignment', DiagnosticArray)
+DEPTH, ALIGNMENT = 'depth/image_rect', 'alignment'
 
 
 def true_depth(v):
@@ -25,17 +23,10 @@ def true_depth(v):
 
 def send(running, rng, stamp):
     """Send an image of noise with exact points on the wall; everything has one stamp."""
-    robot = running.robot
+    robot, size = running.robot, (WIDTH, HEIGHT)
     v, u = rng.integers(0, HEIGHT, POINTS), rng.integers(0, WIDTH, POINTS)
-    z = true_depth(v)
-    camera = np.stack([(u - WIDTH / 2) / FOCAL * z, (v - HEIGHT / 2) / FOCAL * z, z], axis=1)
-    camera -= np.array(mounting_parameters()['extrinsics.translation'])
-    lidar = np.stack([camera[:, 2], -camera[:, 0], -camera[:, 1]], axis=1)
-    running.deliver('scan', robot.cloud(stamp, lidar))
-    info = CameraInfo(header=robot.header(stamp), width=WIDTH, height=HEIGHT)
-    info.k = [FOCAL, 0.0, WIDTH / 2, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 1.0]
-    info.p = [FOCAL, 0.0, WIDTH / 2, 0.0, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
-    running.deliver('info', info)
+    running.deliver('scan', robot.scan_at(stamp, u, v, true_depth(v), FOCAL, size))
+    running.deliver('info', robot.camera_info(stamp, FOCAL, size))
     noise = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     running.deliver('image', image_message(robot.header(stamp), encode_image(noise, 'rgb8')))
 
@@ -59,10 +50,10 @@ def test_every_frame_of_noise_is_metric_by_its_points_and_none_is_wrong(bench, m
     for k in range(FRAMES):
         send(running, rng, FIRST + k * PERIOD)
         running.wait_quiet(k + 1)
-    for topic, _ in (DEPTH, ALIGNMENT):
+    for topic in (DEPTH, ALIGNMENT):
         running.wait_received(topic, FRAMES)
     for message in running.robot.received['alignment']:
-        values = {pair.key: pair.value for pair in message.status[0].values}
+        values = values_of(message.status[0])
         assert values['state'] == 'fitted'
         # On a wall the map of a real model, bent to so many points, is as good as they are.
         assert values['led_by'] == 'points' or model == 'tiny'

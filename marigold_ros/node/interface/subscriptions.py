@@ -126,6 +126,7 @@ class Inputs:
         self._node, self._health = node, health
         self._on_sound_image, self._on_jump = on_image, on_jump
         self._group = HoldableGroup()
+        self._refreshing = threading.Lock()
         self._scan_arrived = threading.Condition()
         self._info_arrived = threading.Event()
         self._last_stamp: int | None = None
@@ -249,15 +250,16 @@ class Inputs:
 
     def refresh_qos(self) -> None:
         """Compare with the publishers' QoS; subscribe anew where the chosen profile changed."""
-        for item in self.inputs:
-            profile = self._wanted_profile(item)
-            fixed = user_overrides(self._node, item.topic, 'subscription') is not None
-            if not self._open or fixed or describe_profile(profile) == item.qos:
-                continue
-            self._unsubscribe(item)
-            item.incompatible = 0
-            self._subscribe(item, profile)
-            self._node.get_logger().info(f'{item.topic}: subscribed anew, {item.qos}')
+        with self._refreshing:  # the node does so every second
+            for item in self.inputs:
+                profile = self._wanted_profile(item)
+                fixed = user_overrides(self._node, item.topic, 'subscription') is not None
+                if not self._open or fixed or describe_profile(profile) == item.qos:
+                    continue
+                self._unsubscribe(item)
+                item.incompatible = 0
+                self._subscribe(item, profile)
+                self._node.get_logger().info(f'{item.topic}: subscribed anew, {item.qos}')
 
     # Pairing
 

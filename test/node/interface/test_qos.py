@@ -46,7 +46,7 @@ def chosen(running):
 
 
 def test_a_best_effort_camera_that_joins_is_heard_too(bench):
-    running = bench(hear=(('relative/image', Image),))
+    running = bench(hear=('relative/image',))
     robot, topic = running.robot.node, '/camera/image_raw'
     assert chosen(running) == 'reliable, volatile'
     late = robot.create_publisher(Image, topic, BEST_EFFORT)
@@ -101,7 +101,7 @@ def test_a_latched_camera_info_from_before_the_start_is_received(bench):
 def test_the_users_overrides_win_and_stay(bench):
     running = bench(
         {'qos_overrides./camera/image_raw.subscription.reliability': 'best_effort'},
-        hear=(('relative/image', Image),),
+        hear=('relative/image',),
     )
     for _ in range(2):
         infos = running.robot.node.get_subscriptions_info_by_topic('/camera/image_raw')
