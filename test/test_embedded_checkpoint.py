@@ -74,9 +74,9 @@ def test_a_warm_start_steadies_a_still_scene(tiny):
 
     def change(warm_start):
         tiny.reset()
-        options = EngineConfig(noise='gaussian', warm_start=warm_start)
+        engine = EngineConfig(noise='gaussian', warm_start=warm_start)
         answers = [
-            tiny.predict(rgb, seed=i, options=options).relative for i, rgb in enumerate(images)
+            tiny.predict(rgb, seed=i, engine=engine).relative for i, rgb in enumerate(images)
         ]
         return np.mean([np.abs(b - a).mean() for a, b in zip(answers, answers[1:], strict=False)])
 
@@ -86,7 +86,7 @@ def test_a_warm_start_steadies_a_still_scene(tiny):
 
 
 def test_a_warm_start_from_zeros_is_noted_as_useless(tiny):
-    tiny.predict(np.zeros((48, 64, 3), np.uint8), options=EngineConfig(warm_start=0.1))
+    tiny.predict(np.zeros((48, 64, 3), np.uint8), engine=EngineConfig(warm_start=0.1))
     assert any('starts from zeros' in note for note in tiny.description['notes'])
 
 

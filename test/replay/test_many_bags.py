@@ -70,6 +70,7 @@ class Counting:
         return self._ramp.predict(rgb)
 
 
+@pytest.mark.slow  # 25 images are scored
 def test_a_killed_evaluation_resumes_with_the_missing_bags(
     bags, ramp, figures, monkeypatch, capsys, tmp_path
 ):

@@ -17,6 +17,7 @@ import pytest
 
 # Ray leaves files and processes to its own threads when it ends.
 pytestmark = [
+    pytest.mark.slow,  # a cluster starts and ends
     pytest.mark.filterwarnings('ignore::ResourceWarning'),
     pytest.mark.filterwarnings('ignore::FutureWarning'),
     pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning'),

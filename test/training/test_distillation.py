@@ -129,6 +129,7 @@ def test_the_loss_is_the_written_sum_of_the_student_being_off(new_run, shift):
     assert loss(run) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_bitwise_as_an_unstopped_one(new_run):
     student = {'predicted': True}
     whole = new_run('whole', student=student)

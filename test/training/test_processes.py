@@ -166,6 +166,7 @@ def test_signals_while_rendering_keep_finished_images(toy, tmp_path):
     assert not (tmp_path / 'out' / 'state.pt').exists()
 
 
+@pytest.mark.slow  # a process for one line
 def test_an_invalid_recipe_is_an_error_of_one_line(recipe, tmp_path):
     bad = tmp_path / 'bad.yaml'
     bad.write_text(recipe.read_text().replace('autoencoder', 'magic'), encoding='utf-8')

@@ -59,7 +59,7 @@ def view():
     return views(3)[0]
 
 
-@pytest.fixture(scope='module', params=['raw', 'compressed'])
+@pytest.fixture(scope='module', params=['raw', pytest.param('compressed', marks=pytest.mark.slow)])
 def served(request, view, tmp_path_factory):
     """Outputs of a node in another process for one frame, and the pipeline's own answer."""
     transport = request.param

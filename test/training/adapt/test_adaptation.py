@@ -208,6 +208,7 @@ def test_a_full_disk_is_named_and_no_result_is_left(new, options):
     assert not options.out.exists()
 
 
+@pytest.mark.slow  # trains and judges another family
 def test_a_base_of_any_family_that_can_be_trained_is_adapted(
     new, options, folder, tmp_path, monkeypatch
 ):

@@ -83,6 +83,7 @@ def batch_of(run):
     return run.mixture(run.stages[0], 0)[0]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(new_run):
     whole = new_run('whole')
     assert whole.train()

@@ -49,6 +49,7 @@ def new_run(tmp_path, accelerator, init):
     return build
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(new_run):
     whole = new_run('whole')
     assert whole.train()

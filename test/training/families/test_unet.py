@@ -47,6 +47,7 @@ def weights(run):
     return run.finished().state_dict()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_one_that_was_not(new_run):
     whole = new_run('whole')
     assert whole.train()

@@ -94,6 +94,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow  # trains three times
 def test_validation_does_not_change_how_a_run_ends(new_trainer, validation, tmp_path, monkeypatch):
     plain = new_trainer(tmp_path / 'plain')
     assert plain.run()
