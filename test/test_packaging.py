@@ -126,6 +126,26 @@ runpy.run_path('setup.py')
 """
 
 
+IN_A_BUILD_FOLDER = """
+from distutils.core import run_setup
+from setuptools.command.develop import develop
+develop.run = lambda self: None
+command = run_setup('setup.py', stop_after='init').get_command_obj('develop')
+command.run()
+command.run()
+"""
+
+
+def test_colcons_links_lead_to_both_packages(tmp_path):
+    """With --symlink-install its build folder holds links, and alone is on the path."""
+    for name in ('setup.py', 'setup.cfg', 'marigold_ros', 'training/marigold_training'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, '-W', 'ignore', '-c', f'import setuptools{IN_A_BUILD_FOLDER}']
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / TRAINING.name / '__init__.py').samefile(TRAINING / '__init__.py')
+
+
 def test_package_xml_is_format_3_and_ament_python():
     assert manifest().get('format') == '3'
     assert manifest().findtext('export/build_type') == 'ament_python'

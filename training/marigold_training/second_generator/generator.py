@@ -17,8 +17,8 @@ from marigold_training.second_generator.materials import (
     draw_materials,
     expose,
     Lamp,
-    Materials,
     reflectance,
+    RenderedMaterials,
     shade,
     sky,
 )
@@ -239,7 +239,11 @@ def _draw_lamp(rng: np.random.Generator, layout: SceneLayout) -> Lamp:
 
 
 def _shine(
-    materials: Materials, row: np.ndarray, normals: np.ndarray, rays: np.ndarray, lamp: Lamp
+    materials: RenderedMaterials,
+    row: np.ndarray,
+    normals: np.ndarray,
+    rays: np.ndarray,
+    lamp: Lamp,
 ) -> np.ndarray:
     """Sheen (N, 3) at grazing angles, in the colour of the ambient light."""
     cosine = np.clip(-(normals * rays.reshape(-1, 3)).sum(axis=1), 0, 1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Materials and light of the second generator: solid textures, one lamp, ambient occlusion.
+RenderedMaterials and light of the second generator: solid textures, one lamp, ambient occlusion.
 
 Unlike in the first generator, textures fill space (noise, cells, bands and boards in three
 dimensions) and ambient occlusion comes from the distance bounds.
@@ -22,7 +22,7 @@ PALETTE = 6
 
 
 @dataclass(frozen=True)
-class Materials:
+class RenderedMaterials:
     """``texture``, reflectances ``first``, ``second`` (M, 3), ``period`` m, ``shine`` by row."""
 
     texture: np.ndarray
@@ -43,14 +43,14 @@ class Lamp:
     sky: np.ndarray  # (2, 3) horizon and zenith
 
 
-def draw_materials(rng: np.random.Generator, count: int, sizes: np.ndarray) -> Materials:
+def draw_materials(rng: np.random.Generator, count: int, sizes: np.ndarray) -> RenderedMaterials:
     """Draw ``count`` materials for things of about ``sizes`` (count,) metres."""
     palette = _palette(rng)
     picked = palette[rng.integers(0, PALETTE, (count, 2))]
     tint = np.exp(rng.normal(0, 0.25, (count, 2, 1)))
     colours = np.clip(picked * tint, 0.02, 0.95)
     mixed = rng.uniform(0.0, 0.7, (count, 1))
-    return Materials(
+    return RenderedMaterials(
         texture=rng.choice(6, count, p=[0.25, 0.25, 0.12, 0.12, 0.1, 0.16]),
         first=colours[:, 0],
         second=colours[:, 1] * (1 - mixed) + colours[:, 0] * mixed,
@@ -89,7 +89,7 @@ def _hash(lattice: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 
 def reflectance(
-    materials: Materials, row: np.ndarray, points: np.ndarray, footprint: np.ndarray
+    materials: RenderedMaterials, row: np.ndarray, points: np.ndarray, footprint: np.ndarray
 ) -> np.ndarray:
     """Return the colour (N, 3) of materials (N,) at points (N, 3) m in each thing's frame."""
     period = materials.period[row]
@@ -108,7 +108,7 @@ def reflectance(
 
 
 def _pattern(
-    texture: int, materials: Materials, points: np.ndarray, rough: np.ndarray
+    texture: int, materials: RenderedMaterials, points: np.ndarray, rough: np.ndarray
 ) -> np.ndarray:
     if texture == MARBLE:
         return np.clip(0.5 + 1.6 * rough, 0, 1)
