@@ -2,13 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """Which topics a bag offers for which part, and bags that cannot be read."""
 
-import sqlite3
-
-from marigold_ros.bags.frames import frames
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.topics import TopicInfo
 from marigold_ros.bags.writer import BagWriter
-from marigold_ros.config import LidarConfig
 from marigold_ros.errors import BagError
 from marigold_ros.message_codec import (
     encode_cloud,
@@ -19,8 +14,6 @@ from marigold_ros.message_codec import (
 )
 import numpy as np
 import pytest
-from rosbags.rosbag1 import Writer as Ros1Writer
-from rosbags.typesys import get_typestore, Stores
 
 STAMP = 1_700_000_000_000_000_000
 RGB = np.zeros((4, 6, 3), np.uint8)
@@ -85,14 +78,10 @@ def test_topics_beside_the_image_are_found(tmp_path):
     assert found.lidar == '/velodyne_points'
 
 
-def test_a_planar_scan_is_taken_where_there_is_no_cloud(tmp_path):
-    found = chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN})
-    assert found.lidar == '/scan'
-
-
 @pytest.mark.parametrize(
     ('topics', 'lidar'),
     [
+        ({'/scan': SCAN}, '/scan'),
         ({'/sparse_depth': DEPTH}, '/sparse_depth'),
         ({'/sparse_depth': DEPTH, '/scan': SCAN}, '/scan'),
         ({'/sparse_depth': DEPTH, '/points': cloud('x', 'y', 'z')}, '/points'),
@@ -100,7 +89,7 @@ def test_a_planar_scan_is_taken_where_there_is_no_cloud(tmp_path):
         ({'/camera/sparse_depth_truth': DEPTH}, None),
     ],
 )
-def test_a_depth_image_is_taken_by_name_and_content(tmp_path, topics, lidar):
+def test_sparse_depth_is_taken_by_kind_name_and_content(tmp_path, topics, lidar):
     assert chosen(tmp_path / 'bag', {'/image': COLOUR, **topics}).lidar == lidar
 
 
@@ -135,53 +124,6 @@ def test_a_bag_without_images_names_what_it_has(tmp_path):
 def test_given_topics_must_be_there_and_of_their_type(tmp_path, given):
     with pytest.raises(BagError, match=next(iter(given.values()))):
         chosen(tmp_path / 'bag', {'/image': COLOUR, '/scan': SCAN}, **given)
-
-
-@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
-def test_a_lone_storage_file_is_a_bag_too(tmp_path, storage):
-    folder = write(tmp_path / 'bag', {'/image': COLOUR}, storage)
-    (path,) = (p for p in folder.iterdir() if p.suffix != '.yaml')
-    with BagReader(path) as reader:
-        assert reader.topics == {'/image': TopicInfo('sensor_msgs/msg/Image', 1)}
-
-
-def test_a_bag_recorded_without_definitions_is_read(tmp_path):
-    folder = write(tmp_path / 'bag', {'/image': COLOUR}, 'sqlite3')
-    (path,) = folder.glob('*.db3')
-    database = sqlite3.connect(path)
-    database.execute('DELETE FROM message_definitions')
-    database.commit()
-    database.close()
-    with BagReader(folder) as reader:
-        assert reader.first('/image').encoding == 'bgr8'
-
-
-def test_a_ros1_bag_gives_the_same_frames(tmp_path):
-    store = get_typestore(Stores.ROS1_NOETIC)
-    types = store.types
-    stamp = types['builtin_interfaces/msg/Time'](sec=7, nanosec=5)
-    header = types['std_msgs/msg/Header'](seq=0, stamp=stamp, frame_id='camera')
-    roi = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
-    matrices = {
-        'D': np.zeros(0),
-        'K': np.diag([5.0, 5.0, 1.0]).reshape(-1),
-        'R': np.zeros(9),
-        'P': np.zeros(12),
-    }
-    info = types['sensor_msgs/msg/CameraInfo'](
-        header, 4, 6, 'plumb_bob', **matrices, binning_x=0, binning_y=0, roi=roi
-    )
-    image = types['sensor_msgs/msg/Image'](header, **vars(COLOUR[1]))
-    with Ros1Writer(tmp_path / 'old.bag') as bag:
-        for topic, message in (('/camera_info', info), ('/image', image)):
-            msgtype = message.__msgtype__
-            connection = bag.add_connection(topic, msgtype, typestore=store)
-            bag.write(connection, STAMP, store.serialize_ros1(message, msgtype))
-    with BagReader(tmp_path / 'old.bag') as reader:
-        (item,) = frames(reader, reader.choose_topics(), LidarConfig())
-    assert item.stamp_ns == 7_000_000_005
-    assert item.frame.camera.K[0, 0] == 5.0
-    assert item.frame.rgb.shape == (4, 6, 3)
 
 
 def test_missing_paths_and_folders_that_are_no_bag_are_refused(tmp_path):

@@ -2,8 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """Static transforms against SciPy's rotations, and the lookups that are refused."""
 
-from types import SimpleNamespace
-
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.bags.transforms import pose_matrix, TransformTree
@@ -99,22 +97,3 @@ def test_a_quaternion_of_single_precision_is_normalised():
 def test_frames_need_two_names(parent, child):
     with pytest.raises(CalibrationError, match='two different'):
         TransformTree().add(parent, child, (0, 0, 0), IDENTITY)
-
-
-def test_a_bad_transform_does_not_corrupt_the_others():
-    def stamped(parent, child, w):
-        return SimpleNamespace(
-            header=SimpleNamespace(frame_id=parent),
-            child_frame_id=child,
-            transform=SimpleNamespace(
-                translation=SimpleNamespace(x=1.0, y=0.0, z=0.0),
-                rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=w),
-            ),
-        )
-
-    transforms = TransformTree()
-    message = SimpleNamespace(transforms=[stamped('a', 'b', 0.0), stamped('a', 'c', 1.0)])
-    transforms.add_message(message)
-    assert transforms.lookup('a', 'c')[0, 3] == 1
-    with pytest.raises(CalibrationError, match='refused: .*norm 0'):
-        transforms.lookup('a', 'b')

@@ -125,51 +125,46 @@ def test_a_field_with_count_zero_is_a_single_number():
         ({'data': np.full(9, np.nan, '<f4').tobytes()}, 'empty'),
     ],
 )
-def test_malformed_clouds_are_refused_by_cause(change, cause):
+def test_malformed_clouds_are_refused_by_cause(cause_of, change, cause):
     message = simple_cloud(np.ones((3, 3)))
     vars(message).update(change)
-    with pytest.raises(InputError) as caught:
-        to_points(message)
-    assert caught.value.cause == cause
+    assert cause_of(to_points, message) == cause
 
 
-def test_missing_and_unknown_fields_are_named():
+def test_missing_and_unknown_fields_are_refused(cause_of):
     message = simple_cloud([[1, 2, 3]])
-    with pytest.raises(InputError, match='no field ring; it has'):
-        to_points(message, ('x', 'ring'))
+    assert cause_of(to_points, message, ('x', 'ring')) == 'fields'
     message.fields[0].datatype = 9
-    with pytest.raises(InputError, match='datatype 9') as caught:
-        to_points(message)
-    assert caught.value.cause == 'fields'
+    assert cause_of(to_points, message) == 'fields'
+
+
+def sizes(low, high):
+    """Draw small numbers, and any that a header can hold."""
+    return st.integers(low, high) | st.integers(0, 2**32 - 1)
+
+
+any_field = st.builds(
+    SimpleNamespace,
+    name=st.sampled_from('xyz'),
+    offset=sizes(0, 16),
+    datatype=st.integers(0, 10),
+    count=sizes(0, 3),
+)
+any_cloud = st.builds(
+    SimpleNamespace,
+    height=sizes(0, 3),
+    width=sizes(0, 5),
+    fields=st.lists(any_field, min_size=3, max_size=3, unique_by=lambda field: field.name),
+    is_bigendian=st.just(False),
+    point_step=sizes(0, 40),
+    row_step=sizes(0, 200),
+    data=st.binary(max_size=200),
+)
 
 
 @settings(max_examples=200)
-@given(
-    height=st.integers(0, 3) | st.integers(0, 2**32 - 1),
-    width=st.integers(0, 5) | st.integers(0, 2**32 - 1),
-    point_step=st.integers(0, 40) | st.integers(0, 2**32 - 1),
-    row_step=st.integers(0, 200) | st.integers(0, 2**32 - 1),
-    offsets=st.tuples(*[st.integers(0, 2**32 - 1) | st.integers(0, 16)] * 3),
-    datatype=st.integers(0, 10),
-    count=st.integers(0, 3) | st.integers(0, 2**32 - 1),
-    data=st.binary(max_size=200),
-)
-def test_any_cloud_either_decodes_or_raises_input_error(
-    height, width, point_step, row_step, offsets, datatype, count, data
-):
-    fields = [
-        SimpleNamespace(name=name, offset=offset, datatype=datatype, count=count)
-        for name, offset in zip('xyz', offsets, strict=True)
-    ]
-    message = SimpleNamespace(
-        height=height,
-        width=width,
-        fields=fields,
-        is_bigendian=False,
-        point_step=point_step,
-        row_step=row_step,
-        data=data,
-    )
+@given(any_cloud)
+def test_any_cloud_either_decodes_or_raises_input_error(message):
     try:
         points = to_points(message)
     except InputError:
@@ -223,10 +218,8 @@ def test_written_clouds_keep_height_and_width_and_are_read_back(dtype):
         (np.zeros((2, 2), [('x', '<i8')]), 'fields'),
     ],
 )
-def test_arrays_that_are_no_cloud_are_refused(array, cause):
-    with pytest.raises(InputError) as caught:
-        encode_cloud(array)
-    assert caught.value.cause == cause
+def test_arrays_that_are_no_cloud_are_refused(cause_of, array, cause):
+    assert cause_of(encode_cloud, array) == cause
 
 
 def scan(ranges, **changes):
@@ -253,10 +246,6 @@ def test_ranges_outside_the_limits_are_dropped():
     np.testing.assert_allclose(points, [[2, 0, 0]], atol=1e-6)
 
 
-def test_a_scan_without_returns_or_angles_is_refused():
-    with pytest.raises(InputError) as caught:
-        scan_to_points(scan([np.inf, np.nan, 0.0]))
-    assert caught.value.cause == 'empty'
-    with pytest.raises(InputError) as caught:
-        scan_to_points(scan([1.0], angle_min=np.nan))
-    assert caught.value.cause == 'shape'
+def test_a_scan_without_returns_or_angles_is_refused(cause_of):
+    assert cause_of(scan_to_points, scan([np.inf, np.nan, 0.0])) == 'empty'
+    assert cause_of(scan_to_points, scan([1.0], angle_min=np.nan)) == 'shape'

@@ -62,16 +62,14 @@ def test_png_with_alpha_loses_only_the_alpha():
     np.testing.assert_array_equal(rgb, bgra[..., 2::-1])
 
 
-@pytest.mark.parametrize('text', ['', 'jpeg', 'rgb8; jpeg compressed bgr8', 'png'])
+@pytest.mark.parametrize(
+    'text', ['', 'jpeg', 'rgb8; jpeg compressed bgr8', 'png', 'rgb8; jpeg compressed rgb8']
+)
 def test_jpeg_is_known_by_its_data_whatever_format_says(text):
     rgb = smooth_image()
-    message = compressed_message(rgb[..., ::-1], '.jpg', text)
-    assert np.abs(to_rgb(message).astype(int) - rgb).mean() < 3
-
-
-def test_the_format_compressed_rgb_swaps_no_channels():
-    rgb = smooth_image()
-    message = compressed_message(rgb, '.jpg', 'rgb8; jpeg compressed rgb8')
+    # image_transport gives RGB to an encoder that expects BGR, and says so.
+    written = rgb if text.endswith('rgb8') else rgb[..., ::-1]
+    message = compressed_message(written, '.jpg', text)
     assert np.abs(to_rgb(message).astype(int) - rgb).mean() < 3
 
 
@@ -180,11 +178,9 @@ def forged_jpeg():
         ('h264', b'\x00\x00\x00\x01\x67\x42', 'unreadable'),
     ],
 )
-def test_bad_images_are_refused_by_cause_before_decoding(text, data, cause):
+def test_bad_images_are_refused_by_cause_before_decoding(cause_of, text, data, cause):
     for function in (check_image, to_rgb):
-        with pytest.raises(InputError) as caught:
-            function(SimpleNamespace(format=text, data=data))
-        assert caught.value.cause == cause
+        assert cause_of(function, SimpleNamespace(format=text, data=data)) == cause
 
 
 @pytest.mark.parametrize(
@@ -203,10 +199,8 @@ def test_bad_images_are_refused_by_cause_before_decoding(text, data, cause):
         ('16UC1; png compressed ', png_bytes(), 'encoding'),
     ],
 )
-def test_bad_compressed_depth_is_refused_by_cause(text, data, cause):
-    with pytest.raises(InputError) as caught:
-        to_depth(SimpleNamespace(format=text, data=data))
-    assert caught.value.cause == cause
+def test_bad_compressed_depth_is_refused_by_cause(cause_of, text, data, cause):
+    assert cause_of(to_depth, SimpleNamespace(format=text, data=data)) == cause
 
 
 @settings(max_examples=100)
@@ -237,7 +231,5 @@ def test_damaged_data_either_decodes_or_raises_input_error(image, damage, cut, t
         (encode_compressed_depth, np.zeros((2, 2)), -1.0, 'encoding'),
     ],
 )
-def test_what_cannot_be_compressed_is_refused(encode, argument, option, cause):
-    with pytest.raises(InputError) as caught:
-        encode(argument, option)
-    assert caught.value.cause == cause
+def test_what_cannot_be_compressed_is_refused(cause_of, encode, argument, option, cause):
+    assert cause_of(encode, argument, option) == cause

@@ -222,10 +222,8 @@ def test_writing_a_contiguous_array_copies_nothing():
         (np.zeros((2, 2), np.uint8), 'rgba8', 'encoding'),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_not_converted(array, encoding, cause):
-    with pytest.raises(InputError) as caught:
-        encode_image(array, encoding)
-    assert caught.value.cause == cause
+def test_arrays_that_do_not_fit_are_refused_not_converted(cause_of, array, encoding, cause):
+    assert cause_of(encode_image, array, encoding) == cause
 
 
 @pytest.mark.parametrize('wrap', [bytes, lambda d: array('B', d), memoryview, bytearray])
@@ -247,13 +245,10 @@ def test_the_result_never_aliases_the_message():
 
 
 @pytest.mark.parametrize('encoding', ['32FC1', '16UC1'])
-def test_depth_is_refused_as_a_image_and_images_as_depth(encoding):
+def test_depth_is_refused_as_a_image_and_images_as_depth(cause_of, encoding):
     pixels = np.ones((2, 2), np.float32 if encoding == '32FC1' else np.uint16)
-    with pytest.raises(InputError, match='depth and not an image') as caught:
-        to_rgb(image_message(pixels, encoding))
-    assert caught.value.cause == 'encoding'
-    with pytest.raises(InputError, match='not depth'):
-        to_depth(image_message(np.ones((2, 2), np.uint8), 'mono8'))
+    assert cause_of(to_rgb, image_message(pixels, encoding)) == 'encoding'
+    assert cause_of(to_depth, image_message(np.ones((2, 2), np.uint8), 'mono8')) == 'encoding'
 
 
 @pytest.mark.parametrize(
@@ -276,38 +271,30 @@ def test_depth_is_refused_as_a_image_and_images_as_depth(encoding):
         ({'encoding': 'yuyv', 'width': 3}, 'size'),
     ],
 )
-def test_malformed_images_are_refused_by_cause_from_the_header(change, cause):
+def test_malformed_images_are_refused_by_cause_from_the_header(cause_of, change, cause):
     message = image_message(np.zeros((4, 4, 3), np.uint8), 'rgb8')
     vars(message).update(change)
     for function in (check_image, to_rgb):
-        with pytest.raises(InputError) as caught:
-            function(message)
-        assert caught.value.cause == cause
+        assert cause_of(function, message) == cause
 
 
-@settings(max_examples=200)
-@given(
+any_image = st.builds(
+    SimpleNamespace,
     height=st.integers(0, 2**32 - 1) | st.integers(0, 6),
     width=st.integers(0, 2**32 - 1) | st.integers(0, 6),
     step=st.integers(0, 2**32 - 1) | st.integers(0, 40),
-    bigendian=st.booleans(),
+    is_bigendian=st.booleans(),
     data=st.binary(max_size=200),
     encoding=st.sampled_from([*sorted(IMAGE_ENCODINGS), '32FC1', '16UC1', 'nonsense']),
 )
-def test_any_header_either_decodes_or_raises_input_error(
-    height, width, step, bigendian, data, encoding
-):
-    message = SimpleNamespace(
-        height=height,
-        width=width,
-        step=step,
-        is_bigendian=bigendian,
-        data=data,
-        encoding=encoding,
-    )
+
+
+@settings(max_examples=200)
+@given(any_image)
+def test_any_header_either_decodes_or_raises_input_error(message):
     for function in (to_rgb, to_depth):
         try:
             decoded = function(message)
         except InputError:
             continue
-        assert decoded.shape[:2] == (height, width)
+        assert decoded.shape[:2] == (message.height, message.width)
