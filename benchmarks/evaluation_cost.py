@@ -13,7 +13,7 @@ from time import process_time
 from typing import Any
 
 from cpu_time import one_thread
-from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.frame import Alignment, FrameResult, Prediction
 from marigold_ros.message_codec import to_rgb
@@ -94,7 +94,7 @@ def measure_cost(bag: Path, runs: int) -> dict[str, Any]:
 
 def _items(bag: Path, options: ReplayOptions) -> Iterator[BagFrame]:
     with BagReader(bag) as reader:
-        yield from frames(reader, reader.choose_topics(), options.lidar)
+        yield from bag_frames(reader, reader.choose_topics(), options.lidar)
 
 
 def _reading_ms(runs: int, bag: Path, options: ReplayOptions) -> tuple[float, float]:

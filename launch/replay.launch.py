@@ -45,7 +45,7 @@ from marigold_ros.node.interface.launch_arguments import (
 
 ARGUMENTS = (
     ('bag', None, 'the bag to play: a folder or a file'),
-    ('rate', '1.0', 'speed of the replay'),
+    ('rate', '1.0', 'speed at which the bag is played'),
     ('loop', 'false', 'true plays the bag again and again'),
     ('record', '', 'folder of a bag to record the outputs into; empty: none'),
 )

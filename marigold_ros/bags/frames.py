@@ -102,7 +102,7 @@ class Excerpt:
 WHOLE = Excerpt()
 
 
-def frames(
+def bag_frames(
     reader: BagReader,
     topics: BagTopics,
     lidar_config: LidarConfig,

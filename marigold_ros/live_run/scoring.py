@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
 from marigold_ros.evaluation.report.animation import write_animation
@@ -108,7 +108,7 @@ def _recorded_frames(job: DemoJob) -> Iterator[tuple[BagFrame, RecordedFrame | N
     bag, config = job.bag, job.config
     with BagReader(bag.path) as played, BagReader(job.recording) as recorded:
         outputs = RecordedOutputs(recorded)
-        stream = frames(played, bag.topics, config.lidar, bag.T_cam_lidar)
+        stream = bag_frames(played, bag.topics, config.lidar, bag.T_cam_lidar)
         sources = SourcesOfBag(played, bag.topics, bag.sources, config.ground)
         for item in itertools.islice(stream, bag.images):
             if item.frame is not None and sources.has_lidar:
@@ -235,7 +235,7 @@ def evaluate_offline(
     )
     pipeline = FramePipeline(model, config.pipeline)
     with BagReader(bag.path) as reader:
-        for item in frames(reader, bag.topics, config.lidar, bag.T_cam_lidar):
+        for item in bag_frames(reader, bag.topics, config.lidar, bag.T_cam_lidar):
             result = None if item.frame is None else pipeline.process(item.frame)
             if result is not None and result.metric is not None and result.camera is not None:
                 K = result.camera.K

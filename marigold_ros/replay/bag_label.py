@@ -9,7 +9,7 @@ A copy appears when it is complete, so a killed run resumes with the copies that
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import PointsConfig
 from marigold_ros.errors import BagError, CalibrationError, InputError
@@ -96,7 +96,9 @@ def _label(
             options.target(job), job.path, topics, options.points, options.outputs, everything=True
         )
         with recording:
-            for item in frames(reader, topics, replay.lidar, replay.T_cam_lidar, replay.stamps):
+            for item in bag_frames(
+                reader, topics, replay.lidar, replay.T_cam_lidar, replay.stamps
+            ):
                 done.read += 1
                 if item.warning:
                     done.count('warnings', item.warning)

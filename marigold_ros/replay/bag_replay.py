@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import PointsConfig
@@ -191,7 +191,7 @@ def _frames(
 ) -> Generator[BagFrame, None, None]:
     with BagReader(path) as reader:
         pose, excerpt = options.T_cam_lidar, options.excerpt
-        yield from frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
+        yield from bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
 def _prefetched(items: Generator[BagFrame, None, None]) -> Generator[BagFrame, None, None]:

@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.bags.frames import BagFrame, Excerpt, frames
+from marigold_ros.bags.frames import bag_frames, BagFrame, Excerpt
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics, listing
 from marigold_ros.errors import BagError, MarigoldError, UsageError
@@ -76,7 +76,7 @@ def _stream(
     reader: BagReader, topics: BagTopics, options: ReplayOptions, begin: float
 ) -> Iterator[BagFrame]:
     pose, excerpt = options.T_cam_lidar, Excerpt(start=begin)
-    return frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
+    return bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
 def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import TransformTree
@@ -114,7 +114,7 @@ def test_fixed_points_stay_fixed_through_the_motion(seed):
 
 def read(path, **settings):
     with BagReader(path) as reader:
-        return list(frames(reader, reader.choose_topics(), LidarConfig(**settings)))
+        return list(bag_frames(reader, reader.choose_topics(), LidarConfig(**settings)))
 
 
 def test_a_late_scan_meets_the_truth_only_when_compensated(tmp_path):
@@ -141,7 +141,7 @@ def _error_of_next_scan(path, fixed):
     with BagReader(path) as reader:
         topics = reader.choose_topics()
         config = LidarConfig(fixed_frame=fixed, max_dt=0.11)
-        for item in frames(_Half(reader), topics, config):
+        for item in bag_frames(_Half(reader), topics, config):
             assert abs(item.scan_stamp_ns - item.stamp_ns) > 90 * MS
             sparse = project_lidar(
                 item.frame.points_lidar,
@@ -195,8 +195,8 @@ def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path):
                 pose(bag, stamp + 20 * MS, log + 90 * MS, float(tick + 100 * loop))
     with BagReader(tmp_path / 'bag') as reader:
         topics = BagTopics('/camera/image')
-        stream = list(frames(reader, topics, LidarConfig(fixed_frame='odom')))
-        other = list(frames(reader, topics, LidarConfig(fixed_frame='map')))
+        stream = list(bag_frames(reader, topics, LidarConfig(fixed_frame='odom')))
+        other = list(bag_frames(reader, topics, LidarConfig(fixed_frame='map')))
     found = [None if i.frame.T_world_camera is None else i.frame.T_world_camera for i in stream]
     for index, T in enumerate(found):
         loop, tick = divmod(index, 15)

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Frames of bags: pairing, cameras, extrinsics, truth, and messages that are broken."""
 
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import TransformTree
@@ -67,7 +67,7 @@ class Drive:
         with BagReader(self.path) as reader:
             present = [t if t in reader.topics else None for t in topics.by_role.values()]
             found = BagTopics(*present)
-            return list(frames(reader, found, config or LidarConfig(), T_cam_lidar))
+            return list(bag_frames(reader, found, config or LidarConfig(), T_cam_lidar))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_lidar_that_died_does_not_make_the_bag_pile_up(drive, tmp_path):
         consumed = []
         raw = reader.raw
         reader.raw = lambda names, *part: (consumed.append(m) or m for m in raw(names))
-        stream = frames(reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig())
+        stream = bag_frames(reader, BagTopics('/camera/image', lidar='/lidar'), LidarConfig())
         next(stream)
         next(stream)
         assert len(consumed) < 30
@@ -227,7 +227,7 @@ def test_an_undecodable_message_is_reported_in_its_place(drive, tmp_path):
             bag.write_raw(topic, msgtype, bytes(data[:10]), log_ns)
             bag.write_raw(topic, msgtype, data, log_ns + 1)
     with BagReader(tmp_path / 'cut') as reader:
-        read = list(frames(reader, BagTopics('/camera/image'), LidarConfig()))
+        read = list(bag_frames(reader, BagTopics('/camera/image'), LidarConfig()))
     assert [item.error and item.error.cause for item in read] == ['unreadable', None]
 
 
@@ -297,7 +297,7 @@ def test_the_real_drive_is_paired_throughout(shared_data):
         assert topics == BagTopics(
             '/camera/image_raw/compressed', '/camera/camera_info', '/velodyne_points'
         )
-        read = list(frames(reader, topics, LidarConfig()))
+        read = list(bag_frames(reader, topics, LidarConfig()))
     assert len(read) == 20
     for item in read:
         assert item.error is None
@@ -331,7 +331,7 @@ def test_unreadable_messages_beside_the_image_warn_once(drive, tmp_path, topic):
             for _ in range(2):
                 bag.write_raw(name, msgtype, data[:20] if name == topic else data, log_ns)
     with BagReader(cut) as reader:
-        first, _ = frames(reader, reader.choose_topics(), LidarConfig())
+        first, _ = bag_frames(reader, reader.choose_topics(), LidarConfig())
     assert first.warning.count(topic) == 1
 
 
@@ -346,7 +346,7 @@ def test_frames_before_damage_are_still_yielded(drive, monkeypatch):
             yield from raw(names)
             raise BagError('cut')
 
-        stream = frames(reader, topics, LidarConfig())
+        stream = bag_frames(reader, topics, LidarConfig())
         monkeypatch.setattr(reader, 'raw', damaged)
         monkeypatch.setattr(reader, 'first', lambda topic: None)
         monkeypatch.setattr(reader, 'static_transforms', TransformTree)

@@ -17,7 +17,7 @@ try:
 except ImportError:
     from backports import zstd
 import lz4.frame
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig
@@ -37,7 +37,7 @@ def drive(tmp_path_factory):
 
 def frames_of(path, **choice):
     with BagReader(path) as reader:
-        return list(frames(reader, reader.choose_topics(**choice), LidarConfig()))
+        return list(bag_frames(reader, reader.choose_topics(**choice), LidarConfig()))
 
 
 def same(found, expected):
@@ -210,8 +210,8 @@ def test_the_time_of_recording_pairs_what_headers_do_not(drive, tmp_path):
             bag.write(topic, msgtype, values, log_ns)
     with BagReader(path) as reader:
         topics = reader.choose_topics()
-        by_log = list(frames(reader, topics, LidarConfig(), stamps='log'))
-        by_header = list(frames(reader, topics, LidarConfig()))
+        by_log = list(bag_frames(reader, topics, LidarConfig(), stamps='log'))
+        by_header = list(bag_frames(reader, topics, LidarConfig()))
     for item, expected in zip(by_log, frames_of(drive), strict=True):
         np.testing.assert_array_equal(item.frame.points_lidar, expected.frame.points_lidar)
         np.testing.assert_array_equal(item.truth, expected.truth)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.playback import serial_messages
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
@@ -149,7 +149,7 @@ def test_a_replay_of_the_processed_frames_is_bit_identical(live, drive, small_ch
     use_threads()
     pipeline = FramePipeline(load_model(str(small_checkpoint)))
     with BagReader(drive) as reader:
-        for item in frames(reader, reader.choose_topics(), LidarConfig()):
+        for item in bag_frames(reader, reader.choose_topics(), LidarConfig()):
             result = pipeline.process(item.frame)
             stamp = divmod(item.stamp_ns, 10**9)
             assert np.array_equal(relative[stamp], result.relative.ravel())
@@ -180,7 +180,7 @@ def test_a_thinned_scan_holds_exactly_the_lines_of_the_fit(bag_without_truth):
     bag = prepare_bag(bag_without_truth, NodeConfig(), None)
     assert bag.thinned
     with BagReader(bag_without_truth) as reader:
-        stream = frames(reader, bag.topics, LidarConfig(), bag.T_cam_lidar)
+        stream = bag_frames(reader, bag.topics, LidarConfig(), bag.T_cam_lidar)
         splits = [hold_out(f.frame, NodeConfig().pipeline.alignment, 8, f.ring) for f in stream]
         sent = [
             to_points(reader.decode(message.data, message.msgtype))

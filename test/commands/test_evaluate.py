@@ -9,7 +9,7 @@ import re
 import shutil
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.commands.evaluate import corruptions
 from marigold_ros.commands.terminal.output import summary
@@ -41,7 +41,7 @@ def all_knowing(short_drive):
     """A model that knows the truth up to scale and shift; what is too far counts as 100 m."""
     known = []
     with BagReader(short_drive) as reader:
-        for item in frames(reader, reader.choose_topics(), LidarConfig()):
+        for item in bag_frames(reader, reader.choose_topics(), LidarConfig()):
             depth = np.clip(np.nan_to_num(item.truth, nan=100.0, posinf=100.0), 0, 100)
             known.append((item.frame.rgb, (depth / 100).astype(np.float32)))
     return KnowingModel(known)
@@ -96,7 +96,9 @@ def test_two_bags_add_up_and_the_limit_is_of_each(short_drive, ramp):
 )
 def test_a_part_of_a_bag_is_scored(short_drive, tmp_path, loaded_ramp, options, chosen):
     with BagReader(short_drive) as reader:
-        stamps = [item.stamp_ns for item in frames(reader, reader.choose_topics(), LidarConfig())]
+        stamps = [
+            item.stamp_ns for item in bag_frames(reader, reader.choose_topics(), LidarConfig())
+        ]
     assert main(['evaluate', str(short_drive), '--out', str(tmp_path), *options]) == 0
     with (tmp_path / 'per_frame.csv').open() as file:
         assert [int(row['stamp_ns']) for row in csv.DictReader(file)] == [
@@ -129,7 +131,7 @@ def test_broken_images_are_counted_and_the_rest_is_scored(changed_drive, ramp, t
 
 def test_extrinsics_can_be_given_where_the_bag_has_none(short_drive, drive_without, ramp):
     with BagReader(short_drive) as reader:
-        T = next(iter(frames(reader, reader.choose_topics(), LidarConfig()))).frame.T_cam_lidar
+        T = next(iter(bag_frames(reader, reader.choose_topics(), LidarConfig()))).frame.T_cam_lidar
     path = drive_without('/tf_static')
     assert evaluate_bag(path, ramp)['frames']['metric'] == 0
     assert evaluate_bag(path, ramp, ReplayOptions(T_cam_lidar=T))['frames']['metric'] == 3
@@ -194,7 +196,7 @@ def test_a_mistyped_bag_is_refused_before_the_model_loads(monkeypatch, capsys, t
 
 def test_the_readable_part_of_a_damaged_bag_is_scored(short_drive, ramp, monkeypatch, tmp_path):
     def damaged(*arguments):
-        yield next(frames(*arguments))
+        yield next(bag_frames(*arguments))
         raise BagError('cut off')
 
     monkeypatch.setattr('marigold_ros.replay.bag_replay.frames', damaged)

@@ -6,7 +6,7 @@ import json
 import shutil
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.message_codec import to_depth, to_points
@@ -63,7 +63,7 @@ def test_the_copy_has_all_that_was_there_and_depth_beside(label, short_drive, ra
     pipeline = FramePipeline(ramp, PipelineConfig())
     with BagReader(short_drive) as reader, BagReader(copy) as labelled:
         depths = [message for _, message, _ in labelled.messages([DEPTH])]
-        items = list(frames(reader, reader.choose_topics(), LidarConfig()))
+        items = list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
     for item, message in zip(items, depths, strict=True):
         expected = pipeline.process(item.frame).metric
         np.testing.assert_array_equal(to_depth(message), np.where(expected > 0, expected, np.nan))
@@ -109,7 +109,7 @@ def test_a_bag_of_ros_1_becomes_one_of_ros_2(label, short_drive, tmp_path):
     copy = tmp_path / 'labelled' / 'old'
     with BagReader(copy) as reader:
         assert reader.topics[DEPTH].count == 3
-        items = list(frames(reader, reader.choose_topics(), LidarConfig()))
+        items = list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
     assert [item.frame.camera is not None for item in items] == [True] * 3
 
 

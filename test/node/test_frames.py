@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Images, scans and camera_info go in over DDS; what comes out."""
 
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import is_rectified_name
 from marigold_ros.bags.writer import BagWriter
@@ -253,7 +253,7 @@ def test_a_depth_image_gives_the_same_depth_live_and_offline(with_depth_camera, 
             msgtype = f'sensor_msgs/msg/{type(item).__name__}'
             bag.write_raw(topic, msgtype, serialize_message(item), SECOND)
     with BagReader(tmp_path / 'bag') as reader:
-        (item,) = frames(reader, reader.choose_topics(lidar='/tof/depth'), LidarConfig())
+        (item,) = bag_frames(reader, reader.choose_topics(lidar='/tof/depth'), LidarConfig())
     assert item.warning == ''
     offline = FramePipeline(type(running.model)()).process(item.frame)
     np.testing.assert_array_equal(offline.metric, depth)

@@ -8,7 +8,7 @@ import json
 import re
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.errors import ConfigurationError
@@ -42,7 +42,7 @@ def drive(short_drive):
 @pytest.fixture(scope='module')
 def items(drive):
     with BagReader(drive) as reader:
-        return list(frames(reader, reader.choose_topics(), LidarConfig()))
+        return list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
 
 
 def truth_model(items, noise=0.0, name='truth'):

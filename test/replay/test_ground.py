@@ -5,7 +5,7 @@
 import csv
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import GroundConfig, LidarConfig
 from marigold_ros.frame import Prediction, UNBOUNDED
@@ -23,7 +23,7 @@ class Truth:
     def __init__(self, bag):
         self.description = {'name': 'truth', 'path': '/nowhere', 'space': 'log'}
         with BagReader(bag) as reader:
-            items = frames(reader, reader.choose_topics(), LidarConfig())
+            items = bag_frames(reader, reader.choose_topics(), LidarConfig())
             self._truths = [np.log(np.minimum(item.truth, 80.0)) for item in items]
         self._asked = 0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import LidarConfig, PipelineConfig, PointsConfig
@@ -51,7 +51,7 @@ def pipeline_results(drive, model):
     with BagReader(drive) as reader:
         return [
             (item, pipeline.process(item.frame))
-            for item in frames(reader, reader.choose_topics(), LidarConfig())
+            for item in bag_frames(reader, reader.choose_topics(), LidarConfig())
         ]
 
 
@@ -185,7 +185,7 @@ def test_a_bag_of_ros_1_gives_a_recording_of_ros_2(short_drive, recording, tmp_p
     path, store = tmp_path / 'old.bag', get_typestore(Stores.ROS1_NOETIC)
     with BagReader(short_drive) as reader, Ros1Writer(path) as writer:
         topics = reader.choose_topics()
-        T = next(iter(frames(reader, topics, LidarConfig()))).frame.T_cam_lidar
+        T = next(iter(bag_frames(reader, topics, LidarConfig()))).frame.T_cam_lidar
         connections = {}
         for topic, msgtype, data, log_ns in reader.raw(topics.named):
             if topic not in connections:

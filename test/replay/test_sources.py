@@ -5,7 +5,7 @@
 import csv
 
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import GroundConfig, LidarConfig
@@ -43,7 +43,7 @@ def bag(short_drive, tmp_path_factory):
     """The short drive with a depth camera and a radar in the camera's frame, and its truth."""
     path = tmp_path_factory.mktemp('sources') / 'drive'
     with BagReader(short_drive) as reader, BagWriter(path) as writer:
-        items = list(frames(reader, reader.choose_topics(), LidarConfig()))
+        items = list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
         for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
             writer.write_raw(topic, msgtype, data, log_ns, reader.types)
         for number, item in enumerate(items):
@@ -119,7 +119,7 @@ def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
     with BagReader(bag[0]) as reader:
         topics = reader.with_sources(reader.choose_topics(), ('radar', 'pointcloud', 'ground'))
         assert topics.further == ('/radar',)
-        item = next(frames(reader, topics, LidarConfig()))
+        item = next(bag_frames(reader, topics, LidarConfig()))
     (radar_input,) = item.frame.inputs
     assert (radar_input.source, radar_input.placed) == ('radar', False)
     assert (radar_input.points_sigma > 0.2 * radar_input.points_lidar[:, 2]).all()

@@ -2,7 +2,7 @@
 # Copyright 2026 The marigold_ros developers
 """Held-out LiDAR finds the errors that exact truth finds, on a synthetic drive with both."""
 
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig
 from marigold_ros.frame import Prediction
@@ -35,7 +35,7 @@ def results(tmp_path_factory):
     path = tmp_path_factory.mktemp('drive') / 'drive'
     write_drive(path, frames=12, width=200, height=150, rate=4.0)
     with BagReader(path) as reader:
-        stream = frames(reader, reader.choose_topics(), LidarConfig())
+        stream = bag_frames(reader, reader.choose_topics(), LidarConfig())
         truths = [item.truth for item in stream]
     return evaluate_bag(path, Blurred(truths))
 

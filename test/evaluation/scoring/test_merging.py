@@ -4,7 +4,7 @@
 
 from dataclasses import replace
 
-from marigold_ros.bags.frames import frames
+from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.evaluation.scoring.merging import merged
@@ -22,7 +22,7 @@ CONFIG = PipelineConfig()
 def items(tmp_path_factory):
     path = write_drive(tmp_path_factory.mktemp('drive') / 'drive', frames=4, width=160, height=120)
     with BagReader(path) as reader:
-        return list(frames(reader, reader.choose_topics(), LidarConfig()))
+        return list(bag_frames(reader, reader.choose_topics(), LidarConfig()))
 
 
 def finish(frame, prediction):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import InputError, MarigoldError
@@ -73,7 +73,7 @@ def judged_frames(
             )
             found, number = replace(found, truth=None), first - 1
             how = LidarConfig(), topics.get('T_cam_lidar'), topics.get('stamps', 'header')
-            for number, item in enumerate(frames(reader, found, *how), first):
+            for number, item in enumerate(bag_frames(reader, found, *how), first):
                 if number not in wanted or item.frame is None or not can_hold_out(item.frame):
                     continue
                 lidar = project_scan(

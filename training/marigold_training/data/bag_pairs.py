@@ -21,7 +21,7 @@ from typing import Any
 import zipfile
 
 import cv2
-from marigold_ros.bags.frames import BagFrame, frames
+from marigold_ros.bags.frames import bag_frames, BagFrame
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import AlignmentConfig, LidarConfig
@@ -315,7 +315,9 @@ def _write_pairs(
     pose = None if choice.T_cam_lidar is None else np.array(choice.T_cam_lidar)
     with BagReader(path) as reader:
         topics = _topics(reader, choice)
-        for number, item in enumerate(frames(reader, topics, LidarConfig(), pose, choice.stamps)):
+        for number, item in enumerate(
+            bag_frames(reader, topics, LidarConfig(), pose, choice.stamps)
+        ):
             images += 1
             if number % choice.every:
                 continue
