@@ -26,9 +26,10 @@ from marigold_ros.evaluation.metrics.intervals import mean_interval
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.fusion.fuse import fuse
+from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.geometry.fusion.mixing import FusionModel
-from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
+from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
+from marigold_ros.reasons import told
 import numpy as np
 from simulated_predictions import (
     ERROR_KINDS,
@@ -229,8 +230,8 @@ def depth_maps(
     """Return depth (H, W) without a map by method, and ``sigma``, in metres; NaN where none."""
     v, u = np.mgrid[0 : scene.depth.shape[0], 0 : scene.depth.shape[1]]
     fit, shape = _fitted(None, sparse), scene.depth.shape
-    closed = fuse(fit, sparse, _FUSED, shape, scene.rgb)
-    fused = fuse(fit, sparse, _FUSED, shape, scene.rgb, network)
+    closed = fuse(fit, sparse, _FUSED, FusionGuide(shape, scene.rgb))
+    fused = fuse(fit, sparse, _FUSED, FusionGuide(shape, scene.rgb, network))
     fused = _calibrated(fused, scene, sparse, network)
     found = {'closed form': closed.metric, 'fused': fused.metric, 'sigma': fused.sigma}
     missing = np.full(shape, np.nan, np.float32)
@@ -292,8 +293,8 @@ def _with_map(
 ) -> tuple[dict[str, np.ndarray | None], Alignment]:
     """Return depth (H, W) by the methods that may use a map, and the alignment of ``fused``."""
     fit, shape = _fitted(prediction, sparse), scene.depth.shape
-    fused = fuse(fit, sparse, _FUSED, shape, scene.rgb, network)
-    closed = fused if network is None else fuse(fit, sparse, _FUSED, shape, scene.rgb)
+    fused = fuse(fit, sparse, _FUSED, FusionGuide(shape, scene.rgb, network))
+    closed = fused if network is None else fuse(fit, sparse, _FUSED, FusionGuide(shape, scene.rgb))
     fused = _calibrated(fused, scene, sparse, network)
     depths = {'fused': fused.metric, 'closed form': closed.metric}
     if prediction is not None:
@@ -316,12 +317,15 @@ def _ablations(
         'edge-aware alone': (fit, scene.rgb, only('smooth')),
         'linear alone': (fit, scene.rgb, only('linear')),
     }
-    return {name: fuse(a, sparse, _FUSED, shape, b, c).metric for name, (a, b, c) in ways.items()}
+    return {
+        name: fuse(of_map, sparse, _FUSED, FusionGuide(shape, rgb, mixer)).metric
+        for name, (of_map, rgb, mixer) in ways.items()
+    }
 
 
 def _fitted(prediction: Prediction | None, sparse: SparseDepth) -> Alignment:
     if prediction is None:
-        return Alignment(reason='there is no map', n_points=len(sparse))
+        return Alignment(refusal=told('there is no map'), n_points=len(sparse))
     return align_map(prediction, sparse, _FUSED)
 
 

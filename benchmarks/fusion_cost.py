@@ -11,17 +11,17 @@ from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import point_candidates
-from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
 from marigold_ros.geometry.fusion.fuse import align
-from marigold_ros.geometry.fusion.mixing import FusionModel, mix
-from marigold_ros.geometry.fusion.network_input import (
+from marigold_ros.geometry.fusion.held_out_scores import sound_points
+from marigold_ros.geometry.fusion.mixing import (
+    FusionModel,
     log_depth_on_grid,
     MapCandidate,
+    mix,
     network_input,
 )
-from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
-from marigold_ros.geometry.fusion.sound_points import sound_points
-from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.geometry.fusion.work_grid import enlarge_depth, with_detail, work_grid
+from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
 import numpy as np
 from simulated_predictions import (
     PointPattern,

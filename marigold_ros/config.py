@@ -434,7 +434,8 @@ class GroundConfig(Settings):
 
 
 _SPARSE_TOPICS = [
-    f'{name} (topic {source.topic}, {source.kind})' for name, source in SPARSE_SOURCES.items()
+    f'{name} (topic {source.topic}, {source.message_name})'
+    for name, source in SPARSE_SOURCES.items()
 ]
 _RELIABILITIES = ('auto', 'reliable', 'best_effort')
 

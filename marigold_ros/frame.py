@@ -6,11 +6,14 @@ The records that rooms exchange: camera, frame, prediction, sparse depth, alignm
 Frozen dataclasses of arrays, with their shapes and units; no maths, no ROS, no torch.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 import math
 
 from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import Reason, sentence
 from marigold_ros.spaces import SPACES
 import numpy as np
 
@@ -104,17 +107,8 @@ class SparseDepth:
         ``out_of_range``, ``outside``, ``farther_in_pixel``, ``occluded``, ``kept``.
     sigma : (M,) float or None, metres
         Standard deviation of each point beyond the noise of the settings.
-    extends : bool
-        Whether depth beside a point resembles it. Not so on a ground plane, which says nothing of
-        the things that stand on it.
-    range_limited : bool
-        Whether they are of a depth camera, which sees nothing beyond a few metres: where it sees
-        nothing, the image may be farther than all points.
-    placed : bool
-        Whether the pixel of each point is known. Not so for a radar, whose elevation errs by
-        degrees: its points count in the fit of scale and shift only.
-    also : SparseDepth or None
-        Points of further sources that count in the fit of scale and shift only.
+    kind : PointKind
+        What the points say of the image around them.
 
     """
 
@@ -124,10 +118,7 @@ class SparseDepth:
     index: np.ndarray | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     sigma: np.ndarray | None = None
-    extends: bool = True
-    range_limited: bool = False
-    placed: bool = True
-    also: 'SparseDepth | None' = None
+    kind: PointKind = PointKind.LIDAR
 
     def __post_init__(self) -> None:
         shapes = [np.shape(column) for column in (self.u, self.v, self.z)]
@@ -144,7 +135,23 @@ class SparseDepth:
         """Return some of the points, by a mask (M,) or indices, without their rows and counts."""
         sigma = None if self.sigma is None else self.sigma[which]
         u, v, z = self.u[which], self.v[which], self.z[which]
-        return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma, also=None)
+        return replace(self, u=u, v=v, z=z, index=None, counts={}, sigma=sigma)
+
+    @staticmethod
+    def joined(parts: 'Sequence[SparseDepth]') -> 'SparseDepth':
+        """Return all points of some parts, in their order; the weakest claim of any holds."""
+        if len(parts) == 1:
+            return parts[0]
+        u, v, z = (np.concatenate([getattr(part, name) for part in parts]) for name in 'uvz')
+        sigma = None
+        if any(part.sigma is not None for part in parts):
+            stated = [np.zeros(len(p), np.float32) if p.sigma is None else p.sigma for p in parts]
+            sigma = np.concatenate(stated)
+        counts: Counter[str] = Counter()
+        for part in parts:
+            counts.update(part.counts)
+        kind = PointKind.weakest(part.kind for part in parts)
+        return SparseDepth(u, v, z, counts=dict(counts), sigma=sigma, kind=kind)
 
 
 @dataclass(frozen=True)
@@ -171,35 +178,67 @@ class GroundPlane:
 @dataclass(frozen=True)
 class SparseInput:
     """
-    Sparse depth of one of several sources, as a frame's fields of these names hold it.
+    Sparse depth of one source: points, a depth image, points at pixels, the ground, or none.
 
-    ``source`` is its name, as in the setting ``sparse_source``.
+    Parameters
+    ----------
+    source : str
+        Its name, as in the setting ``sparse_source``.
+    points_lidar, T_cam_lidar : (N, 3) float in metres and (4, 4) float, or None
+        Points in the sensor's frame, and ``p_cam = T_cam_lidar @ p_lidar``.
+    points_sigma : (N,) float or None, metres
+        Standard deviation of each of ``points_lidar``, where it is known.
+    kind : PointKind
+        Of ``points_lidar``.
+    sparse_image : (h, w) float or None, metres
+        A depth image: registered to the image as it was taken, or of a camera of its own,
+        ``sparse_camera``, whose pose is then ``T_cam_lidar``.
+    sparse_camera : Camera or None
+        Of a depth image that is not registered to the image.
+    sparse : SparseDepth or None
+        Points at pixels of the image.
+    ground : GroundPlane or None
+        Where the ground is: the pipeline looks for it in the prediction.
+    no_points : Reason or None
+        Why there is no sparse depth; None for the usual reason.
+
     """
 
     source: str
     points_lidar: np.ndarray | None = None
     T_cam_lidar: np.ndarray | None = None
     points_sigma: np.ndarray | None = None
-    placed: bool = True
+    kind: PointKind = PointKind.LIDAR
     sparse_image: np.ndarray | None = None
     sparse_camera: Camera | None = None
+    sparse: SparseDepth | None = None
     ground: GroundPlane | None = None
-    no_points: str = ''
+    no_points: Reason | None = None
+
+    @property
+    def is_at_pixels(self) -> bool:
+        """Whether depth is known at pixels, not at points of a scan."""
+        return self.sparse is not None or self.sparse_image is not None
 
 
 @dataclass(frozen=True)
 class SourceReport:
-    """How many points one of several sources gave for a frame, or the ``reason`` for none."""
+    """How many points one of several sources gave for a frame, or the ``refusal`` for none."""
 
     source: str
     points: int
-    reason: str = ''
+    refusal: Reason | None = None
+
+    @property
+    def reason(self) -> str:
+        """The refusal in words; empty without one."""
+        return sentence(self.refusal)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Frame:
     """
-    One camera frame with its sparse depth and pose, as far as known.
+    One camera frame: image, camera, pose, and the sparse depth of its sources.
 
     Parameters
     ----------
@@ -208,62 +247,88 @@ class Frame:
     camera : Camera or None
         Of ``rgb``; without it there is neither a fit to a scan nor a cloud.
     points_lidar, T_cam_lidar : (N, 3) float in metres and (4, 4) float, or None
-        The paired scan in the LiDAR's frame, and ``p_cam = T_cam_lidar @ p_lidar``.
+        The paired scan in the LiDAR's frame, and ``p_cam = T_cam_lidar @ p_lidar``: short for an
+        input of them alone, so replace ``inputs`` to change them.
     stamp_ns : int, nanoseconds
         Acquisition time of the image.
-    sparse : SparseDepth or None
-        Sparse depth at pixels of the image, in place of a scan.
     T_world_camera : (4, 4) float or None
         Pose of the camera in a fixed frame (odometry); carries depth between frames.
-    sparse_image : (h, w) float or None, metres
-        A depth image in place of a scan: registered to the image as it was taken, or of a camera
-        of its own, ``sparse_camera``, whose pose is then ``T_cam_lidar``.
-    sparse_camera : Camera or None
-        Of a depth image that is not registered to the image.
-    points_sigma : (N,) float or None, metres
-        Standard deviation of each of ``points_lidar``, where it is known.
-    ground : GroundPlane or None
-        Where the ground is, in place of a scan: the pipeline looks for it in the prediction.
-    no_points : str
-        Why there is no sparse depth, in words; empty for the usual reason.
-    placed : bool
-        Whether the pixels of the points are known, see ``SparseDepth``.
-    source : str
-        Name of the source of the fields above.
     inputs : sequence of SparseInput
-        Of further sources; of all sources where the fields above are empty.
+        Sparse depth by source. Of several, replays score with the first, :attr:`lidar`.
+
+    Raises
+    ------
+    InputError
+        If ``rgb`` is no image, or a scan is given beside ``inputs``.
+    CalibrationError
+        If the camera is of another size.
 
     """
 
     rgb: np.ndarray
-    camera: Camera | None = None
-    points_lidar: np.ndarray | None = None
-    T_cam_lidar: np.ndarray | None = None
-    stamp_ns: int = 0
-    sparse: SparseDepth | None = None
-    T_world_camera: np.ndarray | None = None
-    sparse_image: np.ndarray | None = None
-    sparse_camera: Camera | None = None
-    points_sigma: np.ndarray | None = None
-    ground: GroundPlane | None = None
-    no_points: str = ''
-    placed: bool = True
-    source: str = 'pointcloud'
-    inputs: tuple[SparseInput, ...] = ()
+    camera: Camera | None
+    stamp_ns: int
+    T_world_camera: np.ndarray | None
+    inputs: tuple[SparseInput, ...]
 
-    def __post_init__(self) -> None:
-        shape, dtype = np.shape(self.rgb), getattr(self.rgb, 'dtype', type(self.rgb))
+    def __init__(
+        self,
+        rgb: np.ndarray,
+        camera: Camera | None = None,
+        points_lidar: np.ndarray | None = None,
+        T_cam_lidar: np.ndarray | None = None,
+        stamp_ns: int = 0,
+        T_world_camera: np.ndarray | None = None,
+        inputs: Sequence[SparseInput] = (),
+    ) -> None:
+        if points_lidar is not None or T_cam_lidar is not None:
+            if inputs:
+                raise InputError('give points_lidar or inputs; a scan may be one of inputs')
+            inputs = (SparseInput('pointcloud', points_lidar, T_cam_lidar),)
+        shape, dtype = np.shape(rgb), getattr(rgb, 'dtype', type(rgb))
         if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
             raise InputError(
                 f'rgb has shape {shape} and dtype {dtype}; an image is (H, W, 3) uint8',
                 cause='shape',
             )
-        if self.camera is not None and (self.camera.height, self.camera.width) != shape[:2]:
+        if camera is not None and (camera.height, camera.width) != shape[:2]:
             raise CalibrationError(
-                f'camera_info is for {self.camera.width}x{self.camera.height}, the image is '
+                f'camera_info is for {camera.width}x{camera.height}, the image is '
                 f'{shape[1]}x{shape[0]}; they must agree: '
                 'check which camera_info the node listens to'
             )
+        self.__dict__.update(
+            rgb=rgb,
+            camera=camera,
+            stamp_ns=stamp_ns,
+            T_world_camera=T_world_camera,
+            inputs=tuple(inputs),
+        )
+
+    @property
+    def lidar(self) -> SparseInput | None:
+        """The first input, which scores where a replay holds points out."""
+        return self.inputs[0] if self.inputs else None
+
+    @property
+    def points_lidar(self) -> np.ndarray | None:
+        """The scan (N, 3) of :attr:`lidar`, metres, in its frame."""
+        return None if self.lidar is None else self.lidar.points_lidar
+
+    @property
+    def T_cam_lidar(self) -> np.ndarray | None:
+        """The pose (4, 4) of :attr:`lidar` in the camera's frame."""
+        return None if self.lidar is None else self.lidar.T_cam_lidar
+
+
+@dataclass(frozen=True)
+class CurrentFrame:
+    """The frame being processed."""
+
+    grey: np.ndarray  # (h, w) float32, from `thumbnail`
+    stamp_ns: int
+    K: np.ndarray | None = None  # (3, 3), pixels, of the rectified image
+    T_world_camera: np.ndarray | None = None  # (4, 4), pose of the camera in a fixed frame
 
 
 # `Prediction.censored` of a model whose values are never clipped.
@@ -325,8 +390,9 @@ class Alignment:
     ----------
     state : {'fitted', 'held', 'none'}
         Fitted to this frame's points, held from earlier frames, or not metric.
-    reason : str
-        Why the state is not ``fitted``; empty otherwise.
+    refusal, hold_refusal, map_refusal : Reason or None
+        Why there is no fit to this frame's points; why none is held instead; why fused depth made
+        no use of the map. :attr:`reason` and :attr:`map_reason` are their texts.
     scale, shift : float
         ``inverse(scale * relative + shift)`` is depth in metres; NaN while the state is ``none``.
     space : str
@@ -354,13 +420,11 @@ class Alignment:
     led_by, shares : str, mapping of str to float or None
         ``map``, ``points`` or ``memory``: what had the largest share, and all shares; unless
         fused empty and None.
-    map_reason : str
-        Why a fused depth made no use of the map; empty otherwise.
 
     """
 
     state: str = 'none'
-    reason: str = ''
+    refusal: Reason | None = None
     scale: float = float('nan')
     shift: float = float('nan')
     space: str = 'depth'
@@ -377,7 +441,18 @@ class Alignment:
     sigma: np.ndarray | None = None
     led_by: str = ''
     shares: Mapping[str, float] | None = None
-    map_reason: str = ''
+    hold_refusal: Reason | None = None
+    map_refusal: Reason | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why the state is not ``fitted``, in words; empty otherwise."""
+        return sentence(self.refusal, self.hold_refusal)
+
+    @property
+    def map_reason(self) -> str:
+        """Why fused depth made no use of the map, in words; empty otherwise."""
+        return sentence(self.map_refusal)
 
 
 @dataclass(frozen=True)
@@ -424,7 +499,7 @@ class FrameResult:
     rgb: np.ndarray
     sparse: SparseDepth | None
     stamp_ns: int
-    timings_ms: Mapping[str, float]
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     calibration: str = ''
     domain_gap: float = math.nan

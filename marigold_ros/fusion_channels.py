@@ -8,6 +8,8 @@ median of the points, and the other candidates relative to ``linear``. ``proof``
 of the error at points that were held out.
 """
 
+import numpy as np
+
 CHANNELS = (
     'red',
     'green',
@@ -29,3 +31,13 @@ CHANNELS = (
 )
 # Each has a share of the depth; the map only where there is one.
 CANDIDATES = ('linear', 'smooth', 'nearest', 'low', 'high', 'map')
+# Relative to ``linear``.
+RELATIVE = ('smooth', 'nearest', 'low', 'high', 'map')
+# Logarithms of depth, distance and error are about this large in training scenes; the network's
+# inputs are about 0.
+TYPICAL_LOG = 1.5
+
+
+def level_of(channels: np.ndarray) -> np.float32:
+    """Return the median log depth of the points, to which ``linear`` is relative."""
+    return channels[CHANNELS.index('level'), 0, 0] + np.float32(TYPICAL_LOG)

@@ -5,41 +5,123 @@ One camera frame from image to metric depth: the only place that knows the order
 
 Node and offline evaluation both call it. It comes in two halves because a scan often arrives after
 its image: the node runs :meth:`FramePipeline.predict` first, decides the pairing as late as
-possible, and then runs :meth:`FramePipeline.finish`. The model is passed in: no torch.
+possible, and then runs :meth:`FramePipeline.finish`. Its steps hand on records: measured points,
+fitted map, fused depth, stated depth, published depth. The model is passed in: no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import InputError
-from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, SparseDepth
+from marigold_ros.frame import (
+    Alignment,
+    Camera,
+    CurrentFrame,
+    Frame,
+    FrameResult,
+    Prediction,
+    SparseDepth,
+)
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.member_weights import weigh_members
-from marigold_ros.geometry.alignment.pitch_error import with_pitch_error
 from marigold_ros.geometry.alignment.point_guidance import align_guided
-from marigold_ros.geometry.alignment.range_limit import with_range_limit
-from marigold_ros.geometry.alignment.uncertainty import count_errors, sigma_map
 from marigold_ros.geometry.blas_threads import one_blas_thread
-from marigold_ros.geometry.calibration.monitor import Calibration, update_calibration
-from marigold_ros.geometry.camera.focal_length import at_focal_length
-from marigold_ros.geometry.camera.rectification import rectified, rectify_image
-from marigold_ros.geometry.fusion.fuse import align, fuse, gather_beside, judge_held
+from marigold_ros.geometry.calibration.monitor import (
+    Calibration,
+    CalibrationState,
+    update_calibration,
+)
+from marigold_ros.geometry.camera.rectification import (
+    at_focal_length,
+    rectified,
+    rectify_image,
+    thumbnail,
+)
+from marigold_ros.geometry.fusion.fuse import align, fuse, FusionGuide, score_beside
+from marigold_ros.geometry.fusion.held_out_scores import ScoredPoints
 from marigold_ros.geometry.fusion.mixing import FusionModel
-from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
-from marigold_ros.geometry.postprocess import count_pixels, postprocess, without_border
-from marigold_ros.geometry.sources import gather_sources
-from marigold_ros.geometry.stream_state import find_break, StreamState
-from marigold_ros.geometry.temporal.smoothing import carry_over, CurrentFrame, thumbnail
+from marigold_ros.geometry.measured_points import measure_points, MeasuredPoints
+from marigold_ros.geometry.postprocess import (
+    count_pixels,
+    postprocess,
+    PublishedDepth,
+    without_border,
+)
+from marigold_ros.geometry.sigma import judge_held, state_sigma, StatedDepth, widen_sigma
+from marigold_ros.geometry.stream import carry_over, find_break, StreamState
 import numpy as np
 
 if TYPE_CHECKING:
     from marigold_ros.models.protocol import DepthModel
+
+
+@dataclass(frozen=True)
+class View:
+    """
+    What all steps see of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        As it was given.
+    rgb : (H, W, 3) uint8
+        Its rectified image.
+    camera : Camera or None
+        Of ``rgb``.
+    current : CurrentFrame
+        Its thumbnail, stamp and pose.
+
+    """
+
+    frame: Frame
+    rgb: np.ndarray
+    camera: Camera | None
+    current: CurrentFrame
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.rgb.shape[0], self.rgb.shape[1]
+
+
+@dataclass(frozen=True)
+class FittedMap:
+    """
+    The map in metres, by scale, shift and field.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the model; an average's members are weighted by ``weights`` (n,).
+    fit : Alignment
+        Of the prediction to the points, which later frames may hold.
+    guided, alignment : Prediction, Alignment
+        The same two, or those of a prediction that the points have guided.
+    points : ScoredPoints or None
+        What the points alone give, for fusion.
+
+    """
+
+    prediction: Prediction
+    weights: np.ndarray | None
+    fit: Alignment
+    guided: Prediction
+    alignment: Alignment
+    points: ScoredPoints | None
+
+
+@dataclass(frozen=True)
+class FusedDepth:
+    """Depth of points, image and map; ``fit`` is the map's, none where points contradict it."""
+
+    alignment: Alignment
+    fit: Alignment
 
 
 class FramePipeline:
@@ -177,75 +259,129 @@ class FramePipeline:
             If the prediction is of another size than the image, or the points are not (N, 3).
 
         """
-        rgb, timings = self._claim(frame, prediction)
         config = self.config.alignment
-        camera = None if frame.camera is None else rectified(frame.camera)
-        K = None if camera is None else camera.K
+        view, timings = self._claim(frame, prediction)
         with _timed(timings, 'project'):
-            gathered = gather_sources(frame, prediction, K, config)
-            sparse = gathered.sparse
+            measured = measure_points(frame, prediction, view.current.K, config)
         with _timed(timings, 'align'):
-            current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
-            state = self._start_over_at_breaks(frame, current)
+            state = self._start_over_at_breaks(frame, view.current)
+            fitted = self._fit_map(view, prediction, measured, state)
+        with _timed(timings, 'fuse'):
+            fused = self._fuse(view, fitted, measured, state)
+        with _timed(timings, 'sigma'):
+            stated = self._state_sigma(view, fitted, fused, measured, state)
+        with _timed(timings, 'sky'):
+            alignment, sigma, sparse = stated.alignment, stated.sigma, measured.sparse
+            depth = postprocess(view.rgb, fitted.prediction, alignment, sigma, sparse, self.config)
+        with _timed(timings, 'calibration'):
+            calibration = self._observe(view, fitted, fused, measured, state)
+        state = state.after(view.current, fused.fit, alignment, stated.history, calibration)
+        self._state = replace(state, weights=fitted.weights)
+        timings['total'] = sum(timings.values())
+        result = self._result(view, fitted, measured, stated, depth)
+        return replace(result, timings_ms=timings, calibration=calibration.calibration.text)
+
+    def _fit_map(
+        self, view: View, prediction: Prediction, measured: MeasuredPoints, state: StreamState
+    ) -> FittedMap:
+        """Fit the map to the points, or hold the last fit; score the points at the same time."""
+        config, sparse = self.config.alignment, measured.sparse
+        weights = None
+        if prediction.members is not None:
             prediction, weights = weigh_members(prediction, sparse, config, state.weights)
 
-            def fit_map() -> tuple[Alignment, Prediction, Alignment]:
-                held = state.held_fit(frame.stamp_ns)
-                fit = align_map(prediction, sparse, config, held, gathered.reason)
-                return fit, *align_guided(self.model, rgb, prediction, sparse, fit, self.config)
+        def fit_map() -> tuple[Alignment, Prediction, Alignment]:
+            held = state.held_fit(view.current.stamp_ns)
+            fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
+            if self.config.guidance == 'none':
+                return fit, prediction, fit
+            return fit, *align_guided(self.model, view.rgb, prediction, sparse, fit, self.config)
 
-            fits, points = gather_beside(fit_map, sparse, config, rgb.shape[:2], rgb)
-            fit, guided, alignment = fits
-        with _timed(timings, 'fuse'):
-            network = self.load_fusion()
-            alignment = fuse(alignment, sparse, config, rgb.shape[:2], rgb, network, points)
-            if config.method == 'fused' and not np.isfinite(alignment.scale):
-                # A map that the points contradict is neither held nor evidence of calibration.
-                fit = Alignment(reason=alignment.map_reason, space=fit.space)
+        guide = FusionGuide(view.shape, view.rgb)
+        (fit, guided, alignment), points = score_beside(fit_map, sparse, config, guide)
+        return FittedMap(prediction, weights, fit, guided, alignment, points)
 
-            def refit(points: SparseDepth) -> Alignment:
-                return align(prediction, points, config, rgb=rgb, network=network)
+    def _fuse(
+        self, view: View, fitted: FittedMap, measured: MeasuredPoints, state: StreamState
+    ) -> FusedDepth:
+        """Fuse map and points, or what is remembered, and smooth the depth over time."""
+        config, fit = self.config.alignment, fitted.fit
+        guide = FusionGuide(view.shape, view.rgb, self.load_fusion())
+        alignment = fuse(fitted.alignment, measured.sparse, config, guide, fitted.points)
+        if config.method == 'fused' and not np.isfinite(alignment.scale):
+            # A map that the points contradict is neither held nor evidence of calibration.
+            fit = Alignment(refusal=alignment.map_refusal, space=fit.space)
 
-            alignment = carry_over(alignment, state.previous, current, config, refit)
-            alignment = without_border(alignment, frame.camera)
-        with _timed(timings, 'sigma'):
-            errors = count_errors(state.errors, guided, sparse, alignment, config)
-            scale = score_sigma(state.sigma_scale, alignment, sparse, rgb, network)
-            alignment = with_scaled_sigma(alignment, scale, sparse)
-            sigma = sigma_map(errors, guided, alignment, config, sparse)
-            sigma = with_pitch_error(sigma, prediction, alignment, sparse, config)
-            sigma = with_range_limit(sigma, alignment, sparse)
-            alignment = judge_held(alignment, sigma, sparse, config)
-            sigma = None if alignment.metric is None else sigma
-        with _timed(timings, 'sky'):
-            depth = postprocess(rgb, prediction, alignment, sigma, sparse, self.config)
-        with _timed(timings, 'calibration'):
-            # Points on the ground were chosen by the map, which they cannot contradict.
-            # Of several sources it would not be known which one errs.
-            own = sparse is not None and sparse.extends and not gathered.reports
-            scan = sparse if own else None
-            calibration = update_calibration(
-                state.calibration, current, prediction, scan, fit, config
-            )
-        state = state.after(current, fit, alignment, errors, scale, calibration)
-        self._state = replace(state, weights=weights)
-        timings['total'] = sum(timings.values())
+        def refit(points: SparseDepth) -> Alignment:
+            return align(fitted.prediction, points, config, rgb=view.rgb, network=guide.network)
+
+        alignment = carry_over(alignment, state.previous, view.current, config, refit)
+        return FusedDepth(without_border(alignment, view.frame.camera), fit)
+
+    def _state_sigma(
+        self,
+        view: View,
+        fitted: FittedMap,
+        fused: FusedDepth,
+        measured: MeasuredPoints,
+        state: StreamState,
+    ) -> StatedDepth:
+        """State sigma; refuse a held depth that the points contradict by it."""
+        config, sparse = self.config.alignment, measured.sparse
+        fused_from = view.rgb, self.load_fusion()
+        stated = state_sigma(
+            fused.alignment, fitted.guided, sparse, fused_from, config, state.sigma
+        )
+        sigma = widen_sigma(stated.sigma, fitted.prediction, stated.alignment, sparse, config)
+        alignment = judge_held(stated.alignment, sigma, sparse, config)
+        return StatedDepth(alignment, None if alignment.metric is None else sigma, stated.history)
+
+    def _observe(
+        self,
+        view: View,
+        fitted: FittedMap,
+        fused: FusedDepth,
+        measured: MeasuredPoints,
+        state: StreamState,
+    ) -> CalibrationState:
+        """Compare image and points for errors of the LiDAR's angles and clock."""
+        sparse = measured.sparse
+        # Points on the ground were chosen by the map, which they cannot contradict.
+        # Of several sources it would not be known which one errs.
+        if measured.reports or (sparse is not None and not sparse.kind.extends):
+            sparse = None
+        return update_calibration(
+            state.calibration,
+            view.current,
+            fitted.prediction,
+            sparse,
+            fused.fit,
+            self.config.alignment,
+        )
+
+    def _result(
+        self,
+        view: View,
+        fitted: FittedMap,
+        measured: MeasuredPoints,
+        stated: StatedDepth,
+        depth: PublishedDepth,
+    ) -> FrameResult:
+        prediction, raw_camera = fitted.prediction, view.frame.camera
         return FrameResult(
             relative=prediction.relative,
             space=prediction.space,
-            alignment=alignment,
+            alignment=stated.alignment,
             metric=depth.metric,
             sigma=depth.sigma,
             spread=prediction.spread,
-            camera=camera,
-            rgb=rgb,
-            sparse=sparse,
-            stamp_ns=frame.stamp_ns,
-            timings_ms=timings,
-            counts=count_pixels(prediction, depth, frame.camera, config),
-            calibration=calibration.calibration.text,
+            camera=view.camera,
+            rgb=view.rgb,
+            sparse=measured.sparse,
+            stamp_ns=view.current.stamp_ns,
+            counts=count_pixels(prediction, depth, raw_camera, self.config.alignment),
             domain_gap=prediction.domain_gap,
-            sources=gathered.reports,
+            sources=measured.reports,
         )
 
     def _start_over_at_breaks(
@@ -270,15 +406,19 @@ class FramePipeline:
         if hasattr(self.model, 'reset'):
             self.model.reset()
 
-    def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
+    def _claim(self, frame: Frame, prediction: Prediction) -> tuple[View, dict[str, float]]:
         """Take over image and timings of the first half, if this is its prediction."""
+        timings = {'predict': 0.0}
         if self._pending is not None and self._pending[0] is prediction:
             _, rgb, timings = self._pending
             self._pending = None
-            return rgb, dict(timings)
-        rgb = _rectified_rgb(frame)
-        _check_size(prediction, rgb)
-        return rgb, {'predict': 0.0}
+        else:
+            rgb = _rectified_rgb(frame)
+            _check_size(prediction, rgb)
+        camera = None if frame.camera is None else rectified(frame.camera)
+        K = None if camera is None else camera.K
+        current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        return View(frame, rgb, camera, current), dict(timings)
 
 
 @contextmanager

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError
+from marigold_ros.point_kinds import PointKind
 
 if TYPE_CHECKING:
-    from marigold_ros.frame import Camera
+    from marigold_ros.frame import Camera, SparseInput
     import numpy as np
 
 # Spread of landmarks across their main direction, as a share of that along it, below which they
@@ -45,8 +46,8 @@ class SparseReading:
         Depth of each pixel, registered to the camera's image or not; NaN where there is none.
     sigma : (N,) float32 or None, metres
         Standard deviation of each point, where the message has it or the sensor is a radar.
-    placed : bool
-        Whether the directions of the points are known to a pixel or so; not a radar's.
+    kind : PointKind
+        What the points say of the image around them.
 
     """
 
@@ -55,7 +56,23 @@ class SparseReading:
     ring: np.ndarray | None = None
     depth: np.ndarray | None = None
     sigma: np.ndarray | None = None
-    placed: bool = True
+    kind: PointKind = PointKind.LIDAR
+
+    def input(
+        self, source: str, T_cam_lidar: np.ndarray | None, camera: Camera | None
+    ) -> SparseInput:
+        """Return the input of a frame; ``camera`` is a depth image's own, see `own_camera`."""
+        from marigold_ros.frame import SparseInput
+
+        return SparseInput(
+            source,
+            points_lidar=self.points,
+            T_cam_lidar=T_cam_lidar,
+            points_sigma=self.sigma,
+            kind=self.kind,
+            sparse_image=self.depth,
+            sparse_camera=camera,
+        )
 
     def own_camera(
         self, image_frame: str, shape: tuple[int, ...], info: Any, info_topic: str, rectified: bool
@@ -134,7 +151,7 @@ class SparseSource:
     needs_extrinsics: bool = True
 
     @property
-    def kind(self) -> str:
+    def message_name(self) -> str:
         """The message type without its package, as 'PointCloud2'."""
         return self.msgtype.rpartition('/')[2]
 
@@ -187,7 +204,7 @@ def _read_radar(message: Any, ring: bool = False) -> SparseReading:
 
     points = to_points(message)
     sigma = _RADAR_NOISE * np.linalg.norm(points, axis=1)
-    return SparseReading(message.header.frame_id, points, sigma=sigma, placed=False)
+    return SparseReading(message.header.frame_id, points, sigma=sigma, kind=PointKind.RADAR)
 
 
 def _check_spread(points: np.ndarray) -> None:

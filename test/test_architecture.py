@@ -40,6 +40,8 @@ GROUND = {
     'image_sets',
     'message_codec',
     'pairing',
+    'point_kinds',
+    'reasons',
     'processes',
     'settings',
     'spaces',

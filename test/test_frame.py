@@ -8,6 +8,8 @@ import dataclasses
 
 from marigold_ros.errors import CalibrationError, InputError
 from marigold_ros.frame import Alignment, Camera, Frame, Prediction, SparseDepth
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import Reason, told
 from marigold_ros.spaces import SPACES
 import numpy as np
 import pytest
@@ -74,8 +76,28 @@ def test_a_camera_of_another_size_than_the_image_is_refused():
 
 def test_a_frame_needs_only_its_image():
     frame = Frame(image())
-    assert (frame.camera, frame.points_lidar, frame.T_cam_lidar, frame.sparse) == (None,) * 4
+    assert (frame.camera, frame.points_lidar, frame.T_cam_lidar, frame.lidar) == (None,) * 4
+    assert frame.inputs == ()
     assert Frame(image(), camera=Camera(K, 64, 48)).stamp_ns == 0
+
+
+def test_a_scan_is_short_for_an_input_of_it():
+    frame = Frame(image(), points_lidar=np.ones((2, 3)), T_cam_lidar=np.eye(4))
+    assert frame.lidar is frame.inputs[0]
+    assert (frame.lidar.source, frame.lidar.kind) == ('pointcloud', PointKind.LIDAR)
+    assert frame.points_lidar is frame.lidar.points_lidar
+    assert frame.T_cam_lidar is frame.lidar.T_cam_lidar
+    assert dataclasses.replace(frame, stamp_ns=5).inputs == frame.inputs
+    with pytest.raises(InputError):
+        Frame(image(), points_lidar=np.ones((2, 3)), inputs=frame.inputs)
+
+
+def test_a_reason_is_data_and_its_text_names_the_values():
+    values = {'age_s': 2.5, 'allowed_s': 1.0}
+    alignment = Alignment(refusal=told('no points'), hold_refusal=Reason('fit_too_old', values))
+    assert (alignment.hold_refusal.code, alignment.hold_refusal.values) == ('fit_too_old', values)
+    assert alignment.reason.startswith('no points; the last fit is 2.50 s old')
+    assert (Alignment().reason, Alignment().map_reason, told('')) == ('', '', None)
 
 
 @pytest.mark.parametrize('lengths', [(3, 3, 2), (2, 3, 3), (3, 2, 3)])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from marigold_ros.commands.terminal.options import read_settings, ReplayConfig
 from marigold_ros.config import AlignmentConfig, GuidedConfig, NodeConfig, PipelineConfig
 from marigold_ros.errors import AlignmentError, ConfigurationError
-from marigold_ros.frame import Frame, Prediction, SparseDepth
+from marigold_ros.frame import Frame, Prediction, SparseDepth, SparseInput
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.models import load_model
 from marigold_ros.pipeline import FramePipeline
@@ -52,15 +52,16 @@ class Fake:
         return Prediction(self.answer, None, 'metric')
 
 
-def frame(stamp_ns=0, count=300, wrong=0, **more) -> Frame:
+def frame(stamp_ns=0, count=300, wrong=0, sparse=..., **more) -> Frame:
     rng = np.random.default_rng(0)
     at = rng.choice(SHAPE[0] * SHAPE[1], count, replace=False)
     u, v = at % SHAPE[1], at // SHAPE[1]
     z = truth()[v, u]
     z[:wrong] *= 3.0
     rgb = np.repeat((8 * truth()).astype(np.uint8)[..., None], 3, axis=2)
-    values = {'sparse': SparseDepth(u, v, z)} | more
-    return Frame(rgb, stamp_ns=stamp_ns, **values)
+    sparse = SparseDepth(u, v, z) if sparse is ... else sparse
+    inputs = [SparseInput('pointcloud', sparse=sparse)]
+    return Frame(rgb, stamp_ns=stamp_ns, inputs=inputs, **more)
 
 
 def test_guided_depth_is_published_and_relative_stays_plain():
@@ -84,7 +85,7 @@ def test_without_the_setting_the_model_is_not_guided():
 
 def test_inconsistent_points_do_not_guide():
     model = Fake()
-    sparse = frame(wrong=30).sparse
+    sparse = frame(wrong=30).lidar.sparse
     result = FramePipeline(model, GUIDED).process(frame(wrong=30))
     assert result.alignment.state == 'fitted'
     guides = set(zip(model.guided_by[0].u.tolist(), model.guided_by[0].v.tolist(), strict=True))
@@ -98,8 +99,9 @@ def test_a_region_that_the_model_gets_wrong_guides_all_the_same():
     depth[:, 60:] *= 2.5
     model = Fake(depth)
     offered = frame()
-    u, v = offered.sparse.u, offered.sparse.v
-    FramePipeline(model, GUIDED).process(replace(offered, sparse=SparseDepth(u, v, depth[v, u])))
+    u, v = offered.lidar.sparse.u, offered.lidar.sparse.v
+    inputs = [SparseInput('pointcloud', sparse=SparseDepth(u, v, depth[v, u]))]
+    FramePipeline(model, GUIDED).process(replace(offered, inputs=inputs))
     assert np.count_nonzero(model.guided_by[0].u >= 60) > 0.9 * np.count_nonzero(u >= 60)
 
 
@@ -108,9 +110,9 @@ def test_sigma_comes_from_points_that_did_not_guide():
     offered = frame()
     result = FramePipeline(model, GUIDED).process(offered)
     whole, half = model.guided_by
-    fold = checkerboard_fold(offered.sparse.u, offered.sparse.v, SHAPE)
+    fold = checkerboard_fold(offered.lidar.sparse.u, offered.lidar.sparse.v, SHAPE)
     assert 0 < len(half) < len(whole) > 290
-    assert set(half.u.tolist()) <= set(offered.sparse.u[fold].tolist())
+    assert set(half.u.tolist()) <= set(offered.lidar.sparse.u[fold].tolist())
     held_out = result.alignment.held_out
     assert np.isnan(held_out[fold]).all()
     assert np.isfinite(held_out[~fold]).all()
@@ -219,7 +221,8 @@ def scene(seed) -> tuple[Frame, np.ndarray, np.ndarray]:
     at = np.random.default_rng(seed).choice(len(v), 300, replace=False)
     sparse = SparseDepth(u[at], v[at], sample.depth[v[at], u[at]])
     seen[sparse.v, sparse.u] = False
-    return Frame(sample.rgb, sparse=sparse), sample.depth, seen
+    inputs = [SparseInput('pointcloud', sparse=sparse)]
+    return Frame(sample.rgb, inputs=inputs), sample.depth, seen
 
 
 @pytest.mark.slow  # 25 gradients an image
@@ -243,7 +246,7 @@ def test_two_halves_of_a_frame_give_the_bits_of_a_replay(tiny):
     offline, live = FramePipeline(tiny, config), FramePipeline(tiny, config)
     for offered in frames:
         replay = offline.process(offered)
-        prediction = live.predict(replace(offered, sparse=None))
+        prediction = live.predict(replace(offered, inputs=()))
         result = live.finish(offered, prediction)
         np.testing.assert_array_equal(result.metric, replay.metric)
         np.testing.assert_array_equal(result.sigma, replay.sigma)

@@ -9,7 +9,7 @@ import sys
 import cv2
 from marigold_ros.config import AlignmentConfig, EngineConfig, PipelineConfig
 from marigold_ros.errors import CalibrationError, InputError
-from marigold_ros.frame import Camera, Frame, Prediction
+from marigold_ros.frame import Camera, Frame, Prediction, SparseInput
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.pipeline import FramePipeline
@@ -46,6 +46,11 @@ def scene(stamp_ns=0, camera=CAMERA, seed=0, **more):
     scan = points @ inverse[:3, :3].T + inverse[:3, 3]
     values = {'camera': camera, 'points_lidar': scan, 'T_cam_lidar': T_CAM_LIDAR} | more
     return Frame(np.repeat(grey[..., None], 3, axis=2), stamp_ns=stamp_ns, **values), depth
+
+
+def with_scan(frame, points):
+    """Return the frame with other points of its LiDAR."""
+    return replace(frame, inputs=[replace(frame.lidar, points_lidar=points)])
 
 
 def test_planted_depth_comes_back_through_the_whole_pipeline():
@@ -92,7 +97,7 @@ def test_members_of_an_average_are_weighed_at_the_points_and_held_without():
 def test_both_halves_together_are_the_whole():
     frame, _ = scene()
     pipeline = FramePipeline(Oracle())
-    prediction = pipeline.predict(replace(frame, points_lidar=None))
+    prediction = pipeline.predict(replace(frame, inputs=()))
     parts = pipeline.finish(frame, prediction)
     whole = FramePipeline(Oracle()).process(frame)
     np.testing.assert_array_equal(parts.metric, whole.metric)
@@ -207,8 +212,9 @@ def test_pixels_that_rectifying_leaves_empty_are_invalid():
 def test_a_registered_depth_image_serves_in_place_of_a_scan():
     frame, depth = scene(points_lidar=None, T_cam_lidar=None)
     sparse = sparse_from_depth(depth, AlignmentConfig(), stride=6)
+    given = [SparseInput('depth_image', sparse=sparse)]
     for camera in (CAMERA, None):
-        result = FramePipeline(Oracle()).process(replace(frame, sparse=sparse, camera=camera))
+        result = FramePipeline(Oracle()).process(replace(frame, inputs=given, camera=camera))
         assert np.abs(result.metric / depth - 1).mean() < 0.005
 
 
@@ -299,7 +305,7 @@ def test_points_too_few_for_a_fit_still_refuse_a_held_depth(factor, state):
     pipeline.process(scene()[0])
     frame, _ = scene(SECOND // 10)
     few = frame.points_lidar[:: len(frame.points_lidar) // 10]
-    result = pipeline.process(replace(frame, points_lidar=few * factor))
+    result = pipeline.process(with_scan(frame, few * factor))
     assert result.alignment.state == state
     assert (result.metric is None) == (result.sigma is None) == (state == 'none')
     assert ('sigma at the' in result.alignment.reason) == (state == 'none')
@@ -307,7 +313,7 @@ def test_points_too_few_for_a_fit_still_refuse_a_held_depth(factor, state):
 
 def test_a_looped_sequence_gives_the_same_bits_again():
     frames = [scene(tenth * SECOND // 10)[0] for tenth in range(15)]
-    frames[7] = replace(frames[7], points_lidar=None)
+    frames[7] = replace(frames[7], inputs=())
     pipeline = FramePipeline(Oracle(spread=0.001))
     first, again = ([pipeline.process(frame) for frame in frames] for _ in range(2))
     for one, other in zip(first, again, strict=True):
@@ -324,7 +330,7 @@ def test_a_frames_pose_says_where_the_last_depth_is_looked_up():
             pose = np.eye(4)
             pose[0, 3] = sideways * index
             scan = frame.points_lidar * noise
-            result = pipeline.process(replace(frame, points_lidar=scan, T_world_camera=pose))
+            result = pipeline.process(replace(with_scan(frame, scan), T_world_camera=pose))
         return result.metric
 
     alone = second(0.0, smoothing=0.0)
@@ -394,7 +400,7 @@ def test_sky_is_unknown_infinite_or_as_fitted():
     points = frame.points_lidar @ T_CAM_LIDAR[:3, :3].T + T_CAM_LIDAR[:3, 3]
     above = points[:, 1] / points[:, 2] * K[1, 1] + K[1, 2] < 45
     scan = points[~above] @ inverse[:3, :3].T + inverse[:3, 3]
-    frame = replace(frame, rgb=rgb, points_lidar=scan)
+    frame = replace(with_scan(frame, scan), rgb=rgb)
     results = {
         sky: FramePipeline(Oracle(), PipelineConfig(sky=sky)).process(frame)
         for sky in ('nan', 'inf', 'fitted')

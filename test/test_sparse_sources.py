@@ -14,6 +14,7 @@ from marigold_ros.message_codec import (
     encode_depth,
     encode_image,
 )
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.sparse_sources import (
     needs_extrinsics,
     source_names,
@@ -139,7 +140,7 @@ def test_landmarks_on_one_line_are_refused_in_any_frame():
 def test_a_radar_has_a_wide_deviation_and_no_sure_pixels():
     read = SPARSE_SOURCES['radar'].read(landmarks(np.array([[3.0, 0, 4], [0, 0, 20]])))
     np.testing.assert_allclose(read.sigma, [1.5, 6.0], rtol=1e-5)
-    assert not read.placed
+    assert read.kind is PointKind.RADAR
 
 
 def test_sources_are_listed_with_commas():

@@ -27,6 +27,7 @@ from marigold_ros.errors import BagError, CalibrationError, ConfigurationError, 
 from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.message_codec import header_ns, to_rgb
 from marigold_ros.pairing import is_clock_jump
+from marigold_ros.reasons import told
 from marigold_ros.sparse_sources import NONE, SparseReading
 import numpy as np
 
@@ -298,21 +299,14 @@ class _FrameStream:
         found = [
             self._measured(sensor, camera_at, rgb.shape, warnings) for sensor in self._sensors
         ]
-        own, scan, scan_ns = found[0] if found else (SparseInput(NONE), None, None)
+        nothing = SparseInput(NONE, T_cam_lidar=self._given_extrinsics), None, None
+        _, scan, scan_ns = found[0] if found else nothing
         frame = Frame(
             rgb=rgb,
             camera=camera,
-            points_lidar=own.points_lidar,
-            T_cam_lidar=own.T_cam_lidar if found else self._given_extrinsics,
             stamp_ns=head.stamp_ns,
             T_world_camera=self._motion.camera_pose(*camera_at, warnings),
-            sparse_image=own.sparse_image,
-            sparse_camera=own.sparse_camera,
-            points_sigma=own.points_sigma,
-            placed=own.placed,
-            no_points=own.no_points,
-            source=own.source,
-            inputs=tuple(item for item, _, _ in found[1:]),
+            inputs=[item for item, _, _ in found or [nothing]],
         )
         truth = self._truths.depth(head.stamp_ns, rgb.shape[:2], warnings)
         ring = scan.ring if scan else None
@@ -339,23 +333,15 @@ class _FrameStream:
         if scan is None or scan_ns is None:
             warnings.append(sensor.why_no_scan(self._newest.get(self._topics.image, 0)))
             sensor.error = ''
-            return replace(nothing, no_points=error), None, None
+            return replace(nothing, no_points=told(error)), None, None
         sensor.error = ''
         try:
             depth_camera = sensor.camera(scan, camera_at[0], shape)
         except InputError as problem:
             warnings.append(str(problem))
-            return replace(nothing, no_points=str(problem)), None, None
-        found = SparseInput(
-            sensor.source,
-            points_lidar=scan.points,
-            T_cam_lidar=self._scan_pose(scan, scan_ns, camera_at, depth_camera, given, warnings),
-            points_sigma=scan.sigma,
-            placed=scan.placed,
-            sparse_image=scan.depth,
-            sparse_camera=depth_camera,
-        )
-        return found, scan, scan_ns
+            return replace(nothing, no_points=told(problem)), None, None
+        pose = self._scan_pose(scan, scan_ns, camera_at, depth_camera, given, warnings)
+        return scan.input(sensor.source, pose, depth_camera), scan, scan_ns
 
     def _scan_pose(
         self,

@@ -23,16 +23,17 @@ from marigold_ros.evaluation.report.drawing import (
 )
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import Alignment, Frame, FrameResult, Prediction, UNBOUNDED
-from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.cloud.files import write_ply
 from marigold_ros.geometry.cloud.organised import depth_of_cloud, unproject_depth
+from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.live_run.played_bag import DemoJob
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.node.health.diagnostic_keys import values_of
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.reasons import told
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.recording import NODE, remove_recording
 from marigold_ros.replay.replay_plan import ReplayOptions
@@ -248,7 +249,7 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
     """Parse an Alignment, without its images, from the values of ``~/alignment``."""
     return Alignment(
         state=values['state'],
-        reason=values['reason'],
+        refusal=told(values['reason']),
         scale=float(values['scale']),
         shift=float(values['shift']),
         space=space,
@@ -259,7 +260,7 @@ def read_alignment(values: Mapping[str, str], space: str) -> Alignment:
         age_ns=round(float(values['age']) * 1e9),
         led_by=values['led_by'],
         shares={'map': float(values['map_share'])},
-        map_reason=values['map_reason'],
+        map_refusal=told(values['map_reason']),
     )
 
 

@@ -18,8 +18,8 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import CalibrationError, InputError, MarigoldError
 from marigold_ros.frame import Camera, Frame, SparseInput
 from marigold_ros.geometry.alignment.fit_report import details_of
-from marigold_ros.geometry.camera.frames import resize_frame
 from marigold_ros.geometry.camera.rectification import rectified_valid
+from marigold_ros.geometry.camera.resizing import resize_frame
 from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.message_codec import header_ns, to_camera
 from marigold_ros.models.protocol import DepthModel
@@ -31,6 +31,7 @@ from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics
 from marigold_ros.pairing import Choice
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.reasons import told
 from marigold_ros.sparse_sources import GROUND, source_names, SPARSE_SOURCES, SparseReading
 import numpy as np
 
@@ -276,16 +277,9 @@ class FrameServer:
         except InputError as error:
             self._read_scans[item.source] = scan, None
             self._inputs.reject_scan(item, error)
-            return replace(nothing, no_points=str(error)), None
+            return replace(nothing, no_points=told(error)), None
         self._read_scans[item.source] = scan, reading
-        found = SparseInput(
-            item.source,
-            points_lidar=reading.points,
-            points_sigma=reading.sigma,
-            placed=reading.placed,
-            sparse_image=reading.depth,
-            sparse_camera=depth_camera,
-        )
+        found = reading.input(item.source, None, depth_camera)
         if reading.depth is not None and depth_camera is None:
             return found, scan_ns
         names = '', camera_frame.own, camera_frame.published
@@ -297,7 +291,7 @@ class FrameServer:
             )
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return replace(nothing, no_points=str(error)), None
+            return replace(nothing, no_points=told(error)), None
         return replace(found, T_cam_lidar=pose), scan_ns
 
     def _of_ground(self, frame: Frame, camera_frame: str) -> SparseInput:
@@ -312,4 +306,4 @@ class FrameServer:
             return SparseInput(GROUND, ground=ground_plane(self._inputs.config.ground, pose))
         except CalibrationError as error:
             self._health.report('transform', str(error))
-            return SparseInput(GROUND, no_points=str(error))
+            return SparseInput(GROUND, no_points=told(error))

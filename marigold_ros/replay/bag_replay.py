@@ -25,7 +25,7 @@ from marigold_ros.evaluation.corruptions import (
 from marigold_ros.evaluation.results.results import describe_bag
 from marigold_ros.evaluation.scoring.scorer import Finish, Scorer
 from marigold_ros.frame import Frame, FrameResult, Prediction
-from marigold_ros.geometry.stream_state import StreamState
+from marigold_ros.geometry.stream import StreamState
 from marigold_ros.image_sets.image_set import ImageSet
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline

@@ -20,8 +20,9 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.topics import BagTopics, listing
 from marigold_ros.errors import BagError, MarigoldError, UsageError
 from marigold_ros.frame import Frame, SparseDepth
-from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.reasons import sentence
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
 
@@ -84,9 +85,10 @@ def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:
     if item.frame is None:
         return BagSample(item, None, str(item.error))
     try:
-        points, reason = sparse_of_frame(item.frame, options.pipeline.alignment)
+        points, refusal = sparse_of_frame(item.frame, options.pipeline.alignment)
     except MarigoldError as error:
         return BagSample(item, None, str(error))
+    reason = sentence(refusal)
     if points is not None and not len(points):
         points, reason = None, 'no point of the scan is in view; check the transform from LiDAR'
     return BagSample(item, points, item.warning or reason)

@@ -15,8 +15,8 @@ from marigold_ros.bags.topics import BagTopics, is_of_kind
 from marigold_ros.config import GroundConfig
 from marigold_ros.errors import CalibrationError
 from marigold_ros.frame import Frame, SparseInput
-from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
 from marigold_ros.geometry.ground.plane import ground_plane
+from marigold_ros.reasons import told
 from marigold_ros.sparse_sources import GROUND
 import numpy as np
 
@@ -60,21 +60,12 @@ class SourcesOfBag:
         if GROUND in self._names:
             known[GROUND] = self._on_ground(item.image_message.header.frame_id)
         others = [
-            known.get(name, SparseInput(name, no_points=f'the bag has no topic of {name}'))
+            known.get(name, SparseInput(name, no_points=told(f'the bag has no topic of {name}')))
             for name in self._names
             if name != self._own
         ]
-        if self._own:
-            lidar = frame.points_lidar is not None or frame.sparse_image is not None
-            reason = '' if lidar else frame.no_points or NO_SPARSE_DEPTH
-            return replace(frame, no_points=reason, inputs=tuple(others))
-        return Frame(
-            frame.rgb,
-            frame.camera,
-            stamp_ns=frame.stamp_ns,
-            T_world_camera=frame.T_world_camera,
-            inputs=tuple(others),
-        )
+        lidar = [frame.lidar] if self._own and frame.lidar is not None else []
+        return replace(frame, inputs=(*lidar, *others))
 
     def _on_ground(self, camera_frame: str) -> SparseInput:
         def pose(ground_frame: str) -> np.ndarray:
@@ -83,7 +74,7 @@ class SourcesOfBag:
         try:
             return SparseInput(GROUND, ground=ground_plane(self._ground, pose))
         except CalibrationError as error:
-            return SparseInput(GROUND, no_points=f'{error}; or set ground.height')
+            return SparseInput(GROUND, no_points=told(f'{error}; or set ground.height'))
 
 
 def _is(topic: str, reader: BagReader, name: str) -> bool:

@@ -9,6 +9,7 @@ this package are read: no file can run code.
 """
 
 from collections.abc import Callable
+from enum import Enum
 from importlib import import_module
 import io
 import json
@@ -22,7 +23,8 @@ import numpy as np
 _PACKAGE = __name__.partition('.')[0]
 _TREE = 'tree'
 # Besides numbers, texts and lists the tree has mappings of one of these keys.
-_ARRAY, _NUMBER, _TUPLE, _MAPPING, _OBJECT = 'array', 'number', 'tuple', 'mapping', 'object'
+_ARRAY, _NUMBER, _TUPLE, _MAPPING = 'array', 'number', 'tuple', 'mapping'
+_OBJECT, _MEMBER = 'object', 'member'
 _FAILURES = (OSError, EOFError, BadZipFile, ImportError, LookupError, TypeError, ValueError)
 
 
@@ -66,11 +68,14 @@ def _encoded(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         pairs = [[_encoded(key, arrays), _encoded(item, arrays)] for key, item in value.items()]
         return {_MAPPING: pairs}
-    if type(value).__module__.partition('.')[0] != _PACKAGE or callable(value):
-        raise TypeError(f'{type(value).__module__}.{type(value).__qualname__} cannot be stored')
+    place = [type(value).__module__, type(value).__qualname__]
+    if place[0].partition('.')[0] != _PACKAGE or callable(value):
+        raise TypeError(f'{".".join(place)} cannot be stored')
+    if isinstance(value, Enum):
+        return {_MEMBER: [*place, value.name]}
     state = value.__getstate__() if hasattr(value, '__getstate__') else vars(value)
     attributes = {name: _encoded(item, arrays) for name, item in (state or {}).items()}
-    return {_OBJECT: [type(value).__module__, type(value).__qualname__], 'attributes': attributes}
+    return {_OBJECT: place, 'attributes': attributes}
 
 
 def _decoded(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
@@ -86,6 +91,9 @@ def _decoded(tree: Any, array: Callable[[str], np.ndarray]) -> Any:
         vars(found).update({name: _decoded(item, array) for name, item in attributes})
         return found
     content = tree[kind]
+    if kind == _MEMBER:
+        module, name, member = content
+        return getattr(_class(module, name), member)
     if kind == _ARRAY:
         return array(content)
     if kind == _NUMBER:

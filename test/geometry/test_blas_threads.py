@@ -47,7 +47,7 @@ def record_calls(module, name, place):
 
 record_calls(lidar_projection, 'nearest_per_pixel', 'project_lidar')
 record_calls(scipy.linalg.lapack, 'spotrf', 'align')
-record_calls(pipeline, 'sigma_map', 'finish')
+record_calls(pipeline, 'state_sigma', 'finish')
 
 relative = np.add.outer(np.linspace(0.1, 0.5, 60), np.linspace(0, 0.4, 80)).astype(np.float32)
 v, u = (index.ravel() for index in np.mgrid[2:60:4, 2:80:4])

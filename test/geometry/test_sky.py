@@ -9,7 +9,7 @@ import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Camera, Prediction, SparseDepth
 from marigold_ros.geometry import project_lidar
-from marigold_ros.geometry.sky import sky_mask
+from marigold_ros.geometry.postprocess import sky_mask
 import numpy as np
 import pytest
 

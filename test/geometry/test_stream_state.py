@@ -4,11 +4,10 @@
 
 from dataclasses import FrozenInstanceError
 
-from marigold_ros.frame import Alignment
+from marigold_ros.frame import Alignment, CurrentFrame
 from marigold_ros.geometry.calibration.monitor import CalibrationState
-from marigold_ros.geometry.fusion.sigma_scale import SigmaScale
-from marigold_ros.geometry.stream_state import find_break, StreamState
-from marigold_ros.geometry.temporal.smoothing import CurrentFrame
+from marigold_ros.geometry.sigma import SigmaHistory, SigmaScale
+from marigold_ros.geometry.stream import find_break, StreamState
 import numpy as np
 import pytest
 
@@ -22,9 +21,9 @@ def state_after(stamp_ns=10 * SECOND, **changes):
     values = {'state': 'fitted', 'scale': 2.0, 'shift': 1.0, 'metric': metric} | changes
     alignment = Alignment(**values)
     state = StreamState(stamp_ns=stamp_ns, shape=SHAPE)
-    scale = SigmaScale(np.ones((2, 3)))
+    sigma = SigmaHistory(scale=SigmaScale(np.ones((2, 3))))
     current = CurrentFrame(DARK, stamp_ns)
-    return state.after(current, alignment, alignment, None, scale, CalibrationState())
+    return state.after(current, alignment, alignment, sigma, CalibrationState())
 
 
 @pytest.mark.parametrize(
@@ -63,9 +62,9 @@ def test_held_frames_keep_the_stamp_of_their_fit():
 def test_forgetting_fits_keeps_stream_and_calibration():
     state = state_after()
     forgotten = state.without_fits()
-    assert (forgotten.fit, forgotten.previous, forgotten.errors) == (None, None, None)
-    assert state.sigma_scale is not None
-    assert forgotten.sigma_scale is None
+    assert (forgotten.fit, forgotten.previous) == (None, None)
+    assert state.sigma.scale is not None
+    assert forgotten.sigma == SigmaHistory()
     assert (forgotten.stamp_ns, forgotten.shape) == (state.stamp_ns, state.shape)
     assert forgotten.calibration is state.calibration
 

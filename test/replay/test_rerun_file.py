@@ -23,7 +23,7 @@ def result_of(metric, sigma, state='fitted', size=(80, 120)):
     return FrameResult(
         relative=rng.random(size, np.float32),
         space='log',
-        alignment=Alignment(state, '', 2.0, 0.5, 'log', n_points=100, n_inliers=90, rms=np.nan),
+        alignment=Alignment(state, None, 2.0, 0.5, 'log', n_points=100, n_inliers=90, rms=np.nan),
         metric=metric,
         sigma=sigma,
         spread=None,

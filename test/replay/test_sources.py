@@ -11,6 +11,7 @@ from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import GroundConfig, LidarConfig
 from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.message_codec import encode_cloud, encode_depth
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
@@ -120,10 +121,11 @@ def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
         topics = reader.with_sources(reader.choose_topics(), ('radar', 'pointcloud', 'ground'))
         assert topics.further == ('/radar',)
         item = next(bag_frames(reader, topics, LidarConfig()))
-    (radar_input,) = item.frame.inputs
-    assert (radar_input.source, radar_input.placed) == ('radar', False)
+    lidar, radar_input = item.frame.inputs
+    assert (radar_input.source, radar_input.kind) == ('radar', PointKind.RADAR)
     assert (radar_input.points_sigma > 0.2 * radar_input.points_lidar[:, 2]).all()
-    assert item.frame.source == 'pointcloud'
+    assert lidar is item.frame.lidar
+    assert lidar.source == 'pointcloud'
 
 
 def test_an_unknown_source_is_wrong_use(bag, tmp_path, capsys):

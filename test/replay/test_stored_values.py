@@ -58,6 +58,7 @@ def test_an_object_of_the_package_comes_back(tmp_path):
     write_values(tmp_path / 'points.npz', {'points': points})
     found = read_values(tmp_path / 'points.npz')['points']
     assert type(found) is SparseDepth
+    assert found.kind is points.kind
     assert same(vars(found), vars(points))
 
 

@@ -14,14 +14,9 @@ from dataclasses import dataclass
 import math
 from typing import Any
 
-from marigold_ros.frame import Alignment, Frame
-from marigold_ros.geometry.camera.rectification import rectified
-from marigold_ros.geometry.temporal.smoothing import (
-    CurrentFrame,
-    PreviousFrame,
-    remembered_points,
-    thumbnail,
-)
+from marigold_ros.frame import Alignment, CurrentFrame, Frame
+from marigold_ros.geometry.camera.rectification import rectified, thumbnail
+from marigold_ros.geometry.stream import PreviousFrame, remembered_points
 import numpy as np
 
 # Of 2000; fewer do not represent an image.

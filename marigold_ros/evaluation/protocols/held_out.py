@@ -9,7 +9,7 @@ azimuth, which leaves gaps from top to bottom. A random split would leave nearly
 scored point a fitted neighbour one pixel away.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError, CalibrationError
@@ -29,6 +29,13 @@ class HeldOut:
     fit: SparseDepth  # those in view of the camera
     score: SparseDepth  # points of the other scan lines in view; ``index`` counts in the scan
     scan_lines: ScanLines
+
+    def to_fit(self, frame: Frame) -> Frame:
+        """Return the frame that was split, with the points that the fit may see."""
+        scan, *others = frame.inputs
+        sigma = None if scan.points_sigma is None else scan.points_sigma[self.in_fit]
+        scan = replace(scan, points_lidar=self.points_fit, points_sigma=sigma)
+        return replace(frame, inputs=(scan, *others))
 
 
 def choose_fit_lines(scan_lines: ScanLines, every: int) -> np.ndarray:

@@ -37,9 +37,9 @@ from marigold_ros.evaluation.scoring.protocol_scores import cells_at, ProtocolSc
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.frame import Frame, FrameResult, Prediction, SparseDepth
 from marigold_ros.geometry.camera.depth_images import stride_within
-from marigold_ros.geometry.camera.frames import sparse_of_frame
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
 from marigold_ros.geometry.camera.rectification import rectify_image
+from marigold_ros.geometry.measured_points import sparse_of_frame
 import numpy as np
 
 # Dense truth has 100 times the points of a scan; baselines need every 4th row and column only.
@@ -295,7 +295,7 @@ class Scorer:
 
     def _lidar(self, frame: Frame) -> SparseDepth:
         """Return all sparse depth in view of the rectified camera."""
-        if frame.sparse is not None or frame.sparse_image is not None:
+        if frame.lidar is not None and frame.lidar.is_at_pixels:
             return sparse_of_frame(frame, self._config)[0] or _NO_POINTS
         if not can_hold_out(frame):
             return _NO_POINTS
@@ -312,14 +312,13 @@ class Scorer:
         """Fit to every n-th scan line, score the others; return scored points and errors."""
         frame, fit, score = item.usable, result.sparse or _NO_POINTS, lidar
         if self._thins_scans:
-            seen = lidar if frame.sparse is None else None
+            seen = None if frame.lidar is None or frame.lidar.sparse is not None else lidar
             split = hold_out(frame, self._config, self.fit_every, item.ring, self.held_out, seen)
             found_by = split.scan_lines.found_by
             self.line_sources[found_by] = self.line_sources.get(found_by, 0) + 1
             row['n_lines'] = split.scan_lines.count
             fit, score = split.fit, split.score
-            sigma = None if frame.points_sigma is None else frame.points_sigma[split.in_fit]
-            frame = replace(frame, points_lidar=split.points_fit, points_sigma=sigma)
+            frame = split.to_fit(frame)
         row.update(n_fit=len(fit), n_score=len(score))
         try:
             result = result if self._finish is None else self._finish(frame, prediction)

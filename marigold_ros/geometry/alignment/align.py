@@ -13,18 +13,24 @@ from dataclasses import replace
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import AlignmentError
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.fit_checks import check_fit, check_metric, check_points
-from marigold_ros.geometry.alignment.fitted_depth import fit_target, fitted_depth, log_ratio
-from marigold_ros.geometry.alignment.kriging_field import fit_correction_field, fitted_log_depth
+from marigold_ros.geometry.alignment.affine_fit import (
+    fit_by_method,
+    fit_target,
+    fitted_depth,
+    log_ratio,
+    robust_deviation,
+    RobustFit,
+)
+from marigold_ros.geometry.alignment.ground_field import ground_field
+from marigold_ros.geometry.alignment.kriging_field import fit_correction_field
 from marigold_ros.geometry.alignment.local_field import REJECT_LOG, upsample_field
-from marigold_ros.geometry.alignment.robust_fit import fit_by_method
 from marigold_ros.geometry.blas_threads import one_blas_thread
-from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
-from marigold_ros.geometry.ground.correction import ground_field
-from marigold_ros.geometry.joined_points import joined
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import NO_SPARSE_DEPTH, Reason
 import numpy as np
 
-_NAN = float('nan')
+# A deviation of the prediction of about 1e-3 of its range, squared.
+MAX_CONDITION = 1e6
 
 
 @one_blas_thread()
@@ -33,7 +39,8 @@ def align_map(
     sparse: SparseDepth | None,
     config: AlignmentConfig,
     previous: Alignment | None = None,
-    no_points: str = NO_SPARSE_DEPTH,
+    no_points: Reason | None = NO_SPARSE_DEPTH,
+    further: SparseDepth | None = None,
 ) -> Alignment:
     """
     Fit scale, shift and, for methods ``local`` and ``fused``, a correction field to points.
@@ -48,8 +55,10 @@ def align_map(
         Method, noise, rules.
     previous : Alignment or None
         The last fit with its age as of this frame; held if this frame's is refused.
-    no_points : str
+    no_points : Reason or None
         The reason why ``sparse`` is None.
+    further : SparseDepth or None
+        Points that count in the fit of scale and shift only.
 
     Returns
     -------
@@ -64,40 +73,30 @@ def align_map(
     """
     _check_inside(prediction, sparse)
     if config.method == 'none':
-        reason = 'alignment.method is none; choose global or local for metric depth'
-        return Alignment(reason=reason, space=prediction.space, n_points=len(sparse or ()))
+        return _none(prediction, sparse, Reason('method_none'))
     if config.method == 'fixed':
         if config.scale <= 0:
             raise AlignmentError(
                 f'alignment.scale is {config.scale:g}; method fixed needs a positive one: '
                 'set alignment.scale and alignment.shift'
             )
-        return _apply(prediction, sparse, config, config.scale, config.shift)
+        return _apply(prediction, sparse, config, (config.scale, config.shift))
     if prediction.space == 'metric':
-        metric = _apply(prediction, sparse, config, 1.0, 0.0)
-        reason = check_metric(metric.inlier, config)
-        return _refuse(prediction, sparse, config, None, reason) if reason else metric
+        metric = _apply(prediction, sparse, config, (1.0, 0.0))
+        refusal = _check_metric(metric.inlier, config)
+        return _none(prediction, sparse, refusal) if refusal else metric
     if sparse is None:
         return _refuse(prediction, None, config, previous, no_points)
-    points = sparse if sparse.also is None else joined([sparse, sparse.also])
-    relative = prediction.relative[points.v, points.u].astype(np.float64)
-    z = points.z.astype(np.float64)
-    usable = usable_points(prediction, points, config)
-    reason = check_points(z[usable], len(points), config)
-    if reason:
-        return _refuse(prediction, sparse, config, previous, reason)
-    stated = None if points.sigma is None else points.sigma[usable]
-    target, sigma = fit_target(z[usable], prediction.space, config, stated)
-    fit = fit_by_method(relative[usable], target, sigma, config)
-    fitted = fitted_depth(relative[usable], fit.scale, fit.shift, prediction.space, config)
-    agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
-    reason = check_fit(fit, agrees, config)
-    if reason:
-        return _refuse(prediction, sparse, config, previous, reason)
-    inlier = np.zeros(len(points), dtype=bool)
-    inlier[usable] = agrees
-    own = inlier[: len(sparse)]
-    return _apply(prediction, sparse, config, fit.scale, fit.shift, own, fit.condition)
+    fit = _fit(
+        prediction, sparse if further is None else SparseDepth.joined([sparse, further]), config
+    )
+    if isinstance(fit, Reason):
+        return _refuse(prediction, sparse, config, previous, fit)
+    affine, inlier = fit
+    applied = _apply(
+        prediction, sparse, config, (affine.scale, affine.shift), inlier[: len(sparse)]
+    )
+    return replace(applied, condition=affine.condition)
 
 
 def usable_points(
@@ -110,38 +109,27 @@ def usable_points(
     return usable & (z <= config.max_depth) & (relative > low) & (relative < high)
 
 
-def hold(
-    prediction: Prediction,
-    previous: Alignment,
-    config: AlignmentConfig,
-    age_ns: int,
-    reason: str,
-    n_points: int = 0,
-) -> Alignment:
-    """
-    Apply an earlier fit to this frame's prediction, in state ``held`` for a reason.
-
-    Scale, shift, field and relative error are kept; ``n_points`` were offered in this frame.
-    Raises AlignmentError if ``previous`` has no fit or belongs to another space.
-    """
-    if previous.state == 'none' or previous.space != prediction.space:
-        raise AlignmentError(
-            f"the earlier alignment is '{previous.state}' in space '{previous.space}'; only a fit "
-            f"in space '{prediction.space}' can be held: reset after a change of model"
-        )
-    metric = _metric_map(prediction, config, previous.scale, previous.shift, previous.field)
-    return replace(
-        previous,
-        state='held',
-        reason=reason,
-        metric=metric,
-        inlier=None,
-        held_out=None,
-        n_points=n_points,
-        n_inliers=0,
-        rms=_NAN,
-        age_ns=int(age_ns),
-    )
+def _fit(
+    prediction: Prediction, points: SparseDepth, config: AlignmentConfig
+) -> tuple[RobustFit, np.ndarray] | Reason:
+    """Return an affine fit and which points (M,) bool agree with it, or why it is refused."""
+    relative = prediction.relative[points.v, points.u].astype(np.float64)
+    z = points.z.astype(np.float64)
+    usable = usable_points(prediction, points, config)
+    refusal = _check_points(z[usable], len(points), config)
+    if refusal:
+        return refusal
+    stated = None if points.sigma is None else points.sigma[usable]
+    target, sigma = fit_target(z[usable], prediction.space, config, stated)
+    fit = fit_by_method(relative[usable], target, sigma, config)
+    fitted = fitted_depth(relative[usable], fit.scale, fit.shift, prediction.space, config)
+    agrees = (fit.weight > 0) & (np.abs(log_ratio(z[usable], fitted)) < REJECT_LOG)
+    refusal = _check_fit(fit, agrees, config)
+    if refusal:
+        return refusal
+    inlier = np.zeros(len(points), dtype=bool)
+    inlier[usable] = agrees
+    return fit, inlier
 
 
 def _check_inside(prediction: Prediction, sparse: SparseDepth | None) -> None:
@@ -155,62 +143,113 @@ def _check_inside(prediction: Prediction, sparse: SparseDepth | None) -> None:
         )
 
 
+def _check_points(z: np.ndarray, offered: int, config: AlignmentConfig) -> Reason | None:
+    """Return why the usable points, of those offered, cannot determine a fit."""
+    if len(z) < config.min_points:
+        counts = {'usable': len(z), 'offered': offered, 'needed': config.min_points}
+        return Reason('few_points', counts)
+    low, high = np.percentile(z, [5, 95])
+    if high < config.min_depth_ratio * low:
+        span = {'low': low, 'high': high, 'ratio': high / low}
+        return Reason('one_depth', {**span, 'needed': config.min_depth_ratio})
+    return None
+
+
+def _check_fit(fit: RobustFit, agrees: np.ndarray, config: AlignmentConfig) -> Reason | None:
+    """Return why a fit is not well determined, not positive, or disagrees with its points."""
+    if not fit.condition <= MAX_CONDITION:
+        return Reason('constant_map', {'condition': fit.condition, 'allowed': MAX_CONDITION})
+    # A slope that may be zero determines no depth.
+    if not fit.scale > 2.0 * fit.scale_error:
+        return Reason('scale_not_positive', {'scale': fit.scale, 'error': fit.scale_error})
+    return _few_agree('few_agree', agrees, config)
+
+
+def _check_metric(agrees: np.ndarray | None, config: AlignmentConfig) -> Reason | None:
+    """Return why a metric prediction, which needs no fit, disagrees with the points."""
+    if agrees is None or len(agrees) < config.min_points:
+        return None
+    return _few_agree('metric_disagrees', agrees, config)
+
+
+def _few_agree(code: str, agrees: np.ndarray, config: AlignmentConfig) -> Reason | None:
+    share = float(agrees.mean())
+    if share >= config.min_inlier_ratio:
+        return None
+    counts = {'agree': int(agrees.sum()), 'points': len(agrees)}
+    return Reason(code, {**counts, 'share': share, 'needed': config.min_inlier_ratio})
+
+
+def _none(
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    refusal: Reason | None,
+    hold_refusal: Reason | None = None,
+) -> Alignment:
+    return Alignment(
+        refusal=refusal,
+        hold_refusal=hold_refusal,
+        space=prediction.space,
+        n_points=len(sparse or ()),
+    )
+
+
 def _refuse(
     prediction: Prediction,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
     previous: Alignment | None,
-    reason: str,
+    refusal: Reason | None,
 ) -> Alignment:
     """Hold the previous fit within its limit; otherwise return state ``none``."""
-    usable = previous is not None and previous.state != 'none'
-    if previous is not None and usable and previous.space == prediction.space:
-        if previous.age_ns <= config.hold_limit * 1e9:
-            return hold(prediction, previous, config, previous.age_ns, reason, len(sparse or ()))
-        reason += (
-            f'; the last fit is {previous.age_ns / 1e9:.2f} s old, alignment.hold_limit is '
-            f'{config.hold_limit:g} s'
-        )
-    return Alignment(reason=reason, space=prediction.space, n_points=len(sparse or ()))
+    if previous is None or previous.state == 'none' or previous.space != prediction.space:
+        return _none(prediction, sparse, refusal)
+    if previous.age_ns > config.hold_limit * 1e9:
+        ages = {'age_s': previous.age_ns / 1e9, 'allowed_s': config.hold_limit}
+        return _none(prediction, sparse, refusal, Reason('fit_too_old', ages))
+    # Scale, shift, field and relative error are kept.
+    return replace(
+        previous,
+        state='held',
+        refusal=refusal,
+        metric=_metric_map(prediction, config, (previous.scale, previous.shift), previous.field),
+        inlier=None,
+        held_out=None,
+        n_points=len(sparse or ()),
+        n_inliers=0,
+        rms=float('nan'),
+    )
 
 
 def _apply(
     prediction: Prediction,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
-    scale: float,
-    shift: float,
+    affine: tuple[float, float],
     inlier: np.ndarray | None = None,
-    condition: float = _NAN,
 ) -> Alignment:
-    """Apply a fit, add the correction field, and measure the residuals at the points."""
-    field = None
-    residual = held_out = None
+    """Apply scale and shift, add the correction field, and measure residuals at the points."""
+    field = residual = held_out = None
     if sparse is not None and len(sparse):
         known = prediction.relative[sparse.v, sparse.u].astype(np.float64)
-        residual = log_ratio(sparse.z, fitted_depth(known, scale, shift, prediction.space, config))
+        residual = log_ratio(sparse.z, fitted_depth(known, *affine, prediction.space, config))
         if inlier is None:
             inlier = np.isfinite(residual) & (np.abs(residual) < REJECT_LOG)
-        if config.method in ('local', 'fused') and not sparse.extends:
-            if sparse.placed:
-                field = ground_field(sparse, residual, prediction.relative.shape)
-                # Other ground points prove nothing here: they were chosen because the map agrees.
-                held_out = np.where(inlier, residual, np.nan)
-        elif config.method in ('local', 'fused') and len(sparse) >= config.min_points:
-            # Clipped pixels take part: only the field can correct them.
-            log_depth = fitted_log_depth(prediction, scale, shift, config, known)
-            shape = prediction.relative.shape
-            local = fit_correction_field(sparse.u, sparse.v, residual, *log_depth, shape, config)
+        corrected = config.method in ('local', 'fused')
+        if corrected and sparse.kind is PointKind.GROUND:
+            field = ground_field(sparse, residual, prediction.relative.shape)
+            # Other ground points prove nothing here: they were chosen because the map agrees.
+            held_out = np.where(inlier, residual, np.nan)
+        elif corrected and sparse.kind.extends and len(sparse) >= config.min_points:
+            local = fit_correction_field(prediction, sparse, residual, affine, config)
             field, held_out = local.field, local.held_out
             residual = np.where(local.used, held_out, np.nan)
-    metric = _metric_map(prediction, config, scale, shift, field)
+    metric = _metric_map(prediction, config, affine, field)
     rms, spread_log = _errors(sparse, inlier, residual, metric)
-    if not sparse:
-        spread_log = prediction.relative_error
     return Alignment(
         state='fitted',
-        scale=scale,
-        shift=shift,
+        scale=affine[0],
+        shift=affine[1],
         space=prediction.space,
         metric=metric,
         field=field,
@@ -219,8 +258,7 @@ def _apply(
         n_points=len(sparse or ()),
         n_inliers=0 if inlier is None else int(inlier.sum()),
         rms=rms,
-        spread_log=spread_log,
-        condition=condition,
+        spread_log=spread_log if sparse else prediction.relative_error,
     )
 
 
@@ -231,27 +269,26 @@ def _errors(
     metric: np.ndarray,
 ) -> tuple[float, float]:
     """Return RMS error in metres and robust deviation of the log ratios, of the inliers."""
+    nothing = float('nan'), float('nan')
     if sparse is None or inlier is None or residual is None:
-        return _NAN, _NAN
+        return nothing
     used = inlier & np.isfinite(residual) & np.isfinite(metric[sparse.v, sparse.u])
     if not used.any():
-        return _NAN, _NAN
+        return nothing
     error = sparse.z[used] - metric[sparse.v[used], sparse.u[used]]
     # About zero, not about their median: a biased fixed scale must show.
-    spread = np.median(np.abs(residual[used]))
-    return float(np.sqrt(np.mean(np.square(error)))), 1.4826 * float(spread)
+    return float(np.sqrt(np.mean(np.square(error)))), robust_deviation(residual[used])
 
 
 def _metric_map(
     prediction: Prediction,
     config: AlignmentConfig,
-    scale: float,
-    shift: float,
+    affine: tuple[float, float],
     field: np.ndarray | None,
 ) -> np.ndarray:
     """Return depth at every pixel; NaN where not finite or nearer than ``min_depth``."""
     relative = np.asarray(prediction.relative, dtype=np.float32)
-    metric = fitted_depth(relative, scale, shift, prediction.space, config)
+    metric = fitted_depth(relative, *affine, prediction.space, config)
     if field is not None:
         metric *= upsample_field(field, metric.shape)
     valid = metric >= np.float32(config.min_depth)

@@ -10,7 +10,7 @@ away from points. Nearest neighbours were rejected: slower, and they pass every 
 
 import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.alignment.robust_fit import tukey_weights
+from marigold_ros.geometry.alignment.affine_fit import tukey_weights
 import numpy as np
 
 # A lone point beyond a factor of 1.65 contradicts the fit.

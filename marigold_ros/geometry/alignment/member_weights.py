@@ -11,10 +11,14 @@ from dataclasses import replace
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.geometry.alignment.affine_fit import (
+    fit_by_method,
+    fit_target,
+    fitted_depth,
+    log_ratio,
+)
 from marigold_ros.geometry.alignment.align import usable_points
-from marigold_ros.geometry.alignment.fitted_depth import fit_target, fitted_depth, log_ratio
 from marigold_ros.geometry.alignment.local_field import REJECT_LOG
-from marigold_ros.geometry.alignment.robust_fit import fit_by_method
 import numpy as np
 
 # Of the mean variance, added to each: members that err alike get equal weights, not random ones.
@@ -68,7 +72,7 @@ def _at_points(
     config: AlignmentConfig,
 ) -> np.ndarray | None:
     """Return weights (n,) from members (n, H, W), or None with too few points."""
-    if sparse is None or not sparse.extends:
+    if sparse is None or not sparse.kind.extends:
         return None
     usable = usable_points(prediction, sparse, config)
     if usable.sum() < config.min_points:

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.fitted_depth import (
-    depth_slope,
+from marigold_ros.geometry.alignment.affine_fit import (
     fit_target,
     fitted_depth,
     log_ratio,
+    ONE_SIGMA,
 )
-from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold, upsample_field
+from marigold_ros.point_kinds import PointKind
 import numpy as np
 
-# Share of a normal distribution within one deviation.
-_ONE_SIGMA = 0.6827
 # Edges of the cells: distance as a share of the diagonal; relative change of depth across 3
 # pixels of the working grid; the prediction itself.
 _DISTANCE = (0.004, 0.008, 0.016, 0.032, 0.064, 0.128)
@@ -72,20 +71,20 @@ def count_errors(
 
     ``before`` is None after a reset, the result None while no point was ever scored.
     """
-    stated = alignment.sigma is not None  # by the method itself
-    if sparse is None or len(sparse) == 0 or alignment.state != 'fitted' or stated:
+    metric = alignment.metric
+    if sparse is None or len(sparse) == 0 or alignment.state != 'fitted' or metric is None:
         return before
-    assert alignment.metric is not None
-    u, v, shape = sparse.u, sparse.v, alignment.metric.shape
+    u, v, shape = sparse.u, sparse.v, metric.shape
     predicted = prediction.relative[v, u].astype(np.float64)
     plain = fitted_depth(predicted, alignment.scale, alignment.shift, alignment.space, config)
     far = log_ratio(sparse.z.astype(np.float64), plain)
     at = _on_grid(u, v, shape)
-    spread, affine = _explained(prediction, alignment, sparse, config, at)
-    steep = _class_of(_steepness(_sampled(alignment.metric))[at], _STEEPNESS)
+    small = _sampled(metric)
+    spread, affine = _explained(prediction, alignment, sparse, config, small, at)
+    steep = _class_of(_steepness(small)[at], _STEEPNESS)
     relative = _class_of(predicted, _RELATIVE)
     fresh = np.zeros((*_CELLS, len(_ERRORS) + 1))
-    if sparse.placed and not sparse.extends:
+    if sparse.kind is PointKind.GROUND:
         # Beyond the ground errors have not been measured, and they are larger there.
         for row in range(_CELLS[0]):
             ratio = far if row < _ON_GROUND else _BESIDE_GROUND * far
@@ -121,14 +120,12 @@ def sigma_map(
     where depth is; None if neither errors nor spread are known.
     """
     metric = alignment.metric
-    if metric is not None and alignment.sigma is not None:
-        aged = np.float32(config.hold_growth * alignment.age_ns / 1e9)
-        return np.hypot(alignment.sigma, aged * metric) if alignment.age_ns else alignment.sigma
     if metric is None or (errors is None and prediction.spread is None):
         return None
-    spread, affine = _explained(prediction, alignment, sparse, config)
+    small = _sampled(metric)
+    spread, affine = _explained(prediction, alignment, sparse, config, small)
     if errors is not None:
-        gaps, steep = _gaps(*errors.place, metric.shape), _steepness(_sampled(metric))
+        gaps, steep = _gaps(*errors.place, metric.shape), _steepness(small)
         if alignment.held_out is not None:
             affine = affine * _affine_share(gaps)
     variance = np.square(spread) + np.square(affine)
@@ -206,10 +203,10 @@ def _quantiles(counts: np.ndarray) -> np.ndarray:
         group = group + _PRIOR_POINTS * share
         share = group / group.sum(axis=-1, keepdims=True)
     cumulated = np.cumsum(share, axis=-1)
-    step = np.argmax(cumulated >= _ONE_SIGMA, axis=-1)
+    step = np.argmax(cumulated >= ONE_SIGMA, axis=-1)
     above = np.take_along_axis(cumulated, step[..., None], -1)[..., 0]
     inside = np.take_along_axis(share, step[..., None], -1)[..., 0]
-    part = 1.0 - (above - _ONE_SIGMA) / np.maximum(inside, 1e-12)
+    part = 1.0 - (above - ONE_SIGMA) / np.maximum(inside, 1e-12)
     edges = np.concatenate([[0.0], _ERRORS, [_ERRORS[-1]]])
     low, high = edges[step], edges[step + 1]
     return np.asarray(low + part * (high - low))
@@ -285,18 +282,17 @@ def _explained(
     alignment: Alignment,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
+    metric: np.ndarray,
     at: tuple[np.ndarray, np.ndarray] | slice = slice(None),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Relative deviations by ensemble spread and by scale and shift, at cells of the grid."""
-    assert alignment.metric is not None
-    metric = _sampled(alignment.metric)
+    """Relative deviations by ensemble spread and by scale and shift, at cells of ``metric``."""
     spread, affine = np.zeros_like(metric[at]), np.zeros_like(metric[at])
     known = affine_variance(prediction, alignment, sparse, config)
     if known is None and prediction.spread is None:
         return spread, affine
     with np.errstate(invalid='ignore', divide='ignore'):
         # Relative change of depth with one unit of ``relative``.
-        carry = (np.abs(depth_slope(metric, alignment)) / metric)[at]
+        carry = (np.abs(_depth_slope(metric, alignment)) / metric)[at]
     carry = np.nan_to_num(carry, copy=False, nan=0.0, posinf=0.0)
     if prediction.spread is not None:
         spread = np.asarray(carry * _sampled(prediction.spread)[at], dtype=np.float32)
@@ -305,3 +301,19 @@ def _explained(
         away = np.square(_sampled(prediction.relative)[at] - middle)
         affine = np.asarray(carry * np.sqrt(at_middle + growth * away), dtype=np.float32)
     return spread, affine
+
+
+def _depth_slope(metric: np.ndarray, alignment: Alignment) -> np.ndarray | float:
+    """
+    Return the derivative of depth by ``relative``, metres, which carries deviations over.
+
+    The field is taken as constant. ``metric`` already holds it, so it cancels for the log space.
+    """
+    field: np.ndarray | float = 1.0
+    if alignment.field is not None:
+        field = upsample_field(alignment.field, metric.shape)
+    if alignment.space == 'log':
+        return alignment.scale * metric
+    if alignment.space == 'disparity':
+        return alignment.scale * metric * metric / field
+    return alignment.scale * field

@@ -14,10 +14,9 @@ from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Alignment, Prediction, SparseDepth
-from marigold_ros.geometry.alignment.fitted_depth import fitted_depth
+from marigold_ros.frame import Alignment, CurrentFrame, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.affine_fit import fitted_depth
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
-from marigold_ros.geometry.temporal.smoothing import CurrentFrame
 import numpy as np
 
 _IMAGES, _FEWEST = 120, 8

@@ -19,7 +19,7 @@ from marigold_ros.geometry.calibration.monitor import (
     estimate_calibration,
     log_depth_of_fit,
 )
-from marigold_ros.geometry.temporal.smoothing import thumbnail
+from marigold_ros.geometry.camera.rectification import thumbnail
 import numpy as np
 
 LONGEST_SIDE, DRAWS = 640, 4

@@ -19,7 +19,6 @@ import numpy as np
 # Rotations from rounded files (KITTI writes 7 digits) miss orthonormality by up to 1e-4.
 _ROTATION_TOLERANCE = 1e-3
 _FAR = np.float32(1e9)
-NO_SPARSE_DEPTH = 'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
 
 
 @one_blas_thread()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Camera models: rescaling, and rectification of images and registered depth.
+Camera models: rescaling, focal lengths, rectification of images and depth, thumbnails.
 
 All later steps work on rectified images with one pinhole matrix, because a depth image can only be
 published with such a one. A camera's frame is that of its *rectified* image, as CameraInfo defines
@@ -10,10 +10,11 @@ published with such a one. A camera's frame is that of its *rectified* image, as
 
 from dataclasses import replace
 from functools import lru_cache
+import math
 
 import cv2
 from marigold_ros.errors import CalibrationError
-from marigold_ros.frame import Camera, SparseDepth
+from marigold_ros.frame import Camera, Prediction, SparseDepth
 import numpy as np
 
 # Number of coefficients that OpenCV accepts for each model of sensor_msgs/CameraInfo.
@@ -104,6 +105,37 @@ def rectify_sparse(sparse: SparseDepth, camera: Camera) -> SparseDepth:
     counts['kept'] = int(inside.sum())
     index = None if sparse.index is None else sparse.index[inside]
     return SparseDepth(u[inside], v[inside], z[inside].astype(np.float32), index, counts)
+
+
+def focal_share(camera: Camera) -> float:
+    """Return the focal length of the rectified image over the root of its area, in pixels."""
+    K = rectified(camera).K
+    return math.sqrt(K[0, 0] * K[1, 1] / (camera.width * camera.height))
+
+
+def at_focal_length(
+    prediction: Prediction, known: float | None, camera: Camera | None
+) -> Prediction:
+    """
+    Scale metric depth of a model that was taught by images of another focal length.
+
+    With twice the focal length, an object looks alike at twice the distance. ``known`` is the
+    :func:`focal_share` that the model knows; without it, or a camera, nothing changes.
+    """
+    if known is None or camera is None or prediction.space != 'metric':
+        return prediction
+    ratio = np.float32(focal_share(camera) / known)
+    spread = None if prediction.spread is None else prediction.spread * ratio
+    return replace(prediction, relative=prediction.relative * ratio, spread=spread)
+
+
+def thumbnail(rgb: np.ndarray, longest_side: int = 320) -> np.ndarray:
+    """Shrink an image to grey, (h, w) float32 in [0, 255], with a limit on its longest side."""
+    height, width = rgb.shape[:2]
+    share = min(1.0, longest_side / max(height, width))
+    size = max(1, round(width * share)), max(1, round(height * share))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
 def _key(camera: Camera) -> tuple:

@@ -9,39 +9,56 @@ map that they contradict has no share.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.affine_fit import log_ratio, ONE_SIGMA, robust_deviation
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.alignment.fitted_depth import log_ratio
 from marigold_ros.geometry.blas_threads import one_blas_thread
-from marigold_ros.geometry.camera.lidar_projection import NO_SPARSE_DEPTH
-from marigold_ros.geometry.fusion.evidence import (
-    Evidence,
-    gather_evidence,
-    gather_points,
+from marigold_ros.geometry.fusion.held_out_scores import (
     is_map_contradicted,
     judge_map,
-    PointEvidence,
     relative_error,
+    score_map,
+    score_points,
+    ScoredCandidates,
+    ScoredPoints,
 )
-from marigold_ros.geometry.fusion.full_size import enlarge_depth, with_detail
 from marigold_ros.geometry.fusion.mixing import follow_map, FusionModel, mix
+from marigold_ros.geometry.fusion.work_grid import enlarge_depth, with_detail
+from marigold_ros.reasons import Reason
 import numpy as np
 
 # Median relative difference of points from their interpolation, and from their neighbours, above
 # which they are no scan of this image.
 _CONTRADICTION = 0.65
-# Points that may refuse a held depth, and by how many sigma it may be off at them in the median.
-_JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
 # Share of the map in the mean over the image above which it leads.
 _LEADS = 0.5
-# Share of a normal distribution within one deviation.
-_ONE_SIGMA = 0.6827
 
 Result = TypeVar('Result')
+
+
+@dataclass(frozen=True)
+class FusionGuide:
+    """
+    What guides fusion beside map and points.
+
+    Parameters
+    ----------
+    shape : (H, W)
+        Size of the image.
+    rgb : (H, W, 3) uint8 or None
+        The image; without it depth follows no edges.
+    network : callable or None
+        As `models.fusion.load_fusion` returns it; None mixes in closed form.
+
+    """
+
+    shape: tuple[int, int]
+    rgb: np.ndarray | None = None
+    network: FusionModel | None = None
 
 
 def align(
@@ -49,7 +66,6 @@ def align(
     sparse: SparseDepth | None,
     config: AlignmentConfig,
     previous: Alignment | None = None,
-    no_points: str = NO_SPARSE_DEPTH,
     rgb: np.ndarray | None = None,
     network: FusionModel | None = None,
 ) -> Alignment:
@@ -58,12 +74,10 @@ def align(
 
     Parameters
     ----------
-    prediction, sparse, config, previous, no_points
+    prediction, sparse, config, previous
         As for `align_map`, which fits scale, shift and correction field.
-    rgb : (H, W, 3) uint8 or None
-        The image, for method ``fused``; without it depth follows no edges.
-    network : callable or None
-        For method ``fused``, as `models.fusion.load_fusion` returns it; None mixes in closed form.
+    rgb, network
+        As for `FusionGuide`, for method ``fused``.
 
     Returns
     -------
@@ -76,35 +90,33 @@ def align(
         If a point lies outside the prediction, or method ``fixed`` has no positive scale.
 
     """
-    shape = prediction.relative.shape
+    height, width = prediction.relative.shape
+    guide = FusionGuide((height, width), rgb, network)
+    fit, points = score_beside(
+        lambda: align_map(prediction, sparse, config, previous), sparse, config, guide
+    )
+    return fuse(fit, sparse, config, guide, points)
 
-    def fit_map() -> Alignment:
-        return align_map(prediction, sparse, config, previous, no_points)
 
-    fit, points = gather_beside(fit_map, sparse, config, shape, rgb)
-    return fuse(fit, sparse, config, shape, rgb, network, points)
-
-
-def gather_beside(
+def score_beside(
     fit_map: Callable[[], Result],
     sparse: SparseDepth | None,
     config: AlignmentConfig,
-    shape: tuple[int, int],
-    rgb: np.ndarray | None,
-) -> tuple[Result, PointEvidence | None]:
+    guide: FusionGuide,
+) -> tuple[Result, ScoredPoints | None]:
     """
-    Call ``fit_map`` while another thread gathers what the points of its frame say.
+    Call ``fit_map`` while another thread scores the points of its frame.
 
     Returns both results, the latter for `fuse`; None where it needs none.
     """
-    if config.method != 'fused' or sparse is None or not sparse.extends:
+    if config.method != 'fused' or sparse is None or not sparse.kind.extends:
         return fit_map(), None
-    usable, reason = _usable(sparse, config)
-    if reason:
+    usable, refusal = _usable(sparse, config)
+    if refusal:
         return fit_map(), None
     # A pool of its own: a shared one would not survive a fork of the process.
     with one_blas_thread(), ThreadPoolExecutor(1, 'fusion') as pool:
-        points = pool.submit(gather_points, sparse.chosen(usable), rgb, shape)
+        points = pool.submit(score_points, sparse.chosen(usable), guide.rgb, guide.shape)
         return fit_map(), points.result()
 
 
@@ -113,108 +125,81 @@ def fuse(
     fit: Alignment,
     sparse: SparseDepth | None,
     config: AlignmentConfig,
-    shape: tuple[int, int],
-    rgb: np.ndarray | None = None,
-    network: FusionModel | None = None,
-    points: PointEvidence | None = None,
+    guide: FusionGuide,
+    points: ScoredPoints | None = None,
 ) -> Alignment:
     """
-    Fuse a fitted map of ``shape`` (H, W) with the points of its frame.
+    Fuse a fitted map with the points of its frame.
 
     Returns the fit itself for another method. In the result scale, shift and condition are NaN
     unless the map was fitted to this frame and the points that were held out do not contradict it;
-    a map that only gains nothing has no share and keeps them. ``points`` are from
-    `gather_beside` for the same points and image, None if not gathered yet.
+    a map that only gains nothing has no share and keeps them. ``points`` are from `score_beside`
+    for the same points and image, None if not scored yet.
     """
     if config.method != 'fused':
         return fit
-    if sparse is not None and not sparse.extends:
+    if sparse is not None and not sparse.kind.extends:
         # Points that say nothing of their surroundings have no interpolation to mix.
         return replace(fit, led_by='map', shares={'map': 1.0}) if fit.state == 'fitted' else fit
     if sparse is None or len(sparse) == 0:
-        return _without_points(fit, '')
-    usable, reason = _usable(sparse, config)
-    if reason:
-        return _without_points(fit, reason)
-    fit, map_reason = _judged(fit, usable)
-    points = points or gather_points(sparse.chosen(usable), rgb, shape)
-    evidence = gather_evidence(points, rgb, fit)
-    points = evidence.points
-    typical = relative_error(points.candidates.held_out, np.median)
-    if typical > _CONTRADICTION < _nearest_neighbours_differ(points.sparse):
-        reason = (
-            'the points contradict each other: half of them are more than '
-            f'{typical:.0%} off what their neighbours say; check T_cam_lidar, the '
-            'pairing and the LiDAR'
-        )
-        return _without_points(fit, reason)
-    if is_map_contradicted(evidence):
-        fit = Alignment(space=fit.space)
-    evidence, no_gain = judge_map(evidence)
-    return _mixed(evidence, fit, usable, sparse, rgb, network, map_reason or no_gain)
+        return _without_points(fit, None)
+    usable, refusal = _usable(sparse, config)
+    if refusal:
+        return _without_points(fit, refusal)
+    fit = _of_usable(fit, usable)
+    points = points or score_points(sparse.chosen(usable), guide.rgb, guide.shape)
+    scored = score_map(points, guide.rgb, fit)
+    refusal = _contradiction(scored.points)
+    if refusal:
+        return _without_points(fit, refusal)
+    if is_map_contradicted(scored):
+        fit = Alignment(space=fit.space, map_refusal=fit.map_refusal)
+    scored, no_gain = judge_map(scored)
+    fit = replace(fit, map_refusal=fit.map_refusal or no_gain)
+    inlier = np.zeros(len(sparse), bool)
+    inlier[np.flatnonzero(usable)[scored.points.sound]] = True
+    mixed = _mixed(scored, fit, guide)
+    n_inliers = int(np.count_nonzero(inlier))
+    return replace(mixed, inlier=inlier, n_points=len(sparse), n_inliers=n_inliers)
 
 
-def judge_held(
-    alignment: Alignment,
-    sigma: np.ndarray | None,
-    sparse: SparseDepth | None,
-    config: AlignmentConfig,
-) -> Alignment:
-    """
-    Refuse a held depth that the frame's own points, too few for a fit, contradict.
-
-    ``sigma`` (H, W) is that of the held depth, metres. Only for method ``fused``.
-    """
-    if config.method != 'fused' or alignment.state != 'held' or sparse is None:
-        return alignment
-    if not sparse.placed:
-        return alignment
-    if alignment.metric is None or sigma is None:
-        return alignment
-    u, v, z = sparse.u, sparse.v, sparse.z
-    with np.errstate(invalid='ignore'):
-        off = np.abs(z - alignment.metric[v, u]) / sigma[v, u]
-    off = off[np.isfinite(off)]
-    if len(off) < _JUDGES or np.median(off) <= _CONTRADICTED_SIGMA:
-        return alignment
-    reason = (
-        f'{alignment.reason}; held depth is off by {np.median(off):.1f} sigma at the '
-        f'{len(off)} points in view'
-    )
-    return Alignment(reason=reason, space=alignment.space, n_points=len(sparse))
-
-
-def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, str]:
-    """Return which points have valid depth, and why they do not suffice, or ''."""
+def _usable(sparse: SparseDepth, config: AlignmentConfig) -> tuple[np.ndarray, Reason | None]:
+    """Return which points have valid depth, and why they do not suffice."""
     with np.errstate(invalid='ignore'):
         usable = (sparse.z >= config.min_depth) & (sparse.z <= config.max_depth)
     count = int(np.count_nonzero(usable))
     if count >= config.min_points:
-        return usable, ''
-    return usable, (
-        f'fusion has {count} usable points of {len(sparse)} in view, needs {config.min_points}; '
-        'check T_cam_lidar and the LiDAR, or lower alignment.min_points'
-    )
+        return usable, None
+    values = {'usable': count, 'offered': len(sparse), 'needed': config.min_points}
+    return usable, Reason('few_to_fuse', values)
 
 
-def _without_points(fit: Alignment, reason: str) -> Alignment:
+def _without_points(fit: Alignment, refusal: Reason | None) -> Alignment:
     """Return what the map alone gives: held, metric by itself, or none; with its sigma."""
     if fit.state == 'none' or fit.metric is None:
-        return replace(fit, reason=reason) if reason else fit
-    if fit.state == 'fitted' and reason and fit.space != 'metric':
-        return Alignment(reason=reason, space=fit.space, n_points=fit.n_points)
+        if refusal is None:
+            return fit
+        return replace(fit, refusal=refusal, hold_refusal=None, map_refusal=None)
+    if fit.state == 'fitted' and refusal and fit.space != 'metric':
+        return Alignment(refusal=refusal, space=fit.space, n_points=fit.n_points)
     leader = 'memory' if fit.state == 'held' else 'map'
     sigma = fit.metric * np.float32(fit.spread_log) if np.isfinite(fit.spread_log) else None
     return replace(fit, sigma=sigma, led_by=leader, shares={leader: 1.0})
 
 
-def _judged(fit: Alignment, usable: np.ndarray) -> tuple[Alignment, str]:
-    """Return the fit with its points among the usable ones, and why there is none, or ''."""
+def _of_usable(fit: Alignment, usable: np.ndarray) -> Alignment:
+    """Return the fit with its scores at the usable points, or why the map has none."""
     if fit.state != 'fitted':
-        reason = fit.reason.split('; the last fit is')[0]
-        return Alignment(space=fit.space, n_points=len(usable)), reason
-    held_out = None if fit.held_out is None else fit.held_out[usable]
-    return replace(fit, held_out=held_out), ''
+        return Alignment(space=fit.space, n_points=len(usable), map_refusal=fit.refusal)
+    return replace(fit, held_out=None if fit.held_out is None else fit.held_out[usable])
+
+
+def _contradiction(points: ScoredPoints) -> Reason | None:
+    """Return that the points of a frame contradict each other, or None."""
+    typical = relative_error(points.candidates.held_out, np.median)
+    if typical > _CONTRADICTION < _nearest_neighbours_differ(points.sparse):
+        return Reason('points_contradict', {'typical': typical})
+    return None
 
 
 def _nearest_neighbours_differ(points: SparseDepth) -> float:
@@ -228,46 +213,31 @@ def _nearest_neighbours_differ(points: SparseDepth) -> float:
     return relative_error(np.median(log_depth[near[:, 1:]], axis=1) - log_depth, np.median)
 
 
-def _mixed(
-    evidence: Evidence,
-    fit: Alignment,
-    usable: np.ndarray,
-    sparse: SparseDepth,
-    rgb: np.ndarray | None,
-    network: FusionModel | None,
-    map_reason: str,
-) -> Alignment:
+def _mixed(scored: ScoredCandidates, fit: Alignment, guide: FusionGuide) -> Alignment:
     """Mix the candidates, and judge the mixture at the points."""
-    candidates, points = evidence.points.candidates, evidence.points.sparse
+    candidates, points = scored.points.candidates, scored.points.sparse
     grid = candidates.grid
-    mixture = mix(evidence.channels, network)
-    if evidence.fitted is not None and evidence.is_map_scored:
+    mixture = mix(scored.channels, guide.network)
+    if scored.fitted is not None and scored.is_map_scored:
         distance = candidates.points.distance
-        mixture = follow_map(mixture, evidence.fitted.log_depth, distance, evidence.map_error)
-    metric = enlarge_depth(np.exp(mixture.log_depth), rgb, candidates.image, grid)
+        mixture = follow_map(mixture, scored.fitted.log_depth, distance, scored.map_error)
+    metric = enlarge_depth(np.exp(mixture.log_depth), guide.rgb, candidates.image, grid)
     of_map = float(mixture.map_share.mean())
     if of_map > 0.0 and fit.metric is not None:
         metric = with_detail(metric, fit.metric, mixture.map_share, grid)
     ratio = log_ratio(points.z.astype(np.float64), metric[points.v, points.u].astype(np.float64))
     expected = np.exp(grid.sample(mixture.log_error, points.u, points.v))
     # No more than a third of the points may be farther off than one sigma.
-    excess = max(1.0, float(np.quantile(np.abs(ratio) / expected, _ONE_SIGMA)))
-    sigma = metric * np.float32(excess) * grid.enlarge(np.exp(mixture.log_error))
-    inlier = np.zeros(len(sparse), bool)
-    inlier[np.flatnonzero(usable)[evidence.points.sound]] = True
+    excess = max(1.0, float(np.quantile(np.abs(ratio) / expected, ONE_SIGMA)))
     return replace(
         fit,
         state='fitted',
-        reason='',
+        refusal=None,
         metric=metric,
-        sigma=sigma,
-        inlier=inlier,
+        sigma=metric * np.float32(excess) * grid.enlarge(np.exp(mixture.log_error)),
         held_out=None,
-        n_points=len(sparse),
-        n_inliers=int(np.count_nonzero(inlier)),
         rms=float(np.sqrt(np.mean(np.square(points.z - metric[points.v, points.u])))),
-        spread_log=1.4826 * float(np.median(np.abs(ratio))),
+        spread_log=robust_deviation(ratio),
         led_by='map' if of_map > _LEADS else 'points',
         shares={'map': of_map, 'points': 1.0 - of_map},
-        map_reason=map_reason,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The mixture of the candidates in log depth, by the network or in closed form.
+The mixture of the candidates in log depth, by the network or in closed form, and its input.
 
 In closed form the points' share is the mean of the linear and the edge-aware candidate, and the
 map's follows the errors to be expected of both: log-linear in what is known at each cell, with
@@ -11,12 +11,20 @@ coefficients by least squares over scenes of the generator.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from marigold_ros.fusion_channels import CHANNELS
+import cv2
+from marigold_ros.frame import SparseDepth
+from marigold_ros.fusion_channels import CHANNELS, level_of, RELATIVE, TYPICAL_LOG
+from marigold_ros.geometry.fusion.candidates import Candidates, natural_neighbours, nearest_points
+from marigold_ros.geometry.fusion.work_grid import WorkGrid
 import numpy as np
 
 # Maps the channels (17, rows, columns) to three, float32: log depth relative to the linear
 # candidate, the log of the expected relative error, and the share of the map.
 FusionModel = Callable[[np.ndarray], np.ndarray]
+
+# Log ratio of depths that counts at most: a single outlier decides nothing.
+LARGEST_LOG_RATIO = 1.5
+_LEAST_ERROR = 0.005
 
 # Coefficients of the log of the expected error: constant, then by channel.
 _ERROR_OF_POINTS = (-1.11, {'point_proof': 0.51, 'distance': 0.35, 'inside': -0.47})
@@ -29,6 +37,62 @@ _LEAST = np.float32(0.01)
 _PROVES_NOTHING, _PROVES_ALL, _FAR = 0.8, 0.3, 8.0
 # Odds of the map are the inverse errors' to this power.
 _POWER = 4.0
+
+
+@dataclass(frozen=True)
+class MapCandidate:
+    """A fitted map: log depth on the grid (rows, columns), held-out log ratios (M,) at points."""
+
+    log_depth: np.ndarray
+    held_out: np.ndarray
+
+
+def log_depth_on_grid(metric: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Average log of depth (H, W) in the cells of ``linear``, which counts where it is NaN."""
+    size = linear.shape[::-1]
+    known = np.isfinite(metric) & (metric > 0)
+    if known.all():
+        return np.asarray(cv2.resize(np.log(metric), size, interpolation=cv2.INTER_AREA))
+    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    logs = np.log(metric, out=np.zeros_like(metric), where=known)
+    total = cv2.resize(logs, size, interpolation=cv2.INTER_AREA)
+    return np.where(share > 0.5, total / np.maximum(share, np.float32(0.5)), linear)
+
+
+def network_input(
+    candidates: Candidates, sparse: SparseDepth, fitted: MapCandidate | None
+) -> np.ndarray:
+    """
+    Return the `marigold_ros.fusion_channels.CHANNELS`, (17, rows, columns) float32.
+
+    ``sparse`` are the points of the candidates, ``fitted`` is the map or None; without an image
+    all is grey.
+    """
+    grid, linear = candidates.grid, candidates.linear
+    channels = np.zeros((len(CHANNELS), grid.rows, grid.columns), np.float32)
+    part = dict(zip(CHANNELS, channels, strict=True))
+    if candidates.image is not None:
+        channels[:3] = np.moveaxis(np.rint(candidates.image), 2, 0)
+        channels[:3] *= np.float32(4 / 255)
+        channels[:3] -= np.float32(2)
+    level = float(np.median(np.log(sparse.z)))
+    part['linear'][...] = linear - np.float32(level)
+    for name in ('smooth', 'nearest', 'low', 'high'):
+        part[name][...] = getattr(candidates, name) - linear
+    proof = _Proofs(grid, sparse)
+    if fitted is not None:
+        part['map'][...] = fitted.log_depth - linear
+        part['has_map'][...] = 1.0
+        part['map_proof'][...] = proof(fitted.held_out)
+    part['point_proof'][...] = proof(candidates.held_out)
+    part['occupied'][...] = candidates.points.distance == 0
+    part['distance'][...] = np.log1p(candidates.points.distance) - np.float32(TYPICAL_LOG)
+    part['inside'][...] = candidates.inside
+    part['row'][...] = np.linspace(-1, 1, grid.rows, dtype=np.float32)[:, None]
+    part['level'][...] = np.float32(level - TYPICAL_LOG)
+    for name in RELATIVE:
+        np.clip(part[name], -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO, out=part[name])
+    return channels
 
 
 @dataclass(frozen=True)
@@ -49,8 +113,8 @@ def mix(channels: np.ndarray, network: FusionModel | None) -> MixedDepth:
     """Mix the candidates in ``fusion_channels.CHANNELS`` (17, rows, columns)."""
     part = dict(zip(CHANNELS, channels, strict=True))
     change, log_error, map_share = _closed_form(part) if network is None else network(channels)
-    level = part['level'][0, 0] + np.float32(1.5)
-    return MixedDepth(part['linear'] + change + level, log_error, map_share)
+    log_depth = part['linear'] + change + level_of(channels)
+    return MixedDepth(log_depth, log_error, map_share)
 
 
 def follow_map(
@@ -96,3 +160,23 @@ def _expected(
     for name, coefficient in coefficients.items():
         total += np.float32(coefficient) * part[name]
     return total
+
+
+class _Proofs:
+    """Spreads errors at points over the grid, at half its resolution."""
+
+    def __init__(self, grid: WorkGrid, sparse: SparseDepth) -> None:
+        self._grid, self._half, self._sparse = grid, grid.halved(), sparse
+        _, count = self._half.mean_in_cells(sparse.u, sparse.v, sparse.z)
+        self._nearest = nearest_points(count)
+
+    def __call__(self, held_out: np.ndarray) -> np.ndarray:
+        """Return the log of the error at points held out (M,), around 0; (rows, columns)."""
+        known = np.isfinite(held_out)
+        if not known.any():
+            return np.zeros((self._grid.rows, self._grid.columns), np.float32)
+        typical = float(np.median(np.abs(held_out[known])))
+        error = np.where(known, np.minimum(np.abs(held_out), LARGEST_LOG_RATIO), typical)
+        mean, _ = self._half.mean_in_cells(self._sparse.u, self._sparse.v, error)
+        spread = natural_neighbours(mean, self._nearest) + np.float32(_LEAST_ERROR)
+        return self._grid.refine(np.log(spread) * np.float32(0.5) + np.float32(TYPICAL_LOG))

@@ -9,14 +9,21 @@ What agrees, hangs together and reaches the nearest visible ground is ground; ev
 reason to refuse the frame, because a plane at another height would give wrong metres.
 """
 
+from dataclasses import dataclass
+
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import GroundPlane, Prediction, SparseDepth
-from marigold_ros.geometry.ground.cells import Cells, ground_cells, growing
+from marigold_ros.geometry.alignment.affine_fit import weighted_line
+from marigold_ros.geometry.alignment.ground_field import ground_spacing
 from marigold_ros.geometry.ground.plane import plane_depth
-from marigold_ros.geometry.least_squares import weighted_line
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import Reason
+from marigold_ros.spaces import from_metres
 import numpy as np
 
+# The plane is not used where its pitch alone makes it this uncertain, as a share of depth.
+_UNCERTAIN = 0.2
 # Relative error of a map on plain ground; twice as much is still ground.
 _MAP_ERROR, _AGREES = 0.06, 2.0
 # Pairs of cells and cells that judge them; the residual that counts at most; what lies below the
@@ -36,7 +43,7 @@ _LARGEST_TILT = 10.0
 
 def find_ground(
     prediction: Prediction, K: np.ndarray, plane: GroundPlane, config: AlignmentConfig
-) -> tuple[SparseDepth | None, str]:
+) -> tuple[SparseDepth | None, Reason | None]:
     """
     Find points on the ground in a prediction.
 
@@ -53,35 +60,93 @@ def find_ground(
 
     Returns
     -------
-    SparseDepth or None, str
+    SparseDepth or None, Reason or None
         At most one point in each cell of a grid, with the deviation that the pitch causes; or
-        None and the reason in words.
+        None and the reason.
 
     """
-    cells = ground_cells(prediction, K, plane, config)
+    cells = _ground_cells(prediction, K, plane, config)
     if cells.share < _SHARE:
-        return None, (
-            f'the ground could be seen in {cells.share:.0%} of the image, {_SHARE:.0%} are '
-            'needed; check that the camera looks down at it, and ground.pitch or the transform'
-        )
+        return None, Reason('ground_out_of_view', {'share': cells.share, 'needed': _SHARE})
     target, steepness = cells.target(prediction.space)
     tolerance = _MAP_ERROR * steepness + 0.5 * cells.sigma / cells.z * steepness
     scale, shift = _fit(cells, target, tolerance)
     # Positive where the map lies behind the plane: below the ground.
     behind = (scale * cells.relative + shift - target) / tolerance
     region = _region(cells, np.abs(behind) < _AGREES)
-    reason = _refusal(cells, region, scale, behind)
-    if not reason:
-        reason = _tilt_refusal(cells, region, K, plane, prediction.space)
-    if reason:
-        return None, reason
+    refusal = _refusal(cells, region, scale, behind)
+    refusal = refusal or _tilt_refusal(cells, region, K, plane, prediction.space)
+    if refusal:
+        return None, refusal
     parts = (cells.u, cells.v, cells.z.astype(np.float32))
     u, v, z = (part[region] for part in parts)
     counts = {'points': len(region), 'kept': len(z)}
-    return SparseDepth(u, v, z, None, counts, cells.sigma[region], extends=False), ''
+    return SparseDepth(u, v, z, None, counts, cells.sigma[region], PointKind.GROUND), None
 
 
-def _fit(cells: Cells, target: np.ndarray, tolerance: np.ndarray) -> tuple[float, float]:
+@dataclass(frozen=True)
+class _Cells:
+    """
+    The cells whose middle may show the ground, (n,) each, of all in ``shape`` (rows, columns).
+
+    ``u``, ``v`` in pixels; ``place`` counts into the flattened grid; ``z`` is the plane's depth
+    and ``sigma`` its deviation by the pitch, metres; ``relative`` is the prediction with the sign
+    that makes it grow with distance.
+    """
+
+    shape: tuple[int, int]
+    place: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    z: np.ndarray
+    sigma: np.ndarray
+    relative: np.ndarray
+
+    @property
+    def share(self) -> float:
+        """Share of the image in which the ground could be."""
+        return len(self.place) / (self.shape[0] * self.shape[1])
+
+    def target(self, space: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the plane in a space, growing with distance, and its change with log depth."""
+        value = _growing(self.z, space)
+        return value, np.ones_like(value) if space == 'log' else np.abs(value)
+
+
+def _growing(z: np.ndarray, space: str) -> np.ndarray:
+    """Return metres in a space, with the sign that makes them grow with distance."""
+    value = from_metres(z, space)
+    return -value if space == 'disparity' else value
+
+
+def _ground_cells(
+    prediction: Prediction, K: np.ndarray, plane: GroundPlane, config: AlignmentConfig
+) -> _Cells:
+    """Return the cells below the horizon, within the range of depth, where the map is known."""
+    height, width = prediction.relative.shape
+    step = ground_spacing((height, width))
+    v, u = np.mgrid[step // 2 : height : step, step // 2 : width : step]
+    z = plane_depth(plane, K, u, v)
+    uncertain = z / plane.height * plane.pitch_error
+    relative = prediction.relative[v, u].astype(np.float64)
+    low, high = prediction.censored
+    with np.errstate(invalid='ignore'):
+        seen = (z >= config.min_depth) & (z <= config.max_depth) & (uncertain <= _UNCERTAIN)
+        seen &= (relative > low) & (relative < high)
+    place = np.flatnonzero(seen)
+    rows, columns = seen.shape
+    return _Cells(
+        (rows, columns),
+        place,
+        u.ravel()[place],
+        v.ravel()[place],
+        z.ravel()[place],
+        (z * uncertain).ravel()[place],
+        (-relative if prediction.space == 'disparity' else relative).ravel()[place],
+    )
+
+
+def _fit(cells: _Cells, target: np.ndarray, tolerance: np.ndarray) -> tuple[float, float]:
     """Fit scale and shift of the map to the plane, by the best of fixed pairs of cells."""
     order = np.argsort(cells.z, kind='stable')
     few = order[np.linspace(0, len(order) - 1, min(len(order), _JUDGES)).astype(np.intp)]
@@ -107,7 +172,7 @@ def _fit(cells: Cells, target: np.ndarray, tolerance: np.ndarray) -> tuple[float
     return scale, shift
 
 
-def _region(cells: Cells, agrees: np.ndarray) -> np.ndarray:
+def _region(cells: _Cells, agrees: np.ndarray) -> np.ndarray:
     """Return which cells (n,) are in the largest region of those that agree."""
     grid = np.zeros(cells.shape, np.uint8)
     grid.ravel()[cells.place[agrees]] = 1
@@ -119,49 +184,37 @@ def _region(cells: Cells, agrees: np.ndarray) -> np.ndarray:
     return np.asarray((labels == largest).ravel()[cells.place])
 
 
-def _refusal(cells: Cells, region: np.ndarray, scale: float, behind: np.ndarray) -> str:
-    """Return why a region is not the ground, or ''."""
+def _refusal(cells: _Cells, region: np.ndarray, scale: float, behind: np.ndarray) -> Reason | None:
+    """Return why a region is not the ground, or None."""
     share = float(region.mean())
     of_image = share * cells.share
     if scale <= 0.0 or of_image < _SHARE or share < _SHARE_OF_CELLS:
-        return (
-            f'{share:.0%} of the image below the horizon agree with the ground plane, '
-            f'{_SHARE_OF_CELLS:.0%} are needed: a wall, stairs or things hide the ground, or '
-            'ground.pitch is wrong'
-        )
+        return Reason('ground_disagrees', {'share': share, 'needed': _SHARE_OF_CELLS})
     nearest = cells.z <= np.quantile(cells.z, _NEAREST)
     near = float(region[nearest].mean())
     if near < _SHARE_OF_NEAREST:
-        return (
-            f'{near:.0%} of the nearest visible ground agree with the ground plane, '
-            f'{_SHARE_OF_NEAREST:.0%} are needed: something hides it, or ground.pitch is wrong'
-        )
+        return Reason('ground_hidden', {'share': near, 'needed': _SHARE_OF_NEAREST})
     low, high = np.quantile(cells.z[region], [0.05, 0.95])
     if high < _DEPTH_RATIO * low:
-        return (
-            f'the visible ground spans {low:.1f} to {high:.1f} m, a ratio of {high / low:.2f}; '
-            f'{_DEPTH_RATIO:g} is needed: tilt the camera less'
-        )
+        values = {'low': low, 'high': high, 'ratio': high / low, 'needed': _DEPTH_RATIO}
+        return Reason('ground_too_short', values)
     below = float((behind > _AGREES).mean())
     if below > _MOST_BELOW:
-        return (
-            f'{below:.0%} of the image below the horizon lie below the ground plane, at most '
-            f'{_MOST_BELOW:.0%} may: stairs or a slope downwards, or ground.pitch is wrong'
-        )
-    return ''
+        return Reason('below_ground', {'share': below, 'allowed': _MOST_BELOW})
+    return None
 
 
 def _tilt_refusal(
-    cells: Cells, region: np.ndarray, K: np.ndarray, plane: GroundPlane, space: str
-) -> str:
-    """Return that the map shows a plane of another tilt, or ''."""
+    cells: _Cells, region: np.ndarray, K: np.ndarray, plane: GroundPlane, space: str
+) -> Reason | None:
+    """Return that the map shows a plane of another tilt, or None."""
     u, v, x = cells.u[region], cells.v[region], cells.relative[region]
     errors = np.full(len(_TILTS), np.inf)
     for number, degrees in enumerate(_TILTS):
         z = plane_depth(tilted(plane, np.deg2rad(degrees)), K, u, v)
         if not np.isfinite(z).all():
             continue
-        y = growing(z, space)
+        y = _growing(z, space)
         scale, shift = weighted_line(x, y, np.ones_like(y))
         if scale > 0.0:
             errors[number] = np.std(y - scale * x - shift) / np.std(y)
@@ -169,11 +222,8 @@ def _tilt_refusal(
     stated = errors[int(np.argmin(np.abs(_TILTS)))]
     tilt = float(_TILTS[best])
     if abs(tilt) <= _LARGEST_TILT or errors[best] > _BETTER * stated:
-        return ''
-    return (
-        f'the map shows a plane tilted by {tilt:.0f} degrees from the ground, at most '
-        f'{_LARGEST_TILT:.0f} may be: a ramp or a wall, or ground.pitch is wrong'
-    )
+        return None
+    return Reason('ground_tilted', {'tilt': tilt, 'allowed': _LARGEST_TILT})
 
 
 def tilted(plane: GroundPlane, angle: float) -> GroundPlane:

@@ -166,7 +166,7 @@ class Inputs:
                 continue
             source = SPARSE_SOURCES[name]
             topic = self._node.resolve_topic_name(source.topic)
-            kind = getattr(sensor_msgs.msg, source.kind)
+            kind = getattr(sensor_msgs.msg, source.message_name)
             part = keys.SCANS if len(names) == 1 else keys.source_part(name)
             wanted, of_info = config.lidar_reliability, config.info_reliability
             item = Input('scan', topic, kind, 5, wanted, self._on_scan, part, source=name)

@@ -22,6 +22,7 @@ from marigold_ros.frame import (
     FrameResult,
     Prediction,
     SparseDepth,
+    SparseInput,
 )
 from marigold_ros.geometry import unproject_depth
 from marigold_ros.pipeline import FramePipeline
@@ -159,7 +160,8 @@ def test_without_scans_the_baselines_belong_to_the_dense_truth():
     v, u = np.mgrid[2:118:6, 2:158:6]
     sparse = SparseDepth(u.ravel(), v.ravel(), truth[v, u].ravel())
     scorer = scorer_of()
-    frame = Frame(frame.rgb, frame.camera, sparse=sparse)
+    inputs = [SparseInput('pointcloud', sparse=sparse)]
+    frame = Frame(frame.rgb, frame.camera, inputs=inputs)
     add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth)
     assert scorer.baselines_protocol == 'truth'
     assert set(scorer.results()['baselines']) == {*BASELINES, *MORE_BASELINES}

@@ -5,10 +5,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.alignment.gaussian_process import krige
+from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.kriging_field import (
     fit_correction_field,
     grid_shape,
+    krige,
     representatives,
 )
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold, sample_grid
@@ -18,7 +19,6 @@ import pytest
 CONFIG = AlignmentConfig()
 SHAPE = (240, 320)
 GRID = grid_shape(SHAPE)
-FLAT = np.zeros(GRID, np.float32)
 
 
 def points(seed=0, n=300):
@@ -26,12 +26,18 @@ def points(seed=0, n=300):
     return rng.integers(0, 320, n), rng.integers(0, 240, n), rng
 
 
+def field_of(u, v, residual, log_depth=0.0, config=CONFIG):
+    """Return the field of a map of some log depth."""
+    relative = np.broadcast_to(np.float32(log_depth), SHAPE)
+    sparse = SparseDepth(u, v, np.ones(len(u), np.float32))
+    prediction = Prediction(relative, None, 'log')
+    return fit_correction_field(prediction, sparse, residual, (1.0, 0.0), config)
+
+
 @given(seed=st.integers(0, 1000), n=st.integers(1, 3000))
 def test_without_residuals_the_field_is_exactly_one(seed, n):
     u, v, rng = points(seed, n)
-    guide = rng.normal(size=n)
-    grid = rng.normal(size=GRID).astype(np.float32)
-    local = fit_correction_field(u, v, np.zeros(n), guide, grid, SHAPE, CONFIG)
+    local = field_of(u, v, np.zeros(n), rng.normal(size=SHAPE))
     assert (local.field == 1).all()
     assert (local.held_out == 0).all()
 
@@ -41,7 +47,7 @@ def test_the_field_stays_within_its_limit(seed, limit, size):
     u, v, rng = points(seed, 200)
     config = AlignmentConfig(field_limit=limit)
     residual = size * rng.normal(size=200)
-    local = fit_correction_field(u, v, residual, np.zeros(200), FLAT, SHAPE, config)
+    local = field_of(u, v, residual, config=config)
     assert local.field.shape == GRID
     assert np.isfinite(local.field).all()
     assert 1 / limit - 1e-6 <= local.field.min() <= local.field.max() <= limit + 1e-6
@@ -51,10 +57,7 @@ def test_a_step_in_the_map_keeps_an_error_on_its_side():
     u, v, _ = points(1)
     near = u < 160
     residual = np.where(near, 0.1, -0.1)
-    guide = np.where(near, 0.0, 1.5)
-    grid = np.where(np.arange(GRID[1]) < GRID[1] // 2, 0.0, 1.5).astype(np.float32)
-    grid = np.broadcast_to(grid, GRID).copy()
-    local = fit_correction_field(u, v, residual, guide, grid, SHAPE, CONFIG)
+    local = field_of(u, v, residual, np.where(np.arange(320) < 160, 0.0, 1.5))
     middle = np.log(local.field[:, GRID[1] // 2 - 1 : GRID[1] // 2 + 1])
     assert np.median(middle[:, 0]) == pytest.approx(0.1, abs=0.02)
     assert np.median(middle[:, 1]) == pytest.approx(-0.1, abs=0.02)
@@ -65,7 +68,7 @@ def test_outliers_are_left_out_and_reported():
     residual = 0.1 + 0.01 * rng.normal(size=300)
     wrong = rng.random(300) < 0.15
     residual[wrong] = rng.choice([-1.0, 1.0], wrong.sum())
-    local = fit_correction_field(u, v, residual, np.zeros(300), FLAT, SHAPE, CONFIG)
+    local = field_of(u, v, residual)
     assert not local.used[wrong].any()
     inner = local.field[20:-20, 20:-20]
     np.testing.assert_allclose(np.log(inner), 0.1, atol=0.04)
@@ -73,7 +76,7 @@ def test_outliers_are_left_out_and_reported():
 
 def test_points_that_are_not_finite_give_no_field():
     u, v, _ = points(3, 50)
-    nothing = fit_correction_field(u, v, np.full(50, np.nan), np.zeros(50), FLAT, SHAPE, CONFIG)
+    nothing = field_of(u, v, np.full(50, np.nan))
     assert nothing.field is None
     assert not nothing.used.any()
 
@@ -148,13 +151,11 @@ def test_held_out_residuals_are_those_of_a_second_fit(n, size):
     pixel = rng.choice(240 * 320, n, replace=False)
     u, v = pixel % 320, pixel // 320
     residual = size * np.sin(u / 50) * np.cos(v / 40) + 0.01 * rng.normal(size=n)
-    local = fit_correction_field(u, v, residual, np.zeros(n), FLAT, SHAPE, CONFIG)
+    local = field_of(u, v, residual)
     fold = checkerboard_fold(u, v, SHAPE)
     for scored in (fold, ~fold):
         known = ~scored
-        part = fit_correction_field(
-            u[known], v[known], residual[known], np.zeros(known.sum()), FLAT, SHAPE, CONFIG
-        )
+        part = field_of(u[known], v[known], residual[known])
         anew = residual[scored] - sample_grid(np.log(part.field), u[scored], v[scored], SHAPE)
         assert np.median(np.abs(local.held_out[scored] - anew)) < 0.1 * size
         ratio = np.median(np.abs(local.held_out[scored])) / np.median(np.abs(anew))
@@ -164,5 +165,5 @@ def test_held_out_residuals_are_those_of_a_second_fit(n, size):
 def test_points_in_one_tile_are_scored_by_the_fit_alone():
     u, v = np.full(12, 20), np.arange(12) + 30
     residual = np.full(12, 0.1)
-    local = fit_correction_field(u, v, residual, np.zeros(12), FLAT, SHAPE, CONFIG)
+    local = field_of(u, v, residual)
     np.testing.assert_allclose(local.held_out, residual, atol=1e-6)

@@ -9,6 +9,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_ros.geometry.alignment.member_weights import least_variance_weights, weigh_members
 from marigold_ros.models import load_model
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.run.score import best_affine, known_depth, render_scenes
 import numpy as np
@@ -118,7 +119,7 @@ def test_a_scale_and_shift_of_a_member_change_no_weight():
 def test_without_points_held_weights_serve_if_there_are_any():
     prediction, points = average(noise(0.02, 1), noise(0.4, 2))
     few = points.chosen(np.arange(GLOBAL.min_points - 1))
-    ground = replace(points, extends=False)
+    ground = replace(points, kind=PointKind.GROUND)
     held = np.array([0.25, 0.75])
     for given_points in (None, few, ground):
         found, weights = weigh_members(prediction, given_points, GLOBAL)

@@ -146,7 +146,7 @@ def test_no_points_or_spread_give_no_sigma():
     assert count_errors(None, prediction, None, fixed, CONFIG) is None
     assert sigma_map(None, prediction, fixed, CONFIG) is None
     errors, *_ = after([frame(0)])
-    none = Alignment(reason='test')
+    none = Alignment()
     assert count_errors(errors, prediction, sparse, none, CONFIG) is errors
     assert sigma_map(errors, prediction, none, CONFIG) is None
 

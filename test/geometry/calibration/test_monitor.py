@@ -10,7 +10,7 @@ import time
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import CalibrationError
-from marigold_ros.frame import Alignment, Camera, Prediction, SparseDepth
+from marigold_ros.frame import Alignment, Camera, CurrentFrame, Prediction, SparseDepth
 from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.calibration.evidence import agreement, PITCH_DEG, YAW_DEG
 from marigold_ros.geometry.calibration.monitor import (
@@ -23,8 +23,8 @@ from marigold_ros.geometry.calibration.recording import (
     calibration_of_recording,
     check_calibration,
 )
+from marigold_ros.geometry.camera.rectification import thumbnail
 from marigold_ros.geometry.cloud.organised import unproject_depth
-from marigold_ros.geometry.temporal.smoothing import CurrentFrame, thumbnail
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation

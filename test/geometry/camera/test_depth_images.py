@@ -5,14 +5,22 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Camera, Frame
-from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.frame import Camera, Frame, SparseInput
+from marigold_ros.geometry.measured_points import sparse_of_frame
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import Reason
 import numpy as np
 import pytest
 
 CONFIG = AlignmentConfig()
 RGB = np.zeros((120, 160, 3), np.uint8)
 CAMERA = Camera(np.array([[100.0, 0, 79.5], [0, 100.0, 59.5], [0, 0, 1]]), 160, 120)
+
+
+def points_of(depth, config=CONFIG, **more):
+    """Return the points of a depth image beside the image, and why there are none."""
+    given = SparseInput('depth_image', sparse_image=depth, **more)
+    return sparse_of_frame(Frame(RGB, CAMERA, inputs=[given]), config)
 
 
 def plane_depth(camera, normal, distance):
@@ -38,9 +46,8 @@ def test_a_plane_seen_by_another_camera_is_the_plane(width, focal, slope, baseli
     depth = plane_depth(own, normal, distance - normal @ np.array(baseline))
     T = np.eye(4)
     T[:3, 3] = baseline
-    frame = Frame(RGB, CAMERA, sparse_image=depth, sparse_camera=own, T_cam_lidar=T)
-    sparse, reason = sparse_of_frame(frame, CONFIG)
-    assert reason == ''
+    sparse, refusal = points_of(depth, sparse_camera=own, T_cam_lidar=T)
+    assert refusal is None
     assert len(sparse) > 50
     expected = plane_depth(CAMERA, normal, distance)[sparse.v, sparse.u]
     # A point lies up to half a pixel from the middle of its own.
@@ -49,9 +56,9 @@ def test_a_plane_seen_by_another_camera_is_the_plane(width, focal, slope, baseli
 
 def test_the_own_camera_of_the_same_pose_changes_nothing():
     depth = np.random.default_rng(0).uniform(1.0, 4.0, (120, 160)).astype(np.float32)
-    registered, _ = sparse_of_frame(Frame(RGB, CAMERA, sparse_image=depth), CONFIG)
-    own = Frame(RGB, CAMERA, sparse_image=depth, sparse_camera=CAMERA, T_cam_lidar=np.eye(4))
-    projected, _ = sparse_of_frame(own, AlignmentConfig(occlusion_window=1))
+    registered, _ = points_of(depth)
+    config = AlignmentConfig(occlusion_window=1)
+    projected, _ = points_of(depth, config, sparse_camera=CAMERA, T_cam_lidar=np.eye(4))
     for one, other in ((registered.u, projected.u), (registered.v, projected.v)):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(registered.z, projected.z, rtol=1e-6)
@@ -60,29 +67,30 @@ def test_the_own_camera_of_the_same_pose_changes_nothing():
 
 def test_the_noise_of_a_depth_camera_grows_with_the_square_of_depth():
     depth = np.repeat(np.linspace(1.0, 4.0, 160)[None], 120, axis=0)
-    sparse, _ = sparse_of_frame(Frame(RGB, CAMERA, sparse_image=depth), CONFIG)
+    sparse, _ = points_of(depth)
     near, far = (sparse.sigma[np.argmin(np.abs(sparse.z - z))] for z in (2.0, 4.0))
     assert far / near == pytest.approx(4.0, rel=0.05)
-    assert sparse.range_limited
+    assert sparse.kind is PointKind.DEPTH_CAMERA
 
 
 def test_a_scan_projected_into_an_image_keeps_all_points_and_has_no_such_noise():
     depth = np.full((120, 160), np.nan)
     depth[::4, ::2] = 50.0
-    sparse, _ = sparse_of_frame(Frame(RGB, CAMERA, sparse_image=depth), CONFIG)
-    assert (len(sparse), sparse.sigma, sparse.range_limited) == (30 * 80, None, False)
+    sparse, _ = points_of(depth)
+    assert (len(sparse), sparse.sigma, sparse.kind) == (30 * 80, None, PointKind.LIDAR)
 
 
 def test_the_image_of_a_depth_camera_is_thinned_out_evenly():
-    rgb, depth = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 3.0)
-    sparse, _ = sparse_of_frame(Frame(rgb, sparse_image=depth), CONFIG)
+    rgb, image = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 3.0)
+    frame = Frame(rgb, inputs=[SparseInput('depth_image', sparse_image=image)])
+    sparse, _ = sparse_of_frame(frame, CONFIG)
     assert 10_000 < len(sparse) <= 20_000
     assert np.ptp(sparse.u) > 630
     assert np.ptp(sparse.v) > 470
 
 
 def test_a_depth_camera_of_unknown_pose_has_no_points():
-    frame = Frame(RGB, CAMERA, sparse_image=np.full((60, 80), 2.0), sparse_camera=CAMERA)
-    sparse, reason = sparse_of_frame(frame, CONFIG)
-    assert sparse is None
-    assert 'no transform' in reason
+    assert points_of(np.full((60, 80), 2.0), sparse_camera=CAMERA) == (
+        None,
+        Reason('no_transform'),
+    )

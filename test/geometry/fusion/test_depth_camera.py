@@ -5,10 +5,11 @@
 import cv2
 from marigold_ros.config import PipelineConfig
 from marigold_ros.evaluation.baselines import interpolate_nearest
-from marigold_ros.frame import Alignment, Frame, SparseDepth
-from marigold_ros.geometry.alignment.range_limit import with_range_limit
-from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.frame import Alignment, Frame, SparseDepth, SparseInput
+from marigold_ros.geometry.measured_points import sparse_of_frame
+from marigold_ros.geometry.sigma import with_range_limit
 from marigold_ros.pipeline import FramePipeline
+from marigold_ros.point_kinds import PointKind
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def seen():
         measured = z + 0.002 * z**2 * rng.standard_normal(z.shape)
         depth = np.where((z < LIMIT) & ~hole, measured, np.nan).astype(np.float32)
         model.prediction = simulate_prediction(z, PATTERNS[0], 'smooth', seed).prediction
-        given = Frame(frame.rgb, drive.camera, sparse_image=depth)
+        inputs = [SparseInput('depth_image', sparse_image=depth)]
+        given = Frame(frame.rgb, drive.camera, inputs=inputs)
         points, _ = sparse_of_frame(given, CONFIG.alignment)
         found.append((z, hole & (z < LIMIT), points, FramePipeline(model, CONFIG).process(given)))
     return found
@@ -74,7 +76,7 @@ def wall(depth, **more):
 
 
 def test_only_pixels_without_points_at_the_range_are_widened():
-    points, fit = wall(4.0, range_limited=True)
+    points, fit = wall(4.0, kind=PointKind.DEPTH_CAMERA)
     sigma = with_range_limit(np.full((48, 64), 0.1), fit, points)
     np.testing.assert_allclose(sigma[:, :32], 0.1)
     assert (sigma[:, 44:] > 1.0).all()

@@ -10,7 +10,7 @@ from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Alignment, Prediction, SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.fusion.fuse import fuse
+from marigold_ros.geometry.fusion.fuse import fuse, FusionGuide
 from marigold_ros.models.fusion.load import fusion_of
 import numpy as np
 import pytest
@@ -60,9 +60,8 @@ USELESS = {
 def test_a_map_that_was_scored_at_no_point_leads_nowhere_by_proof():
     _, sparse, rgb = street(n=40)
     unscored = Alignment(state='fitted', scale=1.0, metric=np.full(SHAPE, 90.0, np.float32))
-    fused = fuse(
-        unscored, sparse, CONFIG, SHAPE, rgb, lambda channels: np.zeros_like(channels[:3])
-    )
+    guide = FusionGuide(SHAPE, rgb, lambda channels: np.zeros_like(channels[:3]))
+    fused = fuse(unscored, sparse, CONFIG, guide)
     assert fused.shares == {'map': 0.0, 'points': 1.0}
 
 
@@ -71,7 +70,7 @@ def test_points_gathered_beside_the_map_fit_give_the_same_depth(network):
     relative = ((truth - 1) / 45 + 0.02 * noise(SHAPE)).astype(np.float32)
     fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
     fit = align_map(Prediction(relative), sparse, CONFIG)
-    alone = fuse(fit, sparse, CONFIG, SHAPE, rgb, network)
+    alone = fuse(fit, sparse, CONFIG, FusionGuide(SHAPE, rgb, network))
     np.testing.assert_array_equal(fused.metric, alone.metric)
     np.testing.assert_array_equal(fused.sigma, alone.sigma)
 

@@ -5,7 +5,7 @@
 import cv2
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marigold_ros.geometry.fusion.interpolation import (
+from marigold_ros.geometry.fusion.candidates import (
     depth_range,
     interpolate_disparity,
     natural_neighbours,

@@ -3,9 +3,9 @@
 """Few and noisy points, of which many are wrong, as visual-inertial odometry gives them."""
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Camera, Frame, SparseDepth
-from marigold_ros.geometry.camera.frames import sparse_of_frame
+from marigold_ros.frame import Camera, Frame, SparseDepth, SparseInput
 from marigold_ros.geometry.fusion.fuse import align
+from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np
 import pytest
@@ -54,13 +54,9 @@ def test_scale_is_within_three_per_cent(depths, kind, method):
 def test_the_deviation_of_each_point_follows_it_through_the_projection():
     K = np.array([[50.0, 0, 31.5], [0, 50.0, 23.5], [0, 0, 1]])
     points = np.array([[0.0, 0, 5], [9, 9, 1], [1, 0, 5], [np.nan, 0, 3], [-1, 0.5, 8]])
-    frame = Frame(
-        np.zeros((48, 64, 3), np.uint8),
-        Camera(K, 64, 48),
-        points_lidar=points,
-        T_cam_lidar=np.eye(4),
-        points_sigma=np.array([0.1, 9.0, 0.2, 9.0, np.nan]),
-    )
+    sigma = np.array([0.1, 9.0, 0.2, 9.0, np.nan])
+    given = SparseInput('landmarks', points, np.eye(4), points_sigma=sigma)
+    frame = Frame(np.zeros((48, 64, 3), np.uint8), Camera(K, 64, 48), inputs=[given])
     sparse, _ = sparse_of_frame(frame, AlignmentConfig())
     by_depth = dict(zip(sparse.index.tolist(), sparse.sigma.tolist(), strict=True))
     assert by_depth == pytest.approx({0: 0.1, 2: 0.2, 4: 0.0})

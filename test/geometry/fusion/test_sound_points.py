@@ -4,7 +4,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.geometry.fusion.sound_points import sound_points
+from marigold_ros.geometry.fusion.held_out_scores import sound_points
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree

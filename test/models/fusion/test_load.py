@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points
+from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.load import fusion_of
@@ -81,8 +81,8 @@ def test_openvino_says_what_pytorch_says():
     place = np.random.default_rng(0).choice(sample.depth.size, 500, replace=False)
     v, u = np.divmod(place, 320)
     z = np.where(np.isfinite(sample.depth), sample.depth, 60.0)[v, u].astype(np.float32)
-    points = gather_points(SparseDepth(u, v, z), sample.rgb, (240, 320))
-    channels = gather_evidence(points, sample.rgb, None).channels
+    points = score_points(SparseDepth(u, v, z), sample.rgb, (240, 320))
+    channels = score_map(points, sample.rgb, None).channels
     network = load_fusion_network(EMBEDDED / FUSION)
     with torch.inference_mode():
         wanted = mix_candidates(network, torch.from_numpy(channels)[None])

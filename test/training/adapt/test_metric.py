@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import Camera, Frame, Prediction, SparseDepth
-from marigold_ros.geometry.camera.focal_length import at_focal_length, focal_share
+from marigold_ros.geometry.camera.rectification import at_focal_length, focal_share
 from marigold_ros.models import EMBEDDED, load_model
 from marigold_ros.models.metric_scale import FILE, MetricScale, read_metric_scale
 from marigold_ros.pipeline import FramePipeline

@@ -135,7 +135,7 @@ def judge_fused(
                 continue
             at, truth = parts.score, parts.score.z
             size, stamp_ns = one.frame.rgb.shape[:2], one.frame.stamp_ns
-            poorer = replace(one.frame, points_lidar=parts.points_fit, points_sigma=None)
+            poorer = parts.to_fit(one.frame)
             for row, pipeline in pipelines.items():
                 result = pipeline.finish(poorer, one.predictions[rows[row][0]])
                 depth = np.full(len(at), np.nan)

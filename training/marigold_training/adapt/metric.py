@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.alignment.fitted_depth import fit_target, log_ratio
-from marigold_ros.geometry.alignment.robust_fit import fit_robustly
-from marigold_ros.geometry.camera.focal_length import focal_share
+from marigold_ros.geometry.alignment.affine_fit import fit_robustly, fit_target, log_ratio
+from marigold_ros.geometry.camera.rectification import focal_share
 from marigold_ros.models.metric_scale import MetricScale
 from marigold_ros.models.protocol import DepthModel
 from marigold_training.adapt.blocks import thinned

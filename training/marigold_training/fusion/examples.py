@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import cv2
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.frame import Prediction, SparseDepth
-from marigold_ros.fusion_channels import CHANNELS
+from marigold_ros.fusion_channels import level_of
 from marigold_ros.geometry.alignment.align import align_map
-from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points, judge_map
+from marigold_ros.geometry.fusion.held_out_scores import judge_map, score_map, score_points
 from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_training.data.pairs import Pair
 from marigold_training.fusion.simulated_maps import draw_map
@@ -34,7 +34,7 @@ class FusionExample:
     @property
     def level(self) -> np.float32:
         """Median log depth of the points, to which ``linear`` is relative."""
-        return self.inputs[CHANNELS.index('level'), 0, 0] + np.float32(1.5)
+        return level_of(self.inputs)
 
 
 def draw_example(rng: np.random.Generator, pair: Pair, foreign: np.ndarray) -> FusionExample:
@@ -50,9 +50,9 @@ def inputs_of(rgb: np.ndarray, sparse: SparseDepth, prediction: Prediction | Non
     fit = None
     if prediction is not None:
         fit = align_map(prediction, sparse, AlignmentConfig(method='local', max_depth=_FARTHEST))
-    points = gather_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]))
-    evidence, _ = judge_map(gather_evidence(points, rgb, fit))
-    return evidence.channels
+    points = score_points(sparse, rgb, (rgb.shape[0], rgb.shape[1]))
+    scored, _ = judge_map(score_map(points, rgb, fit))
+    return scored.channels
 
 
 def target_on_grid(depth: np.ndarray) -> np.ndarray:

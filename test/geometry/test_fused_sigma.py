@@ -5,7 +5,7 @@
 from dataclasses import replace
 
 from marigold_ros.frame import Alignment, SparseDepth
-from marigold_ros.geometry.fusion.sigma_scale import score_sigma, with_scaled_sigma
+from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
 import numpy as np
 import pytest
 

@@ -5,7 +5,11 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.alignment.robust_fit import fit_by_method, minimise_masked_loss
+from marigold_ros.geometry.alignment.affine_fit import (
+    fit_by_method,
+    minimise_masked_loss,
+    weighted_line,
+)
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -79,3 +83,21 @@ def test_a_fit_keeps_its_shift_within_the_settings(method):
     assert fit.shift == limit
     expected = minimise_masked_loss(x, y, free.weight / sigma**2, 0.85, (-1000.0, limit))
     assert (fit.scale, fit.shift) == expected
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_a_line_is_that_of_the_normal_equations(seed):
+    rng = np.random.default_rng(seed)
+    x, y, weight = rng.normal(size=(3, 40))
+    weight = np.abs(weight)
+    slope, shift = np.polyfit(x, y, 1, w=np.sqrt(weight))
+    assert weighted_line(x, y, weight) == pytest.approx((slope, shift))
+
+
+def test_without_spread_the_line_is_level():
+    y = np.array([1.0, 2.0, 6.0])
+    assert weighted_line(np.ones(3), y, np.array([1.0, 1.0, 2.0])) == (0.0, 3.75)
+
+
+def test_without_weight_the_line_is_the_median():
+    assert weighted_line(np.arange(3.0), np.array([1.0, 2.0, 6.0]), np.zeros(3)) == (0.0, 2.0)

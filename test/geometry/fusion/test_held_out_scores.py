@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marigold_ros.frame import Alignment, SparseDepth
 from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.geometry.fusion.evidence import gather_evidence, gather_points, without_map
-from marigold_ros.geometry.fusion.network_input import log_depth_on_grid
+from marigold_ros.geometry.fusion.held_out_scores import score_map, score_points, without_map
+from marigold_ros.geometry.fusion.mixing import log_depth_on_grid
 from marigold_ros.geometry.fusion.work_grid import work_grid
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def fitted(metric, held_out=None):
 
 
 def evidence_of(sparse, rgb=None, fit=None, shape=SHAPE):
-    return gather_evidence(gather_points(sparse, rgb, shape), rgb, fit)
+    return score_map(score_points(sparse, rgb, shape), rgb, fit)
 
 
 def channels_of(sparse, rgb=None, fit=None, shape=SHAPE):

@@ -15,8 +15,9 @@ from marigold_ros.frame import (
 from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.fusion.fuse import align
 from marigold_ros.geometry.ground.plane import plane_depth
-from marigold_ros.geometry.joined_points import joined, merged
-from marigold_ros.geometry.sources import gather_sources
+from marigold_ros.geometry.measured_points import measure_points, merge_points
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import told
 import numpy as np
 import pytest
 
@@ -53,20 +54,12 @@ def scan(row=55):
 
 def gathered(*inputs):
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), CAMERA, inputs=inputs)
-    return gather_sources(frame, prediction(), CAMERA.K, CONFIG)
+    return measure_points(frame, prediction(), CAMERA.K, CONFIG)
 
 
-def test_one_source_alone_is_as_it_would_be_without_a_list():
-    only = SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4))
-    frame = Frame(
-        np.zeros((HEIGHT, WIDTH, 3), np.uint8),
-        CAMERA,
-        points_lidar=only.points_lidar,
-        T_cam_lidar=only.T_cam_lidar,
-    )
-    plain = gather_sources(frame, prediction(), CAMERA.K, CONFIG)
-    np.testing.assert_array_equal(gathered(only).sparse.z, plain.sparse.z)
-    assert gathered(only).reports == plain.reports == ()
+def test_one_source_alone_has_no_report():
+    only = gathered(SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4)))
+    assert (len(only.sparse), only.reports) == (len(scan()), ())
 
 
 def test_scan_and_ground_together_fit_what_neither_fits_alone():
@@ -79,14 +72,15 @@ def test_scan_and_ground_together_fit_what_neither_fits_alone():
         ('ground', True),
     ]
     for method in ('global', 'fused'):
-        found = align(prediction(), both.sparse, AlignmentConfig(method=method))
+        config = AlignmentConfig(method=method)
+        found = align_map(prediction(), both.sparse, config, further=both.further)
         assert found.state == 'fitted'
         np.testing.assert_allclose(found.metric, scene(), rtol=0.05)
 
 
 def test_a_source_without_points_is_named_and_leaves_the_others():
     found = gathered(
-        SparseInput('pointcloud', no_points='no scan'),
+        SparseInput('pointcloud', no_points=told('no scan')),
         SparseInput('radar', points_lidar=np.zeros((3, 2)), T_cam_lidar=np.eye(4)),
         SparseInput('landmarks', points_lidar=scan(), T_cam_lidar=None),
         SparseInput('scan', points_lidar=scan(), T_cam_lidar=np.eye(4)),
@@ -100,43 +94,45 @@ def test_a_source_without_points_is_named_and_leaves_the_others():
 
 
 def test_without_any_points_the_reason_names_every_source():
-    found = gathered(SparseInput('scan', no_points='late'), SparseInput('radar', no_points='off'))
+    found = gathered(
+        SparseInput('scan', no_points=told('late')), SparseInput('radar', no_points=told('off'))
+    )
     assert found.sparse is None
-    assert found.reason == 'scan: late; radar: off'
+    assert str(found.refusal) == 'scan: late; radar: off'
 
 
 def test_joining_keeps_each_point_with_its_own_deviation():
     one, other = points(2.0, [1, 2], [3]), points(5.0, [7], [8], sigma=np.array([0.4]))
-    both = joined([one, other])
+    both = SparseDepth.joined([one, other])
     assert both.z.tolist() == [2.0, 2.0, 5.0]
     np.testing.assert_allclose(both.sigma, [0.0, 0.0, 0.4])
-    assert joined([one]) is one
+    assert SparseDepth.joined([one]) is one
 
 
 def test_of_two_points_in_a_pixel_the_one_of_less_noise_stays():
     near = points(4.0, [5], range(30), sigma=np.full(30, 2.0))
     exact = points(5.0, [5, 9], range(30))
-    found = merged([near, exact], CONFIG)
+    found, _ = merge_points([near, exact], CONFIG)
     assert len(found) == 60
     assert set(found.z.tolist()) == {5.0}
 
 
 def test_points_that_extend_lead_and_the_others_count_in_the_fit_only():
     lidar = points(4.0, range(10), range(10))
-    ground = points(6.0, range(9), range(9), extends=False)
-    radar = points(7.0, range(8), range(8), extends=False, placed=False)
-    found = merged([radar, ground, lidar], CONFIG)
-    assert (found.extends, found.placed, len(found), len(found.also)) == (True, True, 100, 145)
-    assert len(merged([ground, radar], CONFIG).also) == 64
-    alone = merged([radar], CONFIG)
-    assert (alone.placed, alone.also) == (False, None)
+    ground = points(6.0, range(9), range(9), kind=PointKind.GROUND)
+    radar = points(7.0, range(8), range(8), kind=PointKind.RADAR)
+    lead, further = merge_points([radar, ground, lidar], CONFIG)
+    assert (lead.kind, len(lead), len(further)) == (PointKind.LIDAR, 100, 145)
+    assert further.kind is PointKind.RADAR
+    assert len(merge_points([ground, radar], CONFIG)[1]) == 64
+    assert merge_points([radar], CONFIG) == (radar, None)
 
 
 def test_too_few_points_that_extend_do_not_lead():
     few = points(4.0, range(5), [20])
-    ground = points(6.0, range(9), range(9), extends=False)
-    found = merged([few, ground], CONFIG)
-    assert (found.extends, len(found) + len(found.also or ())) == (False, 86)
+    ground = points(6.0, range(9), range(9), kind=PointKind.GROUND)
+    found, further = merge_points([few, ground], CONFIG)
+    assert (found.kind, len(found) + len(further or ())) == (PointKind.GROUND, 86)
 
 
 @pytest.mark.parametrize('sigma', [None, 3.0])
@@ -145,9 +141,10 @@ def test_a_source_of_large_deviation_hardly_moves_the_fit(sigma):
     v, u = (part.ravel() for part in np.mgrid[4:HEIGHT:8, 4:WIDTH:8])
     exact = SparseDepth(u, v, truth[v, u])
     stated = None if sigma is None else np.full(len(u), sigma)
-    biased = SparseDepth(u, v, truth[v, u] * 1.2, sigma=stated, extends=False, placed=False)
+    biased = SparseDepth(u, v, truth[v, u] * 1.2, sigma=stated, kind=PointKind.RADAR)
     config = AlignmentConfig(method='least_squares')
-    found = align_map(prediction(), merged([exact, biased], config), config)
+    lead, further = merge_points([exact, biased], config)
+    found = align_map(prediction(), lead, config, further=further)
     change = float(np.abs(found.metric / truth - 1.0).mean())
     assert change > 0.08 if sigma is None else change < 0.02
 
@@ -176,7 +173,7 @@ def test_a_radar_of_wrong_elevations_gives_about_right_metres_or_a_reason(seed):
         points_lidar=seen,
         T_cam_lidar=np.eye(4),
         points_sigma=0.3 * np.linalg.norm(seen, axis=1),
-        placed=False,
+        kind=PointKind.RADAR,
     )
     found = align(prediction(), gathered(given).sparse, CONFIG)
     if found.state == 'fitted':

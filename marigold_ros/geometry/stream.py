@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Temporal smoothing: metric depth carried over from the previous frame, where nothing moved.
+A stream of frames: what each leaves to the next, the breaks that end it, and depth over time.
 
-Where image and depth stood still both depths are averaged, and a frame without points is fitted to
-the previous depth. With poses depth is carried along; without, a moving camera keeps nothing.
-Previous depth is never counted as points of an ordinary fit.
+Where image and depth stood still depth is averaged with the previous one, and a frame without
+points is fitted to the previous depth. With poses depth is carried along; without, a moving camera
+keeps nothing. Previous depth is never counted as points of an ordinary fit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.frame import Alignment, CurrentFrame, SparseDepth
+from marigold_ros.geometry.calibration.monitor import CalibrationState
 from marigold_ros.geometry.cloud.organised import unproject_depth
+from marigold_ros.geometry.sigma import SigmaHistory
+from marigold_ros.pairing import is_clock_jump
 import numpy as np
 
 # Grey levels of 255 between two thumbnails; noise of a camera at dusk averages to about 3 there.
@@ -46,22 +51,74 @@ class PreviousFrame:
 
 
 @dataclass(frozen=True)
-class CurrentFrame:
-    """The frame being processed; fields as in :class:`PreviousFrame`."""
+class StreamState:
+    """
+    Everything that the frames so far leave to the next one.
 
-    grey: np.ndarray
-    stamp_ns: int
-    K: np.ndarray | None = None
-    T_world_camera: np.ndarray | None = None
+    Breaks of the stream do not change the mounting, so evidence on the calibration outlives them.
+    """
+
+    stamp_ns: int | None = None
+    shape: tuple[int, int] | None = None  # image size (H, W) of the last frame
+    fit: Alignment | None = None  # without arrays per pixel or point
+    fit_stamp_ns: int = 0  # of its frame
+    weights: np.ndarray | None = None  # (n,), of an average's members
+    previous: PreviousFrame | None = None  # last frame with metric depth
+    sigma: SigmaHistory = SigmaHistory()
+    calibration: CalibrationState = field(default_factory=CalibrationState)
+
+    def held_fit(self, stamp_ns: int) -> Alignment | None:
+        """Return the last fit with its age at a stamp."""
+        if self.fit is None:
+            return None
+        return replace(self.fit, age_ns=abs(stamp_ns - self.fit_stamp_ns))
+
+    def without_fits(self) -> StreamState:
+        """Forget fits, metric depth and errors."""
+        return replace(self, fit=None, weights=None, previous=None, sigma=SigmaHistory())
+
+    def after(
+        self,
+        current: CurrentFrame,
+        fit: Alignment,
+        alignment: Alignment,
+        sigma: SigmaHistory,
+        calibration: CalibrationState,
+    ) -> StreamState:
+        """Return the state after a frame: its affine fit, and the alignment it ended with."""
+        state = replace(self, sigma=sigma, calibration=calibration)
+        if alignment.state == 'fitted' and fit.state == 'fitted':
+            kept = replace(fit, metric=None, inlier=None, held_out=None)
+            state = replace(state, fit=kept, fit_stamp_ns=current.stamp_ns)
+        if alignment.metric is not None:
+            measured_ns = current.stamp_ns - alignment.age_ns
+            place = (current.K, current.T_world_camera)
+            previous = PreviousFrame(alignment.metric, current.grey, measured_ns, *place)
+            state = replace(state, previous=previous)
+        return state
 
 
-def thumbnail(rgb: np.ndarray, longest_side: int = _LONGEST_SIDE) -> np.ndarray:
-    """Shrink an image to grey, (h, w) float32 in [0, 255], with a limit on its longest side."""
-    height, width = rgb.shape[:2]
-    share = min(1.0, longest_side / max(height, width))
-    size = max(1, round(width * share)), max(1, round(height * share))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32)
+def find_break(
+    state: StreamState,
+    stamp_ns: int,
+    shape: tuple[int, int],
+    current: CurrentFrame | None,
+    cut: float,
+) -> str:
+    """
+    Find why a frame of (H, W) ``shape`` does not continue the stream that left ``state``.
+
+    Scene cuts show in the thumbnail of ``current``, once it is known; ``cut`` is the mean
+    difference (0 to 1) above which temporal state is reset. Returns ``clock jump`` (back, as when
+    a bag starts again), ``size``, ``scene cut``, or an empty string.
+    """
+    if is_clock_jump(state.stamp_ns, stamp_ns):
+        return 'clock jump'
+    if shape != state.shape:
+        return 'size'
+    if current is None or state.previous is None:
+        return ''
+    return 'scene cut' if is_scene_cut(state.previous.grey, current.grey, cut) else ''
 
 
 def is_scene_cut(previous: np.ndarray, current: np.ndarray, limit: float) -> bool:
@@ -133,7 +190,7 @@ def carry_over(
     fit = refit(points)
     if fit.state != 'fitted':
         return alignment
-    names = ['n_points', 'reason', 'space']
+    names = ['n_points', 'refusal', 'hold_refusal', 'space']
     if config.method == 'fused':
         # Points led, not the earlier fit: the depth is as old as the previous one.
         aged: dict[str, Any] = {'age_ns': age_ns, 'led_by': 'memory', 'shares': {'memory': 1.0}}
@@ -202,11 +259,11 @@ def _has_poses(previous: PreviousFrame, current: CurrentFrame) -> bool:
 
 
 def _project(
-    points: np.ndarray, source: PreviousFrame | CurrentFrame, target: PreviousFrame | CurrentFrame
+    points: np.ndarray, origin: PreviousFrame | CurrentFrame, other: PreviousFrame | CurrentFrame
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixel coordinates and depth, in one frame's camera, of points (..., 3) of the other's."""
-    T = np.linalg.solve(np.asarray(target.T_world_camera), np.asarray(source.T_world_camera))
-    K = np.asarray(target.K)
+    T = np.linalg.solve(np.asarray(other.T_world_camera), np.asarray(origin.T_world_camera))
+    K = np.asarray(other.K)
     moved = points @ T[:3, :3].T + T[:3, 3]
     depth = moved[..., 2]
     with np.errstate(invalid='ignore', divide='ignore'):

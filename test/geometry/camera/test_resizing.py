@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from marigold_ros.frame import Camera, Frame, SparseDepth
-from marigold_ros.geometry.camera.frames import resize_frame
+from marigold_ros.frame import Camera, Frame, SparseDepth, SparseInput
+from marigold_ros.geometry.camera.resizing import resize_frame
 import numpy as np
 
 K = np.array([[90.0, 0, 59.5], [0, 90.0, 39.5], [0, 0, 1]])
@@ -16,7 +16,8 @@ K = np.array([[90.0, 0, 59.5], [0, 90.0, 39.5], [0, 0, 1]])
 def frame_with(sparse=None):
     rng = np.random.default_rng(0)
     rgb = rng.integers(0, 256, (80, 120, 3), dtype=np.uint8)
-    return Frame(rgb=rgb, camera=Camera(K, 120, 80), stamp_ns=7, sparse=sparse)
+    inputs = [SparseInput('pointcloud', sparse=sparse)]
+    return Frame(rgb=rgb, camera=Camera(K, 120, 80), stamp_ns=7, inputs=inputs)
 
 
 def test_the_same_size_changes_nothing():
@@ -43,7 +44,7 @@ def test_resized_points_keep_their_place_and_nearest_wins(height, width, seed, c
     rng = np.random.default_rng(seed)
     u, v = rng.integers(0, 120, count), rng.integers(0, 80, count)
     z = rng.uniform(1, 50, count).astype(np.float32)
-    resized = resize_frame(frame_with(SparseDepth(u, v, z)), (height, width)).sparse
+    resized = resize_frame(frame_with(SparseDepth(u, v, z)), (height, width)).lidar.sparse
     best = {}
     for column, row, depth in zip(u, v, z, strict=True):
         place = int((row + 0.5) * (height / 80)), int((column + 0.5) * (width / 120))

@@ -11,15 +11,15 @@ from marigold_ros.config import AlignmentConfig, PipelineConfig
 from marigold_ros.frame import Camera, Frame, Prediction
 from marigold_ros.geometry import align, project_lidar
 from marigold_ros.geometry.camera.lidar_projection import sparse_from_depth
+from marigold_ros.geometry.camera.rectification import thumbnail
 from marigold_ros.geometry.cloud.organised import unproject_depth
-from marigold_ros.geometry.temporal.smoothing import (
+from marigold_ros.geometry.stream import (
     carry_over,
     CurrentFrame,
     is_scene_cut,
     PreviousFrame,
     remembered_points,
     smooth,
-    thumbnail,
 )
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.drive.drive import simulate_drive

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Closed-form affine fits ``y = scale * x + shift`` to points of which up to 40 % may be outliers.
+Affine fits of a map to points in its space, and the depth in metres that follows.
+
+The fits ``y = scale * x + shift`` are closed form; up to 40 % of the points may be outliers.
 
 Tukey's biweight alone locks onto a dense cluster (a wall at one depth) when the model is poor. So
 two re-weighted descents start from the best of a fixed set of point pairs: Tukey's, and one of
@@ -12,11 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from marigold_ros.config import AlignmentConfig
-from marigold_ros.geometry.least_squares import weighted_line
+from marigold_ros.spaces import from_metres, to_metres
 import numpy as np
 
+# Share of a normal distribution within one deviation.
+ONE_SIGMA = 0.6827
 # Tukey's constant for 95 % efficiency on normal residuals.
-_TUKEY = 4.685
+TUKEY = 4.685
+# Deviation of a normal distribution over its median absolute deviation.
+_DEVIATION_OF_MEDIAN = 1.4826
 # 40 % outliers corrupt 64 % of the pairs: of 128 pairs all are corrupted with probability 1e-25.
 _PAIRS = 128
 _SAMPLE = 512
@@ -37,6 +43,40 @@ class RobustFit:
     weight: np.ndarray  # (n,), of the last round, in [0, 1]; 0 marks an outlier
     condition: float  # number of the weighted normal equations
     scale_error: float  # standard error of ``scale``
+
+
+def fit_target(
+    z: np.ndarray, space: str, config: AlignmentConfig, sigma: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return measured depth in a prediction's space, and the sensor's noise there.
+
+    ``sigma`` (n,) metres is added to the noise of the settings, None is none.
+    """
+    noise = config.noise_floor + config.noise_slope * z
+    if sigma is not None:
+        noise = np.hypot(noise, sigma)
+    if space == 'log':
+        noise = noise / z
+    elif space == 'disparity':
+        noise = noise / z**2
+    return from_metres(z, space), noise
+
+
+def fitted_depth(
+    relative: np.ndarray, scale: float, shift: float, space: str, config: AlignmentConfig
+) -> np.ndarray:
+    """Convert ``scale * relative + shift`` to metres; the result may be invalid depth."""
+    kind = relative.dtype.type
+    value = relative * kind(scale)
+    value += kind(shift)
+    return to_metres(value, space, config.max_depth)
+
+
+def log_ratio(z: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Return the log of measured over fitted depth; NaN where the fit has no valid depth."""
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return np.log(z / np.where(fitted > 0, fitted, np.nan))
 
 
 def fit_by_method(
@@ -116,10 +156,31 @@ def minimise_masked_loss(
     return (product / power if power > 0 else 0.0), shift
 
 
+def robust_deviation(residual: np.ndarray) -> float:
+    """Return the standard deviation of residuals (n,) about zero by their median size."""
+    return _DEVIATION_OF_MEDIAN * float(np.median(np.abs(residual)))
+
+
 def tukey_weights(residual: np.ndarray, floor: float) -> np.ndarray:
-    """Return Tukey's biweight of residuals about zero; the scale is 1.4826 MAD or ``floor``."""
-    scale = max(1.4826 * float(np.median(np.abs(residual))), floor)
-    return np.square(np.clip(1.0 - np.square(residual / (_TUKEY * scale)), 0.0, None))
+    """Return Tukey's biweight of residuals about zero; their deviation is at least ``floor``."""
+    scale = max(robust_deviation(residual), floor)
+    return np.square(np.clip(1.0 - np.square(residual / (TUKEY * scale)), 0.0, None))
+
+
+def weighted_line(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """
+    Return scale and shift of ``y = scale * x + shift`` by weighted least squares.
+
+    Of ``x``, ``y`` and ``weight``, all (n,) float. The sums are taken about the means, where the
+    equations are best conditioned. Without spread of ``x``, or without any weight, the scale is 0.
+    """
+    total = weight.sum()
+    if total <= 0:
+        return 0.0, float(np.median(y))
+    x_mean, y_mean = weight @ x / total, weight @ y / total
+    spread = weight @ (x - x_mean) ** 2
+    scale = float(weight @ ((x - x_mean) * (y - y_mean)) / spread) if spread > 0 else 0.0
+    return scale, float(y_mean - scale * x_mean)
 
 
 def _tukey(residual: np.ndarray) -> np.ndarray:

@@ -4,16 +4,23 @@
 
 import cv2
 from marigold_ros.frame import SparseDepth
-from marigold_ros.geometry.ground.cells import cell_size
+from marigold_ros.geometry.alignment.affine_fit import robust_deviation
 import numpy as np
 
+# Points on the ground, about as many to an image, however large.
+_POINTS = 12_000
 _LONGEST_SIDE = 192
 # Share of the cells around that may lack a point before the correction fades.
 _LACKING = 0.3
 
 
+def ground_spacing(shape: tuple[int, ...]) -> int:
+    """Return the distance of neighbouring points on the ground of an image (H, W), pixels."""
+    return max(1, round(float(np.sqrt(shape[0] * shape[1] / _POINTS))))
+
+
 def ground_field(
-    sparse: SparseDepth, residual: np.ndarray, shape: tuple[int, int]
+    sparse: SparseDepth, residual: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray | None:
     """
     Return a factor on the depth of an image (H, W), on a coarse grid; 1 away from the points.
@@ -25,7 +32,7 @@ def ground_field(
     if not known.any():
         return None
     ratio = residual[known]
-    of_map = 1.4826 * float(np.median(np.abs(ratio)))
+    of_map = robust_deviation(ratio)
     of_plane = np.zeros(1) if sparse.sigma is None else (sparse.sigma / sparse.z)[known]
     wanted = ratio * (of_map**2 / np.maximum(of_map**2 + of_plane**2, 1e-12))
     shrink = min(1.0, _LONGEST_SIDE / max(shape))
@@ -34,7 +41,7 @@ def ground_field(
     weights = wanted, np.ones_like(wanted)
     place, size = row * columns + column, rows * columns
     sums = (np.bincount(place, weight, size).reshape(rows, columns) for weight in weights)
-    spacing = cell_size(shape) * columns / shape[1]
+    spacing = ground_spacing(shape) * columns / shape[1]
     width = max(0.5, spacing)
     total, count = (cv2.GaussianBlur(part, (0, 0), width) for part in sums)
     expected = (1.0 - _LACKING) * min(1.0, spacing**-2)

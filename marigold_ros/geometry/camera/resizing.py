@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Frames and points of an image in another size."""
+
+from dataclasses import replace
+
+import cv2
+from marigold_ros.frame import Frame, SparseDepth
+from marigold_ros.geometry.camera.lidar_projection import nearest_per_pixel
+from marigold_ros.geometry.camera.rectification import rescale
+import numpy as np
+
+
+def resize_frame(frame: Frame, size: tuple[int, int]) -> Frame:
+    """
+    Resize image, camera and points at pixels of a frame to ``size`` (height, width).
+
+    LiDAR points stay in the LiDAR's frame; of points in one pixel the nearest stays.
+    """
+    height, width = size
+    old_height, old_width = frame.rgb.shape[:2]
+    if (old_height, old_width) == size:
+        return frame
+    # Area means where it shrinks; OpenCV takes linear weights where it grows.
+    rgb = cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA)
+    camera = None if frame.camera is None else rescale(frame.camera, width, height)
+    inputs = tuple(
+        item
+        if item.sparse is None
+        else replace(item, sparse=resize_points(item.sparse, (old_height, old_width), size))
+        for item in frame.inputs
+    )
+    return replace(frame, rgb=rgb, camera=camera, inputs=inputs)
+
+
+def resize_points(sparse: SparseDepth, old: tuple[int, int], new: tuple[int, int]) -> SparseDepth:
+    """Move points from an image of one size (height, width) to the same places in another."""
+    if old == new:
+        return sparse
+    u = ((sparse.u + 0.5) * (new[1] / old[1])).astype(np.intp)
+    v = ((sparse.v + 0.5) * (new[0] / old[0])).astype(np.intp)
+    first = nearest_per_pixel(u, v, sparse.z, new[1])
+    index = None if sparse.index is None else sparse.index[first]
+    counts = {**sparse.counts, 'kept': int(first.sum())}
+    return SparseDepth(u[first], v[first], sparse.z[first], index, counts)

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Measured points: the sparse depth of a frame's inputs, in its rectified image.
+
+An input that is missing or refused leaves the others; only without any there is no sparse depth.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import CalibrationError, InputError
+from marigold_ros.frame import Frame, Prediction, SourceReport, SparseDepth, SparseInput
+from marigold_ros.geometry.camera.depth_images import (
+    is_depth_camera,
+    stride_of,
+    triangulation_noise,
+    unproject_image,
+)
+from marigold_ros.geometry.camera.lidar_projection import project_lidar, sparse_from_depth
+from marigold_ros.geometry.camera.rectification import (
+    is_rectified,
+    rectified,
+    rectified_valid,
+    rectify_sparse,
+)
+from marigold_ros.geometry.camera.resizing import resize_points
+from marigold_ros.geometry.ground.points import find_ground
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import NO_SPARSE_DEPTH, Reason, told
+import numpy as np
+
+
+@dataclass(frozen=True)
+class MeasuredPoints:
+    """
+    Sparse depth of a frame.
+
+    Parameters
+    ----------
+    sparse : SparseDepth or None
+        The points that lead; None without any.
+    further : SparseDepth or None
+        Points of further sources that count in the fit of scale and shift only.
+    refusal : Reason or None
+        Why there are none.
+    reports : sequence of SourceReport
+        What each of several sources gave; empty with one source.
+
+    """
+
+    sparse: SparseDepth | None
+    further: SparseDepth | None = None
+    refusal: Reason | None = None
+    reports: tuple[SourceReport, ...] = ()
+
+
+def measure_points(
+    frame: Frame, prediction: Prediction, K: np.ndarray | None, config: AlignmentConfig
+) -> MeasuredPoints:
+    """
+    Gather the points of all inputs of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        With its inputs.
+    prediction : Prediction
+        Of the rectified image, in which ground is looked for.
+    K : (3, 3) float or None, pixels
+        Its intrinsics.
+    config : AlignmentConfig
+        Range of depth, occlusion test, least number of points.
+
+    Returns
+    -------
+    MeasuredPoints
+
+    Raises
+    ------
+    InputError
+        If the points of the only input have no valid shape.
+
+    """
+
+    def measure(item: SparseInput) -> tuple[SparseDepth | None, Reason | None]:
+        if item.ground is not None and K is not None:
+            return find_ground(prediction, K, item.ground, config)
+        return _points_of(item, frame, config)
+
+    if not frame.inputs:
+        return MeasuredPoints(None, refusal=NO_SPARSE_DEPTH)
+    if len(frame.inputs) == 1:
+        sparse, refusal = measure(frame.inputs[0])
+        return MeasuredPoints(sparse, refusal=refusal)
+    parts, reports = [], []
+    for item in frame.inputs:
+        try:
+            sparse, refusal = measure(item)
+        except InputError as error:
+            sparse, refusal = None, told(error)
+        if sparse is not None and len(sparse) == 0:
+            sparse, refusal = None, Reason('none_in_view')
+        if sparse is not None:
+            parts.append(sparse)
+        reports.append(SourceReport(item.source, len(sparse or ()), refusal))
+    if not parts:
+        texts = (f'{report.source}: {report.reason}' for report in reports)
+        return MeasuredPoints(None, refusal=told('; '.join(texts)), reports=tuple(reports))
+    sparse, further = merge_points(parts, config)
+    return MeasuredPoints(sparse, further, reports=tuple(reports))
+
+
+def sparse_of_frame(
+    frame: Frame, config: AlignmentConfig
+) -> tuple[SparseDepth | None, Reason | None]:
+    """Return the points of a frame's LiDAR in its rectified image, or None and the reason."""
+    if frame.lidar is None:
+        return None, NO_SPARSE_DEPTH
+    return _points_of(frame.lidar, frame, config)
+
+
+def merge_points(
+    parts: Sequence[SparseDepth], config: AlignmentConfig
+) -> tuple[SparseDepth, SparseDepth | None]:
+    """
+    Merge the points of several sources of one image, at least one; return the others too.
+
+    The points that say most of their surroundings lead if they are enough for a fit: those that
+    extend, else those whose pixels are known, else all. Of several points in a pixel the one of
+    least noise leads.
+    """
+    extending = [part for part in parts if part.kind.extends]
+    placed = [part for part in parts if part.kind.is_placed]
+    enough = (c for c in (extending, placed) if sum(map(len, c)) >= config.min_points)
+    chosen = next(enough, list(parts))
+    others = [part for part in parts if not any(part is one for one in chosen)]
+    lead = SparseDepth.joined(chosen)
+    if len(chosen) > 1:
+        lead = replace(lead.chosen(_least_noise(lead, config)), counts=lead.counts)
+    return lead, SparseDepth.joined(others) if others else None
+
+
+def _least_noise(points: SparseDepth, config: AlignmentConfig) -> np.ndarray:
+    """Return the indices of the points with the least noise in each pixel, in order."""
+    noise = config.noise_floor + config.noise_slope * points.z.astype(np.float64)
+    if points.sigma is not None:
+        noise = np.hypot(noise, points.sigma)
+    order = np.argsort(noise, kind='stable')
+    pixel = points.v[order].astype(np.int64) * (int(points.u.max(initial=0)) + 1) + points.u[order]
+    _, first = np.unique(pixel, return_index=True)
+    return np.sort(order[first])
+
+
+def _points_of(
+    item: SparseInput, frame: Frame, config: AlignmentConfig
+) -> tuple[SparseDepth | None, Reason | None]:
+    """Return the points of an input in the rectified image of its frame, or None and why."""
+    camera = frame.camera
+    if item.sparse_image is not None:
+        return _points_of_image(item, item.sparse_image, frame, config)
+    if item.sparse is not None:
+        return (item.sparse if camera is None else rectify_sparse(item.sparse, camera)), None
+    if item.points_lidar is None:
+        return None, item.no_points or NO_SPARSE_DEPTH
+    if camera is None:
+        return None, Reason('no_camera')
+    if item.T_cam_lidar is None:
+        return None, Reason('no_transform')
+    valid = None if is_rectified(camera) else rectified_valid(camera)
+    try:
+        seen = project_lidar(item.points_lidar, item.T_cam_lidar, rectified(camera), config, valid)
+    except CalibrationError as error:
+        # The relative depth of this frame is still good; the reason reaches the diagnostics.
+        return None, told(error)
+    seen = replace(seen, kind=item.kind)
+    if item.points_sigma is not None:
+        sigma = np.nan_to_num(np.asarray(item.points_sigma, np.float32)[seen.index])
+        seen = replace(seen, sigma=np.maximum(sigma, 0.0))
+    return seen, None
+
+
+def _points_of_image(
+    item: SparseInput, depth: np.ndarray, frame: Frame, config: AlignmentConfig
+) -> tuple[SparseDepth | None, Reason | None]:
+    """
+    Return the points of a depth image in the rectified image, or None and the reason.
+
+    Those of a depth camera are thinned out and have its noise, quadratic in depth.
+    """
+    is_dense = is_depth_camera(depth)
+    stride = stride_of(depth) if is_dense else 1
+    known: SparseDepth | None
+    if item.sparse_camera is not None:
+        points = unproject_image(depth, item.sparse_camera, config, stride)
+        scan = replace(item, points_lidar=points, sparse=None, sparse_image=None)
+        known, refusal = _points_of(scan, frame, config)
+    else:
+        height, width = frame.rgb.shape[:2]
+        known, refusal = sparse_from_depth(depth, config, stride), None
+        known = resize_points(known, (depth.shape[0], depth.shape[1]), (height, width))
+        known = known if frame.camera is None else rectify_sparse(known, frame.camera)
+    if known is None or not is_dense:
+        return known, refusal
+    return replace(known, sigma=triangulation_noise(known.z), kind=PointKind.DEPTH_CAMERA), refusal

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+One standard deviation of metric depth, and what it says of depth that is held.
+
+Methods that do not state it count their errors at held-out points, see ``alignment.uncertainty``.
+Fusion states it, and in some frames half of the points, in tiles, are predicted from the other
+half on a coarser grid: errors over the sigma stated there are counted by depth, older frames less,
+and the 68.3 % quantile of a range is the factor of sigma in it (conformal prediction).
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.frame import Alignment, Prediction, SparseDepth
+from marigold_ros.geometry.alignment.affine_fit import (
+    fit_target,
+    fitted_depth,
+    log_ratio,
+    minimise_masked_loss,
+    ONE_SIGMA,
+)
+from marigold_ros.geometry.alignment.local_field import checkerboard_fold
+from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
+from marigold_ros.geometry.fusion.candidates import point_candidates
+from marigold_ros.geometry.fusion.mixing import FusionModel, mix, network_input
+from marigold_ros.geometry.fusion.work_grid import work_grid
+from marigold_ros.point_kinds import PointKind
+from marigold_ros.reasons import Reason
+import numpy as np
+
+# Depths in metres in the middle of the ranges; between them the factor is interpolated.
+_DEPTHS = (2.5, 5.0, 10.0, 20.0, 40.0, 80.0)
+_EDGES = np.sqrt(np.multiply(_DEPTHS[1:], _DEPTHS[:-1]))
+# Errors over sigma are counted on a logarithmic scale.
+_RATIOS = np.geomspace(0.02, 50.0, 69)
+# One frame in so many is scored; what it says decays by this factor with each further one.
+_EVERY, _FORGETTING = 4, 0.8
+# Points that all ranges together count for as the prior of one.
+_PRIOR_POINTS = 50.0
+# The grid is coarser than that of the frame by this factor in cells.
+_COARSER = 4
+_FEWEST = 20
+_TABLE = 512
+# The farthest of the points, as a quantile, and the share of that depth from which a pixel without
+# points may lie beyond the sensor's range.
+_FARTHEST, _NEAR_LIMIT = 0.99, 0.85
+# A pixel is without points where none is within this many mean distances between points.
+_EMPTY = 2.0
+# Relative error beyond the range that 68 % stay below: on synthetic rooms of 4 to 10 m with a
+# range of 4 m, docs/without-a-lidar.md.
+_BEYOND = 0.45
+# Points that may refuse a held depth, and by how many sigma it may be off at them in the median.
+_JUDGES, _CONTRADICTED_SIGMA = 5, 3.0
+
+
+@dataclass(frozen=True)
+class SigmaScale:
+    """Counts of errors over sigma by depth, (ranges, steps) float64, and the frames so far."""
+
+    counts: np.ndarray
+    frames: int = 1
+
+
+@dataclass(frozen=True)
+class SigmaHistory:
+    """What frames leave to the sigma of later ones: errors of fits, errors of fused depth."""
+
+    errors: ErrorCounts | None = None
+    scale: SigmaScale | None = None
+
+
+@dataclass(frozen=True)
+class StatedDepth:
+    """Metric depth with its sigma (H, W), metres, None where unknown; and the history after it."""
+
+    alignment: Alignment
+    sigma: np.ndarray | None
+    history: SigmaHistory
+
+
+def state_sigma(
+    alignment: Alignment,
+    prediction: Prediction,
+    sparse: SparseDepth | None,
+    fused_from: tuple[np.ndarray, FusionModel | None],
+    config: AlignmentConfig,
+    before: SigmaHistory,
+) -> StatedDepth:
+    """
+    State the sigma of an alignment, by the errors of this frame and of those before.
+
+    ``prediction`` is the one that was aligned, ``fused_from`` the image (H, W, 3) uint8 and the
+    network of method ``fused``.
+    """
+    if alignment.sigma is None or alignment.metric is None:
+        errors = count_errors(before.errors, prediction, sparse, alignment, config)
+        sigma = sigma_map(errors, prediction, alignment, config, sparse)
+        return StatedDepth(alignment, sigma, replace(before, errors=errors))
+    scale = score_sigma(before.scale, alignment, sparse, *fused_from)
+    scaled = with_scaled_sigma(alignment, scale, sparse)
+    sigma = scaled.sigma
+    if sigma is not None and scaled.metric is not None and scaled.age_ns:
+        aged = np.float32(config.hold_growth * scaled.age_ns / 1e9)
+        sigma = np.hypot(sigma, aged * scaled.metric)
+    return StatedDepth(scaled, sigma, replace(before, scale=scale))
+
+
+def widen_sigma(
+    sigma: np.ndarray | None,
+    prediction: Prediction,
+    alignment: Alignment,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+) -> np.ndarray | None:
+    """
+    Widen sigma, (H, W) metres, by what held-out points cannot show of the kind of points.
+
+    That is the tilt of the camera against the ground, and the limited range of a depth camera.
+    """
+    if sigma is None or sparse is None or alignment.state != 'fitted':
+        return sigma
+    if sparse.kind is PointKind.GROUND:
+        return _with_pitch_error(sigma, prediction, alignment, sparse, config)
+    return with_range_limit(sigma, alignment, sparse)
+
+
+def judge_held(
+    alignment: Alignment,
+    sigma: np.ndarray | None,
+    sparse: SparseDepth | None,
+    config: AlignmentConfig,
+) -> Alignment:
+    """
+    Refuse a held depth that the frame's own points, too few for a fit, contradict.
+
+    ``sigma`` (H, W) is that of the held depth, metres. Only for method ``fused``.
+    """
+    if config.method != 'fused' or alignment.state != 'held' or sparse is None:
+        return alignment
+    if not sparse.kind.is_placed or alignment.metric is None or sigma is None:
+        return alignment
+    u, v, z = sparse.u, sparse.v, sparse.z
+    with np.errstate(invalid='ignore'):
+        off = np.abs(z - alignment.metric[v, u]) / sigma[v, u]
+    off = off[np.isfinite(off)]
+    if len(off) < _JUDGES or np.median(off) <= _CONTRADICTED_SIGMA:
+        return alignment
+    contradicted = Reason('held_depth_off', {'sigmas': np.median(off), 'points': len(off)})
+    return Alignment(
+        refusal=alignment.refusal,
+        hold_refusal=contradicted,
+        space=alignment.space,
+        n_points=len(sparse),
+    )
+
+
+def score_sigma(
+    before: SigmaScale | None,
+    alignment: Alignment,
+    sparse: SparseDepth | None,
+    rgb: np.ndarray,
+    network: FusionModel | None,
+) -> SigmaScale | None:
+    """
+    Score sigma at held-out points of a frame that was fused, if it is its turn.
+
+    ``before`` is None after a reset. Returns ``before`` for other frames, and None until a frame
+    had enough points.
+    """
+    if sparse is None or alignment.inlier is None or alignment.sigma is None:
+        return before
+    if before is not None and before.frames % _EVERY:
+        return replace(before, frames=before.frames + 1)
+    points = sparse.chosen(alignment.inlier)
+    fold = checkerboard_fold(points.u, points.v, rgb.shape[:2])
+    if min(np.count_nonzero(fold), np.count_nonzero(~fold)) < _FEWEST:
+        return before
+    fresh = np.zeros((len(_DEPTHS), len(_RATIOS) + 1))
+    z, ratio = _held_out_ratios(points.chosen(fold), points.chosen(~fold), rgb, network)
+    np.add.at(fresh, (np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)), 1.0)
+    if before is None:
+        return SigmaScale(fresh)
+    return SigmaScale(_FORGETTING * before.counts + fresh, before.frames + 1)
+
+
+def with_scaled_sigma(
+    alignment: Alignment, scale: SigmaScale | None, sparse: SparseDepth | None
+) -> Alignment:
+    """
+    Multiply sigma of a fused alignment, if it has one, by the factor at its depth.
+
+    Beyond the points of the frame, of which held-out ones say nothing, sigma does not shrink.
+    """
+    sigma, metric = alignment.sigma, alignment.metric
+    if sigma is None or metric is None or scale is None:
+        return alignment
+    # A table over log depth is faster than interpolation, and exact to a hundredth of an octave.
+    low, high = np.log(_DEPTHS[0]), np.log(_DEPTHS[-1])
+    places = np.linspace(low, high, _TABLE)
+    table = np.interp(places, np.log(_DEPTHS), _factors(scale.counts)).astype(np.float32)
+    with np.errstate(invalid='ignore', divide='ignore'):
+        place = (np.log(metric) - np.float32(low)) * np.float32((_TABLE - 1) / (high - low))
+    place = np.nan_to_num(np.clip(place, 0, _TABLE - 1)).astype(np.intp)
+    factor = table[place]
+    if sparse is not None and alignment.inlier is not None:
+        beyond = _beyond(sparse.chosen(alignment.inlier), metric.shape)
+        np.maximum(factor, np.float32(1.0), out=factor, where=beyond)
+    return replace(alignment, sigma=sigma * factor)
+
+
+def _beyond(points: SparseDepth, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the pixels outside of the points' convex hull, (H, W) bool."""
+    outside = np.ones(shape, np.uint8)
+    if len(points):
+        place = np.stack([points.u, points.v], axis=1).astype(np.int32)
+        cv2.fillConvexPoly(outside, cv2.convexHull(place), 0)
+    return outside > 0
+
+
+def _factors(counts: np.ndarray) -> np.ndarray:
+    """Quantile of each range, with all together as its prior."""
+    everything = counts.sum(axis=0)
+    share = counts + _PRIOR_POINTS * everything / everything.sum()
+    cumulated = np.cumsum(share / share.sum(axis=1, keepdims=True), axis=1)
+    step = np.argmax(cumulated >= ONE_SIGMA, axis=1)
+    return _RATIOS[np.minimum(step, len(_RATIOS) - 1)]
+
+
+def _held_out_ratios(
+    known: SparseDepth, scored: SparseDepth, rgb: np.ndarray, network: FusionModel | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict points from others; return their depth, and errors over sigma, both (n,)."""
+    shape = (rgb.shape[0], rgb.shape[1])
+    grid = work_grid(shape, _COARSER)
+    fold = checkerboard_fold(known.u, known.v, shape)
+    candidates = point_candidates(known, fold, rgb, grid)
+    mixture = mix(network_input(candidates, known, None), network)
+    predicted = np.exp(grid.sample(mixture.log_depth, scored.u, scored.v))
+    sigma = np.exp(grid.sample(mixture.log_error, scored.u, scored.v))
+    return scored.z, np.abs(log_ratio(scored.z.astype(np.float64), predicted)) / sigma
+
+
+def _with_pitch_error(
+    sigma: np.ndarray,
+    prediction: Prediction,
+    alignment: Alignment,
+    sparse: SparseDepth,
+    config: AlignmentConfig,
+) -> np.ndarray:
+    """
+    Add to sigma, (H, W) metres, what a camera tilted by one deviation changes in a fit to ground.
+
+    All points err together then, farther ones more, so scale and shift err: the fit is repeated
+    with the points of the tilted plane.
+    """
+    used, space = alignment.inlier, prediction.space
+    if sparse.sigma is None or used is None or space == 'metric':
+        return sigma
+    relative = prediction.relative[sparse.v[used], sparse.u[used]].astype(np.float64)
+    z, tilt = sparse.z[used].astype(np.float64), sparse.sigma[used].astype(np.float64)
+    stated, noise = fit_target(z, space, config, tilt)
+    lifted, _ = fit_target(z + tilt, space, config)
+    weight = 1.0 / noise**2
+    before, after = (
+        fitted_depth(
+            np.asarray(prediction.relative, np.float32),
+            *minimise_masked_loss(relative, target, weight),
+            space,
+            config,
+        )
+        for target in (stated, lifted)
+    )
+    change = np.abs(log_ratio(after, before))
+    with np.errstate(invalid='ignore'):
+        return np.asarray(np.hypot(sigma, np.nan_to_num(change) * alignment.metric), np.float32)
+
+
+def with_range_limit(sigma: np.ndarray, alignment: Alignment, sparse: SparseDepth) -> np.ndarray:
+    """
+    Widen sigma, (H, W) metres, where a depth camera may have seen nothing for the distance.
+
+    Points held out say nothing of this error, as the sensor has no points there to hold out.
+    """
+    metric = alignment.metric
+    if not sparse.kind.is_range_limited or len(sparse) == 0 or metric is None:
+        return sigma
+    empty = np.ones(metric.shape, np.uint8)
+    empty[sparse.v, sparse.u] = 0
+    distance = cv2.distanceTransform(empty, cv2.DIST_L2, 3)
+    beyond = distance > _EMPTY * np.sqrt(metric.size / len(sparse))
+    beyond &= metric > _NEAR_LIMIT * float(np.quantile(sparse.z, _FARTHEST))
+    return np.where(beyond, np.maximum(sigma, np.float32(_BEYOND) * metric), sigma)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""
+Reasons as data: a code and the values that belong to it; the sentence is made where it is shown.
+
+One table holds every sentence by which a frame, a sensor, a fit or a map is refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SENTENCES = {
+    # Of another module, or of an error: the text as it stands.
+    'told': '{text}',
+    # Sparse depth of a frame.
+    'no_sparse_depth': (
+        'no sparse depth came with this frame; check the LiDAR topic and lidar.max_dt'
+    ),
+    'no_camera': (
+        'no usable camera_info; points cannot be projected without it: publish or correct it'
+    ),
+    'no_transform': (
+        'no transform camera <- LiDAR is known; publish it on tf, or set extrinsics.translation '
+        'and extrinsics.rotation_xyzw'
+    ),
+    'none_in_view': 'none of its points is in view',
+    # The plane of the ground.
+    'ground_out_of_view': (
+        'the ground could be seen in {share:.0%} of the image, {needed:.0%} are needed; check '
+        'that the camera looks down at it, and ground.pitch or the transform'
+    ),
+    'ground_disagrees': (
+        '{share:.0%} of the image below the horizon agree with the ground plane, {needed:.0%} are '
+        'needed: a wall, stairs or things hide the ground, or ground.pitch is wrong'
+    ),
+    'ground_hidden': (
+        '{share:.0%} of the nearest visible ground agree with the ground plane, {needed:.0%} are '
+        'needed: something hides it, or ground.pitch is wrong'
+    ),
+    'ground_too_short': (
+        'the visible ground spans {low:.1f} to {high:.1f} m, a ratio of {ratio:.2f}; {needed:g} '
+        'is needed: tilt the camera less'
+    ),
+    'below_ground': (
+        '{share:.0%} of the image below the horizon lie below the ground plane, at most '
+        '{allowed:.0%} may: stairs or a slope downwards, or ground.pitch is wrong'
+    ),
+    'ground_tilted': (
+        'the map shows a plane tilted by {tilt:.0f} degrees from the ground, at most '
+        '{allowed:.0f} may be: a ramp or a wall, or ground.pitch is wrong'
+    ),
+    # The fit of the map.
+    'method_none': 'alignment.method is none; choose global or local for metric depth',
+    'few_points': (
+        'the fit has {usable} usable points of {offered} in view, needs {needed}; check '
+        'T_cam_lidar and the LiDAR, or lower alignment.min_points'
+    ),
+    'one_depth': (
+        "the points' depth spans {low:.2f} to {high:.2f} m, a ratio of {ratio:.3f}; the fit needs "
+        '{needed:g}: show more than one wall, or lower alignment.min_depth_ratio'
+    ),
+    'constant_map': (
+        'the prediction is constant at the points (condition {condition:.2g}, allowed '
+        '{allowed:.0e}); check the image (lens covered, all black?) and the model'
+    ),
+    'scale_not_positive': (
+        'the fitted scale is {scale:.3g} ± {error:.2g}; it must be positive by two standard '
+        'errors: prediction and points contradict each other, check T_cam_lidar and the pairing'
+    ),
+    'few_agree': (
+        '{agree} of {points} points ({share:.0%}) agree with the fit, {needed:.0%} are needed; '
+        'check T_cam_lidar, or lower alignment.min_inlier_ratio'
+    ),
+    'metric_disagrees': (
+        '{agree} of {points} points ({share:.0%}) agree with the metric prediction, {needed:.0%} '
+        'are needed; check T_cam_lidar and the model, or lower alignment.min_inlier_ratio'
+    ),
+    # Fusion.
+    'few_to_fuse': (
+        'fusion has {usable} usable points of {offered} in view, needs {needed}; check '
+        'T_cam_lidar and the LiDAR, or lower alignment.min_points'
+    ),
+    'points_contradict': (
+        'the points contradict each other: half of them are more than {typical:.0%} off what '
+        'their neighbours say; check T_cam_lidar, the pairing and the LiDAR'
+    ),
+    'map_gains_nothing': (
+        'at points held out the map errs by {of_map:.0%}, interpolation by {of_points:.0%}'
+    ),
+    # Why an earlier fit or depth is not held.
+    'fit_too_old': ('the last fit is {age_s:.2f} s old, alignment.hold_limit is {allowed_s:g} s'),
+    'held_depth_off': ('held depth is off by {sigmas:.1f} sigma at the {points} points in view'),
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """
+    Why there is no depth, no fit or no share: ``str`` of it is the sentence for people.
+
+    Parameters
+    ----------
+    code : str
+        Key of ``SENTENCES``.
+    values : mapping of str to object
+        What the sentence names: measured values, limits, counts.
+
+    """
+
+    code: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return SENTENCES[self.code].format(**self.values)
+
+
+NO_SPARSE_DEPTH = Reason('no_sparse_depth')
+
+
+def told(text: object) -> Reason | None:
+    """Return the reason for a text or an error; None for an empty one."""
+    return Reason('told', {'text': str(text)}) if str(text) else None
+
+
+def sentence(*reasons: Reason | None) -> str:
+    """Return the text of all reasons that there are; '' without any."""
+    return '; '.join(str(reason) for reason in reasons if reason is not None)
