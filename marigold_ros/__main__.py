@@ -11,7 +11,6 @@ wrong option or setting exit code 2; anything else keeps its traceback.
 import argparse
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points, PackageNotFoundError, version
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from typing import TextIO
 
 from marigold_ros.commands.terminal.help_text import CommandParser, WrappedHelp
 from marigold_ros.errors import MarigoldError, UsageError
+from marigold_ros.settings import nearest
 from marigold_ros.threads import settle_threads
 
 COMMANDS = {
@@ -161,8 +161,8 @@ def _command(name: str) -> str:
     known = (*COMMANDS, *_further_commands())
     if name in known:
         return name
-    near = get_close_matches(name, known, n=1)
-    meant = f'did you mean {near[0]}?' if near else f'choose one of {", ".join(known)}'
+    near = nearest(name, known)
+    meant = f'did you mean {near}?' if near else f'choose one of {", ".join(known)}'
     raise argparse.ArgumentTypeError(f"there is no command '{name}'; {meant}")
 
 

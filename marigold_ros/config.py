@@ -15,7 +15,7 @@ import re
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
-from marigold_ros.settings import group, setting, Settings, start_setting
+from marigold_ros.settings import check_below, group, setting, Settings, start_setting
 from marigold_ros.sparse_sources import source_names, SPARSE_SOURCES
 
 
@@ -217,12 +217,7 @@ class AlignmentConfig(Settings):
 
     def check(self) -> None:
         """Check that the depth range is not empty."""
-        if self.min_depth >= self.max_depth:
-            raise ConfigurationError(
-                f'alignment.min_depth is {self.min_depth:g} and '
-                f'alignment.max_depth {self.max_depth:g}; '
-                'the first must be below the second'
-            )
+        check_below('alignment.min_depth', self.min_depth, 'alignment.max_depth', self.max_depth)
 
 
 @dataclass(frozen=True)
@@ -524,8 +519,5 @@ class NodeConfig(Settings):
         if len(set(self.cameras)) != len(self.cameras):
             raise ConfigurationError(f'cameras is {", ".join(self.cameras)}; give each name once')
         check_guidance(self.pipeline, self.runtime)
-        if self.color_min_depth >= self.color_max_depth:
-            raise ConfigurationError(
-                f'color_min_depth is {self.color_min_depth:g} and color_max_depth '
-                f'{self.color_max_depth:g}; the first must be below the second'
-            )
+        low, high = self.color_min_depth, self.color_max_depth
+        check_below('color_min_depth', low, 'color_max_depth', high)

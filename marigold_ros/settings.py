@@ -132,6 +132,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def check_below(name: str, value: float, other_name: str, other: float) -> None:
+    """Check that one setting is below another; raises ConfigurationError."""
+    if value >= other:
+        raise ConfigurationError(
+            f'{name} is {value:g} and {other_name} {other:g}; the first must be below the second'
+        )
+
+
 def parameters(kind: type, prefix: str = '') -> Iterator[Parameter]:
     """Iterate over the leaves of a settings class in order of declaration, with full names."""
     kinds = get_type_hints(kind)

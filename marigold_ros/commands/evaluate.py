@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'bags', nargs='+', metavar='BAG', help='folder or file of a bag; see also --dataset'
     )
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the results')
+    add_option(parser, '--out', str, 'DIR', 'folder for the results', required=True)
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     add_topic_options(parser, *ROLES)
     add_model_options(parser)

@@ -14,14 +14,14 @@ PyTorch's first; the exit code is 1, and nothing is written, if it differs.
 import argparse
 from pathlib import Path
 
-from marigold_ros.commands.terminal.options import image_size
+from marigold_ros.commands.terminal.options import add_option, image_size
 from marigold_ros.errors import ConfigurationError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('model', metavar='MODEL', help='name, folder or hub id')
-    parser.add_argument('--onnx', required=True, metavar='OUT', help='the file, as tiny.onnx')
+    add_option(parser, '--onnx', str, 'OUT', 'the file, as tiny.onnx', required=True)
     parser.add_argument(
         '--size',
         type=image_size('HxW'),
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='HxW',
         help="of the camera's images (default: 480x640)",
     )
-    parser.add_argument('--vae', metavar='PATH', help='another autoencoder')
+    add_option(parser, '--vae', str, 'PATH', 'another autoencoder')
 
 
 def run(args: argparse.Namespace) -> int:

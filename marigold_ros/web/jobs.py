@@ -154,10 +154,7 @@ class JobQueue:
                 state, text = FAILED, ' '.join(str(error).split())
             except Exception:
                 logging.getLogger(__name__).exception('%s failed', job.name)
-                state, text = (
-                    FAILED,
-                    'this failed unexpectedly; the terminal of the server shows why',
-                )
+                state, text = FAILED, UNEXPECTED
             with self._changed:
                 self._end(job, state, text)
 

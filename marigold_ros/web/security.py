@@ -9,6 +9,7 @@ that change something must come from the server's own page, and answers can be e
 else.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 import hmac
 import ipaddress
@@ -41,6 +42,7 @@ _HEADERS = {
 }
 _COOKIE = 'marigold_token'
 _SAFE = ('GET', 'HEAD')
+_OTHER_SITE = 'a page of another site may not use this server; open its own'
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,15 @@ def access_for(host: str) -> Access:
 
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address or name."""
-    return host.lower() == 'localhost' or (_is_address(host) and _address(host).is_loopback)
+    address = _address(host)
+    return host.lower() == 'localhost' or (address is not None and address.is_loopback)
 
 
-def _is_address(name: str) -> bool:
-    try:
-        _address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address(name)
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return a numeric address; None for a name."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(name)
+    return None
 
 
 class Guard:
@@ -116,10 +114,10 @@ class Guard:
             )
         changes = scope['method'] not in _SAFE
         if changes and headers.get('origin', f'//{hosts[0]}').partition('//')[2] != hosts[0]:
-            return _refuse(403, 'a page of another site may not use this server; open its own')
+            return _refuse(403, _OTHER_SITE)
         elsewhere = headers.get('sec-fetch-site') in ('cross-site', 'same-site')
         if elsewhere and (changes or headers.get('sec-fetch-mode') != 'navigate'):
-            return _refuse(403, 'a page of another site may not use this server; open its own')
+            return _refuse(403, _OTHER_SITE)
         if self._access.token and not self._has_token(scope, headers):
             return _refuse(
                 401,
@@ -133,7 +131,9 @@ class Guard:
             name = urlsplit(f'//{host}').hostname or ''
         except ValueError:
             return False
-        return name in self._access.names or (self._access.any_address and _is_address(name))
+        return name in self._access.names or (
+            self._access.any_address and _address(name) is not None
+        )
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         given = [

@@ -13,6 +13,7 @@ import shutil
 
 import anyio
 from marigold_ros.errors import InputError, MarigoldError
+from marigold_ros.models.hub import as_size
 from marigold_ros.replay.inspection import check_scorable
 from marigold_ros.replay.photos import IMAGE_SUFFIXES, open_video, read_image, VIDEO_SUFFIXES
 from marigold_ros.replay.replay_plan import plan_replay, ReplayOptions
@@ -80,7 +81,7 @@ def check_length(upload: Upload, text: str | None, limits: Limits, folder: Path)
         remedy = 'reduce it' if upload.kind == 'photo' else 'cut it, or start with --max-upload'
         raise Refused(
             413,
-            f'{upload.name} has {_size(length)}, and a {upload.kind} may have {_size(most)}; '
+            f'{upload.name} has {as_size(length)}, and a {upload.kind} may have {as_size(most)}; '
             f'{remedy}',
         )
     if not length:
@@ -89,16 +90,10 @@ def check_length(upload: Upload, text: str | None, limits: Limits, folder: Path)
     if length + _ROOM > free:
         raise Refused(
             413,
-            f'{upload.name} has {_size(length)}, and {folder} has {_size(free)} free; make room '
-            'there, or set TMPDIR to another folder',
+            f'{upload.name} has {as_size(length)}, and {folder} has {as_size(free)} free; make '
+            'room there, or set TMPDIR to another folder',
         )
     return length
-
-
-def _size(count: int) -> str:
-    if count >= 10**15:
-        return 'more than 1000 TB'
-    return f'{count / 1e9:.1f} GB' if count >= 10**9 else f'{count / 1e6:.1f} MB'
 
 
 async def receive(chunks: AsyncIterator[bytes], length: int, path: Path) -> None:
@@ -120,12 +115,7 @@ async def receive(chunks: AsyncIterator[bytes], length: int, path: Path) -> None
 def check_content(upload: Upload, path: Path) -> None:
     """Raise a MarigoldError that names the file if it is not what its name says."""
     try:
-        if upload.kind == 'photo':
-            _check_photo(path)
-        elif upload.kind == 'video':
-            _check_video(path)
-        else:
-            check_bag(path)
+        {'photo': _check_photo, 'video': _check_video, 'bag': check_bag}[upload.kind](path)
     except MarigoldError as error:
         text = str(error).replace(str(path), upload.name)
         text = text if upload.name in text else f'{upload.name}: {text}'
