@@ -219,7 +219,7 @@ def short_drive(tmp_path_factory):
 @pytest.fixture(scope='session')
 def changed_drive(short_drive):
     """
-    Give a function that copies the drive, message by message.
+    Give a function that copies the drive, or another source, message by message.
 
     ``change(topic, message, log_ns)`` gives None to leave a message out, and else the topic, what
     its fields become (mapping of name to value) and the time of recording.
@@ -228,8 +228,11 @@ def changed_drive(short_drive):
     from marigold_ros.bags.reader import BagReader
     from marigold_ros.bags.writer import BagWriter
 
-    def copy(path, change=lambda *message: (message[0], {}, message[2]), storage='mcap'):
-        with BagReader(short_drive) as reader, BagWriter(path, storage) as bag:
+    def unchanged(topic, message, log_ns):
+        return topic, {}, log_ns
+
+    def copy(path, change=unchanged, storage='mcap', source=short_drive):
+        with BagReader(source) as reader, BagWriter(path, storage) as bag:
             for topic, msgtype, data, log_ns in reader.raw(list(reader.topics)):
                 message = reader.decode(data, msgtype)
                 answer = change(topic, message, log_ns)

@@ -16,17 +16,23 @@ def loaded_ramp(ramp, monkeypatch):
     return ramp
 
 
-@pytest.fixture
-def drive_without(changed_drive, tmp_path):
-    """Give a function that copies the drive without some of its topics."""
+@pytest.fixture(scope='session')
+def copy_without(changed_drive, short_drive):
+    """Give a function that copies a bag without some of its topics."""
 
-    def copy(*topics, name='bag'):
+    def copy(path, *topics, source=short_drive):
         def change(topic, message, log_ns):
             return None if topic in topics else (topic, {}, log_ns)
 
-        return changed_drive(tmp_path / name, change)
+        return changed_drive(path, change, source=source)
 
     return copy
+
+
+@pytest.fixture
+def drive_without(copy_without, tmp_path):
+    """Give a function that copies the drive without some of its topics."""
+    return lambda *topics, name='bag': copy_without(tmp_path / name, *topics)
 
 
 @pytest.fixture

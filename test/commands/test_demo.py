@@ -47,14 +47,11 @@ def drive(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def bag_without_truth(drive, tmp_path_factory):
+def bag_without_truth(drive, copy_without, tmp_path_factory):
     """The drive as a robot records it."""
-    path = tmp_path_factory.mktemp('robot') / 'bag'
-    with BagReader(drive) as reader, BagWriter(path) as writer:
-        topics = [topic for topic in reader.topics if topic != '/camera/depth_truth']
-        for topic, msgtype, data, log_ns in reader.raw(topics):
-            writer.write_raw(topic, msgtype, data, log_ns)
-    return path
+    return copy_without(
+        tmp_path_factory.mktemp('robot') / 'bag', '/camera/depth_truth', source=drive
+    )
 
 
 def run_demo(bag, out, model, *options):
@@ -232,13 +229,9 @@ def test_a_users_settings_win_over_those_of_the_demo(drive):
     assert values['points.max_rate'] == 2.0
 
 
-def test_a_lidar_without_extrinsics_is_an_error_with_remedy(drive, tmp_path):
-    with BagReader(drive) as reader, BagWriter(tmp_path / 'bag') as writer:
-        topics = [topic for topic in reader.topics if topic != '/tf_static']
-        for topic, msgtype, data, log_ns in reader.raw(topics):
-            writer.write_raw(topic, msgtype, data, log_ns)
+def test_a_lidar_without_extrinsics_is_an_error_with_remedy(drive_without):
     with pytest.raises(CalibrationError, match=r'--set extrinsics\.translation'):
-        prepare_bag(tmp_path / 'bag', NodeConfig(), None)
+        prepare_bag(drive_without('/tf_static'), NodeConfig(), None)
 
 
 def test_a_synthetic_drive_is_made_once_per_setting(tmp_path):
@@ -316,29 +309,15 @@ def test_senseless_options_are_wrong_usage(wrong):
     assert caught.value.code == 2
 
 
-def cut_images(drive, path, count, leave_out=()):
-    """Copy a drive; its first images lack most of their pixels."""
-    with BagReader(drive) as reader, BagWriter(path) as writer:
-        topics = [topic for topic in reader.topics if topic not in leave_out]
-        for topic, msgtype, data, log_ns in reader.raw(topics):
-            if topic != '/camera/image_raw' or count == 0:
-                writer.write_raw(topic, msgtype, bytes(data), log_ns)
-                continue
-            count -= 1
-            message = reader.decode(data, msgtype)
-            stamp = message.header.stamp
-            header = {'stamp': {'sec': stamp.sec, 'nanosec': stamp.nanosec}}
-            header['frame_id'] = message.header.frame_id
-            fields = {name: getattr(message, name) for name in ('height', 'width', 'step')}
-            fields |= {'header': header, 'encoding': message.encoding, 'data': message.data[:100]}
-            writer.write(topic, 'sensor_msgs/msg/Image', fields, log_ns)
-    return path
-
-
-@pytest.mark.slow
-def test_a_run_without_processed_images_fails_and_names_the_log(drive, small_checkpoint, tmp_path):
+def test_a_run_without_processed_images_fails_and_names_the_log(
+    changed_drive, small_checkpoint, tmp_path
+):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
-    cut = cut_images(drive, tmp_path / 'cut', 2)
+
+    def cut_images(topic, message, log_ns):
+        return topic, {'data': message.data[:100]} if topic == '/camera/image_raw' else {}, log_ns
+
+    cut = changed_drive(tmp_path / 'cut', cut_images)
     answer = run_demo(cut, tmp_path / 'demo', small_checkpoint, '--frames', '2')
     assert answer.returncode == 1
     assert 'error: none of 2 images was processed' in answer.stderr
@@ -346,10 +325,9 @@ def test_a_run_without_processed_images_fails_and_names_the_log(drive, small_che
 
 
 def test_a_bag_that_gives_no_metric_depth_is_refused_before_the_node_starts(
-    drive, small_checkpoint, tmp_path, capsys
+    drive_without, small_checkpoint, tmp_path, capsys
 ):
-    cut = cut_images(drive, tmp_path / 'cut', 0, ('/velodyne_points',))
-    arguments = ['--bag', str(cut), '--out', str(tmp_path / 'demo')]
+    arguments = ['--bag', str(drive_without('/velodyne_points')), '--out', str(tmp_path / 'demo')]
     assert main(['demo', *arguments, '--model', str(small_checkpoint)]) == 1
     assert 'could be metric: no topic holds sparse depth' in capsys.readouterr().err
     assert not (tmp_path / 'demo' / 'node.log').exists()

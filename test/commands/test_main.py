@@ -92,10 +92,15 @@ def test_a_python_without_the_requirements_is_told_to_activate_the_environment()
     assert done.stderr.count('\n') == 1
 
 
-def replace_command(monkeypatch, run):
-    module = types.ModuleType('marigold_ros.commands.models')
-    module.add_arguments = lambda parser: None
-    module.run = run
+def replace_command(monkeypatch, end):
+    """Replace a command by one that raises ``end``, or returns it."""
+
+    def run(args):
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    module = types.SimpleNamespace(add_arguments=lambda parser: None, run=run)
     monkeypatch.setitem(sys.modules, 'marigold_ros.commands.models', module)
 
 
@@ -130,47 +135,33 @@ def test_help_is_wrapped_to_the_terminal(columns, capsys, monkeypatch):
         assert ('alignment.method=' in text) == (option == '--help-settings')
 
 
-def test_a_wrong_setting_is_wrong_usage(monkeypatch, capsys):
-    def run(args):
-        raise UsageError('seed is many; give a number')
-
-    replace_command(monkeypatch, run)
-    assert main(['models']) == 2
-    assert capsys.readouterr().err == 'error: seed is many; give a number\n'
-
-
-def test_a_known_error_is_one_line_and_exit_code_1(monkeypatch, capsys):
-    def run(args):
-        raise BagError('nothing here; give a bag')
-
-    replace_command(monkeypatch, run)
-    assert main(['models']) == 1
-    assert capsys.readouterr().err == 'error: nothing here; give a bag\n'
+@pytest.mark.parametrize(
+    ('error', 'code', 'line'),
+    [
+        (UsageError('seed is many; give a number'), 2, 'error: seed is many; give a number'),
+        (BagError('nothing here; give a bag'), 1, 'error: nothing here; give a bag'),
+        (BagError('a\n  b\nc'), 1, 'error: a b c'),
+        (KeyboardInterrupt(), 130, 'interrupted'),
+    ],
+)
+def test_a_known_end_is_one_line_and_its_exit_code(monkeypatch, capsys, error, code, line):
+    replace_command(monkeypatch, error)
+    assert main(['models']) == code
+    assert capsys.readouterr().err == f'{line}\n'
 
 
-def test_an_unknown_error_keeps_its_traceback(monkeypatch):
-    def run(args):
-        raise ZeroDivisionError
-
-    replace_command(monkeypatch, run)
-    with pytest.raises(ZeroDivisionError):
+@pytest.mark.parametrize('error', [ZeroDivisionError(), BrokenPipeError('of a worker')])
+def test_an_unknown_error_keeps_its_traceback(monkeypatch, error):
+    replace_command(monkeypatch, error)
+    with pytest.raises(type(error)) as caught:
         main(['models'])
+    assert caught.value is error
 
 
-def test_the_exit_code_of_a_command_is_the_programs(monkeypatch):
-    replace_command(monkeypatch, lambda args: 1)
-    assert main(['models']) == 1
-    replace_command(monkeypatch, lambda args: None)
-    assert main(['models']) == 0
-
-
-def test_an_interrupt_is_one_word_and_exit_code_130(monkeypatch, capsys):
-    def run(args):
-        raise KeyboardInterrupt
-
-    replace_command(monkeypatch, run)
-    assert main(['models']) == 130
-    assert capsys.readouterr().err == 'interrupted\n'
+@pytest.mark.parametrize(('end', 'code'), [(1, 1), (0, 0), (None, 0)])
+def test_the_exit_code_of_a_command_is_the_programs(monkeypatch, end, code):
+    replace_command(monkeypatch, end)
+    assert main(['models']) == code
 
 
 def test_the_node_gets_all_arguments_as_they_are(monkeypatch):
@@ -201,15 +192,6 @@ def test_without_rclpy_the_node_says_how_to_get_it(monkeypatch, capsys):
     assert 'rclpy' in text
     assert 'requirements-ros.txt' in text
     assert text.count('\n') == 1
-
-
-def test_a_message_of_several_lines_becomes_one(monkeypatch, capsys):
-    def run(args):
-        raise BagError('a\n  b\nc')
-
-    replace_command(monkeypatch, run)
-    assert main(['models']) == 1
-    assert capsys.readouterr().err == 'error: a b c\n'
 
 
 def test_idle_threads_wait_passively_unless_the_user_differs():
@@ -246,13 +228,3 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(arguments):
         )
     assert done.stderr == ''
     assert done.returncode == 141
-
-
-def test_a_broken_pipe_that_is_not_the_output_keeps_its_traceback(monkeypatch):
-    def run(args):
-        raise BrokenPipeError('of a worker')
-
-    module = types.SimpleNamespace(add_arguments=lambda options: None, run=run)
-    monkeypatch.setattr('marigold_ros.__main__.import_module', lambda name: module)
-    with pytest.raises(BrokenPipeError, match='of a worker'):
-        main(['models'])

@@ -44,12 +44,20 @@ def model(monkeypatch):
     return replacement
 
 
+def write_png(path, rgb):
+    path.write_bytes(cv2.imencode('.png', rgb[..., ::-1])[1].tobytes())
+    return path
+
+
+def read_png(path):
+    """Read a file whose name OpenCV itself may not take, as it stands there, BGR."""
+    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
 @pytest.fixture
 def image(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (12, 20, 3), np.uint8)
-    path = tmp_path / 'street – ü.png'
-    path.write_bytes(cv2.imencode('.png', rgb[..., ::-1])[1].tobytes())
-    return path, rgb
+    return write_png(tmp_path / 'street – ü.png', rgb), rgb
 
 
 def test_metric_depth_is_stored_in_millimetres_as_ros_has_it(tmp_path):
@@ -57,10 +65,10 @@ def test_metric_depth_is_stored_in_millimetres_as_ros_has_it(tmp_path):
     rgb = np.zeros((12, 20, 3), np.uint8)
     write_prediction(tmp_path, 'view', rgb, Prediction(depth, space='metric'))
     np.testing.assert_array_equal(np.load(tmp_path / 'view_relative.npy'), depth)
-    stored = cv2.imread(str(tmp_path / 'view_relative.png'), cv2.IMREAD_UNCHANGED)
+    stored = read_png(tmp_path / 'view_relative.png')
     expected = np.minimum(depth * 1000, 65535)
     np.testing.assert_allclose(stored, expected, atol=0.51)
-    colour = cv2.imread(str(tmp_path / 'view_color.png'))
+    colour = read_png(tmp_path / 'view_color.png')
     assert len(np.unique(colour.reshape(-1, 3), axis=0)) > 100
 
 
@@ -71,17 +79,15 @@ def test_the_files_hold_the_prediction(model, image, tmp_path, capsys):
     relative = np.load(out / f'{path.stem}_relative.npy')
     assert relative.dtype == np.float32
     assert (relative == rgb[..., 0].astype(np.float32) / 255).all()
-    data = np.fromfile(out / f'{path.stem}_relative.png', np.uint8)
-    stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    stored = read_png(out / f'{path.stem}_relative.png')
     assert stored.dtype == np.uint16
     assert np.abs(stored / 65535 - relative).max() <= 0.5 / 65535 + 1e-7
-    colour = cv2.imdecode(np.fromfile(out / f'{path.stem}_color.png', np.uint8), cv2.IMREAD_COLOR)
+    colour = read_png(out / f'{path.stem}_color.png')
     assert colour.shape == rgb.shape
     near = colour[np.unravel_index(relative.argmin(), relative.shape)].astype(int)
     far = colour[np.unravel_index(relative.argmax(), relative.shape)].astype(int)
     assert near.sum() > far.sum()  # near is bright
-    beside = out / f'{path.stem}_side_by_side.png'
-    both = cv2.imdecode(np.fromfile(beside, np.uint8), cv2.IMREAD_COLOR)
+    both = read_png(out / f'{path.stem}_side_by_side.png')
     assert (both[:12, :20, ::-1] == rgb).all()
     assert (both[:12, 20:] == colour).all()
     assert both.shape[0] > 12  # the scale of the colours
@@ -114,7 +120,7 @@ def test_settings_reach_the_model_and_unset_ones_stay_none(model, image, tmp_pat
     first, second, third = model.calls
     assert first == PipelineConfig().prediction
     assert (second['denoising_steps'], second['processing_resolution']) == (4, 0)
-    assert (third['ensemble_size'], third['options'].merge) == (3, 'reference')
+    assert (third['ensemble_size'], third['engine'].merge) == (3, 'reference')
 
 
 def test_images_of_one_name_do_not_overwrite_each_other():
@@ -210,8 +216,7 @@ def test_the_demonstration_model_is_called_one(image, tmp_path, capsys):
 def test_cloud_and_mesh_of_a_photo_say_that_they_have_no_unit(model, image, tmp_path, capsys):
     path, rgb = image
     out = tmp_path / 'out'
-    flat = np.full_like(rgb, 90)
-    path.write_bytes(cv2.imencode('.png', flat)[1].tobytes())
+    write_png(path, np.full_like(rgb, 90))
     assert main(['predict', str(path), '--out', str(out), '--ply', '--glb', '--fov', '90']) == 0
     captured = capsys.readouterr()
     assert f'{path.stem}.ply, {path.stem}.glb' in captured.out
@@ -258,8 +263,7 @@ def test_images_become_one_video(model, image, tmp_path, capsys):
 
 def test_images_of_several_sizes_make_no_video(model, image, tmp_path, capsys):
     path, _ = image
-    other = tmp_path / 'zz.png'
-    other.write_bytes(cv2.imencode('.png', np.zeros((30, 40, 3), np.uint8))[1].tobytes())
+    other = write_png(tmp_path / 'zz.png', np.zeros((30, 40, 3), np.uint8))
     out = tmp_path / 'out'
     assert main(['predict', str(path), str(other), '--out', str(out), '--video']) == 1
     captured = capsys.readouterr()
