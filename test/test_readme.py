@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import ast
+from importlib.metadata import entry_points
 from pathlib import Path
 import re
 
-from marigold_ros.__main__ import COMMANDS
+from marigold_ros.__main__ import COMMANDS, FURTHER
 from marigold_ros.config import NodeConfig
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.node.interface.parameter_file import parameter_table
@@ -78,7 +79,7 @@ def test_images_of_the_documentation_are_below_3_mb():
 @every_document
 def test_every_command_shown_exists(path):
     shown = set(re.findall(r'-m marigold_ros ([a-z]+)', path.read_text(encoding='utf-8')))
-    assert shown <= set(COMMANDS)
+    assert shown <= {*COMMANDS, *(added.name for added in entry_points(group=FURTHER))}
 
 
 def test_the_readme_shows_its_moving_picture_and_the_three_paths():

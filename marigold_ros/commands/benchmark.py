@@ -19,6 +19,7 @@ from typing import Any, TYPE_CHECKING
 
 from marigold_ros.commands.terminal.options import (
     add_model_options,
+    add_option,
     add_setting_option,
     at_least,
     image_size,
@@ -53,29 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='random weights of this shape in place of --model; --vae tiny: a small autoencoder',
     )
     parser.add_argument('--against', choices=('diffusers',), help='the reference to compare with')
-    parser.add_argument(
-        '--size',
-        type=image_size('HxW'),
-        default=(480, 640),
-        metavar='HxW',
-        help='of the image (default: 480x640)',
-    )
-    parser.add_argument(
-        '--resolution', type=int, metavar='N', help="processing resolution (checkpoint's)"
-    )
-    parser.add_argument('--steps', type=int, metavar='N', help="denoising steps (checkpoint's)")
-    parser.add_argument('--members', type=int, metavar='E', help="ensemble size (checkpoint's)")
-    parser.add_argument('--seed', type=int, default=0, help='of the noise (default: 0)')
-    parser.add_argument(
-        '--runs',
-        type=at_least(1),
-        default=0,
-        metavar='N',
-        help='frames (default: as many as fit in 15 s)',
-    )
-    parser.add_argument(
-        '--rounds', type=at_least(1), default=3, metavar='N', help='of a comparison (default: 3)'
-    )
+    add_option(parser, '--size', image_size('HxW'), 'HxW', 'of the image', (480, 640))
+    add_option(parser, '--resolution', int, 'N', "processing resolution (checkpoint's)")
+    add_option(parser, '--steps', int, 'N', "denoising steps (checkpoint's)")
+    add_option(parser, '--members', int, 'E', "ensemble size (checkpoint's)")
+    add_option(parser, '--seed', int, 'N', 'of the noise', 0)
+    text = 'frames (default: as many as fit in 15 s)'
+    add_option(parser, '--runs', at_least(1), 'N', text)
+    add_option(parser, '--rounds', at_least(1), 'N', 'of a comparison', 3)
     parser.add_argument(
         '--variants',
         nargs='+',
@@ -85,11 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'float16',
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
-    parser.add_argument(
-        '--out',
-        metavar='DIR',
-        help='write the figures to DIR as benchmark.json and charts as benchmark.svg',
-    )
+    text = 'write the figures to DIR as benchmark.json and charts as benchmark.svg'
+    add_option(parser, '--out', str, 'DIR', text)
     add_setting_option(parser, RuntimeSettings)
 
 
@@ -126,7 +109,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {
         'versions': versions(),
         **benchmark.describe(),
-        'own': benchmark.measure(args.runs, step_bar),
+        'own': benchmark.measure(args.runs or 0, step_bar),
     }
     if args.against:
         results['against'] = benchmark.against_reference(args.rounds, step_bar)

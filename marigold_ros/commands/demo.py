@@ -46,13 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = 'images (default: 40, or the whole bag)'
     add_option(parser, '--frames', at_least(1), 'N', text)
-    parser.add_argument(
-        '--size',
-        type=image_size('WxH'),
-        default=(640, 480),
-        metavar='WxH',
-        help='of the synthetic drive (default: 640x480)',
-    )
+    size = (640, 480)
+    add_option(parser, '--size', image_size('WxH'), 'WxH', 'of the synthetic drive', size)
     parser.add_argument('--json', action='store_true', help='print results.json on stdout')
     parser.add_argument(
         '--rerun',

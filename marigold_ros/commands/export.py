@@ -22,13 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument('model', metavar='MODEL', help='name, folder or hub id')
     add_option(parser, '--onnx', str, 'OUT', 'the file, as tiny.onnx', required=True)
-    parser.add_argument(
-        '--size',
-        type=image_size('HxW'),
-        default=(480, 640),
-        metavar='HxW',
-        help="of the camera's images (default: 480x640)",
-    )
+    add_option(parser, '--size', image_size('HxW'), 'HxW', "of the camera's images", (480, 640))
     add_option(parser, '--vae', str, 'PATH', 'another autoencoder')
 
 

@@ -87,11 +87,6 @@ def test_wrong_usage_exits_with_2(arguments, wrong, capsys):
     assert stop.value.code == 2
 
 
-def test_the_former_name_of_variants_is_accepted(arguments, capsys):
-    assert main([*arguments, '--levers', 'warp']) == 1
-    assert "variant 'warp'" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ('wrong', 'words', 'code'),
     [

@@ -91,6 +91,7 @@ def add_option(
     """Add an option with a value; its help states the default, if there is one."""
     if default not in (None, ''):
         shown = format(default, 'g') if isinstance(default, float) else default
+        shown = 'x'.join(map(str, default)) if isinstance(default, tuple) else shown
         text = f'{text} (default: {shown})'
     parser.add_argument(flag, type=kind, metavar=metavar, help=text, default=default, **more)
 
