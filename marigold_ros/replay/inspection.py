@@ -8,7 +8,7 @@ paired, projected and judged as in a replay.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 import math
@@ -61,7 +61,9 @@ def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> 
     for place in range(1 if reader.lost else _PLACES):  # damaged files have no index
         begin = seconds * place / _PLACES
         try:
-            for item in islice(_stream(reader, topics, options, begin), _IMAGES_A_PLACE):
+            pose, excerpt = options.T_cam_lidar, Excerpt(start=begin)
+            stream = bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
+            for item in islice(stream, _IMAGES_A_PLACE):
                 sample = _sample(item, options)
                 known = samples.get(item.stamp_ns)
                 # The first image of a place may come after its scan.
@@ -71,13 +73,6 @@ def sample_bag(reader: BagReader, topics: BagTopics, options: ReplayOptions) -> 
             if not samples:
                 raise
     return list(samples.values())
-
-
-def _stream(
-    reader: BagReader, topics: BagTopics, options: ReplayOptions, begin: float
-) -> Iterator[BagFrame]:
-    pose, excerpt = options.T_cam_lidar, Excerpt(start=begin)
-    return bag_frames(reader, topics, options.lidar, pose, options.stamps, excerpt)
 
 
 def _sample(item: BagFrame, options: ReplayOptions) -> BagSample:
@@ -210,12 +205,13 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         }
         for role, topic in topics.by_role.items()
     }
+    files = [path] if path.is_file() else path.iterdir()
     usable = [sample for sample in samples if sample.item.frame is not None]
     reason = why_not_scored(topics, samples)
     problems = Counter(sample.problem for sample in samples if sample.problem)
     return {
         'bag': str(path),
-        'bytes': _bytes(path),
+        'bytes': sum(file.stat().st_size for file in files),
         'seconds': seconds,
         'topics': roles,
         'image': _image_facts(usable[0].item) if usable else {},
@@ -228,11 +224,6 @@ def inspect_bag(path: str | Path, options: ReplayOptions) -> dict[str, Any]:
         'scorable': not reason,
         'reason': reason,
     }
-
-
-def _bytes(path: Path) -> int:
-    parts = [path] if path.is_file() else path.iterdir()
-    return sum(part.stat().st_size for part in parts)
 
 
 def _image_facts(item: BagFrame) -> dict[str, Any]:

@@ -43,8 +43,9 @@ class SourcesOfBag:
     ) -> None:
         self._names, self._ground = names, ground
         self._transforms = reader.static_transforms()
-        own = [name for name in names if topics.lidar and _is(topics.lidar, reader, name)]
-        self._own = own[0] if own else ''
+        lidar, known = topics.lidar, reader.topics
+        own = (name for name in names if lidar in known and is_of_kind(lidar, known, name))
+        self._own = next(own, '')
 
     @property
     def has_lidar(self) -> bool:
@@ -75,7 +76,3 @@ class SourcesOfBag:
             return SparseInput(GROUND, ground=ground_plane(self._ground, pose))
         except CalibrationError as error:
             return SparseInput(GROUND, no_points=told(f'{error}; or set ground.height'))
-
-
-def _is(topic: str, reader: BagReader, name: str) -> bool:
-    return topic in reader.topics and is_of_kind(topic, reader.topics, name)

@@ -19,9 +19,9 @@ from marigold_ros.evaluation.metrics.metric_table import (
 )
 import numpy as np
 
-_MEANS = {n: m.formula for n, m in METRICS.items() if isinstance(m.formula, MeanFormula)}
+MEANS = {n: m.formula for n, m in METRICS.items() if isinstance(m.formula, MeanFormula)}
 _QUANTILES = {n: m.formula for n, m in METRICS.items() if isinstance(m.formula, QuantileFormula)}
-_TERMS = [term for formula in _MEANS.values() for term in formula.terms]
+_TERMS = [term for formula in MEANS.values() for term in formula.terms]
 # A finite prediction at or below zero is a wrong answer, not a missing one; the floor keeps its
 # logarithm finite.
 _FLOOR_M = 1e-6
@@ -112,11 +112,11 @@ def _mean_metrics(sums: np.ndarray) -> dict[str, float]:
     """Return the metrics that follow from sums over points; NaN without points."""
     n = int(sums[0])
     if n == 0:
-        return dict.fromkeys(_MEANS, math.nan)
+        return dict.fromkeys(MEANS, math.nan)
     means = (float(x) / n for x in sums[1:])
     return {
         name: formula.finish(*(next(means) for _ in formula.terms))
-        for name, formula in _MEANS.items()
+        for name, formula in MEANS.items()
     }
 
 
@@ -124,7 +124,7 @@ def _image_metrics(errors: PointErrors, sums: np.ndarray, coverage: float) -> di
     """Return the metrics of one image, with ``n`` before ``coverage``."""
     values, n = _mean_metrics(sums), len(errors.g)
     if n:
-        values |= {name: f.exact(errors) for name, f in _MEANS.items() if f.exact is not None}
+        values |= {name: f.exact(errors) for name, f in MEANS.items() if f.exact is not None}
     for name, formula in _QUANTILES.items():
         found = getattr(errors, formula.quantity)
         values[name] = float(np.quantile(found, formula.share)) if n else math.nan

@@ -153,20 +153,18 @@ def chart_figure(name: str, spec: Mapping[str, Any]) -> str:
     )
 
 
+def chart(title: str, curves: Mapping[str, Sequence[float | None]], **more: Any) -> Spec:
+    """Describe curves by name; ``more`` are further entries of :func:`chart_specs`."""
+    drawn = [{'name': name, 'values': list(values)} for name, values in curves.items()]
+    return {'title': title, 'zero': True, 'curves': drawn, **more}
+
+
 def frame_chart(
     title: str, frames: Sequence[int], curves: Mapping[str, Sequence[float | None]], **more: Any
 ) -> Spec:
     """Describe curves over frame numbers, with one cursor for all such charts of a page."""
-    return {
-        'title': title,
-        'x_label': 'frame',
-        'x': list(frames),
-        'whole': True,
-        'linked': True,
-        'zero': True,
-        'curves': [{'name': name, 'values': list(values)} for name, values in curves.items()],
-        **more,
-    }
+    axis = {'x_label': 'frame', 'x': list(frames), 'whole': True, 'linked': True}
+    return chart(title, curves, **{**axis, **more})
 
 
 def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
@@ -189,7 +187,7 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 
     """
     specs = _over_time(results, rows) | _by_range(results)
-    specs |= _reliability(results) | _robustness(results) | _robustness_by_model(results)
+    specs |= _reliability(results) | _robustness(results)
     return {
         name: spec
         for name, spec in specs.items()
@@ -200,51 +198,42 @@ def chart_specs(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
 def _over_time(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Spec]:
     rows = rows[:: math.ceil(len(rows) / MOST_PLACES) or 1]
     frames, of_bags = [int(row['index']) for row in rows], not is_dataset(results)
-    remarks = _remarks(results, rows) if of_bags else []
-    marks = bag_marks([_bag_of(results, row) for row in rows])
-    common = {'group': 'time', 'remarks': remarks, 'marks': marks}
+    common: dict[str, Any] = {'group': 'time', 'marks': bag_marks(_bags_of(results, rows))}
+    common['remarks'] = _remarks(results, rows) if of_bags else []
     common |= {} if of_bags else {'x_label': 'image'}
 
-    def chart(title: str, columns: Mapping[str, str], **more: Any) -> Spec:
+    def over_time(title: str, columns: Mapping[str, str], **more: Any) -> Spec:
         curves = {name: [_number(row.get(key)) for row in rows] for name, key in columns.items()}
         known = {name: v for name, v in curves.items() if any(x is not None for x in v)}
         return frame_chart(title, frames, known, **{**common, **more})
 
-    specs = {}
-    for protocol, where in (('heldout', 'held-out LiDAR points'), ('truth', 'dense truth')):
-        columns = {
-            'this model': f'{protocol}_abs_rel',
-            'best quadric': f'{protocol}_quadric_abs_rel',
-            'LiDAR interpolated': f'{protocol}_linear_abs_rel',
-            **{name: f'{name}:{protocol}_abs_rel' for name in results.get('models') or ()},
-        }
-        specs[f'error_{protocol}'] = chart(f'AbsRel at {where} (lower is better)', columns)
-    scoring = results['provenance'].get('scoring', {})
-    if scoring.get('baselines_protocol') == 'oracle':
-        columns = {
-            'this model': 'oracle_abs_rel',
-            'best quadric': 'oracle_quadric_abs_rel',
-            'scaled mean of earlier images': 'oracle_mean_map_abs_rel',
-            **{name: f'{name}:oracle_abs_rel' for name in results.get('models') or ()},
-        }
-        title = 'AbsRel after the best scale and shift to the truth (lower is better)'
-        specs['error_oracle'] = chart(title, columns)
-    specs['time'] = chart('Time per image, ms (lower is better)', {'total': 'total_ms'}, unit='ms')
+    def errors(protocol: str, where: str, baselines: Mapping[str, str]) -> Spec:
+        columns = {'this model': f'{protocol}_abs_rel'}
+        columns |= {text: f'{protocol}_{name}_abs_rel' for name, text in baselines.items()}
+        columns |= {n: f'{n}:{protocol}_abs_rel' for n in results.get('models') or ()}
+        return over_time(f'AbsRel {where} (lower is better)', columns)
+
+    quadric = {'quadric': 'best quadric'}
+    lidar = {**quadric, 'linear': 'LiDAR interpolated'}
+    specs = {
+        f'error_{protocol}': errors(protocol, f'at {PROTOCOL_NAMES[protocol]}', lidar)
+        for protocol in ('heldout', 'truth')
+    }
+    if results['provenance'].get('scoring', {}).get('baselines_protocol') == 'oracle':
+        earlier = {**quadric, 'mean_map': 'scaled mean of earlier images'}
+        where = 'after the best scale and shift to the truth'
+        specs['error_oracle'] = errors('oracle', where, earlier)
+    title = 'Time per image, ms (lower is better)'
+    specs['time'] = over_time(title, {'total': 'total_ms'}, unit='ms')
     if not of_bags:
         return specs
-    fit = {'scale': 'scale', 'shift': 'shift'}
-    specs['scale'] = chart(
-        'Scale and shift of the fit, in the space of the model', fit, zero=False
-    )
+    title = 'Scale and shift of the fit, in the space of the model'
+    specs['scale'] = over_time(title, {'scale': 'scale', 'shift': 'shift'}, zero=False)
     points = {'in view': 'n_points', 'inliers': 'n_inliers'}
-    specs['points'] = chart('Number of LiDAR points of the fit', points)
+    specs['points'] = over_time('Number of LiDAR points of the fit', points)
+    title = 'Share of held-out points within sigma (nearer to normal is better)'
     within = {f'within {k} sigma': f'heldout_within_{k}_sigma' for k in _NORMAL_SHARES}
-    specs['coverage'] = chart(
-        'Share of held-out points within sigma (nearer to normal is better)',
-        within,
-        top=1.0,
-        group='sigma',
-    )
+    specs['coverage'] = over_time(title, within, top=1.0, group='sigma')
     if specs['coverage']['curves']:
         names = ('normal distribution', '')
         specs['coverage']['curves'] += [
@@ -259,23 +248,24 @@ def bag_marks(bags: Sequence[str]) -> list[tuple[int, str]]:
     return [(place, bag) for place, bag in enumerate(bags) if place and bag != bags[place - 1]]
 
 
-def _bag_of(results: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    number, bags = int(row.get('bag') or 0), results['provenance'].get('bags', ())
-    return str(bags[number]['name']) if number < len(bags) else ''
+def _bags_of(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the name of the bag of each frame; '' where it is not known."""
+    names = [str(bag['name']) for bag in results['provenance'].get('bags', ())]
+    numbers = (int(row.get('bag') or 0) for row in rows)
+    return [names[number] if number < len(names) else '' for number in numbers]
 
 
 def _remarks(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the bag, the time in it and the state of the fit for each frame."""
-    bags = results['provenance'].get('bags', ())
+    """Return the bag if there are several, the time in it and the state of the fit by frame."""
+    several = len(results['provenance'].get('bags', ())) > 1
     first: dict[int, int] = {}
     remarks = []
-    for row in rows:
-        bag, stamp_ns = int(row.get('bag', 0)), int(row['stamp_ns'])
-        parts = [f'{(stamp_ns - first.setdefault(bag, stamp_ns)) / 1e9:.1f} s']
-        if len(bags) > 1 and bag < len(bags):
-            parts.insert(0, bags[bag]['name'])
-        parts += [str(row[key]) for key in ('state', 'reason', 'map_reason') if row.get(key)]
-        remarks.append(', '.join(parts))
+    for row, bag in zip(rows, _bags_of(results, rows), strict=True):
+        stamp_ns = int(row['stamp_ns'])
+        begin_ns = first.setdefault(int(row.get('bag') or 0), stamp_ns)
+        parts = [bag if several else '', f'{(stamp_ns - begin_ns) / 1e9:.1f} s']
+        parts += [str(row.get(key) or '') for key in ('state', 'reason', 'map_reason')]
+        remarks.append(', '.join(filter(None, parts)))
     return remarks
 
 
@@ -283,21 +273,17 @@ def _by_range(results: Mapping[str, Any]) -> dict[str, Spec]:
     protocols = {n: s['by_range'] for n, s in results['protocols'].items() if s.get('by_range')}
     longest = max(protocols.values(), key=len, default=())
     return {
-        f'range_{metric.name}': {
-            'group': 'range',
-            'title': f'{metric.title} by true depth ({BETTER_TEXT[metric.better]})',
-            'unit': metric.unit,
-            'x_label': 'true depth, m',
-            'ticks': [_range_text(item) for item in longest],
-            'zero': True,
-            'curves': [
-                {
-                    'name': PROTOCOL_NAMES.get(name, name),
-                    'values': [_number(item.get(metric.name)) for item in ranges],
-                }
+        f'range_{metric.name}': chart(
+            f'{metric.title} by true depth ({BETTER_TEXT[metric.better]})',
+            {
+                PROTOCOL_NAMES.get(name, name): [_number(item.get(metric.name)) for item in ranges]
                 for name, ranges in protocols.items()
-            ],
-        }
+            },
+            group='range',
+            unit=metric.unit,
+            x_label='true depth, m',
+            ticks=[_range_text(item) for item in longest],
+        )
         for metric in (METRICS[name] for name in _RANGE_METRICS)
     }
 
@@ -309,91 +295,66 @@ def _range_text(item: Mapping[str, Any]) -> str:
 
 def _reliability(results: Mapping[str, Any]) -> dict[str, Spec]:
     """Describe the reliability diagram: nominal against observed share of errors."""
-    curves: dict[str, dict[float, float | None]] = {}
+    curves: dict[str, dict[float, float]] = {}
     for name, scores in results['protocols'].items():
-        points = (scores.get('sigma') or {}).get('reliability')
-        if not points and scores.get('sigma_coverage'):
-            points = [
-                {'expected': share, 'observed': scores['sigma_coverage'].get(k)}
-                for k, share in _NORMAL_SHARES.items()
-            ]
-        found = {_number(p.get('expected')): _number(p.get('observed')) for p in points or ()}
-        curves[name] = {0.0: 0.0, **{k: v for k, v in found.items() if k is not None}}
-    curves = {name: curve for name, curve in curves.items() if len(curve) > 1}
+        points = (scores.get('sigma') or {}).get('reliability') or ()
+        pairs = ((_number(p['expected']), _number(p['observed'])) for p in points)
+        known = {x: y for x, y in pairs if x is not None and y is not None}
+        if known:
+            curves[PROTOCOL_NAMES.get(name, name)] = {0.0: 0.0, **known}
     if not curves:
         return {}
     x = sorted({0.0, 1.0, *(place for curve in curves.values() for place in curve)})
-    drawn = [
-        {'name': PROTOCOL_NAMES.get(n, n), 'values': _interpolated(curve, x)}
-        for n, curve in curves.items()
-    ]
-    return {
-        'reliability': {
-            'group': 'sigma',
-            'title': 'Share of errors within the nominal interval (nearer to ideal is better)',
-            'x_label': 'nominal share',
-            'x': x,
-            'zero': True,
-            'top': 1.0,
-            'curves': [*drawn, {'name': 'ideal', 'values': x, 'reference': True}],
-        }
-    }
+    title = 'Share of errors within the nominal interval (nearer to ideal is better)'
+    drawn = {name: _interpolated(curve, x) for name, curve in curves.items()}
+    spec = chart(title, drawn, group='sigma', x_label='nominal share', x=x, top=1.0)
+    spec['curves'].append({'name': 'ideal', 'values': x, 'reference': True})
+    return {'reliability': spec}
 
 
-def _interpolated(curve: Mapping[float, float | None], x: Sequence[float]) -> list[float | None]:
-    """Interpolate a curve linearly at ``x``, up to its last known point."""
-    known = sorted((place, value) for place, value in curve.items() if value is not None)
-    places, values = zip(*known, strict=True)
+def _interpolated(curve: Mapping[float, float], x: Sequence[float]) -> list[float | None]:
+    """Interpolate a curve linearly at ``x``, up to its last point."""
+    places, values = zip(*sorted(curve.items()), strict=True)
     joined = np.interp(x, places, values)
     return [float(v) if place <= places[-1] else None for place, v in zip(x, joined, strict=True)]
 
 
 def _robustness(results: Mapping[str, Any]) -> dict[str, Spec]:
-    """Describe a chart for each protocol: the error against the strength of each corruption."""
-    found = results.get('robustness') or {}
-    corruptions = found.get('corruptions') or {}
-    return {
-        f'robustness_{protocol}': {
-            'group': 'robustness',
-            'title': 'AbsRel by strength of corruption, '
-            f'{PROTOCOL_NAMES.get(protocol, protocol)} (lower is better)',
-            'x_label': 'strength, 0 is the original image',
-            'ticks': [str(strength) for strength in found.get('strengths', ())],
-            'zero': True,
-            'curves': [
-                {'name': kind, 'values': [_number(x) for x in by_protocol[protocol]['abs_rel']]}
-                for kind, by_protocol in corruptions.items()
-                if protocol in by_protocol
-            ],
-        }
-        for protocol in dict.fromkeys(name for kind in corruptions.values() for name in kind)
-    }
+    """
+    Describe the error against the strength of corruptions.
 
-
-def _robustness_by_model(results: Mapping[str, Any]) -> dict[str, Spec]:
-    """Describe a chart for each corruption: the oracle's error of each compared model."""
+    A chart for each protocol has a curve for each corruption; one for each corruption has the
+    oracle's errors of the compared models.
+    """
     found = {'this model': results, **(results.get('models') or {})}
     by_model = {
         name: part['robustness']['corruptions']
         for name, part in found.items()
-        if part.get('robustness')
+        if (part.get('robustness') or {}).get('corruptions')
     }
-    if len(by_model) < 2:
-        return {}
+    own = by_model.get('this model', {})
+    charts = {
+        f'robustness_{protocol}': (
+            f'AbsRel by strength of corruption, {PROTOCOL_NAMES.get(protocol, protocol)}',
+            {kind: curves[protocol] for kind, curves in own.items() if protocol in curves},
+        )
+        for protocol in dict.fromkeys(name for curves in own.values() for name in curves)
+    }
+    for kind in own if len(by_model) > 1 else ():
+        of_models = ((name, kinds.get(kind, {})) for name, kinds in by_model.items())
+        charts[f'robustness_by_model_{kind}'] = (
+            f'AbsRel by strength of {kind}, oracle',
+            {name: curves['oracle'] for name, curves in of_models if 'oracle' in curves},
+        )
     return {
-        f'robustness_by_model_{kind}': {
-            'group': 'robustness',
-            'title': f'AbsRel by strength of {kind}, oracle (lower is better)',
-            'x_label': 'strength, 0 is the original image',
-            'ticks': [str(strength) for strength in results['robustness']['strengths']],
-            'zero': True,
-            'curves': [
-                {'name': name, 'values': [_number(x) for x in kinds[kind]['oracle']['abs_rel']]}
-                for name, kinds in by_model.items()
-                if 'oracle' in kinds.get(kind, {})
-            ],
-        }
-        for kind in by_model['this model']
+        name: chart(
+            f'{title} (lower is better)',
+            {label: [_number(x) for x in curve['abs_rel']] for label, curve in curves.items()},
+            group='robustness',
+            x_label='strength, 0 is the original image',
+            ticks=[str(strength) for strength in results['robustness']['strengths']],
+        )
+        for name, (title, curves) in charts.items()
     }
 
 

@@ -134,17 +134,13 @@ def headline(results: Mapping[str, Any]) -> str:
             text = f'nominal 68 %; within 2 sigma: {_percent(covered.get("2"))}'
             cards.append(_card('errors within 1 sigma', _percent(covered.get('1')), text))
     frames = results['frames']
-    if is_dataset(results):
-        more = f'{sum(frames["rejected"].values())} rejected'
-        cards.append(_card('scored images', f'{_scored(scores)} of {frames["read"]}', more))
-        return f'<ul class="cards">{"".join(cards)}{_time_card(results)}</ul>'
+    label, counted = 'metric frames', frames['metric']
     away = f'{frames["dropped"]} dropped, {sum(frames["rejected"].values())} rejected'
-    cards.append(_card('metric frames', f'{frames["metric"]} of {frames["read"]}', away))
+    if is_dataset(results):
+        label, counted = 'scored images', scores['n_frames'] if scores else 0
+        away = f'{sum(frames["rejected"].values())} rejected'
+    cards.append(_card(label, f'{counted} of {frames["read"]}', away))
     return f'<ul class="cards">{"".join(cards)}{_time_card(results)}</ul>'
-
-
-def _scored(scores: Mapping[str, Any] | None) -> int:
-    return int(scores['n_frames']) if scores else 0
 
 
 def _main_protocol(results: Mapping[str, Any]) -> str:
@@ -321,9 +317,9 @@ def bag_table(results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> 
     for number_of_bag, bag in enumerate(bags):
         own = [row for row in rows if int(row.get('bag') or 0) == number_of_bag]
         for protocol in results['protocols']:
-            means = [_mean(own, f'{protocol}_{metric}') for metric in COMPARED]
             n = sum(is_known(row.get(f'{protocol}_abs_rel')) for row in own)
-            cells = [number(x, 3 if i == 0 else 2) for i, x in enumerate(means)]
+            means = ((m, _mean(own, f'{protocol}_{m}')) for m in COMPARED)
+            cells = [number(mean, 3 if m == 'abs_rel' else 2) for m, mean in means]
             name = f'{bag["name"]}, {PROTOCOL_NAMES.get(protocol, protocol)}'
             lines.append(_row(name, [*cells, str(n)]))
     heads = ('bag', *(METRICS[metric].title for metric in COMPARED), 'frames')

@@ -63,7 +63,8 @@ def csv_table(found: Mapping[str, Any]) -> str:
             first = [protocol, bag, row['rank'], row['kind'], row['name']]
             first += [checkpoint if is_run else '', metrics['abs_rel']['n_frames']]
             means = [metrics.get(name, {}).get('mean', '') for name in columns]
-            writer.writerow([*first, *means, *_differences(metrics)])
+            differences = (_difference(metrics.get(metric)) for metric in COMPARED)
+            writer.writerow([*first, *means, *(cell for part in differences for cell in part)])
     return text.getvalue()
 
 
@@ -75,15 +76,10 @@ def _boards(found: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[Mappi
             yield protocol, part['bag'], part['rows']
 
 
-def _differences(metrics: Mapping[str, Mapping[str, Any]]) -> list[Any]:
-    cells: list[Any] = []
-    for metric in COMPARED:
-        values = metrics.get(metric)
-        if values:
-            cells += [values['difference'], *values['difference_interval'], values['outcome']]
-        else:
-            cells += [''] * len(_OF_DIFFERENCE)
-    return cells
+def _difference(values: Mapping[str, Any] | None) -> list[Any]:
+    if not values:
+        return [''] * len(_OF_DIFFERENCE)
+    return [values['difference'], *values['difference_interval'], values['outcome']]
 
 
 def latex_table(found: Mapping[str, Any]) -> str:
@@ -93,8 +89,12 @@ def latex_table(found: Mapping[str, Any]) -> str:
     The best figure of each column is bold, and an equals sign marks rows that are not shown to
     differ from the best run in AbsRel.
     """
-    used = [metric for metric in SHOWN if _is_used(metric, found)]
-    heads = (f'{_latex_title(metric)} {_direction(metric)}'.strip() for metric in used)
+    rows = (row for board in found['protocols'].values() for row in board['rows'])
+    measured = {metric for row in rows for metric in row['metrics']}
+    used = [metric for metric in SHOWN if metric in measured]
+    arrows = (_ARROWS[METRICS[m].better if m in METRICS else 'lower'] for m in used)
+    titles = (latex_escape(metric_title(metric)) for metric in used)
+    heads = (f'{title} {arrow}'.strip() for title, arrow in zip(titles, arrows, strict=True))
     lines = [
         f'% {found["frames"]} frames; = is not shown to differ from the best run (95 %)',
         rf'\begin{{tabular}}{{l{"r" * len(used)}}}',
@@ -117,18 +117,6 @@ def latex_escape(text: str) -> str:
     """Return plain text as LaTeX; control characters become spaces."""
     printable = (letter if letter.isprintable() else ' ' for letter in text)
     return ''.join(_SPECIAL.get(letter, letter) for letter in printable)
-
-
-def _is_used(metric: str, found: Mapping[str, Any]) -> bool:
-    return any(metric in row['metrics'] for _, _, rows in _boards(found) for row in rows)
-
-
-def _latex_title(metric: str) -> str:
-    return latex_escape(metric_title(metric))
-
-
-def _direction(metric: str) -> str:
-    return _ARROWS[METRICS[metric].better if metric in METRICS else 'lower']
 
 
 def _best(metric: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -187,6 +187,7 @@ def _shared_protocols(
 ) -> tuple[list[str], list[str]]:
     """Return the protocols that all runs were scored by alike, and why others were not."""
     found, left_out = [], []
+    scoring = {name: _scoring(run) for name, run in runs.items()}
     for protocol in PROTOCOLS:
         scored = {
             name: np.isfinite(_column(part, f'{protocol}_abs_rel')).any()
@@ -197,7 +198,8 @@ def _shared_protocols(
         missing = [name for name, is_scored in scored.items() if not is_scored]
         why = f'{", ".join(missing)} {"has" if len(missing) == 1 else "have"} no such scores'
         if not missing:
-            why = _scored_otherwise(protocol, runs) or _other_points(protocol, rows)
+            differing = (_difference(what, scoring) for what in _SCORING[protocol])
+            why = '; '.join(filter(None, differing)) or _other_points(protocol, rows)
         if why:
             left_out.append(f'{protocol} is left out: {why}.')
         else:
@@ -212,12 +214,6 @@ def _shared_protocols(
         else:
             left_out.append(f'oracle is {text}.')
     return found, left_out
-
-
-def _scored_otherwise(protocol: str, runs: Mapping[str, EvaluationRun]) -> str:
-    """Name the settings of a protocol in which runs differ."""
-    values = {name: _scoring(run) for name, run in runs.items()}
-    return '; '.join(filter(None, (_difference(what, values) for what in _SCORING[protocol])))
 
 
 def _scoring(run: EvaluationRun) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Only what intervals show is said: a range is usable where the upper end of the e
 below the limit, and a baseline is beaten where the interval of the paired difference excludes 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import groupby
 import math
 from typing import Any
@@ -57,7 +57,8 @@ def judge(
         for data sets, which have nothing else; ``text``: all of it in words.
 
     """
-    protocol = _protocol(results)
+    main = results['provenance']['scoring'].get('baselines_protocol', 'heldout')
+    protocol = main if main in results['protocols'] else 'oracle'  # a bound by the truth
     scores = results['protocols'].get(protocol, {})
     found: dict[str, Any] = {
         'usable_range': usable_range(scores, usable_error),
@@ -65,22 +66,12 @@ def judge(
         'speed': _speed(results),
         'weakest': _weakest(results, protocol),
         'demonstration': demonstration,
-        'fitted_to_truth': _scoring(results).get('baselines_protocol') == 'oracle',
+        'fitted_to_truth': main == 'oracle',
     }
     grade, title = _grade(results, scores, found)
     words = _words(results, scores, found)
     text = {name: text for name, text in words.items() if text}
     return {'grade': grade, 'title': title, **found, 'text': text}
-
-
-def _protocol(results: Mapping[str, Any]) -> str:
-    """Return the protocol that is judged: of the baselines, else the bound by the truth."""
-    main = _scoring(results).get('baselines_protocol', 'heldout')
-    return main if main in results['protocols'] else 'oracle'
-
-
-def _scoring(results: Mapping[str, Any]) -> Mapping[str, Any]:
-    return results['provenance'].get('scoring') or {}
 
 
 def usable_range(scores: Mapping[str, Any], limit: float) -> dict[str, Any]:
@@ -249,7 +240,9 @@ def _comparison(compared: Mapping[str, Mapping[str, Any]]) -> str:
 
     groups = []
     for rank, items in groupby(sorted(compared.items(), key=outcome_of), outcome_of):
-        groups.append(f'{OUTCOMES[rank]} in {_list([_figure(*item) for item in items])}')
+        *first, last = (_figure(*item) for item in items)
+        listed = f'{", ".join(first)} and {last}' if first else last
+        groups.append(f'{OUTCOMES[rank]} in {listed}')
     return '; '.join(groups)
 
 
@@ -259,7 +252,3 @@ def _figure(metric: str, values: Mapping[str, Any]) -> str:
     baseline = values['baseline'].replace('_', ' ')
     own, theirs = (f'{values[side]:.{digits}f}{unit}' for side in ('own', 'theirs'))
     return f'{METRICS[metric].label} ({own}, {baseline} {theirs})'
-
-
-def _list(texts: Sequence[str]) -> str:
-    return ' and '.join(filter(None, [', '.join(texts[:-1]), texts[-1]]))

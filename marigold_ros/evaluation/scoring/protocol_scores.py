@@ -7,12 +7,13 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.depth_metrics import (
     errors_at,
+    MEANS,
     MetricAccumulator,
     scored_pixels,
     truth_counts,
 )
 from marigold_ros.evaluation.metrics.intervals import mean_interval
-from marigold_ros.evaluation.metrics.metric_table import MeanFormula, METRICS, PointErrors
+from marigold_ros.evaluation.metrics.metric_table import METRICS, PointErrors
 import numpy as np
 
 _STEP_M = 5.0
@@ -21,14 +22,8 @@ _THIRDS = (('top', 'middle', 'bottom'), ('left', 'centre', 'right'))
 _CELLS = 9
 
 
-def _formula(name: str) -> MeanFormula:
-    formula = METRICS[name].formula
-    assert isinstance(formula, MeanFormula)
-    return formula
-
-
 # Metrics of one mean each, which are also reported by distance and region.
-_BROKEN_DOWN = {name: _formula(name) for name in ('abs_rel', 'rmse', 'bias', 'mae', 'delta1')}
+_BROKEN_DOWN = {name: MEANS[name] for name in ('abs_rel', 'rmse', 'bias', 'mae', 'delta1')}
 
 
 def cells_at(u: np.ndarray, v: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

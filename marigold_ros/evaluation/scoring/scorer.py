@@ -162,7 +162,7 @@ class Scorer:
             shown = self._fitted_to_truth(fitted, pairs[1], row)
         if prediction.space == 'metric':
             self._score('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
-        ratio = _first(row, 'heldout_median_ratio', 'truth_median_ratio')
+        ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
         row.update(self._temporal.add(frame, result.rgb, metric, result.alignment, ratio))
         self.rows.append(row)
         score, error = shown or (_NO_POINTS, np.zeros(0))
@@ -400,11 +400,6 @@ class Scorer:
         """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""
         errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
         row.update({f'{protocol}_{name}': error for name, error in errors.items()})
-
-
-def _first(row: Mapping[str, Any], *names: str) -> float:
-    """Return the first of some columns that the row has; NaN without any."""
-    return next((row[name] for name in names if name in row), math.nan)
 
 
 def _best_baseline(row: Mapping[str, Any]) -> tuple[str, float]:
