@@ -18,8 +18,7 @@ from marigold_ros.evaluation.report.html_page import make_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.report.tables import bag_table, stability_tables
 from marigold_ros.evaluation.report.verdict_section import verdict_section
-from marigold_ros.evaluation.scoring.report_frames import ReportFrame
-from marigold_ros.frame import Prediction, SparseDepth
+from marigold_ros.frame import Prediction
 from marigold_ros.geometry import unproject_depth
 import numpy as np
 import pytest
@@ -33,127 +32,6 @@ EVIL = (
     '<!-- <script>',
     '&lt;b&gt;${title}',
 )
-
-
-def a_sample(index=0, size=(240, 320), abs_rel=0.1, metric=True, seed=0):
-    rng = np.random.default_rng(seed)
-    height, width = size
-    v, u = np.mgrid[0:height, 0:width]
-    depth = (3 + 30 * (1 - v / height) + np.sin(u / 30)).astype(np.float32)
-    some = rng.integers(0, height, 900), rng.integers(0, width, 900)
-    points = SparseDepth(some[1], some[0], depth[some])
-    return ReportFrame(
-        index,
-        index * 100_000_000,
-        rng.integers(0, 255, (height, width, 3), np.uint8),
-        (depth / depth.max()).astype(np.float32),
-        'depth',
-        depth if metric else None,
-        points,
-        points,
-        rng.uniform(0, 0.4, 900),
-        abs_rel,
-        0.3,
-        K,
-    )
-
-
-def some_results(name='drive', text='plain'):
-    macro = {
-        'abs_rel': 0.09,
-        'rmse': 2.0,
-        'mae': 1.0,
-        'delta1': 0.9,
-        'silog': 20.0,
-        'coverage': 1.0,
-    }
-    paired = {'difference': -0.0312, 'interval': [-0.05, -0.0124], 'n_frames': 40}
-    few = {'difference': 0.02, 'interval': [math.nan, math.nan], 'n_frames': 3}
-    scores = {
-        'macro': {**macro, 'bias': -0.1},
-        'micro': macro,
-        'median_abs_rel': 0.03,
-        'n_frames': 3,
-        'n_points': 1000,
-        'sigma_coverage': {'1': 0.7, '2': 0.9},
-        'interval': {'abs_rel': [0.08, 0.1]},
-        'by_range': [
-            {'from': 0, 'to': 10, 'n': 5, 'abs_rel': 0.05, 'rmse': 0.5, 'bias': 0.1},
-            {'from': 10, 'to': None, 'n': 5, 'abs_rel': 0.15, 'rmse': 2.5, 'bias': -0.2},
-        ],
-        'by_region': {'left': {'abs_rel': 0.11, 'n': 7}, text: {'abs_rel': 0.12, 'n': 7}},
-        'sigma': {'reliability': [{'expected': 0.5, 'observed': 0.6}]},
-    }
-    return {
-        'schema': 1,
-        'frames': {'read': 4, 'processed': 3, 'metric': 3, 'dropped': 0, 'rejected': {text: 1}},
-        'rate': 1.0,
-        'protocols': {'heldout': scores, text: scores},
-        'baselines': {'linear': macro, text: macro},
-        'baselines_paired': {'linear': {'abs_rel': paired}, text: {'abs_rel': few}},
-        'models': {
-            text: {
-                'protocols': {'heldout': scores, 'oracle': scores},
-                'baselines': {'global': macro},
-                'baselines_paired': {'global': {'abs_rel': paired}},
-            }
-        },
-        'latency_ms': {'total': {'p50': 50.0, 'p95': 60.0, 'p99': 70.0, 'max': 80.0}, text: {}},
-        'temporal': {'flicker': {'value': 0.012345}},
-        'surfaces': {text: 0.5},
-        'robustness': {
-            'strengths': [0, 1, 2],
-            'corruptions': {text: {'heldout': {'abs_rel': [0.1, 0.2, None]}}},
-        },
-        'memory': {'peak_mb': 512.0},
-        'calibration': {'text': text},
-        'verdict': {
-            'grade': 'amber',
-            'title': 'Mixed: planted',
-            'against_baselines': {
-                'abs_rel': {'outcome': 'better', 'baseline': text, 'theirs': 0.12}
-            },
-            'text': {'range': text, text: 'plain'},
-        },
-        'provenance': {
-            'bags': [{'name': name, 'sha256': 'ab' * 32, 'bytes': 123}],
-            'topics': {'image': f'/{text}', text: None},
-            'checkpoint': {'name': text, 'notes': [text]},
-            'options': {'lidar.fixed_frame': text},
-            'versions': {'python': '3'},
-            'machine': {'processor': text, 'cores': 2},
-            'extrinsics': text,
-            'warnings': {text: 2},
-            'scoring': {
-                'baselines_protocol': 'heldout',
-                'fit_every': 8,
-                'held_out': 'rings',
-                'first_not_metric': text,
-            },
-        },
-    }
-
-
-def some_rows(count, text=''):
-    rng = np.random.default_rng(1)
-    return [
-        {
-            'index': i,
-            'stamp_ns': i * 100_000_000,
-            'state': 'fitted',
-            'reason': text,
-            'n_points': 2000,
-            'n_inliers': 1900,
-            'scale': rng.uniform(1, 2),
-            'shift': rng.uniform(1, 2),
-            'total_ms': rng.uniform(90, 120),
-            'heldout_abs_rel': math.nan if i == 1 else rng.uniform(0, 0.2),
-            'heldout_quadric_abs_rel': rng.uniform(0, 0.2),
-            'heldout_linear_abs_rel': rng.uniform(0, 0.2),
-            'heldout_within_1_sigma': 0.7,
-        }
-        for i in range(count)
-    ]
 
 
 class Reader(HTMLParser):
@@ -186,10 +64,10 @@ def island(html):
 
 
 @pytest.fixture(scope='module')
-def page(tmp_path_factory):
+def page(tmp_path_factory, some):
     folder = tmp_path_factory.mktemp('report')
-    samples = [('worst', a_sample(0)), ('best', a_sample(2, abs_rel=0.05))]
-    return write_report(folder, some_results(), some_rows(3), samples, 'Depth').read_text()
+    samples = [('worst', some.sample(0)), ('best', some.sample(2, abs_rel=0.05))]
+    return write_report(folder, some.results(), some.rows(3), samples, 'Depth').read_text()
 
 
 def test_nothing_is_fetched_and_only_the_own_script_may_run(page):
@@ -230,11 +108,11 @@ def test_all_that_was_measured_is_on_the_page(page):
         assert f'data-chart="{name}"' in page
 
 
-def test_the_maps_of_compared_models_are_fitted_beside_each_other(tmp_path):
-    frame = a_sample(0)
+def test_the_maps_of_compared_models_are_fitted_beside_each_other(tmp_path, some):
+    frame = some.sample(0)
     inverse = Prediction(1.0 / frame.metric / 2.0 + 0.1, space='disparity')
     frame = replace(frame, compared={'b<1>+c': inverse})
-    html = write_report(tmp_path, some_results(), some_rows(1), [('', frame)], 'Depth').read_text()
+    html = write_report(tmp_path, some.results(), some.rows(1), [('', frame)], 'Depth').read_text()
     names = re.findall(r'figure data-name="(.*?)"', html)
     assert names[-2:] == ['oracle: this model', 'oracle: b&lt;1&gt;+c']
     # Both maps are exact up to scale and shift in their own spaces.
@@ -246,12 +124,14 @@ def test_the_maps_of_compared_models_are_fitted_beside_each_other(tmp_path):
     assert np.abs(own - other).max() <= 8
 
 
-def test_robustness_of_compared_models_has_a_chart_for_each_corruption(tmp_path):
-    results = some_results()
+def test_robustness_of_compared_models_has_a_chart_for_each_corruption(tmp_path, some):
+    results = some.results()
     curve = {'night': {'oracle': {'abs_rel': [0.1, 0.2, None]}}}
     results['robustness']['corruptions'] = curve
     results['models']['plain']['robustness'] = {'corruptions': curve, 'strengths': [0, 1, 2]}
-    html = write_report(tmp_path, results, some_rows(1), [('', a_sample(0))], 'Depth').read_text()
+    html = write_report(
+        tmp_path, results, some.rows(1), [('', some.sample(0))], 'Depth'
+    ).read_text()
     chart = island(html)['charts']['robustness_by_model_night']
     assert [found['name'] for found in chart['curves']] == ['this model', 'plain']
     assert chart['curves'][1]['values'] == [0.1, 0.2, None]
@@ -278,10 +158,10 @@ def test_of_several_models_what_compares_them_leads(page):
 
 
 @pytest.mark.parametrize('text', EVIL)
-def test_html_in_any_name_is_shown_as_text(text, tmp_path, page):
-    samples = [(text, a_sample(0)), ('best', a_sample(2, metric=False))]
-    results = some_results(name=text, text=text)
-    html = write_report(tmp_path, results, some_rows(3, text), samples, text, text).read_text()
+def test_html_in_any_name_is_shown_as_text(text, tmp_path, page, some):
+    samples = [(text, some.sample(0)), ('best', some.sample(2, metric=False))]
+    results = some.results(name=text, text=text)
+    html = write_report(tmp_path, results, some.rows(3, text), samples, text, text).read_text()
     reader, plain = read(html), read(page)
     assert set(reader.tags) == set(plain.tags)
     assert {name for name, _ in reader.attributes} <= {name for name, _ in plain.attributes}
@@ -292,22 +172,22 @@ def test_html_in_any_name_is_shown_as_text(text, tmp_path, page):
     assert island(html)['charts']['error_heldout']['remarks'][0] == f'0.0 s, fitted, {text}'
 
 
-def test_a_page_of_thousand_frames_of_noise_is_below_10_mb(tmp_path):
-    samples = [('', a_sample(i, size=(720, 1280), seed=i)) for i in range(8)]
-    path = write_report(tmp_path, some_results(), some_rows(1000), samples)
+def test_a_page_of_thousand_frames_of_noise_is_below_10_mb(tmp_path, some):
+    samples = [('', some.sample(i, size=(720, 1280), seed=i)) for i in range(8)]
+    path = write_report(tmp_path, some.results(), some.rows(1000), samples)
     assert 1_000_000 < path.stat().st_size < 10_000_000
 
 
-def test_results_without_any_score_make_a_page_too(tmp_path):
-    results = some_results()
+def test_results_without_any_score_make_a_page_too(tmp_path, some):
+    results = some.results()
     results.update(protocols={}, baselines={}, models={}, latency_ms={}, robustness={})
     html = write_report(tmp_path, results, [], []).read_text()
     assert 'neither LiDAR in view nor dense truth' in html
     assert island(html) == {'charts': {}, 'cloud': None}
 
 
-def test_long_runs_are_thinned_and_say_at_which_frames(page):
-    specs = chart_specs(some_results(), some_rows(3 * MOST_PLACES + 1))
+def test_long_runs_are_thinned_and_say_at_which_frames(page, some):
+    specs = chart_specs(some.results(), some.rows(3 * MOST_PLACES + 1))
     error = specs['error_heldout']
     assert len(error['x']) <= MOST_PLACES
     assert error['x'][:3] == [0, 4, 8]
@@ -315,8 +195,8 @@ def test_long_runs_are_thinned_and_say_at_which_frames(page):
     assert island(page)['charts']['error_heldout']['curves'][0]['values'][1] is None
 
 
-def test_frames_of_several_bags_are_named_and_timed_by_bag():
-    results, rows = some_results(), some_rows(4)
+def test_frames_of_several_bags_are_named_and_timed_by_bag(some):
+    results, rows = some.results(), some.rows(4)
     results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
     for row, bag in zip(rows, (0, 0, 1, 1), strict=True):
         row['bag'] = bag
@@ -325,8 +205,8 @@ def test_frames_of_several_bags_are_named_and_timed_by_bag():
     assert remarks == [f'{end}, fitted' for end in ends]
 
 
-def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows():
-    results, rows = some_results(), some_rows(4)
+def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows(some):
+    results, rows = some.results(), some.rows(4)
     results['provenance']['bags'] = [{'name': 'one'}, {'name': 'two'}]
     for row, bag, error in zip(rows, (0, 0, 0, 1), (0.1, math.nan, 0.3, 0.4), strict=True):
         row.update(bag=bag, heldout_abs_rel=error, heldout_mae=10 * error)
@@ -337,11 +217,11 @@ def test_a_mark_stands_where_a_bag_ends_and_each_bag_has_rows():
     assert 'two, held-out LiDAR points' in cells
     del results['provenance']['bags'][1]
     assert bag_table(results, rows) == ''
-    assert chart_specs(results, some_rows(4))['scale']['marks'] == []
+    assert chart_specs(results, some.rows(4))['scale']['marks'] == []
 
 
-def test_requirements_are_shown_with_their_outcome(tmp_path, page):
-    results = some_results()
+def test_requirements_are_shown_with_their_outcome(tmp_path, page, some):
+    results = some.results()
     results['requirements'] = [
         {'text': 'abs_rel < 0.08', 'value': 0.09, 'met': False},
         {'text': 'rate > 1', 'value': None, 'met': False},
@@ -357,9 +237,9 @@ def test_requirements_are_shown_with_their_outcome(tmp_path, page):
     assert 'Requirements' not in page
 
 
-def test_every_image_of_depth_has_a_legend_from_near_to_far_with_its_unit(tmp_path):
-    samples = [('', a_sample(0)), ('', a_sample(1, metric=False))]
-    html = write_report(tmp_path, some_results(), some_rows(2), samples).read_text()
+def test_every_image_of_depth_has_a_legend_from_near_to_far_with_its_unit(tmp_path, some):
+    samples = [('', some.sample(0)), ('', some.sample(1, metric=False))]
+    html = write_report(tmp_path, some.results(), some.rows(2), samples).read_text()
     first, second = html.split('id="frame-1"')
     assert re.search(r'depth in metres<span.*?>near, [\d.]+ m<.*?>far, [\d.]+ m<', first)
     assert re.search(r'relative depth, without unit<span.*?>near<.*?>far<', second)
@@ -370,14 +250,14 @@ def test_every_image_of_depth_has_a_legend_from_near_to_far_with_its_unit(tmp_pa
     assert cv2.imread(str(tmp_path / 'pictures' / 'frame_0001_relative.png')).shape[0] == 280
 
 
-def test_compared_models_have_a_curve_of_their_own():
-    rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some_rows(3)]
-    curves = chart_specs(some_results(), rows)['error_heldout']['curves']
+def test_compared_models_have_a_curve_of_their_own(some):
+    rows = [{**row, 'plain:heldout_abs_rel': 0.5} for row in some.rows(3)]
+    curves = chart_specs(some.results(), rows)['error_heldout']['curves']
     assert {'name': 'plain', 'values': [0.5, 0.5, 0.5]} in curves
 
 
-def test_the_reliability_curve_goes_through_its_points():
-    spec = chart_specs(some_results(), [])['reliability']
+def test_the_reliability_curve_goes_through_its_points(some):
+    spec = chart_specs(some.results(), [])['reliability']
     curve = next(c for c in spec['curves'] if c['name'] == 'held-out LiDAR points')
     assert dict(zip(spec['x'], curve['values'], strict=True))[0.5] == 0.6
     assert curve['values'][spec['x'].index(1.0)] is None
@@ -385,9 +265,11 @@ def test_the_reliability_curve_goes_through_its_points():
     assert ideal['values'] == spec['x']
 
 
-def test_the_cloud_holds_the_points_of_the_best_frame_in_metres():
-    best = a_sample(4, abs_rel=0.01)
-    data = cloud_data([a_sample(1, abs_rel=0.2), best, a_sample(2, metric=False, abs_rel=0.0)])
+def test_the_cloud_holds_the_points_of_the_best_frame_in_metres(some):
+    best = some.sample(4, abs_rel=0.01)
+    data = cloud_data(
+        [some.sample(1, abs_rel=0.2), best, some.sample(2, metric=False, abs_rel=0.0)]
+    )
     assert data['index'] == 4
     xyz = np.frombuffer(base64.b64decode(data['xyz']), '<i2').reshape(-1, 3) * data['unit']
     rgb = np.frombuffer(base64.b64decode(data['rgb']), np.uint8).reshape(-1, 3)
@@ -405,9 +287,9 @@ def test_the_cloud_holds_the_points_of_the_best_frame_in_metres():
     assert (best.rgb[pixels[:, 1], pixels[:, 0]] == rgb).all()
 
 
-def test_no_cloud_without_metres_or_intrinsics():
+def test_no_cloud_without_metres_or_intrinsics(some):
     assert cloud_data([]) is None
-    assert cloud_data([a_sample(metric=False)]) is None
+    assert cloud_data([some.sample(metric=False)]) is None
 
 
 def test_images_shrink_to_what_a_page_can_carry():

@@ -14,8 +14,6 @@ from marigold_ros.evaluation.report.comparison_page import comparison_page
 from marigold_ros.evaluation.report.report import write_report
 from marigold_ros.evaluation.results.comparison import compare_runs
 from marigold_ros.evaluation.results.shared_frames import EvaluationRun, share_frames
-from marigold_ros.evaluation.scoring.report_frames import ReportFrame
-from marigold_ros.frame import SparseDepth
 import numpy as np
 import pytest
 
@@ -29,89 +27,22 @@ K = np.array([[400.0, 0, 199.5], [0, 400, 149.5], [0, 0, 1]])
 EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
 
 
-def a_sample(index, abs_rel, metric=True):
-    v, u = np.mgrid[0:300, 0:400]
-    depth = (3 + 30 * (1 - v / 300) + np.sin(u / 30)).astype(np.float32)
-    rgb = np.stack([u * 255 // 400, v * 255 // 300, (u + v) % 256], axis=2).astype(np.uint8)
-    rng = np.random.default_rng(index)
-    points = rng.integers(0, 400, 2000), rng.integers(0, 300, 2000)
-    scan = SparseDepth(*points, depth[points[1], points[0]])
-    return ReportFrame(
-        index,
-        index,
-        rgb,
-        depth / 40,
-        'depth',
-        depth if metric else None,
-        scan,
-        scan,
-        rng.uniform(0, 0.4, 2000),
-        abs_rel,
-        0.3,
-        K,
-    )
-
-
 @pytest.fixture(scope='module')
-def page(tmp_path_factory) -> Path:
+def page(tmp_path_factory, some) -> Path:
     """A report of a thousand frames with everything in it, and with evil names."""
-    rng = np.random.default_rng(0)
-    macro = {'abs_rel': 0.09, 'rmse': 2.0, 'mae': 1.0, 'delta1': 0.9, 'silog': 20, 'coverage': 1.0}
-    by_range = [
-        {'from': low, 'to': low + 10, 'n': 5, 'abs_rel': 0.1, 'rmse': low, 'bias': 0.1}
-        for low in (0, 10, 20, 30)
-    ]
-    paired = {'difference': -0.03, 'interval': [-0.05, -0.01], 'n_frames': 999}
-    scores = {
-        'macro': macro,
-        'micro': macro,
-        'median_abs_rel': 0.03,
-        'n_frames': 1000,
-        'n_points': 10**6,
-        'sigma_coverage': {'1': 0.7, '2': 0.9},
-        'by_range': by_range,
-        'by_region': {EVIL: {'abs_rel': 0.1}},
-        'sigma': {'reliability': [{'expected': p, 'observed': p**0.8} for p in (0.2, 0.5, 0.8)]},
-    }
-    results = {
-        'frames': {'read': 1000, 'processed': 1000, 'metric': 999, 'dropped': 0, 'rejected': {}},
-        'rate': None,
-        'protocols': {'heldout': scores},
-        'baselines': {'linear': macro, EVIL: macro},
-        'baselines_paired': {name: {'abs_rel': paired} for name in ('linear', EVIL)},
-        'latency_ms': {'total': {'p50': 50.0, 'p95': 70.0}, EVIL: {'p50': 5.0, 'p95': 7.0}},
-        'provenance': {
-            'bags': [{'name': EVIL, 'sha256': 'a' * 64, 'bytes': 1}],
-            'topics': {'image': f'/{EVIL}'},
-            'checkpoint': {'name': EVIL},
-            'warnings': {EVIL: 3},
-            'scoring': {'baselines_protocol': 'heldout', 'fit_every': 8, 'held_out': 'rings'},
-        },
-    }
-    rows = [
-        {
-            'index': i,
-            'stamp_ns': i * 10**8,
-            'state': 'fitted',
-            'reason': EVIL,
-            'scale': 1 + 0.1 * rng.random(),
-            'shift': rng.random(),
-            'n_points': 2000,
-            'n_inliers': 1500,
-            'total_ms': 50.0,
-            'heldout_abs_rel': np.nan if i == 5 else 0.09 + 0.01 * rng.random(),
-            'heldout_linear_abs_rel': 0.1,
-            'heldout_within_1_sigma': 0.7,
-        }
-        for i in range(1000)
-    ]
+    rows = some.rows(1000, EVIL)
+    for row in rows:
+        row['heldout_abs_rel'] = (
+            np.nan if row['index'] == 5 else 0.09 + row['heldout_abs_rel'] / 20
+        )
     samples = [
-        ('first', a_sample(0, 0.1)),
-        ('worst', a_sample(400, 0.2)),
-        (EVIL, a_sample(700, 0.15, metric=False)),
-        ('best', a_sample(900, 0.05)),
+        ('first', some.sample(0, abs_rel=0.1)),
+        ('worst', some.sample(400, abs_rel=0.2)),
+        (EVIL, some.sample(700, abs_rel=0.15, metric=False)),
+        ('best', some.sample(900, abs_rel=0.05)),
     ]
-    return write_report(tmp_path_factory.mktemp('page'), results, rows, samples, EVIL, EVIL)
+    folder = tmp_path_factory.mktemp('page')
+    return write_report(folder, some.results(EVIL, EVIL), rows, samples, EVIL, EVIL)
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=['desktop', 'phone'])
@@ -253,7 +184,7 @@ def test_the_slider_wipes_between_images_by_keys_and_buttons(opened):
     assert state() == 'LiDAR'
     visible = [i for i in frame.find_elements('css selector', 'img') if i.is_displayed()]
     assert len(visible) == 1
-    assert opened.execute_script('return arguments[0].naturalWidth', visible[0]) == 400
+    assert opened.execute_script('return arguments[0].naturalWidth', visible[0]) == 320
     other = find(opened, '.choices button:first-child')
     click(opened, other)
     assert not frame.is_displayed()
