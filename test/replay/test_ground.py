@@ -2,13 +2,9 @@
 # Copyright 2026 The marigold_ros developers
 """Replays on the ground: the points of the bag score the depth and have no part in the fit."""
 
-import csv
-
 from marigold_ros.__main__ import main
-from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.config import GroundConfig, LidarConfig
-from marigold_ros.frame import Prediction, UNBOUNDED
+from marigold_ros.config import GroundConfig
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.replay.replay_plan import ReplayOptions
 import numpy as np
@@ -17,55 +13,35 @@ import pytest
 GROUND = GroundConfig(frame='base_link')
 
 
-class Truth:
-    """A model whose log depth is the truth of the bag, image by image."""
+@pytest.fixture
+def evaluated(short_drive, truth_of, tmp_path, rows_of):
+    """Return a function that fits the truth of the drive to the ground; results and rows."""
 
-    def __init__(self, bag):
-        self.description = {'name': 'truth', 'path': '/nowhere', 'space': 'log'}
-        with BagReader(bag) as reader:
-            items = bag_frames(reader, reader.choose_topics(), LidarConfig())
-            self._truths = [np.log(np.minimum(item.truth, 80.0)) for item in items]
-        self._asked = 0
+    def evaluate(ground=GROUND, T_cam_lidar=None):
+        options = ReplayOptions(sources=('ground',), ground=ground, T_cam_lidar=T_cam_lidar)
+        results = evaluate_bag(short_drive, truth_of(short_drive), options, tmp_path)
+        return results, rows_of(tmp_path)
 
-    def predict(self, rgb, **options):
-        relative = self._truths[self._asked % len(self._truths)] / 4.4
-        self._asked += 1
-        return Prediction(relative.astype(np.float32), None, 'log', UNBOUNDED)
+    return evaluate
 
 
-def rows_of(folder):
-    with (folder / 'per_frame.csv').open(encoding='utf-8') as file:
-        return list(csv.DictReader(file))
-
-
-def test_depth_is_metric_and_scored_at_all_points(short_drive, tmp_path):
-    results = evaluate_bag(
-        short_drive,
-        Truth(short_drive),
-        ReplayOptions(sources=('ground',), ground=GROUND),
-        tmp_path,
-    )
+def test_depth_is_metric_and_scored_at_all_points(evaluated, short_drive, truth_of):
+    results, _ = evaluated()
     heldout = results['protocols']['heldout']
     assert results['frames']['metric'] == heldout['n_frames'] == 3
     assert heldout['macro']['abs_rel'] < 0.06
-    plain = evaluate_bag(short_drive, Truth(short_drive))
+    plain = evaluate_bag(short_drive, truth_of(short_drive))
     assert heldout['n_points'] > plain['protocols']['heldout']['n_points']
     assert results['protocols']['truth']['macro']['abs_rel'] < 0.06
 
 
-def test_the_lidar_has_no_part_in_the_fit(short_drive, tmp_path):
-    scales = []
-    for name, pose in (('right', None), ('wrong', np.eye(4))):
-        options = ReplayOptions(sources=('ground',), ground=GROUND, T_cam_lidar=pose)
-        evaluate_bag(short_drive, Truth(short_drive), options, tmp_path / name)
-        scales.append([row['scale'] for row in rows_of(tmp_path / name)])
-    assert scales[0] == scales[1]
+def test_the_lidar_has_no_part_in_the_fit(evaluated):
+    right, wrong = (evaluated(T_cam_lidar=pose)[1] for pose in (None, np.eye(4)))
+    assert [row['scale'] for row in right] == [row['scale'] for row in wrong]
 
 
-def test_a_missing_ground_frame_is_a_reason_and_no_metres(short_drive, tmp_path):
-    options = ReplayOptions(sources=('ground',), ground=GroundConfig())
-    evaluate_bag(short_drive, Truth(short_drive), options, tmp_path)
-    for row in rows_of(tmp_path):
+def test_a_missing_ground_frame_is_a_reason_and_no_metres(evaluated):
+    for row in evaluated(GroundConfig())[1]:
         assert row['state'] == 'none'
         assert 'base_footprint' in row['reason']
         assert 'ground.height' in row['reason']
@@ -79,26 +55,13 @@ def test_a_negative_height_is_refused_by_name(short_drive, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('height', [0.8, 3.2])
-def test_metres_follow_the_height_that_is_stated(short_drive, tmp_path, height):
-    results = evaluate_bag(
-        short_drive,
-        Truth(short_drive),
-        ReplayOptions(sources=('ground',), ground=GROUND),
-        tmp_path / 'true',
-    )
-    assert results['frames']['metric'] == 3
+def test_metres_follow_the_height_that_is_stated(evaluated, short_drive, height):
     with BagReader(short_drive) as reader:
         T = reader.static_transforms().lookup('camera_optical', 'base_link')
     pitch = np.rad2deg(np.arctan2(-T[2, 2], -T[1, 2]))
-    config = GroundConfig(height=height, pitch=float(pitch))
-    evaluate_bag(
-        short_drive,
-        Truth(short_drive),
-        ReplayOptions(sources=('ground',), ground=config),
-        tmp_path / 'stated',
+    true, stated = (
+        np.array([float(row['shift']) for row in evaluated(ground)[1]])
+        for ground in (GROUND, GroundConfig(height=height, pitch=float(pitch)))
     )
     true_height = -T[:3, 2] @ T[:3, 3]
-    shifts = [float(row['shift']) for row in rows_of(tmp_path / 'true')]
-    stated = [float(row['shift']) for row in rows_of(tmp_path / 'stated')]
-    expected = np.log(height / true_height)
-    np.testing.assert_allclose(np.subtract(stated, shifts), expected, atol=0.08)
+    np.testing.assert_allclose(stated - true, np.log(height / true_height), atol=0.08)

@@ -2,14 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """Replays with several sources: each has its part in the fit, and the bag's LiDAR scores."""
 
-import csv
-
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import GroundConfig, LidarConfig
-from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.message_codec import encode_cloud, encode_depth
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.replay.evaluate_bags import evaluate_bag
@@ -19,24 +16,6 @@ import pytest
 
 GROUND = GroundConfig(frame='base_link')
 RANGE = 8.0
-
-
-def rows_of(folder):
-    with (folder / 'per_frame.csv').open(encoding='utf-8') as file:
-        return list(csv.DictReader(file))
-
-
-class Truth:
-    """A model whose log depth is the truth of the bag, image by image."""
-
-    def __init__(self, truths):
-        self.description = {'name': 'truth', 'path': '/nowhere', 'space': 'log'}
-        self._truths, self._asked = truths, 0
-
-    def predict(self, rgb, **options):
-        truth = np.log(np.minimum(self._truths[self._asked % len(self._truths)], 80.0))
-        self._asked += 1
-        return Prediction((truth / 4.4).astype(np.float32), None, 'log', UNBOUNDED)
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +33,7 @@ def bag(short_drive, tmp_path_factory):
             writer.write('/tof/sparse_depth', 'sensor_msgs/msg/Image', fields, item.stamp_ns)
             fields = {**header, **vars(encode_cloud(radar(item, number)))}
             writer.write('/radar', 'sensor_msgs/msg/PointCloud2', fields, item.stamp_ns)
-    return path, [item.truth for item in items]
+    return path
 
 
 def radar(item, seed, count=60):
@@ -70,54 +49,61 @@ def radar(item, seed, count=60):
     return cloud
 
 
-def evaluated(bag, out, *sources, **options):
-    path, truths = bag
-    chosen = ReplayOptions(sources=sources or None, ground=GROUND, limit=1, **options)
-    return evaluate_bag(path, Truth(truths), chosen, out)
+@pytest.fixture
+def evaluated(bag, truth_of):
+    """Return a function that evaluates the truth of the first frame, fitted to sources."""
+
+    def evaluate(out, *sources, T_cam_lidar=None):
+        chosen = ReplayOptions(
+            sources=sources or None, ground=GROUND, limit=1, T_cam_lidar=T_cam_lidar
+        )
+        return evaluate_bag(bag, truth_of(bag), chosen, out)
+
+    return evaluate
 
 
-@pytest.fixture(scope='module')
-def plain(bag):
+@pytest.fixture
+def plain(evaluated):
     """Scores of the fit to the LiDAR."""
-    return evaluated(bag, None)['protocols']['heldout']
+    return evaluated(None)['protocols']['heldout']
 
 
 @pytest.mark.parametrize(
     'sources', [('radar', 'ground'), ('depth_image',), ('depth_image', 'radar')]
 )
-def test_without_the_lidar_all_of_it_scores(bag, plain, sources):
-    found = evaluated(bag, None, *sources)['protocols']['heldout']
+def test_without_the_lidar_all_of_it_scores(evaluated, plain, sources):
+    found = evaluated(None, *sources)['protocols']['heldout']
     assert found['n_points'] > plain['n_points']
     assert found['macro']['abs_rel'] < 0.1
 
 
-def test_the_lidar_and_the_ground_are_scored_at_the_same_points_as_the_lidar(bag, plain):
-    both = evaluated(bag, None, 'pointcloud', 'ground')['protocols']['heldout']
-    alone = evaluated(bag, None, 'pointcloud')['protocols']['heldout']
+def test_the_lidar_and_the_ground_are_scored_at_the_same_points_as_the_lidar(evaluated, plain):
+    both = evaluated(None, 'pointcloud', 'ground')['protocols']['heldout']
+    alone = evaluated(None, 'pointcloud')['protocols']['heldout']
     assert alone['macro'] == plain['macro']
     assert both['n_points'] == plain['n_points']
     assert both['macro']['abs_rel'] < 0.1
 
 
-def test_extrinsics_of_the_lidar_have_no_part_in_another_source(bag, tmp_path):
+def test_extrinsics_of_the_lidar_have_no_part_in_another_source(evaluated, rows_of, tmp_path):
     scales = []
     for name, pose in (('right', None), ('wrong', np.eye(4))):
-        evaluated(bag, tmp_path / name, 'depth_image', 'radar', T_cam_lidar=pose)
+        evaluated(tmp_path / name, 'depth_image', 'radar', T_cam_lidar=pose)
         scales.append([row['scale'] for row in rows_of(tmp_path / name)])
     assert scales[0] == scales[1]
 
 
-def test_a_source_that_the_bag_lacks_leaves_the_others(bag, tmp_path):
-    found = evaluated(bag, None, 'scan', 'depth_image')
+def test_a_source_that_the_bag_lacks_leaves_the_others(evaluated, rows_of, tmp_path):
+    found = evaluated(None, 'scan', 'depth_image')
     assert found['frames']['metric'] == 1
-    evaluated(bag, tmp_path / 'none', 'scan', 'landmarks')
+    evaluated(tmp_path / 'none', 'scan', 'landmarks')
     for row in rows_of(tmp_path / 'none'):
         assert row['state'] == 'none'
         assert 'scan: the bag has no topic of scan; landmarks: ' in row['reason']
 
 
 def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
-    with BagReader(bag[0]) as reader:
+    with BagReader(bag) as reader:
         topics = reader.with_sources(reader.choose_topics(), ('radar', 'pointcloud', 'ground'))
         assert topics.further == ('/radar',)
         item = next(bag_frames(reader, topics, LidarConfig()))
@@ -129,6 +115,6 @@ def test_each_radar_of_a_bag_keeps_its_wide_deviation(bag):
 
 
 def test_an_unknown_source_is_wrong_use(bag, tmp_path, capsys):
-    arguments = ['evaluate', str(bag[0]), '--out', str(tmp_path)]
+    arguments = ['evaluate', str(bag), '--out', str(tmp_path)]
     assert main([*arguments, '--set', 'sparse_source=radar,sonar']) == 2
     assert "no source 'sonar'" in capsys.readouterr().err

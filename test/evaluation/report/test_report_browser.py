@@ -23,7 +23,6 @@ FIRST_PAINT_MS = 1000
 # On a busy machine, `paint` measures the machine and not the page:
 # the best of a few loads counts.
 LOADS = 3
-K = np.array([[400.0, 0, 199.5], [0, 400, 149.5], [0, 0, 1]])
 EVIL = '"><img src=x onerror="document.title=1"><script>document.title=2</script>'
 
 
