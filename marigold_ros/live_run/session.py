@@ -150,7 +150,7 @@ def _results(
             'distribution': os.environ.get('ROS_DISTRO', 'wheels'),
             'domain': os.environ.get('ROS_DOMAIN_ID', ''),
         },
-        node={**frames, **live.reports['infos'], **_scan_reports(live)},
+        node={**frames, **live.reports['infos'], **live.reports[keys.SCANS]},
         recorded=live.recorded,
         warnings=warnings,
     )
@@ -239,15 +239,6 @@ def _make_ready(
             )
             break
     return early
-
-
-def _scan_reports(live: LiveRun) -> dict[str, str]:
-    """Return the counters of all sources of sparse depth."""
-    found: dict[str, str] = {}
-    for part, values in live.reports.items():
-        if part.split('.')[0] == keys.SCANS:
-            found.update(values)
-    return found
 
 
 def _settle(recorder: Recorder, process: NodeProcess, played: Played) -> None:

@@ -3,7 +3,9 @@
 """A loopback node with a planted model, and a robot that sends a plane to it over real DDS."""
 
 from contextlib import ExitStack
+import sys
 import threading
+from types import ModuleType, SimpleNamespace
 import warnings
 
 from marigold_ros.config import NodeConfig
@@ -75,22 +77,22 @@ class Robot(loopback_node.Robot):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.received, self.begin_ns = {}, 0
-        self.hear('/diagnostics', DiagnosticArray, 'diagnostics')
+        self.hear('diagnostics')
 
     image = property(lambda self: self.publishers['image'])
     info = property(lambda self: self.publishers['info'])
     lidar = property(lambda self: self.publishers['scan'])
 
-    def hear(self, topic, kind, name=None):
-        """Subscribe to an output; messages gather in ``received``."""
-        name = name or topic
-        self.received[name] = []
+    def hear(self, output):
+        """Subscribe to an output, or the diagnostics; messages gather in ``received``."""
+        self.received[output] = []
 
         def keep(message):
             if header_ns(message) >= self.begin_ns:
-                self.received[name].append(message)
+                self.received[output].append(message)
 
-        self.subscribe(topic, kind, keep)
+        topic = '/diagnostics' if output == 'diagnostics' else output
+        self.subscribe(topic, TOPICS.get(output, DiagnosticArray), keep)
 
     def header(self, stamp_ns, frame=OPTICAL):
         return Header(stamp=to_stamp(self.begin_ns + stamp_ns), frame_id=frame)
@@ -150,7 +152,7 @@ class Bench(LoopbackNode):
             robot=Robot,
         )
         for topic in hear:
-            self.robot.hear(topic, TOPICS[topic])
+            self.robot.hear(topic)
         if autostart:
             self.start()
             if connect:
@@ -266,6 +268,32 @@ def bench(shared):
     shared.close()  # it would answer on the same topics
     with ExitStack() as stack:
         yield lambda *arguments, **options: stack.enter_context(Bench(*arguments, **options))
+
+
+@pytest.fixture
+def install_tf2(monkeypatch):
+    """Give a function that installs a tf2_ros with this class of buffer."""
+
+    def install(buffer):
+        module = ModuleType('tf2_ros')
+        module.TransformException, module.Buffer = LookupError, buffer
+        module.TransformListener = lambda buffer, node, spin_thread: SimpleNamespace(
+            unregister=lambda: None
+        )
+        monkeypatch.setitem(sys.modules, 'tf2_ros', module)
+
+    return install
+
+
+@pytest.fixture
+def moved():
+    """Give a function that returns the TransformStamped of a translation."""
+
+    def stamped(x=0.0, z=0.0):
+        move, turn = SimpleNamespace(x=x, y=0.0, z=z), SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
+        return SimpleNamespace(transform=SimpleNamespace(translation=move, rotation=turn))
+
+    return stamped
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 # Copyright 2026 The marigold_ros developers
 """The node over time: a LiDAR that stops, a bag that loops, a vehicle that moves."""
 
-import sys
-from types import ModuleType, SimpleNamespace
-
 from marigold_ros.frame import Alignment
 from marigold_ros.message_codec import to_depth
 from marigold_ros.node.health.diagnostic_keys import values_of
@@ -51,38 +48,25 @@ def test_a_lost_lidar_is_held_over_then_withdrawn(bench):
 
 
 @pytest.fixture
-def planted_tf2(monkeypatch):
+def planted_tf2(install_tf2, moved):
     """A tf2_ros that has the camera go a metre a second along its optical axis."""
     asked = []
-
-    def pose(z):
-        return SimpleNamespace(
-            transform=SimpleNamespace(
-                translation=SimpleNamespace(x=0.0, y=0.0, z=z),
-                rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
-            )
-        )
 
     class Buffer:
         def lookup_transform(self, target_frame, source_frame, time):
             assert (target_frame, source_frame) == ('odom', 'camera_optical')
-            return pose(time.nanoseconds / SECOND)
+            return moved(z=time.nanoseconds / SECOND)
 
         def lookup_transform_full(
             self, target_frame, target_time, source_frame, source_time, fixed_frame
         ):
             asked.append((target_frame, source_frame, fixed_frame))
-            return pose((source_time.nanoseconds - target_time.nanoseconds) / SECOND)
+            return moved(z=(source_time.nanoseconds - target_time.nanoseconds) / SECOND)
 
         def clear(self):
             pass
 
-    module = ModuleType('tf2_ros')
-    module.TransformException, module.Buffer = LookupError, Buffer
-    module.TransformListener = lambda buffer, node, spin_thread: SimpleNamespace(
-        unregister=lambda: None
-    )
-    monkeypatch.setitem(sys.modules, 'tf2_ros', module)
+    install_tf2(Buffer)
     return asked
 
 

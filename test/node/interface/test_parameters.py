@@ -114,17 +114,13 @@ def test_a_choice_that_yaml_takes_for_something_else_is_understood(plain_node, n
     assert node.get_parameter(name).value == word
 
 
-def test_extrinsics_that_are_partly_nan_are_refused(plain_node):
-    node = plain_node(extrinsics__translation=[1.0, 2.0, float('nan')])
+@pytest.mark.parametrize(
+    ('z', 'words'), [(float('nan'), 'give finite numbers'), (3.0, 'give 3 and 4')]
+)
+def test_half_of_the_extrinsics_is_refused(plain_node, z, words):
+    node = plain_node(extrinsics__translation=[1.0, 2.0, z])
     declare(node)
-    with pytest.raises(ConfigurationError, match='give finite numbers'):
-        config_of(node)
-
-
-def test_half_of_the_extrinsics_is_refused(plain_node):
-    node = plain_node(extrinsics__translation=[1.0, 2.0, 3.0])
-    declare(node)
-    with pytest.raises(ConfigurationError, match='give 3 and 4'):
+    with pytest.raises(ConfigurationError, match=words):
         config_of(node)
 
 

@@ -3,7 +3,6 @@
 """Extrinsics: parameters first, tf2 at the scan's stamp, then the latest, never a guess."""
 
 import sys
-from types import ModuleType, SimpleNamespace
 
 from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
@@ -14,22 +13,8 @@ import pytest
 STAMP = 7_500_000_000
 
 
-class TransformException(Exception):
-    """Stands for tf2's."""
-
-
-def pose(x):
-    """Return a TransformStamped translated along x."""
-    return SimpleNamespace(
-        transform=SimpleNamespace(
-            translation=SimpleNamespace(x=x, y=0.0, z=0.0),
-            rotation=SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0),
-        )
-    )
-
-
 @pytest.fixture
-def planted_tf2(monkeypatch):
+def planted_tf2(install_tf2, moved):
     """
     A tf2_ros whose buffer knows what the test puts in.
 
@@ -43,27 +28,18 @@ def planted_tf2(monkeypatch):
             self, target_frame, target_time, source_frame, source_time, fixed_frame
         ):
             stamps = target_time.nanoseconds, source_time.nanoseconds
-            key = target_frame, stamps[0], source_frame, stamps[1], fixed_frame
-            if key not in known:
-                raise TransformException(str(key))
-            return pose(known[key])
+            return moved(known[target_frame, stamps[0], source_frame, stamps[1], fixed_frame])
 
         def lookup_transform(self, target, source, time):
-            stamp, x = known.get((target, source), (None, 0.0))
-            if stamp is None or (time.nanoseconds and time.nanoseconds != stamp):
-                raise TransformException(f'"{target}" or "{source}" at {time.nanoseconds}')
-            return pose(x)
+            stamp, x = known[target, source]
+            if time.nanoseconds and time.nanoseconds != stamp:
+                raise LookupError(f'"{target}" or "{source}" at {time.nanoseconds}')
+            return moved(x)
 
         def clear(self):
             known.clear()
 
-    module = ModuleType('tf2_ros')
-    module.TransformException = TransformException
-    module.Buffer = Buffer
-    module.TransformListener = lambda buffer, node, spin_thread: SimpleNamespace(
-        unregister=lambda: None
-    )
-    monkeypatch.setitem(sys.modules, 'tf2_ros', module)
+    install_tf2(Buffer)
     return known
 
 
