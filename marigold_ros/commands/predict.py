@@ -13,7 +13,7 @@ metres (NPY).
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError('nothing to predict was given; name images or videos, or --camera 0')
     config = read_settings(PredictConfig, args.settings)
     from marigold_ros.models import families_of
-    from marigold_ros.replay.photos import expand, is_video
+    from marigold_ros.replay.photos import expand, is_video, VideoWriter
 
     files = expand(args.inputs)
     folder = make_folder(args.out)
@@ -96,12 +96,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError('--ply and --glb are for images; videos and cameras have none')
     families_of(args.model)  # before torch is imported, which takes a second
     load = partial(load_chosen_model, args, config.runtime)
-    work = _Work(load, config.prediction.prediction, folder, args)
     found: dict[str, list[dict[str, Any]]] = {'pictures': [], 'videos': [], 'failed': []}
     sources: list[tuple[Path | int, str]] = list(zip(files, unique_names(files), strict=True))
     if args.camera is not None:
         sources.append((args.camera, f'camera_{args.camera}'))
-    with work:
+    with VideoWriter(folder / JOINED, JOINED_HZ) as joined:
+        work = _Work(load, config.prediction.prediction, folder, joined, args)
         for source, name in sources:
             try:
                 facts = work.add(source, name)
@@ -115,11 +115,11 @@ def run(args: argparse.Namespace) -> int:
                 names = ', '.join(Path(file).name for file in facts['files'])
                 print(f'{facts["input"]}: {facts["predict_ms"]:.0f} ms, {names}')
     done = bool(found['pictures'] or found['videos'])
-    if work.joined is not None:
-        path, count = work.joined.path, work.joined.written
-        found['videos'].append({'input': 'all images', 'images': count, 'files': [str(path)]})
+    if joined.written:
+        facts = {'images': joined.written, 'files': [str(joined.path)]}
+        found['videos'].append({'input': 'all images', **facts})
         if not args.json:
-            print(f'{count} images: {path.name}')
+            print(f'{joined.written} images: {JOINED}')
     if work.not_joined:
         text = f'{work.not_joined[0]}; left out: {len(work.not_joined)}'
         print(f'error: {text}', file=sys.stderr)
@@ -147,11 +147,11 @@ class _Work:
         load: Callable[[], DepthModel],
         settings: dict[str, Any],
         folder: Path,
+        joined: VideoWriter,
         args: argparse.Namespace,
     ) -> None:
         self._load, self._settings = load, settings
-        self._folder, self._args, self._limit = folder, args, args.limit
-        self.joined: VideoWriter | None = None
+        self._folder, self._joined, self._args = folder, joined, args
         self.not_joined: list[str] = []  # why images are not in it
         self.mesh_note = ''  # what cloud and mesh of the last image assume
 
@@ -159,13 +159,6 @@ class _Work:
     def model(self) -> DepthModel:
         """The model."""
         return self._load()
-
-    def __enter__(self) -> _Work:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.joined is not None:
-            self.joined.__exit__()
 
     def add(self, source: Path | int, name: str) -> dict[str, Any]:
         """Predict an image, a video or the camera of a number; raises InputError."""
@@ -194,7 +187,10 @@ class _Work:
             'predict_ms': round(predict_ms, 1),
         }
         if self._args.video:
-            self._join(side_by_side(rgb, prediction))
+            try:
+                self._joined.add(side_by_side(rgb, prediction))
+            except InputError as error:
+                self.not_joined.append(str(error))
         return {**facts, 'mesh': self.mesh_note} if self.mesh_note else facts
 
     def _write_mesh(self, name: str, rgb: Any, prediction: Prediction) -> list[Path]:
@@ -216,29 +212,18 @@ class _Work:
             write_glb(files[-1], mesh, self.mesh_note)
         return files
 
-    def _join(self, both: Any) -> None:
-        """Append image and depth to the video of all images."""
-        from marigold_ros.replay.photos import VideoWriter
-
-        if self.joined is None:
-            self.joined = VideoWriter(self._folder / JOINED, JOINED_HZ)
-        try:
-            self.joined.add(both)
-        except InputError as error:
-            self.not_joined.append(str(error))
-
     def _video(self, source: Path | int, name: str) -> dict[str, Any]:
         from marigold_ros.replay.photos import open_video, side_by_side, VideoWriter
 
         seconds = 0.0
         path = self._folder / f'{name}_depth.mp4'
         with open_video(source) as video, VideoWriter(path, video.rate) as writer:
-            images: Iterator[Any] = islice(video.images, self._limit)
-            total = min(video.count, self._limit) if self._limit else video.count
+            limit = self._args.limit
+            total = min(video.count, limit) if limit else video.count
             # Ctrl-C is how a camera ends.
             end = suppress(KeyboardInterrupt) if isinstance(source, int) else nullcontext()
             with frame_bar(total, name) as bar, end:
-                for rgb in images:
+                for rgb in islice(video.images, limit):
                     model = self.model  # not part of the time
                     start = perf_counter()
                     prediction = model.predict(rgb, **self._settings)

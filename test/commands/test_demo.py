@@ -314,10 +314,14 @@ def test_a_run_without_processed_images_fails_and_names_the_log(
 ):
     pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
-    def cut_images(topic, message, log_ns):
-        return topic, {'data': message.data[:100]} if topic == '/camera/image_raw' else {}, log_ns
+    images = []
 
-    cut = changed_drive(tmp_path / 'cut', cut_images)
+    def cut_two(topic, message, log_ns):
+        images.extend([message] * (topic == '/camera/image_raw'))
+        cut = topic == '/camera/image_raw' and len(images) <= 2
+        return topic, {'data': message.data[:100]} if cut else {}, log_ns
+
+    cut = changed_drive(tmp_path / 'cut', cut_two)
     answer = run_demo(cut, tmp_path / 'demo', small_checkpoint, '--frames', '2')
     assert answer.returncode == 1
     assert 'error: none of 2 images was processed' in answer.stderr

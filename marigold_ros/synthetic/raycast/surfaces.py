@@ -10,11 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 from marigold_ros.synthetic.raycast.description import (
-    CABIN,
+    BALL,
+    BOX,
+    CYLINDER,
     Geometry,
     Hits,
     PLANE,
-    ROOF,
+    ROLLER,
     Scene,
     SHELL,
     Solids,
@@ -84,7 +86,7 @@ def surface(
     material = np.where(primitive < 0, -1, solids.material[primitive]).astype(np.int32)
     kinds = np.where(primitive < 0, -1, solids.kind[primitive])
     cosine, sine = np.cos(solids.yaw).astype(np.float32), np.sin(solids.yaw).astype(np.float32)
-    for kind, local_surface in enumerate(_SURFACES):
+    for kind, local_surface in _SURFACES.items():
         rays = np.flatnonzero(kinds == kind)
         if not len(rays):
             continue
@@ -159,18 +161,16 @@ def _tapered(point: np.ndarray, half: np.ndarray, top: float) -> tuple:
     return np.where(axis == 0, leaning, local), uv, 0
 
 
-_roof, _cabin = (partial(_tapered, top=TAPER[kind]) for kind in (ROOF, CABIN))
-# In the order of the kinds; each returns the local normal, uv and the offset of the material.
-_SURFACES: tuple[Callable[..., tuple], ...] = (
-    _plane,
-    _shell,
-    _box,
-    _ball,
-    _cylinder,
-    _roller,
-    _roof,
-    _cabin,
-)
+# By kind; each returns the local normal, uv and the offset of the material.
+_SURFACES: dict[int, Callable[..., tuple]] = {
+    PLANE: _plane,
+    SHELL: _shell,
+    BOX: _box,
+    BALL: _ball,
+    CYLINDER: _cylinder,
+    ROLLER: _roller,
+    **{kind: partial(_tapered, top=top) for kind, top in TAPER.items()},
+}
 
 
 def is_free(scene: Scene, points: np.ndarray, margin: float = 0.15) -> np.ndarray:
