@@ -80,17 +80,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
+def _of_training(collector: pytest.Module) -> bool:
+    return (ROOT / 'test' / 'training') in Path(str(collector.fspath)).parents
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> object:
     """Skip modules of tests where packages are missing, without importing them."""
-    if not MISSING or not isinstance(collector, pytest.Module):
+    if not isinstance(collector, pytest.Module):
+        return None
+    reason = ''
+    if MISSING:
+        reason = (
+            f'Skipped: {", ".join(MISSING)} not installed for {sys.executable}: activate the '
+            'environment of docs/getting-started.md and run `python -m colcon test`'
+        )
+    elif _of_training(collector) and importlib.util.find_spec('marigold_training') is None:
+        reason = "Skipped: marigold_training is not installed: this is a robot's part alone"
+    if not reason:
         return None
     from _pytest.reports import CollectReport
 
-    reason = (
-        f'Skipped: {", ".join(MISSING)} not installed for {sys.executable}: activate the '
-        'environment of docs/getting-started.md and run `python -m colcon test`'
-    )
     return CollectReport(collector.nodeid, 'skipped', (str(collector.fspath), 0, reason), [])
 
 
@@ -128,12 +138,44 @@ def shared_data() -> Path:
 @pytest.fixture(scope='session')
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a checkpoint: the Marigold architecture, very small, random weights."""
-    from marigold_training.networks.export import export_checkpoint
-    from marigold_training.networks.small_networks import small_autoencoder, small_unet
+    from diffusers import AutoencoderKL, MarigoldDepthPipeline, UNet2DConditionModel
+    from marigold_ros.models.marigold.schedule import marigold_scheduler
+    from safetensors.torch import save_file
     import torch
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp('checkpoints') / 'small'
+    autoencoder = AutoencoderKL(
+        down_block_types=('DownEncoderBlock2D',) * 4,
+        up_block_types=('UpDecoderBlock2D',) * 4,
+        block_out_channels=(8, 8, 16, 16),
+        latent_channels=4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+    unet = UNet2DConditionModel(
+        in_channels=8,
+        out_channels=4,
+        down_block_types=('DownBlock2D', 'CrossAttnDownBlock2D'),
+        up_block_types=('CrossAttnUpBlock2D', 'UpBlock2D'),
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        norm_num_groups=16,
+    )
+    MarigoldDepthPipeline(
+        unet,
+        autoencoder,
+        marigold_scheduler(),
+        text_encoder=None,
+        tokenizer=None,
+        prediction_type='depth',
+        default_denoising_steps=1,
+        default_processing_resolution=128,
+    ).save_pretrained(folder)
+    text = {'empty_text_embedding': torch.zeros(1, 2, 32)}
+    save_file(text, folder / 'empty_text_embedding.safetensors')
     facts = {
         'space': 'depth',
         'noise': 'gaussian',
@@ -141,27 +183,8 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         'default_ensemble_size': 1,
         'default_processing_pixels': 96 * 128,
     }
-    autoencoder = small_autoencoder(channels=(8, 8, 16, 16), latent_channels=4)
-    unet = small_unet(channels=(16, 32), latent_channels=4)
-    export_checkpoint(folder, autoencoder, unet, facts, '# small\n', dtype=torch.float32)
+    (folder / 'marigold_ros.json').write_text(json.dumps(facts))
     return folder
-
-
-@pytest.fixture(scope='session')
-def toy() -> dict:
-    """Return a recipe without stages, for very small networks and eight rendered images."""
-    return {
-        'name': 'toy',
-        'init': {
-            'kind': 'small',
-            'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
-            'unet': {'channels': [16, 32]},
-        },
-        'sources': [
-            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}
-        ],
-        'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
-    }
 
 
 @pytest.fixture(scope='session')

@@ -23,11 +23,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / 'marigold_ros'
 TRAINING = ROOT / 'training' / 'marigold_training'
-BOTH = [PACKAGE, TRAINING]
+BOTH = [folder for folder in (PACKAGE, TRAINING) if folder.is_dir()]
 SCRIPTS = {
     path.stem
-    for folder in (ROOT / 'training', ROOT / 'benchmarks', ROOT / 'test' / 'trials')
-    for path in folder.iterdir()
+    for name in ('training', 'benchmarks', 'test/trials')
+    for path in (ROOT / name).glob('*')
     if path.suffix == '.py' or (path / '__init__.py').exists()
 }
 
@@ -212,6 +212,16 @@ def test_imports_point_down(package):
     assert offences(package) == []
 
 
+def test_the_robots_tests_need_no_training_package():
+    tests = ROOT / 'test'
+    importing = {
+        path.relative_to(tests).parts[0]
+        for path in tests.rglob('*.py')
+        if any(item.name.split('.')[0] == TRAINING.name for item in imports_of(path, tests))
+    }
+    assert importing <= {'training'}
+
+
 @pytest.mark.parametrize(
     ('source', 'offence'),
     [
@@ -221,7 +231,8 @@ def test_imports_point_down(package):
         ('def f():\n    import rclpy', 'marigold_training imports rclpy'),
     ],
 )
-def test_the_training_package_stays_off_the_shells(tmp_path, source, offence):
+def test_the_training_package_stays_off_the_shells(tmp_path, monkeypatch, source, offence):
+    monkeypatch.setitem(globals(), 'SCRIPTS', {'finetune'})
     path = tmp_path / 'marigold_training' / 'run' / 'loop.py'
     path.parent.mkdir(parents=True)
     path.write_text(source, encoding='utf-8')

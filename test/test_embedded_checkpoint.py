@@ -9,8 +9,6 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.models import EMBEDDED, load_model, use_threads
 from marigold_ros.replay.evaluate_bags import evaluate_bag
 from marigold_ros.synthetic.scenes.scene import make_sample
-from marigold_training.ablation import measure
-from marigold_training.run.score import render_scenes, score
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -23,24 +21,6 @@ def tiny():
     return load_model('tiny', device='cpu')
 
 
-@pytest.fixture(scope='module')
-def scenes():
-    return list(render_scenes(make_sample, 16))
-
-
-def test_tiny_beats_a_plane_on_unseen_scenes(tiny, scenes):
-    table = score(tiny, scenes, 16)
-    assert table['model']['abs_rel'] < table['plane']['abs_rel']
-
-
-def test_unet_beats_tiny_and_the_best_quadric_on_unseen_scenes(tiny, scenes):
-    unet = load_model('unet', device='cpu')
-    found, other = (score(model, scenes, 16) for model in (unet, tiny))
-    assert found['model']['abs_rel'] < found['quadric']['abs_rel']
-    assert found['model']['abs_rel'] < 0.9 * other['model']['abs_rel']
-
-
-@pytest.mark.slow
 def test_tiny_beats_the_best_quadric_on_the_real_drive(tiny, shared_data, tmp_path):
     results = evaluate_bag(shared_data / 'kitti_drive', tiny, out=tmp_path)
     assert results['frames']['processed'] == 20
@@ -88,14 +68,6 @@ def test_a_warm_start_steadies_a_still_scene(tiny):
 def test_a_warm_start_from_zeros_is_noted_as_useless(tiny):
     tiny.predict(np.zeros((48, 64, 3), np.uint8), engine=EngineConfig(warm_start=0.1))
     assert any('starts from zeros' in note for note in tiny.description['notes'])
-
-
-@pytest.mark.slow  # 144 predictions of four steps
-def test_an_ensemble_of_the_diffusion_checkpoint_is_better(scenes):
-    diffusion = load_model('tiny-diffusion', device='cpu')
-    one, eight = (measure(diffusion, scenes, members=n) for n in (1, 8))
-    assert eight['abs_rel'] < 0.99 * one['abs_rel']
-    assert eight['spearman'] > 0.2
 
 
 def test_no_file_is_too_large_for_a_repository():

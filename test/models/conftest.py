@@ -8,10 +8,15 @@ from pathlib import Path
 import shutil
 
 from diffusers import MarigoldDepthPipeline
-from marigold_training.families import diffusion_depth, prime_depth
-from marigold_training.families.unet import FAMILY
+from marigold_ros.models.diffusion_depth import checkpoint as diffusion_depth
+from marigold_ros.models.diffusion_depth.network import Architecture
+from marigold_ros.models.prime_depth import checkpoint as prime_depth
+from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_ros.models.unet import checkpoint as plain_unet
+from marigold_ros.models.unet.network import DepthUNet
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 import torch
 from transformers import (
     DepthAnythingConfig,
@@ -124,57 +129,58 @@ def write_depth_anything(folder, **kind):
     return folder
 
 
+def write_network(folder, network, config, facts, dtype=torch.float16):
+    """Write the checkpoint of a family of one network."""
+    folder.mkdir()
+    weights = {name: value.to(dtype) for name, value in network.state_dict().items()}
+    save_file(weights, folder / 'model.safetensors')
+    (folder / 'config.json').write_text(json.dumps(config))
+    (folder / 'marigold_ros.json').write_text(json.dumps(facts))
+    return folder
+
+
 @pytest.fixture(scope='session')
 def unet_folder(tmp_path_factory) -> Path:
     """A small plain U-Net of random weights."""
-    folder = tmp_path_factory.mktemp('unet') / 'plain'
-    recipe = {
-        'init': {'kind': 'small', 'channels': [8, 16, 24], 'blocks': [1, 0]},
-        'facts': {'space': 'log', 'default_processing_pixels': 3072},
-    }
-    FAMILY.export(folder, FAMILY.initialise(recipe, 0), recipe['facts'], '# plain\n')
-    return folder
+    torch.manual_seed(0)
+    network = DepthUNet([8, 16, 24], [1, 0])
+    config = {'model_type': plain_unet.MODEL_TYPE, 'channels': [8, 16, 24], 'blocks': [1, 0]}
+    facts = {'space': 'log', 'default_processing_pixels': 3072}
+    return write_network(tmp_path_factory.mktemp('unet') / 'plain', network, config, facts)
 
 
 @pytest.fixture(scope='session')
 def prime_depth_folder(small_checkpoint, tmp_path_factory) -> Path:
     """A small PrimeDepth with random weights, on the U-Net of the small Marigold."""
-    folder = tmp_path_factory.mktemp('prime_depth') / 'prime'
-    recipe = {
-        'init': {'kind': 'small', 'base': str(small_checkpoint), 'decoder': [8, 16], 'layers': 0},
-        'facts': {'space': 'disparity', 'default_processing_pixels': 3072},
-    }
-    family = prime_depth.FAMILY
-    chain = family.initialise(recipe, 0)
+    base = prime_depth.load_base(str(small_checkpoint))
+    torch.manual_seed(0)
+    refiner = Refiner(base.unet.config, 2, [8, 16], 0)
+    refiner.text.zero_()
     with torch.no_grad():  # random weights alone would leave [0, 1] nearly everywhere
-        chain.unet.labels.conv_out.bias.fill_(0.5)
-        chain.unet.labels.conv_out.weight.mul_(0.5)
-    family.export(folder, chain, recipe['facts'], '# prime\n')
-    return folder
+        refiner.labels.conv_out.bias.fill_(0.5)
+        refiner.labels.conv_out.weight.mul_(0.5)
+    config = prime_depth.config_of(base, refiner)
+    facts = {'space': 'disparity', 'default_processing_pixels': 3072}
+    return write_network(tmp_path_factory.mktemp('prime_depth') / 'prime', refiner, config, facts)
 
 
 @pytest.fixture(scope='session')
 def diffusion_depth_folder(tmp_path_factory) -> Path:
     """A small DiffusionDepth of random weights."""
-    folder = tmp_path_factory.mktemp('diffusion_depth') / 'refined'
-    recipe = {
-        'init': {
-            'kind': 'small',
-            'backbone': {'channels': [8, 16, 24], 'blocks': [1, 0]},
-            'features': 8,
-            'hidden': 8,
-            'latent': 8,
-        },
-        'facts': {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 3072},
-    }
-    chain = diffusion_depth.FAMILY.initialise(recipe, 0)
+    torch.manual_seed(0)
+    backbone = {'channels': [8, 16, 24], 'blocks': [1, 0]}
+    architecture = Architecture(backbone=backbone, features=8, hidden=8, latent=8)
+    network = diffusion_depth.build_network(architecture)
     # The statistics of the norms, as training finds them.
     with torch.no_grad():
         for _ in range(10):
             image = torch.rand(4, 3, 24, 32) * 2 - 1
-            chain.network(image, torch.randn(4, *chain.network.noise_shape(24, 32)))
-    diffusion_depth.FAMILY.export(folder, chain, recipe['facts'], '# refined\n')
-    return folder
+            network(image, torch.randn(4, *network.noise_shape(24, 32)))
+    config = {'model_type': diffusion_depth.MODEL_TYPE, **architecture.as_dict()}
+    facts = {'space': 'metric', 'max_depth': 80.0, 'default_processing_pixels': 3072}
+    # Float16 does not reach the variances of latents far below zero.
+    folder = tmp_path_factory.mktemp('diffusion_depth') / 'refined'
+    return write_network(folder, network, config, facts, torch.float32)
 
 
 @pytest.fixture(scope='session')

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Planted pairs, whose brightness shows the depth; the smallest networks."""
+"""
+Planted pairs, whose brightness shows the depth; the smallest networks.
+
+The training package may be missing, so it is imported where it is used.
+"""
 
 from __future__ import annotations
 
 from marigold_ros.models.marigold.schedule import marigold_scheduler
-from marigold_training.data.pairs import Pair
-from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
-from marigold_training.objectives.trained_networks import TrainedNetworks
 import numpy as np
 import pytest
 import torch
@@ -23,7 +24,9 @@ class PlantedPairs:
     def __len__(self) -> int:
         return self._count
 
-    def read(self, index: int) -> Pair:
+    def read(self, index: int) -> object:
+        from marigold_training.data.pairs import Pair
+
         self.read_indices.append(index)
         rng = np.random.default_rng(index)
         height, width = self._size
@@ -42,6 +45,23 @@ class PlantedPairs:
 
 
 @pytest.fixture(scope='session')
+def toy() -> dict:
+    """Return a recipe without stages, for very small networks and eight rendered images."""
+    return {
+        'name': 'toy',
+        'init': {
+            'kind': 'small',
+            'autoencoder': {'channels': [8, 8, 16, 16], 'latent_channels': 4},
+            'unet': {'channels': [16, 32]},
+        },
+        'sources': [
+            {'kind': 'synthetic', 'height': 32, 'width': 48, 'count': 8, 'size': [32, 48]}
+        ],
+        'facts': {'space': 'log', 'noise': 'zeros', 'default_processing_pixels': 1536},
+    }
+
+
+@pytest.fixture(scope='session')
 def planted():
     """Return the class PlantedPairs."""
     return PlantedPairs
@@ -50,6 +70,8 @@ def planted():
 @pytest.fixture(scope='session')
 def new_chain():
     """Return a function that builds the smallest networks, the same each time."""
+    from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
+    from marigold_training.objectives.trained_networks import TrainedNetworks
 
     def make() -> TrainedNetworks:
         torch.manual_seed(0)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.synthetic.drive.drive import write_drive
-from marigold_training.fusion.examples import FusionExample
 import numpy as np
 import pytest
 
@@ -26,7 +25,9 @@ class PlantedExamples:
     def prepare(self, workers: int = 1, stop: object = None) -> None:
         pass
 
-    def draw(self, index: int) -> FusionExample:
+    def draw(self, index: int) -> object:
+        from marigold_training.fusion.examples import FusionExample
+
         self.drawn.append(index)
         rng = np.random.default_rng(index)
         inputs = rng.normal(0, 0.3, (len(CHANNELS), *self.cells)).astype(np.float32)
