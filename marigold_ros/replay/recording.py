@@ -37,7 +37,7 @@ Message = tuple[str, str, dict[str, Any]]
 
 class Recording:
     """
-    A bag of outputs, written at ``path`` during the replay of ``source``; use it in a ``with``.
+    A bag of outputs, written at ``path`` during the replay of ``bag``; use it in a ``with``.
 
     ``topics`` are those that are replayed, ``points`` has the cloud's range, stride and fields,
     and ``outputs`` are such as 'depth' and 'points' (None: all). With ``everything`` all topics
@@ -49,7 +49,7 @@ class Recording:
     def __init__(
         self,
         path: str | Path,
-        source: str | Path,
+        bag: str | Path,
         topics: BagTopics,
         points: PointsConfig,
         outputs: tuple[str, ...] | None = None,
@@ -58,21 +58,21 @@ class Recording:
         self._path, self._topics, self._points = Path(path), topics, points
         self._outputs, self._everything = outputs, everything
         self.left_out: set[str] = set()
-        self._source = BagReader(source)
+        self._bag = BagReader(bag)
 
     def __enter__(self) -> Recording:
         remove_recording(self._path)
         with ExitStack() as opened:
-            opened.enter_context(self._source)
-            tf = [name for name in self._source.topics if _last(name) in ('tf', 'tf_static')]
+            opened.enter_context(self._bag)
+            tf = [name for name in self._bag.topics if _last(name) in ('tf', 'tf_static')]
             static = [name for name in tf if _last(name) == 'tf_static']
             self._writer = BagWriter(self._path, qos=dict.fromkeys(static, 'latched'))
             opened.enter_context(self._writer)
-            self._inputs = self._source.raw(self._copied(tf, static))
+            self._inputs = self._bag.raw(self._copied(tf, static))
             self._waiting = self._following()
             first_ns = self._waiting[3] if self._waiting else 0
             with suppress(BagError):  # the replay raises the same error
-                for topic, msgtype, data, log_ns in self._source.raw(static):
+                for topic, msgtype, data, log_ns in self._bag.raw(static):
                     # Static transforms that were recorded late are moved to the beginning.
                     self._copy(topic, msgtype, data, min(log_ns, first_ns))
             opened.pop_all()  # __exit__ closes
@@ -83,9 +83,9 @@ class Recording:
         if not self._everything:
             moving = [topic for topic in tf if topic not in static]
             return list(dict.fromkeys([*self._topics.named, *moving]))
-        own = {topic for topic in self._source.topics if self._is_output(topic)}
+        own = {topic for topic in self._bag.topics if self._is_output(topic)}
         self.left_out |= own
-        return [t for t in self._source.topics if t not in static and t not in own]
+        return [t for t in self._bag.topics if t not in static and t not in own]
 
     def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         # A damaged bag's recording ends where the bag does.
@@ -93,7 +93,7 @@ class Recording:
         while keeps and self._waiting is not None and self._waiting[0] != self._topics.image:
             self._copy(*self._waiting)  # the last image's scan may come after it
             self._waiting = self._following()
-        self._source.__exit__(kind, *error)
+        self._bag.__exit__(kind, *error)
         self._writer.__exit__(None if keeps else kind, *error)
 
     def add(self, item: BagFrame, result: FrameResult | None) -> None:
@@ -129,14 +129,14 @@ class Recording:
         return None
 
     def _copy(self, topic: str, msgtype: str, data: bytes, log_ns: int) -> None:
-        if self._everything and self._source.types is not None:
+        if self._everything and self._bag.types is not None:
             try:
-                self._writer.write_raw(topic, msgtype, data, log_ns, self._source.types)
+                self._writer.write_raw(topic, msgtype, data, log_ns, self._bag.types)
             except BagError:
                 self.left_out.add(topic)
             return
         try:
-            message = self._source.decode(data, msgtype)
+            message = self._bag.decode(data, msgtype)
         except BagError:
             return  # the replay reports it
         if hasattr(message, 'K'):  # CameraInfo of ROS 1

@@ -108,7 +108,7 @@ class PublishedSet:
         for pair in self.pairs():
             prediction = model.predict(pair.rgb)
             known = published_pairs(prediction.relative, pair.depth, prediction.space, rule)
-            row = depth_metrics(*known)
+            row = depth_metrics(known.predicted, known.truth)
             if row['n']:
                 rows.append({key: row[key] for key in METRICS if key in row})
         means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

@@ -85,21 +85,18 @@ def hold_out(
 
     """
     if not can_hold_out(frame):
-        raise CalibrationError(
-            'a scan can only be held out of a frame with points_lidar, camera and T_cam_lidar; '
-            'check camera_info and the transform camera <- LiDAR'
-        )
+        raise _unfit()
     points = np.asarray(frame.points_lidar)[:, :3]
     by_azimuth = held_out == 'azimuth'
     lines = azimuth_blocks(points) if by_azimuth else find_scan_lines(points, ring)
     in_fit = choose_fit_lines(lines, every)
     seen = project_scan(frame, points, config) if seen is None else seen
     fit = project_scan(frame, points[in_fit], config)
-    assert seen.index is not None
+    index = np.asarray(seen.index)
     fitted = np.zeros(frame.rgb.shape[:2], bool)
     fitted[fit.v, fit.u] = True
-    scored = ~in_fit[seen.index] & ~fitted[seen.v, seen.u]
-    score = SparseDepth(seen.u[scored], seen.v[scored], seen.z[scored], seen.index[scored])
+    scored = ~in_fit[index] & ~fitted[seen.v, seen.u]
+    score = SparseDepth(seen.u[scored], seen.v[scored], seen.z[scored], index[scored])
     return HeldOut(in_fit, points[in_fit], fit, score, lines)
 
 
@@ -111,8 +108,15 @@ def can_hold_out(frame: Frame) -> bool:
 
 def project_scan(frame: Frame, points: np.ndarray, config: AlignmentConfig) -> SparseDepth:
     """Project LiDAR points (n, 3) into the rectified image of a frame, as the pipeline does."""
-    assert frame.camera is not None
-    assert frame.T_cam_lidar is not None
-    camera = frame.camera
+    camera, T_cam_lidar = frame.camera, frame.T_cam_lidar
+    if camera is None or T_cam_lidar is None:
+        raise _unfit()
     valid = None if is_rectified(camera) else rectified_valid(camera)
-    return project_lidar(points, frame.T_cam_lidar, rectified(camera), config, valid)
+    return project_lidar(points, T_cam_lidar, rectified(camera), config, valid)
+
+
+def _unfit() -> CalibrationError:
+    return CalibrationError(
+        'a scan can only be held out of a frame with points_lidar, camera and T_cam_lidar; '
+        'check camera_info and the transform camera <- LiDAR'
+    )

@@ -9,13 +9,13 @@ are those of prs-eth/Marigold. Theirs show the model the cropped image; here an 
 whole, and pixels outside the crop are neither fitted nor scored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import math
 
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.choices import OWN
-from marigold_ros.evaluation.protocols.truth import all_truth
+from marigold_ros.evaluation.protocols.truth import all_truth, DepthPairs
 from marigold_ros.frame import Prediction, SparseDepth
 import numpy as np
 
@@ -112,16 +112,11 @@ def oracle_pairs(
     lidar: SparseDepth,
     rule: str,
     config: AlignmentConfig,
-) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
+) -> DepthPairs:
     """
     Return the fitted prediction and all truth that the named rule scores it against.
 
     Truth is dense (H, W), else every LiDAR point; ``config`` has the range of the rule ``own``.
-
-    Returns
-    -------
-    predicted, truth, at : arrays of one shape in metres, SparseDepth or None
-        With None for whole images.
 
     Raises
     ------
@@ -132,31 +127,24 @@ def oracle_pairs(
     relative, space = prediction.relative, prediction.space
     if rule == OWN:
         limits = (config.min_depth, config.max_depth)
-        relative, known, at = all_truth(relative, truth, lidar, config)
-        return oracle_depth(relative, known, space, limits), known, at
+        pairs = all_truth(relative, truth, lidar, config)
+        fitted = oracle_depth(pairs.predicted, pairs.truth, space, limits)
+        return replace(pairs, predicted=fitted)
     if truth is None:
         truth = np.full(relative.shape, np.nan)
         truth[lidar.v, lidar.u] = lidar.z
-    return *published_pairs(relative, truth, space, PUBLISHED[rule]), None
+    return published_pairs(relative, truth, space, PUBLISHED[rule])
 
 
 def published_pairs(
     relative: np.ndarray, truth: np.ndarray, space: str, rule: PublishedRule
-) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Fit and crop a prediction (H, W) to truth (H, W) in metres as a publication does.
-
-    Returns
-    -------
-    predicted, truth : (H, W) float64, metres
-        The pair to score; truth is NaN where it does not count.
-
-    """
+) -> DepthPairs:
+    """Fit and crop a prediction (H, W) to truth (H, W) in metres as a publication does."""
     valid = rule.valid(truth)
     seen = np.s_[:, :] if rule.fit_side is None else _thinned(truth.shape, rule.fit_side)
     known = np.where(valid, truth, np.nan)[seen]
     predicted = oracle_depth(relative, known, space, (rule.low, rule.high), relative[seen])
-    return predicted, np.where(valid, np.asarray(truth, np.float64), np.nan)
+    return DepthPairs(predicted, np.where(valid, np.asarray(truth, np.float64), np.nan))
 
 
 def oracle_depth(

@@ -8,12 +8,28 @@ for predictions and baselines alike, so that leaving out difficult pixels does n
 ``coverage`` is the share of published depth.
 """
 
+from dataclasses import dataclass
+
 from marigold_ros.config import AlignmentConfig
 from marigold_ros.evaluation.baselines import interpolate_nearest
 from marigold_ros.frame import SparseDepth
 import numpy as np
 
 MISSING_DEPTH = 'nearest fit point'
+
+
+@dataclass(frozen=True)
+class DepthPairs:
+    """Predicted and true depth, metres, of one shape: (M,) at sparse pixels, else (H, W)."""
+
+    predicted: np.ndarray
+    truth: np.ndarray  # NaN where it does not count
+    at: SparseDepth | None = None
+
+    @property
+    def relative_error(self) -> np.ndarray:
+        """|predicted - truth| / truth."""
+        return np.abs(self.predicted - self.truth) / self.truth
 
 
 def substitute_missing(
@@ -55,16 +71,8 @@ def in_range(truth: np.ndarray, config: AlignmentConfig) -> np.ndarray:
 
 def all_truth(
     image: np.ndarray, truth: np.ndarray | None, lidar: SparseDepth, config: AlignmentConfig
-) -> tuple[np.ndarray, np.ndarray, SparseDepth | None]:
-    """
-    Pair an image (H, W) with all truth there is.
-
-    Returns
-    -------
-    image, truth, at : arrays of one shape, SparseDepth or None
-        Dense truth, with None; else every LiDAR point, with its place.
-
-    """
+) -> DepthPairs:
+    """Pair an image (H, W) with all truth there is: dense, else every point of the LiDAR."""
     if truth is not None:
-        return image, in_range(truth, config), None
-    return sample_at(image, lidar), lidar.z, lidar
+        return DepthPairs(image, in_range(truth, config))
+    return DepthPairs(sample_at(image, lidar), lidar.z, lidar)

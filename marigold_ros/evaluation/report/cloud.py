@@ -37,10 +37,8 @@ def cloud_data(samples: Sequence[ReportFrame]) -> dict[str, Any] | None:
 
     """
     best = best_for_cloud(samples)
-    if best is None:
+    if best is None or best.metric is None or best.K is None:
         return None
-    assert best.metric is not None
-    assert best.K is not None
     kept = depth_of_cloud(best.metric, best.metric, best.K, PointsConfig())
     stride = stride_within(kept.size, MOST_POINTS)
     points = unproject_depth(kept, best.K)[::stride, ::stride].reshape(-1, 3)

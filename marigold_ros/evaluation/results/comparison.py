@@ -10,7 +10,7 @@ block bootstrap. Baselines stand between the runs where all saw the same points.
 from collections.abc import Mapping, Sequence
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
@@ -35,7 +35,13 @@ _OF_MODEL = (
 _SCORED = ('fit_every', 'held_out', 'oracle', 'missing_depth')
 
 Columns = Mapping[str, np.ndarray]
-Entry = tuple[str, str]  # kind (run or baseline) and name
+
+
+class Entry(NamedTuple):
+    """One row of a leaderboard."""
+
+    kind: str  # run or baseline
+    name: str
 
 
 def name_runs(paths: Sequence[str | Path]) -> list[str]:
@@ -146,8 +152,8 @@ def _protocol(protocol: str, shared: SharedFrames) -> tuple[dict[str, Any], str]
     known = np.logical_and.reduce(list(scored.values()))
     if not known.any():
         return {}, f'{protocol} is left out: no frame is scored in all runs.'
-    entries = {('run', name): columns for name, columns in runs.items()}
-    entries |= {('baseline', name): columns for name, columns in baselines.items()}
+    entries = {Entry('run', name): columns for name, columns in runs.items()}
+    entries |= {Entry('baseline', name): columns for name, columns in baselines.items()}
     in_any = np.logical_or.reduce(list(scored.values()))
     unscored = {name: int((in_any & ~there).sum()) for name, there in scored.items()}
     board = {
@@ -215,7 +221,7 @@ def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[st
         return float(entries[entry]['abs_rel'][known].mean()), entry
 
     order = sorted(entries, key=error)
-    first = next(entry for entry in order if entry[0] == 'run')
+    first = next(entry for entry in order if entry.kind == 'run')
     rows = []
     for rank, entry in enumerate(order, start=1):
         own, best = entries[entry], entries[first]
@@ -225,8 +231,8 @@ def _ranked(entries: Mapping[Entry, Columns], known: np.ndarray) -> list[dict[st
                 found |= {'outcome': BEST if metric == 'abs_rel' else ''} if found else {}
         rows.append(
             {
-                'name': entry[1],
-                'kind': entry[0],
+                'name': entry.name,
+                'kind': entry.kind,
                 'rank': rank,
                 'outcome': metrics['abs_rel']['outcome'],
                 'metrics': {metric: found for metric, found in metrics.items() if found},

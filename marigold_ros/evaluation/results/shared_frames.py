@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from marigold_ros.errors import InputError
 from marigold_ros.evaluation.choices import PROTOCOLS
@@ -38,7 +38,14 @@ _SCORING = {
 }
 
 Row = Mapping[str, Any]
-Key = tuple[str, int, int]  # SHA-256 of the bag, number of earlier rows with its stamp, stamp
+
+
+class FrameKey(NamedTuple):
+    """What distinguishes a frame: SHA-256 of its bag, earlier frames of its stamp, the stamp."""
+
+    bag: str
+    repeat: int
+    stamp_ns: int
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
     if not shared:
         raise InputError(f'no frame is in all of them: {_frames_of(runs)}', 'shape')
     _check_inputs(runs)
-    keys = sorted(shared, key=lambda key: (bags[key[0]], *key))
+    keys = sorted(shared, key=lambda key: (bags[key.bag], key))
     rows = {name: [found[key] for key in keys] for name, found in keyed.items()}
     protocols, left_out = _shared_protocols(runs, rows)
     if not protocols:
@@ -145,7 +152,7 @@ def share_frames(runs: Mapping[str, EvaluationRun]) -> SharedFrames:
     if any(more.values()):
         counts = ', '.join(f'{name} {n}' for name, n in more.items() if n)
         left_out.insert(0, f'Frames that not all runs have are left out: {counts}.')
-    return SharedFrames(runs, rows, [bags[key[0]] for key in keys], protocols, left_out)
+    return SharedFrames(runs, rows, [bags[key.bag] for key in keys], protocols, left_out)
 
 
 def spaces(runs: Mapping[str, EvaluationRun]) -> dict[str, str]:
@@ -251,14 +258,14 @@ def _other_points(protocol: str, rows: Mapping[str, Sequence[Row]]) -> str:
     return ''
 
 
-def _by_key(run: EvaluationRun) -> dict[Key, Row]:
+def _by_key(run: EvaluationRun) -> dict[FrameKey, Row]:
     """Map rows by bag, number of earlier rows with bag and stamp (a looped bag), and stamp."""
     hashes = [bag['sha256'] for bag in run.results['provenance']['bags']]
     seen: Counter[tuple[str, int]] = Counter()
-    rows: dict[Key, Row] = {}
+    rows: dict[FrameKey, Row] = {}
     for row in run.rows:
         bag, stamp = hashes[int(row.get('bag') or 0)], int(row['stamp_ns'])
-        rows[bag, seen[bag, stamp], stamp] = row
+        rows[FrameKey(bag, seen[bag, stamp], stamp)] = row
         seen[bag, stamp] += 1
     return rows
 

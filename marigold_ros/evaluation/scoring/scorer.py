@@ -27,6 +27,7 @@ from marigold_ros.evaluation.protocols.held_out import can_hold_out, hold_out, p
 from marigold_ros.evaluation.protocols.oracle import describe_oracle, oracle_pairs
 from marigold_ros.evaluation.protocols.truth import (
     all_truth,
+    DepthPairs,
     in_range,
     sample_at,
     substitute_missing,
@@ -53,7 +54,6 @@ _FIT_COLUMNS = ('n_points', 'n_inliers', 'scale', 'shift', 'rms', 'spread_log')
 _NO_POINTS = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0, np.float32))
 
 Finish = Callable[[Frame, Prediction], FrameResult]
-BaselinePoints = tuple[SparseDepth, SparseDepth, Mapping[str, float], np.ndarray | None]
 
 
 class Scorer:
@@ -154,18 +154,18 @@ class Scorer:
             dense = self._truth(prediction, fit, truth, metric, row)
             shown = shown or dense
         pairs = oracle_pairs(prediction, truth, lidar, self._oracle_rule, self._config)
-        own = self._score('oracle', *pairs, row)
+        own = self._score('oracle', pairs, row)
         fitted = None
         if metric is None and truth is not None and own and not len(lidar):
             # Nothing but the truth could put the prediction into metres.
-            fitted = np.asarray(pairs[0], np.float32)
-            shown = self._fitted_to_truth(fitted, pairs[1], row)
+            fitted = replace(pairs, predicted=np.asarray(pairs.predicted, np.float32))
+            shown = self._fitted_to_truth(fitted, row)
         if prediction.space == 'metric':
-            self._score('raw', *all_truth(prediction.relative, truth, lidar, self._config), row)
+            self._score('raw', all_truth(prediction.relative, truth, lidar, self._config), row)
         ratio = row.get('heldout_median_ratio', row.get('truth_median_ratio', math.nan))
         row.update(self._temporal.add(frame, result.rgb, metric, result.alignment, ratio))
         self.rows.append(row)
-        score, error = shown or (_NO_POINTS, np.zeros(0))
+        error = np.zeros(0) if shown is None else shown.relative_error
         known = error[np.isfinite(error)]
         baseline, baseline_error = _best_baseline(row)
         self._selector.add(
@@ -175,10 +175,10 @@ class Scorer:
                 rgb=result.rgb,
                 relative=prediction.relative,
                 space=prediction.space,
-                metric=metric if fitted is None else fitted,
-                truth=None if fitted is None else np.asarray(pairs[1], np.float32),
+                metric=metric if fitted is None else fitted.predicted,
+                truth=None if fitted is None else np.asarray(fitted.truth, np.float32),
                 lidar=lidar,
-                score=score,
+                score=(shown and shown.at) or _NO_POINTS,
                 error=error,
                 abs_rel=float(known.mean()) if len(known) else math.nan,
                 baseline_abs_rel=baseline_error,
@@ -308,8 +308,8 @@ class Scorer:
         result: FrameResult,
         lidar: SparseDepth,
         row: dict[str, Any],
-    ) -> tuple[SparseDepth, np.ndarray] | None:
-        """Fit to every n-th scan line, score the others; return scored points and errors."""
+    ) -> DepthPairs | None:
+        """Fit to every n-th scan line, score the others; return what was scored."""
         frame, fit, score = item.usable, result.sparse or _NO_POINTS, lidar
         if self._thins_scans:
             seen = None if frame.lidar is None or frame.lidar.sparse is not None else lidar
@@ -333,13 +333,15 @@ class Scorer:
         row.update(self._sigma.add(published, result.sigma, score))
         known = np.isfinite(published)
         predicted = substitute_missing(published, score.z, fit, score)
-        own = self._score('heldout', predicted, score.z, score, row, known)
+        pairs = DepthPairs(predicted, score.z, score)
+        own = self._score('heldout', pairs, row, known)
         if item.truth is not None:
             exact = in_range(sample_at(item.truth, score), self._config)
-            self._score(_AT_TRUTH, predicted, exact, score, row, known)
+            self._score(_AT_TRUTH, replace(pairs, truth=exact), row, known)
         plain = global_depth(prediction, fit, score, self._config)
-        self._score_baselines('heldout', (fit, score, own, plain), row)
-        return score, np.abs(predicted - score.z) / score.z
+        size = row['width'], row['height']
+        _note(row, 'heldout', self._baselines['heldout'].add(fit, score, own, plain, size))
+        return pairs
 
     def _truth(
         self,
@@ -348,58 +350,53 @@ class Scorer:
         truth: np.ndarray,
         metric: np.ndarray,
         row: dict[str, Any],
-    ) -> tuple[SparseDepth, np.ndarray]:
-        """Score the published depth against dense truth."""
+    ) -> DepthPairs:
+        """Score the published depth against dense truth; return a part of the pixels."""
         truth = in_range(truth, self._config)
         complete = substitute_missing(metric, truth, lidar)
-        self._score('truth', complete, truth, None, row, np.isfinite(metric))
+        self._score('truth', DepthPairs(complete, truth), row, np.isfinite(metric))
         points = sparse_from_depth(truth, self._config, _TRUTH_STRIDE)
         predicted, published = sample_at(complete, points), np.isfinite(sample_at(metric, points))
         own = depth_metrics(predicted, points.z, published=published)
         plain = global_depth(prediction, lidar, points, self._config)
-        self._score_baselines('truth', (lidar, points, own, plain), row)
-        return points, np.abs(predicted - points.z) / points.z
+        size = row['width'], row['height']
+        _note(row, 'truth', self._baselines['truth'].add(lidar, points, own, plain, size))
+        return DepthPairs(predicted, points.z, points)
 
-    def _fitted_to_truth(
-        self, fitted: np.ndarray, truth: np.ndarray, row: dict[str, Any]
-    ) -> tuple[SparseDepth, np.ndarray]:
-        """Score baselines fitted to the truth (H, W) too; return shown points and their errors."""
+    def _fitted_to_truth(self, fitted: DepthPairs, row: dict[str, Any]) -> DepthPairs:
+        """Score baselines fitted to the truth (H, W) too; return a part of the pixels."""
+        truth, size = fitted.truth, (row['width'], row['height'])
         points = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_FITTED))
-        own = depth_metrics(sample_at(fitted, points), points.z)
-        errors = self._baselines['oracle'].add_fitted_to_truth(
-            points, own, (row['width'], row['height'])
-        )
-        row.update({f'oracle_{name}': error for name, error in errors.items()})
+        own = depth_metrics(sample_at(fitted.predicted, points), points.z)
+        _note(row, 'oracle', self._baselines['oracle'].add_fitted_to_truth(points, own, size))
         shown = sparse_from_depth(truth, self._config, stride_within(truth.size, _MOST_SHOWN))
-        return shown, np.abs(sample_at(fitted, shown) - shown.z) / shown.z
+        return DepthPairs(sample_at(fitted.predicted, shown), shown.z, shown)
 
     def _score(
         self,
         protocol: str,
-        predicted: np.ndarray,
-        truth: np.ndarray,
-        at: SparseDepth | None,
+        pairs: DepthPairs,
         row: dict[str, Any],
         published: np.ndarray | None = None,
     ) -> dict[str, float]:
         """
-        Score at sparse pixels (M,), or at all (H, W) where ``at`` is None; return the metrics.
+        Score a frame by a protocol; return the metrics.
 
-        ``published`` is False where ``predicted`` is a substitute; None if it is so nowhere.
+        ``published`` is False where depth is a substitute; None if it is so nowhere.
         """
-        shape = row['height'], row['width']
+        shape, at = (row['height'], row['width']), pairs.at
         v, u = np.ogrid[: shape[0], : shape[1]] if at is None else (at.v, at.u)
+        cells = cells_at(u, v, shape)
         scores, ratio = self._protocols[protocol].add(
-            predicted, truth, cells_at(u, v, shape), published
+            pairs.predicted, pairs.truth, cells, published
         )
-        row.update({f'{protocol}_{name}': value for name, value in scores.items()})
-        row[f'{protocol}_median_ratio'] = ratio
+        _note(row, protocol, {**scores, 'median_ratio': ratio})
         return scores
 
-    def _score_baselines(self, protocol: str, points: BaselinePoints, row: dict[str, Any]) -> None:
-        """Score baselines; ``points`` are the first arguments of `BaselineScores.add`."""
-        errors = self._baselines[protocol].add(*points, (row['width'], row['height']))
-        row.update({f'{protocol}_{name}': error for name, error in errors.items()})
+
+def _note(row: dict[str, Any], protocol: str, values: Mapping[str, float]) -> None:
+    """Add values to the row of a frame, in columns of a protocol."""
+    row.update({f'{protocol}_{name}': value for name, value in values.items()})
 
 
 def _best_baseline(row: Mapping[str, Any]) -> tuple[str, float]:

@@ -98,7 +98,8 @@ def test_the_published_evaluation_is_met_to_a_millionth(name, space):
     truth[rng.random(shape) < 0.3] = 0.0
     value = 1 / np.maximum(truth, 0.3) if space == 'disparity' else truth
     relative = np.clip(value / 30 + rng.normal(0, 0.05, shape), 0, 1)
-    predicted, counted = published_pairs(relative, truth, space, PUBLISHED[name])
+    pairs = published_pairs(relative, truth, space, PUBLISHED[name])
+    predicted, counted = pairs.predicted, pairs.truth
     expected, known = as_published(relative, truth, space, name)
     chosen = np.isfinite(counted)
     np.testing.assert_allclose(counted[chosen], known, rtol=1e-12)
