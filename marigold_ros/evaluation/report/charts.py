@@ -15,6 +15,7 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.results.results import is_dataset
+from marigold_ros.geometry.alignment.affine_fit import ONE_SIGMA
 import numpy as np
 
 Spec = dict[str, Any]
@@ -33,7 +34,7 @@ BETTER_TEXT = {
     'higher': 'higher is better',
     'zero': 'nearer to 0 is better',
 }
-_NORMAL_SHARES = {'1': 0.6827, '2': 0.9545}  # within so many sigma
+_NORMAL_SHARES = {'1': ONE_SIGMA, '2': 0.9545}  # within so many sigma
 
 COLOUR = '#0072B2'  # of Okabe and Ito, legible on white and on black
 WIDTH = 720  # px, of a static chart
