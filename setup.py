@@ -89,6 +89,7 @@ setup(
         'rosbags>=0.11',
         'safetensors>=0.4',
         'scipy>=1.8',
+        'threadpoolctl>=3.5',
         'torch>=2.4',
         'tqdm>=4.60',
         'transformers>=4.45',

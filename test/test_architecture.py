@@ -75,7 +75,8 @@ ARRAYS = {'numpy', 'scipy', 'cv2'}
 THIRD_PARTY = {
     **dict.fromkeys(GROUND, {'numpy', 'cv2', 'rosbags'}),
     '__init__': set(),
-    **dict.fromkeys(('geometry', 'evaluation', 'synthetic'), ARRAYS),
+    **dict.fromkeys(('evaluation', 'synthetic'), ARRAYS),
+    'geometry': ARRAYS | {'threadpoolctl'},
 }
 SERVER = {'starlette', 'uvicorn', 'anyio'}
 TORCH = {'torch', 'torchvision', 'diffusers', 'accelerate', 'transformers'}

@@ -5,27 +5,20 @@ One BLAS thread for the matrices of a frame, whatever the process has set.
 
 Threads of OpenBLAS wait for each other by spinning, which beside busy processes takes 20 times as
 long as the work. The number is a property of the process, so it is lowered for the time of a call
-only. threadpoolctl would do it too, but has no rosdep key.
+only. threadpoolctl knows the libraries; its own limit is not for several threads at once.
 """
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-import ctypes
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import PathFinder
-from importlib.util import find_spec
-from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
-# Wheels bundle one OpenBLAS for NumPy and another for SciPy; distributions share one. A symbol is
-# looked up in the libraries that the module is linked with.
-_LINKED = ('numpy.linalg._umath_linalg', 'scipy.linalg._fblas')
-_SYMBOLS = tuple(
-    f'{prefix}openblas_{{}}_num_threads{suffix}'
-    for prefix in ('', 'scipy_')
-    for suffix in ('', '64_')
-)
+if TYPE_CHECKING:
+    from threadpoolctl import LibController
 
 
 @contextmanager
@@ -35,7 +28,7 @@ def one_blas_thread() -> Iterator[None]:
 
     May be nested and used by several threads at once: the first to enter lowers the number, the
     last to leave restores it, except where it was changed in between. Other BLAS libraries keep
-    their threads.
+    their threads, as PyTorch may share them.
     """
     _LIMIT.enter()
     try:
@@ -44,21 +37,13 @@ def one_blas_thread() -> Iterator[None]:
         _LIMIT.leave()
 
 
-@dataclass(frozen=True)
-class _OpenBlas:
-    """The number of threads of one OpenBLAS library."""
-
-    get: Callable[[], int]
-    set: Callable[[int], None]
-
-
 @dataclass
 class _Limit:
     """Who is inside, and what to restore after them."""
 
     lock: Lock = field(default_factory=Lock)
     inside: int = 0
-    lowered: list[tuple[_OpenBlas, int]] = field(default_factory=list)
+    lowered: list[tuple[LibController, int]] = field(default_factory=list)
 
     def enter(self) -> None:
         with self.lock:
@@ -66,9 +51,9 @@ class _Limit:
             if self.inside > 1:
                 return
             for library in _libraries():
-                threads = library.get()
+                threads = library.get_num_threads()
                 if threads > 1:
-                    library.set(1)
+                    library.set_num_threads(1)
                     self.lowered.append((library, threads))
 
     def leave(self) -> None:
@@ -77,8 +62,8 @@ class _Limit:
             if self.inside:
                 return
             for library, threads in self.lowered:
-                if library.get() == 1:
-                    library.set(threads)
+                if library.get_num_threads() == 1:
+                    library.set_num_threads(threads)
             self.lowered.clear()
 
 
@@ -86,28 +71,10 @@ _LIMIT = _Limit()
 
 
 @cache
-def _libraries() -> tuple[_OpenBlas, ...]:
-    """Find the OpenBLAS libraries of NumPy and SciPy; none where they use another BLAS."""
-    found = []
-    for name in _LINKED:
-        try:
-            linked = ctypes.CDLL(_extension_file(name))
-        except (ImportError, OSError):
-            continue
-        for symbol in _SYMBOLS:
-            if hasattr(linked, symbol.format('set')):
-                getter, setter = (linked[symbol.format(verb)] for verb in ('get', 'set'))
-                found.append(_OpenBlas(getter, setter))
-                break
+def _libraries() -> tuple[LibController, ...]:
+    """Return the OpenBLAS of NumPy and SciPy; wheels bundle one each, distributions share one."""
+    import scipy.linalg.lapack  # noqa: F401  Only libraries that are loaded are found.
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(internal_api='openblas').lib_controllers
     return tuple(found)
-
-
-def _extension_file(name: str) -> str:
-    """Return the file of an extension module; importing scipy.linalg would take 0.2 seconds."""
-    package, *folders, _ = name.split('.')
-    found = find_spec(package)
-    places = found.submodule_search_locations if found else None
-    inner = PathFinder.find_spec(name, [str(Path(p, *folders)) for p in places or ()])
-    if inner is None or inner.origin is None:
-        raise ImportError(f'{name} is not installed')
-    return inner.origin

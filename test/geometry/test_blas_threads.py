@@ -99,10 +99,10 @@ class Library:
     def __init__(self, threads):
         self.threads = threads
 
-    def get(self):
+    def get_num_threads(self):
         return self.threads
 
-    def set(self, threads):
+    def set_num_threads(self, threads):
         self.threads = threads
 
 
