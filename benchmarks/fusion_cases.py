@@ -333,7 +333,7 @@ def _calibrated(
     fused: Alignment, scene: FusionScene, sparse: SparseDepth, network: FusionModel | None
 ) -> Alignment:
     """Scale sigma as the pipeline does in the first frame of a stream."""
-    scale = score_sigma(None, fused, sparse, scene.rgb, network)
+    scale = score_sigma(None, fused, sparse, FusionGuide(scene.depth.shape, scene.rgb, network))
     return with_scaled_sigma(fused, scale, sparse)
 
 

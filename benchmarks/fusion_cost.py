@@ -11,7 +11,7 @@ from marigold_ros.geometry.alignment.align import align_map
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.blas_threads import one_blas_thread
 from marigold_ros.geometry.fusion.candidates import point_candidates
-from marigold_ros.geometry.fusion.fuse import align
+from marigold_ros.geometry.fusion.fuse import align, FusionGuide
 from marigold_ros.geometry.fusion.held_out_scores import sound_points
 from marigold_ros.geometry.fusion.mixing import (
     FusionModel,
@@ -91,7 +91,7 @@ def _stages(
     yield 'full size'
     fused = align(prediction, sparse, _CONFIG, rgb=scene.rgb, network=network)
     yield 'total'
-    scale = score_sigma(None, fused, sparse, scene.rgb, network)
+    scale = score_sigma(None, fused, sparse, FusionGuide(scene.depth.shape, scene.rgb, network))
     yield 'scoring sigma'
     with_scaled_sigma(fused, scale, sparse)
     yield 'scaling sigma'

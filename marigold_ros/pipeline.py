@@ -76,6 +76,10 @@ class View:
         Of ``rgb``.
     current : CurrentFrame
         Its thumbnail, stamp and pose.
+    measured : MeasuredPoints
+        Its sparse depth.
+    before : StreamState
+        What the frames before have left.
 
     """
 
@@ -83,11 +87,12 @@ class View:
     rgb: np.ndarray
     camera: Camera | None
     current: CurrentFrame
+    measured: MeasuredPoints
+    before: StreamState
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.rgb.shape[0], self.rgb.shape[1]
+    def guide(self, network: FusionModel | None = None) -> FusionGuide:
+        """Return what guides fusion on this image."""
+        return FusionGuide((self.rgb.shape[0], self.rgb.shape[1]), self.rgb, network)
 
 
 @dataclass(frozen=True)
@@ -259,113 +264,91 @@ class FramePipeline:
             If the prediction is of another size than the image, or the points are not (N, 3).
 
         """
-        config = self.config.alignment
-        view, timings = self._claim(frame, prediction)
+        rgb, timings = self._claim(frame, prediction)
         with _timed(timings, 'project'):
-            measured = measure_points(frame, prediction, view.current.K, config)
+            view = self._view(frame, rgb, prediction)
         with _timed(timings, 'align'):
-            state = self._start_over_at_breaks(frame, view.current)
-            fitted = self._fit_map(view, prediction, measured, state)
+            fitted = self._fit_map(view, prediction)
         with _timed(timings, 'fuse'):
-            fused = self._fuse(view, fitted, measured, state)
+            fused = self._fuse(view, fitted)
         with _timed(timings, 'sigma'):
-            stated = self._state_sigma(view, fitted, fused, measured, state)
+            stated = self._state_sigma(view, fitted, fused)
         with _timed(timings, 'sky'):
-            alignment, sigma, sparse = stated.alignment, stated.sigma, measured.sparse
-            depth = postprocess(view.rgb, fitted.prediction, alignment, sigma, sparse, self.config)
+            alignment, sigma, sparse = stated.alignment, stated.sigma, view.measured.sparse
+            depth = postprocess(rgb, fitted.prediction, alignment, sigma, sparse, self.config)
         with _timed(timings, 'calibration'):
-            calibration = self._observe(view, fitted, fused, measured, state)
-        state = state.after(view.current, fused.fit, alignment, stated.history, calibration)
+            calibration = self._observe(view, fitted, fused)
+        state = view.before.after(view.current, fused.fit, alignment, stated.history, calibration)
         self._state = replace(state, weights=fitted.weights)
         timings['total'] = sum(timings.values())
-        result = self._result(view, fitted, measured, stated, depth)
+        result = self._result(view, fitted, stated, depth)
         return replace(result, timings_ms=timings, calibration=calibration.calibration.text)
 
-    def _fit_map(
-        self, view: View, prediction: Prediction, measured: MeasuredPoints, state: StreamState
-    ) -> FittedMap:
+    def _view(self, frame: Frame, rgb: np.ndarray, prediction: Prediction) -> View:
+        """Measure the points of a frame, and see whether its stream goes on."""
+        camera = None if frame.camera is None else rectified(frame.camera)
+        K = None if camera is None else camera.K
+        measured = measure_points(frame, prediction, K, self.config.alignment)
+        current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
+        before = self._start_over_at_breaks(frame, current)
+        return View(frame, rgb, camera, current, measured, before)
+
+    def _fit_map(self, view: View, prediction: Prediction) -> FittedMap:
         """Fit the map to the points, or hold the last fit; score the points at the same time."""
-        config, sparse = self.config.alignment, measured.sparse
+        config, measured, sparse = self.config.alignment, view.measured, view.measured.sparse
         weights = None
         if prediction.members is not None:
-            prediction, weights = weigh_members(prediction, sparse, config, state.weights)
+            prediction, weights = weigh_members(prediction, sparse, config, view.before.weights)
 
         def fit_map() -> tuple[Alignment, Prediction, Alignment]:
-            held = state.held_fit(view.current.stamp_ns)
+            held = view.before.held_fit(view.current.stamp_ns)
             fit = align_map(prediction, sparse, config, held, measured.refusal, measured.further)
             if self.config.guidance == 'none':
                 return fit, prediction, fit
             return fit, *align_guided(self.model, view.rgb, prediction, sparse, fit, self.config)
 
-        guide = FusionGuide(view.shape, view.rgb)
-        (fit, guided, alignment), points = score_beside(fit_map, sparse, config, guide)
+        (fit, guided, alignment), points = score_beside(fit_map, sparse, config, view.guide())
         return FittedMap(prediction, weights, fit, guided, alignment, points)
 
-    def _fuse(
-        self, view: View, fitted: FittedMap, measured: MeasuredPoints, state: StreamState
-    ) -> FusedDepth:
+    def _fuse(self, view: View, fitted: FittedMap) -> FusedDepth:
         """Fuse map and points, or what is remembered, and smooth the depth over time."""
-        config, fit = self.config.alignment, fitted.fit
-        guide = FusionGuide(view.shape, view.rgb, self.load_fusion())
-        alignment = fuse(fitted.alignment, measured.sparse, config, guide, fitted.points)
+        config, fit, network = self.config.alignment, fitted.fit, self.load_fusion()
+        alignment = fuse(
+            fitted.alignment, view.measured.sparse, config, view.guide(network), fitted.points
+        )
         if config.method == 'fused' and not np.isfinite(alignment.scale):
             # A map that the points contradict is neither held nor evidence of calibration.
             fit = Alignment(refusal=alignment.map_refusal, space=fit.space)
 
         def refit(points: SparseDepth) -> Alignment:
-            return align(fitted.prediction, points, config, rgb=view.rgb, network=guide.network)
+            return align(fitted.prediction, points, config, rgb=view.rgb, network=network)
 
-        alignment = carry_over(alignment, state.previous, view.current, config, refit)
+        alignment = carry_over(alignment, view.before.previous, view.current, config, refit)
         return FusedDepth(without_border(alignment, view.frame.camera), fit)
 
-    def _state_sigma(
-        self,
-        view: View,
-        fitted: FittedMap,
-        fused: FusedDepth,
-        measured: MeasuredPoints,
-        state: StreamState,
-    ) -> StatedDepth:
+    def _state_sigma(self, view: View, fitted: FittedMap, fused: FusedDepth) -> StatedDepth:
         """State sigma; refuse a held depth that the points contradict by it."""
-        config, sparse = self.config.alignment, measured.sparse
-        fused_from = view.rgb, self.load_fusion()
+        config, sparse = self.config.alignment, view.measured.sparse
+        guide = view.guide(self.load_fusion())
         stated = state_sigma(
-            fused.alignment, fitted.guided, sparse, fused_from, config, state.sigma
+            fused.alignment, fitted.guided, sparse, guide, config, view.before.sigma
         )
         sigma = widen_sigma(stated.sigma, fitted.prediction, stated.alignment, sparse, config)
         alignment = judge_held(stated.alignment, sigma, sparse, config)
         return StatedDepth(alignment, None if alignment.metric is None else sigma, stated.history)
 
-    def _observe(
-        self,
-        view: View,
-        fitted: FittedMap,
-        fused: FusedDepth,
-        measured: MeasuredPoints,
-        state: StreamState,
-    ) -> CalibrationState:
+    def _observe(self, view: View, fitted: FittedMap, fused: FusedDepth) -> CalibrationState:
         """Compare image and points for errors of the LiDAR's angles and clock."""
-        sparse = measured.sparse
+        config, sparse = self.config.alignment, view.measured.sparse
         # Points on the ground were chosen by the map, which they cannot contradict.
         # Of several sources it would not be known which one errs.
-        if measured.reports or (sparse is not None and not sparse.kind.extends):
+        if view.measured.reports or (sparse is not None and not sparse.kind.extends):
             sparse = None
-        return update_calibration(
-            state.calibration,
-            view.current,
-            fitted.prediction,
-            sparse,
-            fused.fit,
-            self.config.alignment,
-        )
+        before, current = view.before.calibration, view.current
+        return update_calibration(before, current, fitted.prediction, sparse, fused.fit, config)
 
     def _result(
-        self,
-        view: View,
-        fitted: FittedMap,
-        measured: MeasuredPoints,
-        stated: StatedDepth,
-        depth: PublishedDepth,
+        self, view: View, fitted: FittedMap, stated: StatedDepth, depth: PublishedDepth
     ) -> FrameResult:
         prediction, raw_camera = fitted.prediction, view.frame.camera
         return FrameResult(
@@ -377,11 +360,11 @@ class FramePipeline:
             spread=prediction.spread,
             camera=view.camera,
             rgb=view.rgb,
-            sparse=measured.sparse,
+            sparse=view.measured.sparse,
             stamp_ns=view.current.stamp_ns,
             counts=count_pixels(prediction, depth, raw_camera, self.config.alignment),
             domain_gap=prediction.domain_gap,
-            sources=measured.reports,
+            sources=view.measured.reports,
         )
 
     def _start_over_at_breaks(
@@ -406,19 +389,15 @@ class FramePipeline:
         if hasattr(self.model, 'reset'):
             self.model.reset()
 
-    def _claim(self, frame: Frame, prediction: Prediction) -> tuple[View, dict[str, float]]:
+    def _claim(self, frame: Frame, prediction: Prediction) -> tuple[np.ndarray, dict[str, float]]:
         """Take over image and timings of the first half, if this is its prediction."""
-        timings = {'predict': 0.0}
         if self._pending is not None and self._pending[0] is prediction:
             _, rgb, timings = self._pending
             self._pending = None
-        else:
-            rgb = _rectified_rgb(frame)
-            _check_size(prediction, rgb)
-        camera = None if frame.camera is None else rectified(frame.camera)
-        K = None if camera is None else camera.K
-        current = CurrentFrame(thumbnail(rgb), frame.stamp_ns, K, frame.T_world_camera)
-        return View(frame, rgb, camera, current), dict(timings)
+            return rgb, dict(timings)
+        rgb = _rectified_rgb(frame)
+        _check_size(prediction, rgb)
+        return rgb, {'predict': 0.0}
 
 
 @contextmanager

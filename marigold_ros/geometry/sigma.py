@@ -24,7 +24,8 @@ from marigold_ros.geometry.alignment.affine_fit import (
 from marigold_ros.geometry.alignment.local_field import checkerboard_fold
 from marigold_ros.geometry.alignment.uncertainty import count_errors, ErrorCounts, sigma_map
 from marigold_ros.geometry.fusion.candidates import point_candidates
-from marigold_ros.geometry.fusion.mixing import FusionModel, mix, network_input
+from marigold_ros.geometry.fusion.fuse import FusionGuide
+from marigold_ros.geometry.fusion.mixing import mix, network_input
 from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_ros.point_kinds import PointKind
 from marigold_ros.reasons import Reason
@@ -84,21 +85,21 @@ def state_sigma(
     alignment: Alignment,
     prediction: Prediction,
     sparse: SparseDepth | None,
-    fused_from: tuple[np.ndarray, FusionModel | None],
+    guide: FusionGuide,
     config: AlignmentConfig,
     before: SigmaHistory,
 ) -> StatedDepth:
     """
     State the sigma of an alignment, by the errors of this frame and of those before.
 
-    ``prediction`` is the one that was aligned, ``fused_from`` the image (H, W, 3) uint8 and the
-    network of method ``fused``.
+    ``prediction`` is the one that was aligned, ``guide`` is the image with the network of method
+    ``fused``.
     """
     if alignment.sigma is None or alignment.metric is None:
         errors = count_errors(before.errors, prediction, sparse, alignment, config)
         sigma = sigma_map(errors, prediction, alignment, config, sparse)
         return StatedDepth(alignment, sigma, replace(before, errors=errors))
-    scale = score_sigma(before.scale, alignment, sparse, *fused_from)
+    scale = score_sigma(before.scale, alignment, sparse, guide)
     scaled = with_scaled_sigma(alignment, scale, sparse)
     sigma = scaled.sigma
     if sigma is not None and scaled.metric is not None and scaled.age_ns:
@@ -160,8 +161,7 @@ def score_sigma(
     before: SigmaScale | None,
     alignment: Alignment,
     sparse: SparseDepth | None,
-    rgb: np.ndarray,
-    network: FusionModel | None,
+    guide: FusionGuide,
 ) -> SigmaScale | None:
     """
     Score sigma at held-out points of a frame that was fused, if it is its turn.
@@ -174,11 +174,11 @@ def score_sigma(
     if before is not None and before.frames % _EVERY:
         return replace(before, frames=before.frames + 1)
     points = sparse.chosen(alignment.inlier)
-    fold = checkerboard_fold(points.u, points.v, rgb.shape[:2])
+    fold = checkerboard_fold(points.u, points.v, guide.shape)
     if min(np.count_nonzero(fold), np.count_nonzero(~fold)) < _FEWEST:
         return before
     fresh = np.zeros((len(_DEPTHS), len(_RATIOS) + 1))
-    z, ratio = _held_out_ratios(points.chosen(fold), points.chosen(~fold), rgb, network)
+    z, ratio = _held_out_ratios(points.chosen(fold), points.chosen(~fold), guide)
     np.add.at(fresh, (np.searchsorted(_EDGES, z), np.searchsorted(_RATIOS, ratio)), 1.0)
     if before is None:
         return SigmaScale(fresh)
@@ -229,14 +229,13 @@ def _factors(counts: np.ndarray) -> np.ndarray:
 
 
 def _held_out_ratios(
-    known: SparseDepth, scored: SparseDepth, rgb: np.ndarray, network: FusionModel | None
+    known: SparseDepth, scored: SparseDepth, guide: FusionGuide
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predict points from others; return their depth, and errors over sigma, both (n,)."""
-    shape = (rgb.shape[0], rgb.shape[1])
-    grid = work_grid(shape, _COARSER)
-    fold = checkerboard_fold(known.u, known.v, shape)
-    candidates = point_candidates(known, fold, rgb, grid)
-    mixture = mix(network_input(candidates, known, None), network)
+    grid = work_grid(guide.shape, _COARSER)
+    fold = checkerboard_fold(known.u, known.v, guide.shape)
+    candidates = point_candidates(known, fold, guide.rgb, grid)
+    mixture = mix(network_input(candidates, known, None), guide.network)
     predicted = np.exp(grid.sample(mixture.log_depth, scored.u, scored.v))
     sigma = np.exp(grid.sample(mixture.log_error, scored.u, scored.v))
     return scored.z, np.abs(log_ratio(scored.z.astype(np.float64), predicted)) / sigma

@@ -23,6 +23,8 @@ from marigold_ros.geometry.sigma import SigmaHistory
 from marigold_ros.pairing import is_clock_jump
 import numpy as np
 
+# Limits within which a pixel stands still: chosen on static images of three drives with noise of
+# camera, LiDAR and model, docs/alignment.md.
 # Grey levels of 255 between two thumbnails; noise of a camera at dusk averages to about 3 there.
 _SAME_GREY = 6.0
 _LONGEST_SIDE = 320

@@ -5,6 +5,7 @@
 from dataclasses import replace
 
 from marigold_ros.frame import Alignment, SparseDepth
+from marigold_ros.geometry.fusion.fuse import FusionGuide
 from marigold_ros.geometry.sigma import score_sigma, with_scaled_sigma
 import numpy as np
 import pytest
@@ -31,6 +32,10 @@ def points(noise, seed=0, near=3.0, far=30.0, n=800):
     return SparseDepth(u, v, (z * np.exp(noise * rng.normal(size=n))).astype(np.float32))
 
 
+def guide(network):
+    return FusionGuide(RGB.shape[:2], RGB, network)
+
+
 def fused(sparse, sigma=0.1):
     v = np.arange(SHAPE[0])[:, None] / (SHAPE[0] - 1)
     metric = np.repeat(1.0 / (1 / 30 + (1 / 3 - 1 / 30) * v), SHAPE[1], axis=1).astype(np.float32)
@@ -42,7 +47,7 @@ def fused(sparse, sigma=0.1):
 @pytest.mark.parametrize('stated', [0.02, 0.1, 0.5])
 def test_whatever_sigma_is_stated_the_scaled_one_is_that_of_the_errors(stated, noise):
     sparse = points(noise)
-    scale = score_sigma(None, fused(sparse), sparse, RGB, stating(stated))
+    scale = score_sigma(None, fused(sparse), sparse, guide(stating(stated)))
     scaled = with_scaled_sigma(fused(sparse, stated), scale, sparse)
     relative = np.median((scaled.sigma / scaled.metric)[30:60, 30:90])
     # A point held out, and its neighbours that predict it, are noisy both.
@@ -53,7 +58,7 @@ def test_each_range_of_depth_has_its_own_factor():
     near, far = points(0.02, 1), points(0.3, 2)
     z = np.where(near.z < 9.5, near.z, far.z[np.argsort(far.v)][np.argsort(np.argsort(near.v))])
     sparse = replace(near, z=z.astype(np.float32))
-    scale = score_sigma(None, fused(sparse), sparse, RGB, stating(0.1))
+    scale = score_sigma(None, fused(sparse), sparse, guide(stating(0.1)))
     scaled = with_scaled_sigma(fused(sparse), scale, None)
     ratio = scaled.sigma / scaled.metric
     assert np.median(ratio[scaled.metric > 20]) > 3 * np.median(ratio[scaled.metric < 5])
@@ -63,7 +68,7 @@ def test_beyond_the_points_sigma_does_not_shrink():
     whole = points(0.01)
     kept = whole.v > 40
     sparse = SparseDepth(whole.u[kept], whole.v[kept], whole.z[kept])
-    scale = score_sigma(None, fused(sparse), sparse, RGB, stating(0.5))
+    scale = score_sigma(None, fused(sparse), sparse, guide(stating(0.5)))
     stated = fused(sparse, 0.5)
     scaled = with_scaled_sigma(stated, scale, sparse)
     np.testing.assert_array_equal(scaled.sigma[:38], stated.sigma[:38])
@@ -76,7 +81,7 @@ def test_one_frame_in_four_is_scored_and_older_ones_are_forgotten():
     levels = []
     for sparse in [calm] * 8 + [rough] * 40:
         before = scale
-        scale = score_sigma(scale, fused(sparse), sparse, RGB, network)
+        scale = score_sigma(scale, fused(sparse), sparse, guide(network))
         if before is not None and before.frames % 4:
             assert scale.counts is before.counts
         levels.append(np.median(with_scaled_sigma(fused(sparse), scale, None).sigma))
@@ -85,12 +90,12 @@ def test_one_frame_in_four_is_scored_and_older_ones_are_forgotten():
 
 def test_frames_that_say_nothing_change_nothing():
     sparse = points(0.1)
-    scale = score_sigma(None, fused(sparse), sparse, RGB, None)
+    scale = score_sigma(None, fused(sparse), sparse, guide(None))
     few = SparseDepth(sparse.u[:25], sparse.v[:25], sparse.z[:25])
     for nothing in (None, few):
-        assert score_sigma(None, fused(few), nothing, RGB, None) is None
+        assert score_sigma(None, fused(few), nothing, guide(None)) is None
     held = replace(fused(sparse), inlier=None)
-    assert score_sigma(scale, held, sparse, RGB, None) is scale
+    assert score_sigma(scale, held, sparse, guide(None)) is scale
     plain = replace(fused(sparse), sigma=None)
     assert with_scaled_sigma(plain, scale, sparse) is plain
     assert with_scaled_sigma(fused(sparse), None, sparse).sigma is not None

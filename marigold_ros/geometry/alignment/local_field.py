@@ -19,8 +19,9 @@ REJECT_LOG = 0.5
 _AGREES_WITH_FIT = 0.2
 _AGREES_NEARBY = 0.3
 _NEIGHBOURS = 8
-# Kernel widths in units of the reach, and the weight of each level's prior in points; chosen by
-# experiment. The two finest levels matter on dense scans only.
+# Kernel widths in units of the reach, and the weight of each level's prior in points; chosen on
+# distorted real depth images and held-out lines of real scans. The two finest levels matter on
+# dense scans only.
 COARSE_LEVELS = ((4.0, 0.1), (2.0, 0.1), (1.0, 0.2), (0.5, 0.3), (0.25, 0.5))
 FINE_LEVELS = ((0.125, 1.0), (0.0625, 1.0))
 # Log ratio; smaller residuals are never outliers, or regions that the model has wrong would be.

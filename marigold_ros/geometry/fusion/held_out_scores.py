@@ -33,11 +33,13 @@ import numpy as np
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-# A map that errs less than this part of what interpolation does judges single points, too; a few
+# Limits on the error of a map, chosen on the development data of docs/fusion.md: synthetic
+# scenes, real RGB-D images, a real drive. They are parts of what interpolation errs.
+# A map that errs less than this judges single points, too; a few
 # that it contradicts may be things that it does not show.
 _GOOD_MAP, _FEW = 0.5, 0.03
-# A map has no share unless it errs less than this part of what interpolation does at points that
-# are held out; below this error interpolation proves nothing.
+# A map has no share unless it errs less than this at points that are held out; below this error
+# interpolation proves nothing.
 _VETO, _VETO_FLOOR = 0.8, 0.05
 # From this part on it is no fit either, for a frame without points to hold.
 _NO_FIT = 3.0

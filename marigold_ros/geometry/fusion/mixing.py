@@ -32,8 +32,9 @@ _RANGE, _EDGES = 0.21, 0.4  # of the logs of high - low and of |smooth - linear|
 _ERROR_OF_MAP = (-1.88, {'map_proof': 1.01, 'inside': -0.37})
 _AWAY = 0.38  # of the log of |map - points|
 _LEAST = np.float32(0.01)
-# Errors of a map, as a part of interpolation's, at which it gets no more share, and all of it far
-# away; and the distance in cells from which half of that counts.
+# Chosen on the development data of docs/fusion.md: errors of a map, as a part of interpolation's,
+# at which it gets no more share, and all of it far away; and the distance in cells from which half
+# of that counts.
 _PROVES_NOTHING, _PROVES_ALL, _FAR = 0.8, 0.3, 8.0
 # Odds of the map are the inverse errors' to this power.
 _POWER = 4.0
