@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # processes that import all of diffusers
 HEAVY = (
     'transformers',
     'peft',
@@ -72,7 +73,6 @@ def test_a_prediction_imports_no_package_that_it_does_not_use(found):
     assert found['heavy'] == []
 
 
-@pytest.mark.slow  # one more process, which imports all of diffusers
 def test_the_prediction_is_that_of_networks_imported_as_usual(found):
     code = 'import diffusers.models.transformers\n' + LIGHT.partition('heavy = ')[0]
     done = run(code + 'print(json.dumps(relative.tolist()))')

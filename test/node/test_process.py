@@ -43,7 +43,7 @@ def start(tmp_path):
             process.wait()
 
 
-def wait_for_line(process, words, seconds=40):
+def wait_for_line(process, words, seconds=120):
     """Wait until the log holds the words."""
     deadline = time.monotonic() + seconds
     while words not in process.log.read_text():
@@ -115,7 +115,7 @@ def test_a_signal_amid_loading_ends_it_too(start, small_checkpoint):
 )
 def test_a_start_that_cannot_succeed_is_one_line_and_exit_code_1(start, arguments, words):
     process = start(*arguments)
-    assert process.wait(40) == 1
+    assert process.wait(120) == 1
     lines = process.log.read_text().strip().splitlines()
     assert words in lines[-1]
     ours = [line for line in lines if '[rcl]' not in line]  # rcl adds a line of its own

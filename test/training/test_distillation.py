@@ -85,7 +85,7 @@ def export(run_in, tmp_path_factory):
     run = run_in(tmp_path_factory.mktemp('export') / 'run', steps=2)
     assert run.train()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('distillation.SCENES', 2)
+        patch.setattr('marigold_training.distillation.SCENES', 2)
         return run.export()
 
 

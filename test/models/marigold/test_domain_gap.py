@@ -99,6 +99,7 @@ def test_a_file_is_read_as_it_was_written_missing_is_unknown_and_damaged_is_name
         read_training_features(tmp_path, 12)
 
 
+@pytest.mark.slow  # 30 predictions
 def test_the_gap_of_tiny_rises_with_night_and_blur_beyond_its_training(tiny):
     images = [make_sample(seed).rgb for seed in range(700, 706)]
 
