@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Load the safetensors of a network of our own."""
+"""The weights of networks of our own: loaded, counted."""
 
 from pathlib import Path
 
@@ -10,6 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 import torch
 from torch import nn
+
+
+def count_parameters(*networks: nn.Module) -> int:
+    """Return the number of weights of several networks."""
+    return sum(p.numel() for network in networks for p in network.parameters())
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -125,7 +125,7 @@ def replay(
     models: Models, options: ReplayOptions, job: BagJob, progress: Progress | None = None
 ) -> BagPart:
     """Score the readable part of one bag; ``progress`` is called with the images done."""
-    from marigold_ros.models.benchmarks.measuring import PeakMemory
+    from marigold_ros.models.runtime.usage import PeakMemory
     import torch
 
     run = _Run(models, options, job)

@@ -22,11 +22,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import EMBEDDED
 from marigold_ros.models.benchmarks.measuring import PER_STEP, work_of_frame
-from marigold_ros.models.benchmarks.random_networks import empty_networks, parameters_of
+from marigold_ros.models.benchmarks.random_networks import empty_networks
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.prime_depth.checkpoint import FrozenBase
 from marigold_ros.models.prime_depth.refiner import Refiner
+from marigold_ros.models.weights import count_parameters
 from marigold_training.data.mixture import MULTIPLE
 from marigold_training.families.prime_depth import DECODER, LAYERS
 from marigold_training.networks.initialise import initialise
@@ -156,7 +157,7 @@ def plan_refiner(
         held = counter.total + counter.product * sum(x.numel() for x in read)
         encoding = autoencoder_bytes(base.autoencoder, (height, width), counter.product)
         kept[height * width] = (stage.batch_size * encoding, stage.batch_size * held)
-    own = float(parameters_of(refiner))
+    own = float(count_parameters(refiner))
     memory = {
         'weights': 4.0 * (own + base.parameters),
         'gradients': 4.0 * own,
@@ -225,14 +226,14 @@ def memory_of(
     stage of the run averages its weights.
     """
     parts = dict(zip(('unet', 'autoencoder'), networks, strict=True))
-    trained = parameters_of(*(parts[name] for name in stage.trains))
+    trained = count_parameters(*(parts[name] for name in stage.trains))
     itemsize = 2 if half else 4
     together = min(2 * stage.batch_size, max(1, ENCODED_PIXELS // (size[0] * size[1])))
     held = {
-        'weights': 4.0 * parameters_of(*networks),
+        'weights': 4.0 * count_parameters(*networks),
         'gradients': 4.0 * trained,
         'moments': 8.0 * trained,
-        'average': 4.0 * parameters_of(*networks) * averaged,
+        'average': 4.0 * count_parameters(*networks) * averaged,
     }
     passing = {
         'encoding': float(together * autoencoder_bytes(networks[1], size, itemsize)),
@@ -296,7 +297,7 @@ class KeptBytes:
         if isinstance(output, torch.Tensor):
             self._bytes += output.numel() * (self.product if product else 4)
         if product and self.product == 2:
-            self._bytes += 2 * parameters_of(layer)
+            self._bytes += 2 * count_parameters(layer)
 
     def _again(self, block: Callable[..., Any], *given: Any) -> Any:
         """Run a block of which only the output is kept."""
@@ -310,7 +311,7 @@ class KeptBytes:
 
 def format_plan(networks: Sequence[nn.Module], plans: Sequence[StagePlan]) -> str:
     """Format plans as text."""
-    sizes = [parameters_of(network) / 1e6 for network in networks]
+    sizes = [count_parameters(network) / 1e6 for network in networks]
     named = zip(('U-Net', 'autoencoder', 'refiner'), sizes, strict=False)
     lines = ['parameters: ' + ', '.join(f'{name} {size:.1f} M' for name, size in named)]
     for plan in plans:

@@ -3,6 +3,6 @@
 """
 Benchmarks of a model: stage times, memory, work, runtime variants, diffusers' pipeline in turns.
 
-May import everything in ``models``. Used by ``commands.benchmark``; replay and training take
-single instruments from ``measuring`` and ``random_networks``.
+May import everything in ``models``. Used by ``commands.benchmark``; training counts the work of
+networks of published shape.
 """

@@ -22,8 +22,6 @@ from marigold_ros.models.benchmarks.measuring import (
     difference,
     load_average,
     matmul_peak,
-    milliseconds,
-    PeakMemory,
     percentiles,
     stage_times,
     work_of_frame,
@@ -35,6 +33,7 @@ from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.memory import autoencoder_bytes
 from marigold_ros.models.resizing import size_by_edge
 from marigold_ros.models.runtime.devices import choose_backend, choose_device, choose_dtype, DTYPES
+from marigold_ros.models.runtime.usage import milliseconds, PeakMemory
 import numpy as np
 import torch
 

@@ -15,13 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 import os
-import resource
 from statistics import median
-import sys
 from time import perf_counter
 from typing import Any, TYPE_CHECKING
 
-from marigold_ros.models.marigold.memory import bytes_of_proc
+from marigold_ros.models.runtime.usage import milliseconds
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -37,21 +35,6 @@ MATRIX_SIDES = {'cpu': (768, 2048), 'cuda': (4096, 8192)}
 # ms of one side in one round, below which a round holds several frames.
 ROUND_MS = 400.0
 MOST_FRAMES = 20
-
-
-def wait_for(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize(device)
-
-
-def milliseconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Time one call, with all work on the device done before and after."""
-    wait_for(device)
-    start = perf_counter()
-    function()
-    wait_for(device)
-    return 1e3 * (perf_counter() - start)
 
 
 @contextmanager
@@ -111,37 +94,6 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     """Return p50, p95 and p99, interpolated between neighbours."""
     names, cuts = ('p50', 'p95', 'p99'), (50, 95, 99)
     return dict(zip(names, map(float, np.percentile(values, cuts)), strict=True))
-
-
-class PeakMemory:
-    """
-    Peak memory since construction: allocations on a GPU, or the resident set on a CPU.
-
-    Where the system cannot forget an earlier peak of the process, :attr:`whole_process` is True.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.whole_process = False
-        if device.type == 'cuda':
-            torch.cuda.reset_peak_memory_stats(device)
-            return
-        try:
-            with open('/proc/self/clear_refs', 'w', encoding='ascii') as file:
-                file.write('5')  # proc(5): reset the peak resident set size
-        except OSError:
-            self.whole_process = True
-
-    def read(self) -> int:
-        """Return the peak in bytes."""
-        if self.device.type == 'cuda':
-            return torch.cuda.max_memory_allocated(self.device)
-        peak = bytes_of_proc('/proc/self/status', 'VmHWM:')
-        if peak is not None:
-            return peak
-        self.whole_process = True
-        unit = 1 if sys.platform == 'darwin' else 1024
-        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def work_of_frame(

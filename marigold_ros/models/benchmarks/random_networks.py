@@ -13,8 +13,9 @@ from pathlib import Path
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.marigold.checkpoint import Facts, Networks
-from marigold_ros.models.marigold.memory import free_memory
 from marigold_ros.models.marigold.schedule import marigold_scheduler
+from marigold_ros.models.runtime.usage import free_memory
+from marigold_ros.models.weights import count_parameters
 import torch
 
 ARCHITECTURES = ('sd2',)
@@ -34,7 +35,7 @@ def random_networks(arch: str = 'sd2', vae: str = 'kl', seed: int = 0) -> Networ
     if arch not in ARCHITECTURES:
         raise ConfigurationError(f"arch is '{arch}'; choose one of {', '.join(ARCHITECTURES)}")
     unet, autoencoder = empty_networks(vae)
-    require_memory(parameters_of(unet, autoencoder) * 4, f'weights of {arch}')
+    require_memory(count_parameters(unet, autoencoder) * 4, f'weights of {arch}')
     generator = torch.Generator().manual_seed(seed)
     block = torch.randn(BLOCK, generator=generator)
     _fill(unet, block)
@@ -72,11 +73,6 @@ def empty_networks(
             latent_channels=4,
             sample_size=768,
         )
-
-
-def parameters_of(*networks: torch.nn.Module) -> int:
-    """Count the parameters of several networks."""
-    return sum(p.numel() for network in networks for p in network.parameters())
 
 
 def require_memory(needed: int, what: str) -> None:

@@ -23,6 +23,7 @@ from marigold_ros.models.marigold.checkpoint import (
 )
 from marigold_ros.models.marigold.engine import MarigoldModel
 from marigold_ros.models.marigold.schedule import choose_spacing, ddim_schedule
+from marigold_ros.models.weights import count_parameters
 from safetensors import safe_open
 import torch
 
@@ -92,8 +93,8 @@ def check_checkpoint(
         sha256=fingerprint(networks.weight_files),
         files=files,
         parameters={
-            'unet': sum(p.numel() for p in networks.unet.parameters()),
-            'vae': sum(p.numel() for p in networks.autoencoder.parameters()),
+            'unet': count_parameters(networks.unet),
+            'vae': count_parameters(networks.autoencoder),
         },
         prediction_type=networks.scheduler.config.prediction_type,
         spacing=spacing,

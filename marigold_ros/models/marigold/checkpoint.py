@@ -32,6 +32,7 @@ from marigold_ros.models.marigold.domain_gap import (
     read_training_features,
     TrainingFeatures,
 )
+from marigold_ros.models.weights import count_parameters
 from marigold_ros.spaces import RELATIVE_SPACES
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -80,7 +81,7 @@ class Networks:
     @property
     def parameters(self) -> int:
         """Number of weights of both networks."""
-        return sum(p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters())
+        return count_parameters(self.autoencoder, self.unet)
 
 
 def load_networks(folder: Path, vae: Path | None = None) -> Networks:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from marigold_ros.errors import InputError
+from marigold_ros.models.runtime.usage import free_memory
 import torch
 
 # Share of the free memory that the estimate may use up.
@@ -30,24 +31,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         isinstance(error, RuntimeError)
         and ("can't allocate memory" in text or 'not enough memory' in text)
     )
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Return the bytes that may still be allocated; None where the system does not report it."""
-    if device.type == 'cuda':
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + held
-    return bytes_of_proc('/proc/meminfo', 'MemAvailable:')
-
-
-def bytes_of_proc(path: str, key: str) -> int | None:
-    """Return the value of a key in one of Linux' memory reports; None where there is none."""
-    try:
-        with open(path, encoding='ascii') as file:
-            line = next(line for line in file if line.startswith(key))
-        return 1024 * int(line.split()[1])
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def autoencoder_bytes(autoencoder: Any, size: Sequence[int], itemsize: int = 4) -> int:

@@ -19,18 +19,18 @@ from marigold_ros.models.benchmarks.measuring import (
     Comparison,
     difference,
     matmul_peak,
-    PeakMemory,
     percentiles,
     STAGES,
     stopwatch,
     work_of_frame,
 )
 from marigold_ros.models.benchmarks.random_networks import (
-    parameters_of,
     random_networks,
     require_memory,
 )
 from marigold_ros.models.marigold.checkpoint import load_networks
+from marigold_ros.models.runtime.usage import PeakMemory
+from marigold_ros.models.weights import count_parameters
 import numpy as np
 import pytest
 import torch
@@ -185,8 +185,8 @@ def test_the_published_shape_is_refused_where_memory_is_short(monkeypatch):
 @pytest.mark.slow
 def test_the_published_shape_has_the_published_size():
     networks = random_networks('sd2', 'tiny')
-    assert parameters_of(networks.unet) == 865_922_244
-    assert parameters_of(networks.autoencoder) == 2_445_063
+    assert count_parameters(networks.unet) == 865_922_244
+    assert count_parameters(networks.autoencoder) == 2_445_063
     benchmark = Benchmark(lambda: networks, Work(64, 64), 'cpu')
     relative = benchmark.model.predict(benchmark.rgb).relative
     assert np.isfinite(relative).all()

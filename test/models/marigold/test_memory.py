@@ -8,6 +8,7 @@ from marigold_ros.config import EngineConfig
 from marigold_ros.errors import InputError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold import memory
+from marigold_ros.models.runtime import usage
 import numpy as np
 import pytest
 import torch
@@ -121,5 +122,5 @@ def test_free_memory_is_what_the_system_reports(monkeypatch, report, expected):
             raise FileNotFoundError(path)
         return io.StringIO(report)
 
-    monkeypatch.setattr(memory, 'open', read, raising=False)
-    assert memory.free_memory(torch.device('cpu')) == expected
+    monkeypatch.setattr(usage, 'open', read, raising=False)
+    assert usage.free_memory(torch.device('cpu')) == expected
