@@ -88,7 +88,8 @@ def load_model(
     folder = find_folder(name)
     family = find_family(folder)
     runtime = choose_backend(runtime, chosen, bool(runtime.warm_up) and family.openvino)
-    model = family.load(folder, chosen, dtype, vae, runtime)
+    model = family.load(folder, chosen, dtype, runtime, vae=vae)
+    model.warm_up()
     scale = read_metric_scale(folder)
     return model if scale is None else MetricModel(model, scale)
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What ``marigold_ros.json`` says of a checkpoint whose family has no facts but these."""
+"""What ``marigold_ros.json`` says of a checkpoint of our own layout; the names of its files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
+from marigold_ros.models.locate import read_json
 from marigold_ros.spaces import RELATIVE_SPACES
+
+CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,11 @@ class MapFacts:
 
     space: str
     pixels: int
+
+
+def read_own(folder: Path) -> tuple[dict[str, Any], str]:
+    """Return the content of ``marigold_ros.json``, and its path for errors (CheckpointError)."""
+    return read_json(folder / OWN), str(folder / OWN)
 
 
 def map_facts(own: Mapping[str, Any], where: str, pixels: int) -> MapFacts:

@@ -7,10 +7,12 @@ A family derives its model from :class:`MapModel` and says what the network answ
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from marigold_ros.config import EngineConfig
+from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.frame import Prediction
+from marigold_ros.models.facts import MapFacts, WEIGHTS
 from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
 from marigold_ros.models.protocol import PredictOptions
@@ -21,23 +23,80 @@ from marigold_ros.models.resizing import (
     upsample_bilateral,
     upsample_bilinear,
 )
+from marigold_ros.models.runtime.compiled_networks import compiled_network
+from marigold_ros.models.runtime.devices import choose_dtype
+from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
+from marigold_ros.models.weights import count_parameters
 import numpy as np
 import torch
+from torch import nn
 
 
 class MapModel(OnePassModel):
-    """A one-pass model of an image that is resized to an area and padded; families say how."""
+    """
+    A network of our own on its device, whose image is resized to an area and padded.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the checkpoint, for its name.
+    facts : MapFacts
+    network : nn.Module
+        Taken over.
+    device, dtype, runtime
+        As in ``load_model``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the runtime cannot run it.
+
+    """
 
     acting = (*OnePassModel.acting, 'upsampling')
     censored: tuple[float, float] = Prediction.censored
 
-    pixels: int  # of an image at the network, unless the caller chooses its size
     side: int  # of which the network takes multiples
-    _network: Any
+
+    def __init__(
+        self,
+        folder: Path,
+        facts: MapFacts,
+        network: nn.Module,
+        device: torch.device,
+        dtype: str = 'auto',
+        runtime: RuntimeConfig | None = None,
+    ) -> None:
+        super().__init__(folder, device, runtime)
+        self._check_runtime()
+        self.space, self.pixels = facts.space, facts.pixels
+        self.parameters = count_parameters(network)
+        self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
+        # Of images at the network: those of another runtime are float32.
+        self._dtype = torch.float32 if self.runtime.converted else self.arithmetic
+        self._network = self._prepared(network)
+
+    def _check_runtime(self) -> None:
+        """Raise ConfigurationError if the runtime cannot run the network."""
+
+    def _prepared(self, network: nn.Module) -> Any:
+        """Move the network to its device and prepare it as the runtime settings say."""
+        if self.runtime.converted:
+            return compiled_network(network, self.device, self.arithmetic, self.runtime)
+        network.to(self.device, self.arithmetic)
+        set_channels_last((network,), self.runtime.channels_last)
+        compile_network(network, self.device, self.runtime)
+        return network
+
+    def _weight_files(self) -> list[Path]:
+        return [self.folder / WEIGHTS]
+
+    def _facts(self) -> dict[str, Any]:
+        return {'processing_pixels': self.pixels}
 
     def _maps(self, seen: torch.Tensor, seed: int) -> torch.Tensor:
         """Predict float32 maps (B, 1, PH, PW) of images (B, 3, PH, PW) in [-1, 1]."""
-        raise NotImplementedError
+        return self._network(seen.to(self._dtype)).float().clamp(0.0, 1.0)
 
     def _most_at_once(self, count: int, engine: EngineConfig) -> int:
         """Return how many of ``count`` images the network may see at once."""

@@ -31,14 +31,6 @@ class NoState:
         """Do nothing."""
 
 
-def refuse_autoencoder(folder: Path, vae: str | None) -> None:
-    """Raise ConfigurationError if another autoencoder was given to a model without one."""
-    if vae is not None:
-        raise ConfigurationError(
-            f"vae is '{vae}', and {folder.name} has no autoencoder: leave it empty"
-        )
-
-
 class OnePassModel(FullDepthModel):
     """
     A checkpoint that answers in one way, most in one pass; families say how.
@@ -55,6 +47,7 @@ class OnePassModel(FullDepthModel):
     """
 
     family: ClassVar[str]
+    kind: str  # of network
     # Settings of EngineConfig that act on it; the others must keep their defaults.
     acting: ClassVar[tuple[str, ...]] = ('scene_cut', 'batch_limit')
     denoising_steps: int = 1  # the only number that it takes
@@ -90,6 +83,7 @@ class OnePassModel(FullDepthModel):
             'sha256': self.sha256,
             'family': self.family,
             'space': self.space,
+            'kind': self.kind,
             **self._facts(),
             'parameters': self.parameters,
             'device': str(self.device),

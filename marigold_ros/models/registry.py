@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.errors import CheckpointError
+from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.depth_anything.kinds import is_depth_estimator, KINDS
 from marigold_ros.models.light_imports import import_networks
 from marigold_ros.models.locate import missing_file, read_json
@@ -24,21 +24,25 @@ class Family:
     """
     A family of checkpoints.
 
-    The loader, ``module:function``, takes folder, ``torch.device``, dtype and vae as in
-    ``load_model``, and RuntimeConfig or None, and returns a ``DepthModel``.
+    The loader, ``module:function``, takes folder, ``torch.device``, dtype and RuntimeConfig, and
+    ``vae`` as in ``load_model`` if it ``takes_vae``; it returns a ``FullDepthModel``.
     """
 
     matches: Callable[[Path], bool]  # whether a folder holds a checkpoint of the family
     loader: str
-    openvino: bool = (
-        True  # whether OpenVINO runs it, so that `runtime.backend: auto` may choose it
-    )
+    openvino: bool = True  # whether it runs it: then `runtime.backend: auto` may choose it
+    takes_vae: bool = False
 
-    def load(self, *arguments: Any) -> Any:
-        """Call the loader, which imports the family."""
+    def load(self, folder: Path, *settings: Any, vae: str | None = None) -> Any:
+        """Call the loader, which imports the family; ConfigurationError for a vae in vain."""
+        if vae is not None and not self.takes_vae:
+            raise ConfigurationError(
+                f"vae is '{vae}', and {folder.name} has no autoencoder of its own: leave it empty"
+            )
         module, function = self.loader.split(':')
         import_networks()
-        return getattr(import_module(module), function)(*arguments)
+        load = getattr(import_module(module), function)
+        return load(folder, *settings, vae) if self.takes_vae else load(folder, *settings)
 
 
 def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
@@ -59,7 +63,9 @@ def has_file(name: str, **values: Any) -> Callable[[Path], bool]:
 
 # The first that matches is taken.
 FAMILIES = {
-    'marigold': Family(has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load'),
+    'marigold': Family(
+        has_file('model_index.json'), 'marigold_ros.models.marigold.engine:load', takes_vae=True
+    ),
     'unet': Family(
         has_file('config.json', model_type='marigold_ros_unet'),
         'marigold_ros.models.unet.model:load',
@@ -73,7 +79,9 @@ FAMILIES = {
         'marigold_ros.models.diffusion_depth.model:load',
         openvino=False,
     ),
-    'depth_anything': Family(is_depth_estimator, 'marigold_ros.models.depth_anything.model:load'),
+    'depth_anything': Family(
+        is_depth_estimator, 'marigold_ros.models.depth_anything.model:DepthEstimator'
+    ),
 }
 
 

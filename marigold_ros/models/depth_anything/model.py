@@ -17,12 +17,13 @@ from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.frame import Prediction, UNBOUNDED
 from marigold_ros.models.depth_anything.kinds import CONFIG, OWN, PROCESSOR, space_of
 from marigold_ros.models.locate import read_json, require_file, require_weights
-from marigold_ros.models.one_pass import OnePassModel, refuse_autoencoder
+from marigold_ros.models.one_pass import OnePassModel
 from marigold_ros.models.onnx_export import ImageNetwork
 from marigold_ros.models.protocol import PredictOptions
 from marigold_ros.models.runtime.compiled_networks import compiled_network, CompiledNetwork
 from marigold_ros.models.runtime.devices import choose_dtype
 from marigold_ros.models.runtime.prepare import compile_network
+from marigold_ros.models.weights import count_parameters
 from marigold_ros.spaces import SPACES
 import numpy as np
 import torch
@@ -36,20 +37,6 @@ _TEST_SIZE = (384, 512)
 # What processors call the size and its rules, where it may be chosen.
 _SIZE_RULES = ('size', 'keep_aspect_ratio', 'ensure_multiple_of')
 _REMEDY = 'give a folder in the layout of transformers (config.json, model.safetensors)'
-
-
-def load(
-    folder: Path,
-    device: torch.device,
-    dtype: str = 'auto',
-    vae: str | None = None,
-    runtime: RuntimeConfig | None = None,
-) -> 'DepthEstimator':
-    """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
-    refuse_autoencoder(folder, vae)
-    model = DepthEstimator(folder, device, dtype, runtime)
-    model.warm_up()
-    return model
 
 
 class DepthEstimator(OnePassModel):
@@ -96,7 +83,7 @@ class DepthEstimator(OnePassModel):
         self.processor = _read(AutoImageProcessor, folder, PROCESSOR)
         network = _read(AutoModelForDepthEstimation, folder, CONFIG, use_safetensors=True)
         network.eval().requires_grad_(False)
-        self.parameters = sum(p.numel() for p in network.parameters())
+        self.parameters = count_parameters(network)
         unit = own.get('disparity_unit', 1.0 if self.space == 'metric' else None)
         self.unit = float(self._measured_unit(network) if unit is None else unit)
         self.arithmetic = choose_dtype(dtype, device, self.parameters, self.runtime.backend)
@@ -106,7 +93,7 @@ class DepthEstimator(OnePassModel):
         return self._files
 
     def _facts(self) -> dict[str, Any]:
-        return {'kind': self.kind, 'disparity_unit': self.unit, 'unbounded': True}
+        return {'disparity_unit': self.unit, 'unbounded': True}
 
     def _run(self, rgbs: Sequence[np.ndarray], options: PredictOptions) -> list[Prediction]:
         shape = rgbs[0].shape[:2]

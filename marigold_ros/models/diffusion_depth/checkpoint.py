@@ -15,7 +15,7 @@ from typing import Any
 from marigold_ros.errors import CheckpointError, ConfigurationError
 from marigold_ros.models.diffusion_depth.denoiser import GROUPS
 from marigold_ros.models.diffusion_depth.network import Architecture, DiffusionDepth
-from marigold_ros.models.facts import processing_pixels
+from marigold_ros.models.facts import CONFIG, MapFacts, processing_pixels, read_own, WEIGHTS
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.checkpoint import are_sizes
 from marigold_ros.models.weights import load_weights
@@ -23,24 +23,21 @@ from marigold_ros.settings import nearest_name
 import torch
 
 MODEL_TYPE = 'marigold_ros_diffusion_depth'
-CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
 SPACE = 'metric'
 MAX_DEPTH, PIXELS = 88.0, 27648  # m, as published; 144x192
 MOST_STEPS = 50
 
 
 @dataclass(frozen=True)
-class DiffusionDepthFacts:
-    """Largest depth in metres, and pixels of an image at the network."""
+class DiffusionDepthFacts(MapFacts):
+    """Also the largest depth in metres."""
 
     max_depth: float
-    pixels: int
 
 
 def read_facts(folder: Path) -> DiffusionDepthFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
-    path = folder / OWN
-    return facts_of(read_json(path), str(path))
+    return facts_of(*read_own(folder))
 
 
 def facts_of(own: Mapping[str, Any], where: str) -> DiffusionDepthFacts:
@@ -51,7 +48,7 @@ def facts_of(own: Mapping[str, Any], where: str) -> DiffusionDepthFacts:
         raise CheckpointError(f"{where} has space '{space}'; a DiffusionDepth has {SPACE}")
     if isinstance(depth, bool) or not isinstance(depth, (int, float)) or not depth > 0.0:
         raise CheckpointError(f'{where} has max_depth {depth!r}; give metres above 0')
-    return DiffusionDepthFacts(float(depth), processing_pixels(own, where, PIXELS))
+    return DiffusionDepthFacts(SPACE, processing_pixels(own, where, PIXELS), float(depth))
 
 
 def read_architecture(values: Mapping[str, Any], where: str) -> Architecture:

@@ -5,99 +5,48 @@
 from pathlib import Path
 from typing import Any
 
-from marigold_ros.config import RuntimeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.diffusion_depth.checkpoint import (
     DiffusionDepthFacts,
     load_network,
     read_facts,
-    SPACE,
-    WEIGHTS,
 )
 from marigold_ros.models.diffusion_depth.features import SIDE
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
 from marigold_ros.models.map_model import MapModel
-from marigold_ros.models.one_pass import refuse_autoencoder
 from marigold_ros.models.onnx_export import ImageNetwork, up_to_multiple
-from marigold_ros.models.runtime.devices import choose_dtype
-from marigold_ros.models.runtime.prepare import compile_network, set_channels_last
 import torch
 
 
-def load(
-    folder: Path,
-    device: torch.device,
-    dtype: str = 'auto',
-    vae: str | None = None,
-    runtime: RuntimeConfig | None = None,
-) -> 'DiffusionDepthModel':
-    """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
-    refuse_autoencoder(folder, vae)
-    facts, network = read_facts(folder), load_network(folder)
-    model = DiffusionDepthModel(folder, facts, network, device, dtype, runtime)
-    model.warm_up()
-    return model
+def load(folder: Path, *settings: Any) -> 'DiffusionDepthModel':
+    """Load a checkpoint's folder; ``settings`` are device, dtype and runtime of the model."""
+    return DiffusionDepthModel(folder, read_facts(folder), load_network(folder), *settings)
 
 
 class DiffusionDepthModel(MapModel):
-    """
-    A DiffusionDepth on its device, ready to predict metres.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the checkpoint, for its name.
-    facts : DiffusionDepthFacts
-    network : DiffusionDepth
-        Taken over.
-    device, dtype, runtime
-        As in ``load_model``.
-
-    Raises
-    ------
-    ConfigurationError
-        If the runtime cannot run it.
-
-    """
+    """A DiffusionDepth on its device, ready to predict metres; the rest as of the base."""
 
     family = 'diffusion_depth'
-    space, side = SPACE, SIDE
+    side = SIDE
 
     def __init__(
-        self,
-        folder: Path,
-        facts: DiffusionDepthFacts,
-        network: DiffusionDepth,
-        device: torch.device,
-        dtype: str = 'auto',
-        runtime: RuntimeConfig | None = None,
+        self, folder: Path, facts: DiffusionDepthFacts, network: DiffusionDepth, *settings: Any
     ) -> None:
-        super().__init__(folder, device, runtime)
-        if self.runtime.converted:
-            raise ConfigurationError(
-                f'runtime.backend is {self.runtime.backend}, and only torch runs {folder.name}, a '
-                'DiffusionDepth; set it to torch'
-            )
-        self.max_depth, self.pixels = facts.max_depth, facts.pixels
+        super().__init__(folder, facts, network, *settings)
+        self.max_depth, self.denoising_steps = facts.max_depth, network.architecture.steps
+        self.kind = f'DiffusionDepth in {self.denoising_steps} steps'
         # What reaches the largest depth may lie beyond it.
         self.censored = float('-inf'), 0.99 * facts.max_depth
-        self.denoising_steps = network.architecture.steps
-        self.parameters = sum(p.numel() for p in network.parameters())
-        self.arithmetic = choose_dtype(dtype, device, self.parameters)
-        network.to(device, self.arithmetic)
-        set_channels_last((network,), self.runtime.channels_last)
-        compile_network(network, device, self.runtime)
-        self._network = network
 
-    def _weight_files(self) -> list[Path]:
-        return [self.folder / WEIGHTS]
+    def _check_runtime(self) -> None:
+        if self.runtime.converted:
+            raise ConfigurationError(
+                f'runtime.backend is {self.runtime.backend}, and only torch runs '
+                f'{self.folder.name}, a DiffusionDepth; set it to torch'
+            )
 
     def _facts(self) -> dict[str, Any]:
-        return {
-            'kind': f'DiffusionDepth in {self.denoising_steps} steps',
-            'max_depth': self.max_depth,
-            'processing_pixels': self.pixels,
-        }
+        return {'max_depth': self.max_depth, **super()._facts()}
 
     def as_network(self, height: int, width: int) -> ImageNetwork:
         """Return one module for images of a size, with the noise of seed 0."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
+from marigold_ros.models.facts import CONFIG, WEIGHTS
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.weights import load_weights
 
 KIND, VERSION = 'fusion', 1
-CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
 
 
 def load_fusion_network(folder: Path) -> FusionNetwork:

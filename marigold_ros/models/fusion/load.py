@@ -11,7 +11,8 @@ from typing import Any
 
 from marigold_ros.errors import CheckpointError
 from marigold_ros.fusion_channels import CHANNELS
-from marigold_ros.models.fusion.checkpoint import CONFIG, load_fusion_network, WEIGHTS
+from marigold_ros.models.facts import CONFIG, WEIGHTS
+from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.models.locate import EMBEDDED, FUSION, require_file
 from marigold_ros.models.runtime.openvino_networks import convert, openvino_core

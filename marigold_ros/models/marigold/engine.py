@@ -68,17 +68,14 @@ log = logging.getLogger(__name__)
 def load(
     folder: Path,
     device: torch.device,
-    dtype: str = 'auto',
+    dtype: str,
+    runtime: RuntimeConfig,
     vae: str | None = None,
-    runtime: RuntimeConfig | None = None,
 ) -> MarigoldModel:
-    """Load a checkpoint's folder and warm it up; arguments otherwise as in ``load_model``."""
+    """Load a checkpoint's folder; arguments otherwise as in ``load_model``."""
     networks = load_networks(folder, None if vae is None else find_autoencoder(vae))
-    backend = 'torch' if runtime is None else runtime.backend
-    arithmetic = choose_dtype(dtype, device, networks.parameters, backend)
-    model = MarigoldModel(networks, device, arithmetic, runtime)
-    model.warm_up()
-    return model
+    arithmetic = choose_dtype(dtype, device, networks.parameters, runtime.backend)
+    return MarigoldModel(networks, device, arithmetic, runtime)
 
 
 class MarigoldModel(FullDepthModel):

@@ -17,16 +17,15 @@ from typing import Any
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from marigold_ros.errors import CheckpointError
 from marigold_ros.models.autoencoder import mean_latent
-from marigold_ros.models.facts import map_facts, MapFacts
+from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, read_own, WEIGHTS
 from marigold_ros.models.locate import find_folder, fingerprint, read_json
 from marigold_ros.models.marigold.checkpoint import load_autoencoder, load_network, verify_sums
 from marigold_ros.models.prime_depth.preimage import decoder_steps, Preimage, read_preimage
 from marigold_ros.models.prime_depth.refiner import Refiner
-from marigold_ros.models.weights import load_weights
+from marigold_ros.models.weights import count_parameters, load_weights
 import torch
 
 MODEL_TYPE = 'marigold_ros_prime_depth'
-CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
 PIXELS = 442368  # 576x768, where a checkpoint says nothing
 GROUPS = 8  # channels of the label decoder are multiples
 SHOWN = 12  # digits of a fingerprint in messages
@@ -55,7 +54,7 @@ class FrozenBase:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(p.numel() for n in (self.autoencoder, self.unet) for p in n.parameters())
+        return count_parameters(self.autoencoder, self.unet)
 
     @torch.no_grad()
     def preimage(self, image: torch.Tensor, text: torch.Tensor) -> Preimage:
@@ -88,8 +87,7 @@ def load_base(name: str) -> FrozenBase:
 
 def read_facts(folder: Path) -> MapFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
-    path = folder / OWN
-    return facts_of(read_json(path), str(path))
+    return facts_of(*read_own(folder))
 
 
 def facts_of(own: Mapping[str, Any], where: str) -> MapFacts:

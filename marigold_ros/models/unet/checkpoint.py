@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import CheckpointError
-from marigold_ros.models.facts import map_facts, MapFacts
+from marigold_ros.models.facts import CONFIG, map_facts, MapFacts, read_own, WEIGHTS
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.unet.network import DepthUNet, GROUPS
 from marigold_ros.models.weights import load_weights
 import torch
 
 MODEL_TYPE = 'marigold_ros_unet'
-CONFIG, WEIGHTS, OWN = 'config.json', 'model.safetensors', 'marigold_ros.json'
 PIXELS = 27648  # 144x192, where a checkpoint says nothing
 
 
 def read_facts(folder: Path) -> MapFacts:
     """Read ``marigold_ros.json``; raises CheckpointError if a value is wrong."""
-    path = folder / OWN
-    return facts_of(read_json(path), str(path))
+    return facts_of(*read_own(folder))
 
 
 def facts_of(own: Mapping[str, Any], where: str) -> MapFacts:

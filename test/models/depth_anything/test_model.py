@@ -4,8 +4,8 @@
 
 import json
 
-from marigold_ros.config import AlignmentConfig, EngineConfig, RuntimeConfig
-from marigold_ros.errors import CheckpointError, ConfigurationError, InputError
+from marigold_ros.config import AlignmentConfig
+from marigold_ros.errors import CheckpointError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model
@@ -88,23 +88,6 @@ def test_values_beyond_one_take_part_in_the_fit(relative_folder):
     np.testing.assert_allclose(fit.metric[v, u], z, rtol=0.01)
 
 
-def test_several_images_at_once_are_those_of_single_calls(relative_folder):
-    model = load_model(str(relative_folder), device='cpu')
-    images = [image_of(70, 90, seed) for seed in range(3)]
-    together = model.predict_together(images, [model.new_stream() for _ in images])
-    for rgb, found in zip(images, together, strict=True):
-        np.testing.assert_allclose(found.relative, model.predict(rgb).relative, atol=1e-4)
-
-
-def test_openvino_says_what_torch_says(relative_folder):
-    pytest.importorskip('openvino')
-    rgb = image_of(70, 98)
-    wanted = load_model(str(relative_folder), 'cpu', 'float32').predict(rgb).relative
-    runtime = RuntimeConfig(backend='openvino')
-    found = load_model(str(relative_folder), 'cpu', 'float32', runtime=runtime).predict(rgb)
-    np.testing.assert_allclose(found.relative, wanted, atol=1e-3 * np.ptp(wanted))
-
-
 @pytest.mark.parametrize(('longest', 'size'), [(70, (56, 70)), (0, (84, 126)), (None, (98, 140))])
 def test_the_longest_side_at_the_network_may_be_chosen(relative_folder, longest, size):
     model = load_model(str(relative_folder), device='cpu')
@@ -114,34 +97,6 @@ def test_the_longest_side_at_the_network_may_be_chosen(relative_folder, longest,
         88,
         124,
     )
-
-
-@pytest.mark.parametrize(
-    ('settings', 'words'),
-    [
-        ({'denoising_steps': 4}, 'denoising_steps is 4.*one pass'),
-        ({'ensemble_size': 5}, 'ensemble_size is 5.*one pass'),
-        (
-            {'engine': EngineConfig(warm_start=0.1)},
-            r'engine\.warm_start is 0\.1.*no choice of it',
-        ),
-    ],
-)
-def test_what_a_single_pass_has_not_is_refused(relative_folder, settings, words):
-    model = load_model(str(relative_folder), device='cpu')
-    with pytest.raises(ConfigurationError, match=words):
-        model.predict(image_of(60, 60), **settings)
-
-
-def test_an_autoencoder_is_refused(relative_folder):
-    with pytest.raises(ConfigurationError, match='has no autoencoder'):
-        load_model(str(relative_folder), device='cpu', vae='own')
-
-
-def test_an_image_of_another_kind_is_refused(relative_folder):
-    model = load_model(str(relative_folder), device='cpu')
-    with pytest.raises(InputError, match=r'\(60, 60\).*an image is'):
-        model.predict(np.zeros((60, 60), np.uint8))
 
 
 def changed(folder, name, **values):
@@ -166,15 +121,7 @@ def test_what_a_folder_may_not_hold_is_refused(relative_folder, name, values, wo
         load_model(str(relative_folder), device='cpu')
 
 
-@pytest.mark.parametrize('name', ['preprocessor_config.json', 'model.safetensors'])
-def test_a_missing_file_is_named(relative_folder, name):
-    (relative_folder / name).unlink()
-    with pytest.raises(CheckpointError, match=name.removeprefix('model.')):
-        load_model(str(relative_folder), device='cpu')
-
-
-def test_damaged_weights_are_refused(relative_folder):
-    path = relative_folder / 'model.safetensors'
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(CheckpointError, match='cannot be read by transformers'):
+def test_a_missing_file_is_named(relative_folder):
+    (relative_folder / 'preprocessor_config.json').unlink()
+    with pytest.raises(CheckpointError, match='preprocessor_config'):
         load_model(str(relative_folder), device='cpu')

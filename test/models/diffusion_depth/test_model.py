@@ -5,8 +5,8 @@
 import json
 import shutil
 
-from marigold_ros.config import AlignmentConfig, EngineConfig, RuntimeConfig
-from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.config import AlignmentConfig, RuntimeConfig
+from marigold_ros.errors import ConfigurationError
 from marigold_ros.frame import SparseDepth
 from marigold_ros.geometry import align
 from marigold_ros.models import load_model, runs_on_openvino
@@ -97,52 +97,10 @@ def test_only_the_steps_of_training_are_taken(diffusion_depth_folder, rgb):
     model = load_model(str(diffusion_depth_folder), 'cpu')
     same = model.predict(rgb, denoising_steps=20, ensemble_size=1).relative
     np.testing.assert_array_equal(same, model.predict(rgb).relative)
-    with pytest.raises(ConfigurationError, match='in the 20 steps that it was trained with'):
+    with pytest.raises(ConfigurationError, match='20 steps'):
         model.predict(rgb, denoising_steps=4)
-    with pytest.raises(ConfigurationError, match='ensemble_size is 3'):
-        model.predict(rgb, ensemble_size=3)
-    with pytest.raises(ConfigurationError, match=r'engine\.noise is zeros'):
-        model.predict(rgb, engine=EngineConfig(noise='zeros'))
-    with pytest.raises(ConfigurationError, match='no autoencoder'):
-        load_model(str(diffusion_depth_folder), 'cpu', vae='taesd')
-    with pytest.raises(ConfigurationError, match=r'only torch runs refined'):
+    with pytest.raises(ConfigurationError, match='openvino'):
         load_model(str(diffusion_depth_folder), 'cpu', runtime=RuntimeConfig(backend='openvino'))
-
-
-@pytest.mark.parametrize(
-    ('name', 'key', 'value', 'words'),
-    [
-        ('config.json', 'steps', 0, 'steps 0; give 1 to 50'),
-        ('config.json', 'steps', 10, None),
-        ('config.json', 'latent', 6, 'latent 6; give a multiple of 4'),
-        ('config.json', 'latent', 16, 'cannot be loaded'),
-        ('config.json', 'fuse', 'yes', "fuse 'yes'; give true or false"),
-        ('config.json', 'backbone', {'channels': [8]}, r'backbone \{.*give \{channels'),
-        ('config.json', 'backbone', {'model_type': 'no_such'}, 'cannot be built'),
-        ('config.json', 'depth', 3, "has 'depth'"),
-        ('marigold_ros.json', 'space', 'log', 'a DiffusionDepth has metric'),
-        ('marigold_ros.json', 'max_depth', -1, 'give metres above 0'),
-        ('marigold_ros.json', 'default_processing_pixels', '9', 'give a whole number'),
-    ],
-)
-def test_a_damaged_configuration_is_named(folder, name, key, value, words):
-    path = folder / name
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    if words is None:  # another number of steps fits the weights
-        assert load_model(str(folder), 'cpu').denoising_steps == value
-        return
-    with pytest.raises(CheckpointError, match=words):
-        load_model(str(folder), 'cpu')
-
-
-def test_missing_and_damaged_weights_are_named(folder):
-    weights = folder / 'model.safetensors'
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match='cannot be loaded'):
-        load_model(str(folder), 'cpu')
-    weights.unlink()
-    with pytest.raises(CheckpointError, match=r'no model\.safetensors'):
-        load_model(str(folder), 'cpu')
 
 
 def test_the_fastest_backend_that_runs_it_is_torch(diffusion_depth_folder, unet_folder):

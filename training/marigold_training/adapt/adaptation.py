@@ -24,7 +24,7 @@ from marigold_ros.config import PipelineConfig
 from marigold_ros.errors import ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.results.results import describe_bag, machine, to_json, versions
 from marigold_ros.models import load_model
-from marigold_ros.models.fusion.checkpoint import CONFIG
+from marigold_ros.models.facts import CONFIG
 from marigold_ros.models.fusion.load import load_fusion
 from marigold_ros.models.locate import EMBEDDED, fingerprint, FUSION
 from marigold_ros.models.marigold.checkpoint import write_sums

@@ -27,7 +27,7 @@ from marigold_ros.models.prime_depth.checkpoint import (
     load_base,
     load_refiner,
 )
-from marigold_ros.models.prime_depth.model import PrimeDepthModel
+from marigold_ros.models.prime_depth.model import Chain, PrimeDepthModel
 from marigold_ros.models.prime_depth.refiner import Refiner
 from marigold_ros.models.resizing import upsample_bilinear
 from marigold_training.families.registry import copied_weights, init_kind, TrainedFamily
@@ -131,7 +131,7 @@ def engine_model(
     refiner.load_state_dict(copied, assign=True)
     found = facts_of(facts, 'facts of the recipe')
     refiner.requires_grad_(False).eval()
-    return PrimeDepthModel(Path('validation'), found, base, refiner, device)
+    return PrimeDepthModel(Path('validation'), found, Chain(base, refiner), device)
 
 
 def export(

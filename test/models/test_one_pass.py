@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Families that answer in one way: runtimes, damaged folders, and what they have no choice of."""
+
+import json
+from pathlib import Path
+import shutil
+
+from marigold_ros.config import EngineConfig, RuntimeConfig
+from marigold_ros.errors import CheckpointError, ConfigurationError
+from marigold_ros.models import load_model
+import numpy as np
+import pytest
+
+FAMILIES = ('unet', 'prime_depth', 'diffusion_depth', 'depth_anything')
+
+
+@pytest.fixture(scope='session')
+def folders(
+    unet_folder, prime_depth_folder, diffusion_depth_folder, depth_anything_folders
+) -> dict[str, Path]:
+    """Give a folder of each family."""
+    values = unet_folder, prime_depth_folder, diffusion_depth_folder, depth_anything_folders[0]
+    return dict(zip(FAMILIES, values, strict=True))
+
+
+@pytest.fixture
+def damaged(folders, tmp_path):
+    """Copy the folder of a family, for a test to damage."""
+    return lambda family: shutil.copytree(folders[family], tmp_path / family)
+
+
+@pytest.fixture
+def rgb():
+    return np.random.default_rng(0).integers(0, 256, (70, 96, 3), np.uint8)
+
+
+@pytest.mark.parametrize('family', ['unet', 'prime_depth', 'depth_anything'])
+def test_openvino_answers_as_torch_does(folders, family, rgb, tmp_path):
+    pytest.importorskip('openvino')
+    runtime = RuntimeConfig(backend='openvino', cache_dir=str(tmp_path))
+    name = str(folders[family])
+    compiled = load_model(name, 'cpu', 'float32', runtime=runtime).predict(rgb).relative
+    plain = load_model(name, 'cpu', 'float32').predict(rgb).relative
+    np.testing.assert_allclose(compiled, plain, atol=1e-4 if np.ptp(plain) <= 1.0 else 1e-3)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'denoising_steps': 4},
+        {'ensemble_size': 5},
+        {'engine': EngineConfig(warm_start=0.1)},
+        {'engine': EngineConfig(noise='zeros')},
+        {'reference_exact': True},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_what_a_model_has_no_choice_of_is_refused_by_name(folders, rgb, settings):
+    name, value = next(iter(settings.items()))
+    if name == 'engine':
+        name = 'engine.warm_start' if value.warm_start else 'engine.noise'
+    for folder in folders.values():
+        model = load_model(str(folder), 'cpu')
+        with pytest.raises(ConfigurationError, match=name):
+            model.predict(rgb, **settings)
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_another_autoencoder_is_refused(folders, family):
+    with pytest.raises(ConfigurationError, match="'taesd'"):
+        load_model(str(folders[family]), 'cpu', vae='taesd')
+
+
+OWN = ('unet', 'prime_depth', 'diffusion_depth')
+
+
+@pytest.mark.parametrize(
+    ('families', 'name', 'key', 'value'),
+    [
+        (['unet'], 'config.json', 'channels', [8, 16]),
+        (['unet'], 'config.json', 'channels', [8, 15, 24]),
+        (['prime_depth'], 'config.json', 'base', None),
+        (['prime_depth'], 'config.json', 'trained_on', 'x'),
+        (['prime_depth'], 'config.json', 'decoder', [8, 15]),
+        (['diffusion_depth'], 'config.json', 'steps', 0),
+        (['diffusion_depth'], 'config.json', 'latent', 6),
+        (['diffusion_depth'], 'config.json', 'fuse', 'yes'),
+        (['diffusion_depth'], 'config.json', 'backbone', {'channels': [8]}),
+        (['diffusion_depth'], 'config.json', 'backbone', {'model_type': 'no_such'}),
+        (['diffusion_depth'], 'config.json', 'depth', 3),
+        (['diffusion_depth'], 'marigold_ros.json', 'space', 'log'),
+        (['diffusion_depth'], 'marigold_ros.json', 'max_depth', -1),
+        (['unet', 'prime_depth'], 'marigold_ros.json', 'space', 'metric'),
+        (OWN, 'marigold_ros.json', 'default_processing_pixels', '9'),
+    ],
+)
+def test_a_damaged_configuration_is_named_with_its_value(
+    damaged, edit_json, families, name, key, value
+):
+    for family in families:
+        folder = damaged(family)
+        edit_json(folder / name, key, value)
+        with pytest.raises(CheckpointError) as caught:
+            load_model(str(folder), 'cpu')
+        text = str(caught.value)
+        assert key in text
+        assert name in text
+        assert key == 'depth' or str(value).strip("[]{}'") in text
+
+
+@pytest.fixture
+def edit_json():
+    """Set a value of a JSON file, None included."""
+
+    def change(path, key, value):
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ('family', 'key', 'value'),
+    [('unet', 'blocks', [2, 0]), ('prime_depth', 'layers', 1), ('diffusion_depth', 'latent', 16)],
+)
+def test_weights_of_another_architecture_are_refused(damaged, edit_json, family, key, value):
+    folder = damaged(family)
+    edit_json(folder / 'config.json', key, value)
+    with pytest.raises(CheckpointError, match=r'model\.safetensors'):
+        load_model(str(folder), 'cpu')
+
+
+def test_another_number_of_steps_fits_the_weights(damaged, edit_json):
+    folder = damaged('diffusion_depth')
+    edit_json(folder / 'config.json', 'steps', 10)
+    assert load_model(str(folder), 'cpu').denoising_steps == 10
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_missing_and_damaged_weights_are_named(damaged, family):
+    folder = damaged(family)
+    weights = folder / 'model.safetensors'
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=family):
+        load_model(str(folder), 'cpu')
+    weights.unlink()
+    with pytest.raises(CheckpointError, match='no (model.)?safetensors'):
+        load_model(str(folder), 'cpu')
