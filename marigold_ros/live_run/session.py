@@ -20,7 +20,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig, PointsConfig
 from marigold_ros.evaluation.report.report import write_all
-from marigold_ros.evaluation.results.results import assemble, describe
+from marigold_ros.evaluation.results.results import assemble, describe, describe_bag
 from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
 from marigold_ros.evaluation.scoring.scorer import Scorer
@@ -135,7 +135,7 @@ def _results(
     }
     served = int(frames.get(keys.FRAMES_SERVED, 0))
     provenance = describe(
-        [bag.path],
+        [describe_bag(bag.path)],
         bag.topics.by_role,
         live.reports['model'],
         job.config.pipeline,

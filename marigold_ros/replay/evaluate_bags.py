@@ -13,6 +13,7 @@ from marigold_ros.evaluation.results.requirements import outcomes
 from marigold_ros.evaluation.results.results import (
     assemble,
     describe,
+    describe_checkpoint,
     is_dataset,
     robustness,
 )
@@ -174,16 +175,12 @@ def _with_files(job: BagJob, options: ReplayOptions, out: str | Path | None, bag
     return job
 
 
-def _without_path(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in checkpoint.items() if name != 'path'}
-
-
 def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     """Arrange the sums as the content of results.json."""
     T = options.T_cam_lidar
     of_bags = options.images is None
     provenance = describe(
-        (),
+        total.bags,
         total.topics,
         total.checkpoint,
         options.pipeline,
@@ -198,7 +195,6 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
         recorded=None if options.record is None else as_values(options.record),
         warnings=total.warnings,
     )
-    provenance['bags'] = total.bags
     results = assemble(
         total.scorer,
         read=total.read,
@@ -211,7 +207,7 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
         results['models'] = {
             name: {
                 **scorer.results(),
-                'checkpoint': _without_path(total.compared_checkpoints[name]),
+                'checkpoint': describe_checkpoint(total.compared_checkpoints[name]),
             }
             for name, scorer in total.compared.items()
         }
@@ -219,7 +215,7 @@ def _results(total: BagPart, options: ReplayOptions) -> dict[str, Any]:
     results['fps'] = 1e3 / took if took else None
     results['memory'] = {'peak_mb': total.peak_bytes / 1e6}
     facts = asdict(total.calibration)
-    facts['n_pictures'] = facts.pop('n_images')  # the key of schema 1
+    facts['n_pictures'] = facts.pop('n_images')  # as results.json names them
     results['calibration'] = {'text': total.calibration.text, **facts}
     return results
 

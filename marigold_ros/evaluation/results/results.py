@@ -133,7 +133,7 @@ def robustness(
 
 
 def describe(
-    bags: Sequence[str | Path],
+    bags: Sequence[Mapping[str, Any]],
     topics: Mapping[str, str | None],
     model_description: Mapping[str, Any],
     config: PipelineConfig,
@@ -143,19 +143,24 @@ def describe(
     """
     Describe the provenance: bags with hashes, topics, checkpoint, options, versions, machine.
 
-    ``more`` adds entries. Only the last part of a path is kept, so that results can be passed on.
+    ``bags`` are from :func:`describe_bag`, and ``more`` adds entries. Only the last part of a path
+    is kept, so that results can be passed on.
     """
-    checkpoint = {key: _plain(value) for key, value in model_description.items() if key != 'path'}
     return {
         'created': datetime.now(timezone.utc).isoformat(timespec='seconds'),
-        'bags': [describe_bag(bag) for bag in bags],
+        'bags': list(bags),
         'topics': dict(topics),
-        'checkpoint': checkpoint,
+        'checkpoint': describe_checkpoint(model_description),
         'options': {**as_values(config), **{f'lidar.{k}': v for k, v in as_values(lidar).items()}},
         'versions': versions(),
         'machine': machine(),
         **more,
     }
+
+
+def describe_checkpoint(model_description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a model says of its checkpoint, but for the path."""
+    return {name: _plain(value) for name, value in model_description.items() if name != 'path'}
 
 
 def describe_bag(path: str | Path) -> dict[str, Any]:

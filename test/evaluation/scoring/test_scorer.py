@@ -12,7 +12,7 @@ from marigold_ros.config import AlignmentConfig, LidarConfig, PipelineConfig
 from marigold_ros.evaluation.baselines import BASELINES, MORE_BASELINES
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.evaluation.report.report import write_all
-from marigold_ros.evaluation.results.results import assemble, describe
+from marigold_ros.evaluation.results.results import assemble, describe, describe_bag
 from marigold_ros.evaluation.scoring.report_frames import FrameSelector, ReportFrame
 from marigold_ros.evaluation.scoring.scorer import Scorer
 from marigold_ros.frame import (
@@ -289,7 +289,7 @@ def written(tmp_path_factory):
             timings_ms={'predict': 10.0 + seed, 'total': 20.0 + seed},
         )
     provenance = describe(
-        [bag],
+        [describe_bag(bag)],
         {'image': '/camera'},
         {'name': 'planted', 'path': str(folder)},
         LOCAL,
