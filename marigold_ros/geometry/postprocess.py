@@ -100,7 +100,7 @@ def count_pixels(
 
 
 def without_border(alignment: Alignment, camera: Camera | None) -> Alignment:
-    """Invalidate the pixels that rectification left without a source."""
+    """Invalidate the pixels that rectification left without any of the raw image."""
     if alignment.metric is None or camera is None or is_rectified(camera):
         return alignment
     metric = np.where(rectified_valid(camera), alignment.metric, np.float32(np.nan))

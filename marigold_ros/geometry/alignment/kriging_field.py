@@ -110,7 +110,7 @@ def fit_correction_field(
         correction += _held_out_levels(points, predicted, shape, config, reaching)
         u, v, rest = u[used], v[used], residual[used]
         rest = rest - sample_grid(log_field, u, v, shape)
-        log_field = add_levels(log_field, u, v, rest, shape, config, levels)
+        log_field = add_levels(log_field, (u, v), rest, shape, config, levels)
     if share < 1:
         trust = field_trust(residual[used], correction[used])
     # A field that fails at held-out points is not applied elsewhere either.
@@ -164,7 +164,7 @@ def _held_out_levels(
         known = used & ~scored
         if known.any() and scored.any():
             rest = residual[known] - kriged[known]
-            detail = add_levels(start, u[known], v[known], rest, shape, config, levels)
+            detail = add_levels(start, (u[known], v[known]), rest, shape, config, levels)
             held_out[scored] = sample_grid(detail, u[scored], v[scored], shape)
     return held_out
 

@@ -32,8 +32,7 @@ LONGEST_SIDE = 192
 
 def add_levels(
     log_field: np.ndarray,
-    u: np.ndarray,
-    v: np.ndarray,
+    pixels: tuple[np.ndarray, np.ndarray],
     residual: np.ndarray,
     shape: tuple[int, int],
     config: AlignmentConfig,
@@ -43,10 +42,10 @@ def add_levels(
     Add smoothed residuals to a log field, level by level, on the finer of both grids.
 
     The field (h, w) float32 may be of any size; zeros of (2, 2) start from nothing. ``residual``
-    (M,) is the log ratio that it leaves at pixels ``u``, ``v`` of an image (H, W), finite; levels
+    (M,) is the log ratio that it leaves at ``pixels`` u, v of an image (H, W), finite; levels
     are ``COARSE_LEVELS``, ``FINE_LEVELS`` or both.
     """
-    height, width = shape
+    (height, width), (u, v) = shape, pixels
     x, y = (u + 0.5) / width, (v + 0.5) / height
     reach = config.field_reach * float(np.hypot(height, width))
     total, residual = log_field, residual.astype(np.float64)

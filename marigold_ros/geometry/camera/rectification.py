@@ -53,7 +53,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
     Undo distortion and rotation of a raw image, (H, W) or (H, W, C), of ``camera``.
 
     The result is an image of ``rectified(camera)``. Pixels are sampled bilinearly, or from the
-    nearest one for labels and depth; they are 0 without a source, see :func:`rectified_valid`.
+    nearest one for labels and depth; they are 0 where there is none, see :func:`rectified_valid`.
     Raises CalibrationError if the size differs from the camera's, or the distortion model is
     unknown.
     """
@@ -70,7 +70,7 @@ def rectify_image(image: np.ndarray, camera: Camera, nearest: bool = False) -> n
 
 
 def rectified_valid(camera: Camera) -> np.ndarray:
-    """Return which pixels (H, W) of the rectified image have a source in the raw one."""
+    """Return which pixels (H, W) of the rectified image show the raw one."""
     if is_rectified(camera):
         return np.ones((camera.height, camera.width), dtype=bool)
     return _valid(_key(camera))
@@ -185,7 +185,7 @@ def _maps(key: tuple) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _valid(key: tuple) -> np.ndarray:
-    """Pixels whose source lies inside the raw image; read-only because it is shared."""
+    """Pixels that show a place inside the raw image; read-only because it is shared."""
     map_x, map_y = _maps(key)
     height, width = map_x.shape
     # Half a pixel beyond the outermost centres still belongs to the outermost pixels.

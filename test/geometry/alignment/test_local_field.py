@@ -29,7 +29,7 @@ def fit_field(u, v, residual, shape, config):
     """Levels alone, grown from nothing, as a factor within the limit."""
     start, known = np.zeros((2, 2), np.float32), np.isfinite(residual)
     levels = COARSE_LEVELS + FINE_LEVELS
-    total = add_levels(start, u[known], v[known], residual[known], shape, config, levels)
+    total = add_levels(start, (u[known], v[known]), residual[known], shape, config, levels)
     bound = np.log(config.field_limit)
     return np.exp(np.clip(total, -bound, bound)).astype(np.float32)
 

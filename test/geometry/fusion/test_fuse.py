@@ -80,8 +80,8 @@ def test_a_useless_map_leaves_the_frame_metric_by_its_points(kind, network):
     truth, sparse, rgb = street()
     relative = USELESS[kind](((truth - 1) / 45).astype(np.float32))
     fused = align(Prediction(relative), sparse, CONFIG, rgb=rgb, network=network)
-    assert (fused.state, fused.reason, fused.led_by) == ('fitted', '', 'points')
-    assert fused.map_reason
+    assert (fused.state, fused.refusal, fused.led_by) == ('fitted', None, 'points')
+    assert fused.map_refusal
     assert np.isnan([fused.scale, fused.shift, fused.condition]).all()
     assert fused.shares == {'map': 0.0, 'points': 1.0}
     assert np.isfinite(fused.metric).all()
@@ -108,7 +108,7 @@ def test_a_good_map_is_fitted_and_improves_on_the_points_alone(network):
     blank = Prediction(np.full(SHAPE, 0.5, np.float32))
     alone = align(blank, sparse, CONFIG, rgb=rgb, network=network)
     assert (fused.scale, fused.shift) == pytest.approx((45, 1), rel=1e-2)
-    assert fused.map_reason == ''
+    assert fused.map_refusal is None
     assert fused.shares['map'] > 0
     assert sum(fused.shares.values()) == pytest.approx(1)
     assert error(fused, truth) < 0.5 * error(alone, truth)
@@ -120,11 +120,11 @@ def contradicting(sparse):
 
 
 REFUSED = {
-    'no point': (lambda s: SparseDepth(s.u[:0], s.v[:0], s.z[:0]), '0 usable points of 0'),
-    'too few points': (lambda s: SparseDepth(s.u[:19], s.v[:19], s.z[:19]), 'min_points'),
-    'no finite point': (lambda s: replace(s, z=np.full_like(s.z, np.nan)), '0 usable points'),
-    'points behind the camera': (lambda s: replace(s, z=-s.z), '0 usable points'),
-    'points that contradict each other': (contradicting, 'contradict each other'),
+    'no point': (lambda s: SparseDepth(s.u[:0], s.v[:0], s.z[:0]), 'few_points'),
+    'too few points': (lambda s: SparseDepth(s.u[:19], s.v[:19], s.z[:19]), 'few_to_fuse'),
+    'no finite point': (lambda s: replace(s, z=np.full_like(s.z, np.nan)), 'few_to_fuse'),
+    'points behind the camera': (lambda s: replace(s, z=-s.z), 'few_to_fuse'),
+    'points that contradict each other': (contradicting, 'points_contradict'),
 }
 
 
@@ -132,11 +132,10 @@ REFUSED = {
 def test_bad_points_give_no_depth_and_a_reason(case, network):
     truth, sparse, rgb = street()
     prediction = Prediction(((truth - 1) / 45).astype(np.float32))
-    change, reason = REFUSED[case]
+    change, code = REFUSED[case]
     fused = align(prediction, change(sparse), CONFIG, rgb=rgb, network=network)
     assert (fused.state, fused.metric, fused.sigma) == ('none', None, None)
-    assert reason in fused.reason
-    assert 'check T_cam_lidar' in fused.reason
+    assert (fused.refusal.code, fused.map_refusal) == (code, None)
 
 
 def test_points_at_one_depth_give_that_depth(network):
@@ -144,7 +143,7 @@ def test_points_at_one_depth_give_that_depth(network):
     prediction = Prediction(((truth - 1) / 45).astype(np.float32))
     wall = replace(sparse, z=np.full_like(sparse.z, 7.0))
     fused = align(prediction, wall, CONFIG, rgb=rgb, network=network)
-    assert 'min_depth_ratio' in fused.map_reason
+    assert fused.map_refusal.code == 'one_depth'
     assert np.median(np.abs(fused.metric / 7.0 - 1)) < 0.01
 
 
@@ -154,7 +153,7 @@ def test_the_map_contradicts_a_lidar_upside_down(network):
     turned = replace(sparse, u=SHAPE[1] - 1 - sparse.u, v=SHAPE[0] - 1 - sparse.v)
     fused = align(prediction, turned, CONFIG, rgb=rgb, network=network)
     assert fused.led_by == 'points'
-    assert 'T_cam_lidar' in fused.map_reason
+    assert fused.map_refusal.code in ('scale_not_positive', 'few_agree')
 
 
 def test_points_in_one_corner_leave_sigma_wide_elsewhere(network):
