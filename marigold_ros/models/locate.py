@@ -180,9 +180,7 @@ def snapshot(name: str, patterns: list[str]) -> Path:
     """Return the folder of a hub id in the cache; raises CheckpointError if it is not there."""
     from huggingface_hub import snapshot_download
 
-    found = hub_id(name)
-    assert found is not None
-    repository, revision = found
+    repository, revision = hub_id(name) or (name, None)
     try:
         folder = snapshot_download(
             repository,

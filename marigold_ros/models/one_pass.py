@@ -97,11 +97,6 @@ class OnePassModel(FullDepthModel):
         """Fingerprint of the weight files."""
         return fingerprint(self._weight_files())
 
-    @property
-    def takes_any_batch(self) -> bool:
-        """Whether the number of images in a call may change without compiling anew."""
-        return self.runtime.plain
-
     def new_stream(self) -> NoState:
         """Return the state of another camera: none."""
         return NoState()

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from marigold_ros.config import EngineConfig
+from marigold_ros.config import EngineConfig, RuntimeConfig
 from marigold_ros.frame import Prediction
 import numpy as np
 
@@ -110,6 +110,7 @@ class FullDepthModel:
     ``onnx_export``).
     """
 
+    runtime: RuntimeConfig
     stream: Any  # state of the camera whose images :meth:`predict` gets
 
     def predict(self, rgb: np.ndarray, *numbers: Any, **settings: Any) -> Prediction:
@@ -150,7 +151,7 @@ class FullDepthModel:
     @property
     def takes_any_batch(self) -> bool:
         """Whether the number of images in a call may change without compiling anew."""
-        raise NotImplementedError
+        return bool(self.runtime.plain)
 
     def new_stream(self) -> Any:
         """Return the state of another camera, which has ``reset()``."""

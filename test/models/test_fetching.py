@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from threading import Thread
+from types import SimpleNamespace
 from urllib.parse import unquote, urlsplit
 
 from marigold_ros.models.locate import EMBEDDED, PUBLISHED
@@ -273,12 +274,12 @@ def test_a_repository_without_safetensors_is_refused(hub, environment):
     assert 'no safetensors' in error
 
 
-def test_a_disk_that_is_too_small_is_told_before(hub, monkeypatch, tmp_path):
+def test_a_disk_that_is_too_small_is_told_before(hub, monkeypatch):
     from marigold_ros.errors import CheckpointError
     from marigold_ros.models import hub as hub_module
 
     found = hub_module.Repository('a/b', None, COMMIT, 'mit', {'x': (10**9, '')})
-    usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    usage = SimpleNamespace(free=10**9)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
     with pytest.raises(CheckpointError, match=r'needs 1\.0 GB more, and .* has 1\.0 GB free'):
         hub_module.fetch(found)

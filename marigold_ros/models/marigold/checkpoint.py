@@ -9,12 +9,11 @@ safetensors only: a pickle can run code when it is opened, so none ever is.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 import hashlib
 import os
 from pathlib import Path
-import tempfile
 from typing import Any
 
 from diffusers import (
@@ -25,7 +24,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.utils import logging as diffusers_logging
-from marigold_ros.errors import CheckpointError
+from marigold_ros.errors import CheckpointError, MarigoldError
 from marigold_ros.models.locate import read_json, require_file, require_weights, sha256
 from marigold_ros.models.marigold.domain_gap import (
     feature_count,
@@ -34,8 +33,8 @@ from marigold_ros.models.marigold.domain_gap import (
 )
 from marigold_ros.models.weights import count_parameters
 from marigold_ros.spaces import RELATIVE_SPACES
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from marigold_ros.whole_files import write_whole
+from safetensors.torch import load_file, save
 import torch
 
 EMPTY_TEXT = 'empty_text_embedding'
@@ -239,9 +238,12 @@ def empty_text(folder: Path) -> torch.Tensor:
     if cached.is_file():
         return _read_embedding(cached)
     embedding = _embed_empty_text(folder)
+    data = save({EMPTY_TEXT: embedding.contiguous()})
     # Shared and installed checkpoints are read-only; without any place it is computed each time.
-    if not _write_embedding(beside, embedding):
-        _write_embedding(cached, embedding)
+    for path in (beside, cached):
+        with suppress(MarigoldError):
+            write_whole(path, data)
+            break
     return embedding
 
 
@@ -264,23 +266,6 @@ def _cache_path(encoder: Path) -> Path:
         facts.append(f'{path.name} {status.st_size} {status.st_mtime_ns}')
     key = hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:32]
     return root / 'marigold_ros' / f'{EMPTY_TEXT}-{key}.safetensors'
-
-
-def _write_embedding(path: Path, embedding: torch.Tensor) -> bool:
-    """Write whole or not at all; False where the place is read-only or full."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix='.', suffix='.draft', dir=path.parent)
-        os.close(handle)
-        try:
-            save_file({EMPTY_TEXT: embedding.contiguous()}, draft)
-            os.chmod(draft, 0o644)
-            os.replace(draft, path)
-        finally:
-            Path(draft).unlink(missing_ok=True)
-    except (OSError, SafetensorError):
-        return False
-    return True
 
 
 def _embed_empty_text(folder: Path) -> torch.Tensor:

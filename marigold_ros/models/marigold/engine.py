@@ -150,11 +150,6 @@ class MarigoldModel(FullDepthModel):
             'notes': list(self.notes),
         }
 
-    @property
-    def takes_any_batch(self) -> bool:
-        """Whether the number of images in a call may change without compiling anew."""
-        return self.runtime.plain
-
     def new_stream(self) -> Stream:
         """Return the state of another camera, for :meth:`predict_together`."""
         return Stream()

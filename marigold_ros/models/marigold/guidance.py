@@ -210,8 +210,7 @@ class _Pull:
         loss = residual.abs().mean() + residual.square().mean()
         self._adam.zero_grad()
         loss.backward()
-        gradient = self.latent.grad
-        assert gradient is not None
+        gradient: Any = self.latent.grad
         # To the length of unit noise, so that no step of the schedule outweighs the others.
         gradient *= gradient.numel() ** 0.5 / gradient.norm().clamp(min=1e-8)
         self._adam.step()

@@ -7,7 +7,6 @@ A folder that cannot be written costs time, not the start: it is reported once i
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 import hashlib
 from inspect import getfile
 import json
@@ -16,6 +15,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from marigold_ros.errors import MarigoldError
+from marigold_ros.whole_files import write_whole
 from torch import nn
 
 KEPT = 12  # compiled networks, the newest
@@ -83,14 +84,10 @@ def _read_sizes(folder: Path) -> dict[str, list[list[int]]]:
 
 
 def _write(path: Path, data: bytes) -> bool:
-    draft = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(data)
-        os.replace(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
-        log.warning('%s cannot be written (%s): the next start compiles again', path, error)
+        write_whole(path, data)
+    except MarigoldError as error:
+        reason = error.__cause__
+        log.warning('%s cannot be written (%s): the next start compiles again', path, reason)
         return False
     return True

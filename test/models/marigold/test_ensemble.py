@@ -20,6 +20,7 @@ import pytest
 from scipy.optimize import approx_fprime
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def planted(seed: int, count: int, noise: float, outlier: str) -> tuple[torch.Tensor, np.ndarray]:
@@ -115,7 +116,7 @@ def test_a_merged_map_spans_zero_to_one(merge):
 
 
 def test_the_merge_asks_the_device_for_no_number():
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             assert 'local_scalar' not in str(function), 'a number was fetched from the device'
             return function(*args, **(kwargs or {}))

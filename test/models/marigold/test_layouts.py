@@ -4,6 +4,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 from diffusers import AutoencoderTiny, LCMScheduler, UNet2DConditionModel
@@ -219,17 +220,15 @@ def test_the_empty_prompt_is_embedded_once_and_kept(copy, monkeypatch):
 
 @pytest.mark.usefixtures('text_encoder')
 def test_a_read_only_checkpoints_embedding_goes_to_the_cache(copy, monkeypatch, tmp_path):
-    import tempfile
-
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    real = tempfile.mkstemp
+    replace = os.replace
 
-    def refuse(*args, dir=None, **more):
-        if Path(dir) == copy:
+    def refuse(draft, path):
+        if path.parent == copy:
             raise PermissionError('read-only')
-        return real(*args, dir=dir, **more)
+        replace(draft, path)
 
-    monkeypatch.setattr(tempfile, 'mkstemp', refuse)
+    monkeypatch.setattr(os, 'replace', refuse)
     first = load_model(str(copy), device='cpu')
     assert not (copy / 'empty_text_embedding.safetensors').exists()
     assert len(list((tmp_path / 'cache' / 'marigold_ros').iterdir())) == 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CPU = torch.device('cpu')
 
@@ -123,7 +124,7 @@ def test_an_exact_call_heeds_neither_noise_nor_warm_start(model, image):
 def test_no_number_is_read_from_the_device_before_download(model, image):
     fetched = []
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             if 'local_scalar' in str(function) or 'nonzero' in str(function):
                 fetched.append(str(function))

@@ -6,6 +6,7 @@ import shutil
 
 from marigold_ros.config import EngineConfig
 from marigold_ros.models import load_model
+from marigold_ros.models.unet.checkpoint import load_network
 from marigold_ros.models.unet.network import DepthUNet
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_at_its_own_size_the_map_is_the_networks(unet_folder, rgb):
     model = load_model(str(unet_folder), 'cpu')
     image = torch.from_numpy(rgb).permute(2, 0, 1)[None] / 127.5 - 1.0
     with torch.no_grad():
-        expected = model._network(image)[0, 0].clamp(0, 1).numpy()
+        expected = load_network(unet_folder)(image)[0, 0].clamp(0, 1).numpy()
     found = model.predict(rgb, processing_resolution=0).relative
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
