@@ -77,13 +77,18 @@ def add(scorer, frame, prediction, metric, truth=None, ring=None, scan_stamp_ns=
     return scorer.add(item, prediction, result_of(frame, prediction, metric, **published))
 
 
+def scored(metric=None, space='depth', config=LOCAL):
+    """Row and results of a planted frame of which this was published, the truth by default."""
+    frame, truth, ring = planted()
+    scorer, metric = scorer_of(config), truth if metric is None else metric
+    prediction = Prediction(normalised(truth, space), space=space)
+    return add(scorer, frame, prediction, metric, truth, ring), scorer.results()
+
+
 @pytest.mark.parametrize('space', ['depth', 'log', 'disparity'])
 def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
-    frame, truth, ring = planted()
-    scorer = scorer_of()
-    prediction = Prediction(normalised(truth, space), space=space)
-    row = add(scorer, frame, prediction, truth, truth, ring)
-    protocols = scorer.results()['protocols']
+    row, results = scored(space=space)
+    protocols = results['protocols']
     assert set(protocols) == {'heldout', 'truth', 'oracle'}
     assert protocols['truth']['macro']['abs_rel'] == 0
     assert protocols['truth']['median_abs_rel'] == 0
@@ -94,10 +99,8 @@ def test_a_perfect_prediction_scores_nothing_in_every_protocol(space):
 
 
 def test_ten_per_cent_too_far_is_a_tenth_and_the_median_too():
-    frame, truth, ring = planted()
-    scorer = scorer_of()
-    add(scorer, frame, Prediction(normalised(truth, 'depth')), np.float32(1.1) * truth, truth)
-    scores = scorer.results()['protocols']['truth']
+    _, results = scored(np.float32(1.1) * planted()[1])
+    scores = results['protocols']['truth']
     assert scores['macro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['micro']['abs_rel'] == pytest.approx(0.1, abs=1e-6)
     assert scores['median_abs_rel'] == pytest.approx(0.1, rel=0.004)
@@ -112,10 +115,8 @@ def test_metres_of_a_metric_model_are_scored_raw():
 
 
 def test_truth_beyond_the_depth_range_is_no_truth():
-    frame, truth, _ = planted()
-    scorer = scorer_of(PipelineConfig(alignment=AlignmentConfig(max_depth=10.0)))
-    row = add(scorer, frame, Prediction(normalised(truth, 'depth')), truth, truth)
-    assert row['truth_n'] == np.count_nonzero(truth <= 10)
+    row, _ = scored(config=PipelineConfig(alignment=AlignmentConfig(max_depth=10.0)))
+    assert row['truth_n'] == np.count_nonzero(planted()[1] <= 10)
 
 
 def test_a_frame_without_metric_depth_counts_as_processed_only():
@@ -128,13 +129,8 @@ def test_a_frame_without_metric_depth_counts_as_processed_only():
 
 
 def test_baselines_are_scored_at_the_pixels_of_the_prediction():
-    frame, truth, ring = planted()
-    scorer = scorer_of()
-    relative = normalised(truth, 'depth')
-    add(scorer, frame, Prediction(relative), truth, ring=ring)
-    results = scorer.results()
+    _, results = scored()
     assert set(results['baselines']) == {*BASELINES, *MORE_BASELINES}
-    assert scorer.baselines_protocol == 'heldout'
     order = [results['baselines'][name]['abs_rel'] for name in ('constant', 'plane', 'quadric')]
     assert order[0] > order[1] > order[2] > results['protocols']['heldout']['macro']['abs_rel']
 
