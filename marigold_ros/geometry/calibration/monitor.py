@@ -51,16 +51,23 @@ class Calibration:
     delay_error_s: float = _NAN
     n_images: int = 0  # images observed
 
+    def significant_angles(self, least_deg: float) -> list[tuple[float, float, str, str]]:
+        """Return angles of at least so many degrees, their errors, where points lie, and move."""
+        right = ('to the right of', 'right') if self.yaw_deg > 0 else ('to the left of', 'left')
+        above = ('above', 'up') if self.pitch_deg > 0 else ('below', 'down')
+        angles = (
+            (abs(self.yaw_deg), self.yaw_error_deg, *right),
+            (abs(self.pitch_deg), self.pitch_error_deg, *above),
+        )
+        return [angle for angle in angles if angle[0] >= max(least_deg, _ERRORS * angle[1])]
+
     @property
     def text(self) -> str:
         """Describe the errors that are significant; empty if there are none."""
-        found = []
-        for value, error, words in (
-            (self.yaw_deg, self.yaw_error_deg, ('to the left of', 'to the right of')),
-            (self.pitch_deg, self.pitch_error_deg, ('below', 'above')),
-        ):
-            if abs(value) >= max(_LEAST_ANGLE, _ERRORS * error):
-                found.append(f'LiDAR looks {abs(value):.1f}° {words[value > 0]} the image')
+        found = [
+            f'LiDAR looks {angle:.1f}° {place} the image'
+            for angle, _, place, _ in self.significant_angles(_LEAST_ANGLE)
+        ]
         if abs(self.delay_s) >= max(_LEAST_DELAY, _ERRORS * self.delay_error_s):
             early = 'late' if self.delay_s > 0 else 'early'
             found.append(f'LiDAR is {abs(self.delay_s):.2f} s {early}')

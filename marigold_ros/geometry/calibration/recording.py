@@ -23,9 +23,9 @@ from marigold_ros.geometry.camera.rectification import thumbnail
 import numpy as np
 
 LONGEST_SIDE, DRAWS = 640, 4
-# Degrees, and standard errors, that an angle must exceed. Right mountings were within 0.4° on real
+# Degrees that an angle must exceed. Right mountings were within 0.4° on real
 # and synthetic drives, those that are wrong by 1° mostly above 0.75°.
-REFUSED_DEG, ERRORS = 0.7, 4.0
+REFUSED_DEG = 0.7
 # Degrees: where parts of a recording differ by more in either angle, none is known.
 _LARGEST_ERROR = 0.5
 
@@ -61,24 +61,11 @@ def check_calibration(calibration: Calibration, median_depth: float) -> None:
     """
     largest = max(calibration.yaw_error_deg, calibration.pitch_error_deg)
     found = [
-        f'{abs(angle):.1f}° {words[angle > 0]} the image (standard error {error:.1f}°), as if it '
-        f'sat {np.deg2rad(abs(angle)) * median_depth:.2f} m further {sides[angle > 0]} at the '
-        f'median depth of {median_depth:.0f} m'
-        for angle, error, words, sides in (
-            (
-                calibration.yaw_deg,
-                calibration.yaw_error_deg,
-                ('to the left of', 'to the right of'),
-                ('left', 'right'),
-            ),
-            (
-                calibration.pitch_deg,
-                calibration.pitch_error_deg,
-                ('below', 'above'),
-                ('down', 'up'),
-            ),
-        )
-        if abs(angle) >= max(REFUSED_DEG, ERRORS * error) and largest <= _LARGEST_ERROR
+        f'{angle:.1f}° {place} the image (standard error {error:.1f}°), as if it sat '
+        f'{np.deg2rad(angle) * median_depth:.2f} m further {side} at the median depth of '
+        f'{median_depth:.0f} m'
+        for angle, error, place, side in calibration.significant_angles(REFUSED_DEG)
+        if largest <= _LARGEST_ERROR
     ]
     if found:
         raise CalibrationError(
