@@ -18,8 +18,7 @@ import math
 from typing import Any
 
 from marigold_ros.bags.reader import BagReader
-from marigold_ros.bags.sensor_topics import LOOK_AHEAD_NS, SensorTopic
-from marigold_ros.bags.stamp_matching import CameraInfos, Truths
+from marigold_ros.bags.stamp_matching import CameraInfos, LOOK_AHEAD_NS, SensorTopic, Truths
 from marigold_ros.bags.topics import BagTopics, is_rectified_name
 from marigold_ros.bags.transforms import EgoMotion
 from marigold_ros.config import LidarConfig

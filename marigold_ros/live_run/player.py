@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median
 import time
 
-from marigold_ros.bags.playback import scans_first, SerialMessage
+from marigold_ros.live_run.played_bag import scans_first, SerialMessage
 from marigold_ros.live_run.recorder import Recorder
 from marigold_ros.node.health import diagnostic_keys as keys
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy

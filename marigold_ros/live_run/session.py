@@ -15,7 +15,6 @@ import os
 import time
 from typing import Any
 
-from marigold_ros.bags.playback import SerialMessage
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig, PointsConfig
@@ -29,6 +28,7 @@ from marigold_ros.live_run.played_bag import (
     node_arguments,
     node_values,
     played_messages,
+    SerialMessage,
 )
 from marigold_ros.live_run.player import Played, Player
 from marigold_ros.live_run.process import (

@@ -12,6 +12,7 @@ the axes of organised clouds), and rosbags-image (it ignores ``step`` and trunca
 Every malformed message raises ``InputError`` with a cause for the counters, never IndexError.
 """
 
+from marigold_ros.message_codec.buffers import header_ns, serialised_header_ns
 from marigold_ros.message_codec.cameras import camera_info_fields, to_camera
 from marigold_ros.message_codec.clouds import (
     CloudFields,
@@ -33,7 +34,6 @@ from marigold_ros.message_codec.images import (
     to_depth,
     to_rgb,
 )
-from marigold_ros.message_codec.stamps import header_ns, serialised_header_ns
 
 __all__ = [
     'IMAGE_ENCODINGS',

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""View the bytes of a message as arrays, with checked bounds, steps and byte order."""
+"""View the bytes of a message as arrays, with checked bounds, and read the stamp of its header."""
 
+import struct
 from typing import Any
 
 from marigold_ros.errors import InputError
@@ -9,6 +10,10 @@ import numpy as np
 
 # OpenCV's remap addresses pixels with signed 16-bit integers; no camera comes near it.
 MAX_SIDE_PX = 32767
+_NANOSECONDS = 1_000_000_000
+# Four bytes of encapsulation, of which the second is the byte order; then header.stamp.
+_STAMP = {0: '>iI', 1: '<iI'}
+_HEAD_BYTES = 12
 
 
 def as_bytes(data: Any, what: str = 'message') -> np.ndarray:
@@ -59,3 +64,17 @@ def check_rows(rows: int, row_bytes: int, step: int, length: int, what: str) -> 
             'the message is cut short: check the driver or the recording',
             'truncated',
         )
+
+
+def header_ns(message: Any) -> int:
+    """Return the stamp of a message's header, nanoseconds."""
+    stamp = message.header.stamp
+    return int(stamp.sec * _NANOSECONDS + stamp.nanosec)
+
+
+def serialised_header_ns(data: bytes | memoryview) -> int | None:
+    """Read the header stamp, nanoseconds, of a CDR message that begins with one; else None."""
+    if len(data) < _HEAD_BYTES or data[0] != 0 or data[1] not in _STAMP:
+        return None
+    seconds, nanoseconds = struct.unpack_from(_STAMP[data[1]], data, 4)
+    return int(seconds) * _NANOSECONDS + int(nanoseconds)

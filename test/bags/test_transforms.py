@@ -1,16 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""Static transforms against SciPy's rotations, and the lookups that are refused."""
+"""Fixed and moving transforms against SciPy, and scans that are shifted to their images."""
+
+from types import SimpleNamespace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from marigold_ros.bags.frames import bag_frames
+from marigold_ros.bags.reader import BagReader
+from marigold_ros.bags.topics import BagTopics
 from marigold_ros.bags.transforms import pose_matrix, TransformTree
+from marigold_ros.bags.writer import BagWriter
+from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError
+from marigold_ros.geometry import project_lidar
+from marigold_ros.message_codec import encode_image
+from marigold_ros.synthetic.drive.drive import (
+    FIXED_FRAME,
+    IMAGE,
+    LIDAR,
+    simulate_drive,
+    write_drive,
+)
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
+MS = 1_000_000
+S = 1000 * MS
+START = 100 * S
 
 
 def random_pose(seed):
@@ -97,3 +116,180 @@ def test_a_quaternion_of_single_precision_is_normalised():
 def test_frames_need_two_names(parent, child):
     with pytest.raises(CalibrationError, match='two different'):
         TransformTree().add(parent, child, (0, 0, 0), IDENTITY)
+
+
+def message(parent, child, stamp_ns, translation, rotation=IDENTITY):
+    """Make the fields of a TFMessage that moving transforms read."""
+    seconds, rest = divmod(stamp_ns, S)
+    x, y, z = translation
+    qx, qy, qz, qw = rotation
+    item = SimpleNamespace(
+        header=SimpleNamespace(frame_id=parent, stamp=SimpleNamespace(sec=seconds, nanosec=rest)),
+        child_frame_id=child,
+        transform=SimpleNamespace(
+            translation=SimpleNamespace(x=x, y=y, z=z),
+            rotation=SimpleNamespace(x=qx, y=qy, z=qz, w=qw),
+        ),
+    )
+    return SimpleNamespace(transforms=[item])
+
+
+@given(seed=st.integers(0, 999), share=st.integers(0, 100), flip=st.booleans())
+def test_poses_between_two_messages_are_those_of_scipys_slerp(seed, share, flip):
+    rng = np.random.default_rng(seed)
+    turns, moves = Rotation.random(2, random_state=rng), rng.normal(size=(2, 3))
+    quaternions = turns.as_quat() * np.array([[1.0], [-1.0 if flip else 1.0]])
+    tree = TransformTree()
+    for index in (1, 0):  # messages may overtake each other
+        stamp = START + index * 100 * MS
+        tree.add_message(
+            message('odom', 'base', stamp, moves[index], quaternions[index]), moving=True
+        )
+    found = tree.lookup('odom', 'base', START + share * MS)
+    expected = Slerp([0, 100], turns)(share).as_matrix()
+    np.testing.assert_allclose(found[:3, :3], expected, atol=1e-7)
+    np.testing.assert_allclose(found[:3, 3], moves[0] + share / 100 * (moves[1] - moves[0]))
+
+
+def test_nothing_is_extrapolated_and_the_known_time_is_named():
+    tree = TransformTree()
+    for index in range(3):
+        tree.add_message(
+            message('odom', 'base', START + index * S, (float(index), 0, 0)), moving=True
+        )
+    for outside in (START - 1, START + 2 * S + 1):
+        with pytest.raises(CalibrationError, match='known from 100.000 to 102.000 s'):
+            tree.lookup('odom', 'base', outside)
+    with pytest.raises(CalibrationError, match="'odom' <- 'lidar'; known frames: base, odom"):
+        tree.lookup('odom', 'lidar', START)
+    assert tree.is_jump(message('odom', 'base', START, (0, 0, 0)))
+    tree.add_message(message('odom', 'base', START + 11 * S, (0, 0, 0)), moving=True)
+    with pytest.raises(CalibrationError):
+        tree.lookup('odom', 'base', START)
+
+
+@pytest.mark.parametrize('moving', [False, True])
+def test_a_broken_pose_does_not_corrupt_the_others(moving):
+    tree, stamp = TransformTree(), START if moving else None
+    both = message('odom', 'base', START, (1.0, 0, 0))
+    both.transforms += message('base', 'arm', START, (0, 0, 0), (0.0, 0, 0, 0)).transforms
+    tree.add_message(both, moving)
+    assert tree.lookup('odom', 'base', stamp)[0, 3] == 1.0
+    with pytest.raises(CalibrationError, match="refused: 'base' <- 'arm': .*norm 0"):
+        tree.lookup('odom', 'arm', stamp)
+
+
+@given(seed=st.integers(0, 99))
+def test_fixed_points_stay_fixed_through_the_motion(seed):
+    rng = np.random.default_rng(seed)
+    tree, poses = TransformTree(), {}
+    for name in ('camera', 'lidar'):
+        tree.add('base', name, rng.normal(size=3), Rotation.random(random_state=rng).as_quat())
+    for stamp in (START, START + 80 * MS):
+        turn, move = Rotation.random(random_state=rng), rng.normal(size=3)
+        tree.add_message(message('odom', 'base', stamp, move, turn.as_quat()), moving=True)
+        poses[stamp] = np.eye(4)
+        poses[stamp][:3, :3], poses[stamp][:3, 3] = turn.as_matrix(), move
+    T = tree.lookup_full('camera', START + 80 * MS, 'lidar', START, 'odom')
+    post = np.append(rng.normal(size=3), 1.0)
+    as_camera, as_lidar = (
+        np.linalg.solve(poses[stamp] @ tree.lookup('base', name), post)
+        for name, stamp in (('camera', START + 80 * MS), ('lidar', START))
+    )
+    np.testing.assert_allclose(T @ as_lidar, as_camera, atol=1e-9)
+
+
+def read(path, **settings):
+    with BagReader(path) as reader:
+        return list(bag_frames(reader, reader.choose_topics(), LidarConfig(**settings)))
+
+
+def test_a_late_scan_meets_the_truth_only_when_compensated(tmp_path):
+    """Scans of other images are 100 ms off, in which the vehicle goes half a metre."""
+    path = write_drive(tmp_path / 'drive', frames=4, width=320, height=240, seed=2)
+    drive = simulate_drive(frames=4, width=320, height=240, seed=2)
+    errors = {}
+    for fixed in ('', FIXED_FRAME):
+        items = read(path, fixed_frame=fixed)
+        for index, item in enumerate(items):
+            assert (item.frame.T_world_camera is None) == (not fixed)
+            if fixed:
+                driven = np.linalg.solve(drive.pose(0.0), drive.pose(0.1 * index))
+                np.testing.assert_allclose(
+                    item.frame.T_world_camera, driven @ drive.mounting.T_base_cam, atol=1e-6
+                )
+        errors[fixed] = _error_of_next_scan(path, fixed)
+    assert errors[FIXED_FRAME] < 0.4 * errors['']
+
+
+def _error_of_next_scan(path, fixed):
+    """Median error of the next image's scan in this image, metres."""
+    found = []
+    with BagReader(path) as reader:
+        topics = reader.choose_topics()
+        config = LidarConfig(fixed_frame=fixed, max_dt=0.11)
+        for item in bag_frames(_Half(reader), topics, config):
+            assert abs(item.scan_stamp_ns - item.stamp_ns) > 90 * MS
+            sparse = project_lidar(
+                item.frame.points_lidar,
+                item.frame.T_cam_lidar,
+                item.frame.camera,
+                AlignmentConfig(),
+            )
+            found.append(np.abs(sparse.z - item.truth[sparse.v, sparse.u]))
+    return float(np.nanmedian(np.concatenate(found)))
+
+
+class _Half:
+    """A reader that leaves out every second image and the scans of the others."""
+
+    def __init__(self, reader):
+        self._reader = reader
+
+    def __getattr__(self, name):
+        return getattr(self._reader, name)
+
+    def raw(self, topics, *part):
+        turns = {}
+        for item in self._reader.raw(topics):
+            turn = turns[item[0]] = turns.get(item[0], -1) + 1
+            if (item[0], turn % 2) not in ((IMAGE, 1), (LIDAR, 0)):
+                yield item
+
+
+def image(bag, stamp_ns, log_ns):
+    fields = vars(encode_image(np.zeros((4, 6, 3), np.uint8), 'rgb8'))
+    fields['header'] = {'stamp': stamp_ns, 'frame_id': 'camera'}
+    bag.write('/camera/image', 'sensor_msgs/msg/Image', fields, log_ns)
+
+
+def pose(bag, stamp_ns, log_ns, x):
+    transform = {
+        'header': {'stamp': stamp_ns, 'frame_id': 'odom'},
+        'child_frame_id': 'camera',
+        'transform': {'translation': (x, 0.0, 0.0), 'rotation': (0.0, 0.0, 0.0, 1.0)},
+    }
+    bag.write('/tf', 'tf2_msgs/msg/TFMessage', {'transforms': [transform]}, log_ns)
+
+
+def test_each_loop_has_its_own_poses_and_late_ones_are_awaited(tmp_path):
+    with BagWriter(tmp_path / 'bag') as bag:
+        for loop in range(2):
+            for tick in range(15):
+                stamp = START + tick * 100 * MS
+                log = stamp + loop * 10 * S
+                image(bag, stamp, log)
+                pose(bag, stamp + 20 * MS, log + 90 * MS, float(tick + 100 * loop))
+    with BagReader(tmp_path / 'bag') as reader:
+        topics = BagTopics('/camera/image')
+        stream = list(bag_frames(reader, topics, LidarConfig(fixed_frame='odom')))
+        other = list(bag_frames(reader, topics, LidarConfig(fixed_frame='map')))
+    found = [None if i.frame.T_world_camera is None else i.frame.T_world_camera for i in stream]
+    for index, T in enumerate(found):
+        loop, tick = divmod(index, 15)
+        if tick == 0:
+            assert T is None  # before the first pose of its loop nothing is known
+            assert 'no pose in' in stream[index].warning
+        else:
+            assert T[0, 3] == pytest.approx(100 * loop + tick - 0.2)
+    assert all("'camera' has no pose in 'map'" in item.warning for item in other)

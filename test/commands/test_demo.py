@@ -12,7 +12,6 @@ import sys
 
 from marigold_ros.__main__ import main
 from marigold_ros.bags.frames import bag_frames
-from marigold_ros.bags.playback import serial_messages
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.commands import demo
@@ -24,6 +23,7 @@ from marigold_ros.live_run.played_bag import (
     node_values,
     played_messages,
     prepare_bag,
+    serial_messages,
     synthetic_drive,
 )
 from marigold_ros.live_run.scoring import clear_old, read_alignment, RecordedOutputs

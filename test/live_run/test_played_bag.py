@@ -1,21 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""What the node is started with to play a bag."""
+"""What the node is started with to play a bag, and the order in which messages are sent."""
 
 from collections import Counter
 
+from hypothesis import given
+from hypothesis import strategies as st
 from marigold_ros.bags.reader import BagReader
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.config import NodeConfig
+from marigold_ros.errors import BagError
 from marigold_ros.live_run.played_bag import (
     node_arguments,
     node_values,
     played_messages,
     prepare_bag,
+    scans_first,
+    serial_messages,
+    SerialMessage,
 )
-from marigold_ros.message_codec import encode_cloud, encode_depth, encode_image
+from marigold_ros.message_codec import (
+    encode_cloud,
+    encode_depth,
+    encode_image,
+    serialised_header_ns,
+)
+from marigold_ros.synthetic.drive.drive import write_drive
 import numpy as np
 import pytest
+from rosbags.typesys import get_typestore, Stores
+
+MS = 1_000_000
+STORE = get_typestore(Stores.ROS2_HUMBLE)
 
 
 def test_a_depth_image_is_played_without_extrinsics(tmp_path):
@@ -83,3 +99,93 @@ def test_the_lidar_is_played_where_nothing_else_is_asked_for(mixed_bag):
     bag, values = prepared(mixed_bag, 'pointcloud')
     assert (bag.sources, bag.sees_lidar) == (('pointcloud',), True)
     assert set(bag.inputs) == {'image', 'camera_info', 'lidar'}
+
+
+def message(role, stamp_ms, log_ms):
+    return SerialMessage(role, '', b'', stamp_ms * MS, log_ms * MS)
+
+
+def order(messages):
+    return [(m.role, m.stamp_ns // MS) for m in scans_first(messages)]
+
+
+def test_images_wait_for_the_scan_that_settles_the_one_before():
+    late = [message('image', 100 * n, 100 * n) for n in range(3)]
+    late += [message('lidar', 100 * n, 100 * n + 150) for n in range(3)]
+    late.sort(key=lambda m: m.log_ns)
+    names = [('image', 0), ('lidar', 0), ('image', 100), ('lidar', 100), ('image', 200)]
+    assert order(late) == [*names, ('lidar', 200)]
+
+
+def test_a_scan_right_behind_its_image_changes_nothing():
+    stream = []
+    for n in range(4):
+        stream += [message('camera_info', 100 * n, 100 * n), message('image', 100 * n, 100 * n)]
+        stream += [message('lidar', 100 * n + 3, 100 * n + 3)]
+    played = list(scans_first(stream))
+    assert [m for m in played if m.role != 'camera_info'] == [
+        m for m in stream if m.role != 'camera_info'
+    ]
+
+
+def test_without_scans_images_are_held_for_two_seconds():
+    stream = [message('image', 100 * n, 100 * n) for n in range(100)]
+    held = 0
+    for sent, _ in enumerate(scans_first(iter_counting(stream, counter := [0])), 1):
+        held = max(held, counter[0] - sent)
+    assert held <= 22
+
+
+def iter_counting(items, counter):
+    for item in items:
+        counter[0] += 1
+        yield item
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(('image', 'camera_info', 'lidar')),
+            st.integers(0, 5000),
+            st.integers(0, 5000),
+        ),
+        max_size=40,
+    )
+)
+def test_nothing_is_lost_and_the_order_within_a_topic_stays(drawn):
+    stream = sorted((message(*values) for values in drawn), key=lambda m: m.log_ns)
+    played = list(scans_first(stream))
+    for role in ('image', 'camera_info', 'lidar'):
+        assert [m for m in played if m.role == role] == [m for m in stream if m.role == role]
+
+
+@pytest.mark.parametrize('little_endian', [True, False])
+def test_the_stamp_is_read_from_the_serialised_header(little_endian):
+    types = STORE.types
+    stamp = types['builtin_interfaces/msg/Time'](1_700_000_000, 123_456_789)
+    header = types['std_msgs/msg/Header'](stamp, 'camera')
+    data = STORE.serialize_cdr(header, 'std_msgs/msg/Header', little_endian=little_endian)
+    assert serialised_header_ns(data) == 1_700_000_000_123_456_789
+
+
+def test_too_few_bytes_have_no_stamp():
+    assert serialised_header_ns(b'\x00\x01\x00\x00') is None
+    assert serialised_header_ns(b'') is None
+
+
+def test_a_limit_counts_images_and_true_depth_is_not_played(tmp_path):
+    bag = write_drive(tmp_path / 'drive', 3, width=64, height=48)
+    with BagReader(bag) as reader:
+        topics = reader.choose_topics()
+        roles = [m.role for m in serial_messages(reader, topics, 2)]
+        total = sum(1 for _ in serial_messages(reader, topics))
+    assert roles.count('image') == roles.count('lidar') == 2
+    assert total == 9
+
+
+def test_a_ros_1_bag_is_refused_with_the_remedy(tmp_path):
+    class Reader:
+        path = tmp_path / 'old.bag'
+
+    with pytest.raises(BagError, match='rosbags-convert'):
+        list(serial_messages(Reader(), None))
