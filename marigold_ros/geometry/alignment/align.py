@@ -233,13 +233,12 @@ def _apply(
     if sparse is not None and len(sparse):
         known = prediction.relative[sparse.v, sparse.u].astype(np.float64)
         residual = log_ratio(sparse.z, fitted_depth(known, *affine, prediction.space, config))
-        if inlier is None:
-            inlier = np.isfinite(residual) & (np.abs(residual) < REJECT_LOG)
+        inlier = np.abs(residual) < REJECT_LOG if inlier is None else inlier  # not where NaN
         corrected = config.method in ('local', 'fused')
         if corrected and sparse.kind is PointKind.GROUND:
-            field = ground_field(sparse, residual, prediction.relative.shape)
             # Other ground points prove nothing here: they were chosen because the map agrees.
             held_out = np.where(inlier, residual, np.nan)
+            field = ground_field(sparse, residual, prediction.relative.shape)
         elif corrected and sparse.kind.extends and len(sparse) >= config.min_points:
             local = fit_correction_field(prediction, sparse, residual, affine, config)
             field, held_out = local.field, local.held_out

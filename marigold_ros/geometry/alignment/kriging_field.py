@@ -105,8 +105,7 @@ def fit_correction_field(
     correction = np.where(points.fold, predicted[0], predicted[1])
     if share < 1 or used.sum() > _DENSE * _MOST:
         levels = FINE_LEVELS if share == 1 else COARSE_LEVELS + FINE_LEVELS
-        few = share == 1 and used.sum() <= _DENSER * _MOST
-        reaching = levels[:-1] if few else levels
+        reaching = levels[:-1] if share == 1 and used.sum() <= _DENSER * _MOST else levels
         correction += _held_out_levels(points, predicted, shape, config, reaching)
         u, v, rest = u[used], v[used], residual[used]
         rest = rest - sample_grid(log_field, u, v, shape)

@@ -59,16 +59,7 @@ def project_lidar(
 
     """
     T = check_transform(T_cam_lidar)
-    if not is_rectified(camera):
-        raise CalibrationError(
-            f'camera has distortion {camera.distortion} ({camera.distortion_model}); points are '
-            'projected into rectified images only: use rectified(camera) and rectify_image'
-        )
-    points = np.asarray(points_lidar)
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise InputError(
-            f'points have shape {points.shape}; a scan is (N, 3): x, y, z in metres', cause='shape'
-        )
+    points = _checked_scan(points_lidar, camera)
     counts = {'points': len(points)}
 
     index = np.flatnonzero(np.isfinite(points).all(axis=1))
@@ -157,6 +148,21 @@ def check_transform(T: np.ndarray) -> np.ndarray:
             f'+1, a mirrored axis -1: {remedy}'
         )
     return T
+
+
+def _checked_scan(points_lidar: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the scan as an array (N, 3), which can be projected into the camera's image."""
+    if not is_rectified(camera):
+        raise CalibrationError(
+            f'camera has distortion {camera.distortion} ({camera.distortion_model}); points are '
+            'projected into rectified images only: use rectified(camera) and rectify_image'
+        )
+    points = np.asarray(points_lidar)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise InputError(
+            f'points have shape {points.shape}; a scan is (N, 3): x, y, z in metres', cause='shape'
+        )
+    return points
 
 
 def nearest_per_pixel(u: np.ndarray, v: np.ndarray, z: np.ndarray, width: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The evidence of a frame and the input of the network: what each channel states."""
+"""The scored candidates of a frame and the input of the network: what each channel states."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,13 +31,13 @@ def fitted(metric, held_out=None):
     return Alignment(state='fitted', metric=metric, held_out=held_out)
 
 
-def evidence_of(sparse, rgb=None, fit=None, shape=SHAPE):
+def scored_of(sparse, rgb=None, fit=None, shape=SHAPE):
     return score_map(score_points(sparse, rgb, shape), rgb, fit)
 
 
 def channels_of(sparse, rgb=None, fit=None, shape=SHAPE):
-    evidence = evidence_of(sparse, rgb, fit, shape)
-    return evidence, dict(zip(CHANNELS, evidence.channels, strict=True))
+    scored = scored_of(sparse, rgb, fit, shape)
+    return scored, dict(zip(CHANNELS, scored.channels, strict=True))
 
 
 def truth_on_grid(depth, grid):
@@ -61,11 +61,11 @@ def test_channels_are_finite_and_bounded_for_any_frame(seed, height, width, poin
     metric[rng.random(shape) < 0.3] = np.nan
     held_out = np.where(rng.random(points) < 0.5, rng.normal(size=points), np.nan)
     fit = fitted(metric, held_out) if parts[1] else None
-    evidence, part = channels_of(sparse, rgb, fit, shape)
+    scored, part = channels_of(sparse, rgb, fit, shape)
     grid = work_grid(shape)
-    assert evidence.channels.shape == (len(CHANNELS), grid.rows, grid.columns)
-    assert evidence.channels.dtype == np.float32
-    assert np.isfinite(evidence.channels).all()
+    assert scored.channels.shape == (len(CHANNELS), grid.rows, grid.columns)
+    assert scored.channels.dtype == np.float32
+    assert np.isfinite(scored.channels).all()
     for name in ('smooth', 'nearest', 'low', 'high', 'map'):
         assert np.abs(part[name]).max() <= 1.5
     for name in ('red', 'green', 'blue'):
@@ -83,22 +83,22 @@ def test_without_image_and_map_their_channels_are_zero():
 @pytest.mark.parametrize('state', ['held', 'none'])
 def test_a_map_that_is_not_fitted_to_the_frame_does_not_count(state):
     sparse, depth, _ = smooth_scene()
-    evidence, part = channels_of(sparse, None, Alignment(state=state, metric=depth))
-    assert evidence.fitted is None
+    scored, part = channels_of(sparse, None, Alignment(state=state, metric=depth))
+    assert scored.fitted is None
     assert not any(part[name].any() for name in MAP)
 
 
 def test_channels_give_the_candidates_back():
     sparse, depth, image = smooth_scene()
-    evidence, part = channels_of(sparse, image, fitted(depth))
+    scored, part = channels_of(sparse, image, fitted(depth))
     level = part['level'] + 1.5
     np.testing.assert_allclose(level, np.median(np.log(sparse.z)), rtol=1e-6)
     linear = part['linear'] + level
-    np.testing.assert_allclose(linear, evidence.points.candidates.linear, atol=1e-5)
+    np.testing.assert_allclose(linear, scored.points.candidates.linear, atol=1e-5)
     for name in ('smooth', 'nearest', 'low', 'high'):
-        expected = getattr(evidence.points.candidates, name)
+        expected = getattr(scored.points.candidates, name)
         np.testing.assert_allclose(linear + part[name], expected, atol=1e-5)
-    truth = truth_on_grid(depth, evidence.points.candidates.grid)
+    truth = truth_on_grid(depth, scored.points.candidates.grid)
     np.testing.assert_allclose(linear + part['map'], truth, atol=1e-5)
     assert (part['has_map'] == 1).all()
 
@@ -129,8 +129,8 @@ def test_image_channels_are_those_of_the_image_around_zero():
 
 def test_places_are_marked():
     sparse = SparseDepth(np.array([10, 140, 80]), np.array([100, 100, 15]), np.ones(3, np.float32))
-    evidence, part = channels_of(sparse)
-    grid = evidence.points.candidates.grid
+    scored, part = channels_of(sparse)
+    grid = scored.points.candidates.grid
     _, count = grid.mean_in_cells(sparse.u, sparse.v, sparse.z)
     np.testing.assert_array_equal(part['occupied'], count > 0)
     assert (part['distance'][count > 0] == -1.5).all()
@@ -170,20 +170,20 @@ def test_outliers_are_left_out_together_with_their_errors():
     z = np.where(wrong, sparse.z * rng.choice([0.4, 2.5], 900), sparse.z).astype(np.float32)
     held_out = np.where(wrong, 1.0, 0.0)
     corrupted = SparseDepth(sparse.u, sparse.v, z)
-    evidence = evidence_of(corrupted, None, fitted(depth, held_out))
-    assert evidence.points.sound.shape == (900,)
-    assert (~evidence.points.sound[wrong]).mean() > 0.8
-    assert evidence.points.sound[~wrong].mean() > 0.95
-    np.testing.assert_array_equal(evidence.points.sparse.z, z[evidence.points.sound])
-    np.testing.assert_array_equal(evidence.fitted.held_out, held_out[evidence.points.sound])
-    assert len(evidence.points.candidates.held_out) == len(evidence.points.sparse)
+    scored = scored_of(corrupted, None, fitted(depth, held_out))
+    assert scored.points.sound.shape == (900,)
+    assert (~scored.points.sound[wrong]).mean() > 0.8
+    assert scored.points.sound[~wrong].mean() > 0.95
+    np.testing.assert_array_equal(scored.points.sparse.z, z[scored.points.sound])
+    np.testing.assert_array_equal(scored.fitted.held_out, held_out[scored.points.sound])
+    assert len(scored.points.candidates.held_out) == len(scored.points.sparse)
 
 
-def test_without_the_map_the_rest_of_the_evidence_stays():
+def test_without_the_map_the_other_candidates_stay():
     sparse, depth, image = smooth_scene()
     ratio = np.zeros(len(sparse))
-    reduced = without_map(evidence_of(sparse, image, fitted(depth, ratio)))
-    plain = evidence_of(sparse, image)
+    reduced = without_map(scored_of(sparse, image, fitted(depth, ratio)))
+    plain = scored_of(sparse, image)
     assert reduced.fitted is None
     np.testing.assert_array_equal(reduced.channels, plain.channels)
 
