@@ -62,7 +62,7 @@ def test_an_object_of_the_package_comes_back(tmp_path):
     assert same(vars(found), vars(points))
 
 
-@pytest.mark.parametrize('value', [{1, 2}, print, object(), np.array([None])], ids=repr)
+@pytest.mark.parametrize('value', [{1, 2}, print, object(), np.array([None])], ids=type)
 def test_a_value_of_another_kind_is_refused(value, tmp_path):
     with pytest.raises(TypeError):
         write_values(tmp_path / 'value.npz', value)
