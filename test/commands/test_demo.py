@@ -309,6 +309,7 @@ def test_senseless_options_are_wrong_usage(wrong):
     assert caught.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_run_without_processed_images_fails_and_names_the_log(
     changed_drive, small_checkpoint, tmp_path
 ):
