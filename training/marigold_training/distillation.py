@@ -29,6 +29,7 @@ from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_training.data.pairs import Pair
 from marigold_training.data.targets import denormalise
+from marigold_training.families.marigold import initial_networks
 from marigold_training.networks.export import save_network, usual_size, whole_folder
 from marigold_training.objectives.losses import masked_mean
 from marigold_training.objectives.trained_networks import (
@@ -89,6 +90,10 @@ def read_student(entry: Mapping[str, Any]) -> Student:
 class Distillation(TrainingRun):
     """A run that trains a student; the recipe's ``init`` is the teacher's checkpoint."""
 
+    def first_chain(self) -> TrainedNetworks:
+        """Open the teacher."""
+        return initial_networks(self.recipe, self.seed)
+
     def new_chain(self) -> TrainedNetworks:
         """Open the teacher and add a new student."""
         student = read_student(self.recipe.get('student', {}))
@@ -100,7 +105,8 @@ class Distillation(TrainingRun):
         if student.predicted:
             chain.predicted = self.recipe['facts']['noise']
         else:
-            chain.unet = None  # unused: steps and checkpoints are smaller
+            # Unused: steps and checkpoints are smaller.
+            chain.unet = None
         return chain
 
     def _check(self, student: Student) -> None:
@@ -132,13 +138,14 @@ class Distillation(TrainingRun):
                     'not support; leave it out, a student needs little memory'
                 )
 
-    def export(self, scored: bool = True) -> Path:
+    def export(self, scored: bool = True, weights: str = '') -> Path:
         """
         Compare teacher and student, and export the student as a folder for ``load_model(vae=…)``.
 
         The figures go to ``metrics.json`` and on the card, whether ``scored`` or not.
         """
-        chain, facts = self.finished(), self.recipe['facts']
+        chain, facts = self.finished(weights), self.recipe['facts']
+        assert isinstance(chain, TrainedNetworks)
         measured = compare(chain, facts, self.accelerator.device)
         figures = self.folder / METRICS
         write_whole(figures, json.dumps(measured, indent=2).encode())

@@ -200,13 +200,13 @@ def work_of_image(stage: Stage, networks: Networks, size: Size) -> float:
     own = 'autoencoder' in stage.trains
     total = (trained if own else 1.0) * encode + trained * unet
     total += (trained if own else passed) * decode
-    # The depth image is encoded as a target of the latent, see `end_to_end_loss`.
+    # The depth image is encoded as a target of the latent, see `pixel_loss`.
     return total + (encode if stage.objective == 'pixel' and not own else 0.0)
 
 
 def _forward_work(networks: Networks, size: Size) -> dict[str, float]:
     unet, autoencoder = networks
-    model = SimpleNamespace(
+    model: Any = SimpleNamespace(  # what is counted needs no weights
         unet=unet,
         autoencoder=autoencoder,
         kinds=(type(unet), type(autoencoder)),

@@ -10,12 +10,12 @@ from marigold_training.objectives.losses import (
     ANCHOR,
     anchored_loss,
     covered,
-    end_to_end_loss,
     fit_least_squares,
     gradient_difference,
     masked_mean,
     masked_pixel,
     OBJECTIVES,
+    pixel_loss,
     silog,
 )
 from marigold_training.objectives.noise import Draws
@@ -230,7 +230,7 @@ def test_the_anchor_adds_the_distance_to_the_initial_map_where_no_point_is_near(
     batch = lidar_batch(slice(16, 32))
     with torch.no_grad():
         maps = [c.decode(c.one_step(c.encode(batch.rgb))) for c in (chain, other)]
-        loss, plain = (f(chain, batch, draws).item() for f in (anchored_loss, end_to_end_loss))
+        loss, plain = (f(chain, batch, draws).item() for f in (anchored_loss, pixel_loss))
     known = batch.valid.float()
     fit = fit_least_squares(maps[1], batch.relative, known)
     far = torch.zeros_like(known)
@@ -245,7 +245,7 @@ def test_the_anchor_adds_the_distance_to_the_initial_map_where_no_point_is_near(
 def test_without_uncovered_pixels_there_is_no_anchor(new_chain):
     chain, batch = new_chain(), lidar_batch(slice(0, 32))
     draws = Draws(0, 0, (0, 1))
-    assert anchored_loss(chain, batch, draws) == end_to_end_loss(chain, batch, draws)
+    assert anchored_loss(chain, batch, draws) == pixel_loss(chain, batch, draws)
 
 
 def test_the_initial_networks_are_no_part_of_the_trained_ones(new_chain):

@@ -18,11 +18,11 @@ from marigold_training.distillation import Student
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.objectives.losses import (
     autoencoder_loss,
-    end_to_end_loss,
     in_metres,
     latent_loss,
     masked_pixel_loss,
     OBJECTIVES,
+    pixel_loss,
     silog_loss,
 )
 from marigold_training.objectives.noise import Draws, training_noise
@@ -256,13 +256,13 @@ def test_sky_has_to_be_far_and_may_be_farther(space, beyond, before):
     chain = new_chain(space=space)
     chain.one_step = lambda rgb_latent: chain.encode(as_image(batch.relative))
     chain.decode = lambda latent: torch.full((1, 1, H, W), beyond)
-    assert end_to_end_loss(chain, batch, draws(batch)).item() == pytest.approx(0.0, abs=1e-6)
+    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.0, abs=1e-6)
     chain.decode = lambda latent: torch.full((1, 1, H, W), before)
-    assert end_to_end_loss(chain, batch, draws(batch)).item() == pytest.approx(0.5 * 0.2, abs=1e-6)
+    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(0.5 * 0.2, abs=1e-6)
 
 
 @pytest.mark.parametrize('trained', [False, True], ids=['frozen', 'trained along'])
-def test_the_end_to_end_loss_is_the_sum_of_its_terms(trained):
+def test_the_pixel_loss_is_the_sum_of_its_terms(trained):
     depth = np.full((1, H, W), 9.0)
     depth[..., : W // 2] = 1.0
     batch = make_batch(depth, 'depth')
@@ -277,7 +277,7 @@ def test_the_end_to_end_loss_is_the_sum_of_its_terms(trained):
     # Differences at the border between the halves: 0.5, in one of so many columns at each scale.
     gradient = sum(0.5 / (W // 2**k - 1) for k in range(3))
     expected = 0.0 + 0.5 * 0.25 + 0.5 * gradient + (0.0 if trained else 0.1 * latent)
-    assert end_to_end_loss(chain, batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
+    assert pixel_loss(chain, batch, draws(batch)).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize('space', RELATIVE_SPACES)

@@ -41,7 +41,7 @@ from marigold_training.objectives.trained_networks import (
 import torch
 from torch.nn import functional
 
-# Weights of the terms of the end-to-end loss beside the affine-invariant one.
+# Weights of the terms of `pixel` beside the affine-invariant one.
 DIRECT, GRADIENT, LATENT, SKY = 0.5, 0.5, 0.1, 0.5
 # Of `anchored`: weight of the initial networks' map, and where it counts: farther than this share
 # of the image's height from known depth.
@@ -173,23 +173,23 @@ def one_step_loss(
     return masked_mean((x0 - target).abs(), mask) + masked_mean((x0 - target) ** 2, mask)
 
 
-def end_to_end_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
+def pixel_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """
-    Return the end-to-end (E2E) loss: through one step and the decoder.
+    Return the loss of the map after one step and the decoder.
 
-    Affine-invariant L1, direct L1 and gradients of the decoded map; the sky only has to be far.
+    Affine-invariant L1, direct L1 and gradients; the sky only has to be far.
     """
-    return _end_to_end(chain, batch)[0]
+    return _pixel_terms(chain, batch)[0]
 
 
 def anchored_loss(chain: TrainedModel, batch: Batch, draws: Draws) -> torch.Tensor:
     """
-    Return the end-to-end loss, and far from known depth the L1 to the map of the initial networks.
+    Return the loss `pixel`, and far from known depth the L1 to the map of the initial networks.
 
     Points of a LiDAR cover a part of the image. Elsewhere the map of ``chain.start``, fitted to
     these points, keeps the prediction in place.
     """
-    loss, predicted = _end_to_end(chain, batch)
+    loss, predicted = _pixel_terms(chain, batch)
     uncovered = 1.0 - covered(batch.valid | batch.sky)
     if not uncovered.any():
         return loss
@@ -207,8 +207,8 @@ def covered(known: torch.Tensor) -> torch.Tensor:
     return functional.max_pool2d(known.float(), 2 * reach + 1, 1, reach)
 
 
-def _end_to_end(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the end-to-end loss and the map (B, 1, H, W)."""
+def _pixel_terms(chain: TrainedModel, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss `pixel` and the map (B, 1, H, W)."""
     predicted, x0 = chain.map_and_latent(batch.rgb)
     predicted = predicted.float()
     valid = batch.counted
@@ -319,7 +319,7 @@ OBJECTIVES = {
     'autoencoder': Objective(autoencoder_loss, ('autoencoder',)),
     'latent': Objective(latent_loss, ('unet',), on_latents=True),
     'one_step': Objective(one_step_loss, ('unet',), on_latents=True),
-    'pixel': Objective(end_to_end_loss, ('unet',), TrainedModel),
+    'pixel': Objective(pixel_loss, ('unet',), TrainedModel),
     'e2e': Objective(e2e_loss, ('unet',), TrainedModel),
     'anchored': Objective(anchored_loss, ('unet',), TrainedModel),
     'l1_gradient': Objective(l1_gradient_loss, ('unet',), TrainedModel),  # PrimeDepth
