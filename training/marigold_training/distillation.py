@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
-import json
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +23,6 @@ from marigold_ros.models.marigold.checkpoint import read_facts, write_sums
 from marigold_ros.models.runtime.usage import milliseconds
 from marigold_ros.settings import nearest_name
 from marigold_ros.synthetic.scenes.scene import make_sample
-from marigold_ros.whole_files import write_whole
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
 from marigold_training.data.pairs import Pair
@@ -38,7 +36,6 @@ from marigold_training.objectives.trained_networks import (
     latents_of,
     TrainedNetworks,
 )
-from marigold_training.run.model_card import METRICS, metrics_table
 from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import torch
@@ -147,13 +144,12 @@ class Distillation(TrainingRun):
         chain, facts = self.finished(weights), self.recipe['facts']
         assert isinstance(chain, TrainedNetworks)
         measured = compare(chain, facts, self.accelerator.device)
-        figures = self.folder / METRICS
-        write_whole(figures, json.dumps(measured, indent=2).encode())
+        self.write_figures(measured)
         target = self.folder / self.recipe['name']
         card = CARD.format(
             name=self.recipe['name'],
             teacher=find_folder(str(self.recipe['init']['path'])).resolve().name,
-            metrics=metrics_table(figures),
+            metrics=self.measured(),
             scenes=SCENES,
             size='x'.join(map(str, measured_size(facts))),
         )

@@ -41,7 +41,7 @@ from marigold_training.adapt.judge import (
     stripes,
     training_mean_map,
 )
-from marigold_training.adapt.keep import kept_of_fusion, kept_of_relative
+from marigold_training.adapt.keep import choose_of_fusion, choose_of_relative
 from marigold_training.adapt.metric import judge_metric
 from marigold_training.adapt.mounting import check_mounting
 from marigold_training.adapt.page import adaptation_card, proof_page
@@ -67,7 +67,7 @@ from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.fusion.run import FusionRun
 from marigold_training.networks.export import whole_folder
 from marigold_training.run.accelerator import in_any, of_first
-from marigold_training.run.recipe import TrainingRun
+from marigold_training.run.recipe import Run, TrainingRun
 import yaml
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 PLAN = 'plan.json'
 RESULTS, PAGE, CARD = 'results.json', 'proof.html', 'README.md'
 NEW_MAP, METRIC = 'adapted model, initial fusion', 'metric'
-Run = TypeVar('Run', TrainingRun, FusionRun)
+Kind = TypeVar('Kind', bound=Run[Any])
 # To measure the time of a step; the first ones, of images and of scenes, prepare kernels.
 TRIED_STEPS, UNTIMED = 9, 4
 
@@ -157,8 +157,7 @@ class Adaptation:
         budget = self._plan(recordings)
         relative = self._open(TrainingRun, relative_recipe(self.base, recordings, budget))
         fusion = self._open(FusionRun, fusion_recipe(self.initial_fusion, recordings, budget))
-        runs: tuple[TrainingRun | FusionRun, ...] = relative, fusion
-        for run in runs:
+        for run in (relative, fusion):
             with self.accelerator.main_process_first():
                 prepared = run.prepare_data(self.workers, stop)
             if in_any(not prepared) or not run.train(stop=stop):
@@ -244,7 +243,7 @@ class Adaptation:
         )
         return budget
 
-    def _step_seconds(self, kind: type[Run], recipe: Mapping[str, Any], stage: int) -> float:
+    def _step_seconds(self, kind: type[Kind], recipe: Mapping[str, Any], stage: int) -> float:
         """Measure a step of a stage."""
         tried = {**recipe, 'stages': [{**recipe['stages'][stage], 'validate_every': 0}]}
         begun: list[float] = []
@@ -260,7 +259,9 @@ class Adaptation:
             run.train(stop=note)
         return (begun[-1] - begun[UNTIMED]) / (len(begun) - 1 - UNTIMED)
 
-    def _open(self, kind: type[Run], recipe: Mapping[str, Any], folder: Path | None = None) -> Run:
+    def _open(
+        self, kind: type[Kind], recipe: Mapping[str, Any], folder: Path | None = None
+    ) -> Kind:
         """Open a run of a recipe, at its last checkpoint if there is one."""
         folder = self.work / recipe['name'] if folder is None else folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -270,10 +271,12 @@ class Adaptation:
 
     def _export(self, relative: TrainingRun, fusion: FusionRun) -> dict[str, float]:
         """Choose the shares of initial weights and export both networks into the work."""
-        kept, chain = kept_of_relative(relative)
+        choose_of_relative(relative)
+        choose_of_fusion(fusion)
+        chain = relative.finished()
         facts, features = relative.recipe['facts'], relative.training_features(chain)
         relative.family.export(self.work / 'model', chain, facts, '', features)
-        shares = {'model': kept, 'fusion': kept_of_fusion(fusion)}
+        shares = {'model': relative.kept, 'fusion': fusion.kept}
         fusion.export()
         words = ', '.join(f'{share:.0%} of {name}' for name, share in shares.items())
         self.say(f'initial weights kept: {words}')

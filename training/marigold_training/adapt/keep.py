@@ -6,16 +6,17 @@ The share of initial weights that adapted networks keep, by recordings and by sy
 Recordings alone would choose weights that have forgotten everything else.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.pairs import Pair
 from marigold_training.fusion.run import FusionRun
 from marigold_training.fusion.validation import LINES, score, STOP
+from marigold_training.objectives.fusion import TrainedFusion
 from marigold_training.objectives.trained_networks import TrainedModel, TrainedModule
 from marigold_training.run.average import blend
-from marigold_training.run.recipe import TrainingRun
+from marigold_training.run.recipe import Chain, Run, TrainingRun
 from marigold_training.run.score import best_affine, known_depth, render_scenes
 from marigold_training.run.validation import SELECTS
 import numpy as np
@@ -49,32 +50,37 @@ def blended(trained: TrainedModule, start: TrainedModule) -> Iterator[float]:
     trained.load_state_dict(own)
 
 
-def kept_of_relative(run: TrainingRun) -> tuple[float, TrainedModel]:
-    """Choose the share for a relative model; returns it, and the networks with it."""
-    chain, start = run.finished(), run.first_chain()
+def choose_of_relative(run: TrainingRun) -> None:
+    """Choose the share for a relative model, and set it for the export."""
     scenes = [pair for _, pair in render_scenes(make_sample, SCENES, FIRST_SCENE)]
     stop = [pair for _, pair in run.validation.sets[SELECTS]]
-    on_stop, on_scenes = {}, {}
-    for share in blended(chain, start):
+
+    def errors(chain: TrainedModel) -> tuple[float, float]:
         model = run.engine(chain)
-        on_stop[share], on_scenes[share] = mean_error(model, stop), mean_error(model, scenes)
-    kept = choose_kept(on_stop, on_scenes)
-    chain.load_state_dict(blend(chain.state_dict(), start.state_dict(), kept))
-    return kept, chain
+        return mean_error(model, stop), mean_error(model, scenes)
+
+    choose(run, errors)
 
 
-def kept_of_fusion(run: FusionRun) -> float:
+def choose_of_fusion(run: FusionRun) -> None:
     """Choose the share for a fusion network, and set it for the export."""
-    chain, start = run.finished(), run.initial()
     device, caches = run.accelerator.device, run.validation.caches
     scenes = next(key for key in caches if key != STOP)
-    on_stop, on_scenes = {}, {}
-    for share in blended(chain, start):
+
+    def errors(chain: TrainedFusion) -> tuple[float, float]:
         network = chain.fusion.eval()
-        on_stop[share] = _mean(score(network, caches[STOP], device, LINES))
-        on_scenes[share] = _mean(score(network, caches[scenes], device))
+        on_stop = _mean(score(network, caches[STOP], device, LINES))
+        return on_stop, _mean(score(network, caches[scenes], device))
+
+    choose(run, errors)
+
+
+def choose(run: Run[Chain], errors: Callable[[Chain], tuple[float, float]]) -> None:
+    """Choose the share by the errors of networks on the images to stop on, and on scenes."""
+    chain = run.finished()
+    found = {share: errors(chain) for share in blended(chain, run.first_chain())}
+    on_stop, on_scenes = ({k: pair[i] for k, pair in found.items()} for i in (0, 1))
     run.kept = choose_kept(on_stop, on_scenes)
-    return run.kept
 
 
 def mean_error(model: DepthModel, pairs: Iterable[Pair]) -> float:

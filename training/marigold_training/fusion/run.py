@@ -3,19 +3,16 @@
 """A training run of the fusion network: reads a recipe, draws examples, trains and exports."""
 
 from collections.abc import Mapping
-import json
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.fusion_channels import CANDIDATES, CHANNELS
 from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import EMBEDDED, FUSION
-from marigold_ros.processes import never, Stop, Stopped
+from marigold_ros.processes import Stop
 from marigold_ros.settings import nearest_name
-from marigold_ros.whole_files import write_whole
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.sources import open_source
 from marigold_training.fusion.example_cache import ExampleCache, ExampleSource, FusionMixture
@@ -25,75 +22,34 @@ from marigold_training.fusion.model_card import fusion_card
 from marigold_training.fusion.simulated_examples import SimulatedExamples
 from marigold_training.fusion.validation import FusionValidation, score
 from marigold_training.objectives.fusion import TrainedFusion
-from marigold_training.run.average import blend
-from marigold_training.run.loop import Trainer
-from marigold_training.run.model_card import METRICS, metrics_table
-from marigold_training.run.recipe import in_turns, kept_of_start, network_of, read_recipe
-from marigold_training.run.run_state import load_averaged, STATE, trained_stages
-from marigold_training.run.score import HELD_OUT, HeldOutScenes
-from marigold_training.run.stages import read_stages, Stage
+from marigold_training.run.recipe import kept_of_start, network_of, Run
+from marigold_training.run.stages import Stage
 import torch
 
 # Keys of a recipe's ``init``: the sizes of a new network, or the folder of a trained one.
 INIT = ('channels', 'blocks', 'path')
 
 
-class FusionRun:
-    """
-    One training run of the fusion network in a folder.
+class FusionRun(Run[TrainedFusion]):
+    """A run that trains the fusion network: ``network: fusion`` in its recipe."""
 
-    Parameters
-    ----------
-    recipe : Path
-        YAML file with ``network: fusion``, see docs/training.md for its keys.
-    folder : Path
-        Of checkpoints, log and export.
-    data : Path
-        Base of the recipe's relative paths; also caches images and examples.
-    accelerator : Accelerator
-        Device, precision and processes.
-    workers : int
-        Processes that load batches ahead.
-    sharded : bool
-        Must be False: the weights are few.
-    generators : mapping of str to HeldOutScenes
-        Scenes to validate and score on, by their key in the recipe's ``validation``.
-
-    """
-
-    def __init__(
-        self,
-        recipe: Path,
-        folder: Path,
-        data: Path,
-        accelerator: Accelerator,
-        workers: int = 0,
-        sharded: bool = False,
-        generators: Mapping[str, HeldOutScenes] = HELD_OUT,
-    ) -> None:
+    def __init__(self, recipe: Path, *given: Any, **named: Any) -> None:
         if network_of(recipe) != FUSION:
             raise ConfigurationError(
                 f'{recipe.name} trains a depth model; give it to training/finetune.py'
             )
-        self.recipe, self.folder = read_recipe(recipe), folder
-        self.cache, self.accelerator, self.workers = data / 'fusion', accelerator, workers
-        self.generators, self.seed = generators, int(self.recipe.get('seed', 0))
-        if sharded:
+        super().__init__(recipe, *given, **named)
+        self.cache = self.data / 'fusion'
+        if self.sharded:
             raise ConfigurationError('--shard is for large networks; leave it out for fusion')
-        self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
         for stage in self.stages:
             _check_stage(stage)
         self.kept = kept_of_start(self.recipe, 'path' in (self.recipe.get('init') or {}))
         entry = self.recipe.get('validation') or {}
-        self.validation = FusionValidation(entry, self.cache, generators)
-        asking = [stage.name for stage in self.stages if stage.validate_every]
-        if asking and not self.validation:
-            raise ConfigurationError(
-                f'validate_every of stage {asking[0]} needs scenes; give the recipe '
-                'validation: {second: 20}, or set it to 0'
-            )
-        self.caches = [ExampleCache(source, self.cache) for source in self._sources(data)]
-        self.chain = self.initial()
+        self.validation: FusionValidation = FusionValidation(entry, self.cache, self.generators)
+        self.check_validation()
+        self.caches = [ExampleCache(source, self.cache) for source in self._sources(self.data)]
+        self.chain = self.first_chain()
 
     def _sources(self, data: Path) -> list[ExampleSource]:
         """Open the sources: LiDAR of bags by line dropout, all others by simulation."""
@@ -112,21 +68,13 @@ class FusionRun:
                 found.append(SimulatedExamples(pairs, *common, dense[0]))
         return found
 
-    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
-        """
-        Render images and draw the examples that are missing; returns False if it was stopped.
-
-        What is finished is kept.
-        """
-        try:
-            for cache in self.caches:
-                if cache.missing():
-                    cache.source.prepare(workers, stop)
-                    cache.fill(workers, stop)
-            self.validation.prepare(workers, stop)
-        except Stopped:
-            return False
-        return True
+    def prepare(self, workers: int, stop: Stop) -> None:
+        """Render images and draw the examples that are missing."""
+        for cache in self.caches:
+            if cache.missing():
+                cache.source.prepare(workers, stop)
+                cache.fill(workers, stop)
+        self.validation.prepare(workers, stop)
 
     def mixture(self, stage: Stage, number: int) -> FusionMixture:
         """Return the batches of a stage."""
@@ -140,83 +88,30 @@ class FusionRun:
             self.seed + 1000 * number,
             self.accelerator.process_index,
             self.accelerator.num_processes,
-            in_turns(self.recipe),
+            self.in_turns,
         )
 
-    def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
-        """Build the trainer, at the run's last checkpoint if there is one."""
-        return Trainer(
-            self.chain,
-            self.stages,
-            [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
-            self.folder,
-            self.accelerator,
-            {'recipe': self.recipe, 'processes': self.accelerator.num_processes}
-            | dict(provenance or {}),
-            self.seed,
-            self.workers,
-            self.validation,
-        )
-
-    def train(
-        self,
-        minutes: float | None = None,
-        stop: Stop | None = None,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> bool:
-        """Train to the end of the recipe or for a time; returns whether the end was reached."""
-        return self.trainer(provenance).run(minutes, stop)
-
-    def initial(self) -> TrainedFusion:
-        """Build the network that the run starts with."""
+    def first_chain(self) -> TrainedFusion:
+        """Build the network that the recipe's ``init`` names."""
         return TrainedFusion(new_network(self.recipe.get('init') or {}, self.seed))
 
-    def finished(self) -> TrainedFusion:
-        """
-        Return the network with the averaged weights that validation selected, or else the last.
-
-        The recipe's ``keep_of_start`` blends in that share of the initial weights.
-        """
-        chain = self.chain.to(self.accelerator.device)
-        load_averaged(self.folder / STATE, chain)
-        if self.kept:
-            chain.load_state_dict(
-                blend(chain.state_dict(), self.initial().state_dict(), self.kept)
-            )
-        return chain
-
-    def export(self, scored: bool = False) -> Path:
-        """
-        Export the averaged weights that validation selected, or else the last.
-
-        ``scored`` scores them on held-out scenes first, for ``metrics.json`` and the card.
-        """
-        chain = self.finished()
-        if scored:
-            figures = self._figures(chain.fusion)
-            write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
-        target = self.folder / self.recipe['name']
-        stages, stopped = trained_stages(self.folder / STATE, self.stages)
+    def write(self, folder: Path, chain: TrainedFusion, stages: list[Stage], stopped: str) -> None:
+        """Write the network and its card."""
         card = fusion_card(self.recipe, stages, self.caches, self.folder, stopped)
-        export_fusion(target, chain.fusion, card)
-        return target
+        export_fusion(folder, chain.fusion, card)
 
-    def _figures(self, network: FusionNetwork) -> dict[str, dict[str, float]]:
+    def figures(self, chain: TrainedFusion) -> dict[str, dict[str, float]]:
         """Score on the scenes of all generators; row of the card's table to its figures."""
         wanted = {key: scenes.count for key, scenes in self.generators.items()}
         validation = FusionValidation(wanted, self.cache, self.generators)
         validation.prepare(max(1, self.workers))
-        network = network.eval()
+        network = chain.fusion.eval()
         rows = {}
         for key, cache in validation.caches.items():
             scenes = self.generators[key]
             for condition, row in score(network, cache, self.accelerator.device).items():
                 rows[f'{scenes.count} {scenes.title}: {condition}'] = row
         return rows
-
-    def measured(self) -> str:
-        """Return the Markdown table of the run's figures; empty without any."""
-        return metrics_table(self.folder / METRICS)
 
 
 def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:

@@ -2,10 +2,11 @@
 # Copyright 2026 The marigold_ros developers
 """A training run: reads a recipe from YAML, prepares the data, trains and exports."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from accelerate import Accelerator
 from marigold_ros.errors import ConfigurationError
@@ -29,7 +30,7 @@ from marigold_training.objectives.trained_networks import (
 )
 from marigold_training.run.average import blend
 from marigold_training.run.latent_cache import check_augmentation
-from marigold_training.run.loop import Trainer
+from marigold_training.run.loop import Scoring, Trainer
 from marigold_training.run.model_card import METRICS, metrics_table, model_card
 from marigold_training.run.run_state import load_averaged, STATE, trained_stages
 from marigold_training.run.score import HELD_OUT, HeldOutScenes, score_held_out
@@ -38,6 +39,7 @@ from marigold_training.run.stages import read_stages, Stage
 from marigold_training.run.training_features import training_features
 from marigold_training.run.validation import Validation
 from torch import nn
+from torch.utils.data import Dataset
 import yaml
 
 # The keys that a recipe must have, and may have: of a depth model, and of the fusion network.
@@ -58,10 +60,12 @@ FUSION_OPTIONAL = ('init', 'seed', 'precision', 'common', 'validation', 'mixing'
 MIXINGS = ('drawn', 'turns')  # how batches choose their source
 PRECISIONS = {'bf16': 'bf16', 'fp16': 'fp16', 'float32': 'no'}  # as accelerate names them
 
+Chain = TypeVar('Chain', bound=TrainedModule)
 
-class TrainingRun:
+
+class Run(ABC, Generic[Chain]):
     """
-    One training run in a folder.
+    One training run in a folder: what the runs of all networks share.
 
     Parameters
     ----------
@@ -79,10 +83,12 @@ class TrainingRun:
         Whether the processes divide the weights among them.
     generators : mapping of str to HeldOutScenes
         Scenes to validate and score on, by their key in the recipe's ``validation``.
-    networks : bool
-        False only to prepare the data, for which no weights are needed.
 
     """
+
+    chain: Chain
+    validation: Scoring
+    kept: float  # share of the initial weights in the export
 
     def __init__(
         self,
@@ -93,14 +99,139 @@ class TrainingRun:
         workers: int = 0,
         sharded: bool = False,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
-        networks: bool = True,
     ) -> None:
-        self.recipe, self.sharded = read_recipe(recipe), sharded
-        self.family = trained_family(self.recipe.get('network', 'marigold'))
-        self.folder, self.data = folder, data
-        self.accelerator, self.workers, self.generators = accelerator, workers, generators
-        self.seed = int(self.recipe.get('seed', 0))
+        self.recipe, self.folder, self.data = read_recipe(recipe), folder, data
+        self.accelerator, self.workers, self.sharded = accelerator, workers, sharded
+        self.generators, self.seed = generators, int(self.recipe.get('seed', 0))
         self.stages = read_stages(self.recipe['stages'], self.recipe.get('common', {}))
+        self.in_turns = in_turns(self.recipe)
+
+    @abstractmethod
+    def first_chain(self) -> Chain:
+        """Build the networks that the recipe's ``init`` names."""
+
+    def new_chain(self) -> Chain:
+        """Build the networks that the run starts with."""
+        return self.first_chain()
+
+    @abstractmethod
+    def prepare(self, workers: int, stop: Stop) -> None:
+        """Make what is missing of the data; raises Stopped, and InputError for broken files."""
+
+    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
+        """
+        Render missing images and verify existing files; raises InputError naming broken ones.
+
+        Returns False if it was stopped; finished images are kept.
+        """
+        try:
+            self.prepare(workers, stop)
+        except Stopped:
+            return False
+        return True
+
+    def check_validation(self) -> None:
+        """Raise ConfigurationError if a stage wants to validate and there is nothing to."""
+        asking = [stage.name for stage in self.stages if stage.validate_every]
+        if asking and not self.validation:
+            raise ConfigurationError(
+                f'validate_every of stage {asking[0]} needs images; give the recipe '
+                'validation: {scenes: 20}, or set it to 0'
+            )
+
+    @abstractmethod
+    def mixture(self, stage: Stage, number: int) -> Dataset:
+        """Return the batches of a stage."""
+
+    def trainer(self, provenance: Mapping[str, Any] | None = None) -> Trainer:
+        """Build the trainer, at the run's last checkpoint if there is one."""
+        return Trainer(
+            self.chain,
+            self.stages,
+            [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
+            self.folder,
+            self.accelerator,
+            {'recipe': self.recipe, 'processes': self.accelerator.num_processes}
+            | dict(provenance or {}),
+            self.seed,
+            self.workers,
+            self.validation,
+            self.data / 'latents',
+        )
+
+    def train(
+        self,
+        minutes: float | None = None,
+        stop: Stop | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Train to the end of the recipe or for a time; returns whether the end was reached."""
+        return self.trainer(provenance).run(minutes, stop)
+
+    def finished(self, weights: str = '') -> Chain:
+        """
+        Return the networks with the averaged weights that validation selected, or else the last.
+
+        Other ``weights`` are as of :func:`load_averaged`. The recipe's ``keep_of_start`` blends in
+        that share of the initial weights. A single process can call this alone: divided networks
+        stay divided.
+        """
+        chain = self.new_chain() if divided(self.chain) else self.chain
+        load_averaged(self.folder / STATE, chain.to(self.accelerator.device), weights)
+        if self.kept:
+            start = self.first_chain().state_dict()
+            chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
+        return chain
+
+    def export(self, scored: bool = False, weights: str = '') -> Path:
+        """
+        Export the averaged weights of the last checkpoint as a folder that the node opens.
+
+        ``weights`` chooses others, see :func:`load_averaged`. ``scored`` scores them on held-out
+        scenes first, for ``metrics.json`` and the card.
+        """
+        chain = self.finished(weights)
+        if scored:
+            self.write_figures(self.figures(chain))
+        target = self.folder / self.recipe['name']
+        self.write(target, chain, *trained_stages(self.folder / STATE, self.stages))
+        return target
+
+    @abstractmethod
+    def figures(self, chain: Chain) -> dict[str, dict[str, float]]:
+        """Score networks on held-out scenes; row of the card's table to its figures."""
+
+    @abstractmethod
+    def write(self, folder: Path, chain: Chain, stages: list[Stage], stopped: str) -> None:
+        """Write networks and card; ``stages`` were trained, ``stopped`` is of their card."""
+
+    def write_figures(self, figures: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
+
+    def measured(self) -> str:
+        """Return the Markdown table of the run's figures; empty without any."""
+        return metrics_table(self.folder / METRICS)
+
+
+class TrainingRun(Run[TrainedModel]):
+    """
+    A run that trains a depth model.
+
+    Parameters
+    ----------
+    *given
+        As of :class:`Run`.
+    networks : bool
+        False only to prepare the data, for which no weights are needed.
+    **named
+        As of :class:`Run`.
+
+    """
+
+    def __init__(self, *given: Any, networks: bool = True, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.family = trained_family(self.recipe.get('network', 'marigold'))
         self.augmentation = read_augmentation(self.recipe.get('augment', {}))
         self.targets = read_targets(self.recipe.get('targets', {}))
         if any(stage.latent_cache for stage in self.stages):
@@ -108,10 +239,16 @@ class TrainingRun:
         self.kept = self._kept()
         if any(stage.objective == 'anchored' for stage in self.stages):
             self._check_start()
-        self.in_turns = in_turns(self.recipe)
         self.space = self.recipe['facts']['space']
-        self.validation = self._validation()
-        self.sources = [open_source(entry, data) for entry in self.recipe['sources']]
+        self.validation: Validation = Validation(
+            self.recipe.get('validation') or {},
+            self.family,
+            self.recipe['facts'],
+            self.data,
+            self.generators,
+        )
+        self.check_validation()
+        self.sources = [open_source(entry, self.data) for entry in self.recipe['sources']]
         for source in self.sources:
             check_teacher(source, self.space)
         if networks:
@@ -135,19 +272,11 @@ class TrainingRun:
         chain: TrainedModel = self.family.initialise(self.recipe, self.seed)
         return chain
 
-    def prepare_data(self, workers: int = 1, stop: Stop = never) -> bool:
-        """
-        Render missing images and verify existing files; raises InputError naming broken ones.
-
-        Returns False if it was stopped; finished images are kept.
-        """
-        try:
-            for source in self.sources:
-                source.prepare(workers, stop)
-            self.validation.prepare(workers, stop)
-        except Stopped:
-            return False
-        return True
+    def prepare(self, workers: int, stop: Stop) -> None:
+        """Render missing images and verify existing files."""
+        for source in self.sources:
+            source.prepare(workers, stop)
+        self.validation.prepare(workers, stop)
 
     def _kept(self) -> float:
         """Return the share of the initial weights in the export."""
@@ -161,19 +290,6 @@ class TrainingRun:
             raise ConfigurationError(
                 f"objective anchored needs an init of kind checkpoint; it is '{kind}': use pixel"
             )
-
-    def _validation(self) -> Validation:
-        entry = self.recipe.get('validation') or {}
-        validation = Validation(
-            entry, self.family, self.recipe['facts'], self.data, self.generators
-        )
-        asking = [stage.name for stage in self.stages if stage.validate_every]
-        if asking and not validation:
-            raise ConfigurationError(
-                f'validate_every of stage {asking[0]} needs images; give the recipe '
-                'validation: {scenes: 20}, or set it to 0'
-            )
-        return validation
 
     def parts(self, scale: float = 1.0) -> list[Part]:
         """Return the sources with their weights and sizes."""
@@ -207,43 +323,7 @@ class TrainingRun:
                     'out'
                 )
             shard(self.chain, self.accelerator)
-        return Trainer(
-            self.chain,
-            self.stages,
-            [self.mixture(stage, i) for i, stage in enumerate(self.stages)],
-            self.folder,
-            self.accelerator,
-            {'recipe': self.recipe, 'processes': self.accelerator.num_processes}
-            | dict(provenance or {}),
-            self.seed,
-            self.workers,
-            self.validation,
-            self.data / 'latents',
-        )
-
-    def train(
-        self,
-        minutes: float | None = None,
-        stop: Stop | None = None,
-        provenance: Mapping[str, Any] | None = None,
-    ) -> bool:
-        """Train to the end of the recipe or for a time; returns whether the end was reached."""
-        return self.trainer(provenance).run(minutes, stop)
-
-    def finished(self, weights: str = '') -> TrainedModel:
-        """
-        Return the networks with the averaged weights of the last checkpoint, or other ``weights``.
-
-        See :func:`load_averaged`.
-        The recipe's ``keep_of_start`` blends in that share of the initial weights. A single
-        process can call this alone: divided networks stay divided.
-        """
-        chain = self.new_chain() if divided(self.chain) else self.chain
-        load_averaged(self.folder / STATE, chain.to(self.accelerator.device), weights)
-        if self.kept:
-            start = self.first_chain().state_dict()
-            chain.load_state_dict(blend(chain.state_dict(), start, self.kept))
-        return chain
+        return super().trainer(provenance)
 
     def training_features(self, chain: TrainedModel) -> TrainingFeatures | None:
         """
@@ -258,33 +338,21 @@ class TrainingRun:
         device = self.accelerator.device
         return training_features(chain, own or parts, self.augmentation, device, self.seed)
 
-    def export(self, scored: bool = False, weights: str = '') -> Path:
-        """
-        Export the averaged weights of the last checkpoint as a folder that the node opens.
+    def figures(self, chain: TrainedModel) -> dict[str, dict[str, float]]:
+        """Score networks on held-out scenes; row of the card's table to its figures."""
+        return score_held_out(self.engine(chain), self.generators.values())
 
-        ``weights`` chooses others, see :func:`load_averaged`. ``scored`` scores them on held-out
-        scenes first, for ``metrics.json`` and the card.
-        """
-        chain = self.finished(weights)
-        if scored:
-            figures = score_held_out(self.engine(chain), self.generators.values())
-            write_whole(self.folder / METRICS, json.dumps(figures, indent=2).encode())
-        target = self.folder / self.recipe['name']
-        stages, stopped = trained_stages(self.folder / STATE, self.stages)
+    def write(self, folder: Path, chain: TrainedModel, stages: list[Stage], stopped: str) -> None:
+        """Write the checkpoint and its card."""
         card = model_card(self.recipe, self.family, stages, self.parts(), self.folder, stopped)
         features = self.training_features(chain)
-        self.family.export(target, chain, self.recipe['facts'], card, features)
-        write_sums(target)
-        return target
+        self.family.export(folder, chain, self.recipe['facts'], card, features)
+        write_sums(folder)
 
     def engine(self, chain: TrainedModel) -> DepthModel:
         """Build the inference model from copies of a chain's weights."""
         device = self.accelerator.device
         return self.family.engine(chain, chain.state_dict(), self.recipe['facts'], device)
-
-    def measured(self) -> str:
-        """Return the Markdown table of the run's figures; empty without any."""
-        return metrics_table(self.folder / METRICS)
 
 
 def check_stage(stage: Stage, chain: TrainedModule) -> None:
