@@ -27,7 +27,7 @@ from marigold_ros.models.fusion.load import fusion_of
 from marigold_ros.models.marigold.checkpoint import verify_sums, write_sums
 from marigold_ros.models.marigold.domain_gap import FILE
 from marigold_ros.synthetic.drive.drive import write_drive
-from marigold_training.adapt import adaptation, keep, mounting, recipes
+from marigold_training.adapt import adaptation, judge, keep, recipes
 from marigold_training.adapt.adaptation import Adaptation, AdaptOptions
 from marigold_training.adapt.command import HOLD_LINES, MINUTES, run, span
 from marigold_training.adapt.recipes import Budget
@@ -139,7 +139,7 @@ def test_the_result_is_a_model_with_its_fusion_network_and_what_is_not_better_is
     results = json.loads((options.out / 'results.json').read_text())
     assert results['installed']['model'] is False
     assert set(results['oracle']) == {'before', 'after', 'mean depth map'}
-    assert set(results['fused']) == set(adaptation.judge_fused.__globals__['SPLITS'])
+    assert set(results['fused']) == set(judge.SPLITS)
     for name in ('unet/diffusion_pytorch_model.safetensors', 'marigold_ros.json'):
         assert (options.out / name).read_bytes() == (folder / 'base' / name).read_bytes()
     model = load_model(str(options.out), 'cpu')
@@ -183,7 +183,7 @@ def test_a_miscalibrated_lidar_is_refused_with_its_error(new, options, monkeypat
         seen.extend(K.shape for _, _, _, K in images)
         return Calibration(1.4, 0.1, 0.1, 0.1, n_images=10)
 
-    monkeypatch.setattr(mounting, 'calibration_of_recording', found)
+    monkeypatch.setattr(judge, 'calibration_of_recording', found)
     with pytest.raises(CalibrationError, match=r'1\.4° to the right.*correct the transform'):
         new(options).run(never)
     assert seen == [(3, 3)] * 10

@@ -8,7 +8,15 @@ from types import SimpleNamespace
 
 from marigold_ros.frame import Prediction, SparseDepth
 from marigold_training.adapt import judge
-from marigold_training.adapt.judge import LINEAR, MEAN_MAP
+from marigold_training.adapt.judge import (
+    FLICKER,
+    LINEAR,
+    MEAN_MAP,
+    mean_table,
+    MEASURES,
+    RANGES,
+    Table,
+)
 from marigold_training.adapt.proof import (
     AFTER,
     BEFORE,
@@ -16,13 +24,6 @@ from marigold_training.adapt.proof import (
     judge_fusion,
     judge_model,
     reasons,
-)
-from marigold_training.adapt.scores import (
-    FLICKER,
-    mean_table,
-    MEASURES,
-    RANGES,
-    Table,
 )
 import numpy as np
 import pytest

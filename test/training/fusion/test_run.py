@@ -234,7 +234,7 @@ def test_conditions_measure_what_they_say():
         ({'sources': [{**SYNTHETIC, 'kind': 'magic'}]}, "kind is 'magic'"),
         ({'validation': {'third': 3}}, "validation has 'third'"),
         ({'validation': {'second': -1}}, r'validation\.second is -1'),
-        ({'validation': {}}, 'validate_every of stage fusion needs scenes'),
+        ({'validation': {}}, 'validate_every of stage fusion'),
         ({'stages': [{**STAGE, 'objective': 'latent'}]}, 'objective latent and trains unet'),
         ({'stages': [{**STAGE, 'scale': 0.5}]}, 'scale of stage fusion is 0.5'),
     ],

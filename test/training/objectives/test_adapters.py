@@ -11,8 +11,8 @@ from accelerate.state import AcceleratorState
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models import load_model
 from marigold_ros.models.marigold.checkpoint import load_networks
-from marigold_training.adapt import base
-from marigold_training.adapt.base import open_base
+from marigold_training.adapt import recipes
+from marigold_training.adapt.recipes import open_base
 from marigold_training.families.marigold import FAMILY
 from marigold_training.objectives.adapters import add_adapters, merged, OWN
 from marigold_training.run.recipe import TrainingRun
@@ -125,14 +125,14 @@ def test_new_adapters_change_nothing(folder):
 def test_large_bases_are_adapted_by_adapters_and_small_ones_whole(folder, monkeypatch):
     small = open_base(str(folder))
     assert (small.adapters, small.trains) == (0, ('autoencoder', 'unet'))
-    monkeypatch.setattr(base, 'SMALL', 1000)
+    monkeypatch.setattr(recipes, 'SMALL', 1000)
     large = open_base(str(folder))
-    assert (large.adapters, large.trains) == (base.RANK, ())
+    assert (large.adapters, large.trains) == (recipes.RANK, ())
 
 
 def test_without_peft_the_remedy_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, 'peft', None)
-    monkeypatch.setattr(base, 'SMALL', 1000)
+    monkeypatch.setattr(recipes, 'SMALL', 1000)
     with pytest.raises(ConfigurationError, match='pip install peft'):
         open_base(str(folder))
     with pytest.raises(ConfigurationError, match='pip install peft'):

@@ -4,7 +4,7 @@
 Adapt models to the bags of one robot, and prove it on images that no network has seen.
 
 ``command`` is the command line, ``adaptation`` the whole run. ``blocks`` divides the images,
-``mounting`` refuses a miscalibrated LiDAR, ``recipes`` are ordinary ones for ``run`` and
-``fusion``, ``keep`` chooses the share of initial weights, ``judge`` and ``scores`` score frames,
+``recipes`` are ordinary ones for ``run`` and ``fusion``, ``keep`` chooses the share of initial
+weights, ``judge`` refuses a miscalibrated LiDAR and scores frames, ``metric`` fits a scale,
 ``proof`` decides what is installed, and ``page`` draws it.
 """

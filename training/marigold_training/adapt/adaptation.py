@@ -31,19 +31,19 @@ from marigold_ros.models.marigold.checkpoint import write_sums
 from marigold_ros.models.metric_scale import MetricModel, MetricScale, write_metric_scale
 from marigold_ros.processes import Stop
 from marigold_ros.whole_files import write_whole
-from marigold_training.adapt.base import open_base
 from marigold_training.adapt.blocks import check_motion, plan_blocks, Span
 from marigold_training.adapt.judge import (
+    check_mounting,
     judge_fused,
     judge_maps,
     Judged,
     judged_frames,
+    mean_table,
     stripes,
     training_mean_map,
 )
 from marigold_training.adapt.keep import choose_of_fusion, choose_of_relative
 from marigold_training.adapt.metric import judge_metric
-from marigold_training.adapt.mounting import check_mounting
 from marigold_training.adapt.page import adaptation_card, proof_page
 from marigold_training.adapt.proof import (
     AFTER,
@@ -59,10 +59,10 @@ from marigold_training.adapt.recipes import (
     fusion_recipe,
     HOLD_LINES,
     MINUTES,
+    open_base,
     Recordings,
     relative_recipe,
 )
-from marigold_training.adapt.scores import mean_table
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.fusion.run import FusionRun
 from marigold_training.networks.export import whole_folder

@@ -8,7 +8,7 @@ or degrees of azimuth, as a robot with a poorer LiDAR would, and is scored at th
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from marigold_ros.bags.reader import BagReader
 from marigold_ros.config import LidarConfig, PipelineConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.evaluation.baselines import interpolate_linear
+from marigold_ros.evaluation.metrics.depth_metrics import depth_metrics
 from marigold_ros.evaluation.protocols.held_out import (
     can_hold_out,
     HeldOut,
@@ -28,10 +29,12 @@ from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.protocols.scan_lines import find_scan_lines
 from marigold_ros.evaluation.protocols.truth import substitute_missing
 from marigold_ros.frame import Frame, Prediction, SparseDepth
+from marigold_ros.geometry.calibration.recording import calibration_of_recording, check_calibration
+from marigold_ros.geometry.camera.rectification import rectified, rectify_image
 from marigold_ros.geometry.fusion.mixing import FusionModel
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.pipeline import FramePipeline
-from marigold_training.adapt.scores import Scores, Table
+from marigold_training.adapt.blocks import cell_depths, thinned
 from marigold_training.data.bag_pairs import BagPairs, on_held_line
 import numpy as np
 
@@ -44,6 +47,90 @@ SPLITS = {
 LINEAR, MEAN_MAP = 'linear interpolation', 'mean depth map'
 _CELL_PX = 8
 _LINE_POINTS = 20  # of a scan line that counts for stripes
+# AbsRel of points in these ranges of true depth, metres.
+RANGES = {
+    f'abs_rel {low:g} to {high:g} m': (low, high)
+    for low, high in ((0.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 80.0))
+}
+OVERALL = ('abs_rel', 'mae', 'rmse', 'delta1')
+FLICKER = 'flicker'
+MEASURES = (*OVERALL, *RANGES, FLICKER)
+_FEWEST_POINTS, _FEWEST_CELLS = 20, 20
+_LONGEST_GAP_NS = 1_000_000_000  # frames farther apart are no neighbours
+Scores = dict[str, float]
+MOST_MOUNTED = 40  # images that show how a LiDAR is mounted
+
+
+@dataclass
+class Table:
+    """Scores by row and measure, one list over the frames."""
+
+    rows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    _last: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
+
+    def add(self, row: str, scores: Mapping[str, float]) -> None:
+        """Add the scores of a frame; those that it lacks are NaN."""
+        own = self.rows.setdefault(row, {name: [] for name in MEASURES})
+        for name in MEASURES:
+            own[name].append(float(scores.get(name, np.nan)))
+
+    def score(
+        self,
+        row: str,
+        depth: np.ndarray,
+        points: SparseDepth,
+        size: tuple[int, int],
+        stamp_ns: int,
+    ) -> None:
+        """
+        Score depth (M,) at points of an image of a size, and compare it with the last frame.
+
+        Flicker is the median change of log predicted over true depth in cells of 16 pixels: the
+        LiDAR takes the motion out, so that it needs no poses.
+        """
+        truth = np.asarray(points.z, np.float64)
+        scores = {name: float(value) for name, value in depth_metrics(depth, truth).items()}
+        for name, (low, high) in RANGES.items():
+            inside = (truth >= low) & (truth < high)
+            if inside.sum() >= _FEWEST_POINTS:
+                scores[name] = float(depth_metrics(depth[inside], truth[inside])['abs_rel'])
+        with np.errstate(invalid='ignore'):
+            known = depth > 0
+        ratio = np.log(depth[known] / truth[known])
+        cells = cell_depths(SparseDepth(points.u[known], points.v[known], ratio), size)
+        before_ns, before = self._last.get(row, (0, cells))
+        self._last[row] = stamp_ns, cells
+        if 0 < stamp_ns - before_ns <= _LONGEST_GAP_NS and before.shape == cells.shape:
+            change = np.abs(cells - before)
+            change = change[np.isfinite(change)]
+            if len(change) >= _FEWEST_CELLS:
+                scores[FLICKER] = float(np.median(change))
+        self.add(row, scores)
+
+    def means(self) -> dict[str, Scores]:
+        """Return the mean over frames by row and measure; NaN where no frame has it."""
+        return {
+            row: {name: _mean(values) for name, values in own.items()}
+            for row, own in self.rows.items()
+        }
+
+
+def mean_table(tables: Iterable[Table]) -> Table:
+    """Return the mean over tables of the same frames, frame by frame and measure by measure."""
+    found = Table()
+    tables = list(tables)
+    for row in tables[0].rows:
+        stacked = {
+            name: np.array([table.rows[row][name] for table in tables]) for name in MEASURES
+        }
+        for frame in range(len(stacked['abs_rel'][0])):
+            found.add(row, {name: _mean(values[:, frame]) for name, values in stacked.items()})
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float('nan')
 
 
 @dataclass(frozen=True)
@@ -82,6 +169,31 @@ def judged_frames(
                 seen = {name: pipeline.predict(item.frame) for name, pipeline in pipelines.items()}
                 yield Judged(item, item.frame, lidar, seen)
             first = number + 1
+
+
+def check_mounting(
+    bags: Sequence[str],
+    numbers: Sequence[int],
+    topics: Mapping[str, Any],
+    model: DepthModel,
+    config: PipelineConfig,
+) -> None:
+    """Raise CalibrationError if points and images of these numbers do not fit each other."""
+    depths = []
+
+    def images() -> Iterator[tuple[np.ndarray, Prediction, SparseDepth, np.ndarray]]:
+        chosen = thinned(numbers, MOST_MOUNTED)
+        for one in judged_frames(bags, chosen, topics, {'base': model}, config):
+            camera = one.frame.camera
+            if camera is None or not len(one.lidar):
+                continue
+            depths.append(float(np.median(one.lidar.z)))
+            rgb = rectify_image(one.frame.rgb, camera)
+            yield rgb, one.predictions['base'], one.lidar, rectified(camera).K
+
+    calibration = calibration_of_recording(images(), config.alignment)
+    if depths:
+        check_calibration(calibration, float(np.median(depths)))
 
 
 def judge_maps(

@@ -18,9 +18,8 @@ from marigold_ros.geometry.camera.rectification import focal_share
 from marigold_ros.models.metric_scale import MetricScale
 from marigold_ros.models.protocol import DepthModel
 from marigold_training.adapt.blocks import thinned
-from marigold_training.adapt.judge import Judged, MEAN_MAP
+from marigold_training.adapt.judge import Judged, MEAN_MAP, Table
 from marigold_training.adapt.proof import difference, MetricProof
-from marigold_training.adapt.scores import Table
 from marigold_training.data.bag_pairs import BagPairs
 import numpy as np
 

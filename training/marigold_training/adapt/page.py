@@ -10,9 +10,8 @@ from marigold_ros.evaluation.protocols.oracle import oracle_depth
 from marigold_ros.evaluation.report.drawing import colourise_depth
 from marigold_ros.evaluation.report.frames import inline
 from marigold_ros.evaluation.report.html_page import make_page
-from marigold_training.adapt.judge import Judged
+from marigold_training.adapt.judge import FLICKER, Judged, MEASURES, RANGES, Scores
 from marigold_training.adapt.proof import AFTER, BEFORE, Proof
-from marigold_training.adapt.scores import FLICKER, MEASURES, RANGES, Scores
 import numpy as np
 
 HEADS = {'abs_rel': 'AbsRel', 'mae': 'MAE m', 'rmse': 'RMSE m', 'delta1': 'δ1'}

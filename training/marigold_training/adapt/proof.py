@@ -9,8 +9,7 @@ from typing import Any
 
 from marigold_ros.evaluation.metrics.intervals import block_length, FEWEST, mean_interval
 from marigold_ros.models.metric_scale import MetricScale
-from marigold_training.adapt.judge import LINEAR, MEAN_MAP
-from marigold_training.adapt.scores import Scores, Table
+from marigold_training.adapt.judge import LINEAR, MEAN_MAP, Scores, Table
 import numpy as np
 
 BEFORE, AFTER = 'before', 'after'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Recipes that adapt a relative model and a fusion network to bags, and their budget of time.
+What is adapted and how: the base, recipes of a relative model and a fusion network, their budget.
 
 Defaults were chosen on short recordings, one of them real; other robots may want others.
 """
@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
+from marigold_ros.models.average.model import is_average
+from marigold_ros.models.locate import find_folder
+from marigold_ros.models.registry import family_name
 from marigold_ros.models.resizing import size_by_area, size_by_edge
-from marigold_training.adapt.base import Base
 from marigold_training.adapt.blocks import Blocks
+from marigold_training.families.registry import FAMILIES, trained_family
 from marigold_training.networks.export import usual_size
+from marigold_training.objectives.adapters import check_peft
 
+SMALL = 30_000_000  # weights; of larger models low-rank adapters are trained where there are some
+RANK = 16  # of adapters
 MINUTES = 12.0  # of training, of both networks
 HOLD_LINES = 4  # every 4th scan line is never trained on
 SYNTHETIC_SHARE = 0.4  # of the steps; with a quarter, synthetic scenes lost more
@@ -27,6 +33,63 @@ HALF_SHARE, FULL_SHARE = 0.15, 0.6
 LINE_EXAMPLES, SCENE_EXAMPLES = 320, 200
 STOP_SCENES = 6
 VALIDATIONS = 6  # in each stage
+
+
+@dataclass(frozen=True)
+class Base:
+    """
+    A checkpoint to adapt.
+
+    ``network`` is its family and ``facts`` are its own, as in a recipe; ``trains`` are the
+    networks to train, empty for those of the objective; ``adapters`` their rank, 0 without.
+    """
+
+    folder: Path
+    network: str
+    facts: dict[str, Any]
+    trains: tuple[str, ...]
+    adapters: int = 0
+
+    @property
+    def weight_files(self) -> list[Path]:
+        """The files of all weights, for a fingerprint."""
+        return sorted(self.folder.rglob('*.safetensors'))
+
+
+def open_base(name: str) -> Base:
+    """
+    Find a checkpoint and how it is trained.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such checkpoint, or it is damaged.
+    ConfigurationError
+        If it cannot be trained.
+
+    """
+    if is_average(name):
+        raise ConfigurationError(
+            f'--base {name} is an average of several models; adapt one of them, and average the '
+            'result with the others'
+        )
+    folder = find_folder(name)
+    network = family_name(folder)
+    if network not in FAMILIES:
+        raise ConfigurationError(
+            f'--base {name} is a model of the family {network}, which cannot be trained here; '
+            f'choose another --base, of one of {", ".join(FAMILIES)}'
+        )
+    family = trained_family(network)
+    facts = family.facts(folder)
+    recipe = {'init': {'kind': 'checkpoint', 'path': str(folder)}, 'facts': facts}
+    chain = family.initialise(recipe, 0)
+    small = sum(p.numel() for p in chain.parameters()) < SMALL
+    parts = tuple(name for name, _ in chain.named_children()) if small else ()
+    rank = 0 if small or 'adapters' not in family.keys else RANK
+    if rank:
+        check_peft()  # before bags are read
+    return Base(folder, network, facts, parts, rank)
 
 
 @dataclass(frozen=True)
