@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What holds for the training of every family: seeds, exact resumption, exports."""
+
+from marigold_ros.models import load_model
+from marigold_training.families.registry import trained_family
+import numpy as np
+import pytest
+import torch
+
+FAMILIES = ('unet', 'prime_depth', 'diffusion_depth')
+# Weights of relative models are stored in float16.
+TOLERANCES = {'unet': (0, 2e-3), 'prime_depth': (0, 3e-3), 'diffusion_depth': (1e-5, 0)}
+KINDS = {
+    'unet': 'A plain U-Net',
+    'prime_depth': 'refiner',
+    'diffusion_depth': 'predicts metres',
+}
+every_family = pytest.mark.parametrize('recipe', FAMILIES, indirect=True)
+
+
+@pytest.mark.slow
+@every_family
+def test_a_stopped_run_ends_as_one_that_was_not(new_run):
+    whole = new_run('whole')
+    assert whole.train()
+    asked = []
+    assert not new_run('parts').train(stop=lambda: len(asked) > 1 or asked.append(1))
+    second = new_run('parts')
+    assert second.train()
+    ended = second.finished().state_dict()
+    for key, value in whole.finished().state_dict().items():
+        torch.testing.assert_close(ended[key], value, rtol=0, atol=0)
+
+
+@every_family
+def test_the_export_answers_as_the_networks_did(new_run, recipe):
+    run = new_run()
+    run.train()
+    folder = run.export()
+    rgb = np.random.default_rng(1).integers(0, 256, (*recipe['sources'][0]['size'], 3), np.uint8)
+    stored = load_model(str(folder), 'cpu', 'float32').predict(rgb).relative
+    own = run.engine(run.finished()).predict(rgb).relative
+    relative, absolute = TOLERANCES[recipe['network']]
+    np.testing.assert_allclose(stored, own, relative, absolute)
+    again = new_run('again', init={'kind': 'checkpoint', 'path': str(folder)}, keep_of_start=0.5)
+    found = again.engine(again.chain).predict(rgb).relative
+    np.testing.assert_allclose(found, stored, relative, 1e-6)
+    card = (folder / 'README.md').read_text()
+    assert KINDS[recipe['network']] in card
+    assert 'diffusers' not in card
+
+
+@every_family
+def test_the_same_seed_gives_the_same_weights(recipe):
+    family = trained_family(recipe['network'])
+    first, second, other = (family.initialise(recipe, seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
