@@ -104,13 +104,13 @@ def test_a_killed_run_exports_the_same_bytes_as_an_unkilled_one(new_run):
     killed = new_run('killed')
     trainer, saves = killed.trainer(), []
 
-    def save_and_die(save=trainer._save):
+    def save_and_die(save=trainer.save):
         save()
         saves.append(trainer.step)
         if trainer.step == 4:
             raise Killed
 
-    trainer._save = save_and_die
+    trainer.save = save_and_die
     with pytest.raises(Killed):
         trainer.run()
     resumed = new_run('killed')

@@ -87,14 +87,14 @@ def test_a_killed_run_ends_bitwise_as_an_unkilled_one(
     new_trainer, whole, tmp_path, monkeypatch, kill_at
 ):
     killed = new_trainer(tmp_path / 'killed')
-    save = killed._save
+    save = killed.save
 
     def save_and_die():
         save()
         if (killed.stage_index, killed.step) == kill_at:
             raise Killed
 
-    monkeypatch.setattr(killed, '_save', save_and_die)
+    monkeypatch.setattr(killed, 'save', save_and_die)
     with pytest.raises(Killed):
         killed.run()
     resumed = new_trainer(tmp_path / 'killed')
@@ -213,7 +213,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_only(new_trainer, tmp_path, monke
 
     monkeypatch.setattr(torch, 'save', fill_up)
     with pytest.raises(CheckpointError, match='No space left.*untouched'):
-        trainer._save()
+        trainer.save()
     assert (tmp_path / 'state.pt').read_bytes() == before
     assert not list(tmp_path.glob('*.tmp'))
 
@@ -287,13 +287,13 @@ def test_an_invalid_recipe_is_named(tmp_path, text, words):
 def test_backups_keep_the_averaged_weights_of_their_step(new_trainer, tmp_path):
     stages = [replace(STAGES[1], steps=4, backup_every=2)]
     trainer = new_trainer(tmp_path, stages)
-    kept, back_up = [], trainer._back_up
+    kept, back_up = [], trainer.back_up
 
     def note(stage):
         kept.append({k: v.clone() for k, v in trainer.average.weights.items()})
         back_up(stage)
 
-    trainer._back_up = note
+    trainer.back_up = note
     assert trainer.run()
     files = sorted((tmp_path / 'backups').iterdir())
     assert [file.name for file in files] == ['b_000002.safetensors', 'b_000004.safetensors']

@@ -99,14 +99,14 @@ def test_validation_does_not_change_how_a_run_ends(new_trainer, validation, tmp_
     plain = new_trainer(tmp_path / 'plain')
     assert plain.run()
     killed = new_trainer(tmp_path / 'killed', validation)
-    save = killed._save
+    save = killed.save
 
     def save_and_die():
         save()
         if (killed.stage_index, killed.step) == (1, 3):
             raise Stopped
 
-    monkeypatch.setattr(killed, '_save', save_and_die)
+    monkeypatch.setattr(killed, 'save', save_and_die)
     with pytest.raises(Stopped):
         killed.run()
     resumed = new_trainer(tmp_path / 'killed', validation)

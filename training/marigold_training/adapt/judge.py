@@ -299,7 +299,7 @@ def training_mean_map(blocks: Iterable[BagPairs]) -> np.ndarray:
     """Return the mean log depth of the training points (rows, columns), in cells of 8 pixels."""
     from scipy.ndimage import distance_transform_edt
 
-    total = None
+    found = []
     for pairs, index in ((block, index) for block in blocks for index in range(len(block))):
         pair = pairs.read_lidar(index)
         rows, columns = (-(-side // _CELL_PX) for side in pair.rgb.shape[:2])
@@ -307,14 +307,13 @@ def training_mean_map(blocks: Iterable[BagPairs]) -> np.ndarray:
         cell = cell[pair.visible]
         logs = np.log(pair.points.z[pair.visible])
         sums = np.stack([np.bincount(cell, w, rows * columns) for w in (logs, None)])
-        sums = sums.reshape(2, rows, columns)
-        if total is not None and total.shape != sums.shape:
+        found.append(sums.reshape(2, rows, columns))
+        if found[0].shape != found[-1].shape:
             raise InputError(
                 f'{pairs.name} has images of several sizes; adapt to bags of one camera', 'shape'
             )
-        total = sums if total is None else total + sums
-    assert total is not None
-    empty = total[1] == 0
-    mean = np.divide(total[0], total[1], out=np.zeros_like(total[0]), where=~empty)
+    total, count = np.sum(found, axis=0)
+    empty = count == 0
+    mean = np.divide(total, count, out=np.zeros_like(total), where=~empty)
     nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)
     return mean[tuple(nearest)].astype(np.float32)

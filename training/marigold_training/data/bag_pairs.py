@@ -27,7 +27,7 @@ from marigold_ros.bags.topics import BagTopics
 from marigold_ros.config import AlignmentConfig, LidarConfig
 from marigold_ros.errors import CalibrationError, ConfigurationError, InputError, MarigoldError
 from marigold_ros.evaluation.protocols.scan_lines import azimuth_blocks, find_scan_lines
-from marigold_ros.frame import SparseDepth
+from marigold_ros.frame import Camera, SparseDepth
 from marigold_ros.geometry.camera.lidar_projection import (
     check_transform,
     not_hidden,
@@ -356,34 +356,38 @@ def _pair(item: BagFrame, config: AlignmentConfig) -> Pair | LidarPair | str:
     if frame.camera is None or frame.T_cam_lidar is None or frame.points_lidar is None:
         return item.warning or 'no camera_info or no transform from LiDAR to camera'
     try:
-        pair = _project(item, config)
+        pair = _project(
+            frame.rgb, frame.camera, frame.points_lidar, frame.T_cam_lidar, item.ring, config
+        )
     except (CalibrationError, InputError) as error:
         return str(error)
     return pair if pair.visible.any() else 'no LiDAR point in view'
 
 
-def _project(item: BagFrame, config: AlignmentConfig) -> LidarPair:
-    """Project the scan of a complete frame into its rectified image."""
-    frame = item.frame
-    assert frame is not None
-    assert frame.camera is not None
-    assert frame.points_lidar is not None
-    assert frame.T_cam_lidar is not None
-    finite = np.isfinite(frame.points_lidar).all(axis=1)
-    scan = frame.points_lidar[finite]
-    line = find_scan_lines(scan, None if item.ring is None else item.ring[finite]).index
+def _project(
+    rgb: np.ndarray,
+    camera: Camera,
+    points_lidar: np.ndarray,
+    T_cam_lidar: np.ndarray,
+    ring: np.ndarray | None,
+    config: AlignmentConfig,
+) -> LidarPair:
+    """Project the scan of a frame into its rectified image."""
+    finite = np.isfinite(points_lidar).all(axis=1)
+    scan = points_lidar[finite]
+    line = find_scan_lines(scan, None if ring is None else ring[finite]).index
     azimuth = azimuth_blocks(scan).index
     points = project_lidar(
         scan,
-        frame.T_cam_lidar,
-        rectified(frame.camera),
+        T_cam_lidar,
+        rectified(camera),
         replace(config, occlusion_window=1),
-        rectified_valid(frame.camera),
+        rectified_valid(camera),
     )
     visible = not_hidden(
         points.u, points.v, points.z, config.occlusion_window, config.occlusion_threshold
     )
-    rgb = rectify_image(frame.rgb, frame.camera)
+    rgb = rectify_image(rgb, camera)
     return LidarPair(rgb, points, visible, line[points.index], azimuth[points.index])
 
 

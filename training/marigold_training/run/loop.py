@@ -123,7 +123,7 @@ class Trainer:
             while self.stage_index < len(self.stages):
                 stage = self.stages[self.stage_index]
                 if not self._run_stage(stage, lambda: time.monotonic() > deadline or stop()):
-                    self._save()
+                    self.save()
                     return False
                 self._end_stage(stage)
         finally:
@@ -182,9 +182,9 @@ class Trainer:
             if self.validation and stage.validates_at(self.step):
                 started += self._validate(stage, self.validation)
             if stage.backup_every and self.step % stage.backup_every == 0:
-                self._back_up(stage)
+                self.back_up(stage)
             if self.step % stage.save_every == 0:
-                self._save()
+                self.save()
         bar.close()
         return True
 
@@ -259,7 +259,7 @@ class Trainer:
                 )
         self.stage_index, self.step = self.stage_index + 1, 0
         self._prepare()
-        self._save()
+        self.save()
 
     def _log(
         self, stage: Stage, losses: dict[str, list[float]], norm: float, waiting: float, bar: tqdm
@@ -305,7 +305,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return time.monotonic() - began
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write the checkpoint from which the run resumes."""
         state = {
             'chain': whole(self.chain.state_dict()),
             'average': whole(self.average.weights),
@@ -322,7 +323,7 @@ class Trainer:
             save_state(self.folder / STATE, state)
         self.accelerator.wait_for_everyone()
 
-    def _back_up(self, stage: Stage) -> None:
+    def back_up(self, stage: Stage) -> None:
         """Keep the averaged weights of the trained networks in a file of their own."""
         weights = whole(self.average.weights)
         if self.accelerator.is_main_process:
