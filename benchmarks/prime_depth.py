@@ -3,8 +3,8 @@
 """
 Time a frame of PrimeDepth against one denoising step and decoding with the same networks.
 
-    python training/measure_prime_depth.py --model runs/prime/prime-depth-tiny
-    python training/measure_prime_depth.py --narrow 4 --size 384x512
+    python benchmarks/prime_depth.py --model runs/prime/prime-depth-tiny
+    python benchmarks/prime_depth.py --narrow 4 --size 384x512
 
 --narrow has random networks in the shape of Stable Diffusion 2 with so many times fewer channels,
 and the published label decoder, narrowed as much. A frame is encoding, the pass through the frozen
@@ -57,7 +57,7 @@ def main() -> int:
         with torch.inference_mode():
             times = measure(base, refiner, image, args.rounds)
     except MarigoldError as error:
-        print(f'measure_prime_depth: {error}', file=sys.stderr)
+        print(f'prime_depth: {error}', file=sys.stderr)
         return 1
     for name in PARTS:
         print(f'{name:16} {1e3 * median(times[name]):9.1f} ms')
