@@ -15,7 +15,7 @@ import time
 
 from marigold_ros.live_run.played_bag import scans_first, SerialMessage
 from marigold_ros.live_run.recorder import Recorder
-from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node import diagnostic_keys as keys
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 import sensor_msgs.msg
 

@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.bags.writer import BagWriter
 from marigold_ros.errors import MarigoldError
 from marigold_ros.message_codec import serialised_header_ns
-from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.replay.recording import NODE
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message

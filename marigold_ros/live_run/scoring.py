@@ -31,7 +31,7 @@ from marigold_ros.geometry.measured_points import sparse_of_frame
 from marigold_ros.live_run.played_bag import DemoJob
 from marigold_ros.message_codec import header_ns, to_depth
 from marigold_ros.models.protocol import DepthModel
-from marigold_ros.node.health.diagnostic_keys import values_of
+from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.reasons import told
 from marigold_ros.replay.evaluate_bags import evaluate_bag

@@ -48,7 +48,7 @@ from marigold_ros.live_run.scoring import (
 )
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.models.locate import is_embedded
-from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.settings import build
 from sensor_msgs.msg import Image
 

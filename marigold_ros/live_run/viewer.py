@@ -17,7 +17,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.live_run.process import own_context, own_node, spinning
-from marigold_ros.node.health.diagnostic_keys import values_of
+from marigold_ros.node.diagnostic_keys import values_of
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 

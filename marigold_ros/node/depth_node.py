@@ -18,12 +18,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.protocol import DepthModel
+from marigold_ros.node import diagnostic_keys as keys
+from marigold_ros.node.diagnostics import diagnostics, warnings_of
 from marigold_ros.node.distro import watch_clock
 from marigold_ros.node.frame_server import FrameServer
-from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.diagnostics import diagnostics, warnings_of
-from marigold_ros.node.health.health import Health
-from marigold_ros.node.health.warning_log import WarningLog
+from marigold_ros.node.health import Health, WarningLog
 from marigold_ros.node.interface import parameters
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Inputs

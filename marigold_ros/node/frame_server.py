@@ -24,8 +24,8 @@ from marigold_ros.geometry.ground.plane import ground_plane
 from marigold_ros.message_codec import header_ns, to_camera
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.models.runtime.disk_cache import cache_folder, remember_size
-from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.health import ImageHealth
+from marigold_ros.node import diagnostic_keys as keys
+from marigold_ros.node.health import ImageHealth
 from marigold_ros.node.interface.publishers import Outputs
 from marigold_ros.node.interface.subscriptions import Input, Inputs
 from marigold_ros.node.interface.transforms import Extrinsics

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-message_filters, sensor_msgs_py and cv_bridge where installed, and their replacements elsewhere.
+ROS messages from the records of message_codec, and the ROS packages that help with messages.
 
-The only importer of these packages, all three of which the ROS wheels lack. Replaced are the
-Subscriber, and clouds by message_codec's, byte for byte the same; without cv_bridge, encodings
-that message_codec does not know are refused. Released binaries of cv_bridge break with NumPy 2,
-so it stays off the main path and is tried out first.
+The only importer of message_filters, sensor_msgs_py and cv_bridge, all three of which the ROS
+wheels lack. Replaced are the Subscriber, and clouds by message_codec's, byte for byte the same;
+without cv_bridge, encodings that message_codec does not know are refused. Released binaries of
+cv_bridge break with NumPy 2, so it stays off the main path and is tried out first.
 """
 
 import inspect
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from marigold_ros.errors import InputError
 from marigold_ros.message_codec import check_image, IMAGE_ENCODINGS, to_rgb
 from marigold_ros.node.distro import byte_array
 import numpy as np
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 
 try:
     from message_filters import Subscriber
@@ -138,4 +139,34 @@ def organised_message(header, points, encode):
     message.height, message.width = points.shape
     message.row_step = message.point_step * message.width
     message.is_dense = False
+    return message
+
+
+def to_stamp(nanoseconds: int) -> Time:
+    """Return nanoseconds as a Time message."""
+    seconds, rest = divmod(int(nanoseconds), 1_000_000_000)
+    return Time(sec=seconds, nanosec=rest)
+
+
+def image_message(header, fields) -> Image:
+    """Return an Image message of message_codec's ImageFields."""
+    message = Image(header=header, encoding=fields.encoding)
+    message.height, message.width, message.step = fields.height, fields.width, fields.step
+    message.is_bigendian = int(fields.is_bigendian)
+    message.data = byte_array(fields.data)
+    return message
+
+
+def compressed_message(header, fields) -> CompressedImage:
+    """Return a CompressedImage message of message_codec's CompressedFields."""
+    return CompressedImage(header=header, format=fields.format, data=byte_array(fields.data))
+
+
+def info_message(header, fields: dict) -> CameraInfo:
+    """Return a CameraInfo message of message_codec.camera_info_fields."""
+    message = CameraInfo(header=header)
+    for name, value in fields.items():
+        if name in 'dkrp':
+            value = [float(x) for x in np.ravel(value)]
+        setattr(message, name, value)
     return message

@@ -12,7 +12,7 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 from marigold_ros.geometry import organise_cloud  # noqa: E402
 from marigold_ros.message_codec import encode_cloud, encode_image, to_rgb  # noqa: E402
 from marigold_ros.node import ros_helpers  # noqa: E402
-from marigold_ros.node.interface.messages import image_message  # noqa: E402
+from marigold_ros.node.ros_helpers import image_message  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 K = np.array([[50.0, 0.0, 4.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])

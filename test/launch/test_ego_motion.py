@@ -13,8 +13,8 @@ pytest.importorskip('tf2_ros', reason='needs tf2_ros, part of a full ROS install
 from geometry_msgs.msg import TransformStamped  # noqa: E402
 from marigold_ros.bags.transforms import TransformTree  # noqa: E402
 from marigold_ros.config import ExtrinsicsConfig  # noqa: E402
-from marigold_ros.node.interface.messages import to_stamp  # noqa: E402
 from marigold_ros.node.interface.transforms import Extrinsics  # noqa: E402
+from marigold_ros.node.ros_helpers import to_stamp  # noqa: E402
 import rclpy  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 

@@ -29,12 +29,16 @@ from marigold_ros.message_codec import (  # noqa: E402
     encode_image,
     header_ns,
 )
-from marigold_ros.node.health.diagnostic_keys import values_of  # noqa: E402
-from marigold_ros.node.health.health import Health  # noqa: E402
-from marigold_ros.node.interface.messages import image_message, info_message, to_stamp  # noqa: E402
+from marigold_ros.node.diagnostic_keys import values_of  # noqa: E402
+from marigold_ros.node.health import Health  # noqa: E402
 from marigold_ros.node.interface.parameters import values_of as values_of_node  # noqa: E402
 from marigold_ros.node.interface.publishers import TOPICS  # noqa: E402
-from marigold_ros.node.ros_helpers import cloud_message  # noqa: E402
+from marigold_ros.node.ros_helpers import (  # noqa: E402
+    cloud_message,  # noqa: E402
+    image_message,
+    info_message,
+    to_stamp,
+)
 from rclpy.parameter import Parameter  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 from std_srvs.srv import Trigger  # noqa: E402

@@ -16,9 +16,9 @@ from marigold_ros.message_codec import (
     to_organised,
 )
 from marigold_ros.models.runtime.disk_cache import cache_folder, known_sizes
-from marigold_ros.node.health.diagnostic_keys import values_of
-from marigold_ros.node.interface.messages import image_message
+from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.node.interface.publishers import TOPICS
+from marigold_ros.node.ros_helpers import image_message
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest

@@ -2,10 +2,8 @@
 # Copyright 2026 The marigold_ros developers
 """The node over time: a LiDAR that stops, a bag that loops, a vehicle that moves."""
 
-from marigold_ros.frame import Alignment
 from marigold_ros.message_codec import to_depth
-from marigold_ros.node.health.diagnostic_keys import values_of
-from marigold_ros.node.health.diagnostics import alignment_status
+from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -94,12 +92,3 @@ def test_a_fixed_frame_compensates_motion_of_old_scans(
     _, _, values = running.status('transform')
     assert values['fixed_frame'].startswith(fixed or 'none')
     assert values['not_moved'] == '0'
-
-
-def test_a_wrong_calibration_is_a_warning_in_words():
-    said = alignment_status(
-        'n', Alignment(state='fitted'), 0, 0, {'calibration': 'LiDAR is 0.08 s late'}
-    )
-    assert (said.level, said.message) == (b'\x01', 'fitted; LiDAR is 0.08 s late')
-    sound = alignment_status('n', Alignment(state='fitted'), 0, 0, {'calibration': ''})
-    assert (sound.level, sound.message) == (b'\x00', 'fitted')

@@ -10,7 +10,7 @@ import time
 
 from marigold_ros.live_run.process import own_context, own_node, spinning
 from marigold_ros.message_codec import header_ns, to_depth
-from marigold_ros.node.health.diagnostic_keys import values_of
+from marigold_ros.node.diagnostic_keys import values_of
 import numpy as np
 import pytest
 

@@ -1,20 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
-"""The helper packages, replaced by fakes: how they are called, and the node without them."""
+"""Messages, and the helper packages replaced by fakes: how they are called, and without them."""
 
 import sys
 from types import ModuleType
 
 from marigold_ros.errors import InputError
 from marigold_ros.geometry import organise_cloud
-from marigold_ros.message_codec import encode_cloud, encode_image, to_organised
+from marigold_ros.message_codec import encode_cloud, encode_image, header_ns, to_organised
 from marigold_ros.node import ros_helpers
-from marigold_ros.node.interface.messages import image_message
-from marigold_ros.node.ros_helpers import ImageReader, organised_message
+from marigold_ros.node.distro import byte_array
+from marigold_ros.node.ros_helpers import image_message, ImageReader, organised_message, to_stamp
 import numpy as np
 import pytest
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
+
+
+def test_stamps_survive_the_way_there_and_back():
+    for nanoseconds in (0, 1, 999_999_999, 1_000_000_000, 1_795_162_579_238_975_568):
+        assert header_ns(Image(header=Header(stamp=to_stamp(nanoseconds)))) == nanoseconds
+
+
+def test_bytes_arrive_as_they_were():
+    data = np.arange(300, dtype=np.uint16).view(np.uint8)
+    assert bytes(byte_array(data)) == data.tobytes()
+    assert len(byte_array(np.zeros(0, np.uint8))) == 0
+
 
 K = np.array([[50.0, 0.0, 4.0], [0.0, 50.0, 3.0], [0.0, 0.0, 1.0]])
 

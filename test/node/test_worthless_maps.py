@@ -4,9 +4,9 @@
 
 from marigold_ros.frame import Prediction
 from marigold_ros.message_codec import encode_image, header_ns, to_depth
-from marigold_ros.node.health.diagnostic_keys import values_of
-from marigold_ros.node.interface.messages import image_message
+from marigold_ros.node.diagnostic_keys import values_of
 from marigold_ros.node.loading import load
+from marigold_ros.node.ros_helpers import image_message
 import numpy as np
 import pytest
 

@@ -21,7 +21,7 @@ from typing import Any
 from faults import FAULTS
 from loopback_node import LoopbackNode
 from marigold_ros.commands.terminal.output import grid
-from marigold_ros.node.health.health import memory_mb
+from marigold_ros.node.health import memory_mb
 import numpy as np
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, PointCloud2

@@ -20,13 +20,13 @@ from marigold_ros.message_codec import (
     to_points,
     to_rgb,
 )
-from marigold_ros.node.interface.messages import (
+from marigold_ros.node.ros_helpers import (
+    cloud_message,
     compressed_message,
     image_message,
     info_message,
     to_stamp,
 )
-from marigold_ros.node.ros_helpers import cloud_message
 from marigold_ros.pipeline import FramePipeline
 from marigold_ros.synthetic.drive.drive import simulate_drive
 import numpy as np

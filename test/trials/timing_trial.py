@@ -38,7 +38,7 @@ from marigold_ros.live_run.process import (
 )
 from marigold_ros.live_run.recorder import Recorder
 from marigold_ros.live_run.transport import use_roomy_transport
-from marigold_ros.node.health.health import resident_mb
+from marigold_ros.node.health import resident_mb
 from marigold_ros.node.loading import load
 from marigold_ros.pipeline import FramePipeline
 import numpy as np

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The node's ROS interface: parameters, subscriptions, publishers, QoS, messages and transforms.
+The node's ROS interface: parameters, subscriptions, publishers, QoS and transforms.
 
-May import ROS, the codecs, ``geometry``, ``node.health`` and ``node.distro``; used by the node.
+May import ROS, the codecs, ``geometry`` and what the node publishes and counts; used by the node.
 ``parameter_file`` and its table need no ROS, for whoever writes docs.
 """

@@ -13,6 +13,7 @@ import posixpath
 import time
 from typing import Any
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import FrameResult
@@ -25,16 +26,16 @@ from marigold_ros.message_codec import (
     encode_image,
     encode_jpeg,
 )
+from marigold_ros.node.diagnostics import alignment_status
 from marigold_ros.node.distro import HoldableGroup
-from marigold_ros.node.health.diagnostics import alignment_status
-from marigold_ros.node.interface.messages import (
-    colour_depth,
+from marigold_ros.node.interface.qos import output_profile, user_overrides
+from marigold_ros.node.ros_helpers import (
+    cloud_message,
     compressed_message,
     image_message,
     info_message,
+    organised_message,
 )
-from marigold_ros.node.interface.qos import output_profile, user_overrides
-from marigold_ros.node.ros_helpers import cloud_message, organised_message
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
@@ -60,6 +61,10 @@ _IMAGE_OF = {
     'relative/camera_info': 'relative/image',
     'uncertainty/camera_info': 'uncertainty/image',
 }
+# The far end is blue, the near end red, as in most LiDAR viewers; invalid pixels are black.
+_TURBO = cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8), cv2.COLORMAP_TURBO).reshape(
+    256, 3
+)
 
 
 def _moved_topic(node, name: str) -> str:
@@ -209,3 +214,21 @@ def _alignment_points(result) -> np.ndarray:
     if result.alignment.inlier is not None:
         points['inlier'] = result.alignment.inlier
     return points
+
+
+def colour_depth(depth: np.ndarray, near: float, far: float) -> np.ndarray:
+    """
+    Colour depth (H, W), metres, for viewers: logarithmic from ``near`` to ``far``, metres.
+
+    Returns (H, W, 3) uint8 bgr, black where depth is NaN.
+    """
+    valid = np.isfinite(depth)
+    clipped = np.clip(np.where(valid, depth, far), near, far)
+    shade = cv2.log(clipped.astype(np.float32, copy=False))
+    shade -= np.log(near)
+    shade *= 255.0 / np.log(far / near)
+    image = cv2.LUT(
+        cv2.cvtColor(np.rint(shade).astype(np.uint8), cv2.COLOR_GRAY2BGR), _TURBO[None]
+    )
+    image[~valid] = 0
+    return image

@@ -20,9 +20,9 @@ from marigold_ros.config import NodeConfig
 from marigold_ros.errors import InputError, MarigoldError
 from marigold_ros.frame import Camera
 from marigold_ros.message_codec import header_ns
+from marigold_ros.node import diagnostic_keys as keys
 from marigold_ros.node.distro import HoldableGroup, on_incompatible_qos
-from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.health import explain_missing_scan, Health, Rate
+from marigold_ros.node.health import explain_missing_scan, Health, Rate
 from marigold_ros.node.interface.qos import describe_profile, input_profile, user_overrides
 from marigold_ros.node.ros_helpers import ImageReader, subscribe
 from marigold_ros.pairing import Choice, is_clock_jump, ScanBuffer

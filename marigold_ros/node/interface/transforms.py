@@ -14,7 +14,7 @@ from typing import Any
 from marigold_ros.bags.transforms import pose_matrix
 from marigold_ros.config import ExtrinsicsConfig
 from marigold_ros.errors import CalibrationError
-from marigold_ros.node.interface.messages import to_stamp
+from marigold_ros.node.ros_helpers import to_stamp
 import numpy as np
 from rclpy.time import Time
 

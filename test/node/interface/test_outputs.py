@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-Two processes: every output is what the pipeline gives without ROS, read by upstream's own rules.
+Every output is what the pipeline gives without ROS, read by upstream's own rules; where it goes.
 
 Bytes are read here with struct and NumPy, as the plugins of image_transport, depth_image_proc and
 RViz read them, and not with the codec that wrote them.
@@ -21,7 +21,7 @@ from marigold_ros.live_run.process import (
 )
 from marigold_ros.message_codec import header_ns
 from marigold_ros.models import load_model, use_threads
-from marigold_ros.node.interface.publishers import TOPICS
+from marigold_ros.node.interface.publishers import colour_depth, TOPICS
 from marigold_ros.pipeline import FramePipeline
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ from std_srvs.srv import Trigger
 from synthetic_messages import mounting_parameters, views
 
 STAMP = 1_700_000_000_123_456_789
-SCALE_OF_COLOURS = (0.5, 80.0)
+OWN = {f'/marigold_depth/{name}' for name in TOPICS}
 
 
 class Heard:
@@ -261,3 +261,58 @@ def test_relative_depth_has_a_camera_and_is_not_called_depth(served):
     np.testing.assert_allclose(
         np.array(messages['relative/camera_info'].k).reshape(3, 3), result.camera.K
     )
+
+
+def topics(running):
+    """Topics of the node's outputs, without those of every lifecycle node."""
+    found = running.node.get_publisher_names_and_types_by_node('marigold_depth', '/')
+    others = ('/diagnostics', '/parameter_events', '/rosout', '/marigold_depth/transition_event')
+    return {topic for topic, _ in found} - set(others)
+
+
+def test_outputs_are_below_the_node(bench):
+    assert topics(bench()) == OWN
+
+
+def test_a_remapped_image_takes_camera_info_and_compressed_form_along(bench):
+    rules = {
+        'depth/image_rect': '/front/depth/image',
+        'depth/color': 'colours',
+        'uncertainty/image': '/front/sigma/image',
+    }
+    remap = [word for name, to in rules.items() for word in ('-r', f'~/{name}:={to}')]
+    moved = {topic for topic in OWN if '/depth/' in topic or '/uncertainty/' in topic}
+    assert topics(bench(remap=remap)) == (OWN - moved) | {
+        '/front/depth/image',
+        '/front/depth/camera_info',
+        '/front/depth/image/compressedDepth',
+        '/colours',
+        '/colours/compressed',
+        '/front/sigma/image',
+        '/front/sigma/camera_info',
+    }
+
+
+def test_what_is_remapped_itself_stays_there(bench):
+    remap = ['-r', '~/depth/image_rect:=/front/depth', '-r', '~/depth/camera_info:=/front/k']
+    assert {'/front/k', '/front/depth/compressedDepth'} <= topics(bench(remap=remap))
+
+
+def test_qos_overrides_of_a_moved_topic_win(bench):
+    moved = '/front/camera_info'
+    running = bench(
+        {f'qos_overrides.{moved}.publisher.reliability': 'best_effort'},
+        remap=['-r', '~/depth/image_rect:=/front/depth'],
+    )
+    (info,) = running.node.get_publishers_info_by_topic(moved)
+    assert info.qos_profile.reliability.name == 'BEST_EFFORT'
+
+
+def test_near_is_red_far_is_blue_and_invalid_is_black():
+    image = colour_depth(np.array([[0.5, 80.0, np.nan, 0.1, 500.0]], np.float32), 0.5, 80.0)
+    near, far, invalid, nearer, farther = image[0].astype(int)
+    assert near[2] > near[0]
+    assert far[0] > far[2]
+    assert (invalid == 0).all()
+    assert (nearer == near).all()
+    assert (farther == far).all()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-The node's health without ROS: counters, timings, rates, blind cameras, clock offsets and memory.
+The node's health without ROS: counters, timings, rates, input health, memory; what is logged.
 
 A frame enters once and leaves once: received = served + dropped_newer + skipped_idle + rejected
 + in_flight holds in every snapshot, because both sides change under one lock.
@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 import math
 import os
 from pathlib import Path
+import re
 import sys
 import threading
 import time
 from typing import Any
 
 from marigold_ros.frame import Alignment, SourceReport
-from marigold_ros.node.health import diagnostic_keys as keys
+from marigold_ros.node import diagnostic_keys as keys
 import numpy as np
 
 # Seconds after which a problem that did not occur again is over.
@@ -31,8 +32,9 @@ _FROZEN = 10
 _SAMPLES = 64  # rows and columns that are sampled
 _BLACK, _WHITE = 5, 250  # grey values of 255
 _SHARE = 0.9  # of the sampled pixels that must be so dark, or so bright
-
-
+# Seconds between two lines about a warning that lasts or comes back.
+_LOG_PERIOD = 30.0
+_NUMBERS = re.compile(r'\d[\d.]*')
 # One in twenty training images has a larger domain gap (models/marigold/domain_gap.py).
 _LARGE_GAP = 0.5
 
@@ -216,3 +218,29 @@ def memory_mb() -> dict[str, float]:
     if torch is not None and torch.cuda.is_available():
         found['gpu_mb'] = round(torch.cuda.memory_allocated() / 1e6, 1)
     return found
+
+
+class WarningLog:
+    """Picks warnings as they appear and end, and every 30 s while they last."""
+
+    def __init__(self) -> None:
+        self._logged: dict[tuple[str, str], float] = {}  # when, by part and kind
+        self._open: dict[str, str] = {}  # the text that was logged, by part
+
+    def update(self, warnings: Mapping[str, str], now: float) -> tuple[list[str], list[str]]:
+        """
+        Return the lines to log, of warnings and of their ends.
+
+        ``warnings`` are the present ones by part of the diagnostics, ``now`` is in seconds of a
+        monotonic clock. Texts that differ in numbers only are one warning.
+        """
+        lines, ends = [], []
+        for part, text in warnings.items():
+            kind = (part, _NUMBERS.sub('', text))
+            if now - self._logged.get(kind, float('-inf')) >= _LOG_PERIOD:
+                self._logged[kind] = now
+                self._open[part] = text
+                lines.append(f'{part}: {text}')
+        for part in [part for part in self._open if part not in warnings]:
+            ends.append(f'{part}: over: {self._open.pop(part)}')
+        return lines, ends

@@ -16,8 +16,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from marigold_ros.config import NodeConfig
 from marigold_ros.frame import Alignment
 from marigold_ros.geometry.alignment.fit_report import fit_report
-from marigold_ros.node.health import diagnostic_keys as keys
-from marigold_ros.node.health.health import explain_gap, Health, memory_mb, PROBLEM_MEMORY
+from marigold_ros.node import diagnostic_keys as keys
+from marigold_ros.node.health import explain_gap, Health, memory_mb, PROBLEM_MEMORY
 from marigold_ros.node.ros_helpers import FILTERS
 from marigold_ros.sparse_sources import GROUND, needs_extrinsics, source_names
 

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""What is counted over DDS, and how diagnostics describe it, with numbers, under listed keys."""
+
+import array
+from fnmatch import fnmatchcase
+
+from marigold_ros.frame import Alignment
+from marigold_ros.live_run.process import own_context, own_node
+from marigold_ros.message_codec import encode_image, encode_jpeg, header_ns
+from marigold_ros.node import diagnostics
+from marigold_ros.node.diagnostic_keys import FRAMES_RECEIVED, KEYS, PARTS
+from marigold_ros.node.diagnostics import alignment_status
+from marigold_ros.node.ros_helpers import compressed_message, image_message, to_stamp
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image, LaserScan
+
+OK, WARN = 0, 1
+SECOND = 1_000_000_000
+
+
+def total(frames):
+    """Add up what the images became."""
+    return sum(n for name, n in frames.items() if name != 'frames.received')
+
+
+def test_bad_clouds_are_counted_and_the_next_scan_serves(running):
+    running.deliver('scan', running.robot.cloud(SECOND, np.full((50, 3), np.nan)))
+    running.send(SECOND, scan=False)
+    running.wait_received('relative/image')
+    running.wait_quiet(1)
+    assert running.count('scans.rejected.empty') == 1
+    assert 'none with finite' in running.status('scans')[1]
+    cloud = running.robot.scan_of_plane(2 * SECOND)
+    cloud.fields[0].name = 'intensity'
+    running.deliver('scan', cloud)
+    running.send(2 * SECOND, scan=False)
+    assert running.wait_quiet(2)['frames.served'] == 2
+    assert running.count('scans.rejected.fields') == 1
+    running.send(3 * SECOND)
+    running.wait_received('depth/image_rect')
+    assert running.count('scans.received') == 3
+
+
+def test_the_newest_image_wins_and_nothing_queues(running):
+    running.model.gate.clear()
+    for number in range(1, 6):
+        running.send(number * SECOND)
+        if number == 1:
+            assert running.model.started.acquire(timeout=30)
+    running.model.gate.set()
+    frames = running.wait_quiet(5)
+    assert frames['frames.served'] == 2
+    assert frames['frames.dropped_newer'] == 3
+    begin, answers = running.robot.begin_ns, running.wait_received('relative/image', 2)
+    assert [header_ns(m) - begin for m in answers] == [1 * SECOND, 5 * SECOND]
+
+
+def test_counters_add_up_after_a_burst_of_bad_images(running):
+    unknown, cut, narrow, hollow = (running.robot.image_message(SECOND) for _ in range(4))
+    unknown.encoding, cut.data, narrow.step, hollow.height = 'rgb17', cut.data[:-10], 10, 0
+    sent = 0
+    for number in range(10):
+        running.send(SECOND + number * 10_000_000)
+        for broken in (unknown, cut, narrow, hollow):
+            running.deliver('image', broken)
+        sent += 5
+        moment = running.node.health.counters.snapshot('frames.')
+        assert moment['frames.received'] == total(moment)
+    frames = running.wait_quiet(sent)
+    assert frames['frames.received'] == sent == total(frames)
+    assert frames['frames.rejected.encoding'] == 10
+    assert frames['frames.rejected.truncated'] == 10
+    assert frames['frames.rejected.step'] == 10
+    assert sum(n for name, n in frames.items() if '.rejected.' in name) == 40
+    assert frames['frames.served'] + frames['frames.dropped_newer'] == 10
+    assert len(running.wait_received('relative/image', frames['frames.served'])) > 0
+
+
+def test_a_clock_that_jumps_back_empties_buffers_and_filters(running):
+    assert running.configure(alignment__hold_limit=60.0)
+    running.send(100 * SECOND)
+    running.wait_received('depth/image_rect')
+    running.send(50 * SECOND, scan=False)
+    running.wait_received('relative/image', 2)
+    running.wait_quiet(2)
+    assert running.count('clock_jumps') == 1
+    # Neither the old scan nor the old fit serves the new time.
+    assert len(running.robot.received['depth/image_rect']) == 1
+    running.send(51 * SECOND)
+    running.wait_received('depth/image_rect', 2)
+
+
+def test_after_an_internal_error_the_next_image_is_served(running, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(running.model, 'predict', lambda *_a, **_k: 1 / 0)
+        running.send(SECOND)
+        assert running.wait_quiet(1)['frames.rejected.internal'] == 1
+    running.send(2 * SECOND)
+    assert running.wait_quiet(2)['frames.served'] == 1
+
+
+def test_a_broken_jpeg_is_rejected(bench):
+    running = bench({'image_transport': 'compressed'}, hear=('relative/image',), connect=False)
+    publisher = running.robot.node.create_publisher(
+        CompressedImage, '/camera/image_raw/compressed', QoSProfile(depth=5)
+    )
+    running.wait_for(lambda: publisher.get_subscription_count() == 1)
+    running.node.refresh_inputs()
+    running.wait_for(lambda: publisher.get_subscription_count() == 1)
+    image = encode_jpeg(np.full((48, 64, 3), 90, np.uint8))
+    good = compressed_message(running.robot.header(SECOND), image)
+    broken = compressed_message(running.robot.header(2 * SECOND), image)
+    broken.data = array.array('B', bytes(broken.data)[: len(broken.data) // 3])
+    running.deliver('image', broken, publisher)
+    running.wait_quiet(1)
+    running.deliver('image', good, publisher)
+    frames = running.wait_quiet(2)
+    assert frames['frames.served'] == 1
+    assert sum(n for name, n in frames.items() if '.rejected.' in name) == 1
+    assert total(frames) == 2
+
+
+def test_while_nobody_listens_nothing_is_computed_unless_set(bench):
+    running = bench()
+    running.send(SECOND)
+    frames = running.wait_quiet(1)
+    assert (frames['frames.skipped_idle'], frames['frames.served']) == (1, 0)
+    assert running.model.calls == 0
+    assert running.configure(compute_without_listeners=True)
+    running.send(2 * SECOND)
+    assert running.wait_quiet(2)['frames.served'] == 1
+
+
+def test_ros_time_that_jumps_back_empties_them_too(bench):
+    running = bench({'use_sim_time': True})
+    clock = running.robot.node.create_publisher(Clock, '/clock', QoSProfile(depth=1))
+    running.wait_for(lambda: clock.get_subscription_count() == 1)
+    for seconds, jumps in ((100, 0), (101, 0), (50, 1), (51, 1)):
+        clock.publish(Clock(clock=to_stamp(seconds * SECOND)))
+        running.wait_for(
+            lambda s=seconds: running.node.get_clock().now().nanoseconds == s * SECOND
+        )
+        assert running.count('clock_jumps') == jumps
+
+
+def test_images_older_than_the_limit_are_rejected(bench):
+    running = bench({'max_input_age': 1.0}, hear=('relative/image',))
+    running.send(SECOND)  # 1970
+    frames = running.wait_quiet(1)
+    assert frames['frames.rejected.age'] == 1
+    assert 'max_input_age' in running.status('frames')[1]
+    running.send(running.node.get_clock().now().nanoseconds)
+    assert running.wait_quiet(2)['frames.served'] == 1
+
+
+def send_alone(running, stamp, grey):
+    """Publish a noisy image of a grey value, without scan or camera_info."""
+    rng = np.random.default_rng(stamp % 2**32)
+    rgb = np.clip(grey + rng.integers(-3, 4, (48, 64, 3)), 0, 255).astype(np.uint8)
+    message = image_message(running.robot.header(stamp), encode_image(rgb, 'rgb8'))
+    running.deliver('image', message)
+    running.wait_quiet(running.count('frames.received'))
+
+
+@pytest.mark.parametrize(('grey', 'word'), [(0, 'black'), (255, 'white')])
+def test_a_blind_camera_is_a_warning(running, grey, word):
+    send_alone(running, SECOND, grey)
+    level, text, _ = running.status('frames')
+    assert (level, word in text) == (WARN, True)
+
+
+def test_two_clocks_are_recognised_and_pairs_counted(bench):
+    running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    running.send(100 * SECOND)
+    running.wait_quiet(1)
+    for k in range(10):
+        assert running.status('scans')[0] == OK
+        send_alone(running, 137 * SECOND + k * SECOND // 10, 128)
+    level, text, values = running.status('scans')
+    assert level == WARN
+    assert '37.9 s behind the image: two clocks?' in text
+    assert values['pairs.whole'] == '1'
+    assert values['pairs.without_scan'] == '10'
+
+
+def test_a_missing_camera_info_is_the_other_half(bench):
+    running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    running.send(SECOND, info=False)
+    running.wait_quiet(1)
+    assert running.count('pairs.without_info') == 1
+
+
+def test_every_published_key_stands_in_the_list(bench):
+    running = bench({'lidar.wait': 0.0}, hear=('relative/image',))
+    for second in (100, 101, 50):  # the last is a clock jump
+        running.send(second * SECOND, scan=second != 101)
+        running.wait_quiet(running.count(FRAMES_RECEIVED))
+    broken = running.robot.image_message(51 * SECOND)
+    broken.encoding = 'rgb17'
+    running.deliver('image', broken)
+    cloud = running.robot.scan_of_plane(51 * SECOND)
+    cloud.fields[0].name = 'intensity'
+    running.deliver('scan', cloud)
+    running.deliver('info', running.robot.camera_info(51 * SECOND, k=[0.0] * 9))
+    running.send(52 * SECOND, info=False)
+    running.wait_quiet(5)
+    for part in PARTS:
+        values = running.status(part)[2]
+        assert values
+        unlisted = [k for k in values if not any(fnmatchcase(k, known) for known in KEYS[part])]
+        assert unlisted == []
+    statuses = running.robot.received['diagnostics'][-1].status
+    assert [status.name.partition(': ')[2] for status in statuses] == list(PARTS)
+    # Aggregators group by hardware: the camera, as several cameras share one device.
+    assert {status.hardware_id for status in statuses} == {'/camera/image_raw'}
+
+
+@pytest.fixture
+def other_process():
+    """Create a node in a participant of its own: Fast DDS refuses a second type in one."""
+    with own_context() as context, own_node('other', context) as node:
+        yield node
+
+
+@pytest.mark.parametrize(
+    ('part', 'topic', 'kind', 'settings', 'words'),
+    [
+        (
+            'frames',
+            '/cam/image_raw/compressed',
+            CompressedImage,
+            {},
+            '/cam/image_raw/compressed is a CompressedImage: set image_transport: compressed, and '
+            'remap image to /cam/image_raw',
+        ),
+        (
+            'frames',
+            '/cam/image_raw',
+            Image,
+            {'image_transport': 'compressed'},
+            '/cam/image_raw/compressed is an Image: set image_transport: raw, and remap image to '
+            '/cam/image_raw/compressed',
+        ),
+        (
+            'scans',
+            '/front/scan',
+            LaserScan,
+            {},
+            '/front/scan is a LaserScan: set sparse_source: scan, and remap scan to it',
+        ),
+        (
+            'infos',
+            '/cam/camera_info',
+            Image,
+            {},
+            '/cam/camera_info is an Image, and the node needs CameraInfo there',
+        ),
+    ],
+)
+def test_a_topic_of_another_type_is_named_with_the_remedy(
+    bench, other_process, part, topic, kind, settings, words
+):
+    role = {'frames': 'image', 'infos': 'camera_info', 'scans': 'lidar'}[part]
+    running = bench(settings, connect=False, remap=('-r', f'{role}:={topic}'))
+    compressed = settings.get('image_transport') == 'compressed'
+    published = f'{topic}/compressed' if compressed else topic
+    other_process.create_publisher(kind, published, 5)
+    running.wait_for(lambda: running.node.count_publishers(published) == 1)
+    running.node.refresh_inputs()
+    level, text, _ = running.status(part)
+    assert (level, words in text) == (WARN, True), text
+
+
+def test_a_camera_that_publishes_compressed_images_only_is_recognised(bench):
+    running = bench(connect=False, remap=('-r', 'image:=/cam/image_raw'))
+    running.robot.node.create_publisher(CompressedImage, '/cam/image_raw/compressed', 5)
+    running.wait_for(lambda: running.node.count_publishers('/cam/image_raw/compressed') == 1)
+    running.node.refresh_inputs()
+    assert running.status('frames')[:2] == (
+        WARN,
+        '/cam/image_raw/compressed is a CompressedImage: set image_transport: compressed',
+    )
+
+
+def test_idling_is_no_fault_and_rates_are_reported(bench, monkeypatch):
+    running = bench()
+    assert running.status('timing')[:2] == (OK, 'milliseconds a frame')
+    for k in range(1, 4):
+        running.send(k * SECOND)
+    running.wait_quiet(3)
+    assert float(running.status('frames')[2]['rate_hz']) > 0.0
+    monkeypatch.setattr(diagnostics, 'PROBLEM_MEMORY', 0.0)  # however short the silence is
+    assert running.status('timing')[:2] == (OK, 'idle: nobody listens')
+    assert float(running.status('model')[2]['resident_mb']) > 10.0
+
+
+def test_the_domain_gap_is_that_of_the_last_images_or_unknown(bench):
+    running = bench()
+    _, text, values = running.status('model')
+    assert values['domain_gap'] == 'unknown'
+    assert 'unknown whether the images are like' in text
+    running.node.health.gaps.extend([0.5, 0.9])
+    level, text, values = running.status('model')
+    assert (level, float(values['domain_gap'])) == (OK, 0.7)
+    assert 'unlike those it was trained on: consider adapting' in text
+
+
+def test_a_wrong_calibration_is_a_warning_in_words():
+    said = alignment_status(
+        'n', Alignment(state='fitted'), 0, 0, {'calibration': 'LiDAR is 0.08 s late'}
+    )
+    assert (said.level, said.message) == (b'\x01', 'fitted; LiDAR is 0.08 s late')
+    sound = alignment_status('n', Alignment(state='fitted'), 0, 0, {'calibration': ''})
+    assert (sound.level, sound.message) == (b'\x00', 'fitted')

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Counters, timings, rates, blind cameras and clock offsets; what of it the console shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+from hypothesis import given
+from hypothesis import strategies as st
+from marigold_ros.node import health
+from marigold_ros.node.health import (
+    Counters,
+    explain_missing_scan,
+    ImageHealth,
+    Rate,
+    Timings,
+    WarningLog,
+)
+import numpy as np
+import pytest
+
+SECOND = 1_000_000_000
+
+
+def test_counters_add_up_in_every_snapshot_of_a_busy_node():
+    counters = Counters()
+    stop = threading.Event()
+
+    def work(outcome):
+        while not stop.is_set():
+            counters.enter_frame()
+            counters.leave_frame(outcome)
+
+    threads = [
+        threading.Thread(target=work, args=(outcome,))
+        for outcome in ('frames.served', 'frames.dropped_newer', 'frames.rejected.encoding')
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(200):
+        moment = counters.snapshot('frames.')
+        received = moment.pop('frames.received')
+        assert received == sum(moment.values())
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert counters.snapshot()['frames.in_flight'] == 0
+
+
+def test_percentiles_are_those_of_the_window():
+    timings = Timings(window=5)
+    for duration in (1000.0, 1.0, 2.0, 3.0, 4.0, 5.0):
+        timings.add({'predict': duration})
+    assert timings.percentiles()['predict.p50_ms'] == 3.0
+    assert timings.percentiles()['predict.p95_ms'] == pytest.approx(4.8)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a function that advances a stopped clock."""
+    now = [100.0]
+    monkeypatch.setattr(health, 'time', SimpleNamespace(monotonic=lambda: now[0]))
+
+    def move(seconds):
+        now[0] += seconds
+
+    return move
+
+
+def test_a_rate_is_that_of_the_last_events(clock):
+    rate = Rate()
+    assert rate.hertz == 0.0
+    for period in [1.0] * 5 + [0.1] * 40:
+        clock(period)
+        rate.tick()
+    assert rate.hertz == pytest.approx(10.0)
+
+
+def test_silence_makes_the_rate_zero(clock):
+    rate = Rate()
+    clock(7.0)
+    assert rate.silence == pytest.approx(7.0)
+    rate.tick()
+    clock(0.5)
+    rate.tick()
+    assert rate.hertz == pytest.approx(2.0)
+    clock(3.5)
+    assert rate.hertz == 0.0
+    assert rate.silence == pytest.approx(3.5)
+
+
+@pytest.fixture
+def rng():
+    """Return a seeded random generator."""
+    return np.random.default_rng(0)
+
+
+def test_a_live_image_is_healthy(rng):
+    watch = ImageHealth()
+    image = rng.integers(20, 230, (48, 64, 3), dtype=np.uint8)
+    for k in range(30):
+        image[k, k] ^= 1  # one bit of noise is life
+        assert watch.check(image) == ''
+
+
+@pytest.mark.parametrize(('value', 'word'), [(0, 'black'), (4, 'black'), (255, 'white')])
+@pytest.mark.parametrize('size', [(480, 640), (7, 5), (1, 1)])
+def test_a_blind_camera_is_named(value, word, size):
+    assert word in ImageHealth().check(np.full((*size, 3), value, np.uint8))
+
+
+def test_a_strong_colour_is_neither_black_nor_white():
+    red = np.zeros((48, 64, 3), np.uint8)
+    red[..., 0] = 255
+    assert ImageHealth().check(red) == ''
+
+
+def test_a_frozen_camera_is_named_until_it_goes_on(rng):
+    watch = ImageHealth()
+    image = rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)
+    said = [watch.check(image) for _ in range(12)]
+    assert said[:10] == [''] * 10
+    assert 'last 11 images are equal' in said[10]
+    assert watch.check(rng.integers(20, 230, (480, 640, 3), dtype=np.uint8)) == ''
+
+
+@pytest.mark.parametrize(
+    ('newest', 'words'),
+    [
+        (None, 'no scan has arrived'),
+        (137 * SECOND, '37 s ahead of the image: two clocks?'),
+        (63 * SECOND, '37 s behind the image: two clocks?'),
+        (100 * SECOND - SECOND // 5, '0.2 s behind the image, lidar.max_dt is 0.06 s'),
+    ],
+)
+def test_a_missing_scan_is_explained_by_the_clocks(newest, words):
+    assert words in explain_missing_scan(100 * SECOND, newest, 60_000_000)
+
+
+def test_memory_grows_with_what_is_held():
+    # In a process of its own: this one may have room left from other tests.
+    code = (
+        'import time\n'
+        'from marigold_ros.node.health import memory_mb\n'
+        'before = memory_mb()["resident_mb"]\n'
+        'held = bytearray(b"1") * 50_000_000\n'
+        'deadline = time.monotonic() + 10.0\n'
+        # Some kernels bring this figure up to date once a second only.
+        'while memory_mb()["resident_mb"] - before < 40.0:\n'
+        '    assert time.monotonic() < deadline\n'
+        '    time.sleep(0.05)\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_a_warning_is_logged_when_it_appears_every_half_minute_and_when_it_ends():
+    log = WarningLog()
+    shown = {
+        second: log.update({'scans': f'the newest scan is {second} s behind'}, float(second))
+        for second in range(62)
+    }
+    logged = {second: lines for second, (lines, _) in shown.items() if lines}
+    assert list(logged) == [0, 30, 60]
+    assert logged[30] == ['scans: the newest scan is 30 s behind']
+    assert not any(ends for _, ends in shown.values())
+    assert log.update({}, 62.0) == ([], ['scans: over: the newest scan is 60 s behind'])
+    assert log.update({}, 63.0) == ([], [])
+
+
+def test_another_problem_of_the_same_part_is_logged_at_once():
+    log = WarningLog()
+    log.update({'frames': 'nobody publishes /a'}, 0.0)
+    lines, ends = log.update({'frames': 'the image is black', 'scans': 'x'}, 1.0)
+    assert (lines, ends) == (['frames: the image is black', 'scans: x'], [])
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from('ab'), st.sampled_from(['nothing 1', 'nothing 2', 'late'])
+        ),
+        max_size=100,
+    )
+)
+def test_a_flickering_warning_does_not_flood_the_console(seconds):
+    log = WarningLog()
+    counts: dict = {}
+    for now, warnings in enumerate(seconds):
+        lines, ends = log.update(warnings, float(now))
+        for line in lines:
+            kind = line.rstrip(' 12')
+            assert now - counts.get(kind, -30) >= 30
+            counts[kind] = now
+        assert len(ends) <= 2
+    # What is wrong and was never logged does not exist.
+    last = seconds[-1] if seconds else {}
+    assert {f'{part}: {text}'.rstrip(' 12') for part, text in last.items()} <= set(counts)
+
+
+def test_the_console_says_why_there_is_no_depth_and_when_there_is(bench, capfd):
+    running = bench({'extrinsics.translation': None, 'extrinsics.rotation_xyzw': None})
+    running.robot.node.destroy_publisher(running.robot.lidar)
+    topic = '/velodyne_points'
+    running.wait_for(lambda: running.node.count_publishers(topic) == 0)
+    running.node.refresh_inputs()
+    for _ in range(3):
+        running.status('scans')
+    lines = capfd.readouterr().err.splitlines()
+    assert sum(f'scans: nobody publishes {topic}' in line for line in lines) == 1
+    assert sum('transform: tf2 is not installed' in line for line in lines) == 1
+    assert not any('alignment: ' in line for line in lines), 'there was no image yet'
+    running.robot.offer('scan')
+    running.wait_for(lambda: running.node.count_publishers(topic) == 1)
+    running.node.refresh_inputs()
+    running.status('scans')
+    lines = capfd.readouterr().err.splitlines()
+    (over,) = [line for line in lines if 'scans: ' in line]
+    assert '[INFO]' in over
+    assert f'scans: over: nobody publishes {topic}' in over
