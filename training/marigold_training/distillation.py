@@ -11,7 +11,7 @@ the U-Net expects; its encoder sees colour images only and its decoder depth onl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,6 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import find_folder
 from marigold_ros.models.marigold.checkpoint import read_facts, write_sums
 from marigold_ros.models.runtime.usage import milliseconds
-from marigold_ros.settings import nearest_name
 from marigold_ros.synthetic.scenes.scene import make_sample
 from marigold_training.data.augment import Augmentation
 from marigold_training.data.mixture import Batch, in_multiples, make_batch, make_example
@@ -36,6 +35,7 @@ from marigold_training.objectives.trained_networks import (
     latents_of,
     TrainedNetworks,
 )
+from marigold_training.recipe_keys import read_fields
 from marigold_training.run.recipe import TrainingRun
 import numpy as np
 import torch
@@ -77,11 +77,7 @@ class Student:
 
 def read_student(entry: Mapping[str, Any]) -> Student:
     """Read a recipe's ``student``; raises ConfigurationError for an unknown key."""
-    known = [item.name for item in fields(Student)]
-    for key in entry:
-        if key not in known:
-            raise ConfigurationError(f"student has '{key}'; {nearest_name(key, known)}")
-    return Student(**entry)
+    return read_fields(Student, 'student', entry)
 
 
 class Distillation(TrainingRun):

@@ -21,10 +21,10 @@ from marigold_ros.evaluation.protocols.oracle import PUBLISHED, published_pairs
 from marigold_ros.image_sets.image_set import ImageChoice, ImageSet, LAYOUTS
 from marigold_ros.models.protocol import DepthModel
 from marigold_ros.processes import never, Stop, Stopped
-from marigold_ros.settings import nearest_name
 from marigold_ros.whole_files import write_whole
 from marigold_training.data.file_pairs import raise_problems
 from marigold_training.data.pairs import Pair
+from marigold_training.recipe_keys import check_keys
 import numpy as np
 
 SETS = tuple(LAYOUTS)
@@ -60,11 +60,7 @@ class PublishedSet:
                 f'validation.{name} is {entry!r}; give {{folder: ..., list: ...}}, the data set '
                 'and its list of files'
             )
-        for key in entry:
-            if key not in KEYS:
-                raise ConfigurationError(
-                    f"validation.{name} has '{key}'; {nearest_name(key, [*KEYS])}"
-                )
+        check_keys(f'validation.{name}', entry, KEYS)
         count = entry.get('images')
         if count is not None and (type(count) is not int or count < 1):
             raise ConfigurationError(f'validation.{name}.images is {count!r}; give a number')

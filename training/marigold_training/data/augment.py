@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 from marigold_ros.errors import ConfigurationError
 from marigold_training.data.pairs import Pair
+from marigold_training.recipe_keys import read_fields
 import numpy as np
 
 DISPLAY = 2.2  # exponent from display values to linear light
@@ -47,11 +48,7 @@ class Augmentation:
 
 def read_augmentation(entry: Mapping[str, Any]) -> Augmentation:
     """Read a recipe's ``augment``; raises ConfigurationError for an unknown key."""
-    known = [item.name for item in fields(Augmentation)]
-    for key in entry:
-        if key not in known:
-            raise ConfigurationError(f"augment has '{key}'; known are {', '.join(known)}")
-    return Augmentation(**entry)
+    return read_fields(Augmentation, 'augment', entry)
 
 
 def crop(pair: Pair, how: Augmentation, aspect: float, rng: np.random.Generator) -> Pair:

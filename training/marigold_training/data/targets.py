@@ -7,11 +7,12 @@ Marigold (Ke et al., CVPR 2024, eq. 3) maps the 2nd and 98th percentile to the e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.spaces import from_metres, SPACES, to_metres
+from marigold_training.recipe_keys import read_fields
 import numpy as np
 import torch
 
@@ -55,11 +56,7 @@ OWN_TARGETS = TargetRule()
 
 def read_targets(entry: Mapping[str, Any]) -> TargetRule:
     """Read a recipe's ``targets``; raises ConfigurationError for an unknown key."""
-    known = [item.name for item in fields(TargetRule)]
-    for key in entry:
-        if key not in known:
-            raise ConfigurationError(f"targets has '{key}'; known are {', '.join(known)}")
-    return TargetRule(**entry)
+    return read_fields(TargetRule, 'targets', entry)
 
 
 def normalise(

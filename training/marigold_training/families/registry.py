@@ -17,9 +17,9 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.locate import read_json
 from marigold_ros.models.marigold.domain_gap import TrainingFeatures
 from marigold_ros.models.protocol import DepthModel
-from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_training.objectives.trained_networks import TrainedModel
+from marigold_training.recipe_keys import check_keys
 import torch
 
 FAMILIES = {
@@ -101,9 +101,7 @@ def init_kind(entry: Any, known: Mapping[str, Sequence[str]]) -> str:
     found: Any = entry.get('kind') if isinstance(entry, Mapping) else None
     if found not in known:
         raise ConfigurationError(f"init.kind is '{found}'; choose one of {', '.join(known)}")
-    for key in entry:
-        if key not in ('kind', *known[found]):
-            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, [*known[found]])}")
+    check_keys('init', [key for key in entry if key != 'kind'], known[found])
     return str(found)
 
 

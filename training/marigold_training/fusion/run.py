@@ -12,7 +12,6 @@ from marigold_ros.models.fusion.checkpoint import load_fusion_network
 from marigold_ros.models.fusion.network import FusionNetwork
 from marigold_ros.models.locate import EMBEDDED, FUSION
 from marigold_ros.processes import Stop
-from marigold_ros.settings import nearest_name
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.sources import open_source
 from marigold_training.fusion.example_cache import ExampleCache, ExampleSource, FusionMixture
@@ -22,6 +21,7 @@ from marigold_training.fusion.model_card import fusion_card
 from marigold_training.fusion.simulated_examples import SimulatedExamples
 from marigold_training.fusion.validation import FusionValidation, score
 from marigold_training.objectives.fusion import TrainedFusion
+from marigold_training.recipe_keys import check_keys
 from marigold_training.run.recipe import kept_of_start, network_of, Run
 from marigold_training.run.stages import Stage
 import torch
@@ -121,9 +121,7 @@ def new_network(entry: Mapping[str, Any], seed: int) -> FusionNetwork:
     ``channels`` and ``blocks`` of a new one, or ``path``, a folder or ``fusion``, of a trained
     one. Raises ConfigurationError for other keys.
     """
-    for key in entry:
-        if key not in INIT:
-            raise ConfigurationError(f"init has '{key}'; {nearest_name(key, list(INIT))}")
+    check_keys('init', entry, INIT)
     if 'path' in entry:
         if len(entry) > 1:
             raise ConfigurationError(f'init is {entry}; a path leaves no other choice')

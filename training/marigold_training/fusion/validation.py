@@ -19,7 +19,6 @@ from marigold_ros.fusion_channels import CHANNELS
 from marigold_ros.geometry.fusion.work_grid import work_grid
 from marigold_ros.models.fusion.network import FusionNetwork, mix_candidates
 from marigold_ros.processes import never, Stop
-from marigold_ros.settings import nearest_name
 from marigold_ros.synthetic.raycast.description import Sample
 from marigold_training.data.bag_pairs import BagPairs
 from marigold_training.data.sources import open_source
@@ -29,6 +28,7 @@ from marigold_training.fusion.line_dropout import example_of, resized, split_sca
 from marigold_training.fusion.simulated_examples import KNOWN
 from marigold_training.fusion.simulated_points import FEWEST
 from marigold_training.objectives.fusion import TrainedFusion
+from marigold_training.recipe_keys import check_validation
 from marigold_training.run.score import HELD_OUT, HeldOutScenes
 import numpy as np
 import torch
@@ -178,22 +178,13 @@ class FusionValidation:
         folder: Path,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
-        keys = [*generators, STOP]
-        if not isinstance(entry, Mapping):
-            raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
+        check_validation(entry, generators, [STOP])
         self.caches: dict[str, ExampleCache] = {}
         for key, count in entry.items():
-            if key not in keys:
-                raise ConfigurationError(f"validation has '{key}'; {nearest_name(key, keys)}")
             if key == STOP:
                 lines = HeldOutLines(_open_bags(count, folder.parent), tuple(count['size']))
                 self.caches[STOP] = ExampleCache(lines, folder)
-                continue
-            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                raise ConfigurationError(
-                    f'validation.{key} is {count!r}; give a number of scenes, or 0 for none'
-                )
-            if count:
+            elif count:
                 examples = HeldOutExamples(generators[key], count)
                 self.caches[key] = ExampleCache(examples, folder)
 

@@ -23,11 +23,11 @@ from marigold_ros.models.marigold.checkpoint import (
     verify_sums,
 )
 from marigold_ros.models.marigold.schedule import marigold_scheduler
-from marigold_ros.settings import nearest_name
 from marigold_ros.spaces import RELATIVE_SPACES
 from marigold_training.networks.small_networks import small_autoencoder, small_unet, TEXT_SHAPE
 from marigold_training.objectives.noise import check_noise
 from marigold_training.objectives.trained_networks import TrainedNetworks
+from marigold_training.recipe_keys import check_keys
 import torch
 
 Parts = tuple[AutoencoderKL, UNet2DConditionModel, DDIMScheduler, torch.Tensor]
@@ -98,9 +98,7 @@ def _mapping(where: str, value: Any) -> Mapping[str, Any]:
 def _check_keys(where: str, values: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Raise ConfigurationError unless a function takes these keywords."""
     parameters = inspect.signature(function).parameters
-    for key in values:
-        if key not in parameters:
-            raise ConfigurationError(f"{where} has '{key}'; {nearest_name(key, [*parameters])}")
+    check_keys(where, values, parameters)
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in values:
             raise ConfigurationError(f'{where} lacks {name}; known are {", ".join(parameters)}')

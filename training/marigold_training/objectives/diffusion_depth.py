@@ -19,11 +19,11 @@ from marigold_ros.errors import ConfigurationError
 from marigold_ros.models.diffusion_depth.denoiser import add_noise, TIMESTEPS
 from marigold_ros.models.diffusion_depth.latent import known_cells
 from marigold_ros.models.diffusion_depth.network import DiffusionDepth
-from marigold_ros.settings import nearest_name
 from marigold_training.data.mixture import Batch
 from marigold_training.objectives.noise import Draws
 from marigold_training.objectives.sparse_truth import IMAGE, MEAN_WEIGHT, silog
 from marigold_training.objectives.trained_networks import TrainedModel
+from marigold_training.recipe_keys import read_fields
 import torch
 
 DIFFUSED = ('refined', 'truth')
@@ -51,11 +51,7 @@ class TermWeights:
 
 def read_weights(entry: Mapping[str, Any]) -> TermWeights:
     """Read a recipe's ``loss``; raises ConfigurationError for an unknown key."""
-    known = [item.name for item in fields(TermWeights)]
-    for key in entry:
-        if key not in known:
-            raise ConfigurationError(f"loss has '{key}'; {nearest_name(key, known)}")
-    return TermWeights(**entry)
+    return read_fields(TermWeights, 'loss', entry)
 
 
 class TrainedDiffusionDepth(TrainedModel):

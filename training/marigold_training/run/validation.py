@@ -17,12 +17,12 @@ from typing import Any
 from marigold_ros.errors import ConfigurationError
 from marigold_ros.evaluation.metrics.metric_table import METRICS
 from marigold_ros.processes import never, Stop
-from marigold_ros.settings import nearest_name
 from marigold_training.data.layouts import FolderPairs
 from marigold_training.data.sources import open_source
 from marigold_training.families.registry import TrainedFamily
 from marigold_training.objectives.trained_networks import TrainedModel
 from marigold_training.published_sets import PublishedSet, SETS
+from marigold_training.recipe_keys import check_validation
 from marigold_training.run.score import (
     contact_sheet,
     HELD_OUT,
@@ -82,19 +82,9 @@ class Validation:
         data: Path,
         generators: Mapping[str, HeldOutScenes] = HELD_OUT,
     ) -> None:
-        keys = [*generators, 'pairs', *SETS, SELECTS, BEST]
-        if not isinstance(entry, Mapping):
-            raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
-        for key in entry:
-            if key not in keys:
-                raise ConfigurationError(f"validation has '{key}'; {nearest_name(key, keys)}")
+        check_validation(entry, generators, ['pairs', *SETS, SELECTS, BEST])
         self.generators = generators
         self._counts = {key: entry.get(key, 0) for key in generators}
-        for key, count in self._counts.items():
-            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-                raise ConfigurationError(
-                    f'validation.{key} is {count!r}; give a number of scenes, or 0 for none'
-                )
         self._pairs = None
         if entry.get('pairs'):
             self._pairs = FolderPairs(

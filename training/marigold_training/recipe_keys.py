@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright 2026 The marigold_ros developers
+"""Keys of recipes: an unknown one is refused with the nearest known name."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from marigold_ros.errors import ConfigurationError
+from marigold_ros.settings import nearest_name
+
+Values = TypeVar('Values')
+
+
+def check_keys(where: str, keys: Iterable[str], known: Collection[str]) -> None:
+    """Raise ConfigurationError for a key of the entry ``where`` that is not known."""
+    for key in keys:
+        if key not in known:
+            raise ConfigurationError(f"{where} has '{key}'; {nearest_name(key, [*known])}")
+
+
+def read_fields(kind: type[Values], where: str, entry: Mapping[str, Any]) -> Values:
+    """Build a dataclass from the entry ``where``; raises ConfigurationError for another key."""
+    check_keys(where, entry, [item.name for item in fields(kind)])  # type: ignore[arg-type]
+    return kind(**entry)
+
+
+def check_validation(entry: Any, generators: Collection[str], others: Collection[str]) -> None:
+    """Raise ConfigurationError unless ``validation`` has known keys and numbers of scenes."""
+    keys = [*generators, *others]
+    if not isinstance(entry, Mapping):
+        raise ConfigurationError(f'validation is {entry!r}; give keys of {", ".join(keys)}')
+    check_keys('validation', entry, keys)
+    for key in generators:
+        count = entry.get(key, 0)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise ConfigurationError(
+                f'validation.{key} is {count!r}; give a number of scenes, or 0 for none'
+            )
