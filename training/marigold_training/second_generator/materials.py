@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright 2026 The marigold_ros developers
 """
-RenderedMaterials and light of the second generator: solid textures, one lamp, ambient occlusion.
+Materials and light of the second generator: solid textures, one lamp, ambient occlusion.
 
 Unlike in the first generator, textures fill space (noise, cells, bands and boards in three
 dimensions) and ambient occlusion comes from the distance bounds.
