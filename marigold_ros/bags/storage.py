@@ -40,6 +40,8 @@ _DATA_END = (0x02, 0x0F)  # footer, end of the data section
 class DamagedMcap(McapReader):
     """An .mcap file up to its last complete record."""
 
+    messages = McapReader.messages_scan  # in the order of the recording: there is no index
+
     def _open(self) -> None:
         file: Any = self.bio
         if file.read(len(_MCAP_MAGIC)) != _MCAP_MAGIC:
@@ -57,15 +59,6 @@ class DamagedMcap(McapReader):
         statistics: Any = self.statistics
         counts = statistics.channel_message_counts
         self.connections = [c._replace(msgcount=counts.get(c.id, 0)) for c in self.connections]
-
-    def messages(
-        self,
-        connections: Collection[Connection],
-        start: int | None = None,
-        stop: int | None = None,
-    ) -> Generator[tuple[Connection, int, bytes], None, None]:
-        """Yield messages in the order of the recording: there is no index."""
-        return self.messages_scan(connections, start, stop)
 
 
 class DamagedDatabase(Sqlite3Reader):

@@ -100,7 +100,8 @@ class TransformTree:
         """
         for item in message.transforms:
             parent, child = _plain(item.header.frame_id), _plain(item.child_frame_id)
-            move, turn = _pose_of(item)
+            t, q = item.transform.translation, item.transform.rotation
+            move, turn = (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
             try:
                 if not moving:
                     self.add(parent, child, move, turn)
@@ -299,12 +300,6 @@ class _Track:
         (move, turn), (next_move, next_turn) = self._poses[after - 1], self._poses[after]
         between = Slerp((0.0, 1.0), Rotation.from_quat((turn, next_turn)))(share)
         return pose_matrix(move + share * (next_move - move), between.as_quat())
-
-
-def _pose_of(item: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return translation and quaternion (x y z w) of a geometry_msgs/TransformStamped."""
-    t, q = item.transform.translation, item.transform.rotation
-    return (t.x, t.y, t.z), (q.x, q.y, q.z, q.w)
 
 
 def _plain(frame: str) -> str:

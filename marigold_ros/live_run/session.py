@@ -23,6 +23,7 @@ from marigold_ros.evaluation.results.results import assemble, describe, describe
 from marigold_ros.evaluation.results.verdict import judge
 from marigold_ros.evaluation.scoring.report_frames import best_for_cloud
 from marigold_ros.evaluation.scoring.scorer import Scorer
+from marigold_ros.live_run.exchange import OUTPUTS, Played, Player, Recorder
 from marigold_ros.live_run.played_bag import (
     DemoJob,
     node_arguments,
@@ -30,7 +31,6 @@ from marigold_ros.live_run.played_bag import (
     played_messages,
     SerialMessage,
 )
-from marigold_ros.live_run.player import Played, Player
 from marigold_ros.live_run.process import (
     keep_to_this_machine,
     NodeProcess,
@@ -39,7 +39,6 @@ from marigold_ros.live_run.process import (
     running_node,
     spinning,
 )
-from marigold_ros.live_run.recorder import OUTPUTS, Recorder
 from marigold_ros.live_run.scoring import (
     animate_recording,
     FIT_EVERY,

@@ -13,8 +13,8 @@ pytest.importorskip('rclpy', reason='needs ROS 2 or its wheels')
 
 from marigold_ros.errors import MarigoldError  # noqa: E402
 from marigold_ros.live_run import process
+from marigold_ros.live_run.exchange import LOST_AFTER, Player  # noqa: E402
 from marigold_ros.live_run.played_bag import SerialMessage  # noqa: E402
-from marigold_ros.live_run.player import LOST_AFTER, Player  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 
 OBEDIENT = """

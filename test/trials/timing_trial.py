@@ -28,6 +28,7 @@ from loopback_node import REMAP, Robot
 from marigold_ros.commands.terminal.output import grid
 from marigold_ros.config import NodeConfig
 from marigold_ros.errors import MarigoldError
+from marigold_ros.live_run.exchange import Recorder
 from marigold_ros.live_run.process import (
     keep_to_this_machine,
     NodeProcess,
@@ -36,7 +37,6 @@ from marigold_ros.live_run.process import (
     running_node,
     spinning,
 )
-from marigold_ros.live_run.recorder import Recorder
 from marigold_ros.live_run.transport import use_roomy_transport
 from marigold_ros.node.health import resident_mb
 from marigold_ros.node.loading import load

@@ -114,18 +114,14 @@ def values_of(node) -> dict[str, Any]:
 
 def _set_values(items: Iterable[Any]) -> dict[str, Any]:
     """Return names and values of the ROS parameters that are set, arrays as tuples."""
-    values = {item.name: _plain(item.value) for item in items if item.value is not None}
-    return {name: value for name, value in values.items() if not _is_unset(value)}
-
-
-def _plain(value: Any) -> Any:
-    """Return arrays of any kind as tuples."""
-    return value if isinstance(value, (str, int, float)) else tuple(value)
-
-
-def _is_unset(value: Any) -> bool:
-    """Whether a value is a list of nothing but empty words or NaN."""
-    return isinstance(value, tuple) and all(x == '' or x != x for x in value)
+    values: dict[str, Any] = {}
+    for item in items:
+        if isinstance(item.value, (str, int, float)):
+            values[item.name] = item.value
+        # A list of nothing but empty words or NaN is unset, too.
+        elif item.value is not None and not all(x == '' or x != x for x in item.value):
+            values[item.name] = tuple(item.value)
+    return values
 
 
 def config_of(node) -> NodeConfig:
