@@ -17,6 +17,7 @@ from marigold_ros.live_run.exchange import LOST_AFTER, Player  # noqa: E402
 from marigold_ros.live_run.played_bag import SerialMessage  # noqa: E402
 from marigold_ros.live_run.process import NodeProcess  # noqa: E402
 
+BAD = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
 OBEDIENT = """
 import signal, sys
 signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
@@ -45,20 +46,16 @@ def start(tmp_path):
         child.wait()
 
 
-def test_a_clean_exit_is_no_fault(start):
-    assert start(OBEDIENT).stop() == []
-
-
-def test_error_lines_of_the_log_are_faults(start):
-    bad = '[ERROR] [1.0] [marigold_depth]: the sky is falling'
-    program = OBEDIENT.replace("print('[INFO]", f"print({bad!r})\nprint('[INFO]")
-    assert start(program).stop() == [bad]
-
-
-def test_another_exit_code_is_a_fault(start):
-    assert start(OBEDIENT.replace('exit(0)', 'exit(3)')).stop() == [
-        'the node ended with exit code 3 after SIGINT'
-    ]
+@pytest.mark.parametrize(
+    ('what', 'instead', 'faults'),
+    [
+        ('', '', []),
+        ("print('[INFO]", f"print({BAD!r})\nprint('[INFO]", [BAD]),
+        ('exit(0)', 'exit(3)', ['the node ended with exit code 3 after SIGINT']),
+    ],
+)
+def test_error_lines_and_another_exit_code_are_faults(start, what, instead, faults):
+    assert start(OBEDIENT.replace(what, instead, 1)).stop() == faults
 
 
 def test_a_node_that_ignores_sigint_is_killed_and_reported(start, monkeypatch):

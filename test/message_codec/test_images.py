@@ -67,18 +67,17 @@ def test_16bit_colour_is_divided_by_257_and_rounded(seed, height, width, padding
     np.testing.assert_array_equal(rgb, np.rint(pixels[..., CHANNELS[name]] / 257.0))
 
 
-@given(**sizes, padding=paddings, encoding=st.sampled_from(['mono8', '8UC1']))
-def test_grey_images_repeat_their_value(seed, height, width, padding, encoding):
-    pixels = random_pixels(seed, (height, width), np.uint8)
-    rgb = to_rgb(image_message(pixels, encoding, padding))
-    np.testing.assert_array_equal(rgb, np.stack([pixels] * 3, axis=-1))
-
-
+@pytest.mark.parametrize(
+    ('encoding', 'dtype', 'divisor'),
+    [('mono8', 'u1', 1), ('8UC1', 'u1', 1), ('mono16', 'u2', 257)],
+)
 @given(**sizes, padding=paddings, bigendian=st.booleans())
-def test_mono16_maps_the_full_range_in_both_byte_orders(seed, height, width, padding, bigendian):
-    pixels = random_pixels(seed, (height, width), np.uint16)
-    rgb = to_rgb(image_message(pixels, 'mono16', padding, bigendian))
-    np.testing.assert_array_equal(rgb[..., 1], np.rint(pixels / 257.0))
+def test_grey_images_repeat_their_value(
+    encoding, dtype, divisor, seed, height, width, padding, bigendian
+):
+    pixels = random_pixels(seed, (height, width), dtype)
+    rgb = to_rgb(image_message(pixels, encoding, padding, bigendian))
+    np.testing.assert_array_equal(rgb, np.stack([np.rint(pixels / divisor)] * 3, axis=-1))
 
 
 def test_8uc3_is_read_as_bgr():
@@ -372,9 +371,16 @@ def test_jpeg_with_padding_behind_its_end_is_whole():
     np.testing.assert_array_equal(to_rgb(padded), to_rgb(fields))
 
 
-def test_16bit_png_depth_is_millimetres():
+@pytest.mark.parametrize(
+    ('text', 'header'),
+    [
+        ('16UC1; png compressed ', b''),
+        ('16UC1; compressedDepth png', struct.pack('<iff', 0, 0.0, 0.0)),
+    ],
+)
+def test_compressed_16uc1_is_millimetres(text, header):
     millimetres = np.array([[0, 11000, 65535]], np.uint16)
-    depth = to_depth(compressed_message(millimetres, '.png', '16UC1; png compressed '))
+    depth = to_depth(compressed_message(millimetres, '.png', text, header))
     np.testing.assert_allclose(depth, [[np.nan, 11.0, 65.535]], rtol=1e-6)
 
 
@@ -410,13 +416,6 @@ def test_compressed_depth_keeps_invalid_and_saturates_near():
     assert np.isnan(read[0, :6]).all()
     assert read[0, 6] == pytest.approx(10100 / (65535 + 100), rel=1e-4)
     assert read[0, 7] == pytest.approx(5.0, abs=0.002)
-
-
-def test_compressed_depth_of_16uc1_is_millimetres():
-    millimetres = np.array([[0, 1500, 64000]], np.uint16)
-    header = struct.pack('<iff', 0, 0.0, 0.0)
-    message = compressed_message(millimetres, '.png', '16UC1; compressedDepth png', header)
-    np.testing.assert_allclose(to_depth(message), [[np.nan, 1.5, 64.0]], rtol=1e-6)
 
 
 def jpeg_bytes():
